@@ -1,0 +1,90 @@
+//! The clock of the embedded stores.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::core::Timestamp;
+
+/// Tells a store the time.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The system's time when it was made, and monotonic from then on: a step of
+/// the system's clock ends no lease of a running process.
+///
+/// Follows tokio's clock, and so stands still while a test has paused that.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock {
+    start: Timestamp,
+    since: Instant,
+}
+
+impl SystemClock {
+    /// A clock set to the system's time.
+    pub fn new() -> Self {
+        // Before 1970, time starts in 1970.
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: Timestamp::default().after(start), since: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        self.start.after(self.since.elapsed())
+    }
+}
+
+/// A clock that moves when it is told to, for tests. Clones share the time.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::clock::{Clock, ManualClock};
+///
+/// let clock = ManualClock::new();
+/// let before = clock.now();
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now().since(before), Duration::from_secs(60));
+/// ```
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// A clock that shows some day in 2001.
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(1_000_000_000_000)))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.set(self.now().after(by));
+    }
+
+    /// Sets the clock, forward or back.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.as_millis(), Ordering::SeqCst);
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}

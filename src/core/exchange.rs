@@ -1,0 +1,148 @@
+//! The loop around a command, as a value: look, decide, swap, again.
+
+use super::record::{Record, Stamp, Timestamp, Version};
+use super::transition::{Command, Decision, Next};
+
+/// One command on its way through a store.
+///
+/// The loop of the ledger, without the waiting: it says what to [`Ask`] the
+/// store, is told the [`Reply`], and is [`Done`] at last. Whoever drives it
+/// does the I/O; the ledger does so with `async`, the model checker with every
+/// reply a store could give.
+///
+/// A write whose reply was lost is decided by looking: its version is a nonce
+/// minted for this exchange, so finding it means that the write took.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Exchange<C, T> {
+    command: C,
+    nonce: Version,
+    /// The last decision. It stands once `known` says so.
+    decision: Option<Decision<T>>,
+    seen: Seen,
+    known: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Seen {
+    Nothing,
+    Record(Option<Record>, Timestamp),
+}
+
+/// What an [`Exchange`] asks of the store.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "every driver must handle all of them")]
+pub enum Ask<'a> {
+    /// Load the record.
+    Load,
+    /// Put `next` in the place of what is at `expected`.
+    Swap {
+        /// The version that must be there; `None` for no record.
+        expected: Option<Version>,
+        /// What to put there.
+        next: &'a Record,
+    },
+    /// Remove the record at `expected`.
+    Remove {
+        /// The version that must be there.
+        expected: Version,
+    },
+    /// Nothing more: the outcome is known.
+    Finish,
+}
+
+/// What the store said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every driver must give one of them")]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for one reply")]
+pub enum Reply {
+    /// What is there, and the store's time: the reply to a load, or to a write
+    /// that found something else than it expected.
+    Found(Option<Record>, Timestamp),
+    /// The write took.
+    Written,
+    /// Nobody knows: an error, a time-out, a lost reply.
+    Unknown,
+}
+
+/// How an [`Exchange`] ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "these two are all there is")]
+pub struct Done<T> {
+    /// What the command answered.
+    pub output: T,
+    /// The record after it, as far as it is known.
+    pub record: Option<Record>,
+}
+
+impl<C: Command<Output = T>, T> Exchange<C, T> {
+    /// Starts with a look at the store.
+    pub const fn looking(command: C, nonce: Version) -> Self {
+        Self { command, nonce, decision: None, seen: Seen::Nothing, known: false }
+    }
+
+    /// Starts with a guess at what the store has, which saves the look if it
+    /// is right and costs nothing if it is wrong: a write compares, and is
+    /// told what is there instead.
+    pub const fn guessing(command: C, nonce: Version, guess: Option<Record>) -> Self {
+        let seen = Seen::Record(guess, Timestamp::from_millis(0));
+        Self { command, nonce, decision: None, seen, known: false }
+    }
+
+    /// What to ask the store next.
+    pub fn ask(&mut self) -> Ask<'_> {
+        let Seen::Record(record, now) = &self.seen else {
+            return Ask::Load;
+        };
+        let live = record.as_ref().filter(|record| !record.is_expired(*now));
+        let stamp = Stamp { now: *now, nonce: self.nonce };
+        let expected = record.as_ref().map(Record::version);
+        let decision = self.decision.insert(self.command.apply(live, stamp));
+        match (&decision.next, expected) {
+            (Next::Put(next), expected) => Ask::Swap { expected, next },
+            (Next::Remove, Some(expected)) => Ask::Remove { expected },
+            (Next::Keep | Next::Remove, _) => {
+                self.known = true;
+                Ask::Finish
+            }
+        }
+    }
+
+    /// Takes in what the store said; `true` once the outcome is known.
+    pub fn answer(&mut self, reply: Reply) -> bool {
+        match reply {
+            Reply::Written => self.known = true,
+            Reply::Unknown => self.seen = Seen::Nothing,
+            Reply::Found(record, now) => {
+                self.known = self.took(record.as_ref());
+                self.seen = Seen::Record(record, now);
+            }
+        }
+        self.known
+    }
+
+    /// Whether our own write is what is there.
+    fn took(&self, found: Option<&Record>) -> bool {
+        match (&self.decision, found) {
+            (Some(Decision { next: Next::Put(_), .. }), Some(found)) => found.version() == self.nonce,
+            (Some(Decision { next: Next::Remove, .. }), None) => true,
+            _ => false,
+        }
+    }
+
+    /// The outcome, after [`Ask::Finish`] or an answer that said `true`;
+    /// `None` before that.
+    pub fn finish(self) -> Option<Done<T>> {
+        let decision = self.decision.filter(|_| self.known)?;
+        let record = match (decision.next, self.seen) {
+            (Next::Put(record), _) => Some(record),
+            (Next::Keep, Seen::Record(record, _)) => record,
+            (Next::Keep, Seen::Nothing) | (Next::Remove, _) => None,
+        };
+        Some(Done { output: decision.output, record })
+    }
+
+    /// The nonce under which the exchange writes.
+    pub const fn nonce(&self) -> Version {
+        self.nonce
+    }
+}

@@ -1,0 +1,210 @@
+//! What names an operation: the client's key, the store's key, a step's key.
+
+use std::fmt;
+
+use sfv::visitor::{Ignored, ItemVisitor, ParameterVisitor};
+use sfv::{BareItemFromInput, Parser};
+use sha2::{Digest, Sha256};
+
+use super::fingerprint::update_framed;
+
+/// The longest key that is accepted, in characters. Stripe's limit.
+const MAX_LEN: usize = 255;
+
+/// A client's idempotency key, parsed and unquoted.
+///
+/// The header is an RFC 9651 String in the IETF draft, and a bare token with
+/// most clients. Both are accepted and name the same key: a value that starts
+/// with `"` is parsed as a structured field (parameters are ignored, RFC 9651
+/// §2.3), anything else is taken as it is. Keys are case-sensitive.
+///
+/// ```
+/// use tower_idempotency::core::IdempotencyKey;
+///
+/// let quoted = IdempotencyKey::parse(br#""order-17""#)?;
+/// let bare = IdempotencyKey::parse(b"order-17")?;
+/// assert_eq!(quoted, bare);
+/// assert!(IdempotencyKey::parse(b"a,b").is_err());
+/// # Ok::<_, tower_idempotency::core::InvalidKey>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Box<str>);
+
+impl IdempotencyKey {
+    /// Parses one header value.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] if the value is empty, longer than 255 characters, not
+    /// visible ASCII, or broken structured-field syntax. RFC 9651 §4.2 would
+    /// also allow to ignore such a field; that would run the request without
+    /// protection, so it is never done.
+    pub fn parse(value: &[u8]) -> Result<Self, InvalidKey> {
+        let value = value.trim_ascii();
+        let key = match value.first() {
+            None => return Err(InvalidKey::Empty),
+            Some(b'"') => unquote(value)?,
+            Some(_) => bare(value)?.to_owned(),
+        };
+        match key.len() {
+            0 => Err(InvalidKey::Empty),
+            1..=MAX_LEN => Ok(Self(key.into())),
+            _ => Err(InvalidKey::TooLong),
+        }
+    }
+
+    /// The key's characters, without quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Keys may carry personal data, so `Debug` shows the length only.
+impl fmt::Debug for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdempotencyKey({} characters)", self.0.len())
+    }
+}
+
+fn bare(value: &[u8]) -> Result<&str, InvalidKey> {
+    let allowed = |byte: &u8| byte.is_ascii_graphic() && !b"\",;\\".contains(byte);
+    if !value.iter().all(allowed) {
+        return Err(InvalidKey::Syntax);
+    }
+    str::from_utf8(value).map_err(|_| InvalidKey::Syntax)
+}
+
+fn unquote(value: &[u8]) -> Result<String, InvalidKey> {
+    let mut found = Unquoted(None);
+    Parser::new(value)
+        .parse_item_with_visitor(&mut found)
+        .map_err(|_| InvalidKey::Syntax)?;
+    found.0.ok_or(InvalidKey::Syntax)
+}
+
+struct Unquoted(Option<String>);
+
+impl<'de> ItemVisitor<'de> for &mut Unquoted {
+    type Error = std::convert::Infallible;
+
+    fn bare_item(self, item: BareItemFromInput<'de>) -> Result<impl ParameterVisitor<'de>, Self::Error> {
+        if let BareItemFromInput::String(text) = item {
+            self.0 = Some(text.as_str().to_owned());
+        }
+        Ok(Ignored)
+    }
+}
+
+/// Why a header value is not an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidKey {
+    /// Nothing but white space, or an empty string.
+    Empty,
+    /// Neither an RFC 9651 String nor a bare token of visible ASCII.
+    Syntax,
+    /// More than 255 characters.
+    TooLong,
+}
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "the idempotency key is empty",
+            Self::Syntax => "the idempotency key is neither a quoted string (RFC 9651) nor a bare token of visible ASCII",
+            Self::TooLong => "the idempotency key is longer than 255 characters",
+        })
+    }
+}
+
+impl std::error::Error for InvalidKey {}
+
+/// What a record is stored under: `SHA-256(length-prefixed scope, key)`.
+///
+/// Neither the scope nor the client's key can be read back from it, and no two
+/// (scope, key) pairs share one. It is what logs and events show.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// Derives the key of `idempotency_key` within `scope`.
+    pub fn new(scope: &str, idempotency_key: &IdempotencyKey) -> Self {
+        let mut hash = Sha256::new();
+        update_framed(&mut hash, b"tower-idempotency key v1");
+        update_framed(&mut hash, scope.as_bytes());
+        update_framed(&mut hash, idempotency_key.as_str().as_bytes());
+        Self(hash.finalize().into())
+    }
+
+    /// A key from its 32 bytes, as a store reads them back.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes, as a store keeps them.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0[..6], f)
+    }
+}
+
+/// The idempotency key to send *downstream* with one step.
+///
+/// It is derived from the operation's [`Key`] and the step's name, and from
+/// nothing else: every attempt, on every machine, after every crash, even
+/// after the store lost its data, sends the same one. 40 hexadecimal
+/// characters; the client's own key cannot be read from it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct StepKey(String);
+
+impl StepKey {
+    /// Derives the key of step `name` of the operation `key`.
+    pub fn new(key: &Key, name: &str) -> Self {
+        let mut hash = Sha256::new();
+        update_framed(&mut hash, b"tower-idempotency step v1");
+        update_framed(&mut hash, &key.0);
+        update_framed(&mut hash, name.as_bytes());
+        let digest: [u8; 32] = hash.finalize().into();
+        Self(Hex(&digest[..20]).to_string())
+    }
+
+    /// The key's characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StepKey({})", self.0)
+    }
+}
+
+pub(super) struct Hex<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(self.0, f)
+    }
+}
+
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}

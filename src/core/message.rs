@@ -1,0 +1,150 @@
+//! Requests and responses as they are kept, and which headers are.
+
+use bytes::Bytes;
+use http::header::{
+    AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+};
+use http::{Method, StatusCode, Uri};
+
+/// A request as it is kept for whoever has to run it again.
+///
+/// Credentials never get here: `Authorization`, `Cookie` and every header
+/// whose name speaks of a token, secret, password, credential or API key are
+/// left out, so is the client's `Idempotency-Key` (a record must not give it
+/// away), and so are the fields that belong to the connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoredRequest {
+    method: Method,
+    uri: Uri,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+impl StoredRequest {
+    /// Keeps a request, less credentials and connection fields.
+    pub fn capture(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Self {
+        let keep = |name: &HeaderName| !is_of_connection(name) && !is_credential(name);
+        Self::from_parts(method.clone(), uri.clone(), kept(headers, keep), body)
+    }
+
+    pub(super) const fn from_parts(
+        method: Method,
+        uri: Uri,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    ) -> Self {
+        Self { method, uri, headers, body }
+    }
+
+    /// The method.
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The request target.
+    pub const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The kept header lines, in their order.
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// The body's bytes.
+    pub const fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// A final answer as it is kept and replayed.
+///
+/// Header lines keep their order, their duplicates and their bytes. Not kept:
+/// fields that belong to the connection (RFC 9110 §7.6.1) or to the framing,
+/// `Date`, `Age`, `Set-Cookie`, credentials, and request and trace ids.
+/// Trailers are not kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoredResponse {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Option<Bytes>,
+}
+
+impl StoredResponse {
+    /// Keeps an answer; a `body` of `None` says that it was delivered and not
+    /// retained.
+    pub fn capture(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
+        let keep = |name: &HeaderName| !is_of_connection(name) && !is_of_one_delivery(name);
+        Self::from_parts(status, kept(headers, keep), body)
+    }
+
+    pub(super) const fn from_parts(
+        status: StatusCode,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Option<Bytes>,
+    ) -> Self {
+        Self { status, headers, body }
+    }
+
+    /// The status code.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The kept header lines, in their order.
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// The body's bytes, or `None` if the answer was too large or endless and
+    /// was therefore not retained.
+    pub const fn body(&self) -> Option<&Bytes> {
+        self.body.as_ref()
+    }
+}
+
+fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Vec<(HeaderName, HeaderValue)> {
+    let mut lines = Vec::with_capacity(headers.len());
+    let named = headers.get(CONNECTION).is_some();
+    for (name, value) in headers {
+        if keep(name) && !(named && is_named_by_connection(headers, name)) {
+            lines.push((name.clone(), value.clone()));
+        }
+    }
+    lines
+}
+
+fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let lists = headers.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
+}
+
+fn is_of_connection(name: &HeaderName) -> bool {
+    [CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE]
+        .contains(name)
+        || ["keep-alive", "proxy-connection"].contains(&name.as_str())
+}
+
+fn is_of_one_delivery(name: &HeaderName) -> bool {
+    [DATE, AGE, SET_COOKIE, AUTHORIZATION, WWW_AUTHENTICATE].contains(name)
+        || matches!(
+            name.as_str(),
+            "request-id"
+                | "x-request-id"
+                | "x-correlation-id"
+                | "traceparent"
+                | "tracestate"
+                | "server-timing"
+                | "authentication-info"
+                | "proxy-authentication-info"
+                | "idempotent-replayed"
+        )
+}
+
+fn is_credential(name: &HeaderName) -> bool {
+    const WORDS: [&str; 7] = ["token", "secret", "password", "credential", "api-key", "apikey", "signature"];
+    [AUTHORIZATION, COOKIE].contains(name)
+        || name.as_str() == "idempotency-key"
+        || WORDS.iter().any(|word| name.as_str().contains(word))
+}

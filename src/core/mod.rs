@@ -1,0 +1,31 @@
+//! The state machine: pure, synchronous, total functions on values.
+//!
+//! You need this module to write a [`Store`](crate::store::Store), or a front
+//! end other than HTTP; users of the layer do not.
+//!
+//! `absent → Pending → Paid → Complete → (retention) → absent`, and every move
+//! is a [`Command`]. Nothing in here does I/O, reads a clock, draws a random
+//! number or waits: time and nonces come in as a [`Stamp`], records come in
+//! and go out by value. That is what lets the model checker walk every
+//! interleaving of the very code that runs in production.
+
+mod exchange;
+mod fingerprint;
+mod key;
+mod message;
+mod record;
+mod transition;
+mod wire;
+
+pub use self::exchange::{Ask, Done, Exchange, Reply};
+pub use self::fingerprint::Fingerprint;
+pub use self::key::{IdempotencyKey, InvalidKey, Key, StepKey};
+pub use self::message::{StoredRequest, StoredResponse};
+pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};
+pub use self::transition::{
+    Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next, NotResolved, Resolve, Resolution,
+};
+pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! What is known about one operation.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Fingerprint, StoredRequest, StoredResponse};
+
+/// A point on the store's clock, in milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// A time, in milliseconds since the Unix epoch.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// This time, `duration` later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// How long it takes from `earlier` to this time; zero if that is ahead.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Names one state of one record: a fresh nonce for every write.
+///
+/// Never a counter: counters repeat once a record expired, and two workers
+/// would hold one fence.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version(u64);
+
+impl Version {
+    /// The version of this nonce.
+    pub const fn new(nonce: u64) -> Self {
+        Self(nonce)
+    }
+
+    /// The nonce.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{:x}", self.0)
+    }
+}
+
+/// The right to write to a record: the version at which it was claimed.
+///
+/// A later claim gets another one, and from then on every write under the old
+/// one is [`Lost`](super::Lost).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fence(pub(super) Version);
+
+impl Fence {
+    /// The fence of the claim that was stored as `version`.
+    pub const fn of(version: Version) -> Self {
+        Self(version)
+    }
+
+    /// The version at which the claim was stored.
+    pub const fn version(self) -> Version {
+        self.0
+    }
+}
+
+/// Everything impure that a command needs, handed in from outside.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "these two are all there is")]
+pub struct Stamp {
+    /// The store's time when it handed out the record that is decided upon.
+    pub now: Timestamp,
+    /// The version of the record that is written, if one is.
+    pub nonce: Version,
+}
+
+/// What may be done with an operation whose holder is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the two modes of the contract")]
+pub enum Mode {
+    /// Started at most once. Whether it finished cannot be known, so it is
+    /// never started again until someone decides.
+    AtMostOnce,
+    /// Resumed from its last recovery point.
+    Resumable,
+}
+
+/// How far an operation got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "complete by definition")]
+pub enum Status {
+    /// Claimed. A step that was begun and has no value is in doubt.
+    Pending,
+    /// The point of no return is on record.
+    Paid,
+    /// The answer is fixed.
+    Complete,
+}
+
+/// The same as [`Status`], with the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "complete by definition")]
+pub enum Progress {
+    /// See [`Status::Pending`].
+    Pending,
+    /// See [`Status::Paid`].
+    Paid,
+    /// See [`Status::Complete`].
+    Complete {
+        /// The answer.
+        response: Arc<StoredResponse>,
+        /// How long it is remembered, from the moment it was stored.
+        retention: Duration,
+    },
+}
+
+/// Who may go on with an unfinished operation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every decision must look at all of them")]
+pub enum Hold {
+    /// An attempt holds it, until `lease` after its last write.
+    Leased {
+        /// What its writes must carry.
+        fence: Fence,
+        /// How long one write keeps the operation held.
+        lease: Duration,
+    },
+    /// Nobody holds it: the attempt ended without an answer.
+    Free,
+    /// Nobody may go on until a human or a reconciler decides.
+    Parked {
+        /// Why, in one line.
+        why: Arc<str>,
+    },
+    /// Someone decided that it may be run again, in any [`Mode`].
+    Cleared,
+}
+
+/// One named step of an operation: a recovery point.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Step {
+    pub(super) name: Box<str>,
+    pub(super) point: Point,
+    /// The version this was written under; a swap to that version is the one
+    /// that has to store it.
+    pub(super) written: Version,
+}
+
+impl Step {
+    /// The step's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How far the step got.
+    pub const fn point(&self) -> &Point {
+        &self.point
+    }
+}
+
+/// How far a step got.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every decision must look at all of them")]
+pub enum Point {
+    /// It was begun, and its outcome is unknown.
+    Begun,
+    /// It was done, with this value.
+    Saved(Bytes),
+    /// It failed for good, with this error.
+    Failed(Bytes),
+}
+
+/// What is known about one operation: a small head and write-once parts.
+///
+/// Cloning is cheap: the parts are shared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Record {
+    pub(super) version: Version,
+    pub(super) mode: Mode,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) hold: Hold,
+    pub(super) progress: Progress,
+    pub(super) attempts: u32,
+    pub(super) request: Option<Arc<StoredRequest>>,
+    pub(super) steps: Vec<Arc<Step>>,
+    pub(super) created_at: Option<Timestamp>,
+    pub(super) written_at: Timestamp,
+}
+
+impl Record {
+    /// The version; another one for every write.
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What may be done once its holder is gone.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// What the claiming request was.
+    pub const fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    /// Who may go on with it.
+    pub const fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    /// How far it got, with the answer.
+    pub const fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// How far it got.
+    pub const fn status(&self) -> Status {
+        match self.progress {
+            Progress::Pending => Status::Pending,
+            Progress::Paid => Status::Paid,
+            Progress::Complete { .. } => Status::Complete,
+        }
+    }
+
+    /// The answer, once complete.
+    pub const fn response(&self) -> Option<&Arc<StoredResponse>> {
+        match &self.progress {
+            Progress::Complete { response, .. } => Some(response),
+            _ => None,
+        }
+    }
+
+    /// How often it was claimed.
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The request, where someone may have to run it again.
+    pub const fn request(&self) -> Option<&Arc<StoredRequest>> {
+        self.request.as_ref()
+    }
+
+    /// The steps, in the order in which they were first written.
+    pub fn steps(&self) -> &[Arc<Step>] {
+        &self.steps
+    }
+
+    /// The step of this name.
+    pub fn step(&self, name: &str) -> Option<&Step> {
+        self.steps.iter().map(Arc::as_ref).find(|step| &*step.name == name)
+    }
+
+    /// When the store first kept it; `None` before that.
+    pub const fn created_at(&self) -> Option<Timestamp> {
+        self.created_at
+    }
+
+    /// When the store last kept it.
+    pub const fn written_at(&self) -> Timestamp {
+        self.written_at
+    }
+
+    /// The record as the store keeps it: with the time at which it did.
+    ///
+    /// A store calls this, with its own clock, on every record it stores. All
+    /// lease and retention arithmetic starts from that time.
+    #[must_use]
+    pub fn stamped(mut self, at: Timestamp) -> Self {
+        self.created_at.get_or_insert(at);
+        self.written_at = at;
+        self
+    }
+
+    /// The same record after its holder is known to be dead: free at once.
+    ///
+    /// For a store that nobody else can have open, such as a locked file.
+    #[must_use]
+    pub fn orphaned(mut self, version: Version) -> Self {
+        if matches!(self.hold, Hold::Leased { .. }) {
+            self.hold = Hold::Free;
+            self.version = version;
+        }
+        self
+    }
+
+    /// When something falls due: the end of the lease of an unfinished record
+    /// (the time of its last write if nobody holds it), the end of the
+    /// retention of a complete one.
+    pub fn due(&self) -> Timestamp {
+        match (&self.progress, &self.hold) {
+            (Progress::Complete { retention, .. }, _) => self.written_at.after(*retention),
+            (_, Hold::Leased { lease, .. }) => self.written_at.after(*lease),
+            _ => self.written_at,
+        }
+    }
+
+    /// Whether the record may be forgotten. Only complete ones ever may.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.status() == Status::Complete && now >= self.due()
+    }
+
+    /// How much of its holder's lease is left.
+    pub(super) fn lease_left(&self, now: Timestamp) -> Option<Duration> {
+        match &self.hold {
+            Hold::Leased { .. } => Some(self.due().since(now)).filter(|left| !left.is_zero()),
+            _ => None,
+        }
+    }
+
+    /// About how many bytes it takes to keep this record.
+    pub fn size(&self) -> usize {
+        const LINE: usize = 16;
+        let request = self.request.as_ref().map_or(0, |request| {
+            let lines: usize = request.headers().iter().map(|(name, value)| LINE + name.as_str().len() + value.len()).sum();
+            lines + request.body().len() + request.uri().path().len()
+        });
+        let response = self.response().map_or(0, |response| {
+            let lines: usize = response.headers().iter().map(|(name, value)| LINE + name.as_str().len() + value.len()).sum();
+            lines + response.body().map_or(0, Bytes::len)
+        });
+        let steps: usize = self.steps.iter().map(|step| LINE + step.name.len() + step.point.len()).sum();
+        size_of::<Self>() + request + response + steps
+    }
+}
+
+impl Point {
+    fn len(&self) -> usize {
+        match self {
+            Self::Begun => 0,
+            Self::Saved(bytes) | Self::Failed(bytes) => bytes.len(),
+        }
+    }
+}

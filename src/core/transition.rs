@@ -1,0 +1,361 @@
+//! Every move a record can make.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Version};
+use super::{Fingerprint, StoredRequest, StoredResponse};
+
+/// A move: what becomes of a record, and what the mover learns.
+///
+/// Total: every command has an answer on every record, and on none.
+pub trait Command {
+    /// What the mover learns.
+    type Output;
+
+    /// Decides. `current` is the record as the store has it, `None` if it has
+    /// none or one that expired; `stamp` is everything else that counts.
+    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Self::Output>;
+}
+
+/// What a [`Command`] decided.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "built by whoever implements a command")]
+pub struct Decision<T> {
+    /// What to do with the record.
+    pub next: Next,
+    /// What the mover learns, once that is done.
+    pub output: T,
+}
+
+/// What to do with a record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every loop must handle all of them")]
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for one decision")]
+pub enum Next {
+    /// Leave it as it is.
+    Keep,
+    /// Put this in its place.
+    Put(Record),
+    /// Remove it.
+    Remove,
+}
+
+impl<T> Decision<T> {
+    const fn keep(output: T) -> Self {
+        Self { next: Next::Keep, output }
+    }
+
+    const fn put(record: Record, output: T) -> Self {
+        Self { next: Next::Put(record), output }
+    }
+}
+
+/// Asks for the right to run an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a plain message")]
+pub struct Claim {
+    /// What the request is.
+    pub fingerprint: Fingerprint,
+    /// What may be done if the holder dies.
+    pub mode: Mode,
+    /// How long one write keeps the operation held.
+    pub lease: Duration,
+    /// The request, where someone may have to run it again.
+    pub request: Option<Arc<StoredRequest>>,
+}
+
+/// The answer to a [`Claim`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every front end must answer all of them")]
+pub enum Claimed {
+    /// The operation is ours to run, under this fence.
+    Granted(Fence),
+    /// Another attempt holds it, for at least this long.
+    Busy(Duration),
+    /// It is complete; this is the answer.
+    Replay(Arc<StoredResponse>),
+    /// The key was used for another request.
+    Mismatch,
+    /// Nobody can know whether it happened. It will not be run until someone
+    /// decides.
+    Unknown {
+        /// Why it was parked, if it was.
+        parked: Option<Arc<str>>,
+    },
+}
+
+impl Command for Claim {
+    type Output = Claimed;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Claimed> {
+        let fence = Fence::of(stamp.nonce);
+        let Some(current) = current else {
+            return Decision::put(self.first(stamp.nonce), Claimed::Granted(fence));
+        };
+        // Before "busy": a wrong body is never cured by waiting.
+        if current.fingerprint != self.fingerprint {
+            return Decision::keep(Claimed::Mismatch);
+        }
+        if let Some(response) = current.response() {
+            return Decision::keep(Claimed::Replay(Arc::clone(response)));
+        }
+        if let Some(left) = current.lease_left(stamp.now) {
+            return Decision::keep(Claimed::Busy(left));
+        }
+        let both_resumable = current.mode == Mode::Resumable && self.mode == Mode::Resumable;
+        let grant = match &current.hold {
+            Hold::Cleared => true,
+            Hold::Leased { .. } | Hold::Free => both_resumable,
+            Hold::Parked { why } => {
+                return Decision::keep(Claimed::Unknown { parked: Some(Arc::clone(why)) });
+            }
+        };
+        if !grant {
+            return Decision::keep(Claimed::Unknown { parked: None });
+        }
+        let mut next = current.clone();
+        next.version = stamp.nonce;
+        next.hold = Hold::Leased { fence, lease: self.lease };
+        next.attempts = next.attempts.saturating_add(1);
+        Decision::put(next, Claimed::Granted(fence))
+    }
+}
+
+impl Claim {
+    fn first(&self, nonce: Version) -> Record {
+        Record {
+            version: nonce,
+            mode: self.mode,
+            fingerprint: self.fingerprint,
+            hold: Hold::Leased { fence: Fence::of(nonce), lease: self.lease },
+            progress: Progress::Pending,
+            attempts: 1,
+            request: self.request.clone(),
+            steps: Vec::new(),
+            created_at: None,
+            written_at: super::Timestamp::default(),
+        }
+    }
+}
+
+/// Changes that only the holder of `fence` may make, all of them or none.
+///
+/// Several changes in one command cost one write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a plain message")]
+pub struct Fenced {
+    /// The claim under which they are made.
+    pub fence: Fence,
+    /// The changes, in their order. Those after one that ends the claim are
+    /// not made.
+    pub changes: Vec<Change>,
+}
+
+/// One change to a record that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
+pub enum Change {
+    /// Intent: the step is about to act on the outside world.
+    Begin {
+        /// The step's name.
+        step: Box<str>,
+    },
+    /// Recovery point: the step was done. If it had been begun, the operation
+    /// is [`Status::Paid`] from here on.
+    Save {
+        /// The step's name.
+        step: Box<str>,
+        /// Its value.
+        value: Bytes,
+    },
+    /// The step failed for good. Nothing was paid by it.
+    Fail {
+        /// The step's name.
+        step: Box<str>,
+        /// Its error.
+        error: Bytes,
+    },
+    /// The begun step is known not to have happened.
+    Clear {
+        /// The step's name.
+        step: Box<str>,
+    },
+    /// A sign of life: the lease starts anew. (So it does with every change.)
+    Renew,
+    /// The attempt ends without an answer; the recovery points stay.
+    Release,
+    /// The attempt ends, and nothing happened: the record goes, unless a step
+    /// was begun or done. Then this is a `Release`.
+    Withdraw,
+    /// The attempt ends, and a human has to look.
+    Park {
+        /// Why, in one line.
+        why: Arc<str>,
+    },
+    /// The attempt ends with its answer. Request and steps are dropped.
+    Complete {
+        /// The answer.
+        response: Arc<StoredResponse>,
+        /// How long to remember it.
+        retention: Duration,
+    },
+}
+
+/// The claim is no longer ours: someone else took over, or the record is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
+pub struct Lost;
+
+impl Command for Fenced {
+    type Output = Result<(), Lost>;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Self::Output> {
+        // The one place where fences are checked.
+        let held = current.filter(|record| matches!(record.hold, Hold::Leased { fence, .. } if fence == self.fence));
+        let Some(held) = held else {
+            return Decision::keep(Err(Lost));
+        };
+        let mut next = held.clone();
+        next.version = stamp.nonce;
+        for change in &self.changes {
+            if !matches!(next.hold, Hold::Leased { .. }) {
+                break;
+            }
+            if matches!(change, Change::Withdraw) && next.steps.is_empty() {
+                return Decision { next: Next::Remove, output: Ok(()) };
+            }
+            change.make(&mut next);
+        }
+        Decision::put(next, Ok(()))
+    }
+}
+
+impl Change {
+    fn make(&self, record: &mut Record) {
+        match self {
+            Self::Begin { step } => record.set(step, Point::Begun),
+            Self::Save { step, value } => {
+                let begun = record.step(step).is_some_and(|step| step.point == Point::Begun);
+                if begun && record.progress == Progress::Pending {
+                    record.progress = Progress::Paid;
+                }
+                record.set(step, Point::Saved(value.clone()));
+            }
+            Self::Fail { step, error } => record.set(step, Point::Failed(error.clone())),
+            Self::Clear { step } => record.clear(step),
+            Self::Renew => {}
+            Self::Release | Self::Withdraw => record.hold = Hold::Free,
+            Self::Park { why } => record.hold = Hold::Parked { why: Arc::clone(why) },
+            Self::Complete { response, retention } => record.complete(response, *retention),
+        }
+    }
+}
+
+impl Record {
+    /// Writes a step, unless its result is already stored: that never changes.
+    fn set(&mut self, name: &str, point: Point) {
+        let written = self.version;
+        match self.steps.iter_mut().find(|step| &*step.name == name) {
+            None => self.steps.push(Arc::new(Step { name: name.into(), point, written })),
+            Some(step) if step.point == Point::Begun && point != Point::Begun => {
+                *step = Arc::new(Step { name: name.into(), point, written });
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn clear(&mut self, name: &str) {
+        let begun = |step: &Arc<Step>| &*step.name == name && step.point == Point::Begun;
+        let Some(index) = self.steps.iter().position(begun) else { return };
+        self.steps.remove(index);
+        // The later ones moved up, so the store has to write them again.
+        for step in &mut self.steps[index..] {
+            Arc::make_mut(step).written = self.version;
+        }
+    }
+
+    fn complete(&mut self, response: &Arc<StoredResponse>, retention: Duration) {
+        self.progress = Progress::Complete { response: Arc::clone(response), retention };
+        self.hold = Hold::Free;
+        self.request = None;
+        self.steps = Vec::new();
+    }
+}
+
+/// A human's or a reconciler's decision on an operation that nobody holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a plain message")]
+pub struct Resolve {
+    /// What was decided.
+    pub resolution: Resolution,
+}
+
+/// What a human or a reconciler decided.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
+pub enum Resolution {
+    /// It happened, and this is the answer.
+    Answer {
+        /// The answer.
+        response: Arc<StoredResponse>,
+        /// How long to remember it.
+        retention: Duration,
+    },
+    /// The step in doubt was done, with this value; the operation may go on.
+    StepDone {
+        /// The step's name.
+        step: Box<str>,
+        /// Its value.
+        value: Bytes,
+    },
+    /// What was in doubt did not happen; the operation may run again.
+    DidNotHappen,
+}
+
+/// Why a [`Resolve`] changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotResolved {
+    /// There is no such record.
+    Absent,
+    /// An attempt holds it, for at least this long.
+    Busy(Duration),
+    /// It is complete, and that never changes.
+    Complete,
+}
+
+impl Command for Resolve {
+    type Output = Result<(), NotResolved>;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Self::Output> {
+        let Some(current) = current else {
+            return Decision::keep(Err(NotResolved::Absent));
+        };
+        if current.status() == Status::Complete {
+            return Decision::keep(Err(NotResolved::Complete));
+        }
+        if let Some(left) = current.lease_left(stamp.now) {
+            return Decision::keep(Err(NotResolved::Busy(left)));
+        }
+        let mut next = current.clone();
+        next.version = stamp.nonce;
+        // Also takes the record from a holder whose lease lapsed: what was
+        // decided here must not be overtaken by an attempt that wakes up.
+        next.hold = Hold::Cleared;
+        match &self.resolution {
+            Resolution::Answer { response, retention } => next.complete(response, *retention),
+            Resolution::StepDone { step, value } => {
+                next.set(step, Point::Begun);
+                Change::Save { step: step.clone(), value: value.clone() }.make(&mut next);
+            }
+            Resolution::DidNotHappen => {
+                let begun: Vec<_> = next.steps.iter().filter(|step| step.point == Point::Begun).cloned().collect();
+                begun.iter().for_each(|step| next.clear(&step.name));
+            }
+        }
+        Decision::put(next, Ok(()))
+    }
+}

@@ -1,0 +1,415 @@
+//! Records as bytes: a small head and write-once parts, readable at 3 a.m.
+//!
+//! Every piece is one line that names the format and a checksum, one line of
+//! JSON, and the raw bytes of the body or value:
+//!
+//! ```text
+//! tower-idempotency/1 9f86d081884c7d65
+//! {"status":201,"headers":[["content-type","application/json"]]}
+//! {"payment_id":"p-17"}
+//! ```
+//!
+//! A higher number is a newer format, anything else is corrupt: neither is
+//! ever taken for "no record".
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::key::Hex;
+use super::record::{Fence, Hold, Mode, Point, Progress, Record, Step, Timestamp, Version};
+use super::{Fingerprint, StoredRequest, StoredResponse};
+
+/// The format that is written, and the newest that is read.
+pub const WIRE_FORMAT: u32 = 1;
+
+const MAGIC: &str = "tower-idempotency/";
+
+/// Names one part of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "a store must keep all of them")]
+pub enum PartId {
+    /// The stored request.
+    Request,
+    /// The stored response.
+    Response,
+    /// The n-th step.
+    Step(u32),
+}
+
+/// A record as bytes: the head, and the parts that are new in this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "taken apart by stores")]
+pub struct Encoded {
+    /// The head; small, and another one in every version.
+    pub head: Bytes,
+    /// The parts that were written in this version. Older parts stay as they
+    /// are, and the head says which there are.
+    pub fresh: Vec<(PartId, Bytes)>,
+}
+
+/// The times a store keeps beside a record's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "these two are all there is")]
+pub struct Times {
+    /// When the record was first stored.
+    pub created: Timestamp,
+    /// When it was last stored.
+    pub written: Timestamp,
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are damaged, cut short, or something else.
+    Corrupt(&'static str),
+    /// They were written by a newer release, in this format.
+    Newer(u32),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corrupt(what) => write!(f, "the stored record is damaged: {what}"),
+            Self::Newer(format) => {
+                write!(f, "the stored record has format {format}, this release reads up to {WIRE_FORMAT}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+const CORRUPT_HEAD: DecodeError = DecodeError::Corrupt("its head does not parse");
+const CORRUPT_PART: DecodeError = DecodeError::Corrupt("one of its parts does not parse");
+const MISSING_PART: DecodeError = DecodeError::Corrupt("one of its parts is missing");
+
+#[derive(Serialize, Deserialize)]
+struct WireHead {
+    version: u64,
+    mode: WireMode,
+    fingerprint: String,
+    hold: WireHold,
+    progress: WireProgress,
+    attempts: u32,
+    request: bool,
+    steps: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WireMode {
+    AtMostOnce,
+    Resumable,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WireHold {
+    Leased { fence: u64, lease_ms: u64 },
+    Free,
+    Parked { why: String },
+    Cleared,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WireProgress {
+    Pending,
+    Paid,
+    Complete { retention_ms: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRequest {
+    method: String,
+    uri: String,
+    headers: Vec<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireResponse {
+    status: u16,
+    headers: Vec<(String, String)>,
+    retained: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireStep {
+    name: String,
+    point: WirePoint,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WirePoint {
+    Begun,
+    Saved,
+    Failed,
+}
+
+impl Record {
+    /// The record as bytes, as a store is to keep it.
+    ///
+    /// The parts are those that the swap to this version has to write. A store
+    /// that starts from nothing (`expected` is `None`) gets all of them.
+    pub fn encode(&self) -> Encoded {
+        let head = WireHead {
+            version: self.version.get(),
+            mode: match self.mode {
+                Mode::AtMostOnce => WireMode::AtMostOnce,
+                Mode::Resumable => WireMode::Resumable,
+            },
+            fingerprint: Hex(self.fingerprint.as_bytes()).to_string(),
+            hold: wire_hold(&self.hold),
+            progress: match &self.progress {
+                Progress::Pending => WireProgress::Pending,
+                Progress::Paid => WireProgress::Paid,
+                Progress::Complete { retention, .. } => WireProgress::Complete { retention_ms: millis(*retention) },
+            },
+            attempts: self.attempts,
+            request: self.request.is_some(),
+            steps: u32::try_from(self.steps.len()).unwrap_or(u32::MAX),
+        };
+        Encoded { head: seal(&head, &[]), fresh: self.fresh_parts() }
+    }
+
+    fn fresh_parts(&self) -> Vec<(PartId, Bytes)> {
+        let mut fresh = Vec::new();
+        // The request comes with the first claim and never changes.
+        if let Some(request) = self.request.as_ref().filter(|_| self.is_first_write()) {
+            fresh.push((PartId::Request, encode_request(request)));
+        }
+        if let Some(response) = self.response() {
+            fresh.push((PartId::Response, encode_response(response)));
+        }
+        for (index, step) in (0..).zip(&self.steps) {
+            if step.written == self.version {
+                fresh.push((PartId::Step(index), encode_step(step)));
+            }
+        }
+        fresh
+    }
+
+    fn is_first_write(&self) -> bool {
+        matches!(&self.hold, Hold::Leased { fence, .. } if fence.version() == self.version) && self.attempts == 1
+    }
+
+    /// The parts that a head refers to, in the order [`Record::decode`] asks
+    /// for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::decode`].
+    pub fn parts_of(head: &[u8]) -> Result<Vec<PartId>, DecodeError> {
+        let (head, _) = open::<WireHead>(head, &CORRUPT_HEAD)?;
+        Ok(part_ids(&head))
+    }
+
+    /// A record from its bytes.
+    ///
+    /// `part` is asked for each part the head refers to.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if anything is damaged, missing or newer. The record is
+    /// then to be kept as it is and reported, and never to be overwritten.
+    pub fn decode(
+        times: Times,
+        head: &[u8],
+        mut part: impl FnMut(PartId) -> Option<Bytes>,
+    ) -> Result<Self, DecodeError> {
+        let (head, _) = open::<WireHead>(head, &CORRUPT_HEAD)?;
+        let (mut request, mut response, mut steps) = (None, None, Vec::new());
+        for id in part_ids(&head) {
+            let bytes = part(id).ok_or(MISSING_PART)?;
+            match id {
+                PartId::Request => request = Some(Arc::new(decode_request(&bytes)?)),
+                PartId::Response => response = Some(Arc::new(decode_response(&bytes)?)),
+                PartId::Step(_) => steps.push(Arc::new(decode_step(&bytes)?)),
+            }
+        }
+        Ok(Self {
+            version: Version::new(head.version),
+            mode: match head.mode {
+                WireMode::AtMostOnce => Mode::AtMostOnce,
+                WireMode::Resumable => Mode::Resumable,
+            },
+            fingerprint: parse_fingerprint(&head.fingerprint).ok_or(CORRUPT_HEAD)?,
+            hold: parse_hold(head.hold),
+            progress: match (head.progress, response) {
+                (WireProgress::Complete { retention_ms }, Some(response)) => {
+                    Progress::Complete { response, retention: Duration::from_millis(retention_ms) }
+                }
+                (WireProgress::Complete { .. }, None) => return Err(MISSING_PART),
+                (WireProgress::Paid, _) => Progress::Paid,
+                (WireProgress::Pending, _) => Progress::Pending,
+            },
+            attempts: head.attempts,
+            request,
+            steps,
+            created_at: Some(times.created),
+            written_at: times.written,
+        })
+    }
+}
+
+fn part_ids(head: &WireHead) -> Vec<PartId> {
+    let request = head.request.then_some(PartId::Request);
+    let response = matches!(head.progress, WireProgress::Complete { .. }).then_some(PartId::Response);
+    request.into_iter().chain(response).chain((0..head.steps).map(PartId::Step)).collect()
+}
+
+fn wire_hold(hold: &Hold) -> WireHold {
+    match hold {
+        Hold::Leased { fence, lease } => {
+            WireHold::Leased { fence: fence.version().get(), lease_ms: millis(*lease) }
+        }
+        Hold::Free => WireHold::Free,
+        Hold::Parked { why } => WireHold::Parked { why: why.to_string() },
+        Hold::Cleared => WireHold::Cleared,
+    }
+}
+
+fn parse_hold(hold: WireHold) -> Hold {
+    match hold {
+        WireHold::Leased { fence, lease_ms } => {
+            Hold::Leased { fence: Fence::of(Version::new(fence)), lease: Duration::from_millis(lease_ms) }
+        }
+        WireHold::Free => Hold::Free,
+        WireHold::Parked { why } => Hold::Parked { why: why.into() },
+        WireHold::Cleared => Hold::Cleared,
+    }
+}
+
+fn parse_fingerprint(hex: &str) -> Option<Fingerprint> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(Fingerprint::from_bytes(bytes))
+}
+
+fn encode_request(request: &StoredRequest) -> Bytes {
+    let wire = WireRequest {
+        method: request.method().to_string(),
+        uri: request.uri().to_string(),
+        headers: wire_headers(request.headers()),
+    };
+    seal(&wire, request.body())
+}
+
+fn decode_request(bytes: &Bytes) -> Result<StoredRequest, DecodeError> {
+    let (wire, body) = open::<WireRequest>(bytes, &CORRUPT_PART)?;
+    let method = Method::from_bytes(wire.method.as_bytes()).map_err(|_| CORRUPT_PART)?;
+    let uri: Uri = wire.uri.parse().map_err(|_| CORRUPT_PART)?;
+    let headers = parse_headers(&wire.headers)?;
+    Ok(StoredRequest::from_parts(method, uri, headers, bytes.slice_ref(body)))
+}
+
+fn encode_response(response: &StoredResponse) -> Bytes {
+    let wire = WireResponse {
+        status: response.status().as_u16(),
+        headers: wire_headers(response.headers()),
+        retained: response.body().is_some(),
+    };
+    seal(&wire, response.body().map_or(&[], |body| body))
+}
+
+fn decode_response(bytes: &Bytes) -> Result<StoredResponse, DecodeError> {
+    let (wire, body) = open::<WireResponse>(bytes, &CORRUPT_PART)?;
+    let status = StatusCode::from_u16(wire.status).map_err(|_| CORRUPT_PART)?;
+    let headers = parse_headers(&wire.headers)?;
+    let body = wire.retained.then(|| bytes.slice_ref(body));
+    Ok(StoredResponse::from_parts(status, headers, body))
+}
+
+fn encode_step(step: &Step) -> Bytes {
+    let (point, value): (_, &[u8]) = match &step.point {
+        Point::Begun => (WirePoint::Begun, &[]),
+        Point::Saved(value) => (WirePoint::Saved, value),
+        Point::Failed(error) => (WirePoint::Failed, error),
+    };
+    seal(&WireStep { name: step.name.to_string(), point }, value)
+}
+
+fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
+    let (wire, value) = open::<WireStep>(bytes, &CORRUPT_PART)?;
+    let value = bytes.slice_ref(value);
+    let point = match wire.point {
+        WirePoint::Begun => Point::Begun,
+        WirePoint::Saved => Point::Saved(value),
+        WirePoint::Failed => Point::Failed(value),
+    };
+    Ok(Step { name: wire.name.into(), point, written: Version::new(0) })
+}
+
+/// Header values need not be UTF-8, JSON must be: one character per byte.
+fn wire_headers(headers: &[(HeaderName, HeaderValue)]) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| value.as_bytes().iter().map(|&byte| char::from(byte)).collect();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}
+
+fn parse_headers(headers: &[(String, String)]) -> Result<Vec<(HeaderName, HeaderValue)>, DecodeError> {
+    let parse = |(name, value): &(String, String)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
+        Some((name, HeaderValue::from_bytes(&bytes?).ok()?))
+    };
+    headers.iter().map(|line| parse(line).ok_or(CORRUPT_PART)).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One piece: format and checksum, a line of JSON, raw bytes.
+fn seal(wire: &impl Serialize, raw: &[u8]) -> Bytes {
+    let mut sealed = format!("{MAGIC}{WIRE_FORMAT} {:016x}\n", 0).into_bytes();
+    let start = sealed.len();
+    // Plain structs of strings and numbers: serializing them cannot fail, and
+    // if it did the checksum below would keep the piece from being read.
+    let _ = serde_json::to_writer(&mut sealed, wire);
+    sealed.push(b'\n');
+    sealed.extend_from_slice(raw);
+    let sum = format!("{:016x}", checksum(&sealed[start..]));
+    sealed[start - 17..start - 1].copy_from_slice(sum.as_bytes());
+    sealed.into()
+}
+
+fn open<'a, T: Deserialize<'a>>(sealed: &'a [u8], corrupt: &DecodeError) -> Result<(T, &'a [u8]), DecodeError> {
+    let corrupt = || corrupt.clone();
+    let (first, rest) = split_line(sealed).ok_or_else(corrupt)?;
+    let first = str::from_utf8(first).map_err(|_| corrupt())?;
+    let (format, sum) = first.strip_prefix(MAGIC).and_then(|line| line.split_once(' ')).ok_or_else(corrupt)?;
+    let format: u32 = format.parse().map_err(|_| corrupt())?;
+    if format > WIRE_FORMAT {
+        return Err(DecodeError::Newer(format));
+    }
+    if u64::from_str_radix(sum, 16) != Ok(checksum(rest)) {
+        return Err(DecodeError::Corrupt("its checksum does not match"));
+    }
+    let (json, raw) = split_line(rest).ok_or_else(corrupt)?;
+    let wire = serde_json::from_slice(json).map_err(|_| corrupt())?;
+    Ok((wire, raw))
+}
+
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+fn checksum(bytes: &[u8]) -> u64 {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    digest.iter().take(8).fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+}

@@ -1,0 +1,90 @@
+//! Futures that outlive whoever waits for them.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+/// Work that goes on when nobody waits for it any more.
+///
+/// hyper drops a handler's future when the client hangs up, and a dropped
+/// handler is a crash. This one is polled where it is awaited, which costs
+/// nothing; dropped unfinished, it moves to a task of its own.
+pub(crate) struct Detached<T: Send + 'static> {
+    work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    #[cfg(feature = "tracing")]
+    span: tracing::Span,
+}
+
+impl<T: Send + 'static> Detached<T> {
+    pub(crate) fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self {
+            work: Some(Box::pin(work)),
+            #[cfg(feature = "tracing")]
+            span: tracing::Span::current(),
+        }
+    }
+}
+
+impl<T: Send + 'static> Future for Detached<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let output = std::task::ready!(work.as_mut().poll(cx));
+        self.work = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<T: Send + 'static> Drop for Detached<T> {
+    fn drop(&mut self) {
+        let Some(work) = self.work.take() else { return };
+        // Without a runtime the process is on its way out; to an operation
+        // that is a crash like any other.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        #[cfg(feature = "tracing")]
+        let work = tracing::Instrument::instrument(work, self.span.clone());
+        runtime.spawn(work);
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Detached<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detached").field("finished", &self.work.is_none()).finish_non_exhaustive()
+    }
+}
+
+/// The inner future panicked.
+#[derive(Debug)]
+pub(crate) struct Panicked;
+
+pin_project! {
+    /// Turns a panic of the inner future into a value.
+    #[derive(Debug)]
+    pub(crate) struct CatchPanic<F> {
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F> CatchPanic<F> {
+    pub(crate) const fn new(inner: F) -> Self {
+        Self { inner }
+    }
+}
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = self.project().inner;
+        // Unwind safe: the future is not polled again after a panic.
+        match catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What the layer tells whoever listens.
+
+use std::sync::Arc;
+
+use crate::core::Key;
+use crate::store::StoreError;
+
+/// Something that happened to an operation.
+///
+/// Keys appear as their hash only. Costs nothing while nobody listens.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Event {
+    /// The operation, where there is one.
+    pub key: Option<Key>,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A first attempt starts.
+    Claimed,
+    /// A later attempt starts, from the recovery points of the ones before.
+    Resumed {
+        /// Which attempt it is; the first is 1.
+        attempt: u32,
+    },
+    /// A step is about to act on the outside world.
+    StepBegun {
+        /// The step's name.
+        step: String,
+    },
+    /// A step was done, and its result is stored.
+    StepSaved {
+        /// The step's name.
+        step: String,
+    },
+    /// A step failed for good, and that is stored.
+    StepFailed {
+        /// The step's name.
+        step: String,
+    },
+    /// A step was not run: an earlier attempt did it.
+    StepReplayed {
+        /// The step's name.
+        step: String,
+    },
+    /// The answer is stored.
+    Completed {
+        /// Its status code.
+        status: u16,
+        /// Whether its body is; one that is too large or endless is not.
+        retained: bool,
+    },
+    /// A stored answer was given.
+    Replayed,
+    /// The attempt ended without a final answer. **Look**, if it is at most
+    /// once: it will not be run again until someone decides.
+    Released,
+    /// The attempt ended and nothing had happened.
+    Withdrawn,
+    /// Nobody can know what happened. **Look**: a human has to decide.
+    Parked {
+        /// Why.
+        why: String,
+    },
+    /// The handler panicked.
+    Panicked,
+    /// The attempt lost its claim: someone else took over, or its lease is in
+    /// doubt because the store does not answer.
+    LeaseLost,
+    /// The attempt ran longer than it may keep its lease.
+    Overdue,
+    /// A refusal was answered; its reason.
+    Refused {
+        /// Why.
+        refusal: crate::response::Refusal,
+    },
+    /// The store failed.
+    StoreFailed {
+        /// How.
+        error: StoreError,
+    },
+    /// The true answer was given but could not be stored yet. **Look**: saving
+    /// goes on in the background, and if the process dies before it succeeds,
+    /// nobody will know the outcome.
+    Unsaved {
+        /// Why.
+        error: StoreError,
+    },
+    /// An answer that could not be stored at first is stored now.
+    SavedLate,
+    /// An answer could not be stored. **Look**: the client got it, and no
+    /// retry will.
+    SaveFailed {
+        /// Why.
+        error: String,
+    },
+    /// Credentials were seen under [`Scope::shared`](crate::Scope::shared):
+    /// callers share answers. Told once.
+    SharedScope,
+}
+
+/// Listens to events.
+pub(crate) type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// Hands an event to the observer, if there is one, and to `tracing`.
+pub(crate) fn emit(observer: Option<&Observer>, key: Option<Key>, kind: impl FnOnce() -> EventKind) {
+    #[cfg(feature = "tracing")]
+    let listening = observer.is_some() || tracing::enabled!(target: "tower_idempotency", tracing::Level::WARN);
+    #[cfg(not(feature = "tracing"))]
+    let listening = observer.is_some();
+    if !listening {
+        return;
+    }
+    let event = Event { key, kind: kind() };
+    #[cfg(feature = "tracing")]
+    trace(&event);
+    if let Some(observer) = observer {
+        observer(&event);
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn trace(event: &Event) {
+    let key = event.key.map(|key| key.to_string()).unwrap_or_default();
+    if event.kind.wants_a_look() {
+        tracing::warn!(target: "tower_idempotency", key, event = ?event.kind);
+    } else {
+        tracing::debug!(target: "tower_idempotency", key, event = ?event.kind);
+    }
+}
+
+impl EventKind {
+    /// Whether somebody should look.
+    pub const fn wants_a_look(&self) -> bool {
+        matches!(
+            self,
+            Self::Parked { .. }
+                | Self::Panicked
+                | Self::LeaseLost
+                | Self::Overdue
+                | Self::StoreFailed { .. }
+                | Self::Unsaved { .. }
+                | Self::SaveFailed { .. }
+                | Self::SharedScope
+        )
+    }
+}

@@ -1,0 +1,192 @@
+//! The only loop: look, decide, swap, again.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
+use crate::event::{EventKind, Observer, emit};
+use crate::store::{Store, StoreError, StoreErrorKind, Swap};
+
+/// How long a store may take for one answer.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many failures of the store one try of a command stands.
+const FAILURES: u32 = 3;
+/// The longest pause between tries.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// Carries commands to a store. Cheap to clone.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Key, Mode};
+/// use tower_idempotency::{Ledger, store::MemoryStore};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ledger = Ledger::new(MemoryStore::new());
+/// let key = Key::new("tenant-1", &IdempotencyKey::parse(b"order-17")?);
+/// let claim = Claim {
+///     fingerprint: Fingerprint::of([b"POST".as_slice()]),
+///     mode: Mode::AtMostOnce,
+///     lease: Duration::from_secs(60),
+///     request: None,
+/// };
+/// let first = ledger.apply(&key, None, claim.clone()).await?;
+/// assert!(matches!(first.output, Claimed::Granted(_)));
+/// let second = ledger.apply(&key, None, claim).await?;
+/// assert!(matches!(second.output, Claimed::Busy(_)));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    observer: Option<Observer>,
+}
+
+impl Ledger {
+    /// A ledger over this store.
+    pub fn new(store: impl Store) -> Self {
+        Self { store: Arc::new(store), observer: None }
+    }
+
+    pub(crate) fn observed_by(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
+        emit(self.observer.as_ref(), Some(*key), kind);
+    }
+
+    pub(crate) fn emit_unkeyed(&self, kind: impl FnOnce() -> EventKind) {
+        emit(self.observer.as_ref(), None, kind);
+    }
+
+    /// Applies one command. `guess` is what the store probably has: right, it
+    /// saves a round trip; wrong, it costs none.
+    ///
+    /// A lost acknowledgement is found out by looking, so a success is one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store can't be asked. The command may have taken,
+    /// or may take yet.
+    pub async fn apply<C: Command + Send + Sync>(
+        &self,
+        key: &Key,
+        guess: Option<Record>,
+        command: C,
+    ) -> Result<Done<C::Output>, StoreError>
+    where
+        C::Output: Send,
+    {
+        let mut exchange = Exchange::guessing(command, fresh_nonce(), guess);
+        self.drive(key, &mut exchange).await?;
+        exchange.finish().ok_or_else(undecided)
+    }
+
+    /// Drives an exchange until its outcome is known. After an error it can be
+    /// driven on.
+    pub(crate) async fn drive<C, T>(&self, key: &Key, exchange: &mut Exchange<C, T>) -> Result<(), StoreError>
+    where
+        C: Command<Output = T> + Send + Sync,
+        T: Send,
+    {
+        let mut failures = 0;
+        loop {
+            let reply = match exchange.ask() {
+                Ask::Finish => return Ok(()),
+                Ask::Load => self.load(key).await,
+                Ask::Swap { expected, next } => self.swap(key, expected, next).await,
+                Ask::Remove { expected } => self.remove(key, expected).await,
+            };
+            let reply = match reply {
+                Ok(reply) => reply,
+                Err(error) => {
+                    failures += 1;
+                    exchange.answer(Reply::Unknown);
+                    if failures == FAILURES || error.kind() != StoreErrorKind::Unavailable {
+                        return Err(error);
+                    }
+                    continue;
+                }
+            };
+            if exchange.answer(reply) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Drives an exchange, with pauses, until its outcome is known or
+    /// `patience` is over.
+    pub(crate) async fn persist<C, T>(
+        &self,
+        key: &Key,
+        exchange: &mut Exchange<C, T>,
+        patience: Duration,
+    ) -> Result<(), StoreError>
+    where
+        C: Command<Output = T> + Send + Sync,
+        T: Send,
+    {
+        let deadline = Instant::now() + patience;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let Err(error) = self.drive(key, exchange).await else { return Ok(()) };
+            self.emit(key, || EventKind::StoreFailed { error: error.clone() });
+            if Instant::now() + pause > deadline || error.kind() == StoreErrorKind::NewerFormat {
+                return Err(error);
+            }
+            // Jitter: a store that comes back must not meet everybody at once.
+            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    async fn load(&self, key: &Key) -> Result<Reply, StoreError> {
+        let loaded = within(self.store.load(key)).await?;
+        Ok(Reply::Found(loaded.record, loaded.now))
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Reply, StoreError> {
+        Ok(match within(self.store.swap(key, expected, next)).await? {
+            Swap::Stored => Reply::Written,
+            Swap::Conflict(found) => Reply::Found(found.record, found.now),
+        })
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<Reply, StoreError> {
+        if within(self.store.remove(key, expected)).await? {
+            return Ok(Reply::Written);
+        }
+        self.load(key).await
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// A store that hangs is a store that fails.
+async fn within<T>(reply: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+    timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
+}
+
+/// Drawn from a generator that is seeded afresh in every thread of every
+/// process. It needs to be unique among the writes of one key, not secret.
+pub(crate) fn fresh_nonce() -> Version {
+    Version::new(fastrand::u64(1..))
+}
+
+fn undecided() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "the store's answer decided nothing")
+}

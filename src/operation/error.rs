@@ -1,0 +1,112 @@
+//! Why a step gave no result.
+
+use std::fmt;
+
+use crate::attempt::WriteError;
+use crate::store::StoreError;
+
+/// Why a step gave no result. `E` is the error of the step's own work.
+///
+/// The usual answer to everything but [`Final`](Self::Final) is a 503: under a
+/// resumable layer it is not stored, and the client's retry resumes.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StepError<E> {
+    /// The work failed. Nothing is stored; the next attempt runs it again.
+    Retry(E),
+    /// The work failed for good, now or in an earlier attempt. It is stored,
+    /// and never run again.
+    Final(E),
+    /// The work took longer than the step's time-out.
+    TimedOut {
+        /// The step's name.
+        step: String,
+    },
+    /// Nobody can know whether it happened. It is not run again; the operation
+    /// is parked until a human or a reconciler decides.
+    InDoubt {
+        /// The step's name.
+        step: String,
+    },
+    /// Another attempt took over. Stop: it does the rest.
+    Lost,
+    /// This attempt has already run, or is running, a step of this name.
+    Duplicate {
+        /// The step's name.
+        step: String,
+    },
+    /// The stored result does not have the type that is asked for, or could
+    /// not be written as JSON. It is neither used nor run again.
+    Unreadable {
+        /// The step's name.
+        step: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The store failed for longer than the lease. Whether the step's result
+    /// is stored is not known.
+    Store(StoreError),
+}
+
+impl<E> StepError<E> {
+    /// The error of the step's own work, if it is one.
+    pub fn into_work(self) -> Option<E> {
+        match self {
+            Self::Retry(error) | Self::Final(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether it is on record as final.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Final(_))
+    }
+
+    /// The same, with the work's error mapped.
+    pub fn map<F>(self, map: impl FnOnce(E) -> F) -> StepError<F> {
+        match self {
+            Self::Retry(error) => StepError::Retry(map(error)),
+            Self::Final(error) => StepError::Final(map(error)),
+            Self::TimedOut { step } => StepError::TimedOut { step },
+            Self::InDoubt { step } => StepError::InDoubt { step },
+            Self::Lost => StepError::Lost,
+            Self::Duplicate { step } => StepError::Duplicate { step },
+            Self::Unreadable { step, source } => StepError::Unreadable { step, source },
+            Self::Store(error) => StepError::Store(error),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for StepError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry(error) | Self::Final(error) => error.fmt(f),
+            Self::TimedOut { step } => write!(f, "step {step:?} took too long"),
+            Self::InDoubt { step } => write!(f, "nobody knows whether step {step:?} happened; it was parked"),
+            Self::Lost => f.write_str("another attempt took over this operation"),
+            Self::Duplicate { step } => write!(f, "step {step:?} was used twice in one attempt"),
+            Self::Unreadable { step, .. } => write!(f, "the result of step {step:?} can't be read or written"),
+            Self::Store(error) => write!(f, "the store failed: {error}"),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for StepError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Retry(error) | Self::Final(error) => error.source(),
+            Self::Unreadable { source, .. } => Some(source),
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl<E> From<WriteError> for StepError<E> {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Lost => Self::Lost,
+            WriteError::Store(error) => Self::Store(error),
+        }
+    }
+}

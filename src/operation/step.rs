@@ -1,0 +1,367 @@
+//! Running one step.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::{Operation, StepError, Taken, Used};
+use crate::attempt::{Attempt, WriteError};
+use crate::core::{Change, Point, StepKey};
+use crate::event::EventKind;
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type Work<'a, T, E> = Box<dyn FnOnce(StepKey) -> BoxFuture<'a, Result<T, E>> + Send + 'a>;
+type Reconcile<'a, T> = Box<dyn FnOnce() -> BoxFuture<'a, Reconciled<T>> + Send + 'a>;
+type Judge<'a, E> = Box<dyn Fn(&E) -> bool + Send + 'a>;
+
+/// What is known about a step in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
+pub enum Reconciled<T> {
+    /// It happened, and this was its result.
+    Happened(T),
+    /// It did not happen, and will not: it may be run now.
+    DidNotHappen,
+    /// Nobody knows. The operation is parked.
+    Unknown,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Step,
+    Pay,
+    Once,
+}
+
+/// A step to be run: `.await` it, or set more about it first.
+///
+/// Lazy: nothing happens before it is polled.
+///
+/// # Cancellation
+///
+/// Dropping it stops the work, not the writes: an intent or a result that was
+/// on its way to the store gets there. What was begun and dropped is in doubt,
+/// as after a crash.
+#[must_use = "a step does nothing unless it is awaited"]
+pub struct StepFuture<'a, T, E> {
+    step: Option<Step<'a, T, E>>,
+    running: Option<BoxFuture<'a, Result<T, StepError<E>>>>,
+}
+
+struct Step<'a, T, E> {
+    operation: Operation,
+    name: Box<str>,
+    kind: Kind,
+    work: Option<Work<'a, T, E>>,
+    timeout: Option<Duration>,
+    reconcile: Option<Reconcile<'a, T>>,
+    finals: Option<Finals<'a, E>>,
+    harmless: Option<Judge<'a, E>>,
+}
+
+/// Which errors are final, and how they are kept.
+struct Finals<'a, E> {
+    is_final: Judge<'a, E>,
+    encode: fn(&E) -> serde_json::Result<Vec<u8>>,
+    decode: fn(&[u8]) -> serde_json::Result<E>,
+}
+
+impl Operation {
+    /// Runs `work`, or gives the result it had in an earlier attempt.
+    ///
+    /// At least once: if the process dies before the result is stored, the
+    /// next attempt runs it again, with the same [`StepKey`]. The result must
+    /// survive a round trip through JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]. Errors of the work are not stored and the next attempt
+    /// runs it again, unless [`final_when`](StepFuture::final_when) says
+    /// otherwise.
+    pub fn step<'a, T, E, F, Fut>(&self, name: impl Into<String>, work: F) -> StepFuture<'a, T, E>
+    where
+        F: FnOnce(StepKey) -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
+        T: Serialize + DeserializeOwned + Send + Sync + 'a,
+        E: Send + 'a,
+    {
+        StepFuture::new(self, name.into(), Kind::Step, Box::new(move |key| Box::pin(work(key))))
+    }
+
+    /// As [`step`](Self::step), for work that can't be taken back: that it is
+    /// about to happen is stored before, and once its result is stored the
+    /// operation is *paid*.
+    ///
+    /// Send the [`StepKey`] downstream as *its* idempotency key. If the
+    /// process dies between the effect and the write of its result, the next
+    /// attempt makes the same call with the same key, and only the receiver
+    /// can know that it is the same: no store can close that window.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    ///
+    /// # Caveats
+    ///
+    /// For a receiver that does not honour a key, use [`once`](Self::once).
+    pub fn pay<'a, T, E, F, Fut>(&self, name: impl Into<String>, work: F) -> StepFuture<'a, T, E>
+    where
+        F: FnOnce(StepKey) -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
+        T: Serialize + DeserializeOwned + Send + Sync + 'a,
+        E: Send + 'a,
+    {
+        StepFuture::new(self, name.into(), Kind::Pay, Box::new(move |key| Box::pin(work(key))))
+    }
+
+    /// Runs `work` at most once. If an earlier attempt began it and left no
+    /// result, it is in doubt: [`reconcile`](StepFuture::reconcile) is asked,
+    /// and without an answer the operation is parked for a human.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step), and [`StepError::InDoubt`]. Any error of the
+    /// work leaves the step in doubt (a time-out says nothing about what
+    /// happened) unless [`final_when`](StepFuture::final_when) or
+    /// [`harmless_when`](StepFuture::harmless_when) says otherwise.
+    pub fn once<'a, T, E, F, Fut>(&self, name: impl Into<String>, work: F) -> StepFuture<'a, T, E>
+    where
+        F: FnOnce() -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
+        T: Serialize + DeserializeOwned + Send + Sync + 'a,
+        E: Send + 'a,
+    {
+        StepFuture::new(self, name.into(), Kind::Once, Box::new(move |_| Box::pin(work())))
+    }
+}
+
+impl<'a, T, E> StepFuture<'a, T, E>
+where
+    T: Serialize + DeserializeOwned + Send + Sync + 'a,
+    E: Send + 'a,
+{
+    fn new(operation: &Operation, name: String, kind: Kind, work: Work<'a, T, E>) -> Self {
+        let step = Step {
+            operation: operation.clone(),
+            name: name.into(),
+            kind,
+            work: Some(work),
+            timeout: None,
+            reconcile: None,
+            finals: None,
+            harmless: None,
+        };
+        Self { step: Some(step), running: None }
+    }
+
+    fn set(mut self, set: impl FnOnce(&mut Step<'a, T, E>)) -> Self {
+        if let Some(step) = &mut self.step {
+            set(step);
+        }
+        self
+    }
+
+    /// Gives up on the work after `limit`: [`StepError::TimedOut`].
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.set(|step| step.timeout = Some(limit))
+    }
+
+    /// Errors for which this is true are final: stored, and given again
+    /// instead of running the work again. A declined card, not a lost
+    /// connection.
+    pub fn final_when(self, is_final: impl Fn(&E) -> bool + Send + 'a) -> Self
+    where
+        E: Serialize + DeserializeOwned,
+    {
+        let finals = Finals {
+            is_final: Box::new(is_final),
+            encode: |error| serde_json::to_vec(error),
+            decode: |bytes| serde_json::from_slice(bytes),
+        };
+        self.set(|step| step.finals = Some(finals))
+    }
+
+    /// Errors for which this is true prove that nothing happened: the step is
+    /// not in doubt, and may be run again. A refused connection, not a
+    /// time-out.
+    pub fn harmless_when(self, is_harmless: impl Fn(&E) -> bool + Send + 'a) -> Self {
+        self.set(|step| step.harmless = Some(Box::new(is_harmless)))
+    }
+
+    /// Asked, when the step is in doubt, whether it happened.
+    pub fn reconcile<F, Fut>(self, reconcile: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'a,
+        Fut: Future<Output = Reconciled<T>> + Send + 'a,
+    {
+        self.set(|step| step.reconcile = Some(Box::new(move || Box::pin(reconcile()))))
+    }
+}
+
+impl<'a, T, E> Future for StepFuture<'a, T, E>
+where
+    T: Serialize + DeserializeOwned + Send + Sync + 'a,
+    E: Send + 'a,
+{
+    type Output = Result<T, StepError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(step) = self.step.take() {
+            self.running = Some(Box::pin(step.run()));
+        }
+        match &mut self.running {
+            Some(running) => running.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for StepFuture<'_, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.step.as_ref().map(|step| &step.name);
+        f.debug_struct("StepFuture").field("name", &name).finish_non_exhaustive()
+    }
+}
+
+impl<T, E> Step<'_, T, E>
+where
+    T: Serialize + DeserializeOwned + Send + Sync,
+    E: Send,
+{
+    async fn run(mut self) -> Result<T, StepError<E>> {
+        let mut taken = match self.operation.take_name(&self.name) {
+            Ok(taken) => taken,
+            Err(Used::InDoubt) => return self.park().await,
+            Err(_) => return Err(StepError::Duplicate { step: self.name.into() }),
+        };
+        let attempt = Arc::clone(self.operation.attempt_handle());
+        let mut begun = false;
+        match attempt.claimed().step(&self.name).map(|step| step.point().clone()) {
+            Some(Point::Saved(value)) => {
+                taken.becomes = Used::Stored;
+                attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
+                return self.decode(&value);
+            }
+            Some(Point::Failed(error)) => {
+                taken.becomes = Used::Stored;
+                attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
+                return Err(self.decode_final(&error));
+            }
+            Some(Point::Begun) => {
+                begun = true;
+                if self.kind == Kind::Once || self.reconcile.is_some() {
+                    match self.reconciled().await {
+                        Reconciled::Happened(value) => return self.save(&attempt, &mut taken, value).await,
+                        Reconciled::DidNotHappen => {}
+                        Reconciled::Unknown if self.kind == Kind::Once => return self.park().await,
+                        // The same call with the same key again.
+                        Reconciled::Unknown => {}
+                    }
+                }
+            }
+            None => {}
+        }
+        if self.kind != Kind::Step && !begun {
+            begin(&attempt, &self.name).await?;
+        }
+        if self.kind == Kind::Once {
+            taken.becomes = Used::InDoubt;
+        }
+        match self.work().await {
+            Ok(value) => self.save(&attempt, &mut taken, value).await,
+            Err(error) => Err(self.fail(&attempt, &mut taken, error).await),
+        }
+    }
+
+    async fn reconciled(&mut self) -> Reconciled<T> {
+        match self.reconcile.take() {
+            Some(reconcile) => reconcile().await,
+            None => Reconciled::Unknown,
+        }
+    }
+
+    async fn work(&mut self) -> Result<T, StepError<E>> {
+        let key = self.operation.step_key(&self.name);
+        let Some(work) = self.work.take() else { return Err(StepError::Duplicate { step: self.name.to_string() }) };
+        let work = work(key);
+        let Some(limit) = self.timeout else { return work.await.map_err(StepError::Retry) };
+        match timeout(limit, work).await {
+            Ok(outcome) => outcome.map_err(StepError::Retry),
+            Err(_) => Err(StepError::TimedOut { step: self.name.to_string() }),
+        }
+    }
+
+    async fn save(self, attempt: &Arc<Attempt>, taken: &mut Taken, value: T) -> Result<T, StepError<E>> {
+        let bytes = serde_json::to_vec(&value).map_err(|source| self.unreadable(source))?;
+        // From here on the work is done, whatever becomes of the write.
+        taken.becomes = Used::Stored;
+        attempt.write(Change::Save { step: self.name.clone(), value: bytes.into() }).await?;
+        attempt.emit(|| EventKind::StepSaved { step: self.name.into() });
+        Ok(value)
+    }
+
+    async fn fail(self, attempt: &Arc<Attempt>, taken: &mut Taken, error: StepError<E>) -> StepError<E> {
+        let StepError::Retry(error) = error else { return error };
+        if let Some(finals) = self.finals.as_ref().filter(|finals| (finals.is_final)(&error)) {
+            let bytes = match (finals.encode)(&error) {
+                Ok(bytes) => Bytes::from(bytes),
+                Err(source) => return self.unreadable(source),
+            };
+            if let Err(error) = attempt.write(Change::Fail { step: self.name.clone(), error: bytes }).await {
+                return error.into();
+            }
+            taken.becomes = Used::Stored;
+            attempt.emit(|| EventKind::StepFailed { step: self.name.into() });
+            return StepError::Final(error);
+        }
+        let harmless = self.harmless.as_ref().is_some_and(|harmless| harmless(&error));
+        if harmless && self.kind != Kind::Step {
+            if let Err(error) = attempt.write(Change::Clear { step: self.name.clone() }).await {
+                return error.into();
+            }
+            taken.becomes = Used::Again;
+        }
+        StepError::Retry(error)
+    }
+
+    async fn park(self) -> Result<T, StepError<E>> {
+        let why = format!("step {:?} was begun and nobody knows whether it happened", self.name);
+        let attempt = self.operation.attempt_handle();
+        attempt.write(Change::Park { why: why.as_str().into() }).await?;
+        attempt.emit(|| EventKind::Parked { why });
+        Err(StepError::InDoubt { step: self.name.into() })
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<T, StepError<E>> {
+        serde_json::from_slice(value).map_err(|source| self.unreadable(source))
+    }
+
+    fn decode_final(&self, error: &[u8]) -> StepError<E> {
+        let Some(finals) = &self.finals else {
+            let missing = "an earlier attempt stored a final error, and this step has no `final_when`";
+            return self.unreadable(serde::de::Error::custom(missing));
+        };
+        match (finals.decode)(error) {
+            Ok(error) => StepError::Final(error),
+            Err(source) => self.unreadable(source),
+        }
+    }
+
+    fn unreadable(&self, source: serde_json::Error) -> StepError<E> {
+        StepError::Unreadable { step: self.name.to_string(), source }
+    }
+}
+
+/// Stores the intent.
+async fn begin(attempt: &Arc<Attempt>, name: &str) -> Result<(), WriteError> {
+    attempt.write(Change::Begin { step: name.into() }).await?;
+    attempt.emit(|| EventKind::StepBegun { step: name.to_owned() });
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! wip
+#[derive(Clone, Copy, Debug)]
+/// wip
+pub enum Refusal {
+/// x
+ A }

@@ -1,0 +1,113 @@
+//! Runs work under a claim: what HTTP and everything else have in common.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::attempt::{Attempt, Limits};
+use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Key};
+use crate::detach::{CatchPanic, Panicked};
+use crate::event::EventKind;
+use crate::ledger::{Ledger, fresh_nonce};
+use crate::store::StoreError;
+
+/// What became of a claim.
+pub(crate) enum Admission {
+    /// Ours to run.
+    Granted(Arc<Attempt>),
+    /// Not ours, and why.
+    Refused(Claimed),
+}
+
+/// Claims `key`. The nonce is minted before the write, so a claim whose
+/// acknowledgement was lost is recognised as ours.
+pub(crate) async fn claim(
+    ledger: &Ledger,
+    key: Key,
+    claim: Claim,
+    max_execution: Duration,
+) -> Result<Admission, StoreError> {
+    let limits = Limits { lease: claim.lease, max_execution };
+    let mut exchange = Exchange::guessing(claim, fresh_nonce(), None);
+    if let Err(error) = ledger.drive(&key, &mut exchange).await {
+        ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });
+        tokio::spawn(disown(ledger.clone(), key, Fence::of(exchange.nonce()), limits.lease));
+        return Err(error);
+    }
+    let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
+    match (done.output, done.record) {
+        (Claimed::Granted(fence), Some(record)) => {
+            let attempt = record.attempts();
+            ledger.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
+            Ok(Admission::Granted(Attempt::new(ledger.clone(), key, fence, limits, record)))
+        }
+        (claimed, _) => Ok(Admission::Refused(claimed)),
+    }
+}
+
+/// Takes back a claim that may have been stored, or may be yet, for work that
+/// is known not to have started.
+async fn disown(ledger: Ledger, key: Key, fence: Fence, lease: Duration) {
+    let mut waited = Duration::ZERO;
+    let mut pause = Duration::from_millis(100);
+    // A write that is on its way may arrive after we looked, so once is not
+    // enough. Whatever arrives after a whole lease, the lease rules decide.
+    while waited < lease {
+        sleep(pause).await;
+        waited += pause;
+        pause *= 2;
+        let command = Fenced { fence, changes: vec![Change::Withdraw] };
+        let mut exchange = Exchange::looking(command, fresh_nonce());
+        let withdrawn = ledger.drive(&key, &mut exchange).await.is_ok();
+        if withdrawn && exchange.finish().is_some_and(|done| done.output.is_ok()) {
+            return ledger.emit(&key, || EventKind::Withdrawn);
+        }
+    }
+}
+
+/// Runs `work` under the attempt's lease, which is renewed once the work has
+/// to wait for anything.
+pub(crate) fn under_lease<F: Future>(attempt: &Arc<Attempt>, work: F) -> UnderLease<F> {
+    UnderLease { work: CatchPanic::new(work), attempt: Arc::clone(attempt), keeper: Keeper(None) }
+}
+
+pin_project! {
+    /// The future of [`under_lease`].
+    pub(crate) struct UnderLease<F> {
+        #[pin]
+        work: CatchPanic<F>,
+        attempt: Arc<Attempt>,
+        keeper: Keeper,
+    }
+}
+
+struct Keeper(Option<JoinHandle<()>>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl<F: Future> Future for UnderLease<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let output = this.work.poll(cx);
+        if output.is_pending() && this.keeper.0.is_none() {
+            // Only now: work that is done at once needs no renewal and no task.
+            this.keeper.0 = Some(tokio::spawn(Arc::clone(this.attempt).keep()));
+        } else if output.is_ready() {
+            this.keeper.0.take().inspect(JoinHandle::abort);
+        }
+        output
+    }
+}

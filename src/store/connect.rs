@@ -1,0 +1,80 @@
+//! A store by its URL.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{MemoryStore, Store};
+
+/// Opens the store that `url` names: `memory:`, or `file:PATH` with feature
+/// `file`.
+///
+/// ```
+/// use tower_idempotency::store;
+///
+/// let store = store::connect("memory:")?;
+/// assert!(store::connect("mysql://localhost").is_err());
+/// # Ok::<_, store::ConnectError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`ConnectError`] if nothing is known under the URL's scheme, if the feature
+/// that brings it is not compiled in, or if the store can't be opened.
+pub fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    match scheme {
+        "memory" if rest.trim_matches('/').is_empty() => Ok(Arc::new(MemoryStore::new())),
+        "memory" => Err(ConnectError::new(url, "a memory store has no name; write \"memory:\"")),
+        "file" => open_file(url, rest.strip_prefix("//").unwrap_or(rest)),
+        "redis" | "rediss" | "postgres" | "postgresql" => {
+            Err(ConnectError::new(url, "this release has no such store; it has \"memory:\" and \"file:PATH\""))
+        }
+        _ => Err(ConnectError::new(url, "not a store URL; write \"memory:\" or \"file:PATH\"")),
+    }
+}
+
+#[cfg(feature = "file")]
+fn open_file(url: &str, path: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    if path.is_empty() {
+        return Err(ConnectError::new(url, "the path is missing; write \"file:PATH\""));
+    }
+    let open = super::FileStore::open(path);
+    let store = open.map_err(|error| ConnectError { source: Some(Box::new(error)), ..ConnectError::new(url, "") })?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(not(feature = "file"))]
+fn open_file(url: &str, _path: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Err(ConnectError::new(url, "compiled without the feature `file` of tower-idempotency; enable it"))
+}
+
+/// Why [`connect`] gave no store.
+#[derive(Debug)]
+pub struct ConnectError {
+    /// Without what may be a password: the scheme only.
+    scheme: String,
+    message: &'static str,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl ConnectError {
+    fn new(url: &str, message: &'static str) -> Self {
+        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+        Self { scheme: scheme.to_owned(), message, source: None }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "can't open the {:?} store: {source}", self.scheme),
+            None => write!(f, "can't open the store {:?}: {}", self.scheme, self.message),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as _)
+    }
+}

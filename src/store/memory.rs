@@ -1,0 +1,264 @@
+//! Records in this process's memory.
+
+use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use super::{Cursor, Filter, Found, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::clock::{Clock, SystemClock};
+use crate::core::{Key, Record, Status, Timestamp, Version};
+use crate::sync::lock;
+
+const SHARDS: usize = 64;
+
+/// Keeps records in memory, within bounds. For tests and for one process.
+///
+/// At most 100,000 records and 256 MiB by default. When it is full it drops
+/// complete records, oldest first, expired or not; it never drops unfinished
+/// ones, and refuses new work when nothing else is left.
+///
+/// ```
+/// use tower_idempotency::store::MemoryStore;
+///
+/// let store = MemoryStore::new().max_entries(10_000).max_bytes(16 << 20);
+/// ```
+///
+/// # Caveats
+///
+/// A restart forgets every key: a retry after it runs again. Where money
+/// moves, use a store that survives. A complete record may be forgotten before
+/// its retention is over when the store is full.
+pub struct MemoryStore {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    entries: AtomicUsize,
+    bytes: AtomicUsize,
+    max_entries: usize,
+    max_bytes: usize,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Default)]
+struct Shard {
+    records: HashMap<Key, Record>,
+    /// Complete records in the order in which they completed. Those that have
+    /// been replaced or removed since are skipped by their version.
+    completed: VecDeque<(Key, Version)>,
+}
+
+impl MemoryStore {
+    /// An empty store on the system's clock.
+    pub fn new() -> Self {
+        Self::with_clock(SystemClock::new())
+    }
+
+    /// An empty store on this clock.
+    pub fn with_clock(clock: impl Clock) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            entries: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            max_entries: 100_000,
+            max_bytes: 256 << 20,
+            clock: Arc::new(clock),
+        }
+    }
+
+    /// Keeps at most this many records.
+    #[must_use]
+    pub const fn max_entries(mut self, entries: usize) -> Self {
+        self.max_entries = entries;
+        self
+    }
+
+    /// Keeps at most about this many bytes.
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Whether it holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard_of(&self, key: &Key) -> usize {
+        // Keyed, so that nobody can choose keys that share a shard.
+        usize::try_from(self.hasher.hash_one(key) >> 58).unwrap_or(0) % SHARDS
+    }
+
+    fn loaded(&self, record: Option<&Record>) -> Loaded {
+        Loaded { record: record.cloned(), now: self.clock.now() }
+    }
+
+    /// Drops complete records until `bytes` more fit, those of `home` first.
+    /// Holds one lock at a time.
+    fn make_room(&self, home: usize, entries: usize, bytes: usize) -> Result<(), StoreError> {
+        for offset in 0..SHARDS {
+            let mut shard = lock(&self.shards[(home + offset) % SHARDS]);
+            loop {
+                if self.fits(entries, bytes) {
+                    return Ok(());
+                }
+                let Some(dropped) = shard.drop_oldest_complete() else { break };
+                self.forget(&dropped);
+            }
+        }
+        if self.fits(entries, bytes) {
+            return Ok(());
+        }
+        Err(StoreError::new(StoreErrorKind::Full, "the memory store is full of unfinished work"))
+    }
+
+    fn fits(&self, entries: usize, bytes: usize) -> bool {
+        self.entries.load(Ordering::Relaxed) + entries <= self.max_entries
+            && self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.max_bytes
+    }
+
+    fn forget(&self, record: &Record) {
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(record.size(), Ordering::Relaxed);
+    }
+
+    fn put(&self, shard: &mut Shard, key: &Key, next: &Record) {
+        let now = self.clock.now();
+        let next = next.clone().stamped(now);
+        self.bytes.fetch_add(next.size(), Ordering::Relaxed);
+        if next.status() == Status::Complete {
+            shard.completed.push_back((*key, next.version()));
+        }
+        match shard.records.entry(*key) {
+            Entry::Occupied(mut entry) => {
+                self.bytes.fetch_sub(entry.get().size(), Ordering::Relaxed);
+                entry.insert(next);
+            }
+            Entry::Vacant(entry) => {
+                self.entries.fetch_add(1, Ordering::Relaxed);
+                entry.insert(next);
+            }
+        }
+        if let Some(expired) = shard.take_expired(now) {
+            self.forget(&expired);
+        }
+    }
+}
+
+impl Shard {
+    fn drop_oldest_complete(&mut self) -> Option<Record> {
+        while let Some((key, version)) = self.completed.pop_front() {
+            if let Entry::Occupied(entry) = self.records.entry(key)
+                && entry.get().version() == version
+            {
+                return Some(entry.remove());
+            }
+        }
+        None
+    }
+
+    /// One expired record for every one that is written keeps the store from
+    /// growing, without a task of its own.
+    fn take_expired(&mut self, now: Timestamp) -> Option<Record> {
+        let (key, version) = self.completed.front()?;
+        let current = self.records.get(key).filter(|record| record.version() == *version);
+        if current.is_some_and(|record| !record.is_expired(now)) {
+            return None;
+        }
+        let (key, _) = self.completed.pop_front()?;
+        current?;
+        self.records.remove(&key)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("entries", &self.entries).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        let shard = lock(&self.shards[self.shard_of(key)]);
+        Ok(self.loaded(shard.records.get(key)))
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        let home = self.shard_of(key);
+        let unfinished = next.status() != Status::Complete;
+        if unfinished && expected.is_none() && !self.fits(1, next.size()) {
+            self.make_room(home, 1, next.size())?;
+        }
+        let mut shard = lock(&self.shards[home]);
+        let current = shard.records.get(key);
+        if current.map(Record::version) != expected {
+            return Ok(Swap::Conflict(self.loaded(current)));
+        }
+        self.put(&mut shard, key, next);
+        Ok(Swap::Stored)
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        let mut shard = lock(&self.shards[self.shard_of(key)]);
+        if shard.records.get(key).map(Record::version) != Some(expected) {
+            return Ok(false);
+        }
+        if let Some(removed) = shard.records.remove(key) {
+            self.forget(&removed);
+        }
+        Ok(true)
+    }
+
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        let now = self.clock.now();
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let matching = shard.records.iter().filter(|(_, record)| matches(query.filter, record, now));
+            found.extend(matching.map(|(key, record)| Found {
+                key: *key,
+                version: record.version(),
+                status: record.status(),
+                created: record.created_at().unwrap_or_default(),
+                due: record.due(),
+            }));
+        }
+        Ok(page(found, query))
+    }
+}
+
+fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
+    let unfinished = record.status() != Status::Complete;
+    match filter {
+        Filter::Unfinished => unfinished,
+        Filter::Lapsed => unfinished && record.due() <= now,
+        Filter::Expired => record.is_expired(now),
+    }
+}
+
+fn page(mut found: Vec<Found>, query: &Query) -> Page {
+    let cursor = |found: &Found| Cursor { due: found.due, key: found.key };
+    found.retain(|one| query.after.is_none_or(|after| cursor(one) > after));
+    found.sort_unstable_by_key(cursor);
+    let more = found.len() > query.limit;
+    found.truncate(query.limit);
+    let next = found.last().map(cursor).filter(|_| more);
+    Page { found, next }
+}

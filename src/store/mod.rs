@@ -1,0 +1,279 @@
+//! Where records live, and the contract a store keeps.
+//!
+//! | store | feature | survives | several processes |
+//! |---|---|---|---|
+//! | [`MemoryStore`] | – | nothing: a restart forgets every key | no |
+#![cfg_attr(feature = "file", doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |")]
+//!
+//! [`connect`] picks one at run time.
+
+mod connect;
+#[cfg(feature = "file")]
+mod file;
+mod memory;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use self::connect::{ConnectError, connect};
+#[cfg(feature = "file")]
+pub use self::file::{FileStore, FileStoreOptions, OpenError};
+pub use self::memory::MemoryStore;
+
+use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
+
+/// Keeps records and compares versions; never decides.
+///
+/// # Contract
+///
+/// - [`swap`](Self::swap) and [`remove`](Self::remove) are atomic and
+///   linearizable per key: of many concurrent calls that expect the same
+///   version, exactly one takes.
+/// - A swap that answered [`Swap::Stored`] survives whatever the store says it
+///   survives. One that answered an error may or may not have taken, and may
+///   even take later; callers find out by looking for their version.
+/// - A stored record is [`stamped`](Record::stamped) with the store's own
+///   clock, and every reply that shows a record carries that clock's time. A
+///   caller's clock is never used.
+/// - Unfinished records are never dropped: not by age, not by memory pressure,
+///   not by eviction. When there is no room, `swap` answers
+///   [`StoreErrorKind::Full`].
+/// - A complete record is kept at least until it [expires](Record::is_expired).
+///   Expired ones may vanish at any time, and may still be handed out.
+/// - Bytes that do not decode are an error, never "no record", and are not
+///   overwritten.
+/// - Dropping a future abandons the reply, not necessarily the write.
+///
+/// The `conformance` feature has this contract as tests.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// The record at `key`, and the store's time.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store can't be asked or what it has can't be read.
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError>;
+
+    /// If the record at `key` is at `expected` (absent, for `None`), puts
+    /// `next` there.
+    ///
+    /// A step costs O(step): of the parts of `next`, only those that are new
+    /// in its version need to be written ([`Record::encode`]).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; unless its kind says otherwise, the write may have taken.
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError>;
+
+    /// If the record at `key` is at `expected`, removes it and says `true`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the removal may have taken.
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError>;
+
+    /// Finds records by what falls due, a page at a time, earliest first.
+    ///
+    /// A page is a hint: what it names may have moved on since.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store can't be asked.
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError>;
+}
+
+/// A record as a store handed it out.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "built by stores")]
+pub struct Loaded {
+    /// The record, if there is one.
+    pub record: Option<Record>,
+    /// The store's time.
+    pub now: Timestamp,
+}
+
+/// The outcome of a [`Store::swap`].
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "built by stores")]
+#[expect(clippy::large_enum_variant, reason = "a conflict is the common case of a replay")]
+pub enum Swap {
+    /// The record is there.
+    Stored,
+    /// Something else is there, and this is it: saves the second look.
+    Conflict(Loaded),
+}
+
+/// What a [`Store::scan`] looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "every store must answer all of them")]
+pub enum Filter {
+    /// Unfinished records, whoever holds them.
+    Unfinished,
+    /// Unfinished records that no live lease holds.
+    Lapsed,
+    /// Complete records whose retention is over.
+    Expired,
+}
+
+/// One page's worth of question.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "taken apart by stores")]
+pub struct Query {
+    /// What to look for.
+    pub filter: Filter,
+    /// How many at the most.
+    pub limit: usize,
+    /// Where the last page ended.
+    pub after: Option<Cursor>,
+}
+
+impl Query {
+    /// The first `limit` records that `filter` finds.
+    pub const fn new(filter: Filter, limit: usize) -> Self {
+        Self { filter, limit, after: None }
+    }
+
+    /// The page after the one that ended at `cursor`.
+    #[must_use]
+    pub const fn after(mut self, cursor: Cursor) -> Self {
+        self.after = Some(cursor);
+        self
+    }
+}
+
+/// Where a page ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_structs, reason = "built by stores")]
+pub struct Cursor {
+    /// When the last record of the page falls due.
+    pub due: Timestamp,
+    /// Its key.
+    pub key: Key,
+}
+
+/// The records a [`Store::scan`] found.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "built by stores")]
+pub struct Page {
+    /// What was found, earliest due first.
+    pub found: Vec<Found>,
+    /// Where to go on; `None` if that was all.
+    pub next: Option<Cursor>,
+}
+
+/// One record that a scan found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "built by stores")]
+pub struct Found {
+    /// Its key.
+    pub key: Key,
+    /// Its version when it was found.
+    pub version: Version,
+    /// How far it was.
+    pub status: Status,
+    /// When it was first stored.
+    pub created: Timestamp,
+    /// See [`Record::due`].
+    pub due: Timestamp,
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Clone, Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    message: String,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What kind of [`StoreError`] it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// It can't be reached or did not answer. A write may have taken.
+    Unavailable,
+    /// There is no room, and nothing that may be dropped. Nothing was written.
+    Full,
+    /// What it has at this key is damaged or not ours. Nothing was written.
+    Corrupt,
+    /// What it has at this key was written by a newer release. Nothing was
+    /// written.
+    NewerFormat,
+}
+
+impl StoreError {
+    /// An error of this kind, with one line on what happened.
+    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// The same, with its cause.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What kind of error it is.
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    pub(crate) fn timed_out() -> Self {
+        Self::new(StoreErrorKind::Unavailable, "the store did not answer in time")
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as _)
+    }
+}
+
+impl From<DecodeError> for StoreError {
+    fn from(error: DecodeError) -> Self {
+        let kind = match error {
+            DecodeError::Newer(_) => StoreErrorKind::NewerFormat,
+            DecodeError::Corrupt(_) => StoreErrorKind::Corrupt,
+        };
+        Self::new(kind, error.to_string()).caused_by(error)
+    }
+}
+
+type Reply<'r, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'r>>;
+
+/// Written out rather than with `async_trait`, which would box every reply twice.
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn load<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key) -> Reply<'r, Loaded> {
+        self.as_ref().load(key)
+    }
+
+    fn swap<'s: 'r, 'k: 'r, 'n: 'r, 'r>(
+        &'s self,
+        key: &'k Key,
+        expected: Option<Version>,
+        next: &'n Record,
+    ) -> Reply<'r, Swap> {
+        self.as_ref().swap(key, expected, next)
+    }
+
+    fn remove<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key, expected: Version) -> Reply<'r, bool> {
+        self.as_ref().remove(key, expected)
+    }
+
+    fn scan<'s: 'r, 'q: 'r, 'r>(&'s self, query: &'q Query) -> Reply<'r, Page> {
+        self.as_ref().scan(query)
+    }
+}
