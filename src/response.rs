@@ -2,5 +2,6 @@
 #[derive(Clone, Copy, Debug)]
 /// wip
 pub enum Refusal {
-/// x
- A }
+    /// x
+    A,
+}

@@ -76,9 +76,7 @@ fn bare(value: &[u8]) -> Result<&str, InvalidKey> {
 
 fn unquote(value: &[u8]) -> Result<String, InvalidKey> {
     let mut found = Unquoted(None);
-    Parser::new(value)
-        .parse_item_with_visitor(&mut found)
-        .map_err(|_| InvalidKey::Syntax)?;
+    Parser::new(value).parse_item_with_visitor(&mut found).map_err(|_| InvalidKey::Syntax)?;
     found.0.ok_or(InvalidKey::Syntax)
 }
 
@@ -111,7 +109,9 @@ impl fmt::Display for InvalidKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "the idempotency key is empty",
-            Self::Syntax => "the idempotency key is neither a quoted string (RFC 9651) nor a bare token of visible ASCII",
+            Self::Syntax => {
+                "the idempotency key is neither a quoted string (RFC 9651) nor a bare token of visible ASCII"
+            }
             Self::TooLong => "the idempotency key is longer than 255 characters",
         })
     }

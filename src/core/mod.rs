@@ -23,7 +23,7 @@ pub use self::key::{IdempotencyKey, InvalidKey, Key, StepKey};
 pub use self::message::{StoredRequest, StoredResponse};
 pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};
 pub use self::transition::{
-    Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next, NotResolved, Resolve, Resolution,
+    Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next, NotResolved, Resolution, Resolve,
 };
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};
 

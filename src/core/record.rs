@@ -327,11 +327,13 @@ impl Record {
     pub fn size(&self) -> usize {
         const LINE: usize = 16;
         let request = self.request.as_ref().map_or(0, |request| {
-            let lines: usize = request.headers().iter().map(|(name, value)| LINE + name.as_str().len() + value.len()).sum();
+            let lines: usize =
+                request.headers().iter().map(|(name, value)| LINE + name.as_str().len() + value.len()).sum();
             lines + request.body().len() + request.uri().path().len()
         });
         let response = self.response().map_or(0, |response| {
-            let lines: usize = response.headers().iter().map(|(name, value)| LINE + name.as_str().len() + value.len()).sum();
+            let lines: usize =
+                response.headers().iter().map(|(name, value)| LINE + name.as_str().len() + value.len()).sum();
             lines + response.body().map_or(0, Bytes::len)
         });
         let steps: usize = self.steps.iter().map(|step| LINE + step.name.len() + step.point.len()).sum();

@@ -269,9 +269,7 @@ fn part_ids(head: &WireHead) -> Vec<PartId> {
 
 fn wire_hold(hold: &Hold) -> WireHold {
     match hold {
-        Hold::Leased { fence, lease } => {
-            WireHold::Leased { fence: fence.version().get(), lease_ms: millis(*lease) }
-        }
+        Hold::Leased { fence, lease } => WireHold::Leased { fence: fence.version().get(), lease_ms: millis(*lease) },
         Hold::Free => WireHold::Free,
         Hold::Parked { why } => WireHold::Parked { why: why.to_string() },
         Hold::Cleared => WireHold::Cleared,

@@ -3,7 +3,10 @@
 //! | store | feature | survives | several processes |
 //! |---|---|---|---|
 //! | [`MemoryStore`] | – | nothing: a restart forgets every key | no |
-#![cfg_attr(feature = "file", doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |")]
+#![cfg_attr(
+    feature = "file",
+    doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |"
+)]
 //!
 //! [`connect`] picks one at run time.
 
