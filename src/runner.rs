@@ -34,7 +34,7 @@ use crate::store::{Store, StoreError};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let runner = Runner::new(MemoryStore::new());
 /// let export = |day: &'static str| {
-///     runner.run("exports", day, &day, move |op| async move {
+///     runner.run("exports", day, day, move |op| async move {
 ///         let rows = op.step("query", |_| async { Ok::<u32, std::io::Error>(42) }).await?;
 ///         op.pay("upload", |_key| async move { Ok(format!("{day}: {rows} rows")) }).await
 ///     })
