@@ -184,7 +184,7 @@ impl Record {
     fn fresh_parts(&self) -> Vec<(PartId, Bytes)> {
         let mut fresh = Vec::new();
         // The request comes with the first claim and never changes.
-        if let Some(request) = self.request.as_ref().filter(|_| self.is_first_write()) {
+        if let Some(request) = self.request.as_ref().filter(|_| self.is_first()) {
             fresh.push((PartId::Request, encode_request(request)));
         }
         if let Some(response) = self.response() {
@@ -196,10 +196,6 @@ impl Record {
             }
         }
         fresh
-    }
-
-    fn is_first_write(&self) -> bool {
-        matches!(&self.hold, Hold::Leased { fence, .. } if fence.version() == self.version) && self.attempts == 1
     }
 
     /// The parts that a head refers to, in the order [`Record::decode`] asks
