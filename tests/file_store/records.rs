@@ -12,10 +12,10 @@ use tower_idempotency::core::{
 };
 use tower_idempotency::store::{FileStore, Store, Swap};
 
-pub const LEASE: Duration = Duration::from_secs(60);
-pub const RETENTION: Duration = Duration::from_secs(3600);
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const RETENTION: Duration = Duration::from_secs(3600);
 
-pub fn key(name: impl ToString) -> Key {
+pub(crate) fn key(name: impl ToString) -> Key {
     Key::new("test", &IdempotencyKey::parse(name.to_string().as_bytes()).unwrap())
 }
 
@@ -32,7 +32,7 @@ fn put(next: Next) -> Record {
     }
 }
 
-pub fn claim_with(body: Option<Bytes>) -> Record {
+pub(crate) fn claim_with(body: Option<Bytes>) -> Record {
     let mut headers = HeaderMap::new();
     headers.insert("x-note", HeaderValue::from_bytes(b"caf\xe9").unwrap());
     let request =
@@ -41,48 +41,48 @@ pub fn claim_with(body: Option<Bytes>) -> Record {
     put(Claim { fingerprint, mode: Mode::Resumable, lease: LEASE, request }.apply(None, stamp()).next)
 }
 
-pub fn claim() -> Record {
+pub(crate) fn claim() -> Record {
     claim_with(None)
 }
 
 /// The record after `changes`; its fence is that of the claim.
-pub fn change(record: &Record, fence: Version, changes: Vec<Change>) -> Record {
+pub(crate) fn change(record: &Record, fence: Version, changes: Vec<Change>) -> Record {
     put(Fenced { fence: Fence::of(fence), changes }.apply(Some(record), stamp()).next)
 }
 
-pub fn save(record: &Record, fence: Version, step: &str, value: &str) -> Record {
+pub(crate) fn save(record: &Record, fence: Version, step: &str, value: &str) -> Record {
     let value = Bytes::copy_from_slice(value.as_bytes());
     change(record, fence, vec![Change::Save { step: step.into(), value }])
 }
 
-pub fn complete(record: &Record, fence: Version) -> Record {
+pub(crate) fn complete(record: &Record, fence: Version) -> Record {
     let body = Some(Bytes::from_static(b"{\"paid\":true}"));
     let response = Arc::new(StoredResponse::capture(StatusCode::CREATED, &HeaderMap::new(), body));
     change(record, fence, vec![Change::Complete { response, retention: RETENTION }])
 }
 
 /// Swaps, and says which version is there now.
-pub async fn store(store: &FileStore, key: &Key, expected: Option<Version>, next: &Record) -> Version {
+pub(crate) async fn store(store: &FileStore, key: &Key, expected: Option<Version>, next: &Record) -> Version {
     let swap = store.swap(key, expected, next).await.unwrap();
     assert!(matches!(swap, Swap::Stored), "{swap:?}");
     next.version()
 }
 
-pub async fn load(store: &FileStore, key: &Key) -> Option<Record> {
+pub(crate) async fn load(store: &FileStore, key: &Key) -> Option<Record> {
     store.load(key).await.unwrap().record
 }
 
 /// Everything a caller can see of two records that must be the same, but for
 /// what the store adds.
 #[track_caller]
-pub fn assert_same(found: Option<Record>, expected: &Record) {
+pub(crate) fn assert_same(found: Option<Record>, expected: &Record) {
     let found = found.expect("there is no record");
     assert_eq!(found.version(), expected.version());
     assert_same_content(&found, expected);
 }
 
 #[track_caller]
-pub fn assert_same_content(found: &Record, expected: &Record) {
+pub(crate) fn assert_same_content(found: &Record, expected: &Record) {
     assert_eq!(found.progress(), expected.progress());
     assert_eq!(found.request(), expected.request());
     assert_eq!(found.fingerprint(), expected.fingerprint());
