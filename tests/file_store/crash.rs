@@ -3,7 +3,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use tower_idempotency::store::FileStore;
+use bytes::Bytes;
+use tower_idempotency::store::{FileStore, OpenErrorKind};
 
 use super::records::*;
 
@@ -71,5 +72,51 @@ async fn a_torn_last_write_is_cut_off_and_takes_nothing_with_it() {
             }
             assert!(load(&files, &key("last")).await.is_none(), "cut at {cut}");
         }
+    }
+}
+
+/// The system writes back pages in any order, so a power cut may leave the
+/// end of a write without its middle.
+#[tokio::test]
+async fn a_last_write_with_a_hole_in_it_is_cut_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let files = FileStore::open(&path).unwrap();
+    for n in 0..10 {
+        store(&files, &key(n), None, &claim()).await;
+    }
+    let before = end_of(&journal(&path));
+    store(&files, &key("last"), None, &claim_with(Some(Bytes::from(vec![7; 20_000])))).await;
+    let after = end_of(&journal(&path));
+    for start in (before..after).step_by(4096) {
+        let torn = directory.path().join(format!("hole-{start}"));
+        copy(&path, &torn);
+        let mut bytes = fs::read(journal(&torn)).unwrap();
+        bytes[start..after.min(start + 4096)].fill(0);
+        fs::write(journal(&torn), bytes).unwrap();
+        let files = FileStore::open(&torn).unwrap();
+        for n in 0..10 {
+            assert!(load(&files, &key(n)).await.is_some(), "hole at {start}");
+        }
+        assert!(load(&files, &key("last")).await.is_none(), "hole at {start}");
+    }
+}
+
+#[tokio::test]
+async fn damage_before_acknowledged_writes_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let files = FileStore::open(&path).unwrap();
+    store(&files, &key("a"), None, &claim()).await;
+    let first = end_of(&journal(&path));
+    store(&files, &key("b"), None, &claim()).await;
+    let torn = directory.path().join("damaged");
+    for at in [first - 1, first - 20, first - 100] {
+        copy(&path, &torn);
+        let mut bytes = fs::read(journal(&torn)).unwrap();
+        bytes[at] ^= 0x40;
+        fs::write(journal(&torn), &bytes).unwrap();
+        assert_eq!(FileStore::open(&torn).unwrap_err().kind(), OpenErrorKind::Damaged);
+        assert!(fs::read(journal(&torn)).unwrap() == bytes, "the journal was changed");
     }
 }

@@ -6,6 +6,7 @@ mod directory;
 mod engine;
 mod error;
 mod index;
+mod journal;
 mod layout;
 mod options;
 mod recover;
