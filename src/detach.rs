@@ -6,20 +6,54 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
 
 /// Work that goes on when nobody waits for it any more.
 ///
 /// hyper drops a handler's future when the client hangs up, and a dropped
 /// handler is a crash. This one is polled where it is awaited, which costs
 /// nothing; dropped unfinished, it moves to a task of its own.
-pub(crate) struct Detached<T: Send + 'static> {
-    work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+pub(crate) struct Detached<T> {
+    work: Option<Pin<Box<dyn Work<T>>>>,
     #[cfg(feature = "tracing")]
     span: tracing::Span,
 }
 
-impl<T: Send + 'static> Detached<T> {
-    pub(crate) fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+/// A future that can be sent off. As a trait of its own, so that `Detached`
+/// needs no bounds.
+trait Work<T>: Send {
+    fn poll_work(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T>;
+    #[cfg(not(feature = "tracing"))]
+    fn detach(self: Pin<Box<Self>>, runtime: &Handle);
+    #[cfg(feature = "tracing")]
+    fn detach(self: Pin<Box<Self>>, runtime: &Handle, span: tracing::Span);
+}
+
+impl<F> Work<F::Output> for F
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn poll_work(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.poll(cx)
+    }
+
+    #[cfg(not(feature = "tracing"))]
+    fn detach(self: Pin<Box<Self>>, runtime: &Handle) {
+        runtime.spawn(self);
+    }
+
+    #[cfg(feature = "tracing")]
+    fn detach(self: Pin<Box<Self>>, runtime: &Handle, span: tracing::Span) {
+        runtime.spawn(tracing::Instrument::instrument(self, span));
+    }
+}
+
+impl<T> Detached<T> {
+    pub(crate) fn new(work: impl Future<Output = T> + Send + 'static) -> Self
+    where
+        T: Send + 'static,
+    {
         Self {
             work: Some(Box::pin(work)),
             #[cfg(feature = "tracing")]
@@ -28,30 +62,34 @@ impl<T: Send + 'static> Detached<T> {
     }
 }
 
-impl<T: Send + 'static> Future for Detached<T> {
+impl<T> Future for Detached<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Some(work) = &mut self.work else { return Poll::Pending };
-        let output = std::task::ready!(work.as_mut().poll(cx));
-        self.work = None;
-        Poll::Ready(output)
+        // Taken out, so that work that panics is not sent off as well.
+        let Some(mut work) = self.work.take() else { return Poll::Pending };
+        let poll = work.as_mut().poll_work(cx);
+        if poll.is_pending() {
+            self.work = Some(work);
+        }
+        poll
     }
 }
 
-impl<T: Send + 'static> Drop for Detached<T> {
+impl<T> Drop for Detached<T> {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
         // Without a runtime the process is on its way out; to an operation
         // that is a crash like any other.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(runtime) = Handle::try_current() else { return };
         #[cfg(feature = "tracing")]
-        let work = tracing::Instrument::instrument(work, self.span.clone());
-        runtime.spawn(work);
+        work.detach(&runtime, self.span.clone());
+        #[cfg(not(feature = "tracing"))]
+        work.detach(&runtime);
     }
 }
 
-impl<T: Send + 'static> fmt::Debug for Detached<T> {
+impl<T> fmt::Debug for Detached<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Detached").field("finished", &self.work.is_none()).finish_non_exhaustive()
     }

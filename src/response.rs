@@ -1,7 +1,212 @@
-//! wip
-#[derive(Clone, Copy, Debug)]
-/// wip
+//! Every answer the layer makes up itself: refusals, and replays.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, HeaderValue, LINK, RETRY_AFTER};
+use http::{Response, StatusCode};
+
+use crate::body::ResponseBody;
+use crate::core::StoredResponse;
+
+/// `Idempotent-Replayed: true` is on replays, and on nothing else.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// The rules that the problems link to, unless the policy names other ones.
+const DRAFT: &str = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07";
+
+/// Why the layer answered a request itself. In the response's extensions, so
+/// that layers outside this one can see it.
+///
+/// As problem details (RFC 9457) each has a `type` of its own; titles and
+/// details of the first three are those of the IETF draft, §2.7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Refusal {
-    /// x
-    A,
+    /// 400: the route requires a key.
+    MissingKey,
+    /// 422: the key was used for another request.
+    KeyReused,
+    /// 409: the first request with this key is still running.
+    InProgress,
+    /// 400: the header is not an idempotency key, or came twice.
+    InvalidKey,
+    /// 400: the request's body ended early.
+    BodyIncomplete,
+    /// 413: the request's body is larger than may be fingerprinted.
+    BodyTooLarge,
+    /// 403: the scope can't tell whose request this is.
+    ScopeUnknown,
+    /// 500: the first attempt ended without an answer. Nobody can know what it
+    /// did, and it will not be run again until someone decides.
+    OutcomeUnknown,
+    /// 500: this attempt broke off. A retry resumes it.
+    Interrupted,
+    /// The stored status code: the answer was given, and not retained.
+    NotRetained,
+    /// 500: the stored record is damaged.
+    RecordCorrupt,
+    /// 409: the stored record was written by a newer release.
+    RecordNewer,
+    /// 503: the store can't be asked, or has no room.
+    StoreUnavailable,
+    /// 503: too many guarded requests are running.
+    Overloaded,
+}
+
+/// What a refusal looks like.
+struct Look {
+    name: &'static str,
+    status: StatusCode,
+    title: &'static str,
+    detail: &'static str,
+    /// Whether trying again, as it is, may help.
+    again: bool,
+}
+
+const fn look(name: &'static str, status: StatusCode, again: bool, title: &'static str, detail: &'static str) -> Look {
+    Look { name, status, title, detail, again }
+}
+
+impl Refusal {
+    #[rustfmt::skip]
+    const fn look(self) -> Look {
+        match self {
+            Self::MissingKey => look("missing-key", StatusCode::BAD_REQUEST, false,
+                "Idempotency-Key is missing",
+                "This operation is idempotent and it requires correct usage of Idempotency Key."),
+            Self::KeyReused => look("key-reused", StatusCode::UNPROCESSABLE_ENTITY, false,
+                "Idempotency-Key is already used",
+                "This operation is idempotent and it requires correct usage of Idempotency Key. Idempotency Key MUST not be reused across different payloads of this operation."),
+            Self::InProgress => look("in-progress", StatusCode::CONFLICT, true,
+                "A request is outstanding for this Idempotency-Key",
+                "A request with the same Idempotency-Key for the same operation is being processed or is outstanding."),
+            Self::InvalidKey => look("invalid-key", StatusCode::BAD_REQUEST, false,
+                "Idempotency-Key is not valid",
+                "Send one Idempotency-Key header: a quoted string (RFC 9651) or a bare token of 1 to 255 visible ASCII characters."),
+            Self::BodyIncomplete => look("body-incomplete", StatusCode::BAD_REQUEST, false,
+                "The request body is incomplete",
+                "The request body ended early. Nothing was run or stored."),
+            Self::BodyTooLarge => look("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, false,
+                "The request body is too large",
+                "The request body is larger than this operation accepts. Nothing was run or stored."),
+            Self::ScopeUnknown => look("scope-unknown", StatusCode::FORBIDDEN, false,
+                "The caller is unknown",
+                "Idempotency keys belong to a caller, and this request does not say who that is. Nothing was run or stored."),
+            Self::OutcomeUnknown => look("outcome-unknown", StatusCode::INTERNAL_SERVER_ERROR, false,
+                "The outcome is unknown",
+                "An earlier attempt with this Idempotency-Key ended without an answer, and it is not known what it did. It will not be run again until someone has looked into it. Do not retry with a new key."),
+            Self::Interrupted => look("interrupted", StatusCode::INTERNAL_SERVER_ERROR, true,
+                "The operation was interrupted",
+                "The operation broke off half-way. Retry with the same Idempotency-Key: it resumes where it stopped."),
+            Self::NotRetained => look("not-retained", StatusCode::OK, false,
+                "The response was not retained",
+                "The operation is complete and its response was delivered once; its body was too large or endless to be kept. The operation was not run again."),
+            Self::RecordCorrupt => look("record-corrupt", StatusCode::INTERNAL_SERVER_ERROR, false,
+                "The stored record is damaged",
+                "What is stored under this Idempotency-Key can't be read. Nothing was run. Do not retry with a new key."),
+            Self::RecordNewer => look("record-newer", StatusCode::CONFLICT, true,
+                "The stored record is newer than this server",
+                "What is stored under this Idempotency-Key was written by a newer release. Nothing was run. Retry later with the same key."),
+            Self::StoreUnavailable => look("store-unavailable", StatusCode::SERVICE_UNAVAILABLE, true,
+                "The idempotency store is unavailable",
+                "The operation was not run, because it can't be protected now. Retry with the same Idempotency-Key."),
+            Self::Overloaded => look("overloaded", StatusCode::SERVICE_UNAVAILABLE, true,
+                "Too many operations are running",
+                "The operation was not run. Retry with the same Idempotency-Key."),
+        }
+    }
+
+    /// The last part of the problem's `type`.
+    pub const fn name(self) -> &'static str {
+        self.look().name
+    }
+
+    /// The status code; that of [`NotRetained`](Self::NotRetained) is the
+    /// stored one instead.
+    pub const fn status(self) -> StatusCode {
+        self.look().status
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.look().title)
+    }
+}
+
+/// Where the problems' types and links point.
+#[derive(Clone, Debug)]
+pub(crate) struct Problems {
+    types: String,
+    link: HeaderValue,
+}
+
+impl Problems {
+    /// Types and links under the page `url`, or under the draft's.
+    pub(crate) fn new(url: Option<&str>) -> Self {
+        let page = url.unwrap_or(DRAFT);
+        let types = url.map_or_else(|| "urn:tower-idempotency:problem:".to_owned(), |url| format!("{url}#"));
+        let link = format!("<{page}>; rel=\"describedby\"; type=\"text/html\"");
+        let link = HeaderValue::try_from(link).unwrap_or_else(|_| HeaderValue::from_static("<about:blank>"));
+        Self { types: serde_json::Value::from(types).to_string(), link }
+    }
+
+    pub(crate) fn refuse<B: http_body::Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
+        self.answer(refusal, refusal.status(), Duration::from_secs(1))
+    }
+
+    /// The problem that stands for a stored answer whose body is gone.
+    pub(crate) fn not_retained<B: http_body::Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
+        let mut response = self.answer(Refusal::NotRetained, stored.status(), Duration::ZERO);
+        let location = stored.headers().iter().filter(|(name, _)| *name == http::header::LOCATION);
+        for (name, value) in location {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        response
+    }
+
+    fn answer<B: http_body::Body>(
+        &self,
+        refusal: Refusal,
+        status: StatusCode,
+        again_after: Duration,
+    ) -> Response<ResponseBody<B>> {
+        let Look { name, title, detail, again, .. } = refusal.look();
+        // `types` is a JSON string already, less its closing quote; names,
+        // titles and details are ours and need no escaping.
+        let types = self.types.trim_end_matches('"');
+        let number = status.as_u16();
+        let body = format!(r#"{{"type":{types}{name}","title":"{title}","status":{number},"detail":"{detail}"}}"#);
+        let bodyless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let body = if bodyless { Bytes::new() } else { Bytes::from(body) };
+        let mut response = Response::new(ResponseBody::whole(body));
+        *response.status_mut() = status;
+        response.extensions_mut().insert(refusal);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static("en"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(LINK, self.link.clone());
+        if again {
+            headers.insert(RETRY_AFTER, HeaderValue::from(again_after.as_secs().max(1)));
+        }
+        response
+    }
+}
+
+/// A stored answer, byte for byte.
+pub(crate) fn replay<B: http_body::Body>(stored: &Arc<StoredResponse>, body: Bytes) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::whole(body));
+    *response.status_mut() = stored.status();
+    let headers = response.headers_mut();
+    headers.reserve(stored.headers().len() + 1);
+    for (name, value) in stored.headers() {
+        headers.append(name.clone(), value.clone());
+    }
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    response
 }

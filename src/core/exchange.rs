@@ -56,7 +56,6 @@ pub enum Ask<'a> {
 /// What the store said.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "every driver must give one of them")]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack for one reply")]
 pub enum Reply {
     /// What is there, and the store's time: the reply to a load, or to a write
     /// that found something else than it expected.

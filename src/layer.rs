@@ -1,0 +1,132 @@
+//! The layer, and what can be set about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tower_layer::Layer;
+
+use crate::core::Mode;
+use crate::event::Event;
+use crate::ledger::Ledger;
+use crate::policy::Policy;
+use crate::response::Problems;
+use crate::scope::Scope;
+use crate::service::Idempotency;
+use crate::store::Store;
+
+/// Makes the services it wraps idempotent, for requests that carry an
+/// `Idempotency-Key`.
+///
+/// See the [crate docs](crate) for an example, and [`Scope`] for the choice
+/// the constructor asks for.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+///
+/// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>())
+///     .resumable()
+///     .required()
+///     .retention(Duration::from_secs(7 * 24 * 60 * 60))
+///     .on_event(|event| eprintln!("{event:?}"));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct IdempotencyLayer {
+    ledger: Ledger,
+    policy: Arc<Policy>,
+}
+
+impl IdempotencyLayer {
+    /// A layer over this store, at most once, for `POST` and `PATCH`.
+    pub fn new(store: impl Store, scope: Scope) -> Self {
+        Self { ledger: Ledger::new(store), policy: Arc::new(Policy::new(scope)) }
+    }
+
+    fn set(mut self, set: impl FnOnce(&mut Policy)) -> Self {
+        set(Arc::make_mut(&mut self.policy));
+        self
+    }
+
+    /// The handlers are written with steps ([`Operation`](crate::Operation)):
+    /// one that dies half-way is run again, from its last recovery point.
+    ///
+    /// # Caveats
+    ///
+    /// What a handler does outside steps is done again by every attempt.
+    pub fn resumable(self) -> Self {
+        self.set(|policy| policy.mode = Mode::Resumable)
+    }
+
+    /// Refuses covered requests without a key: 400. By default they pass, as
+    /// if the layer was not there.
+    pub fn required(self) -> Self {
+        self.set(|policy| policy.required = true)
+    }
+
+    /// How long an operation stays held when nothing is heard of its holder.
+    /// 60 seconds by default, at least 10 ms; a handler that runs renews it at
+    /// a third of that.
+    ///
+    /// # Caveats
+    ///
+    /// A handler that blocks its thread for longer, without an `.await`, can
+    /// not renew it.
+    pub fn lease(self, lease: Duration) -> Self {
+        self.set(|policy| policy.lease = lease.max(Duration::from_millis(10)))
+    }
+
+    /// How long a handler may run before its lease is no longer renewed. One
+    /// hour by default. The handler is not stopped.
+    pub fn max_execution(self, limit: Duration) -> Self {
+        self.set(|policy| policy.max_execution = limit)
+    }
+
+    /// How long an answer is remembered, from its completion. 24 hours by
+    /// default, at least one second. A retry after that runs anew.
+    pub fn retention(self, retention: Duration) -> Self {
+        self.set(|policy| policy.retention = retention.max(Duration::from_secs(1)))
+    }
+
+    /// The largest request body, in bytes: 2 MiB by default, 413 above.
+    pub fn request_limit(self, bytes: usize) -> Self {
+        self.set(|policy| policy.request_limit = bytes)
+    }
+
+    /// The largest response body that is kept, in bytes: 2 MiB by default.
+    /// Larger ones are delivered and not retained.
+    pub fn response_limit(self, bytes: usize) -> Self {
+        self.set(|policy| policy.response_limit = bytes)
+    }
+
+    /// How many guarded requests may be at work at once, over all clones of
+    /// this layer: 10,000 by default, 503 above. They go on when their client
+    /// hangs up, so nothing else bounds them.
+    pub fn max_running(self, operations: usize) -> Self {
+        let permits = operations.min(Semaphore::MAX_PERMITS);
+        self.set(|policy| policy.permits = Arc::new(Semaphore::new(permits)))
+    }
+
+    /// The page that documents your use of keys: retention, what is
+    /// fingerprinted, the problems. The problems' `type`s become
+    /// `url#missing-key` and so on, and link to it.
+    pub fn documentation(self, url: &str) -> Self {
+        self.set(|policy| policy.problems = Problems::new(Some(url)))
+    }
+
+    /// Calls `observer` with everything that happens. On the request's path:
+    /// it should be quick.
+    pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.ledger = self.ledger.observed_by(Arc::new(observer));
+        self
+    }
+}
+
+impl<S> Layer<S> for IdempotencyLayer {
+    type Service = Idempotency<S>;
+
+    fn layer(&self, inner: S) -> Idempotency<S> {
+        Idempotency::new(inner, self.ledger.clone(), Arc::clone(&self.policy))
+    }
+}

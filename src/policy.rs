@@ -1,0 +1,125 @@
+//! What the layer does, as data.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use tokio::sync::Semaphore;
+
+use crate::core::{Fingerprint, Mode};
+use crate::response::Problems;
+use crate::scope::Scope;
+
+/// How a handler's answer counts. A handler says so by putting one into its
+/// response's extensions; otherwise the status code decides.
+///
+/// ```
+/// use http::{Response, StatusCode};
+/// use tower_idempotency::Outcome;
+///
+/// fn sold_out() -> Response<String> {
+///     let mut response = Response::new("sold out, try again tomorrow".to_string());
+///     *response.status_mut() = StatusCode::CONFLICT;
+///     response.extensions_mut().insert(Outcome::NothingHappened);
+///     response
+/// }
+/// # assert!(sold_out().extensions().get::<Outcome>().is_some());
+/// ```
+///
+/// | status | at most once | resumable |
+/// |---|---|---|
+/// | 401, 403, 407, 425, 429 | nothing happened | nothing happened |
+/// | 408, 5xx | final | retryable |
+/// | all others | final | final |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The answer is stored, and every retry gets it.
+    Final,
+    /// The answer is not stored, and a retry resumes. In at-most-once mode
+    /// nothing can be resumed, and a retry is told that the outcome is unknown.
+    Retryable,
+    /// The answer is not stored, and the key is as if it had never been used,
+    /// unless a step was begun or done: then it is as `Retryable`.
+    NothingHappened,
+}
+
+impl Outcome {
+    pub(crate) fn of(mode: Mode, status: StatusCode, said: Option<Self>) -> Self {
+        if let Some(said) = said {
+            return said;
+        }
+        let did_not_start = matches!(status.as_u16(), 401 | 403 | 407 | 425 | 429);
+        let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
+        match mode {
+            _ if did_not_start => Self::NothingHappened,
+            Mode::Resumable if failed => Self::Retryable,
+            _ => Self::Final,
+        }
+    }
+}
+
+/// Everything the layer was told.
+#[derive(Clone)]
+pub(crate) struct Policy {
+    pub(crate) scope: Scope,
+    pub(crate) mode: Mode,
+    pub(crate) required: bool,
+    pub(crate) lease: Duration,
+    pub(crate) max_execution: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) request_limit: usize,
+    pub(crate) response_limit: usize,
+    pub(crate) stream_after: Duration,
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) problems: Problems,
+}
+
+impl Policy {
+    pub(crate) fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            mode: Mode::AtMostOnce,
+            required: false,
+            lease: Duration::from_secs(60),
+            max_execution: Duration::from_secs(60 * 60),
+            retention: Duration::from_secs(24 * 60 * 60),
+            request_limit: 2 << 20,
+            response_limit: 2 << 20,
+            stream_after: Duration::from_secs(5),
+            permits: Arc::new(Semaphore::new(10_000)),
+            problems: Problems::new(None),
+        }
+    }
+
+    pub(crate) fn covers(method: &Method) -> bool {
+        method == Method::POST || method == Method::PATCH
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("scope", &self.scope)
+            .field("mode", &self.mode)
+            .field("required", &self.required)
+            .field("lease", &self.lease)
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Method, path and query as they came, content type, body.
+pub(crate) fn fingerprint(parts: &Parts, body: &[u8]) -> Fingerprint {
+    let target = crate::extract::original_uri(parts);
+    let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+    Fingerprint::of([
+        parts.method.as_str().as_bytes(),
+        target.path().as_bytes(),
+        target.query().unwrap_or_default().as_bytes(),
+        content_type.map_or(&[], |value| value.as_bytes()),
+        body,
+    ])
+}

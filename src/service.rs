@@ -1,0 +1,332 @@
+//! The guarded service: admit, claim, run, record.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::attempt::{Attempt, End};
+use crate::body::{Read, RequestBody, ResponseBody, read};
+use crate::core::{
+    Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, Record, StoredRequest, StoredResponse,
+};
+use crate::event::EventKind;
+use crate::extract::original_uri;
+use crate::future::ResponseFuture;
+use crate::ledger::Ledger;
+use crate::operation::Operation;
+use crate::policy::{Outcome, Policy, fingerprint};
+use crate::response::{Refusal, replay};
+use crate::run::{Admission, claim, under_lease};
+use crate::scope::Told;
+use crate::store::{StoreError, StoreErrorKind};
+
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A service made idempotent; what [`IdempotencyLayer`](crate::IdempotencyLayer)
+/// makes of the one it wraps.
+///
+/// See the [crate docs](crate) for an example.
+#[derive(Clone, Debug)]
+pub struct Idempotency<S> {
+    inner: S,
+    ledger: Ledger,
+    policy: Arc<Policy>,
+}
+
+impl<S> Idempotency<S> {
+    pub(crate) const fn new(inner: S, ledger: Ledger, policy: Arc<Policy>) -> Self {
+        Self { inner, ledger, policy }
+    }
+
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// Decides whether a request is guarded, and under which key.
+    fn admit(&self, parts: &Parts) -> Result<Option<Key>, Refusal> {
+        let idempotency_key = match key_of(&parts.headers) {
+            None if self.policy.required => return Err(Refusal::MissingKey),
+            None => return Ok(None),
+            Some(key) => key.map_err(|_| Refusal::InvalidKey)?,
+        };
+        let scope = loop {
+            match self.policy.scope.tell(parts) {
+                Told::Scope(scope) => break scope,
+                Told::Warn => self.ledger.emit_unkeyed(|| EventKind::SharedScope),
+                Told::Unknown => return Err(Refusal::ScopeUnknown),
+            }
+        };
+        let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+        if length > self.policy.request_limit {
+            return Err(Refusal::BodyTooLarge);
+        }
+        Ok(Some(Key::new(&scope, &idempotency_key)))
+    }
+}
+
+/// The key in these headers. Two lines are refused, whatever they say: joining
+/// them could make a third key.
+fn key_of(headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
+    let mut lines = headers.get_all(HEADER).iter();
+    let line = lines.next()?;
+    if lines.next().is_some() {
+        return Some(Err(InvalidKey::Syntax));
+    }
+    Some(IdempotencyKey::parse(line.as_bytes()))
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Idempotency<S>
+where
+    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    ReqBody: Body<Data = Bytes> + Send + 'static,
+    ResBody: Body<Data = Bytes> + Send + 'static,
+    ResBody::Error: Send,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, ReqBody, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        if !Policy::covers(request.method()) {
+            return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
+        }
+        let (parts, body) = request.into_parts();
+        match self.admit(&parts) {
+            Ok(None) => {
+                let request = Request::from_parts(parts, RequestBody::theirs(body));
+                ResponseFuture::theirs(self.inner.call(request))
+            }
+            Err(refusal) => {
+                self.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
+                ResponseFuture::refused(self.policy.problems.refuse(refusal))
+            }
+            Ok(Some(key)) => {
+                // The clone goes back, the service that was polled ready is used:
+                // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
+                let clone = self.inner.clone();
+                let service = std::mem::replace(&mut self.inner, clone);
+                let guarded = Guarded { ledger: self.ledger.clone(), policy: Arc::clone(&self.policy), key };
+                ResponseFuture::reading(body, Admitted { service, parts, guarded })
+            }
+        }
+    }
+}
+
+/// A guarded request before its claim.
+pub(crate) struct Admitted<S> {
+    service: S,
+    parts: Parts,
+    guarded: Guarded,
+}
+
+impl<S> Admitted<S> {
+    pub(crate) fn request_limit(&self) -> usize {
+        self.guarded.policy.request_limit
+    }
+
+    pub(crate) fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
+        self.guarded.refuse(refusal)
+    }
+
+    /// All that may not be left half done: from the claim to the stored answer.
+    pub(crate) async fn work<ReqBody, ResBody>(self, body: Bytes) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
+        let Self { mut service, mut parts, guarded } = self;
+        // After the upload, which a slow client may draw out, and before the
+        // claim; held to the end, since this work outlives its client.
+        let Ok(_permit) = guarded.policy.permits.try_acquire() else {
+            return Ok(guarded.refuse(Refusal::Overloaded));
+        };
+        let fingerprint = fingerprint(&parts, &body);
+        let attempt = match guarded.claim(&parts, fingerprint, &body).await {
+            Ok(attempt) => attempt,
+            Err(response) => return Ok(*response),
+        };
+        parts.extensions.insert(Operation::new(Arc::clone(&attempt)));
+        let request = Request::from_parts(parts, RequestBody::read(body));
+        let limit = guarded.policy.response_limit;
+        let patience = guarded.policy.stream_after;
+        let run = under_lease(&attempt, async move {
+            let (parts, body) = service.call(request).await?.into_parts();
+            let patience = if is_endless(&parts.headers) { std::time::Duration::ZERO } else { patience };
+            let body = read(body, limit, patience).await;
+            Ok((parts, body))
+        });
+        match run.await {
+            Ok(Ok((parts, body))) => Ok(guarded.record(&attempt, fingerprint, parts, body).await),
+            Ok(Err(error)) => {
+                release(&attempt).await;
+                Err(error)
+            }
+            Err(_panicked) => {
+                attempt.emit(|| EventKind::Panicked);
+                release(&attempt).await;
+                let resumable = guarded.policy.mode == Mode::Resumable;
+                Ok(guarded.refuse(if resumable { Refusal::Interrupted } else { Refusal::OutcomeUnknown }))
+            }
+        }
+    }
+}
+
+async fn release(attempt: &Arc<Attempt>) {
+    let end = attempt.end(Change::Release).await;
+    attempt.emit_end(&end, false);
+}
+
+/// A stream of events has no end to wait for.
+fn is_endless(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| value.trim_start().starts_with("text/event-stream"))
+}
+
+/// What a guarded request needs from its claim to its answer.
+struct Guarded {
+    ledger: Ledger,
+    policy: Arc<Policy>,
+    key: Key,
+}
+
+impl Guarded {
+    fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
+        self.ledger.emit(&self.key, || EventKind::Refused { refusal });
+        self.policy.problems.refuse(refusal)
+    }
+
+    fn replay<B: Body>(&self, stored: &Arc<StoredResponse>) -> Response<ResponseBody<B>> {
+        self.ledger.emit(&self.key, || EventKind::Replayed);
+        match stored.body() {
+            Some(body) => replay(stored, body.clone()),
+            None => self.policy.problems.not_retained(stored),
+        }
+    }
+
+    /// Claims the key, or says what the answer is instead.
+    async fn claim<B: Body>(
+        &self,
+        parts: &Parts,
+        fingerprint: Fingerprint,
+        body: &Bytes,
+    ) -> Result<Arc<Attempt>, Box<Response<ResponseBody<B>>>> {
+        let policy = &self.policy;
+        // Kept only where someone may have to run it again.
+        let request = (policy.mode == Mode::Resumable).then(|| {
+            Arc::new(StoredRequest::capture(&parts.method, original_uri(parts), &parts.headers, body.clone()))
+        });
+        let command = Claim { fingerprint, mode: policy.mode, lease: policy.lease, request };
+        Err(Box::new(match claim(&self.ledger, self.key, command, policy.max_execution).await {
+            Ok(Admission::Granted(attempt)) => return Ok(attempt),
+            Ok(Admission::Refused(claimed)) => self.answer(claimed),
+            Err(error) => self.refuse(unavailable(&error)),
+        }))
+    }
+
+    fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
+        match claimed {
+            Claimed::Replay(stored) => self.replay(&stored),
+            Claimed::Mismatch => self.refuse(Refusal::KeyReused),
+            Claimed::Busy(_) | Claimed::Granted(_) => self.refuse(Refusal::InProgress),
+            Claimed::Unknown { .. } => self.refuse(Refusal::OutcomeUnknown),
+        }
+    }
+
+    /// Stores the handler's answer, and says what the client gets: that
+    /// answer, unless someone else took over.
+    async fn record<B: Body>(
+        &self,
+        attempt: &Arc<Attempt>,
+        fingerprint: Fingerprint,
+        parts: http::response::Parts,
+        body: Read<B>,
+    ) -> Response<ResponseBody<B>> {
+        let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
+        let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
+        let mut outcome = Outcome::of(self.policy.mode, parts.status, said);
+        let (kept, body) = match body {
+            Read::Whole(bytes, body) => (Some(bytes), body),
+            Read::Open(body) => (None, body),
+            Read::Broken(body) => {
+                // The steps are done and the next attempt can answer from
+                // them; without steps this is all there will ever be.
+                if self.policy.mode == Mode::Resumable && outcome == Outcome::Final {
+                    outcome = Outcome::Retryable;
+                }
+                (None, body)
+            }
+        };
+        match self.end(attempt, outcome, &parts, kept).await {
+            End::Lost(found) => self.instead(fingerprint, found),
+            End::Stored | End::Unsaved(_) => Response::from_parts(parts, body),
+        }
+    }
+
+    async fn end(
+        &self,
+        attempt: &Arc<Attempt>,
+        outcome: Outcome,
+        parts: &http::response::Parts,
+        kept: Option<Bytes>,
+    ) -> End {
+        let (status, retained) = (parts.status.as_u16(), kept.is_some());
+        let change = match outcome {
+            Outcome::NothingHappened => Change::Withdraw,
+            Outcome::Retryable => Change::Release,
+            Outcome::Final => Change::Complete {
+                response: Arc::new(StoredResponse::capture(parts.status, &parts.headers, kept)),
+                retention: self.policy.retention,
+            },
+        };
+        let end = attempt.end(change).await;
+        match (&end, outcome) {
+            (End::Stored, Outcome::Final) => attempt.emit(|| EventKind::Completed { status, retained }),
+            _ => attempt.emit_end(&end, outcome == Outcome::NothingHappened),
+        }
+        end
+    }
+
+    /// What a client gets whose attempt lost its claim: never an answer that
+    /// is not the one on record.
+    fn instead<B: Body>(&self, fingerprint: Fingerprint, found: Option<Record>) -> Response<ResponseBody<B>> {
+        let Some(found) = found.filter(|found| *found.fingerprint() == fingerprint) else {
+            return self.refuse(Refusal::OutcomeUnknown);
+        };
+        match (found.response(), found.hold()) {
+            (Some(stored), _) => self.replay(stored),
+            (None, crate::core::Hold::Leased { .. }) => self.refuse(Refusal::InProgress),
+            (None, _) => self.refuse(Refusal::OutcomeUnknown),
+        }
+    }
+}
+
+fn unavailable(error: &StoreError) -> Refusal {
+    match error.kind() {
+        StoreErrorKind::Unavailable | StoreErrorKind::Full => Refusal::StoreUnavailable,
+        StoreErrorKind::Corrupt => Refusal::RecordCorrupt,
+        StoreErrorKind::NewerFormat => Refusal::RecordNewer,
+    }
+}
