@@ -8,7 +8,7 @@ use crate::branch::Branches;
 use crate::budget::Budget;
 use crate::state::{Action, State};
 use crate::store::{Author, Shelf, fence_of};
-use crate::worker::{Attempt, Program, Worker};
+use crate::worker::{Attempt, Program, Who, Worker};
 
 /// Which promise was broken.
 pub(crate) type Broken = String;
@@ -165,7 +165,10 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
     ensure(state.is_quiet(), "nobody is stuck once faults stop")?;
     let Some(record) = &state.shelf.record else { return Err("a request leaves a record".into()) };
     let parked = matches!(record.hold(), tower_idempotency::core::Hold::Parked { .. });
-    let undecided = state.program == Program::Opaque;
+    // An opaque handler's fate may be unknown; and a stranger's operation is
+    // not for the owner to finish.
+    let foreign = record.fingerprint() != &Who::Owner.fingerprint();
+    let undecided = state.program == Program::Opaque || foreign;
     ensure(record.status() == Status::Complete || parked || undecided, "everything settles once faults stop")
 }
 

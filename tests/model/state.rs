@@ -134,7 +134,7 @@ impl State {
         if self.budget.allows(Kind::Request) {
             actions.push(Action::Start(idle, Who::Owner));
         }
-        if self.budget.allows(Kind::Stranger) {
+        if self.shelf.record.is_some() && self.budget.allows(Kind::Stranger) {
             actions.push(Action::Start(idle, Who::Stranger));
         }
     }

@@ -80,7 +80,7 @@ pub(crate) enum Stage {
 }
 
 impl Who {
-    fn fingerprint(self) -> Fingerprint {
+    pub(crate) fn fingerprint(self) -> Fingerprint {
         let byte = match self {
             Self::Owner => 1,
             Self::Stranger => 2,
