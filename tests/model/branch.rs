@@ -89,7 +89,8 @@ impl Branches {
     /// What a write that took did to the record.
     pub(crate) fn saw_write(&mut self, before: &Shelf, after: &Shelf, author: &Author) {
         let (was, is) = (before.record.as_ref(), after.record.as_ref());
-        let leased = |record: Option<&Record>| record.is_some_and(|record| matches!(record.hold(), Hold::Leased { .. }));
+        let leased =
+            |record: Option<&Record>| record.is_some_and(|record| matches!(record.hold(), Hold::Leased { .. }));
         match author {
             Author::Claim(_) if leased(was) && !before.has_expired() => self.saw(Branch::LapsedStolen),
             Author::Claim(_) if was.is_some_and(|record| *record.hold() == Hold::Cleared) => {

@@ -32,7 +32,10 @@ pub(crate) fn of_write(before: &Shelf, after: &Shelf, author: &Author, held: boo
     of_hold(was, is, live, author)?;
     of_identity(was, is, author)?;
     ensure(is.status() == Status::Complete || keeps_steps(was, is, author), "no step is lost or changed")?;
-    ensure(is.status() == Status::Complete || is_rightly_paid(was, is, author), "paid exactly when a begun step was saved")
+    ensure(
+        is.status() == Status::Complete || is_rightly_paid(was, is, author),
+        "paid exactly when a begun step was saved",
+    )
 }
 
 fn of_removal(was: &Record, author: &Author) -> Result<(), Broken> {
@@ -106,7 +109,10 @@ pub(crate) fn of_claim(author: &Author, own: Fence, done: &Done<Claimed>) -> Res
     let same = found.is_none_or(|record| *record.fingerprint() == claim.fingerprint);
     ensure(same == (done.output != Claimed::Mismatch), "another fingerprint is a mismatch in every state")?;
     let ours = found.and_then(fence_of) == Some(own);
-    ensure(!ours || done.output == Claimed::Granted(own), "a claim whose acknowledgement was lost is recognised as ours")
+    ensure(
+        !ours || done.output == Claimed::Granted(own),
+        "a claim whose acknowledgement was lost is recognised as ours",
+    )
 }
 
 /// Promises about what a holder is told about its write.

@@ -218,7 +218,10 @@ impl State {
         // if it gave any.
         if parked || self.program != Program::Payment {
             let body = if self.program == Program::Opaque { "done" } else { "by hand" };
-            all.push(Resolution::Answer { response: crate::worker::response(body.into()), retention: crate::worker::RETENTION });
+            all.push(Resolution::Answer {
+                response: crate::worker::response(body.into()),
+                retention: crate::worker::RETENTION,
+            });
         }
         all
     }

@@ -1,6 +1,8 @@
 //! The model's store: one key, a clock, and what is on its way to it.
 
-use tower_idempotency::core::{Ask, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Timestamp, Version};
+use tower_idempotency::core::{
+    Ask, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Timestamp, Version,
+};
 
 use crate::canon::{EPOCH, TICK};
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Lost, Mode, Point, Record, Reply, StoredResponse, Version,
+    Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Lost, Mode, Point, Record, Reply, StoredResponse,
+    Version,
 };
 
 use crate::canon::TICK;
