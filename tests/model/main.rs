@@ -12,11 +12,12 @@
 //! |---|---|---|
 //! | `MODEL_WORKERS` | workers, 1 to 3 | 2 |
 //! | `MODEL_BUDGET` | faults in one history | as tuned below |
-//! | `MODEL_KINDS` | times each kind of fault may happen, at most | as tuned below |
+//!
+//! Not explored: more than one key, stores that lose what they confirmed, and
+//! writes that travel for longer than an answer is kept.
 //!
 //! For more than the default, use a release build: `MODEL_WORKERS=3 cargo test
-//! --release --test model -- --nocapture`. `--workers N` is not read by the
-//! test harness, hence the variables.
+//! --release --test model -- --nocapture`.
 
 mod branch;
 mod budget;

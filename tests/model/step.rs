@@ -62,7 +62,7 @@ impl State {
         self.budget.spend(Kind::Purge);
         seen.saw(Branch::Purged);
         self.shelf.record = None;
-        self.world.rebirth();
+        self.rebirth();
     }
 
     fn store(&mut self, actor: Actor, delivery: Delivery, seen: &mut Branches) -> Result<(), Broken> {
@@ -123,7 +123,7 @@ impl State {
     fn took(&mut self, before: &Shelf, author: &Author, seen: &mut Branches) {
         if before.has_expired() {
             seen.saw(Branch::ExpiredReplaced);
-            self.world.rebirth();
+            self.rebirth();
         }
         let life = self.world.current();
         if let Author::Operator(Resolve { resolution: Resolution::DidNotHappen }) = author {
@@ -133,6 +133,14 @@ impl State {
         self.workers.iter_mut().for_each(|worker| worker.note(version, life));
         self.operator.iter_mut().for_each(|task| task.note(version, life));
         seen.saw_write(before, &self.shelf, author);
+    }
+
+    /// The key begins a new life. What was still on its way is taken to be
+    /// gone: no write travels for longer than an answer is kept. (One that did
+    /// would find the key absent, as it expected, and nothing could tell.)
+    fn rebirth(&mut self) {
+        self.world.rebirth();
+        self.late.clear();
     }
 
     fn hear_operator(&mut self, seen: &mut Branches) {
