@@ -11,11 +11,15 @@ use super::transition::{Command, Decision, Next};
 /// reply a store could give.
 ///
 /// A write whose reply was lost is decided by looking: its version is a nonce
-/// minted for this exchange, so finding it means that the write took.
+/// minted for this exchange, so finding it means that the write took. A write
+/// in another place is another write, and gets a nonce of its own: under the
+/// old one, a delayed write of someone who saw the first would fit again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Exchange<C, T> {
     command: C,
     nonce: Version,
+    /// What the last write expected to find.
+    expected: Option<Version>,
     /// The last decision. It stands once `known` says so.
     decision: Option<Decision<T>>,
     seen: Seen,
@@ -79,7 +83,7 @@ pub struct Done<T> {
 impl<C: Command<Output = T>, T> Exchange<C, T> {
     /// Starts with a look at the store.
     pub const fn looking(command: C, nonce: Version) -> Self {
-        Self { command, nonce, decision: None, seen: Seen::Nothing, known: false }
+        Self { command, nonce, expected: None, decision: None, seen: Seen::Nothing, known: false }
     }
 
     /// Starts with a guess at what the store has, which saves the look if it
@@ -87,7 +91,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
     /// told what is there instead. A guess that leads to no write is looked
     /// up; nothing is answered from it.
     pub const fn guessing(command: C, nonce: Version, guess: Option<Record>) -> Self {
-        Self { command, nonce, decision: None, seen: Seen::Guess(guess), known: false }
+        Self { command, nonce, expected: None, decision: None, seen: Seen::Guess(guess), known: false }
     }
 
     /// What to ask the store next.
@@ -100,6 +104,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         let live = record.as_ref().filter(|record| !record.is_expired(now));
         let stamp = Stamp { now, nonce: self.nonce };
         let expected = record.as_ref().map(Record::version);
+        self.expected = expected;
         let decision = self.decision.insert(self.command.apply(live, stamp));
         match (&decision.next, expected) {
             (Next::Put(next), expected) => Ask::Swap { expected, next },
@@ -119,6 +124,10 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
             Reply::Unknown => self.seen = Seen::Nothing,
             Reply::Found(record, now) => {
                 self.known = self.took(record.as_ref());
+                let elsewhere = record.as_ref().map(Record::version) != self.expected;
+                if !self.known && self.decision.is_some() && elsewhere {
+                    self.nonce = self.nonce.successor();
+                }
                 self.seen = Seen::Record(record, now);
             }
         }
@@ -146,7 +155,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         Some(Done { output: decision.output, record })
     }
 
-    /// The nonce under which the exchange writes.
+    /// The nonce of its last write, or of the next one if there was none.
     pub const fn nonce(&self) -> Version {
         self.nonce
     }

@@ -53,6 +53,15 @@ impl Version {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// The nonce for one more write by whoever minted this one: as good as
+    /// drawn anew, without a generator (splitmix64).
+    pub(super) const fn successor(self) -> Self {
+        let mut bits = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self(bits ^ (bits >> 31))
+    }
 }
 
 impl fmt::Debug for Version {

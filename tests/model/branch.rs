@@ -1,0 +1,112 @@
+//! What must have been seen at least once, or the exploration proves nothing.
+
+use tower_idempotency::core::{Claimed, Done, Hold, Record, Status};
+
+use crate::store::{Author, Shelf};
+
+/// Named so that a missing one says what is not explored any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Branch {
+    GrantedFirst,
+    GrantedResumed,
+    GrantedCleared,
+    Busy,
+    Replayed,
+    Mismatch,
+    MismatchWhileHeld,
+    MismatchWhenComplete,
+    Unknown,
+    Parked,
+    OwnClaimRecognised,
+    OwnWriteRecognised,
+    LateWriteTook,
+    LateWriteRejected,
+    ZombieLost,
+    LapsedStolen,
+    ExpiredReplaced,
+    Purged,
+    Withdrawn,
+    Disowned,
+    NothingToDisown,
+    ChargeRepeated,
+    Cleared,
+    Renewed,
+    Resolved,
+    NotResolved,
+    ResolvedFromZombie,
+    Released,
+    Completed,
+    Paid,
+    ReleasedPaid,
+    AnsweredUnsaved,
+}
+
+/// The branches that were seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Branches(u64);
+
+impl Branches {
+    pub(crate) const fn saw(&mut self, branch: Branch) {
+        self.0 |= 1 << branch as u64;
+    }
+
+    pub(crate) const fn saw_if(&mut self, really: bool, branch: Branch) {
+        if really {
+            self.saw(branch);
+        }
+    }
+
+    pub(crate) fn missing(self, wanted: &[Branch]) -> Vec<Branch> {
+        wanted.iter().copied().filter(|branch| self.0 & (1 << *branch as u64) == 0).collect()
+    }
+
+    pub(crate) const fn add(&mut self, others: Self) {
+        self.0 |= others.0;
+    }
+
+    pub(crate) const fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// What a claim was told.
+    pub(crate) fn saw_claim(&mut self, done: &Done<Claimed>) {
+        let found = done.record.as_ref();
+        self.saw(match &done.output {
+            Claimed::Granted(_) if found.is_some_and(|record| record.attempts() > 1) => Branch::GrantedResumed,
+            Claimed::Granted(_) => Branch::GrantedFirst,
+            Claimed::Busy(_) => Branch::Busy,
+            Claimed::Replay(_) => Branch::Replayed,
+            Claimed::Mismatch => Branch::Mismatch,
+            Claimed::Unknown { parked: Some(_) } => Branch::Parked,
+            Claimed::Unknown { parked: None } => Branch::Unknown,
+        });
+        if let (Claimed::Mismatch, Some(record)) = (&done.output, found) {
+            let complete = record.status() == Status::Complete;
+            self.saw(if complete { Branch::MismatchWhenComplete } else { Branch::MismatchWhileHeld });
+        }
+    }
+
+    /// What a write that took did to the record.
+    pub(crate) fn saw_write(&mut self, before: &Shelf, after: &Shelf, author: &Author) {
+        let (was, is) = (before.record.as_ref(), after.record.as_ref());
+        let leased =
+            |record: Option<&Record>| record.is_some_and(|record| matches!(record.hold(), Hold::Leased { .. }));
+        match author {
+            Author::Claim(_) if leased(was) && !before.has_expired() => self.saw(Branch::LapsedStolen),
+            Author::Claim(_) if was.is_some_and(|record| *record.hold() == Hold::Cleared) => {
+                self.saw(Branch::GrantedCleared);
+            }
+            Author::Operator(_) if leased(was) => self.saw(Branch::ResolvedFromZombie),
+            _ => {}
+        }
+        let Some(is) = is else { return };
+        let paid = is.status() == Status::Paid;
+        match is.hold() {
+            Hold::Free if is.status() == Status::Complete => self.saw(Branch::Completed),
+            Hold::Free if paid => self.saw(Branch::ReleasedPaid),
+            Hold::Free => self.saw(Branch::Released),
+            Hold::Leased { .. } if paid => self.saw(Branch::Paid),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! How much may go wrong.
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// A client's request.
+    Request,
+    /// A client with the same key and another body.
+    Stranger,
+    Crash,
+    Tick,
+    Purge,
+    /// Applied, and the reply lost.
+    Lost,
+    /// Not applied, and an error.
+    Error,
+    /// Applied after the error.
+    Late,
+    /// Applied, and delivered once more later.
+    Twice,
+    GiveUp,
+    Renew,
+    /// The handler fails, panics or says that nothing happened.
+    Fail,
+    Resolve,
+    /// A write of the handler that does as it likes.
+    Whim,
+}
+
+const KINDS: usize = Kind::Whim as usize + 1;
+
+/// What is left of each kind, and of all faults together.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Budget {
+    left: [u8; KINDS],
+    faults: u8,
+}
+
+impl Kind {
+    /// Whether it counts against the total.
+    const fn is_fault(self) -> bool {
+        use Kind::{Crash, Error, Fail, GiveUp, Late, Lost, Tick, Twice};
+        matches!(self, Crash | Tick | Lost | Error | Late | Twice | GiveUp | Fail)
+    }
+}
+
+impl Budget {
+    pub(crate) fn new(faults: u8, left: &[(Kind, u8)]) -> Self {
+        let mut budget = Self { left: [0; KINDS], faults };
+        for (kind, count) in left {
+            budget.left[*kind as usize] = *count;
+        }
+        budget
+    }
+
+    pub(crate) const fn allows(&self, kind: Kind) -> bool {
+        self.left[kind as usize] > 0 && (!kind.is_fault() || self.faults > 0)
+    }
+
+    pub(crate) const fn spend(&mut self, kind: Kind) {
+        self.left[kind as usize] -= 1;
+        if kind.is_fault() {
+            self.faults -= 1;
+        }
+    }
+
+    /// One more client, one more lapse of time, and nothing else.
+    pub(crate) fn last_round() -> Self {
+        Self::new(1, &[(Kind::Request, 1), (Kind::Tick, 1)])
+    }
+}

@@ -1,0 +1,180 @@
+//! Every interleaving of workers, crashes, clock steps, late and lost replies,
+//! over the very transitions and the very loop that run in production.
+//!
+//! A state holds the store (one key), what is on its way to it, the workers,
+//! the outside world, and what may still go wrong. All states are visited,
+//! breadth first, and every promise is checked after every step; a broken one
+//! is printed with the shortest way there. Versions are renamed by order of
+//! appearance, workers are interchangeable, and times are "now" or "a lease
+//! ago", so that what differs only in names is one state.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `MODEL_WORKERS` | workers, 1 to 3 | 2 |
+//! | `MODEL_BUDGET` | faults in one history | as tuned below |
+//!
+//! Not explored: more than one key, stores that lose what they confirmed, and
+//! writes that travel for longer than an answer is kept.
+//!
+//! For more than the default, use a release build: `MODEL_WORKERS=3 cargo test
+//! --release --test model -- --nocapture`.
+
+mod branch;
+mod budget;
+mod canon;
+mod explore;
+mod promises;
+mod state;
+mod step;
+mod store;
+mod words;
+mod worker;
+mod world;
+
+use crate::branch::{Branch, Branches};
+use crate::budget::{Budget, Kind};
+use crate::explore::explore;
+use crate::state::State;
+use crate::worker::Program;
+
+fn setting(name: &str) -> Option<u8> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// How much may go wrong in one exploration: faults altogether, and of each
+/// kind. Some look wide and some deep; everything at once is for long nights.
+type Bound<'a> = (u8, &'a [(Kind, u8)]);
+
+/// Explores, and fails for a broken promise or a branch that was not reached.
+fn check(name: &str, program: Program, bounds: &[Bound<'_>], wanted: &[Branch]) {
+    let workers = usize::from(setting("MODEL_WORKERS").unwrap_or(2)).clamp(1, 3);
+    let mut seen = Branches::default();
+    for (faults, kinds) in bounds {
+        let faults = setting("MODEL_BUDGET").unwrap_or(*faults);
+        let report = explore(State::new(program, workers, Budget::new(faults, kinds)));
+        println!("{name}: {workers} workers, {faults} faults: {report}");
+        if let Some(trace) = &report.broken {
+            panic!("{trace}");
+        }
+        seen.add(report.branches);
+    }
+    let missing = seen.missing(wanted);
+    assert!(missing.is_empty(), "never reached: {missing:?}");
+}
+
+/// All that may go wrong with a process, a store and what is between.
+const FAULTS: &[(Kind, u8)] = &[
+    (Kind::Request, 2),
+    (Kind::Crash, 1),
+    (Kind::Tick, 2),
+    (Kind::Purge, 1),
+    (Kind::Lost, 1),
+    (Kind::Error, 1),
+    (Kind::Late, 1),
+    (Kind::Twice, 1),
+    (Kind::GiveUp, 1),
+    (Kind::Fail, 1),
+];
+
+/// Operations that are taken over and taken over again.
+const TAKEOVERS: &[(Kind, u8)] = &[(Kind::Request, 3), (Kind::Crash, 2), (Kind::Tick, 2), (Kind::Fail, 1)];
+
+/// Decisions by hand, at any time.
+const BY_HAND: &[(Kind, u8)] = &[(Kind::Request, 2), (Kind::Crash, 1), (Kind::Tick, 2), (Kind::Resolve, 1)];
+
+/// The same with a slow store that repeats itself.
+const BY_HAND_AND_LATE: &[(Kind, u8)] =
+    &[(Kind::Request, 1), (Kind::Tick, 1), (Kind::Lost, 1), (Kind::Twice, 1), (Kind::Resolve, 1)];
+
+/// The same key with another body, at any time; and sign-of-life writes.
+const STRANGERS: &[(Kind, u8)] =
+    &[(Kind::Request, 1), (Kind::Stranger, 1), (Kind::Crash, 1), (Kind::Tick, 1), (Kind::Renew, 1)];
+
+#[test]
+fn a_payment_is_resumed_and_never_repeated() {
+    use Branch::*;
+    let wanted = [
+        GrantedFirst,
+        GrantedResumed,
+        GrantedCleared,
+        Busy,
+        Replayed,
+        Mismatch,
+        MismatchWhileHeld,
+        MismatchWhenComplete,
+        Parked,
+        OwnClaimRecognised,
+        OwnWriteRecognised,
+        LateWriteTook,
+        LateWriteRejected,
+        ZombieLost,
+        LapsedStolen,
+        ExpiredReplaced,
+        Purged,
+        Withdrawn,
+        Disowned,
+        NothingToDisown,
+        ChargeRepeated,
+        Cleared,
+        Renewed,
+        Resolved,
+        NotResolved,
+        ResolvedFromZombie,
+        Released,
+        Completed,
+        Paid,
+        ReleasedPaid,
+        AnsweredUnsaved,
+    ];
+    check(
+        "payment",
+        Program::Payment,
+        &[(2, FAULTS), (3, TAKEOVERS), (2, BY_HAND), (3, BY_HAND_AND_LATE), (2, STRANGERS)],
+        &wanted,
+    );
+}
+
+#[test]
+fn an_opaque_handler_is_started_at_most_once() {
+    use Branch::*;
+    let wanted = [
+        GrantedFirst,
+        GrantedCleared,
+        Busy,
+        Replayed,
+        MismatchWhileHeld,
+        MismatchWhenComplete,
+        Unknown,
+        OwnClaimRecognised,
+        OwnWriteRecognised,
+        LateWriteTook,
+        LateWriteRejected,
+        ZombieLost,
+        ExpiredReplaced,
+        Purged,
+        Withdrawn,
+        Disowned,
+        NothingToDisown,
+        Renewed,
+        Resolved,
+        NotResolved,
+        ResolvedFromZombie,
+        Released,
+        Completed,
+        AnsweredUnsaved,
+    ];
+    check(
+        "at most once",
+        Program::Opaque,
+        &[(3, FAULTS), (3, TAKEOVERS), (2, BY_HAND), (3, BY_HAND_AND_LATE), (2, STRANGERS)],
+        &wanted,
+    );
+}
+
+#[test]
+fn no_holder_can_break_its_record() {
+    use Branch::*;
+    let calm = [(Kind::Request, 1), (Kind::Whim, 3), (Kind::Resolve, 1)];
+    let wanted = [GrantedFirst, Paid, Released, ReleasedPaid, Withdrawn, Completed, Resolved, NotResolved, ZombieLost];
+    check("whims", Program::Whimsical, &[(0, &calm)], &wanted);
+}

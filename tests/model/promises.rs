@@ -1,0 +1,183 @@
+//! What must hold, whatever happens.
+
+use tower_idempotency::core::{
+    Change, Claimed, Done, Fence, Lost, Point, Record, Resolution, Resolve, Status, Version,
+};
+
+use crate::branch::Branches;
+use crate::budget::Budget;
+use crate::state::{Action, State};
+use crate::store::{Author, Shelf, fence_of};
+use crate::worker::{Attempt, Program, Who, Worker};
+
+/// Which promise was broken.
+pub(crate) type Broken = String;
+
+fn ensure(holds: bool, promise: &str) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(promise.to_owned()) }
+}
+
+/// Promises about every write that takes.
+///
+/// `held`: someone still acts under the record's fence. A late copy of a claim
+/// may bring a lease back whose holder is long done; nobody minds its loss.
+pub(crate) fn of_write(before: &Shelf, after: &Shelf, author: &Author, held: bool) -> Result<(), Broken> {
+    let Some(was) = before.record.as_ref().filter(|_| !before.has_expired()) else {
+        let is_claim = matches!(author, Author::Claim(_));
+        return ensure(is_claim, "only a claim makes something out of nothing");
+    };
+    ensure(was.status() != Status::Complete, "a complete record never changes until it expires")?;
+    let Some(is) = after.record.as_ref() else { return of_removal(was, author) };
+    let live = held && fence_of(was).is_some() && before.now < was.due();
+    of_hold(was, is, live, author)?;
+    of_identity(was, is, author)?;
+    ensure(is.status() == Status::Complete || keeps_steps(was, is, author), "no step is lost or changed")?;
+    ensure(
+        is.status() == Status::Complete || is_rightly_paid(was, is, author),
+        "paid exactly when a begun step was saved",
+    )
+}
+
+fn of_removal(was: &Record, author: &Author) -> Result<(), Broken> {
+    let Author::Holder(command) = author else { return Err("only a holder withdraws".into()) };
+    let withdraws = command.changes.contains(&Change::Withdraw);
+    ensure(withdraws && fence_of(was) == Some(command.fence), "an unfinished record is never forgotten")?;
+    ensure(was.steps().is_empty(), "a record with steps is never withdrawn")
+}
+
+/// Who wrote, and whether they might.
+fn of_hold(was: &Record, is: &Record, live: bool, author: &Author) -> Result<(), Broken> {
+    let (had, has) = (fence_of(was), fence_of(is));
+    match author {
+        Author::Holder(command) => {
+            ensure(had == Some(command.fence), "a zombie's write never takes")?;
+            ensure(has.is_none() || has == had, "a holder's write never changes the fence")
+        }
+        Author::Claim(_) => {
+            ensure(!live, "a live lease is never taken by a claim")?;
+            ensure(has == Some(Fence::of(is.version())), "a claim's fence is its version")?;
+            let parked = matches!(was.hold(), tower_idempotency::core::Hold::Parked { .. });
+            ensure(!parked, "a parked operation is never claimed")
+        }
+        Author::Operator(_) => {
+            ensure(!live, "a live lease is never taken by an operator")?;
+            ensure(has.is_none(), "a decision ends the claim it overtakes")
+        }
+    }
+}
+
+/// What stays the same, and what only grows.
+fn of_identity(was: &Record, is: &Record, author: &Author) -> Result<(), Broken> {
+    ensure(was.version() != is.version(), "every write has a version of its own")?;
+    ensure(was.fingerprint() == is.fingerprint(), "the fingerprint never changes")?;
+    let claims = u32::from(matches!(author, Author::Claim(_)));
+    ensure(is.attempts() == was.attempts() + claims, "every claim counts as one attempt, and nothing else does")?;
+    let left = is.status() == Status::Complete && fence_of(is).is_some();
+    ensure(!left, "nobody holds what is complete")
+}
+
+fn keeps_steps(was: &Record, is: &Record, author: &Author) -> bool {
+    was.steps().iter().all(|step| match (step.point(), is.step(step.name()).map(|step| step.point())) {
+        (Point::Begun, None) => may_clear(author, step.name()),
+        (Point::Begun, Some(_)) => true,
+        (old, new) => new == Some(old),
+    })
+}
+
+fn may_clear(author: &Author, name: &str) -> bool {
+    match author {
+        Author::Claim(_) => false,
+        Author::Holder(command) => command.changes.contains(&Change::Clear { step: name.into() }),
+        Author::Operator(command) => command.resolution == Resolution::DidNotHappen,
+    }
+}
+
+fn is_rightly_paid(was: &Record, is: &Record, author: &Author) -> bool {
+    let by_hand = |name: &str| matches!(author, Author::Operator(Resolve { resolution: Resolution::StepDone { step, .. } }) if &**step == name);
+    let newly = is.steps().iter().any(|step| {
+        let before = was.step(step.name()).map(|step| step.point());
+        let begun = before == Some(&Point::Begun) || (before.is_none() && by_hand(step.name()));
+        begun && matches!(step.point(), Point::Saved(_))
+    });
+    (is.status() == Status::Paid) == (was.status() == Status::Paid || newly)
+}
+
+/// Promises about the answer to a claim.
+pub(crate) fn of_claim(author: &Author, own: Fence, done: &Done<Claimed>) -> Result<(), Broken> {
+    let Author::Claim(claim) = author else { return Ok(()) };
+    let found = done.record.as_ref();
+    let same = found.is_none_or(|record| *record.fingerprint() == claim.fingerprint);
+    ensure(same == (done.output != Claimed::Mismatch), "another fingerprint is a mismatch in every state")?;
+    let ours = found.and_then(fence_of) == Some(own);
+    ensure(
+        !ours || done.output == Claimed::Granted(own),
+        "a claim whose acknowledgement was lost is recognised as ours",
+    )
+}
+
+/// Promises about what a holder is told about its write.
+pub(crate) fn of_outcome(nonce: Version, took: Option<u8>, done: &Done<Result<(), Lost>>) -> Result<(), Broken> {
+    let found = done.record.as_ref().map(Record::version);
+    if done.output.is_ok() {
+        return ensure(took.is_some() || found.is_none(), "a write that is confirmed was made");
+    }
+    ensure(found != Some(nonce), "a write whose acknowledgement was lost is recognised as ours")
+}
+
+/// Money moved: the record must show it.
+pub(crate) fn of_charge(state: &State, attempt: &Attempt) -> Result<(), Broken> {
+    let denied = state.world.lives[usize::from(attempt.life)].denied > 0;
+    if denied || attempt.life != state.world.current() {
+        return Ok(());
+    }
+    shows_charge(state)
+}
+
+fn shows_charge(state: &State) -> Result<(), Broken> {
+    let shows = |record: &Record| record.status() == Status::Complete || record.step("charge").is_some();
+    ensure(state.shelf.record.as_ref().is_some_and(shows), "money moved: the record shows the intent")
+}
+
+/// Promises about every state.
+pub(crate) fn of_state(state: &State) -> Result<(), Broken> {
+    let fences: Vec<_> = state.workers.iter().filter_map(Worker::attempt).map(|attempt| attempt.fence).collect();
+    let distinct = fences.iter().enumerate().all(|(index, fence)| !fences[..index].contains(fence));
+    ensure(distinct, "no two workers hold one fence")?;
+    for life in &state.world.lives {
+        ensure(life.answers.len() <= 1, "every final answer to one key is the same answer")?;
+        ensure(life.receipts <= 1 + life.denied, "a once-effect happens at most once")?;
+        ensure(life.started <= 1 + life.denied, "an opaque handler is started at most once")?;
+    }
+    let life = &state.world.lives[usize::from(state.world.current())];
+    if life.calls > 0 && life.denied == 0 { shows_charge(state) } else { Ok(()) }
+}
+
+/// Once faults stop, one more client settles it, or is told that nobody knows.
+pub(crate) fn settles(state: &State) -> Result<(), Broken> {
+    let mut seen = Branches::default();
+    let mut state = state.clone();
+    state.budget = Budget::last_round();
+    if state.shelf.record.is_some() {
+        state = state.step(&Action::Tick, &mut seen)?;
+    }
+    // With no handler in its right mind there is nothing to wait for.
+    if state.program == Program::Whimsical {
+        return Ok(());
+    }
+    for _ in 0..60 {
+        let Some(action) = state.actions().into_iter().find(is_harmless) else { break };
+        state = state.step(&action, &mut seen)?;
+    }
+    ensure(state.is_quiet(), "nobody is stuck once faults stop")?;
+    let Some(record) = &state.shelf.record else { return Err("a request leaves a record".into()) };
+    let parked = matches!(record.hold(), tower_idempotency::core::Hold::Parked { .. });
+    // An opaque handler's fate may be unknown; and a stranger's operation is
+    // not for the owner to finish.
+    let foreign = record.fingerprint() != &Who::Owner.fingerprint();
+    let undecided = state.program == Program::Opaque || foreign;
+    ensure(record.status() == Status::Complete || parked || undecided, "everything settles once faults stop")
+}
+
+const fn is_harmless(action: &Action) -> bool {
+    !matches!(action, Action::Arrive(_) | Action::Tick)
+}

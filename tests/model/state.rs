@@ -1,0 +1,262 @@
+//! A state of the model, and what can happen next in it.
+
+use std::hash::Hash;
+
+use tower_idempotency::core::{NotResolved, Resolution, Resolve, Status, Version};
+
+use crate::budget::{Budget, Kind};
+use crate::canon::Canon;
+use crate::store::{Letter, Mail, Request, Shelf, Task};
+use crate::worker::{Attempt, Program, Stage, Who, Worker, whims};
+use crate::world::World;
+
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) program: Program,
+    pub(crate) shelf: Shelf,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) operator: Option<Task<Resolve, Result<(), NotResolved>>>,
+    pub(crate) late: Vec<Letter>,
+    pub(crate) world: World,
+    pub(crate) budget: Budget,
+    /// How many versions were drawn. Not part of the state: only that they
+    /// differ counts.
+    minted: u64,
+}
+
+/// Who waits for the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Actor {
+    Worker(usize),
+    Operator,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Fine,
+    ReplyLost,
+    Refused,
+    Late,
+    Twice,
+}
+
+/// How the opaque handler ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Done,
+    Nothing,
+    Panic,
+}
+
+/// One atomic step.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Start(usize, Who),
+    Store(Actor, Delivery),
+    Arrive(usize),
+    Hear(Actor),
+    GiveUp(usize),
+    Charge(usize),
+    /// The gateway refuses the call: this one did not happen.
+    Harmless(usize),
+    Mail(usize),
+    Run(usize),
+    End(usize, Ending),
+    Fail(usize),
+    Renew(usize),
+    Whim(usize, usize),
+    Crash(usize),
+    Tick,
+    Purge,
+    Resolve(Resolution),
+}
+
+impl State {
+    pub(crate) fn new(program: Program, workers: usize, budget: Budget) -> Self {
+        Self {
+            program,
+            shelf: Shelf::new(),
+            workers: vec![Worker::Idle; workers],
+            operator: None,
+            late: Vec::new(),
+            world: World::new(),
+            budget,
+            minted: 0,
+        }
+    }
+
+    /// A version that was never there.
+    pub(crate) const fn mint(&mut self) -> Version {
+        mint(&mut self.minted)
+    }
+
+    /// What tells this state from others: the same for all orders of the
+    /// workers, and whatever the versions are.
+    pub(crate) fn canonical(&self) -> u64 {
+        orders(self.workers.len()).iter().map(|order| self.hash_in(order)).min().unwrap_or_default()
+    }
+
+    fn hash_in(&self, order: &[usize]) -> u64 {
+        let mut canon = Canon::new(self.shelf.now);
+        self.shelf.hash(&mut canon);
+        order.iter().for_each(|index| self.workers[*index].hash(&mut canon));
+        (&self.late, &self.operator, &self.world, &self.budget).hash(&mut canon);
+        std::hash::Hasher::finish(&canon)
+    }
+
+    /// Everything that can happen next.
+    pub(crate) fn actions(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.clients(&mut actions);
+        for (index, worker) in self.workers.iter().enumerate() {
+            self.of_worker(index, worker, &mut actions);
+        }
+        if let Some(task) = &self.operator {
+            self.of_mail(Actor::Operator, &task.mail, &mut actions);
+        }
+        actions.extend((0..self.late.len()).map(Action::Arrive));
+        if self.shelf.record.is_some() && self.budget.allows(Kind::Tick) {
+            actions.push(Action::Tick);
+        }
+        if self.shelf.has_expired() && self.budget.allows(Kind::Purge) {
+            actions.push(Action::Purge);
+        }
+        if self.operator.is_none() && self.budget.allows(Kind::Resolve) {
+            actions.extend(self.resolutions().into_iter().map(Action::Resolve));
+        }
+        actions
+    }
+
+    /// Idle workers are alike, so one is enough.
+    fn clients(&self, actions: &mut Vec<Action>) {
+        let Some(idle) = self.workers.iter().position(|worker| matches!(worker, Worker::Idle)) else { return };
+        if self.budget.allows(Kind::Request) {
+            actions.push(Action::Start(idle, Who::Owner));
+        }
+        if self.shelf.record.is_some() && self.budget.allows(Kind::Stranger) {
+            actions.push(Action::Start(idle, Who::Stranger));
+        }
+    }
+
+    fn of_worker(&self, index: usize, worker: &Worker, actions: &mut Vec<Action>) {
+        if matches!(worker, Worker::Idle) {
+            return;
+        }
+        if self.budget.allows(Kind::Crash) {
+            actions.push(Action::Crash(index));
+        }
+        if let Some(mail) = worker.mail() {
+            self.of_mail(Actor::Worker(index), mail, actions);
+            let may_give_up = !matches!(worker, Worker::Disowning(..)) && mail.is_unknown();
+            if may_give_up && self.budget.allows(Kind::GiveUp) {
+                actions.push(Action::GiveUp(index));
+            }
+        }
+        if let Some(attempt) = worker.attempt().filter(|attempt| attempt.write.is_none()) {
+            self.of_handler(index, attempt, actions);
+        }
+    }
+
+    fn of_mail(&self, actor: Actor, mail: &Mail, actions: &mut Vec<Action>) {
+        let Mail::Asked(request) = mail else { return actions.push(Action::Hear(actor)) };
+        let mut may = |kind, delivery| {
+            if self.budget.allows(kind) {
+                actions.push(Action::Store(actor, delivery));
+            }
+        };
+        may(Kind::Error, Delivery::Refused);
+        if request.is_write() {
+            may(Kind::Lost, Delivery::ReplyLost);
+            may(Kind::Late, Delivery::Late);
+            may(Kind::Twice, Delivery::Twice);
+        }
+        actions.push(Action::Store(actor, Delivery::Fine));
+    }
+
+    fn of_handler(&self, index: usize, attempt: &Attempt, actions: &mut Vec<Action>) {
+        let fails = self.budget.allows(Kind::Fail);
+        match attempt.stage {
+            Stage::Charging { .. } => {
+                actions.push(Action::Charge(index));
+                actions.extend(fails.then_some(Action::Harmless(index)));
+            }
+            Stage::Mailing => actions.push(Action::Mail(index)),
+            Stage::Opaque => actions.push(Action::Run(index)),
+            Stage::Running => {
+                actions.push(Action::End(index, Ending::Done));
+                if fails {
+                    actions.push(Action::End(index, Ending::Nothing));
+                    actions.push(Action::End(index, Ending::Panic));
+                }
+            }
+            Stage::Whim if self.budget.allows(Kind::Whim) => {
+                actions.extend((0..whims().len()).map(|whim| Action::Whim(index, whim)));
+            }
+            _ => {}
+        }
+        if fails && attempt.program == Program::Payment {
+            actions.push(Action::Fail(index));
+        }
+        if self.budget.allows(Kind::Renew) {
+            actions.push(Action::Renew(index));
+        }
+    }
+
+    /// What an operator could decide. The core has to refuse it where someone
+    /// holds the operation.
+    fn resolutions(&self) -> Vec<Resolution> {
+        let Some(record) = self.shelf.record.as_ref().filter(|record| record.status() != Status::Complete) else {
+            return Vec::new();
+        };
+        let mut all = vec![Resolution::DidNotHappen];
+        let parked = matches!(record.hold(), tower_idempotency::core::Hold::Parked { .. });
+        if parked {
+            all.push(Resolution::StepDone { step: "receipt".into(), value: "receipt by hand;".into() });
+        }
+        // The answer that a reconciler found is the one that the handler gave,
+        // if it gave any.
+        if parked || self.program != Program::Payment {
+            let body = if self.program == Program::Opaque { "done" } else { "by hand" };
+            all.push(Resolution::Answer {
+                response: crate::worker::response(body.into()),
+                retention: crate::worker::RETENTION,
+            });
+        }
+        all
+    }
+
+    /// Whether only faults could happen from here on.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.operator.is_none() && self.workers.iter().all(|worker| matches!(worker, Worker::Idle))
+    }
+
+    pub(crate) fn take_version(&mut self) -> impl FnMut() -> Version + use<> {
+        // The worker borrows itself from the state, so the source is taken out
+        // for that long, and versions skipped rather than shared.
+        let mut from = self.minted;
+        self.minted += 4;
+        move || mint(&mut from)
+    }
+
+    pub(crate) fn request(&self, actor: Actor) -> Option<&Request> {
+        match actor {
+            Actor::Worker(index) => self.workers[index].mail()?.request(),
+            Actor::Operator => self.operator.as_ref()?.mail.request(),
+        }
+    }
+}
+
+/// Fresh for every write. Large, so that they are told from other numbers.
+const fn mint(minted: &mut u64) -> Version {
+    *minted += 1;
+    Version::new((1 << 60) + *minted)
+}
+
+fn orders(workers: usize) -> &'static [&'static [usize]] {
+    match workers {
+        1 => &[&[0]],
+        2 => &[&[0, 1], &[1, 0]],
+        _ => &[&[0, 1, 2], &[0, 2, 1], &[1, 0, 2], &[1, 2, 0], &[2, 0, 1], &[2, 1, 0]],
+    }
+}

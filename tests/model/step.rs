@@ -1,0 +1,381 @@
+//! What each action does.
+
+use tower_idempotency::core::{Change, Claimed, Done, Exchange, Fence, Record, Reply, Resolution, Resolve};
+
+use crate::branch::{Branch, Branches};
+use crate::budget::Kind;
+use crate::promises::{self, Broken};
+use crate::state::{Action, Actor, Delivery, Ending, State};
+use crate::store::{Author, Letter, Mail, Request, Shelf, Task, fence_of};
+use crate::worker::{Attempt, FencedTask, Program, Stage, Worker, claiming, disowning, whims};
+
+/// How often a claim that was given up is looked for.
+const LOOKS: u8 = 2;
+
+impl State {
+    /// This state after `action`.
+    pub(crate) fn step(&self, action: &Action, seen: &mut Branches) -> Result<Self, Broken> {
+        let mut next = self.clone();
+        next.act(action, seen)?;
+        promises::of_state(&next)?;
+        Ok(next)
+    }
+
+    fn act(&mut self, action: &Action, seen: &mut Branches) -> Result<(), Broken> {
+        match action {
+            Action::Start(index, who) => self.start(*index, *who),
+            Action::Store(actor, delivery) => return self.store(*actor, *delivery, seen),
+            Action::Arrive(index) => return self.arrive(*index, seen),
+            Action::Hear(Actor::Worker(index)) => return self.hear(*index, seen),
+            Action::Hear(Actor::Operator) => self.hear_operator(seen),
+            Action::GiveUp(index) => self.give_up(*index, seen),
+            Action::Tick => {
+                self.budget.spend(Kind::Tick);
+                self.shelf.tick();
+            }
+            Action::Purge => self.purge(seen),
+            Action::Crash(index) => {
+                self.budget.spend(Kind::Crash);
+                self.workers[*index] = Worker::Idle;
+            }
+            Action::Resolve(resolution) => self.resolve(resolution),
+            handler => return self.handle(handler, seen),
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, index: usize, who: crate::worker::Who) {
+        let stranger = who == crate::worker::Who::Stranger;
+        self.budget.spend(if stranger { Kind::Stranger } else { Kind::Request });
+        let nonce = self.mint();
+        self.workers[index] = claiming(self.program, who, nonce);
+    }
+
+    fn resolve(&mut self, resolution: &Resolution) {
+        self.budget.spend(Kind::Resolve);
+        let command = Resolve { resolution: resolution.clone() };
+        let author = Author::Operator(command.clone());
+        self.operator = Some(Task::new(Exchange::looking(command, self.mint()), author));
+    }
+
+    fn purge(&mut self, seen: &mut Branches) {
+        self.budget.spend(Kind::Purge);
+        seen.saw(Branch::Purged);
+        self.shelf.record = None;
+        self.rebirth();
+    }
+
+    fn store(&mut self, actor: Actor, delivery: Delivery, seen: &mut Branches) -> Result<(), Broken> {
+        let Some(request) = self.request(actor).cloned() else { return Ok(()) };
+        let author = match actor {
+            Actor::Worker(index) => self.workers[index].asked().map(|(_, author)| author.clone()),
+            Actor::Operator => self.operator.as_ref().map(|task| task.author.clone()),
+        };
+        let Some(author) = author else { return Ok(()) };
+        let letter = Letter { request, author };
+        let reply = match delivery {
+            Delivery::Fine => self.apply(&letter, seen)?,
+            Delivery::Twice => self.apply(&letter, seen)?,
+            Delivery::ReplyLost => self.apply(&letter, seen).map(|_| Some(Reply::Unknown))?,
+            Delivery::Refused | Delivery::Late => Some(Reply::Unknown),
+        };
+        match delivery {
+            Delivery::Fine => {}
+            Delivery::ReplyLost => self.budget.spend(Kind::Lost),
+            Delivery::Refused => self.budget.spend(Kind::Error),
+            Delivery::Late => self.post(letter, Kind::Late),
+            Delivery::Twice => self.post(letter, Kind::Twice),
+        }
+        let mail = reply.map_or(Mail::Asked(Request::Load), |reply| Mail::Said(reply, self.world.current()));
+        match actor {
+            Actor::Worker(index) => self.workers[index].asked().into_iter().for_each(|(to, _)| *to = mail.clone()),
+            Actor::Operator => self.operator.iter_mut().for_each(|task| task.mail = mail.clone()),
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, letter: Letter, kind: Kind) {
+        self.budget.spend(kind);
+        self.late.push(letter);
+    }
+
+    fn arrive(&mut self, index: usize, seen: &mut Branches) -> Result<(), Broken> {
+        let letter = self.late.remove(index);
+        let taken = self.apply(&letter, seen)? == Some(Reply::Written);
+        seen.saw(if taken { Branch::LateWriteTook } else { Branch::LateWriteRejected });
+        Ok(())
+    }
+
+    /// The one place where the record changes, but for a purge.
+    fn apply(&mut self, letter: &Letter, seen: &mut Branches) -> Result<Option<Reply>, Broken> {
+        let before = self.shelf.clone();
+        let reply = self.shelf.handle(&letter.request);
+        if reply == Some(Reply::Written) {
+            self.took(&before, &letter.author, seen);
+            let fence = before.record.as_ref().and_then(fence_of);
+            let held = fence.is_some_and(|fence| self.workers.iter().any(|worker| worker.acts_under(fence)));
+            promises::of_write(&before, &self.shelf, &letter.author, held)?;
+        }
+        Ok(reply)
+    }
+
+    /// Keeps the books of what the write meant.
+    fn took(&mut self, before: &Shelf, author: &Author, seen: &mut Branches) {
+        if before.has_expired() {
+            seen.saw(Branch::ExpiredReplaced);
+            self.rebirth();
+        }
+        let life = self.world.current();
+        if let Author::Operator(Resolve { resolution: Resolution::DidNotHappen }) = author {
+            self.world.life(life).denied += 1;
+        }
+        let Some(version) = self.shelf.record.as_ref().map(Record::version) else { return seen.saw(Branch::Withdrawn) };
+        self.workers.iter_mut().for_each(|worker| worker.note(version, life));
+        self.operator.iter_mut().for_each(|task| task.note(version, life));
+        seen.saw_write(before, &self.shelf, author);
+    }
+
+    /// The key begins a new life. What was still on its way is taken to be
+    /// gone: no write travels for longer than an answer is kept. (One that did
+    /// would find the key absent, as it expected, and nothing could tell.)
+    fn rebirth(&mut self) {
+        self.world.rebirth();
+        self.late.clear();
+    }
+
+    fn hear_operator(&mut self, seen: &mut Branches) {
+        let Some(mut task) = self.operator.take() else { return };
+        if !task.hear() {
+            self.operator = Some(task);
+        } else if let Some(done) = task.exchange.finish() {
+            seen.saw(if done.output.is_ok() { Branch::Resolved } else { Branch::NotResolved });
+        }
+    }
+
+    fn hear(&mut self, index: usize, seen: &mut Branches) -> Result<(), Broken> {
+        match std::mem::replace(&mut self.workers[index], Worker::Idle) {
+            Worker::Idle => {}
+            Worker::Claiming(mut task) => {
+                let recognised = task.sees_itself();
+                if task.hear() {
+                    seen.saw_if(recognised, Branch::OwnClaimRecognised);
+                    return self.claimed(index, task, seen);
+                }
+                self.workers[index] = Worker::Claiming(task);
+            }
+            Worker::Disowning(task, looks) => self.hear_disowning(index, task, looks, seen),
+            Worker::Holding(attempt) => return self.hear_attempt(index, attempt, seen),
+        }
+        Ok(())
+    }
+
+    fn claimed(
+        &mut self,
+        index: usize,
+        task: Task<tower_idempotency::core::Claim, Claimed>,
+        seen: &mut Branches,
+    ) -> Result<(), Broken> {
+        let (nonce, took, heard) = (task.exchange.nonce(), task.took, task.life());
+        let author = task.author;
+        let Some(done) = task.exchange.finish() else { return Err("a claim ended without an outcome".into()) };
+        promises::of_claim(&author, Fence::of(nonce), &done)?;
+        seen.saw_claim(&done);
+        match (done.output, done.record) {
+            (Claimed::Granted(fence), Some(record)) => {
+                let life = took.ok_or("a claim was granted that was never stored")?;
+                let mut attempt = Attempt::new(self.program, fence, life, record);
+                attempt.go_on(self.take_version());
+                self.workers[index] = Worker::Holding(attempt);
+            }
+            (Claimed::Replay(response), _) => {
+                self.answer(heard.ok_or("a replay that the store was not asked for")?, response.body());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, life: u8, body: Option<&bytes::Bytes>) {
+        self.world.answer(life, body);
+    }
+
+    fn hear_disowning(&mut self, index: usize, mut task: FencedTask, looks: u8, seen: &mut Branches) {
+        if !task.hear() {
+            self.workers[index] = Worker::Disowning(task, looks);
+            return;
+        }
+        let Author::Holder(command) = &task.author else { return };
+        let fence = command.fence;
+        let disowned = task.exchange.finish().is_some_and(|done| done.output.is_ok());
+        seen.saw(if disowned { Branch::Disowned } else { Branch::NothingToDisown });
+        if !disowned && looks > 1 {
+            let nonce = self.mint();
+            self.workers[index] = disowning(fence, nonce, looks - 1);
+        }
+    }
+
+    fn hear_attempt(&mut self, index: usize, mut attempt: Attempt, seen: &mut Branches) -> Result<(), Broken> {
+        let answering = attempt.is_answering();
+        let Some(mut task) = attempt.write.take() else { return Ok(()) };
+        let recognised = task.sees_itself();
+        if !task.hear() {
+            attempt.write = Some(task);
+            self.workers[index] = Worker::Holding(attempt);
+            return Ok(());
+        }
+        let (nonce, took, heard) = (task.exchange.nonce(), task.took, task.life());
+        let Some(done) = task.exchange.finish() else { return Err("a write ended without an outcome".into()) };
+        promises::of_outcome(nonce, took, &done)?;
+        let Done { output: Ok(()), record } = done else {
+            seen.saw(Branch::ZombieLost);
+            self.lost(done.record.as_ref(), heard);
+            return Ok(());
+        };
+        seen.saw_if(recognised, Branch::OwnWriteRecognised);
+        let response = record.as_ref().and_then(Record::response).cloned().filter(|_| answering);
+        if let Some(response) = response {
+            self.answer(attempt.life, response.body());
+        }
+        attempt.record = record.unwrap_or(attempt.record);
+        self.go_on(index, attempt);
+        Ok(())
+    }
+
+    /// The client of an attempt that was lost gets the stored answer, if there
+    /// is one yet.
+    fn lost(&mut self, found: Option<&Record>, heard: Option<u8>) {
+        if let (Some(response), Some(life)) = (found.and_then(Record::response), heard) {
+            self.answer(life, response.body());
+        }
+    }
+
+    fn go_on(&mut self, index: usize, mut attempt: Attempt) {
+        attempt.go_on(self.take_version());
+        let over = attempt.write.is_none() && attempt.stage == Stage::Over;
+        self.workers[index] = if over { Worker::Idle } else { Worker::Holding(attempt) };
+    }
+
+    /// The driver stops asking; what it asked for may have been done, or may
+    /// yet be.
+    fn give_up(&mut self, index: usize, seen: &mut Branches) {
+        self.budget.spend(Kind::GiveUp);
+        let nonce = self.mint();
+        match std::mem::replace(&mut self.workers[index], Worker::Idle) {
+            Worker::Claiming(task) => {
+                self.workers[index] = disowning(Fence::of(task.exchange.nonce()), nonce, LOOKS);
+            }
+            Worker::Holding(mut attempt) if attempt.is_answering() || attempt.stage == Stage::Over => {
+                // The client is told the truth, and saving goes on.
+                if attempt.is_answering() && attempt.program != Program::Whimsical {
+                    self.answer(attempt.life, Some(&attempt.body()));
+                    attempt.answered = true;
+                    seen.saw(Branch::AnsweredUnsaved);
+                }
+                attempt.hear_unknown();
+                self.workers[index] = Worker::Holding(attempt);
+            }
+            Worker::Holding(mut attempt) => {
+                attempt.write = None;
+                attempt.stage = Stage::Release;
+                self.go_on(index, attempt);
+            }
+            other => self.workers[index] = other,
+        }
+    }
+
+    /// What handlers do outside of the store.
+    fn handle(&mut self, action: &Action, seen: &mut Branches) -> Result<(), Broken> {
+        let (Action::Charge(index)
+        | Action::Harmless(index)
+        | Action::Mail(index)
+        | Action::Run(index)
+        | Action::End(index, _)
+        | Action::Fail(index)
+        | Action::Renew(index)
+        | Action::Whim(index, _)) = action
+        else {
+            return Ok(());
+        };
+        let Worker::Holding(mut attempt) = std::mem::replace(&mut self.workers[*index], Worker::Idle) else {
+            return Ok(());
+        };
+        let nonce = self.mint();
+        match action {
+            Action::Charge(_) => {
+                self.charge(&attempt, seen)?;
+                attempt.save("charge", Stage::Receipt, nonce);
+            }
+            Action::Harmless(_) => self.harmless(&mut attempt, nonce, seen),
+            Action::Mail(_) => {
+                self.world.life(attempt.life).receipts += 1;
+                attempt.save("receipt", Stage::Answer, nonce);
+            }
+            Action::Run(_) => {
+                self.world.life(attempt.life).started += 1;
+                attempt.stage = Stage::Running;
+            }
+            Action::End(_, ending) => self.end(&mut attempt, *ending, nonce),
+            Action::Renew(_) => {
+                self.budget.spend(Kind::Renew);
+                seen.saw(Branch::Renewed);
+                attempt.write(Change::Renew, attempt.stage, nonce);
+            }
+            Action::Whim(_, whim) => {
+                self.budget.spend(Kind::Whim);
+                let change = whims().swap_remove(*whim);
+                attempt.write(change, Stage::Whim, nonce);
+            }
+            _ => {
+                self.budget.spend(Kind::Fail);
+                attempt.stage = Stage::Release;
+            }
+        }
+        self.go_on(*index, attempt);
+        Ok(())
+    }
+
+    fn charge(&mut self, attempt: &Attempt, seen: &mut Branches) -> Result<(), Broken> {
+        let life = self.world.life(attempt.life);
+        life.calls += 1;
+        if life.calls > 1 {
+            seen.saw(Branch::ChargeRepeated);
+        }
+        promises::of_charge(self, attempt)
+    }
+
+    fn harmless(&mut self, attempt: &mut Attempt, nonce: tower_idempotency::core::Version, seen: &mut Branches) {
+        self.budget.spend(Kind::Fail);
+        // That this call did not happen says nothing of those of earlier
+        // attempts: only an intent of our own may be taken back.
+        if attempt.stage == (Stage::Charging { ours: true }) {
+            seen.saw(Branch::Cleared);
+            attempt.write(Change::Clear { step: "charge".into() }, Stage::Release, nonce);
+        } else {
+            attempt.stage = Stage::Release;
+        }
+    }
+
+    fn end(&mut self, attempt: &mut Attempt, ending: Ending, nonce: tower_idempotency::core::Version) {
+        match ending {
+            Ending::Done => attempt.stage = Stage::Answer,
+            Ending::Panic => {
+                self.budget.spend(Kind::Fail);
+                attempt.stage = Stage::Release;
+            }
+            Ending::Nothing => {
+                self.budget.spend(Kind::Fail);
+                self.world.life(attempt.life).started -= 1;
+                attempt.write(Change::Withdraw, Stage::Over, nonce);
+            }
+        }
+    }
+}
+
+impl Attempt {
+    /// The background goes on asking after the client was answered.
+    fn hear_unknown(&mut self) {
+        if let Some(task) = &mut self.write {
+            task.hear();
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Whoever runs a request: claim, work, answer, as `run` and `attempt` do it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use tower_idempotency::core::{
+    Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Lost, Mode, Point, Record, Reply, StoredResponse,
+    Version,
+};
+
+use crate::canon::TICK;
+use crate::store::{Author, Mail, Request, Task};
+
+pub(crate) const LEASE: Duration = Duration::from_millis(TICK);
+pub(crate) const RETENTION: Duration = Duration::from_millis(TICK);
+
+/// What the handler is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Program {
+    /// Step "order", pay "charge", once "receipt", answer.
+    Payment,
+    /// An effect nobody knows anything about, run at most once.
+    Opaque,
+    /// Any change in any order: what no sane handler does.
+    Whimsical,
+}
+
+/// Whose request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Who {
+    Owner,
+    /// The same key, and another body.
+    Stranger,
+}
+
+#[derive(Clone, Debug, Hash)]
+#[expect(clippy::large_enum_variant, reason = "there are two or three of them")]
+pub(crate) enum Worker {
+    Idle,
+    Claiming(Task<Claim, Claimed>),
+    Holding(Attempt),
+    /// Takes back a claim nobody knows the fate of; so many looks are left.
+    Disowning(FencedTask, u8),
+}
+
+pub(crate) type FencedTask = Task<Fenced, Result<(), Lost>>;
+
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Attempt {
+    pub(crate) fence: Fence,
+    pub(crate) life: u8,
+    pub(crate) program: Program,
+    /// As it was last written.
+    pub(crate) record: Record,
+    pub(crate) stage: Stage,
+    pub(crate) write: Option<FencedTask>,
+    pub(crate) answered: bool,
+}
+
+/// Where the handler is; while a write is under way, where it goes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    Order,
+    Charge,
+    /// About to call the gateway. `ours`: the intent was written by this
+    /// attempt, so no earlier call can have been made.
+    Charging {
+        ours: bool,
+    },
+    Receipt,
+    Mailing,
+    Answer,
+    /// About to start the opaque handler, and in it.
+    Opaque,
+    Running,
+    Whim,
+    Release,
+    Over,
+}
+
+impl Who {
+    pub(crate) fn fingerprint(self) -> Fingerprint {
+        let byte = match self {
+            Self::Owner => 1,
+            Self::Stranger => 2,
+        };
+        Fingerprint::from_bytes([byte; 32])
+    }
+}
+
+/// Starts as `run::claim` does: with the guess that nothing is there.
+pub(crate) fn claiming(program: Program, who: Who, nonce: Version) -> Worker {
+    let mode = if program == Program::Opaque { Mode::AtMostOnce } else { Mode::Resumable };
+    let claim = Claim { fingerprint: who.fingerprint(), mode, lease: LEASE, request: None };
+    let author = Author::Claim(claim.clone());
+    Worker::Claiming(Task::new(Exchange::guessing(claim, nonce, None), author))
+}
+
+pub(crate) fn disowning(fence: Fence, nonce: Version, looks: u8) -> Worker {
+    let command = Fenced { fence, changes: vec![Change::Withdraw] };
+    let author = Author::Holder(command.clone());
+    Worker::Disowning(Task::new(Exchange::looking(command, nonce), author), looks)
+}
+
+impl Worker {
+    pub(crate) const fn mail(&self) -> Option<&Mail> {
+        match self {
+            Self::Idle => None,
+            Self::Claiming(task) => Some(&task.mail),
+            Self::Disowning(task, _) => Some(&task.mail),
+            Self::Holding(Attempt { write: Some(task), .. }) => Some(&task.mail),
+            Self::Holding(_) => None,
+        }
+    }
+
+    pub(crate) const fn asked(&mut self) -> Option<(&mut Mail, &Author)> {
+        match self {
+            Self::Idle => None,
+            Self::Claiming(task) => Some((&mut task.mail, &task.author)),
+            Self::Disowning(task, _) => Some((&mut task.mail, &task.author)),
+            Self::Holding(Attempt { write: Some(task), .. }) => Some((&mut task.mail, &task.author)),
+            Self::Holding(_) => None,
+        }
+    }
+
+    pub(crate) fn note(&mut self, version: Version, life: u8) {
+        match self {
+            Self::Idle => {}
+            Self::Claiming(task) => task.note(version, life),
+            Self::Disowning(task, _) => task.note(version, life),
+            Self::Holding(attempt) => {
+                if let Some(task) = &mut attempt.write {
+                    task.note(version, life);
+                }
+            }
+        }
+    }
+
+    /// Whether it holds, or may be about to be told that it holds, this claim.
+    pub(crate) fn acts_under(&self, fence: Fence) -> bool {
+        match self {
+            Self::Claiming(task) => Fence::of(task.exchange.nonce()) == fence,
+            Self::Holding(attempt) => attempt.fence == fence,
+            Self::Idle | Self::Disowning(..) => false,
+        }
+    }
+
+    pub(crate) const fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::Holding(attempt) => Some(attempt),
+            _ => None,
+        }
+    }
+}
+
+impl Attempt {
+    pub(crate) const fn new(program: Program, fence: Fence, life: u8, record: Record) -> Self {
+        let stage = match program {
+            Program::Payment => Stage::Order,
+            Program::Opaque => Stage::Opaque,
+            Program::Whimsical => Stage::Whim,
+        };
+        Self { fence, life, program, record, stage, write: None, answered: false }
+    }
+
+    /// Starts a write, as `Attempt::exchange` does: with what was last written
+    /// as the guess.
+    pub(crate) fn write(&mut self, change: Change, then: Stage, nonce: Version) {
+        let command = Fenced { fence: self.fence, changes: vec![change] };
+        let author = Author::Holder(command.clone());
+        let exchange = Exchange::guessing(command, nonce, Some(self.record.clone()));
+        self.write = Some(Task::new(exchange, author));
+        self.stage = then;
+    }
+
+    /// Goes on until the next write, or to where only the world can go on.
+    /// The order in which a step is run is that of `operation::step`.
+    pub(crate) fn go_on(&mut self, mut nonce: impl FnMut() -> Version) {
+        while self.write.is_none() {
+            match self.stage {
+                Stage::Order if self.point("order").is_some() => self.stage = Stage::Charge,
+                Stage::Order => self.save("order", Stage::Charge, nonce()),
+                Stage::Charge => match self.point("charge") {
+                    Some(Point::Begun) => return self.stage = Stage::Charging { ours: false },
+                    Some(_) => self.stage = Stage::Receipt,
+                    None => self.begin("charge", Stage::Charging { ours: true }, nonce()),
+                },
+                Stage::Receipt => match self.point("receipt") {
+                    Some(Point::Begun) => self.write(park(), Stage::Over, nonce()),
+                    Some(_) => self.stage = Stage::Answer,
+                    None => self.begin("receipt", Stage::Mailing, nonce()),
+                },
+                Stage::Answer => self.write(self.complete(), Stage::Over, nonce()),
+                Stage::Release => self.write(Change::Release, Stage::Over, nonce()),
+                Stage::Charging { .. } | Stage::Mailing | Stage::Opaque | Stage::Running | Stage::Whim => return,
+                Stage::Over => return,
+            }
+        }
+    }
+
+    fn point(&self, step: &str) -> Option<&Point> {
+        self.record.step(step).map(|step| step.point())
+    }
+
+    fn begin(&mut self, step: &str, then: Stage, nonce: Version) {
+        self.write(Change::Begin { step: step.into() }, then, nonce);
+    }
+
+    /// Saves a value that shows which attempt it is of: were a step redone
+    /// after its result was stored, the answers would differ.
+    pub(crate) fn save(&mut self, step: &str, then: Stage, nonce: Version) {
+        let value = format!("{step} of attempt {};", self.record.attempts()).into();
+        self.write(Change::Save { step: step.into(), value }, then, nonce);
+    }
+
+    fn complete(&self) -> Change {
+        Change::Complete { response: response(self.body()), retention: RETENTION }
+    }
+
+    /// The handler's answer: for a payment, the results of all its steps.
+    pub(crate) fn body(&self) -> Bytes {
+        if self.program == Program::Opaque {
+            return Bytes::from_static(b"done");
+        }
+        let values = self.record.steps().iter().filter_map(|step| match step.point() {
+            Point::Saved(value) => Some(value.as_ref()),
+            _ => None,
+        });
+        values.collect::<Vec<_>>().concat().into()
+    }
+
+    /// Whether its end is being written, and is an answer.
+    pub(crate) fn is_answering(&self) -> bool {
+        let completes = |change: &Change| matches!(change, Change::Complete { .. });
+        self.write.as_ref().is_some_and(|task| match &task.author {
+            Author::Holder(command) => command.changes.iter().any(completes),
+            _ => false,
+        })
+    }
+}
+
+pub(crate) fn response(body: Bytes) -> Arc<StoredResponse> {
+    Arc::new(StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(body)))
+}
+
+fn park() -> Change {
+    Change::Park { why: "nobody knows".into() }
+}
+
+/// Everything a handler could do to its record.
+pub(crate) fn whims() -> Vec<Change> {
+    let mut whims = vec![Change::Renew, Change::Release, Change::Withdraw, park()];
+    for step in ["charge", "receipt"] {
+        whims.push(Change::Begin { step: step.into() });
+        whims.push(Change::Save { step: step.into(), value: Bytes::from_static(b"one") });
+        whims.push(Change::Clear { step: step.into() });
+    }
+    whims.push(Change::Save { step: "charge".into(), value: Bytes::from_static(b"two") });
+    whims.push(Change::Fail { step: "charge".into(), error: Bytes::from_static(b"declined") });
+    whims.push(Change::Complete { response: response(Bytes::from_static(b"whim")), retention: RETENTION });
+    whims
+}
+
+impl Mail {
+    /// Whether the driver was told that nobody knows.
+    pub(crate) const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Said(Reply::Unknown, _))
+    }
+
+    pub(crate) const fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Asked(request) => Some(request),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The outside world: what really happened, whatever the records say.
+
+use bytes::Bytes;
+
+/// One life of the key: from its first claim until its answer expired.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Life {
+    /// Calls of the gateway. One that honours the key charges once; one that
+    /// does not charges every time.
+    pub(crate) calls: u8,
+    /// Effects of `once`.
+    pub(crate) receipts: u8,
+    /// Starts of the at-most-once handler, less those that were withdrawn.
+    pub(crate) started: u8,
+    /// How often an operator said that it did not happen.
+    pub(crate) denied: u8,
+    /// The different final answers that clients were given.
+    pub(crate) answers: Vec<Bytes>,
+}
+
+/// All lives of the key, in their order.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct World {
+    pub(crate) lives: Vec<Life>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self { lives: vec![Life::default()] }
+    }
+
+    pub(crate) const fn current(&self) -> u8 {
+        self.lives.len() as u8 - 1
+    }
+
+    pub(crate) fn life(&mut self, life: u8) -> &mut Life {
+        &mut self.lives[usize::from(life)]
+    }
+
+    pub(crate) fn rebirth(&mut self) {
+        self.lives.push(Life::default());
+    }
+
+    pub(crate) fn answer(&mut self, life: u8, answer: Option<&Bytes>) {
+        let answer = answer.cloned().unwrap_or_default();
+        let answers = &mut self.life(life).answers;
+        if !answers.contains(&answer) {
+            answers.push(answer);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The copy that mutants are planted in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::table::Mutant;
+
+/// A copy of the tracked files, with a build directory that all runs share.
+pub(crate) struct Workshop {
+    copy: PathBuf,
+    build: PathBuf,
+}
+
+/// How a test ended.
+pub(crate) enum Outcome {
+    Green,
+    /// It failed, and this is the first thing it said about why.
+    Red(String),
+    Uncompiled(String),
+}
+
+impl Workshop {
+    /// Copies what is tracked below `root`, as it is in the working tree.
+    pub(crate) fn open(root: &Path) -> Result<Self, String> {
+        let base = std::path::absolute(root.join("target/mutants")).map_err(|error| error.to_string())?;
+        let workshop = Self { copy: base.join("copy"), build: base.join("build") };
+        let listing = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
+        let listing = listing.map_err(|error| format!("git ls-files: {error}"))?.stdout;
+        if listing.is_empty() {
+            return Err("nothing is tracked here; run this in the root of the repository".into());
+        }
+        // What is left of an earlier run, such as a mutant that was planted
+        // when it was killed, must not stay.
+        if workshop.copy.exists() {
+            fs::remove_dir_all(&workshop.copy).map_err(|error| format!("{}: {error}", workshop.copy.display()))?;
+        }
+        for name in String::from_utf8_lossy(&listing).split_terminator('\0') {
+            copy(&root.join(name), &workshop.copy.join(name))?;
+        }
+        Ok(workshop)
+    }
+
+    /// Plants the mutant for as long as `act` takes; `None` if it is stale.
+    pub(crate) fn with<T>(
+        &self,
+        mutant: &Mutant,
+        act: impl FnOnce() -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        let path = self.copy.join(mutant.file);
+        let original = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", mutant.file))?;
+        if original.matches(mutant.text).count() != 1 {
+            return Ok(None);
+        }
+        write(&path, &original.replace(mutant.text, mutant.instead))?;
+        let outcome = act();
+        write(&path, &original)?;
+        outcome.map(Some)
+    }
+
+    /// Builds and runs `cargo test`, and tells a red test from a broken build.
+    pub(crate) fn run(&self, test: &str) -> Result<Outcome, String> {
+        let built = self.cargo(test, &["--no-run"])?;
+        if !built.status.success() {
+            let said = String::from_utf8_lossy(&built.stderr).into_owned();
+            return Ok(Outcome::Uncompiled(first(&said, |line| line.starts_with("error"))));
+        }
+        let ran = self.cargo(test, &[])?;
+        if ran.status.success() {
+            return Ok(Outcome::Green);
+        }
+        let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
+        Ok(Outcome::Red(complaint(&said)))
+    }
+
+    fn cargo(&self, test: &str, more: &[&str]) -> Result<std::process::Output, String> {
+        let mut command = Command::new("cargo");
+        command.args(test.split_whitespace()).args(more).current_dir(&self.copy);
+        command.env("CARGO_TARGET_DIR", &self.build).env("RUST_BACKTRACE", "0");
+        command.output().map_err(|error| format!("cargo {test}: {error}"))
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    if !from.is_file() {
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| format!("{}: {error}", from.display());
+    to.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+    fs::copy(from, to).map(drop).map_err(failed)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The line after that of the panic is what the test had to say.
+fn complaint(said: &str) -> String {
+    let mut lines = said.lines().skip_while(|line| !line.contains("panicked at"));
+    lines.next();
+    lines.next().map_or_else(|| first(said, |line| line.contains("FAILED")), |line| line.trim().to_owned())
+}
+
+fn first(said: &str, like: impl Fn(&str) -> bool) -> String {
+    said.lines().find(|line| like(line)).unwrap_or("it said nothing").to_owned()
+}

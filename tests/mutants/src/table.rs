@@ -1,0 +1,198 @@
+//! The mutants. To add one, add an entry: no other file changes.
+
+/// One planted bug.
+pub(crate) struct Mutant {
+    /// What is wrong, in a few words; for `--only`.
+    pub(crate) name: &'static str,
+    /// The file, from the root of the repository.
+    pub(crate) file: &'static str,
+    /// What is replaced. It must be there exactly once.
+    pub(crate) text: &'static str,
+    pub(crate) instead: &'static str,
+    /// The arguments of `cargo` that have to fail, such as
+    /// `test --all-features --test http`.
+    pub(crate) test: &'static str,
+}
+
+const MODEL: &str = "test --test model";
+const RECORD: &str = "src/core/record.rs";
+const TRANSITION: &str = "src/core/transition.rs";
+const EXCHANGE: &str = "src/core/exchange.rs";
+
+const fn model(name: &'static str, file: &'static str, text: &'static str, instead: &'static str) -> Mutant {
+    Mutant { name, file, text, instead, test: MODEL }
+}
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    model("lease-ignored", RECORD, ".filter(|left| !left.is_zero())", ".filter(|_| false)"),
+    model("pending-expires", RECORD, "self.status() == Status::Complete && now", "now"),
+    model("expired-never", RECORD, "now >= self.due()\n", "now > self.due().after(*&Duration::MAX)\n"),
+    model("retention-ignored", RECORD, "self.written_at.after(*retention)", "self.written_at"),
+    model(
+        "mismatch-after-busy",
+        TRANSITION,
+        "        // Before \"busy\": a wrong body is never cured by waiting.\n",
+        "        if let Some(left) = current.lease_left(stamp.now) {\n            return Decision::keep(Claimed::Busy(left));\n        }\n",
+    ),
+    model("mismatch-replayed", TRANSITION, "current.fingerprint != self.fingerprint", "false"),
+    model(
+        "complete-is-claimed",
+        TRANSITION,
+        "if let Some(response) = current.response() {",
+        "if let Some(response) = current.response().filter(|_| false) {",
+    ),
+    model(
+        "lapsed-opaque-granted",
+        TRANSITION,
+        "Hold::Leased { .. } | Hold::Free => both_resumable,",
+        "Hold::Leased { .. } | Hold::Free => both_resumable || current.mode == self.mode,",
+    ),
+    model(
+        "parked-granted",
+        TRANSITION,
+        "return Decision::keep(Claimed::Unknown { parked: Some(Arc::clone(why)) });",
+        "why.is_ascii()",
+    ),
+    model(
+        "old-fence-kept-on-a-steal",
+        TRANSITION,
+        "        next.hold = Hold::Leased { fence, lease: self.lease };\n        next.attempts",
+        "        let kept = match current.hold {\n            Hold::Leased { fence: old, .. } => old,\n            _ => fence,\n        };\n        next.hold = Hold::Leased { fence: kept, lease: self.lease };\n        next.attempts",
+    ),
+    model("attempt-not-counted", TRANSITION, "next.attempts.saturating_add(1)", "next.attempts"),
+    model(
+        "steps-dropped-at-a-steal",
+        TRANSITION,
+        "        next.attempts = next",
+        "        next.steps.clear();\n        next.attempts = next",
+    ),
+    model(
+        "fence-unchecked",
+        TRANSITION,
+        "Hold::Leased { fence, .. } if fence == self.fence",
+        "Hold::Leased { fence, .. } if fence == self.fence || fence != self.fence",
+    ),
+    model(
+        "withdraw-with-steps",
+        TRANSITION,
+        "matches!(change, Change::Withdraw) && next.steps.is_empty()",
+        "matches!(change, Change::Withdraw)",
+    ),
+    model(
+        "intent-not-recorded",
+        TRANSITION,
+        "Self::Begin { step } => record.set(step, Point::Begun),",
+        "Self::Begin { step: _ } => {}",
+    ),
+    model(
+        "save-does-not-pay",
+        TRANSITION,
+        "if begun && record.progress == Progress::Pending {",
+        "if begun && record.progress == Progress::Paid {",
+    ),
+    model(
+        "save-always-pays",
+        TRANSITION,
+        "if begun && record.progress == Progress::Pending {",
+        "if record.progress == Progress::Pending {",
+    ),
+    model(
+        "release-un-pays",
+        TRANSITION,
+        "Self::Release | Self::Withdraw => record.hold = Hold::Free,",
+        "Self::Release | Self::Withdraw => {\n                record.hold = Hold::Free;\n                record.progress = Progress::Pending;\n            }",
+    ),
+    model(
+        "release-keeps-the-lease",
+        TRANSITION,
+        "Self::Release | Self::Withdraw => record.hold = Hold::Free,",
+        "Self::Release | Self::Withdraw => {}",
+    ),
+    model(
+        "result-overwritten",
+        TRANSITION,
+        "Some(step) if step.point == Point::Begun && point != Point::Begun => {",
+        "Some(step) if point != Point::Begun => {",
+    ),
+    model(
+        "result-begun-again",
+        TRANSITION,
+        "Some(step) if step.point == Point::Begun && point != Point::Begun => {",
+        "Some(step) => {",
+    ),
+    model(
+        "clear-removes-a-result",
+        TRANSITION,
+        "&*step.name == name && step.point == Point::Begun;",
+        "&*step.name == name;",
+    ),
+    model(
+        "lease-left-on-complete",
+        TRANSITION,
+        "        self.hold = Hold::Free;\n        self.request = None;",
+        "        self.request = None;",
+    ),
+    model(
+        "decision-replaces-an-answer",
+        TRANSITION,
+        "if current.status() == Status::Complete {",
+        "if current.status() == Status::Complete && false {",
+    ),
+    model(
+        "decision-takes-a-live-lease",
+        TRANSITION,
+        "            return Decision::keep(Err(NotResolved::Busy(left)));",
+        "            let _ = left;",
+    ),
+    model(
+        "decision-leaves-the-zombie",
+        TRANSITION,
+        "        next.hold = Hold::Cleared;\n        match",
+        "        match",
+    ),
+    model(
+        "lost-ack-not-recognised",
+        EXCHANGE,
+        "found.version() == self.nonce,",
+        "found.version() == self.nonce && false,",
+    ),
+    model("other-write-taken-for-ours", EXCHANGE, "found.version() == self.nonce,", "found.version().get() > 0,"),
+    model(
+        "unknown-is-written",
+        EXCHANGE,
+        "Reply::Unknown => self.seen = Seen::Nothing,",
+        "Reply::Unknown => self.known = self.decision.is_some(),",
+    ),
+    model("nonce-used-twice", EXCHANGE, "self.nonce = self.nonce.successor();", "self.nonce = self.nonce;"),
+    // What the core asks of those around it, planted in the model's own parts.
+    model(
+        "store-ignores-expected",
+        "tests/model/store.rs",
+        "Request::Swap { expected, next } if version == *expected => {",
+        "Request::Swap { expected, next } if version == *expected || version.is_some() => {",
+    ),
+    model(
+        "effect-before-intent",
+        "tests/model/worker.rs",
+        "None => self.begin(\"charge\", Stage::Charging { ours: true }, nonce()),",
+        "None => return self.stage = Stage::Charging { ours: true },",
+    ),
+    model(
+        "once-repeated",
+        "tests/model/worker.rs",
+        "Some(Point::Begun) => self.write(park(), Stage::Over, nonce()),",
+        "Some(Point::Begun) => return self.stage = Stage::Mailing,",
+    ),
+    model(
+        "earlier-intent-taken-back",
+        "tests/model/step.rs",
+        "if attempt.stage == (Stage::Charging { ours: true }) {",
+        "if matches!(attempt.stage, Stage::Charging { .. }) {",
+    ),
+    model(
+        "counters-as-versions",
+        "tests/model/state.rs",
+        "mint(&mut self.minted)\n    }\n\n    /// What tells",
+        "{\n            let is = self.shelf.record.as_ref().map_or(0, |record| record.version().get());\n            Version::new(is + 1)\n        }\n    }\n\n    /// What tells",
+    ),
+];
