@@ -27,7 +27,7 @@ use async_trait::async_trait;
 
 pub use self::connect::{ConnectError, connect};
 #[cfg(feature = "file")]
-pub use self::file::{FileStore, FileStoreOptions, OpenError};
+pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 pub use self::memory::MemoryStore;
 
 use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
