@@ -33,7 +33,7 @@ use tower_idempotency::{Event, EventKind, IdempotencyLayer, Operation, Reconcile
 use self::demo::Demo;
 use self::gateway::{Gateway, GatewayError};
 use self::options::{HELP, Options};
-use self::payment::{Created, Order, PaymentRequest};
+use self::payment::{Created, Order, Payment, PaymentRequest};
 use self::problem::Problem;
 
 /// `POST /payments`, written with steps: an attempt that dies is resumed.
@@ -66,7 +66,7 @@ async fn pay(
         .await?;
 
     demo.crash_if(Demo::CrashBeforeResponse);
-    Ok(Created { order, charge })
+    Ok(Created(charge.into()))
 }
 
 /// The same without steps, for `--opaque`. Nothing can be resumed, so the
@@ -87,16 +87,15 @@ async fn pay_opaque(
     })?;
     gateway.send_receipt(&charge.id).await?;
     demo.crash_if(Demo::CrashBeforeResponse);
-    Ok(Created { order, charge })
+    Ok(Created(charge.into()))
 }
 
 /// `GET /payments/{id}`: where `Location` points.
-async fn payment(State(gateway): State<Gateway>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+async fn payment(State(gateway): State<Gateway>, Path(id): Path<String>) -> Result<Json<Payment>, Problem> {
     let charge = gateway.find(&id).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "No such payment", "No charge was made for a payment of this id.")
     })?;
-    let request = &charge.request;
-    Ok(Json(json!({ "payment_id": id, "order": request.order, "amount": request.amount, "charge_id": charge.id })))
+    Ok(Json(charge.into()))
 }
 
 /// `GET /gateway`: what was really charged.

@@ -5,7 +5,7 @@ use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::gateway::{Charge, ChargeRequest};
 use crate::problem::Problem;
@@ -61,23 +61,29 @@ impl Order {
     }
 }
 
-/// 201, with the payment's address.
-pub(crate) struct Created {
-    pub(crate) order: Order,
-    pub(crate) charge: Charge,
+/// A payment that was made.
+#[derive(Serialize)]
+pub(crate) struct Payment {
+    payment_id: String,
+    order: String,
+    amount: u64,
+    currency: String,
+    charge_id: String,
 }
+
+impl From<Charge> for Payment {
+    fn from(charge: Charge) -> Self {
+        let Charge { id: charge_id, request: ChargeRequest { payment_id, order, amount, currency }, .. } = charge;
+        Self { payment_id, order, amount, currency, charge_id }
+    }
+}
+
+/// 201, with the payment's address.
+pub(crate) struct Created(pub(crate) Payment);
 
 impl IntoResponse for Created {
     fn into_response(self) -> Response {
-        let Self { order: Order { payment_id }, charge: Charge { id, request, .. } } = self;
-        let location = format!("/payments/{payment_id}");
-        let body = json!({
-            "payment_id": payment_id,
-            "order": request.order,
-            "amount": request.amount,
-            "currency": request.currency,
-            "charge_id": id,
-        });
-        (StatusCode::CREATED, [(LOCATION, location)], Json(body)).into_response()
+        let location = format!("/payments/{}", self.0.payment_id);
+        (StatusCode::CREATED, [(LOCATION, location)], Json(self.0)).into_response()
     }
 }

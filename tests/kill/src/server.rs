@@ -131,12 +131,12 @@ impl Lines {
         self.more.notify_all();
     }
 
-    fn wait_for(&self, text: &str, count: usize) -> String {
+    fn wait_for(&self, text: &str) -> String {
         let seen = self.seen.lock().unwrap();
-        let found = |lines: &[String]| lines.iter().filter(|line| line.contains(text)).nth(count - 1).cloned();
+        let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
         let waiting = |seen: &mut (Vec<String>, bool)| found(&seen.0).is_none() && !seen.1;
         let (seen, _) = self.more.wait_timeout_while(seen, PATIENCE, waiting).unwrap();
-        found(&seen.0).unwrap_or_else(|| panic!("{text:?} did not come {count} times: {:#?}", seen.0))
+        found(&seen.0).unwrap_or_else(|| panic!("{text:?} did not come: {:#?}", seen.0))
     }
 }
 
@@ -157,12 +157,12 @@ impl Server {
 
     /// Waits for a line with this text.
     pub fn wait_for(&self, text: &str) -> String {
-        self.lines.wait_for(text, 1)
+        self.lines.wait_for(text)
     }
 
-    /// Waits for that many lines with this text.
-    pub fn wait_for_count(&self, text: &str, count: usize) {
-        self.lines.wait_for(text, count);
+    /// How many lines with this text it has printed.
+    pub fn lines_with(&self, text: &str) -> usize {
+        self.lines.seen.lock().unwrap().0.iter().filter(|line| line.contains(text)).count()
     }
 
     /// Asks for a payment.
