@@ -108,14 +108,18 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Answer> {
     })
 }
 
-/// Sends any bytes, says that this was all, and reads what comes, if anything.
+/// Sends any bytes and reads what comes, if anything.
 pub fn throw(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).expect("alive");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     // The server may hang up before it has read everything.
     let _ = stream.write_all(bytes);
-    let _ = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
+    stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a time-out");
+    let _ = stream.read_to_end(&mut answer);
+    // It may be waiting for more: say that this was all. (Not before, as that
+    // is what a client looks like that hangs up.)
+    let _ = stream.shutdown(Shutdown::Write);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     let _ = stream.read_to_end(&mut answer);
     Answer::parse(&answer)
 }
