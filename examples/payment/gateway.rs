@@ -6,7 +6,7 @@
 //! asks again with the same key, and gets the same charge.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,6 +53,14 @@ impl GatewayError {
     }
 }
 
+/// What it did so far.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    count: usize,
+    charges: Vec<Charge>,
+    receipts: usize,
+}
+
 /// A line of its log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,7 +87,10 @@ impl Gateway {
     /// Opens its log, and reads what it did in earlier lives.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut log = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        log.try_lock()?;
+        log.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("another process has it open"),
+            TryLockError::Error(error) => error,
+        })?;
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
         // A line without its end was never acknowledged: it was not charged.
@@ -125,9 +136,13 @@ impl Gateway {
         self.read(|books| books.charges.iter().find(|charge| charge.request.payment_id == payment_id).cloned())
     }
 
-    /// Everything it did: the charges, and how many receipts it sent.
-    pub(crate) fn report(&self) -> (Vec<Charge>, usize) {
-        self.read(|books| (books.charges.clone(), books.receipts.len()))
+    /// Everything it did.
+    pub(crate) fn report(&self) -> Report {
+        self.read(|books| Report {
+            count: books.charges.len(),
+            charges: books.charges.clone(),
+            receipts: books.receipts.len(),
+        })
     }
 
     fn read<T>(&self, read: impl FnOnce(&Books) -> T) -> T {

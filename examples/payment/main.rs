@@ -26,12 +26,11 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_idempotency::{Event, EventKind, IdempotencyLayer, Operation, Reconciled, Scope, store};
 
 use self::demo::Demo;
-use self::gateway::{Gateway, GatewayError};
+use self::gateway::{Gateway, GatewayError, Report};
 use self::options::{HELP, Options};
 use self::payment::{Created, Order, Payment, PaymentRequest};
 use self::problem::Problem;
@@ -99,13 +98,12 @@ async fn payment(State(gateway): State<Gateway>, Path(id): Path<String>) -> Resu
 }
 
 /// `GET /gateway`: what was really charged.
-async fn report(State(gateway): State<Gateway>) -> Json<Value> {
-    let (charges, receipts) = gateway.report();
-    Json(json!({ "count": charges.len(), "charges": charges, "receipts": receipts }))
+async fn report(State(gateway): State<Gateway>) -> Json<Report> {
+    Json(gateway.report())
 }
 
 fn app(options: &Options) -> Result<Router, String> {
-    let store = store::connect(&options.store).map_err(|error| format!("{error}; choose another with --store"))?;
+    let store = store::connect(&options.store).map_err(|error| format!("{error}; or choose another with --store"))?;
     let gateway = Gateway::open(&options.gateway_log).map_err(|error| {
         format!(
             "can't use {} as the gateway's log: {error}; name another with --gateway-log",
@@ -154,14 +152,15 @@ fn say(who: &str, what: &str) {
 fn greet(address: SocketAddr, options: &Options) {
     let Options { store, gateway_log, opaque, .. } = options;
     let mode = if *opaque { "at most once, no steps" } else { "resumable" };
-    let curl = |key: &str, more: &str, amount: u32| {
+    let curl = |key: &str, order: &str, amount: u32, more: &str| {
         format!(
             "curl -i http://{address}/payments -H 'Idempotency-Key: \"{key}\"' -H 'Content-Type: application/json' \
-             {more}-d '{{\"order\":\"A-17\",\"amount\":{amount},\"currency\":\"EUR\"}}'"
+             {more}-d '{{\"order\":\"{order}\",\"amount\":{amount},\"currency\":\"EUR\"}}'"
         )
     };
-    let (pay, other) = (curl("first", "", 1999), curl("first", "", 4999));
-    let (crash, retry) = (curl("second", "-H 'X-Demo: crash-after-charge' ", 1999), curl("second", "", 1999));
+    let (pay, other) = (curl("first", "A-17", 1999, ""), curl("first", "A-17", 4999, ""));
+    let crash = curl("second", "B-42", 500, "-H 'X-Demo: crash-after-charge' ");
+    let retry = curl("second", "B-42", 500, "");
     let text = format!(
         "listening on http://{address} ({mode}; store {store}, gateway's books {})\n\n\
          Pay, and pay again: the second answer is the first one, replayed.\n  {pay}\n\
@@ -209,7 +208,7 @@ fn main() -> ExitCode {
     let options = match Options::parse() {
         Ok(Some(options)) => options,
         Ok(None) => {
-            print!("{HELP}");
+            let _ = std::io::stdout().write_all(HELP.as_bytes());
             return ExitCode::SUCCESS;
         }
         Err(error) => {
