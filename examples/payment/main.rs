@@ -19,7 +19,6 @@ use std::error::Error;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -174,7 +173,7 @@ fn greet(address: SocketAddr, options: &Options) {
 
 async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let app = app(&options)?;
-    let address = options.listen;
+    let address = &options.listen;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| format!("can't listen on {address}: {error}; choose another address with --listen"))?;
@@ -183,7 +182,8 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Ctrl-C or SIGTERM. What runs is finished first; what isn't can be resumed.
+/// Ctrl-C or SIGTERM. Requests that run are finished first, unless their client
+/// hung up; those are resumed by a retry.
 async fn stopped() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -223,10 +223,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let served = runtime.block_on(serve(options));
-    // Work whose client hung up may still run; give it a moment.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    match served {
+    match runtime.block_on(serve(options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

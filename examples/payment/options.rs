@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ Usage: payment [OPTIONS]
 ";
 
 pub(crate) struct Options {
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: String,
     pub(crate) store: String,
     pub(crate) gateway_log: PathBuf,
     pub(crate) lease: Duration,
@@ -31,7 +30,7 @@ impl Options {
         use lexopt::prelude::*;
 
         let mut options = Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            listen: "127.0.0.1:3000".to_owned(),
             store: "file:payment.db".to_owned(),
             gateway_log: "gateway.log".into(),
             lease: Duration::from_secs(60),
@@ -40,7 +39,7 @@ impl Options {
         let mut parser = lexopt::Parser::from_env();
         while let Some(arg) = parser.next()? {
             match arg {
-                Long("listen") => options.listen = parser.value()?.parse()?,
+                Long("listen") => options.listen = parser.value()?.string()?,
                 Long("store") => options.store = parser.value()?.string()?,
                 Long("gateway-log") => options.gateway_log = parser.value()?.into(),
                 Long("lease") => options.lease = parser.value()?.parse_with(seconds)?,

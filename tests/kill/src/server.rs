@@ -57,7 +57,17 @@ impl World {
 
     /// Starts one that is expected to end by itself, with more options.
     pub fn run(&self, more: &[&str]) -> Output {
-        self.command().args(more).output().expect("payment starts")
+        let mut command = self.command();
+        let mut child =
+            command.args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("payment starts");
+        let deadline = Instant::now() + PATIENCE;
+        while child.try_wait().expect("waited").is_none() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.wait_with_output().expect("waited")
     }
 
     /// The gateway's log.

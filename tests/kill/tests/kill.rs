@@ -342,7 +342,7 @@ fn what_it_can_not_use_is_told_in_one_line() {
         (&["--store", "memory:", "--gateway-log", "/nowhere/gateway.log"], "--gateway-log"),
         (&["--store", "memory:", "--gateway-log", "diary"], "--gateway-log"),
         (&["--store", "memory:", "--gateway-log", "other.log", "--listen", &address], "--listen"),
-        (&["--listen", "everywhere"], "--help"),
+        (&["--store", "memory:", "--gateway-log", "other.log", "--listen", "everywhere"], "--listen"),
         (&["--lease", "-1"], "0.01 to 86400"),
         (&["--lease", "NaN"], "0.01 to 86400"),
         (&["--frobnicate"], "--help"),
@@ -395,6 +395,40 @@ fn a_client_that_hangs_up_is_charged_once_and_gets_its_answer_later() {
     let answer = server.post(&post);
     assert!(answer.is_replay() && answer.status == 201, "{answer:?}");
     assert_eq!((server.count(), world.receipts()), (1, (1, 1)));
+}
+
+#[test]
+fn a_client_that_hung_up_before_the_end_of_the_process_is_charged_once() {
+    let world = World::new(&[]);
+    let server = world.start();
+    let post = Post::new("A-17");
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(&post.demo("slow=300").bytes()).unwrap();
+    server.wait_for("charge: intent stored");
+    drop(stream);
+    server.terminate();
+    // Nobody waits for it, so it may or may not be dropped.
+    assert!(server.ended().success());
+    let server = world.start();
+    let answer = server.post(&post);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(answer.essence(), server.post(&post).essence());
+    assert_eq!((server.count(), world.receipts()), (1, (1, 1)));
+}
+
+#[test]
+fn a_charge_that_the_gateway_never_acknowledged_was_not_made() {
+    let world = World::new(&[]);
+    let server = world.start();
+    let first = server.post(&Post::new("A-17"));
+    server.kill();
+    let mut log = std::fs::OpenOptions::new().append(true).open(world.gateway_log()).unwrap();
+    log.write_all(br#"{"charge":{"id":"ch_0","key":"#).unwrap();
+    let server = world.start();
+    assert_eq!(server.count(), 1);
+    assert_replay(&first, &server.post(&Post::new("A-17")));
+    assert_eq!(server.post(&Post::new("B-1")).status, 201);
+    assert_eq!(server.count(), 2);
 }
 
 #[test]
