@@ -39,6 +39,7 @@ pub(crate) struct Attempt {
     paid: AtomicBool,
     lost: AtomicBool,
     on_lost: Notify,
+    nothing_happened: AtomicBool,
 }
 
 type Queued = (Change, oneshot::Sender<Result<(), WriteError>>);
@@ -73,6 +74,7 @@ impl Attempt {
             queue: Mutex::default(),
             lost: AtomicBool::new(false),
             on_lost: Notify::new(),
+            nothing_happened: AtomicBool::new(false),
         })
     }
 
@@ -90,6 +92,25 @@ impl Attempt {
 
     pub(crate) fn emit(&self, kind: impl FnOnce() -> EventKind) {
         self.ledger.emit(&self.key, kind);
+    }
+
+    /// Tells how it ended.
+    pub(crate) fn emit_end(&self, end: &End, withdrawn: bool) {
+        match end {
+            End::Stored if withdrawn => self.emit(|| EventKind::Withdrawn),
+            End::Stored => self.emit(|| EventKind::Released),
+            End::Unsaved(error) => self.emit(|| EventKind::Unsaved { error: error.clone() }),
+            End::Lost(_) => {}
+        }
+    }
+
+    /// Whether the work said that nothing happened.
+    pub(crate) fn nothing_happened(&self) -> bool {
+        self.nothing_happened.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_nothing_happened(&self) {
+        self.nothing_happened.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_lost(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
@@ -66,10 +66,13 @@ impl<T> Future for Detached<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Some(work) = &mut self.work else { return Poll::Pending };
-        let output = ready!(work.as_mut().poll_work(cx));
-        self.work = None;
-        Poll::Ready(output)
+        // Taken out, so that work that panics is not sent off as well.
+        let Some(mut work) = self.work.take() else { return Poll::Pending };
+        let poll = work.as_mut().poll_work(cx);
+        if poll.is_pending() {
+            self.work = Some(work);
+        }
+        poll
     }
 }
 

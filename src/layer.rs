@@ -84,9 +84,9 @@ impl IdempotencyLayer {
     }
 
     /// How long an answer is remembered, from its completion. 24 hours by
-    /// default. A retry after that runs anew.
+    /// default, at least one second. A retry after that runs anew.
     pub fn retention(self, retention: Duration) -> Self {
-        self.set(|policy| policy.retention = retention)
+        self.set(|policy| policy.retention = retention.max(Duration::from_secs(1)))
     }
 
     /// The largest request body, in bytes: 2 MiB by default, 413 above.

@@ -1,9 +1,13 @@
 //! The only loop: look, decide, swap, again.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
@@ -12,6 +16,9 @@ use crate::store::{Store, StoreError, StoreErrorKind, Swap};
 
 /// How long a store may take for one answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many claims of unknown outcome are taken back at once. A store that is
+/// away must not fill the process with tasks that wait for it.
+const DISOWNING: usize = 256;
 /// How many failures of the store one try of a command stands.
 const FAILURES: u32 = 3;
 /// The longest pause between tries.
@@ -43,12 +50,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 pub struct Ledger {
     store: Arc<dyn Store>,
     observer: Option<Observer>,
+    disowning: Arc<Semaphore>,
 }
 
 impl Ledger {
     /// A ledger over this store.
     pub fn new(store: impl Store) -> Self {
-        Self { store: Arc::new(store), observer: None }
+        Self { store: Arc::new(store), observer: None, disowning: Arc::new(Semaphore::new(DISOWNING)) }
     }
 
     pub(crate) fn observed_by(mut self, observer: Observer) -> Self {
@@ -59,6 +67,11 @@ impl Ledger {
     /// The store.
     pub const fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The right to take back a claim, if not too many do.
+    pub(crate) fn may_disown(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.disowning).try_acquire_owned().ok()
     }
 
     pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
@@ -112,7 +125,8 @@ impl Ledger {
                 Err(error) => {
                     failures += 1;
                     exchange.answer(Reply::Unknown);
-                    if failures == FAILURES || error.kind() != StoreErrorKind::Unavailable {
+                    let hopeless = error.is_time_out() || error.kind() != StoreErrorKind::Unavailable;
+                    if failures == FAILURES || hopeless {
                         return Err(error);
                     }
                     continue;
@@ -141,7 +155,8 @@ impl Ledger {
         loop {
             let Err(error) = self.drive(key, exchange).await else { return Ok(()) };
             self.emit(key, || EventKind::StoreFailed { error: error.clone() });
-            if Instant::now() + pause > deadline || error.kind() == StoreErrorKind::NewerFormat {
+            let unreadable = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat);
+            if unreadable || Instant::now() + pause > deadline {
                 return Err(error);
             }
             // Jitter: a store that comes back must not meet everybody at once.
@@ -176,8 +191,13 @@ impl fmt::Debug for Ledger {
     }
 }
 
-/// A store that hangs is a store that fails.
+/// A store that hangs is a store that fails. One that answers at once, as
+/// those in memory do, costs no timer.
 async fn within<T>(reply: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+    let mut reply = pin!(reply);
+    if let Poll::Ready(reply) = poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
+        return reply;
+    }
     timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
 }
 

@@ -1,4 +1,95 @@
-//! wip
+//! Idempotency-Key middleware for tower, axum and hyper.
+//!
+//! A client sends `Idempotency-Key` with a request that must not happen twice.
+//! The layer records the request as *pending*, *paid* or *complete* and keeps
+//! its answer. A retry gets the stored answer; where the first attempt died
+//! half-way, it **resumes from the last recovery point** instead of charging
+//! again.
+//!
+//! ```
+//! use axum::{Json, Router, http::StatusCode, routing::post};
+//! use tower_idempotency::{IdempotencyLayer, Operation, Scope, StepError, store::MemoryStore};
+//! # mod gateway {
+//! #     pub async fn charge(_: tower_idempotency::core::StepKey, _: u64) -> Result<String, std::io::Error> { Ok("ch_1".into()) }
+//! # }
+//!
+//! async fn pay(op: Operation, Json(amount): Json<u64>) -> Result<String, (StatusCode, String)> {
+//!     // Remembered: a later attempt gets the same order number.
+//!     let order = op.step("order", |_| async { Ok::<_, std::io::Error>(17) }).await.map_err(later)?;
+//!     // Intent first, then the charge, with the same downstream key on every attempt.
+//!     let charge = op.pay("charge", |key| gateway::charge(key, amount)).await.map_err(later)?;
+//!     Ok(format!("order {order}, charge {charge}"))
+//! }
+//!
+//! fn later(error: StepError<std::io::Error>) -> (StatusCode, String) {
+//!     (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).resumable().required();
+//! let app: Router = Router::new().route("/payments", post(pay)).layer(layer);
+//!
+//! # use axum::{body::Body, http::Request}; use tower::ServiceExt;
+//! # let request = || Request::post("/payments").header("idempotency-key", "K1")
+//! #     .header("content-type", "application/json").body(Body::from("1999")).unwrap();
+//! let first = app.clone().oneshot(request()).await?;
+//! let again = app.clone().oneshot(request()).await?;
+//! assert_eq!(first.status(), StatusCode::OK);
+//! assert_eq!(again.headers()["idempotent-replayed"], "true");
+//! # Ok(()) }
+//! ```
+//!
+//! # Overview
+//!
+//! - [`IdempotencyLayer`] wraps an axum `Router` or any tower service whose
+//!   body is bytes. Its constructor asks for a [store] and a [`Scope`]: whose
+//!   key is it?
+//! - [`Operation`], in the request's extensions and an axum extractor, runs
+//!   [steps](Operation::step), [payments](Operation::pay) and work that must
+//!   happen [once](Operation::once).
+//! - [`Runner`] is the same engine without HTTP: a closure under a key.
+//! - [`Event`]s say what happens; [`Outcome`] lets a handler say how its answer
+//!   counts; a [`Refusal`] is every answer the layer makes up itself.
+//! - The [`guide`] has the long documents: what is promised, and what is not.
+//!
+//! # What is promised
+//!
+//! *At most once* (the default): for one key within its retention your handler
+//! is started at most once. If it is not known whether it finished, the answer
+//! is `outcome-unknown`, and it is not run again until someone decides. Every
+//! answer is stored, 500s included, except those that mean "did not start"
+//! ([`Outcome`]).
+//!
+//! *Resumable* ([`IdempotencyLayer::resumable`]): a step may run more than
+//! once, always with the same downstream key, and never again after its result
+//! is stored. With a receiver that honours that key, the effect happens once.
+//!
+//! *Observed once*: every final answer to one key is the same answer.
+//!
+//! # Crate features
+//!
+//! Features gate dependencies, never behaviour; none is on by default.
+//!
+//! - `file`: the embedded durable store,
+#![cfg_attr(feature = "file", doc = "  [`FileStore`](store::FileStore).")]
+#![cfg_attr(not(feature = "file"), doc = "  `FileStore`.")]
+//! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
+//!   before nesting stripped it. Enable it if you nest routers.
+//! - `tracing`: events as `tracing` events under the target
+//!   `tower_idempotency`, and the caller's span around detached work.
+//! - `conformance`: the store contract as tests, for authors of stores. Not a
+//!   stable part of the API.
+//!
+//! # Caveats
+//!
+//! - Put the layer *inside* authentication, rate limits and compression, and
+//!   *outside* whatever may change the answer. A time-out outside it cuts off
+//!   the client, not the work; a time-out inside it drops the handler and
+//!   answers in its place, and that answer is stored like any other.
+//! - What a handler does outside steps, or in tasks that it spawns, is outside
+//!   the promise.
+//! - Response extensions and trailers are not replayed.
+
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attempt;
@@ -9,12 +100,14 @@ mod detach;
 mod event;
 mod extract;
 mod future;
+pub mod guide;
 mod layer;
 mod ledger;
 mod operation;
 mod policy;
 mod response;
 mod run;
+mod runner;
 mod scope;
 mod service;
 pub mod store;
@@ -30,5 +123,10 @@ pub use self::ledger::Ledger;
 pub use self::operation::{Operation, Reconciled, StepError, StepFuture};
 pub use self::policy::Outcome;
 pub use self::response::Refusal;
+pub use self::runner::{RunError, Runner};
 pub use self::scope::Scope;
 pub use self::service::Idempotency;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -36,7 +36,13 @@ pub(crate) async fn claim(
     let mut exchange = Exchange::guessing(claim, fresh_nonce(), None);
     if let Err(error) = ledger.drive(&key, &mut exchange).await {
         ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });
-        tokio::spawn(disown(ledger.clone(), key, Fence::of(exchange.nonce()), limits.lease));
+        if let Some(permit) = ledger.may_disown() {
+            let disown = disown(ledger.clone(), key, Fence::of(exchange.nonce()), limits.lease);
+            tokio::spawn(async move {
+                disown.await;
+                drop(permit);
+            });
+        }
         return Err(error);
     }
     let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::Body;
-use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
 
 use crate::attempt::{Attempt, End};
@@ -60,7 +59,7 @@ impl<S> Idempotency<S> {
     }
 
     /// Decides whether a request is guarded, and under which key.
-    fn admit(&self, parts: &Parts) -> Result<Option<(Key, OwnedSemaphorePermit)>, Refusal> {
+    fn admit(&self, parts: &Parts) -> Result<Option<Key>, Refusal> {
         let idempotency_key = match key_of(&parts.headers) {
             None if self.policy.required => return Err(Refusal::MissingKey),
             None => return Ok(None),
@@ -78,9 +77,7 @@ impl<S> Idempotency<S> {
         if length > self.policy.request_limit {
             return Err(Refusal::BodyTooLarge);
         }
-        // Before anything is spawned or claimed: this work outlives its client.
-        let permit = Arc::clone(&self.policy.permits).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
-        Ok(Some((Key::new(&scope, &idempotency_key), permit)))
+        Ok(Some(Key::new(&scope, &idempotency_key)))
     }
 }
 
@@ -126,13 +123,13 @@ where
                 self.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
                 ResponseFuture::refused(self.policy.problems.refuse(refusal))
             }
-            Ok(Some((key, permit))) => {
+            Ok(Some(key)) => {
                 // The clone goes back, the service that was polled ready is used:
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
                 let guarded = Guarded { ledger: self.ledger.clone(), policy: Arc::clone(&self.policy), key };
-                ResponseFuture::reading(body, Admitted { service, parts, guarded, permit })
+                ResponseFuture::reading(body, Admitted { service, parts, guarded })
             }
         }
     }
@@ -143,7 +140,6 @@ pub(crate) struct Admitted<S> {
     service: S,
     parts: Parts,
     guarded: Guarded,
-    permit: OwnedSemaphorePermit,
 }
 
 impl<S> Admitted<S> {
@@ -161,7 +157,12 @@ impl<S> Admitted<S> {
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
     {
-        let Self { mut service, mut parts, guarded, permit: _permit } = self;
+        let Self { mut service, mut parts, guarded } = self;
+        // After the upload, which a slow client may draw out, and before the
+        // claim; held to the end, since this work outlives its client.
+        let Ok(_permit) = guarded.policy.permits.try_acquire() else {
+            return Ok(guarded.refuse(Refusal::Overloaded));
+        };
         let fingerprint = fingerprint(&parts, &body);
         let attempt = match guarded.claim(&parts, fingerprint, &body).await {
             Ok(attempt) => attempt,
@@ -180,17 +181,22 @@ impl<S> Admitted<S> {
         match run.await {
             Ok(Ok((parts, body))) => Ok(guarded.record(&attempt, fingerprint, parts, body).await),
             Ok(Err(error)) => {
-                guarded.release(&attempt).await;
+                release(&attempt).await;
                 Err(error)
             }
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
-                guarded.release(&attempt).await;
+                release(&attempt).await;
                 let resumable = guarded.policy.mode == Mode::Resumable;
                 Ok(guarded.refuse(if resumable { Refusal::Interrupted } else { Refusal::OutcomeUnknown }))
             }
         }
     }
+}
+
+async fn release(attempt: &Arc<Attempt>) {
+    let end = attempt.end(Change::Release).await;
+    attempt.emit_end(&end, false);
 }
 
 /// A stream of events has no end to wait for.
@@ -258,7 +264,8 @@ impl Guarded {
         parts: http::response::Parts,
         body: Read<B>,
     ) -> Response<ResponseBody<B>> {
-        let said = parts.extensions.get::<Outcome>().copied();
+        let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
+        let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
         let mut outcome = Outcome::of(self.policy.mode, parts.status, said);
         let (kept, body) = match body {
             Read::Whole(bytes, body) => (Some(bytes), body),
@@ -272,8 +279,7 @@ impl Guarded {
                 (None, body)
             }
         };
-        let end = self.end(attempt, outcome, &parts, kept).await;
-        match end {
+        match self.end(attempt, outcome, &parts, kept).await {
             End::Lost(found) => self.instead(fingerprint, found),
             End::Stored | End::Unsaved(_) => Response::from_parts(parts, body),
         }
@@ -296,24 +302,11 @@ impl Guarded {
             },
         };
         let end = attempt.end(change).await;
-        match &end {
-            End::Stored => attempt.emit(|| match outcome {
-                Outcome::Final => EventKind::Completed { status, retained },
-                Outcome::Retryable => EventKind::Released,
-                Outcome::NothingHappened => EventKind::Withdrawn,
-            }),
-            End::Unsaved(error) => attempt.emit(|| EventKind::Unsaved { error: error.clone() }),
-            End::Lost(_) => {}
+        match (&end, outcome) {
+            (End::Stored, Outcome::Final) => attempt.emit(|| EventKind::Completed { status, retained }),
+            _ => attempt.emit_end(&end, outcome == Outcome::NothingHappened),
         }
         end
-    }
-
-    async fn release(&self, attempt: &Arc<Attempt>) {
-        match attempt.end(Change::Release).await {
-            End::Stored => attempt.emit(|| EventKind::Released),
-            End::Unsaved(error) => attempt.emit(|| EventKind::Unsaved { error }),
-            End::Lost(_) => {}
-        }
     }
 
     /// What a client gets whose attempt lost its claim: never an answer that

@@ -25,6 +25,9 @@ pub struct Exchange<C, T> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Seen {
     Nothing,
+    /// Nobody saw it: good enough to write on, as a write compares, and never
+    /// good enough to answer from.
+    Guess(Option<Record>),
     Record(Option<Record>, Timestamp),
 }
 
@@ -53,7 +56,6 @@ pub enum Ask<'a> {
 /// What the store said.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "every driver must give one of them")]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack for one reply")]
 pub enum Reply {
     /// What is there, and the store's time: the reply to a load, or to a write
     /// that found something else than it expected.
@@ -82,24 +84,27 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
 
     /// Starts with a guess at what the store has, which saves the look if it
     /// is right and costs nothing if it is wrong: a write compares, and is
-    /// told what is there instead.
+    /// told what is there instead. A guess that leads to no write is looked
+    /// up; nothing is answered from it.
     pub const fn guessing(command: C, nonce: Version, guess: Option<Record>) -> Self {
-        let seen = Seen::Record(guess, Timestamp::from_millis(0));
-        Self { command, nonce, decision: None, seen, known: false }
+        Self { command, nonce, decision: None, seen: Seen::Guess(guess), known: false }
     }
 
     /// What to ask the store next.
     pub fn ask(&mut self) -> Ask<'_> {
-        let Seen::Record(record, now) = &self.seen else {
-            return Ask::Load;
+        let (record, now, guessed) = match &self.seen {
+            Seen::Nothing => return Ask::Load,
+            Seen::Guess(record) => (record, Timestamp::default(), true),
+            Seen::Record(record, now) => (record, *now, false),
         };
-        let live = record.as_ref().filter(|record| !record.is_expired(*now));
-        let stamp = Stamp { now: *now, nonce: self.nonce };
+        let live = record.as_ref().filter(|record| !record.is_expired(now));
+        let stamp = Stamp { now, nonce: self.nonce };
         let expected = record.as_ref().map(Record::version);
         let decision = self.decision.insert(self.command.apply(live, stamp));
         match (&decision.next, expected) {
             (Next::Put(next), expected) => Ask::Swap { expected, next },
             (Next::Remove, Some(expected)) => Ask::Remove { expected },
+            (Next::Keep | Next::Remove, _) if guessed => Ask::Load,
             (Next::Keep | Next::Remove, _) => {
                 self.known = true;
                 Ask::Finish
@@ -136,7 +141,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         let record = match (decision.next, self.seen) {
             (Next::Put(record), _) => Some(record),
             (Next::Keep, Seen::Record(record, _)) => record,
-            (Next::Keep, Seen::Nothing) | (Next::Remove, _) => None,
+            (Next::Keep, Seen::Nothing | Seen::Guess(_)) | (Next::Remove, _) => None,
         };
         Some(Done { output: decision.output, record })
     }

@@ -287,6 +287,22 @@ impl Record {
         self
     }
 
+    /// The same, for a write over a record that was first kept at `created`.
+    ///
+    /// A holder writes from its own copy, which never saw that time; the store
+    /// has it. A first claim over an expired record is another operation, and
+    /// starts anew.
+    #[must_use]
+    pub fn stamped_over(mut self, created: Option<Timestamp>, at: Timestamp) -> Self {
+        self.created_at = if self.is_first() { None } else { created.or(self.created_at) };
+        self.stamped(at)
+    }
+
+    /// Whether this is the write that starts the operation: its first claim.
+    pub fn is_first(&self) -> bool {
+        self.attempts == 1 && matches!(&self.hold, Hold::Leased { fence, .. } if fence.version() == self.version)
+    }
+
     /// The same record after its holder is known to be dead: free at once.
     ///
     /// For a store that nobody else can have open, such as a locked file.

@@ -1,1 +1,6 @@
+//! The core, cell by cell.
 
+mod keys;
+mod messages;
+mod transitions;
+mod wire;

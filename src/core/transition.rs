@@ -33,7 +33,6 @@ pub struct Decision<T> {
 /// What to do with a record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "every loop must handle all of them")]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack for one decision")]
 pub enum Next {
     /// Leave it as it is.
     Keep,

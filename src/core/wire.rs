@@ -184,7 +184,7 @@ impl Record {
     fn fresh_parts(&self) -> Vec<(PartId, Bytes)> {
         let mut fresh = Vec::new();
         // The request comes with the first claim and never changes.
-        if let Some(request) = self.request.as_ref().filter(|_| self.is_first_write()) {
+        if let Some(request) = self.request.as_ref().filter(|_| self.is_first()) {
             fresh.push((PartId::Request, encode_request(request)));
         }
         if let Some(response) = self.response() {
@@ -196,10 +196,6 @@ impl Record {
             }
         }
         fresh
-    }
-
-    fn is_first_write(&self) -> bool {
-        matches!(&self.hold, Hold::Leased { fence, .. } if fence.version() == self.version) && self.attempts == 1
     }
 
     /// The parts that a head refers to, in the order [`Record::decode`] asks
@@ -390,11 +386,15 @@ fn open<'a, T: Deserialize<'a>>(sealed: &'a [u8], corrupt: &DecodeError) -> Resu
     let (first, rest) = split_line(sealed).ok_or_else(corrupt)?;
     let first = str::from_utf8(first).map_err(|_| corrupt())?;
     let (format, sum) = first.strip_prefix(MAGIC).and_then(|line| line.split_once(' ')).ok_or_else(corrupt)?;
+    if !format.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(corrupt());
+    }
     let format: u32 = format.parse().map_err(|_| corrupt())?;
     if format > WIRE_FORMAT {
         return Err(DecodeError::Newer(format));
     }
-    if u64::from_str_radix(sum, 16) != Ok(checksum(rest)) {
+    // The first line is not under the checksum: it has to be as it is written.
+    if format == 0 || sum != format!("{:016x}", checksum(rest)) {
         return Err(DecodeError::Corrupt("its checksum does not match"));
     }
     let (json, raw) = split_line(rest).ok_or_else(corrupt)?;

@@ -121,6 +121,13 @@ impl Operation {
         self.inner.attempt.lost().await;
     }
 
+    /// Says that this attempt did nothing that counts: the key will be as if it
+    /// had never been used, unless a step was begun or done. What
+    /// [`Outcome::NothingHappened`](crate::Outcome) is to a response.
+    pub fn nothing_happened(&self) {
+        self.inner.attempt.set_nothing_happened();
+    }
+
     /// The idempotency key to send downstream with the step `name`: the same
     /// on every attempt.
     pub fn step_key(&self, name: &str) -> StepKey {

@@ -134,7 +134,8 @@ impl MemoryStore {
 
     fn put(&self, shard: &mut Shard, key: &Key, next: &Record) {
         let now = self.clock.now();
-        let next = next.clone().stamped(now);
+        let created = shard.records.get(key).and_then(Record::created_at);
+        let next = next.clone().stamped_over(created, now);
         self.bytes.fetch_add(next.size(), Ordering::Relaxed);
         if next.status() == Status::Complete {
             shard.completed.push_back((*key, next.version()));
@@ -207,6 +208,10 @@ impl Store for MemoryStore {
         let home = self.shard_of(key);
         let unfinished = next.status() != Status::Complete;
         if unfinished && expected.is_none() && !self.fits(1, next.size()) {
+            // A retry must not push out the very answer it came for.
+            if let Some(current) = lock(&self.shards[home]).records.get(key) {
+                return Ok(Swap::Conflict(self.loaded(Some(current))));
+            }
             self.make_room(home, 1, next.size())?;
         }
         let mut shard = lock(&self.shards[home]);

@@ -105,7 +105,6 @@ pub struct Loaded {
 /// The outcome of a [`Store::swap`].
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "built by stores")]
-#[expect(clippy::large_enum_variant, reason = "a conflict is the common case of a replay")]
 pub enum Swap {
     /// The record is there.
     Stored,
@@ -193,6 +192,7 @@ pub struct StoreError {
     kind: StoreErrorKind,
     message: String,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    time_out: bool,
 }
 
 /// What kind of [`StoreError`] it is.
@@ -213,7 +213,7 @@ pub enum StoreErrorKind {
 impl StoreError {
     /// An error of this kind, with one line on what happened.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, time_out: false }
     }
 
     /// The same, with its cause.
@@ -229,7 +229,11 @@ impl StoreError {
     }
 
     pub(crate) fn timed_out() -> Self {
-        Self::new(StoreErrorKind::Unavailable, "the store did not answer in time")
+        Self { time_out: true, ..Self::new(StoreErrorKind::Unavailable, "the store did not answer in time") }
+    }
+
+    pub(crate) const fn is_time_out(&self) -> bool {
+        self.time_out
     }
 }
 

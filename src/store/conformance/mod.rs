@@ -1,1 +1,74 @@
-//! wip
+//! The contract of a [`Store`], as tests. **Not a stable part of the public
+//! API:** cases are added in any release, and a store that passes one may fail
+//! the next.
+//!
+//! ```ignore
+//! use std::sync::Arc;
+//! use tower_idempotency::clock::ManualClock;
+//! use tower_idempotency::store::{MemoryStore, conformance::Manual};
+//!
+//! tower_idempotency::conformance_tests!(memory, || async {
+//!     let clock = ManualClock::new();
+//!     Manual::new(MemoryStore::with_clock(clock.clone()), clock)
+//! });
+//! ```
+//!
+//! [`conformance_tests!`](crate::conformance_tests) makes one `#[tokio::test]`
+//! of every case, each with a [`Harness`] of its own. The crate that uses it
+//! needs `tokio` with `macros` and `rt-multi-thread` among its
+//! dev-dependencies.
+//!
+//! # The contract in words
+//!
+//! - **Compare and put.** A swap takes exactly if the version that is there is
+//!   the expected one, nothing for `None`; versions are compared in all their
+//!   64 bits. A conflict changes nothing and hands back what is there. The same
+//!   goes for remove. Of many at once, one takes ([`races`], [`linear`]).
+//! - **Every field comes back** as it was written: holds, progress, modes,
+//!   header bytes, bodies, step names and values ([`fields`], [`steps`]).
+//! - **The store's clock** stamps what is stored and goes with every reply; the
+//!   time of creation stays over later writes ([`times`]).
+//! - **Unfinished records are never dropped**, however old. Complete ones are
+//!   kept until they expire ([`times`]).
+//! - **Nothing is left over**: what was removed, replaced or dropped at
+//!   completion does not come back with a later record ([`steps`]).
+//! - **Scans** find everything that matches, in the order in which it falls
+//!   due, a page at a time ([`scans`]).
+//! - **A future that is dropped** leaves the old record or the new one, and a
+//!   store that works ([`races`]).
+//! - **Any history** of commands has the outcome it has on the [`Reference`]
+//!   ([`histories`]).
+//!
+//! [`FaultyStore`] makes any store fail in every way a store can, for tests of
+//! whatever stands on one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "these are tests: what is not as promised panics"
+)]
+// `Store` is named by the docs of this module.
+#[cfg(doc)]
+use super::Store;
+
+pub mod basics;
+mod faulty;
+pub mod fields;
+mod gate;
+mod hand;
+mod harness;
+pub mod histories;
+pub mod linear;
+mod macros;
+pub mod races;
+mod reference;
+mod sample;
+pub mod scans;
+pub mod steps;
+pub mod times;
+
+pub use self::faulty::{Fault, Faults, FaultyStore, Op};
+pub use self::gate::Gate;
+pub use self::hand::{Hand, assert_same};
+pub use self::harness::{Harness, Manual};
+pub use self::reference::Reference;

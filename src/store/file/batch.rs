@@ -118,8 +118,8 @@ impl<'e> Batch<'e> {
 
     fn put(&mut self, key: Key, current: &Current, mut put: Put) {
         let created = match current {
-            Current::Unfinished(old) => put.created.unwrap_or(old.columns.created),
-            Current::Absent | Current::Complete(_) => put.created.unwrap_or(self.now),
+            Current::Unfinished(old) => old.columns.created,
+            Current::Absent | Current::Complete(_) => self.now,
         };
         let due = self.now.after(put.term);
         let columns = Columns { status: put.status, version: put.version, created, written: self.now, due };

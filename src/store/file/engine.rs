@@ -8,6 +8,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistM
 
 use super::directory::{Directory, create_private, sync_directory, sync_tree};
 use super::error::{OpenError, OpenErrorKind, unreadable};
+use super::journal;
 use super::layout::{Value, part_key};
 use crate::core::{DecodeError, Key, Record};
 use crate::store::StoreError;
@@ -33,8 +34,10 @@ impl Engine {
         if !path.is_dir() {
             create(directory, &path, cache_bytes)?;
         }
-        // The engine would take a directory without these for an empty one.
-        if !is_whole(&path) {
+        // Without this or without a journal, the engine would start afresh.
+        let version = path.join("version").is_file();
+        let whole = version && journal::mend(&path).map_err(|error| OpenError::io(directory.path(), error))?;
+        if !whole {
             return Err(OpenError::new(OpenErrorKind::Damaged, directory.path()));
         }
         let engine = Self::start(&path, cache_bytes).map_err(|error| OpenError::engine(directory.path(), error))?;
@@ -119,10 +122,4 @@ fn create(directory: &Directory, path: &Path, cache_bytes: u64) -> Result<(), Op
     sync_tree(&unfinished).map_err(io)?;
     fs::rename(&unfinished, path).map_err(io)?;
     sync_directory(directory.path()).map_err(io)
-}
-
-fn is_whole(engine: &Path) -> bool {
-    let is_journal = |entry: fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "jnl");
-    let journal = fs::read_dir(engine).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_journal)));
-    journal && engine.join("version").is_file()
 }

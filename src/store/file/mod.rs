@@ -6,6 +6,7 @@ mod directory;
 mod engine;
 mod error;
 mod index;
+mod journal;
 mod layout;
 mod options;
 mod recover;
@@ -93,7 +94,10 @@ use crate::core::{Key, Record, Version};
 /// store is open is not noticed.
 ///
 /// It is as durable as the disk is honest: a disk that acknowledges a sync it
-/// has not done loses what was acknowledged.
+/// has not done loses what was acknowledged. Damage to the files is refused
+/// when the store is opened, or reported when the record is read; but damage
+/// to the very last write before a stop looks like a write that a crash cut
+/// short, and is taken for one.
 ///
 /// Opening, and dropping the last handle, do blocking I/O; look-ups that miss
 /// the cache read the disk on the calling thread.

@@ -6,7 +6,7 @@ use fjall::Slice;
 use tokio::sync::oneshot;
 
 use super::layout::value;
-use crate::core::{Key, PartId, Record, Status, Timestamp, Version};
+use crate::core::{Key, PartId, Record, Status, Version};
 use crate::store::StoreError;
 
 /// A write that takes if `key` is at `expected`.
@@ -32,7 +32,6 @@ pub(super) enum Outcome {
 pub(super) struct Put {
     pub(super) version: Version,
     pub(super) status: Status,
-    pub(super) created: Option<Timestamp>,
     /// From being written to falling due.
     pub(super) term: Duration,
     /// See [`value`].
@@ -54,7 +53,6 @@ impl Put {
         Self {
             version: record.version(),
             status: record.status(),
-            created: record.created_at(),
             term: record.due().since(record.written_at()),
             value,
             fresh: parts.map(|(id, bytes)| (*id, Slice::from(&bytes[..]))).collect(),

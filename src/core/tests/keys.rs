@@ -1,0 +1,173 @@
+//! Keys and fingerprints.
+
+use crate::core::{Fingerprint, IdempotencyKey, InvalidKey, Key, StepKey};
+
+fn parse(value: impl AsRef<[u8]>) -> Result<String, InvalidKey> {
+    IdempotencyKey::parse(value.as_ref()).map(|key| key.as_str().to_owned())
+}
+
+#[track_caller]
+fn accepts(value: impl AsRef<[u8]>, key: &str) {
+    assert_eq!(parse(&value).as_deref(), Ok(key), "{:?}", String::from_utf8_lossy(value.as_ref()));
+}
+
+#[track_caller]
+fn refuses(value: impl AsRef<[u8]>, error: InvalidKey) {
+    assert_eq!(parse(&value), Err(error), "{:?}", String::from_utf8_lossy(value.as_ref()));
+}
+
+#[test]
+fn quoted_and_bare_name_the_same_key() {
+    for value in [&b"order-17"[..], b"\"order-17\"", b"  \"order-17\"  ", b" order-17 "] {
+        accepts(value, "order-17");
+    }
+    accepts("\"8e03978e-40d5-43e8-bc93-6894a57f9324\"", "8e03978e-40d5-43e8-bc93-6894a57f9324");
+    accepts("clkyoesmbgybucifusbbtdsbohtyuuwz", "clkyoesmbgybucifusbbtdsbohtyuuwz");
+}
+
+#[test]
+fn case_and_inner_spaces_count() {
+    assert_ne!(parse("\"Abc\""), parse("\"abc\""));
+    accepts("\"a b\"", "a b");
+    accepts("\" \"", " ");
+    assert_ne!(parse("\" a\""), parse("\"a\""));
+}
+
+#[test]
+fn only_quotes_and_backslashes_are_escaped() {
+    accepts(r#""a\"b""#, "a\"b");
+    accepts(r#""a\\b""#, "a\\b");
+    for broken in [r#""a\x""#, r#""a\"#, r#""a\""#, r#""abc"#, r#"""#] {
+        refuses(broken, InvalidKey::Syntax);
+    }
+}
+
+#[test]
+fn parameters_are_ignored() {
+    for value in [r#""K";v=1;foo"#, r#""K";a"#, r#""K"; a="b""#, r#""K";a=?1;b=:YQ==:"#] {
+        accepts(value, "K");
+    }
+    for broken in [r#""K";"#, r#""K";A"#, r#""K" ;a"#, r#""K";a="#] {
+        refuses(broken, InvalidKey::Syntax);
+    }
+}
+
+#[test]
+fn an_item_is_not_a_list() {
+    for list in ["\"a\", \"b\"", "\"a\",\"a\"", "\"a\"\"b\"", "\"K\" x", "a,b", "a, b", ",", "(\"a\")x y"] {
+        refuses(list, InvalidKey::Syntax);
+    }
+}
+
+#[test]
+fn control_bytes_and_what_is_not_ascii_are_refused() {
+    for byte in (0..=0x1f).chain(0x7f..=0xff) {
+        refuses([b'"', b'a', byte, b'b', b'"'], InvalidKey::Syntax);
+        refuses([b'a', byte, b'b'], InvalidKey::Syntax);
+    }
+    refuses("cl\u{e9}", InvalidKey::Syntax);
+    refuses("\"cl\u{e9}\"", InvalidKey::Syntax);
+}
+
+#[test]
+fn bare_keys_are_opaque() {
+    for key in ["'OR'1'='1'--", "../../x", "a:b", "%s%n", "*", "?1", "12", ":YWJj:", "@1659578233", "{}", "a=b"] {
+        accepts(key, key);
+    }
+    for ambiguous in ["a\"b", "a;b", "a\\b", "a b", "abc\"", "a\tb"] {
+        refuses(ambiguous, InvalidKey::Syntax);
+    }
+}
+
+#[test]
+fn nothing_is_no_key() {
+    for nothing in ["", " ", "   ", "\"\"", "  \"\"  ", "\"\";a=1"] {
+        refuses(nothing, InvalidKey::Empty);
+    }
+}
+
+#[test]
+fn up_to_255_decoded_characters() {
+    let (longest, longer) = ("k".repeat(255), "k".repeat(256));
+    accepts(&longest, &longest);
+    accepts(format!("\"{longest}\";a=1"), &longest);
+    refuses(&longer, InvalidKey::TooLong);
+    refuses(format!("\"{longer}\""), InvalidKey::TooLong);
+    // Escapes count once, as what they stand for.
+    accepts(format!("\"{}\"", r"\\".repeat(255)), &"\\".repeat(255));
+    refuses(format!("\"{}\"", r"\\".repeat(256)), InvalidKey::TooLong);
+}
+
+#[test]
+fn debug_does_not_show_the_key() {
+    let key = IdempotencyKey::parse(b"jane@example.com").unwrap();
+    assert_eq!(format!("{key:?}"), "IdempotencyKey(16 characters)");
+    let stored = Key::new("jane", &key);
+    assert_eq!(format!("{stored:?}").len(), 12);
+    assert_eq!(format!("{stored}").len(), 64);
+}
+
+#[test]
+fn scope_and_key_do_not_run_into_one_another() {
+    let key = |scope: &str, key: &str| Key::new(scope, &IdempotencyKey::parse(key.as_bytes()).unwrap());
+    assert_ne!(key("a", "bc"), key("ab", "c"));
+    assert_ne!(key("", "abc"), key("abc", "abc"));
+    assert_ne!(key("tenant-1", "k"), key("tenant-2", "k"));
+    assert_eq!(key("a", "bc"), key("a", "bc"));
+}
+
+#[test]
+fn step_keys_never_change() {
+    let key = Key::from_bytes([7; 32]);
+    let golden = [
+        ("charge", "dccaac55fcab128d6def87ce79a1fb40f65184ee"),
+        ("", "9401bc4128d009a0f2e219e082337c4819419084"),
+        ("\u{1f9fe}", "f99702452bb673cbc3527e3ebe51c7c499fd17d5"),
+    ];
+    for (name, expected) in golden {
+        assert_eq!(StepKey::new(&key, name).as_str(), expected, "{name:?}");
+    }
+    assert_ne!(StepKey::new(&key, "a"), StepKey::new(&Key::from_bytes([8; 32]), "a"));
+}
+
+#[test]
+fn stored_keys_and_fingerprints_never_change() {
+    let key = Key::new("tenant-1", &IdempotencyKey::parse(b"order-17").unwrap());
+    assert_eq!(key.to_string(), "f989eeb0cf13bac8173e87cd131e39bc2172dc58bea1457ceba4e2dc3349ad8b");
+    let fingerprint = Fingerprint::of([b"POST".as_slice(), b"/payments", b"{}"]);
+    assert_eq!(format!("{fingerprint:?}"), "8e42e6065146");
+}
+
+#[test]
+fn no_two_lists_share_a_fingerprint() {
+    let lists: [&[&[u8]]; 12] = [
+        &[],
+        &[b""],
+        &[b"", b""],
+        &[b"a"],
+        &[b"a", b""],
+        &[b"", b"a"],
+        &[b"a", b"bc"],
+        &[b"ab", b"c"],
+        &[b"abc"],
+        &[b"bc", b"a"],
+        &[b"\x01\0\0\0\0\0\0\0a"],
+        &[b"A"],
+    ];
+    for (n, one) in lists.iter().enumerate() {
+        for (m, other) in lists.iter().enumerate() {
+            let same = Fingerprint::of(one.iter().copied()) == Fingerprint::of(other.iter().copied());
+            assert_eq!(same, n == m, "{one:?} and {other:?}");
+        }
+    }
+}
+
+#[test]
+fn fingerprints_differ_in_any_bit() {
+    let one = Fingerprint::from_bytes([0; 32]);
+    for bit in 0..256 {
+        let mut bytes = [0; 32];
+        bytes[bit / 8] = 1 << (bit % 8);
+        assert_ne!(one, Fingerprint::from_bytes(bytes));
+    }
+}

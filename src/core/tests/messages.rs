@@ -1,0 +1,125 @@
+//! Which headers are kept.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+
+use crate::core::{StoredRequest, StoredResponse};
+
+fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers
+}
+
+fn names(lines: &[(HeaderName, HeaderValue)]) -> Vec<&str> {
+    lines.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+fn kept_of_response(headers: &HeaderMap) -> StoredResponse {
+    StoredResponse::capture(StatusCode::OK, headers, Some(Bytes::new()))
+}
+
+fn kept_of_request(headers: &HeaderMap) -> StoredRequest {
+    StoredRequest::capture(&Method::POST, &Uri::from_static("/"), headers, Bytes::new())
+}
+
+#[test]
+fn connection_fields_are_not_kept() {
+    for name in [
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ] {
+        let headers = headers(&[(name, "x"), ("content-type", "text/plain")]);
+        assert_eq!(names(kept_of_response(&headers).headers()), ["content-type"], "{name}");
+        assert_eq!(names(kept_of_request(&headers).headers()), ["content-type"], "{name}");
+    }
+}
+
+#[test]
+fn what_connection_names_is_not_kept() {
+    let headers = headers(&[
+        ("connection", "close, X-Hop"),
+        ("connection", "x-other ,\tx-third"),
+        ("x-hop", "1"),
+        ("x-other", "1"),
+        ("x-third", "1"),
+        ("x-hop-by-hop", "1"),
+    ]);
+    assert_eq!(names(kept_of_response(&headers).headers()), ["x-hop-by-hop"]);
+    assert_eq!(names(kept_of_request(&headers).headers()), ["x-hop-by-hop"]);
+}
+
+#[test]
+fn what_belongs_to_one_delivery_is_not_kept() {
+    for name in [
+        "date",
+        "age",
+        "set-cookie",
+        "authorization",
+        "www-authenticate",
+        "request-id",
+        "x-request-id",
+        "x-correlation-id",
+        "traceparent",
+        "tracestate",
+        "server-timing",
+        "authentication-info",
+        "proxy-authentication-info",
+        "idempotent-replayed",
+    ] {
+        let headers = headers(&[(name, "x"), ("location", "/payments/17")]);
+        assert_eq!(names(kept_of_response(&headers).headers()), ["location"], "{name}");
+    }
+}
+
+#[test]
+fn credentials_of_a_request_are_not_kept() {
+    for name in [
+        "authorization",
+        "cookie",
+        "idempotency-key",
+        "x-api-key",
+        "apikey",
+        "x-auth-token",
+        "x-csrf-token",
+        "x-amz-security-token",
+        "x-client-secret",
+        "x-password",
+        "x-credential",
+        "stripe-signature",
+    ] {
+        let headers = headers(&[(name, "x"), ("accept", "*/*")]);
+        assert_eq!(names(kept_of_request(&headers).headers()), ["accept"], "{name}");
+    }
+}
+
+#[test]
+fn lines_keep_their_duplicates_order_and_bytes() {
+    let mut headers = headers(&[("link", "b"), ("link", "a"), ("link", "b"), ("x-empty", "")]);
+    headers.append("x-raw", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+    let kept = kept_of_response(&headers);
+    let values = |name: &str| -> Vec<&[u8]> {
+        kept.headers().iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_bytes()).collect()
+    };
+    assert_eq!(values("link"), [b"b", b"a", b"b"]);
+    assert_eq!(values("x-raw"), [b"caf\xe9"]);
+    assert_eq!(values("x-empty"), [b""]);
+}
+
+#[test]
+fn not_retained_is_not_empty() {
+    let empty = StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(Bytes::new()));
+    let not_retained = StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), None);
+    assert_ne!(empty, not_retained);
+    assert_eq!((empty.body(), not_retained.body()), (Some(&Bytes::new()), None));
+}

@@ -1,0 +1,7 @@
+//! The long documents.
+
+#[doc = include_str!("guarantees.md")]
+pub mod guarantees {}
+
+#[doc = include_str!("problems.md")]
+pub mod problems {}

@@ -1,0 +1,263 @@
+//! The same engine without HTTP: a closure under a key.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::attempt::{Attempt, End};
+use crate::core::{
+    Change, Claim, Claimed, Fingerprint, Hold, IdempotencyKey, InvalidKey, Key, Mode, Record, StoredResponse,
+};
+use crate::detach::Detached;
+use crate::event::{Event, EventKind};
+use crate::ledger::Ledger;
+use crate::operation::Operation;
+use crate::run::{Admission, claim, under_lease};
+use crate::store::{Store, StoreError};
+
+/// Runs closures under a key: a queue's message, a day's export.
+///
+/// What the layer does for a request, this does for a call: the first one
+/// claims the key and runs, later ones get its stored result, and one that
+/// died half-way is resumed from its last recovery point. Resumable unless
+/// set otherwise. The store may be shared with a layer.
+///
+/// ```
+/// use tower_idempotency::{Runner, StepError, store::MemoryStore};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let runner = Runner::new(MemoryStore::new());
+/// let export = |day: &'static str| {
+///     runner.run("exports", day, day, move |op| async move {
+///         let rows = op.step("query", |_| async { Ok::<u32, std::io::Error>(42) }).await?;
+///         op.pay("upload", |_key| async move { Ok(format!("{day}: {rows} rows")) }).await
+///     })
+/// };
+/// assert_eq!(export("2026-11-21").await?, "2026-11-21: 42 rows");
+/// // Done already: the stored result.
+/// assert_eq!(export("2026-11-21").await?, "2026-11-21: 42 rows");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Runner {
+    ledger: Ledger,
+    mode: Mode,
+    lease: Duration,
+    max_execution: Duration,
+    retention: Duration,
+}
+
+impl Runner {
+    /// A runner over this store; resumable.
+    pub fn new(store: impl Store) -> Self {
+        Self {
+            ledger: Ledger::new(store),
+            mode: Mode::Resumable,
+            lease: Duration::from_secs(60),
+            max_execution: Duration::from_secs(60 * 60),
+            retention: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+
+    /// For work that is not written with steps: it is started at most once.
+    pub const fn at_most_once(mut self) -> Self {
+        self.mode = Mode::AtMostOnce;
+        self
+    }
+
+    /// How long an operation stays held when nothing is heard of its holder.
+    /// 60 seconds by default; renewed at a third of that.
+    pub const fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long the lease is renewed. One hour by default.
+    pub const fn max_execution(mut self, limit: Duration) -> Self {
+        self.max_execution = limit;
+        self
+    }
+
+    /// How long a result is remembered, from its completion. 24 hours by
+    /// default.
+    pub const fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Calls `observer` with everything that happens.
+    pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.ledger = self.ledger.observed_by(Arc::new(observer));
+        self
+    }
+
+    /// Runs `work` under `key` within `scope`, or gives the result it had.
+    /// `input` is what the key stands for: the same key with another input is
+    /// an error. Input and result must survive a round trip through JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`]. An error of `work` is not stored: resumable, the next
+    /// call resumes; at most once, the next call is told that the outcome is
+    /// unknown, unless [`Operation::nothing_happened`] was called.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped after the claim, the work goes on in a task of its own.
+    pub async fn run<I, T, E, F, Fut>(&self, scope: &str, key: &str, input: &I, work: F) -> Result<T, RunError<E>>
+    where
+        I: Serialize + Sync + ?Sized,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(Operation) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send,
+    {
+        let key = IdempotencyKey::parse(key.as_bytes()).map_err(RunError::Key)?;
+        let key = Key::new(scope, &key);
+        let input = serde_json::to_vec(input).map_err(RunError::Json)?;
+        let fingerprint = Fingerprint::of([b"run".as_slice(), &input]);
+        let runner = self.clone();
+        Detached::new(async move { runner.work(key, fingerprint, work).await }).await
+    }
+
+    async fn work<T, E, F, Fut>(self, key: Key, fingerprint: Fingerprint, work: F) -> Result<T, RunError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send,
+        E: Send,
+        F: FnOnce(Operation) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+    {
+        let command = Claim { fingerprint, mode: self.mode, lease: self.lease, request: None };
+        let attempt = match claim(&self.ledger, key, command, self.max_execution).await {
+            Ok(Admission::Granted(attempt)) => attempt,
+            Ok(Admission::Refused(claimed)) => return refused(claimed),
+            Err(error) => return Err(RunError::Store(error)),
+        };
+        let operation = Operation::new(Arc::clone(&attempt));
+        let run = under_lease(&attempt, async { work(operation).await });
+        match run.await {
+            Ok(Ok(result)) => self.complete(&attempt, fingerprint, result).await,
+            Ok(Err(error)) => {
+                give_up(&attempt).await;
+                Err(RunError::Work(error))
+            }
+            Err(_panicked) => {
+                attempt.emit(|| EventKind::Panicked);
+                give_up(&attempt).await;
+                Err(RunError::Panicked)
+            }
+        }
+    }
+
+    async fn complete<T, E>(
+        &self,
+        attempt: &Arc<Attempt>,
+        fingerprint: Fingerprint,
+        result: T,
+    ) -> Result<T, RunError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send,
+        E: Send,
+    {
+        let body = match serde_json::to_vec(&result) {
+            Ok(body) => Bytes::from(body),
+            Err(error) => {
+                give_up(attempt).await;
+                return Err(RunError::Json(error));
+            }
+        };
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let response = Arc::new(StoredResponse::capture(StatusCode::OK, &headers, Some(body)));
+        match attempt.end(Change::Complete { response, retention: self.retention }).await {
+            End::Stored => attempt.emit(|| EventKind::Completed { status: 200, retained: true }),
+            End::Unsaved(error) => attempt.emit(|| EventKind::Unsaved { error }),
+            End::Lost(found) => return instead(fingerprint, found),
+        }
+        Ok(result)
+    }
+}
+
+async fn give_up(attempt: &Arc<Attempt>) {
+    let withdraw = attempt.nothing_happened();
+    let end = attempt.end(if withdraw { Change::Withdraw } else { Change::Release }).await;
+    attempt.emit_end(&end, withdraw);
+}
+
+fn refused<T: DeserializeOwned, E>(claimed: Claimed) -> Result<T, RunError<E>> {
+    match claimed {
+        Claimed::Replay(stored) => decode(&stored),
+        Claimed::Mismatch => Err(RunError::InputChanged),
+        Claimed::Busy(left) => Err(RunError::Busy(left)),
+        Claimed::Granted(_) | Claimed::Unknown { .. } => Err(RunError::OutcomeUnknown),
+    }
+}
+
+/// What a caller gets whose attempt lost its claim: what is on record.
+fn instead<T: DeserializeOwned, E>(fingerprint: Fingerprint, found: Option<Record>) -> Result<T, RunError<E>> {
+    let found = found.filter(|found| *found.fingerprint() == fingerprint);
+    match found.as_ref().map(|found| (found.response(), found.hold())) {
+        Some((Some(stored), _)) => decode(stored),
+        Some((None, Hold::Leased { lease, .. })) => Err(RunError::Busy(*lease)),
+        _ => Err(RunError::OutcomeUnknown),
+    }
+}
+
+fn decode<T: DeserializeOwned, E>(stored: &StoredResponse) -> Result<T, RunError<E>> {
+    serde_json::from_slice(stored.body().map_or(&[], |body| body)).map_err(RunError::Json)
+}
+
+/// Why [`Runner::run`] gave no result. `E` is the work's own error.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError<E> {
+    /// The work failed. It may be tried again.
+    Work(E),
+    /// Another call holds the key, for at least this long.
+    Busy(Duration),
+    /// The key was used for another input.
+    InputChanged,
+    /// Nobody can know what an earlier call did. It is not run again until
+    /// someone decides.
+    OutcomeUnknown,
+    /// The work panicked.
+    Panicked,
+    /// The key is not one.
+    Key(InvalidKey),
+    /// The input or the result is not the JSON it should be.
+    Json(serde_json::Error),
+    /// The store can't be asked. The work was not run.
+    Store(StoreError),
+}
+
+impl<E: fmt::Display> fmt::Display for RunError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Work(error) => error.fmt(f),
+            Self::Busy(_) => f.write_str("another call with this key is running; try again later"),
+            Self::InputChanged => f.write_str("the key was used for another input"),
+            Self::OutcomeUnknown => f.write_str("it is not known what an earlier call with this key did"),
+            Self::Panicked => f.write_str("the work panicked"),
+            Self::Key(error) => error.fmt(f),
+            Self::Json(_) => f.write_str("the input or the result is not the JSON it should be"),
+            Self::Store(error) => write!(f, "the store failed, nothing was run: {error}"),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for RunError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Work(error) => error.source(),
+            Self::Json(error) => Some(error),
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! A store that fails in every way a store can.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use super::Gate;
+use crate::core::{Key, Record, Version};
+use crate::store::{Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::sync::lock;
+
+/// What can go wrong with one call.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It fails, and was never executed.
+    Before,
+    /// It is executed, and its reply is lost.
+    After,
+    /// It is held up at the gate, and then executed.
+    Delay(Gate),
+    /// It is executed, and its reply is held up at the gate.
+    Stall(Gate),
+    /// It is neither executed nor answered, ever.
+    Hang,
+    /// It fails at once, and is executed when the gate opens.
+    Late(Gate),
+    /// It is delivered twice, and the second reply is the one that arrives.
+    Twice,
+    /// It is refused with an error of this kind: corrupt, full, newer format.
+    Refused(StoreErrorKind),
+    /// A load shows what was there at the last [`FaultyStore::freeze`], as a
+    /// replica that lags does. Other calls are not affected.
+    Stale,
+}
+
+/// The operations of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "the store contract has these")]
+pub enum Op {
+    /// [`Store::load`].
+    Load,
+    /// [`Store::swap`].
+    Swap,
+    /// [`Store::remove`].
+    Remove,
+    /// [`Store::scan`].
+    Scan,
+}
+
+/// Sets the faults of a [`FaultyStore`], and counts its calls. Clones are the
+/// same handle.
+///
+/// Of several rules for one operation the oldest that applies is the one.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<Script>>);
+
+#[derive(Debug, Default)]
+struct Script {
+    rules: Vec<Rule>,
+    calls: BTreeMap<Op, usize>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    op: Op,
+    when: When,
+    fault: Fault,
+}
+
+#[derive(Debug)]
+enum When {
+    /// After so many calls, for so many.
+    Calls {
+        skip: usize,
+        take: usize,
+    },
+    Sometimes {
+        probability: f64,
+        rng: fastrand::Rng,
+    },
+}
+
+impl Faults {
+    /// The next `calls` calls of `op` have this fault.
+    pub fn next(&self, op: Op, calls: usize, fault: Fault) {
+        self.add(op, When::Calls { skip: 0, take: calls }, fault);
+    }
+
+    /// The `call`-th call of `op` from now on has this fault; 1 is the next.
+    pub fn nth(&self, op: Op, call: usize, fault: Fault) {
+        self.add(op, When::Calls { skip: call.saturating_sub(1), take: 1 }, fault);
+    }
+
+    /// Every call of `op` has this fault, until the faults are cleared.
+    pub fn always(&self, op: Op, fault: Fault) {
+        self.next(op, usize::MAX, fault);
+    }
+
+    /// Calls of `op` have this fault with this probability, by this seed.
+    pub fn sometimes(&self, op: Op, probability: f64, seed: u64, fault: Fault) {
+        self.add(op, When::Sometimes { probability, rng: fastrand::Rng::with_seed(seed) }, fault);
+    }
+
+    /// Every acknowledgement of a write is lost: each is executed, and none
+    /// says so.
+    pub fn lose_every_acknowledgement(&self) {
+        self.always(Op::Swap, Fault::After);
+        self.always(Op::Remove, Fault::After);
+    }
+
+    /// No more faults.
+    pub fn clear(&self) {
+        lock(&self.0).rules.clear();
+    }
+
+    /// How many calls of `op` there were.
+    pub fn calls(&self, op: Op) -> usize {
+        lock(&self.0).calls.get(&op).copied().unwrap_or_default()
+    }
+
+    /// How many calls there were: round trips.
+    pub fn round_trips(&self) -> usize {
+        lock(&self.0).calls.values().sum()
+    }
+
+    /// Starts counting anew.
+    pub fn reset_counts(&self) {
+        lock(&self.0).calls.clear();
+    }
+
+    fn add(&self, op: Op, when: When, fault: Fault) {
+        lock(&self.0).rules.push(Rule { op, when, fault });
+    }
+
+    /// Counts a call, and draws its fault.
+    fn draw(&self, op: Op) -> Option<Fault> {
+        let mut script = lock(&self.0);
+        *script.calls.entry(op).or_default() += 1;
+        let mut drawn = None;
+        // Every rule counts every call, also one that another rule answers.
+        for rule in script.rules.iter_mut().filter(|rule| rule.op == op) {
+            if rule.when.applies() && drawn.is_none() {
+                drawn = Some(rule.fault.clone());
+            }
+        }
+        drawn
+    }
+}
+
+impl When {
+    fn applies(&mut self) -> bool {
+        match self {
+            Self::Calls { skip: skip @ 1.., .. } => {
+                *skip -= 1;
+                false
+            }
+            Self::Calls { take: take @ 1.., .. } => {
+                *take -= 1;
+                true
+            }
+            Self::Calls { .. } => false,
+            Self::Sometimes { probability, rng } => rng.f64() < *probability,
+        }
+    }
+}
+
+/// A store made of a store, which fails as it is told by its [`Faults`].
+#[derive(Debug)]
+pub struct FaultyStore<S> {
+    inner: Arc<S>,
+    faults: Faults,
+    seen: Mutex<BTreeSet<Key>>,
+    frozen: Mutex<BTreeMap<Key, Loaded>>,
+}
+
+type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+/// Makes the call; as often as it is called.
+type Call<T> = Box<dyn Fn() -> Answer<T> + Send + Sync>;
+
+impl<S: Store> FaultyStore<S> {
+    /// A store that has no faults yet.
+    pub fn new(inner: S) -> Self {
+        Self { inner: Arc::new(inner), faults: Faults::default(), seen: Mutex::default(), frozen: Mutex::default() }
+    }
+
+    /// The handle that sets its faults.
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    /// The store inside, which does not fail and does not count.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Keeps what there is, for [`Fault::Stale`] loads from now on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store inside.
+    pub async fn freeze(&self) -> Result<(), StoreError> {
+        for key in self.keys() {
+            let loaded = self.inner.load(&key).await?;
+            lock(&self.frozen).insert(key, loaded);
+        }
+        Ok(())
+    }
+
+    /// Removes every record that was ever written through this store, as a
+    /// flushed server does.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store inside.
+    pub async fn wipe(&self) -> Result<(), StoreError> {
+        for key in self.keys() {
+            while let Some(record) = self.inner.load(&key).await?.record {
+                self.inner.remove(&key, record.version()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        lock(&self.seen).iter().copied().collect()
+    }
+
+    /// A load by a replica that saw nothing since the last freeze, except the
+    /// time.
+    async fn stale(&self, key: &Key) -> Result<Loaded, StoreError> {
+        let now = self.inner.load(key).await?.now;
+        let record = lock(&self.frozen).get(key).and_then(|loaded| loaded.record.clone());
+        Ok(Loaded { record, now })
+    }
+}
+
+async fn suffer<T: Send + 'static>(fault: Option<Fault>, call: Call<T>) -> Result<T, StoreError> {
+    match fault {
+        None | Some(Fault::Stale) => call().await,
+        Some(Fault::Before) => Err(unavailable("the call never arrived")),
+        Some(Fault::After) => {
+            call().await?;
+            Err(unavailable("the reply was lost"))
+        }
+        Some(Fault::Delay(gate)) => {
+            gate.wait().await;
+            let reply = call().await;
+            gate.pass();
+            reply
+        }
+        Some(Fault::Stall(gate)) => {
+            let reply = call().await;
+            gate.wait().await;
+            gate.pass();
+            reply
+        }
+        Some(Fault::Hang) => pending().await,
+        Some(Fault::Late(gate)) => {
+            tokio::spawn(async move {
+                gate.wait().await;
+                let _ = call().await;
+                gate.pass();
+            });
+            Err(unavailable("the call is on its way"))
+        }
+        Some(Fault::Twice) => {
+            call().await?;
+            call().await
+        }
+        Some(Fault::Refused(kind)) => Err(StoreError::new(kind, "refused, as the test asked for")),
+    }
+}
+
+fn unavailable(what: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, what)
+}
+
+#[async_trait]
+impl<S: Store> Store for FaultyStore<S> {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        let fault = self.faults.draw(Op::Load);
+        if matches!(fault, Some(Fault::Stale)) {
+            return self.stale(key).await;
+        }
+        let (inner, key) = (Arc::clone(&self.inner), *key);
+        let call: Call<Loaded> = Box::new(move || {
+            let inner = Arc::clone(&inner);
+            Box::pin(async move { inner.load(&key).await })
+        });
+        suffer(fault, call).await
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        lock(&self.seen).insert(*key);
+        let (inner, key, next) = (Arc::clone(&self.inner), *key, next.clone());
+        let call: Call<Swap> = Box::new(move || {
+            let (inner, next) = (Arc::clone(&inner), next.clone());
+            Box::pin(async move { inner.swap(&key, expected, &next).await })
+        });
+        suffer(self.faults.draw(Op::Swap), call).await
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        let (inner, key) = (Arc::clone(&self.inner), *key);
+        let call: Call<bool> = Box::new(move || {
+            let inner = Arc::clone(&inner);
+            Box::pin(async move { inner.remove(&key, expected).await })
+        });
+        suffer(self.faults.draw(Op::Remove), call).await
+    }
+
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        let (inner, query) = (Arc::clone(&self.inner), query.clone());
+        let call: Call<Page> = Box::new(move || {
+            let (inner, query) = (Arc::clone(&inner), query.clone());
+            Box::pin(async move { inner.scan(&query).await })
+        });
+        suffer(self.faults.draw(Op::Scan), call).await
+    }
+}

@@ -1,0 +1,188 @@
+//! Scans find everything that matches, in order, a page at a time.
+
+use std::collections::BTreeSet;
+
+use super::basics::minute;
+use super::sample::{bare_claim, begin, complete, key, save};
+use super::{Hand, Harness};
+use crate::core::{Change, Key, Status};
+use crate::store::{Filter, Found, Query, Store};
+
+/// Everything that `filter` finds, `limit` at a time.
+pub(super) async fn scan_all(store: &dyn Store, filter: Filter, limit: usize) -> Vec<Found> {
+    let (mut found, mut query) = (Vec::new(), Query::new(filter, limit));
+    loop {
+        let page = store.scan(&query).await.expect("scan");
+        assert!(page.found.len() <= limit, "a page of {} where {limit} were asked for", page.found.len());
+        assert!(page.next.is_none() || !page.found.is_empty(), "an empty page that goes on");
+        found.extend(page.found);
+        let Some(next) = page.next else { return found };
+        query = query.after(next);
+    }
+}
+
+fn keys(found: &[Found]) -> BTreeSet<Key> {
+    found.iter().map(|found| found.key).collect()
+}
+
+async fn found_keys(harness: &dyn Harness, filter: Filter) -> BTreeSet<Key> {
+    keys(&scan_all(&*harness.store(), filter, 3).await)
+}
+
+fn some_keys(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<Key> {
+    numbers.into_iter().map(key).collect()
+}
+
+async fn held(harness: &dyn Harness, n: u32) -> Hand {
+    let mut hand = Hand::new(harness.store(), key(n));
+    hand.claim(bare_claim(minute(harness))).await;
+    hand
+}
+
+/// Nothing is found where nothing is.
+pub async fn scans_of_nothing_are_empty(harness: &dyn Harness) {
+    for filter in [Filter::Unfinished, Filter::Lapsed, Filter::Expired] {
+        let page = harness.store().scan(&Query::new(filter, 10)).await.expect("scan");
+        assert!(page.found.is_empty() && page.next.is_none());
+    }
+}
+
+/// "Unfinished" finds what is held, free, parked or paid, and nothing complete.
+pub async fn unfinished_are_found(harness: &dyn Harness) {
+    let mut hands = Vec::new();
+    for n in 0..5 {
+        hands.push(held(harness, n).await);
+    }
+    hands[1].change([Change::Release]).await;
+    hands[2].change([begin("a"), Change::Park { why: "unknown".into() }]).await;
+    hands[3].change([begin("a"), save("a", b"1")]).await;
+    hands[4].change([complete(b"", minute(harness))]).await;
+    assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys(0..4));
+}
+
+/// "Lapsed" finds what nobody holds: free at once, held when the lease is over.
+pub async fn lapsed_are_found(harness: &dyn Harness) {
+    let mut hands = Vec::new();
+    for n in 0..4 {
+        hands.push(held(harness, n).await);
+    }
+    hands[1].change([Change::Release]).await;
+    hands[2].change([Change::Park { why: "unknown".into() }]).await;
+    hands[3].change([complete(b"", harness.tick())]).await;
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1, 2]));
+    harness.advance(minute(harness)).await;
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1, 2]));
+}
+
+/// A renewed lease has not lapsed.
+pub async fn renewed_are_not_lapsed(harness: &dyn Harness) {
+    let mut hand = held(harness, 1).await;
+    harness.advance(minute(harness) / 2).await;
+    hand.change([Change::Renew]).await;
+    harness.advance(minute(harness) * 2 / 3).await;
+    assert!(found_keys(harness, Filter::Lapsed).await.is_empty());
+    harness.advance(minute(harness) / 2).await;
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
+}
+
+/// "Expired" finds nothing but complete records whose retention is over. (The
+/// store may have forgotten them by itself.)
+pub async fn only_expired_are_found_as_expired(harness: &dyn Harness) {
+    let mut hands = Vec::new();
+    for n in 0..4 {
+        hands.push(held(harness, n).await);
+    }
+    hands[1].change([complete(b"", harness.tick())]).await;
+    hands[2].change([complete(b"", minute(harness) * 10)]).await;
+    hands[3].change([Change::Release]).await;
+    assert!(found_keys(harness, Filter::Expired).await.is_empty());
+    harness.advance(minute(harness)).await;
+    let found = found_keys(harness, Filter::Expired).await;
+    let forgotten = hands[1].load().await.record.is_none();
+    assert!(found == some_keys([1]) || (forgotten && found.is_empty()), "found {found:?}");
+}
+
+/// What is found is described as it is.
+pub async fn found_records_are_described(harness: &dyn Harness) {
+    let mut hand = held(harness, 1).await;
+    harness.advance(harness.tick()).await;
+    hand.change([begin("a"), save("a", b"1")]).await;
+    let record = hand.load().await.record.expect("a record");
+    let found = scan_all(&*harness.store(), Filter::Unfinished, 10).await;
+    let expected = Found {
+        key: hand.key(),
+        version: hand.version(),
+        status: Status::Paid,
+        created: record.created_at().expect("a time of creation"),
+        due: record.due(),
+    };
+    assert_eq!(found, [expected]);
+}
+
+/// Pages come earliest due first, and go on where the last one ended, also
+/// among many that fall due at the same moment.
+pub async fn pages_are_in_order_and_miss_nothing(harness: &dyn Harness) {
+    for n in 0..60_u32 {
+        let mut hand = Hand::new(harness.store(), key(n));
+        hand.claim(bare_claim(harness.tick() * (100 - n * 37 % 7))).await;
+    }
+    for limit in [1, 2, 7, 59, 60, 61, 1000] {
+        let found = scan_all(&*harness.store(), Filter::Unfinished, limit).await;
+        assert_eq!((found.len(), keys(&found)), (60, some_keys(0..60)), "in pages of {limit}");
+        let order = found.iter().map(|found| (found.due, found.key));
+        assert!(order.is_sorted(), "pages of {limit} are out of order");
+    }
+}
+
+/// The first page holds what falls due first.
+pub async fn a_limit_cuts_off_the_latest(harness: &dyn Harness) {
+    for n in 0..10 {
+        let mut hand = Hand::new(harness.store(), key(n));
+        hand.claim(bare_claim(harness.tick() * (100 - n))).await;
+    }
+    let page = harness.store().scan(&Query::new(Filter::Unfinished, 3)).await.expect("scan");
+    let found: Vec<_> = page.found.iter().map(|found| found.key).collect();
+    assert_eq!(found, [key(9), key(8), key(7)]);
+    assert!(page.next.is_some(), "there is more");
+}
+
+/// Records that moved on are found where they are now, and nowhere else.
+pub async fn moved_records_leave_the_lists(harness: &dyn Harness) {
+    let mut hand = held(harness, 1).await;
+    let mut gone = held(harness, 2).await;
+    hand.change([Change::Release]).await;
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
+    hand.claim(bare_claim(minute(harness))).await;
+    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "a record that is held again");
+    gone.remove().await;
+    assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys([1]));
+    hand.change([complete(b"", harness.tick())]).await;
+    assert!(found_keys(harness, Filter::Unfinished).await.is_empty(), "a complete record");
+    harness.advance(minute(harness)).await;
+    hand.refresh().await;
+    hand.claim(bare_claim(minute(harness))).await;
+    assert!(found_keys(harness, Filter::Expired).await.is_empty(), "a record that was replaced");
+    assert_eq!(scan_all(&*harness.store(), Filter::Unfinished, 1).await.len(), 1);
+}
+
+/// What matches from the first page to the last is found, whatever else moves.
+pub async fn a_scan_under_way_misses_nothing(harness: &dyn Harness) {
+    let mut hands = Vec::new();
+    for n in 0..30 {
+        hands.push(held(harness, n).await);
+    }
+    let store = harness.store();
+    let (mut found, mut query) = (BTreeSet::new(), Query::new(Filter::Unfinished, 4));
+    for moved in (0..30).step_by(3) {
+        let page = store.scan(&query).await.expect("scan");
+        found.extend(keys(&page.found));
+        let Some(next) = page.next else { break };
+        query = query.after(next);
+        hands[moved].change([complete(b"", minute(harness))]).await;
+        held(harness, 100 + u32::try_from(moved).expect("small")).await;
+    }
+    let rest = store.scan(&Query { limit: 1000, ..query }).await.expect("scan");
+    found.extend(keys(&rest.found));
+    let stayed = some_keys((0..30).filter(|n| n % 3 != 0));
+    assert!(found.is_superset(&stayed), "missed {:?}", stayed.difference(&found));
+}

@@ -1,0 +1,23 @@
+//! The store contract, on the stores of this crate.
+
+use tower_idempotency::clock::ManualClock;
+use tower_idempotency::conformance_tests;
+use tower_idempotency::store::MemoryStore;
+use tower_idempotency::store::conformance::{FaultyStore, Manual, Reference};
+
+conformance_tests!(memory, || async {
+    let clock = ManualClock::new();
+    Manual::new(MemoryStore::with_clock(clock.clone()), clock)
+});
+
+// The model itself, or it would model nothing.
+conformance_tests!(reference, || async {
+    let clock = ManualClock::new();
+    Manual::new(Reference::new(clock.clone()), clock)
+});
+
+// Without faults it has to be the store inside.
+conformance_tests!(faultless, || async {
+    let clock = ManualClock::new();
+    Manual::new(FaultyStore::new(MemoryStore::with_clock(clock.clone())), clock)
+});

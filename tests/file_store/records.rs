@@ -1,0 +1,94 @@
+//! Records for tests, made the way the ledger makes them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use tower_idempotency::core::{
+    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Record, Stamp, StoredRequest,
+    StoredResponse, Timestamp, Version,
+};
+use tower_idempotency::store::{FileStore, Store, Swap};
+
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const RETENTION: Duration = Duration::from_secs(3600);
+
+pub(crate) fn key(name: impl ToString) -> Key {
+    Key::new("test", &IdempotencyKey::parse(name.to_string().as_bytes()).unwrap())
+}
+
+fn stamp() -> Stamp {
+    static NONCE: AtomicU64 = AtomicU64::new(1);
+    let nonce = Version::new(NONCE.fetch_add(1, Ordering::Relaxed) << 32 | u64::from(std::process::id()));
+    Stamp { now: Timestamp::default(), nonce }
+}
+
+fn put(next: Next) -> Record {
+    match next {
+        Next::Put(record) => record,
+        other => panic!("no record but {other:?}"),
+    }
+}
+
+pub(crate) fn claim_with(body: Option<Bytes>) -> Record {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-note", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+    let request =
+        body.map(|body| Arc::new(StoredRequest::capture(&Method::POST, &Uri::from_static("/pay"), &headers, body)));
+    let fingerprint = Fingerprint::of([b"POST /pay".as_slice()]);
+    put(Claim { fingerprint, mode: Mode::Resumable, lease: LEASE, request }.apply(None, stamp()).next)
+}
+
+pub(crate) fn claim() -> Record {
+    claim_with(None)
+}
+
+/// The record after `changes`; its fence is that of the claim.
+pub(crate) fn change(record: &Record, fence: Version, changes: Vec<Change>) -> Record {
+    put(Fenced { fence: Fence::of(fence), changes }.apply(Some(record), stamp()).next)
+}
+
+pub(crate) fn save(record: &Record, fence: Version, step: &str, value: &str) -> Record {
+    let value = Bytes::copy_from_slice(value.as_bytes());
+    change(record, fence, vec![Change::Save { step: step.into(), value }])
+}
+
+pub(crate) fn complete(record: &Record, fence: Version) -> Record {
+    let body = Some(Bytes::from_static(b"{\"paid\":true}"));
+    let response = Arc::new(StoredResponse::capture(StatusCode::CREATED, &HeaderMap::new(), body));
+    change(record, fence, vec![Change::Complete { response, retention: RETENTION }])
+}
+
+/// Swaps, and says which version is there now.
+pub(crate) async fn store(store: &FileStore, key: &Key, expected: Option<Version>, next: &Record) -> Version {
+    let swap = store.swap(key, expected, next).await.unwrap();
+    assert!(matches!(swap, Swap::Stored), "{swap:?}");
+    next.version()
+}
+
+pub(crate) async fn load(store: &FileStore, key: &Key) -> Option<Record> {
+    store.load(key).await.unwrap().record
+}
+
+/// Everything a caller can see of two records that must be the same, but for
+/// what the store adds.
+#[track_caller]
+pub(crate) fn assert_same(found: Option<Record>, expected: &Record) {
+    let found = found.expect("there is no record");
+    assert_eq!(found.version(), expected.version());
+    assert_same_content(&found, expected);
+}
+
+#[track_caller]
+pub(crate) fn assert_same_content(found: &Record, expected: &Record) {
+    assert_eq!(found.progress(), expected.progress());
+    assert_eq!(found.request(), expected.request());
+    assert_eq!(found.fingerprint(), expected.fingerprint());
+    let steps = |record: &Record| {
+        let steps = record.steps().iter();
+        steps.map(|step| (step.name().to_owned(), step.point().clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(found), steps(expected));
+}

@@ -1,0 +1,175 @@
+//! Records of every released format still load.
+//!
+//! `tests/golden/v1` has one file for each head and each part of a handful of
+//! records, as format 1 writes them. `GOLDEN_REGENERATE=1` writes the files
+//! anew; a change to one is a change to the format.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fs};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use tower_idempotency::core::{
+    Change, Claim, Command, Fence, Fenced, Fingerprint, Mode, Next, PartId, Record, Resolution, Resolve, Stamp,
+    StoredRequest, StoredResponse, Times, Timestamp, Version,
+};
+use tower_idempotency::store::conformance::assert_same;
+
+const TIMES: Times = Times { created: Timestamp::from_millis(5), written: Timestamp::from_millis(7) };
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+}
+
+/// The pieces of a record by the name of their file.
+type Pieces = BTreeMap<String, Bytes>;
+
+fn file_name(record: &str, part: Option<PartId>) -> String {
+    match part {
+        None => format!("{record}.head.txt"),
+        Some(PartId::Request) => format!("{record}.request.txt"),
+        Some(PartId::Response) => format!("{record}.response.txt"),
+        Some(PartId::Step(n)) => format!("{record}.step-{n}.txt"),
+    }
+}
+
+/// One record in the making, and what a store has of it.
+struct Writer {
+    name: &'static str,
+    record: Option<Record>,
+    nonce: u64,
+    pieces: Pieces,
+}
+
+impl Writer {
+    fn new(name: &'static str) -> Self {
+        Self { name, record: None, nonce: 0xfeed_0000_0000_0000, pieces: Pieces::new() }
+    }
+
+    fn write(mut self, command: &impl Command) -> Self {
+        self.nonce += 1;
+        let now = Timestamp::from_millis(7 + 60_000 * (self.nonce & 0xff));
+        let stamp = Stamp { now, nonce: Version::new(self.nonce) };
+        let Next::Put(next) = command.apply(self.record.as_ref(), stamp).next else { panic!("{}", self.name) };
+        let encoded = next.encode();
+        self.pieces.insert(file_name(self.name, None), encoded.head);
+        let fresh = encoded.fresh.into_iter().map(|(id, bytes)| (file_name(self.name, Some(id)), bytes));
+        self.pieces.extend(fresh);
+        self.record = Some(next.stamped(TIMES.written));
+        self
+    }
+
+    fn claim(self, mode: Mode, request: Option<StoredRequest>) -> Self {
+        let fingerprint = Fingerprint::of([b"POST".as_slice(), b"/payments"]);
+        self.write(&Claim { fingerprint, mode, lease: Duration::from_millis(30_500), request: request.map(Arc::new) })
+    }
+
+    fn change(self, changes: Vec<Change>) -> Self {
+        let fence = Fence::of(Version::new(0xfeed_0000_0000_0001));
+        self.write(&Fenced { fence, changes })
+    }
+
+    /// The record, and the pieces of which it is made.
+    fn finish(mut self) -> (&'static str, Record, Pieces) {
+        let record = self.record.unwrap();
+        let ids = Record::parts_of(&self.pieces[&file_name(self.name, None)]).unwrap();
+        let mut names: Vec<_> = ids.into_iter().map(|id| file_name(self.name, Some(id))).collect();
+        names.push(file_name(self.name, None));
+        self.pieces.retain(|name, _| names.contains(name));
+        (self.name, record, self.pieces)
+    }
+}
+
+fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.append("content-type", HeaderValue::from_static("application/json"));
+    headers.append("link", HeaderValue::from_static("<b>; rel=\"next\""));
+    headers.append("link", HeaderValue::from_static("<a>; rel=prev"));
+    headers.append("x-latin-1", HeaderValue::from_bytes(b"caf\xe9 \x80\xff").unwrap());
+    headers
+}
+
+fn request() -> StoredRequest {
+    let uri = Uri::from_static("/payments?dry=%20&x");
+    StoredRequest::capture(&Method::PATCH, &uri, &headers(), Bytes::from_static(b"{\"amount\":1}\n"))
+}
+
+fn answer(status: StatusCode, body: Option<&'static [u8]>) -> Change {
+    let response = StoredResponse::capture(status, &headers(), body.map(Bytes::from_static));
+    Change::Complete { response: Arc::new(response), retention: Duration::from_millis(86_400_001) }
+}
+
+fn begin(step: &str) -> Change {
+    Change::Begin { step: step.into() }
+}
+
+fn save(step: &str, value: &'static [u8]) -> Change {
+    Change::Save { step: step.into(), value: Bytes::from_static(value) }
+}
+
+fn records() -> Vec<(&'static str, Record, Pieces)> {
+    let fail = Change::Fail { step: "\u{1f9fe} \"\\\n\u{0}".into(), error: Bytes::from_static(b"declined") };
+    let steps = vec![save("order", b"{\"id\":17}"), begin("charge"), save("", b""), fail];
+    let (once, resumable) = (Mode::AtMostOnce, Mode::Resumable);
+    let cleared = Resolve { resolution: Resolution::DidNotHappen };
+    [
+        Writer::new("claimed").claim(resumable, Some(request())),
+        Writer::new("bare").claim(once, None),
+        Writer::new("steps").claim(resumable, Some(request())).change(steps.clone()),
+        Writer::new("paid").claim(resumable, None).change(steps.clone()).change(vec![save("charge", b"\x00\xff\n")]),
+        Writer::new("free").claim(resumable, None).change(vec![save("order", b"null"), Change::Release]),
+        Writer::new("parked").claim(once, None).change(vec![Change::Park { why: "why\n\"\u{e9}\"".into() }]),
+        Writer::new("cleared").claim(resumable, None).change(steps).change(vec![Change::Release]).write(&cleared),
+        Writer::new("complete")
+            .claim(once, Some(request()))
+            .change(vec![answer(StatusCode::CREATED, Some(b"{\"id\":17}\n"))]),
+        Writer::new("empty").claim(once, None).change(vec![answer(StatusCode::NO_CONTENT, Some(b""))]),
+        Writer::new("not-retained").claim(once, None).change(vec![answer(StatusCode::OK, None)]),
+    ]
+    .map(Writer::finish)
+    .into()
+}
+
+fn golden(name: &str) -> Bytes {
+    let path = folder().join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
+}
+
+#[test]
+fn golden_records_load_as_what_they_are() {
+    for (name, expected, _) in records() {
+        let part = |id| Some(golden(&file_name(name, Some(id))));
+        let found = Record::decode(TIMES, &golden(&file_name(name, None)), part).unwrap();
+        assert_same(Some(&found), Some(&expected));
+        assert_eq!((found.created_at(), found.written_at()), (Some(TIMES.created), TIMES.written), "{name}");
+        // And it is written again as it was read.
+        let encoded = found.encode();
+        assert_eq!(encoded.head, golden(&file_name(name, None)), "{name}");
+        for (id, bytes) in encoded.fresh {
+            assert_eq!(bytes, golden(&file_name(name, Some(id))), "{name} {id:?}");
+        }
+    }
+}
+
+#[test]
+fn records_are_written_as_they_always_were() {
+    let mut expected: Vec<String> = Vec::new();
+    for (_, _, pieces) in records() {
+        for (name, bytes) in pieces {
+            if env::var_os("GOLDEN_REGENERATE").is_some() {
+                fs::create_dir_all(folder()).unwrap();
+                fs::write(folder().join(&name), &bytes).unwrap();
+            }
+            assert_eq!(bytes, golden(&name), "{name}");
+            expected.push(name);
+        }
+    }
+    let there = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut there: Vec<_> = there.collect();
+    there.sort();
+    expected.sort();
+    assert_eq!(there, expected, "a file that nothing reads, or none where one is read");
+}

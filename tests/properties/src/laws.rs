@@ -1,0 +1,86 @@
+//! What holds over every history of commands.
+
+use proptest::prelude::*;
+use tower_idempotency::core::{Claimed, Point, Record, Status};
+
+use crate::commands::{AnyCommand, Transition, moves, run};
+
+/// The results that a record has on file.
+fn results(record: &Record) -> impl Iterator<Item = (&str, &Point)> {
+    let steps = record.steps().iter().filter(|step| *step.point() != Point::Begun);
+    steps.map(|step| (step.name(), step.point()))
+}
+
+fn unfinished_loses_no_result(transition: &Transition) -> Result<(), TestCaseError> {
+    let Transition { before: Some(before), after, .. } = transition else { return Ok(()) };
+    let Some(after) = after else {
+        prop_assert!(before.steps().is_empty(), "a record with steps was removed");
+        return Ok(());
+    };
+    prop_assert!(after.status() >= before.status(), "it went back");
+    if after.status() != Status::Complete {
+        for (name, point) in results(before) {
+            prop_assert_eq!(after.step(name).map(|step| step.point()), Some(point), "step {:?}", name);
+        }
+        prop_assert_eq!(after.request(), before.request());
+    }
+    prop_assert_eq!(after.fingerprint(), before.fingerprint());
+    prop_assert_eq!(after.created_at(), before.created_at());
+    Ok(())
+}
+
+fn complete_never_changes(transition: &Transition) -> Result<(), TestCaseError> {
+    let Transition { before: Some(before), after, now, .. } = transition else { return Ok(()) };
+    if before.status() == Status::Complete && !before.is_expired(*now) {
+        prop_assert_eq!(after.as_ref(), Some(before));
+    }
+    Ok(())
+}
+
+fn a_write_has_a_new_version(transition: &Transition) -> Result<(), TestCaseError> {
+    if let (Some(before), Some(after)) = (&transition.before, &transition.after) {
+        prop_assert_eq!(before == after, before.version() == after.version());
+    }
+    Ok(())
+}
+
+fn a_claim_is_answered_in_order(transition: &Transition) -> Result<(), TestCaseError> {
+    let AnyCommand::Claim(claim) = &transition.command else { return Ok(()) };
+    let claimed = transition.claimed.as_ref().expect("an answer");
+    let Some(before) = &transition.before else {
+        prop_assert!(matches!(claimed, Claimed::Granted(_)), "absent, and {:?}", claimed);
+        return Ok(());
+    };
+    prop_assert_eq!(*claimed == Claimed::Mismatch, claim.fingerprint != *before.fingerprint());
+    if before.status() == Status::Complete && *claimed != Claimed::Mismatch {
+        let answer = before.response().expect("an answer").clone();
+        prop_assert_eq!(claimed, &Claimed::Replay(answer));
+    }
+    let granted = matches!(claimed, Claimed::Granted(_));
+    prop_assert_eq!(granted, transition.after.as_ref() != Some(before), "granted or unchanged");
+    Ok(())
+}
+
+fn step_names_are_unique(transition: &Transition) -> Result<(), TestCaseError> {
+    let Some(after) = &transition.after else { return Ok(()) };
+    let mut names: Vec<_> = after.steps().iter().map(|step| step.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    prop_assert_eq!(names.len(), after.steps().len());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn every_move_keeps_the_invariants(moves in moves()) {
+        for transition in run(&moves) {
+            unfinished_loses_no_result(&transition)?;
+            complete_never_changes(&transition)?;
+            a_write_has_a_new_version(&transition)?;
+            a_claim_is_answered_in_order(&transition)?;
+            step_names_are_unique(&transition)?;
+        }
+    }
+}

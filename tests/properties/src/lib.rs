@@ -1,0 +1,7 @@
+//! Laws of the core, for whatever proptest comes up with.
+#![cfg(test)]
+
+mod commands;
+mod keys;
+mod laws;
+mod wire;

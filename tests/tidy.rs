@@ -1,0 +1,206 @@
+//! The architecture's invariants, read from the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A source file of the library: its path below `src`, and its code lines.
+struct Source {
+    path: String,
+    lines: Vec<String>,
+}
+
+impl Source {
+    fn is_under(&self, folder: &str) -> bool {
+        self.path.starts_with(folder)
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.ends_with("tests.rs")
+    }
+
+    fn mentions(&self, word: &str) -> Option<String> {
+        let line = self.lines.iter().find(|line| line.contains(word))?;
+        Some(format!("{}: {:?} in {}", self.path, word, line.trim()))
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// All sources of the library, less comments, docs and inline test modules.
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    assert!(files.len() > 20, "the sources are somewhere else");
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect();
+        let path = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+        Source { path, lines }
+    };
+    files.into_iter().map(read).collect()
+}
+
+#[track_caller]
+fn forbid(words: &[&str], applies: impl Fn(&Source) -> bool) {
+    let sources: Vec<_> = sources().into_iter().filter(|source| !source.is_test() && applies(source)).collect();
+    assert!(!sources.is_empty(), "the rule applies to nothing");
+    let found: Vec<_> =
+        sources.iter().flat_map(|source| words.iter().filter_map(|word| source.mentions(word))).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn the_core_is_pure() {
+    let impure = [
+        "tokio",
+        "tower::",
+        "tower_",
+        "crate::clock",
+        "crate::store",
+        "fastrand",
+        "async ",
+        "Instant",
+        "SystemTime",
+        "std::thread",
+        "std::fs",
+        "Mutex",
+    ];
+    forbid(&impure, |source| source.is_under("core/"));
+}
+
+#[test]
+fn only_the_core_decides() {
+    // A store keeps and compares; commands are none of its business.
+    let commands = ["Claim", "Fenced", "Resolve", "Change::", "Command", "lease_left"];
+    forbid(&commands, |source| source.is_under("store/") && !source.is_under("store/conformance"));
+}
+
+#[test]
+fn only_the_ledger_swaps() {
+    forbid(&[".swap(key", ".remove(key, expected", ".store.swap"], |source| {
+        source.path != "ledger.rs" && !source.is_under("store/")
+    });
+}
+
+#[test]
+fn only_the_wire_derives_serde() {
+    forbid(&["Serialize, Deserialize", "derive(Serialize", "derive(Deserialize"], |source| {
+        source.path != "core/wire.rs" && !source.is_under("store/conformance")
+    });
+}
+
+#[test]
+fn the_middleware_has_no_error_of_its_own() {
+    let sources = sources();
+    let service = sources.iter().find(|source| source.path == "service.rs").unwrap();
+    assert!(service.mentions("type Error = S::Error;").is_some());
+}
+
+#[test]
+fn only_one_file_builds_refusals() {
+    forbid(&["Response::new(", "Response::builder(", "problem+json"], |source| source.path != "response.rs");
+}
+
+#[test]
+fn nothing_panics_on_purpose() {
+    forbid(&[".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "unreachable!("], |source| {
+        !source.is_under("store/conformance")
+    });
+}
+
+#[test]
+fn the_engine_stays_behind_the_file_store() {
+    let sources = sources();
+    let public = |line: &&String| line.trim_start().starts_with("pub ") && line.contains("fjall");
+    let leaks: Vec<_> = sources.iter().flat_map(|source| source.lines.iter().filter(public)).collect();
+    assert!(leaks.is_empty(), "{leaks:#?}");
+}
+
+#[test]
+fn files_are_small() {
+    let mut sizes: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| !source.is_test())
+        .map(|source| (source.lines.iter().filter(|line| !line.trim().is_empty()).count(), source.path))
+        .collect();
+    sizes.sort();
+    let median = sizes[sizes.len() / 2].0;
+    let (largest, path) = sizes.last().unwrap();
+    println!("files: {} of them, median {median} lines of code, largest {largest} ({path})", sizes.len());
+    assert!(median <= 150, "median {median}");
+    assert!(*largest <= 400, "{path} has {largest} lines of code");
+}
+
+#[test]
+fn functions_are_small() {
+    let mut lengths: Vec<_> = sources().iter().filter(|source| !source.is_test()).flat_map(functions).collect();
+    lengths.sort();
+    assert!(lengths.len() > 200, "functions are not found any more");
+    let p90 = lengths[lengths.len() * 9 / 10].0;
+    let (longest, name) = lengths.last().unwrap();
+    println!("functions: {} of them, p90 {p90} lines, longest {longest} ({name})", lengths.len());
+    assert!(p90 <= 20, "p90 {p90}");
+    assert!(*longest <= 60, "{name} has {longest} lines");
+}
+
+/// Length and name of every function: rustfmt ends each at its own indentation.
+fn functions(source: &Source) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (start, line) in source.lines.iter().enumerate() {
+        let code = line.trim_start();
+        let is_fn = code.split_whitespace().take(5).any(|word| word == "fn") && !code.ends_with(';');
+        if !is_fn || code.ends_with('}') {
+            continue;
+        }
+        let end = format!("{}}}", &line[..line.len() - code.len()]);
+        if let Some(length) = source.lines[start..].iter().position(|line| *line == end) {
+            found.push((length + 1, format!("{}: {}", source.path, code.trim_end_matches('{'))));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_declared_rust_version_is_true_of_every_dependency() {
+    let run = |arguments: &[&str]| {
+        let cargo = std::process::Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();
+        assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
+        String::from_utf8(cargo.stdout).unwrap()
+    };
+    let metadata: serde_json::Value =
+        serde_json::from_str(&run(&["metadata", "--format-version", "1", "--all-features", "--offline"])).unwrap();
+    let version = |package: &serde_json::Value| package["rust_version"].as_str().map(parse_version);
+    let packages = metadata["packages"].as_array().unwrap();
+    let of = |name: &str| packages.iter().filter(|package| package["name"] == name).collect::<Vec<_>>();
+    let ours = version(of("tower-idempotency")[0]).expect("rust-version is declared");
+    // What the library itself needs, not what its tests do.
+    let tree = run(&["tree", "--all-features", "-e", "normal", "--prefix", "none", "-f", "{p}", "--offline"]);
+    let names = tree.lines().filter_map(|line| line.split_whitespace().next());
+    let newer: Vec<_> = names
+        .flat_map(of)
+        .filter(|package| version(package).is_some_and(|needed| needed > ours))
+        .map(|package| format!("{} needs {}", package["name"], package["rust_version"]))
+        .collect();
+    assert!(newer.is_empty(), "{newer:?}");
+}
+
+fn parse_version(version: &str) -> Vec<u32> {
+    let mut numbers: Vec<u32> = version.split('.').map(|number| number.parse().unwrap()).collect();
+    numbers.resize(3, 0);
+    numbers
+}
