@@ -1,0 +1,60 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) const HELP: &str = "\
+A payment service whose retries never charge twice.
+
+Usage: payment [OPTIONS]
+
+  --listen ADDR        where to listen [127.0.0.1:3000]
+  --store URL          where operations are kept, `file:PATH` or `memory:` [file:payment.db]
+  --gateway-log FILE   where the gateway keeps its charges [gateway.log]
+  --lease SECONDS      how long a dead attempt holds its key; fractions are fine [60]
+  --opaque             the same handler without steps: at most once, nothing to resume
+  --help               this text
+";
+
+pub(crate) struct Options {
+    pub(crate) listen: String,
+    pub(crate) store: String,
+    pub(crate) gateway_log: PathBuf,
+    pub(crate) lease: Duration,
+    pub(crate) opaque: bool,
+}
+
+impl Options {
+    /// `None` if all that is wanted is help.
+    pub(crate) fn parse() -> Result<Option<Self>, lexopt::Error> {
+        use lexopt::prelude::*;
+
+        let mut options = Self {
+            listen: "127.0.0.1:3000".to_owned(),
+            store: "file:payment.db".to_owned(),
+            gateway_log: "gateway.log".into(),
+            lease: Duration::from_secs(60),
+            opaque: false,
+        };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("listen") => options.listen = parser.value()?.string()?,
+                Long("store") => options.store = parser.value()?.string()?,
+                Long("gateway-log") => options.gateway_log = parser.value()?.into(),
+                Long("lease") => options.lease = parser.value()?.parse_with(seconds)?,
+                Long("opaque") => options.opaque = true,
+                Long("help") | Short('h') => return Ok(None),
+                _ => return Err(arg.unexpected()),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    // A day is more than any lease should be, and adding it to a date can't overflow.
+    let sane = Duration::from_millis(10)..=Duration::from_secs(24 * 60 * 60);
+    seconds.filter(|lease| sane.contains(lease)).ok_or_else(|| "a lease is 0.01 to 86400 seconds".to_owned())
+}

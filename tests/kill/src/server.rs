@@ -1,0 +1,252 @@
+//! The process under test.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use tempfile::TempDir;
+
+use crate::http::{Answer, Post, exchange};
+
+/// How long anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory with a store and the gateway's books; what survives a process.
+#[derive(Debug)]
+pub struct World {
+    directory: TempDir,
+    options: Vec<&'static str>,
+}
+
+impl World {
+    /// An empty one, whose processes are started with these options.
+    pub fn new(options: &[&'static str]) -> Self {
+        Self { directory: tempfile::tempdir().expect("a directory"), options: options.to_vec() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(payment());
+        command.current_dir(self.path()).args(["--listen", "127.0.0.1:0"]).args(&self.options);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the service and waits until it listens.
+    pub fn start(&self) -> Server {
+        let mut child = self.command().stdout(Stdio::piped()).spawn().expect("payment starts");
+        let output = child.stdout.take().expect("piped");
+        let lines = Arc::new(Lines::default());
+        let sink = Arc::clone(&lines);
+        std::thread::spawn(move || sink.read(output));
+        let mut server = Server { child, lines, address: SocketAddr::from(([0, 0, 0, 0], 0)), log: self.gateway_log() };
+        let line = server.wait_for("listening on http://");
+        let address = line.trim_start_matches("listening on http://").split(' ').next().unwrap_or_default();
+        server.address = address.parse().expect("an address");
+        server
+    }
+
+    /// Starts one that is expected to end by itself, with more options.
+    pub fn run(&self, more: &[&str]) -> Output {
+        let mut command = self.command();
+        let mut child =
+            command.args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("payment starts");
+        let deadline = Instant::now() + PATIENCE;
+        while child.try_wait().expect("waited").is_none() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.wait_with_output().expect("waited")
+    }
+
+    /// The gateway's log.
+    pub fn gateway_log(&self) -> PathBuf {
+        self.path().join("gateway.log")
+    }
+
+    /// How often each order was charged, by the log alone.
+    pub fn charges(&self) -> HashMap<String, usize> {
+        let mut charges = HashMap::new();
+        for entry in entries(&self.gateway_log()) {
+            if let Some(charge) = entry.get("charge") {
+                *charges.entry(charge["order"].as_str().expect("an order").to_owned()).or_default() += 1;
+            }
+        }
+        charges
+    }
+
+    /// How many receipts went out, and for how many charges.
+    pub fn receipts(&self) -> (usize, usize) {
+        let entries = entries(&self.gateway_log());
+        let mut receipts: Vec<_> = entries.iter().filter_map(|entry| entry.get("receipt")?.as_str()).collect();
+        let all = receipts.len();
+        receipts.sort_unstable();
+        receipts.dedup();
+        (all, receipts.len())
+    }
+}
+
+fn entries(log: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    // What a killed process left half-written was never acknowledged.
+    text.split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+        .map(|line| serde_json::from_str(line).expect("the gateway writes JSON"))
+        .collect()
+}
+
+/// The example's program, built once per run, as users build it.
+fn payment() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.current_dir(root).args(["build", "--quiet", "--example", "payment", "--message-format=json"]);
+        let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
+        assert!(output.status.success(), "the example does not build");
+        let lines = output.stdout.split(|byte| *byte == b'\n');
+        let messages = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+        let mut examples = messages.filter(|message| message["target"]["name"] == "payment");
+        let example = examples.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+        example.expect("cargo says where it is")
+    })
+}
+
+/// What a process printed so far.
+#[derive(Debug, Default)]
+struct Lines {
+    seen: Mutex<(Vec<String>, bool)>,
+    more: Condvar,
+}
+
+impl Lines {
+    fn read(&self, output: impl Read) {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            self.seen.lock().unwrap().0.push(line);
+            self.more.notify_all();
+        }
+        self.seen.lock().unwrap().1 = true;
+        self.more.notify_all();
+    }
+
+    fn wait_for(&self, text: &str) -> String {
+        let seen = self.seen.lock().unwrap();
+        let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
+        let waiting = |seen: &mut (Vec<String>, bool)| found(&seen.0).is_none() && !seen.1;
+        let (seen, _) = self.more.wait_timeout_while(seen, PATIENCE, waiting).unwrap();
+        found(&seen.0).unwrap_or_else(|| panic!("{text:?} did not come: {:#?}", seen.0))
+    }
+}
+
+/// A running service. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    lines: Arc<Lines>,
+    address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for a line with this text.
+    pub fn wait_for(&self, text: &str) -> String {
+        self.lines.wait_for(text)
+    }
+
+    /// How many lines with this text it has printed.
+    pub fn lines_with(&self, text: &str) -> usize {
+        self.lines.seen.lock().unwrap().0.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Asks for a payment.
+    pub fn try_post(&self, post: &Post) -> std::io::Result<Answer> {
+        exchange(self.address, &post.bytes())
+    }
+
+    /// Asks for a payment; there must be an answer.
+    pub fn post(&self, post: &Post) -> Answer {
+        self.try_post(post).unwrap_or_else(|error| panic!("{error}: {post:?}"))
+    }
+
+    /// Asks for something.
+    pub fn get(&self, path: &str) -> Answer {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n");
+        exchange(self.address, request.as_bytes()).expect("an answer")
+    }
+
+    /// How many charges the gateway reports; its log must say the same.
+    pub fn count(&self) -> u64 {
+        let count = self.get("/gateway").json()["count"].as_u64().expect("a count");
+        let logged = entries(&self.log).iter().filter(|entry| entry.get("charge").is_some()).count();
+        assert_eq!(count, logged as u64);
+        count
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("reaped");
+    }
+
+    /// SIGSTOP, and waits until it has stopped.
+    pub fn stop(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("signalled");
+        let (_, status) = waitpid(Some(self.pid()), WaitOptions::UNTRACED).expect("waited").expect("a change");
+        assert!(status.stopped(), "{status:?}");
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("signalled");
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        kill_process(self.pid(), Signal::TERM).expect("signalled");
+    }
+
+    /// Waits until it has ended.
+    pub fn ended(mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waited") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("waited").is_none()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
