@@ -111,7 +111,7 @@ fn name() -> impl Strategy<Value = Box<str>> {
 }
 
 fn headers() -> impl Strategy<Value = HeaderMap> {
-    let value = vec(prop_oneof![0x20_u8..0x7f, 0x80..=0xff], 0..8);
+    let value = vec(prop_oneof![0x20_u8..0x7f, 0x80_u8..=0xff], 0..8);
     vec(("x-[a-c]", value), 0..5).prop_map(|lines| {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
