@@ -311,3 +311,19 @@ async fn a_release_that_can_not_be_stored_is_stored_later() {
     assert_eq!(lab.events.count("SavedLate"), 1);
     send(&app, post("k")).await.assert_first(200, "yes");
 }
+
+/// A replay needs no room, so it drops nothing: not even another answer.
+#[tokio::test]
+async fn a_full_store_still_replays_and_forgets_nothing_by_it() {
+    let lab = Lab::over(Faulty::over(MemoryStore::new().max_entries(3)));
+    let (app, runs) = counting(&lab.layer());
+    for (key, body) in [("k1", "charge 1"), ("k2", "charge 2"), ("k3", "charge 3")] {
+        send(&app, post(key)).await.assert_first(201, body);
+    }
+    for _ in 0..3 {
+        for (key, body) in [("k1", "charge 1"), ("k2", "charge 2"), ("k3", "charge 3")] {
+            send(&app, post(key)).await.assert_replay(201, body);
+        }
+    }
+    assert_eq!(runs.get(), 3);
+}
