@@ -232,7 +232,11 @@ impl Attempt {
         loop {
             sleep(self.limits.lease / 3).await;
             if started.elapsed() >= self.limits.max_execution {
-                return self.emit(|| EventKind::Overdue);
+                self.emit(|| EventKind::Overdue);
+                // What was renewed last runs out; from then on anyone may
+                // take over, and the handler should stop.
+                sleep(self.limits.lease.saturating_sub(renewed.elapsed())).await;
+                return self.set_lost();
             }
             match self.write(Change::Renew).await {
                 Ok(()) => renewed = Instant::now(),

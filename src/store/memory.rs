@@ -208,7 +208,8 @@ impl Store for MemoryStore {
         let home = self.shard_of(key);
         let unfinished = next.status() != Status::Complete;
         if unfinished && expected.is_none() && !self.fits(1, next.size()) {
-            // A retry must not push out the very answer it came for.
+            // A write that meets a record needs no room, and must not drop
+            // anything: least of all the answer that it is about to be given.
             if let Some(current) = lock(&self.shards[home]).records.get(key) {
                 return Ok(Swap::Conflict(self.loaded(Some(current))));
             }

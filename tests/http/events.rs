@@ -1,0 +1,104 @@
+//! What an observer is told, in which order.
+
+use tower_idempotency::store::StoreErrorKind;
+use tower_idempotency::{EventKind, Outcome};
+
+use crate::support::Count;
+use crate::support::bodies::Failure;
+use crate::support::lab::{Lab, operation, post, post_body, reply, send, serve, stored_key, unkeyed};
+
+#[tokio::test]
+async fn a_first_run_a_replay_and_a_mismatch() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer(), |_| async { Ok(reply(201, "")) });
+    send(&app, post("k")).await;
+    assert_eq!(lab.events.names(), ["Claimed", "Completed"]);
+    lab.events.clear();
+    send(&app, post("k")).await;
+    assert_eq!(lab.events.names(), ["Replayed"]);
+    lab.events.clear();
+    send(&app, post_body("k", "x")).await;
+    assert_eq!(lab.events.names(), ["Refused key-reused"]);
+    lab.events.clear();
+    send(&app, post("\"broken")).await;
+    assert_eq!(lab.events.names(), ["Refused invalid-key"]);
+    lab.events.clear();
+    send(&app, unkeyed("POST")).await;
+    assert!(lab.events.names().is_empty());
+}
+
+#[tokio::test]
+async fn a_run_with_steps_and_its_resumption() {
+    let lab = Lab::new();
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = serve(&lab.layer().resumable(), move |request| {
+        let (op, number) = (operation(&request), count.up());
+        async move {
+            op.step("order", |_| async { Ok::<_, Failure>(17) }).await.unwrap();
+            op.pay("charge", |_| async { Ok::<_, Failure>("paid".to_owned()) }).await.unwrap();
+            Ok(if number == 1 { reply(503, "later") } else { reply(200, "done") })
+        }
+    });
+    send(&app, post("k")).await;
+    assert_eq!(lab.events.names(), ["Claimed", "StepSaved", "StepBegun", "StepSaved", "Released"]);
+    lab.events.clear();
+    send(&app, post("k")).await;
+    assert_eq!(lab.events.names(), ["Resumed", "StepReplayed", "StepReplayed", "Completed"]);
+    let events = lab.events.all();
+    assert!(matches!(events[0].kind, EventKind::Resumed { attempt: 2 }));
+    assert!(matches!(&events[1].kind, EventKind::StepReplayed { step } if step == "order"));
+    assert!(matches!(events[3].kind, EventKind::Completed { status: 200, retained: true }));
+    assert!(events.iter().all(|event| event.key == Some(stored_key("k"))));
+}
+
+#[tokio::test]
+async fn a_withdrawal_and_a_release() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer(), |request| async move {
+        let outcome = if operation(&request).attempt() == 1 && request.uri().path() == "/pay" {
+            Outcome::NothingHappened
+        } else {
+            Outcome::Retryable
+        };
+        let mut response = reply(500, "");
+        response.extensions_mut().insert(outcome);
+        Ok(response)
+    });
+    send(&app, post("k")).await;
+    assert_eq!(lab.events.names(), ["Claimed", "Withdrawn"]);
+    lab.events.clear();
+    let other = || crate::support::lab::request("POST", "/other", "k2", "");
+    send(&app, other()).await;
+    assert_eq!(lab.events.names(), ["Claimed", "Released"]);
+    lab.events.clear();
+    send(&app, other()).await;
+    assert_eq!(lab.events.names(), ["Refused outcome-unknown"]);
+}
+
+#[tokio::test]
+async fn what_somebody_should_look_at_says_so() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer(), |_| async { panic!("planned") });
+    send(&app, post("k")).await;
+    assert_eq!(lab.events.names(), ["Claimed", "Panicked", "Released", "Refused outcome-unknown"]);
+    let looks: Vec<_> = lab.events.all().iter().filter(|event| event.kind.wants_a_look()).cloned().collect();
+    assert_eq!(looks.len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_at_the_claim_is_told() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer(), |_| async { Ok(reply(200, "")) });
+    lab.store.fail(|_| crate::support::store::Fault::Before(StoreErrorKind::Corrupt));
+    send(&app, post("k")).await;
+    assert_eq!(lab.events.names(), ["StoreFailed", "Refused record-corrupt"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_not_retained_says_so() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer().response_limit(1), |_| async { Ok(reply(200, "xx")) });
+    send(&app, post("k")).await;
+    assert!(matches!(lab.events.all()[1].kind, EventKind::Completed { status: 200, retained: false }));
+}

@@ -1,0 +1,23 @@
+//! The layer over scripted services, without a socket: what every request
+//! gets, whatever happens.
+//!
+//! Numbers in comments ("peer bug 38") are those of the bugs that libraries
+//! like this one shipped.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admission;
+mod events;
+mod fidelity;
+mod hangup;
+mod keys;
+mod lease;
+mod outage;
+mod outcome;
+mod oversize;
+mod panics;
+mod ready;
+mod replay;
+mod scope;

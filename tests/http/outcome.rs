@@ -1,0 +1,170 @@
+//! What an answer means for the next attempt, by mode, status and word of the
+//! handler.
+
+use tower_idempotency::{IdempotencyLayer, Outcome};
+
+use crate::support::Count;
+use crate::support::bodies::Failure;
+use crate::support::lab::{App, Lab, operation, post, reply, send, serve, try_send};
+
+/// What a retry meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    /// The same answer, and no second run.
+    Replay,
+    /// A run as if there had been none.
+    RunsAnew,
+    /// A second attempt.
+    Resumes,
+    /// A problem, and no second run.
+    Unknown,
+}
+
+/// A service that always answers the same, and says which attempt it is.
+fn always(layer: &IdempotencyLayer, status: u16, said: Option<Outcome>) -> (App, Count) {
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = serve(layer, move |request| {
+        let number = count.up();
+        let attempt = operation(&request).attempt();
+        async move {
+            let mut response = reply(status, format!("run {number} attempt {attempt}"));
+            if let Some(said) = said {
+                response.extensions_mut().insert(said);
+            }
+            Ok(response)
+        }
+    });
+    (app, runs)
+}
+
+async fn assert_retry(layer: &IdempotencyLayer, status: u16, said: Option<Outcome>, expected: Retry) {
+    let (app, runs) = always(layer, status, said);
+    // The client always gets the true answer.
+    send(&app, post("k")).await.assert_first(status, "run 1 attempt 1");
+    let retry = send(&app, post("k")).await;
+    let case = format!("{status} {said:?}: {retry:?}");
+    match expected {
+        Retry::Replay => assert!(retry.is_replay() && retry.text() == "run 1 attempt 1", "{case}"),
+        Retry::RunsAnew => assert_eq!(retry.text(), "run 2 attempt 1", "{case}"),
+        Retry::Resumes => assert_eq!(retry.text(), "run 2 attempt 2", "{case}"),
+        Retry::Unknown => retry.assert_problem("outcome-unknown", 500),
+    }
+    let again = matches!(expected, Retry::RunsAnew | Retry::Resumes);
+    assert_eq!(runs.get(), 1 + usize::from(again), "{case}");
+}
+
+const DID_NOT_START: [u16; 5] = [401, 403, 407, 425, 429];
+const FAILED: [u16; 7] = [408, 500, 501, 502, 503, 504, 599];
+const FINAL: [u16; 14] = [200, 201, 202, 299, 301, 303, 400, 402, 404, 409, 410, 412, 418, 422];
+
+/// Peer bugs 4 and 57, and faults C6 to C9.
+#[tokio::test]
+async fn at_most_once_every_answer_is_final_but_those_that_mean_did_not_start() {
+    for status in DID_NOT_START {
+        assert_retry(&Lab::new().layer(), status, None, Retry::RunsAnew).await;
+    }
+    for status in FAILED.into_iter().chain(FINAL) {
+        assert_retry(&Lab::new().layer(), status, None, Retry::Replay).await;
+    }
+}
+
+#[tokio::test]
+async fn resumable_a_failure_is_retried_and_everything_else_is_final() {
+    for status in DID_NOT_START {
+        assert_retry(&Lab::new().layer().resumable(), status, None, Retry::RunsAnew).await;
+    }
+    for status in FAILED {
+        assert_retry(&Lab::new().layer().resumable(), status, None, Retry::Resumes).await;
+    }
+    for status in FINAL {
+        assert_retry(&Lab::new().layer().resumable(), status, None, Retry::Replay).await;
+    }
+}
+
+/// Peer bug 57: whatever the status, the handler knows better.
+#[tokio::test]
+async fn what_the_handler_says_counts_more_than_its_status() {
+    for status in [200, 401, 409, 500, 503] {
+        let amo = || Lab::new().layer();
+        let resumable = || Lab::new().layer().resumable();
+        assert_retry(&amo(), status, Some(Outcome::Final), Retry::Replay).await;
+        assert_retry(&amo(), status, Some(Outcome::Retryable), Retry::Unknown).await;
+        assert_retry(&amo(), status, Some(Outcome::NothingHappened), Retry::RunsAnew).await;
+        assert_retry(&resumable(), status, Some(Outcome::Final), Retry::Replay).await;
+        assert_retry(&resumable(), status, Some(Outcome::Retryable), Retry::Resumes).await;
+        assert_retry(&resumable(), status, Some(Outcome::NothingHappened), Retry::RunsAnew).await;
+    }
+}
+
+/// A 403 after a charge is not "did not start".
+#[tokio::test]
+async fn nothing_happened_is_not_believed_once_a_step_was_begun_or_done() {
+    for (resumable, retry) in [(true, "resumed"), (false, "unknown")] {
+        let lab = Lab::new();
+        let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+        let charges = Count::default();
+        let count = charges.clone();
+        let app = serve(&layer, move |request| {
+            let (op, count) = (operation(&request), count.clone());
+            async move {
+                op.pay("charge", |_| async move { Ok::<_, Failure>(count.up()) }).await.unwrap();
+                Ok(if op.is_resumed() { reply(200, "resumed") } else { reply(403, "limit reached") })
+            }
+        });
+        send(&app, post("k")).await.assert_first(403, "limit reached");
+        let answer = send(&app, post("k")).await;
+        match retry {
+            "resumed" => answer.assert_first(200, "resumed"),
+            _ => answer.assert_problem("outcome-unknown", 500),
+        }
+        assert_eq!(charges.get(), 1);
+    }
+}
+
+/// Peer bug 4: an error of the inner service is not "nothing happened".
+#[tokio::test]
+async fn an_error_of_the_inner_service_passes_through_and_is_no_answer() {
+    for resumable in [false, true] {
+        let lab = Lab::new();
+        let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+        let runs = Count::default();
+        let count = runs.clone();
+        let app = serve(&layer, move |_| {
+            let number = count.up();
+            async move { if number == 1 { Err(Failure("inner")) } else { Ok(reply(200, "second")) } }
+        });
+        assert_eq!(try_send(&app, post("k")).await.unwrap_err(), Failure("inner"));
+        let retry = send(&app, post("k")).await;
+        if resumable {
+            retry.assert_first(200, "second");
+        } else {
+            retry.assert_problem("outcome-unknown", 500);
+            assert_eq!(runs.get(), 1);
+        }
+    }
+}
+
+/// Peer bug 58: ours and the handler's can be told apart.
+#[tokio::test]
+async fn a_handlers_own_409_is_not_ours() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer(), |_| async { Ok(reply(409, "sold out")) });
+    send(&app, post("k")).await.assert_first(409, "sold out");
+    send(&app, post("k")).await.assert_replay(409, "sold out");
+}
+
+/// A route that moves between modes keeps the stricter promise.
+#[tokio::test]
+async fn an_attempt_is_resumed_only_if_both_sides_are_resumable() {
+    let lab = Lab::new();
+    let (amo, _) = always(&lab.layer(), 503, Some(Outcome::Retryable));
+    let (resumable, runs) = always(&lab.layer().resumable(), 200, None);
+    send(&amo, post("k")).await;
+    send(&resumable, post("k")).await.assert_problem("outcome-unknown", 500);
+    let (resumable_first, _) = always(&lab.layer().resumable(), 503, None);
+    send(&resumable_first, post("k2")).await;
+    let (amo, amo_runs) = always(&lab.layer(), 200, None);
+    send(&amo, post("k2")).await.assert_problem("outcome-unknown", 500);
+    assert_eq!((runs.get(), amo_runs.get()), (0, 0));
+}

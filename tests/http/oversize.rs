@@ -1,0 +1,206 @@
+//! Answers that can't be kept: delivered as they are, and never a reason to
+//! run again. (Peer bugs 5, 6, 52 and 72, faults C3 to C5.)
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use tower::ServiceExt;
+use tower_idempotency::{IdempotencyLayer, ResponseBody};
+
+use crate::support::Count;
+use crate::support::bodies::{Failure, Part, TestBody, data, full, script};
+use crate::support::lab::{App, Lab, post, reply, secs, send, serve, try_send};
+
+fn counting(layer: &IdempotencyLayer, body: impl Fn() -> TestBody + Clone + Send + Sync + 'static) -> (App, Count) {
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = serve(layer, move |_| {
+        count.up();
+        let mut response = Response::new(body());
+        *response.status_mut() = http::StatusCode::CREATED;
+        response.headers_mut().insert("location", "/orders/17".parse().unwrap());
+        async { Ok(response) }
+    });
+    (app, runs)
+}
+
+async fn assert_not_retained(app: &App, runs: &Count) {
+    for _ in 0..2 {
+        let retry = send(app, post("k")).await;
+        retry.assert_problem("not-retained", 201);
+        assert!(retry.is_replay());
+        assert_eq!(retry.headers["location"], "/orders/17");
+    }
+    assert_eq!(runs.get(), 1);
+}
+
+#[tokio::test]
+async fn a_body_of_the_cap_is_kept_and_one_byte_more_is_delivered_and_not_kept() {
+    for chunked in [false, true] {
+        for (length, is_kept) in [(1024, true), (1025, false), (5000, false)] {
+            let lab = Lab::new();
+            let body = move || {
+                let bytes = Bytes::from(vec![b'x'; length]);
+                let pieces = || script([Part::Data(bytes.slice(..500)), Part::Data(bytes.slice(500..))]);
+                if chunked { pieces() } else { full(bytes.clone()) }
+            };
+            let (app, runs) = counting(&lab.layer().response_limit(1024), body);
+            let first = send(&app, post("k")).await;
+            assert_eq!((first.status.as_u16(), first.body.len()), (201, length));
+            assert!(first.refusal.is_none() && !first.is_replay());
+            if is_kept {
+                let replay = send(&app, post("k")).await;
+                assert!(replay.is_replay() && replay.body.len() == length);
+            } else {
+                assert_not_retained(&app, &runs).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_status_without_content_has_none_even_as_a_problem() {
+    // A 304 whose body claims to be huge is not possible; the problem that
+    // stands for it must not be either.
+    let lab = Lab::new();
+    let app = serve(&lab.layer().response_limit(1), |_| async {
+        Ok(Response::builder().status(304).body(script([data(b"not"), data(b" allowed")])).unwrap())
+    });
+    send(&app, post("k")).await;
+    let retry = send(&app, post("k")).await;
+    assert_eq!((retry.status.as_u16(), retry.body.len()), (304, 0));
+}
+
+async fn next(body: &mut ResponseBody<TestBody>) -> Option<Result<Bytes, Failure>> {
+    let frame = body.frame().await?;
+    Some(frame.map(|frame| frame.into_data().unwrap()))
+}
+
+/// Peer bug 52.
+#[tokio::test(start_paused = true)]
+async fn an_event_stream_is_not_held_back() {
+    let lab = Lab::new();
+    let (app, runs) = {
+        let runs = Count::default();
+        let count = runs.clone();
+        let app = serve(&lab.layer(), move |_| {
+            count.up();
+            let parts = [data(b"data: 1\n\n"), Part::Wait(secs(3)), data(b"data: 2\n\n"), Part::Stall];
+            let mut response = Response::new(script(parts));
+            *response.status_mut() = http::StatusCode::CREATED;
+            response.headers_mut().insert("content-type", "text/event-stream; charset=utf-8".parse().unwrap());
+            response.headers_mut().insert("location", "/orders/17".parse().unwrap());
+            async { Ok(response) }
+        });
+        (app, runs)
+    };
+    let started = tokio::time::Instant::now();
+    let response = app.clone().oneshot(post("k")).await.unwrap();
+    let mut body = response.into_body();
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), "data: 1\n\n");
+    assert!(started.elapsed() < secs(1), "the first event did not wait for the second");
+    // While the stream is still open, a retry is told and nothing is run.
+    assert_not_retained(&app, &runs).await;
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), "data: 2\n\n");
+    assert_eq!(started.elapsed().as_secs(), 3);
+    assert!(!body.is_end_stream());
+}
+
+/// A stream that never says what it is: it is given some seconds.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_falls_silent_is_delivered_as_it_comes() {
+    let lab = Lab::new();
+    let (app, runs) = counting(&lab.layer(), || script([data(b"one "), Part::Wait(secs(60)), data(b"two")]));
+    let started = tokio::time::Instant::now();
+    let response = app.clone().oneshot(post("k")).await.unwrap();
+    assert!(started.elapsed() <= secs(6));
+    let mut body = response.into_body();
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), "one ");
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), "two");
+    assert!(next(&mut body).await.is_none());
+    assert_not_retained(&app, &runs).await;
+}
+
+#[tokio::test]
+async fn an_endless_body_that_never_pauses_is_cut_at_the_cap_for_the_record_only() {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    struct Endless;
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Failure;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Failure>>> {
+            Poll::Ready(Some(Ok(hyper::body::Frame::data(Bytes::from_static(&[b'x'; 100])))))
+        }
+    }
+    let lab = Lab::new();
+    let (app, runs) = counting(&lab.layer().response_limit(1000), || Endless.boxed_unsync());
+    let mut body = app.clone().oneshot(post("k")).await.unwrap().into_body();
+    for _ in 0..100 {
+        assert_eq!(next(&mut body).await.unwrap().unwrap().len(), 100);
+    }
+    assert_not_retained(&app, &runs).await;
+}
+
+fn breaking(lab: &Lab, resumable: bool) -> (App, Count) {
+    let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = serve(&layer, move |_| {
+        let number = count.up();
+        async move {
+            if number > 1 {
+                return Ok(reply(200, "whole"));
+            }
+            Ok(Response::new(script([data(b"ha"), data(b"lf"), Part::Fail(Failure("broken"))])))
+        }
+    });
+    (app, runs)
+}
+
+/// Peer bug 6: never an empty or a half success.
+#[tokio::test]
+async fn a_body_that_breaks_off_is_delivered_as_far_as_it_goes_with_its_error() {
+    for resumable in [false, true] {
+        let lab = Lab::new();
+        let (app, _) = breaking(&lab, resumable);
+        let mut body = app.clone().oneshot(post("k")).await.unwrap().into_body();
+        assert_eq!(next(&mut body).await.unwrap().unwrap(), "ha");
+        assert_eq!(next(&mut body).await.unwrap().unwrap(), "lf");
+        assert_eq!(next(&mut body).await.unwrap().unwrap_err(), Failure("broken"));
+        assert!(next(&mut body).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn at_most_once_a_broken_answer_is_complete_and_not_retained() {
+    let lab = Lab::new();
+    let (app, runs) = breaking(&lab, false);
+    assert_eq!(try_send(&app, post("k")).await.unwrap_err(), Failure("broken"));
+    send(&app, post("k")).await.assert_problem("not-retained", 200);
+    assert_eq!(runs.get(), 1);
+}
+
+#[tokio::test]
+async fn resumable_a_broken_answer_is_made_anew() {
+    let lab = Lab::new();
+    let (app, runs) = breaking(&lab, true);
+    assert_eq!(try_send(&app, post("k")).await.unwrap_err(), Failure("broken"));
+    send(&app, post("k")).await.assert_first(200, "whole");
+    send(&app, post("k")).await.assert_replay(200, "whole");
+    assert_eq!(runs.get(), 2);
+}
+
+/// Resumable, and too large: it is complete all the same, or each retry would
+/// make it again.
+#[tokio::test]
+async fn resumable_an_oversize_answer_is_complete() {
+    let lab = Lab::new();
+    let (app, runs) = counting(&lab.layer().resumable().response_limit(10), || full(vec![b'x'; 11]));
+    send(&app, post("k")).await;
+    assert_not_retained(&app, &runs).await;
+}

@@ -1,0 +1,98 @@
+//! Handlers that panic. The process lives on, and nothing runs twice that
+//! must not. (Peer bugs 4 and 25, faults C1.)
+
+use tower_idempotency::IdempotencyLayer;
+
+use crate::support::bodies::Failure;
+use crate::support::lab::{App, Lab, operation, post, reply, send, serve};
+use crate::support::{Count, settle};
+
+#[derive(Clone, Copy, Debug)]
+enum When {
+    InCall,
+    AtFirstPoll,
+    AfterAwait,
+    AfterStep,
+}
+
+const ALL: [When; 4] = [When::InCall, When::AtFirstPoll, When::AfterAwait, When::AfterStep];
+
+/// Panics in its first run.
+fn panicking(layer: &IdempotencyLayer, when: When) -> (App, Count, Count) {
+    let (runs, charges) = (Count::default(), Count::default());
+    let (count, charge) = (runs.clone(), charges.clone());
+    let app = serve(layer, move |request| {
+        let first = count.up() == 1;
+        let (op, charge) = (operation(&request), charge.clone());
+        assert!(!(first && matches!(when, When::InCall)), "planned");
+        async move {
+            assert!(!(first && matches!(when, When::AtFirstPoll)), "planned");
+            tokio::task::yield_now().await;
+            assert!(!(first && matches!(when, When::AfterAwait)), "planned");
+            let number = op.pay("charge", |_| async move { Ok::<_, Failure>(charge.up()) }).await.unwrap();
+            assert!(!(first && matches!(when, When::AfterStep)), "planned");
+            Ok(reply(200, format!("charge {number}")))
+        }
+    });
+    (app, runs, charges)
+}
+
+#[tokio::test]
+async fn at_most_once_a_panic_leaves_the_outcome_unknown_and_is_not_run_again() {
+    for when in ALL {
+        let lab = Lab::new();
+        let (app, runs, _) = panicking(&lab.layer(), when);
+        send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+        // At once, not only when the lease is over; and for good.
+        for _ in 0..3 {
+            send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+        }
+        assert_eq!(runs.get(), 1, "{when:?}");
+        assert_eq!(lab.events.count("Panicked"), 1);
+        send(&app, post("other"))
+            .await
+            .assert_first(200, &format!("charge {}", if matches!(when, When::AfterStep) { 2 } else { 1 }));
+    }
+}
+
+#[tokio::test]
+async fn resumable_a_retry_after_a_panic_goes_on_at_once() {
+    for when in ALL {
+        let lab = Lab::new();
+        let (app, runs, charges) = panicking(&lab.layer().resumable(), when);
+        send(&app, post("k")).await.assert_problem("interrupted", 500);
+        send(&app, post("k")).await.assert_first(200, "charge 1");
+        send(&app, post("k")).await.assert_replay(200, "charge 1");
+        assert_eq!((runs.get(), charges.get()), (2, 1), "{when:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_after_the_client_left_harms_nobody() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer(), |_| async {
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        panic!("planned")
+    });
+    let client = crate::support::lab::spawn(&app, post("k"));
+    tokio::task::yield_now().await;
+    client.abort();
+    settle().await;
+    assert_eq!(lab.events.count("Panicked"), 1);
+    send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+}
+
+/// A body that panics while it is read is a handler that panics.
+#[tokio::test]
+async fn a_response_body_that_panics_is_a_panic_of_the_handler() {
+    use http_body_util::BodyExt;
+    let lab = Lab::new();
+    let app = serve(&lab.layer(), |_| async {
+        let body = crate::support::bodies::script([crate::support::bodies::data(b"x")]);
+        let body = body.map_frame(|_| -> hyper::body::Frame<bytes::Bytes> { panic!("planned") }).boxed_unsync();
+        Ok(http::Response::new(body))
+    });
+    send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+}
