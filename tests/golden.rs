@@ -3,6 +3,7 @@
 //! `tests/golden/v1` has one file for each head and each part of a handful of
 //! records, as format 1 writes them. `GOLDEN_REGENERATE=1` writes the files
 //! anew; a change to one is a change to the format.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

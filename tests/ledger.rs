@@ -1,5 +1,6 @@
 //! The ledger on a store that fails: what a command answers, and how many
 //! round trips it takes to say so.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::sync::Arc;
 use std::time::Duration;
