@@ -149,6 +149,10 @@ impl<'h> History<'h> {
     where
         C: Command<Output: Plain + Clone + PartialEq + Debug> + Clone + Debug,
     {
+        // Only one of them may have forgotten what expired, and a claim that
+        // meets it takes one look more: let both forget it.
+        forget_expired(&self.reference, key).await;
+        forget_expired(&*self.store, key).await;
         let nonce = Version::new(self.rng.u64(1..));
         let described = format!("command {step}: {command:?}");
         let expected = drive(&self.reference, key, Exchange::guessing(command.clone(), nonce, guess.clone())).await;
@@ -238,5 +242,12 @@ impl Plain for Result<(), NotResolved> {
             Err(NotResolved::Busy(_)) => Err(NotResolved::Busy(Duration::ZERO)),
             other => other,
         }
+    }
+}
+
+async fn forget_expired(store: &dyn Store, key: &Key) {
+    let found = store.load(key).await.expect("load");
+    if let Some(expired) = found.record.filter(|record| record.is_expired(found.now)) {
+        store.remove(key, expired.version()).await.expect("remove");
     }
 }

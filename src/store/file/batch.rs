@@ -202,7 +202,7 @@ impl<'e> Batch<'e> {
         let mut index = lock(self.index);
         self.unfinished.into_iter().for_each(|(key, unfinished)| index.set(key, unfinished));
         drop(index);
-        self.expiring.into_iter().for_each(|record| sweep.expect(record));
+        self.expiring.into_iter().for_each(|record| sweep.await_expiry(record));
         for (reply, outcome) in self.replies {
             let _ = reply.send(Ok(outcome));
         }

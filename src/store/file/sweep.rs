@@ -23,7 +23,7 @@ impl Sweep {
     }
 
     /// Notes that a record is going to fall due.
-    pub(super) fn expect(&mut self, record: Cursor) {
+    pub(super) fn await_expiry(&mut self, record: Cursor) {
         self.next_due = self.next_due.min(record.due);
         self.start = self.start.min(record);
     }
