@@ -64,6 +64,8 @@ struct Step<'a, T, E> {
     reconcile: Option<Reconcile<'a, T>>,
     finals: Option<Finals<'a, E>>,
     harmless: Option<Judge<'a, E>>,
+    /// An earlier attempt began it, and may have done it.
+    in_doubt: bool,
 }
 
 /// Which errors are final, and how they are kept.
@@ -157,6 +159,7 @@ where
             reconcile: None,
             finals: None,
             harmless: None,
+            in_doubt: false,
         };
         Self { step: Some(step), running: None }
     }
@@ -190,7 +193,7 @@ where
 
     /// Errors for which this is true prove that nothing happened: the step is
     /// not in doubt, and may be run again. A refused connection, not a
-    /// time-out.
+    /// time-out. A step that an earlier attempt left in doubt stays so.
     pub fn harmless_when(self, is_harmless: impl Fn(&E) -> bool + Send + 'a) -> Self {
         self.set(|step| step.harmless = Some(Box::new(is_harmless)))
     }
@@ -256,10 +259,11 @@ where
             }
             Some(Point::Begun) => {
                 begun = true;
+                self.in_doubt = true;
                 if self.kind == Kind::Once || self.reconcile.is_some() {
                     match self.reconciled().await {
                         Reconciled::Happened(value) => return self.save(&attempt, &mut taken, value).await,
-                        Reconciled::DidNotHappen => {}
+                        Reconciled::DidNotHappen => self.in_doubt = false,
                         Reconciled::Unknown if self.kind == Kind::Once => return self.park().await,
                         // The same call with the same key again.
                         Reconciled::Unknown => {}
@@ -321,7 +325,9 @@ where
             attempt.emit(|| EventKind::StepFailed { step: self.name.into() });
             return StepError::Final(error);
         }
-        let harmless = self.harmless.as_ref().is_some_and(|harmless| harmless(&error));
+        // That this call did nothing says nothing of the call of an earlier
+        // attempt: its intent stays on record.
+        let harmless = !self.in_doubt && self.harmless.as_ref().is_some_and(|harmless| harmless(&error));
         if harmless && self.kind != Kind::Step {
             if let Err(error) = attempt.write(Change::Clear { step: self.name.clone() }).await {
                 return error.into();

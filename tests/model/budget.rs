@@ -53,6 +53,15 @@ impl Budget {
         budget
     }
 
+    /// At least this many requests: without, further workers would idle.
+    pub(crate) fn for_workers(mut self, workers: usize) -> Self {
+        let requests = &mut self.left[Kind::Request as usize];
+        if workers > 2 {
+            *requests = (*requests).max(workers as u8);
+        }
+        self
+    }
+
     pub(crate) const fn allows(&self, kind: Kind) -> bool {
         self.left[kind as usize] > 0 && (!kind.is_fault() || self.faults > 0)
     }

@@ -51,7 +51,7 @@ fn check(name: &str, program: Program, bounds: &[Bound<'_>], wanted: &[Branch]) 
     let mut seen = Branches::default();
     for (faults, kinds) in bounds {
         let faults = setting("MODEL_BUDGET").unwrap_or(*faults);
-        let report = explore(State::new(program, workers, Budget::new(faults, kinds)));
+        let report = explore(State::new(program, workers, Budget::new(faults, kinds).for_workers(workers)));
         println!("{name}: {workers} workers, {faults} faults: {report}");
         if let Some(trace) = &report.broken {
             panic!("{trace}");

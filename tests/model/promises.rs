@@ -1,7 +1,7 @@
 //! What must hold, whatever happens.
 
 use tower_idempotency::core::{
-    Change, Claimed, Done, Fence, Lost, Point, Record, Resolution, Resolve, Status, Version,
+    Change, Claimed, Done, Fence, Hold, Lost, Point, Record, Resolution, Resolve, Status, Version,
 };
 
 use crate::branch::Branches;
@@ -56,7 +56,7 @@ fn of_hold(was: &Record, is: &Record, live: bool, author: &Author) -> Result<(),
         Author::Claim(_) => {
             ensure(!live, "a live lease is never taken by a claim")?;
             ensure(has == Some(Fence::of(is.version())), "a claim's fence is its version")?;
-            let parked = matches!(was.hold(), tower_idempotency::core::Hold::Parked { .. });
+            let parked = matches!(was.hold(), Hold::Parked { .. });
             ensure(!parked, "a parked operation is never claimed")
         }
         Author::Operator(_) => {
@@ -170,7 +170,7 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
     }
     ensure(state.is_quiet(), "nobody is stuck once faults stop")?;
     let Some(record) = &state.shelf.record else { return Err("a request leaves a record".into()) };
-    let parked = matches!(record.hold(), tower_idempotency::core::Hold::Parked { .. });
+    let parked = matches!(record.hold(), Hold::Parked { .. });
     // An opaque handler's fate may be unknown; and a stranger's operation is
     // not for the owner to finish.
     let foreign = record.fingerprint() != &Who::Owner.fingerprint();

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use tower_idempotency::core::{NotResolved, Resolution, Resolve, Status, Version};
+use tower_idempotency::core::{Hold, NotResolved, Resolution, Resolve, Status, Version};
 
 use crate::budget::{Budget, Kind};
 use crate::canon::Canon;
@@ -72,6 +72,17 @@ pub(crate) enum Action {
     Resolve(Resolution),
 }
 
+impl Action {
+    /// Whose handler acts, if one does.
+    pub(crate) const fn of_handler(&self) -> Option<usize> {
+        match self {
+            Self::Charge(worker) | Self::Harmless(worker) | Self::Mail(worker) | Self::Run(worker) => Some(*worker),
+            Self::End(worker, _) | Self::Fail(worker) | Self::Renew(worker) | Self::Whim(worker, _) => Some(*worker),
+            _ => None,
+        }
+    }
+}
+
 impl State {
     pub(crate) fn new(program: Program, workers: usize, budget: Budget) -> Self {
         Self {
@@ -87,7 +98,7 @@ impl State {
     }
 
     /// A version that was never there.
-    pub(crate) const fn mint(&mut self) -> Version {
+    pub(crate) fn mint(&mut self) -> Version {
         mint(&mut self.minted)
     }
 
@@ -210,7 +221,7 @@ impl State {
             return Vec::new();
         };
         let mut all = vec![Resolution::DidNotHappen];
-        let parked = matches!(record.hold(), tower_idempotency::core::Hold::Parked { .. });
+        let parked = matches!(record.hold(), Hold::Parked { .. });
         if parked {
             all.push(Resolution::StepDone { step: "receipt".into(), value: "receipt by hand;".into() });
         }

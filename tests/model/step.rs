@@ -1,6 +1,8 @@
 //! What each action does.
 
-use tower_idempotency::core::{Change, Claimed, Done, Exchange, Fence, Record, Reply, Resolution, Resolve};
+use tower_idempotency::core::{
+    Change, Claim, Claimed, Done, Exchange, Fence, Record, Reply, Resolution, Resolve, Version,
+};
 
 use crate::branch::{Branch, Branches};
 use crate::budget::Kind;
@@ -169,12 +171,7 @@ impl State {
         Ok(())
     }
 
-    fn claimed(
-        &mut self,
-        index: usize,
-        task: Task<tower_idempotency::core::Claim, Claimed>,
-        seen: &mut Branches,
-    ) -> Result<(), Broken> {
+    fn claimed(&mut self, index: usize, task: Task<Claim, Claimed>, seen: &mut Branches) -> Result<(), Broken> {
         let (nonce, took, heard) = (task.exchange.nonce(), task.took, task.life());
         let author = task.author;
         let Some(done) = task.exchange.finish() else { return Err("a claim ended without an outcome".into()) };
@@ -283,37 +280,15 @@ impl State {
         }
     }
 
-    /// What handlers do outside of the store.
+    /// What handlers do.
     fn handle(&mut self, action: &Action, seen: &mut Branches) -> Result<(), Broken> {
-        let (Action::Charge(index)
-        | Action::Harmless(index)
-        | Action::Mail(index)
-        | Action::Run(index)
-        | Action::End(index, _)
-        | Action::Fail(index)
-        | Action::Renew(index)
-        | Action::Whim(index, _)) = action
-        else {
-            return Ok(());
-        };
-        let Worker::Holding(mut attempt) = std::mem::replace(&mut self.workers[*index], Worker::Idle) else {
+        let Some(index) = action.of_handler() else { return Ok(()) };
+        let Worker::Holding(mut attempt) = std::mem::replace(&mut self.workers[index], Worker::Idle) else {
             return Ok(());
         };
         let nonce = self.mint();
         match action {
-            Action::Charge(_) => {
-                self.charge(&attempt, seen)?;
-                attempt.save("charge", Stage::Receipt, nonce);
-            }
             Action::Harmless(_) => self.harmless(&mut attempt, nonce, seen),
-            Action::Mail(_) => {
-                self.world.life(attempt.life).receipts += 1;
-                attempt.save("receipt", Stage::Answer, nonce);
-            }
-            Action::Run(_) => {
-                self.world.life(attempt.life).started += 1;
-                attempt.stage = Stage::Running;
-            }
             Action::End(_, ending) => self.end(&mut attempt, *ending, nonce),
             Action::Renew(_) => {
                 self.budget.spend(Kind::Renew);
@@ -322,15 +297,40 @@ impl State {
             }
             Action::Whim(_, whim) => {
                 self.budget.spend(Kind::Whim);
-                let change = whims().swap_remove(*whim);
-                attempt.write(change, Stage::Whim, nonce);
+                attempt.write(whims().swap_remove(*whim), Stage::Whim, nonce);
             }
-            _ => {
+            Action::Fail(_) => {
                 self.budget.spend(Kind::Fail);
                 attempt.stage = Stage::Release;
             }
+            effect => self.effect(effect, &mut attempt, nonce, seen)?,
         }
-        self.go_on(*index, attempt);
+        self.go_on(index, attempt);
+        Ok(())
+    }
+
+    /// What cannot be taken back.
+    fn effect(
+        &mut self,
+        action: &Action,
+        attempt: &mut Attempt,
+        nonce: Version,
+        seen: &mut Branches,
+    ) -> Result<(), Broken> {
+        match action {
+            Action::Charge(_) => {
+                self.charge(attempt, seen)?;
+                attempt.save("charge", Stage::Receipt, nonce);
+            }
+            Action::Mail(_) => {
+                self.world.life(attempt.life).receipts += 1;
+                attempt.save("receipt", Stage::Answer, nonce);
+            }
+            _ => {
+                self.world.life(attempt.life).started += 1;
+                attempt.stage = Stage::Running;
+            }
+        }
         Ok(())
     }
 
@@ -343,7 +343,7 @@ impl State {
         promises::of_charge(self, attempt)
     }
 
-    fn harmless(&mut self, attempt: &mut Attempt, nonce: tower_idempotency::core::Version, seen: &mut Branches) {
+    fn harmless(&mut self, attempt: &mut Attempt, nonce: Version, seen: &mut Branches) {
         self.budget.spend(Kind::Fail);
         // That this call did not happen says nothing of those of earlier
         // attempts: only an intent of our own may be taken back.
@@ -355,7 +355,7 @@ impl State {
         }
     }
 
-    fn end(&mut self, attempt: &mut Attempt, ending: Ending, nonce: tower_idempotency::core::Version) {
+    fn end(&mut self, attempt: &mut Attempt, ending: Ending, nonce: Version) {
         match ending {
             Ending::Done => attempt.stage = Stage::Answer,
             Ending::Panic => {

@@ -36,7 +36,6 @@ pub(crate) enum Who {
 }
 
 #[derive(Clone, Debug, Hash)]
-#[expect(clippy::large_enum_variant, reason = "there are two or three of them")]
 pub(crate) enum Worker {
     Idle,
     Claiming(Task<Claim, Claimed>),

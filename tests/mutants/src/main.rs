@@ -1,7 +1,7 @@
 //! Plants known bugs, one at a time, and expects a test to find each.
 //!
 //! ```text
-//! cargo run -p mutants [-- --only NAME] [--list] [--seconds N]
+//! cargo run -p mutants [-- --only NAME,NAME] [--list] [--seconds N]
 //! ```
 //!
 //! The tracked files are copied below `target/`, so the working tree stays as
@@ -49,7 +49,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             "--seconds" => {
                 options.seconds = Some(value()?.parse().map_err(|_| "--seconds needs a number".to_owned())?);
             }
-            other => return Err(format!("{other} is not known; there are --only NAME, --list and --seconds N")),
+            other => return Err(format!("{other} is not known; there are --only NAME,NAME, --list and --seconds N")),
         }
     }
     Ok(options)
@@ -57,7 +57,8 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
 
 /// Whether all of them died.
 fn run(options: &Options) -> Result<bool, String> {
-    let wanted = |mutant: &&Mutant| options.only.as_ref().is_none_or(|only| only == mutant.name);
+    let wanted =
+        |mutant: &&Mutant| options.only.as_ref().is_none_or(|only| only.split(',').any(|name| name == mutant.name));
     let mutants: Vec<_> = MUTANTS.iter().filter(wanted).collect();
     if mutants.is_empty() {
         return Err("there is no such mutant; see --list".into());
