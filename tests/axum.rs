@@ -1,0 +1,226 @@
+//! Under axum and under bare hyper, over real sockets where that matters.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+mod support;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Json;
+use axum::http::{Request, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tower::{Layer, ServiceExt};
+use tower_idempotency::store::MemoryStore;
+use tower_idempotency::{IdempotencyLayer, Operation, Outcome, Scope};
+
+use support::raw::{Wire, exchange};
+use support::{Count, raw};
+
+fn layer() -> IdempotencyLayer {
+    IdempotencyLayer::new(MemoryStore::new(), Scope::shared())
+}
+
+fn keyed(path: &str, key: &str) -> Request<Body> {
+    Request::post(path).header("idempotency-key", key).body(Body::from("{}")).unwrap()
+}
+
+async fn send(app: &Router, request: Request<Body>) -> (StatusCode, bool, String) {
+    let response = app.clone().oneshot(request).await.unwrap();
+    let (status, is_replay) = (response.status(), response.headers().contains_key("idempotent-replayed"));
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, is_replay, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn listen(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    addr
+}
+
+#[tokio::test]
+async fn a_router_under_the_layer_replays_what_covered_routes_said() {
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = Router::new()
+        .route("/pay", post(move || async move { (StatusCode::CREATED, format!("charge {}", count.up())) }))
+        .route("/health", get(|| async { "fine" }))
+        .layer(layer());
+    assert_eq!(send(&app, keyed("/pay", "k")).await, (StatusCode::CREATED, false, "charge 1".into()));
+    assert_eq!(send(&app, keyed("/pay", "k")).await, (StatusCode::CREATED, true, "charge 1".into()));
+    let health = Request::get("/health").header("idempotency-key", "k").body(Body::empty()).unwrap();
+    assert_eq!(send(&app, health).await, (StatusCode::OK, false, "fine".into()));
+}
+
+/// Peer bug 35: nesting strips the prefix, and only that made them differ.
+#[tokio::test]
+async fn siblings_with_the_same_stripped_path_do_not_share_answers() {
+    let inner = |name: &'static str| Router::new().route("/pay", post(move || async move { name })).layer(shared());
+    // One store under both: one layer, cloned.
+    fn shared() -> IdempotencyLayer {
+        static LAYER: std::sync::OnceLock<IdempotencyLayer> = std::sync::OnceLock::new();
+        LAYER.get_or_init(layer).clone()
+    }
+    let app = Router::new().nest("/eu", inner("eu")).nest("/us", Router::new().nest("/west", inner("west")));
+    assert_eq!(send(&app, keyed("/eu/pay", "k")).await, (StatusCode::OK, false, "eu".into()));
+    assert_eq!(send(&app, keyed("/us/west/pay", "k")).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(send(&app, keyed("/us/west/pay", "k2")).await, (StatusCode::OK, false, "west".into()));
+    assert_eq!(send(&app, keyed("/eu/pay", "k")).await, (StatusCode::OK, true, "eu".into()));
+}
+
+#[tokio::test]
+async fn a_handler_takes_the_operation_or_says_why_it_can_not() {
+    let app = Router::new()
+        .route(
+            "/must",
+            post(|op: Operation, Json(_): Json<serde_json::Value>| async move { format!("{}", op.attempt()) }),
+        )
+        .route("/may", post(|op: Option<Operation>| async move { op.is_some().to_string() }))
+        .layer(layer());
+    let mut json = keyed("/must", "k");
+    json.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    assert_eq!(send(&app, json).await, (StatusCode::OK, false, "1".into()));
+    let unkeyed =
+        |path: &str| Request::post(path).header("content-type", "application/json").body(Body::from("{}")).unwrap();
+    let (status, _, text) = send(&app, unkeyed("/must")).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(text, "the handler takes an Operation and the request has none: require the key, or take an Option");
+    assert_eq!(send(&app, unkeyed("/may")).await.2, "false");
+    assert_eq!(send(&app, keyed("/may", "k2")).await.2, "true");
+}
+
+#[tokio::test]
+async fn a_handler_says_the_outcome_in_its_response() {
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = Router::new()
+        .route(
+            "/pay",
+            post(move || async move {
+                count.up();
+                (StatusCode::CONFLICT, Extension(Outcome::NothingHappened), "sold out").into_response()
+            }),
+        )
+        .layer(layer());
+    for _ in 0..2 {
+        assert_eq!(send(&app, keyed("/pay", "k")).await, (StatusCode::CONFLICT, false, "sold out".into()));
+    }
+    assert_eq!(runs.get(), 2);
+}
+
+/// Peer bug 15, over sockets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_hundred_identical_requests_over_sockets_one_runs() {
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = Router::new()
+        .route("/pay", post(move || async move { (StatusCode::CREATED, format!("charge {}", count.up())) }))
+        .layer(layer());
+    let addr = listen(app).await;
+    let request = raw::post("/pay", "k", "{\"amount\":100}");
+    let clients: Vec<_> = (0..200)
+        .map(|_| {
+            let request = request.clone();
+            tokio::spawn(async move { exchange(addr, &request).await })
+        })
+        .collect();
+    let (mut firsts, mut replays, mut busy) = (0, 0, 0);
+    for client in clients {
+        let answer = client.await.unwrap();
+        match (answer.status, answer.is_replay()) {
+            (201, is_replay) => {
+                assert_eq!(answer.body, b"charge 1");
+                *(if is_replay { &mut replays } else { &mut firsts }) += 1;
+            }
+            (409, false) => busy += 1,
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!((firsts, runs.get(), replays + busy), (1, 1, 199));
+    assert!(exchange(addr, &request).await.is_replay());
+}
+
+/// Serves one service on a socket, without a framework.
+async fn listen_bare<S>(service: S) -> SocketAddr
+where
+    S: tower::Service<Request<hyper::body::Incoming>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Response: Into<axum::response::Response>,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(service.clone().map_response(Into::into));
+            tokio::spawn(async move {
+                let connection = hyper::server::conn::http1::Builder::new();
+                // A client that hangs up is an error here, and no concern.
+                let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    addr
+}
+
+/// Peer bugs 2 and 3: a real reset, in the middle of a real handler.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_resets_the_connection_does_not_stop_the_handler() {
+    let (started, gate, ended) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
+    let (runs, dropped) = (Count::default(), Arc::new(Notify::new()));
+    let (start, wait, end, count) = (started.clone(), gate.clone(), ended.clone(), runs.clone());
+    let service = layer().layer(tower::service_fn(move |_| {
+        let (start, wait, end, number) = (start.clone(), wait.clone(), end.clone(), count.up());
+        async move {
+            start.notify_one();
+            wait.acquire().await.unwrap().forget();
+            end.notify_one();
+            Ok::<_, Infallible>(http::Response::new(Body::from(format!("charge {number}"))))
+        }
+    }));
+    // Outside of the layer: tells when hyper gave up on the request.
+    let on_drop = dropped.clone();
+    let service = tower::service_fn(move |request| {
+        let call = service.clone().oneshot(request);
+        let tell = Tell(on_drop.clone());
+        async move {
+            let response = call.await.map(|response| response.map(Body::new));
+            drop(tell);
+            response
+        }
+    });
+    let addr = listen_bare(service).await;
+    let request = raw::post("/pay", "k", "{}");
+    let mut wire = Wire::connect(addr).await;
+    wire.send(&request).await;
+    started.notified().await;
+    wire.reset();
+    dropped.notified().await;
+    assert_eq!(exchange(addr, &request).await.status, 409, "it still runs");
+    gate.add_permits(1);
+    ended.notified().await;
+    let answer = loop {
+        let answer = exchange(addr, &request).await;
+        if answer.status != 409 {
+            break answer;
+        }
+    };
+    assert!(answer.is_replay());
+    assert_eq!((answer.body.as_slice(), runs.get()), (b"charge 1".as_slice(), 1));
+}
+
+struct Tell(Arc<Notify>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}

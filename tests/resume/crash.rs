@@ -1,0 +1,319 @@
+//! A payment in three steps, killed at every point where it can be killed,
+//! and retried until it is done.
+//!
+//! An attempt runs in a runtime of its own. A crash drops that runtime with
+//! everything in it: tasks, timers, writes on their way. Only what is outside
+//! of it survives: the store, the gateway and the mailer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tower::ServiceExt;
+use tower_idempotency::clock::ManualClock;
+use tower_idempotency::core::{Key, Record, StepKey, Version};
+use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use tower_idempotency::{IdempotencyLayer, Scope, StepError};
+
+use crate::support::bodies::Failure;
+use crate::support::lab::{Answer, collect, operation, post, reply, secs, serve};
+
+/// The points of one attempt, numbered as they are reached; at one of them the
+/// process dies, or the store fails.
+#[derive(Debug, Default)]
+struct Points {
+    reached: Mutex<usize>,
+    fatal: Option<usize>,
+    dead: Notify,
+}
+
+impl Points {
+    async fn reach(&self) {
+        let here = {
+            let mut reached = self.reached.lock().unwrap();
+            *reached += 1;
+            *reached
+        };
+        if self.fatal.is_some_and(|fatal| here >= fatal) {
+            self.dead.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The store as one process sees it.
+#[derive(Debug)]
+struct Connection {
+    store: Arc<MemoryStore>,
+    points: Arc<Points>,
+    /// Of the store's calls, the one that fails, and whether it was done.
+    failing: Option<(usize, bool)>,
+    calls: Mutex<usize>,
+}
+
+impl Connection {
+    async fn meet<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        self.points.reach().await;
+        let number = {
+            let mut calls = self.calls.lock().unwrap();
+            *calls += 1;
+            *calls
+        };
+        let lost = || StoreError::new(StoreErrorKind::Unavailable, "planned");
+        let reply = match self.failing {
+            // For long enough that no retry inside the layer sees it healed.
+            Some((first, done)) if number >= first => {
+                if done {
+                    call.await?;
+                }
+                Err(lost())
+            }
+            _ => call.await,
+        };
+        self.points.reach().await;
+        reply
+    }
+}
+
+#[async_trait]
+impl Store for Connection {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        self.meet(self.store.load(key)).await
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        self.meet(self.store.swap(key, expected, next)).await
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        self.meet(self.store.remove(key, expected)).await
+    }
+
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        self.store.scan(query).await
+    }
+}
+
+/// What is outside of the process.
+#[derive(Clone)]
+struct World {
+    store: Arc<MemoryStore>,
+    clock: ManualClock,
+    outside: Arc<Mutex<Outside>>,
+}
+
+#[derive(Default)]
+struct Outside {
+    orders: usize,
+    /// Charges by the key they came with, as a gateway keeps them.
+    charges: HashMap<StepKey, usize>,
+    calls_to_the_gateway: usize,
+    receipts: usize,
+}
+
+/// How an attempt ended for its client.
+#[derive(Debug)]
+enum Seen {
+    Crash,
+    Answer(Answer),
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = ManualClock::new();
+        let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+        Self { store, clock, outside: Arc::default() }
+    }
+
+    /// One attempt in a process that dies at point `fatal`, over a store that
+    /// fails from call `failing` on.
+    fn attempt(&self, fatal: Option<usize>, failing: Option<(usize, bool)>) -> Seen {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let points = Arc::new(Points { fatal, ..Points::default() });
+        let store = Connection { store: self.store.clone(), points: points.clone(), failing, calls: Mutex::default() };
+        let layer = IdempotencyLayer::new(store, Scope::shared()).resumable();
+        let (world, handler_points) = (self.clone(), points.clone());
+        let app = serve(&layer, move |request| {
+            let (op, world, points) = (operation(&request), world.clone(), handler_points.clone());
+            async move { Ok(world.pay(&op, &points).await) }
+        });
+        let mut response =
+            Box::pin(async move { collect(app.oneshot(post("order-17")).await.unwrap()).await.unwrap() });
+        let seen = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = points.dead.notified() => Seen::Crash,
+                answer = &mut response => Seen::Answer(answer),
+            }
+        });
+        // The runtime first: without one, nothing can detach itself.
+        drop(runtime);
+        drop(response);
+        seen
+    }
+
+    async fn pay(
+        &self,
+        op: &tower_idempotency::Operation,
+        points: &Points,
+    ) -> http::Response<crate::support::bodies::TestBody> {
+        let (outside, later) = (&self.outside, |_| reply(503, "later"));
+        points.reach().await;
+        let order = op.step("order", |_| async {
+            points.reach().await;
+            outside.lock().unwrap().orders += 1;
+            points.reach().await;
+            Ok::<_, Failure>(17)
+        });
+        let order = match order.await {
+            Ok(order) => order,
+            Err(error) => return later(error),
+        };
+        let charge = op.pay("charge", |key| async move {
+            points.reach().await;
+            let charge = {
+                let mut outside = outside.lock().unwrap();
+                outside.calls_to_the_gateway += 1;
+                let next = outside.charges.len() + 1;
+                *outside.charges.entry(key).or_insert(next)
+            };
+            points.reach().await;
+            Ok::<_, Failure>(charge)
+        });
+        let charge = match charge.await {
+            Ok(charge) => charge,
+            Err(error) => return later(error),
+        };
+        let receipt = op.once("receipt", || async {
+            points.reach().await;
+            outside.lock().unwrap().receipts += 1;
+            points.reach().await;
+            Ok::<_, Failure>(())
+        });
+        let response = match receipt.await {
+            Ok(()) => reply(201, format!("order {order} charge {charge}")),
+            Err(StepError::InDoubt { .. }) => reply(202, "receipt in doubt"),
+            Err(error) => later(error),
+        };
+        points.reach().await;
+        response
+    }
+
+    /// After a crash: what it held runs out.
+    fn lapse(&self) {
+        self.clock.advance(secs(61));
+    }
+
+    /// Retries, without faults, until the answer is final.
+    fn finish(&self) -> Answer {
+        for _ in 0..4 {
+            self.lapse();
+            match self.attempt(None, None) {
+                Seen::Crash => unreachable!("no fault was planned"),
+                Seen::Answer(answer) if answer.status == 503 => {}
+                Seen::Answer(answer) => return answer,
+            }
+        }
+        panic!("it does not end");
+    }
+
+    /// What must be true whatever happened.
+    fn assert_promises(&self, last: &Answer, case: &str) -> Ending {
+        let outside = self.outside.lock().unwrap();
+        assert_eq!(outside.charges.len(), 1, "{case}: one charge");
+        assert!(outside.receipts <= 1, "{case}: at most one receipt");
+        if last.status == 201 {
+            assert_eq!(last.text(), "order 17 charge 1", "{case}");
+            assert_eq!(outside.receipts, 1, "{case}: a receipt behind every success");
+            return Ending::Done;
+        }
+        // In doubt: a human decides, and until then nobody is told a story.
+        assert!(last.status == 202 || last.status == 500, "{case}: {last:?}");
+        Ending::InDoubt
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Done,
+    InDoubt,
+}
+
+/// All that a further retry sees is the same again.
+fn assert_settled(world: &World, last: &Answer, case: &str) {
+    let Seen::Answer(again) = world.attempt(None, None) else { unreachable!() };
+    if last.status == 201 {
+        assert_eq!((again.status, again.text()), (last.status, last.text()), "{case}");
+        assert!(again.is_replay(), "{case}");
+    } else {
+        assert_eq!(again.status, 500, "{case}: {again:?}");
+    }
+}
+
+/// Crashes in the first attempt at every point, and in the second at every
+/// point of what is left. (Peer bugs 24, 61, 62 and 71; faults A1 to A14.)
+#[test]
+fn a_payment_that_crashes_at_any_two_points_charges_once_and_ends() {
+    let (mut crashes, mut done, mut in_doubt, mut repeated) = (0, 0, 0, 0);
+    for first in 1.. {
+        let mut first_crashed = false;
+        for second in 1.. {
+            let case = format!("crashes at points {first} and {second}");
+            let world = World::new();
+            first_crashed = matches!(world.attempt(Some(first), None), Seen::Crash);
+            world.lapse();
+            let second_crashed = matches!(world.attempt(Some(second), None), Seen::Crash);
+            crashes += usize::from(first_crashed) + usize::from(second_crashed);
+            let last = world.finish();
+            match world.assert_promises(&last, &case) {
+                Ending::Done => done += 1,
+                Ending::InDoubt => in_doubt += 1,
+            }
+            repeated += usize::from(world.outside.lock().unwrap().calls_to_the_gateway > 1);
+            assert_settled(&world, &last, &case);
+            if !second_crashed {
+                break;
+            }
+        }
+        if !first_crashed {
+            break;
+        }
+    }
+    // Each kind of ending was there: none of this was vacuous.
+    assert!(crashes > 200 && done > 50 && in_doubt > 10 && repeated > 10, "{crashes} {done} {in_doubt} {repeated}");
+}
+
+/// The same with a store that fails from its n-th call on, done or not, and is
+/// well again for the retry.
+#[test]
+fn a_payment_whose_store_fails_at_any_call_charges_once_and_ends() {
+    let mut endings = Vec::new();
+    for done in [false, true] {
+        for first in 1..20 {
+            let case = format!("the store fails from call {first} on, done: {done}");
+            let world = World::new();
+            let seen = world.attempt(None, Some((first, done)));
+            let Seen::Answer(answer) = seen else { panic!("{case}: a crash") };
+            let last = world.finish();
+            let ending = world.assert_promises(&last, &case);
+            if answer.status == 201 && ending == Ending::Done {
+                assert_eq!(answer.text(), last.text(), "{case}: one answer, whoever was told it");
+            }
+            assert_settled(&world, &last, &case);
+            endings.push(answer.status.as_u16());
+        }
+    }
+    assert!(endings.contains(&201) && endings.contains(&503));
+}
+
+/// The harness itself: without a fault, all is done once.
+#[test]
+fn without_a_fault_everything_is_done_once() {
+    let world = World::new();
+    let last = world.finish();
+    last.assert_first(201, "order 17 charge 1");
+    assert!(world.assert_promises(&last, "no fault") == Ending::Done);
+    let outside = world.outside.lock().unwrap();
+    assert_eq!((outside.orders, outside.calls_to_the_gateway), (1, 1));
+}
