@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, sleep};
 
-use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Record, Status};
+use crate::core::{Change, Done, Exchange, Fence, Fenced, Hold, Key, Lost, Record, Status};
 use crate::event::EventKind;
 use crate::ledger::{Ledger, fresh_nonce};
 use crate::store::StoreError;
-use crate::sync::lock;
+use crate::sync::{Signal, lock};
 
 /// What an attempt may take.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +35,15 @@ pub(crate) struct Attempt {
     /// operation go one after another.
     current: Arc<AsyncMutex<Record>>,
     /// Changes that wait for the lock; whoever gets it takes them all.
-    queue: Mutex<Vec<Queued>>,
+    queue: Mutex<Vec<(Change, Waiting)>>,
     paid: AtomicBool,
-    lost: AtomicBool,
-    on_lost: Notify,
+    lost: Signal,
+    /// The work is over; nothing is written any more but its end.
+    ending: Signal,
     nothing_happened: AtomicBool,
 }
 
-type Queued = (Change, oneshot::Sender<Result<(), WriteError>>);
+type Waiting = oneshot::Sender<Result<(), WriteError>>;
 
 /// Why a write did not take.
 #[derive(Clone, Debug)]
@@ -72,8 +73,8 @@ impl Attempt {
             limits,
             claimed,
             queue: Mutex::default(),
-            lost: AtomicBool::new(false),
-            on_lost: Notify::new(),
+            lost: Signal::default(),
+            ending: Signal::default(),
             nothing_happened: AtomicBool::new(false),
         })
     }
@@ -113,24 +114,14 @@ impl Attempt {
         self.nothing_happened.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
-    }
-
-    /// Resolves once the claim is lost, or in doubt.
-    pub(crate) async fn lost(&self) {
-        let mut notified = std::pin::pin!(self.on_lost.notified());
-        // Listen before looking, or the news could slip in between.
-        notified.as_mut().enable();
-        if !self.is_lost() {
-            notified.await;
-        }
+    /// Given once the claim is lost, or in doubt.
+    pub(crate) const fn lost(&self) -> &Signal {
+        &self.lost
     }
 
     fn set_lost(&self) {
-        if !self.lost.swap(true, Ordering::AcqRel) {
+        if self.lost.give() {
             self.emit(|| EventKind::LeaseLost);
-            self.on_lost.notify_waiters();
         }
     }
 
@@ -140,20 +131,40 @@ impl Attempt {
     /// The write has a task of its own: a caller that stops waiting does not
     /// leave it half done, nor keep others from theirs.
     pub(crate) async fn write(self: &Arc<Self>, change: Change) -> Result<(), WriteError> {
+        if self.ending.is_given() {
+            return Err(WriteError::Lost);
+        }
         let (done, outcome) = oneshot::channel();
         lock(&self.queue).push((change, done));
         tokio::spawn(Arc::clone(self).flush());
         outcome.await.unwrap_or(Err(WriteError::Lost))
     }
 
+    /// All that waits. What parks the operation goes last: nothing is written
+    /// after it, and the others are told that they were.
+    fn take_queue(&self) -> (Vec<Change>, Vec<Waiting>) {
+        let mut queued = std::mem::take(&mut *lock(&self.queue));
+        queued.sort_by_key(|(change, _)| matches!(change, Change::Park { .. }));
+        queued.into_iter().unzip()
+    }
+
     async fn flush(self: Arc<Self>) {
         let mut current = Arc::clone(&self.current).lock_owned().await;
-        let (changes, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut *lock(&self.queue)).into_iter().unzip();
+        let (changes, waiting) = self.take_queue();
         if changes.is_empty() {
             return;
         }
-        let mut exchange = self.exchange(changes, &current);
-        let outcome = match self.ledger.persist(&self.key, &mut exchange, self.limits.lease).await {
+        let mut exchange = self.exchange(changes.clone(), &current);
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.ledger.persist(&self.key, &mut exchange, self.limits.lease) => outcome,
+            // Left to the end, which takes them along and keeps nobody waiting.
+            () = self.ending.given() => {
+                lock(&self.queue).extend(changes.into_iter().zip(waiting));
+                return;
+            }
+        };
+        let outcome = match outcome {
             Ok(()) => self.settle(exchange.finish(), &mut current),
             Err(error) => Err(WriteError::Store(error)),
         };
@@ -183,31 +194,31 @@ impl Attempt {
     /// Ends the attempt. A store that fails keeps nobody waiting: saving then
     /// goes on in the background, and the claim is not given up.
     pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
+        self.ending.give();
         let mut current = Arc::clone(&self.current).lock_owned().await;
-        let queued = std::mem::take(&mut *lock(&self.queue));
-        let (mut changes, waiting): (Vec<_>, Vec<_>) = queued.into_iter().unzip();
+        // Whoever still waits for a write belongs to work that is over.
+        let (mut changes, _) = self.take_queue();
         changes.push(change);
         let mut exchange = self.exchange(changes, &current);
-        let outcome = self.ledger.drive(&self.key, &mut exchange).await;
-        drop(waiting);
-        match outcome {
-            Ok(()) => match exchange.finish() {
-                Some(Done { output: Ok(()), record }) => {
-                    if let Some(record) = record {
-                        *current = record;
-                    }
-                    End::Stored
-                }
-                lost => {
-                    self.set_lost();
-                    End::Lost(lost.and_then(|done| done.record))
-                }
-            },
-            Err(error) => {
-                tokio::spawn(Arc::clone(self).save_late(exchange, current));
-                End::Unsaved(error)
-            }
+        if let Err(error) = self.ledger.drive(&self.key, &mut exchange).await {
+            tokio::spawn(Arc::clone(self).save_late(exchange, current));
+            return End::Unsaved(error);
         }
+        let (stored, found) = match exchange.finish() {
+            Some(Done { output, record }) => (output.is_ok(), record),
+            None => (false, None),
+        };
+        let parked = matches!(found.as_ref().map(Record::hold), Some(Hold::Parked { .. }));
+        if !stored && !parked {
+            self.set_lost();
+        }
+        if !stored || parked {
+            return End::Lost(found);
+        }
+        if let Some(record) = found {
+            *current = record;
+        }
+        End::Stored
     }
 
     async fn save_late(
