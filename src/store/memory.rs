@@ -1,7 +1,7 @@
 //! Records in this process's memory.
 
-use std::collections::hash_map::{Entry, RandomState};
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,8 +19,10 @@ const SHARDS: usize = 64;
 /// Keeps records in memory, within bounds. For tests and for one process.
 ///
 /// At most 100,000 records and 256 MiB by default. When it is full it drops
-/// complete records, oldest first, expired or not; it never drops unfinished
-/// ones, and refuses new work when nothing else is left.
+/// complete records, expired or not: of the 64th part of all keys that the new
+/// one belongs to, those that expire first. It never drops unfinished ones, and
+/// refuses new work when nothing else is left. Steps and answers of work that
+/// was admitted are never refused, so that work may take it over its bytes.
 ///
 /// ```
 /// use tower_idempotency::store::MemoryStore;
@@ -46,9 +48,8 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Shard {
     records: HashMap<Key, Record>,
-    /// Complete records in the order in which they completed. Those that have
-    /// been replaced or removed since are skipped by their version.
-    completed: VecDeque<(Key, Version)>,
+    /// Complete records in the order in which they expire.
+    complete: BTreeSet<(Timestamp, Key)>,
 }
 
 impl MemoryStore {
@@ -112,7 +113,7 @@ impl MemoryStore {
                 if self.fits(entries, bytes) {
                     return Ok(());
                 }
-                let Some(dropped) = shard.drop_oldest_complete() else { break };
+                let Some(dropped) = shard.take_complete(None) else { break };
                 self.forget(&dropped);
             }
         }
@@ -127,58 +128,52 @@ impl MemoryStore {
             && self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.max_bytes
     }
 
-    fn forget(&self, record: &Record) {
-        self.entries.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(record.size(), Ordering::Relaxed);
-    }
-
     fn put(&self, shard: &mut Shard, key: &Key, next: &Record) {
         let now = self.clock.now();
         let created = shard.records.get(key).and_then(Record::created_at);
         let next = next.clone().stamped_over(created, now);
+        self.entries.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(next.size(), Ordering::Relaxed);
-        if next.status() == Status::Complete {
-            shard.completed.push_back((*key, next.version()));
-        }
-        match shard.records.entry(*key) {
-            Entry::Occupied(mut entry) => {
-                self.bytes.fetch_sub(entry.get().size(), Ordering::Relaxed);
-                entry.insert(next);
-            }
-            Entry::Vacant(entry) => {
-                self.entries.fetch_add(1, Ordering::Relaxed);
-                entry.insert(next);
-            }
-        }
-        if let Some(expired) = shard.take_expired(now) {
-            self.forget(&expired);
-        }
+        let old = shard.put(key, next);
+        // One expired record for every one that is written keeps the store
+        // from growing, without a task of its own.
+        let expired = shard.take_complete(Some(now));
+        [old, expired].iter().flatten().for_each(|gone| self.forget(gone));
+    }
+
+    fn forget(&self, record: &Record) {
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(record.size(), Ordering::Relaxed);
     }
 }
 
 impl Shard {
-    fn drop_oldest_complete(&mut self) -> Option<Record> {
-        while let Some((key, version)) = self.completed.pop_front() {
-            if let Entry::Occupied(entry) = self.records.entry(key)
-                && entry.get().version() == version
-            {
-                return Some(entry.remove());
-            }
+    fn put(&mut self, key: &Key, record: Record) -> Option<Record> {
+        let complete = record.status() == Status::Complete;
+        let due = record.due();
+        let old = self.take(key);
+        if complete {
+            self.complete.insert((due, *key));
         }
-        None
+        self.records.insert(*key, record);
+        old
     }
 
-    /// One expired record for every one that is written keeps the store from
-    /// growing, without a task of its own.
-    fn take_expired(&mut self, now: Timestamp) -> Option<Record> {
-        let (key, version) = self.completed.front()?;
-        let current = self.records.get(key).filter(|record| record.version() == *version);
-        if current.is_some_and(|record| !record.is_expired(now)) {
+    fn take(&mut self, key: &Key) -> Option<Record> {
+        let record = self.records.remove(key)?;
+        if record.status() == Status::Complete {
+            self.complete.remove(&(record.due(), *key));
+        }
+        Some(record)
+    }
+
+    /// The complete record that expires first, if it does before `limit`.
+    fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Record> {
+        let (due, key) = *self.complete.first()?;
+        if limit.is_some_and(|limit| due > limit) {
             return None;
         }
-        let (key, _) = self.completed.pop_front()?;
-        current?;
-        self.records.remove(&key)
+        self.take(&key)
     }
 }
 
@@ -229,7 +224,7 @@ impl Store for MemoryStore {
         if shard.records.get(key).map(Record::version) != Some(expected) {
             return Ok(false);
         }
-        if let Some(removed) = shard.records.remove(key) {
+        if let Some(removed) = shard.take(key) {
             self.forget(&removed);
         }
         Ok(true)
