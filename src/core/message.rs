@@ -7,6 +7,10 @@ use http::header::{
 };
 use http::{Method, StatusCode, Uri};
 
+/// Up to this many bytes, a body is copied to be kept: it may be a slice of a
+/// buffer that is much larger, and would keep all of that.
+const COPIED: usize = 16 << 10;
+
 /// A request as it is kept for whoever has to run it again.
 ///
 /// Credentials never get here: `Authorization`, `Cookie` and every header
@@ -75,6 +79,7 @@ impl StoredResponse {
     /// Keeps an answer; a `body` of `None` says that it was delivered and not
     /// retained.
     pub fn capture(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
+        let body = body.map(|body| if body.len() <= COPIED { Bytes::copy_from_slice(&body) } else { body });
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_of_one_delivery(name);
         Self::from_parts(status, kept(headers, keep), body)
     }

@@ -47,9 +47,16 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Shard {
-    records: HashMap<Key, Record>,
+    /// Boxed: the table stays small, and a record is overwritten in its place.
+    records: HashMap<Key, Box<Kept>>,
     /// Complete records in the order in which they expire.
     complete: BTreeSet<(Timestamp, Key)>,
+}
+
+struct Kept {
+    record: Record,
+    /// As it was counted.
+    size: usize,
 }
 
 impl MemoryStore {
@@ -114,7 +121,7 @@ impl MemoryStore {
                     return Ok(());
                 }
                 let Some(dropped) = shard.take_complete(None) else { break };
-                self.forget(&dropped);
+                self.forget(dropped.size);
             }
         }
         if self.fits(entries, bytes) {
@@ -130,50 +137,67 @@ impl MemoryStore {
 
     fn put(&self, shard: &mut Shard, key: &Key, next: &Record) {
         let now = self.clock.now();
-        let created = shard.records.get(key).and_then(Record::created_at);
-        let next = next.clone().stamped_over(created, now);
+        let size = next.size();
         self.entries.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(next.size(), Ordering::Relaxed);
-        let old = shard.put(key, next);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        let old = shard.put(key, next, now, size);
+        old.into_iter().for_each(|size| self.forget(size));
         // One expired record for every one that is written keeps the store
         // from growing, without a task of its own.
         let expired = shard.take_complete(Some(now));
-        [old, expired].iter().flatten().for_each(|gone| self.forget(gone));
+        expired.into_iter().for_each(|expired| self.forget(expired.size));
     }
 
-    fn forget(&self, record: &Record) {
+    fn forget(&self, size: usize) {
         self.entries.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(record.size(), Ordering::Relaxed);
+        self.bytes.fetch_sub(size, Ordering::Relaxed);
     }
 }
 
 impl Shard {
-    fn put(&mut self, key: &Key, record: Record) -> Option<Record> {
-        let complete = record.status() == Status::Complete;
-        let due = record.due();
-        let old = self.take(key);
-        if complete {
-            self.complete.insert((due, *key));
-        }
-        self.records.insert(*key, record);
-        old
+    fn record(&self, key: &Key) -> Option<&Record> {
+        self.records.get(key).map(|kept| &kept.record)
     }
 
-    fn take(&mut self, key: &Key) -> Option<Record> {
-        let record = self.records.remove(key)?;
-        if record.status() == Status::Complete {
-            self.complete.remove(&(record.due(), *key));
+    /// Puts the record in its place; the size of what was there.
+    fn put(&mut self, key: &Key, next: &Record, now: Timestamp, size: usize) -> Option<usize> {
+        let old = self.records.get_mut(key);
+        let created = old.as_ref().and_then(|old| old.record.created_at());
+        let record = next.clone().stamped_over(created, now);
+        let due = Some(record.due()).filter(|_| record.status() == Status::Complete);
+        let kept = Kept { record, size };
+        let mut old_size = None;
+        if let Some(old) = old {
+            let old = std::mem::replace(&mut **old, kept);
+            old_size = Some(old.size);
+            if old.record.status() == Status::Complete {
+                self.complete.remove(&(old.record.due(), *key));
+            }
+        } else {
+            self.records.insert(*key, Box::new(kept));
         }
-        Some(record)
+        if let Some(due) = due {
+            self.complete.insert((due, *key));
+        }
+        old_size
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Box<Kept>> {
+        let kept = self.records.remove(key)?;
+        if kept.record.status() == Status::Complete {
+            self.complete.remove(&(kept.record.due(), *key));
+        }
+        Some(kept)
     }
 
     /// The complete record that expires first, if it does before `limit`.
-    fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Record> {
-        let (due, key) = *self.complete.first()?;
+    fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Box<Kept>> {
+        let (due, _) = *self.complete.first()?;
         if limit.is_some_and(|limit| due > limit) {
             return None;
         }
-        self.take(&key)
+        let (_, key) = self.complete.pop_first()?;
+        self.records.remove(&key)
     }
 }
 
@@ -196,7 +220,7 @@ impl fmt::Debug for MemoryStore {
 impl Store for MemoryStore {
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         let shard = lock(&self.shards[self.shard_of(key)]);
-        Ok(self.loaded(shard.records.get(key)))
+        Ok(self.loaded(shard.record(key)))
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
@@ -205,13 +229,13 @@ impl Store for MemoryStore {
         if unfinished && expected.is_none() && !self.fits(1, next.size()) {
             // A write that meets a record needs no room, and must not drop
             // anything: least of all the answer that it is about to be given.
-            if let Some(current) = lock(&self.shards[home]).records.get(key) {
+            if let Some(current) = lock(&self.shards[home]).record(key) {
                 return Ok(Swap::Conflict(self.loaded(Some(current))));
             }
             self.make_room(home, 1, next.size())?;
         }
         let mut shard = lock(&self.shards[home]);
-        let current = shard.records.get(key);
+        let current = shard.record(key);
         if current.map(Record::version) != expected {
             return Ok(Swap::Conflict(self.loaded(current)));
         }
@@ -221,11 +245,11 @@ impl Store for MemoryStore {
 
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
         let mut shard = lock(&self.shards[self.shard_of(key)]);
-        if shard.records.get(key).map(Record::version) != Some(expected) {
+        if shard.record(key).map(Record::version) != Some(expected) {
             return Ok(false);
         }
         if let Some(removed) = shard.take(key) {
-            self.forget(&removed);
+            self.forget(removed.size);
         }
         Ok(true)
     }
@@ -235,7 +259,8 @@ impl Store for MemoryStore {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = lock(shard);
-            let matching = shard.records.iter().filter(|(_, record)| matches(query.filter, record, now));
+            let records = shard.records.iter().map(|(key, kept)| (key, &kept.record));
+            let matching = records.filter(|(_, record)| matches(query.filter, record, now));
             found.extend(matching.map(|(key, record)| Found {
                 key: *key,
                 version: record.version(),

@@ -5,11 +5,13 @@
 //! cargo run --release -p tower-idempotency-benches --bin http -- --seconds 30
 //! ```
 //!
-//! The servers have one worker thread, the client has another. Rounds of all
-//! variants alternate; printed are medians with the extremes, and the ratios
-//! to the bare server of the same round.
+//! The servers have one worker thread each, the client has another. Rounds of
+//! all variants alternate; printed are medians with the extremes, and the ratios
+//! to the bare server of the same round. The CPU time of the server's thread
+//! (Linux: `schedstat`) tells what the ratio would be on a machine of one's own.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,54 +37,82 @@ fn main() {
         .nth(1)
         .map_or(12.0, |seconds| seconds.parse().expect("--seconds takes a number"));
     let slice = Duration::from_secs_f64(seconds / (3 * ROUNDS) as f64);
-    let bare = serve(Router::new().route("/charge", post(charge)));
+    let bare = Server::start(Router::new().route("/charge", post(charge)));
     let store = MemoryStore::new().max_entries(50_000);
     let layer = IdempotencyLayer::new(store, Scope::shared());
-    let guarded = serve(Router::new().route("/charge", post(charge)).layer(layer));
+    let guarded = Server::start(Router::new().route("/charge", post(charge)).layer(layer));
 
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let fresh = || FRESH.fetch_add(1, Ordering::Relaxed);
     let (mut plain, mut first, mut replay) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        plain.push(client.block_on(load(bare, slice, fresh)));
-        first.push(client.block_on(load(guarded, slice, fresh)));
-        replay.push(client.block_on(load(guarded, slice, || 17)));
+        plain.push(client.block_on(bare.load(slice, fresh)));
+        first.push(client.block_on(guarded.load(slice, fresh)));
+        replay.push(client.block_on(guarded.load(slice, || 17)));
     }
-    let ratio = |of: &[f64]| of.iter().zip(&plain).map(|(with, bare)| with / bare).collect::<Vec<_>>();
-    report("bare, requests/s", plain.clone(), "");
-    report("first request : bare", ratio(&first), "goal: 0.70 or more");
-    report("replay : bare", ratio(&replay), "goal: 1.05 or more");
+    let rate = |of: &[Load]| of.iter().zip(&plain).map(|(with, bare)| with.rate / bare.rate).collect::<Vec<_>>();
+    let cpu = |of: &[Load]| of.iter().zip(&plain).map(|(with, bare)| bare.cpu / with.cpu).collect::<Vec<_>>();
+    report("bare, requests/s", plain.iter().map(|load| load.rate).collect(), "");
+    report("bare, server CPU ns", plain.iter().map(|load| load.cpu).collect(), "");
+    report("first request : bare", rate(&first), "goal: 0.70 or more");
+    report("  by the server's CPU", cpu(&first), "");
+    report("replay : bare", rate(&replay), "goal: 1.05 or more");
+    report("  by the server's CPU", cpu(&replay), "");
 }
 
-/// Starts a server with a thread of its own.
-fn serve(app: Router) -> SocketAddr {
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            tell.send(listener.local_addr().expect("an address")).expect("main waits");
-            axum::serve(listener, app).await.expect("the server runs");
+/// What one round saw.
+struct Load {
+    /// Requests a second.
+    rate: f64,
+    /// Nanoseconds of the server's thread on a CPU, a request.
+    cpu: f64,
+}
+
+/// A server with a thread of its own.
+struct Server {
+    address: SocketAddr,
+    schedstat: PathBuf,
+}
+
+impl Server {
+    fn start(app: Router) -> Self {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let thread = std::fs::read_link("/proc/thread-self").expect("Linux");
+            let schedstat = PathBuf::from("/proc").join(thread).join("schedstat");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                let address = listener.local_addr().expect("an address");
+                tell.send(Self { address, schedstat }).expect("main waits");
+                axum::serve(listener, app).await.expect("the server runs");
+            });
         });
-    });
-    told.recv().expect("the server starts")
-}
+        told.recv().expect("the server starts")
+    }
 
-/// Requests a second over all connections.
-async fn load(server: SocketAddr, slice: Duration, key: impl Fn() -> u64 + Copy + 'static) -> f64 {
-    let started = Instant::now();
-    let tasks = tokio::task::LocalSet::new();
-    let connections = (0..CONNECTIONS).map(|_| tasks.spawn_local(connection(server, started + slice, key)));
-    let connections: Vec<_> = connections.collect();
-    let mut requests = 0;
-    tasks
-        .run_until(async {
-            for connection in connections {
-                requests += connection.await.expect("a connection");
-            }
-        })
-        .await;
-    f64::from(requests) / started.elapsed().as_secs_f64()
+    fn cpu_nanos(&self) -> f64 {
+        let schedstat = std::fs::read_to_string(&self.schedstat).expect("a kernel with schedstat");
+        schedstat.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("nanoseconds on the CPU")
+    }
+
+    /// Keeps all connections busy for about `slice`.
+    async fn load(&self, slice: Duration, key: impl Fn() -> u64 + Copy + 'static) -> Load {
+        let (started, before) = (Instant::now(), self.cpu_nanos());
+        let tasks = tokio::task::LocalSet::new();
+        let connect = |_| tasks.spawn_local(connection(self.address, started + slice, key));
+        let connections: Vec<_> = (0..CONNECTIONS).map(connect).collect();
+        let mut requests = 0;
+        tasks
+            .run_until(async {
+                for connection in connections {
+                    requests += connection.await.expect("a connection");
+                }
+            })
+            .await;
+        let requests = f64::from(requests);
+        Load { rate: requests / started.elapsed().as_secs_f64(), cpu: (self.cpu_nanos() - before) / requests }
+    }
 }
 
 async fn connection(server: SocketAddr, until: Instant, key: impl Fn() -> u64) -> u32 {
