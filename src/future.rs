@@ -42,7 +42,7 @@ pin_project! {
         Theirs { #[pin] future: S::Future },
         Refused { response: Option<Response<ResponseBody<ResBody>>> },
         /// The body is read before the claim: a slow upload holds no lease.
-        Reading { #[pin] body: ReqBody, upload: Upload, admitted: Option<Admitted<S>> },
+        Reading { #[pin] body: ReqBody, upload: Upload, admitted: Option<Box<Admitted<S>>> },
         Working { work: Detached<Result<Response<ResponseBody<ResBody>>, S::Error>> },
     }
 }
@@ -61,7 +61,7 @@ where
         Self { kind: Kind::Refused { response: Some(response) } }
     }
 
-    pub(crate) fn reading(body: ReqBody, admitted: Admitted<S>) -> Self {
+    pub(crate) fn reading(body: ReqBody, admitted: Box<Admitted<S>>) -> Self {
         let upload = Upload::new(admitted.request_limit());
         Self { kind: Kind::Reading { body, upload, admitted: Some(admitted) } }
     }

@@ -12,7 +12,7 @@ use crate::ledger::Ledger;
 use crate::policy::Policy;
 use crate::response::Problems;
 use crate::scope::Scope;
-use crate::service::Idempotency;
+use crate::service::{Idempotency, Shared};
 use crate::store::Store;
 
 /// Makes the services it wraps idempotent, for requests that carry an
@@ -34,18 +34,17 @@ use crate::store::Store;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct IdempotencyLayer {
-    ledger: Ledger,
-    policy: Arc<Policy>,
+    shared: Arc<Shared>,
 }
 
 impl IdempotencyLayer {
     /// A layer over this store, at most once, for `POST` and `PATCH`.
     pub fn new(store: impl Store, scope: Scope) -> Self {
-        Self { ledger: Ledger::new(store), policy: Arc::new(Policy::new(scope)) }
+        Self { shared: Arc::new(Shared { ledger: Ledger::new(store), policy: Policy::new(scope) }) }
     }
 
     fn set(mut self, set: impl FnOnce(&mut Policy)) -> Self {
-        set(Arc::make_mut(&mut self.policy));
+        set(&mut Arc::make_mut(&mut self.shared).policy);
         self
     }
 
@@ -118,7 +117,8 @@ impl IdempotencyLayer {
     /// Calls `observer` with everything that happens. On the request's path:
     /// it should be quick.
     pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.ledger = self.ledger.observed_by(Arc::new(observer));
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.ledger = shared.ledger.observed_by(Arc::new(observer));
         self
     }
 }
@@ -127,6 +127,6 @@ impl<S> Layer<S> for IdempotencyLayer {
     type Service = Idempotency<S>;
 
     fn layer(&self, inner: S) -> Idempotency<S> {
-        Idempotency::new(inner, self.ledger.clone(), Arc::clone(&self.policy))
+        Idempotency::new(inner, Arc::clone(&self.shared))
     }
 }

@@ -48,6 +48,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// ```
 #[derive(Clone)]
 pub struct Ledger {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     store: Arc<dyn Store>,
     observer: Option<Observer>,
     disowning: Arc<Semaphore>,
@@ -56,30 +60,32 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger over this store.
     pub fn new(store: impl Store) -> Self {
-        Self { store: Arc::new(store), observer: None, disowning: Arc::new(Semaphore::new(DISOWNING)) }
+        let disowning = Arc::new(Semaphore::new(DISOWNING));
+        Self { shared: Arc::new(Shared { store: Arc::new(store), observer: None, disowning }) }
     }
 
-    pub(crate) fn observed_by(mut self, observer: Observer) -> Self {
-        self.observer = Some(observer);
-        self
+    pub(crate) fn observed_by(&self, observer: Observer) -> Self {
+        let Shared { store, disowning, .. } = &*self.shared;
+        let (store, disowning) = (Arc::clone(store), Arc::clone(disowning));
+        Self { shared: Arc::new(Shared { store, observer: Some(observer), disowning }) }
     }
 
     /// The store.
-    pub const fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
     }
 
     /// The right to take back a claim, if not too many do.
     pub(crate) fn may_disown(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.disowning).try_acquire_owned().ok()
+        Arc::clone(&self.shared.disowning).try_acquire_owned().ok()
     }
 
     pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
-        emit(self.observer.as_ref(), Some(*key), kind);
+        emit(self.shared.observer.as_ref(), Some(*key), kind);
     }
 
     pub(crate) fn emit_unkeyed(&self, kind: impl FnOnce() -> EventKind) {
-        emit(self.observer.as_ref(), None, kind);
+        emit(self.shared.observer.as_ref(), None, kind);
     }
 
     /// Applies one command. `guess` is what the store probably has: right, it
@@ -166,19 +172,19 @@ impl Ledger {
     }
 
     async fn load(&self, key: &Key) -> Result<Reply, StoreError> {
-        let loaded = within(self.store.load(key)).await?;
+        let loaded = within(self.shared.store.load(key)).await?;
         Ok(Reply::Found(loaded.record, loaded.now))
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Reply, StoreError> {
-        Ok(match within(self.store.swap(key, expected, next)).await? {
+        Ok(match within(self.shared.store.swap(key, expected, next)).await? {
             Swap::Stored => Reply::Written,
             Swap::Conflict(found) => Reply::Found(found.record, found.now),
         })
     }
 
     async fn remove(&self, key: &Key, expected: Version) -> Result<Reply, StoreError> {
-        if within(self.store.remove(key, expected)).await? {
+        if within(self.shared.store.remove(key, expected)).await? {
             return Ok(Reply::Written);
         }
         self.load(key).await
@@ -187,7 +193,7 @@ impl Ledger {
 
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ledger").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Ledger").field("store", self.store()).finish_non_exhaustive()
     }
 }
 

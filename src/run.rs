@@ -26,34 +26,39 @@ pub(crate) enum Admission {
 
 /// Claims `key`. The nonce is minted before the write, so a claim whose
 /// acknowledgement was lost is recognised as ours.
-pub(crate) async fn claim(
+pub(crate) fn claim(
     ledger: &Ledger,
     key: Key,
     claim: Claim,
     max_execution: Duration,
-) -> Result<Admission, StoreError> {
+) -> impl Future<Output = Result<Admission, StoreError>> + Send {
     let limits = Limits { lease: claim.lease, max_execution };
     let mut exchange = Exchange::guessing(claim, fresh_nonce(), None);
-    if let Err(error) = ledger.drive(&key, &mut exchange).await {
-        ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });
-        if let Some(permit) = ledger.may_disown() {
-            let disown = disown(ledger.clone(), key, Fence::of(exchange.nonce()), limits.lease);
-            tokio::spawn(async move {
-                disown.await;
-                drop(permit);
-            });
+    async move {
+        if let Err(error) = ledger.drive(&key, &mut exchange).await {
+            ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });
+            disown_later(ledger, key, Fence::of(exchange.nonce()), limits.lease);
+            return Err(error);
         }
-        return Err(error);
+        let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
+        Ok(match (done.output, done.record) {
+            (Claimed::Granted(fence), Some(record)) => {
+                let attempt = record.attempts();
+                ledger.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
+                Admission::Granted(Attempt::new(ledger.clone(), key, fence, limits, record))
+            }
+            (claimed, _) => Admission::Refused(claimed),
+        })
     }
-    let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
-    match (done.output, done.record) {
-        (Claimed::Granted(fence), Some(record)) => {
-            let attempt = record.attempts();
-            ledger.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
-            Ok(Admission::Granted(Attempt::new(ledger.clone(), key, fence, limits, record)))
-        }
-        (claimed, _) => Ok(Admission::Refused(claimed)),
-    }
+}
+
+fn disown_later(ledger: &Ledger, key: Key, fence: Fence, lease: Duration) {
+    let Some(permit) = ledger.may_disown() else { return };
+    let disown = disown(ledger.clone(), key, fence, lease);
+    tokio::spawn(async move {
+        disown.await;
+        drop(permit);
+    });
 }
 
 /// Takes back a claim that may have been stored, or may be yet, for work that

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -34,13 +35,19 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Clone, Debug)]
 pub struct Idempotency<S> {
     inner: S,
-    ledger: Ledger,
-    policy: Arc<Policy>,
+    shared: Arc<Shared>,
+}
+
+/// What all clones of a service share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) ledger: Ledger,
+    pub(crate) policy: Policy,
 }
 
 impl<S> Idempotency<S> {
-    pub(crate) const fn new(inner: S, ledger: Ledger, policy: Arc<Policy>) -> Self {
-        Self { inner, ledger, policy }
+    pub(crate) const fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
     }
 
     /// The inner service.
@@ -61,20 +68,20 @@ impl<S> Idempotency<S> {
     /// Decides whether a request is guarded, and under which key.
     fn admit(&self, parts: &Parts) -> Result<Option<Key>, Refusal> {
         let idempotency_key = match key_of(&parts.headers) {
-            None if self.policy.required => return Err(Refusal::MissingKey),
+            None if self.shared.policy.required => return Err(Refusal::MissingKey),
             None => return Ok(None),
             Some(key) => key.map_err(|_| Refusal::InvalidKey)?,
         };
         let scope = loop {
-            match self.policy.scope.tell(parts) {
+            match self.shared.policy.scope.tell(parts) {
                 Told::Scope(scope) => break scope,
-                Told::Warn => self.ledger.emit_unkeyed(|| EventKind::SharedScope),
+                Told::Warn => self.shared.ledger.emit_unkeyed(|| EventKind::SharedScope),
                 Told::Unknown => return Err(Refusal::ScopeUnknown),
             }
         };
         let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
-        if length > self.policy.request_limit {
+        if length > self.shared.policy.request_limit {
             return Err(Refusal::BodyTooLarge);
         }
         Ok(Some(Key::new(&scope, &idempotency_key)))
@@ -120,16 +127,16 @@ where
                 ResponseFuture::theirs(self.inner.call(request))
             }
             Err(refusal) => {
-                self.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
-                ResponseFuture::refused(self.policy.problems.refuse(refusal))
+                self.shared.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
+                ResponseFuture::refused(self.shared.policy.problems.refuse(refusal))
             }
             Ok(Some(key)) => {
                 // The clone goes back, the service that was polled ready is used:
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
-                let guarded = Guarded { ledger: self.ledger.clone(), policy: Arc::clone(&self.policy), key };
-                ResponseFuture::reading(body, Admitted { service, parts, guarded })
+                let guarded = Guarded { shared: Arc::clone(&self.shared), key };
+                ResponseFuture::reading(body, Box::new(Admitted { service, parts, guarded }))
             }
         }
     }
@@ -144,7 +151,7 @@ pub(crate) struct Admitted<S> {
 
 impl<S> Admitted<S> {
     pub(crate) fn request_limit(&self) -> usize {
-        self.guarded.policy.request_limit
+        self.guarded.shared.policy.request_limit
     }
 
     pub(crate) fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
@@ -152,30 +159,49 @@ impl<S> Admitted<S> {
     }
 
     /// All that may not be left half done: from the claim to the stored answer.
-    pub(crate) async fn work<ReqBody, ResBody>(self, body: Bytes) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    ///
+    /// A replay never gets to the second half, which is why that has a box of
+    /// its own.
+    pub(crate) async fn work<ReqBody, ResBody>(
+        self: Box<Self>,
+        body: Bytes,
+    ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
     {
-        let Self { mut service, mut parts, guarded } = self;
         // After the upload, which a slow client may draw out, and before the
         // claim; held to the end, since this work outlives its client.
-        let Ok(_permit) = guarded.policy.permits.try_acquire() else {
-            return Ok(guarded.refuse(Refusal::Overloaded));
+        let shared = Arc::clone(&self.guarded.shared);
+        let Ok(_permit) = shared.policy.permits.try_acquire() else {
+            return Ok(self.guarded.refuse(Refusal::Overloaded));
         };
-        let fingerprint = fingerprint(&parts, &body);
-        let attempt = match guarded.claim(&parts, fingerprint, &body).await {
-            Ok(attempt) => attempt,
-            Err(response) => return Ok(*response),
-        };
+        let fingerprint = fingerprint(&self.parts, &body);
+        match self.guarded.claim(&self.parts, fingerprint, &body).await {
+            Ok(Admission::Granted(attempt)) => Box::pin(self.run(attempt, fingerprint, body)).await,
+            Ok(Admission::Refused(claimed)) => Ok(self.guarded.answer(claimed)),
+            Err(error) => Ok(self.guarded.refuse(unavailable(&error))),
+        }
+    }
+
+    async fn run<ReqBody, ResBody>(
+        self: Box<Self>,
+        attempt: Arc<Attempt>,
+        fingerprint: Fingerprint,
+        body: Bytes,
+    ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
+        let Self { mut service, mut parts, guarded } = *self;
         parts.extensions.insert(Operation::new(Arc::clone(&attempt)));
         let request = Request::from_parts(parts, RequestBody::read(body));
-        let limit = guarded.policy.response_limit;
-        let patience = guarded.policy.stream_after;
+        let policy = &guarded.shared.policy;
         let run = under_lease(&attempt, async move {
             let (parts, body) = service.call(request).await?.into_parts();
-            let patience = if is_endless(&parts.headers) { std::time::Duration::ZERO } else { patience };
-            let body = read(body, limit, patience).await;
+            let patience = if is_endless(&parts.headers) { Duration::ZERO } else { policy.stream_after };
+            let body = read(body, policy.response_limit, patience).await;
             Ok((parts, body))
         });
         match run.await {
@@ -186,17 +212,20 @@ impl<S> Admitted<S> {
             }
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
-                release(&attempt).await;
-                let resumable = guarded.policy.mode == Mode::Resumable;
-                Ok(guarded.refuse(if resumable { Refusal::Interrupted } else { Refusal::OutcomeUnknown }))
+                Ok(match release(&attempt).await {
+                    End::Lost(found) => guarded.instead(fingerprint, found),
+                    _ if policy.mode == Mode::Resumable => guarded.refuse(Refusal::Interrupted),
+                    _ => guarded.refuse(Refusal::OutcomeUnknown),
+                })
             }
         }
     }
 }
 
-async fn release(attempt: &Arc<Attempt>) {
+async fn release(attempt: &Arc<Attempt>) -> End {
     let end = attempt.end(Change::Release).await;
     attempt.emit_end(&end, false);
+    end
 }
 
 /// A stream of events has no end to wait for.
@@ -207,43 +236,37 @@ fn is_endless(headers: &HeaderMap) -> bool {
 
 /// What a guarded request needs from its claim to its answer.
 struct Guarded {
-    ledger: Ledger,
-    policy: Arc<Policy>,
+    shared: Arc<Shared>,
     key: Key,
 }
 
 impl Guarded {
     fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
-        self.ledger.emit(&self.key, || EventKind::Refused { refusal });
-        self.policy.problems.refuse(refusal)
+        self.shared.ledger.emit(&self.key, || EventKind::Refused { refusal });
+        self.shared.policy.problems.refuse(refusal)
     }
 
     fn replay<B: Body>(&self, stored: &Arc<StoredResponse>) -> Response<ResponseBody<B>> {
-        self.ledger.emit(&self.key, || EventKind::Replayed);
+        self.shared.ledger.emit(&self.key, || EventKind::Replayed);
         match stored.body() {
             Some(body) => replay(stored, body.clone()),
-            None => self.policy.problems.not_retained(stored),
+            None => self.shared.policy.problems.not_retained(stored),
         }
     }
 
-    /// Claims the key, or says what the answer is instead.
-    async fn claim<B: Body>(
-        &self,
+    fn claim<'a>(
+        &'a self,
         parts: &Parts,
         fingerprint: Fingerprint,
         body: &Bytes,
-    ) -> Result<Arc<Attempt>, Box<Response<ResponseBody<B>>>> {
-        let policy = &self.policy;
+    ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
+        let policy = &self.shared.policy;
         // Kept only where someone may have to run it again.
         let request = (policy.mode == Mode::Resumable).then(|| {
             Arc::new(StoredRequest::capture(&parts.method, original_uri(parts), &parts.headers, body.clone()))
         });
         let command = Claim { fingerprint, mode: policy.mode, lease: policy.lease, request };
-        Err(Box::new(match claim(&self.ledger, self.key, command, policy.max_execution).await {
-            Ok(Admission::Granted(attempt)) => return Ok(attempt),
-            Ok(Admission::Refused(claimed)) => self.answer(claimed),
-            Err(error) => self.refuse(unavailable(&error)),
-        }))
+        claim(&self.shared.ledger, self.key, command, policy.max_execution)
     }
 
     fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
@@ -266,14 +289,14 @@ impl Guarded {
     ) -> Response<ResponseBody<B>> {
         let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
         let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
-        let mut outcome = Outcome::of(self.policy.mode, parts.status, said);
+        let mut outcome = Outcome::of(self.shared.policy.mode, parts.status, said);
         let (kept, body) = match body {
             Read::Whole(bytes, body) => (Some(bytes), body),
             Read::Open(body) => (None, body),
             Read::Broken(body) => {
                 // The steps are done and the next attempt can answer from
                 // them; without steps this is all there will ever be.
-                if self.policy.mode == Mode::Resumable && outcome == Outcome::Final {
+                if self.shared.policy.mode == Mode::Resumable && outcome == Outcome::Final {
                     outcome = Outcome::Retryable;
                 }
                 (None, body)
@@ -298,7 +321,7 @@ impl Guarded {
             Outcome::Retryable => Change::Release,
             Outcome::Final => Change::Complete {
                 response: Arc::new(StoredResponse::capture(parts.status, &parts.headers, kept)),
-                retention: self.policy.retention,
+                retention: self.shared.policy.retention,
             },
         };
         let end = attempt.end(change).await;

@@ -17,7 +17,7 @@ impl Fingerprint {
     /// The fingerprint of a list of components, in their order.
     pub fn of<'a>(components: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();
-        update_framed(&mut hash, b"tower-idempotency fingerprint v1");
+        update_framed(&mut hash, b"F");
         for component in components {
             update_framed(&mut hash, component);
         }
@@ -54,8 +54,17 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Adds `part` behind its length, so that `("a", "bc")` and `("ab", "c")` differ.
+/// Adds `part` behind its length, so that `("a", "bc")` and `("ab", "c")`
+/// differ. The first part of every hash says what it is a hash of. Short on
+/// purpose: a key takes one block of SHA-256 rather than two.
 pub(super) fn update_framed(hash: &mut Sha256, part: &[u8]) {
-    hash.update((part.len() as u64).to_le_bytes());
+    // A length of 255 is followed by all of it.
+    match u8::try_from(part.len()) {
+        Ok(short) if short < u8::MAX => hash.update([short]),
+        _ => {
+            hash.update([u8::MAX]);
+            hash.update((part.len() as u64).to_le_bytes());
+        }
+    }
     hash.update(part);
 }

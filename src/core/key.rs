@@ -130,7 +130,7 @@ impl Key {
     /// Derives the key of `idempotency_key` within `scope`.
     pub fn new(scope: &str, idempotency_key: &IdempotencyKey) -> Self {
         let mut hash = Sha256::new();
-        update_framed(&mut hash, b"tower-idempotency key v1");
+        update_framed(&mut hash, b"K");
         update_framed(&mut hash, scope.as_bytes());
         update_framed(&mut hash, idempotency_key.as_str().as_bytes());
         Self(hash.finalize().into())
@@ -172,7 +172,7 @@ impl StepKey {
     /// Derives the key of step `name` of the operation `key`.
     pub fn new(key: &Key, name: &str) -> Self {
         let mut hash = Sha256::new();
-        update_framed(&mut hash, b"tower-idempotency step v1");
+        update_framed(&mut hash, b"S");
         update_framed(&mut hash, &key.0);
         update_framed(&mut hash, name.as_bytes());
         let digest: [u8; 32] = hash.finalize().into();
