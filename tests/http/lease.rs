@@ -270,7 +270,7 @@ async fn a_handler_whose_lease_can_not_be_renewed_is_told() {
     answer.unwrap().unwrap().assert_first(200, "told");
 }
 
-/// A handler that blocks its thread can't renew: the store's clock went on.
+/// Work that never waits needs no renewal, and so no task.
 #[tokio::test]
 async fn a_handler_that_is_done_at_once_spawns_nothing_and_renews_nothing() {
     let (lab, _) = Lab::manual();

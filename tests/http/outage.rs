@@ -288,7 +288,7 @@ async fn a_full_store_refuses_new_work_and_keeps_what_runs() {
     assert_eq!(lab.store.len(), 2);
 }
 
-/// A panic whose release can't be stored: the lease decides.
+/// The end of an attempt without an answer is saved as stubbornly as an answer.
 #[tokio::test(start_paused = true)]
 async fn a_release_that_can_not_be_stored_is_stored_later() {
     let lab = Lab::new();
