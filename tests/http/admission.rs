@@ -7,7 +7,7 @@ use hyper::body::Body as _;
 use tokio::sync::Semaphore;
 
 use crate::support::bodies::{Failure, Part, data, full, script};
-use crate::support::lab::{Lab, post, post_body, reply, request, send, serve, spawn, unkeyed, with};
+use crate::support::lab::{Lab, post, post_body, reply, request, send, send_now, serve, spawn, unkeyed, with};
 use crate::support::{Count, settle};
 
 fn counting(lab: &Lab, limit: usize) -> (crate::support::lab::App, Count) {
@@ -159,7 +159,7 @@ async fn above_the_cap_requests_are_refused_and_those_running_go_on() {
     });
     let running = [spawn(&app, post("k1")), spawn(&app, post("k2"))];
     settle().await;
-    send(&app, post("k3")).await.assert_problem("overloaded", 503);
+    send_now(&app, post("k3")).await.assert_problem("overloaded", 503);
     assert_eq!((runs.get(), lab.store.len()), (2, 2));
     gate.add_permits(3);
     for first in running {
@@ -185,7 +185,7 @@ async fn work_whose_client_left_still_counts_against_the_cap() {
     settle().await;
     client.abort();
     settle().await;
-    send(&app, post("k2")).await.assert_problem("overloaded", 503);
+    send_now(&app, post("k2")).await.assert_problem("overloaded", 503);
     gate.add_permits(2);
     settle().await;
     send(&app, post("k2")).await.assert_first(200, "ran");
@@ -199,7 +199,7 @@ async fn a_slow_upload_takes_no_permit_and_stops_when_its_client_leaves() {
     let stalled = Request::builder().method("POST").uri("/pay").header("idempotency-key", "k1");
     let client = spawn(&app, stalled.body(script([data(b"{"), Part::Stall])).unwrap());
     settle().await;
-    send(&app, post("k2")).await.assert_first(200, "ran");
+    send_now(&app, post("k2")).await.assert_first(200, "ran");
     client.abort();
     settle().await;
     assert_eq!(lab.store.len(), 1, "nothing of the upload is stored");
@@ -210,7 +210,7 @@ async fn a_slow_upload_takes_no_permit_and_stops_when_its_client_leaves() {
 async fn unguarded_requests_need_no_permit() {
     let lab = Lab::new();
     let app = serve(&lab.layer().max_running(0), |_| async { Ok(reply(200, "ran")) });
-    send(&app, post("k")).await.assert_problem("overloaded", 503);
+    send_now(&app, post("k")).await.assert_problem("overloaded", 503);
     send(&app, unkeyed("POST")).await.assert_first(200, "ran");
     send(&app, request("GET", "/", "k", "")).await.assert_first(200, "ran");
 }

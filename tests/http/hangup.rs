@@ -8,7 +8,7 @@ use tower_idempotency::core::Status;
 use tower_idempotency::store::StoreErrorKind;
 
 use crate::support::bodies::{Part, data, script};
-use crate::support::lab::{App, Lab, post, reply, secs, send, serve, spawn};
+use crate::support::lab::{App, Lab, post, reply, secs, send, send_now, serve, spawn};
 use crate::support::store::{Call, Fault};
 use crate::support::{Count, settle};
 
@@ -51,7 +51,7 @@ async fn while_the_handler_runs_it_goes_on_and_the_retry_gets_its_answer() {
     settle().await;
     client.abort();
     assert!(client.await.unwrap_err().is_cancelled());
-    send(&app, post("k")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k")).await.assert_problem("in-progress", 409);
     gate.add_permits(1);
     settle().await;
     assert_eq!((begun.get(), ended.get()), (1, 1));

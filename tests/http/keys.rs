@@ -140,7 +140,7 @@ async fn a_required_key_that_is_missing_is_refused() {
     send(&app, post("k")).await.assert_first(200, "");
 }
 
-/// A requirement, not a preference: problems point at the published rules.
+/// Problems point at the published rules.
 #[tokio::test]
 async fn problems_link_to_the_documentation_they_were_given() {
     let lab = Lab::new();

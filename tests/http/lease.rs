@@ -8,7 +8,7 @@ use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::Status;
 use tower_idempotency::{IdempotencyLayer, Outcome};
 
-use crate::support::lab::{App, Lab, operation, post, reply, secs, send, serve, spawn};
+use crate::support::lab::{App, Lab, operation, post, reply, secs, send, send_now, serve, spawn};
 use crate::support::store::{Call, Fault};
 use crate::support::{Count, settle};
 
@@ -30,7 +30,7 @@ async fn a_long_handler_keeps_its_lease() {
     for second in [2, 5, 9] {
         tokio::time::sleep(secs(second - waited)).await;
         waited = second;
-        send(&app, post("k")).await.assert_problem("in-progress", 409);
+        send_now(&app, post("k")).await.assert_problem("in-progress", 409);
     }
     first.await.unwrap().unwrap().assert_first(200, "done");
     send(&app, post("k")).await.assert_replay(200, "done");
@@ -48,8 +48,10 @@ async fn renewals_end_with_the_handler() {
     });
     send(&app, post("k")).await;
     let calls = lab.store.calls();
+    settle().await;
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
     tokio::time::sleep(secs(60)).await;
-    assert_eq!(lab.store.calls(), calls);
+    assert_eq!((lab.store.calls(), lab.events.count("LeaseLost")), (calls, 0));
     send(&app, post("k")).await.assert_replay(200, "done");
 }
 
@@ -80,7 +82,7 @@ async fn renewals_stop_at_the_longest_execution() {
     });
     let first = spawn(&app, post("k"));
     tokio::time::sleep(secs(2)).await;
-    send(&app, post("k")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k")).await.assert_problem("in-progress", 409);
     assert_eq!(lab.events.count("Overdue"), 0);
     tokio::time::sleep(secs(3)).await;
     assert_eq!(lab.events.count("Overdue"), 1);
@@ -132,7 +134,7 @@ async fn at_most_once_a_lapsed_lease_means_that_nobody_knows() {
     let first = spawn(&app, post("k"));
     settle().await;
     clock.advance(Duration::from_millis(59_999));
-    send(&app, post("k")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k")).await.assert_problem("in-progress", 409);
     clock.advance(Duration::from_millis(1));
     send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
     assert_eq!(runs.get(), 1);
@@ -170,7 +172,7 @@ async fn a_zombie_that_ends_while_the_heir_runs_is_told_to_wait() {
     doors[0].add_permits(1);
     zombie.await.unwrap().unwrap().assert_problem("in-progress", 409);
     // It neither freed nor renewed what is the heir's.
-    send(&app, post("k")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k")).await.assert_problem("in-progress", 409);
     doors[1].add_permits(1);
     heir.await.unwrap().unwrap().assert_first(200, "attempt 2 run 2 cancelled false");
 }
@@ -247,8 +249,8 @@ async fn a_handler_that_lost_its_lease_is_told() {
     lapse(&clock);
     send(&app, post("k")).await.assert_first(200, "done");
     // The next renewal finds out.
-    tokio::time::sleep(secs(21)).await;
-    zombie.await.unwrap().unwrap().assert_replay(200, "done");
+    let zombie = tokio::time::timeout(secs(21), zombie).await.expect("told at the next renewal");
+    zombie.unwrap().unwrap().assert_replay(200, "done");
     assert_eq!(told.get(), 1);
 }
 
@@ -268,7 +270,7 @@ async fn a_handler_whose_lease_can_not_be_renewed_is_told() {
     answer.unwrap().unwrap().assert_first(200, "told");
 }
 
-/// A handler that blocks its thread can't renew: the store's clock went on.
+/// Work that never waits needs no renewal, and so no task.
 #[tokio::test]
 async fn a_handler_that_is_done_at_once_spawns_nothing_and_renews_nothing() {
     let (lab, _) = Lab::manual();

@@ -9,7 +9,7 @@ use tower_idempotency::IdempotencyLayer;
 use tower_idempotency::core::Status;
 use tower_idempotency::store::{MemoryStore, StoreErrorKind};
 
-use crate::support::lab::{App, Lab, post, reply, secs, send, serve, spawn};
+use crate::support::lab::{App, Lab, post, reply, secs, send, send_now, serve, spawn};
 use crate::support::store::{Call, Fault, Faulty};
 use crate::support::{Count, settle};
 
@@ -95,7 +95,7 @@ async fn a_claim_that_took_while_the_store_looked_dead_is_withdrawn() {
     send(&app, post("k")).await.assert_problem("store-unavailable", 503);
     assert_eq!((runs.get(), lab.store.len()), (0, 1));
     lab.store.heal();
-    send(&app, post("k")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k")).await.assert_problem("in-progress", 409);
     tokio::time::sleep(secs(2)).await;
     send(&app, post("k")).await.assert_first(201, "charge 1");
     tokio::time::sleep(secs(120)).await;
@@ -112,7 +112,7 @@ async fn an_answer_that_can_not_be_stored_is_given_and_stored_later() {
     send(&app, post("k")).await.assert_first(201, "charge 1");
     assert_eq!((lab.events.count("Unsaved"), lab.events.count("SavedLate")), (1, 0));
     tokio::time::sleep(secs(10)).await;
-    send(&app, post("k")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k")).await.assert_problem("in-progress", 409);
     lab.store.heal();
     tokio::time::sleep(secs(6)).await;
     assert_eq!(lab.events.count("SavedLate"), 1);
@@ -279,7 +279,7 @@ async fn a_full_store_refuses_new_work_and_keeps_what_runs() {
     let running = [spawn(&app, post("k1")), spawn(&app, post("k2"))];
     settle().await;
     send(&app, post("k3")).await.assert_problem("store-unavailable", 503);
-    send(&app, post("k1")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k1")).await.assert_problem("in-progress", 409);
     gate.add_permits(3);
     for first in running {
         first.await.unwrap().unwrap().assert_first(201, "charge");
@@ -288,7 +288,7 @@ async fn a_full_store_refuses_new_work_and_keeps_what_runs() {
     assert_eq!(lab.store.len(), 2);
 }
 
-/// A panic whose release can't be stored: the lease decides.
+/// The end of an attempt without an answer is saved as stubbornly as an answer.
 #[tokio::test(start_paused = true)]
 async fn a_release_that_can_not_be_stored_is_stored_later() {
     let lab = Lab::new();

@@ -2,7 +2,7 @@
 
 use tokio::sync::Semaphore;
 
-use crate::support::lab::{Lab, post, post_body, reply, request, secs, send, serve, spawn, unkeyed, with};
+use crate::support::lab::{Lab, post, post_body, reply, request, secs, send, send_now, serve, spawn, unkeyed, with};
 use crate::support::{Count, join_all, settle};
 
 /// A lab, and a service that numbers its answers.
@@ -125,7 +125,7 @@ async fn a_duplicate_of_a_running_request_gets_409_and_later_the_answer() {
     let (app, runs, gate) = gated(&lab);
     let first = spawn(&app, post("k"));
     settle().await;
-    send(&app, post("k")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k")).await.assert_problem("in-progress", 409);
     gate.add_permits(1);
     first.await.unwrap().unwrap().assert_first(201, "charge 1");
     // Peer bug 16: the refusal was not stored, and no correction is needed.
@@ -140,7 +140,7 @@ async fn a_mismatch_is_told_while_the_first_request_still_runs() {
     let (app, _, gate) = gated(&lab);
     let first = spawn(&app, post("k"));
     settle().await;
-    send(&app, post_body("k", "other")).await.assert_problem("key-reused", 422);
+    send_now(&app, post_body("k", "other")).await.assert_problem("key-reused", 422);
     gate.add_permits(1);
     first.await.unwrap().unwrap().assert_first(201, "charge 1");
     send(&app, post_body("k", "other")).await.assert_problem("key-reused", 422);
@@ -174,8 +174,8 @@ async fn a_refused_duplicate_does_not_open_the_door_for_the_next_one() {
     let (app, runs, gate) = gated(&lab);
     let first = spawn(&app, post("k"));
     settle().await;
-    send(&app, post("k")).await.assert_problem("in-progress", 409);
-    send(&app, post("k")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k")).await.assert_problem("in-progress", 409);
+    send_now(&app, post("k")).await.assert_problem("in-progress", 409);
     gate.add_permits(3);
     first.await.unwrap().unwrap().assert_first(201, "charge 1");
     assert_eq!(runs.get(), 1);

@@ -213,6 +213,14 @@ pub(crate) async fn try_send(app: &App, request: Request<TestBody>) -> Result<An
     collect(app.clone().oneshot(request).await?).await
 }
 
+/// Sends one request that must be answered without waiting for anything.
+pub(crate) async fn send_now(app: &App, request: Request<TestBody>) -> Answer {
+    let client = spawn(app, request);
+    super::settle().await;
+    assert!(client.is_finished(), "it should have been answered at once");
+    client.await.unwrap().expect("an answer")
+}
+
 /// Sends one request from a task of its own.
 pub(crate) fn spawn(app: &App, request: Request<TestBody>) -> tokio::task::JoinHandle<Result<Answer, Failure>> {
     let app = app.clone();
