@@ -34,7 +34,7 @@ use crate::store::{Store, StoreError};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let runner = Runner::new(MemoryStore::new());
 /// let export = |day: &'static str| {
-///     runner.run("exports", day, day, move |op| async move {
+///     runner.run("exports", day, &day, move |op| async move {
 ///         let rows = op.step("query", |_| async { Ok::<u32, std::io::Error>(42) }).await?;
 ///         op.pay("upload", |_key| async move { Ok(format!("{day}: {rows} rows")) }).await
 ///     })
@@ -110,21 +110,28 @@ impl Runner {
     ///
     /// # Cancellation
     ///
-    /// Dropped after the claim, the work goes on in a task of its own.
-    pub async fn run<I, T, E, F, Fut>(&self, scope: &str, key: &str, input: &I, work: F) -> Result<T, RunError<E>>
+    /// Lazy: dropped before it is polled, nothing happens. Dropped after the
+    /// claim, the work goes on in a task of its own.
+    pub fn run<I, T, E, F, Fut>(
+        &self,
+        scope: &str,
+        key: &str,
+        input: &I,
+        work: F,
+    ) -> impl Future<Output = Result<T, RunError<E>>> + Send + use<I, T, E, F, Fut>
     where
-        I: Serialize + Sync + ?Sized,
+        I: Serialize + ?Sized,
         T: Serialize + DeserializeOwned + Send + 'static,
         E: Send + 'static,
         F: FnOnce(Operation) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        let key = IdempotencyKey::parse(key.as_bytes()).map_err(RunError::Key)?;
-        let key = Key::new(scope, &key);
-        let input = serde_json::to_vec(input).map_err(RunError::Json)?;
-        let fingerprint = Fingerprint::of([b"run".as_slice(), &input]);
         let runner = self.clone();
-        Detached::new(async move { runner.work(key, fingerprint, work).await }).await
+        let named = name(scope, key, input);
+        async move {
+            let (key, fingerprint) = named?;
+            Detached::new(async move { runner.work(key, fingerprint, work).await }).await
+        }
     }
 
     async fn work<T, E, F, Fut>(self, key: Key, fingerprint: Fingerprint, work: F) -> Result<T, RunError<E>>
@@ -182,6 +189,13 @@ impl Runner {
         }
         Ok(result)
     }
+}
+
+/// What the operation is stored under, and what it is.
+fn name<I: Serialize + ?Sized, E>(scope: &str, key: &str, input: &I) -> Result<(Key, Fingerprint), RunError<E>> {
+    let key = IdempotencyKey::parse(key.as_bytes()).map_err(RunError::Key)?;
+    let input = serde_json::to_vec(input).map_err(RunError::Json)?;
+    Ok((Key::new(scope, &key), Fingerprint::of([b"run".as_slice(), &input])))
 }
 
 async fn give_up(attempt: &Arc<Attempt>) {
