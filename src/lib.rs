@@ -91,6 +91,8 @@
 //! - Response extensions and trailers are not replayed.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Here and not in Cargo.toml: tests and examples may.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 mod attempt;
 mod body;
