@@ -37,10 +37,10 @@ fn main() {
         .nth(1)
         .map_or(12.0, |seconds| seconds.parse().expect("--seconds takes a number"));
     let slice = Duration::from_secs_f64(seconds / (3 * ROUNDS) as f64);
-    let bare = Server::start(Router::new().route("/charge", post(charge)));
+    let bare = Server::start("bare", Router::new().route("/charge", post(charge)));
     let store = MemoryStore::new().max_entries(50_000);
     let layer = IdempotencyLayer::new(store, Scope::shared());
-    let guarded = Server::start(Router::new().route("/charge", post(charge)).layer(layer));
+    let guarded = Server::start("guarded", Router::new().route("/charge", post(charge)).layer(layer));
 
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let fresh = || FRESH.fetch_add(1, Ordering::Relaxed);
@@ -75,9 +75,11 @@ struct Server {
 }
 
 impl Server {
-    fn start(app: Router) -> Self {
+    fn start(name: &str, app: Router) -> Self {
         let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
+        // Named, so that a profiler can tell them apart.
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let serve = move || {
             let thread = std::fs::read_link("/proc/thread-self").expect("Linux");
             let schedstat = PathBuf::from("/proc").join(thread).join("schedstat");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -87,7 +89,8 @@ impl Server {
                 tell.send(Self { address, schedstat }).expect("main waits");
                 axum::serve(listener, app).await.expect("the server runs");
             });
-        });
+        };
+        thread.spawn(serve).expect("a thread");
         told.recv().expect("the server starts")
     }
 
