@@ -285,10 +285,11 @@ impl Record {
         self.written_at
     }
 
-    /// The record as the store keeps it: with the time at which it did.
-    ///
-    /// A store calls this, with its own clock, on every record it stores. All
+    /// The record as the store keeps it: with the time at which it did. All
     /// lease and retention arithmetic starts from that time.
+    ///
+    /// A store calls [`stamped_over`](Self::stamped_over), which is this and
+    /// keeps the time of creation over later writes.
     #[must_use]
     pub fn stamped(mut self, at: Timestamp) -> Self {
         self.created_at.get_or_insert(at);
@@ -296,7 +297,9 @@ impl Record {
         self
     }
 
-    /// The same, for a write over a record that was first kept at `created`.
+    /// The same, for a write over a record that was first kept at `created`;
+    /// `None` if there was none. A store calls this, with its own clock, on
+    /// every record it stores.
     ///
     /// A holder writes from its own copy, which never saw that time; the store
     /// has it. A first claim over an expired record is another operation, and

@@ -159,7 +159,12 @@ impl Record {
     /// The record as bytes, as a store is to keep it.
     ///
     /// The parts are those that the swap to this version has to write. A store
-    /// that starts from nothing (`expected` is `None`) gets all of them.
+    /// that starts from nothing (`expected` is `None`) gets all of them. Parts
+    /// that the former head names and this one does not are to be deleted: they
+    /// must not come back with a later record.
+    ///
+    /// The times are not among the bytes: a store keeps [`Times`] beside them,
+    /// and the time of creation stays unless [`is_first`](Self::is_first).
     pub fn encode(&self) -> Encoded {
         let head = WireHead {
             version: self.version.get(),

@@ -8,7 +8,7 @@
     doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |"
 )]
 //!
-//! [`connect`] picks one at run time.
+//! [`connect()`] picks one at run time.
 
 mod connect;
 #[cfg(feature = "file")]
@@ -42,9 +42,9 @@ use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 /// - A swap that answered [`Swap::Stored`] survives whatever the store says it
 ///   survives. One that answered an error may or may not have taken, and may
 ///   even take later; callers find out by looking for their version.
-/// - A stored record is [`stamped`](Record::stamped) with the store's own
-///   clock, and every reply that shows a record carries that clock's time. A
-///   caller's clock is never used.
+/// - A stored record is [`stamped_over`](Record::stamped_over) the one it
+///   replaces, with the store's own clock, and every reply that shows a record
+///   carries that clock's time. A caller's clock is never used.
 /// - Unfinished records are never dropped: not by age, not by memory pressure,
 ///   not by eviction. When there is no room, `swap` answers
 ///   [`StoreErrorKind::Full`].
@@ -54,7 +54,45 @@ use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 ///   overwritten.
 /// - Dropping a future abandons the reply, not necessarily the write.
 ///
-/// The `conformance` feature has this contract as tests.
+/// The `conformance` feature has this contract as tests, and as its model the
+/// smallest store that keeps it: a map under one lock.
+///
+/// ```
+/// # use std::{collections::BTreeMap, sync::Mutex};
+/// use tower_idempotency::clock::{Clock, SystemClock};
+/// use tower_idempotency::core::{Key, Record, Version};
+/// use tower_idempotency::store::{Loaded, Page, Query, Store, StoreError, Swap};
+///
+/// #[derive(Debug)]
+/// struct Map {
+///     records: Mutex<BTreeMap<Key, Record>>,
+///     clock: SystemClock,
+/// }
+///
+/// #[async_trait::async_trait]
+/// impl Store for Map {
+///     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+///         let mut records = self.records.lock().unwrap();
+///         let (found, now) = (records.get(key).cloned(), self.clock.now());
+///         if found.as_ref().map(Record::version) != expected {
+///             return Ok(Swap::Conflict(Loaded { record: found, now }));
+///         }
+///         let created = found.and_then(|found| found.created_at());
+///         records.insert(*key, next.clone().stamped_over(created, now));
+///         Ok(Swap::Stored)
+///     }
+///     // And the other three.
+/// #     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+/// #         Ok(Loaded { record: self.records.lock().unwrap().get(key).cloned(), now: self.clock.now() })
+/// #     }
+/// #     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> { todo!() }
+/// #     async fn scan(&self, query: &Query) -> Result<Page, StoreError> { todo!() }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runner = tower_idempotency::Runner::new(Map { records: Mutex::default(), clock: SystemClock::new() });
+/// # for _ in 0..2 { assert_eq!(runner.run("s", "k", "", |_| async { Ok::<_, std::fmt::Error>(1) }).await?, 1); }
+/// # Ok(()) }
+/// ```
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The record at `key`, and the store's time.

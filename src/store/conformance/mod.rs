@@ -2,8 +2,7 @@
 //! API:** cases are added in any release, and a store that passes one may fail
 //! the next.
 //!
-//! ```ignore
-//! use std::sync::Arc;
+//! ```
 //! use tower_idempotency::clock::ManualClock;
 //! use tower_idempotency::store::{MemoryStore, conformance::Manual};
 //!
@@ -11,6 +10,7 @@
 //!     let clock = ManualClock::new();
 //!     Manual::new(MemoryStore::with_clock(clock.clone()), clock)
 //! });
+//! # fn main() {}
 //! ```
 //!
 //! [`conformance_tests!`](crate::conformance_tests) makes one `#[tokio::test]`
