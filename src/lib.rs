@@ -10,7 +10,7 @@
 //! use axum::{Json, Router, http::StatusCode, routing::post};
 //! use tower_idempotency::{IdempotencyLayer, Operation, Scope, StepError, store::MemoryStore};
 //! # mod gateway {
-//! #     pub async fn charge(_: tower_idempotency::core::StepKey, _: u64) -> Result<String, std::io::Error> { Ok("ch_1".into()) }
+//! #     pub async fn charge(_: tower_idempotency::StepKey, _: u64) -> Result<String, std::io::Error> { Ok("ch_1".into()) }
 //! # }
 //!
 //! async fn pay(op: Operation, Json(amount): Json<u64>) -> Result<String, (StatusCode, String)> {
@@ -86,10 +86,13 @@
 //!   *outside* whatever may change the answer. A time-out outside it cuts off
 //!   the client, not the work; a time-out inside it drops the handler and
 //!   answers in its place, and that answer is stored like any other.
+//! - Put it around a route *once*. The outer one of two holds the key while the
+//!   inner one asks for it, so the answer is `in-progress`, for good.
 //! - What a handler does outside steps, or in tasks that it spawns, is outside
 //!   the promise.
 //! - Response extensions and trailers are not replayed.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Here and not in Cargo.toml: tests and examples may.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
@@ -116,6 +119,8 @@ pub mod store;
 mod sync;
 
 pub use self::body::{RequestBody, ResponseBody};
+#[doc(inline)]
+pub use self::core::{Key, Mode, Status, StepKey};
 pub use self::event::{Event, EventKind};
 #[cfg(feature = "axum")]
 pub use self::extract::MissingOperation;

@@ -1,7 +1,8 @@
 //! The state machine: pure, synchronous, total functions on values.
 //!
 //! You need this module to write a [`Store`](crate::store::Store), or a front
-//! end other than HTTP; users of the layer do not.
+//! end other than HTTP; users of the layer do not. What they meet of it is also
+//! at the top of the crate.
 //!
 //! `absent → Pending → Paid → Complete → (retention) → absent`, and every move
 //! is a [`Command`]. Nothing in here does I/O, reads a clock, draws a random
