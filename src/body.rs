@@ -147,6 +147,14 @@ impl<B: Body> ResponseBody<B> {
     }
 }
 
+/// An empty body. Layers outside this one that make up answers, a time-out for
+/// one, ask for it.
+impl<B: Body> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::whole(Bytes::new())
+    }
+}
+
 impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = B::Error;

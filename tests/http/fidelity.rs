@@ -5,8 +5,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
+use tower_idempotency::ResponseBody;
 
-use crate::support::bodies::{Part, data, full, script};
+use crate::support::bodies::{Part, TestBody, data, full, script};
 use crate::support::lab::{Answer, App, Lab, post, secs, send, serve};
 
 /// A service that gives these headers and this body.
@@ -186,4 +187,12 @@ async fn both_answers_know_their_length() {
         let body = app.clone().oneshot(post("k")).await.unwrap().into_body();
         assert_eq!(body.size_hint().exact(), Some(7));
     }
+}
+
+/// What a time-out layer outside answers with.
+#[tokio::test]
+async fn the_body_by_default_is_empty() {
+    let body = ResponseBody::<TestBody>::default();
+    assert!(http_body::Body::is_end_stream(&body));
+    assert!(body.collect().await.unwrap().to_bytes().is_empty());
 }
