@@ -73,9 +73,9 @@ impl Runner {
     }
 
     /// How long an operation stays held when nothing is heard of its holder.
-    /// 60 seconds by default; renewed at a third of that.
-    pub const fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+    /// 60 seconds by default, at least 10 ms; renewed at a third of that.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.max(Duration::from_millis(10));
         self
     }
 
@@ -86,9 +86,9 @@ impl Runner {
     }
 
     /// How long a result is remembered, from its completion. 24 hours by
-    /// default.
-    pub const fn retention(mut self, retention: Duration) -> Self {
-        self.retention = retention;
+    /// default, at least one second. A call after that runs anew.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention.max(Duration::from_secs(1));
         self
     }
 

@@ -2,6 +2,7 @@
 //! 9, faults D1 to D10.)
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -113,6 +114,22 @@ async fn an_answer_that_can_not_be_stored_is_given_and_stored_later() {
     assert_eq!((lab.events.count("Unsaved"), lab.events.count("SavedLate")), (1, 0));
     tokio::time::sleep(secs(10)).await;
     send_now(&app, post("k")).await.assert_problem("in-progress", 409);
+    lab.store.heal();
+    tokio::time::sleep(secs(6)).await;
+    assert_eq!(lab.events.count("SavedLate"), 1);
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+    assert_eq!(runs.get(), 1);
+}
+
+/// "No limit" is a limit beyond all time: it must not end the saving.
+#[tokio::test(start_paused = true)]
+async fn limits_beyond_all_time_are_none() {
+    let lab = Lab::new();
+    let layer = lab.layer().max_execution(Duration::MAX).lease(Duration::MAX).retention(Duration::MAX);
+    let (app, runs) = counting(&layer);
+    lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    tokio::time::sleep(secs(10)).await;
     lab.store.heal();
     tokio::time::sleep(secs(6)).await;
     assert_eq!(lab.events.count("SavedLate"), 1);
