@@ -16,6 +16,10 @@ use super::{MemoryStore, Store};
 /// # Ok::<_, store::ConnectError>(())
 /// ```
 ///
+/// The path is all that follows `file:` or `file://`, as it is: relative to the
+/// working directory unless it starts with `/`. What is not there is created,
+/// parent directories too. Opening a file store does blocking I/O.
+///
 /// # Errors
 ///
 /// [`ConnectError`] if nothing is known under the URL's scheme, if the feature
@@ -68,7 +72,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
             Some(source) => write!(f, "can't open the {:?} store: {source}", self.scheme),
-            None => write!(f, "can't open the store {:?}: {}", self.scheme, self.message),
+            None => write!(f, "can't open the {:?} store: {}", self.scheme, self.message),
         }
     }
 }

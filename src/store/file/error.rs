@@ -87,7 +87,7 @@ impl fmt::Display for OpenError {
                 f,
                 "{path} is damaged or incomplete; restore it from a backup, or move it away to start with an empty store"
             ),
-            OpenErrorKind::Io => write!(f, "can't open the store in {path}"),
+            OpenErrorKind::Io => write!(f, "{path} can't be opened or created"),
         }?;
         self.source.as_ref().map_or(Ok(()), |source| write!(f, ": {source}"))
     }
