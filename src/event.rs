@@ -8,6 +8,16 @@ use crate::store::StoreError;
 /// Something that happened to an operation.
 ///
 /// Keys appear as their hash only. Costs nothing while nobody listens.
+///
+/// ```
+/// use tower_idempotency::{EventKind, IdempotencyLayer, Scope, store::MemoryStore};
+///
+/// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).on_event(|event| match &event.kind {
+///     EventKind::Replayed => println!("a retry, answered from the store"),
+///     kind if kind.wants_a_look() => eprintln!("{:?}: {kind:?}", event.key),
+///     _ => {}
+/// });
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {

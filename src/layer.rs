@@ -94,7 +94,9 @@ impl IdempotencyLayer {
     }
 
     /// The largest response body that is kept, in bytes: 2 MiB by default.
-    /// Larger ones are delivered and not retained.
+    /// Larger ones are delivered and not retained, and so are event streams, and
+    /// bodies that are not whole five seconds after they first paused. Any other
+    /// is read to its end before the client gets the first of it.
     pub fn response_limit(self, bytes: usize) -> Self {
         self.set(|policy| policy.response_limit = bytes)
     }

@@ -22,6 +22,18 @@ const DRAFT: &str = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-id
 ///
 /// As problem details (RFC 9457) each has a `type` of its own; titles and
 /// details of the first three are those of the IETF draft, §2.7.
+///
+/// ```
+/// use http::{Response, StatusCode};
+/// use tower_idempotency::Refusal;
+///
+/// // In a layer outside, say for metrics:
+/// fn label<B>(response: &Response<B>) -> &'static str {
+///     response.extensions().get::<Refusal>().map_or("served", |refusal| refusal.name())
+/// }
+/// # assert_eq!(label(&Response::new(())), "served");
+/// assert_eq!(Refusal::InProgress.status(), StatusCode::CONFLICT);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {

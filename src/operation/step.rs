@@ -44,6 +44,39 @@ enum Kind {
 ///
 /// Lazy: nothing happens before it is polled.
 ///
+/// ```
+/// use std::time::Duration;
+/// use serde::{Deserialize, Serialize};
+/// use tower_idempotency::{Reconciled, Runner, StepError, StepKey, store::MemoryStore};
+///
+/// #[derive(Debug, Serialize, Deserialize)]
+/// enum Failed { Declined, Refused, Broken }
+/// # async fn charge(_: StepKey) -> Result<u64, Failed> { Err(Failed::Declined) }
+/// # async fn send(_: &str) -> Result<(), Failed> { Ok(()) }
+/// # async fn was_sent() -> Option<bool> { Some(false) }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runner = Runner::new(MemoryStore::new());
+/// let done = runner.run("shop", "order-17", "", |op| async move {
+///     let receipt = op.once("receipt", || send("A-17")).reconcile(|| async {
+///         match was_sent().await {
+///             Some(true) => Reconciled::Happened(()),
+///             Some(false) => Reconciled::DidNotHappen,
+///             None => Reconciled::Unknown,
+///         }
+///     });
+///     receipt.await?;
+///     op.pay("charge", charge)
+///         .timeout(Duration::from_secs(10))
+///         .final_when(|error| matches!(error, Failed::Declined))
+///         .harmless_when(|error| matches!(error, Failed::Refused))
+///         .await
+/// });
+/// # let error = done.await.unwrap_err();
+/// # assert!(matches!(error, tower_idempotency::RunError::Work(StepError::Final(Failed::Declined))));
+/// # Ok(()) }
+/// ```
+///
 /// # Cancellation
 ///
 /// Dropping it stops the work, not the writes: an intent or a result that was
@@ -171,7 +204,8 @@ where
         self
     }
 
-    /// Gives up on the work after `limit`: [`StepError::TimedOut`].
+    /// Gives up on the work after `limit`, and drops it: [`StepError::TimedOut`].
+    /// What was sent may have arrived. By default there is no limit.
     pub fn timeout(self, limit: Duration) -> Self {
         self.set(|step| step.timeout = Some(limit))
     }
