@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{Instant, sleep};
 
 use crate::core::{Change, Done, Exchange, Fence, Fenced, Hold, Key, Lost, Record, Status};
@@ -33,7 +33,7 @@ pub(crate) struct Attempt {
     claimed: Record,
     /// As it was last written. Its lock is what makes the writes of one
     /// operation go one after another.
-    current: Arc<AsyncMutex<Record>>,
+    current: AsyncMutex<Record>,
     /// Changes that wait for the lock; whoever gets it takes them all.
     queue: Mutex<Vec<(Change, Waiting)>>,
     paid: AtomicBool,
@@ -66,7 +66,7 @@ impl Attempt {
     pub(crate) fn new(ledger: Ledger, key: Key, fence: Fence, limits: Limits, claimed: Record) -> Arc<Self> {
         Arc::new(Self {
             paid: AtomicBool::new(claimed.status() == Status::Paid),
-            current: Arc::new(AsyncMutex::new(claimed.clone())),
+            current: AsyncMutex::new(claimed.clone()),
             ledger,
             key,
             fence,
@@ -149,7 +149,7 @@ impl Attempt {
     }
 
     async fn flush(self: Arc<Self>) {
-        let mut current = Arc::clone(&self.current).lock_owned().await;
+        let mut current = self.current.lock().await;
         let (changes, waiting) = self.take_queue();
         if changes.is_empty() {
             return;
@@ -195,13 +195,13 @@ impl Attempt {
     /// goes on in the background, and the claim is not given up.
     pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
         self.ending.give();
-        let mut current = Arc::clone(&self.current).lock_owned().await;
+        let mut current = self.current.lock().await;
         // Whoever still waits for a write belongs to work that is over.
         let (mut changes, _) = self.take_queue();
         changes.push(change);
         let mut exchange = self.exchange(changes, &current);
         if let Err(error) = self.ledger.drive(&self.key, &mut exchange).await {
-            tokio::spawn(Arc::clone(self).save_late(exchange, current));
+            tokio::spawn(Arc::clone(self).save_late(exchange));
             return End::Unsaved(error);
         }
         let (stored, found) = match exchange.finish() {
@@ -221,13 +221,9 @@ impl Attempt {
         End::Stored
     }
 
-    async fn save_late(
-        self: Arc<Self>,
-        mut exchange: Exchange<Fenced, Result<(), Lost>>,
-        current: OwnedMutexGuard<Record>,
-    ) {
+    /// Needs no lock: once an attempt ends, nothing else is written.
+    async fn save_late(self: Arc<Self>, mut exchange: Exchange<Fenced, Result<(), Lost>>) {
         let saved = self.ledger.persist(&self.key, &mut exchange, self.limits.max_execution).await;
-        drop(current);
         self.emit(|| match (saved, exchange.finish()) {
             (Ok(()), Some(Done { output: Ok(()), .. })) => EventKind::SavedLate,
             (Ok(()), _) => EventKind::SaveFailed { error: "the claim was lost before the store was back".into() },

@@ -38,7 +38,7 @@ fn main() {
         .map_or(12.0, |seconds| seconds.parse().expect("--seconds takes a number"));
     let slice = Duration::from_secs_f64(seconds / (3 * ROUNDS) as f64);
     let bare = Server::start("bare", Router::new().route("/charge", post(charge)));
-    let store = MemoryStore::new().max_entries(50_000);
+    let store = MemoryStore::new();
     let layer = IdempotencyLayer::new(store, Scope::shared());
     let guarded = Server::start("guarded", Router::new().route("/charge", post(charge)).layer(layer));
 
