@@ -119,6 +119,11 @@ impl Attempt {
         &self.lost
     }
 
+    /// Whether the work is over: nothing it left running is stored any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ending.is_given()
+    }
+
     fn set_lost(&self) {
         if self.lost.give() {
             self.emit(|| EventKind::LeaseLost);
