@@ -7,4 +7,5 @@ mod support;
 
 mod crash;
 mod doubt;
+mod runner;
 mod steps;
