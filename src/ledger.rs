@@ -156,13 +156,13 @@ impl Ledger {
         C: Command<Output = T> + Send + Sync,
         T: Send,
     {
-        let deadline = Instant::now() + patience;
+        let started = Instant::now();
         let mut pause = Duration::from_millis(20);
         loop {
             let Err(error) = self.drive(key, exchange).await else { return Ok(()) };
             self.emit(key, || EventKind::StoreFailed { error: error.clone() });
             let unreadable = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat);
-            if unreadable || Instant::now() + pause > deadline {
+            if unreadable || started.elapsed() + pause > patience {
                 return Err(error);
             }
             // Jitter: a store that comes back must not meet everybody at once.

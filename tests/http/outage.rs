@@ -9,6 +9,7 @@ use tower_idempotency::IdempotencyLayer;
 use tower_idempotency::core::Status;
 use tower_idempotency::store::{MemoryStore, StoreErrorKind};
 
+use crate::support::bodies::Failure;
 use crate::support::lab::{App, Lab, post, reply, secs, send, send_now, serve, spawn};
 use crate::support::store::{Call, Fault, Faulty};
 use crate::support::{Count, settle};
@@ -326,4 +327,25 @@ async fn a_full_store_still_replays_and_forgets_nothing_by_it() {
         }
     }
     assert_eq!(runs.get(), 3);
+}
+
+/// "As long as it takes" is a length of time, and no overflow.
+#[tokio::test(start_paused = true)]
+async fn times_without_end_are_times() {
+    use std::time::Duration;
+    let lab = Lab::new();
+    let layer = lab.layer().lease(Duration::MAX).max_execution(Duration::MAX).retention(Duration::MAX);
+    let app = serve(&layer, |request| async move {
+        let op = crate::support::lab::operation(&request);
+        op.pay("charge", |_| async { Ok::<_, Failure>(()) }).await.unwrap();
+        Ok(reply(201, "paid"))
+    });
+    lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
+    send(&app, post("k")).await.assert_first(201, "paid");
+    tokio::time::sleep(secs(3600)).await;
+    lab.store.heal();
+    tokio::time::sleep(secs(6)).await;
+    assert_eq!(lab.events.count("SavedLate"), 1);
+    tokio::time::sleep(secs(1_000_000)).await;
+    send(&app, post("k")).await.assert_replay(201, "paid");
 }
