@@ -119,6 +119,11 @@ impl Attempt {
         &self.lost
     }
 
+    /// Whether the work is over: nothing it left running is stored any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ending.is_given()
+    }
+
     fn set_lost(&self) {
         if self.lost.give() {
             self.emit(|| EventKind::LeaseLost);
@@ -131,13 +136,23 @@ impl Attempt {
     /// The write has a task of its own: a caller that stops waiting does not
     /// leave it half done, nor keep others from theirs.
     pub(crate) async fn write(self: &Arc<Self>, change: Change) -> Result<(), WriteError> {
-        if self.ending.is_given() {
+        let (done, outcome) = oneshot::channel();
+        if !self.enqueue(change, done) {
             return Err(WriteError::Lost);
         }
-        let (done, outcome) = oneshot::channel();
-        lock(&self.queue).push((change, done));
         tokio::spawn(Arc::clone(self).flush());
         outcome.await.unwrap_or(Err(WriteError::Lost))
+    }
+
+    /// Under the queue's lock, or a change could slip in behind the end that
+    /// empties the queue, and wait there for ever.
+    fn enqueue(&self, change: Change, done: Waiting) -> bool {
+        let mut queue = lock(&self.queue);
+        if self.has_ended() {
+            return false;
+        }
+        queue.push((change, done));
+        true
     }
 
     /// All that waits. What parks the operation goes last: nothing is written

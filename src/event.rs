@@ -1,5 +1,6 @@
 //! What the layer tells whoever listens.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::core::Key;
@@ -130,7 +131,9 @@ pub(crate) fn emit(observer: Option<&Observer>, key: Option<Key>, kind: impl FnO
     #[cfg(feature = "tracing")]
     trace(&event);
     if let Some(observer) = observer {
-        observer(&event);
+        // One that panics must not take a claim or a write along. The panic
+        // hook has reported it.
+        let _ = catch_unwind(AssertUnwindSafe(|| observer(&event)));
     }
 }
 

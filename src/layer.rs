@@ -9,7 +9,7 @@ use tower_layer::Layer;
 use crate::core::Mode;
 use crate::event::Event;
 use crate::ledger::Ledger;
-use crate::policy::Policy;
+use crate::policy::{MIN_LEASE, MIN_RETENTION, Policy};
 use crate::response::Problems;
 use crate::scope::Scope;
 use crate::service::{Idempotency, Shared};
@@ -73,7 +73,7 @@ impl IdempotencyLayer {
     /// A handler that blocks its thread for longer, without an `.await`, can
     /// not renew it.
     pub fn lease(self, lease: Duration) -> Self {
-        self.set(|policy| policy.lease = lease.max(Duration::from_millis(10)))
+        self.set(|policy| policy.lease = lease.max(MIN_LEASE))
     }
 
     /// How long a handler may run before its lease is no longer renewed. One
@@ -85,7 +85,7 @@ impl IdempotencyLayer {
     /// How long an answer is remembered, from its completion. 24 hours by
     /// default, at least one second. A retry after that runs anew.
     pub fn retention(self, retention: Duration) -> Self {
-        self.set(|policy| policy.retention = retention.max(Duration::from_secs(1)))
+        self.set(|policy| policy.retention = retention.max(MIN_RETENTION))
     }
 
     /// The largest request body, in bytes: 2 MiB by default, 413 above.
@@ -117,7 +117,7 @@ impl IdempotencyLayer {
     }
 
     /// Calls `observer` with everything that happens. On the request's path:
-    /// it should be quick.
+    /// it should be quick. If it panics, nothing else does.
     pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         let shared = Arc::make_mut(&mut self.shared);
         shared.ledger = shared.ledger.observed_by(Arc::new(observer));

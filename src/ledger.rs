@@ -156,14 +156,13 @@ impl Ledger {
         C: Command<Output = T> + Send + Sync,
         T: Send,
     {
-        // None: a patience beyond all time, such as `Duration::MAX`.
-        let deadline = Instant::now().checked_add(patience);
+        let started = Instant::now();
         let mut pause = Duration::from_millis(20);
         loop {
             let Err(error) = self.drive(key, exchange).await else { return Ok(()) };
             self.emit(key, || EventKind::StoreFailed { error: error.clone() });
             let unreadable = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat);
-            if unreadable || deadline.is_some_and(|deadline| Instant::now() + pause > deadline) {
+            if unreadable || started.elapsed() + pause > patience {
                 return Err(error);
             }
             // Jitter: a store that comes back must not meet everybody at once.

@@ -12,6 +12,11 @@ use crate::core::{Fingerprint, Mode};
 use crate::response::Problems;
 use crate::scope::Scope;
 
+/// A shorter lease would be over before its holder can renew it.
+pub(crate) const MIN_LEASE: Duration = Duration::from_millis(10);
+/// A shorter retention would forget an answer before a retry can come.
+pub(crate) const MIN_RETENTION: Duration = Duration::from_secs(1);
+
 /// How a handler's answer counts. A handler says so by putting one into its
 /// response's extensions; otherwise the status code decides.
 ///

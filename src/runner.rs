@@ -18,6 +18,7 @@ use crate::detach::Detached;
 use crate::event::{Event, EventKind};
 use crate::ledger::Ledger;
 use crate::operation::Operation;
+use crate::policy::{MIN_LEASE, MIN_RETENTION};
 use crate::run::{Admission, claim, under_lease};
 use crate::store::{Store, StoreError};
 
@@ -75,7 +76,7 @@ impl Runner {
     /// How long an operation stays held when nothing is heard of its holder.
     /// 60 seconds by default, at least 10 ms; renewed at a third of that.
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease.max(Duration::from_millis(10));
+        self.lease = lease.max(MIN_LEASE);
         self
     }
 
@@ -88,7 +89,7 @@ impl Runner {
     /// How long a result is remembered, from its completion. 24 hours by
     /// default, at least one second. A call after that runs anew.
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.retention = retention.max(Duration::from_secs(1));
+        self.retention = retention.max(MIN_RETENTION);
         self
     }
 

@@ -24,7 +24,7 @@ pub use self::error::StepError;
 pub use self::step::{Reconciled, StepFuture};
 
 use crate::attempt::Attempt;
-use crate::core::{Key, Mode, Status, StepKey};
+use crate::core::{Key, Mode, Point, Status, StepKey};
 use crate::sync::lock;
 
 /// One attempt at an operation; in the request's extensions, and an axum
@@ -68,10 +68,12 @@ enum Used {
     Running,
     /// It ended, and its result is stored.
     Stored,
-    /// It ended without a result, and may be tried again.
+    /// It ended before it was begun, and may be tried again.
     Again,
-    /// It was begun under `once` and ended without a result.
+    /// It was begun and ended without a result.
     InDoubt,
+    /// It was begun, by whichever attempt, and is known not to have happened.
+    Cleared,
 }
 
 impl Operation {
@@ -134,17 +136,17 @@ impl Operation {
         StepKey::new(self.key(), name)
     }
 
-    /// Takes a name for the time a step runs under it.
-    fn take_name(&self, name: &str) -> Result<Taken, Used> {
+    /// Takes a name for the time a step runs under it; `None` if it runs or is
+    /// done already.
+    fn take_name(&self, name: &str) -> Option<Taken> {
         let mut used = lock(&self.inner.used);
-        match used.get(name) {
-            None | Some(Used::Again) => {
-                used.insert(name.into(), Used::Running);
-                drop(used);
-                Ok(Taken { operation: self.clone(), name: name.into(), becomes: Used::Again })
-            }
-            Some(&other) => Err(other),
+        let becomes = used.get(name).copied().unwrap_or(Used::Again);
+        if matches!(becomes, Used::Running | Used::Stored) {
+            return None;
         }
+        used.insert(name.into(), Used::Running);
+        drop(used);
+        Some(Taken { operation: self.clone(), name: name.into(), becomes })
     }
 }
 
@@ -163,6 +165,20 @@ struct Taken {
     operation: Operation,
     name: Box<str>,
     becomes: Used,
+}
+
+impl Taken {
+    /// How far the step got: what this attempt did with it counts more than
+    /// what it found.
+    fn point(&self) -> Option<Point> {
+        match self.becomes {
+            Used::InDoubt => Some(Point::Begun),
+            Used::Cleared => None,
+            Used::Again | Used::Running | Used::Stored => {
+                self.operation.inner.attempt.claimed().step(&self.name).map(|step| step.point().clone())
+            }
+        }
+    }
 }
 
 impl Drop for Taken {

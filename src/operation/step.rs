@@ -97,7 +97,7 @@ struct Step<'a, T, E> {
     reconcile: Option<Reconcile<'a, T>>,
     finals: Option<Finals<'a, E>>,
     harmless: Option<Judge<'a, E>>,
-    /// An earlier attempt began it, and may have done it.
+    /// An earlier attempt or try began it, and may have done it.
     in_doubt: bool,
 }
 
@@ -156,8 +156,8 @@ impl Operation {
         StepFuture::new(self, name.into(), Kind::Pay, Box::new(move |key| Box::pin(work(key))))
     }
 
-    /// Runs `work` at most once. If an earlier attempt began it and left no
-    /// result, it is in doubt: [`reconcile`](StepFuture::reconcile) is asked,
+    /// Runs `work` at most once. If it was begun before, by whichever attempt,
+    /// and left no result, it is in doubt: [`reconcile`](StepFuture::reconcile) is asked,
     /// and without an answer the operation is parked for a human.
     ///
     /// # Errors
@@ -227,7 +227,7 @@ where
 
     /// Errors for which this is true prove that nothing happened: the step is
     /// not in doubt, and may be run again. A refused connection, not a
-    /// time-out. A step that an earlier attempt left in doubt stays so.
+    /// time-out. A step that an earlier attempt or try left in doubt stays so.
     pub fn harmless_when(self, is_harmless: impl Fn(&E) -> bool + Send + 'a) -> Self {
         self.set(|step| step.harmless = Some(Box::new(is_harmless)))
     }
@@ -273,14 +273,16 @@ where
     E: Send,
 {
     async fn run(mut self) -> Result<T, StepError<E>> {
-        let mut taken = match self.operation.take_name(&self.name) {
-            Ok(taken) => taken,
-            Err(Used::InDoubt) => return self.park().await,
-            Err(_) => return Err(StepError::Duplicate { step: self.name.into() }),
-        };
         let attempt = Arc::clone(self.operation.attempt_handle());
+        if attempt.has_ended() {
+            // Nothing is stored any more, so nothing is run either.
+            return Err(StepError::Lost);
+        }
+        let Some(mut taken) = self.operation.take_name(&self.name) else {
+            return Err(StepError::Duplicate { step: self.name.into() });
+        };
         let mut begun = false;
-        match attempt.claimed().step(&self.name).map(|step| step.point().clone()) {
+        match taken.point() {
             Some(Point::Saved(value)) => {
                 taken.becomes = Used::Stored;
                 attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
@@ -306,10 +308,12 @@ where
             }
             None => {}
         }
-        if self.kind != Kind::Step && !begun {
+        // Under `once` even if the intent is on record: finding out what became
+        // of it takes time, and who lost the claim meanwhile is told here.
+        if self.kind == Kind::Once || (self.kind == Kind::Pay && !begun) {
             begin(&attempt, &self.name).await?;
         }
-        if self.kind == Kind::Once {
+        if self.kind != Kind::Step {
             taken.becomes = Used::InDoubt;
         }
         match self.work().await {
@@ -359,14 +363,15 @@ where
             attempt.emit(|| EventKind::StepFailed { step: self.name.into() });
             return StepError::Final(error);
         }
-        // That this call did nothing says nothing of the call of an earlier
-        // attempt: its intent stays on record.
+        // That this call did nothing says nothing of an earlier one, of this
+        // attempt or another: its intent stays on record.
         let harmless = !self.in_doubt && self.harmless.as_ref().is_some_and(|harmless| harmless(&error));
         if harmless && self.kind != Kind::Step {
+            // Whatever becomes of the write: the next try states its intent anew.
+            taken.becomes = Used::Cleared;
             if let Err(error) = attempt.write(Change::Clear { step: self.name.clone() }).await {
                 return error.into();
             }
-            taken.becomes = Used::Again;
         }
         StepError::Retry(error)
     }

@@ -1,11 +1,13 @@
 //! What an observer is told, in which order.
 
+use tower_idempotency::core::Status;
 use tower_idempotency::store::StoreErrorKind;
 use tower_idempotency::{EventKind, Outcome};
 
 use crate::support::Count;
 use crate::support::bodies::Failure;
-use crate::support::lab::{Lab, operation, post, post_body, reply, send, serve, stored_key, unkeyed};
+use crate::support::lab::{Lab, operation, post, post_body, reply, secs, send, serve, stored_key, unkeyed};
+use crate::support::store::{Call, Fault};
 
 #[tokio::test]
 async fn a_first_run_a_replay_and_a_mismatch() {
@@ -90,7 +92,7 @@ async fn what_somebody_should_look_at_says_so() {
 async fn a_store_that_fails_at_the_claim_is_told() {
     let lab = Lab::new();
     let app = serve(&lab.layer(), |_| async { Ok(reply(200, "")) });
-    lab.store.fail(|_| crate::support::store::Fault::Before(StoreErrorKind::Corrupt));
+    lab.store.fail(|_| Fault::Before(StoreErrorKind::Corrupt));
     send(&app, post("k")).await;
     assert_eq!(lab.events.names(), ["StoreFailed", "Refused record-corrupt"]);
 }
@@ -101,4 +103,25 @@ async fn an_answer_that_was_not_retained_says_so() {
     let app = serve(&lab.layer().response_limit(1), |_| async { Ok(reply(200, "xx")) });
     send(&app, post("k")).await;
     assert!(matches!(lab.events.all()[1].kind, EventKind::Completed { status: 200, retained: false }));
+}
+
+/// Whoever only listens decides nothing.
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_harms_nobody() {
+    let lab = Lab::new();
+    let layer = lab.layer().on_event(|_| panic!("planned"));
+    let app = serve(&layer, |request| async move {
+        let op = operation(&request);
+        op.pay("charge", |_| async { Ok::<_, Failure>(()) }).await.unwrap();
+        Ok(reply(201, "paid"))
+    });
+    lab.store.fail(|call| match call {
+        Call::Swap(Status::Complete) => Fault::Before(StoreErrorKind::Unavailable),
+        _ => Fault::None,
+    });
+    send(&app, post("k")).await.assert_first(201, "paid");
+    tokio::time::sleep(secs(10)).await;
+    lab.store.heal();
+    tokio::time::sleep(secs(10)).await;
+    send(&app, post("k")).await.assert_replay(201, "paid");
 }

@@ -2,7 +2,6 @@
 //! 9, faults D1 to D10.)
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -10,6 +9,7 @@ use tower_idempotency::IdempotencyLayer;
 use tower_idempotency::core::Status;
 use tower_idempotency::store::{MemoryStore, StoreErrorKind};
 
+use crate::support::bodies::Failure;
 use crate::support::lab::{App, Lab, post, reply, secs, send, send_now, serve, spawn};
 use crate::support::store::{Call, Fault, Faulty};
 use crate::support::{Count, settle};
@@ -114,22 +114,6 @@ async fn an_answer_that_can_not_be_stored_is_given_and_stored_later() {
     assert_eq!((lab.events.count("Unsaved"), lab.events.count("SavedLate")), (1, 0));
     tokio::time::sleep(secs(10)).await;
     send_now(&app, post("k")).await.assert_problem("in-progress", 409);
-    lab.store.heal();
-    tokio::time::sleep(secs(6)).await;
-    assert_eq!(lab.events.count("SavedLate"), 1);
-    send(&app, post("k")).await.assert_replay(201, "charge 1");
-    assert_eq!(runs.get(), 1);
-}
-
-/// "No limit" is a limit beyond all time: it must not end the saving.
-#[tokio::test(start_paused = true)]
-async fn limits_beyond_all_time_are_none() {
-    let lab = Lab::new();
-    let layer = lab.layer().max_execution(Duration::MAX).lease(Duration::MAX).retention(Duration::MAX);
-    let (app, runs) = counting(&layer);
-    lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
-    send(&app, post("k")).await.assert_first(201, "charge 1");
-    tokio::time::sleep(secs(10)).await;
     lab.store.heal();
     tokio::time::sleep(secs(6)).await;
     assert_eq!(lab.events.count("SavedLate"), 1);
@@ -343,4 +327,25 @@ async fn a_full_store_still_replays_and_forgets_nothing_by_it() {
         }
     }
     assert_eq!(runs.get(), 3);
+}
+
+/// "As long as it takes" is a length of time, and no overflow.
+#[tokio::test(start_paused = true)]
+async fn times_without_end_are_times() {
+    use std::time::Duration;
+    let lab = Lab::new();
+    let layer = lab.layer().lease(Duration::MAX).max_execution(Duration::MAX).retention(Duration::MAX);
+    let app = serve(&layer, |request| async move {
+        let op = crate::support::lab::operation(&request);
+        op.pay("charge", |_| async { Ok::<_, Failure>(()) }).await.unwrap();
+        Ok(reply(201, "paid"))
+    });
+    lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
+    send(&app, post("k")).await.assert_first(201, "paid");
+    tokio::time::sleep(secs(3600)).await;
+    lab.store.heal();
+    tokio::time::sleep(secs(6)).await;
+    assert_eq!(lab.events.count("SavedLate"), 1);
+    tokio::time::sleep(secs(1_000_000)).await;
+    send(&app, post("k")).await.assert_replay(201, "paid");
 }

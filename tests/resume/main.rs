@@ -6,4 +6,6 @@
 mod support;
 
 mod crash;
+mod doubt;
+mod runner;
 mod steps;
