@@ -70,6 +70,10 @@ enum Used {
     Stored,
     /// It ended without a result, and may be tried again.
     Again,
+    /// So did this, with its intent on record: what it did is in doubt.
+    AgainInDoubt,
+    /// So did this, and its intent is no longer on record.
+    TakenBack,
     /// It was begun under `once` and ended without a result.
     InDoubt,
 }
@@ -137,14 +141,13 @@ impl Operation {
     /// Takes a name for the time a step runs under it.
     fn take_name(&self, name: &str) -> Result<Taken, Used> {
         let mut used = lock(&self.inner.used);
-        match used.get(name) {
-            None | Some(Used::Again) => {
-                used.insert(name.into(), Used::Running);
-                drop(used);
-                Ok(Taken { operation: self.clone(), name: name.into(), becomes: Used::Again })
-            }
-            Some(&other) => Err(other),
+        let before = used.get(name).copied().unwrap_or(Used::Again);
+        if !matches!(before, Used::Again | Used::AgainInDoubt | Used::TakenBack) {
+            return Err(before);
         }
+        used.insert(name.into(), Used::Running);
+        drop(used);
+        Ok(Taken { operation: self.clone(), name: name.into(), before, becomes: before })
     }
 }
 
@@ -162,6 +165,7 @@ impl fmt::Debug for Operation {
 struct Taken {
     operation: Operation,
     name: Box<str>,
+    before: Used,
     becomes: Used,
 }
 

@@ -64,7 +64,7 @@ struct Step<'a, T, E> {
     reconcile: Option<Reconcile<'a, T>>,
     finals: Option<Finals<'a, E>>,
     harmless: Option<Judge<'a, E>>,
-    /// An earlier attempt began it, and may have done it.
+    /// An earlier call began it, and may have done it.
     in_doubt: bool,
 }
 
@@ -193,7 +193,7 @@ where
 
     /// Errors for which this is true prove that nothing happened: the step is
     /// not in doubt, and may be run again. A refused connection, not a
-    /// time-out. A step that an earlier attempt left in doubt stays so.
+    /// time-out. A step that an earlier call left in doubt stays so.
     pub fn harmless_when(self, is_harmless: impl Fn(&E) -> bool + Send + 'a) -> Self {
         self.set(|step| step.harmless = Some(Box::new(is_harmless)))
     }
@@ -245,8 +245,14 @@ where
             Err(_) => return Err(StepError::Duplicate { step: self.name.into() }),
         };
         let attempt = Arc::clone(self.operation.attempt_handle());
+        let claimed = attempt.claimed().step(&self.name).map(|step| step.point().clone());
+        let point = match taken.before {
+            Used::AgainInDoubt => Some(Point::Begun),
+            Used::TakenBack => None,
+            _ => claimed,
+        };
         let mut begun = false;
-        match attempt.claimed().step(&self.name).map(|step| step.point().clone()) {
+        match point {
             Some(Point::Saved(value)) => {
                 taken.becomes = Used::Stored;
                 attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
@@ -275,8 +281,10 @@ where
         if self.kind != Kind::Step && !begun {
             begin(&attempt, &self.name).await?;
         }
-        if self.kind == Kind::Once {
-            taken.becomes = Used::InDoubt;
+        match self.kind {
+            Kind::Step => {}
+            Kind::Pay => taken.becomes = Used::AgainInDoubt,
+            Kind::Once => taken.becomes = Used::InDoubt,
         }
         match self.work().await {
             Ok(value) => self.save(&attempt, &mut taken, value).await,
@@ -325,14 +333,14 @@ where
             attempt.emit(|| EventKind::StepFailed { step: self.name.into() });
             return StepError::Final(error);
         }
-        // That this call did nothing says nothing of the call of an earlier
-        // attempt: its intent stays on record.
+        // That this call did nothing says nothing of an earlier one, be it of
+        // this attempt or of another: its intent stays on record.
         let harmless = !self.in_doubt && self.harmless.as_ref().is_some_and(|harmless| harmless(&error));
         if harmless && self.kind != Kind::Step {
             if let Err(error) = attempt.write(Change::Clear { step: self.name.clone() }).await {
                 return error.into();
             }
-            taken.becomes = Used::Again;
+            taken.becomes = Used::TakenBack;
         }
         StepError::Retry(error)
     }
