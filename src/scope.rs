@@ -10,7 +10,8 @@ use http::request::Parts;
 /// Says whose key a request carries. Keys of different scopes never meet.
 ///
 /// Every layer needs one: where scopes were optional, one user's answer was
-/// replayed to another. A request whose scope can't be told is refused.
+/// replayed to another. A request whose scope can't be told, or is empty, is
+/// refused.
 ///
 /// ```
 /// use http::HeaderName;
@@ -51,7 +52,8 @@ pub(crate) enum Told {
 }
 
 impl Scope {
-    /// The scope is what `by` says of a request; `None` refuses it.
+    /// The scope is what `by` says of a request; `None` refuses it, and so
+    /// does a name that is empty or blank: it is nobody's.
     ///
     /// # Caveats
     ///
@@ -78,7 +80,7 @@ impl Scope {
     pub fn header(name: HeaderName) -> Self {
         Self::by(move |parts| {
             let mut lines = parts.headers.get_all(&name).iter();
-            let line = lines.next()?.to_str().ok().filter(|line| !line.trim().is_empty())?;
+            let line = lines.next()?.to_str().ok()?;
             lines.next().is_none().then(|| line.to_owned())
         })
     }
@@ -97,7 +99,10 @@ impl Scope {
 
     pub(crate) fn tell(&self, parts: &Parts) -> Told {
         match &self.0 {
-            Kind::By(by) => by(parts).map_or(Told::Unknown, Told::Scope),
+            Kind::By(by) => {
+                let scope = by(parts).filter(|scope| !scope.trim().is_empty());
+                scope.map_or(Told::Unknown, Told::Scope)
+            }
             Kind::Shared(seen) => {
                 let credentials = [AUTHORIZATION, COOKIE].iter().any(|name| parts.headers.contains_key(name));
                 if credentials && !seen.swap(true, Ordering::Relaxed) {

@@ -7,7 +7,8 @@ use tower_idempotency::store::conformance::{FaultyStore, Manual, Reference};
 
 conformance_tests!(memory, || async {
     let clock = ManualClock::new();
-    Manual::new(MemoryStore::with_clock(clock.clone()), clock)
+    let store = MemoryStore::with_clock(clock.clone());
+    Manual::new(store, clock.clone()).bounded_by(move |n| MemoryStore::with_clock(clock.clone()).max_entries(n))
 });
 
 // The model itself, or it would model nothing.

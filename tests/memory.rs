@@ -179,6 +179,52 @@ async fn expired_answers_make_room_as_others_are_written() {
     }
 }
 
+/// Which answers share a part of the store depends on a random hash. There are
+/// 64 parts, so a hundred answers that go are a few of each part's forty.
+#[tokio::test]
+async fn full_it_drops_those_that_expire_first() {
+    let (answers, new) = (64 * 40, 100);
+    let store = Arc::new(MemoryStore::new().max_entries(answers as usize));
+    let mut done = Vec::new();
+    for n in 0..answers {
+        let mut hand = pending(&store, n).await;
+        // Neither the order of the keys nor that of the writes.
+        let rank = n * 1_009 % answers;
+        hand.change([answer(b"answer", DAY * (1 + rank))]).await;
+        done.push((rank, hand));
+    }
+    for n in 0..new {
+        pending(&store, answers + n).await;
+    }
+    let mut dropped = Vec::new();
+    for (rank, hand) in &done {
+        if !is_kept(hand).await {
+            dropped.push(*rank);
+        }
+    }
+    assert_eq!(dropped.len(), new as usize);
+    assert!(dropped.iter().all(|rank| *rank < answers * 3 / 4), "of {answers}, by expiry: {dropped:?}");
+}
+
+#[tokio::test]
+async fn answers_that_live_long_keep_no_expired_ones_alive() {
+    let clock = ManualClock::new();
+    let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let mut long = Vec::new();
+    for n in 0..500 {
+        long.push(completed(&store, n, b"long").await);
+    }
+    for n in 500..2_500 {
+        let mut hand = pending(&store, n).await;
+        hand.change([answer(b"short", Duration::from_secs(1))]).await;
+        clock.advance(Duration::from_secs(2));
+        assert!(store.len() <= 500 + 64 * 4, "{} records are kept, of which 501 have not expired", store.len());
+    }
+    for hand in &long {
+        assert!(is_kept(hand).await, "a long-lived answer was dropped");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tasks_at_a_full_store_lose_no_unfinished_work() {
     let store = Arc::new(MemoryStore::new().max_entries(64));

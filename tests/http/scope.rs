@@ -68,6 +68,26 @@ async fn a_request_whose_scope_cannot_be_told_is_refused() {
     assert_eq!((runs.get(), lab.store.calls()), (0, 0));
 }
 
+/// A name that is missing must not become a bucket that strangers share.
+#[tokio::test]
+async fn a_scope_that_is_empty_is_refused_whoever_says_it() {
+    let scopes = [
+        Scope::extension::<String>(),
+        Scope::by(|parts| parts.extensions.get::<String>().cloned()),
+        Scope::by(|parts| parts.extensions.get::<String>().map(|_| "")),
+    ];
+    for scope in scopes {
+        let lab = Lab::new();
+        let (app, runs) = secretive(&lab, scope);
+        for useless in ["", " ", "\t \n"] {
+            let mut request = post("k");
+            request.extensions_mut().insert(useless.to_owned());
+            send(&app, request).await.assert_problem("scope-unknown", 403);
+        }
+        assert_eq!((runs.get(), lab.store.calls()), (0, 0));
+    }
+}
+
 #[tokio::test]
 async fn a_request_without_a_key_needs_no_scope() {
     let lab = Lab::new();

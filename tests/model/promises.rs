@@ -102,7 +102,8 @@ fn is_rightly_paid(was: &Record, is: &Record, author: &Author) -> bool {
     (is.status() == Status::Paid) == (was.status() == Status::Paid || newly)
 }
 
-/// Promises about the answer to a claim.
+/// Promises about the answer to a claim. `own`: the fence under which it took,
+/// if it did.
 pub(crate) fn of_claim(author: &Author, own: Fence, done: &Done<Claimed>) -> Result<(), Broken> {
     let Author::Claim(claim) = author else { return Ok(()) };
     let found = done.record.as_ref();
@@ -115,13 +116,14 @@ pub(crate) fn of_claim(author: &Author, own: Fence, done: &Done<Claimed>) -> Res
     )
 }
 
-/// Promises about what a holder is told about its write.
-pub(crate) fn of_outcome(nonce: Version, took: Option<u8>, done: &Done<Result<(), Lost>>) -> Result<(), Broken> {
+/// Promises about what a holder is told about its write. `took`: the version
+/// at which it took, which its nonce may have moved on from since.
+pub(crate) fn of_outcome(took: Option<Version>, done: &Done<Result<(), Lost>>) -> Result<(), Broken> {
     let found = done.record.as_ref().map(Record::version);
     if done.output.is_ok() {
         return ensure(took.is_some() || found.is_none(), "a write that is confirmed was made");
     }
-    ensure(found != Some(nonce), "a write whose acknowledgement was lost is recognised as ours")
+    ensure(took.is_none() || found != took, "a write whose acknowledgement was lost is recognised as ours")
 }
 
 /// Money moved: the record must show it.

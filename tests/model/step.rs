@@ -175,11 +175,12 @@ impl State {
         let (nonce, took, heard) = (task.exchange.nonce(), task.took, task.life());
         let author = task.author;
         let Some(done) = task.exchange.finish() else { return Err("a claim ended without an outcome".into()) };
-        promises::of_claim(&author, Fence::of(nonce), &done)?;
+        let written = took.map_or(nonce, |(_, version)| version);
+        promises::of_claim(&author, Fence::of(written), &done)?;
         seen.saw_claim(&done);
         match (done.output, done.record) {
             (Claimed::Granted(fence), Some(record)) => {
-                let life = took.ok_or("a claim was granted that was never stored")?;
+                let (life, _) = took.ok_or("a claim was granted that was never stored")?;
                 let mut attempt = Attempt::new(self.program, fence, life, record);
                 attempt.go_on(self.take_version());
                 self.workers[index] = Worker::Holding(attempt);
@@ -220,9 +221,9 @@ impl State {
             self.workers[index] = Worker::Holding(attempt);
             return Ok(());
         }
-        let (nonce, took, heard) = (task.exchange.nonce(), task.took, task.life());
+        let (took, heard) = (task.took.map(|(_, version)| version), task.life());
         let Some(done) = task.exchange.finish() else { return Err("a write ended without an outcome".into()) };
-        promises::of_outcome(nonce, took, &done)?;
+        promises::of_outcome(took, &done)?;
         let Done { output: Ok(()), record } = done else {
             seen.saw(Branch::ZombieLost);
             self.lost(done.record.as_ref(), heard);

@@ -42,9 +42,9 @@ pub(crate) struct Task<C, T> {
     pub(crate) exchange: Exchange<C, T>,
     pub(crate) mail: Mail,
     pub(crate) author: Author,
-    /// Whether its write took, and in which life of the key. The worker does
-    /// not know this; the promises do.
-    pub(crate) took: Option<u8>,
+    /// Its last write that took: in which life of the key, and at which
+    /// version. The worker does not know this; the promises do.
+    pub(crate) took: Option<(u8, Version)>,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -143,7 +143,7 @@ impl<C: Command<Output = T>, T> Task<C, T> {
     /// Remembers a write of this task that took.
     pub(crate) fn note(&mut self, version: Version, life: u8) {
         if self.exchange.nonce() == version {
-            self.took = Some(life);
+            self.took = Some((life, version));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use http::Response;
 use tokio::sync::Semaphore;
-use tower_idempotency::core::{Mode, Status};
+use tower_idempotency::core::{Mode, Point, Status};
 use tower_idempotency::{Operation, Outcome, Reconciled, StepError};
 
 use crate::support::bodies::{Failure, TestBody};
@@ -267,6 +267,78 @@ async fn a_harmless_error_leaves_no_doubt() {
     send(&app, post("k")).await.assert_first(200, "sent");
 }
 
+/// What is on record of the step `name`.
+async fn on_record(lab: &Lab, name: &str) -> Option<Point> {
+    lab.store.peek(&stored_key("k")).await.unwrap().step(name).map(|step| step.point().clone())
+}
+
+/// That this call was refused says nothing of the call that timed out before.
+#[tokio::test]
+async fn a_harmless_error_takes_back_nothing_of_an_earlier_attempt() {
+    let lab = Lab::new();
+    let app = resumable(&lab, |op, run| async move {
+        let said = Failure(if run == 1 { "timed out" } else { "connection refused" });
+        let charge = op.pay("charge", |_| async move { Err::<(), _>(said) });
+        let charge = charge.harmless_when(|error| error.0 == "connection refused");
+        assert!(matches!(charge.await, Err(StepError::Retry(_))));
+        op.nothing_happened();
+        later()
+    });
+    for _ in 0..3 {
+        send(&app, post("k")).await.assert_first(503, "later");
+        assert_eq!(on_record(&lab, "charge").await, Some(Point::Begun));
+    }
+}
+
+/// Nor of an earlier call of the same attempt.
+#[tokio::test]
+async fn a_harmless_error_takes_back_nothing_of_an_earlier_call() {
+    let lab = Lab::new();
+    let app = resumable(&lab, |op, _| async move {
+        for said in ["timed out", "connection refused"] {
+            let charge = op.pay("charge", |_| async move { Err::<(), _>(Failure(said)) });
+            let charge = charge.harmless_when(|error| error.0 == "connection refused");
+            assert!(matches!(charge.await, Err(StepError::Retry(_))));
+        }
+        op.nothing_happened();
+        later()
+    });
+    send(&app, post("k")).await.assert_first(503, "later");
+    assert_eq!(on_record(&lab, "charge").await, Some(Point::Begun));
+}
+
+/// An earlier attempt's intent is settled by whoever can know; from then on it
+/// is this attempt's, which stores it again before it tries again.
+#[tokio::test]
+async fn a_step_that_was_taken_back_is_begun_anew() {
+    let lab = Lab::new();
+    let lab_inside = lab.clone();
+    let app = resumable(&lab, move |op, run| {
+        let lab = lab_inside.clone();
+        async move {
+            for said in ["connection refused", "timed out"] {
+                let seen = &lab;
+                let receipt = op.once("receipt", || async move {
+                    assert_eq!(on_record(seen, "receipt").await, Some(Point::Begun), "run {run}, {said}");
+                    Err::<(), _>(Failure(if run == 1 { "timed out" } else { said }))
+                });
+                let receipt = receipt.reconcile(|| async { Reconciled::DidNotHappen });
+                let receipt = receipt.harmless_when(|error| error.0 == "connection refused");
+                assert!(matches!(receipt.await, Err(StepError::Retry(_))));
+                if run == 1 {
+                    break;
+                }
+                let left = (said == "timed out").then_some(Point::Begun);
+                assert_eq!(on_record(&lab, "receipt").await, left);
+            }
+            later()
+        }
+    });
+    send(&app, post("k")).await.assert_first(503, "later");
+    send(&app, post("k")).await.assert_first(503, "later");
+    assert_eq!(on_record(&lab, "receipt").await, Some(Point::Begun));
+}
+
 #[tokio::test]
 async fn a_result_of_another_type_is_neither_used_nor_run_again() {
     let lab = Lab::new();
@@ -338,6 +410,31 @@ async fn the_result_of_a_step_that_was_dropped_while_it_was_stored_is_stored() {
     send(&app, post("k")).await;
     send(&app, post("k")).await.assert_first(200, "1");
     assert_eq!(works.get(), 1);
+}
+
+/// As for a result, so for an intent: without its work, but not without trace.
+#[tokio::test]
+async fn the_intent_of_a_step_that_was_dropped_while_it_was_stored_is_stored() {
+    let lab = Lab::new();
+    let works = Count::default();
+    let count = works.clone();
+    let app = resumable(&lab, move |op, run| {
+        let count = count.clone();
+        async move {
+            let mut step = Box::pin(op.pay("charge", |_| async move { Ok::<_, Failure>(count.up()) }));
+            if run == 1 {
+                // Polled until its intent is on its way, and not further.
+                assert!(crate::support::poll_once(&mut step).await.is_none());
+                drop(step);
+                settle().await;
+                return later();
+            }
+            reply(200, step.await.unwrap().to_string())
+        }
+    });
+    send(&app, post("k")).await.assert_first(503, "later");
+    assert_eq!((works.get(), on_record(&lab, "charge").await), (0, Some(Point::Begun)));
+    send(&app, post("k")).await.assert_first(200, "1");
 }
 
 #[tokio::test]

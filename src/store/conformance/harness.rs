@@ -34,19 +34,40 @@ pub trait Harness: fmt::Debug + Send + Sync {
     async fn reopen(&self) -> bool {
         false
     }
+
+    /// Another store, empty and on the same clock, which is full once it has
+    /// this many records; `None` if it can't be told how many it may have.
+    fn bounded(&self, _records: usize) -> Option<Arc<dyn Store>> {
+        None
+    }
 }
 
+type Make = Box<dyn Fn(usize) -> Arc<dyn Store> + Send + Sync>;
+
 /// The [`Harness`] of a store on a [`ManualClock`].
-#[derive(Debug)]
 pub struct Manual {
     store: Arc<dyn Store>,
     clock: ManualClock,
+    bounded: Option<Make>,
 }
 
 impl Manual {
     /// A store that was made with (a clone of) this clock.
     pub fn new(store: impl Store, clock: ManualClock) -> Self {
-        Self { store: Arc::new(store), clock }
+        Self { store: Arc::new(store), clock, bounded: None }
+    }
+
+    /// How to make one with room for so many records, on the same clock.
+    #[must_use]
+    pub fn bounded_by<S: Store>(mut self, make: impl Fn(usize) -> S + Send + Sync + 'static) -> Self {
+        self.bounded = Some(Box::new(move |records| Arc::new(make(records))));
+        self
+    }
+}
+
+impl fmt::Debug for Manual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manual").field("store", &self.store).field("clock", &self.clock).finish_non_exhaustive()
     }
 }
 
@@ -58,5 +79,9 @@ impl Harness for Manual {
 
     async fn advance(&self, by: Duration) {
         self.clock.advance(by);
+    }
+
+    fn bounded(&self, records: usize) -> Option<Arc<dyn Store>> {
+        self.bounded.as_ref().map(|make| make(records))
     }
 }

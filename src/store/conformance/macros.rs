@@ -59,6 +59,9 @@ macro_rules! conformance_tests {
                 times::an_answer_is_kept_until_it_expires
                 times::an_expired_answer_can_be_removed
                 times::unfinished_records_are_never_dropped
+                bounds::a_full_store_hands_out_what_it_has
+                bounds::a_full_store_drops_no_unfinished_record
+                bounds::a_full_store_lets_work_go_on
                 scans::scans_of_nothing_are_empty
                 scans::unfinished_are_found
                 scans::lapsed_are_found

@@ -30,6 +30,9 @@
 //!   time of creation stays over later writes ([`times`]).
 //! - **Unfinished records are never dropped**, however old. Complete ones are
 //!   kept until they expire ([`times`]).
+//! - **A full store** still hands out what it has, refuses newcomers before it
+//!   drops anything unfinished, and lets the work that it admitted go on
+//!   ([`bounds`]; where a harness can [make one](Harness::bounded)).
 //! - **Nothing is left over**: what was removed, replaced or dropped at
 //!   completion does not come back with a later record ([`steps`]).
 //! - **Scans** find everything that matches, in the order in which it falls
@@ -52,6 +55,7 @@
 use super::Store;
 
 pub mod basics;
+pub mod bounds;
 mod faulty;
 pub mod fields;
 mod gate;

@@ -1,14 +1,18 @@
 //! Plants known bugs, one at a time, and expects a test to find each.
 //!
 //! ```text
-//! cargo run -p mutants [-- --only NAME,NAME] [--list] [--seconds N]
+//! cargo run -p mutants [-- --only NAME,NAME] [--list] [--seconds N] [--seed N]
 //! ```
 //!
 //! The tracked files are copied below `target/`, so the working tree stays as
-//! it is. A mutant is dead if its test fails; a mutant that does not compile,
-//! or whose text is not found exactly once any more, is stale, which is an
-//! error: it proves nothing. `--seconds` stops starting mutants after that
-//! time; those that were not reached are said to be, and are an error too.
+//! it is. A mutant is dead if its test fails. One that does not compile, or
+//! whose text is not found exactly once any more, is stale: it proves nothing.
+//! The text is looked for first, and for the whole table, however little is
+//! planted. A mutant that survives or is stale is an error.
+//!
+//! `--seconds` stops planting after that time. Then the groups of the table
+//! take turns, so that something of each is planted; `--seed` says where in
+//! each group to start.
 
 mod run;
 mod table;
@@ -18,7 +22,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::run::{Outcome, Workshop};
-use crate::table::{MUTANTS, Mutant};
+use crate::table::{GROUPS, Mutant};
 
 /// What was asked for.
 #[derive(Default)]
@@ -26,6 +30,7 @@ struct Options {
     only: Option<String>,
     list: bool,
     seconds: Option<u64>,
+    seed: usize,
 }
 
 fn main() -> ExitCode {
@@ -43,55 +48,93 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = Options::default();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        let number = |_| format!("{word} needs a number");
         match word.as_str() {
             "--list" => options.list = true,
             "--only" => options.only = Some(value()?),
-            "--seconds" => {
-                options.seconds = Some(value()?.parse().map_err(|_| "--seconds needs a number".to_owned())?);
+            "--seconds" => options.seconds = Some(value()?.parse().map_err(number)?),
+            "--seed" => options.seed = value()?.parse().map_err(number)?,
+            other => {
+                return Err(format!(
+                    "{other} is not known; there are --only NAME,NAME, --list, --seconds N and --seed N"
+                ));
             }
-            other => return Err(format!("{other} is not known; there are --only NAME,NAME, --list and --seconds N")),
         }
     }
     Ok(options)
 }
 
-/// Whether all of them died.
+/// Whether none survived and none is stale.
 fn run(options: &Options) -> Result<bool, String> {
-    let wanted =
-        |mutant: &&Mutant| options.only.as_ref().is_none_or(|only| only.split(',').any(|name| name == mutant.name));
-    let mutants: Vec<_> = MUTANTS.iter().filter(wanted).collect();
-    if mutants.is_empty() {
-        return Err("there is no such mutant; see --list".into());
-    }
+    let all = || GROUPS.into_iter().flatten();
     if options.list {
-        mutants.iter().for_each(|mutant| println!("{:<44} {}  ({})", mutant.name, mutant.file, mutant.test));
+        all().for_each(|mutant| println!("{:<44} {}  ({} {})", mutant.name, mutant.file, mutant.target, mutant.filter));
         return Ok(true);
     }
     let workshop = Workshop::open(Path::new("."))?;
     let deadline = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    check_unmutated(&workshop, &mutants)?;
-    let mut dead = 0;
-    for mutant in &mutants {
-        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            println!("{:<44} not reached in time", mutant.name);
-            continue;
+    let mut stale = Vec::new();
+    for mutant in all() {
+        if !workshop.is_fresh(mutant)? {
+            println!("{:<44}         STALE     its text is not there exactly once", mutant.name);
+            stale.push(mutant.name);
         }
-        dead += usize::from(try_one(&workshop, mutant)?);
     }
-    println!("{dead} of {} mutants died", mutants.len());
-    Ok(dead == mutants.len())
+    let wanted = chosen(options, &stale)?;
+    check_unmutated(&workshop, &wanted)?;
+    let (mut planted, mut died) = (0, 0);
+    for mutant in &wanted {
+        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            break;
+        }
+        planted += 1;
+        died += usize::from(try_one(&workshop, mutant)?);
+    }
+    let (total, stale) = (all().count(), stale.len());
+    println!(
+        "planted {planted} of {total} mutants: {died} died, {} did not; {stale} not planted, as stale",
+        planted - died
+    );
+    if planted == 0 {
+        return Err("there was no time to plant any".into());
+    }
+    Ok(died == planted && stale == 0)
+}
+
+/// What is to be planted, in this order.
+fn chosen(options: &Options, stale: &[&str]) -> Result<Vec<&'static Mutant>, String> {
+    let known = |name: &str| GROUPS.into_iter().flatten().any(|mutant| mutant.name == name);
+    let names: Option<Vec<_>> = options.only.as_ref().map(|only| only.split(',').collect());
+    if let Some(name) = names.iter().flatten().find(|name| !known(name)) {
+        return Err(format!("there is no mutant {name}; see --list"));
+    }
+    let wanted = |mutant: &&Mutant| {
+        names.as_ref().is_none_or(|names| names.contains(&mutant.name)) && !stale.contains(&mutant.name)
+    };
+    let groups = GROUPS.map(|group| {
+        let mut group: Vec<_> = group.iter().filter(wanted).collect();
+        let start = options.seed % group.len().max(1);
+        group.rotate_left(start);
+        group
+    });
+    if options.seconds.is_none() {
+        return Ok(groups.concat());
+    }
+    let longest = groups.iter().map(Vec::len).max().unwrap_or(0);
+    Ok((0..longest).flat_map(|turn| groups.iter().filter_map(move |group| group.get(turn).copied())).collect())
 }
 
 /// A test that fails anyway kills nothing.
 fn check_unmutated(workshop: &Workshop, mutants: &[&Mutant]) -> Result<(), String> {
-    let mut tests: Vec<_> = mutants.iter().map(|mutant| mutant.test).collect();
-    tests.sort_unstable();
-    tests.dedup();
-    for test in tests {
-        match workshop.run(test)? {
-            Outcome::Green => println!("{:<44} green without mutants", test),
-            Outcome::Red(line) => return Err(format!("cargo {test} fails without any mutant: {line}")),
-            Outcome::Uncompiled(line) => return Err(format!("cargo {test} does not compile: {line}")),
+    let mut targets: Vec<_> = mutants.iter().map(|mutant| mutant.target).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    for target in targets {
+        let filters: Vec<_> = mutants.iter().filter(|m| m.target == target).map(|m| m.filter).collect();
+        match workshop.run(target, &filters)? {
+            Outcome::Green => println!("{target:<44} green without mutants"),
+            Outcome::Red(line) => return Err(format!("{target} fails without any mutant: {line}")),
+            Outcome::Uncompiled(line) => return Err(format!("{target} does not compile: {line}")),
         }
     }
     Ok(())
@@ -99,11 +142,10 @@ fn check_unmutated(workshop: &Workshop, mutants: &[&Mutant]) -> Result<(), Strin
 
 fn try_one(workshop: &Workshop, mutant: &Mutant) -> Result<bool, String> {
     let started = Instant::now();
-    let (died, verdict) = match workshop.with(mutant, || workshop.run(mutant.test))? {
-        None => (false, "STALE     its text is not there exactly once".to_owned()),
-        Some(Outcome::Red(line)) => (true, format!("died      {line}")),
-        Some(Outcome::Green) => (false, "SURVIVED".to_owned()),
-        Some(Outcome::Uncompiled(line)) => (false, format!("STALE     does not compile: {line}")),
+    let (died, verdict) = match workshop.with(mutant, || workshop.run(mutant.target, &[mutant.filter]))? {
+        Outcome::Red(line) => (true, format!("died      {line}")),
+        Outcome::Green => (false, "SURVIVED".to_owned()),
+        Outcome::Uncompiled(line) => (false, format!("STALE     does not compile: {line}")),
     };
     println!("{:<44} {:>4} s  {verdict}", mutant.name, started.elapsed().as_secs());
     Ok(died)

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use crate::table::Mutant;
 
@@ -41,31 +41,31 @@ impl Workshop {
         Ok(workshop)
     }
 
-    /// Plants the mutant for as long as `act` takes; `None` if it is stale.
-    pub(crate) fn with<T>(
-        &self,
-        mutant: &Mutant,
-        act: impl FnOnce() -> Result<T, String>,
-    ) -> Result<Option<T>, String> {
+    /// Plants the mutant for as long as `act` takes.
+    pub(crate) fn with<T>(&self, mutant: &Mutant, act: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         let path = self.copy.join(mutant.file);
-        let original = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", mutant.file))?;
-        if original.matches(mutant.text).count() != 1 {
-            return Ok(None);
-        }
+        let original = read(&path)?;
         write(&path, &original.replace(mutant.text, mutant.instead))?;
         let outcome = act();
         write(&path, &original)?;
-        outcome.map(Some)
+        outcome
     }
 
-    /// Builds and runs `cargo test`, and tells a red test from a broken build.
-    pub(crate) fn run(&self, test: &str) -> Result<Outcome, String> {
-        let built = self.cargo(test, &["--no-run"])?;
+    /// Whether the text that the mutant replaces is there exactly once. If it
+    /// is not, the mutant proves nothing.
+    pub(crate) fn is_fresh(&self, mutant: &Mutant) -> Result<bool, String> {
+        Ok(read(&self.copy.join(mutant.file))?.matches(mutant.text).count() == 1)
+    }
+
+    /// Builds and runs some tests of one target, and tells a red test from a
+    /// broken build.
+    pub(crate) fn run(&self, target: &str, filters: &[&str]) -> Result<Outcome, String> {
+        let built = self.cargo(target, &["--no-run"])?;
         if !built.status.success() {
             let said = String::from_utf8_lossy(&built.stderr).into_owned();
             return Ok(Outcome::Uncompiled(first(&said, |line| line.starts_with("error"))));
         }
-        let ran = self.cargo(test, &[])?;
+        let ran = self.cargo(target, &[&["--"], filters].concat())?;
         if ran.status.success() {
             return Ok(Outcome::Green);
         }
@@ -73,11 +73,13 @@ impl Workshop {
         Ok(Outcome::Red(complaint(&said)))
     }
 
-    fn cargo(&self, test: &str, more: &[&str]) -> Result<std::process::Output, String> {
+    fn cargo(&self, target: &str, more: &[&str]) -> Result<Output, String> {
         let mut command = Command::new("cargo");
-        command.args(test.split_whitespace()).args(more).current_dir(&self.copy);
-        command.env("CARGO_TARGET_DIR", &self.build).env("RUST_BACKTRACE", "0");
-        command.output().map_err(|error| format!("cargo {test}: {error}"))
+        // One set of features for all, or every change of target would build
+        // the library twice.
+        command.args(["test", "--all-features"]).args(target.split_whitespace()).args(more);
+        command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build).env("RUST_BACKTRACE", "0");
+        command.output().map_err(|error| format!("cargo test {target}: {error}"))
     }
 }
 
@@ -90,15 +92,20 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
     fs::copy(from, to).map(drop).map_err(failed)
 }
 
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
 fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The line after that of the panic is what the test had to say.
+/// Which test panicked, and the line after that: what it had to say.
 fn complaint(said: &str) -> String {
     let mut lines = said.lines().skip_while(|line| !line.contains("panicked at"));
-    lines.next();
-    lines.next().map_or_else(|| first(said, |line| line.contains("FAILED")), |line| line.trim().to_owned())
+    let name = lines.next().and_then(|line| line.split('\'').nth(1)).unwrap_or_default();
+    let why = lines.next().map(str::trim);
+    why.map_or_else(|| first(said, |line| line.contains("FAILED")), |why| format!("{name}: {why}"))
 }
 
 fn first(said: &str, like: impl Fn(&str) -> bool) -> String {

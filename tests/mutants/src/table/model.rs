@@ -1,29 +1,15 @@
-//! The mutants. To add one, add an entry: no other file changes.
+//! The moves and the loop, against the model checker.
 
-/// One planted bug.
-pub(crate) struct Mutant {
-    /// What is wrong, in a few words; for `--only`.
-    pub(crate) name: &'static str,
-    /// The file, from the root of the repository.
-    pub(crate) file: &'static str,
-    /// What is replaced. It must be there exactly once.
-    pub(crate) text: &'static str,
-    pub(crate) instead: &'static str,
-    /// The arguments of `cargo` that have to fail, such as
-    /// `test --all-features --test http`.
-    pub(crate) test: &'static str,
-}
+use super::{Mutant, TRANSITION};
 
-const MODEL: &str = "test --test model";
 const RECORD: &str = "src/core/record.rs";
-const TRANSITION: &str = "src/core/transition.rs";
 const EXCHANGE: &str = "src/core/exchange.rs";
 
 const fn model(name: &'static str, file: &'static str, text: &'static str, instead: &'static str) -> Mutant {
-    Mutant { name, file, text, instead, test: MODEL }
+    Mutant { name, file, text, instead, target: "--test model", filter: "" }
 }
 
-pub(crate) const MUTANTS: &[Mutant] = &[
+pub(super) const MUTANTS: &[Mutant] = &[
     model("lease-ignored", RECORD, ".filter(|left| !left.is_zero())", ".filter(|_| false)"),
     model("pending-expires", RECORD, "self.status() == Status::Complete && now", "now"),
     model("expired-never", RECORD, "now >= self.due()\n", "now > self.due().after(*&Duration::MAX)\n"),

@@ -1,0 +1,83 @@
+//! The file store: what survives, and what is refused.
+
+use super::Mutant;
+
+const BATCH: &str = "src/store/file/batch.rs";
+const COMMITTER: &str = "src/store/file/committer.rs";
+
+const fn file(
+    name: &'static str,
+    file: &'static str,
+    text: &'static str,
+    instead: &'static str,
+    filter: &'static str,
+) -> Mutant {
+    Mutant { name, file, text, instead, target: "--test file", filter }
+}
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    file(
+        "file-store-ignores-expected",
+        BATCH,
+        "        if current.version() != request.expected {",
+        "        if request.expected.is_none() && current.version().is_some() {",
+        "reopen::a_removed_record",
+    ),
+    file(
+        "acknowledged-before-the-commit",
+        BATCH,
+        "self.replies.push((request.reply, Outcome::Took));",
+        "let _ = request.reply.send(Ok(Outcome::Took));",
+        "disk_full::",
+    ),
+    file(
+        "failed-store-goes-on-reading",
+        COMMITTER,
+        "let _ = shared.failure.set(failed.error.clone());",
+        "",
+        "disk_full::",
+    ),
+    file(
+        "leases-outlive-their-process",
+        "src/store/file/recover.rs",
+        "let record = record.orphaned(fresh_nonce());",
+        "let record = if found.get() == 0 { record.orphaned(fresh_nonce()) } else { record };",
+        "reopen::the_lease_of_a_dead_process",
+    ),
+    file(
+        "journal-not-checked",
+        "src/store/file/engine.rs",
+        "let whole = version && journal::mend(&path).map_err(|error| OpenError::io(directory.path(), error))?;",
+        "let whole = version;",
+        "crash::",
+    ),
+    file(
+        "damage-taken-for-a-torn-write",
+        "src/store/file/journal.rs",
+        "true => Tail::Damaged,",
+        "true => Tail::Torn(journal.len() - rest.len()),",
+        "crash::damage_before",
+    ),
+    file(
+        "second-opener-let-in",
+        "src/store/file/directory.rs",
+        "Err(TryLockError::WouldBlock) => return Err(OpenError::new(OpenErrorKind::AlreadyOpen, path)),",
+        "Err(TryLockError::WouldBlock) => {}",
+        "open::a_second_store",
+    ),
+    file(
+        "expired-never-swept",
+        COMMITTER,
+        "            batch.sweep(&mut self.sweep);\n",
+        "",
+        "reopen::expired_records_go",
+    ),
+    Mutant {
+        name: "parts-left-behind",
+        file: BATCH,
+        text: "self.clear_parts(key, old, next);",
+        instead: "let _ = old;",
+        target: "--lib",
+        filter: "store::file::tests::a_step_costs",
+    },
+];

@@ -1,0 +1,224 @@
+//! The layer: what a client is promised.
+
+use super::{Mutant, TRANSITION};
+
+const ATTEMPT: &str = "src/attempt.rs";
+const BODY: &str = "src/body.rs";
+const DETACH: &str = "src/detach.rs";
+const KEY: &str = "src/core/key.rs";
+const MESSAGE: &str = "src/core/message.rs";
+const RESPONSE: &str = "src/response.rs";
+const RUN: &str = "src/run.rs";
+const SCOPE: &str = "src/scope.rs";
+const SERVICE: &str = "src/service.rs";
+
+const fn http(
+    name: &'static str,
+    file: &'static str,
+    text: &'static str,
+    instead: &'static str,
+    filter: &'static str,
+) -> Mutant {
+    Mutant { name, file, text, instead, target: "--test http", filter }
+}
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    http(
+        "dies-with-its-client",
+        DETACH,
+        "let Some(work) = self.work.take() else { return };",
+        "let Some(work) = self.work.take().filter(|_| false) else { return };",
+        "hangup::while_the_handler_runs",
+    ),
+    http(
+        "replay-marker-on-the-first-answer",
+        SERVICE,
+        "End::Stored | End::Unsaved(_) => Response::from_parts(parts, body),",
+        "End::Stored | End::Unsaved(_) => {\n                let mut first = Response::from_parts(parts, body);\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first\n            }",
+        "replay::the_first_request",
+    ),
+    http(
+        "replay-marker-missing",
+        RESPONSE,
+        "    headers.insert(REPLAYED, HeaderValue::from_static(\"true\"));\n",
+        "",
+        "replay::the_first_request",
+    ),
+    http(
+        "busy-told-before-mismatch",
+        TRANSITION,
+        "        // Before \"busy\": a wrong body is never cured by waiting.\n",
+        "        if let Some(left) = current.lease_left(stamp.now) {\n            return Decision::keep(Claimed::Busy(left));\n        }\n",
+        "replay::a_mismatch_is_told",
+    ),
+    http(
+        "set-cookie-replayed",
+        MESSAGE,
+        "[DATE, AGE, SET_COOKIE, AUTHORIZATION",
+        "[DATE, AGE, AUTHORIZATION",
+        "fidelity::what_belongs",
+    ),
+    http(
+        "connection-named-header-replayed",
+        MESSAGE,
+        "let named = headers.get(CONNECTION).is_some();",
+        "let named = headers.get(CONNECTION).is_some() && false;",
+        "fidelity::what_belongs",
+    ),
+    http(
+        "duplicate-headers-collapse",
+        RESPONSE,
+        "    for (name, value) in stored.headers() {\n        headers.append(",
+        "    for (name, value) in stored.headers() {\n        headers.insert(",
+        "fidelity::headers_keep",
+    ),
+    http("permit-dropped-early", SERVICE, "let Ok(_permit) = shared", "let Ok(_) = shared", "admission::above_the_cap"),
+    http(
+        "answered-before-it-is-stored",
+        SERVICE,
+        "let end = attempt.end(change).await;\n        match (&end, outcome)",
+        "let late = Arc::clone(attempt);\n        tokio::spawn(async move { late.end(change).await });\n        let end = End::Stored;\n        match (&end, outcome)",
+        "replay::the_first_request",
+    ),
+    http(
+        "not-saved-late",
+        ATTEMPT,
+        "tokio::spawn(Arc::clone(self).save_late(exchange, current));",
+        "drop((exchange, current));",
+        "outage::an_answer_that_can_not_be_stored",
+    ),
+    http(
+        "claim-never-disowned",
+        RUN,
+        "let Some(permit) = ledger.may_disown() else",
+        "let Some(permit) = ledger.may_disown().filter(|_| false) else",
+        "outage::a_claim_that_",
+    ),
+    http(
+        "keeper-never-started",
+        RUN,
+        "output.is_pending() && this.keeper.0.is_none()",
+        "output.is_pending() && this.keeper.0.is_none() && false",
+        "lease::a_long_handler",
+    ),
+    http(
+        "keeper-outlives-its-handler",
+        RUN,
+        "this.keeper.0.take().inspect(JoinHandle::abort);",
+        "this.keeper.0.take();",
+        "lease::renewals_end",
+    ),
+    http(
+        "stuck-renewal-holds-back-the-answer",
+        ATTEMPT,
+        "        self.ending.give();\n",
+        "",
+        "outage::a_store_that_went_down_at_a_renewal",
+    ),
+    http(
+        "longest-execution-ignored",
+        ATTEMPT,
+        "started.elapsed() >= self.limits.max_execution",
+        "started.elapsed() >= self.limits.max_execution.saturating_mul(1000)",
+        "lease::renewals_stop",
+    ),
+    http(
+        "zombie-answers-its-own",
+        SERVICE,
+        "            End::Lost(found) => self.instead(fingerprint, found),\n            End::Stored | End::Unsaved(_) =>",
+        "            End::Lost(found) if false => self.instead(fingerprint, found),\n            End::Lost(_) | End::Stored | End::Unsaved(_) =>",
+        "lease::resumable_a_lapsed",
+    ),
+    http(
+        "zombie-gets-a-strangers-answer",
+        SERVICE,
+        "found.filter(|found| *found.fingerprint() == fingerprint)",
+        "found.filter(|found| *found.fingerprint() == fingerprint || true)",
+        "lease::a_zombie_of_a_forgotten",
+    ),
+    http(
+        "panic-withdraws",
+        SERVICE,
+        "Ok(match release(&attempt).await {",
+        "Ok(match attempt.end(Change::Withdraw).await {",
+        "panics::at_most_once",
+    ),
+    http(
+        "inner-error-withdraws",
+        SERVICE,
+        "release(&attempt).await;\n                Err(error)",
+        "attempt.end(Change::Withdraw).await;\n                Err(error)",
+        "outcome::an_error_of_the_inner",
+    ),
+    http(
+        "invalid-key-passes-unprotected",
+        SERVICE,
+        "Some(key) => key.map_err(|_| Refusal::InvalidKey)?,",
+        "Some(Err(_)) => return Ok(None),\n            Some(Ok(key)) => key,",
+        "keys::an_invalid_key",
+    ),
+    http(
+        "first-of-two-header-lines-taken",
+        SERVICE,
+        "if lines.next().is_some() {",
+        "if lines.next().is_some() && false {",
+        "keys::two_header_lines",
+    ),
+    http(
+        "upload-not-counted",
+        BODY,
+        "+ data.len() > self.limit {",
+        "+ data.len() > self.limit.saturating_mul(1000) {",
+        "admission::a_length_in_the_head",
+    ),
+    http(
+        "broken-body-taken-for-whole",
+        BODY,
+        "Some(Some(Err(error))) => return Read::Broken(self.begun(Some(error))),",
+        "Some(Some(Err(_))) => return self.whole(),",
+        "oversize::a_body_that_breaks_off",
+    ),
+    http(
+        "oversize-answer-runs-again",
+        SERVICE,
+        "Read::Open(body) => (None, body),",
+        "Read::Open(body) => {\n                outcome = Outcome::NothingHappened;\n                (None, body)\n            }",
+        "oversize::a_body_of_the_cap",
+    ),
+    http(
+        "event-stream-held-back",
+        SERVICE,
+        "if is_endless(&parts.headers) {",
+        "if is_endless(&parts.headers) && false {",
+        "oversize::an_event_stream",
+    ),
+    http(
+        "unready-clone-called",
+        SERVICE,
+        "let clone = self.inner.clone();\n                let service = std::mem::replace(&mut self.inner, clone);",
+        "let service = self.inner.clone();",
+        "ready::the_service_that_was_polled",
+    ),
+    http(
+        "scope-not-in-the-key",
+        KEY,
+        "update_framed(&mut hash, scope.as_bytes());",
+        "let _ = scope;",
+        "scope::two_callers",
+    ),
+    http(
+        "empty-scope-taken",
+        SCOPE,
+        ".filter(|scope| !scope.trim().is_empty())",
+        ".filter(|_| true)",
+        "scope::a_scope_that_is_empty",
+    ),
+    Mutant {
+        name: "siblings-share-answers",
+        file: "src/extract.rs",
+        text: "parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0)",
+        instead: "&parts.uri",
+        target: "--test axum",
+        filter: "siblings_with_the_same",
+    },
+];

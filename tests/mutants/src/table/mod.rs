@@ -1,0 +1,28 @@
+//! The mutants. To add one, add an entry to the table of its tests.
+
+mod file;
+mod http;
+mod memory;
+mod model;
+mod resume;
+
+/// One planted bug.
+pub(crate) struct Mutant {
+    /// What is wrong, in a few words; for `--only`.
+    pub(crate) name: &'static str,
+    /// The file, from the root of the repository.
+    pub(crate) file: &'static str,
+    /// What is replaced. It must be there exactly once.
+    pub(crate) text: &'static str,
+    pub(crate) instead: &'static str,
+    /// The tests that have to fail, as arguments of `cargo test`: which binary,
+    pub(crate) target: &'static str,
+    /// and which part of it; the less runs, the sooner it is over.
+    pub(crate) filter: &'static str,
+}
+
+const TRANSITION: &str = "src/core/transition.rs";
+
+/// Group by group: those of one table share the code under test.
+pub(crate) const GROUPS: [&[Mutant]; 5] =
+    [model::MUTANTS, http::MUTANTS, resume::MUTANTS, memory::MUTANTS, file::MUTANTS];

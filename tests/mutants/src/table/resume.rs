@@ -1,0 +1,90 @@
+//! Steps: what a handler is promised.
+
+use super::Mutant;
+
+const ATTEMPT: &str = "src/attempt.rs";
+const OPERATION: &str = "src/operation/mod.rs";
+const STEP: &str = "src/operation/step.rs";
+
+const fn resume(
+    name: &'static str,
+    file: &'static str,
+    text: &'static str,
+    instead: &'static str,
+    filter: &'static str,
+) -> Mutant {
+    Mutant { name, file, text, instead, target: "--test resume", filter }
+}
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    resume(
+        "step-key-with-the-attempt",
+        OPERATION,
+        "StepKey::new(self.key(), name)",
+        "StepKey::new(self.key(), &format!(\"{name} {}\", self.attempt()))",
+        "steps::a_steps_key_is_the_same",
+    ),
+    resume(
+        "duplicate-names-allowed",
+        OPERATION,
+        "Used::Again | Used::AgainInDoubt | Used::TakenBack",
+        "Used::Again | Used::AgainInDoubt | Used::TakenBack | Used::Stored | Used::Running",
+        "steps::a_name_that_is_used_twice",
+    ),
+    resume(
+        "step-result-not-saved",
+        STEP,
+        "attempt.write(Change::Save { step: self.name.clone(), value: bytes.into() }).await?;",
+        "drop(bytes);",
+        "steps::every_result_is_remembered",
+    ),
+    resume(
+        "intent-not-awaited",
+        STEP,
+        "begin(&attempt, &self.name).await?;",
+        "let (late, name) = (Arc::clone(&attempt), self.name.clone());\n            tokio::spawn(async move { begin(&late, &name).await.is_ok() });",
+        "steps::a_step_of_an_attempt_that_lost",
+    ),
+    resume(
+        "intent-not-stored",
+        STEP,
+        "if self.kind != Kind::Step && !begun {",
+        "if self.kind != Kind::Step && !begun && false {",
+        "steps::pay_moves_the_operation",
+    ),
+    resume(
+        "once-in-doubt-runs-again",
+        STEP,
+        "Reconciled::Unknown if self.kind == Kind::Once =>",
+        "Reconciled::Unknown if self.kind == Kind::Once && false =>",
+        "steps::once_in_doubt_is_parked",
+    ),
+    resume(
+        "earlier-intent-taken-back-by-a-step",
+        STEP,
+        "let harmless = !self.in_doubt && self",
+        "let harmless = self",
+        "steps::a_harmless_error_takes_back",
+    ),
+    resume(
+        "intent-taken-back-though-an-earlier-call-may-have-paid",
+        STEP,
+        "Kind::Pay => taken.becomes = Used::AgainInDoubt,",
+        "Kind::Pay => {}",
+        "steps::a_harmless_error_takes_back_nothing_of_an_earlier_call",
+    ),
+    resume(
+        "taken-back-step-not-begun-anew",
+        STEP,
+        "taken.becomes = Used::TakenBack;",
+        "taken.becomes = Used::Again;",
+        "steps::a_step_that_was_taken_back",
+    ),
+    resume(
+        "dropped-step-drops-its-write",
+        ATTEMPT,
+        "        tokio::spawn(Arc::clone(self).flush());\n",
+        "        Arc::clone(self).flush().await;\n",
+        "steps::the_intent_of_a_step_that_was_dropped",
+    ),
+];
