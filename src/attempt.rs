@@ -99,7 +99,7 @@ impl Attempt {
     pub(crate) fn emit_end(&self, end: &End, withdrawn: bool) {
         match end {
             End::Stored if withdrawn => self.emit(|| EventKind::Withdrawn),
-            End::Stored => self.emit(|| EventKind::Released),
+            End::Stored => self.emit(|| EventKind::Released { mode: self.claimed.mode() }),
             End::Unsaved(error) => self.emit(|| EventKind::Unsaved { error: error.clone() }),
             End::Lost(_) => {}
         }

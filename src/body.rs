@@ -41,6 +41,13 @@ impl<B> RequestBody<B> {
     }
 }
 
+/// For tests of handlers that name this type.
+impl<B> From<Bytes> for RequestBody<B> {
+    fn from(bytes: Bytes) -> Self {
+        Self::read(bytes)
+    }
+}
+
 impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
     type Data = Bytes;
     type Error = B::Error;

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::core::Key;
+use crate::core::{Key, Mode};
 use crate::store::StoreError;
 
 /// Something that happened to an operation.
@@ -70,7 +70,10 @@ pub enum EventKind {
     Replayed,
     /// The attempt ended without a final answer. **Look**, if it is at most
     /// once: it will not be run again until someone decides.
-    Released,
+    Released {
+        /// In [`Mode::Resumable`] a retry resumes.
+        mode: Mode,
+    },
     /// The attempt ended and nothing had happened.
     Withdrawn,
     /// Nobody can know what happened. **Look**: a human has to decide.
@@ -153,6 +156,7 @@ impl EventKind {
         matches!(
             self,
             Self::Parked { .. }
+                | Self::Released { mode: Mode::AtMostOnce }
                 | Self::Panicked
                 | Self::LeaseLost
                 | Self::Overdue

@@ -86,8 +86,8 @@
 //!   *outside* whatever may change the answer. A time-out outside it cuts off
 //!   the client, not the work; a time-out inside it drops the handler and
 //!   answers in its place, and that answer is stored like any other.
-//! - Put it around a route *once*. The outer one of two holds the key while the
-//!   inner one asks for it, so the answer is `in-progress`, for good.
+//! - Of two layers around one route the outer one guards, with its settings, and
+//!   the inner one lets the request pass.
 //! - What a handler does outside steps, or in tasks that it spawns, is outside
 //!   the promise.
 //! - Response extensions and trailers are not replayed.

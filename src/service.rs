@@ -117,7 +117,9 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        if !Policy::covers(request.method()) {
+        // Under another layer of this kind, the operation is claimed already.
+        let claimed = request.extensions().get::<Operation>().is_some();
+        if claimed || !Policy::covers(request.method()) {
             return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
         }
         let (parts, body) = request.into_parts();

@@ -77,6 +77,20 @@ async fn siblings_with_the_same_stripped_path_do_not_share_answers() {
     assert_eq!(send(&app, keyed("/eu/pay", "k")).await, (StatusCode::OK, true, "eu".into()));
 }
 
+/// An easy mistake: one on a nested router, and one outside.
+#[tokio::test]
+async fn of_two_layers_around_a_route_the_outer_one_guards() {
+    let runs = Count::default();
+    let count = runs.clone();
+    let handler = move |op: Operation| async move { format!("run {} in {:?} mode", count.up(), op.mode()) };
+    let app = Router::new().route("/pay", post(handler)).layer(layer()).layer(layer().resumable());
+    for is_replay in [false, true] {
+        let answer = send(&app, keyed("/pay", "k")).await;
+        assert_eq!(answer, (StatusCode::OK, is_replay, "run 1 in Resumable mode".into()));
+    }
+    assert_eq!(runs.get(), 1);
+}
+
 #[tokio::test]
 async fn a_handler_takes_the_operation_or_says_why_it_can_not() {
     let app = Router::new()

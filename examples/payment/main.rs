@@ -26,7 +26,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::TcpListener;
-use tower_idempotency::{Event, EventKind, IdempotencyLayer, Operation, Reconciled, Scope, store};
+use tower_idempotency::{Event, EventKind, IdempotencyLayer, Mode, Operation, Reconciled, Scope, store};
 
 use self::demo::Demo;
 use self::gateway::{Gateway, GatewayError, Report};
@@ -134,7 +134,8 @@ fn print_event(event: &Event) {
         EventKind::StepReplayed { step } => format!("step {step}: done by an earlier attempt, not run"),
         EventKind::Completed { status, .. } => format!("completed: the answer ({status}) is stored"),
         EventKind::Replayed => "replayed: the stored answer is given again".to_owned(),
-        EventKind::Released => "released: no final answer, a retry goes on".to_owned(),
+        EventKind::Released { mode: Mode::Resumable } => "released: no final answer, a retry goes on".to_owned(),
+        EventKind::Released { .. } => "released: no answer, and nobody knows what happened; look into it".to_owned(),
         EventKind::Withdrawn => "withdrawn: nothing happened, the key is free".to_owned(),
         EventKind::Refused { refusal } => format!("refused: {refusal}"),
         other => format!("{other:?}"),
