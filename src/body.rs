@@ -1,6 +1,5 @@
 //! Bodies that are either ours or theirs.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -8,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::sleep;
@@ -80,17 +80,45 @@ impl<B> fmt::Debug for RequestBody<B> {
     }
 }
 
-/// A request body while it is read.
-pub(crate) struct Upload {
+/// The data of a body, as far as it was read: in one piece, or a peer that
+/// sends single bytes would make us keep a frame for each.
+#[derive(Default)]
+struct Collected {
     /// The first piece; most bodies have but one, and then nothing is copied.
     first: Bytes,
     all: BytesMut,
+}
+
+impl Collected {
+    fn len(&self) -> usize {
+        self.first.len().max(self.all.len())
+    }
+
+    fn add(&mut self, data: Bytes) {
+        if self.first.is_empty() {
+            self.first = data;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&self.first);
+        }
+        self.all.extend_from_slice(&data);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+/// A request body while it is read.
+pub(crate) struct Upload {
+    read: Collected,
     limit: usize,
 }
 
 impl Upload {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { first: Bytes::new(), all: BytesMut::new(), limit }
+        Self { read: Collected::default(), limit }
     }
 
     /// Reads on; the bytes, once all are there. Trailers are left out.
@@ -103,25 +131,12 @@ impl Upload {
             let Ok(frame) = frame else { return Poll::Ready(Err(Refusal::BodyIncomplete)) };
             let Ok(data) = frame.into_data() else { continue };
             // Counted, not believed: a length in the head proves nothing.
-            if self.first.len().max(self.all.len()) + data.len() > self.limit {
+            if self.read.len() + data.len() > self.limit {
                 return Poll::Ready(Err(Refusal::BodyTooLarge));
             }
-            self.add(data);
+            self.read.add(data);
         }
-        let first = std::mem::take(&mut self.first);
-        let all = std::mem::take(&mut self.all);
-        Poll::Ready(Ok(if all.is_empty() { first } else { all.freeze() }))
-    }
-
-    fn add(&mut self, data: Bytes) {
-        if self.first.is_empty() {
-            self.first = data;
-            return;
-        }
-        if self.all.is_empty() {
-            self.all.extend_from_slice(&self.first);
-        }
-        self.all.extend_from_slice(&data);
+        Poll::Ready(Ok(std::mem::take(&mut self.read).into_bytes()))
     }
 }
 
@@ -140,7 +155,7 @@ pin_project! {
         Theirs { #[pin] body: B },
         Whole { bytes: Option<Bytes> },
         /// What was read of a body, and where reading stopped.
-        Begun { read: VecDeque<Frame<Bytes>>, error: Option<E>, rest: Option<Pin<Box<B>>> },
+        Begun { read: Bytes, trailers: Option<Box<HeaderMap>>, error: Option<E>, rest: Option<Pin<Box<B>>> },
     }
 }
 
@@ -170,9 +185,12 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match self.project().kind.project() {
             ResponseKindProj::Theirs { body } => body.poll_frame(cx),
             ResponseKindProj::Whole { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            ResponseKindProj::Begun { read, error, rest } => {
-                if let Some(frame) = read.pop_front() {
-                    return Poll::Ready(Some(Ok(frame)));
+            ResponseKindProj::Begun { read, trailers, error, rest } => {
+                if !read.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(read)))));
+                }
+                if let Some(trailers) = trailers.take() {
+                    return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
                 }
                 if let Some(error) = error.take() {
                     return Poll::Ready(Some(Err(error)));
@@ -191,8 +209,9 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match &self.kind {
             ResponseKind::Theirs { body } => body.is_end_stream(),
             ResponseKind::Whole { bytes } => bytes.is_none(),
-            ResponseKind::Begun { read, error, rest } => {
-                read.is_empty() && error.is_none() && rest.as_ref().is_none_or(Body::is_end_stream)
+            ResponseKind::Begun { read, trailers, error, rest } => {
+                let all_given = read.is_empty() && trailers.is_none() && error.is_none();
+                all_given && rest.as_ref().is_none_or(Body::is_end_stream)
             }
         }
     }
@@ -206,8 +225,8 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     }
 }
 
-fn begun_size<B: Body>(read: &VecDeque<Frame<Bytes>>, rest: Option<&B>) -> SizeHint {
-    let read = read.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
+fn begun_size<B: Body>(read: &Bytes, rest: Option<&B>) -> SizeHint {
+    let read = read.len() as u64;
     let rest = rest.map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
     let mut hint = SizeHint::new();
     hint.set_lower(read.saturating_add(rest.lower()));
@@ -245,12 +264,17 @@ where
     if body.size_hint().lower() > limit as u64 {
         return Read::Open(ResponseBody::theirs(body));
     }
-    Reading { read: VecDeque::new(), bytes: 0, rest: Box::pin(body) }.run(limit, patience).await
+    let reading = Reading { read: Collected::default(), empty: 0, trailers: None, rest: Box::pin(body) };
+    reading.run(limit, patience).await
 }
 
+/// A body may say nothing so many times; one that goes on has no end.
+const EMPTY_FRAMES: usize = 1000;
+
 struct Reading<B> {
-    read: VecDeque<Frame<Bytes>>,
-    bytes: usize,
+    read: Collected,
+    empty: usize,
+    trailers: Option<Box<HeaderMap>>,
     rest: Pin<Box<B>>,
 }
 
@@ -270,44 +294,37 @@ impl<B: Body<Data = Bytes>> Reading<B> {
                 None => return Read::Open(self.begun(None)),
                 Some(None) => return self.whole(),
                 Some(Some(Err(error))) => return Read::Broken(self.begun(Some(error))),
-                Some(Some(Ok(frame))) => {
-                    self.bytes += frame.data_ref().map_or(0, Bytes::len);
-                    self.read.push_back(frame);
-                    if self.bytes > limit {
-                        return Read::Open(self.begun(None));
-                    }
-                }
+                Some(Some(Ok(frame))) => self.add(frame),
             }
+            if self.read.len() > limit || self.empty > EMPTY_FRAMES {
+                return Read::Open(self.begun(None));
+            }
+        }
+    }
+
+    fn add(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) => {
+                self.empty += usize::from(data.is_empty());
+                self.read.add(data);
+            }
+            Err(frame) => self.trailers = frame.into_trailers().ok().map(Box::new),
         }
     }
 
     fn begun(self, error: Option<B::Error>) -> ResponseBody<B> {
         let rest = Some(self.rest).filter(|_| error.is_none());
-        ResponseBody { kind: ResponseKind::Begun { read: self.read, error, rest } }
+        let read = self.read.into_bytes();
+        ResponseBody { kind: ResponseKind::Begun { read, trailers: self.trailers, error, rest } }
     }
 
     fn whole(self) -> Read<B> {
-        let bytes = join(&self.read, self.bytes);
-        let trailers = self.read.iter().any(Frame::is_trailers);
-        if !trailers {
+        let bytes = self.read.into_bytes();
+        if self.trailers.is_none() {
             return Read::Whole(bytes.clone(), ResponseBody::whole(bytes));
         }
         // Delivered with its trailers, kept without.
-        let kind = ResponseKind::Begun { read: self.read, error: None, rest: None };
+        let kind = ResponseKind::Begun { read: bytes.clone(), trailers: self.trailers, error: None, rest: None };
         Read::Whole(bytes, ResponseBody { kind })
-    }
-}
-
-/// The data of all frames; without copying, if there is but one.
-fn join(read: &VecDeque<Frame<Bytes>>, len: usize) -> Bytes {
-    let mut parts = read.iter().filter_map(Frame::data_ref).filter(|data| !data.is_empty());
-    match (parts.next(), parts.next()) {
-        (None, _) => Bytes::new(),
-        (Some(only), None) => only.clone(),
-        (Some(first), Some(second)) => {
-            let mut all = BytesMut::with_capacity(len);
-            [first, second].into_iter().chain(parts).for_each(|part| all.extend_from_slice(part));
-            all.freeze()
-        }
     }
 }

@@ -1,9 +1,11 @@
 //! Requests and responses as they are kept, and which headers are.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use http::header::{
-    AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{Method, StatusCode, Uri};
 
@@ -13,10 +15,11 @@ const COPIED: usize = 16 << 10;
 
 /// A request as it is kept for whoever has to run it again.
 ///
-/// Credentials never get here: `Authorization`, `Cookie` and every header
-/// whose name speaks of a token, secret, password, credential or API key are
-/// left out, so is the client's `Idempotency-Key` (a record must not give it
-/// away), and so are the fields that belong to the connection.
+/// Credentials are left out: `Cookie` and every header whose name speaks of
+/// authentication, a session, a token, secret, password, credential, signature,
+/// certificate or key. So is the client's `Idempotency-Key` (a record must not
+/// give it away), and so are the fields that belong to the connection. The
+/// request target and the body are kept as they came.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoredRequest {
     method: Method,
@@ -110,19 +113,21 @@ impl StoredResponse {
 }
 
 fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Vec<(HeaderName, HeaderValue)> {
+    let named = named_by_connection(headers);
     let mut lines = Vec::with_capacity(headers.len());
-    let named = headers.get(CONNECTION).is_some();
     for (name, value) in headers {
-        if keep(name) && !(named && is_named_by_connection(headers, name)) {
+        if keep(name) && !named.contains(name) {
             lines.push((name.clone(), value.clone()));
         }
     }
     lines
 }
 
-fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+/// A set: the list may be as long as a client likes.
+fn named_by_connection(headers: &HeaderMap) -> HashSet<HeaderName> {
     let lists = headers.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
-    lists.flat_map(|list| list.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
+    let options = lists.flat_map(|list| list.split(','));
+    options.filter_map(|option| HeaderName::from_bytes(option.trim().as_bytes()).ok()).collect()
 }
 
 fn is_of_connection(name: &HeaderName) -> bool {
@@ -148,8 +153,21 @@ fn is_of_one_delivery(name: &HeaderName) -> bool {
 }
 
 fn is_credential(name: &HeaderName) -> bool {
-    const WORDS: [&str; 7] = ["token", "secret", "password", "credential", "api-key", "apikey", "signature"];
-    [AUTHORIZATION, COOKIE].contains(name)
-        || name.as_str() == "idempotency-key"
-        || WORDS.iter().any(|word| name.as_str().contains(word))
+    // Rather too many: what is left out can be given again, what is kept can leak.
+    const WORDS: [&str; 12] = [
+        "auth",
+        "cert",
+        "cookie",
+        "credential",
+        "csrf",
+        "jwt",
+        "passw",
+        "secret",
+        "session",
+        "signature",
+        "token",
+        "xsrf",
+    ];
+    // `X-Api-Key`, `Ocp-Apim-Subscription-Key`, and `Idempotency-Key`.
+    name.as_str().ends_with("key") || WORDS.iter().any(|word| name.as_str().contains(word))
 }
