@@ -77,7 +77,14 @@ impl Workshop {
         let mut command = Command::new("cargo");
         // One set of features for all, or every change of target would build
         // the library twice.
-        command.args(["test", "--all-features"]).args(target.split_whitespace()).args(more);
+        command.args(["test", "--all-features"]).args(target.split_whitespace());
+        // Every mutant is compiled once and run once. That is worth optimising
+        // where the run walks some hundred thousand states.
+        if target != "--test model" {
+            command.args(["--config", "profile.test.opt-level=0"]);
+            command.args(["--config", "profile.test.package.'*'.opt-level=1"]);
+        }
+        command.args(["--config", "profile.test.debug=false", "--config", "build.incremental=true"]).args(more);
         command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build).env("RUST_BACKTRACE", "0");
         command.output().map_err(|error| format!("cargo test {target}: {error}"))
     }
