@@ -162,6 +162,13 @@ impl<B: Body> ResponseBody<B> {
     }
 }
 
+/// Empty; what layers that answer in our place ask for.
+impl<B: Body> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::whole(Bytes::new())
+    }
+}
+
 impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = B::Error;
