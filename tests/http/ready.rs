@@ -139,11 +139,11 @@ async fn a_refusal_does_not_use_up_the_readiness_of_the_inner_service() {
 /// time-outs and CORS do), and services that are not `Sync` can be wrapped.
 #[test]
 fn the_service_fits_into_a_stack() {
-    fn stacks<S, B: Default>(_: &S)
+    fn stacks<S, B>(_: &S)
     where
         S: Service<http::Request<TestBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send,
-        B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
+        B: hyper::body::Body<Data = bytes::Bytes> + Default + Send + 'static,
     {
     }
     let inner = tower::service_fn(|_: Inner| async { Ok::<_, Failure>(reply(200, "")) });
