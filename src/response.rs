@@ -161,6 +161,9 @@ impl Problems {
     pub(crate) fn new(url: Option<&str>) -> Self {
         let page = url.unwrap_or(DRAFT);
         let types = url.map_or_else(|| "urn:tower-idempotency:problem:".to_owned(), |url| format!("{url}#"));
+        // What is no URL, and could say more than where to look, is not linked to.
+        let linkable = |page: &&str| page.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
+        let page = Some(page).filter(linkable).unwrap_or(DRAFT);
         let link = format!("<{page}>; rel=\"describedby\"; type=\"text/html\"");
         let link = HeaderValue::try_from(link).unwrap_or_else(|_| HeaderValue::from_static("<about:blank>"));
         Self { types: serde_json::Value::from(types).to_string(), link }
@@ -193,7 +196,7 @@ impl Problems {
         let types = self.types.trim_end_matches('"');
         let number = status.as_u16();
         let body = format!(r#"{{"type":{types}{name}","title":"{title}","status":{number},"detail":"{detail}"}}"#);
-        let bodyless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let bodyless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let body = if bodyless { Bytes::new() } else { Bytes::from(body) };
         let mut response = Response::new(ResponseBody::whole(body));
         *response.status_mut() = status;

@@ -32,7 +32,7 @@ impl StoredRequest {
     /// Keeps a request, less credentials and connection fields.
     pub fn capture(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Self {
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_credential(name);
-        Self::from_parts(method.clone(), uri.clone(), kept(headers, keep), body)
+        Self::from_parts(method.clone(), uri.clone(), kept(headers, keep), on_its_own(body))
     }
 
     pub(super) const fn from_parts(
@@ -82,7 +82,7 @@ impl StoredResponse {
     /// Keeps an answer; a `body` of `None` says that it was delivered and not
     /// retained.
     pub fn capture(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
-        let body = body.map(|body| if body.len() <= COPIED { Bytes::copy_from_slice(&body) } else { body });
+        let body = body.map(on_its_own);
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_of_one_delivery(name);
         Self::from_parts(status, kept(headers, keep), body)
     }
@@ -110,6 +110,10 @@ impl StoredResponse {
     pub const fn body(&self) -> Option<&Bytes> {
         self.body.as_ref()
     }
+}
+
+fn on_its_own(body: Bytes) -> Bytes {
+    if body.len() <= COPIED { Bytes::copy_from_slice(&body) } else { body }
 }
 
 fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Vec<(HeaderName, HeaderValue)> {

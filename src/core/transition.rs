@@ -187,7 +187,8 @@ pub enum Change {
     /// The attempt ends without an answer; the recovery points stay.
     Release,
     /// The attempt ends, and nothing happened: the record goes, unless a step
-    /// was begun or done. Then this is a `Release`.
+    /// was begun or done, or there was an attempt before. Then this is a
+    /// `Release`.
     Withdraw,
     /// The attempt ends, and a human has to look.
     Park {
@@ -223,7 +224,9 @@ impl Command for Fenced {
             if !matches!(next.hold, Hold::Leased { .. }) {
                 break;
             }
-            if matches!(change, Change::Withdraw) && next.steps.is_empty() {
+            // Nothing is known of what an earlier attempt did outside its steps.
+            let withdraw = matches!(change, Change::Withdraw) && next.attempts == 1;
+            if withdraw && next.steps.is_empty() {
                 return Decision { next: Next::Remove, output: Ok(()) };
             }
             change.make(&mut next);

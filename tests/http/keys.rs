@@ -151,3 +151,15 @@ async fn problems_link_to_the_documentation_they_were_given() {
     let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(problem["type"], "https://example.com/keys?a=\"1\"&b=\\#missing-key");
 }
+
+/// Whatever it was given: strict JSON, and one link.
+#[tokio::test]
+async fn documentation_that_is_no_url_breaks_no_problem() {
+    for url in ["", "\"", "\\", "a\"b\n\u{0}", "https://x>; rel=\"next\", <https://y", "\u{e9}"] {
+        let layer = Lab::new().layer().required().documentation(url);
+        let app = serve(&layer, |_| async { Ok(reply(200, "")) });
+        let refused = send(&app, unkeyed("POST")).await;
+        refused.assert_problem("missing-key", 400);
+        assert_eq!(refused.headers["link"].to_str().unwrap().matches("rel=").count(), 1);
+    }
+}

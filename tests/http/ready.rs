@@ -134,3 +134,18 @@ async fn a_refusal_does_not_use_up_the_readiness_of_the_inner_service() {
     assert!(shared.called.lock().unwrap().is_empty());
     assert_eq!(service.get_ref().id, 0);
 }
+
+/// Layers around this one answer with an empty body of its type (tower-http's
+/// time-outs and CORS do), and services that are not `Sync` can be wrapped.
+#[test]
+fn the_service_fits_into_a_stack() {
+    fn stacks<S, B>(_: &S)
+    where
+        S: Service<http::Request<TestBody>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        B: hyper::body::Body<Data = bytes::Bytes> + Default + Send + 'static,
+    {
+    }
+    let inner = tower::service_fn(|_: Inner| async { Ok::<_, Failure>(reply(200, "")) });
+    stacks(&Lab::new().layer().layer(tower::util::BoxCloneService::new(inner)));
+}

@@ -61,8 +61,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "connection-named-header-replayed",
         MESSAGE,
-        "let named = headers.get(CONNECTION).is_some();",
-        "let named = headers.get(CONNECTION).is_some() && false;",
+        "if keep(name) && !named.contains(name) {",
+        "if keep(name) && !(named.contains(name) && false) {",
         "fidelity::what_belongs",
     ),
     http(
@@ -83,8 +83,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "not-saved-late",
         ATTEMPT,
-        "tokio::spawn(Arc::clone(self).save_late(exchange, current));",
-        "drop((exchange, current));",
+        "tokio::spawn(Arc::clone(self).save_late(exchange));",
+        "drop(exchange);",
         "outage::an_answer_that_can_not_be_stored",
     ),
     http(

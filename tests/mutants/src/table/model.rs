@@ -58,12 +58,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Hold::Leased { fence, .. } if fence == self.fence",
         "Hold::Leased { fence, .. } if fence == self.fence || fence != self.fence",
     ),
-    model(
-        "withdraw-with-steps",
-        TRANSITION,
-        "matches!(change, Change::Withdraw) && next.steps.is_empty()",
-        "matches!(change, Change::Withdraw)",
-    ),
+    model("withdraw-with-steps", TRANSITION, "if withdraw && next.steps.is_empty() {", "if withdraw {"),
     model(
         "intent-not-recorded",
         TRANSITION,

@@ -27,8 +27,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "duplicate-names-allowed",
         OPERATION,
-        "Used::Again | Used::AgainInDoubt | Used::TakenBack",
-        "Used::Again | Used::AgainInDoubt | Used::TakenBack | Used::Stored | Used::Running",
+        "if matches!(becomes, Used::Running | Used::Stored) {",
+        "if matches!(becomes, Used::Running | Used::Stored) && false {",
         "steps::a_name_that_is_used_twice",
     ),
     resume(
@@ -48,8 +48,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "intent-not-stored",
         STEP,
-        "if self.kind != Kind::Step && !begun {",
-        "if self.kind != Kind::Step && !begun && false {",
+        "(self.kind == Kind::Pay && !begun)",
+        "(self.kind == Kind::Pay && !begun && false)",
         "steps::pay_moves_the_operation",
     ),
     resume(
@@ -69,14 +69,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "intent-taken-back-though-an-earlier-call-may-have-paid",
         STEP,
-        "Kind::Pay => taken.becomes = Used::AgainInDoubt,",
-        "Kind::Pay => {}",
+        "if self.kind != Kind::Step {\n            taken.becomes = Used::InDoubt;",
+        "if self.kind == Kind::Once {\n            taken.becomes = Used::InDoubt;",
         "steps::a_harmless_error_takes_back_nothing_of_an_earlier_call",
     ),
     resume(
         "taken-back-step-not-begun-anew",
         STEP,
-        "taken.becomes = Used::TakenBack;",
+        "taken.becomes = Used::Cleared;",
         "taken.becomes = Used::Again;",
         "steps::a_step_that_was_taken_back",
     ),
