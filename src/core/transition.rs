@@ -314,6 +314,13 @@ pub enum Resolution {
         value: Bytes,
     },
     /// What was in doubt did not happen; the operation may run again.
+    ///
+    /// # Caveats
+    ///
+    /// It takes back *every* step that was begun and has no result. Where steps
+    /// ran at the same time, more than the one that parked the operation may be
+    /// in doubt: look at all of them, and answer those that happened first,
+    /// with [`StepDone`](Self::StepDone).
     DidNotHappen,
 }
 
