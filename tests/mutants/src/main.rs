@@ -10,9 +10,9 @@
 //! The text is looked for first, and for the whole table, however little is
 //! planted. A mutant that survives or is stale is an error.
 //!
-//! `--seconds` stops planting after that time. Then the groups of the table
-//! take turns, so that something of each is planted; `--seed` says where in
-//! each group to start.
+//! `--seconds` stops planting after that time, not counting the first build.
+//! Then the groups of the table take turns, so that something of each is
+//! planted; `--seed` says where in each group to start.
 
 mod run;
 mod table;
@@ -72,7 +72,6 @@ fn run(options: &Options) -> Result<bool, String> {
         return Ok(true);
     }
     let workshop = Workshop::open(Path::new("."))?;
-    let deadline = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut stale = Vec::new();
     for mutant in all() {
         if !workshop.is_fresh(mutant)? {
@@ -82,6 +81,7 @@ fn run(options: &Options) -> Result<bool, String> {
     }
     let wanted = chosen(options, &stale)?;
     check_unmutated(&workshop, &wanted)?;
+    let deadline = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let (mut planted, mut died) = (0, 0);
     for mutant in &wanted {
         if deadline.is_some_and(|deadline| Instant::now() > deadline) {

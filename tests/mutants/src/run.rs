@@ -77,7 +77,14 @@ impl Workshop {
         let mut command = Command::new("cargo");
         // One set of features for all, or every change of target would build
         // the library twice.
-        command.args(["test", "--all-features"]).args(target.split_whitespace()).args(more);
+        command.args(["test", "--all-features"]).args(target.split_whitespace());
+        // Every mutant is compiled once and run once. That is worth optimising
+        // where the run walks some hundred thousand states.
+        if target != "--test model" {
+            command.args(["--config", "profile.test.opt-level=0"]);
+            command.args(["--config", "profile.test.package.'*'.opt-level=1"]);
+        }
+        command.args(["--config", "profile.test.debug=false", "--config", "build.incremental=true"]).args(more);
         command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build).env("RUST_BACKTRACE", "0");
         command.output().map_err(|error| format!("cargo test {target}: {error}"))
     }
@@ -100,12 +107,17 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Which test panicked, and the line after that: what it had to say.
+/// Which test panicked, and the line after that: what it had to say. The last
+/// one: panics before it may be part of the test.
 fn complaint(said: &str) -> String {
-    let mut lines = said.lines().skip_while(|line| !line.contains("panicked at"));
-    let name = lines.next().and_then(|line| line.split('\'').nth(1)).unwrap_or_default();
-    let why = lines.next().map(str::trim);
-    why.map_or_else(|| first(said, |line| line.contains("FAILED")), |why| format!("{name}: {why}"))
+    let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let panic = lines.iter().rposition(|line| line.contains("panicked at"));
+    let Some([panic, why, ..]) = panic.map(|at| &lines[at..]) else {
+        return first(said, |line| line.contains("FAILED"));
+    };
+    let name = panic.split('\'').nth(1).unwrap_or_default();
+    let why: String = why.trim().chars().take(120).collect();
+    format!("{name}: {why}")
 }
 
 fn first(said: &str, like: impl Fn(&str) -> bool) -> String {
