@@ -120,3 +120,25 @@ async fn damage_before_acknowledged_writes_is_refused_and_left_as_it_is() {
         assert!(fs::read(journal(&torn)).unwrap() == bytes, "the journal was changed");
     }
 }
+
+/// What looks torn in the journal of a store that is open is a write on its
+/// way: whoever comes second is refused before it looks.
+#[tokio::test]
+async fn a_second_opener_leaves_alone_what_the_first_is_writing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let files = FileStore::open(&path).unwrap();
+    let first = claim();
+    store(&files, &key("a"), None, &first).await;
+    let journal = journal(&path);
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes.truncate(end_of(&journal));
+    bytes.extend([7; 8]);
+    fs::write(&journal, &bytes).unwrap();
+
+    assert_eq!(FileStore::open(&path).unwrap_err().kind(), OpenErrorKind::AlreadyOpen);
+    assert!(fs::read(&journal).unwrap() == bytes, "the journal of an open store was changed");
+    drop(files);
+    let files = FileStore::open(&path).unwrap();
+    assert_same_content(&load(&files, &key("a")).await.unwrap(), &first);
+}

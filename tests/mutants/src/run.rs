@@ -107,12 +107,17 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Which test panicked, and the line after that: what it had to say.
+/// Which test panicked, and the line after that: what it had to say. The last
+/// one: panics before it may be part of the test.
 fn complaint(said: &str) -> String {
-    let mut lines = said.lines().skip_while(|line| !line.contains("panicked at"));
-    let name = lines.next().and_then(|line| line.split('\'').nth(1)).unwrap_or_default();
-    let why = lines.next().map(str::trim);
-    why.map_or_else(|| first(said, |line| line.contains("FAILED")), |why| format!("{name}: {why}"))
+    let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let panic = lines.iter().rposition(|line| line.contains("panicked at"));
+    let Some([panic, why, ..]) = panic.map(|at| &lines[at..]) else {
+        return first(said, |line| line.contains("FAILED"));
+    };
+    let name = panic.split('\'').nth(1).unwrap_or_default();
+    let why: String = why.trim().chars().take(120).collect();
+    format!("{name}: {why}")
 }
 
 fn first(said: &str, like: impl Fn(&str) -> bool) -> String {

@@ -63,7 +63,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/store/file/directory.rs",
         "Err(TryLockError::WouldBlock) => return Err(OpenError::new(OpenErrorKind::AlreadyOpen, path)),",
         "Err(TryLockError::WouldBlock) => {}",
-        "open::a_second_store",
+        "crash::a_second_opener",
     ),
     file(
         "expired-never-swept",
