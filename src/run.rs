@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Limits};
-use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Key};
+use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
 use crate::detach::{CatchPanic, Panicked};
 use crate::event::EventKind;
 use crate::ledger::{Ledger, fresh_nonce};
@@ -49,6 +49,17 @@ pub(crate) fn claim(
             }
             (claimed, _) => Admission::Refused(claimed),
         })
+    }
+}
+
+/// What whoever lost a claim is told: never an answer that is not the one on
+/// record.
+pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claimed {
+    let found = found.filter(|found| *found.fingerprint() == fingerprint);
+    match found.as_ref().map(|found| (found.response(), found.hold())) {
+        Some((Some(stored), _)) => Claimed::Replay(Arc::clone(stored)),
+        Some((None, Hold::Leased { lease, .. })) => Claimed::Busy(*lease),
+        _ => Claimed::Unknown { parked: None },
     }
 }
 

@@ -11,15 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::attempt::{Attempt, End};
-use crate::core::{
-    Change, Claim, Claimed, Fingerprint, Hold, IdempotencyKey, InvalidKey, Key, Mode, Record, StoredResponse,
-};
+use crate::core::{Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredResponse};
 use crate::detach::Detached;
 use crate::event::{Event, EventKind};
 use crate::ledger::Ledger;
 use crate::operation::Operation;
 use crate::policy::{MIN_LEASE, MIN_RETENTION};
-use crate::run::{Admission, claim, under_lease};
+use crate::run::{Admission, claim, instead, under_lease};
 use crate::store::{Store, StoreError};
 
 /// Runs closures under a key: a queue's message, a day's export.
@@ -186,7 +184,7 @@ impl Runner {
         match attempt.end(Change::Complete { response, retention: self.retention }).await {
             End::Stored => attempt.emit(|| EventKind::Completed { status: 200, retained: true }),
             End::Unsaved(error) => attempt.emit(|| EventKind::Unsaved { error }),
-            End::Lost(found) => return instead(fingerprint, found),
+            End::Lost(found) => return refused(instead(fingerprint, found)),
         }
         Ok(result)
     }
@@ -211,16 +209,6 @@ fn refused<T: DeserializeOwned, E>(claimed: Claimed) -> Result<T, RunError<E>> {
         Claimed::Mismatch => Err(RunError::InputChanged),
         Claimed::Busy(left) => Err(RunError::Busy(left)),
         Claimed::Granted(_) | Claimed::Unknown { .. } => Err(RunError::OutcomeUnknown),
-    }
-}
-
-/// What a caller gets whose attempt lost its claim: what is on record.
-fn instead<T: DeserializeOwned, E>(fingerprint: Fingerprint, found: Option<Record>) -> Result<T, RunError<E>> {
-    let found = found.filter(|found| *found.fingerprint() == fingerprint);
-    match found.as_ref().map(|found| (found.response(), found.hold())) {
-        Some((Some(stored), _)) => decode(stored),
-        Some((None, Hold::Leased { lease, .. })) => Err(RunError::Busy(*lease)),
-        _ => Err(RunError::OutcomeUnknown),
     }
 }
 

@@ -13,7 +13,7 @@ use tower_service::Service;
 use crate::attempt::{Attempt, End};
 use crate::body::{Read, RequestBody, ResponseBody, read};
 use crate::core::{
-    Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, Record, StoredRequest, StoredResponse,
+    Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredRequest, StoredResponse,
 };
 use crate::event::EventKind;
 use crate::extract::original_uri;
@@ -22,7 +22,7 @@ use crate::ledger::Ledger;
 use crate::operation::Operation;
 use crate::policy::{Outcome, Policy, fingerprint};
 use crate::response::{Refusal, replay};
-use crate::run::{Admission, claim, under_lease};
+use crate::run::{Admission, claim, instead, under_lease};
 use crate::scope::Told;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -215,7 +215,7 @@ impl<S> Admitted<S> {
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
                 Ok(match release(&attempt).await {
-                    End::Lost(found) => guarded.instead(fingerprint, found),
+                    End::Lost(found) => guarded.answer(instead(fingerprint, found)),
                     _ if policy.mode == Mode::Resumable => guarded.refuse(Refusal::Interrupted),
                     _ => guarded.refuse(Refusal::OutcomeUnknown),
                 })
@@ -305,7 +305,7 @@ impl Guarded {
             }
         };
         match self.end(attempt, outcome, &parts, kept).await {
-            End::Lost(found) => self.instead(fingerprint, found),
+            End::Lost(found) => self.answer(instead(fingerprint, found)),
             End::Stored | End::Unsaved(_) => Response::from_parts(parts, body),
         }
     }
@@ -332,19 +332,6 @@ impl Guarded {
             _ => attempt.emit_end(&end, outcome == Outcome::NothingHappened),
         }
         end
-    }
-
-    /// What a client gets whose attempt lost its claim: never an answer that
-    /// is not the one on record.
-    fn instead<B: Body>(&self, fingerprint: Fingerprint, found: Option<Record>) -> Response<ResponseBody<B>> {
-        let Some(found) = found.filter(|found| *found.fingerprint() == fingerprint) else {
-            return self.refuse(Refusal::OutcomeUnknown);
-        };
-        match (found.response(), found.hold()) {
-            (Some(stored), _) => self.replay(stored),
-            (None, crate::core::Hold::Leased { .. }) => self.refuse(Refusal::InProgress),
-            (None, _) => self.refuse(Refusal::OutcomeUnknown),
-        }
     }
 }
 

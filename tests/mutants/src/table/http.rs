@@ -125,13 +125,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "zombie-answers-its-own",
         SERVICE,
-        "            End::Lost(found) => self.instead(fingerprint, found),\n            End::Stored | End::Unsaved(_) =>",
-        "            End::Lost(found) if false => self.instead(fingerprint, found),\n            End::Lost(_) | End::Stored | End::Unsaved(_) =>",
+        "            End::Lost(found) => self.answer(instead(fingerprint, found)),\n            End::Stored | End::Unsaved(_) =>",
+        "            End::Lost(found) if false => self.answer(instead(fingerprint, found)),\n            End::Lost(_) | End::Stored | End::Unsaved(_) =>",
         "lease::resumable_a_lapsed",
     ),
     http(
         "zombie-gets-a-strangers-answer",
-        SERVICE,
+        RUN,
         "found.filter(|found| *found.fingerprint() == fingerprint)",
         "found.filter(|found| *found.fingerprint() == fingerprint || true)",
         "lease::a_zombie_of_a_forgotten",
