@@ -11,6 +11,7 @@
 //! [`connect()`] picks one at run time.
 
 mod connect;
+mod durability;
 #[cfg(feature = "file")]
 mod file;
 mod memory;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::connect::{ConnectError, connect};
+pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, require};
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 pub use self::memory::MemoryStore;
@@ -128,6 +130,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`] if the store can't be asked.
     async fn scan(&self, query: &Query) -> Result<Page, StoreError>;
+
+    /// What the store survives, by its settings as they are now.
+    ///
+    /// A store that does not say is taken to survive nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store can't be asked.
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        Ok(Durability::of(Survives::Nothing))
+    }
 }
 
 /// A record as a store handed it out.
@@ -320,5 +333,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn scan<'s: 'r, 'q: 'r, 'r>(&'s self, query: &'q Query) -> Reply<'r, Page> {
         self.as_ref().scan(query)
+    }
+
+    fn durability<'s: 'r, 'r>(&'s self) -> Reply<'r, Durability> {
+        self.as_ref().durability()
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::Gate;
 use crate::core::{Key, Record, Version};
-use crate::store::{Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::sync::lock;
 
 /// What can go wrong with one call.
@@ -320,5 +320,10 @@ impl<S: Store> Store for FaultyStore<S> {
             Box::pin(async move { inner.scan(&query).await })
         });
         suffer(self.faults.draw(Op::Scan), call).await
+    }
+
+    /// Of the store inside, without faults.
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        self.inner.durability().await
     }
 }

@@ -34,7 +34,7 @@ use self::directory::Directory;
 use self::engine::Engine;
 use self::error::stopped;
 use self::request::{Outcome, Put, Request};
-use super::{Loaded, Page, Query, Store, StoreError, Swap};
+use super::{Durability, Loaded, Page, Query, Store, StoreError, Survives, Swap};
 use crate::core::{Key, Record, Version};
 
 /// Keeps records in a directory, through crashes and power loss. For one
@@ -214,5 +214,11 @@ impl Store for FileStore {
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         self.check()?;
         scan::scan(&self.0.shared, query)
+    }
+
+    /// Power loss, if the disk is honest.
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        self.check()?;
+        Ok(Durability::of(Survives::PowerLoss))
     }
 }

@@ -1,0 +1,157 @@
+//! What a store survives, read from its live settings.
+
+use std::fmt;
+
+use super::{Store, StoreError};
+
+/// The worst event after which nothing that was acknowledged is forgotten.
+///
+/// Each includes those before it. To *forget* a claim means: a retry of that
+/// key may run the handler again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Survives {
+    /// None that is known of: a restart of this process forgets every key.
+    Nothing,
+    /// The end of this process, however it comes.
+    AppCrash,
+    /// A crash of the store's own process. Power loss may forget the last
+    /// moments before it.
+    StoreCrash,
+    /// Power loss of the store's machine.
+    PowerLoss,
+    /// Loss of the store's machine: another one has all that was acknowledged.
+    MachineLoss,
+}
+
+impl fmt::Display for Survives {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "nothing",
+            Self::AppCrash => "a crash of the application",
+            Self::StoreCrash => "a crash of the store's process",
+            Self::PowerLoss => "power loss",
+            Self::MachineLoss => "loss of the store's machine",
+        })
+    }
+}
+
+/// What a store promises as it is set up now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "built by stores")]
+pub struct Durability {
+    /// The worst event that forgets nothing.
+    pub survives: Survives,
+    /// Which data this is; `None` if the store can't tell.
+    pub epoch: Option<Epoch>,
+    /// Settings that weaken a promise or will: one line each, with what to do.
+    pub cautions: Vec<String>,
+}
+
+impl Durability {
+    /// A store that survives so much, and of which nothing else is known.
+    pub const fn of(survives: Survives) -> Self {
+        Self { survives, epoch: None, cautions: Vec::new() }
+    }
+}
+
+/// Which data a store has: tells a store from a wiped, a restored or another one.
+///
+/// The identity is drawn when a store is first asked and lies in it, as does
+/// the mark, which grows with every question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "built by stores")]
+pub struct Epoch {
+    /// Drawn at random when the store was empty.
+    pub id: u64,
+    /// Larger each time it is read.
+    pub mark: u64,
+}
+
+/// What happened to a store between two looks at its [`Epoch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
+pub enum Since {
+    /// It goes on.
+    Same,
+    /// It was wiped, or it is another one.
+    Wiped,
+    /// It is back at an earlier state: a backup, or a replica that lagged.
+    Restored,
+}
+
+impl Epoch {
+    /// What happened to the store since it showed `earlier`.
+    pub const fn since(&self, earlier: &Self) -> Since {
+        if self.id != earlier.id {
+            Since::Wiped
+        } else if self.mark <= earlier.mark {
+            Since::Restored
+        } else {
+            Since::Same
+        }
+    }
+}
+
+/// Asks `store` what it survives, and refuses less than `least`.
+///
+/// For the start of a service that must not run on a store which forgets.
+///
+/// ```
+/// use tower_idempotency::store::{self, MemoryStore, Survives};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let refused = store::require(&MemoryStore::new(), Survives::PowerLoss).await;
+/// assert_eq!(
+///     refused.unwrap_err().to_string(),
+///     "the store survives nothing, and power loss is required",
+/// );
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`RequireError`] if it survives less, or can't be asked.
+pub async fn require(store: &(impl Store + ?Sized), least: Survives) -> Result<Durability, RequireError> {
+    let found = store.durability().await.map_err(RequireError::Unknown)?;
+    if found.survives < least {
+        return Err(RequireError::Below { least, found });
+    }
+    Ok(found)
+}
+
+/// Why a store is not good enough.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum RequireError {
+    /// It could not be asked.
+    Unknown(StoreError),
+    /// It survives less.
+    Below {
+        /// What was required.
+        least: Survives,
+        /// What it said.
+        found: Durability,
+    },
+}
+
+impl fmt::Display for RequireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(error) => write!(f, "the store could not be asked what it survives: {error}"),
+            Self::Below { least, found } => {
+                write!(f, "the store survives {}, and {least} is required", found.survives)?;
+                found.cautions.iter().try_for_each(|caution| write!(f, "; {caution}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for RequireError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unknown(error) => Some(error),
+            Self::Below { .. } => None,
+        }
+    }
+}
