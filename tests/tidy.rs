@@ -176,6 +176,7 @@ fn functions(source: &Source) -> Vec<(usize, String)> {
     found
 }
 
+/// Not `--offline`: what only other targets or packages need may not be here yet.
 fn cargo(arguments: &[&str]) -> String {
     let cargo = std::process::Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();
     assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
@@ -183,7 +184,7 @@ fn cargo(arguments: &[&str]) -> String {
 }
 
 fn packages() -> Vec<serde_json::Value> {
-    let metadata = cargo(&["metadata", "--format-version", "1", "--all-features", "--offline"]);
+    let metadata = cargo(&["metadata", "--format-version", "1", "--all-features", "--locked"]);
     let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
@@ -195,7 +196,7 @@ fn the_declared_rust_version_is_true_of_every_dependency() {
     let of = |name: &str| packages.iter().filter(|package| package["name"] == name).collect::<Vec<_>>();
     let ours = version(of("tower-idempotency")[0]).expect("rust-version is declared");
     // What the library itself needs, not what its tests do.
-    let tree = cargo(&["tree", "--all-features", "-e", "normal", "--prefix", "none", "-f", "{p}", "--offline"]);
+    let tree = cargo(&["tree", "--all-features", "-e", "normal", "--prefix", "none", "-f", "{p}", "--locked"]);
     let names = tree.lines().filter_map(|line| line.split_whitespace().next());
     let newer: Vec<_> = names
         .flat_map(of)
