@@ -77,6 +77,7 @@
 //!   before nesting stripped it. Enable it if you nest routers.
 //! - `tracing`: events as `tracing` events under the target
 //!   `tower_idempotency`, and the caller's span around detached work.
+//! - `metrics`: events as counters of the `metrics` facade.
 //! - `conformance`: the store contract as tests, for authors of stores. Not a
 //!   stable part of the API.
 //!
@@ -108,6 +109,8 @@ mod future;
 pub mod guide;
 mod layer;
 mod ledger;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod operation;
 mod policy;
 mod response;
