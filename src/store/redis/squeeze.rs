@@ -59,7 +59,7 @@ pub(super) fn squeeze(piece: &[u8]) -> Bytes {
 
 fn squeeze_seal<'a>(text: &'a [u8], squeezed: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (sum, rest) = text.strip_prefix(SEAL)?.split_first_chunk::<17>()?;
-    let (sum, _) = sum.split_last().filter(|(_, end)| **end == b'\n').map(|(end, sum)| (sum, end))?;
+    let (_, sum) = sum.split_last().filter(|(end, _)| **end == b'\n')?;
     push_digits(SEALED, sum, squeezed).then_some(rest)
 }
 
