@@ -73,6 +73,11 @@
 //! - `file`: the embedded durable store,
 #![cfg_attr(feature = "file", doc = "  [`FileStore`](store::FileStore).")]
 #![cfg_attr(not(feature = "file"), doc = "  `FileStore`.")]
+//! - `redis`: Redis and Valkey, for several machines: one server, Sentinel, or
+//!   a cluster,
+#![cfg_attr(feature = "redis", doc = "  [`RedisStore`](store::RedisStore).")]
+#![cfg_attr(not(feature = "redis"), doc = "  `RedisStore`.")]
+//! - `redis-tls`: the same over TLS, with rustls.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
 //! - `tracing`: events as `tracing` events under the target

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{MemoryStore, Store};
 
-/// Opens the store that `url` names: `memory:`, or `file:PATH` with feature
-/// `file`.
+/// Opens the store that `url` names: `memory:`, `file:PATH` with feature
+/// `file`, or `redis://…` with feature `redis`.
 ///
 /// ```
 /// use tower_idempotency::store;
@@ -20,6 +20,9 @@ use super::{MemoryStore, Store};
 /// working directory unless it starts with `/`. What is not there is created,
 /// parent directories too. Opening a file store does blocking I/O.
 ///
+/// A Redis store connects when it is first used; its URLs are in the docs of
+/// `RedisStore::connect`.
+///
 /// # Errors
 ///
 /// [`ConnectError`] if nothing is known under the URL's scheme, if the feature
@@ -30,10 +33,13 @@ pub fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
         "memory" if rest.trim_matches('/').is_empty() => Ok(Arc::new(MemoryStore::new())),
         "memory" => Err(ConnectError::new(url, "a memory store has no name; write \"memory:\"")),
         "file" => open_file(url, rest.strip_prefix("//").unwrap_or(rest)),
-        "redis" | "rediss" | "postgres" | "postgresql" => {
-            Err(ConnectError::new(url, "this release has no such store; it has \"memory:\" and \"file:PATH\""))
-        }
-        _ => Err(ConnectError::new(url, "not a store URL; write \"memory:\" or \"file:PATH\"")),
+        "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
+        | "rediss+cluster" => open_redis(url),
+        "postgres" | "postgresql" => Err(ConnectError::new(
+            url,
+            "this release has no such store; it has \"memory:\", \"file:PATH\" and \"redis://…\"",
+        )),
+        _ => Err(ConnectError::new(url, "not a store URL; write \"memory:\", \"file:PATH\" or \"redis://…\"")),
     }
 }
 
@@ -43,13 +49,23 @@ fn open_file(url: &str, path: &str) -> Result<Arc<dyn Store>, ConnectError> {
         return Err(ConnectError::new(url, "the path is missing; write \"file:PATH\""));
     }
     let open = super::FileStore::open(path);
-    let store = open.map_err(|error| ConnectError { source: Some(Box::new(error)), ..ConnectError::new(url, "") })?;
+    let store = open.map_err(|error| ConnectError::because(url, error))?;
     Ok(Arc::new(store))
 }
 
 #[cfg(not(feature = "file"))]
 fn open_file(url: &str, _path: &str) -> Result<Arc<dyn Store>, ConnectError> {
     Err(ConnectError::new(url, "compiled without the feature `file` of tower-idempotency; enable it"))
+}
+
+#[cfg(feature = "redis")]
+fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Ok(Arc::new(super::RedisStore::connect(url)?))
+}
+
+#[cfg(not(feature = "redis"))]
+fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Err(ConnectError::new(url, "compiled without the feature `redis` of tower-idempotency; enable it"))
 }
 
 /// Why [`connect`] gave no store.
@@ -62,9 +78,14 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    fn new(url: &str, message: &'static str) -> Self {
+    pub(super) fn new(url: &str, message: &'static str) -> Self {
         let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
         Self { scheme: scheme.to_owned(), message, source: None }
+    }
+
+    #[cfg(any(feature = "file", feature = "redis"))]
+    pub(super) fn because(url: &str, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Box::new(error)), ..Self::new(url, "") }
     }
 }
 

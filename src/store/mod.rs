@@ -7,6 +7,7 @@
     feature = "file",
     doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |"
 )]
+#![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | `redis` | as Redis is set up; failover may forget | yes |")]
 //!
 //! [`connect()`] picks one at run time.
 
@@ -15,6 +16,8 @@ mod durability;
 #[cfg(feature = "file")]
 mod file;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -31,6 +34,8 @@ pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, req
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisStore, RedisStoreOptions};
 
 use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 
