@@ -10,9 +10,9 @@ use super::sql::{LAYOUT, Sql};
 use crate::ledger::fresh_nonce;
 use crate::store::{Durability, Epoch, StoreError, StoreErrorKind, Survives};
 
-const SETTINGS: &str = "SELECT pg_is_in_recovery(), current_setting('fsync'), current_setting('full_page_writes'), \
-     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
-     (SELECT count(*) FROM pg_stat_replication)";
+const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('fsync'), pg_catalog.current_setting('full_page_writes'), \
+     pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('synchronous_standby_names'), \
+     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication)";
 
 pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durability, StoreError> {
     let rows = connections.query(SETTINGS, &[]).await?;

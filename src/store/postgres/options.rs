@@ -42,13 +42,7 @@ impl PostgresStoreOptions {
     /// The schema `idempotency`, no prefix, 16 connections, prepared
     /// statements.
     pub fn new() -> Self {
-        Self {
-            names: Names { schema: "idempotency".into(), prefix: String::new() },
-            connections: 16,
-            prepared: true,
-            creates_schema: false,
-            least: None,
-        }
+        Self { names: Names::new(), connections: 16, prepared: true, creates_schema: false, least: None }
     }
 
     /// The schema of the tables. Up to 63 bytes; need not be a plain name.
@@ -92,6 +86,14 @@ impl PostgresStoreOptions {
         self
     }
 
+    /// An SQL expression that tells the time instead of the server, for tests.
+    #[cfg(feature = "conformance")]
+    #[doc(hidden)]
+    pub fn with_clock(mut self, expression: impl Into<String>) -> Self {
+        self.names.clock = Some(expression.into());
+        self
+    }
+
     /// A store at this URL. Does no I/O.
     ///
     /// All that `tokio_postgres` takes in a URL is taken, and with it
@@ -131,11 +133,8 @@ impl PostgresStoreOptions {
     /// A store that uses connections of this pool. Does no I/O.
     pub fn with_pool(self, pool: Pool) -> PostgresStore {
         let migration = self.names.migration();
-        let connections = Connections {
-            pool,
-            prepared: self.prepared,
-            migration: self.creates_schema.then(|| migration.clone()),
-        };
+        let connections =
+            Connections { pool, prepared: self.prepared, migration: self.creates_schema.then(|| migration.clone()) };
         PostgresStore(Arc::new(Shared {
             connections,
             sql: Sql::new(&self.names),
