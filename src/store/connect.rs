@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{MemoryStore, Store};
 
 /// Opens the store that `url` names: `memory:`, `file:PATH` with feature
-/// `file`, or `redis://…` with feature `redis`.
+/// `file`, `redis://…` with feature `redis`, or
+/// `postgres://USER:PASSWORD@HOST/DATABASE` with feature `postgres`.
 ///
 /// ```
 /// use tower_idempotency::store;
@@ -23,6 +24,10 @@ use super::{MemoryStore, Store};
 /// A Redis store connects when it is first used; its URLs are in the docs of
 /// `RedisStore::connect`.
 ///
+/// A Postgres store is not connected before it is used. Besides what
+/// `tokio_postgres` takes, the URL may have `schema=NAME`, and
+/// `create_schema=true` to make the tables when they are missing.
+///
 /// # Errors
 ///
 /// [`ConnectError`] if nothing is known under the URL's scheme, if the feature
@@ -35,11 +40,11 @@ pub fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
         "file" => open_file(url, rest.strip_prefix("//").unwrap_or(rest)),
         "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
         | "rediss+cluster" => open_redis(url),
-        "postgres" | "postgresql" => Err(ConnectError::new(
+        "postgres" | "postgresql" => open_postgres(url),
+        _ => Err(ConnectError::new(
             url,
-            "this release has no such store; it has \"memory:\", \"file:PATH\" and \"redis://…\"",
+            "not a store URL; write \"memory:\", \"file:PATH\", \"redis://…\" or \"postgres://…\"",
         )),
-        _ => Err(ConnectError::new(url, "not a store URL; write \"memory:\", \"file:PATH\" or \"redis://…\"")),
     }
 }
 
@@ -48,8 +53,7 @@ fn open_file(url: &str, path: &str) -> Result<Arc<dyn Store>, ConnectError> {
     if path.is_empty() {
         return Err(ConnectError::new(url, "the path is missing; write \"file:PATH\""));
     }
-    let open = super::FileStore::open(path);
-    let store = open.map_err(|error| ConnectError::because(url, error))?;
+    let store = super::FileStore::open(path).map_err(|error| ConnectError::caused_by(url, error))?;
     Ok(Arc::new(store))
 }
 
@@ -68,6 +72,16 @@ fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
     Err(ConnectError::new(url, "compiled without the feature `redis` of tower-idempotency; enable it"))
 }
 
+#[cfg(feature = "postgres")]
+fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Ok(Arc::new(super::PostgresStore::connect(url)?))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Err(ConnectError::new(url, "compiled without the feature `postgres` of tower-idempotency; enable it"))
+}
+
 /// Why [`connect`] gave no store.
 #[derive(Debug)]
 pub struct ConnectError {
@@ -83,9 +97,9 @@ impl ConnectError {
         Self { scheme: scheme.to_owned(), message, source: None }
     }
 
-    #[cfg(any(feature = "file", feature = "redis"))]
-    pub(super) fn because(url: &str, error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self { source: Some(Box::new(error)), ..Self::new(url, "") }
+    #[cfg(any(feature = "file", feature = "postgres", feature = "redis"))]
+    pub(super) fn caused_by(url: &str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Box::new(source)), ..Self::new(url, "") }
     }
 }
 

@@ -8,6 +8,10 @@
     doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |"
 )]
 #![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | `redis` | as Redis is set up; failover may forget | yes |")]
+#![cfg_attr(
+    feature = "postgres",
+    doc = "| [`PostgresStore`] | `postgres` | crashes and power loss; the loss of its machine with a synchronous standby | yes |"
+)]
 //!
 //! [`connect()`] picks one at run time.
 
@@ -16,6 +20,8 @@ mod durability;
 #[cfg(feature = "file")]
 mod file;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 
@@ -34,6 +40,8 @@ pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, req
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 pub use self::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresStore, PostgresStoreOptions};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};
 

@@ -109,7 +109,7 @@ impl RedisStoreOptions {
     pub fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
         let source = parse(url).map_err(|problem| match problem {
             Problem::Plain(message) => ConnectError::new(url, message),
-            Problem::Driver(error) => ConnectError::because(url, error),
+            Problem::Driver(error) => ConnectError::caused_by(url, error),
         })?;
         self.build(source)
     }

@@ -62,6 +62,11 @@ impl Process {
         kill_process(pid, signal).expect("it is our child and not yet waited for");
     }
 
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_some()
