@@ -88,7 +88,7 @@ fn may_clear(author: &Author, name: &str) -> bool {
     match author {
         Author::Claim(_) => false,
         Author::Holder(command) => command.changes.contains(&Change::Clear { step: name.into() }),
-        Author::Operator(command) => command.resolution == Resolution::DidNotHappen,
+        Author::Operator(command) => command.resolution == Resolution::DidNotHappen { step: name.into() },
     }
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn of_outcome(took: Option<Version>, done: &Done<Result<(), Lost>>) -
 
 /// Money moved: the record must show it.
 pub(crate) fn of_charge(state: &State, attempt: &Attempt) -> Result<(), Broken> {
-    let denied = state.world.lives[usize::from(attempt.life)].denied > 0;
+    let denied = state.world.lives[usize::from(attempt.life)].charges_denied > 0;
     if denied || attempt.life != state.world.current() {
         return Ok(());
     }
@@ -147,11 +147,11 @@ pub(crate) fn of_state(state: &State) -> Result<(), Broken> {
     ensure(distinct, "no two workers hold one fence")?;
     for life in &state.world.lives {
         ensure(life.answers.len() <= 1, "every final answer to one key is the same answer")?;
-        ensure(life.receipts <= 1 + life.denied, "a once-effect happens at most once")?;
-        ensure(life.started <= 1 + life.denied, "an opaque handler is started at most once")?;
+        ensure(life.receipts <= 1 + life.receipts_denied, "a once-effect happens at most once")?;
+        ensure(life.started <= 1 + life.allowed, "an opaque handler is started at most once")?;
     }
     let life = &state.world.lives[usize::from(state.world.current())];
-    if life.calls > 0 && life.denied == 0 { shows_charge(state) } else { Ok(()) }
+    if life.calls > 0 && life.charges_denied == 0 { shows_charge(state) } else { Ok(()) }
 }
 
 /// Once faults stop, one more client settles it, or is told that nobody knows.

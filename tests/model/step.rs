@@ -128,8 +128,15 @@ impl State {
             self.rebirth();
         }
         let life = self.world.current();
-        if let Author::Operator(Resolve { resolution: Resolution::DidNotHappen }) = author {
-            self.world.life(life).denied += 1;
+        if let Author::Operator(Resolve { resolution }) = author {
+            let world = self.world.life(life);
+            match resolution {
+                // A claim about all that was done outside of steps.
+                Resolution::RunAgain => world.allowed += 1,
+                Resolution::DidNotHappen { step } if &**step == "receipt" => world.receipts_denied += 1,
+                Resolution::DidNotHappen { .. } => world.charges_denied += 1,
+                _ => {}
+            }
         }
         let Some(version) = self.shelf.record.as_ref().map(Record::version) else { return seen.saw(Branch::Withdrawn) };
         self.workers.iter_mut().for_each(|worker| worker.note(version, life));

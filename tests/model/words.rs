@@ -93,6 +93,8 @@ fn decision(resolution: &Resolution) -> &'static str {
     match resolution {
         Resolution::Answer { .. } => "it happened, and this is the answer",
         Resolution::StepDone { .. } => "the step was done",
-        Resolution::DidNotHappen => "it did not happen",
+        Resolution::DidNotHappen { .. } => "the step did not happen",
+        Resolution::RunAgain => "it may run again",
+        Resolution::Park { .. } => "a human has to look",
     }
 }

@@ -3,6 +3,7 @@
 use super::{Mutant, TRANSITION};
 
 const RECORD: &str = "src/core/record.rs";
+const RESOLVE: &str = "src/core/resolve.rs";
 const EXCHANGE: &str = "src/core/exchange.rs";
 
 const fn model(name: &'static str, file: &'static str, text: &'static str, instead: &'static str) -> Mutant {
@@ -115,21 +116,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     model(
         "decision-replaces-an-answer",
-        TRANSITION,
+        RESOLVE,
         "if current.status() == Status::Complete {",
         "if current.status() == Status::Complete && false {",
     ),
     model(
         "decision-takes-a-live-lease",
-        TRANSITION,
+        RESOLVE,
         "            return Decision::keep(Err(NotResolved::Busy(left)));",
         "            let _ = left;",
     ),
     model(
         "decision-leaves-the-zombie",
-        TRANSITION,
-        "        next.hold = Hold::Cleared;\n        match",
-        "        match",
+        RESOLVE,
+        "(_, Mode::Resumable) | (Hold::Cleared, _) => Hold::Cleared,",
+        "(hold, Mode::Resumable) | (hold, _) if *hold != Hold::Free => hold.clone(),\n            (_, Mode::Resumable) => Hold::Cleared,",
+    ),
+    model(
+        "decision-on-one-step-clears-all",
+        RESOLVE,
+        "Self::DidNotHappen { step } => next.clear(step),",
+        "Self::DidNotHappen { .. } => {\n                let begun: Vec<_> = next.steps.iter().filter(|step| step.point == Point::Begun).cloned().collect();\n                begun.iter().for_each(|step| next.clear(&step.name));\n            }",
     ),
     model(
         "lost-ack-not-recognised",
