@@ -30,8 +30,4 @@ impl Ticket {
     pub(crate) fn take(&self) -> Option<Granted> {
         lock(&self.0).take()
     }
-
-    pub(super) fn is_taken(&self) -> bool {
-        lock(&self.0).is_none()
-    }
 }

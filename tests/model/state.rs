@@ -53,6 +53,7 @@ pub(crate) enum Ending {
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Start(usize, Who),
+    Resume(usize),
     Store(Actor, Delivery),
     Arrive(usize),
     Hear(Actor),
@@ -147,6 +148,9 @@ impl State {
         }
         if self.shelf.record.is_some() && self.budget.allows(Kind::Stranger) {
             actions.push(Action::Start(idle, Who::Stranger));
+        }
+        if self.shelf.record.is_some() && self.budget.allows(Kind::Resume) {
+            actions.push(Action::Resume(idle));
         }
     }
 
