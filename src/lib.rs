@@ -104,8 +104,10 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 mod attempt;
+mod backoff;
 mod body;
 pub mod clock;
+mod completer;
 pub mod core;
 mod detach;
 mod event;
@@ -124,9 +126,12 @@ mod runner;
 mod scope;
 mod service;
 pub mod store;
+mod sweeper;
 mod sync;
 
+pub use self::backoff::Backoff;
 pub use self::body::{RequestBody, ResponseBody};
+pub use self::completer::{Completer, Doubt, Report};
 #[doc(inline)]
 pub use self::core::{Key, Mode, Status, StepKey};
 pub use self::event::{Event, EventKind};
@@ -141,6 +146,7 @@ pub use self::response::Refusal;
 pub use self::runner::{RunError, Runner};
 pub use self::scope::Scope;
 pub use self::service::Idempotency;
+pub use self::sweeper::Sweeper;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

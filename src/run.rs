@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Limits};
+use crate::backoff::Backoff;
 use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
 use crate::detach::{CatchPanic, Panicked};
 use crate::event::EventKind;
@@ -31,8 +32,9 @@ pub(crate) fn claim(
     key: Key,
     claim: Claim,
     max_execution: Duration,
+    backoff: Backoff,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
-    let limits = Limits { lease: claim.lease, max_execution };
+    let limits = Limits { lease: claim.lease, max_execution, backoff };
     let mut exchange = Exchange::guessing(claim, fresh_nonce(), None);
     async move {
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
@@ -63,7 +65,7 @@ pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claime
     }
 }
 
-fn disown_later(ledger: &Ledger, key: Key, fence: Fence, lease: Duration) {
+pub(crate) fn disown_later(ledger: &Ledger, key: Key, fence: Fence, lease: Duration) {
     let Some(permit) = ledger.may_disown() else { return };
     let disown = disown(ledger.clone(), key, fence, lease);
     tokio::spawn(async move {

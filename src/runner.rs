@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::attempt::{Attempt, End};
+use crate::backoff::Backoff;
 use crate::core::{Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredResponse};
 use crate::detach::Detached;
 use crate::event::{Event, EventKind};
@@ -141,7 +142,7 @@ impl Runner {
         Fut: Future<Output = Result<T, E>> + Send,
     {
         let command = Claim { fingerprint, mode: self.mode, lease: self.lease, request: None };
-        let attempt = match claim(&self.ledger, key, command, self.max_execution).await {
+        let attempt = match claim(&self.ledger, key, command, self.max_execution, Backoff::default()).await {
             Ok(Admission::Granted(attempt)) => attempt,
             Ok(Admission::Refused(claimed)) => return refused(claimed),
             Err(error) => return Err(RunError::Store(error)),
@@ -185,6 +186,7 @@ impl Runner {
             End::Stored => attempt.emit(|| EventKind::Completed { status: 200, retained: true }),
             End::Unsaved(error) => attempt.emit(|| EventKind::Unsaved { error }),
             End::Lost(found) => return refused(instead(fingerprint, found)),
+            End::Parked => return Err(RunError::OutcomeUnknown),
         }
         Ok(result)
     }

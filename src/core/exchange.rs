@@ -62,7 +62,9 @@ pub enum Ask<'a> {
 #[expect(clippy::exhaustive_enums, reason = "every driver must give one of them")]
 pub enum Reply {
     /// What is there, and the store's time: the reply to a load, or to a write
-    /// that found something else than it expected.
+    /// that found something else than it expected. (A refused write that shows
+    /// the very version it expected is none: that is `Unknown`, and to be
+    /// counted, or the two would ask each other for ever.)
     Found(Option<Record>, Timestamp),
     /// The write took.
     Written,

@@ -15,6 +15,8 @@ mod fingerprint;
 mod key;
 mod message;
 mod record;
+mod resolve;
+mod resume;
 mod transition;
 mod wire;
 
@@ -23,9 +25,9 @@ pub use self::fingerprint::Fingerprint;
 pub use self::key::{IdempotencyKey, InvalidKey, Key, StepKey};
 pub use self::message::{StoredRequest, StoredResponse};
 pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};
-pub use self::transition::{
-    Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next, NotResolved, Resolution, Resolve,
-};
+pub use self::resolve::{NotResolved, Resolution, Resolve};
+pub use self::resume::{Resume, Resumed};
+pub use self::transition::{Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next};
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ impl Timestamp {
     }
 }
 
+/// As good as never, and still a time that every store can keep.
+const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+
 /// Names one state of one record: a fresh nonce for every write.
 ///
 /// Never a counter: counters repeat once a record expired, and two workers
@@ -206,6 +209,10 @@ pub struct Record {
     pub(super) hold: Hold,
     pub(super) progress: Progress,
     pub(super) attempts: u32,
+    /// How many of them were before the last decision by hand.
+    pub(super) forgiven: u32,
+    /// How long after the last write nobody should go on by themselves.
+    pub(super) retry_in: Duration,
     pub(super) request: Option<Arc<StoredRequest>>,
     pub(super) steps: Vec<Arc<Step>>,
     pub(super) created_at: Option<Timestamp>,
@@ -258,6 +265,18 @@ impl Record {
     /// How often it was claimed.
     pub const fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// How often it was claimed since it began, or since a human or a
+    /// reconciler last decided about it.
+    pub const fn tries(&self) -> u32 {
+        self.attempts.saturating_sub(self.forgiven)
+    }
+
+    /// How long after its last write a free operation rests before anyone goes
+    /// on with it unasked. A client's retry need not wait.
+    pub const fn retry_in(&self) -> Duration {
+        self.retry_in
     }
 
     /// The request, where someone may have to run it again.
@@ -327,15 +346,22 @@ impl Record {
         self
     }
 
-    /// When something falls due: the end of the lease of an unfinished record
-    /// (the time of its last write if nobody holds it), the end of the
-    /// retention of a complete one.
+    /// When something falls due: the end of the retention of a complete record,
+    /// the end of the lease of one that is held, and of one that is free when
+    /// someone should go on with it unasked.
+    ///
+    /// A thousand years ahead, if nobody should: a human has to decide, or its
+    /// request is not stored and only its caller can go on.
     pub fn due(&self) -> Timestamp {
-        match (&self.progress, &self.hold) {
-            (Progress::Complete { retention, .. }, _) => self.written_at.after(*retention),
-            (_, Hold::Leased { lease, .. }) => self.written_at.after(*lease),
-            _ => self.written_at,
-        }
+        let only_its_caller = self.request.is_none();
+        let length = match (&self.progress, &self.hold, self.mode) {
+            (Progress::Complete { retention, .. }, _, _) => *retention,
+            (_, Hold::Leased { lease, .. }, _) => *lease,
+            (_, Hold::Parked { .. }, _) => NEVER,
+            (_, Hold::Cleared, _) | (_, Hold::Free, Mode::Resumable) if only_its_caller => NEVER,
+            (_, Hold::Cleared | Hold::Free, _) => self.retry_in,
+        };
+        self.written_at.after(length)
     }
 
     /// Whether the record may be forgotten. Only complete ones ever may.

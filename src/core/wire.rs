@@ -99,8 +99,17 @@ struct WireHead {
     hold: WireHold,
     progress: WireProgress,
     attempts: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    forgiven: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    retry_in_ms: u64,
     request: bool,
     steps: u32,
+}
+
+/// What most records do without is not written.
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,6 +189,8 @@ impl Record {
                 Progress::Complete { retention, .. } => WireProgress::Complete { retention_ms: millis(*retention) },
             },
             attempts: self.attempts,
+            forgiven: self.forgiven,
+            retry_in_ms: millis(self.retry_in),
             request: self.request.is_some(),
             steps: u32::try_from(self.steps.len()).unwrap_or(u32::MAX),
         };
@@ -254,6 +265,8 @@ impl Record {
                 (WireProgress::Pending, _) => Progress::Pending,
             },
             attempts: head.attempts,
+            forgiven: head.forgiven,
+            retry_in: Duration::from_millis(head.retry_in_ms),
             request,
             steps,
             created_at: Some(times.created),

@@ -22,10 +22,12 @@ pub enum StepError<E> {
         /// The step's name.
         step: String,
     },
-    /// Nobody can know whether it happened. It is not run again; the operation
-    /// is parked until a human or a reconciler decides.
+    /// Nobody can know whether it happened. It is not run again; when this
+    /// attempt ends, whatever its answer, the operation is parked until a human
+    /// or a reconciler decides. Steps that run can still save their results;
+    /// those that are run after it get this error, too.
     InDoubt {
-        /// The step's name.
+        /// The name of the step that is in doubt.
         step: String,
     },
     /// Another attempt took over. Stop: it does the rest.

@@ -146,6 +146,7 @@ impl Operation {
         }
         used.insert(name.into(), Used::Running);
         drop(used);
+        self.inner.attempt.set_running(name, true);
         Some(Taken { operation: self.clone(), name: name.into(), becomes })
     }
 }
@@ -183,6 +184,7 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
+        self.operation.inner.attempt.set_running(&self.name, false);
         lock(&self.operation.inner.used).insert(std::mem::take(&mut self.name), self.becomes);
     }
 }

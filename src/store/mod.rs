@@ -182,7 +182,8 @@ pub enum Swap {
 pub enum Filter {
     /// Unfinished records, whoever holds them.
     Unfinished,
-    /// Unfinished records that no live lease holds.
+    /// Unfinished records that are [due](Record::due): no live lease holds
+    /// them, they are not put off, and it is not a human's turn.
     Lapsed,
     /// Complete records whose retention is over.
     Expired,

@@ -118,6 +118,8 @@ pub fn assert_same(found: Option<&Record>, expected: Option<&Record>) {
     assert_eq!(found.fingerprint(), expected.fingerprint(), "fingerprint");
     assert_eq!(found.hold(), expected.hold(), "hold");
     assert_eq!(found.attempts(), expected.attempts(), "attempts");
+    assert_eq!(found.tries(), expected.tries(), "tries");
+    assert_eq!(found.retry_in(), expected.retry_in(), "when to try again");
     assert_eq!(found.status(), expected.status(), "status");
     assert_eq!(found.steps().len(), expected.steps().len(), "number of steps");
     for (found, expected) in found.steps().iter().zip(expected.steps()) {

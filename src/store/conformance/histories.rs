@@ -113,10 +113,12 @@ impl<'h> History<'h> {
 
     async fn resolve(&mut self, step: usize) {
         let (key, tick) = (self.any_key(), self.harness.tick());
-        let resolution = match self.rng.u8(..4) {
+        let resolution = match self.rng.u8(..6) {
             0 => Resolution::Answer { response: response(200, Some(b"by hand")), retention: tick * 3 },
             1 => Resolution::StepDone { step: self.any_step().into(), value: Bytes::from_static(b"by hand") },
-            _ => Resolution::DidNotHappen,
+            2 => Resolution::DidNotHappen { step: self.any_step().into() },
+            3 => Resolution::Park { why: "by hand".into() },
+            _ => Resolution::RunAgain,
         };
         self.both(step, &key, None, Resolve { resolution }).await;
     }
@@ -131,7 +133,7 @@ impl<'h> History<'h> {
 
     fn any_change(&mut self) -> Change {
         let (step, byte) = (self.any_step(), self.rng.u8(..));
-        match self.rng.u8(..24) {
+        match self.rng.u8(..25) {
             0..=6 => begin(&step),
             7..=14 => save(&step, &[byte]),
             15 => Change::Fail { step: step.into(), error: Bytes::copy_from_slice(&[byte]) },
@@ -140,6 +142,7 @@ impl<'h> History<'h> {
             19..=20 => Change::Release,
             21 => Change::Withdraw,
             22 => Change::Park { why: step.into() },
+            23 => Change::Postpone { retry_in: self.harness.tick() * u32::from(byte % 6) },
             _ => complete(&[byte], self.harness.tick() * u32::from(byte % 6)),
         }
     }

@@ -148,6 +148,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (name(), bytes()).prop_map(|(step, error)| Change::Fail { step, error }),
         2 => name().prop_map(|step| Change::Clear { step }),
         1 => Just(Change::Renew),
+        1 => retention().prop_map(|retry_in| Change::Postpone { retry_in }),
         1 => Just(Change::Release),
         1 => Just(Change::Withdraw),
         1 => ".{0,10}".prop_map(|why: String| Change::Park { why: why.into() }),
@@ -159,6 +160,8 @@ fn resolution() -> impl Strategy<Value = Resolution> {
     prop_oneof![
         (response(), retention()).prop_map(|(response, retention)| Resolution::Answer { response, retention }),
         (name(), bytes()).prop_map(|(step, value)| Resolution::StepDone { step, value }),
-        Just(Resolution::DidNotHappen),
+        name().prop_map(|step| Resolution::DidNotHappen { step }),
+        Just(Resolution::RunAgain),
+        ".{0,10}".prop_map(|why: String| Resolution::Park { why: why.into() }),
     ]
 }
