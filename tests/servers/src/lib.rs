@@ -4,5 +4,7 @@
 //! A server that is not installed is a failure that says what to install.
 
 mod process;
+mod proxy;
 
 pub use self::process::{Process, free_port, program, wait_until};
+pub use self::proxy::{Fault, Proxy, Trap, Way};
