@@ -5,6 +5,8 @@
 
 mod process;
 mod proxy;
+mod redis;
 
 pub use self::process::{Process, free_port, program, wait_until};
 pub use self::proxy::{Fault, Proxy, Trap, Way};
+pub use self::redis::{Cluster, Redis, Sentinels};
