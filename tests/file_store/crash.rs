@@ -8,7 +8,7 @@ use tower_idempotency::store::{FileStore, OpenErrorKind};
 
 use super::records::*;
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

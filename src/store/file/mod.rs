@@ -4,6 +4,7 @@ mod batch;
 mod committer;
 mod directory;
 mod engine;
+mod epoch;
 mod error;
 mod index;
 mod journal;
@@ -36,6 +37,7 @@ use self::error::stopped;
 use self::request::{Outcome, Put, Request};
 use super::{Durability, Loaded, Page, Query, Store, StoreError, Survives, Swap};
 use crate::core::{Key, Record, Version};
+use crate::sync::lock;
 
 /// Keeps records in a directory, through crashes and power loss. For one
 /// process.
@@ -111,6 +113,8 @@ pub struct FileStore(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     path: PathBuf,
+    /// Held while the epoch is read and moved.
+    asking: Mutex<()>,
     /// Taken when the last handle goes, which ends the writer.
     requests: Option<Sender<Request>>,
     writer: Option<JoinHandle<()>>,
@@ -148,7 +152,9 @@ impl FileStore {
         let writer = thread::Builder::new().name("idempotency-file".to_owned()).spawn(|| committer.run());
         let writer = writer.map_err(|error| OpenError::io(path, error))?;
         let path = path.to_owned();
-        let handle = Handle { shared, path, requests: Some(requests), writer: Some(writer), _directory: directory };
+        let asking = Mutex::default();
+        let handle =
+            Handle { shared, path, asking, requests: Some(requests), writer: Some(writer), _directory: directory };
         Ok(Self(Arc::new(handle)))
     }
 
@@ -216,9 +222,11 @@ impl Store for FileStore {
         scan::scan(&self.0.shared, query)
     }
 
-    /// Power loss, if the disk is honest.
+    /// Power loss, if the disk is honest. Does blocking I/O.
     async fn durability(&self) -> Result<Durability, StoreError> {
         self.check()?;
-        Ok(Durability::of(Survives::PowerLoss))
+        let _alone = lock(&self.0.asking);
+        let epoch = epoch::advance(&self.0.path)?;
+        Ok(Durability { epoch: Some(epoch), ..Durability::of(Survives::PowerLoss) })
     }
 }
