@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::http::{Answer, Post, exchange};
 
+/// The stores it is built with, besides those it always has.
+const FEATURES: [&str; 2] = ["--features", "postgres"];
+
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -44,7 +47,13 @@ impl World {
 
     /// Starts the service and waits until it listens.
     pub fn start(&self) -> Server {
+        self.start_with(&[])
+    }
+
+    /// The same, with more options.
+    pub fn start_with(&self, more: &[&str]) -> Server {
         let mut command = self.command();
+        command.args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("payment starts");
         let lines = Arc::new(Lines::default());
         let (output, errors) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
@@ -113,6 +122,11 @@ fn entries(log: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
+/// Builds the example, so that the first to start need not wait.
+pub fn build() {
+    payment();
+}
+
 /// The example's program, built once per run, as users build it.
 fn payment() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -120,7 +134,7 @@ fn payment() -> &'static Path {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.current_dir(root).args(["build", "--quiet", "--example", "payment", "--message-format=json"]);
+        build.current_dir(root).args(["build", "--quiet", "--example", "payment", "--message-format=json"]).args(FEATURES);
         let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
         assert!(output.status.success(), "the example does not build");
         let lines = output.stdout.split(|byte| *byte == b'\n');

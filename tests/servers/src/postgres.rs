@@ -158,6 +158,17 @@ impl Postgres {
         self.end_with(Signal::KILL);
     }
 
+    /// Sends a signal to the server and all its children: `STOP` pauses it,
+    /// `CONT` lets it go on.
+    pub fn signal_all(&self, signal: Signal) {
+        let server = self.server.as_ref().expect("it runs");
+        server.signal(signal);
+        for child in server.children() {
+            // It may have ended meanwhile.
+            let _ = rustix::process::kill_process(child, signal);
+        }
+    }
+
     fn end_with(&mut self, signal: Signal) {
         let Some(mut server) = self.server.take() else { return };
         server.signal(signal);
