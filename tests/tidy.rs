@@ -176,21 +176,27 @@ fn functions(source: &Source) -> Vec<(usize, String)> {
     found
 }
 
+/// Not `--offline`: what only other targets or packages need may not be here yet.
+fn cargo(arguments: &[&str]) -> String {
+    let cargo = std::process::Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();
+    assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
+    String::from_utf8(cargo.stdout).unwrap()
+}
+
+fn packages() -> Vec<serde_json::Value> {
+    let metadata = cargo(&["metadata", "--format-version", "1", "--all-features", "--locked"]);
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
 #[test]
 fn the_declared_rust_version_is_true_of_every_dependency() {
-    let run = |arguments: &[&str]| {
-        let cargo = std::process::Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();
-        assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
-        String::from_utf8(cargo.stdout).unwrap()
-    };
-    let metadata: serde_json::Value =
-        serde_json::from_str(&run(&["metadata", "--format-version", "1", "--all-features", "--offline"])).unwrap();
     let version = |package: &serde_json::Value| package["rust_version"].as_str().map(parse_version);
-    let packages = metadata["packages"].as_array().unwrap();
+    let packages = packages();
     let of = |name: &str| packages.iter().filter(|package| package["name"] == name).collect::<Vec<_>>();
     let ours = version(of("tower-idempotency")[0]).expect("rust-version is declared");
     // What the library itself needs, not what its tests do.
-    let tree = run(&["tree", "--all-features", "-e", "normal", "--prefix", "none", "-f", "{p}", "--offline"]);
+    let tree = cargo(&["tree", "--all-features", "-e", "normal", "--prefix", "none", "-f", "{p}", "--locked"]);
     let names = tree.lines().filter_map(|line| line.split_whitespace().next());
     let newer: Vec<_> = names
         .flat_map(of)
@@ -198,6 +204,29 @@ fn the_declared_rust_version_is_true_of_every_dependency() {
         .map(|package| format!("{} needs {}", package["name"], package["rust_version"]))
         .collect();
     assert!(newer.is_empty(), "{newer:?}");
+}
+
+/// What `cargo deny check licenses sources` says, where that is not installed.
+#[test]
+fn every_dependency_has_a_licence_that_is_allowed_and_comes_from_the_registry() {
+    let deny = fs::read_to_string(root().join("deny.toml")).unwrap();
+    let allowed = deny.split("allow = [").nth(1).unwrap().split(']').next().unwrap();
+    let allowed: Vec<_> = allowed.split('"').skip(1).step_by(2).collect();
+    assert!(allowed.contains(&"MIT"), "the list of licences is not found any more: {allowed:?}");
+    let any = |clause: &str| clause.trim_matches(['(', ')']).split(" OR ").any(|name| allowed.contains(&name));
+    let good = |licence: &str| licence.replace('/', " OR ").split(" AND ").all(any);
+    let all = packages();
+    let foreign: Vec<_> = all.iter().filter(|package| !package["source"].is_null()).collect();
+    assert!(foreign.len() > 50, "the dependencies are not found any more");
+    let bad: Vec<_> = foreign
+        .iter()
+        .filter(|package| {
+            let registry = package["source"].as_str().is_some_and(|source| source.starts_with("registry+"));
+            !registry || !package["license"].as_str().is_some_and(good)
+        })
+        .map(|package| format!("{}: {}, from {}", package["name"], package["license"], package["source"]))
+        .collect();
+    assert!(bad.is_empty(), "{bad:#?}");
 }
 
 fn parse_version(version: &str) -> Vec<u32> {
