@@ -242,9 +242,10 @@ impl Trial {
 
     fn run(&mut self, backend: &mut Backend, clients: &Clients) -> Told {
         self.start(backend, clients);
+        let crowd = format!("{}-crowd", self.key);
         std::thread::scope(|scope| {
             let _over = Over(clients);
-            scope.spawn(|| clients.crowd(&format!("{}-crowd", self.key.clone())));
+            scope.spawn(move || clients.crowd(&crowd));
             let mut told = match self.cell.fault {
                 Fault::Blow(blow) => self.blow(blow, scope, clients),
                 Fault::Outage(outage) => self.outage(outage, backend, scope, clients),
