@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::http::{Answer, Post, exchange};
 
 /// The stores it is built with, besides those it always has.
-const FEATURES: [&str; 2] = ["--features", "postgres"];
+const FEATURES: [&str; 2] = ["--features", "postgres,redis"];
 
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
