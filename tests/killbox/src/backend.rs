@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use rustix::process::Signal;
-use servers::{Fault, Postgres, Proxy, Redis, Sentinels, Way, wait_until};
+use servers::{FakeClock, Fault, Postgres, Proxy, Redis, Sentinels, Way, wait_until};
 
 use crate::cell::{Outage, Store};
 
@@ -15,6 +15,8 @@ pub struct Backend {
     engine: Engine,
     /// None where there is no link.
     links: Vec<Proxy>,
+    /// The server's, where it can be stepped.
+    clock: Option<FakeClock>,
 }
 
 enum Engine {
@@ -28,6 +30,7 @@ enum Engine {
 
 impl Backend {
     pub fn start(store: Store) -> Self {
+        let mut clock = None;
         let engine = match store {
             Store::Memory => Engine::Memory,
             Store::File => Engine::File,
@@ -42,8 +45,22 @@ impl Backend {
                 let standby = primary.standby();
                 Engine::Standby { primary, standby }
             }
+            Store::ClockedValkey => {
+                let mut valkey = Redis::valkey_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+                let fake = clock.insert(FakeClock::new(valkey.folder()));
+                valkey.set_environment(fake.environment());
+                valkey.restart();
+                Engine::Redis(valkey)
+            }
+            Store::ClockedPostgres => {
+                let mut postgres = with_schema(Postgres::start());
+                let fake = clock.insert(FakeClock::new(postgres.log().parent().expect("a folder")));
+                postgres.set_environment(fake.environment());
+                postgres.restart();
+                Engine::Postgres(postgres)
+            }
         };
-        let mut backend = Self { engine, links: Vec::new() };
+        let mut backend = Self { engine, links: Vec::new(), clock };
         if let Some(port) = backend.port() {
             backend.links.extend([(); 2].map(|()| Proxy::to(local(port))));
         }
@@ -73,6 +90,9 @@ impl Backend {
 
     /// What has to be done before the first attempt.
     pub fn prepare(&mut self, outage: Outage) {
+        if let Some(clock) = &self.clock {
+            clock.set(0);
+        }
         if outage != Outage::LossyFailover {
             return;
         }
@@ -101,7 +121,8 @@ impl Backend {
             Outage::Hold => self.links[0].apply(Fault::HoldBoth),
             Outage::LoseRequests => self.links[0].apply(Fault::Lose(Way::Requests)),
             Outage::LoseReplies => self.links[0].apply(Fault::Lose(Way::Replies)),
-            Outage::ClockAhead | Outage::ClockBehind => todo!("clock"),
+            Outage::ClockAhead => self.step(3600),
+            Outage::ClockBehind => self.step(-3600),
             _ => match &mut self.engine {
                 Engine::Redis(redis) => apply_to_redis(redis, outage),
                 Engine::Postgres(postgres) => apply_to_postgres(postgres, outage),
@@ -126,6 +147,10 @@ impl Backend {
             },
             _ => {}
         }
+    }
+
+    fn step(&self, ahead: i64) {
+        self.clock.as_ref().expect("a clock").set(ahead);
     }
 
     fn fail_over_to_standby(&mut self, outage: Outage) {

@@ -16,10 +16,13 @@ pub enum Store {
     Sentinel,
     /// A primary and an asynchronous standby.
     Standby,
+    /// With a clock that can be stepped. Debian's Redis does not run so.
+    ClockedValkey,
+    ClockedPostgres,
 }
 
 impl Store {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Memory,
         Self::File,
         Self::Redis,
@@ -27,6 +30,8 @@ impl Store {
         Self::Postgres,
         Self::Sentinel,
         Self::Standby,
+        Self::ClockedValkey,
+        Self::ClockedPostgres,
     ];
 
     /// Whether several processes may share it.
@@ -40,7 +45,8 @@ impl Store {
             Self::File => "file",
             Self::Redis => "Redis, AOF always",
             Self::RedisForgetful => "Redis, no persistence",
-            Self::Postgres => "Postgres",
+            Self::Postgres | Self::ClockedPostgres => "Postgres",
+            Self::ClockedValkey => "Valkey, AOF always",
             Self::Sentinel => "Redis under Sentinel",
             Self::Standby => "Postgres, async standby",
         }
@@ -55,6 +61,8 @@ impl Store {
             Self::Postgres => "postgres",
             Self::Sentinel => "sentinel",
             Self::Standby => "standby",
+            Self::ClockedValkey => "clocked-valkey",
+            Self::ClockedPostgres => "clocked-postgres",
         }
     }
 }
@@ -223,7 +231,7 @@ impl Outage {
         match self {
             Self::Failover | Self::LossyFailover => matches!(store, Store::Sentinel | Store::Standby),
             Self::Full | Self::Evicting => matches!(store, Store::Redis),
-            Self::ClockAhead | Self::ClockBehind => matches!(store, Store::Redis | Store::Postgres),
+            Self::ClockAhead | Self::ClockBehind => matches!(store, Store::ClockedValkey | Store::ClockedPostgres),
             _ => is_redis || matches!(store, Store::Postgres),
         }
     }
@@ -260,13 +268,14 @@ impl Cell {
         let mut cells = Vec::new();
         for store in Store::ALL {
             let blows = Blow::ALL.into_iter().map(Fault::Blow);
-            let blows = blows.filter(|_| !matches!(store, Store::Sentinel | Store::Standby));
+            let blows = blows.filter(|_| store <= Store::Postgres);
             let outages = Outage::ALL.into_iter().filter(|outage| outage.is_for(store)).map(Fault::Outage);
             for fault in blows.chain(outages) {
                 let moments = Moment::ALL.into_iter().filter(|moment| is_meant(fault, *moment));
-                cells.extend(moments.flat_map(|moment| {
-                    Mode::ALL.into_iter().map(move |mode| Self { store, fault, moment, mode })
-                }));
+                cells.extend(
+                    moments
+                        .flat_map(|moment| Mode::ALL.into_iter().map(move |mode| Self { store, fault, moment, mode })),
+                );
             }
         }
         cells

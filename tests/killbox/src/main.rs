@@ -91,7 +91,8 @@ impl Run {
         }
         let counts = BRANCHES.map(|branch| format!("{branch} {}", reached.get(branch).copied().unwrap_or_default()));
         println!("\nreached: {}", counts.join(", "));
-        let missed: Vec<_> = BRANCHES.into_iter().filter(|branch| reached.get(branch).is_none_or(|n| *n == 0)).collect();
+        let missed: Vec<_> =
+            BRANCHES.into_iter().filter(|branch| reached.get(branch).is_none_or(|n| *n == 0)).collect();
         let is_part = self.options.cell.is_some();
         if !missed.is_empty() && !is_part {
             println!("BROKEN: never reached: {}", missed.join(", "));
@@ -126,6 +127,8 @@ fn main() -> ExitCode {
     println!("{} cells, seed {}", cells.len(), options.seed);
     let lanes = plan::lanes(cells, &mut fastrand::Rng::with_seed(options.seed));
     killbox::build();
+    // What is broken is told with its cell.
+    std::panic::set_hook(Box::new(|_| {}));
     let run = Run { options, start: Instant::now(), reports: Mutex::default(), numbers: AtomicU64::new(1) };
     std::thread::scope(|scope| {
         for lane in lanes {

@@ -30,7 +30,8 @@ pub enum Reply {
 
 impl Reply {
     pub fn of(answer: &Answer) -> Self {
-        let kind = || answer.json()["type"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default().to_owned();
+        let kind =
+            || answer.json()["type"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default().to_owned();
         match answer.status {
             201 if answer.is_replay() => Self::Replay,
             201 => Self::Ran,

@@ -134,7 +134,10 @@ fn payment() -> &'static Path {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.current_dir(root).args(["build", "--quiet", "--example", "payment", "--message-format=json"]).args(FEATURES);
+        build
+            .current_dir(root)
+            .args(["build", "--quiet", "--example", "payment", "--message-format=json"])
+            .args(FEATURES);
         let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
         assert!(output.status.success(), "the example does not build");
         let lines = output.stdout.split(|byte| *byte == b'\n');

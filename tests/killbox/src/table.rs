@@ -63,6 +63,15 @@ fn blow_told(report: &Report) -> String {
     let Report { trace, charges, cell, .. } = report;
     let forgot = if *charges > 1 { cell.residual() } else { None };
     let forgot = forgot.map(|why| format!("; {why}")).unwrap_or_default();
+    // That what ran is then replayed goes without saying.
+    let trace = match trace.as_slice() {
+        [rest @ .., last]
+            if !rest.is_empty() && last == "replay" && ["runs", "resumes"].contains(&rest[rest.len() - 1].as_str()) =>
+        {
+            rest
+        }
+        all => all,
+    };
     format!("{}; {}{forgot}", trace.join(", "), charged(*charges))
 }
 

@@ -275,12 +275,7 @@ impl Trial {
     }
 
     /// The first attempt, brought to the moment of the fault.
-    fn first<'s>(
-        &mut self,
-        scope: &'s Scope<'s, '_>,
-        clients: &'s Clients,
-        crash: bool,
-    ) -> First<'s> {
+    fn first<'s>(&mut self, scope: &'s Scope<'s, '_>, clients: &'s Clients, crash: bool) -> First<'s> {
         let post = self.post();
         let moment = self.cell.moment;
         clients.seen.begin(post.key());
@@ -343,6 +338,8 @@ impl Trial {
                 trace.extend(clients.settle(other, &post, &self.cell));
             }
             Blow::Terminate => {
+                // What was half sent is finished first.
+                let alone = alone || self.cell.moment == Moment::BeforeClaim;
                 if alone {
                     first.end(clients, post.key());
                 } else {
@@ -354,7 +351,7 @@ impl Trial {
                 assert!(self.servers[0].wait_for_end().success(), "asked to end, it ends well");
                 self.restart(0, clients);
                 if alone {
-                    trace.extend(clients.settle(0, &post, &self.cell));
+                    trace.extend(clients.settle(other, &post, &self.cell));
                 }
             }
         }

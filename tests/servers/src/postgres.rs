@@ -21,6 +21,7 @@ pub struct Postgres {
     folder: TempDir,
     port: u16,
     settings: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Postgres {
@@ -48,7 +49,7 @@ impl Postgres {
         if let Some((user, group)) = someone_else() {
             chown(folder.path(), Some(user), Some(group)).expect("root gives its folder away");
         }
-        Self { server: None, folder, port: free_port(), settings }
+        Self { server: None, folder, port: free_port(), settings, environment: Vec::new() }
     }
 
     fn data(&self) -> PathBuf {
@@ -124,6 +125,7 @@ impl Postgres {
     fn launch(&self) -> Process {
         let mut postgres = self.command("postgres");
         postgres.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        postgres.envs(self.environment.iter().cloned());
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
         for setting in &self.settings {
             postgres.args(["-c", setting]);
@@ -141,6 +143,11 @@ impl Postgres {
         let name = setting.split_once('=').expect("name=value").0;
         self.settings.retain(|old| old.split_once('=').is_none_or(|(old, _)| old != name));
         self.settings.push(setting.to_owned());
+    }
+
+    /// Adds to its environment, from its next start on.
+    pub fn set_environment(&mut self, variables: Vec<(String, String)>) {
+        self.environment = variables;
     }
 
     /// Stops it as an administrator would: connections are cut, nothing lost.
