@@ -114,6 +114,21 @@ impl Backend {
         }
     }
 
+    /// From now on nothing comes back to the first process.
+    pub fn lose_replies(&self) {
+        self.links[0].apply(Fault::Lose(Way::Replies));
+    }
+
+    /// How much the first process has sent.
+    pub fn sent(&self) -> u64 {
+        self.links[0].bytes(Way::Requests)
+    }
+
+    /// The links are as they were.
+    pub fn heal(&self) {
+        self.links.iter().for_each(Proxy::heal);
+    }
+
     /// It happens.
     pub fn apply(&mut self, outage: Outage) {
         match outage {
@@ -135,9 +150,7 @@ impl Backend {
 
     /// All is well again, as far as it can be.
     pub fn lift(&mut self, outage: Outage) {
-        for link in &self.links {
-            link.heal();
-        }
+        self.heal();
         match &mut self.engine {
             Engine::Redis(redis) => lift_from_redis(redis, outage),
             Engine::Postgres(postgres) => match outage {

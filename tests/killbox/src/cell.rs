@@ -88,6 +88,8 @@ impl Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Moment {
     BeforeClaim,
+    /// The store has the claim, and nobody was told.
+    ClaimSent,
     BeforeCharge,
     AfterCharge,
     BeforeResponse,
@@ -95,13 +97,20 @@ pub enum Moment {
 }
 
 impl Moment {
-    pub const ALL: [Self; 5] =
-        [Self::BeforeClaim, Self::BeforeCharge, Self::AfterCharge, Self::BeforeResponse, Self::AfterComplete];
+    pub const ALL: [Self; 6] = [
+        Self::BeforeClaim,
+        Self::ClaimSent,
+        Self::BeforeCharge,
+        Self::AfterCharge,
+        Self::BeforeResponse,
+        Self::AfterComplete,
+    ];
 
     /// As in the table.
     pub const fn name(self) -> &'static str {
         match self {
             Self::BeforeClaim => "before the claim is sent",
+            Self::ClaimSent => "claim stored, its reply lost",
             Self::BeforeCharge => "claimed, before the charge",
             Self::AfterCharge => "charged, before that is stored",
             Self::BeforeResponse => "steps stored, before the answer is",
@@ -113,11 +122,22 @@ impl Moment {
     pub const fn slug(self) -> &'static str {
         match self {
             Self::BeforeClaim => "before-claim",
+            Self::ClaimSent => "claim-sent",
             Self::BeforeCharge => "before-charge",
             Self::AfterCharge => "after-charge",
             Self::BeforeResponse => "before-response",
             Self::AfterComplete => "after-complete",
         }
+    }
+
+    /// Whether the claim is stored and the answer is not.
+    pub const fn is_unfinished(self) -> bool {
+        !matches!(self, Self::BeforeClaim | Self::AfterComplete)
+    }
+
+    /// Whether nothing was charged yet, and nothing is without another attempt.
+    pub const fn is_uncharged(self) -> bool {
+        matches!(self, Self::ClaimSent | Self::BeforeCharge)
     }
 
     /// Whether the example can stop here by itself.
@@ -271,7 +291,7 @@ impl Cell {
             let blows = blows.filter(|_| store <= Store::Postgres);
             let outages = Outage::ALL.into_iter().filter(|outage| outage.is_for(store)).map(Fault::Outage);
             for fault in blows.chain(outages) {
-                let moments = Moment::ALL.into_iter().filter(|moment| is_meant(fault, *moment));
+                let moments = Moment::ALL.into_iter().filter(|moment| is_meant(store, fault, *moment));
                 cells.extend(
                     moments
                         .flat_map(|moment| Mode::ALL.into_iter().map(move |mode| Self { store, fault, moment, mode })),
@@ -299,8 +319,11 @@ impl Cell {
 
 /// A failover takes seconds, so it is tried where it matters; what an evicting
 /// server does it does at the start.
-const fn is_meant(fault: Fault, moment: Moment) -> bool {
+const fn is_meant(store: Store, fault: Fault, moment: Moment) -> bool {
     match fault {
+        // Without a link no reply is lost on it; and what an outage loses is
+        // lost by the outage.
+        _ if matches!(moment, Moment::ClaimSent) => store.is_shared() && matches!(fault, Fault::Blow(_)),
         Fault::Outage(Outage::Failover | Outage::LossyFailover) => {
             matches!(moment, Moment::BeforeCharge | Moment::AfterCharge | Moment::AfterComplete)
         }

@@ -9,6 +9,7 @@ use std::thread::{Scope, ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use killbox::{Post, Server, Unfinished, World, exchange};
+use servers::wait_until;
 
 use crate::backend::Backend;
 use crate::cell::{Blow, Cell, Fault, Mode, Moment, Outage, Store};
@@ -247,7 +248,7 @@ impl Trial {
             let _over = Over(clients);
             scope.spawn(move || clients.crowd(&crowd));
             let mut told = match self.cell.fault {
-                Fault::Blow(blow) => self.blow(blow, scope, clients),
+                Fault::Blow(blow) => self.blow(blow, backend, scope, clients),
                 Fault::Outage(outage) => self.outage(outage, backend, scope, clients),
             };
             clients.calm.lock().unwrap().get_or_insert_with(Instant::now);
@@ -303,8 +304,28 @@ impl Trial {
         First::Sent(first)
     }
 
-    fn blow<'s>(&mut self, blow: Blow, scope: &'s Scope<'s, '_>, clients: &'s Clients) -> Told {
-        let first = self.first(scope, clients, blow == Blow::Abort);
+    /// The first attempt, waiting for the reply to a claim that was stored.
+    fn claim_sent<'s>(&mut self, backend: &Backend, scope: &'s Scope<'s, '_>, clients: &'s Clients) -> First<'s> {
+        // Connected before, so that the claim is all that is sent.
+        clients.post(0, &Post::new(&format!("{}-before", self.key)));
+        backend.lose_replies();
+        let sent = backend.sent();
+        let post = self.post();
+        clients.seen.begin(post.key());
+        let first = scope.spawn(move || clients.post(0, &post));
+        wait_until("the claim to be sent", || backend.sent() > sent);
+        // Somebody else sees it.
+        clients.retry(self.other(), &self.post(), |reply| *reply == Reply::Busy);
+        let line = self.servers[self.other()].wait_for("refused: ");
+        self.hash = line.split(' ').next().map(str::to_owned);
+        First::Sent(first)
+    }
+
+    fn blow<'s>(&mut self, blow: Blow, backend: &Backend, scope: &'s Scope<'s, '_>, clients: &'s Clients) -> Told {
+        let first = match self.cell.moment {
+            Moment::ClaimSent => self.claim_sent(backend, scope, clients),
+            _ => self.first(scope, clients, blow == Blow::Abort),
+        };
         match blow {
             Blow::Abort if self.cell.moment.is_in_handler() => {}
             Blow::Abort => self.servers[0].abort(),
@@ -312,6 +333,7 @@ impl Trial {
             Blow::Pause => self.servers[0].stop(),
             Blow::Terminate => self.servers[0].terminate(),
         }
+        backend.heal();
         clients.go.store(true, Ordering::Relaxed);
         let (other, alone, post) = (self.other(), self.servers.len() == 1, self.post());
         let mut trace = Vec::new();
@@ -394,12 +416,16 @@ impl Trial {
     fn unexpected(&self, last: &Reply, charges: usize) -> Option<String> {
         let Cell { store, fault, moment, mode } = self.cell;
         let forgets = self.cell.residual().is_some();
-        let dies = self.cell.is_deadly() && moment.is_in_handler() && store != Store::Memory;
+        let dies = self.cell.is_deadly() && moment.is_unfinished() && store != Store::Memory;
         let unknown = mode == Mode::AtMostOnce && dies;
         if *last == Reply::Nothing {
             return None;
         }
         let is_ending = match (fault, mode) {
+            // Started or not: only the one that claimed can tell.
+            (Fault::Blow(Blow::Pause), Mode::AtMostOnce) if moment == Moment::ClaimSent => {
+                matches!(last, Reply::Replay | Reply::Unknown)
+            }
             (Fault::Blow(_), _) => *last == if unknown { Reply::Unknown } else { Reply::Replay },
             (_, Mode::Resumable) => *last == Reply::Replay,
             (_, Mode::AtMostOnce) => matches!(last, Reply::Replay | Reply::Unknown),
@@ -407,9 +433,9 @@ impl Trial {
         if !is_ending {
             return Some(format!("it ends as promised: {last:?}"));
         }
-        let least = if *last == Reply::Replay || (unknown && moment != Moment::BeforeCharge) { 1 } else { 0 };
+        let least = if *last == Reply::Replay || (unknown && !moment.is_uncharged()) { 1 } else { 0 };
         let most = match mode {
-            _ if unknown && moment == Moment::BeforeCharge => 0,
+            _ if unknown && moment.is_uncharged() => 0,
             Mode::AtMostOnce if forgets => usize::MAX,
             _ => 1,
         };
