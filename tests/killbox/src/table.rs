@@ -91,33 +91,44 @@ fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
 fn outages(reports: &[Report], text: &mut String) {
     let _ = writeln!(
         text,
-        "\nThe store fails, or the link to it, at each of these moments and for longer than\nthe lease. In the end a \
-         retry gets:\n\n| fault | store | at most once | resumable | declared |\n|---|---|---|---|---|"
+        "\nThe store fails, or one process's link to it, at each of these moments and for\nlonger than the lease. What a \
+         new key gets meanwhile (from the other process, if\nit is a link), and what a retry gets in the \
+         end:\n\n| fault | store | meanwhile | at most once | resumable | declared |\n|---|---|---|---|---|---|"
     );
     for outage in Outage::ALL {
-        let mut rows: BTreeMap<[String; 3], BTreeSet<Store>> = BTreeMap::new();
+        let mut rows: BTreeMap<[String; 4], BTreeSet<Store>> = BTreeMap::new();
         for store in Store::ALL {
-            let fault = Fault::Outage(outage);
-            let told = Mode::ALL.map(|mode| {
-                let is_it = |cell: Cell| cell.store == store && cell.fault == fault && cell.mode == mode;
-                outage_told(reports.iter().filter(|report| is_it(report.cell)))
-            });
+            let is_it = |report: &&Report| report.cell.store == store && report.cell.fault == Fault::Outage(outage);
+            let seen: Vec<_> = reports.iter().filter(is_it).collect();
+            let told = Mode::ALL.map(|mode| outage_told(seen.iter().filter(|report| report.cell.mode == mode)));
             if let [Some(once), Some(resumable)] = told {
                 let declared = outage.residual(store).unwrap_or("–").to_owned();
-                rows.entry([once, resumable, declared]).or_default().insert(store);
+                rows.entry([meanwhile(&seen), once, resumable, declared]).or_default().insert(store);
             }
         }
         let mut rows: Vec<_> = rows.into_iter().collect();
         rows.sort_by(|one, two| one.1.cmp(&two.1));
-        for ([once, resumable, declared], stores) in rows {
-            let stores = list(stores.iter().map(|store| store.name()));
-            let _ = writeln!(text, "| {} | {stores} | {once} | {resumable} | {declared} |", outage.name());
+        for ([meanwhile, once, resumable, declared], stores) in rows {
+            let (fault, stores) = (outage.name(), list(stores.iter().map(|store| store.name())));
+            let _ = writeln!(text, "| {fault} | {stores} | {meanwhile} | {once} | {resumable} | {declared} |");
         }
     }
 }
 
+/// What was asked for first while the fault lasted.
+fn meanwhile(reports: &[&Report]) -> String {
+    let new = reports.iter().filter(|report| report.cell.moment == Moment::BeforeClaim);
+    let is_refused = |report: &&Report| report.during.iter().eq([&Reply::Unavailable]);
+    match new.collect::<Vec<_>>().as_slice() {
+        [] => "–",
+        new if new.iter().all(|report| is_refused(report)) => "503",
+        _ => "runs",
+    }
+    .to_owned()
+}
+
 /// What was seen over all moments: the endings, and the most charges.
-fn outage_told<'r>(reports: impl Iterator<Item = &'r Report>) -> Option<String> {
+fn outage_told<'r>(reports: impl Iterator<Item = &'r &'r Report>) -> Option<String> {
     let reports: Vec<_> = reports.collect();
     let most = reports.iter().map(|report| report.charges).max()?;
     let endings: BTreeSet<_> = reports.iter().map(|report| ending(&report.last)).collect();
