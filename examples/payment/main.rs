@@ -68,7 +68,7 @@ async fn pay(
         .await?;
 
     demo.reached(Point::BeforeResponse).await;
-    Ok(Created(charge.into()))
+    Ok(Created(charge.into(), op.attempt()))
 }
 
 /// The same without steps, for `--opaque`. Nothing can be resumed, so the
@@ -89,7 +89,7 @@ async fn pay_opaque(
     })?;
     gateway.send_receipt(&charge.id).await?;
     demo.reached(Point::BeforeResponse).await;
-    Ok(Created(charge.into()))
+    Ok(Created(charge.into(), 1))
 }
 
 /// `GET /payments/{id}`: where `Location` points.

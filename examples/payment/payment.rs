@@ -84,12 +84,14 @@ impl From<Charge> for Payment {
     }
 }
 
-/// 201, with the payment's address.
-pub(crate) struct Created(pub(crate) Payment);
+/// 201, with the payment's address, and which attempt it was that answered.
+pub(crate) struct Created(pub(crate) Payment, pub(crate) u32);
 
 impl IntoResponse for Created {
     fn into_response(self) -> Response {
-        let location = format!("/payments/{}", self.0.payment_id);
-        (StatusCode::CREATED, [(LOCATION, location)], Json(self.0)).into_response()
+        let Self(payment, attempt) = self;
+        let headers =
+            [(LOCATION.as_str(), format!("/payments/{}", payment.payment_id)), ("x-attempt", attempt.to_string())];
+        (StatusCode::CREATED, headers, Json(payment)).into_response()
     }
 }

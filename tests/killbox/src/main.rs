@@ -14,6 +14,7 @@ mod readme;
 mod seen;
 mod table;
 mod trial;
+mod undertaker;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -116,6 +117,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if !options.list && !undertaker::is_worker() {
+        return undertaker::supervise();
+    }
     let mut cells = Cell::all();
     if let Some(name) = &options.cell {
         cells.retain(|cell| cell.to_string().contains(name));

@@ -131,6 +131,10 @@ pub fn build() {
 fn payment() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
+        // For trying a harness on a program with a bug in it.
+        if let Some(program) = std::env::var_os("PAYMENT") {
+            return program.into();
+        }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);

@@ -60,6 +60,7 @@ pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
     let charges = trial.world.charged().iter().filter(|charge| charge["order"] == trial.key.as_str()).count();
     broken.extend(clients.seen.violations(&cell, &trial.world));
     broken.extend(trial.unexpected(&told.last, charges));
+    broken.extend(trial.forbidden(&told));
     let lines = trial.lines();
     let all: Vec<&str> = lines.iter().flat_map(|(_, lines)| lines.iter().map(String::as_str)).collect();
     broken.extend(all.iter().filter(|line| line.contains("panicked at")).map(|line| format!("no panic: {line}")));
@@ -440,6 +441,26 @@ impl Trial {
             _ => 1,
         };
         (!(least..=most).contains(&charges)).then(|| format!("as many charges as promised: {charges}"))
+    }
+
+    /// What no retry may be told in this cell.
+    fn forbidden(&self, told: &Told) -> Option<String> {
+        let Cell { store, fault, moment, .. } = self.cell;
+        match fault {
+            // It renews its lease while it finishes what it runs.
+            Fault::Blow(Blow::Terminate) if store.is_shared() && moment.is_unfinished() => {
+                let is_taken = |reply: &Reply| matches!(reply, Reply::Ran | Reply::Unknown);
+                let taken = told.trace.iter().any(is_taken);
+                taken.then(|| format!("a live lease is not taken over: {:?}", told.trace))
+            }
+            Fault::Outage(Outage::Stop | Outage::Kill | Outage::Pause | Outage::Full | Outage::Evicting)
+                if moment == Moment::BeforeClaim =>
+            {
+                let has_run = told.during.iter().any(|reply| matches!(reply, Reply::Ran | Reply::Replay));
+                has_run.then(|| format!("nothing runs unprotected: {:?}", told.during))
+            }
+            _ => None,
+        }
     }
 
     fn was_resumed(&self) -> bool {
