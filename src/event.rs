@@ -123,14 +123,12 @@ pub(crate) type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Hands an event to the observer, if there is one, and to `tracing`.
 pub(crate) fn emit(observer: Option<&Observer>, key: Option<Key>, kind: impl FnOnce() -> EventKind) {
-    #[cfg(feature = "tracing")]
-    let listening = observer.is_some() || tracing::enabled!(target: "tower_idempotency", tracing::Level::WARN);
-    #[cfg(not(feature = "tracing"))]
-    let listening = observer.is_some();
-    if !listening {
+    if observer.is_none() && !others_listen() {
         return;
     }
     let event = Event { key, kind: kind() };
+    #[cfg(feature = "metrics")]
+    crate::metrics::count(&event.kind);
     #[cfg(feature = "tracing")]
     trace(&event);
     if let Some(observer) = observer {
@@ -138,6 +136,16 @@ pub(crate) fn emit(observer: Option<&Observer>, key: Option<Key>, kind: impl FnO
         // hook has reported it.
         let _ = catch_unwind(AssertUnwindSafe(|| observer(&event)));
     }
+}
+
+/// Whether a log or a meter may want it. Whether a meter is installed can't be
+/// told.
+fn others_listen() -> bool {
+    #[cfg(feature = "tracing")]
+    if tracing::enabled!(target: "tower_idempotency", tracing::Level::WARN) {
+        return true;
+    }
+    cfg!(feature = "metrics")
 }
 
 #[cfg(feature = "tracing")]

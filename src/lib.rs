@@ -73,10 +73,16 @@
 //! - `file`: the embedded durable store,
 #![cfg_attr(feature = "file", doc = "  [`FileStore`](store::FileStore).")]
 #![cfg_attr(not(feature = "file"), doc = "  `FileStore`.")]
+//! - `redis`: Redis and Valkey, for several machines: one server, Sentinel, or
+//!   a cluster,
+#![cfg_attr(feature = "redis", doc = "  [`RedisStore`](store::RedisStore).")]
+#![cfg_attr(not(feature = "redis"), doc = "  `RedisStore`.")]
+//! - `redis-tls`: the same over TLS, with rustls.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
 //! - `tracing`: events as `tracing` events under the target
 //!   `tower_idempotency`, and the caller's span around detached work.
+//! - `metrics`: events as counters of the `metrics` facade.
 //! - `conformance`: the store contract as tests, for authors of stores. Not a
 //!   stable part of the API.
 //!
@@ -108,6 +114,8 @@ mod future;
 pub mod guide;
 mod layer;
 mod ledger;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod operation;
 mod policy;
 mod response;

@@ -318,7 +318,8 @@ async fn a_step_that_was_taken_back_is_begun_anew() {
         async move {
             for said in ["connection refused", "timed out"] {
                 let seen = &lab;
-                let receipt = op.once("receipt", || async move {
+                // Under `once` the intent is stated anew in any case.
+                let receipt = op.pay("receipt", |_| async move {
                     assert_eq!(on_record(seen, "receipt").await, Some(Point::Begun), "run {run}, {said}");
                     Err::<(), _>(Failure(if run == 1 { "timed out" } else { said }))
                 });

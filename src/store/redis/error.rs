@@ -21,6 +21,9 @@ pub(super) fn corrupt(message: &str) -> StoreError {
 fn code(error: &RedisError) -> &str {
     let code = error.code().unwrap_or_default();
     let inner = error.detail().filter(|_| code == "ERR").unwrap_or_default();
+    if inner.contains("can't run this command") {
+        return "NOPERM";
+    }
     ["WRONGTYPE", "OOM", "READONLY", "NOPERM"].into_iter().find(|code| inner.contains(code)).unwrap_or(code)
 }
 

@@ -6,7 +6,7 @@
 //! | `{PREFIX:NN}:due` | sorted set | the unfinished records of the partition by when they fall due |
 //! | `{PREFIX:NN}:epoch` | hash | which data this is |
 //!
-//! `NN` is the partition, 00 to 15, and fixed by the key: in a cluster, a
+//! The pieces of a record are [squeezed](super::squeeze). `NN` is the partition, 00 to 15, and fixed by the key: in a cluster, a
 //! record lies in the slot of its index.
 
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use redis::Value;
 
 use super::error::{corrupt, unavailable};
 use super::script::{Call, LOAD, PUT, REMOVE};
+use super::squeeze::{squeeze, unsqueeze};
 use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::{Loaded, StoreError};
 
@@ -61,9 +62,10 @@ impl Names {
         let name = key.to_string();
         let keys = self.record_and_index(key, &name);
         let encoded = next.encode();
-        let length = encoded.head.len();
-        let (mut head, mut parts) = (encoded.head, Vec::new());
+        let mut head = squeeze(&encoded.head);
+        let (length, mut parts) = (head.len(), Vec::new());
         for (id, bytes) in encoded.fresh {
+            let bytes = squeeze(&bytes);
             match field(id) {
                 Some(field) => parts.extend([Bytes::from(field), bytes]),
                 // A replay reads one field.
@@ -170,10 +172,10 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
         return Err(CORRUPT.into());
     }
     let part = |id| match field(id) {
-        Some(field) => fields.get(field.as_bytes()).cloned(),
-        None => Some(rest.slice(columns.head..)),
+        Some(field) => fields.get(field.as_bytes()).map(|part| unsqueeze(part)),
+        None => Some(unsqueeze(&rest[columns.head..])),
     };
-    let record = Record::decode(columns.times, &rest[..columns.head], part)?;
+    let record = Record::decode(columns.times, &unsqueeze(&rest[..columns.head]), part)?;
     if record.version() != columns.version || record.status() != columns.status {
         return Err(DecodeError::Corrupt("its columns and its head differ").into());
     }

@@ -72,6 +72,16 @@ impl Link {
         }
     }
 
+    /// What the servers say about themselves now.
+    pub(super) async fn settings(&self) -> Result<Vec<Settings>, StoreError> {
+        let connection = self.connection().await?;
+        let servers = settings::read(&connection).await;
+        if servers.is_err() {
+            self.give_up(&connection);
+        }
+        servers
+    }
+
     fn give_up(&self, broken: &Arc<Connection>) {
         let mut current = lock(&self.current);
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, broken)) {

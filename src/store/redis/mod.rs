@@ -8,6 +8,7 @@ mod options;
 mod scan;
 mod script;
 mod settings;
+mod squeeze;
 mod url;
 mod wait;
 
@@ -164,8 +165,7 @@ impl Store for RedisStore {
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {
-        let connection = self.link.connection().await?;
-        let servers = settings::read(&connection).await?;
+        let servers = self.link.settings().await?;
         let epoch = self.epoch().await?;
         Ok(Durability { epoch: Some(epoch), ..self.link.judged(&servers) })
     }

@@ -81,8 +81,8 @@ impl RedisStoreOptions {
     /// If fewer do within `timeout`, the call answers `Unavailable`, and so
     /// does every look at that record until enough have it: a claim is not
     /// granted and a result not acknowledged. What was written stays written;
-    /// a claim is taken back, or ends with its lease. Replays of an answer do
-    /// not wait.
+    /// a claim is taken back, or ends with its lease. A replay waits as long,
+    /// and is given anyway.
     ///
     /// # Caveats
     ///

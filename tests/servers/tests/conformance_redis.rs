@@ -82,7 +82,7 @@ impl Harness for OnRedis {
     }
 
     fn tick(&self) -> Duration {
-        Duration::from_millis(40)
+        Duration::from_millis(50)
     }
 
     async fn reopen(&self) -> bool {

@@ -1,0 +1,62 @@
+//! Events as counters of the `metrics` facade.
+//!
+//! Names and labels are the table in `guide/operations.md`. No label has a key,
+//! a step or anything else that a client can choose.
+
+use metrics::counter;
+
+use crate::core::Mode;
+use crate::event::EventKind;
+use crate::store::StoreErrorKind;
+
+const OPERATIONS: &str = "idempotency_operations_total";
+const STEPS: &str = "idempotency_steps_total";
+const LEASES: &str = "idempotency_leases_total";
+const STORE: &str = "idempotency_store_failures_total";
+const UNSAVED: &str = "idempotency_unsaved_total";
+
+pub(crate) fn count(kind: &EventKind) {
+    match kind {
+        EventKind::Claimed => operation("claimed"),
+        EventKind::Resumed { .. } => operation("resumed"),
+        EventKind::Replayed => operation("replayed"),
+        EventKind::Completed { retained: true, .. } => operation("completed"),
+        EventKind::Completed { retained: false, .. } => operation("completed-not-retained"),
+        EventKind::Released { mode: Mode::Resumable } => operation("released"),
+        EventKind::Released { mode: Mode::AtMostOnce } => operation("outcome-unknown"),
+        EventKind::Withdrawn => operation("withdrawn"),
+        EventKind::Parked { .. } => operation("parked"),
+        EventKind::Panicked => operation("panicked"),
+        EventKind::StepBegun { .. } => step("begun"),
+        EventKind::StepSaved { .. } => step("saved"),
+        EventKind::StepFailed { .. } => step("failed"),
+        EventKind::StepReplayed { .. } => step("replayed"),
+        EventKind::LeaseLost => counter!(LEASES, "what" => "lost").increment(1),
+        EventKind::Overdue => counter!(LEASES, "what" => "overdue").increment(1),
+        EventKind::Refused { refusal } => {
+            counter!("idempotency_refusals_total", "problem" => refusal.name()).increment(1);
+        }
+        EventKind::StoreFailed { error } => counter!(STORE, "kind" => store_failure(error.kind())).increment(1),
+        EventKind::Unsaved { .. } => counter!(UNSAVED, "what" => "waiting").increment(1),
+        EventKind::SavedLate => counter!(UNSAVED, "what" => "saved").increment(1),
+        EventKind::SaveFailed { .. } => counter!(UNSAVED, "what" => "given-up").increment(1),
+        EventKind::SharedScope => counter!("idempotency_shared_scope_total").increment(1),
+    }
+}
+
+fn operation(what: &'static str) {
+    counter!(OPERATIONS, "what" => what).increment(1);
+}
+
+fn step(what: &'static str) {
+    counter!(STEPS, "what" => what).increment(1);
+}
+
+const fn store_failure(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::Unavailable => "unavailable",
+        StoreErrorKind::Full => "full",
+        StoreErrorKind::Corrupt => "corrupt",
+        StoreErrorKind::NewerFormat => "newer-format",
+    }
+}

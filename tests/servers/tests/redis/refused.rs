@@ -1,0 +1,175 @@
+//! Servers, users, data and URLs that are refused, and what is said.
+
+use servers::Redis;
+use tower_idempotency::store::{self, RedisStore, Store, StoreErrorKind};
+use tower_idempotency::{Ledger, core::Record};
+
+use super::support::*;
+
+fn name(key: &tower_idempotency::core::Key) -> String {
+    format!("{{t:{:02}}}:{key}", key.as_bytes()[31] % 16)
+}
+
+/// Neither a load nor a claim; what is there stays.
+async fn is_refused(redis: &Redis, kind: StoreErrorKind, says: &str) {
+    let before = redis.cli(&["DUMP", &name(&key("a"))]);
+    let ledger = Ledger::new(open(redis));
+    let load = ledger.store().load(&key("a")).await.expect_err("it can't be read");
+    assert_eq!(load.kind(), kind, "{load}");
+    assert!(load.to_string().contains(says), "{load}");
+    let claim = claim_key(&ledger, &key("a")).await.expect_err("no run");
+    assert_eq!(claim.kind(), kind, "{claim}");
+    assert_eq!(redis.cli(&["DUMP", &name(&key("a"))]), before, "it was overwritten");
+    assert_eq!(redis.cli(&["--scan", "--pattern", "*:due"]), "", "it was listed");
+}
+
+#[tokio::test]
+async fn another_type_at_our_key() {
+    let redis = Redis::start();
+    redis.cli(&["SET", &name(&key("a")), "theirs"]);
+    is_refused(&redis, StoreErrorKind::Corrupt, "something else than a record").await;
+}
+
+#[tokio::test]
+async fn a_foreign_hash_at_our_key() {
+    let redis = Redis::start();
+    redis.cli(&["HSET", &name(&key("a")), "name", "theirs"]);
+    is_refused(&redis, StoreErrorKind::Corrupt, "a hash at this key that is not ours").await;
+    redis.cli(&["HSET", &name(&key("a")), "h", "theirs"]);
+    is_refused(&redis, StoreErrorKind::Corrupt, "columns do not parse").await;
+}
+
+#[tokio::test]
+async fn a_newer_format_at_our_key() {
+    let redis = Redis::start();
+    redis.cli(&["HSET", &name(&key("a")), "h", "2 whatever comes\nthen"]);
+    is_refused(&redis, StoreErrorKind::NewerFormat, "format 2").await;
+}
+
+#[tokio::test]
+async fn another_type_at_our_index() {
+    let redis = Redis::start();
+    redis.cli(&["SET", &name(&key("a")).replace(&key("a").to_string(), "due"), "theirs"]);
+    let ledger = Ledger::new(open(&redis));
+    let error = claim_key(&ledger, &key("a")).await.expect_err("no run");
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+    assert_eq!(redis.cli(&["EXISTS", &name(&key("a"))]), "0", "half a write");
+}
+
+#[tokio::test]
+async fn eviction_of_unfinished_records() {
+    let redis = Redis::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let store = open(&redis);
+    let error = refused(&*store).await;
+    assert!(error.to_string().contains("set maxmemory-policy noeviction"), "{error}");
+    assert!(claim_key(&Ledger::new(store.clone()), &key("a")).await.is_err());
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    claim_key(&Ledger::new(store), &key("a")).await.unwrap().expect("granted");
+}
+
+#[tokio::test]
+async fn a_replica() {
+    let primary = Redis::start();
+    let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    let error = refused(&*open(&replica)).await;
+    assert!(error.to_string().contains("replica"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_without_rights() {
+    let redis = Redis::start();
+    redis.cli(&["ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-zadd"]);
+    let url = format!("redis://app:secret@127.0.0.1:{}", redis.port());
+    let store = RedisStore::options().prefix("t").connect(&url).unwrap();
+    let error = refused(&store).await;
+    assert!(error.to_string().contains("lacks rights") && error.to_string().contains("+zadd"), "{error}");
+    redis.cli(&["ACL", "SETUSER", "app", "+zadd", "-config"]);
+    claim_key(&Ledger::new(store), &key("a")).await.unwrap().expect("without CONFIG, too");
+}
+
+#[tokio::test]
+async fn a_user_with_just_the_rights_that_are_named() {
+    let redis = Redis::start();
+    let rights = "+evalsha +eval +time +exists +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel +hgetall \
+                  +zadd +zrem +zrange +zcount +info";
+    let mut setuser = vec!["ACL", "SETUSER", "app", "on", ">secret", "~{t:*", "-@all"];
+    setuser.extend(rights.split_whitespace());
+    redis.cli(&setuser);
+    let url = format!("redis://app:secret@127.0.0.1:{}", redis.port());
+    let store = std::sync::Arc::new(RedisStore::options().prefix("t").connect(&url).unwrap());
+    let ledger = Ledger::new(store.clone());
+    let fence = claim_key(&ledger, &key("a")).await.unwrap().expect("granted");
+    change(&ledger, &key("a"), fence, complete(3)).await;
+    let version = store.load(&key("a")).await.unwrap().record.as_ref().map(Record::version).unwrap();
+    assert!(store.remove(&key("a"), version).await.unwrap());
+    let found = store.durability().await.unwrap();
+    assert!(found.epoch.is_some());
+}
+
+#[tokio::test]
+async fn a_wrong_password() {
+    let redis = Redis::start_with(&["--requirepass", "right"]);
+    let url = |password| format!("redis://:{password}@127.0.0.1:{}", redis.port());
+    refused(&RedisStore::connect(&url("wrong")).unwrap()).await;
+    refused(&RedisStore::connect(&redis.url()).unwrap()).await;
+    RedisStore::connect(&url("right")).unwrap().load(&key("a")).await.unwrap();
+}
+
+#[test]
+fn urls_with_typos() {
+    for (url, says) in [
+        ("redis:localhost", "write redis://"),
+        ("redis+sentinel://localhost:26379", "/NAME"),
+        ("redis+sentinel:///mymaster", "/NAME"),
+        ("redis+cluster://", "redis+cluster://[USER"),
+        ("redis+cluster://h:1/0", "redis+cluster://[USER"),
+        ("reddis://localhost", "not a store URL"),
+    ] {
+        let error = store::connect(url).map(drop).expect_err(url).to_string();
+        assert!(error.contains(says), "{url}: {error}");
+    }
+    assert!(store::connect("redis://localhost:port").is_err());
+    let error = store::connect("redis://user:hunter2@localhost:port").map(drop).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    assert!(RedisStore::options().prefix("a{b").connect("redis://localhost").is_err());
+}
+
+#[tokio::test]
+async fn tls_with_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let made = std::process::Command::new(servers::program("openssl", &[], "openssl"))
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-addext", "subjectAltName=DNS:localhost", "-keyout", &file("key"), "-out", &file("cert")])
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let port = servers::free_port().to_string();
+    let (certificate, private) = (file("cert"), file("key"));
+    let _redis = Redis::start_with(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &private,
+        "--tls-ca-cert-file",
+        &certificate,
+        "--tls-auth-clients",
+        "no",
+        "--requirepass",
+        "secret",
+    ]);
+    // Nobody vouches for this certificate.
+    let url = format!("rediss://:secret@localhost:{port}");
+    let error = refused(&RedisStore::connect(&url).unwrap()).await;
+    assert!(error.to_string().to_lowercase().contains("cert"), "{error}");
+    // The application's own connection says whom to trust.
+    let certificates =
+        redis::TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(certificate).unwrap()) };
+    let client = redis::Client::build_with_tls(url, certificates).unwrap();
+    let manager = redis::aio::ConnectionManager::new(client).await.unwrap();
+    let store = RedisStore::options().prefix("t").manager(manager).unwrap();
+    claim_key(&Ledger::new(store), &key("a")).await.unwrap().expect("granted");
+}

@@ -1,0 +1,62 @@
+//! What the tests of this program share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use servers::Redis;
+use tower_idempotency::core::{Change, Claim, Claimed, Fenced, Fingerprint, IdempotencyKey, Key, Mode, StoredResponse};
+use tower_idempotency::store::{RedisStore, Store, StoreError, StoreErrorKind};
+use tower_idempotency::{Ledger, core::Fence};
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+pub(crate) fn key(text: &str) -> Key {
+    Key::new("tests", &IdempotencyKey::parse(text.as_bytes()).unwrap())
+}
+
+pub(crate) fn claim() -> Claim {
+    Claim { fingerprint: Fingerprint::of([b"POST".as_slice()]), mode: Mode::AtMostOnce, lease: MINUTE, request: None }
+}
+
+pub(crate) fn response(len: usize) -> Arc<StoredResponse> {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    Arc::new(StoredResponse::capture(StatusCode::CREATED, &headers, Some(Bytes::from(vec![b'x'; len]))))
+}
+
+pub(crate) fn complete(len: usize) -> Change {
+    Change::Complete { response: response(len), retention: MINUTE * 60 }
+}
+
+pub(crate) fn open(redis: &Redis) -> Arc<RedisStore> {
+    Arc::new(RedisStore::options().prefix("t").connect(&redis.url()).unwrap())
+}
+
+/// Claims a key through a ledger: its fence, if it was granted.
+pub(crate) async fn claim_key(ledger: &Ledger, key: &Key) -> Result<Option<Fence>, StoreError> {
+    let done = ledger.apply(key, None, claim()).await?;
+    Ok(match done.output {
+        Claimed::Granted(_) => done.record.map(|record| Fence::of(record.version())),
+        _ => None,
+    })
+}
+
+pub(crate) async fn change(ledger: &Ledger, key: &Key, fence: Fence, change: Change) {
+    let done = ledger.apply(key, None, Fenced { fence, changes: vec![change] }).await.expect("a store");
+    assert!(done.output.is_ok(), "the claim was lost");
+}
+
+/// The error that every call answers, and that nothing was changed by asking.
+pub(crate) async fn refused(store: &(impl Store + ?Sized)) -> StoreError {
+    let error = store.load(&key("refused")).await.expect_err("it is refused");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    error
+}
+
+/// How often the server ran this command.
+pub(crate) fn calls(redis: &Redis, command: &str) -> u64 {
+    let stats = redis.info(&format!("cmdstat_{command}"));
+    stats.strip_prefix("calls=").and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,64 @@
+//! What a server survives, by its settings.
+
+use std::sync::{Arc, Mutex};
+
+use servers::Redis;
+use tower_idempotency::store::{RedisStore, Store, Survives};
+
+use super::support::*;
+
+async fn of(arguments: &[&str]) -> (Survives, String) {
+    let redis = Redis::start_with(arguments);
+    let found = open(&redis).durability().await.unwrap();
+    (found.survives, found.cautions.join("\n"))
+}
+
+#[tokio::test]
+async fn settings_are_read() {
+    let (survives, cautions) = of(&[]).await;
+    assert_eq!(survives, Survives::AppCrash);
+    assert!(cautions.contains("forgets every claim; set appendonly yes"), "{cautions}");
+    let (survives, cautions) = of(&["--save", "3600 1"]).await;
+    assert_eq!(survives, Survives::AppCrash);
+    assert!(cautions.contains("since the last snapshot"), "{cautions}");
+    let (survives, cautions) = of(&["--appendonly", "yes"]).await;
+    assert_eq!(survives, Survives::StoreCrash);
+    assert!(cautions.contains("set appendfsync always"), "{cautions}");
+    let (survives, cautions) = of(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    assert_eq!((survives, &*cautions), (Survives::PowerLoss, ""));
+    let (_, cautions) = of(&["--maxmemory", "1gb", "--maxmemory-policy", "volatile-lru"]).await;
+    assert!(cautions.contains("volatile-lru may forget answers"), "{cautions}");
+}
+
+#[tokio::test]
+async fn less_than_required_is_refused() {
+    let redis = Redis::start();
+    let store = RedisStore::options().prefix("t").require(Survives::StoreCrash).connect(&redis.url()).unwrap();
+    let error = refused(&store).await;
+    assert!(error.to_string().contains("appendonly yes"), "{error}");
+    redis.cli(&["CONFIG", "SET", "appendonly", "yes"]);
+    store.load(&key("a")).await.expect("good enough now");
+}
+
+#[tokio::test]
+async fn cautions_are_told_once() {
+    let redis = Redis::start();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hook = {
+        let told = Arc::clone(&told);
+        move |caution: &str| told.lock().unwrap().push(caution.to_owned())
+    };
+    let store = RedisStore::options().prefix("t").on_caution(hook).connect(&redis.url()).unwrap();
+    store.load(&key("a")).await.unwrap();
+    assert_eq!(told.lock().unwrap().len(), 1);
+    redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    // One call finds the connection broken.
+    let _ = store.load(&key("a")).await;
+    store.load(&key("a")).await.unwrap();
+    assert_eq!(told.lock().unwrap().len(), 1, "the same again");
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+    redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    let _ = store.load(&key("a")).await;
+    store.load(&key("a")).await.unwrap();
+    assert_eq!(told.lock().unwrap().len(), 2, "a new one");
+}
