@@ -142,3 +142,76 @@ impl Seen {
         broken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::{Blow, Fault, Moment, Store};
+
+    const CELL: Cell = Cell {
+        store: Store::Redis,
+        fault: Fault::Blow(Blow::Kill),
+        moment: Moment::AfterCharge,
+        mode: Mode::Resumable,
+    };
+
+    fn paid(charge: &str, replay: bool) -> Answer {
+        let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        headers.extend(replay.then(|| ("idempotent-replayed".to_owned(), "true".to_owned())));
+        Answer { status: 201, headers, body: format!(r#"{{"charge_id":"{charge}"}}"#).into_bytes() }
+    }
+
+    fn unknown() -> Answer {
+        Answer { status: 500, headers: Vec::new(), body: br#"{"type":"urn:x:outcome-unknown"}"#.to_vec() }
+    }
+
+    /// The names of what is broken, where the gateway made these charges: id,
+    /// downstream key, amount.
+    fn broken(cell: Cell, answers: Vec<Answer>, charges: &[(&str, &str, u32)]) -> Vec<String> {
+        let world = World::new(&[]);
+        let line = |(id, key, amount): &(&str, &str, u32)| {
+            format!("{{\"charge\":{{\"id\":\"{id}\",\"key\":\"{key}\",\"order\":\"K\",\"amount\":{amount}}}}}\n")
+        };
+        std::fs::write(world.gateway_log(), charges.iter().map(line).collect::<String>()).unwrap();
+        let seen = Seen::default();
+        seen.begin("K");
+        for answer in answers {
+            seen.note("K", Ok(answer));
+        }
+        let broken = seen.violations(&cell, &world);
+        broken.iter().map(|text| text.split(':').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_as_promised_breaks_nothing() {
+        let one = [("ch_1", "k", 1999)];
+        assert_eq!(broken(CELL, vec![paid("ch_1", false), paid("ch_1", true)], &one), [""; 0]);
+        let once = Cell { mode: Mode::AtMostOnce, ..CELL };
+        assert_eq!(broken(once, vec![unknown(), unknown()], &one), [""; 0]);
+        assert_eq!(broken(once, vec![unknown()], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn each_broken_promise_is_named() {
+        let two = [("ch_1", "k", 1999), ("ch_2", "k", 1999)];
+        assert_eq!(broken(CELL, vec![paid("ch_1", false)], &two), ["at most one charge per key"]);
+        let keys = [("ch_1", "k", 1999), ("ch_2", "other", 1999)];
+        assert!(broken(CELL, vec![paid("ch_1", false)], &keys).contains(&"one downstream key per step".to_owned()));
+        let answers = vec![paid("ch_1", false), paid("ch_2", true)];
+        assert!(broken(CELL, answers, &two).contains(&"every answer to one key is the same".to_owned()));
+        assert_eq!(broken(CELL, vec![paid("ch_1", false)], &[]), ["no success without a charge"]);
+        assert_eq!(broken(CELL, Vec::new(), &two[..1]), ["no charge without an answer"]);
+        let answers = vec![paid("ch_1", true), unknown()];
+        assert_eq!(broken(CELL, answers, &two[..1]), ["once replayed, never unknown"]);
+        assert_eq!(broken(CELL, vec![paid("ch_1", true)], &[("ch_1", "k", 4999)]), ["another body never runs"]);
+    }
+
+    #[test]
+    fn what_a_store_is_declared_to_forget_may_run_again_and_nothing_else_may() {
+        let forgetful = Cell { store: Store::Memory, mode: Mode::AtMostOnce, ..CELL };
+        let answers = vec![paid("ch_1", false), paid("ch_2", false)];
+        let two = [("ch_1", "k", 1999), ("ch_2", "other", 1999)];
+        assert_eq!(broken(forgetful, answers.clone(), &two), [""; 0]);
+        assert!(!broken(Cell { mode: Mode::Resumable, ..forgetful }, answers, &two).is_empty());
+    }
+}
