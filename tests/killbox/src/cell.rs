@@ -43,12 +43,12 @@ impl Store {
         match self {
             Self::Memory => "memory",
             Self::File => "file",
-            Self::Redis => "Redis, AOF always",
-            Self::RedisForgetful => "Redis, no persistence",
+            Self::Redis => "Redis (AOF always)",
+            Self::RedisForgetful => "Redis (no persistence)",
             Self::Postgres | Self::ClockedPostgres => "Postgres",
-            Self::ClockedValkey => "Valkey, AOF always",
+            Self::ClockedValkey => "Valkey (AOF always)",
             Self::Sentinel => "Redis under Sentinel",
-            Self::Standby => "Postgres, async standby",
+            Self::Standby => "Postgres (async standby)",
         }
     }
 
