@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tower_idempotency::StepKey;
 
 use crate::gateway::{Charge, ChargeRequest};
 use crate::problem::Problem;
@@ -56,6 +57,11 @@ pub(crate) struct Order {
 }
 
 impl Order {
+    /// The same for every attempt, even if the store forgot the ones before.
+    pub(crate) fn of(key: &StepKey) -> Self {
+        Self { payment_id: format!("pay_{:.16}", key.as_str()) }
+    }
+
     pub(crate) fn new() -> Self {
         Self { payment_id: format!("pay_{:016x}", fastrand::u64(..)) }
     }
@@ -78,12 +84,14 @@ impl From<Charge> for Payment {
     }
 }
 
-/// 201, with the payment's address.
-pub(crate) struct Created(pub(crate) Payment);
+/// 201, with the payment's address, and which attempt it was that answered.
+pub(crate) struct Created(pub(crate) Payment, pub(crate) u32);
 
 impl IntoResponse for Created {
     fn into_response(self) -> Response {
-        let location = format!("/payments/{}", self.0.payment_id);
-        (StatusCode::CREATED, [(LOCATION, location)], Json(self.0)).into_response()
+        let Self(payment, attempt) = self;
+        let headers =
+            [(LOCATION.as_str(), format!("/payments/{}", payment.payment_id)), ("x-attempt", attempt.to_string())];
+        (StatusCode::CREATED, headers, Json(payment)).into_response()
     }
 }

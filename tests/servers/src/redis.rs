@@ -16,6 +16,7 @@ use crate::process::{Process, free_port, program, wait_until};
 pub struct Redis {
     program: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     folder: TempDir,
     port: u16,
     starts: u32,
@@ -65,13 +66,19 @@ impl Redis {
     fn new(program: PathBuf, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { program, arguments, folder, port: free_port(), starts: 0, process: None }
+        let (environment, port) = (Vec::new(), free_port());
+        Self { program, arguments, environment, folder, port, starts: 0, process: None }
     }
 
     fn launch(program: PathBuf, arguments: &[&str]) -> Self {
         let mut server = Self::new(program, arguments);
         server.restart();
         server
+    }
+
+    /// Adds to its environment, from its next start on.
+    pub fn set_environment(&mut self, variables: Vec<(String, String)>) {
+        self.environment = variables;
     }
 
     /// Starts it again, on the same port and in the same folder. Kills it
@@ -85,7 +92,7 @@ impl Redis {
         self.starts += 1;
         let log = self.folder.path().join(format!("{}.log", self.starts));
         let mut command = Command::new(&self.program);
-        command.current_dir(self.folder.path());
+        command.current_dir(self.folder.path()).envs(self.environment.iter().cloned());
         if !self.arguments.iter().any(|argument| argument == "--sentinel") {
             // What the caller says comes later, and wins.
             command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
