@@ -1,14 +1,20 @@
 //! One granted claim: its writes, its lease, its end.
 
+#[cfg(feature = "postgres")]
+mod transaction;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{Instant, sleep};
 
-use crate::core::{Change, Done, Exchange, Fence, Fenced, Hold, Key, Lost, Record, Status};
+#[cfg(feature = "postgres")]
+pub(crate) use self::transaction::NotCommitted;
+
+use crate::core::{Change, Done, Exchange, Fence, Fenced, Hold, Key, Lost, Record, Status, StoredResponse};
 use crate::event::EventKind;
 use crate::ledger::{Ledger, fresh_nonce};
 use crate::store::StoreError;
@@ -21,6 +27,8 @@ pub(crate) struct Limits {
     pub(crate) lease: Duration,
     /// How long the lease is renewed, and how long saving is tried.
     pub(crate) max_execution: Duration,
+    /// How long the answer is remembered.
+    pub(crate) retention: Duration,
 }
 
 /// The holder of one claim.
@@ -41,6 +49,8 @@ pub(crate) struct Attempt {
     /// The work is over; nothing is written any more but its end.
     ending: Signal,
     nothing_happened: AtomicBool,
+    /// The answer, once the work has stored it itself, in a transaction.
+    completed: OnceLock<Arc<StoredResponse>>,
 }
 
 type Waiting = oneshot::Sender<Result<(), WriteError>>;
@@ -76,6 +86,7 @@ impl Attempt {
             lost: Signal::default(),
             ending: Signal::default(),
             nothing_happened: AtomicBool::new(false),
+            completed: OnceLock::new(),
         })
     }
 
@@ -103,6 +114,16 @@ impl Attempt {
             End::Unsaved(error) => self.emit(|| EventKind::Unsaved { error: error.clone() }),
             End::Lost(_) => {}
         }
+    }
+
+    /// The answer, if the work has stored it itself.
+    pub(crate) fn completed(&self) -> Option<&Arc<StoredResponse>> {
+        self.completed.get()
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) const fn retention(&self) -> Duration {
+        self.limits.retention
     }
 
     /// Whether the work said that nothing happened.
@@ -166,7 +187,7 @@ impl Attempt {
     async fn flush(self: Arc<Self>) {
         let mut current = self.current.lock().await;
         let (changes, waiting) = self.take_queue();
-        if changes.is_empty() {
+        if changes.is_empty() || self.completed.get().is_some() {
             return;
         }
         let mut exchange = self.exchange(changes.clone(), &current);

@@ -30,9 +30,8 @@ pub(crate) fn claim(
     ledger: &Ledger,
     key: Key,
     claim: Claim,
-    max_execution: Duration,
+    limits: Limits,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
-    let limits = Limits { lease: claim.lease, max_execution };
     let mut exchange = Exchange::guessing(claim, fresh_nonce(), None);
     async move {
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
