@@ -3,17 +3,18 @@
 //!
 //! It honours idempotency keys, as gateways do. That is what makes the last
 //! gap closable: a process that dies between the charge and the record of it
-//! asks again with the same key, and gets the same charge.
+//! asks again with the same key, and gets the same charge. All processes that
+//! name the same log share one gateway.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::demo::Demo;
+use crate::demo::{Demo, Point};
 
 /// What is asked of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,8 @@ pub(crate) struct Gateway {
 
 struct Books {
     log: File,
+    /// How much of the log is in the books.
+    read: u64,
     charges: Vec<Charge>,
     /// Where in `charges`, by the key it was asked with.
     by_key: HashMap<String, usize>,
@@ -86,22 +89,9 @@ struct Books {
 impl Gateway {
     /// Opens its log, and reads what it did in earlier lives.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let mut log = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        log.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => io::Error::other("another process has it open"),
-            TryLockError::Error(error) => error,
-        })?;
-        let mut bytes = Vec::new();
-        log.read_to_end(&mut bytes)?;
-        // A line without its end was never acknowledged: it was not charged.
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let mut books = Books { log, charges: Vec::new(), by_key: HashMap::new(), receipts: Vec::new() };
-        for line in bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            books.enter(serde_json::from_slice(line).map_err(|_| io::Error::other("not a gateway log"))?);
-        }
-        if whole < bytes.len() {
-            books.log.set_len(whole as u64)?;
-        }
+        let log = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut books = Books { log, read: 0, charges: Vec::new(), by_key: HashMap::new(), receipts: Vec::new() };
+        books.locked(|_| Ok(()))?;
         Ok(Self { books: Arc::new(Mutex::new(books)) })
     }
 
@@ -110,13 +100,12 @@ impl Gateway {
         match demo {
             Demo::Decline => return Err(GatewayError::Declined),
             Demo::GatewayDown => return Err(GatewayError::Unreachable),
-            Demo::Slow(pause) => tokio::time::sleep(pause).await,
             _ => {}
         }
-        demo.crash_if(Demo::CrashBeforeCharge);
-        let charge = self.with_books(move |books| books.charge(key, request)).await?;
+        demo.reached(Point::BeforeCharge).await;
+        let charge = self.with_books(move |books| books.charge(key, request)).await??;
         // It has charged, and we have not read its answer.
-        demo.crash_if(Demo::CrashAfterCharge);
+        demo.reached(Point::AfterCharge).await;
         Ok(charge)
     }
 
@@ -127,66 +116,87 @@ impl Gateway {
     }
 
     /// Whether a receipt was sent.
-    pub(crate) fn has_receipt(&self, charge_id: &str) -> bool {
-        self.read(|books| books.receipts.iter().any(|id| id == charge_id))
+    pub(crate) async fn has_receipt(&self, charge_id: &str) -> Result<bool, GatewayError> {
+        let id = charge_id.to_owned();
+        self.with_books(move |books| Ok(books.receipts.contains(&id))).await
     }
 
     /// The charge with this reference of ours.
-    pub(crate) fn find(&self, payment_id: &str) -> Option<Charge> {
-        self.read(|books| books.charges.iter().find(|charge| charge.request.payment_id == payment_id).cloned())
+    pub(crate) async fn find(&self, payment_id: String) -> Result<Option<Charge>, GatewayError> {
+        let is_it = move |charge: &&Charge| charge.request.payment_id == payment_id;
+        self.with_books(move |books| Ok(books.charges.iter().find(is_it).cloned())).await
     }
 
     /// Everything it did.
-    pub(crate) fn report(&self) -> Report {
-        self.read(|books| Report {
+    pub(crate) async fn report(&self) -> Result<Report, GatewayError> {
+        let report = |books: &mut Books| Report {
             count: books.charges.len(),
             charges: books.charges.clone(),
             receipts: books.receipts.len(),
-        })
-    }
-
-    fn read<T>(&self, read: impl FnOnce(&Books) -> T) -> T {
-        read(&self.books.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        self.with_books(move |books| Ok(report(books))).await
     }
 
     /// On a thread that may block: the log is a file.
     async fn with_books<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Books) -> Result<T, GatewayError> + Send + 'static,
+        work: impl FnOnce(&mut Books) -> io::Result<T> + Send + 'static,
     ) -> Result<T, GatewayError> {
         let books = Arc::clone(&self.books);
-        let work = move || work(&mut books.lock().unwrap_or_else(PoisonError::into_inner));
-        tokio::task::spawn_blocking(work).await.map_err(|error| GatewayError::Failed(error.to_string()))?
+        let work = move || books.lock().unwrap_or_else(PoisonError::into_inner).locked(work);
+        let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
+        done.map_err(|error| GatewayError::Failed(format!("it can't use its log: {error}")))
     }
 }
 
 impl Books {
-    fn charge(&mut self, key: String, request: ChargeRequest) -> Result<Charge, GatewayError> {
+    /// While no other process uses the log, and knowing all that is in it.
+    fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> io::Result<T>) -> io::Result<T> {
+        self.log.lock()?;
+        let done = self.catch_up().and_then(|()| work(self));
+        self.log.unlock()?;
+        done
+    }
+
+    fn catch_up(&mut self) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        self.log.seek(SeekFrom::Start(self.read))?;
+        self.log.read_to_end(&mut bytes)?;
+        // A line without its end was never acknowledged: it was not charged.
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            self.enter(serde_json::from_slice(line).map_err(|_| io::Error::other("not a gateway log"))?);
+        }
+        self.read += whole as u64;
+        if whole < bytes.len() {
+            self.log.set_len(self.read)?;
+        }
+        Ok(())
+    }
+
+    fn charge(&mut self, key: String, request: ChargeRequest) -> io::Result<Result<Charge, GatewayError>> {
         if let Some(known) = self.by_key.get(&key).map(|at| &self.charges[*at]) {
             if known.request != request {
-                return Err(GatewayError::KeyReused);
+                return Ok(Err(GatewayError::KeyReused));
             }
             crate::say(&known.id, "seen this key before: the same charge, not a second one");
-            return Ok(known.clone());
+            return Ok(Ok(known.clone()));
         }
         let charge = Charge { id: format!("ch_{:016x}", fastrand::u64(..)), key, request };
         self.append(Line::Charge(charge.clone()))?;
         let ChargeRequest { order, amount, currency, .. } = &charge.request;
         crate::say(&charge.id, &format!("CHARGED {}.{:02} {currency} for order {order}", amount / 100, amount % 100));
-        Ok(charge)
+        Ok(Ok(charge))
     }
 
     /// On disk before anyone is told.
-    fn append(&mut self, line: Line) -> Result<(), GatewayError> {
-        let write = |log: &mut File| -> io::Result<()> {
-            let mut bytes = serde_json::to_vec(&line)?;
-            bytes.push(b'\n');
-            let end = log.seek(SeekFrom::End(0))?;
-            let written = log.write_all(&bytes).and_then(|()| log.sync_data());
-            // Half a line would make the next one unreadable.
-            written.inspect_err(|_| drop(log.set_len(end)))
-        };
-        write(&mut self.log).map_err(|error| GatewayError::Failed(format!("it can't write its log: {error}")))?;
+    fn append(&mut self, line: Line) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(&line)?;
+        bytes.push(b'\n');
+        let written = self.log.write_all(&bytes).and_then(|()| self.log.sync_data());
+        // Half a line would make the next one unreadable.
+        written.inspect_err(|_| drop(self.log.set_len(self.read)))?;
+        self.read += bytes.len() as u64;
         self.enter(line);
         Ok(())
     }

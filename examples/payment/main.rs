@@ -28,7 +28,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tower_idempotency::{Event, EventKind, IdempotencyLayer, Mode, Operation, Reconciled, Scope, store};
 
-use self::demo::Demo;
+use self::demo::{Demo, Point};
 use self::gateway::{Gateway, GatewayError, Report};
 use self::options::{HELP, Options};
 use self::payment::{Created, Order, Payment, PaymentRequest};
@@ -45,7 +45,7 @@ async fn pay(
     let payment = PaymentRequest::read(&headers, &body)?;
 
     // Remembered. In a real shop: the INSERT of the order, under the step's key.
-    let order = op.step("order", |_| async { Ok::<_, Infallible>(Order::new()) }).await?;
+    let order = op.step("order", |key| async move { Ok::<_, Infallible>(Order::of(&key)) }).await?;
 
     // The intent is stored, then comes the charge, then its result is stored.
     // A retry finds the result, or makes the same call with the same key.
@@ -59,11 +59,15 @@ async fn pay(
     // crash in the middle we look whether it went out.
     op.once("receipt", || gateway.send_receipt(&charge.id))
         .reconcile(|| async {
-            if gateway.has_receipt(&charge.id) { Reconciled::Happened(()) } else { Reconciled::DidNotHappen }
+            match gateway.has_receipt(&charge.id).await {
+                Ok(true) => Reconciled::Happened(()),
+                Ok(false) => Reconciled::DidNotHappen,
+                Err(_) => Reconciled::Unknown,
+            }
         })
         .await?;
 
-    demo.crash_if(Demo::CrashBeforeResponse);
+    demo.reached(Point::BeforeResponse).await;
     Ok(Created(charge.into()))
 }
 
@@ -84,21 +88,21 @@ async fn pay_opaque(
         error => error.into(),
     })?;
     gateway.send_receipt(&charge.id).await?;
-    demo.crash_if(Demo::CrashBeforeResponse);
+    demo.reached(Point::BeforeResponse).await;
     Ok(Created(charge.into()))
 }
 
 /// `GET /payments/{id}`: where `Location` points.
 async fn payment(State(gateway): State<Gateway>, Path(id): Path<String>) -> Result<Json<Payment>, Problem> {
-    let charge = gateway.find(&id).ok_or_else(|| {
+    let charge = gateway.find(id).await?.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "No such payment", "No charge was made for a payment of this id.")
     })?;
     Ok(Json(charge.into()))
 }
 
 /// `GET /gateway`: what was really charged.
-async fn report(State(gateway): State<Gateway>) -> Json<Report> {
-    Json(gateway.report())
+async fn report(State(gateway): State<Gateway>) -> Result<Json<Report>, Problem> {
+    Ok(Json(gateway.report().await?))
 }
 
 fn app(options: &Options) -> Result<Router, String> {

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tower_idempotency::StepKey;
 
 use crate::gateway::{Charge, ChargeRequest};
 use crate::problem::Problem;
@@ -56,6 +57,11 @@ pub(crate) struct Order {
 }
 
 impl Order {
+    /// The same for every attempt, even if the store forgot the ones before.
+    pub(crate) fn of(key: &StepKey) -> Self {
+        Self { payment_id: format!("pay_{:.16}", key.as_str()) }
+    }
+
     pub(crate) fn new() -> Self {
         Self { payment_id: format!("pay_{:016x}", fastrand::u64(..)) }
     }

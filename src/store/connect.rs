@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{MemoryStore, Store};
 
 /// Opens the store that `url` names: `memory:`, `file:PATH` with feature
-/// `file`, or `postgres://USER:PASSWORD@HOST/DATABASE` with feature `postgres`.
+/// `file`, `postgres://USER:PASSWORD@HOST/DATABASE` with feature `postgres`, or
+/// `redis://…` with feature `redis`.
 ///
 /// ```
 /// use tower_idempotency::store;
@@ -24,6 +25,9 @@ use super::{MemoryStore, Store};
 /// `tokio_postgres` takes, the URL may have `schema=NAME`, and
 /// `create_schema=true` to make the tables when they are missing.
 ///
+/// A Redis store connects when it is first used; its URLs are in the docs of
+/// `RedisStore::connect`.
+///
 /// # Errors
 ///
 /// [`ConnectError`] if nothing is known under the URL's scheme, if the feature
@@ -35,11 +39,12 @@ pub fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
         "memory" => Err(ConnectError::new(url, "a memory store has no name; write \"memory:\"")),
         "file" => open_file(url, rest.strip_prefix("//").unwrap_or(rest)),
         "postgres" | "postgresql" => open_postgres(url),
-        "redis" | "rediss" => Err(ConnectError::new(
+        "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
+        | "rediss+cluster" => open_redis(url),
+        _ => Err(ConnectError::new(
             url,
-            "this release has no such store; it has \"memory:\", \"file:PATH\" and \"postgres://…\"",
+            "not a store URL; write \"memory:\", \"file:PATH\", \"redis://…\" or \"postgres://…\"",
         )),
-        _ => Err(ConnectError::new(url, "not a store URL; write \"memory:\", \"file:PATH\" or \"postgres://…\"")),
     }
 }
 
@@ -67,6 +72,16 @@ fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
     Err(ConnectError::new(url, "compiled without the feature `postgres` of tower-idempotency; enable it"))
 }
 
+#[cfg(feature = "redis")]
+fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Ok(Arc::new(super::RedisStore::connect(url)?))
+}
+
+#[cfg(not(feature = "redis"))]
+fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Err(ConnectError::new(url, "compiled without the feature `redis` of tower-idempotency; enable it"))
+}
+
 /// Why [`connect`] gave no store.
 #[derive(Debug)]
 pub struct ConnectError {
@@ -82,7 +97,7 @@ impl ConnectError {
         Self { scheme: scheme.to_owned(), message, source: None }
     }
 
-    #[cfg(any(feature = "file", feature = "postgres"))]
+    #[cfg(any(feature = "file", feature = "postgres", feature = "redis"))]
     pub(super) fn caused_by(url: &str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self { source: Some(Box::new(source)), ..Self::new(url, "") }
     }

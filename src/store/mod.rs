@@ -11,6 +11,7 @@
     feature = "postgres",
     doc = "| [`PostgresStore`] | `postgres` | crashes and power loss; the loss of its machine with a synchronous standby | yes |"
 )]
+#![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | `redis` | as Redis is set up; failover may forget | yes |")]
 //!
 //! [`connect()`] picks one at run time.
 
@@ -21,6 +22,8 @@ mod file;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -41,6 +44,8 @@ pub use self::memory::MemoryStore;
 pub use self::postgres::{
     CommitError, Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, TransactionDriver,
 };
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisStore, RedisStoreOptions};
 
 use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 

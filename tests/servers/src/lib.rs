@@ -3,8 +3,14 @@
 //!
 //! A server that is not installed is a failure that says what to install.
 
+mod faketime;
 mod postgres;
 mod process;
+mod proxy;
+mod redis;
 
+pub use self::faketime::FakeClock;
 pub use self::postgres::Postgres;
 pub use self::process::{Process, free_port, program, wait_until};
+pub use self::proxy::{Fault, Proxy, Trap, Way};
+pub use self::redis::{Cluster, Redis, Sentinels};

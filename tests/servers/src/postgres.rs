@@ -22,6 +22,7 @@ pub struct Postgres {
     folder: TempDir,
     port: u16,
     settings: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Postgres {
@@ -70,7 +71,7 @@ impl Postgres {
         if let Some((user, group)) = someone_else() {
             chown(folder.path(), Some(user), Some(group)).expect("root gives its folder away");
         }
-        Self { server: None, folder, port: free_port(), settings }
+        Self { server: None, folder, port: free_port(), settings, environment: Vec::new() }
     }
 
     fn data(&self) -> PathBuf {
@@ -146,6 +147,7 @@ impl Postgres {
     fn launch(&self) -> Process {
         let mut postgres = self.command("postgres");
         postgres.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        postgres.envs(self.environment.iter().cloned());
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
         for setting in &self.settings {
             postgres.args(["-c", setting]);
@@ -165,6 +167,11 @@ impl Postgres {
         self.settings.push(setting.to_owned());
     }
 
+    /// Adds to its environment, from its next start on.
+    pub fn set_environment(&mut self, variables: Vec<(String, String)>) {
+        self.environment = variables;
+    }
+
     /// Stops it as an administrator would: connections are cut, nothing lost.
     pub fn stop(&mut self) {
         self.end_with(Signal::INT);
@@ -178,6 +185,17 @@ impl Postgres {
     /// Kills it with SIGKILL: the next start recovers.
     pub fn kill(&mut self) {
         self.end_with(Signal::KILL);
+    }
+
+    /// Sends a signal to the server and all its children: `STOP` pauses it,
+    /// `CONT` lets it go on.
+    pub fn signal_all(&self, signal: Signal) {
+        let server = self.server.as_ref().expect("it runs");
+        server.signal(signal);
+        for child in server.children() {
+            // It may have ended meanwhile.
+            let _ = rustix::process::kill_process(child, signal);
+        }
     }
 
     fn end_with(&mut self, signal: Signal) {

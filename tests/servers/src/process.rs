@@ -67,6 +67,19 @@ impl Process {
         self.child.id()
     }
 
+    /// The processes it started, as Linux tells.
+    pub fn children(&self) -> Vec<Pid> {
+        let parent = self.child.id().to_string();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let is_child = |folder: &Path| {
+            // After the name, which may contain anything: state, parent.
+            let stat = std::fs::read_to_string(folder.join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.split_whitespace().nth(1) == Some(&parent))
+        };
+        let children = processes.filter(|entry| is_child(&entry.path()));
+        children.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_some()

@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::http::{Answer, Post, exchange};
 
+/// The stores it is built with, besides those it always has.
+const FEATURES: [&str; 2] = ["--features", "postgres,redis"];
+
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -20,13 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct World {
     directory: TempDir,
-    options: Vec<&'static str>,
+    options: Vec<String>,
 }
 
 impl World {
     /// An empty one, whose processes are started with these options.
-    pub fn new(options: &[&'static str]) -> Self {
-        Self { directory: tempfile::tempdir().expect("a directory"), options: options.to_vec() }
+    pub fn new(options: &[&str]) -> Self {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Self { directory: tempfile::tempdir().expect("a directory"), options }
     }
 
     /// Where it is.
@@ -43,11 +47,19 @@ impl World {
 
     /// Starts the service and waits until it listens.
     pub fn start(&self) -> Server {
-        let mut child = self.command().stdout(Stdio::piped()).spawn().expect("payment starts");
-        let output = child.stdout.take().expect("piped");
+        self.start_with(&[])
+    }
+
+    /// The same, with more options.
+    pub fn start_with(&self, more: &[&str]) -> Server {
+        let mut command = self.command();
+        command.args(more);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("payment starts");
         let lines = Arc::new(Lines::default());
-        let sink = Arc::clone(&lines);
+        let (output, errors) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let (sink, other) = (Arc::clone(&lines), Arc::clone(&lines));
         std::thread::spawn(move || sink.read(output));
+        std::thread::spawn(move || other.read_errors(errors));
         let mut server = Server { child, lines, address: SocketAddr::from(([0, 0, 0, 0], 0)), log: self.gateway_log() };
         let line = server.wait_for("listening on http://");
         let address = line.trim_start_matches("listening on http://").split(' ').next().unwrap_or_default();
@@ -75,13 +87,17 @@ impl World {
         self.path().join("gateway.log")
     }
 
+    /// Every charge, by the log alone.
+    pub fn charged(&self) -> Vec<serde_json::Value> {
+        let charges = entries(&self.gateway_log()).into_iter().filter_map(|entry| entry.get("charge").cloned());
+        charges.collect()
+    }
+
     /// How often each order was charged, by the log alone.
     pub fn charges(&self) -> HashMap<String, usize> {
         let mut charges = HashMap::new();
-        for entry in entries(&self.gateway_log()) {
-            if let Some(charge) = entry.get("charge") {
-                *charges.entry(charge["order"].as_str().expect("an order").to_owned()).or_default() += 1;
-            }
+        for charge in self.charged() {
+            *charges.entry(charge["order"].as_str().expect("an order").to_owned()).or_default() += 1;
         }
         charges
     }
@@ -106,6 +122,11 @@ fn entries(log: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
+/// Builds the example, so that the first to start need not wait.
+pub fn build() {
+    payment();
+}
+
 /// The example's program, built once per run, as users build it.
 fn payment() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -113,7 +134,10 @@ fn payment() -> &'static Path {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.current_dir(root).args(["build", "--quiet", "--example", "payment", "--message-format=json"]);
+        build
+            .current_dir(root)
+            .args(["build", "--quiet", "--example", "payment", "--message-format=json"])
+            .args(FEATURES);
         let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
         assert!(output.status.success(), "the example does not build");
         let lines = output.stdout.split(|byte| *byte == b'\n');
@@ -139,6 +163,14 @@ impl Lines {
         }
         self.seen.lock().unwrap().1 = true;
         self.more.notify_all();
+    }
+
+    /// Those of the other output; passed on, as they would be without us.
+    fn read_errors(&self, output: impl Read) {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            eprintln!("{line}");
+            self.seen.lock().unwrap().0.push(line);
+        }
     }
 
     fn wait_for(&self, text: &str) -> String {
@@ -173,6 +205,11 @@ impl Server {
     /// How many lines with this text it has printed.
     pub fn lines_with(&self, text: &str) -> usize {
         self.lines.seen.lock().unwrap().0.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// All that it has printed.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.seen.lock().unwrap().0.clone()
     }
 
     /// Asks for a payment.
@@ -226,8 +263,23 @@ impl Server {
         kill_process(self.pid(), Signal::TERM).expect("signalled");
     }
 
+    /// SIGABRT: what `abort` does, from outside.
+    pub fn abort(&self) {
+        kill_process(self.pid(), Signal::ABORT).expect("signalled");
+    }
+
+    /// SIGKILL, and does not wait.
+    pub fn strike(&self) {
+        kill_process(self.pid(), Signal::KILL).expect("signalled");
+    }
+
     /// Waits until it has ended.
     pub fn ended(mut self) -> ExitStatus {
+        self.wait_for_end()
+    }
+
+    /// Waits until it has ended, and keeps what it printed.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("waited") {

@@ -78,6 +78,11 @@ impl Post {
         Self { key: key.to_owned(), demo: None, body: body.to_owned() }
     }
 
+    /// Its key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The same, with something that shall go wrong.
     pub fn demo(&self, demo: &str) -> Self {
         Self { demo: Some(demo.to_owned()), ..self.clone() }
@@ -98,9 +103,33 @@ impl Post {
 
 /// Sends these bytes and reads the answer. An error if none, or half a one, came.
 pub fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(request)?;
+    Unfinished::send(address, request, request.len())?.finish()
+}
+
+/// A request of which a part was sent.
+#[derive(Debug)]
+pub struct Unfinished {
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+impl Unfinished {
+    /// Sends the first `count` bytes.
+    pub fn send(address: SocketAddr, request: &[u8], count: usize) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(&request[..count])?;
+        Ok(Self { stream, rest: request[count..].to_vec() })
+    }
+
+    /// Sends the rest and reads the answer.
+    pub fn finish(mut self) -> io::Result<Answer> {
+        self.stream.write_all(&self.rest)?;
+        read(self.stream)
+    }
+}
+
+fn read(mut stream: TcpStream) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     Answer::parse(&bytes).ok_or_else(|| {

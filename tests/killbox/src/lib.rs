@@ -6,5 +6,5 @@
 mod http;
 mod server;
 
-pub use crate::http::{Answer, Post, exchange, throw};
-pub use crate::server::{Server, World};
+pub use crate::http::{Answer, Post, Unfinished, exchange, throw};
+pub use crate::server::{Server, World, build};

@@ -1,0 +1,128 @@
+//! A connection of any kind, and where it comes from.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, ConnectionManager, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::SentinelClient;
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::error::{store_error, unavailable};
+use super::script::{Call, is_unknown_script};
+use crate::store::StoreError;
+
+/// Sends what many callers ask over one connection. Cheap to clone.
+#[derive(Clone)]
+pub(super) enum Connection {
+    Single(MultiplexedConnection),
+    Managed(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    fn driver(&mut self) -> &mut (dyn ConnectionLike + Send) {
+        match self {
+            Self::Single(connection) => connection,
+            Self::Managed(connection) => connection,
+            Self::Cluster(connection) => connection,
+        }
+    }
+
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
+        self.clone().driver().req_packed_command(command).await?.extract_error()
+    }
+
+    pub(super) async fn call(&self, call: &Call) -> Result<Value, RedisError> {
+        let reply = self.send(&call.by_digest()).await;
+        if is_unknown_script(&reply) { self.send(&call.by_text()).await } else { reply }
+    }
+
+    /// A call, and in the same breath `after`, whose reply comes second.
+    pub(super) async fn call_and(&self, call: &Call, after: &Cmd) -> Result<(Value, Value), RedisError> {
+        let reply = self.send_both(call.by_digest(), after).await?;
+        let reply = if is_unknown_script(&reply.0) { self.send_both(call.by_text(), after).await? } else { reply };
+        Ok((reply.0?, reply.1?))
+    }
+
+    async fn send_both(&self, first: Cmd, second: &Cmd) -> Result<Both, RedisError> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.add_command(first).add_command(second.clone());
+        let replies = self.clone().driver().req_packed_commands(&pipeline, 0, 2).await?;
+        let mut replies = replies.into_iter().map(Value::extract_error);
+        let mut next = || replies.next().unwrap_or(Ok(Value::Nil));
+        Ok((next(), next()))
+    }
+}
+
+type Both = (Result<Value, RedisError>, Result<Value, RedisError>);
+
+/// Where connections come from.
+pub(super) enum Source {
+    Single(Client),
+    Sentinel(Box<Mutex<SentinelClient>>),
+    Cluster(ClusterClient),
+    /// The user's own, who also sees to reconnecting it.
+    Given(Connection),
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) connect: Duration,
+    pub(super) response: Duration,
+}
+
+impl Source {
+    /// A fresh connection; `blocking` is how much longer than others its
+    /// commands may take.
+    pub(super) async fn open(&self, limits: Limits, blocking: Duration) -> Result<Connection, StoreError> {
+        let opened = timeout(limits.connect, self.open_unbounded(limits, blocking)).await;
+        let opened = opened.map_err(|_| unavailable(format!("redis can't be reached within {:?}", limits.connect)))?;
+        opened.map_err(store_error)
+    }
+
+    pub(super) async fn open_unbounded(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(limits.connect))
+            .set_response_timeout(Some(limits.response + blocking));
+        Ok(match self {
+            Self::Single(client) => {
+                Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
+            }
+            Self::Sentinel(sentinel) => {
+                Connection::Single(sentinel.lock().await.get_async_connection_with_config(&config).await?)
+            }
+            Self::Cluster(client) => {
+                let config = redis::cluster::ClusterConfig::new()
+                    .set_connection_timeout(limits.connect)
+                    .set_response_timeout(limits.response + blocking);
+                Connection::Cluster(client.get_async_connection_with_config(config).await?)
+            }
+            Self::Given(connection) => connection.clone(),
+        })
+    }
+
+    pub(super) const fn is_given(&self) -> bool {
+        matches!(self, Self::Given(_))
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Single(_) => "one server",
+            Self::Sentinel(_) => "through Sentinel",
+            Self::Cluster(_) => "a cluster",
+            Self::Given(_) => "a given connection",
+        }
+    }
+}
+
+/// Without addresses and credentials.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

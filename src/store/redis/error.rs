@@ -1,0 +1,59 @@
+//! What an error of the driver means.
+
+use redis::{ErrorKind, RedisError};
+
+use crate::store::{StoreError, StoreErrorKind};
+
+/// What a user needs, as an ACL.
+const RIGHTS: &str = "+evalsha +eval +time +exists +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel \
+                      +hgetall +zadd +zrem +zrange +zcount +info, better also +config|get";
+
+pub(super) fn unavailable(message: impl Into<String>) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, message)
+}
+
+pub(super) fn corrupt(message: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, message)
+}
+
+/// The server's word for what is wrong. Servers before 7.0 wrap the errors of
+/// a script's commands in one of their own.
+fn code(error: &RedisError) -> &str {
+    let code = error.code().unwrap_or_default();
+    let inner = error.detail().filter(|_| code == "ERR").unwrap_or_default();
+    ["WRONGTYPE", "OOM", "READONLY", "NOPERM"].into_iter().find(|code| inner.contains(code)).unwrap_or(code)
+}
+
+/// Whether the server turned it away before anything was done, and may not do
+/// so in a moment.
+pub(super) fn passes(error: &RedisError) -> bool {
+    let passing = ["LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"];
+    passing.contains(&code(error))
+}
+
+/// Whether another connection may fare better.
+pub(super) fn wants_reconnect(error: &RedisError) -> bool {
+    let elsewhere = ["READONLY", "MASTERDOWN", "NOAUTH"];
+    error.is_io_error() || error.is_unrecoverable_error() || elsewhere.contains(&code(error))
+}
+
+pub(super) fn store_error(error: RedisError) -> StoreError {
+    let (kind, message) = match code(&error) {
+        "OOM" => (StoreErrorKind::Full, format!("redis is full: {error}; raise maxmemory")),
+        "WRONGTYPE" => (
+            StoreErrorKind::Corrupt,
+            "redis has something else than a record at this key, by its type not ours; \
+             look at it, and give this store a prefix or a database of its own"
+                .to_owned(),
+        ),
+        "NOPERM" => (StoreErrorKind::Unavailable, format!("the redis user lacks rights: {error}; it needs {RIGHTS}")),
+        "READONLY" => {
+            (StoreErrorKind::Unavailable, "this redis is a replica; name the primary, or Sentinel".to_owned())
+        }
+        _ if error.kind() == ErrorKind::AuthenticationFailed => {
+            (StoreErrorKind::Unavailable, format!("redis refused user or password: {error}"))
+        }
+        _ => (StoreErrorKind::Unavailable, format!("redis: {error}")),
+    };
+    StoreError::new(kind, message).caused_by(error)
+}

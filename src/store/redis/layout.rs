@@ -1,0 +1,210 @@
+//! How a record lies in Redis.
+//!
+//! | key | type | what |
+//! |---|---|---|
+//! | `{PREFIX:NN}:KEY` | hash | a record: field `h` its columns and head (and answer, once complete), `q` its request, `0`… its steps |
+//! | `{PREFIX:NN}:due` | sorted set | the unfinished records of the partition by when they fall due |
+//! | `{PREFIX:NN}:epoch` | hash | which data this is |
+//!
+//! `NN` is the partition, 00 to 15, and fixed by the key: in a cluster, a
+//! record lies in the slot of its index.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::error::{corrupt, unavailable};
+use super::script::{Call, LOAD, PUT, REMOVE};
+use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
+use crate::store::{Loaded, StoreError};
+
+/// Fixed: a record's key depends on it.
+pub(super) const PARTITIONS: u8 = 16;
+
+const FORMAT: &str = "1";
+const CORRUPT: DecodeError = DecodeError::Corrupt("its columns do not parse");
+
+/// The names under which everything lies.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(super) const fn new(prefix: String) -> Self {
+        Self { prefix }
+    }
+
+    /// What is in this partition, in the same slot of a cluster.
+    pub(super) fn of(&self, partition: u8, name: &str) -> String {
+        format!("{{{}:{partition:02}}}:{name}", self.prefix)
+    }
+
+    fn record_and_index(&self, key: &Key, name: &str) -> Vec<String> {
+        let partition = key.as_bytes()[31] % PARTITIONS;
+        vec![self.of(partition, name), self.of(partition, "due")]
+    }
+
+    pub(super) fn load(&self, key: &Key) -> Call {
+        let partition = key.as_bytes()[31] % PARTITIONS;
+        Call { script: &LOAD, keys: vec![self.of(partition, &key.to_string())], arguments: Vec::new() }
+    }
+
+    pub(super) fn remove(&self, key: &Key, expected: Version) -> Call {
+        let name = key.to_string();
+        let keys = self.record_and_index(key, &name);
+        Call { script: &REMOVE, keys, arguments: vec![version_text(expected).into(), name.into()] }
+    }
+
+    pub(super) fn put(&self, key: &Key, expected: Option<Version>, next: &Record) -> Call {
+        let name = key.to_string();
+        let keys = self.record_and_index(key, &name);
+        let encoded = next.encode();
+        let length = encoded.head.len();
+        let (mut head, mut parts) = (encoded.head, Vec::new());
+        for (id, bytes) in encoded.fresh {
+            match field(id) {
+                Some(field) => parts.extend([Bytes::from(field), bytes]),
+                // A replay reads one field.
+                None => head = [head, bytes].concat().into(),
+            }
+        }
+        let created = next.created_at().map(|at| at.as_millis().to_string()).unwrap_or_default();
+        let mut arguments: Vec<Bytes> = vec![
+            expected.map(version_text).unwrap_or_default().into(),
+            name.into(),
+            status_letter(next.status()).into(),
+            version_text(next.version()).into(),
+            // When it is due, counted from its write.
+            next.clone().stamped(Timestamp::default()).due().as_millis().to_string().into(),
+            if next.is_first() { "now".into() } else { created.into() },
+            next.steps().len().to_string().into(),
+            if next.request().is_some() { "1" } else { "0" }.into(),
+            length.to_string().into(),
+            head,
+        ];
+        arguments.append(&mut parts);
+        Call { script: &PUT, keys, arguments }
+    }
+}
+
+/// The field of a part; `None` for the answer, which follows the head.
+fn field(id: PartId) -> Option<String> {
+    match id {
+        PartId::Request => Some("q".to_owned()),
+        PartId::Response => None,
+        PartId::Step(number) => Some(number.to_string()),
+    }
+}
+
+fn version_text(version: Version) -> String {
+    format!("{:016x}", version.get())
+}
+
+/// What a store must know about a record without decoding it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Columns {
+    pub(super) status: Status,
+    pub(super) version: Version,
+    pub(super) times: Times,
+    head: usize,
+}
+
+impl Columns {
+    pub(super) fn parse(line: &[u8]) -> Result<Self, DecodeError> {
+        let line = str::from_utf8(line).map_err(|_| CORRUPT)?;
+        let mut columns = line.split(' ');
+        let mut next = || columns.next().ok_or(CORRUPT);
+        let format = next()?;
+        if format != FORMAT {
+            let newer = format.parse().ok().filter(|&number| number > 1);
+            return Err(newer.map_or(CORRUPT, DecodeError::Newer));
+        }
+        let status = status_of(next()?).ok_or(CORRUPT)?;
+        let version = u64::from_str_radix(next()?, 16).map_err(|_| CORRUPT)?;
+        let mut number = || next()?.parse::<u64>().map_err(|_| CORRUPT);
+        let (created, written, _steps, head) = (number()?, number()?, number()?, number()?);
+        let times = Times { created: Timestamp::from_millis(created), written: Timestamp::from_millis(written) };
+        let head = usize::try_from(head).map_err(|_| CORRUPT)?;
+        Ok(Self { status, version: Version::new(version), times, head })
+    }
+}
+
+/// What a script that compares, or loads, replied.
+pub(super) enum Reply {
+    /// It was done.
+    Done,
+    /// This is there (instead).
+    Found(Loaded),
+}
+
+pub(super) fn parse_reply(reply: Value) -> Result<Reply, StoreError> {
+    let Value::Array(reply) = reply else { return Err(no_reply_of_ours()) };
+    let mut reply = reply.into_iter();
+    let Some(Value::Int(now)) = reply.next() else { return Err(no_reply_of_ours()) };
+    let now = Timestamp::from_millis(now.unsigned_abs());
+    let Some(fields) = reply.next() else { return Ok(Reply::Done) };
+    Ok(Reply::Found(Loaded { record: record(fields)?, now }))
+}
+
+pub(super) fn no_reply_of_ours() -> StoreError {
+    unavailable("redis answered a script with something else than the script returns; is there a proxy?")
+}
+
+fn record(fields: Value) -> Result<Option<Record>, StoreError> {
+    let fields = pairs(fields).ok_or_else(no_reply_of_ours)?;
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let Some(value) = fields.get(&b"h"[..]) else {
+        return Err(corrupt(
+            "redis has a hash at this key that is not ours; look at it, and give this store a prefix or a database \
+             of its own",
+        ));
+    };
+    let end = value.iter().position(|&byte| byte == b'\n').ok_or(CORRUPT)?;
+    let columns = Columns::parse(&value[..end])?;
+    let rest = value.slice(end + 1..);
+    if columns.head > rest.len() {
+        return Err(CORRUPT.into());
+    }
+    let part = |id| match field(id) {
+        Some(field) => fields.get(field.as_bytes()).cloned(),
+        None => Some(rest.slice(columns.head..)),
+    };
+    let record = Record::decode(columns.times, &rest[..columns.head], part)?;
+    if record.version() != columns.version || record.status() != columns.status {
+        return Err(DecodeError::Corrupt("its columns and its head differ").into());
+    }
+    Ok(Some(record))
+}
+
+/// A hash, as the protocol's older and newer version show it.
+fn pairs(fields: Value) -> Option<HashMap<Vec<u8>, Bytes>> {
+    let bytes = |value| if let Value::BulkString(bytes) = value { Some(bytes) } else { None };
+    match fields {
+        Value::Map(pairs) => {
+            pairs.into_iter().map(|(name, value)| Some((bytes(name)?, bytes(value)?.into()))).collect()
+        }
+        Value::Array(flat) => {
+            let mut flat = flat.into_iter();
+            let pairs = std::iter::from_fn(|| Some((flat.next()?, flat.next()?)));
+            pairs.map(|(name, value)| Some((bytes(name)?, bytes(value)?.into()))).collect()
+        }
+        _ => None,
+    }
+}
+
+const fn status_letter(status: Status) -> &'static str {
+    match status {
+        Status::Pending => "P",
+        // The point of no return.
+        Status::Paid => "N",
+        Status::Complete => "C",
+    }
+}
+
+fn status_of(letter: &str) -> Option<Status> {
+    [Status::Pending, Status::Paid, Status::Complete].into_iter().find(|&status| status_letter(status) == letter)
+}

@@ -1,0 +1,154 @@
+//! The way to the servers: opened when it is first needed, checked, opened
+//! again when it broke.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::{RedisError, Value};
+use tokio::time::{Instant, sleep};
+
+use super::connection::{Connection, Limits, Source};
+use super::error::{passes, store_error, unavailable, wants_reconnect};
+use super::layout::{Names, no_reply_of_ours};
+use super::script::{Call, PROBE};
+use super::settings::{self, Settings};
+use super::wait::Waiting;
+use crate::store::{Durability, RequireError, StoreError, Survives};
+use crate::sync::lock;
+
+/// Milliseconds between tries of a call that the server turned away: less
+/// than a second in all, the caller waits.
+const PAUSES: [u64; 5] = [20, 50, 100, 200, 400];
+
+type OnCaution = Box<dyn Fn(&str) + Send + Sync>;
+
+pub(super) struct Link {
+    pub(super) source: Source,
+    pub(super) limits: Limits,
+    pub(super) waiting: Option<Waiting>,
+    pub(super) names: Names,
+    pub(super) least: Survives,
+    pub(super) on_caution: Option<OnCaution>,
+    pub(super) told: Mutex<Vec<String>>,
+    /// The connection that was found good.
+    pub(super) current: Mutex<Option<Arc<Connection>>>,
+    /// Held by whoever opens one; how the last try failed, and when.
+    pub(super) opening: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
+}
+
+impl Link {
+    /// Calls a script. Turned away for a moment, it tries again; a call whose
+    /// fate is unknown is the caller's to find out.
+    pub(super) async fn call(&self, call: &Call) -> Result<Value, StoreError> {
+        self.patiently(|connection| async move { connection.call(call).await }).await
+    }
+
+    /// The same, and whether what it wrote or saw is acknowledged as the
+    /// options ask for.
+    pub(super) async fn call_acknowledged(&self, call: &Call) -> Result<(Value, Result<(), StoreError>), StoreError> {
+        let Some(waiting) = &self.waiting else { return Ok((self.call(call).await?, Ok(()))) };
+        self.patiently(|_| waiting.call(&self.source, self.limits, call)).await
+    }
+
+    async fn patiently<T, F>(&self, call: impl Fn(Arc<Connection>) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let mut pauses = PAUSES.iter();
+        loop {
+            let connection = self.connection().await?;
+            let error = match call(Arc::clone(&connection)).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            if wants_reconnect(&error) {
+                self.give_up(&connection);
+            }
+            match pauses.next().filter(|_| passes(&error)) {
+                Some(&pause) => sleep(Duration::from_millis(pause)).await,
+                None => return Err(store_error(error)),
+            }
+        }
+    }
+
+    fn give_up(&self, broken: &Arc<Connection>) {
+        let mut current = lock(&self.current);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, broken)) {
+            *current = None;
+            self.waiting.iter().for_each(Waiting::reset);
+        }
+    }
+
+    /// The connection, opened and checked by one caller for all. Whoever asked
+    /// while a try failed shares the failure: nobody waits for two.
+    pub(super) async fn connection(&self) -> Result<Arc<Connection>, StoreError> {
+        if let Some(connection) = lock(&self.current).clone() {
+            return Ok(connection);
+        }
+        let asked = Instant::now();
+        let mut failed = self.opening.lock().await;
+        if let Some(connection) = lock(&self.current).clone() {
+            return Ok(connection);
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(error.clone());
+        }
+        match self.open().await {
+            Ok(connection) => {
+                *failed = None;
+                Ok(Arc::clone(lock(&self.current).insert(Arc::new(connection))))
+            }
+            Err(error) => {
+                *failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Connection, StoreError> {
+        let connection = self.source.open(self.limits, Duration::ZERO).await?;
+        let servers = settings::read(&connection).await?;
+        if let Some(refusal) = servers.iter().find_map(Settings::refusal) {
+            return Err(unavailable(refusal));
+        }
+        let keys = vec![self.names.of(0, "probe"), self.names.of(0, "probes")];
+        let probe = Call { script: &PROBE, keys, arguments: Vec::new() };
+        match connection.call(&probe).await.map_err(store_error) {
+            Ok(Value::Int(1)) => {}
+            // Full, it still hands out what it has.
+            Err(error) if error.kind() == crate::store::StoreErrorKind::Full => {}
+            Ok(_) => return Err(no_reply_of_ours()),
+            Err(error) => return Err(error),
+        }
+        let found = self.judged(&servers);
+        self.tell(&found.cautions);
+        if found.survives < self.least {
+            return Err(unavailable(RequireError::Below { least: self.least, found }.to_string()));
+        }
+        Ok(connection)
+    }
+
+    /// What these servers survive; the worst of them counts.
+    pub(super) fn judged(&self, servers: &[Settings]) -> Durability {
+        let acknowledged = self.waiting.as_ref().map(|waiting| &waiting.acknowledged);
+        let survives = servers.iter().map(|server| server.survives(acknowledged)).min();
+        let mut cautions: Vec<_> = servers.iter().flat_map(Settings::cautions).collect();
+        cautions.sort_unstable();
+        cautions.dedup();
+        Durability { survives: survives.unwrap_or(Survives::Nothing), epoch: None, cautions }
+    }
+
+    /// Tells what it has not told the last time.
+    fn tell(&self, cautions: &[String]) {
+        let told = std::mem::replace(&mut *lock(&self.told), cautions.to_vec());
+        let Some(on_caution) = &self.on_caution else { return };
+        cautions.iter().filter(|caution| !told.contains(caution)).for_each(|caution| on_caution(caution));
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("source", &self.source).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

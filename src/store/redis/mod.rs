@@ -1,0 +1,172 @@
+//! The store on Redis or Valkey.
+
+mod connection;
+mod error;
+mod layout;
+mod link;
+mod options;
+mod scan;
+mod script;
+mod settings;
+mod url;
+mod wait;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use redis::Value;
+
+pub use self::options::RedisStoreOptions;
+
+use self::layout::{PARTITIONS, Reply, no_reply_of_ours, parse_reply};
+use self::link::Link;
+use self::script::{Call, EPOCH};
+use crate::core::{Key, Record, Version};
+use crate::store::{ConnectError, Durability, Epoch, Loaded, Page, Query, Store, StoreError, Swap};
+
+/// Keeps records in Redis or Valkey: one server, a primary behind Sentinel, or
+/// a cluster. For several processes on several machines.
+///
+/// ```
+/// use tower_idempotency::store::{RedisStore, Survives};
+///
+/// // Nothing is connected yet: the service starts also while Redis is down.
+/// let store = RedisStore::options()
+///     .prefix("shop")
+///     .require(Survives::StoreCrash)
+///     .on_caution(|caution| eprintln!("redis: {caution}"))
+///     .connect("redis://localhost:6379/1")?;
+/// # drop(store);
+/// # Ok::<_, tower_idempotency::store::ConnectError>(())
+/// ```
+///
+/// # What it costs
+///
+/// Two round trips for a first request, one for a replay, one for every
+/// recovery point. A write is one call of a small script (`EVALSHA`), which
+/// compares and puts, stamps with the server's `TIME`, and decides nothing. All
+/// callers share one connection.
+///
+/// # Limits
+///
+/// Redis 6.2 or later, or Valkey, with scripts. Reads and writes go to
+/// primaries only. A value may have 512 MiB. Scans hand out at most 500
+/// records a page, and never look at a record that is not in the page. A
+/// retention or lease that ends after the year 287,000 ends never.
+///
+/// When memory is full (`noeviction`), new keys are refused with `Full`; work
+/// that was admitted goes on and may exceed `maxmemory` by its size.
+///
+/// # Cancellation
+///
+/// A dropped call may have written.
+///
+/// # Caveats
+///
+/// To forget a claim means: a retry of that key may run the handler again.
+///
+/// - *Failover may forget acknowledged claims*: replication is asynchronous.
+///   [`wait`](RedisStoreOptions::wait) makes that rarer, not impossible.
+/// - Without an append-only file a restart of Redis forgets every claim; with
+///   `appendfsync everysec` power loss may forget the last two seconds.
+/// - An eviction policy `allkeys-*` may evict unfinished records and is
+///   refused. `volatile-*` may forget answers early. Use `noeviction`, and an
+///   instance of its own rather than one shared with a cache.
+/// - Settings are checked whenever a connection is opened, not all the time;
+///   see [`durability`](Store::durability).
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Arc<Link>,
+}
+
+impl RedisStore {
+    /// A store on the servers that this URL names. It connects when it is
+    /// first used.
+    ///
+    /// | URL | what |
+    /// |---|---|
+    /// | `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]` | one server |
+    /// | `redis+sentinel://[USER:PASSWORD@]HOST:PORT,…/NAME[/DATABASE]` | the primary that these sentinels know as `NAME`; the user is the primary's |
+    /// | `redis+cluster://[USER:PASSWORD@]HOST:PORT,…` | a cluster, by some of its nodes |
+    ///
+    /// `rediss` instead of `redis` means TLS, and needs the feature `redis-tls`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if this is no such URL.
+    pub fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::options().connect(url)
+    }
+
+    /// A store with other settings than the usual, or on the application's own
+    /// connection.
+    pub fn options() -> RedisStoreOptions {
+        RedisStoreOptions::new()
+    }
+
+    async fn epoch(&self) -> Result<Epoch, StoreError> {
+        let identity = format!("{:016x}", fastrand::u64(..));
+        let calls = (0..PARTITIONS).map(|partition| {
+            let keys = vec![self.link.names.of(partition, "epoch")];
+            Call { script: &EPOCH, keys, arguments: vec![identity.clone().into()] }
+        });
+        let replies = self.all(calls.collect()).await?;
+        let epochs: Option<Vec<_>> = replies.iter().map(parse_epoch).collect();
+        let epochs = epochs.ok_or_else(no_reply_of_ours)?;
+        // Another identity anywhere is another one here; one that fell back
+        // holds the smallest mark.
+        let id = epochs.iter().fold(0_u64, |all, epoch| all.wrapping_add(epoch.id));
+        let mark = epochs.iter().map(|epoch| epoch.mark).min().unwrap_or_default();
+        Ok(Epoch { id, mark })
+    }
+}
+
+fn parse_epoch(reply: &Value) -> Option<Epoch> {
+    let Value::Array(reply) = reply else { return None };
+    let [Value::BulkString(id), Value::Int(mark)] = &reply[..] else { return None };
+    let id = u64::from_str_radix(str::from_utf8(id).ok()?, 16).ok()?;
+    Some(Epoch { id, mark: mark.unsigned_abs() })
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        let (reply, acknowledged) = self.link.call_acknowledged(&self.link.names.load(key)).await?;
+        let Reply::Found(found) = parse_reply(reply)? else { return Err(no_reply_of_ours()) };
+        // Else a write that was not acknowledged would be after a second look.
+        acknowledged.map(|()| found)
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        let call = self.link.names.put(key, expected, next);
+        let (reply, acknowledged) = self.link.call_acknowledged(&call).await?;
+        match parse_reply(reply)? {
+            Reply::Done => acknowledged.map(|()| Swap::Stored),
+            Reply::Found(found) => {
+                if found.record.as_ref().is_some_and(|found| found.version() == next.version()) {
+                    acknowledged?;
+                }
+                Ok(Swap::Conflict(found))
+            }
+        }
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        let (reply, acknowledged) = self.link.call_acknowledged(&self.link.names.remove(key, expected)).await?;
+        match parse_reply(reply)? {
+            Reply::Done => acknowledged.map(|()| true),
+            Reply::Found(_) => Ok(false),
+        }
+    }
+
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        self.page(query).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        let connection = self.link.connection().await?;
+        let servers = settings::read(&connection).await?;
+        let epoch = self.epoch().await?;
+        Ok(Durability { epoch: Some(epoch), ..self.link.judged(&servers) })
+    }
+}

@@ -1,0 +1,191 @@
+//! Settings of a [`RedisStore`].
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, MultiplexedConnection};
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::SentinelClient;
+
+use super::RedisStore;
+use super::connection::{Connection, Limits, Source};
+use super::layout::Names;
+use super::link::Link;
+use super::url::{Problem, parse};
+use super::wait::{Acknowledged, Waiting};
+use crate::store::{ConnectError, Survives};
+
+/// How to use a Redis; made by [`RedisStore::options`].
+#[must_use]
+pub struct RedisStoreOptions {
+    prefix: String,
+    limits: Limits,
+    least: Survives,
+    on_caution: Option<Box<dyn Fn(&str) + Send + Sync>>,
+    acknowledged: Option<Acknowledged>,
+}
+
+impl RedisStoreOptions {
+    pub(super) fn new() -> Self {
+        Self {
+            prefix: "idempotency".to_owned(),
+            limits: Limits { connect: Duration::from_secs(1), response: Duration::from_secs(2) },
+            least: Survives::Nothing,
+            on_caution: None,
+            acknowledged: None,
+        }
+    }
+
+    /// What every key starts with, after a `{`; `idempotency` by default.
+    /// Stores with different prefixes do not see each other's records.
+    ///
+    /// Printable ASCII without braces and spaces, 1 to 64 characters. Short
+    /// ones save memory: it is part of every key.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long it may take to connect; one second by default. Calls that come
+    /// while the server is away fail after this at the latest.
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.connect = timeout;
+        self
+    }
+
+    /// How long one reply may take; two seconds by default. The write of a
+    /// call that took longer may have taken. Given connections have their own.
+    pub const fn response_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.response = timeout;
+        self
+    }
+
+    /// Refuses a server that survives less, whenever it connects: every call
+    /// then answers `Unavailable` with what to set. `Nothing` by default.
+    pub const fn require(mut self, least: Survives) -> Self {
+        self.least = least;
+        self
+    }
+
+    /// Called with each setting of the server that weakens a promise, in one
+    /// line with what to do: at the first connect, and after a reconnect if it
+    /// is new. Must not block.
+    pub fn on_caution(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.on_caution = Some(Box::new(hook));
+        self
+    }
+
+    /// Every write waits until so many replicas have it in memory (`WAIT`).
+    ///
+    /// If fewer do within `timeout`, the call answers `Unavailable`, and so
+    /// does every look at that record until enough have it: a claim is not
+    /// granted and a result not acknowledged. What was written stays written;
+    /// a claim is taken back, or ends with its lease. Replays of an answer do
+    /// not wait.
+    ///
+    /// # Caveats
+    ///
+    /// A failover is less likely to forget a claim, not unable to: the new
+    /// primary may be a replica that did not have it.
+    pub const fn wait(mut self, replicas: u32, timeout: Duration) -> Self {
+        self.acknowledged = Some(Acknowledged::ByReplicas { replicas, within: timeout });
+        self
+    }
+
+    /// Every write waits until it is on the primary's disk, if `local`, and on
+    /// the disks of so many replicas (`WAITAOF`: Redis 7.2, Valkey). Else as
+    /// [`wait`](Self::wait).
+    pub const fn wait_aof(mut self, local: bool, replicas: u32, timeout: Duration) -> Self {
+        self.acknowledged = Some(Acknowledged::OnDisk { local, replicas, within: timeout });
+        self
+    }
+
+    /// A store on the servers that this URL names; see [`RedisStore::connect`].
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the URL or the prefix is not one.
+    pub fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
+        let source = parse(url).map_err(|problem| match problem {
+            Problem::Plain(message) => ConnectError::new(url, message),
+            Problem::Driver(error) => ConnectError::caused_by(url, error),
+        })?;
+        self.build(source)
+    }
+
+    /// A store on this connection manager, which sees to time-outs and
+    /// reconnects.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the prefix is not one.
+    ///
+    /// # Caveats
+    ///
+    /// With [`wait`](Self::wait), all writes and looks go over this connection
+    /// one after another, and block whoever else uses it.
+    pub fn manager(self, manager: ConnectionManager) -> Result<RedisStore, ConnectError> {
+        self.build(Source::Given(Connection::Managed(manager)))
+    }
+
+    /// A store on this connection. It does not reconnect: once the connection
+    /// is lost, every call fails. See also [`manager`](Self::manager).
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the prefix is not one.
+    pub fn connection(self, connection: MultiplexedConnection) -> Result<RedisStore, ConnectError> {
+        self.build(Source::Given(Connection::Single(connection)))
+    }
+
+    /// A store on this cluster; see also [`manager`](Self::manager). It must
+    /// not read from replicas.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the prefix is not one.
+    pub fn cluster(self, cluster: ClusterConnection) -> Result<RedisStore, ConnectError> {
+        self.build(Source::Given(Connection::Cluster(cluster)))
+    }
+
+    /// A store on the primary that these sentinels name, asked anew whenever
+    /// the connection is lost. For sentinels with users of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the prefix is not one.
+    pub fn sentinel(self, sentinel: SentinelClient) -> Result<RedisStore, ConnectError> {
+        self.build(Source::Sentinel(Box::new(tokio::sync::Mutex::new(sentinel))))
+    }
+
+    fn build(self, source: Source) -> Result<RedisStore, ConnectError> {
+        let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'{' && byte != b'}';
+        if !(1..=64).contains(&self.prefix.len()) || !self.prefix.bytes().all(legal) {
+            return Err(ConnectError::new("redis", "the prefix must be 1 to 64 printable characters without braces"));
+        }
+        let link = Link {
+            limits: self.limits,
+            waiting: self.acknowledged.map(|acknowledged| Waiting::new(acknowledged, &source)),
+            source,
+            names: Names::new(self.prefix),
+            least: self.least,
+            on_caution: self.on_caution,
+            told: Mutex::default(),
+            current: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+        };
+        Ok(RedisStore { link: Arc::new(link) })
+    }
+}
+
+impl fmt::Debug for RedisStoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStoreOptions")
+            .field("prefix", &self.prefix)
+            .field("limits", &self.limits)
+            .field("least", &self.least)
+            .field("acknowledged", &self.acknowledged)
+            .finish_non_exhaustive()
+    }
+}

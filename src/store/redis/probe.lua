@@ -1,0 +1,15 @@
+-- Runs every command of the other scripts once, on keys of its own: whoever
+-- lacks a right is told before anything is half written.
+-- KEYS: a hash, a sorted set.
+local commands = {
+  {'HDEL', KEYS[1], ''}, {'ZREM', KEYS[2], ''}, {'TIME'}, {'EXISTS', KEYS[1]},
+  {'ZADD', KEYS[2], 1, 'a'}, {'ZCOUNT', KEYS[2], '-inf', '+inf'}, {'ZRANGE', KEYS[2], 0, 0, 'WITHSCORES'},
+  {'HSET', KEYS[1], 'h', '1'}, {'HSETNX', KEYS[1], 'h', '1'}, {'HINCRBY', KEYS[1], 'h', 1},
+  {'HGET', KEYS[1], 'h'}, {'HGETALL', KEYS[1]},
+  {'PEXPIREAT', KEYS[1], 9007199254740991}, {'PERSIST', KEYS[1]}, {'DEL', KEYS[1], KEYS[2]},
+}
+for _, command in ipairs(commands) do
+  local reply = redis.pcall(unpack(command))
+  if type(reply) == 'table' and reply.err then return reply end
+end
+return 1

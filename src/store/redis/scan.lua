@@ -1,0 +1,34 @@
+-- One partition's share of a page, read along its index.
+--
+-- KEYS: the index. ARGV: [1] what its names become keys with  [2] how many
+-- [3] '1' for those that are due by now  [4], [5] due and name of the last one before, or ''
+redis.call('ZREM', KEYS[1], '')
+local time = redis.call('TIME')
+local latest = ARGV[3] == '1' and time[1] * 1000 + math.floor(time[2] / 1000) or 2 ^ 53
+local limit, rank = tonumber(ARGV[2]), 0
+if ARGV[4] ~= '' then
+  -- Those that fall due together lie in the order of their names: halve.
+  rank = redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. ARGV[4])
+  local last = redis.call('ZCOUNT', KEYS[1], '-inf', ARGV[4])
+  while rank < last do
+    local middle = math.floor((rank + last) / 2)
+    if redis.call('ZRANGE', KEYS[1], middle, middle)[1] > ARGV[5] then last = middle else rank = middle + 1 end
+  end
+end
+local found = {}
+while #found < 3 * limit do
+  local page = redis.call('ZRANGE', KEYS[1], rank, rank + limit - 1, 'WITHSCORES')
+  if #page == 0 then return found end
+  for at = 1, #page, 2 do
+    local name, due = page[at], tonumber(page[at + 1])
+    if due > latest or #found >= 3 * limit then return found end
+    local record = redis.pcall('HGET', ARGV[1] .. name, 'h')
+    if record then rank = rank + 1 else redis.call('ZREM', KEYS[1], name) end
+    if type(record) == 'string' then
+      found[#found + 1] = name
+      found[#found + 1] = string.format('%.0f', due)
+      found[#found + 1] = string.match(record, '^[^\n]*')
+    end
+  end
+end
+return found

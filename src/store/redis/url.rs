@@ -1,0 +1,100 @@
+//! Which servers a URL names.
+
+use redis::cluster::ClusterClient;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
+use tokio::sync::Mutex;
+
+use super::connection::Source;
+
+/// Why a URL names no servers.
+pub(super) enum Problem {
+    Plain(&'static str),
+    Driver(RedisError),
+}
+
+impl From<RedisError> for Problem {
+    fn from(error: RedisError) -> Self {
+        Self::Driver(error)
+    }
+}
+
+const SENTINEL_FORM: Problem =
+    Problem::Plain("write redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DATABASE]");
+const CLUSTER_FORM: Problem = Problem::Plain("write redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT");
+
+pub(super) fn parse(url: &str) -> Result<Source, Problem> {
+    let (scheme, rest) = url.split_once("://").ok_or(Problem::Plain(
+        "write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], redis+sentinel://… or redis+cluster://…",
+    ))?;
+    let (plain, topology) = scheme.split_once('+').unwrap_or((scheme, ""));
+    if plain == "rediss" && !choose_cryptography() {
+        return Err(Problem::Plain("compiled without the feature `redis-tls` of tower-idempotency; enable it"));
+    }
+    match topology {
+        "sentinel" => sentinel(plain, rest),
+        "cluster" => cluster(plain, rest),
+        _ => Ok(Source::Single(Client::open(url)?)),
+    }
+}
+
+/// The driver takes the process's choice, and panics if there is none.
+#[cfg(feature = "redis-tls")]
+fn choose_cryptography() -> bool {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // An error says that someone else chose just now.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    true
+}
+
+#[cfg(not(feature = "redis-tls"))]
+const fn choose_cryptography() -> bool {
+    false
+}
+
+/// Each of the comma-separated servers, as a URL of its own.
+fn servers(scheme: &str, user: &str, hosts: &str) -> Result<Vec<ConnectionInfo>, RedisError> {
+    hosts.split(',').map(|host| format!("{scheme}://{user}{host}").into_connection_info()).collect()
+}
+
+/// `USER:PASSWORD@`, or nothing, and what follows it.
+fn split_user(rest: &str) -> (&str, &str) {
+    rest.rfind('@').map_or(("", rest), |at| rest.split_at(at + 1))
+}
+
+fn cluster(scheme: &str, rest: &str) -> Result<Source, Problem> {
+    let (user, hosts) = split_user(rest);
+    if hosts.is_empty() || hosts.contains('/') {
+        return Err(CLUSTER_FORM);
+    }
+    // The store tries again by itself, and knows what it may.
+    let builder = ClusterClient::builder(servers(scheme, user, hosts)?).retries(3).overall_response_timeout(None);
+    Ok(Source::Cluster(builder.build()?))
+}
+
+fn sentinel(scheme: &str, rest: &str) -> Result<Source, Problem> {
+    let (user, rest) = split_user(rest);
+    let (hosts, name) = rest.split_once('/').ok_or(SENTINEL_FORM)?;
+    let (name, database) = name.split_once('/').unwrap_or((name, "0"));
+    let database = database.parse().map_err(|_| SENTINEL_FORM)?;
+    if hosts.is_empty() || name.is_empty() {
+        return Err(SENTINEL_FORM);
+    }
+    let sentinels: Vec<ConnectionAddr> =
+        servers(scheme, "", hosts)?.into_iter().map(|server| server.addr().clone()).collect();
+    let mut builder = SentinelClientBuilder::new(sentinels, name, SentinelServerType::Master)?;
+    builder = builder.set_client_to_redis_db(database);
+    // The primary's user; the driver knows how it is escaped.
+    let primary = format!("{scheme}://{user}localhost").into_connection_info()?;
+    if let Some(name) = primary.redis_settings().username() {
+        builder = builder.set_client_to_redis_username(name);
+    }
+    if let Some(password) = primary.redis_settings().password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if scheme == "rediss" {
+        builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+    }
+    Ok(Source::Sentinel(Box::new(Mutex::new(builder.build()?))))
+}

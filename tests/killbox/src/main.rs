@@ -1,0 +1,147 @@
+//! Kills real `payment` processes and their stores, and counts the charges.
+//!
+//! ```console
+//! $ cargo run -p killbox                      # for two minutes, every fault on every store
+//! $ cargo run -p killbox -- --all             # every cell, and the table
+//! $ cargo run -p killbox -- --cell redis/     # those whose name has this in it
+//! ```
+
+mod backend;
+mod cell;
+mod options;
+mod plan;
+mod readme;
+mod seen;
+mod table;
+mod trial;
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::backend::Backend;
+use crate::cell::{Cell, Fault, Outage};
+use crate::options::{HELP, Options};
+use crate::trial::{BRANCHES, Report};
+
+/// What all lanes share.
+struct Run {
+    options: Options,
+    start: Instant,
+    reports: Mutex<Vec<Report>>,
+    numbers: AtomicU64,
+}
+
+impl Run {
+    /// One store, cell after cell.
+    fn lane(&self, cells: Vec<Cell>) {
+        let mut backend: Option<Backend> = None;
+        let mut tried = std::collections::HashSet::new();
+        for cell in cells {
+            // Each fault once, whatever the time.
+            let late = self.options.seconds.is_some_and(|limit| self.start.elapsed() > limit);
+            if !tried.insert(cell.fault) && late {
+                continue;
+            }
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+            let report = trial::run(cell, backend.get_or_insert_with(|| Backend::start(cell.store)), number);
+            let is_spent = matches!(cell.fault, Fault::Outage(Outage::Failover | Outage::LossyFailover));
+            if is_spent || !report.broken.is_empty() {
+                backend = None;
+            }
+            self.tell(report);
+        }
+    }
+
+    fn tell(&self, report: Report) {
+        let Report { cell, during, trace, charges, broken, took, .. } = &report;
+        let during: Vec<_> = during.iter().map(ToString::to_string).collect();
+        let during = if during.is_empty() { String::new() } else { format!("[{}] ", during.join(", ")) };
+        let at = self.start.elapsed().as_secs();
+        let verdict = if broken.is_empty() { "ok    " } else { "BROKEN" };
+        let trace = trace.join(", ");
+        println!("{at:4} s  {verdict} {cell}: {during}{trace}; charges: {charges} ({:.1} s)", took.as_secs_f64());
+        if !broken.is_empty() {
+            self.explain(&report);
+        }
+        self.reports.lock().unwrap().push(report);
+    }
+
+    fn explain(&self, report: &Report) {
+        let seed = self.options.seed;
+        for broken in &report.broken {
+            println!("        broken: {broken}");
+        }
+        for (process, lines) in &report.lines {
+            println!("        {process} printed:");
+            lines.iter().for_each(|line| println!("          {line}"));
+        }
+        println!("        again: cargo run -p killbox -- --seed {seed} --cell {}", report.cell);
+    }
+
+    /// Whether all is as promised.
+    fn sum_up(&self) -> bool {
+        let reports = self.reports.lock().unwrap();
+        let broken: Vec<_> = reports.iter().filter(|report| !report.broken.is_empty()).collect();
+        let mut reached: HashMap<&str, usize> = HashMap::new();
+        for (branch, count) in reports.iter().flat_map(|report| &report.branches) {
+            *reached.entry(branch).or_default() += count;
+        }
+        let counts = BRANCHES.map(|branch| format!("{branch} {}", reached.get(branch).copied().unwrap_or_default()));
+        println!("\nreached: {}", counts.join(", "));
+        let missed: Vec<_> =
+            BRANCHES.into_iter().filter(|branch| reached.get(branch).is_none_or(|n| *n == 0)).collect();
+        let is_part = self.options.cell.is_some();
+        if !missed.is_empty() && !is_part {
+            println!("BROKEN: never reached: {}", missed.join(", "));
+        }
+        let seconds = self.start.elapsed().as_secs();
+        println!("{} cells in {seconds} s, seed {}, {} broken", reports.len(), self.options.seed, broken.len());
+        broken.iter().for_each(|report| println!("  {}", report.cell));
+        broken.is_empty() && (is_part || missed.is_empty())
+    }
+}
+
+fn main() -> ExitCode {
+    let options = match Options::parse() {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("error: {error}; see --help");
+            return ExitCode::from(2);
+        }
+    };
+    let mut cells = Cell::all();
+    if let Some(name) = &options.cell {
+        cells.retain(|cell| cell.to_string().contains(name));
+    }
+    if options.list {
+        cells.iter().for_each(|cell| println!("{cell}"));
+        return ExitCode::SUCCESS;
+    }
+    println!("{} cells, seed {}", cells.len(), options.seed);
+    let lanes = plan::lanes(cells, &mut fastrand::Rng::with_seed(options.seed));
+    killbox::build();
+    // What is broken is told with its cell.
+    std::panic::set_hook(Box::new(|_| {}));
+    let run = Run { options, start: Instant::now(), reports: Mutex::default(), numbers: AtomicU64::new(1) };
+    std::thread::scope(|scope| {
+        for lane in lanes {
+            scope.spawn(|| run.lane(lane));
+        }
+    });
+    let mut good = run.sum_up();
+    let mut reports = run.reports.into_inner().unwrap();
+    reports.sort_by_key(|report| report.cell);
+    if run.options.all {
+        let table = table::markdown(&reports);
+        println!("\n{table}");
+        good &= readme::compare(&table, run.options.write);
+    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

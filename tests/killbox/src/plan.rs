@@ -1,0 +1,30 @@
+//! Which cells, in which order: bounded, each store and each fault comes first.
+
+use std::collections::HashSet;
+
+use crate::cell::{Cell, Store};
+
+/// The cells of each lane. A lane has a store of its own, and lanes go side by
+/// side.
+pub fn lanes(cells: Vec<Cell>, random: &mut fastrand::Rng) -> Vec<Vec<Cell>> {
+    let mut lanes: Vec<Vec<Cell>> = Store::ALL.map(|_| Vec::new()).to_vec();
+    for cell in spread(cells, random) {
+        lanes[cell.store as usize].push(cell);
+    }
+    lanes.retain(|lane| !lane.is_empty());
+    lanes
+}
+
+/// Shuffled, but so that every fault is tried on every store before any is
+/// tried there again, and every moment and mode before long.
+fn spread(mut cells: Vec<Cell>, random: &mut fastrand::Rng) -> Vec<Cell> {
+    random.shuffle(&mut cells);
+    let mut order = Vec::with_capacity(cells.len());
+    while !cells.is_empty() {
+        let mut tried = HashSet::new();
+        let (now, later) = cells.into_iter().partition(|cell: &Cell| tried.insert((cell.store, cell.fault)));
+        order.extend(now);
+        cells = later;
+    }
+    order
+}

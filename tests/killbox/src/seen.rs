@@ -1,0 +1,139 @@
+//! What clients saw, and the invariants it is held against.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Mutex;
+
+use killbox::{Answer, World};
+
+use crate::cell::{Cell, Mode};
+
+/// An answer, or none, by what it means.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reply {
+    /// 201, and not a replay: an attempt ran.
+    Ran,
+    Replay,
+    /// 409 in-progress.
+    Busy,
+    /// 500 outcome-unknown.
+    Unknown,
+    /// 503, from the layer or the handler.
+    Unavailable,
+    /// 422 key-reused.
+    Mismatch,
+    /// No answer came.
+    Nothing,
+    /// Anything else.
+    Other(String),
+}
+
+impl Reply {
+    pub fn of(answer: &Answer) -> Self {
+        let kind =
+            || answer.json()["type"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default().to_owned();
+        match answer.status {
+            201 if answer.is_replay() => Self::Replay,
+            201 => Self::Ran,
+            503 => Self::Unavailable,
+            409 if kind() == "in-progress" => Self::Busy,
+            500 if kind() == "outcome-unknown" => Self::Unknown,
+            422 if kind() == "key-reused" => Self::Mismatch,
+            status => Self::Other(format!("{status} {}", String::from_utf8_lossy(&answer.body))),
+        }
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ran => "runs",
+            Self::Replay => "replay",
+            Self::Busy => "409",
+            Self::Unknown => "`outcome-unknown`",
+            Self::Unavailable => "503",
+            Self::Mismatch => "422",
+            Self::Nothing => "no answer",
+            Self::Other(what) => what,
+        })
+    }
+}
+
+/// Every answer, by key, in the order they came.
+#[derive(Default)]
+pub struct Seen {
+    /// A key is in it from when it is first asked for.
+    answers: Mutex<HashMap<String, Vec<Answer>>>,
+}
+
+impl Seen {
+    /// Takes note that it is asked for.
+    pub fn begin(&self, key: &str) {
+        self.answers.lock().unwrap().entry(key.to_owned()).or_default();
+    }
+
+    /// Takes note of what came.
+    pub fn note(&self, key: &str, answer: std::io::Result<Answer>) -> Reply {
+        let Ok(answer) = answer else { return Reply::Nothing };
+        let reply = Reply::of(&answer);
+        self.answers.lock().unwrap().entry(key.to_owned()).or_default().push(answer);
+        reply
+    }
+
+    /// Every key that was asked for.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self.answers.lock().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    }
+
+    /// How often each kind of answer came.
+    pub fn counts(&self) -> HashMap<Reply, usize> {
+        let mut counts = HashMap::new();
+        for answer in self.answers.lock().unwrap().values().flatten() {
+            *counts.entry(Reply::of(answer)).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Which invariants do not hold: each with what was seen instead.
+    pub fn violations(&self, cell: &Cell, world: &World) -> Vec<String> {
+        let answers = self.answers.lock().unwrap();
+        let charged = world.charged();
+        // At most once, what a store is declared to forget may be run again.
+        let forgets = cell.residual().is_some() && cell.mode == Mode::AtMostOnce;
+        let mut broken = Vec::new();
+        for (key, answers) in answers.iter() {
+            let charges: Vec<_> = charged.iter().filter(|charge| charge["order"] == key.as_str()).collect();
+            let paid: Vec<_> = answers.iter().filter(|answer| answer.status == 201).collect();
+            if charges.len() > 1 && !forgets {
+                broken.push(format!("at most one charge per key: {key} was charged {charges:?}"));
+            }
+            let downstream: HashSet<_> = charges.iter().map(|charge| charge["key"].to_string()).collect();
+            if downstream.len() > 1 && cell.mode == Mode::Resumable {
+                broken.push(format!("one downstream key per step: {key} went out as {downstream:?}"));
+            }
+            if paid.iter().any(|answer| answer.essence() != paid[0].essence()) && !forgets {
+                broken.push(format!("every answer to one key is the same: {key} got {paid:#?}"));
+            }
+            let is_charged = |answer: &Answer| charges.iter().any(|charge| charge["id"] == answer.json()["charge_id"]);
+            if !paid.iter().all(|answer| is_charged(answer)) {
+                broken.push(format!("no success without a charge: {key} got {paid:#?}"));
+            }
+            let replays = answers.iter().skip_while(|answer| !answer.is_replay());
+            if !forgets && replays.clone().any(|answer| Reply::of(answer) == Reply::Unknown) {
+                broken.push(format!("once replayed, never unknown: {key} got {answers:#?}"));
+            }
+            let others = answers.iter().map(Reply::of).filter(|reply| matches!(reply, Reply::Other(_)));
+            broken.extend(others.map(|reply| format!("only the answers that are documented: {key} got {reply}")));
+        }
+        if charged.iter().any(|charge| charge["amount"] != 1999) {
+            broken.push(format!("another body never runs: {charged:#?}"));
+        }
+        let is_answered = |key: &str| answers.get(key).is_some_and(|answers| !answers.is_empty());
+        if !charged.iter().all(|charge| charge["order"].as_str().is_some_and(is_answered)) {
+            broken.push(format!("no charge without an answer: {charged:#?}, answered {:?}", answers.keys()));
+        }
+        broken
+    }
+}

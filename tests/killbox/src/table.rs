@@ -1,0 +1,133 @@
+//! What was seen, as the table that the README shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use crate::cell::{Blow, Cell, Fault, Mode, Moment, Outage, Store};
+use crate::seen::Reply;
+use crate::trial::Report;
+
+/// Both tables.
+pub fn markdown(reports: &[Report]) -> String {
+    let mut text = String::new();
+    blows(reports, &mut text);
+    outages(reports, &mut text);
+    text
+}
+
+fn blows(reports: &[Report], text: &mut String) {
+    let _ = writeln!(
+        text,
+        "A process dies, is paused for longer than its lease, or is asked to end. A retry\nwith the same key gets, \
+         one after another:\n\n\
+         | when | how | store | at most once | resumable |\n|---|---|---|---|---|"
+    );
+    for moment in Moment::ALL {
+        // Rows that say the same become one.
+        let mut rows: BTreeMap<[String; 2], BTreeMap<BTreeSet<Store>, BTreeSet<Blow>>> = BTreeMap::new();
+        for blow in Blow::ALL {
+            let mut same: BTreeMap<[String; 2], BTreeSet<Store>> = BTreeMap::new();
+            for store in Store::ALL {
+                let told = Mode::ALL.map(|mode| {
+                    let cell = Cell { store, fault: Fault::Blow(blow), moment, mode };
+                    reports.iter().find(|report| report.cell == cell).map(blow_told)
+                });
+                if let [Some(once), Some(resumable)] = told {
+                    same.entry([once, resumable]).or_default().insert(store);
+                }
+            }
+            for (told, stores) in same {
+                rows.entry(told).or_default().entry(stores).or_default().insert(blow);
+            }
+        }
+        let mut lines: Vec<_> = Vec::new();
+        for ([once, resumable], groups) in rows {
+            for (stores, blows) in groups {
+                let line = format!(
+                    "| {} | {} | {} | {once} | {resumable} |",
+                    moment.name(),
+                    list(blows.iter().map(|blow| blow.name())),
+                    list(stores.iter().map(|store| store.name())),
+                );
+                lines.push((blows, stores, line));
+            }
+        }
+        lines.sort();
+        for (_, _, line) in lines {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+}
+
+fn blow_told(report: &Report) -> String {
+    let Report { trace, charges, cell, .. } = report;
+    let forgot = if *charges > 1 { cell.residual() } else { None };
+    let forgot = forgot.map(|why| format!("; {why}")).unwrap_or_default();
+    // That what ran is then replayed goes without saying.
+    let trace = match trace.as_slice() {
+        [rest @ .., last]
+            if !rest.is_empty() && last == "replay" && ["runs", "resumes"].contains(&rest[rest.len() - 1].as_str()) =>
+        {
+            rest
+        }
+        all => all,
+    };
+    format!("{}; {}{forgot}", trace.join(", "), charged(*charges))
+}
+
+fn charged(charges: usize) -> String {
+    match charges {
+        0 => "not charged".to_owned(),
+        1 => "charged once".to_owned(),
+        2 => "**charged twice**".to_owned(),
+        more => format!("**charged {more} times**"),
+    }
+}
+
+fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn outages(reports: &[Report], text: &mut String) {
+    let _ = writeln!(
+        text,
+        "\nThe store fails, or the link to it, at each of these moments and for longer than\nthe lease. In the end a \
+         retry gets:\n\n| fault | store | at most once | resumable | declared |\n|---|---|---|---|---|"
+    );
+    for outage in Outage::ALL {
+        let mut rows: BTreeMap<[String; 3], BTreeSet<Store>> = BTreeMap::new();
+        for store in Store::ALL {
+            let fault = Fault::Outage(outage);
+            let told = Mode::ALL.map(|mode| {
+                let is_it = |cell: Cell| cell.store == store && cell.fault == fault && cell.mode == mode;
+                outage_told(reports.iter().filter(|report| is_it(report.cell)))
+            });
+            if let [Some(once), Some(resumable)] = told {
+                let declared = outage.residual(store).unwrap_or("–").to_owned();
+                rows.entry([once, resumable, declared]).or_default().insert(store);
+            }
+        }
+        let mut rows: Vec<_> = rows.into_iter().collect();
+        rows.sort_by(|one, two| one.1.cmp(&two.1));
+        for ([once, resumable, declared], stores) in rows {
+            let stores = list(stores.iter().map(|store| store.name()));
+            let _ = writeln!(text, "| {} | {stores} | {once} | {resumable} | {declared} |", outage.name());
+        }
+    }
+}
+
+/// What was seen over all moments: the endings, and the most charges.
+fn outage_told<'r>(reports: impl Iterator<Item = &'r Report>) -> Option<String> {
+    let reports: Vec<_> = reports.collect();
+    let most = reports.iter().map(|report| report.charges).max()?;
+    let endings: BTreeSet<_> = reports.iter().map(|report| ending(&report.last)).collect();
+    let endings = endings.into_iter().collect::<Vec<_>>().join(" or ");
+    Some(format!("{endings}; {}", if most > 1 { charged(most) } else { "charged once at most".to_owned() }))
+}
+
+fn ending(last: &Reply) -> String {
+    match last {
+        Reply::Replay => "its answer".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,473 @@
+//! One cell, done for real.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use killbox::{Post, Server, Unfinished, World, exchange};
+use servers::wait_until;
+
+use crate::backend::Backend;
+use crate::cell::{Blow, Cell, Fault, Mode, Moment, Outage, Store};
+use crate::seen::{Reply, Seen};
+
+/// How long a dead attempt holds its key.
+const LEASE: Duration = Duration::from_secs(1);
+
+/// How long a fault lasts that has an end: longer than the lease.
+const LONG: Duration = Duration::from_millis(1300);
+
+/// Once faults stopped, how long a key may take to settle.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What came of a cell.
+pub struct Report {
+    pub cell: Cell,
+    /// What a retry got while the fault lasted.
+    pub during: BTreeSet<Reply>,
+    /// What a retry got one after another, without repetitions.
+    pub trace: Vec<String>,
+    /// What it got in the end.
+    pub last: Reply,
+    /// How often the key was charged.
+    pub charges: usize,
+    /// How often each branch was reached.
+    pub branches: HashMap<&'static str, usize>,
+    pub broken: Vec<String>,
+    /// What every process printed, if something is broken.
+    pub lines: Vec<(String, Vec<String>)>,
+    pub took: Duration,
+}
+
+/// Runs a cell. `number` makes its keys its own.
+pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
+    let start = Instant::now();
+    let mut trial = Trial::new(cell, number);
+    let clients = Clients::default();
+    let told = catch_unwind(AssertUnwindSafe(|| trial.run(backend, &clients)));
+    let mut broken = Vec::new();
+    let told = told.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        broken.push(format!("everything settles: {}", text.unwrap_or_else(|| "a client failed".to_owned())));
+        Told { during: BTreeSet::new(), trace: Vec::new(), last: Reply::Nothing }
+    });
+    let resumed = trial.was_resumed();
+    let charges = trial.world.charged().iter().filter(|charge| charge["order"] == trial.key.as_str()).count();
+    broken.extend(clients.seen.violations(&cell, &trial.world));
+    broken.extend(trial.unexpected(&told.last, charges));
+    let lines = trial.lines();
+    let all: Vec<&str> = lines.iter().flat_map(|(_, lines)| lines.iter().map(String::as_str)).collect();
+    broken.extend(all.iter().filter(|line| line.contains("panicked at")).map(|line| format!("no panic: {line}")));
+    let trace = told.trace.iter().map(|reply| match reply {
+        Reply::Ran if resumed => "resumes".to_owned(),
+        reply => reply.to_string(),
+    });
+    Report {
+        cell,
+        during: told.during,
+        trace: trace.collect(),
+        last: told.last,
+        charges,
+        branches: branches(&clients.seen, &all),
+        broken,
+        lines,
+        took: start.elapsed(),
+    }
+}
+
+/// The branches that a full run has to reach.
+pub const BRANCHES: [&str; 7] =
+    ["replay", "busy", "resumed", "outcome-unknown", "503", "a zombie was fenced", "mismatch"];
+
+fn branches(seen: &Seen, lines: &[&str]) -> HashMap<&'static str, usize> {
+    let counts = seen.counts();
+    let answers = |reply: Reply| counts.get(&reply).copied().unwrap_or_default();
+    let printed = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    let reached = [
+        answers(Reply::Replay),
+        answers(Reply::Busy),
+        printed("resumed: attempt"),
+        answers(Reply::Unknown),
+        answers(Reply::Unavailable),
+        printed("LeaseLost"),
+        answers(Reply::Mismatch),
+    ];
+    BRANCHES.into_iter().zip(reached).collect()
+}
+
+/// What a retry was told.
+struct Told {
+    during: BTreeSet<Reply>,
+    trace: Vec<Reply>,
+    last: Reply,
+}
+
+/// Clients, and where they find the processes.
+#[derive(Default)]
+struct Clients {
+    seen: Seen,
+    addresses: Mutex<Vec<SocketAddr>>,
+    /// The fault has come: others may ask too.
+    go: AtomicBool,
+    over: AtomicBool,
+    /// Since when there are no more faults.
+    calm: Mutex<Option<Instant>>,
+}
+
+impl Clients {
+    fn post(&self, process: usize, post: &Post) -> Reply {
+        let address = self.addresses.lock().unwrap()[process];
+        self.seen.begin(post.key());
+        self.seen.note(post.key(), exchange(address, &post.bytes()))
+    }
+
+    /// Asks again and again, until `enough`.
+    fn retry(&self, process: usize, post: &Post, mut enough: impl FnMut(&Reply) -> bool) -> Vec<Reply> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut trace = Vec::new();
+        loop {
+            let reply = self.post(process, post);
+            if trace.last() != Some(&reply) {
+                trace.push(reply.clone());
+            }
+            if enough(&reply) {
+                return trace;
+            }
+            assert!(Instant::now() < deadline, "{} does not: {trace:?}", post.key());
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Asks until the answer is final.
+    fn settle(&self, process: usize, post: &Post, cell: &Cell) -> Vec<Reply> {
+        self.retry(process, post, |reply| match reply {
+            Reply::Replay => true,
+            // Who still holds it may yet complete it.
+            Reply::Unknown => cell.mode == Mode::AtMostOnce && (cell.is_deadly() || self.is_calm()),
+            _ => false,
+        })
+    }
+
+    fn is_calm(&self) -> bool {
+        self.calm.lock().unwrap().is_some_and(|calm| calm.elapsed() > LONG)
+    }
+
+    /// Keys of their own, each sent to every process at once, and again.
+    fn crowd(&self, name: &str) {
+        while !self.go.load(Ordering::Relaxed) {
+            if self.over.load(Ordering::Relaxed) {
+                return;
+            }
+            sleep(Duration::from_millis(2));
+        }
+        for number in 0..12 {
+            let post = Post::new(&format!("{name}-{number}"));
+            for _ in 0..3 {
+                if self.over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let processes = self.addresses.lock().unwrap().len();
+                std::thread::scope(|scope| {
+                    for process in 0..processes {
+                        let post = &post;
+                        scope.spawn(move || self.post(process, post));
+                    }
+                });
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Ends the crowd, whatever comes.
+struct Over<'c>(&'c Clients);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Trial {
+    cell: Cell,
+    key: String,
+    world: World,
+    urls: Vec<String>,
+    servers: Vec<Server>,
+    /// What processes printed that are no more.
+    past: Vec<(String, Vec<String>)>,
+    /// The key, as the processes print it.
+    hash: Option<String>,
+}
+
+impl Trial {
+    fn new(cell: Cell, number: u64) -> Self {
+        let lease = LEASE.as_secs().to_string();
+        let mut options = vec!["--lease", &lease];
+        if cell.mode == Mode::AtMostOnce {
+            options.push("--opaque");
+        }
+        let world = World::new(&options);
+        let key = format!("order-{number}");
+        Self { cell, key, world, urls: Vec::new(), servers: Vec::new(), past: Vec::new(), hash: None }
+    }
+
+    fn post(&self) -> Post {
+        Post::new(&self.key)
+    }
+
+    /// The process that is asked again: another one, if there can be one.
+    fn other(&self) -> usize {
+        self.servers.len() - 1
+    }
+
+    fn start(&mut self, backend: &Backend, clients: &Clients) {
+        let count = if self.cell.store.is_shared() { 2 } else { 1 };
+        self.urls = (0..count).map(|process| backend.url(process)).collect();
+        self.servers = self.urls.iter().map(|url| self.world.start_with(&["--store", url])).collect();
+        *clients.addresses.lock().unwrap() = self.servers.iter().map(Server::address).collect();
+    }
+
+    /// Ends what is left of a process and starts it again.
+    fn restart(&mut self, process: usize, clients: &Clients) {
+        let server = self.world.start_with(&["--store", &self.urls[process]]);
+        clients.addresses.lock().unwrap()[process] = server.address();
+        let old = std::mem::replace(&mut self.servers[process], server);
+        self.past.push((format!("process {process}, first life"), old.lines()));
+    }
+
+    fn run(&mut self, backend: &mut Backend, clients: &Clients) -> Told {
+        self.start(backend, clients);
+        let crowd = format!("{}-crowd", self.key);
+        std::thread::scope(|scope| {
+            let _over = Over(clients);
+            scope.spawn(move || clients.crowd(&crowd));
+            let mut told = match self.cell.fault {
+                Fault::Blow(blow) => self.blow(blow, backend, scope, clients),
+                Fault::Outage(outage) => self.outage(outage, backend, scope, clients),
+            };
+            clients.calm.lock().unwrap().get_or_insert_with(Instant::now);
+            clients.over.store(true, Ordering::Relaxed);
+            told.last = self.settle(clients);
+            told
+        })
+    }
+
+    /// Every key has to end, and to stay so, whomever one asks.
+    fn settle(&self, clients: &Clients) -> Reply {
+        for key in clients.seen.keys() {
+            for process in 0..self.servers.len() {
+                clients.settle(process, &Post::new(&key), &self.cell);
+            }
+        }
+        let finals: Vec<_> = (0..self.servers.len()).map(|process| clients.post(process, &self.post())).collect();
+        assert!(finals.iter().all(|reply| *reply == finals[0]), "all processes say the same: {finals:?}");
+        let other = Post::with_body(&self.key, r#"{"order":"other","amount":4999,"currency":"EUR"}"#);
+        for process in 0..self.servers.len() {
+            let reply = clients.post(process, &other);
+            assert_eq!(reply, Reply::Mismatch, "another body neither runs nor replays");
+        }
+        finals[0].clone()
+    }
+
+    /// The first attempt, brought to the moment of the fault.
+    fn first<'s>(&mut self, scope: &'s Scope<'s, '_>, clients: &'s Clients, crash: bool) -> First<'s> {
+        let post = self.post();
+        let moment = self.cell.moment;
+        clients.seen.begin(post.key());
+        if moment == Moment::BeforeClaim {
+            let bytes = post.bytes();
+            let half = Unfinished::send(self.servers[0].address(), &bytes, bytes.len() - 10).expect("it listens");
+            // Connections are taken in order: that one has been.
+            self.servers[0].get("/gateway");
+            return First::Half(half);
+        }
+        let post = match moment.slug() {
+            point if crash && moment.is_in_handler() => post.demo(&format!("crash-{point}")),
+            // Long enough to be hit, short enough to be over after a pause.
+            point if moment.is_in_handler() => post.demo(&format!("pause-{point}=800")),
+            _ => post,
+        };
+        let first = scope.spawn(move || clients.post(0, &post));
+        let line = self.servers[0].wait_for("claimed: a first attempt starts");
+        self.hash = line.split(' ').next().map(str::to_owned);
+        self.servers[0].wait_for(match moment {
+            Moment::AfterComplete => "completed: the answer",
+            _ if crash => "this process dies now",
+            _ => "pausing",
+        });
+        First::Sent(first)
+    }
+
+    /// The first attempt, waiting for the reply to a claim that was stored.
+    fn claim_sent<'s>(&mut self, backend: &Backend, scope: &'s Scope<'s, '_>, clients: &'s Clients) -> First<'s> {
+        // Connected before, so that the claim is all that is sent.
+        clients.post(0, &Post::new(&format!("{}-before", self.key)));
+        backend.lose_replies();
+        let sent = backend.sent();
+        let post = self.post();
+        clients.seen.begin(post.key());
+        let first = scope.spawn(move || clients.post(0, &post));
+        wait_until("the claim to be sent", || backend.sent() > sent);
+        // Somebody else sees it.
+        clients.retry(self.other(), &self.post(), |reply| *reply == Reply::Busy);
+        let line = self.servers[self.other()].wait_for("refused: ");
+        self.hash = line.split(' ').next().map(str::to_owned);
+        First::Sent(first)
+    }
+
+    fn blow<'s>(&mut self, blow: Blow, backend: &Backend, scope: &'s Scope<'s, '_>, clients: &'s Clients) -> Told {
+        let first = match self.cell.moment {
+            Moment::ClaimSent => self.claim_sent(backend, scope, clients),
+            _ => self.first(scope, clients, blow == Blow::Abort),
+        };
+        match blow {
+            Blow::Abort if self.cell.moment.is_in_handler() => {}
+            Blow::Abort => self.servers[0].abort(),
+            Blow::Kill => self.servers[0].strike(),
+            Blow::Pause => self.servers[0].stop(),
+            Blow::Terminate => self.servers[0].terminate(),
+        }
+        backend.heal();
+        clients.go.store(true, Ordering::Relaxed);
+        let (other, alone, post) = (self.other(), self.servers.len() == 1, self.post());
+        let mut trace = Vec::new();
+        match blow {
+            Blow::Abort | Blow::Kill => {
+                assert!(!self.servers[0].wait_for_end().success());
+                if alone {
+                    self.restart(0, clients);
+                }
+                trace.extend(clients.settle(other, &post, &self.cell));
+                if !alone {
+                    self.restart(0, clients);
+                }
+            }
+            Blow::Pause => {
+                if alone {
+                    sleep(LONG);
+                } else {
+                    let enough = |reply: &Reply| matches!(reply, Reply::Ran | Reply::Replay | Reply::Unknown);
+                    trace.extend(clients.retry(other, &post, enough));
+                }
+                self.servers[0].go_on();
+                first.end(clients, post.key());
+                trace.extend(clients.settle(other, &post, &self.cell));
+            }
+            Blow::Terminate => {
+                // What was half sent is finished first.
+                let alone = alone || self.cell.moment == Moment::BeforeClaim;
+                if alone {
+                    first.end(clients, post.key());
+                } else {
+                    let key = self.key.clone();
+                    let first = scope.spawn(move || first.end(clients, &key));
+                    trace.extend(clients.settle(other, &post, &self.cell));
+                    first.join().expect("a client");
+                }
+                assert!(self.servers[0].wait_for_end().success(), "asked to end, it ends well");
+                self.restart(0, clients);
+                if alone {
+                    trace.extend(clients.settle(other, &post, &self.cell));
+                }
+            }
+        }
+        trace.dedup();
+        Told { during: BTreeSet::new(), trace, last: Reply::Nothing }
+    }
+
+    fn outage<'s>(
+        &mut self,
+        outage: Outage,
+        backend: &mut Backend,
+        scope: &'s Scope<'s, '_>,
+        clients: &'s Clients,
+    ) -> Told {
+        backend.prepare(outage);
+        let (other, post) = (self.other(), self.post());
+        let first = match self.cell.moment {
+            Moment::BeforeClaim => {
+                backend.apply(outage);
+                let post = post.clone();
+                First::Sent(scope.spawn(move || clients.post(0, &post)))
+            }
+            _ => {
+                let first = self.first(scope, clients, false);
+                backend.apply(outage);
+                first
+            }
+        };
+        clients.go.store(true, Ordering::Relaxed);
+        let end = Instant::now() + LONG;
+        let during = clients.retry(other, &post, |_| Instant::now() > end);
+        backend.lift(outage);
+        *clients.calm.lock().unwrap() = Some(Instant::now());
+        first.end(clients, post.key());
+        let trace = clients.settle(other, &post, &self.cell);
+        Told { during: during.into_iter().collect(), trace, last: Reply::Nothing }
+    }
+
+    /// What is not as promised for this cell in particular.
+    fn unexpected(&self, last: &Reply, charges: usize) -> Option<String> {
+        let Cell { store, fault, moment, mode } = self.cell;
+        let forgets = self.cell.residual().is_some();
+        let dies = self.cell.is_deadly() && moment.is_unfinished() && store != Store::Memory;
+        let unknown = mode == Mode::AtMostOnce && dies;
+        if *last == Reply::Nothing {
+            return None;
+        }
+        let is_ending = match (fault, mode) {
+            // Started or not: only the one that claimed can tell.
+            (Fault::Blow(Blow::Pause), Mode::AtMostOnce) if moment == Moment::ClaimSent => {
+                matches!(last, Reply::Replay | Reply::Unknown)
+            }
+            (Fault::Blow(_), _) => *last == if unknown { Reply::Unknown } else { Reply::Replay },
+            (_, Mode::Resumable) => *last == Reply::Replay,
+            (_, Mode::AtMostOnce) => matches!(last, Reply::Replay | Reply::Unknown),
+        };
+        if !is_ending {
+            return Some(format!("it ends as promised: {last:?}"));
+        }
+        let least = if *last == Reply::Replay || (unknown && !moment.is_uncharged()) { 1 } else { 0 };
+        let most = match mode {
+            _ if unknown && moment.is_uncharged() => 0,
+            Mode::AtMostOnce if forgets => usize::MAX,
+            _ => 1,
+        };
+        (!(least..=most).contains(&charges)).then(|| format!("as many charges as promised: {charges}"))
+    }
+
+    fn was_resumed(&self) -> bool {
+        let Some(hash) = &self.hash else { return false };
+        let resumed = |line: &String| line.starts_with(hash.as_str()) && line.contains("resumed: attempt");
+        self.lines().iter().any(|(_, lines)| lines.iter().any(resumed))
+    }
+
+    fn lines(&self) -> Vec<(String, Vec<String>)> {
+        let now = self.servers.iter().enumerate();
+        let now = now.map(|(number, server)| (format!("process {number}"), server.lines()));
+        self.past.iter().cloned().chain(now).collect()
+    }
+}
+
+/// The first attempt.
+enum First<'s> {
+    /// A part of it was sent.
+    Half(Unfinished),
+    Sent(ScopedJoinHandle<'s, Reply>),
+}
+
+impl First<'_> {
+    /// Waits for what comes of it.
+    fn end(self, clients: &Clients, key: &str) {
+        match self {
+            Self::Half(half) => drop(clients.seen.note(key, half.finish())),
+            Self::Sent(first) => drop(first.join().expect("a client")),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The store contract, on Redis in every set-up, and on Valkey.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use servers::{Cluster, Redis, Sentinels};
+use tower_idempotency::conformance_tests;
+use tower_idempotency::store::conformance::{FaultyStore, Harness};
+use tower_idempotency::store::{RedisStore, Store};
+
+/// One server for all tests of this program that run at the same time. Ends
+/// with the last of them.
+struct Shared<S>(Mutex<Weak<S>>);
+
+impl<S> Shared<S> {
+    const fn new() -> Self {
+        Self(Mutex::new(Weak::new()))
+    }
+
+    fn get(&self, start: impl FnOnce() -> S) -> Arc<S> {
+        let mut shared = self.0.lock().unwrap();
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(start());
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+}
+
+static ONE: Shared<Redis> = Shared::new();
+static VALKEY: Shared<Redis> = Shared::new();
+static CLUSTER: Shared<Cluster> = Shared::new();
+static SENTINELS: Shared<Sentinels> = Shared::new();
+
+/// A store with a prefix of its own, on the server's own clock.
+struct OnRedis {
+    url: String,
+    prefix: String,
+    store: Mutex<Arc<dyn Store>>,
+    _server: Arc<dyn Send + Sync>,
+}
+
+impl OnRedis {
+    fn new(server: Arc<impl Send + Sync + 'static>, url: String) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("c{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let store = Mutex::new(open(&url, &prefix));
+        Self { url, prefix, store, _server: server }
+    }
+
+    fn faultless(self) -> Self {
+        let store = Arc::clone(&self.store.lock().unwrap());
+        *self.store.lock().unwrap() = Arc::new(FaultyStore::new(store));
+        self
+    }
+}
+
+fn open(url: &str, prefix: &str) -> Arc<dyn Store> {
+    // On a busy machine the tests must not see time-outs.
+    let patience = Duration::from_secs(10);
+    let options = RedisStore::options().prefix(prefix).connect_timeout(patience).response_timeout(patience);
+    Arc::new(options.connect(url).expect("a URL"))
+}
+
+impl fmt::Debug for OnRedis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnRedis").field("url", &self.url).field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Harness for OnRedis {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store.lock().unwrap())
+    }
+
+    async fn advance(&self, by: Duration) {
+        tokio::time::sleep(by + Duration::from_millis(2)).await;
+    }
+
+    fn tick(&self) -> Duration {
+        Duration::from_millis(40)
+    }
+
+    async fn reopen(&self) -> bool {
+        *self.store.lock().unwrap() = open(&self.url, &self.prefix);
+        true
+    }
+}
+
+conformance_tests!(redis, || async {
+    let server = ONE.get(Redis::start);
+    let url = server.url();
+    OnRedis::new(server, url)
+});
+
+conformance_tests!(valkey, || async {
+    let server = VALKEY.get(Redis::valkey);
+    let url = server.url();
+    OnRedis::new(server, url)
+});
+
+conformance_tests!(cluster, || async {
+    let server = CLUSTER.get(Cluster::start);
+    let url = server.url();
+    OnRedis::new(server, url)
+});
+
+conformance_tests!(sentinel, || async {
+    let server = SENTINELS.get(Sentinels::start);
+    let url = server.url();
+    OnRedis::new(server, url)
+});
+
+conformance_tests!(faultless, || async {
+    let server = ONE.get(Redis::start);
+    let url = server.url();
+    OnRedis::new(server, url).faultless()
+});
