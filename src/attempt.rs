@@ -1,5 +1,8 @@
 //! One granted claim: its writes, its lease, its end.
 
+#[cfg(feature = "postgres")]
+mod transaction;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -8,8 +11,11 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{Instant, sleep};
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::transaction::NotCommitted;
+
 use crate::backoff::Backoff;
-use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Mode, Record, Status};
+use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Mode, Record, Status, StoredResponse};
 use crate::event::EventKind;
 use crate::ledger::{Ledger, fresh_nonce};
 use crate::store::StoreError;
@@ -24,6 +30,8 @@ pub(crate) struct Limits {
     pub(crate) max_execution: Duration,
     /// How long an operation rests before it is run again unasked.
     pub(crate) backoff: Backoff,
+    /// How long the answer is remembered.
+    pub(crate) retention: Duration,
 }
 
 /// The holder of one claim.
@@ -49,6 +57,8 @@ pub(crate) struct Attempt {
     parked: OnceLock<(Box<str>, Arc<str>)>,
     /// The steps that run now.
     running: Mutex<Vec<Box<str>>>,
+    /// The answer, once the work has stored it itself, in a transaction.
+    completed: OnceLock<Arc<StoredResponse>>,
 }
 
 type Waiting = oneshot::Sender<Result<(), WriteError>>;
@@ -88,6 +98,7 @@ impl Attempt {
             nothing_happened: AtomicBool::new(false),
             parked: OnceLock::new(),
             running: Mutex::default(),
+            completed: OnceLock::new(),
         })
     }
 
@@ -126,6 +137,16 @@ impl Attempt {
     /// The step for which a human has to look, once one has to.
     pub(crate) fn parked(&self) -> Option<&str> {
         self.parked.get().map(|(step, _)| &**step)
+    }
+
+    /// The answer, if the work has stored it itself.
+    pub(crate) fn completed(&self) -> Option<&Arc<StoredResponse>> {
+        self.completed.get()
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) const fn retention(&self) -> Duration {
+        self.limits.retention
     }
 
     /// Whether the work said that nothing happened.
@@ -185,7 +206,7 @@ impl Attempt {
     async fn flush(self: Arc<Self>) {
         let mut current = self.current.lock().await;
         let (changes, waiting) = self.take_queue();
-        if changes.is_empty() {
+        if changes.is_empty() || self.completed.get().is_some() {
             return;
         }
         let mut exchange = self.exchange(changes.clone(), &current);

@@ -1,5 +1,8 @@
 //! The only loop: look, decide, swap, again.
 
+#[cfg(feature = "postgres")]
+mod joined;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;

@@ -140,6 +140,8 @@ pub use self::extract::MissingOperation;
 pub use self::future::ResponseFuture;
 pub use self::layer::IdempotencyLayer;
 pub use self::ledger::Ledger;
+#[cfg(feature = "postgres")]
+pub use self::operation::TransactionFuture;
 pub use self::operation::{Operation, Reconciled, StepError, StepFuture};
 pub use self::policy::Outcome;
 pub use self::response::Refusal;

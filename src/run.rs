@@ -10,7 +10,6 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Limits};
-use crate::backoff::Backoff;
 use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
 use crate::detach::{CatchPanic, Panicked};
 use crate::event::EventKind;
@@ -31,10 +30,8 @@ pub(crate) fn claim(
     ledger: &Ledger,
     key: Key,
     claim: Claim,
-    max_execution: Duration,
-    backoff: Backoff,
+    limits: Limits,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
-    let limits = Limits { lease: claim.lease, max_execution, backoff };
     let mut exchange = Exchange::guessing(claim, fresh_nonce(), None);
     async move {
         if let Err(error) = ledger.drive(&key, &mut exchange).await {

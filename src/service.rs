@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::attempt::{Attempt, End};
+use crate::attempt::{Attempt, End, Limits};
 use crate::body::{Read, RequestBody, ResponseBody, read};
 use crate::completer::Ticket;
 use crate::core::{
@@ -22,7 +22,7 @@ use crate::future::ResponseFuture;
 use crate::ledger::Ledger;
 use crate::operation::Operation;
 use crate::policy::{Outcome, Policy, fingerprint};
-use crate::response::{Refusal, replay};
+use crate::response::{Refusal, given, replay};
 use crate::run::{Admission, claim, instead, under_lease};
 use crate::scope::Told;
 use crate::store::{StoreError, StoreErrorKind};
@@ -239,7 +239,11 @@ impl<S> Admitted<S> {
             let body = read(body, policy.response_limit, patience).await;
             Ok((parts, body))
         });
-        match run.await {
+        let run = run.await;
+        if let Some(stored) = attempt.completed() {
+            return Ok(guarded.stored(stored));
+        }
+        match run {
             Ok(Ok((parts, body))) => Ok(guarded.record(&attempt, fingerprint, parts, body).await),
             Ok(Err(error)) => {
                 release(&attempt).await;
@@ -290,6 +294,12 @@ impl Guarded {
         }
     }
 
+    /// The answer that the handler stored itself: what it returned later is
+    /// not the one that the retries get.
+    fn stored<B: Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
+        given(stored, stored.body().cloned().unwrap_or_default())
+    }
+
     fn claim<'a>(
         &'a self,
         parts: &Parts,
@@ -302,7 +312,13 @@ impl Guarded {
             Arc::new(StoredRequest::capture(&parts.method, original_uri(parts), &parts.headers, body.clone()))
         });
         let command = Claim { fingerprint, mode: policy.mode, lease: policy.lease, request };
-        claim(&self.shared.ledger, self.key, command, policy.max_execution, policy.backoff)
+        let limits = Limits {
+            lease: policy.lease,
+            max_execution: policy.max_execution,
+            backoff: policy.backoff,
+            retention: policy.retention,
+        };
+        claim(&self.shared.ledger, self.key, command, limits)
     }
 
     fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {

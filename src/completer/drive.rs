@@ -81,7 +81,12 @@ impl Completer {
 
     async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {
         let policy = &self.shared.policy;
-        let limits = Limits { lease: policy.lease, max_execution: self.settings.deadline, backoff: policy.backoff };
+        let limits = Limits {
+            lease: policy.lease,
+            max_execution: self.settings.deadline,
+            backoff: policy.backoff,
+            retention: policy.retention,
+        };
         let number = record.attempts();
         let (fingerprint, request) = (*record.fingerprint(), record.request().cloned());
         let attempt = Attempt::new(self.shared.ledger.clone(), key, fence, limits, record);

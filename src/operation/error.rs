@@ -45,6 +45,9 @@ pub enum StepError<E> {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The transaction of this step was rolled back, or could not begin: none
+    /// of its rows are there. The next attempt runs it again.
+    RolledBack(StoreError),
     /// The store failed for longer than the lease. Whether the step's result
     /// is stored is not known.
     Store(StoreError),
@@ -74,6 +77,7 @@ impl<E> StepError<E> {
             Self::Lost => StepError::Lost,
             Self::Duplicate { step } => StepError::Duplicate { step },
             Self::Unreadable { step, source } => StepError::Unreadable { step, source },
+            Self::RolledBack(error) => StepError::RolledBack(error),
             Self::Store(error) => StepError::Store(error),
         }
     }
@@ -88,6 +92,7 @@ impl<E: fmt::Display> fmt::Display for StepError<E> {
             Self::Lost => f.write_str("another attempt took over this operation"),
             Self::Duplicate { step } => write!(f, "step {step:?} was used twice in one attempt"),
             Self::Unreadable { step, .. } => write!(f, "the result of step {step:?} can't be read or written"),
+            Self::RolledBack(error) => write!(f, "the transaction was rolled back: {error}"),
             Self::Store(error) => write!(f, "the store failed: {error}"),
         }
     }
@@ -98,7 +103,7 @@ impl<E: std::error::Error + 'static> std::error::Error for StepError<E> {
         match self {
             Self::Retry(error) | Self::Final(error) => error.source(),
             Self::Unreadable { source, .. } => Some(source),
-            Self::Store(error) => Some(error),
+            Self::RolledBack(error) | Self::Store(error) => Some(error),
             _ => None,
         }
     }

@@ -15,6 +15,8 @@
 
 mod error;
 mod step;
+#[cfg(feature = "postgres")]
+mod transaction;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,6 +24,8 @@ use std::sync::{Arc, Mutex};
 
 pub use self::error::StepError;
 pub use self::step::{Reconciled, StepFuture};
+#[cfg(feature = "postgres")]
+pub use self::transaction::TransactionFuture;
 
 use crate::attempt::Attempt;
 use crate::core::{Key, Mode, Point, Status, StepKey};

@@ -41,7 +41,9 @@ pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, req
 pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use self::postgres::{PostgresStore, PostgresStoreOptions};
+pub use self::postgres::{
+    CommitError, Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, TransactionDriver,
+};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};
 

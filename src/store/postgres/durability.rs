@@ -1,10 +1,10 @@
 //! What the database survives, by its live settings.
 
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
 use super::call::Connections;
 use super::error::{not_ours, unavailable};
+use super::joined::Parameter;
 use super::row::required;
 use super::sql::{LAYOUT, Sql};
 use crate::ledger::fresh_nonce;
@@ -23,7 +23,7 @@ pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durabil
     let rows = connections.query(&sql.layout, &[]).await?;
     check_layout(rows.first())?;
     let id = fresh_nonce().get().cast_signed();
-    let rows = connections.query(&sql.epoch, &[(&id, Type::INT8)]).await?;
+    let rows = connections.query(&sql.epoch, &[Parameter::Integer(id)]).await?;
     let row = rows.first().ok_or_else(|| not_ours("its meta table is empty"))?;
     let (id, mark): (i64, i64) = (required(row, 0)?, required(row, 1)?);
     let epoch = Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() };

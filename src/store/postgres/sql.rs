@@ -108,14 +108,15 @@ impl Sql {
         let (now, at_start) = (names.now(), names.now_at_start());
         let clock = format!("clock AS MATERIALIZED (SELECT {now} AS now, {SETTINGS})");
         let create = create(&clock, &records, &steps);
-        let replace = replace(&clock, &records, &steps);
+        let replace_in_transaction = replace(&clock, &records, &steps, IN_TRANSACTION);
+        let replace = replace(&clock, &records, &steps, "");
         // The last part sees what was there when the statement began. In a race
         // that is too old, or nothing; then a second statement looks again.
         let or_found = format!("SELECT EXISTS (SELECT FROM put), {found} AND NOT EXISTS (SELECT FROM put)");
         Self {
             load: format!("WITH clock AS MATERIALIZED (SELECT {now} AS now) SELECT true, {found}"),
             create: format!("{create} {or_found}"),
-            join: format!("{replace} SELECT pg_catalog.count(*) FROM put"),
+            join: format!("{replace_in_transaction} SELECT pg_catalog.count(*) FROM put"),
             replace: format!("{replace} {or_found}"),
             remove: format!(
                 "WITH {clock}, gone AS (DELETE FROM {records} AS r USING clock \
@@ -141,21 +142,26 @@ fn create(clock: &str, records: &str, steps: &str) -> String {
     format!(
         "WITH {clock}, put AS ( \
          INSERT INTO {records} (key, version, status, created, written, span, head, request, response) \
-         SELECT $1::bytea, $2::int8, $3::int2, clock.now, clock.now, $4::int8, $5::bytea, $6::bytea, $7::bytea \
+         SELECT $1::bytea, $2::int8, $3::int8::int2, clock.now, clock.now, $4::int8, $5::bytea, $6::bytea, $7::bytea \
          FROM clock ON CONFLICT (key) DO NOTHING RETURNING key), {}",
         written(steps, "$8", "$9")
     )
 }
 
-/// Puts a record in the place of the one at version `$10`, into `put`.
-fn replace(clock: &str, records: &str, steps: &str) -> String {
+/// The transaction that was begun for this write is still the one we are in:
+/// nobody committed it or rolled it back by hand.
+const IN_TRANSACTION: &str = "AND pg_catalog.current_setting('tower_idempotency.transaction', true) = 'begun'";
+
+/// Puts a record in the place of the one at version `$10`, into `put`, if
+/// `also` holds.
+fn replace(clock: &str, records: &str, steps: &str, also: &str) -> String {
     format!(
         "WITH {clock}, put AS ( \
-         UPDATE {records} AS r SET version = $2::int8, status = $3::int2, \
-         created = CASE WHEN $11::bool THEN clock.now ELSE r.created END, written = clock.now, span = $4::int8, \
-         head = $5::bytea, request = CASE WHEN $12::bool THEN r.request ELSE $6::bytea END, response = $7::bytea \
-         FROM clock WHERE r.key = $1::bytea AND r.version = $10::int8 RETURNING r.key), \
-         dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $13::int4), {}",
+         UPDATE {records} AS r SET version = $2::int8, status = $3::int8::int2, \
+         created = CASE WHEN $11::int8 <> 0 THEN clock.now ELSE r.created END, written = clock.now, span = $4::int8, \
+         head = $5::bytea, request = CASE WHEN $12::int8 <> 0 THEN r.request ELSE $6::bytea END, response = $7::bytea \
+         FROM clock WHERE r.key = $1::bytea AND r.version = $10::int8 {also} RETURNING r.key), \
+         dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $13::int8), {}",
         written(steps, "$8", "$9")
     )
 }
