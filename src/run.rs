@@ -35,7 +35,7 @@ pub(crate) fn claim(
     backoff: Backoff,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
     let limits = Limits { lease: claim.lease, max_execution, backoff };
-    let mut exchange = Exchange::guessing(claim, fresh_nonce(), None);
+    let mut exchange = Exchange::guessing(claim, fresh_nonce(), None).noting(ledger.instance(), Duration::ZERO);
     async move {
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
             ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });
