@@ -39,6 +39,7 @@ pub(crate) struct Attempt {
     ledger: Ledger,
     key: Key,
     fence: Fence,
+    since: Instant,
     limits: Limits,
     /// As it was claimed: what earlier attempts left.
     claimed: Record,
@@ -90,6 +91,7 @@ impl Attempt {
             ledger,
             key,
             fence,
+            since: Instant::now(),
             limits,
             claimed,
             queue: Mutex::default(),
@@ -231,7 +233,7 @@ impl Attempt {
 
     fn exchange(&self, changes: Vec<Change>, current: &Record) -> Exchange<Fenced, Result<(), Lost>> {
         let command = Fenced { fence: self.fence, changes };
-        Exchange::guessing(command, fresh_nonce(), Some(current.clone()))
+        Exchange::guessing(command, fresh_nonce(), Some(current.clone())).noting(None, self.since.elapsed())
     }
 
     fn settle(&self, done: Option<Done<Result<(), Lost>>>, current: &mut Record) -> Result<(), WriteError> {

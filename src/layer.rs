@@ -129,6 +129,15 @@ impl IdempotencyLayer {
         self.set(|policy| policy.problems = Problems::new(Some(url)))
     }
 
+    /// What this process calls itself in the history of operations
+    /// ([`Record::history`](crate::core::Record::history)): a host's name, say.
+    /// Nothing by default.
+    pub fn instance(mut self, name: &str) -> Self {
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.ledger = shared.ledger.named(name);
+        self
+    }
+
     /// Calls `observer` with everything that happens. On the request's path:
     /// it should be quick. If it panics, nothing else does.
     pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {

@@ -55,12 +55,15 @@ pub struct Ledger {
     shared: Arc<Shared>,
 }
 
+#[derive(Clone)]
 struct Shared {
     store: Arc<dyn Store>,
     observer: Option<Observer>,
     disowning: Arc<Semaphore>,
     /// Rings when an operation that this process released falls due.
     due: Arc<Alarm>,
+    /// What this instance calls itself in the history of operations.
+    instance: Option<Arc<str>>,
 }
 
 impl Ledger {
@@ -68,13 +71,19 @@ impl Ledger {
     pub fn new(store: impl Store) -> Self {
         let disowning = Arc::new(Semaphore::new(DISOWNING));
         let due = Arc::default();
-        Self { shared: Arc::new(Shared { store: Arc::new(store), observer: None, disowning, due }) }
+        Self { shared: Arc::new(Shared { store: Arc::new(store), observer: None, disowning, due, instance: None }) }
     }
 
     pub(crate) fn observed_by(&self, observer: Observer) -> Self {
-        let Shared { store, disowning, due, .. } = &*self.shared;
-        let (store, disowning, due) = (Arc::clone(store), Arc::clone(disowning), Arc::clone(due));
-        Self { shared: Arc::new(Shared { store, observer: Some(observer), disowning, due }) }
+        Self { shared: Arc::new(Shared { observer: Some(observer), ..self.shared.as_ref().clone() }) }
+    }
+
+    pub(crate) fn named(&self, instance: &str) -> Self {
+        Self { shared: Arc::new(Shared { instance: Some(instance.into()), ..self.shared.as_ref().clone() }) }
+    }
+
+    pub(crate) fn instance(&self) -> Option<Arc<str>> {
+        self.shared.instance.clone()
     }
 
     /// The store.
@@ -117,7 +126,7 @@ impl Ledger {
     where
         C::Output: Send,
     {
-        let mut exchange = Exchange::guessing(command, fresh_nonce(), guess);
+        let mut exchange = Exchange::guessing(command, fresh_nonce(), guess).noting(self.instance(), Duration::ZERO);
         self.drive(key, &mut exchange).await?;
         exchange.finish().ok_or_else(undecided)
     }

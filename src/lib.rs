@@ -48,6 +48,8 @@
 //!   [steps](Operation::step), [payments](Operation::pay) and work that must
 //!   happen [once](Operation::once).
 //! - [`Runner`] is the same engine without HTTP: a closure under a key.
+//! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
+//!   what has expired.
 //! - [`Event`]s say what happens; [`Outcome`] lets a handler say how its answer
 //!   counts; a [`Refusal`] is every answer the layer makes up itself.
 //! - The [`guide`] has the long documents: what is promised, and what is not.

@@ -53,7 +53,7 @@ impl Writer {
     fn write(mut self, command: &impl Command) -> Self {
         self.nonce += 1;
         let now = Timestamp::from_millis(7 + 60_000 * (self.nonce & 0xff));
-        let stamp = Stamp { now, nonce: Version::new(self.nonce) };
+        let stamp = Stamp::new(now, Version::new(self.nonce));
         let Next::Put(next) = command.apply(self.record.as_ref(), stamp).next else { panic!("{}", self.name) };
         let encoded = next.encode();
         self.pieces.insert(file_name(self.name, None), encoded.head);

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -61,7 +62,7 @@ impl Completer {
 
     async fn resume(&self, key: Key) -> Result<Did, StoreError> {
         let ledger = &self.shared.ledger;
-        let mut exchange = Exchange::looking(self.command(), fresh_nonce());
+        let mut exchange = Exchange::looking(self.command(), fresh_nonce()).noting(ledger.instance(), Duration::ZERO);
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
             // Perhaps it was granted; nothing has run, and nothing will.
             disown_later(ledger, key, Fence::of(exchange.nonce()), self.shared.policy.lease);

@@ -12,6 +12,7 @@
 
 mod exchange;
 mod fingerprint;
+mod history;
 mod key;
 mod message;
 mod record;
@@ -22,6 +23,7 @@ mod wire;
 
 pub use self::exchange::{Ask, Done, Exchange, Reply};
 pub use self::fingerprint::Fingerprint;
+pub use self::history::{Moment, What};
 pub use self::key::{IdempotencyKey, InvalidKey, Key, StepKey};
 pub use self::message::{StoredRequest, StoredResponse};
 pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::history::Past;
 use super::{Fingerprint, StoredRequest, StoredResponse};
 
 /// A point on the store's clock, in milliseconds since the Unix epoch.
@@ -94,12 +95,24 @@ impl Fence {
 
 /// Everything impure that a command needs, handed in from outside.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "these two are all there is")]
-pub struct Stamp {
+#[expect(clippy::exhaustive_structs, reason = "there is nothing else outside")]
+pub struct Stamp<'a> {
     /// The store's time when it handed out the record that is decided upon.
     pub now: Timestamp,
     /// The version of the record that is written, if one is.
     pub nonce: Version,
+    /// How long ago the writer claimed the operation, by its own clock. Only
+    /// for the history.
+    pub elapsed: Duration,
+    /// The name of the instance that writes. Only for the history.
+    pub by: Option<&'a str>,
+}
+
+impl Stamp<'_> {
+    /// A stamp that says nothing for the history.
+    pub const fn new(now: Timestamp, nonce: Version) -> Self {
+        Self { now, nonce, elapsed: Duration::ZERO, by: None }
+    }
 }
 
 /// What may be done with an operation whose holder is gone.
@@ -172,12 +185,20 @@ pub struct Step {
     /// The version this was written under; a swap to that version is the one
     /// that has to store it.
     pub(super) written: Version,
+    /// By which attempt, and how long after its claim.
+    pub(super) attempt: u32,
+    pub(super) after: Duration,
 }
 
 impl Step {
     /// The step's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The attempt that wrote it; the first is 1.
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// How far the step got.
@@ -213,6 +234,9 @@ pub struct Record {
     pub(super) forgiven: u32,
     /// How long after the last write nobody should go on by themselves.
     pub(super) retry_in: Duration,
+    /// Who holds it, or held it last.
+    pub(super) by: Option<Arc<str>>,
+    pub(super) past: Past,
     pub(super) request: Option<Arc<StoredRequest>>,
     pub(super) steps: Vec<Arc<Step>>,
     pub(super) created_at: Option<Timestamp>,
@@ -391,7 +415,13 @@ impl Record {
             lines + response.body().map_or(0, Bytes::len)
         });
         let steps: usize = self.steps.iter().map(|step| LINE + step.name.len() + step.point.len()).sum();
-        size_of::<Self>() + request + response + steps
+        let past: usize = self
+            .past
+            .moments
+            .iter()
+            .map(|moment| size_of_val(moment) + moment.text.as_ref().map_or(0, |text| text.len()))
+            .sum();
+        size_of::<Self>() + request + response + steps + past
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::StoredResponse;
+use super::history::What;
 use super::record::{Hold, Mode, Point, Record, Stamp, Status};
 use super::transition::{Change, Command, Decision};
 
@@ -73,7 +74,7 @@ pub enum NotResolved {
 impl Command for Resolve {
     type Output = Result<(), NotResolved>;
 
-    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Self::Output> {
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
         let Some(current) = current else {
             return Decision::keep(Err(NotResolved::Absent));
         };
@@ -87,6 +88,7 @@ impl Command for Resolve {
             return Decision::keep(Err(NotResolved::NotInDoubt));
         }
         let mut next = current.clone();
+        next.remember(What::Decided, Some(self.resolution.name()), stamp);
         next.version = stamp.nonce;
         self.resolution.make(&mut next);
         Decision::put(next, Ok(()))
@@ -94,6 +96,17 @@ impl Command for Resolve {
 }
 
 impl Resolution {
+    /// Its name, as the history shows it.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Answer { .. } => "answer",
+            Self::StepDone { .. } => "step done",
+            Self::DidNotHappen { .. } => "step did not happen",
+            Self::RunAgain => "run again",
+            Self::Park { .. } => "park",
+        }
+    }
+
     fn fits(&self, record: &Record) -> bool {
         match self {
             Self::StepDone { step, .. } => record.step(step).is_none_or(|step| step.point == Point::Begun),
@@ -115,8 +128,8 @@ impl Resolution {
         match self {
             Self::Answer { response, retention } => next.complete(response, *retention),
             Self::StepDone { step, value } => {
-                next.set(step, Point::Begun);
-                Change::Save { step: step.clone(), value: value.clone() }.make(next);
+                next.set(step, Point::Begun, Duration::ZERO);
+                Change::Save { step: step.clone(), value: value.clone() }.make(next, Duration::ZERO);
             }
             Self::DidNotHappen { step } => next.clear(step),
             Self::RunAgain => next.hold = Hold::Cleared,

@@ -42,7 +42,7 @@ pub enum Resumed {
 impl Command for Resume {
     type Output = Resumed;
 
-    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Resumed> {
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Resumed> {
         let unfinished = current.filter(|record| record.status() != Status::Complete);
         let Some(current) = unfinished.filter(|record| record.due() <= stamp.now) else {
             return Decision::keep(Resumed::NotDue);
@@ -67,12 +67,12 @@ impl Command for Resume {
             next.hold = Hold::Parked { why: Arc::clone(&why) };
             return Decision::put(next, Resumed::Parked(why));
         }
-        Decision::put(current.taken(stamp.nonce, self.lease), Resumed::Granted(Fence::of(stamp.nonce)))
+        Decision::put(current.taken(stamp, self.lease), Resumed::Granted(Fence::of(stamp.nonce)))
     }
 }
 
 impl Resume {
-    fn hopeless(&self, record: &Record, stamp: Stamp) -> Option<Arc<str>> {
+    fn hopeless(&self, record: &Record, stamp: Stamp<'_>) -> Option<Arc<str>> {
         let tries = record.tries();
         if tries >= self.max_tries {
             return Some(format!("it was tried {tries} times").into());

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Step, Version};
+use super::history::{Past, What};
+use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Step};
 use super::{Fingerprint, StoredRequest, StoredResponse};
 
 /// A move: what becomes of a record, and what the mover learns.
@@ -17,7 +18,7 @@ pub trait Command {
 
     /// Decides. `current` is the record as the store has it, `None` if it has
     /// none or one that expired; `stamp` is everything else that counts.
-    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Self::Output>;
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output>;
 }
 
 /// What a [`Command`] decided.
@@ -89,10 +90,10 @@ pub enum Claimed {
 impl Command for Claim {
     type Output = Claimed;
 
-    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Claimed> {
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Claimed> {
         let fence = Fence::of(stamp.nonce);
         let Some(current) = current else {
-            return Decision::put(self.first(stamp.nonce), Claimed::Granted(fence));
+            return Decision::put(self.first(stamp), Claimed::Granted(fence));
         };
         // Before "busy": a wrong body is never cured by waiting.
         if current.fingerprint != self.fingerprint {
@@ -115,12 +116,13 @@ impl Command for Claim {
         if !grant {
             return Decision::keep(Claimed::Unknown { parked: None });
         }
-        Decision::put(current.taken(stamp.nonce, self.lease), Claimed::Granted(fence))
+        Decision::put(current.taken(stamp, self.lease), Claimed::Granted(fence))
     }
 }
 
 impl Claim {
-    fn first(&self, nonce: Version) -> Record {
+    fn first(&self, stamp: Stamp<'_>) -> Record {
+        let nonce = stamp.nonce;
         Record {
             version: nonce,
             mode: self.mode,
@@ -130,6 +132,8 @@ impl Claim {
             attempts: 1,
             forgiven: 0,
             retry_in: Duration::ZERO,
+            by: stamp.by.map(Arc::from),
+            past: Past::default(),
             request: self.request.clone(),
             steps: Vec::new(),
             created_at: None,
@@ -217,7 +221,7 @@ pub struct Lost;
 impl Command for Fenced {
     type Output = Result<(), Lost>;
 
-    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Self::Output> {
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
         // The one place where fences are checked.
         let held = current.filter(|record| matches!(record.hold, Hold::Leased { fence, .. } if fence == self.fence));
         let Some(held) = held else {
@@ -234,24 +238,24 @@ impl Command for Fenced {
             if withdraw && next.steps.is_empty() {
                 return Decision { next: Next::Remove, output: Ok(()) };
             }
-            change.make(&mut next);
+            change.make(&mut next, stamp.elapsed);
         }
         Decision::put(next, Ok(()))
     }
 }
 
 impl Change {
-    pub(super) fn make(&self, record: &mut Record) {
+    pub(super) fn make(&self, record: &mut Record, elapsed: Duration) {
         match self {
-            Self::Begin { step } => record.set(step, Point::Begun),
+            Self::Begin { step } => record.set(step, Point::Begun, elapsed),
             Self::Save { step, value } => {
                 let begun = record.step(step).is_some_and(|step| step.point == Point::Begun);
                 if begun && record.progress == Progress::Pending {
                     record.progress = Progress::Paid;
                 }
-                record.set(step, Point::Saved(value.clone()));
+                record.set(step, Point::Saved(value.clone()), elapsed);
             }
-            Self::Fail { step, error } => record.set(step, Point::Failed(error.clone())),
+            Self::Fail { step, error } => record.set(step, Point::Failed(error.clone()), elapsed),
             Self::Clear { step } => record.clear(step),
             Self::Renew => {}
             Self::Postpone { retry_in } => record.retry_in = *retry_in,
@@ -263,9 +267,11 @@ impl Change {
 }
 
 impl Record {
-    /// The same, held by whoever wrote `nonce`.
-    pub(super) fn taken(&self, nonce: Version, lease: Duration) -> Self {
-        let mut next = self.clone();
+    /// The same, held by whoever writes this.
+    pub(super) fn taken(&self, stamp: Stamp<'_>, lease: Duration) -> Self {
+        let (mut next, nonce) = (self.clone(), stamp.nonce);
+        next.remember(What::Resumed, None, stamp);
+        next.by = stamp.by.map(Arc::from);
         next.version = nonce;
         next.hold = Hold::Leased { fence: Fence::of(nonce), lease };
         next.attempts = next.attempts.saturating_add(1);
@@ -274,12 +280,12 @@ impl Record {
     }
 
     /// Writes a step, unless its result is already stored: that never changes.
-    pub(super) fn set(&mut self, name: &str, point: Point) {
-        let written = self.version;
+    pub(super) fn set(&mut self, name: &str, point: Point, after: Duration) {
+        let (written, attempt) = (self.version, self.attempts);
         match self.steps.iter_mut().find(|step| &*step.name == name) {
-            None => self.steps.push(Arc::new(Step { name: name.into(), point, written })),
+            None => self.steps.push(Arc::new(Step { name: name.into(), point, written, attempt, after })),
             Some(step) if step.point == Point::Begun && point != Point::Begun => {
-                *step = Arc::new(Step { name: name.into(), point, written });
+                *step = Arc::new(Step { name: name.into(), point, written, attempt, after });
             }
             Some(_) => {}
         }
@@ -300,6 +306,6 @@ impl Record {
         self.hold = Hold::Free;
         self.retry_in = Duration::ZERO;
         self.request = None;
-        self.steps = Vec::new();
+        self.remember_steps();
     }
 }

@@ -18,8 +18,8 @@ const START: u64 = 1_000_000;
 const SOON: u64 = START + 1;
 const LATER: u64 = START + 60_000;
 
-fn stamp(now: u64, nonce: u64) -> Stamp {
-    Stamp { now: Timestamp::from_millis(now), nonce: Version::new(nonce) }
+fn stamp(now: u64, nonce: u64) -> Stamp<'static> {
+    Stamp::new(Timestamp::from_millis(now), Version::new(nonce))
 }
 
 fn claim(mode: Mode) -> Claim {

@@ -40,7 +40,7 @@ pub(crate) fn run(moves: &[Move]) -> Vec<Transition> {
     for (nonce, (command, later)) in (1..).zip(moves) {
         now = now.after(*later);
         let live = current.as_ref().filter(|record: &&Record| !record.is_expired(now)).cloned();
-        let stamp = Stamp { now, nonce: Version::new(nonce) };
+        let stamp = Stamp::new(now, Version::new(nonce));
         let (next, claimed) = apply(command, live.as_ref(), stamp, &fences);
         let after = match next {
             Next::Keep => live.clone(),
@@ -59,7 +59,7 @@ pub(crate) fn run(moves: &[Move]) -> Vec<Transition> {
     transitions
 }
 
-fn apply(command: &AnyCommand, live: Option<&Record>, stamp: Stamp, fences: &[Fence]) -> (Next, Option<Claimed>) {
+fn apply(command: &AnyCommand, live: Option<&Record>, stamp: Stamp<'_>, fences: &[Fence]) -> (Next, Option<Claimed>) {
     match command {
         AnyCommand::Claim(claim) => {
             let decision = claim.apply(live, stamp);
