@@ -8,8 +8,8 @@ use deadpool_postgres::{Manager, Object, Pool};
 use servers::Postgres;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use tokio_postgres::NoTls;
-use tower_idempotency::Runner;
 use tower_idempotency::store::{Joined, PostgresStore, TransactionDriver};
+use tower_idempotency::{Runner, TransactionFuture};
 
 /// What goes wrong in the shop itself.
 pub type Failed = String;
@@ -17,7 +17,7 @@ pub type Answer<'t> = Pin<Box<dyn Future<Output = Result<i64, Failed>> + Send + 
 pub type Handle<D> = <<D as Driver>::Pool as TransactionDriver>::Handle;
 
 /// The two drivers, as far as the tests need them.
-pub trait Driver: 'static {
+pub trait Driver: Sized + 'static {
     type Pool: TransactionDriver;
     fn pool(url: &str) -> Self::Pool;
     /// Runs a statement of one row with one number.
@@ -55,6 +55,14 @@ impl Driver for Sqlx {
     fn run<'t>(connection: &'t mut PgConnection, sql: &'static str) -> Answer<'t> {
         Box::pin(async move { sqlx::query_scalar(sql).fetch_one(connection).await.map_err(|error| error.to_string()) })
     }
+}
+
+/// Tells the compiler what kind of closure this is.
+pub fn work<D: Driver, T, F>(work: F) -> F
+where
+    F: for<'t> FnOnce(&'t mut Handle<D>) -> TransactionFuture<'t, T, Failed>,
+{
+    work
 }
 
 pub const INSERT: &str = "INSERT INTO orders DEFAULT VALUES RETURNING id";

@@ -15,7 +15,7 @@ use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
 use tower_layer::Layer;
 
-use crate::shop::{Driver, Failed, Handle, INSERT, Shop};
+use crate::shop::{Driver, Failed, INSERT, Shop, work};
 use crate::with_both_drivers;
 
 with_both_drivers! {
@@ -53,7 +53,7 @@ async fn work_that_fails_panics_or_is_dropped_leaves_nothing<D: Driver>() {
     for how in ["fails", "panics", "dropped", ""] {
         let joined = shop.joined.clone();
         let outcome = shop.runner().run("shop", "K", "", move |op| async move {
-            let work = move |tx: &mut Handle<D>| -> crate::shop::Answer<'_> {
+            let work = work::<D, _, _>(move |tx| {
                 let insert = D::run(tx, INSERT);
                 Box::pin(async move {
                     let order = insert.await?;
@@ -64,7 +64,7 @@ async fn work_that_fails_panics_or_is_dropped_leaves_nothing<D: Driver>() {
                         _ => Ok(order),
                     }
                 })
-            };
+            });
             let step = op.transaction(&joined, "order", work);
             match tokio::time::timeout(Duration::from_millis(if how == "dropped" { 300 } else { 60_000 }), step).await {
                 Ok(outcome) => outcome,
@@ -90,10 +90,10 @@ async fn a_swallowed_error_leaves_nothing<D: Driver>() {
     let shop = Shop::<D>::open(Postgres::shared()).await;
     let joined = shop.joined.clone();
     let outcome = shop.runner().run("shop", "K", "", move |op| async move {
-        let work = |tx: &mut Handle<D>| -> crate::shop::Answer<'_> {
+        let work = work::<D, _, _>(move |tx| {
             let broken = D::run(tx, "SELECT 1/0::bigint");
             Box::pin(async move { Ok(broken.await.unwrap_or(7)) })
-        };
+        });
         op.transaction(&joined, "order", work).await
     });
     let outcome: Result<i64, RunError<Error>> = outcome.await;
@@ -124,7 +124,7 @@ async fn whoever_lost_the_claim_commits_nothing<D: Driver>() {
     let zombie = shop.runner().lease(Duration::from_millis(200)).max_execution(Duration::ZERO);
     let (joined, runner, other) = (shop.joined.clone(), shop.runner(), shop.joined.clone());
     let outcome = zombie.run("shop", "K", "", move |op| async move {
-        let work = move |tx: &mut Handle<D>| -> crate::shop::Answer<'_> {
+        let work = work::<D, _, _>(move |tx| {
             let insert = D::run(tx, INSERT);
             Box::pin(async move {
                 let order = insert.await?;
@@ -141,7 +141,7 @@ async fn whoever_lost_the_claim_commits_nothing<D: Driver>() {
                     }
                 }
             })
-        };
+        });
         let outcome = op.transaction(&joined, "order", work).await;
         assert!(matches!(outcome, Err(StepError::Lost)), "{outcome:?}");
         outcome
@@ -206,7 +206,7 @@ async fn an_answer_that_committed_is_the_answer<D: Driver>() {
         drop::<Request<tower_idempotency::RequestBody<Full<Bytes>>>>(request);
         async move {
             counted.fetch_add(1, Ordering::SeqCst);
-            let work = |tx: &mut Handle<D>| -> tower_idempotency::TransactionFuture<'_, Response<Bytes>, Failed> {
+            let work = work::<D, _, _>(move |tx| {
                 let insert = D::run(tx, INSERT);
                 Box::pin(async move {
                     let order = insert.await?;
@@ -216,7 +216,7 @@ async fn an_answer_that_committed_is_the_answer<D: Driver>() {
                     response.headers_mut().append("link", "<b>".parse().expect("a value"));
                     Ok(response)
                 })
-            };
+            });
             op.complete(&joined, work).await.expect("it commits");
             let late = op.step("late", |_| async { Ok::<_, Failed>(1) }).await;
             assert!(matches!(late, Err(StepError::Lost)), "nothing is stored after the answer");

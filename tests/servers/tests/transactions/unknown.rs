@@ -6,7 +6,7 @@ use std::time::Duration;
 use servers::{Fault, Postgres, Proxy, Trap, Way, wait_until};
 use tower_idempotency::{RunError, StepError};
 
-use crate::shop::{Driver, Failed, Handle, INSERT, Shop};
+use crate::shop::{Driver, Failed, INSERT, Shop};
 use crate::with_both_drivers;
 
 with_both_drivers! {
@@ -93,7 +93,7 @@ async fn a_process_that_dies_before_its_commit_leaves_nothing<D: Driver>() {
         let runner = tower_idempotency::Runner::new(store).lease(lease);
         process.spawn(async move {
             let call = runner.run("shop", "K", "", move |op| async move {
-                op.transaction(&joined, "order", |tx: &mut Handle<D>| D::run(tx, INSERT)).await
+                op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await
             });
             let _: Outcome = call.await;
         });
