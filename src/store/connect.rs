@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{MemoryStore, Store};
 
-/// Opens the store that `url` names: `memory:`, or `file:PATH` with feature
-/// `file`.
+/// Opens the store that `url` names: `memory:`, `file:PATH` with feature
+/// `file`, or `postgres://USER:PASSWORD@HOST/DATABASE` with feature `postgres`.
 ///
 /// ```
 /// use tower_idempotency::store;
@@ -20,6 +20,10 @@ use super::{MemoryStore, Store};
 /// working directory unless it starts with `/`. What is not there is created,
 /// parent directories too. Opening a file store does blocking I/O.
 ///
+/// A Postgres store is not connected before it is used. Besides what
+/// `tokio_postgres` takes, the URL may have `schema=NAME`, and
+/// `create_schema=true` to make the tables when they are missing.
+///
 /// # Errors
 ///
 /// [`ConnectError`] if nothing is known under the URL's scheme, if the feature
@@ -30,10 +34,12 @@ pub fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
         "memory" if rest.trim_matches('/').is_empty() => Ok(Arc::new(MemoryStore::new())),
         "memory" => Err(ConnectError::new(url, "a memory store has no name; write \"memory:\"")),
         "file" => open_file(url, rest.strip_prefix("//").unwrap_or(rest)),
-        "redis" | "rediss" | "postgres" | "postgresql" => {
-            Err(ConnectError::new(url, "this release has no such store; it has \"memory:\" and \"file:PATH\""))
-        }
-        _ => Err(ConnectError::new(url, "not a store URL; write \"memory:\" or \"file:PATH\"")),
+        "postgres" | "postgresql" => open_postgres(url),
+        "redis" | "rediss" => Err(ConnectError::new(
+            url,
+            "this release has no such store; it has \"memory:\", \"file:PATH\" and \"postgres://…\"",
+        )),
+        _ => Err(ConnectError::new(url, "not a store URL; write \"memory:\", \"file:PATH\" or \"postgres://…\"")),
     }
 }
 
@@ -42,14 +48,23 @@ fn open_file(url: &str, path: &str) -> Result<Arc<dyn Store>, ConnectError> {
     if path.is_empty() {
         return Err(ConnectError::new(url, "the path is missing; write \"file:PATH\""));
     }
-    let open = super::FileStore::open(path);
-    let store = open.map_err(|error| ConnectError { source: Some(Box::new(error)), ..ConnectError::new(url, "") })?;
+    let store = super::FileStore::open(path).map_err(|error| ConnectError::caused_by(url, error))?;
     Ok(Arc::new(store))
 }
 
 #[cfg(not(feature = "file"))]
 fn open_file(url: &str, _path: &str) -> Result<Arc<dyn Store>, ConnectError> {
     Err(ConnectError::new(url, "compiled without the feature `file` of tower-idempotency; enable it"))
+}
+
+#[cfg(feature = "postgres")]
+fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Ok(Arc::new(super::PostgresStore::connect(url)?))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Err(ConnectError::new(url, "compiled without the feature `postgres` of tower-idempotency; enable it"))
 }
 
 /// Why [`connect`] gave no store.
@@ -62,9 +77,14 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    fn new(url: &str, message: &'static str) -> Self {
+    pub(super) fn new(url: &str, message: &'static str) -> Self {
         let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
         Self { scheme: scheme.to_owned(), message, source: None }
+    }
+
+    #[cfg(any(feature = "file", feature = "postgres"))]
+    pub(super) fn caused_by(url: &str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Box::new(source)), ..Self::new(url, "") }
     }
 }
 

@@ -7,6 +7,10 @@
     feature = "file",
     doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |"
 )]
+#![cfg_attr(
+    feature = "postgres",
+    doc = "| [`PostgresStore`] | `postgres` | crashes and power loss; the loss of its machine with a synchronous standby | yes |"
+)]
 //!
 //! [`connect()`] picks one at run time.
 
@@ -15,6 +19,8 @@ mod durability;
 #[cfg(feature = "file")]
 mod file;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -31,6 +37,8 @@ pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, req
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 pub use self::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresStore, PostgresStoreOptions};
 
 use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 

@@ -3,6 +3,8 @@
 //!
 //! A server that is not installed is a failure that says what to install.
 
+mod postgres;
 mod process;
 
+pub use self::postgres::Postgres;
 pub use self::process::{Process, free_port, program, wait_until};

@@ -1,0 +1,113 @@
+//! One statement on one connection of the pool.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use tokio::time::timeout;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row};
+
+use super::error;
+use crate::store::StoreError;
+
+/// How long a connection is waited for, made or free.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a statement is run that others made fail.
+const TRIES: u32 = 4;
+
+/// A parameter, and its type.
+pub(super) type Parameter<'p> = (&'p (dyn ToSql + Sync), Type);
+
+/// The pool, and how statements are run on it.
+#[derive(Clone, Debug)]
+pub(super) struct Connections {
+    pub(super) pool: Pool,
+    /// Whether statements are prepared once for each connection.
+    pub(super) prepared: bool,
+    /// Makes the tables, where they are to be made when they are missed.
+    pub(super) migration: Option<String>,
+}
+
+impl Connections {
+    /// Runs one statement, again if others made it fail, and gives its rows.
+    pub(super) async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, StoreError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let lent = self.get().await?;
+            let error = match self.run(&lent, sql, parameters).await {
+                Ok(rows) => {
+                    lent.give_back();
+                    return Ok(rows);
+                }
+                Err(error) => error,
+            };
+            let again = tries < TRIES;
+            match &self.migration {
+                // The connection is closed, and another one prepares it anew.
+                _ if again && error::is_stale_statement(&error) => drop(lent),
+                _ if again && error::is_transient(&error) => lent.give_back(),
+                Some(migration) if tries == 1 && error::is_missing(&error) => {
+                    lent.give_back();
+                    self.execute(migration).await?;
+                }
+                _ => {
+                    lent.give_back();
+                    return Err(error::of(error));
+                }
+            }
+        }
+    }
+
+    /// Runs a script, in one transaction.
+    pub(super) async fn execute(&self, script: &str) -> Result<(), StoreError> {
+        let lent = self.get().await?;
+        if let Some(client) = lent.client() {
+            client.batch_execute(script).await.map_err(error::of)?;
+        }
+        lent.give_back();
+        Ok(())
+    }
+
+    async fn run(&self, lent: &Lent, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+        let Some(client) = lent.client() else { return Ok(Vec::new()) };
+        if !self.prepared {
+            return client.query_typed(sql, parameters).await;
+        }
+        let types: Vec<Type> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
+        let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
+        let statement = client.prepare_typed_cached(sql, &types).await?;
+        client.query(&statement, &values).await
+    }
+
+    pub(super) async fn get(&self) -> Result<Lent, StoreError> {
+        match timeout(PATIENCE, self.pool.get()).await {
+            Ok(object) => Ok(Lent(Some(object.map_err(error::of_pool)?))),
+            Err(_) => Err(error::unavailable("no connection to Postgres became free in time")),
+        }
+    }
+}
+
+/// A connection that is out of the pool.
+///
+/// Dropped, it is closed: whoever stopped waiting for a statement left it
+/// running, and the next one on this connection would wait for it.
+#[derive(Debug)]
+pub(super) struct Lent(Option<Object>);
+
+impl Lent {
+    pub(super) fn client(&self) -> Option<&Object> {
+        self.0.as_ref()
+    }
+
+    /// Nothing is running on it any more.
+    pub(super) fn give_back(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        drop(self.0.take().map(Object::take));
+    }
+}

@@ -1,0 +1,69 @@
+//! What the database survives, by its live settings.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::call::Connections;
+use super::error::{not_ours, unavailable};
+use super::row::required;
+use super::sql::{LAYOUT, Sql};
+use crate::ledger::fresh_nonce;
+use crate::store::{Durability, Epoch, StoreError, StoreErrorKind, Survives};
+
+const SETTINGS: &str = "SELECT pg_is_in_recovery(), current_setting('fsync'), current_setting('full_page_writes'), \
+     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
+     (SELECT count(*) FROM pg_stat_replication)";
+
+pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durability, StoreError> {
+    let rows = connections.query(SETTINGS, &[]).await?;
+    let settings = rows.first().ok_or_else(|| unavailable("Postgres gave no row"))?;
+    if required(settings, 0)? {
+        return Err(unavailable("this Postgres is a standby, which takes no writes: name the primary"));
+    }
+    let rows = connections.query(&sql.layout, &[]).await?;
+    check_layout(rows.first())?;
+    let id = fresh_nonce().get().cast_signed();
+    let rows = connections.query(&sql.epoch, &[(&id, Type::INT8)]).await?;
+    let row = rows.first().ok_or_else(|| not_ours("its meta table is empty"))?;
+    let (id, mark): (i64, i64) = (required(row, 0)?, required(row, 1)?);
+    let epoch = Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() };
+    Ok(Durability { epoch: Some(epoch), ..judge(settings)? })
+}
+
+fn check_layout(row: Option<&Row>) -> Result<(), StoreError> {
+    let layout: i32 = required(row.ok_or_else(|| not_ours("its meta table is empty"))?, 0)?;
+    if layout == LAYOUT {
+        return Ok(());
+    }
+    let message = format!("the tables have layout {layout}, and this release works with {LAYOUT}");
+    Err(StoreError::new(StoreErrorKind::NewerFormat, message))
+}
+
+fn judge(settings: &Row) -> Result<Durability, StoreError> {
+    let is_on = |column| required::<&str>(settings, column).map(|value| value == "on");
+    let (fsync, full_pages) = (is_on(1)?, is_on(2)?);
+    let (commit, names): (&str, &str) = (required(settings, 3)?, required(settings, 4)?);
+    let standbys: i64 = required(settings, 5)?;
+    // Our writes never go below `on` by default: see the statements.
+    let waits = !names.trim().is_empty() && matches!(commit, "off" | "on" | "remote_apply");
+    let survives = match (fsync && full_pages, waits) {
+        (false, _) => Survives::StoreCrash,
+        (true, false) => Survives::PowerLoss,
+        (true, true) => Survives::MachineLoss,
+    };
+    let cautions = [
+        (!fsync, "fsync is off: power loss may destroy the whole database; turn it on"),
+        (!full_pages, "full_page_writes is off: power loss may damage pages; turn it on"),
+        (
+            commit == "off",
+            "synchronous_commit is off: this store sets it on for its own writes, not for rows you write elsewhere",
+        ),
+        (
+            standbys > 0 && !waits,
+            "its standbys are asynchronous: one that is promoted may lack the last writes; \
+             set synchronous_standby_names",
+        ),
+    ];
+    let cautions = cautions.into_iter().filter(|(applies, _)| *applies).map(|(_, caution)| caution.to_owned());
+    Ok(Durability { cautions: cautions.collect(), ..Durability::of(survives) })
+}

@@ -1,0 +1,85 @@
+//! What went wrong, in words that say what to do.
+
+use std::error::Error as _;
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::Error;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::store::{StoreError, StoreErrorKind};
+
+/// A row that this store did not write.
+pub(super) fn not_ours(what: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, format!("the stored record is not ours or damaged: {what}"))
+}
+
+pub(super) fn unavailable(message: impl Into<String>) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, message)
+}
+
+/// Whether the statement was undone because of what others did at the same
+/// time, and may be repeated as it is.
+pub(super) fn is_transient(error: &Error) -> bool {
+    let code = error.code();
+    [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED].into_iter().any(|one| code == Some(one))
+}
+
+/// Whether the tables, or some columns, are not there.
+pub(super) fn is_missing(error: &Error) -> bool {
+    let missing = [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME];
+    missing.into_iter().any(|code| error.code() == Some(code))
+}
+
+/// Whether the connection remembers a statement that the server does not, or
+/// not in this way: after a change of the tables, or behind a pooler.
+pub(super) fn is_stale_statement(error: &Error) -> bool {
+    let stale = [&SqlState::FEATURE_NOT_SUPPORTED, &SqlState::INVALID_SQL_STATEMENT_NAME];
+    stale.into_iter().any(|code| error.code() == Some(code))
+}
+
+pub(super) fn of(error: Error) -> StoreError {
+    let Some(db) = error.as_db_error() else {
+        let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        return unavailable(format!("Postgres can't be reached: {error}{why}")).caused_by(error);
+    };
+    let kind = match *db.code() {
+        SqlState::DISK_FULL => StoreErrorKind::Full,
+        _ => StoreErrorKind::Unavailable,
+    };
+    let message = match advice(db) {
+        Some(advice) => format!("Postgres refused: {}; {advice}", db.message()),
+        None => format!("Postgres refused: {} ({})", db.message(), db.code().code()),
+    };
+    StoreError::new(kind, message).caused_by(error)
+}
+
+fn advice(db: &DbError) -> Option<&'static str> {
+    Some(match *db.code() {
+        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => {
+            "run the migration that comes with tower-idempotency, or call PostgresStore::create_schema()"
+        }
+        SqlState::UNDEFINED_COLUMN | SqlState::DATATYPE_MISMATCH | SqlState::UNDEFINED_FUNCTION => {
+            "a table of that name is there and is not ours: set another schema or table prefix, \
+             or run the migration that comes with tower-idempotency"
+        }
+        SqlState::INSUFFICIENT_PRIVILEGE => {
+            "the role needs USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on its tables"
+        }
+        SqlState::READ_ONLY_SQL_TRANSACTION => {
+            "this is a standby or a read-only database: name the primary in the URL, \
+             or add target_session_attrs=read-write"
+        }
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => {
+            "a pooler is in between that does not keep prepared statements: set prepared(false)"
+        }
+        _ => return None,
+    })
+}
+
+pub(super) fn of_pool(error: PoolError) -> StoreError {
+    match error {
+        PoolError::Backend(error) => of(error),
+        PoolError::Timeout(_) => unavailable("no connection to Postgres became free in time").caused_by(error),
+        error => unavailable("no connection to Postgres could be had").caused_by(error),
+    }
+}

@@ -1,0 +1,48 @@
+-- The tables of tower_idempotency::store::PostgresStore, layout 1.
+--
+-- Run it with your own migrations, or let `create_schema()` do so. For another
+-- schema or a prefix of the tables' names, replace "idempotency". and set the
+-- same on `PostgresStore::options()`. Running it twice does no harm.
+--
+-- A service needs: USAGE on the schema; SELECT, INSERT, UPDATE and DELETE on
+-- the three tables.
+CREATE SCHEMA IF NOT EXISTS "idempotency";
+
+-- One operation a row. Times are milliseconds since 1970, by this server.
+CREATE TABLE IF NOT EXISTS "idempotency"."records" (
+    key      bytea    NOT NULL PRIMARY KEY,
+    -- A fresh number for every write: what a conditional write compares.
+    version  bigint   NOT NULL,
+    -- 0 pending, 1 paid, 2 complete.
+    status   smallint NOT NULL CHECK (status BETWEEN 0 AND 2),
+    created  bigint   NOT NULL,
+    written  bigint   NOT NULL,
+    -- How long the lease, or the retention of a complete record, lasts.
+    span     bigint   NOT NULL,
+    due      bigint   NOT NULL GENERATED ALWAYS AS (written + span) STORED,
+    head     bytea    NOT NULL,
+    request  bytea,
+    response bytea
+);
+
+-- The recovery points of operations that are not complete yet.
+CREATE TABLE IF NOT EXISTS "idempotency"."steps" (
+    key   bytea   NOT NULL REFERENCES "idempotency"."records" (key) ON DELETE CASCADE,
+    n     integer NOT NULL,
+    value bytea   NOT NULL,
+    PRIMARY KEY (key, n)
+);
+
+-- One row: which layout the tables have, and which data this is.
+CREATE TABLE IF NOT EXISTS "idempotency"."meta" (
+    one    boolean  NOT NULL PRIMARY KEY DEFAULT true CHECK (one),
+    layout integer  NOT NULL,
+    id     bigint,
+    mark   bigint   NOT NULL DEFAULT 0
+);
+
+-- For scans: what nobody finished, and what may be forgotten, by when it falls due.
+CREATE INDEX IF NOT EXISTS "records_unfinished" ON "idempotency"."records" (due, key) WHERE status < 2;
+CREATE INDEX IF NOT EXISTS "records_complete" ON "idempotency"."records" (due, key) WHERE status = 2;
+
+INSERT INTO "idempotency"."meta" (layout) VALUES (1) ON CONFLICT DO NOTHING;

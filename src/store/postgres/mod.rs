@@ -1,0 +1,234 @@
+//! The store on Postgres: every write is one conditional statement on one row.
+
+mod call;
+mod durability;
+mod error;
+mod options;
+mod row;
+mod sql;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+use tokio_postgres::types::Type;
+
+pub use self::options::PostgresStoreOptions;
+
+use self::call::{Connections, Parameter};
+use self::row::{Answer, Put, found, required, signed};
+use self::sql::Sql;
+use crate::core::{Key, Record, Version};
+use crate::store::{
+    ConnectError, Cursor, Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap,
+};
+
+/// How often a write is tried that others keep getting in the way of.
+const RACES: u32 = 3;
+
+/// Keeps records in Postgres, for any number of processes. With feature
+/// `postgres`. Clones are handles to the same store.
+///
+/// ```no_run
+/// use tower_idempotency::{IdempotencyLayer, Scope, store::PostgresStore};
+///
+/// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = PostgresStore::connect("postgres://app@db.internal/shop")?;
+/// store.create_schema().await?; // Or run the migration with your own.
+/// let layer = IdempotencyLayer::new(store, Scope::header("x-tenant"));
+/// # Ok(()) }
+/// ```
+///
+/// It is lazy: nothing is connected before the first call, so a service starts
+/// while the database is away, and answers keyed requests with 503 until it is
+/// back.
+///
+/// A claim, a replay, a recovery point and a completion are one statement and
+/// one round trip each. Every statement commits by itself, at READ COMMITTED,
+/// and no transaction is held while a handler runs. Writes are on disk when they are acknowledged,
+/// also where the database's default is `synchronous_commit = off`. All times
+/// are the server's.
+///
+/// # Tables
+///
+/// Three, in a schema of their own, `idempotency`. They come from
+/// [`MIGRATION`](Self::MIGRATION), which you run with your own migrations, or
+/// from [`create_schema`](Self::create_schema). A role needs USAGE on the
+/// schema and SELECT, INSERT, UPDATE and DELETE on its tables.
+///
+/// Answers whose retention is over stay until [`sweep`](Self::sweep) takes them.
+///
+/// # Caveats
+///
+/// - Through PgBouncer in transaction mode, older than 1.21 or without its
+///   `max_prepared_statements`, set
+///   [`prepared(false)`](PostgresStoreOptions::prepared). Nothing else needs a
+///   session: no advisory locks, no settings that outlast a statement.
+/// - A standby that is promoted may lack the last writes, unless
+///   `synchronous_standby_names` is set: then retries of those keys may run
+///   again. [`durability`](Store::durability) says so.
+/// - URLs with `sslmode=require` need TLS, which this crate does not bring: build a
+///   [`deadpool_postgres::Pool`] with the connector of your choice, and pass it
+///   to [`with_pool`](Self::with_pool). `prefer`, the default, means plain text here.
+#[derive(Clone)]
+pub struct PostgresStore(Arc<Shared>);
+
+struct Shared {
+    connections: Connections,
+    sql: Sql,
+    migration: String,
+    /// What it must survive, and that this was asked.
+    least: Option<Survives>,
+    checked: OnceCell<()>,
+}
+
+impl PostgresStore {
+    /// The statements that make the tables, as SQL: for your own migrations.
+    pub const MIGRATION: &str = include_str!("migrations/1.sql");
+
+    /// A store at this URL, `postgres://USER:PASSWORD@HOST/DATABASE`. Does no
+    /// I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the URL is not one, or wants TLS.
+    pub fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::options().connect(url)
+    }
+
+    /// A store that uses connections of your own pool. Does no I/O.
+    ///
+    /// No connection is held longer than one statement. Statements wait for a
+    /// connection up to 3 seconds.
+    pub fn with_pool(pool: deadpool_postgres::Pool) -> Self {
+        Self::options().with_pool(pool)
+    }
+
+    /// What can be set before.
+    pub fn options() -> PostgresStoreOptions {
+        PostgresStoreOptions::new()
+    }
+
+    /// Makes the schema and the tables, where they are missing; does nothing to
+    /// those that are there. Several processes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the role needs CREATE on the database.
+    pub async fn create_schema(&self) -> Result<(), StoreError> {
+        self.0.connections.execute(&self.0.migration).await
+    }
+
+    /// Removes up to `limit` answers whose retention is over, and says how many
+    /// there were. What is unfinished is never touched. Several processes may
+    /// sweep at once: each takes what no other one has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database can't be asked.
+    pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.check().await?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let swept = self.count(&self.0.sql.sweep, &[(&limit, Type::INT8)]).await?;
+        Ok(usize::try_from(swept).unwrap_or(0))
+    }
+
+    /// Before the first call: whether this database is good enough.
+    async fn check(&self) -> Result<(), StoreError> {
+        let Some(least) = self.0.least else { return Ok(()) };
+        let check = async {
+            match crate::store::require(self, least).await {
+                Ok(_) => Ok(()),
+                Err(refused) => Err(StoreError::new(StoreErrorKind::Unavailable, refused.to_string())),
+            }
+        };
+        self.0.checked.get_or_try_init(|| check).await.copied()
+    }
+
+    /// One number, from a statement that gives one row.
+    async fn count(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<i64, StoreError> {
+        let rows = self.0.connections.query(sql, parameters).await?;
+        rows.first().map_or(Ok(0), |row| required(row, 0))
+    }
+
+    async fn answer(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Answer, StoreError> {
+        let rows = self.0.connections.query(sql, parameters).await?;
+        rows.first().map_or_else(|| Err(error::unavailable("Postgres gave no row")), Answer::read)
+    }
+
+    async fn put(&self, put: &Put) -> Result<Answer, StoreError> {
+        let parameters = put.parameters();
+        match put.expected {
+            Some(_) => self.answer(&self.0.sql.replace, &parameters).await,
+            None => self.answer(&self.0.sql.create, &parameters[..Put::CREATES]).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        self.check().await?;
+        let key: &[u8] = key.as_bytes();
+        Ok(self.answer(&self.0.sql.load, &[(&key, Type::BYTEA)]).await?.found)
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        self.check().await?;
+        let put = Put::new(key, expected, next);
+        for _ in 0..RACES {
+            let answer = self.put(&put).await?;
+            if answer.took {
+                return Ok(Swap::Stored);
+            }
+            let differs = |found: &Loaded| found.record.as_ref().map(Record::version) != expected;
+            if differs(&answer.found) {
+                return Ok(Swap::Conflict(answer.found));
+            }
+            // Someone was in between: what this statement saw when it began is
+            // what we expected, and what it met was not.
+            let found = self.load(key).await?;
+            if differs(&found) {
+                return Ok(Swap::Conflict(found));
+            }
+        }
+        Err(error::unavailable("others kept changing the record"))
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        self.check().await?;
+        let (key, version): (&[u8], i64) = (key.as_bytes(), signed(expected));
+        let removed = self.count(&self.0.sql.remove, &[(&key, Type::BYTEA), (&version, Type::INT8)]).await?;
+        Ok(removed == 1)
+    }
+
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        self.check().await?;
+        let sql = match query.filter {
+            Filter::Unfinished => &self.0.sql.unfinished,
+            Filter::Lapsed => &self.0.sql.lapsed,
+            Filter::Expired => &self.0.sql.expired,
+        };
+        let due = query.after.map_or(-1, |after| i64::try_from(after.due.as_millis()).unwrap_or(i64::MAX));
+        let key: &[u8] = query.after.as_ref().map_or(&[], |after| after.key.as_bytes());
+        // One more, to see whether that was all.
+        let limit = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
+        let parameters: [Parameter<'_>; 3] = [(&due, Type::INT8), (&key, Type::BYTEA), (&limit, Type::INT8)];
+        let rows = self.0.connections.query(sql, &parameters).await?;
+        let more = rows.len() > query.limit;
+        let found = rows.iter().take(query.limit).map(found).collect::<Result<Vec<_>, _>>()?;
+        let next = found.last().map(|last| Cursor { due: last.due, key: last.key }).filter(|_| more);
+        Ok(Page { found, next })
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        durability::read(&self.0.connections, &self.0.sql).await
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("pool", &self.0.connections.pool.status()).finish_non_exhaustive()
+    }
+}

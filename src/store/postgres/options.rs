@@ -1,0 +1,170 @@
+//! What can be set before a store is connected, and URLs.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio::sync::OnceCell;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, NoTls};
+
+use super::call::Connections;
+use super::sql::{Names, Sql};
+use super::{PostgresStore, Shared};
+use crate::store::{ConnectError, Survives};
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How a [`PostgresStore`] is to work.
+///
+/// ```
+/// use tower_idempotency::store::{PostgresStore, Survives};
+///
+/// let store = PostgresStore::options()
+///     .schema("shop_idempotency")
+///     .require(Survives::PowerLoss)
+///     .connect("postgres://app@db.internal/shop")?;
+/// # Ok::<_, tower_idempotency::store::ConnectError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PostgresStoreOptions {
+    names: Names,
+    connections: usize,
+    prepared: bool,
+    creates_schema: bool,
+    least: Option<Survives>,
+}
+
+impl PostgresStoreOptions {
+    /// The schema `idempotency`, no prefix, 16 connections, prepared
+    /// statements.
+    pub fn new() -> Self {
+        Self {
+            names: Names { schema: "idempotency".into(), prefix: String::new() },
+            connections: 16,
+            prepared: true,
+            creates_schema: false,
+            least: None,
+        }
+    }
+
+    /// The schema of the tables. Up to 63 bytes; need not be a plain name.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.names.schema = schema.into();
+        self
+    }
+
+    /// What the tables' names start with. Up to 40 bytes.
+    pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.names.prefix = prefix.into();
+        self
+    }
+
+    /// How many connections there may be, of a store that is made by URL; at
+    /// least one. A call that finds none free waits up to 3 seconds.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.connections = connections.max(1);
+        self
+    }
+
+    /// Whether each connection prepares its statements once, which is faster.
+    /// `false` behind a pooler that hands every statement to another session
+    /// and does not keep them.
+    pub const fn prepared(mut self, prepared: bool) -> Self {
+        self.prepared = prepared;
+        self
+    }
+
+    /// Makes the schema and its tables when they are missed. For demos and
+    /// tests; a service's role should not have the right to.
+    pub const fn creating_schema(mut self) -> Self {
+        self.creates_schema = true;
+        self
+    }
+
+    /// Refuses every call while the database [survives](Survives) less than
+    /// this. Asked once, before the first call.
+    pub const fn require(mut self, least: Survives) -> Self {
+        self.least = Some(least);
+        self
+    }
+
+    /// A store at this URL. Does no I/O.
+    ///
+    /// All that `tokio_postgres` takes in a URL is taken, and with it
+    /// `schema=NAME` and `create_schema=true`, which are
+    /// [`schema`](Self::schema) and
+    /// [`creating_schema`](Self::creating_schema).
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the URL is not one, or wants TLS.
+    pub fn connect(mut self, url: &str) -> Result<PostgresStore, ConnectError> {
+        let rest = self.take_parameters(url).map_err(|message| ConnectError::new(url, message))?;
+        let mut config = Config::from_str(&rest).map_err(|error| ConnectError::caused_by(url, error))?;
+        if config.get_ssl_mode() == SslMode::Require {
+            let message = "it wants TLS (sslmode=require); make a deadpool_postgres::Pool with a TLS connector \
+                           and pass it to PostgresStore::with_pool";
+            return Err(ConnectError::new(url, message));
+        }
+        if config.get_hosts().is_empty() {
+            return Err(ConnectError::new(url, "the host is missing; write postgres://USER@HOST/DATABASE"));
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("tower-idempotency");
+        }
+        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_config(config, NoTls, manager))
+            .max_size(self.connections)
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .runtime(Runtime::Tokio1);
+        let pool = pool.build().map_err(|error| ConnectError::caused_by(url, error))?;
+        Ok(self.with_pool(pool))
+    }
+
+    /// A store that uses connections of this pool. Does no I/O.
+    pub fn with_pool(self, pool: Pool) -> PostgresStore {
+        let migration = self.names.migration();
+        let connections = Connections {
+            pool,
+            prepared: self.prepared,
+            migration: self.creates_schema.then(|| migration.clone()),
+        };
+        PostgresStore(Arc::new(Shared {
+            connections,
+            sql: Sql::new(&self.names),
+            migration,
+            least: self.least,
+            checked: OnceCell::new(),
+        }))
+    }
+
+    /// Takes what is ours out of the URL's parameters, and gives the rest.
+    fn take_parameters(&mut self, url: &str) -> Result<String, &'static str> {
+        let Some((rest, parameters)) = url.split_once('?') else { return Ok(url.to_owned()) };
+        let mut theirs = Vec::new();
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("schema", "")) => return Err("its schema is empty"),
+                Some(("schema", schema)) => self.names.schema = schema.to_owned(),
+                Some(("create_schema", "true")) => self.creates_schema = true,
+                Some(("create_schema", "false")) => self.creates_schema = false,
+                Some(("create_schema", _)) => return Err("create_schema is true or false"),
+                _ => theirs.push(parameter),
+            }
+        }
+        Ok(if theirs.is_empty() { rest.to_owned() } else { format!("{rest}?{}", theirs.join("&")) })
+    }
+}
+
+impl Default for PostgresStoreOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,172 @@
+//! The statements, with the tables' names filled in.
+//!
+//! Each is one statement that commits by itself: one round trip, no session
+//! state, and nothing that a pooler between us and the server could lose. They
+//! rely on READ COMMITTED and on single rows only.
+
+/// As `migrations/1.sql` has them; other names are filled in by replacing.
+const MIGRATION: &str = include_str!("migrations/1.sql");
+const SCHEMA: &str = "\"idempotency\"";
+
+/// The layout that this release reads and writes.
+pub(super) const LAYOUT: i32 = 1;
+
+/// The server's time, in milliseconds. Evaluated when the statement runs, not
+/// when its transaction began.
+const NOW: &str = "floor(extract(epoch FROM clock_timestamp()) * 1000)::int8";
+
+/// What a write sets for itself, and only until it commits: it waits for a
+/// row's lock no longer than we wait for it, and it is on disk when it says so,
+/// whatever the database's default is.
+const SETTINGS: &str = "set_config('lock_timeout', '3s', true), \
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
+    WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)";
+
+/// The columns of a record that is handed out, and its steps.
+const COLUMNS: &str = "clock.now, r.key, r.version, r.created, r.written, r.head, r.request, r.response";
+
+/// Where the tables are.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    pub(super) schema: String,
+    pub(super) prefix: String,
+}
+
+impl Names {
+    fn schema(&self) -> String {
+        quoted(&self.schema)
+    }
+
+    fn table(&self, name: &str) -> String {
+        format!("{}.{}", self.schema(), quoted(&format!("{}{name}", self.prefix)))
+    }
+
+    /// The migration, for these names.
+    pub(super) fn migration(&self) -> String {
+        let mut sql = MIGRATION.to_owned();
+        for index in ["records_unfinished", "records_complete"] {
+            sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
+        }
+        for table in ["records", "steps", "meta"] {
+            sql = sql.replace(&format!("{SCHEMA}.{}", quoted(table)), &self.table(table));
+        }
+        sql.replace(SCHEMA, &self.schema())
+    }
+}
+
+/// An identifier that means what it says, whatever it says.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// All statements, made once.
+#[derive(Debug)]
+pub(super) struct Sql {
+    pub(super) load: String,
+    pub(super) create: String,
+    pub(super) replace: String,
+    pub(super) join: String,
+    pub(super) remove: String,
+    pub(super) unfinished: String,
+    pub(super) lapsed: String,
+    pub(super) expired: String,
+    pub(super) sweep: String,
+    pub(super) layout: String,
+    pub(super) epoch: String,
+}
+
+impl Sql {
+    pub(super) fn new(names: &Names) -> Self {
+        let (records, steps, meta) = (names.table("records"), names.table("steps"), names.table("meta"));
+        let step_arrays = format!(
+            "ARRAY(SELECT s.n FROM {steps} AS s WHERE s.key = r.key ORDER BY s.n), \
+             ARRAY(SELECT s.value FROM {steps} AS s WHERE s.key = r.key ORDER BY s.n)"
+        );
+        let found = format!("{COLUMNS}, {step_arrays} FROM clock LEFT JOIN {records} AS r ON r.key = $1");
+        let create = create(&records, &steps);
+        let replace = replace(&records, &steps);
+        // The last part sees what was there when the statement began. In a race
+        // that is too old, or nothing; then a second statement looks again.
+        let or_found = format!("SELECT EXISTS (SELECT FROM put), {found} AND NOT EXISTS (SELECT FROM put)");
+        Self {
+            load: format!("WITH clock AS MATERIALIZED (SELECT {NOW} AS now) SELECT true, {found}"),
+            create: format!("{create} {or_found}"),
+            join: format!("{replace} SELECT count(*) FROM put"),
+            replace: format!("{replace} {or_found}"),
+            remove: format!(
+                "WITH clock AS MATERIALIZED (SELECT {SETTINGS}), gone AS (DELETE FROM {records} AS r USING clock \
+                 WHERE r.key = $1 AND r.version = $2 RETURNING r.key) SELECT count(*) FROM gone"
+            ),
+            unfinished: scan(&records, "status < 2"),
+            lapsed: scan(&records, &format!("status < 2 AND due <= {AT_START}")),
+            expired: scan(&records, &format!("status = 2 AND due <= {AT_START}")),
+            sweep: format!(
+                "WITH old AS (SELECT key FROM {records} WHERE status = 2 AND due <= {AT_START} \
+                 ORDER BY due, key LIMIT $1 FOR UPDATE SKIP LOCKED), \
+                 gone AS (DELETE FROM {records} AS r USING old WHERE r.key = old.key RETURNING r.key) \
+                 SELECT count(*) FROM gone"
+            ),
+            layout: format!("SELECT layout FROM {meta}"),
+            epoch: format!("UPDATE {meta} SET id = coalesce(id, $1), mark = mark + 1 RETURNING id, mark"),
+        }
+    }
+}
+
+/// As [`NOW`], at the statement's start: an index can be searched for it.
+const AT_START: &str = "floor(extract(epoch FROM statement_timestamp()) * 1000)::int8";
+
+/// Puts a record where there is none, into `put`.
+fn create(records: &str, steps: &str) -> String {
+    format!(
+        "WITH clock AS MATERIALIZED (SELECT {NOW} AS now, {SETTINGS}), put AS ( \
+         INSERT INTO {records} (key, version, status, created, written, span, head, request, response) \
+         SELECT $1::bytea, $2::int8, $3::int2, clock.now, clock.now, $4::int8, $5::bytea, $6::bytea, $7::bytea \
+         FROM clock ON CONFLICT (key) DO NOTHING RETURNING key), {}",
+        written(steps, "$8", "$9")
+    )
+}
+
+/// Puts a record in the place of the one at version `$10`, into `put`.
+fn replace(records: &str, steps: &str) -> String {
+    format!(
+        "WITH clock AS MATERIALIZED (SELECT {NOW} AS now, {SETTINGS}), put AS ( \
+         UPDATE {records} AS r SET version = $2::int8, status = $3::int2, \
+         created = CASE WHEN $11::bool THEN clock.now ELSE r.created END, written = clock.now, span = $4::int8, \
+         head = $5::bytea, request = CASE WHEN $12::bool THEN r.request ELSE $6::bytea END, response = $7::bytea \
+         FROM clock WHERE r.key = $1::bytea AND r.version = $10::int8 RETURNING r.key), \
+         dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $13::int4), {}",
+        written(steps, "$8", "$9")
+    )
+}
+
+/// The steps that are new with `put`.
+fn written(steps: &str, numbers: &str, values: &str) -> String {
+    format!(
+        "written AS (INSERT INTO {steps} (key, n, value) SELECT put.key, fresh.n, fresh.value \
+         FROM put, unnest({numbers}::int4[], {values}::bytea[]) AS fresh (n, value) \
+         ON CONFLICT (key, n) DO UPDATE SET value = excluded.value)"
+    )
+}
+
+/// A page of what matches, after (`$1`, `$2`), at most `$3`.
+fn scan(records: &str, matching: &str) -> String {
+    format!(
+        "SELECT key, version, status, created, due FROM {records} \
+         WHERE {matching} AND (due, key) > ($1::int8, $2::bytea) ORDER BY due, key LIMIT $3::int8"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_everywhere() {
+        let names = Names { schema: "my \"own\"".into(), prefix: "P-".into() };
+        let migration = names.migration();
+        assert!(!migration.lines().any(|line| !line.starts_with("--") && line.contains("idempotency")), "{migration}");
+        assert!(migration.contains(r#"CREATE TABLE IF NOT EXISTS "my ""own"""."P-records" ("#), "{migration}");
+        assert!(migration.contains(r#""P-records_complete" ON "my ""own"""."P-records""#), "{migration}");
+        assert!(Sql::new(&names).load.contains(r#"LEFT JOIN "my ""own"""."P-records" AS r"#));
+    }
+}

@@ -1,0 +1,268 @@
+//! A private Postgres, and standbys of it.
+
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::process::{Process, free_port, program, wait_until};
+
+/// Who everything belongs to inside: a superuser who needs no password.
+const SUPERUSER: &str = "postgres";
+
+/// A Postgres of this test's own, gone with this value.
+#[derive(Debug)]
+pub struct Postgres {
+    // Before the folder: it ends first.
+    server: Option<Process>,
+    folder: TempDir,
+    port: u16,
+    settings: Vec<String>,
+}
+
+impl Postgres {
+    /// A fresh server with the settings Postgres comes with.
+    ///
+    /// # Panics
+    ///
+    /// If Postgres is not installed, or does not start.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A fresh server with these settings, each `name=value`.
+    pub fn start_with(settings: &[&str]) -> Self {
+        let mut server = Self::stopped(settings.iter().map(|&setting| setting.to_owned()).collect());
+        let mut initdb = server.command("initdb");
+        initdb.args(["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "--username", SUPERUSER, "-D"]);
+        run(initdb.arg(server.data()));
+        server.start_again();
+        server
+    }
+
+    fn stopped(settings: Vec<String>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        if let Some((user, group)) = someone_else() {
+            chown(folder.path(), Some(user), Some(group)).expect("root gives its folder away");
+        }
+        Self { server: None, folder, port: free_port(), settings }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A program of Postgres, run as somebody who is not root: it refuses that.
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name, &folders(), "postgresql"));
+        command.current_dir(self.folder.path()).env("LC_ALL", "C");
+        if let Some((user, group)) = someone_else() {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    /// The port of 127.0.0.1 it listens at; the same after every restart.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL of its superuser and its first database.
+    pub fn url(&self) -> String {
+        self.url_of(SUPERUSER, "postgres")
+    }
+
+    /// The URL of another role or database. Nobody needs a password.
+    pub fn url_of(&self, role: &str, database: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Makes a database, and says its URL.
+    pub fn database(&self, name: &str) -> String {
+        self.sql(&format!("CREATE DATABASE \"{name}\""));
+        self.url_of(SUPERUSER, name)
+    }
+
+    /// Runs SQL as the superuser, and gives what it printed: one line for a
+    /// row, `|` between its columns.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn sql(&self, sql: &str) -> String {
+        self.sql_in("postgres", sql)
+    }
+
+    /// As [`sql`](Self::sql), in another database.
+    pub fn sql_in(&self, database: &str, sql: &str) -> String {
+        let output = self.psql(database, sql);
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
+    }
+
+    fn psql(&self, database: &str, sql: &str) -> Output {
+        let mut psql = self.command("psql");
+        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url_of(SUPERUSER, database)]);
+        psql.output().expect("psql starts")
+    }
+
+    /// Starts the stopped server again: same port, same data.
+    pub fn start_again(&mut self) {
+        assert!(self.server.is_none(), "it runs");
+        wait_until("Postgres to start", || {
+            if self.server.as_mut().is_none_or(Process::has_ended) {
+                // After a kill, the ends of its children have to come first.
+                self.server = Some(self.launch());
+            }
+            self.psql("postgres", "SELECT 1").status.success()
+        });
+    }
+
+    fn launch(&self) -> Process {
+        let mut postgres = self.command("postgres");
+        postgres.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
+        for setting in &self.settings {
+            postgres.args(["-c", setting]);
+        }
+        Process::start(&mut postgres, &self.log())
+    }
+
+    /// Where its log is.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Changes a setting, `name=value`, for this start and the next ones.
+    pub fn set(&mut self, setting: &str) {
+        let name = setting.split_once('=').expect("name=value").0;
+        self.settings.retain(|old| old.split_once('=').is_none_or(|(old, _)| old != name));
+        self.settings.push(setting.to_owned());
+    }
+
+    /// Stops it as an administrator would: connections are cut, nothing lost.
+    pub fn stop(&mut self) {
+        self.end_with(Signal::INT);
+    }
+
+    /// Stops it as if it had crashed: the next start recovers.
+    pub fn stop_at_once(&mut self) {
+        self.end_with(Signal::QUIT);
+    }
+
+    /// Kills it with SIGKILL: the next start recovers.
+    pub fn kill(&mut self) {
+        self.end_with(Signal::KILL);
+    }
+
+    fn end_with(&mut self, signal: Signal) {
+        let Some(mut server) = self.server.take() else { return };
+        server.signal(signal);
+        wait_until("Postgres to end", || server.has_ended());
+    }
+
+    /// Restarts it, as an administrator would.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    /// A standby that follows this server by streaming, read-only until it is
+    /// [promoted](Self::promote). To its primary it is called `standby`.
+    pub fn standby(&self) -> Self {
+        let mut standby = Self::stopped(vec!["cluster_name=standby".to_owned()]);
+        let mut copy = standby.command("pg_basebackup");
+        copy.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "-d"]);
+        run(copy.arg(self.url()).arg("-D").arg(standby.data()));
+        standby.start_again();
+        wait_until("the standby to stream", || {
+            self.sql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") != "0"
+        });
+        standby
+    }
+
+    /// Waits until `standby` has all that this server has.
+    pub fn wait_for(&self, standby: &Self) {
+        let here = self.sql("SELECT pg_current_wal_lsn()");
+        wait_until("the standby to catch up", || {
+            standby.sql(&format!("SELECT pg_last_wal_replay_lsn() >= '{here}'")) == "t"
+        });
+    }
+
+    /// Makes a primary of a standby.
+    pub fn promote(&self) {
+        assert_eq!(self.sql("SELECT pg_promote()"), "t", "it was promoted");
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The guard kills it; waiting could panic once more.
+            return;
+        }
+        self.stop_at_once();
+    }
+}
+
+/// Where Debian, Fedora and Homebrew put the programs of a server.
+fn folders() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+    folders.sort();
+    folders.reverse();
+    folders.extend(["/usr/pgsql/bin", "/opt/homebrew/opt/postgresql/bin"].map(PathBuf::from));
+    folders
+}
+
+/// Whom to be instead of root: `postgres`, or else `nobody`.
+fn someone_else() -> Option<(u32, u32)> {
+    // Who runs this test owns its process's folder.
+    if Path::new("/proc/self").metadata().map_or(1, |meta| meta.uid()) != 0 {
+        return None;
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").expect("root can read the list of users");
+    let find = |name: &str| {
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut numbers = line.split(':').skip(2).map(|number| number.parse().ok());
+        Some((numbers.next()??, numbers.next()??))
+    };
+    Some(find("postgres").or_else(|| find("nobody")).expect("a user other than root"))
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_its_data_and_its_port_over_every_kind_of_end() {
+        let mut server = Postgres::start();
+        server.sql("CREATE TABLE t (n int)");
+        for (n, end) in [Postgres::stop, Postgres::stop_at_once, Postgres::kill].iter().enumerate() {
+            server.sql("INSERT INTO t VALUES (1)");
+            end(&mut server);
+            server.start_again();
+            assert_eq!(server.sql("SELECT sum(n) FROM t"), (n + 1).to_string());
+        }
+    }
+
+    #[test]
+    fn a_standby_follows_and_can_be_promoted() {
+        let primary = Postgres::start();
+        let standby = primary.standby();
+        primary.sql("CREATE TABLE t (n int)");
+        primary.wait_for(&standby);
+        assert_eq!(standby.sql("SELECT pg_is_in_recovery()"), "t");
+        drop(primary);
+        standby.promote();
+        standby.sql("INSERT INTO t VALUES (1)");
+    }
+}
