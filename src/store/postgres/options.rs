@@ -131,11 +131,8 @@ impl PostgresStoreOptions {
     /// A store that uses connections of this pool. Does no I/O.
     pub fn with_pool(self, pool: Pool) -> PostgresStore {
         let migration = self.names.migration();
-        let connections = Connections {
-            pool,
-            prepared: self.prepared,
-            migration: self.creates_schema.then(|| migration.clone()),
-        };
+        let connections =
+            Connections { pool, prepared: self.prepared, migration: self.creates_schema.then(|| migration.clone()) };
         PostgresStore(Arc::new(Shared {
             connections,
             sql: Sql::new(&self.names),
