@@ -10,45 +10,29 @@
 //! to the bare server of the same round. The CPU time of the server's thread
 //! (Linux: `schedstat`) tells what the ratio would be on a machine of one's own.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use axum::Router;
 use axum::routing::post;
-use axum::{Json, Router};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{IdempotencyLayer, Scope};
+use tower_idempotency_benches::{Load, Server, charge, fresh, report, seconds};
 
 const CONNECTIONS: usize = 32;
 const ROUNDS: usize = 9;
-static FRESH: AtomicU64 = AtomicU64::new(1_000_000);
-
-async fn charge(Json(body): Json<Value>) -> Json<Value> {
-    Json(json!({ "id": "ch_0123456789abcdef", "amount": body["amount"], "note": "n".repeat(250) }))
-}
 
 fn main() {
-    let seconds: f64 = std::env::args()
-        .skip_while(|argument| argument != "--seconds")
-        .nth(1)
-        .map_or(12.0, |seconds| seconds.parse().expect("--seconds takes a number"));
-    let slice = Duration::from_secs_f64(seconds / (3 * ROUNDS) as f64);
-    let bare = Server::start("bare", Router::new().route("/charge", post(charge)));
-    let store = MemoryStore::new();
-    let layer = IdempotencyLayer::new(store, Scope::shared());
-    let guarded = Server::start("guarded", Router::new().route("/charge", post(charge)).layer(layer));
+    let slice = Duration::from_secs_f64(seconds(12.0) / (3 * ROUNDS) as f64);
+    let bare = Server::start("bare", async || Router::new().route("/charge", post(charge)));
+    let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared());
+    let guarded = Server::start("guarded", async || Router::new().route("/charge", post(charge)).layer(layer));
 
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let fresh = || FRESH.fetch_add(1, Ordering::Relaxed);
     let (mut plain, mut first, mut replay) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        plain.push(client.block_on(bare.load(slice, fresh)));
-        first.push(client.block_on(guarded.load(slice, fresh)));
-        replay.push(client.block_on(guarded.load(slice, || 17)));
+        plain.push(client.block_on(bare.load(CONNECTIONS, slice, fresh)));
+        first.push(client.block_on(guarded.load(CONNECTIONS, slice, fresh)));
+        replay.push(client.block_on(guarded.load(CONNECTIONS, slice, || 17)));
     }
     let rate = |of: &[Load]| of.iter().zip(&plain).map(|(with, bare)| with.rate / bare.rate).collect::<Vec<_>>();
     let cpu = |of: &[Load]| of.iter().zip(&plain).map(|(with, bare)| bare.cpu / with.cpu).collect::<Vec<_>>();
@@ -58,104 +42,4 @@ fn main() {
     report("  by the server's CPU", cpu(&first), "");
     report("replay : bare", rate(&replay), "goal: 1.05 or more");
     report("  by the server's CPU", cpu(&replay), "");
-}
-
-/// What one round saw.
-struct Load {
-    /// Requests a second.
-    rate: f64,
-    /// Nanoseconds of the server's thread on a CPU, a request.
-    cpu: f64,
-}
-
-/// A server with a thread of its own.
-struct Server {
-    address: SocketAddr,
-    schedstat: PathBuf,
-}
-
-impl Server {
-    fn start(name: &str, app: Router) -> Self {
-        let (tell, told) = std::sync::mpsc::channel();
-        // Named, so that a profiler can tell them apart.
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        let serve = move || {
-            let thread = std::fs::read_link("/proc/thread-self").expect("Linux");
-            let schedstat = PathBuf::from("/proc").join(thread).join("schedstat");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                let address = listener.local_addr().expect("an address");
-                tell.send(Self { address, schedstat }).expect("main waits");
-                axum::serve(listener, app).await.expect("the server runs");
-            });
-        };
-        thread.spawn(serve).expect("a thread");
-        told.recv().expect("the server starts")
-    }
-
-    fn cpu_nanos(&self) -> f64 {
-        let schedstat = std::fs::read_to_string(&self.schedstat).expect("a kernel with schedstat");
-        schedstat.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("nanoseconds on the CPU")
-    }
-
-    /// Keeps all connections busy for about `slice`.
-    async fn load(&self, slice: Duration, key: impl Fn() -> u64 + Copy + 'static) -> Load {
-        let (started, before) = (Instant::now(), self.cpu_nanos());
-        let tasks = tokio::task::LocalSet::new();
-        let connect = |_| tasks.spawn_local(connection(self.address, started + slice, key));
-        let connections: Vec<_> = (0..CONNECTIONS).map(connect).collect();
-        let mut requests = 0;
-        tasks
-            .run_until(async {
-                for connection in connections {
-                    requests += connection.await.expect("a connection");
-                }
-            })
-            .await;
-        let requests = f64::from(requests);
-        Load { rate: requests / started.elapsed().as_secs_f64(), cpu: (self.cpu_nanos() - before) / requests }
-    }
-}
-
-async fn connection(server: SocketAddr, until: Instant, key: impl Fn() -> u64) -> u32 {
-    let mut stream = TcpStream::connect(server).await.expect("the server listens");
-    stream.set_nodelay(true).expect("a socket");
-    let body = format!("{{\"amount\":1999,\"pad\":\"{}\"}}", "p".repeat(176));
-    let mut answer = vec![0; 4096];
-    let mut requests = 0;
-    while Instant::now() < until {
-        let request = format!(
-            "POST /charge HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-             idempotency-key: 01234567-89ab-4cde-8000-{:012}\r\n\r\n{body}",
-            body.len(),
-            key()
-        );
-        stream.write_all(request.as_bytes()).await.expect("the server reads");
-        read_answer(&mut stream, &mut answer).await;
-        requests += 1;
-    }
-    requests
-}
-
-async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) {
-    let mut read = 0;
-    loop {
-        let more = stream.read(&mut buffer[read..]).await.expect("the server answers");
-        assert!(more > 0, "the server hung up");
-        read += more;
-        let Some(head) = buffer[..read].windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let text = std::str::from_utf8(&buffer[..head]).expect("an ASCII head");
-        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
-        if read == head + 4 + length.parse::<usize>().expect("a number") {
-            return;
-        }
-    }
-}
-
-fn report(what: &str, mut figures: Vec<f64>, goal: &str) {
-    figures.sort_by(f64::total_cmp);
-    let (least, median, most) = (figures[0], figures[figures.len() / 2], figures[figures.len() - 1]);
-    println!("{what:<24}{median:>10.2}   ({least:.2} to {most:.2})   {goal}");
 }
