@@ -234,8 +234,6 @@ pub struct Record {
     pub(super) forgiven: u32,
     /// How long after the last write nobody should go on by themselves.
     pub(super) retry_in: Duration,
-    /// Who holds it, or held it last.
-    pub(super) by: Option<Arc<str>>,
     pub(super) past: Past,
     pub(super) request: Option<Arc<StoredRequest>>,
     pub(super) steps: Vec<Arc<Step>>,
@@ -415,12 +413,7 @@ impl Record {
             lines + response.body().map_or(0, Bytes::len)
         });
         let steps: usize = self.steps.iter().map(|step| LINE + step.name.len() + step.point.len()).sum();
-        let past: usize = self
-            .past
-            .moments
-            .iter()
-            .map(|moment| size_of_val(moment) + moment.text.as_ref().map_or(0, |text| text.len()))
-            .sum();
+        let past = self.past.size();
         size_of::<Self>() + request + response + steps + past
     }
 }
