@@ -27,7 +27,8 @@ pub(crate) struct Limits {
     pub(crate) lease: Duration,
     /// How long the lease is renewed, and how long saving is tried.
     pub(crate) max_execution: Duration,
-    /// How long the answer is remembered.
+    /// How long the answer is remembered, if a transaction stores it.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only its transactions store answers"))]
     pub(crate) retention: Duration,
 }
 
