@@ -73,6 +73,9 @@
 //! - `file`: the embedded durable store,
 #![cfg_attr(feature = "file", doc = "  [`FileStore`](store::FileStore).")]
 #![cfg_attr(not(feature = "file"), doc = "  `FileStore`.")]
+//! - `postgres`: `PostgresStore`, for any number of processes, and
+//!   transactions that carry recovery points (`Operation::transaction`).
+//! - `sqlx`: the same transactions on a pool of sqlx 0.8.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
 //! - `tracing`: events as `tracing` events under the target

@@ -80,6 +80,7 @@ async fn a_first_call_takes_two_statements_and_a_replay_one() {
         });
         steps.await.expect("it runs");
         assert_eq!(took(), 5, "a step is one more, a payment two");
+        assert_eq!(server.sql("SELECT count(*) FROM idempotency.steps"), "0", "a complete record has no steps");
     }
 }
 
