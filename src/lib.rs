@@ -80,6 +80,9 @@
 #![cfg_attr(feature = "redis", doc = "  [`RedisStore`](store::RedisStore).")]
 #![cfg_attr(not(feature = "redis"), doc = "  `RedisStore`.")]
 //! - `redis-tls`: the same over TLS, with rustls.
+//! - `postgres`: `PostgresStore`, for any number of processes, and
+//!   transactions that carry recovery points (`Operation::transaction`).
+//! - `sqlx`: the same transactions on a pool of sqlx 0.8.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
 //! - `tracing`: events as `tracing` events under the target
