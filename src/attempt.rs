@@ -1,14 +1,21 @@
 //! One granted claim: its writes, its lease, its end.
 
+#[cfg(feature = "postgres")]
+mod transaction;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{Instant, sleep};
 
-use crate::core::{Change, Done, Exchange, Fence, Fenced, Hold, Key, Lost, Record, Status};
+#[cfg(feature = "postgres")]
+pub(crate) use self::transaction::NotCommitted;
+
+use crate::backoff::Backoff;
+use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Mode, Record, Status, StoredResponse};
 use crate::event::EventKind;
 use crate::ledger::{Ledger, fresh_nonce};
 use crate::store::StoreError;
@@ -21,6 +28,10 @@ pub(crate) struct Limits {
     pub(crate) lease: Duration,
     /// How long the lease is renewed, and how long saving is tried.
     pub(crate) max_execution: Duration,
+    /// How long an operation rests before it is run again unasked.
+    pub(crate) backoff: Backoff,
+    /// How long the answer is remembered.
+    pub(crate) retention: Duration,
 }
 
 /// The holder of one claim.
@@ -28,6 +39,7 @@ pub(crate) struct Attempt {
     ledger: Ledger,
     key: Key,
     fence: Fence,
+    since: Instant,
     limits: Limits,
     /// As it was claimed: what earlier attempts left.
     claimed: Record,
@@ -41,6 +53,13 @@ pub(crate) struct Attempt {
     /// The work is over; nothing is written any more but its end.
     ending: Signal,
     nothing_happened: AtomicBool,
+    /// Why a human has to look, and which step it was about; the first one
+    /// that said so counts.
+    parked: OnceLock<(Box<str>, Arc<str>)>,
+    /// The steps that run now.
+    running: Mutex<Vec<Box<str>>>,
+    /// The answer, once the work has stored it itself, in a transaction.
+    completed: OnceLock<Arc<StoredResponse>>,
 }
 
 type Waiting = oneshot::Sender<Result<(), WriteError>>;
@@ -56,6 +75,8 @@ pub(crate) enum WriteError {
 pub(crate) enum End {
     /// As it was meant to.
     Stored,
+    /// A step asked for a human, whatever else the work said.
+    Parked,
     /// Someone else took over; this is what is there.
     Lost(Option<Record>),
     /// The store failed. Saving goes on in the background.
@@ -70,12 +91,16 @@ impl Attempt {
             ledger,
             key,
             fence,
+            since: Instant::now(),
             limits,
             claimed,
             queue: Mutex::default(),
             lost: Signal::default(),
             ending: Signal::default(),
             nothing_happened: AtomicBool::new(false),
+            parked: OnceLock::new(),
+            running: Mutex::default(),
+            completed: OnceLock::new(),
         })
     }
 
@@ -101,8 +126,29 @@ impl Attempt {
             End::Stored if withdrawn => self.emit(|| EventKind::Withdrawn),
             End::Stored => self.emit(|| EventKind::Released { mode: self.claimed.mode() }),
             End::Unsaved(error) => self.emit(|| EventKind::Unsaved { error: error.clone() }),
-            End::Lost(_) => {}
+            End::Parked | End::Lost(_) => {}
         }
+    }
+
+    /// Says that a human has to look. Written when the attempt ends: steps that
+    /// run at the same time can still save what they did.
+    pub(crate) fn park(&self, step: &str, why: &str) {
+        let _ = self.parked.set((step.into(), why.into()));
+    }
+
+    /// The step for which a human has to look, once one has to.
+    pub(crate) fn parked(&self) -> Option<&str> {
+        self.parked.get().map(|(step, _)| &**step)
+    }
+
+    /// The answer, if the work has stored it itself.
+    pub(crate) fn completed(&self) -> Option<&Arc<StoredResponse>> {
+        self.completed.get()
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) const fn retention(&self) -> Duration {
+        self.limits.retention
     }
 
     /// Whether the work said that nothing happened.
@@ -155,18 +201,14 @@ impl Attempt {
         true
     }
 
-    /// All that waits. What parks the operation goes last: nothing is written
-    /// after it, and the others are told that they were.
     fn take_queue(&self) -> (Vec<Change>, Vec<Waiting>) {
-        let mut queued = std::mem::take(&mut *lock(&self.queue));
-        queued.sort_by_key(|(change, _)| matches!(change, Change::Park { .. }));
-        queued.into_iter().unzip()
+        std::mem::take(&mut *lock(&self.queue)).into_iter().unzip()
     }
 
     async fn flush(self: Arc<Self>) {
         let mut current = self.current.lock().await;
         let (changes, waiting) = self.take_queue();
-        if changes.is_empty() {
+        if changes.is_empty() || self.completed.get().is_some() {
             return;
         }
         let mut exchange = self.exchange(changes.clone(), &current);
@@ -191,7 +233,7 @@ impl Attempt {
 
     fn exchange(&self, changes: Vec<Change>, current: &Record) -> Exchange<Fenced, Result<(), Lost>> {
         let command = Fenced { fence: self.fence, changes };
-        Exchange::guessing(command, fresh_nonce(), Some(current.clone()))
+        Exchange::guessing(command, fresh_nonce(), Some(current.clone())).noting(None, self.since.elapsed())
     }
 
     fn settle(&self, done: Option<Done<Result<(), Lost>>>, current: &mut Record) -> Result<(), WriteError> {
@@ -206,34 +248,73 @@ impl Attempt {
         Ok(())
     }
 
-    /// Ends the attempt. A store that fails keeps nobody waiting: saving then
-    /// goes on in the background, and the claim is not given up.
+    /// Ends the attempt; if a step asked for a human, by parking it. A store
+    /// that fails keeps nobody waiting: saving then goes on in the background,
+    /// and the claim is not given up.
     pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
         self.ending.give();
+        let parked = self.parked.get().map(|(_, why)| why);
+        let change = parked.map_or(change, |why| Change::Park { why: Arc::clone(why) });
         let mut current = self.current.lock().await;
         // Whoever still waits for a write belongs to work that is over.
         let (mut changes, _) = self.take_queue();
+        let retry_in = self.retry_in(&change);
+        changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));
         changes.push(change);
         let mut exchange = self.exchange(changes, &current);
         if let Err(error) = self.ledger.drive(&self.key, &mut exchange).await {
             tokio::spawn(Arc::clone(self).save_late(exchange));
-            return End::Unsaved(error);
+            if parked.is_none() {
+                return End::Unsaved(error);
+            }
+            self.emit(|| EventKind::Unsaved { error });
+            return End::Parked;
         }
         let (stored, found) = match exchange.finish() {
             Some(Done { output, record }) => (output.is_ok(), record),
             None => (false, None),
         };
-        let parked = matches!(found.as_ref().map(Record::hold), Some(Hold::Parked { .. }));
-        if !stored && !parked {
+        if !stored {
             self.set_lost();
-        }
-        if !stored || parked {
             return End::Lost(found);
         }
         if let Some(record) = found {
             *current = record;
         }
-        End::Stored
+        if let Some(retry_in) = retry_in {
+            self.ledger.due().set(Instant::now() + retry_in);
+        }
+        let Some(why) = parked else { return End::Stored };
+        self.emit(|| EventKind::Parked { why: why.to_string() });
+        End::Parked
+    }
+
+    /// How long the operation rests, if it ends without an answer and someone
+    /// else can go on with it.
+    fn retry_in(&self, change: &Change) -> Option<Duration> {
+        let unanswered = matches!(change, Change::Release | Change::Withdraw);
+        let resumable = self.claimed.mode() == Mode::Resumable && self.claimed.request().is_some();
+        (unanswered && resumable).then(|| self.limits.backoff.pause(self.claimed.tries()))
+    }
+
+    /// What was last written, as far as this attempt knows.
+    pub(crate) async fn current(&self) -> Record {
+        self.current.lock().await.clone()
+    }
+
+    /// Notes that a step runs, or no longer does.
+    pub(crate) fn set_running(&self, step: &str, runs: bool) {
+        let mut running = lock(&self.running);
+        if runs {
+            running.push(step.into());
+        } else if let Some(at) = running.iter().position(|other| **other == *step) {
+            running.swap_remove(at);
+        }
+    }
+
+    /// The steps that run now.
+    pub(crate) fn running(&self) -> Vec<String> {
+        lock(&self.running).iter().map(ToString::to_string).collect()
     }
 
     /// Needs no lock: once an attempt ends, nothing else is written.

@@ -14,6 +14,8 @@ use tokio::runtime::Handle;
 /// handler is a crash. This one is polled where it is awaited, which costs
 /// nothing; dropped unfinished, it moves to a task of its own.
 pub(crate) struct Detached<T> {
+    /// Whether it is dropped with whoever waits for it, after all.
+    stays: bool,
     work: Option<Pin<Box<dyn Work<T>>>>,
     #[cfg(feature = "tracing")]
     span: tracing::Span,
@@ -55,10 +57,23 @@ impl<T> Detached<T> {
         T: Send + 'static,
     {
         Self {
+            stays: false,
             work: Some(Box::pin(work)),
             #[cfg(feature = "tracing")]
             span: tracing::Span::current(),
         }
+    }
+}
+
+impl<T> Detached<T> {
+    /// The same for work that may be cut off: dropped unfinished, it is over.
+    pub(crate) fn attached(work: impl Future<Output = T> + Send + 'static) -> Self
+    where
+        T: Send + 'static,
+    {
+        let mut attached = Self::new(work);
+        attached.stays = true;
+        attached
     }
 }
 
@@ -78,7 +93,7 @@ impl<T> Future for Detached<T> {
 
 impl<T> Drop for Detached<T> {
     fn drop(&mut self) {
-        let Some(work) = self.work.take() else { return };
+        let Some(work) = self.work.take().filter(|_| !self.stays) else { return };
         // Without a runtime the process is on its way out; to an operation
         // that is a crash like any other.
         let Ok(runtime) = Handle::try_current() else { return };

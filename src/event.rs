@@ -88,6 +88,19 @@ pub enum EventKind {
     LeaseLost,
     /// The attempt ran longer than it may keep its lease.
     Overdue,
+    /// An attempt of the completer took longer than it may and was cut off.
+    /// **Look**, if it happens again: something hangs.
+    CutOff {
+        /// The steps that were running.
+        steps: Vec<String>,
+    },
+    /// What should be finished can't be read. **Look**: it stays as it is.
+    Unreadable {
+        /// Why.
+        error: StoreError,
+    },
+    /// A reconciler found out what an operation at most once did.
+    Reconciled,
     /// A refusal was answered; its reason.
     Refused {
         /// Why.
@@ -168,6 +181,8 @@ impl EventKind {
                 | Self::Panicked
                 | Self::LeaseLost
                 | Self::Overdue
+                | Self::CutOff { .. }
+                | Self::Unreadable { .. }
                 | Self::StoreFailed { .. }
                 | Self::Unsaved { .. }
                 | Self::SaveFailed { .. }

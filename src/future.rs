@@ -61,6 +61,18 @@ where
         Self { kind: Kind::Refused { response: Some(response) } }
     }
 
+    /// For work that ends with whoever waits for it.
+    pub(crate) fn attached<F>(work: F) -> Self
+    where
+        F: Future<Output = Result<Response<ResponseBody<ResBody>>, S::Error>> + Send + 'static,
+        S::Error: Send + 'static,
+        ResBody: Send + 'static,
+        ResBody::Data: Send,
+        ResBody::Error: Send,
+    {
+        Self { kind: Kind::Working { work: Detached::attached(work) } }
+    }
+
     pub(crate) fn reading(body: ReqBody, admitted: Box<Admitted<S>>) -> Self {
         let upload = Upload::new(admitted.request_limit());
         Self { kind: Kind::Reading { body, upload, admitted: Some(admitted) } }

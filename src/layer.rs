@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tower_layer::Layer;
 
+use crate::backoff::Backoff;
 use crate::core::Mode;
 use crate::event::Event;
 use crate::ledger::Ledger;
@@ -41,6 +42,10 @@ impl IdempotencyLayer {
     /// A layer over this store, at most once, for `POST` and `PATCH`.
     pub fn new(store: impl Store, scope: Scope) -> Self {
         Self { shared: Arc::new(Shared { ledger: Ledger::new(store), policy: Policy::new(scope) }) }
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     fn set(mut self, set: impl FnOnce(&mut Policy)) -> Self {
@@ -82,6 +87,14 @@ impl IdempotencyLayer {
         self.set(|policy| policy.max_execution = limit)
     }
 
+    /// How long a resumable operation whose attempt ended without an answer
+    /// rests before a [`Completer`](crate::Completer), of whichever process,
+    /// goes on with it. Up to 2 seconds after the first try and up to 10 minutes
+    /// later on by default. A client's retry does not wait.
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        self.set(|policy| policy.backoff = backoff)
+    }
+
     /// How long an answer is remembered, from its completion. 24 hours by
     /// default, at least one second. A retry after that runs anew.
     pub fn retention(self, retention: Duration) -> Self {
@@ -114,6 +127,15 @@ impl IdempotencyLayer {
     /// `url#missing-key` and so on, and link to it.
     pub fn documentation(self, url: &str) -> Self {
         self.set(|policy| policy.problems = Problems::new(Some(url)))
+    }
+
+    /// What this process calls itself in the history of operations
+    /// ([`Record::history`](crate::core::Record::history)): a host's name, say.
+    /// Nothing by default.
+    pub fn instance(mut self, name: &str) -> Self {
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.ledger = shared.ledger.named(name);
+        self
     }
 
     /// Calls `observer` with everything that happens. On the request's path:

@@ -1,5 +1,8 @@
 //! The only loop: look, decide, swap, again.
 
+#[cfg(feature = "postgres")]
+mod joined;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,7 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
-use crate::store::{Store, StoreError, StoreErrorKind, Swap};
+use crate::store::{Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::sync::Alarm;
 
 /// How long a store may take for one answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,23 +55,35 @@ pub struct Ledger {
     shared: Arc<Shared>,
 }
 
+#[derive(Clone)]
 struct Shared {
     store: Arc<dyn Store>,
     observer: Option<Observer>,
     disowning: Arc<Semaphore>,
+    /// Rings when an operation that this process released falls due.
+    due: Arc<Alarm>,
+    /// What this instance calls itself in the history of operations.
+    instance: Option<Arc<str>>,
 }
 
 impl Ledger {
     /// A ledger over this store.
     pub fn new(store: impl Store) -> Self {
         let disowning = Arc::new(Semaphore::new(DISOWNING));
-        Self { shared: Arc::new(Shared { store: Arc::new(store), observer: None, disowning }) }
+        let due = Arc::default();
+        Self { shared: Arc::new(Shared { store: Arc::new(store), observer: None, disowning, due, instance: None }) }
     }
 
     pub(crate) fn observed_by(&self, observer: Observer) -> Self {
-        let Shared { store, disowning, .. } = &*self.shared;
-        let (store, disowning) = (Arc::clone(store), Arc::clone(disowning));
-        Self { shared: Arc::new(Shared { store, observer: Some(observer), disowning }) }
+        Self { shared: Arc::new(Shared { observer: Some(observer), ..self.shared.as_ref().clone() }) }
+    }
+
+    pub(crate) fn named(&self, instance: &str) -> Self {
+        Self { shared: Arc::new(Shared { instance: Some(instance.into()), ..self.shared.as_ref().clone() }) }
+    }
+
+    pub(crate) fn instance(&self) -> Option<Arc<str>> {
+        self.shared.instance.clone()
     }
 
     /// The store.
@@ -78,6 +94,10 @@ impl Ledger {
     /// The right to take back a claim, if not too many do.
     pub(crate) fn may_disown(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.shared.disowning).try_acquire_owned().ok()
+    }
+
+    pub(crate) fn due(&self) -> &Alarm {
+        &self.shared.due
     }
 
     pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
@@ -106,7 +126,7 @@ impl Ledger {
     where
         C::Output: Send,
     {
-        let mut exchange = Exchange::guessing(command, fresh_nonce(), guess);
+        let mut exchange = Exchange::guessing(command, fresh_nonce(), guess).noting(self.instance(), Duration::ZERO);
         self.drive(key, &mut exchange).await?;
         exchange.finish().ok_or_else(undecided)
     }
@@ -171,6 +191,17 @@ impl Ledger {
         }
     }
 
+    /// One page of what the store finds.
+    pub(crate) async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        within(self.shared.store.scan(query)).await
+    }
+
+    /// Removes the record at `key` if it is still at `version`, which a scan
+    /// found to be expired.
+    pub(crate) async fn forget(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        within(self.shared.store.remove(key, version)).await
+    }
+
     async fn load(&self, key: &Key) -> Result<Reply, StoreError> {
         let loaded = within(self.shared.store.load(key)).await?;
         Ok(Reply::Found(loaded.record, loaded.now))
@@ -179,6 +210,7 @@ impl Ledger {
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Reply, StoreError> {
         Ok(match within(self.shared.store.swap(key, expected, next)).await? {
             Swap::Stored => Reply::Written,
+            Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),
             Swap::Conflict(found) => Reply::Found(found.record, found.now),
         })
     }
@@ -187,7 +219,10 @@ impl Ledger {
         if within(self.shared.store.remove(key, expected)).await? {
             return Ok(Reply::Written);
         }
-        self.load(key).await
+        match self.load(key).await? {
+            Reply::Found(Some(found), _) if found.version() == expected => Err(stale()),
+            reply => Ok(reply),
+        }
     }
 }
 
@@ -211,6 +246,12 @@ async fn within<T>(reply: impl Future<Output = Result<T, StoreError>> + Send) ->
 /// process. It needs to be unique among the writes of one key, not secret.
 pub(crate) fn fresh_nonce() -> Version {
     Version::new(fastrand::u64(1..))
+}
+
+/// A replica that lags behind, perhaps. Taken for an answer, it would be asked
+/// for ever.
+fn stale() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "the store refused a write and showed the very version it expected")
 }
 
 fn undecided() -> StoreError {

@@ -48,6 +48,8 @@
 //!   [steps](Operation::step), [payments](Operation::pay) and work that must
 //!   happen [once](Operation::once).
 //! - [`Runner`] is the same engine without HTTP: a closure under a key.
+//! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
+//!   what has expired.
 //! - [`Event`]s say what happens; [`Outcome`] lets a handler say how its answer
 //!   counts; a [`Refusal`] is every answer the layer makes up itself.
 //! - The [`guide`] has the long documents: what is promised, and what is not.
@@ -104,8 +106,10 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 mod attempt;
+mod backoff;
 mod body;
 pub mod clock;
+mod completer;
 pub mod core;
 mod detach;
 mod event;
@@ -124,9 +128,12 @@ mod runner;
 mod scope;
 mod service;
 pub mod store;
+mod sweeper;
 mod sync;
 
+pub use self::backoff::Backoff;
 pub use self::body::{RequestBody, ResponseBody};
+pub use self::completer::{Completer, Doubt, Report};
 #[doc(inline)]
 pub use self::core::{Key, Mode, Status, StepKey};
 pub use self::event::{Event, EventKind};
@@ -135,12 +142,15 @@ pub use self::extract::MissingOperation;
 pub use self::future::ResponseFuture;
 pub use self::layer::IdempotencyLayer;
 pub use self::ledger::Ledger;
+#[cfg(feature = "postgres")]
+pub use self::operation::TransactionFuture;
 pub use self::operation::{Operation, Reconciled, StepError, StepFuture};
 pub use self::policy::Outcome;
 pub use self::response::Refusal;
 pub use self::runner::{RunError, Runner};
 pub use self::scope::Scope;
 pub use self::service::Idempotency;
+pub use self::sweeper::Sweeper;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

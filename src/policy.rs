@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
 
+use crate::backoff::Backoff;
 use crate::core::{Fingerprint, Mode};
 use crate::response::Problems;
 use crate::scope::Scope;
@@ -75,6 +76,7 @@ pub(crate) struct Policy {
     pub(crate) lease: Duration,
     pub(crate) max_execution: Duration,
     pub(crate) retention: Duration,
+    pub(crate) backoff: Backoff,
     pub(crate) request_limit: usize,
     pub(crate) response_limit: usize,
     pub(crate) stream_after: Duration,
@@ -91,6 +93,7 @@ impl Policy {
             lease: Duration::from_secs(60),
             max_execution: Duration::from_secs(60 * 60),
             retention: Duration::from_secs(24 * 60 * 60),
+            backoff: Backoff::default(),
             request_limit: 2 << 20,
             response_limit: 2 << 20,
             stream_after: Duration::from_secs(5),

@@ -213,8 +213,15 @@ impl Problems {
     }
 }
 
-/// A stored answer, byte for byte.
+/// A stored answer, byte for byte, as a replay.
 pub(crate) fn replay<B: http_body::Body>(stored: &Arc<StoredResponse>, body: Bytes) -> Response<ResponseBody<B>> {
+    let mut response = given(stored, body);
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+/// A stored answer, byte for byte.
+pub(crate) fn given<B: http_body::Body>(stored: &StoredResponse, body: Bytes) -> Response<ResponseBody<B>> {
     let mut response = Response::new(ResponseBody::whole(body));
     *response.status_mut() = stored.status();
     let headers = response.headers_mut();
@@ -223,6 +230,5 @@ pub(crate) fn replay<B: http_body::Body>(stored: &Arc<StoredResponse>, body: Byt
     for (name, value) in stored.headers() {
         headers.append(name.clone(), value.clone());
     }
-    headers.insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }

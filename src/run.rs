@@ -30,10 +30,9 @@ pub(crate) fn claim(
     ledger: &Ledger,
     key: Key,
     claim: Claim,
-    max_execution: Duration,
+    limits: Limits,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
-    let limits = Limits { lease: claim.lease, max_execution };
-    let mut exchange = Exchange::guessing(claim, fresh_nonce(), None);
+    let mut exchange = Exchange::guessing(claim, fresh_nonce(), None).noting(ledger.instance(), Duration::ZERO);
     async move {
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
             ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });
@@ -63,7 +62,7 @@ pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claime
     }
 }
 
-fn disown_later(ledger: &Ledger, key: Key, fence: Fence, lease: Duration) {
+pub(crate) fn disown_later(ledger: &Ledger, key: Key, fence: Fence, lease: Duration) {
     let Some(permit) = ledger.may_disown() else { return };
     let disown = disown(ledger.clone(), key, fence, lease);
     tokio::spawn(async move {

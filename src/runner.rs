@@ -10,7 +10,8 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::attempt::{Attempt, End};
+use crate::attempt::{Attempt, End, Limits};
+use crate::backoff::Backoff;
 use crate::core::{Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredResponse};
 use crate::detach::Detached;
 use crate::event::{Event, EventKind};
@@ -141,14 +142,23 @@ impl Runner {
         Fut: Future<Output = Result<T, E>> + Send,
     {
         let command = Claim { fingerprint, mode: self.mode, lease: self.lease, request: None };
-        let attempt = match claim(&self.ledger, key, command, self.max_execution).await {
+        let limits = Limits {
+            lease: self.lease,
+            max_execution: self.max_execution,
+            backoff: Backoff::default(),
+            retention: self.retention,
+        };
+        let attempt = match claim(&self.ledger, key, command, limits).await {
             Ok(Admission::Granted(attempt)) => attempt,
             Ok(Admission::Refused(claimed)) => return refused(claimed),
             Err(error) => return Err(RunError::Store(error)),
         };
         let operation = Operation::new(Arc::clone(&attempt));
-        let run = under_lease(&attempt, async { work(operation).await });
-        match run.await {
+        let run = under_lease(&attempt, async { work(operation).await }).await;
+        if let Some(stored) = attempt.completed() {
+            return decode(stored);
+        }
+        match run {
             Ok(Ok(result)) => self.complete(&attempt, fingerprint, result).await,
             Ok(Err(error)) => {
                 give_up(&attempt).await;
@@ -185,6 +195,7 @@ impl Runner {
             End::Stored => attempt.emit(|| EventKind::Completed { status: 200, retained: true }),
             End::Unsaved(error) => attempt.emit(|| EventKind::Unsaved { error }),
             End::Lost(found) => return refused(instead(fingerprint, found)),
+            End::Parked => return Err(RunError::OutcomeUnknown),
         }
         Ok(result)
     }

@@ -10,8 +10,9 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::attempt::{Attempt, End};
+use crate::attempt::{Attempt, End, Limits};
 use crate::body::{Read, RequestBody, ResponseBody, read};
+use crate::completer::Ticket;
 use crate::core::{
     Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredRequest, StoredResponse,
 };
@@ -21,7 +22,7 @@ use crate::future::ResponseFuture;
 use crate::ledger::Ledger;
 use crate::operation::Operation;
 use crate::policy::{Outcome, Policy, fingerprint};
-use crate::response::{Refusal, replay};
+use crate::response::{Refusal, given, replay};
 use crate::run::{Admission, claim, instead, under_lease};
 use crate::scope::Told;
 use crate::store::{StoreError, StoreErrorKind};
@@ -119,6 +120,9 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         // Under another layer of this kind, the operation is claimed already.
         let claimed = request.extensions().get::<Operation>().is_some();
+        if let Some(ticket) = request.extensions().get::<Ticket>().filter(|_| !claimed).cloned() {
+            return self.serve_ticket(&ticket, request);
+        }
         if claimed || !Policy::covers(request.method()) {
             return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
         }
@@ -141,6 +145,35 @@ where
                 ResponseFuture::reading(body, Box::new(Admitted { service, parts, guarded }))
             }
         }
+    }
+}
+
+impl<S> Idempotency<S> {
+    /// Runs what a completer has claimed already. Dropped, it stops: whoever
+    /// waits for it is the one who decides how long it may take.
+    fn serve_ticket<ReqBody, ResBody>(
+        &mut self,
+        ticket: &Ticket,
+        request: Request<ReqBody>,
+    ) -> ResponseFuture<S, ReqBody, ResBody>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        ReqBody: Body<Data = Bytes> + Send + 'static,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Send,
+    {
+        let Some(work) = ticket.take() else {
+            // Served already: without its key it would run unprotected.
+            return ResponseFuture::refused(self.shared.policy.problems.refuse(Refusal::InProgress));
+        };
+        let clone = self.inner.clone();
+        let service = std::mem::replace(&mut self.inner, clone);
+        let guarded = Guarded { shared: Arc::clone(&self.shared), key: *work.attempt.key() };
+        let (parts, _) = request.into_parts();
+        let admitted = Box::new(Admitted { service, parts, guarded });
+        ResponseFuture::attached(admitted.run(work.attempt, work.fingerprint, work.body))
     }
 }
 
@@ -206,7 +239,11 @@ impl<S> Admitted<S> {
             let body = read(body, policy.response_limit, patience).await;
             Ok((parts, body))
         });
-        match run.await {
+        let run = run.await;
+        if let Some(stored) = attempt.completed() {
+            return Ok(guarded.stored(stored));
+        }
+        match run {
             Ok(Ok((parts, body))) => Ok(guarded.record(&attempt, fingerprint, parts, body).await),
             Ok(Err(error)) => {
                 release(&attempt).await;
@@ -216,6 +253,7 @@ impl<S> Admitted<S> {
                 attempt.emit(|| EventKind::Panicked);
                 Ok(match release(&attempt).await {
                     End::Lost(found) => guarded.answer(instead(fingerprint, found)),
+                    End::Parked => guarded.refuse(Refusal::OutcomeUnknown),
                     _ if policy.mode == Mode::Resumable => guarded.refuse(Refusal::Interrupted),
                     _ => guarded.refuse(Refusal::OutcomeUnknown),
                 })
@@ -256,6 +294,12 @@ impl Guarded {
         }
     }
 
+    /// The answer that the handler stored itself: what it returned later is
+    /// not the one that the retries get.
+    fn stored<B: Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
+        given(stored, stored.body().cloned().unwrap_or_default())
+    }
+
     fn claim<'a>(
         &'a self,
         parts: &Parts,
@@ -268,7 +312,13 @@ impl Guarded {
             Arc::new(StoredRequest::capture(&parts.method, original_uri(parts), &parts.headers, body.clone()))
         });
         let command = Claim { fingerprint, mode: policy.mode, lease: policy.lease, request };
-        claim(&self.shared.ledger, self.key, command, policy.max_execution)
+        let limits = Limits {
+            lease: policy.lease,
+            max_execution: policy.max_execution,
+            backoff: policy.backoff,
+            retention: policy.retention,
+        };
+        claim(&self.shared.ledger, self.key, command, limits)
     }
 
     fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
@@ -306,6 +356,7 @@ impl Guarded {
         };
         match self.end(attempt, outcome, &parts, kept).await {
             End::Lost(found) => self.answer(instead(fingerprint, found)),
+            End::Parked => self.refuse(Refusal::OutcomeUnknown),
             End::Stored | End::Unsaved(_) => Response::from_parts(parts, body),
         }
     }

@@ -4,11 +4,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 /// Locks, whether or not someone panicked while holding the lock: nothing in
 /// this crate leaves a value half-changed under one.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An alarm clock: anyone may set it, whoever waits is woken at the earliest
+/// time that was set.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm {
+    at: Mutex<Option<Instant>>,
+    on_set: Notify,
+}
+
+impl Alarm {
+    /// Rings at `at`, if not before.
+    pub(crate) fn set(&self, at: Instant) {
+        {
+            let mut earliest = lock(&self.at);
+            if earliest.is_some_and(|earliest| earliest <= at) {
+                return;
+            }
+            *earliest = Some(at);
+        }
+        self.on_set.notify_waiters();
+    }
+
+    /// Resolves when it rings, and at `latest` if it does not. Cancel safe.
+    pub(crate) async fn rings(&self, latest: Instant) {
+        loop {
+            let mut set = std::pin::pin!(self.on_set.notified());
+            // Listen before looking, or a time could be set in between.
+            set.as_mut().enable();
+            let at = lock(&self.at).map_or(latest, |at| at.min(latest));
+            tokio::select! {
+                () = sleep_until(at) => {
+                    let mut earliest = lock(&self.at);
+                    if earliest.is_some_and(|earliest| earliest <= at) {
+                        *earliest = None;
+                    }
+                    return;
+                }
+                () = set => {}
+            }
+        }
+    }
 }
 
 /// Something that happens once, and can be waited for.

@@ -53,7 +53,7 @@ impl Writer {
     fn write(mut self, command: &impl Command) -> Self {
         self.nonce += 1;
         let now = Timestamp::from_millis(7 + 60_000 * (self.nonce & 0xff));
-        let stamp = Stamp { now, nonce: Version::new(self.nonce) };
+        let stamp = Stamp::new(now, Version::new(self.nonce));
         let Next::Put(next) = command.apply(self.record.as_ref(), stamp).next else { panic!("{}", self.name) };
         let encoded = next.encode();
         self.pieces.insert(file_name(self.name, None), encoded.head);
@@ -115,7 +115,7 @@ fn records() -> Vec<(&'static str, Record, Pieces)> {
     let fail = Change::Fail { step: "\u{1f9fe} \"\\\n\u{0}".into(), error: Bytes::from_static(b"declined") };
     let steps = vec![save("order", b"{\"id\":17}"), begin("charge"), save("", b""), fail];
     let (once, resumable) = (Mode::AtMostOnce, Mode::Resumable);
-    let cleared = Resolve { resolution: Resolution::DidNotHappen };
+    let cleared = Resolve { resolution: Resolution::DidNotHappen { step: "charge".into() } };
     [
         Writer::new("claimed").claim(resumable, Some(request())),
         Writer::new("bare").claim(once, None),

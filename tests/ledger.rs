@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +11,10 @@ use tower_idempotency::Ledger;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{
     Change, Claim, Claimed, Fence, Fenced, Fingerprint, Key, Lost, Mode, Record, Resolution, Resolve, Status,
-    StoredResponse,
+    StoredResponse, Version,
 };
 use tower_idempotency::store::conformance::{Fault, Faults, FaultyStore, Gate, Op};
-use tower_idempotency::store::{MemoryStore, Store, StoreError, StoreErrorKind};
+use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 
 const KEY: Key = Key::from_bytes([7; 32]);
 const LEASE: Duration = Duration::from_secs(60);
@@ -125,7 +126,7 @@ async fn life(bench: &Bench) -> Vec<String> {
     note(format!("{:?}", bench.change(&mut first, vec![save("b")]).await.unwrap()));
     note(format!("{:?}", bench.change(&mut second, vec![Change::Park { why: "why".into() }]).await.unwrap()));
     note(format!("{:?}", bench.claim().await.unwrap().0));
-    let resolve = Resolve { resolution: Resolution::DidNotHappen };
+    let resolve = Resolve { resolution: Resolution::RunAgain };
     note(format!("{:?}", bench.ledger.apply(&KEY, None, resolve).await.unwrap().output));
     let mut third = bench.granted().await;
     note(format!("{} {:?}", third.1.attempts(), third.1.steps().len()));
@@ -320,4 +321,46 @@ async fn a_renewal_that_is_held_up_does_not_revive_what_was_removed() {
     let (renewed, ()) = tokio::join!(bench.change(&mut renewing, vec![Change::Renew]), leave);
     assert_eq!(renewed.unwrap(), Err(Lost));
     assert!(bench.stored().await.is_none());
+}
+
+/// A lagging replica that refuses a write and shows the very version that it
+/// expected is a failure like any other: it is not asked for ever.
+#[tokio::test]
+async fn a_store_that_contradicts_itself_is_given_up() {
+    #[derive(Debug)]
+    struct Lagging(MemoryStore, AtomicUsize);
+
+    #[async_trait::async_trait]
+    impl Store for Lagging {
+        async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            self.0.load(key).await
+        }
+        async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+            let asked = self.1.fetch_add(1, Ordering::SeqCst);
+            assert!(asked < 100, "asked for ever");
+            if expected.is_none() {
+                self.0.swap(key, None, next).await
+            } else {
+                self.0.load(key).await.map(Swap::Conflict)
+            }
+        }
+        async fn remove(&self, _: &Key, _: Version) -> Result<bool, StoreError> {
+            let asked = self.1.fetch_add(1, Ordering::SeqCst);
+            assert!(asked < 100, "asked for ever");
+            Ok(false)
+        }
+        async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+            self.0.scan(query).await
+        }
+    }
+
+    let ledger = Ledger::new(Lagging(MemoryStore::new(), AtomicUsize::new(0)));
+    let done = ledger.apply(&KEY, None, claim()).await.unwrap();
+    let Claimed::Granted(fence) = done.output else { panic!("not granted") };
+    for change in [save("a"), Change::Withdraw] {
+        let command = Fenced { fence, changes: vec![change] };
+        let error = ledger.apply(&KEY, done.record.clone(), command).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    }
 }

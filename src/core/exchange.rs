@@ -1,5 +1,8 @@
 //! The loop around a command, as a value: look, decide, swap, again.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::record::{Record, Stamp, Timestamp, Version};
 use super::transition::{Command, Decision, Next};
 
@@ -18,6 +21,8 @@ use super::transition::{Command, Decision, Next};
 pub struct Exchange<C, T> {
     command: C,
     nonce: Version,
+    elapsed: Duration,
+    by: Option<Arc<str>>,
     /// What the last write expected to find.
     expected: Option<Version>,
     /// The last decision. It stands once `known` says so.
@@ -62,7 +67,9 @@ pub enum Ask<'a> {
 #[expect(clippy::exhaustive_enums, reason = "every driver must give one of them")]
 pub enum Reply {
     /// What is there, and the store's time: the reply to a load, or to a write
-    /// that found something else than it expected.
+    /// that found something else than it expected. (A refused write that shows
+    /// the very version it expected is none: that is `Unknown`, and to be
+    /// counted, or the two would ask each other for ever.)
     Found(Option<Record>, Timestamp),
     /// The write took.
     Written,
@@ -81,9 +88,20 @@ pub struct Done<T> {
 }
 
 impl<C: Command<Output = T>, T> Exchange<C, T> {
+    const fn new(command: C, nonce: Version, seen: Seen) -> Self {
+        Self { command, nonce, elapsed: Duration::ZERO, by: None, expected: None, decision: None, seen, known: false }
+    }
+
+    /// What the history is to say of it: see [`Stamp`].
+    #[must_use]
+    pub fn noting(mut self, by: Option<Arc<str>>, elapsed: Duration) -> Self {
+        (self.by, self.elapsed) = (by, elapsed);
+        self
+    }
+
     /// Starts with a look at the store.
     pub const fn looking(command: C, nonce: Version) -> Self {
-        Self { command, nonce, expected: None, decision: None, seen: Seen::Nothing, known: false }
+        Self::new(command, nonce, Seen::Nothing)
     }
 
     /// Starts with a guess at what the store has, which saves the look if it
@@ -91,7 +109,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
     /// told what is there instead. A guess that leads to no write is looked
     /// up; nothing is answered from it.
     pub const fn guessing(command: C, nonce: Version, guess: Option<Record>) -> Self {
-        Self { command, nonce, expected: None, decision: None, seen: Seen::Guess(guess), known: false }
+        Self::new(command, nonce, Seen::Guess(guess))
     }
 
     /// What to ask the store next.
@@ -102,7 +120,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
             Seen::Record(record, now) => (record, *now, false),
         };
         let live = record.as_ref().filter(|record| !record.is_expired(now));
-        let stamp = Stamp { now, nonce: self.nonce };
+        let stamp = Stamp { now, nonce: self.nonce, elapsed: self.elapsed, by: self.by.as_deref() };
         let expected = record.as_ref().map(Record::version);
         self.expected = expected;
         let decision = self.decision.insert(self.command.apply(live, stamp));

@@ -12,20 +12,24 @@
 
 mod exchange;
 mod fingerprint;
+mod history;
 mod key;
 mod message;
 mod record;
+mod resolve;
+mod resume;
 mod transition;
 mod wire;
 
 pub use self::exchange::{Ask, Done, Exchange, Reply};
 pub use self::fingerprint::Fingerprint;
+pub use self::history::{Moment, What};
 pub use self::key::{IdempotencyKey, InvalidKey, Key, StepKey};
 pub use self::message::{StoredRequest, StoredResponse};
 pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};
-pub use self::transition::{
-    Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next, NotResolved, Resolution, Resolve,
-};
+pub use self::resolve::{NotResolved, Resolution, Resolve};
+pub use self::resume::{Resume, Resumed};
+pub use self::transition::{Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next};
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};
 
 #[cfg(test)]

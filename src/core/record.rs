@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::history::Past;
 use super::{Fingerprint, StoredRequest, StoredResponse};
 
 /// A point on the store's clock, in milliseconds since the Unix epoch.
@@ -35,6 +36,9 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
+
+/// As good as never, and still a time that every store can keep.
+const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
 /// Names one state of one record: a fresh nonce for every write.
 ///
@@ -91,12 +95,24 @@ impl Fence {
 
 /// Everything impure that a command needs, handed in from outside.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "these two are all there is")]
-pub struct Stamp {
+#[expect(clippy::exhaustive_structs, reason = "there is nothing else outside")]
+pub struct Stamp<'a> {
     /// The store's time when it handed out the record that is decided upon.
     pub now: Timestamp,
     /// The version of the record that is written, if one is.
     pub nonce: Version,
+    /// How long ago the writer claimed the operation, by its own clock. Only
+    /// for the history.
+    pub elapsed: Duration,
+    /// The name of the instance that writes. Only for the history.
+    pub by: Option<&'a str>,
+}
+
+impl Stamp<'_> {
+    /// A stamp that says nothing for the history.
+    pub const fn new(now: Timestamp, nonce: Version) -> Self {
+        Self { now, nonce, elapsed: Duration::ZERO, by: None }
+    }
 }
 
 /// What may be done with an operation whose holder is gone.
@@ -169,12 +185,20 @@ pub struct Step {
     /// The version this was written under; a swap to that version is the one
     /// that has to store it.
     pub(super) written: Version,
+    /// By which attempt, and how long after its claim.
+    pub(super) attempt: u32,
+    pub(super) after: Duration,
 }
 
 impl Step {
     /// The step's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The attempt that wrote it; the first is 1.
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// How far the step got.
@@ -206,6 +230,13 @@ pub struct Record {
     pub(super) hold: Hold,
     pub(super) progress: Progress,
     pub(super) attempts: u32,
+    /// How many of them were before the last decision by hand.
+    pub(super) forgiven: u32,
+    /// How long after the last write nobody should go on by themselves.
+    pub(super) retry_in: Duration,
+    /// Who holds it, or held it last.
+    pub(super) by: Option<Arc<str>>,
+    pub(super) past: Past,
     pub(super) request: Option<Arc<StoredRequest>>,
     pub(super) steps: Vec<Arc<Step>>,
     pub(super) created_at: Option<Timestamp>,
@@ -258,6 +289,18 @@ impl Record {
     /// How often it was claimed.
     pub const fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// How often it was claimed since it began, or since a human or a
+    /// reconciler last decided about it.
+    pub const fn tries(&self) -> u32 {
+        self.attempts.saturating_sub(self.forgiven)
+    }
+
+    /// How long after its last write a free operation rests before anyone goes
+    /// on with it unasked. A client's retry need not wait.
+    pub const fn retry_in(&self) -> Duration {
+        self.retry_in
     }
 
     /// The request, where someone may have to run it again.
@@ -327,15 +370,22 @@ impl Record {
         self
     }
 
-    /// When something falls due: the end of the lease of an unfinished record
-    /// (the time of its last write if nobody holds it), the end of the
-    /// retention of a complete one.
+    /// When something falls due: the end of the retention of a complete record,
+    /// the end of the lease of one that is held, and of one that is free when
+    /// someone should go on with it unasked.
+    ///
+    /// A thousand years ahead, if nobody should: a human has to decide, or its
+    /// request is not stored and only its caller can go on.
     pub fn due(&self) -> Timestamp {
-        match (&self.progress, &self.hold) {
-            (Progress::Complete { retention, .. }, _) => self.written_at.after(*retention),
-            (_, Hold::Leased { lease, .. }) => self.written_at.after(*lease),
-            _ => self.written_at,
-        }
+        let only_its_caller = self.request.is_none();
+        let length = match (&self.progress, &self.hold, self.mode) {
+            (Progress::Complete { retention, .. }, _, _) => *retention,
+            (_, Hold::Leased { lease, .. }, _) => *lease,
+            (_, Hold::Parked { .. }, _) => NEVER,
+            (_, Hold::Cleared, _) | (_, Hold::Free, Mode::Resumable) if only_its_caller => NEVER,
+            (_, Hold::Cleared | Hold::Free, _) => self.retry_in,
+        };
+        self.written_at.after(length)
     }
 
     /// Whether the record may be forgotten. Only complete ones ever may.
@@ -365,7 +415,13 @@ impl Record {
             lines + response.body().map_or(0, Bytes::len)
         });
         let steps: usize = self.steps.iter().map(|step| LINE + step.name.len() + step.point.len()).sum();
-        size_of::<Self>() + request + response + steps
+        let past: usize = self
+            .past
+            .moments
+            .iter()
+            .map(|moment| size_of_val(moment) + moment.text.as_ref().map_or(0, |text| text.len()))
+            .sum();
+        size_of::<Self>() + request + response + steps + past
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Version};
+use super::history::{Past, What};
+use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Step};
 use super::{Fingerprint, StoredRequest, StoredResponse};
 
 /// A move: what becomes of a record, and what the mover learns.
@@ -17,7 +18,7 @@ pub trait Command {
 
     /// Decides. `current` is the record as the store has it, `None` if it has
     /// none or one that expired; `stamp` is everything else that counts.
-    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Self::Output>;
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output>;
 }
 
 /// What a [`Command`] decided.
@@ -43,11 +44,11 @@ pub enum Next {
 }
 
 impl<T> Decision<T> {
-    const fn keep(output: T) -> Self {
+    pub(super) const fn keep(output: T) -> Self {
         Self { next: Next::Keep, output }
     }
 
-    const fn put(record: Record, output: T) -> Self {
+    pub(super) const fn put(record: Record, output: T) -> Self {
         Self { next: Next::Put(record), output }
     }
 }
@@ -89,10 +90,10 @@ pub enum Claimed {
 impl Command for Claim {
     type Output = Claimed;
 
-    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Claimed> {
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Claimed> {
         let fence = Fence::of(stamp.nonce);
         let Some(current) = current else {
-            return Decision::put(self.first(stamp.nonce), Claimed::Granted(fence));
+            return Decision::put(self.first(stamp), Claimed::Granted(fence));
         };
         // Before "busy": a wrong body is never cured by waiting.
         if current.fingerprint != self.fingerprint {
@@ -115,16 +116,13 @@ impl Command for Claim {
         if !grant {
             return Decision::keep(Claimed::Unknown { parked: None });
         }
-        let mut next = current.clone();
-        next.version = stamp.nonce;
-        next.hold = Hold::Leased { fence, lease: self.lease };
-        next.attempts = next.attempts.saturating_add(1);
-        Decision::put(next, Claimed::Granted(fence))
+        Decision::put(current.taken(stamp, self.lease), Claimed::Granted(fence))
     }
 }
 
 impl Claim {
-    fn first(&self, nonce: Version) -> Record {
+    fn first(&self, stamp: Stamp<'_>) -> Record {
+        let nonce = stamp.nonce;
         Record {
             version: nonce,
             mode: self.mode,
@@ -132,6 +130,10 @@ impl Claim {
             hold: Hold::Leased { fence: Fence::of(nonce), lease: self.lease },
             progress: Progress::Pending,
             attempts: 1,
+            forgiven: 0,
+            retry_in: Duration::ZERO,
+            by: stamp.by.map(Arc::from),
+            past: Past::default(),
             request: self.request.clone(),
             steps: Vec::new(),
             created_at: None,
@@ -184,13 +186,20 @@ pub enum Change {
     },
     /// A sign of life: the lease starts anew. (So it does with every change.)
     Renew,
+    /// Once the attempt ends without an answer, nobody should go on unasked
+    /// before this time is over, counted from that write.
+    Postpone {
+        /// How long.
+        retry_in: Duration,
+    },
     /// The attempt ends without an answer; the recovery points stay.
     Release,
     /// The attempt ends, and nothing happened: the record goes, unless a step
     /// was begun or done, or there was an attempt before. Then this is a
     /// `Release`.
     Withdraw,
-    /// The attempt ends, and a human has to look.
+    /// The attempt ends, and a human has to look. Steps that still run can't be
+    /// saved any more, so this comes last.
     Park {
         /// Why, in one line.
         why: Arc<str>,
@@ -212,7 +221,7 @@ pub struct Lost;
 impl Command for Fenced {
     type Output = Result<(), Lost>;
 
-    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Self::Output> {
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
         // The one place where fences are checked.
         let held = current.filter(|record| matches!(record.hold, Hold::Leased { fence, .. } if fence == self.fence));
         let Some(held) = held else {
@@ -229,26 +238,27 @@ impl Command for Fenced {
             if withdraw && next.steps.is_empty() {
                 return Decision { next: Next::Remove, output: Ok(()) };
             }
-            change.make(&mut next);
+            change.make(&mut next, stamp.elapsed);
         }
         Decision::put(next, Ok(()))
     }
 }
 
 impl Change {
-    fn make(&self, record: &mut Record) {
+    pub(super) fn make(&self, record: &mut Record, elapsed: Duration) {
         match self {
-            Self::Begin { step } => record.set(step, Point::Begun),
+            Self::Begin { step } => record.set(step, Point::Begun, elapsed),
             Self::Save { step, value } => {
                 let begun = record.step(step).is_some_and(|step| step.point == Point::Begun);
                 if begun && record.progress == Progress::Pending {
                     record.progress = Progress::Paid;
                 }
-                record.set(step, Point::Saved(value.clone()));
+                record.set(step, Point::Saved(value.clone()), elapsed);
             }
-            Self::Fail { step, error } => record.set(step, Point::Failed(error.clone())),
+            Self::Fail { step, error } => record.set(step, Point::Failed(error.clone()), elapsed),
             Self::Clear { step } => record.clear(step),
             Self::Renew => {}
+            Self::Postpone { retry_in } => record.retry_in = *retry_in,
             Self::Release | Self::Withdraw => record.hold = Hold::Free,
             Self::Park { why } => record.hold = Hold::Parked { why: Arc::clone(why) },
             Self::Complete { response, retention } => record.complete(response, *retention),
@@ -257,19 +267,31 @@ impl Change {
 }
 
 impl Record {
+    /// The same, held by whoever writes this.
+    pub(super) fn taken(&self, stamp: Stamp<'_>, lease: Duration) -> Self {
+        let (mut next, nonce) = (self.clone(), stamp.nonce);
+        next.remember(What::Resumed, None, stamp);
+        next.by = stamp.by.map(Arc::from);
+        next.version = nonce;
+        next.hold = Hold::Leased { fence: Fence::of(nonce), lease };
+        next.attempts = next.attempts.saturating_add(1);
+        next.retry_in = Duration::ZERO;
+        next
+    }
+
     /// Writes a step, unless its result is already stored: that never changes.
-    fn set(&mut self, name: &str, point: Point) {
-        let written = self.version;
+    pub(super) fn set(&mut self, name: &str, point: Point, after: Duration) {
+        let (written, attempt) = (self.version, self.attempts);
         match self.steps.iter_mut().find(|step| &*step.name == name) {
-            None => self.steps.push(Arc::new(Step { name: name.into(), point, written })),
+            None => self.steps.push(Arc::new(Step { name: name.into(), point, written, attempt, after })),
             Some(step) if step.point == Point::Begun && point != Point::Begun => {
-                *step = Arc::new(Step { name: name.into(), point, written });
+                *step = Arc::new(Step { name: name.into(), point, written, attempt, after });
             }
             Some(_) => {}
         }
     }
 
-    fn clear(&mut self, name: &str) {
+    pub(super) fn clear(&mut self, name: &str) {
         let begun = |step: &Arc<Step>| &*step.name == name && step.point == Point::Begun;
         let Some(index) = self.steps.iter().position(begun) else { return };
         self.steps.remove(index);
@@ -279,92 +301,11 @@ impl Record {
         }
     }
 
-    fn complete(&mut self, response: &Arc<StoredResponse>, retention: Duration) {
+    pub(super) fn complete(&mut self, response: &Arc<StoredResponse>, retention: Duration) {
         self.progress = Progress::Complete { response: Arc::clone(response), retention };
         self.hold = Hold::Free;
+        self.retry_in = Duration::ZERO;
         self.request = None;
-        self.steps = Vec::new();
-    }
-}
-
-/// A human's or a reconciler's decision on an operation that nobody holds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_structs, reason = "a plain message")]
-pub struct Resolve {
-    /// What was decided.
-    pub resolution: Resolution,
-}
-
-/// What a human or a reconciler decided.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
-pub enum Resolution {
-    /// It happened, and this is the answer.
-    Answer {
-        /// The answer.
-        response: Arc<StoredResponse>,
-        /// How long to remember it.
-        retention: Duration,
-    },
-    /// The step in doubt was done, with this value; the operation may go on.
-    StepDone {
-        /// The step's name.
-        step: Box<str>,
-        /// Its value.
-        value: Bytes,
-    },
-    /// What was in doubt did not happen; the operation may run again.
-    ///
-    /// # Caveats
-    ///
-    /// It takes back *every* step that was begun and has no result. Where steps
-    /// ran at the same time, more than the one that parked the operation may be
-    /// in doubt: look at all of them, and answer those that happened first,
-    /// with [`StepDone`](Self::StepDone).
-    DidNotHappen,
-}
-
-/// Why a [`Resolve`] changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NotResolved {
-    /// There is no such record.
-    Absent,
-    /// An attempt holds it, for at least this long.
-    Busy(Duration),
-    /// It is complete, and that never changes.
-    Complete,
-}
-
-impl Command for Resolve {
-    type Output = Result<(), NotResolved>;
-
-    fn apply(&self, current: Option<&Record>, stamp: Stamp) -> Decision<Self::Output> {
-        let Some(current) = current else {
-            return Decision::keep(Err(NotResolved::Absent));
-        };
-        if current.status() == Status::Complete {
-            return Decision::keep(Err(NotResolved::Complete));
-        }
-        if let Some(left) = current.lease_left(stamp.now) {
-            return Decision::keep(Err(NotResolved::Busy(left)));
-        }
-        let mut next = current.clone();
-        next.version = stamp.nonce;
-        // Also takes the record from a holder whose lease lapsed: what was
-        // decided here must not be overtaken by an attempt that wakes up.
-        next.hold = Hold::Cleared;
-        match &self.resolution {
-            Resolution::Answer { response, retention } => next.complete(response, *retention),
-            Resolution::StepDone { step, value } => {
-                next.set(step, Point::Begun);
-                Change::Save { step: step.clone(), value: value.clone() }.make(&mut next);
-            }
-            Resolution::DidNotHappen => {
-                let begun: Vec<_> = next.steps.iter().filter(|step| step.point == Point::Begun).cloned().collect();
-                begun.iter().for_each(|step| next.clear(&step.name));
-            }
-        }
-        Decision::put(next, Ok(()))
+        self.remember_steps();
     }
 }

@@ -22,6 +22,7 @@ use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::history::{Moment, Past, What};
 use super::key::Hex;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Step, Timestamp, Version};
 use super::{Fingerprint, StoredRequest, StoredResponse};
@@ -99,8 +100,27 @@ struct WireHead {
     hold: WireHold,
     progress: WireProgress,
     attempts: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    forgiven: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    retry_in_ms: u64,
     request: bool,
     steps: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    past: Vec<WireMoment>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    dropped: u32,
+}
+
+/// Attempt, what, when, text, by whom.
+#[derive(Serialize, Deserialize)]
+struct WireMoment(u32, String, u64, Option<String>, Option<String>);
+
+/// What most records do without is not written.
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -145,6 +165,9 @@ struct WireResponse {
 struct WireStep {
     name: String,
     point: WirePoint,
+    attempt: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    after_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,8 +203,13 @@ impl Record {
                 Progress::Complete { retention, .. } => WireProgress::Complete { retention_ms: millis(*retention) },
             },
             attempts: self.attempts,
+            forgiven: self.forgiven,
+            retry_in_ms: millis(self.retry_in),
             request: self.request.is_some(),
             steps: u32::try_from(self.steps.len()).unwrap_or(u32::MAX),
+            by: self.by.as_deref().map(str::to_owned),
+            past: self.past.moments.iter().map(wire_moment).collect(),
+            dropped: self.past.dropped,
         };
         Encoded { head: seal(&head, &[]), fresh: self.fresh_parts() }
     }
@@ -254,6 +282,13 @@ impl Record {
                 (WireProgress::Pending, _) => Progress::Pending,
             },
             attempts: head.attempts,
+            forgiven: head.forgiven,
+            retry_in: Duration::from_millis(head.retry_in_ms),
+            by: head.by.map(Arc::from),
+            past: Past {
+                moments: head.past.into_iter().map(parse_moment).collect::<Option<_>>().ok_or(CORRUPT_HEAD)?,
+                dropped: head.dropped,
+            },
             request,
             steps,
             created_at: Some(times.created),
@@ -266,6 +301,17 @@ fn part_ids(head: &WireHead) -> Vec<PartId> {
     let request = head.request.then_some(PartId::Request);
     let response = matches!(head.progress, WireProgress::Complete { .. }).then_some(PartId::Response);
     request.into_iter().chain(response).chain((0..head.steps).map(PartId::Step)).collect()
+}
+
+fn wire_moment(moment: &Moment) -> WireMoment {
+    let owned = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+    let what = moment.what.name().to_owned();
+    WireMoment(moment.attempt, what, moment.at.as_millis(), owned(&moment.text), owned(&moment.by))
+}
+
+fn parse_moment(WireMoment(attempt, what, at, text, by): WireMoment) -> Option<Moment> {
+    let (text, by) = (text.map(Arc::from), by.map(Arc::from));
+    Some(Moment { attempt, what: What::named(&what)?, text, by, at: Timestamp::from_millis(at) })
 }
 
 fn wire_hold(hold: &Hold) -> WireHold {
@@ -339,7 +385,8 @@ fn encode_step(step: &Step) -> Bytes {
         Point::Saved(value) => (WirePoint::Saved, value),
         Point::Failed(error) => (WirePoint::Failed, error),
     };
-    seal(&WireStep { name: step.name.to_string(), point }, value)
+    let (attempt, after_ms) = (step.attempt, millis(step.after));
+    seal(&WireStep { name: step.name.to_string(), point, attempt, after_ms }, value)
 }
 
 fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
@@ -350,7 +397,8 @@ fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
         WirePoint::Saved => Point::Saved(value),
         WirePoint::Failed => Point::Failed(value),
     };
-    Ok(Step { name: wire.name.into(), point, written: Version::new(0) })
+    let after = Duration::from_millis(wire.after_ms);
+    Ok(Step { name: wire.name.into(), point, written: Version::new(0), attempt: wire.attempt, after })
 }
 
 /// Header values need not be UTF-8, JSON must be: one character per byte.

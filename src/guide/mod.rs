@@ -5,3 +5,6 @@ pub mod guarantees {}
 
 #[doc = include_str!("problems.md")]
 pub mod problems {}
+
+#[doc = include_str!("completer.md")]
+pub mod completer {}

@@ -22,10 +22,12 @@ pub enum StepError<E> {
         /// The step's name.
         step: String,
     },
-    /// Nobody can know whether it happened. It is not run again; the operation
-    /// is parked until a human or a reconciler decides.
+    /// Nobody can know whether it happened. It is not run again; when this
+    /// attempt ends, whatever its answer, the operation is parked until a human
+    /// or a reconciler decides. Steps that run can still save their results;
+    /// those that are run after it get this error, too.
     InDoubt {
-        /// The step's name.
+        /// The name of the step that is in doubt.
         step: String,
     },
     /// Another attempt took over. Stop: it does the rest.
@@ -43,6 +45,9 @@ pub enum StepError<E> {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The transaction of this step was rolled back, or could not begin: none
+    /// of its rows are there. The next attempt runs it again.
+    RolledBack(StoreError),
     /// The store failed for longer than the lease. Whether the step's result
     /// is stored is not known.
     Store(StoreError),
@@ -72,6 +77,7 @@ impl<E> StepError<E> {
             Self::Lost => StepError::Lost,
             Self::Duplicate { step } => StepError::Duplicate { step },
             Self::Unreadable { step, source } => StepError::Unreadable { step, source },
+            Self::RolledBack(error) => StepError::RolledBack(error),
             Self::Store(error) => StepError::Store(error),
         }
     }
@@ -86,6 +92,7 @@ impl<E: fmt::Display> fmt::Display for StepError<E> {
             Self::Lost => f.write_str("another attempt took over this operation"),
             Self::Duplicate { step } => write!(f, "step {step:?} was used twice in one attempt"),
             Self::Unreadable { step, .. } => write!(f, "the result of step {step:?} can't be read or written"),
+            Self::RolledBack(error) => write!(f, "the transaction was rolled back: {error}"),
             Self::Store(error) => write!(f, "the store failed: {error}"),
         }
     }
@@ -96,7 +103,7 @@ impl<E: std::error::Error + 'static> std::error::Error for StepError<E> {
         match self {
             Self::Retry(error) | Self::Final(error) => error.source(),
             Self::Unreadable { source, .. } => Some(source),
-            Self::Store(error) => Some(error),
+            Self::RolledBack(error) | Self::Store(error) => Some(error),
             _ => None,
         }
     }

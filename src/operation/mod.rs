@@ -15,6 +15,8 @@
 
 mod error;
 mod step;
+#[cfg(feature = "postgres")]
+mod transaction;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,6 +24,8 @@ use std::sync::{Arc, Mutex};
 
 pub use self::error::StepError;
 pub use self::step::{Reconciled, StepFuture};
+#[cfg(feature = "postgres")]
+pub use self::transaction::TransactionFuture;
 
 use crate::attempt::Attempt;
 use crate::core::{Key, Mode, Point, Status, StepKey};
@@ -146,6 +150,7 @@ impl Operation {
         }
         used.insert(name.into(), Used::Running);
         drop(used);
+        self.inner.attempt.set_running(name, true);
         Some(Taken { operation: self.clone(), name: name.into(), becomes })
     }
 }
@@ -183,6 +188,7 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
+        self.operation.inner.attempt.set_running(&self.name, false);
         lock(&self.operation.inner.used).insert(std::mem::take(&mut self.name), self.becomes);
     }
 }

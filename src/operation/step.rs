@@ -300,13 +300,17 @@ where
                     match self.reconciled().await {
                         Reconciled::Happened(value) => return self.save(&attempt, &mut taken, value).await,
                         Reconciled::DidNotHappen => self.in_doubt = false,
-                        Reconciled::Unknown if self.kind == Kind::Once => return self.park().await,
+                        Reconciled::Unknown if self.kind == Kind::Once => return Err(self.park()),
                         // The same call with the same key again.
                         Reconciled::Unknown => {}
                     }
                 }
             }
             None => {}
+        }
+        if let Some(step) = attempt.parked() {
+            // A human has to look first: nothing new is started.
+            return Err(StepError::InDoubt { step: step.to_owned() });
         }
         // Under `once` even if the intent is on record: finding out what became
         // of it takes time, and who lost the claim meanwhile is told here.
@@ -376,12 +380,10 @@ where
         StepError::Retry(error)
     }
 
-    async fn park(self) -> Result<T, StepError<E>> {
+    fn park(self) -> StepError<E> {
         let why = format!("step {:?} was begun and nobody knows whether it happened", self.name);
-        let attempt = self.operation.attempt_handle();
-        attempt.write(Change::Park { why: why.as_str().into() }).await?;
-        attempt.emit(|| EventKind::Parked { why });
-        Err(StepError::InDoubt { step: self.name.into() })
+        self.operation.attempt_handle().park(&self.name, &why);
+        StepError::InDoubt { step: self.name.into() }
     }
 
     fn decode(&self, value: &[u8]) -> Result<T, StepError<E>> {

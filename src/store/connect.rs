@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{MemoryStore, Store};
 
 /// Opens the store that `url` names: `memory:`, `file:PATH` with feature
-/// `file`, `postgres://USER:PASSWORD@HOST/DATABASE` with feature `postgres`, or
-/// `redis://…` with feature `redis`.
+/// `file`, `redis://…` with feature `redis`, or
+/// `postgres://USER:PASSWORD@HOST/DATABASE` with feature `postgres`.
 ///
 /// ```
 /// use tower_idempotency::store;
@@ -21,12 +21,12 @@ use super::{MemoryStore, Store};
 /// working directory unless it starts with `/`. What is not there is created,
 /// parent directories too. Opening a file store does blocking I/O.
 ///
+/// A Redis store connects when it is first used; its URLs are in the docs of
+/// `RedisStore::connect`.
+///
 /// A Postgres store is not connected before it is used. Besides what
 /// `tokio_postgres` takes, the URL may have `schema=NAME`, and
 /// `create_schema=true` to make the tables when they are missing.
-///
-/// A Redis store connects when it is first used; its URLs are in the docs of
-/// `RedisStore::connect`.
 ///
 /// # Errors
 ///
@@ -38,9 +38,9 @@ pub fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
         "memory" if rest.trim_matches('/').is_empty() => Ok(Arc::new(MemoryStore::new())),
         "memory" => Err(ConnectError::new(url, "a memory store has no name; write \"memory:\"")),
         "file" => open_file(url, rest.strip_prefix("//").unwrap_or(rest)),
-        "postgres" | "postgresql" => open_postgres(url),
         "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
         | "rediss+cluster" => open_redis(url),
+        "postgres" | "postgresql" => open_postgres(url),
         _ => Err(ConnectError::new(
             url,
             "not a store URL; write \"memory:\", \"file:PATH\", \"redis://…\" or \"postgres://…\"",
@@ -62,16 +62,6 @@ fn open_file(url: &str, _path: &str) -> Result<Arc<dyn Store>, ConnectError> {
     Err(ConnectError::new(url, "compiled without the feature `file` of tower-idempotency; enable it"))
 }
 
-#[cfg(feature = "postgres")]
-fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
-    Ok(Arc::new(super::PostgresStore::connect(url)?))
-}
-
-#[cfg(not(feature = "postgres"))]
-fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
-    Err(ConnectError::new(url, "compiled without the feature `postgres` of tower-idempotency; enable it"))
-}
-
 #[cfg(feature = "redis")]
 fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
     Ok(Arc::new(super::RedisStore::connect(url)?))
@@ -80,6 +70,16 @@ fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 #[cfg(not(feature = "redis"))]
 fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
     Err(ConnectError::new(url, "compiled without the feature `redis` of tower-idempotency; enable it"))
+}
+
+#[cfg(feature = "postgres")]
+fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Ok(Arc::new(super::PostgresStore::connect(url)?))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
+    Err(ConnectError::new(url, "compiled without the feature `postgres` of tower-idempotency; enable it"))
 }
 
 /// Why [`connect`] gave no store.

@@ -7,11 +7,11 @@
     feature = "file",
     doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |"
 )]
+#![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | `redis` | as Redis is set up; failover may forget | yes |")]
 #![cfg_attr(
     feature = "postgres",
     doc = "| [`PostgresStore`] | `postgres` | crashes and power loss; the loss of its machine with a synchronous standby | yes |"
 )]
-#![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | `redis` | as Redis is set up; failover may forget | yes |")]
 //!
 //! [`connect()`] picks one at run time.
 
@@ -41,7 +41,9 @@ pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, req
 pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use self::postgres::{PostgresStore, PostgresStoreOptions};
+pub use self::postgres::{
+    CommitError, Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, TransactionDriver,
+};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};
 
@@ -182,7 +184,8 @@ pub enum Swap {
 pub enum Filter {
     /// Unfinished records, whoever holds them.
     Unfinished,
-    /// Unfinished records that no live lease holds.
+    /// Unfinished records that are [due](Record::due): no live lease holds
+    /// them, they are not put off, and it is not a human's turn.
     Lapsed,
     /// Complete records whose retention is over.
     Expired,

@@ -19,10 +19,10 @@ pub(crate) fn key(name: impl ToString) -> Key {
     Key::new("test", &IdempotencyKey::parse(name.to_string().as_bytes()).unwrap())
 }
 
-fn stamp() -> Stamp {
+fn stamp() -> Stamp<'static> {
     static NONCE: AtomicU64 = AtomicU64::new(1);
     let nonce = Version::new(NONCE.fetch_add(1, Ordering::Relaxed) << 32 | u64::from(std::process::id()));
-    Stamp { now: Timestamp::default(), nonce }
+    Stamp::new(Timestamp::default(), nonce)
 }
 
 fn put(next: Next) -> Record {

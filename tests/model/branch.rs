@@ -1,6 +1,6 @@
 //! What must have been seen at least once, or the exploration proves nothing.
 
-use tower_idempotency::core::{Claimed, Done, Hold, Record, Status};
+use tower_idempotency::core::{Claimed, Done, Hold, Record, Resumed, Status};
 
 use crate::store::{Author, Shelf};
 
@@ -39,6 +39,10 @@ pub(crate) enum Branch {
     Paid,
     ReleasedPaid,
     AnsweredUnsaved,
+    ResumedUnasked,
+    NotDue,
+    Hopeless,
+    LeftInDoubt,
 }
 
 /// The branches that were seen.
@@ -83,6 +87,17 @@ impl Branches {
         if let (Claimed::Mismatch, Some(record)) = (&done.output, found) {
             let complete = record.status() == Status::Complete;
             self.saw(if complete { Branch::MismatchWhenComplete } else { Branch::MismatchWhileHeld });
+        }
+    }
+
+    /// What a completer was told.
+    pub(crate) const fn saw_resume(&mut self, resumed: &Resumed) {
+        match resumed {
+            Resumed::Granted(_) => self.saw(Branch::ResumedUnasked),
+            Resumed::NotDue => self.saw(Branch::NotDue),
+            Resumed::Parked(_) => self.saw(Branch::Hopeless),
+            Resumed::InDoubt => self.saw(Branch::LeftInDoubt),
+            Resumed::Left => {}
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     /// The handler fails, panics or says that nothing happened.
     Fail,
     Resolve,
+    /// A completer that found the operation.
+    Resume,
     /// A write of the handler that does as it likes.
     Whim,
 }

@@ -86,6 +86,13 @@ const BY_HAND: &[(Kind, u8)] = &[(Kind::Request, 2), (Kind::Crash, 1), (Kind::Ti
 const BY_HAND_AND_LATE: &[(Kind, u8)] =
     &[(Kind::Request, 1), (Kind::Tick, 1), (Kind::Lost, 1), (Kind::Twice, 1), (Kind::Resolve, 1)];
 
+/// Completers that find what nobody goes on with, and the faults they meet.
+const COMPLETERS: &[(Kind, u8)] =
+    &[(Kind::Request, 2), (Kind::Resume, 2), (Kind::Crash, 1), (Kind::Tick, 2), (Kind::Lost, 1), (Kind::GiveUp, 1)];
+
+/// The same until they give up.
+const TOO_OFTEN: &[(Kind, u8)] = &[(Kind::Request, 1), (Kind::Resume, 3), (Kind::Tick, 3), (Kind::Fail, 3)];
+
 /// The same key with another body, at any time; and sign-of-life writes.
 const STRANGERS: &[(Kind, u8)] =
     &[(Kind::Request, 1), (Kind::Stranger, 1), (Kind::Crash, 1), (Kind::Tick, 1), (Kind::Renew, 1)];
@@ -125,11 +132,22 @@ fn a_payment_is_resumed_and_never_repeated() {
         Paid,
         ReleasedPaid,
         AnsweredUnsaved,
+        ResumedUnasked,
+        NotDue,
+        Hopeless,
     ];
     check(
         "payment",
         Program::Payment,
-        &[(2, FAULTS), (3, TAKEOVERS), (2, BY_HAND), (3, BY_HAND_AND_LATE), (2, STRANGERS)],
+        &[
+            (2, FAULTS),
+            (3, TAKEOVERS),
+            (2, BY_HAND),
+            (3, BY_HAND_AND_LATE),
+            (2, STRANGERS),
+            (2, COMPLETERS),
+            (6, TOO_OFTEN),
+        ],
         &wanted,
     );
 }
@@ -162,11 +180,13 @@ fn an_opaque_handler_is_started_at_most_once() {
         Released,
         Completed,
         AnsweredUnsaved,
+        NotDue,
+        LeftInDoubt,
     ];
     check(
         "at most once",
         Program::Opaque,
-        &[(3, FAULTS), (3, TAKEOVERS), (2, BY_HAND), (3, BY_HAND_AND_LATE), (2, STRANGERS)],
+        &[(3, FAULTS), (3, TAKEOVERS), (2, BY_HAND), (3, BY_HAND_AND_LATE), (2, STRANGERS), (2, COMPLETERS)],
         &wanted,
     );
 }

@@ -1,7 +1,7 @@
 //! What must hold, whatever happens.
 
 use tower_idempotency::core::{
-    Change, Claimed, Done, Fence, Hold, Lost, Point, Record, Resolution, Resolve, Status, Version,
+    Change, Claimed, Done, Fence, Hold, Lost, Mode, Point, Record, Resolution, Resolve, Status, Timestamp, Version,
 };
 
 use crate::branch::Branches;
@@ -29,7 +29,7 @@ pub(crate) fn of_write(before: &Shelf, after: &Shelf, author: &Author, held: boo
     ensure(was.status() != Status::Complete, "a complete record never changes until it expires")?;
     let Some(is) = after.record.as_ref() else { return of_removal(was, author) };
     let live = held && fence_of(was).is_some() && before.now < was.due();
-    of_hold(was, is, live, author)?;
+    of_hold(was, is, live, before.now, author)?;
     of_identity(was, is, author)?;
     ensure(is.status() == Status::Complete || keeps_steps(was, is, author), "no step is lost or changed")?;
     ensure(
@@ -46,7 +46,7 @@ fn of_removal(was: &Record, author: &Author) -> Result<(), Broken> {
 }
 
 /// Who wrote, and whether they might.
-fn of_hold(was: &Record, is: &Record, live: bool, author: &Author) -> Result<(), Broken> {
+fn of_hold(was: &Record, is: &Record, live: bool, now: Timestamp, author: &Author) -> Result<(), Broken> {
     let (had, has) = (fence_of(was), fence_of(is));
     match author {
         Author::Holder(command) => {
@@ -59,6 +59,15 @@ fn of_hold(was: &Record, is: &Record, live: bool, author: &Author) -> Result<(),
             let parked = matches!(was.hold(), Hold::Parked { .. });
             ensure(!parked, "a parked operation is never claimed")
         }
+        Author::Completer(_) => {
+            ensure(!live, "a live lease is never taken by a completer")?;
+            ensure(was.due() <= now, "nothing is resumed before it is due")?;
+            let may = was.mode() == Mode::Resumable || *was.hold() == Hold::Cleared;
+            ensure(may, "at most once nothing is resumed unasked")?;
+            ensure(has.is_none() || has == Some(Fence::of(is.version())), "a completer's fence is its version")?;
+            let parked = matches!(was.hold(), Hold::Parked { .. });
+            ensure(!parked, "a parked operation is never resumed")
+        }
         Author::Operator(_) => {
             ensure(!live, "a live lease is never taken by an operator")?;
             ensure(has.is_none(), "a decision ends the claim it overtakes")
@@ -70,7 +79,9 @@ fn of_hold(was: &Record, is: &Record, live: bool, author: &Author) -> Result<(),
 fn of_identity(was: &Record, is: &Record, author: &Author) -> Result<(), Broken> {
     ensure(was.version() != is.version(), "every write has a version of its own")?;
     ensure(was.fingerprint() == is.fingerprint(), "the fingerprint never changes")?;
-    let claims = u32::from(matches!(author, Author::Claim(_)));
+    let takes =
+        matches!(author, Author::Claim(_)) || (matches!(author, Author::Completer(_)) && fence_of(is).is_some());
+    let claims = u32::from(takes);
     ensure(is.attempts() == was.attempts() + claims, "every claim counts as one attempt, and nothing else does")?;
     let left = is.status() == Status::Complete && fence_of(is).is_some();
     ensure(!left, "nobody holds what is complete")
@@ -86,9 +97,9 @@ fn keeps_steps(was: &Record, is: &Record, author: &Author) -> bool {
 
 fn may_clear(author: &Author, name: &str) -> bool {
     match author {
-        Author::Claim(_) => false,
+        Author::Claim(_) | Author::Completer(_) => false,
         Author::Holder(command) => command.changes.contains(&Change::Clear { step: name.into() }),
-        Author::Operator(command) => command.resolution == Resolution::DidNotHappen,
+        Author::Operator(command) => command.resolution == Resolution::DidNotHappen { step: name.into() },
     }
 }
 
@@ -128,7 +139,7 @@ pub(crate) fn of_outcome(took: Option<Version>, done: &Done<Result<(), Lost>>) -
 
 /// Money moved: the record must show it.
 pub(crate) fn of_charge(state: &State, attempt: &Attempt) -> Result<(), Broken> {
-    let denied = state.world.lives[usize::from(attempt.life)].denied > 0;
+    let denied = state.world.lives[usize::from(attempt.life)].charges_denied > 0;
     if denied || attempt.life != state.world.current() {
         return Ok(());
     }
@@ -147,11 +158,11 @@ pub(crate) fn of_state(state: &State) -> Result<(), Broken> {
     ensure(distinct, "no two workers hold one fence")?;
     for life in &state.world.lives {
         ensure(life.answers.len() <= 1, "every final answer to one key is the same answer")?;
-        ensure(life.receipts <= 1 + life.denied, "a once-effect happens at most once")?;
-        ensure(life.started <= 1 + life.denied, "an opaque handler is started at most once")?;
+        ensure(life.receipts <= 1 + life.receipts_denied, "a once-effect happens at most once")?;
+        ensure(life.started <= 1 + life.allowed, "an opaque handler is started at most once")?;
     }
     let life = &state.world.lives[usize::from(state.world.current())];
-    if life.calls > 0 && life.denied == 0 { shows_charge(state) } else { Ok(()) }
+    if life.calls > 0 && life.charges_denied == 0 { shows_charge(state) } else { Ok(()) }
 }
 
 /// Once faults stop, one more client settles it, or is told that nobody knows.

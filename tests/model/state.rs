@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use tower_idempotency::core::{Hold, NotResolved, Resolution, Resolve, Status, Version};
+use tower_idempotency::core::{Hold, NotResolved, Point, Resolution, Resolve, Status, Version};
 
 use crate::budget::{Budget, Kind};
 use crate::canon::Canon;
@@ -53,6 +53,7 @@ pub(crate) enum Ending {
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Start(usize, Who),
+    Resume(usize),
     Store(Actor, Delivery),
     Arrive(usize),
     Hear(Actor),
@@ -148,6 +149,9 @@ impl State {
         if self.shelf.record.is_some() && self.budget.allows(Kind::Stranger) {
             actions.push(Action::Start(idle, Who::Stranger));
         }
+        if self.shelf.record.is_some() && self.budget.allows(Kind::Resume) {
+            actions.push(Action::Resume(idle));
+        }
     }
 
     fn of_worker(&self, index: usize, worker: &Worker, actions: &mut Vec<Action>) {
@@ -220,7 +224,10 @@ impl State {
         let Some(record) = self.shelf.record.as_ref().filter(|record| record.status() != Status::Complete) else {
             return Vec::new();
         };
-        let mut all = vec![Resolution::DidNotHappen];
+        let begun = |name: &&str| record.step(name).is_some_and(|step| *step.point() == Point::Begun);
+        let deny = |name: &str| Resolution::DidNotHappen { step: name.into() };
+        let mut all: Vec<_> = ["charge", "receipt"].iter().filter(|name| begun(name)).map(|name| deny(name)).collect();
+        all.push(Resolution::RunAgain);
         let parked = matches!(record.hold(), Hold::Parked { .. });
         if parked {
             all.push(Resolution::StepDone { step: "receipt".into(), value: "receipt by hand;".into() });

@@ -1,7 +1,7 @@
 //! What each action does.
 
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Done, Exchange, Fence, Record, Reply, Resolution, Resolve, Version,
+    Change, Claim, Claimed, Done, Exchange, Fence, Record, Reply, Resolution, Resolve, Resume, Resumed, Version,
 };
 
 use crate::branch::{Branch, Branches};
@@ -9,7 +9,7 @@ use crate::budget::Kind;
 use crate::promises::{self, Broken};
 use crate::state::{Action, Actor, Delivery, Ending, State};
 use crate::store::{Author, Letter, Mail, Request, Shelf, Task, fence_of};
-use crate::worker::{Attempt, FencedTask, Program, Stage, Worker, claiming, disowning, whims};
+use crate::worker::{Attempt, FencedTask, Program, Stage, Worker, claiming, disowning, resuming, whims};
 
 /// How often a claim that was given up is looked for.
 const LOOKS: u8 = 2;
@@ -26,6 +26,10 @@ impl State {
     fn act(&mut self, action: &Action, seen: &mut Branches) -> Result<(), Broken> {
         match action {
             Action::Start(index, who) => self.start(*index, *who),
+            Action::Resume(index) => {
+                self.budget.spend(Kind::Resume);
+                self.workers[*index] = resuming(self.mint());
+            }
             Action::Store(actor, delivery) => return self.store(*actor, *delivery, seen),
             Action::Arrive(index) => return self.arrive(*index, seen),
             Action::Hear(Actor::Worker(index)) => return self.hear(*index, seen),
@@ -128,8 +132,15 @@ impl State {
             self.rebirth();
         }
         let life = self.world.current();
-        if let Author::Operator(Resolve { resolution: Resolution::DidNotHappen }) = author {
-            self.world.life(life).denied += 1;
+        if let Author::Operator(Resolve { resolution }) = author {
+            let world = self.world.life(life);
+            match resolution {
+                // A claim about all that was done outside of steps.
+                Resolution::RunAgain => world.allowed += 1,
+                Resolution::DidNotHappen { step } if &**step == "receipt" => world.receipts_denied += 1,
+                Resolution::DidNotHappen { .. } => world.charges_denied += 1,
+                _ => {}
+            }
         }
         let Some(version) = self.shelf.record.as_ref().map(Record::version) else { return seen.saw(Branch::Withdrawn) };
         self.workers.iter_mut().for_each(|worker| worker.note(version, life));
@@ -165,6 +176,12 @@ impl State {
                 }
                 self.workers[index] = Worker::Claiming(task);
             }
+            Worker::Resuming(mut task) => {
+                if task.hear() {
+                    return self.resumed(index, task, seen);
+                }
+                self.workers[index] = Worker::Resuming(task);
+            }
             Worker::Disowning(task, looks) => self.hear_disowning(index, task, looks, seen),
             Worker::Holding(attempt) => return self.hear_attempt(index, attempt, seen),
         }
@@ -187,6 +204,30 @@ impl State {
             }
             (Claimed::Replay(response), _) => {
                 self.answer(heard.ok_or("a replay that the store was not asked for")?, response.body());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn resumed(&mut self, index: usize, task: Task<Resume, Resumed>, seen: &mut Branches) -> Result<(), Broken> {
+        let took = task.took;
+        let Some(done) = task.exchange.finish() else {
+            return Err("a completer's claim ended without an outcome".into());
+        };
+        seen.saw_resume(&done.output);
+        match (done.output, done.record) {
+            (Resumed::Granted(fence), Some(record)) => {
+                let (life, _) = took.ok_or("a completer was granted what was never stored")?;
+                let mut attempt = Attempt::new(self.program, fence, life, record);
+                attempt.go_on(self.take_version());
+                self.workers[index] = Worker::Holding(attempt);
+            }
+            // Its reconciler does not know either.
+            (Resumed::InDoubt, _) if self.operator.is_none() => {
+                let command = Resolve { resolution: Resolution::Park { why: "nobody knows".into() } };
+                let author = Author::Operator(command.clone());
+                self.operator = Some(Task::new(Exchange::looking(command, self.mint()), author));
             }
             _ => {}
         }
@@ -260,6 +301,9 @@ impl State {
         let nonce = self.mint();
         match std::mem::replace(&mut self.workers[index], Worker::Idle) {
             Worker::Claiming(task) => {
+                self.workers[index] = disowning(Fence::of(task.exchange.nonce()), nonce, LOOKS);
+            }
+            Worker::Resuming(task) => {
                 self.workers[index] = disowning(Fence::of(task.exchange.nonce()), nonce, LOOKS);
             }
             Worker::Holding(mut attempt) if attempt.is_answering() || attempt.stage == Stage::Over => {

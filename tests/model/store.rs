@@ -1,7 +1,7 @@
 //! The model's store: one key, a clock, and what is on its way to it.
 
 use tower_idempotency::core::{
-    Ask, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Timestamp, Version,
+    Ask, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Resume, Timestamp, Version,
 };
 
 use crate::canon::{EPOCH, TICK};
@@ -27,6 +27,7 @@ pub(crate) enum Author {
     Claim(Claim),
     Holder(Fenced),
     Operator(Resolve),
+    Completer(Resume),
 }
 
 /// A write that is on its way, and whose reply nobody waits for.

@@ -13,6 +13,7 @@ impl State {
     pub(crate) fn describe(&self, action: &Action) -> String {
         match action {
             Action::Start(worker, who) => format!("{} starts on a request of the {who:?}", name(*worker)),
+            Action::Resume(worker) => format!("{} finds the operation, as a completer", name(*worker)),
             Action::Store(actor, delivery) => self.describe_delivery(*actor, *delivery),
             Action::Arrive(letter) => format!("a late write arrives: {}", words(&self.late[*letter].request)),
             Action::Hear(actor) => format!("{} hears from the store", who(*actor)),
@@ -93,6 +94,8 @@ fn decision(resolution: &Resolution) -> &'static str {
     match resolution {
         Resolution::Answer { .. } => "it happened, and this is the answer",
         Resolution::StepDone { .. } => "the step was done",
-        Resolution::DidNotHappen => "it did not happen",
+        Resolution::DidNotHappen { .. } => "the step did not happen",
+        Resolution::RunAgain => "it may run again",
+        Resolution::Park { .. } => "a human has to look",
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Lost, Mode, Point, Record, Reply, StoredResponse,
-    Version,
+    Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Lost, Mode, Point, Record, Reply, Resume, Resumed,
+    StoredRequest, StoredResponse, Version,
 };
 
 use crate::canon::TICK;
@@ -15,6 +15,8 @@ use crate::store::{Author, Mail, Request, Task};
 
 pub(crate) const LEASE: Duration = Duration::from_millis(TICK);
 pub(crate) const RETENTION: Duration = Duration::from_millis(TICK);
+/// How often a completer lets an operation be tried.
+const TRIES: u32 = 3;
 
 /// What the handler is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +41,8 @@ pub(crate) enum Who {
 pub(crate) enum Worker {
     Idle,
     Claiming(Task<Claim, Claimed>),
+    /// A completer that found the operation.
+    Resuming(Task<Resume, Resumed>),
     Holding(Attempt),
     /// Takes back a claim nobody knows the fate of; so many looks are left.
     Disowning(FencedTask, u8),
@@ -92,9 +96,20 @@ impl Who {
 /// Starts as `run::claim` does: with the guess that nothing is there.
 pub(crate) fn claiming(program: Program, who: Who, nonce: Version) -> Worker {
     let mode = if program == Program::Opaque { Mode::AtMostOnce } else { Mode::Resumable };
-    let claim = Claim { fingerprint: who.fingerprint(), mode, lease: LEASE, request: None };
+    let claim = Claim { fingerprint: who.fingerprint(), mode, lease: LEASE, request: Some(request()) };
     let author = Author::Claim(claim.clone());
     Worker::Claiming(Task::new(Exchange::guessing(claim, nonce, None), author))
+}
+
+/// Starts as a completer does: with a look.
+pub(crate) fn resuming(nonce: Version) -> Worker {
+    let resume = Resume { lease: LEASE, max_tries: TRIES, max_age: Duration::MAX };
+    let author = Author::Completer(resume.clone());
+    Worker::Resuming(Task::new(Exchange::looking(resume, nonce), author))
+}
+
+fn request() -> Arc<StoredRequest> {
+    Arc::new(StoredRequest::capture(&Method::POST, &Uri::from_static("/"), &HeaderMap::new(), Bytes::new()))
 }
 
 pub(crate) fn disowning(fence: Fence, nonce: Version, looks: u8) -> Worker {
@@ -108,6 +123,7 @@ impl Worker {
         match self {
             Self::Idle => None,
             Self::Claiming(task) => Some(&task.mail),
+            Self::Resuming(task) => Some(&task.mail),
             Self::Disowning(task, _) => Some(&task.mail),
             Self::Holding(Attempt { write: Some(task), .. }) => Some(&task.mail),
             Self::Holding(_) => None,
@@ -118,6 +134,7 @@ impl Worker {
         match self {
             Self::Idle => None,
             Self::Claiming(task) => Some((&mut task.mail, &task.author)),
+            Self::Resuming(task) => Some((&mut task.mail, &task.author)),
             Self::Disowning(task, _) => Some((&mut task.mail, &task.author)),
             Self::Holding(Attempt { write: Some(task), .. }) => Some((&mut task.mail, &task.author)),
             Self::Holding(_) => None,
@@ -128,6 +145,7 @@ impl Worker {
         match self {
             Self::Idle => {}
             Self::Claiming(task) => task.note(version, life),
+            Self::Resuming(task) => task.note(version, life),
             Self::Disowning(task, _) => task.note(version, life),
             Self::Holding(attempt) => {
                 if let Some(task) = &mut attempt.write {
@@ -141,6 +159,7 @@ impl Worker {
     pub(crate) fn acts_under(&self, fence: Fence) -> bool {
         match self {
             Self::Claiming(task) => Fence::of(task.exchange.nonce()) == fence,
+            Self::Resuming(task) => Fence::of(task.exchange.nonce()) == fence,
             Self::Holding(attempt) => attempt.fence == fence,
             Self::Idle | Self::Disowning(..) => false,
         }
@@ -167,7 +186,8 @@ impl Attempt {
     /// Starts a write, as `Attempt::exchange` does: with what was last written
     /// as the guess.
     pub(crate) fn write(&mut self, change: Change, then: Stage, nonce: Version) {
-        let command = Fenced { fence: self.fence, changes: vec![change] };
+        let rests = (change == Change::Release).then_some(Change::Postpone { retry_in: LEASE });
+        let command = Fenced { fence: self.fence, changes: rests.into_iter().chain([change]).collect() };
         let author = Author::Holder(command.clone());
         let exchange = Exchange::guessing(command, nonce, Some(self.record.clone()));
         self.write = Some(Task::new(exchange, author));

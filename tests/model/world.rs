@@ -12,8 +12,11 @@ pub(crate) struct Life {
     pub(crate) receipts: u8,
     /// Starts of the at-most-once handler, less those that were withdrawn.
     pub(crate) started: u8,
-    /// How often an operator said that it did not happen.
-    pub(crate) denied: u8,
+    /// How often an operator let it run again.
+    pub(crate) allowed: u8,
+    /// How often one said that the step did not happen.
+    pub(crate) charges_denied: u8,
+    pub(crate) receipts_denied: u8,
     /// The different final answers that clients were given.
     pub(crate) answers: Vec<Bytes>,
 }

@@ -9,15 +9,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tower::ServiceExt;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{Key, Record, StepKey, Version};
 use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
-use tower_idempotency::{IdempotencyLayer, Scope, StepError};
+use tower_idempotency::{Completer, IdempotencyLayer, Report, Scope, StepError};
 
-use crate::support::bodies::Failure;
-use crate::support::lab::{Answer, collect, operation, post, reply, secs, serve};
+use crate::support::bodies::{Failure, full};
+use crate::support::lab::{Answer, App, collect, operation, post, reply, secs, serve};
 
 /// The points of one attempt, numbered as they are reached; at one of them the
 /// process dies, or the store fails.
@@ -117,6 +118,7 @@ struct Outside {
 enum Seen {
     Crash,
     Answer(Answer),
+    Report(Result<Report, StoreError>),
 }
 
 impl World {
@@ -129,6 +131,25 @@ impl World {
     /// One attempt in a process that dies at point `fatal`, over a store that
     /// fails from call `failing` on.
     fn attempt(&self, fatal: Option<usize>, failing: Option<(usize, bool)>) -> Seen {
+        self.process(fatal, failing, |_, app| async move {
+            Seen::Answer(collect(app.oneshot(post("order-17")).await.unwrap()).await.unwrap())
+        })
+    }
+
+    /// The same of a completer, which finds what there is.
+    fn complete(&self, fatal: Option<usize>, failing: Option<(usize, bool)>) -> Seen {
+        self.process(fatal, failing, |layer, app| async move {
+            let app = app.map_request(|request: http::Request<Bytes>| request.map(full));
+            let completer = Completer::new::<_, Bytes>(&layer, app);
+            Seen::Report(completer.run_once().await)
+        })
+    }
+
+    fn process<F, Fut>(&self, fatal: Option<usize>, failing: Option<(usize, bool)>, run: F) -> Seen
+    where
+        F: FnOnce(IdempotencyLayer, App) -> Fut,
+        Fut: Future<Output = Seen>,
+    {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let points = Arc::new(Points { fatal, ..Points::default() });
         let store = Connection { store: self.store.clone(), points: points.clone(), failing, calls: Mutex::default() };
@@ -138,18 +159,17 @@ impl World {
             let (op, world, points) = (operation(&request), world.clone(), handler_points.clone());
             async move { Ok(world.pay(&op, &points).await) }
         });
-        let mut response =
-            Box::pin(async move { collect(app.oneshot(post("order-17")).await.unwrap()).await.unwrap() });
+        let mut running = Box::pin(run(layer, app));
         let seen = runtime.block_on(async {
             tokio::select! {
                 biased;
                 () = points.dead.notified() => Seen::Crash,
-                answer = &mut response => Seen::Answer(answer),
+                seen = &mut running => seen,
             }
         });
         // The runtime first: without one, nothing can detach itself.
         drop(runtime);
-        drop(response);
+        drop(running);
         seen
     }
 
@@ -210,7 +230,7 @@ impl World {
         for _ in 0..4 {
             self.lapse();
             match self.attempt(None, None) {
-                Seen::Crash => unreachable!("no fault was planned"),
+                Seen::Crash | Seen::Report(_) => unreachable!("no fault was planned"),
                 Seen::Answer(answer) if answer.status == 503 => {}
                 Seen::Answer(answer) => return answer,
             }
@@ -316,4 +336,67 @@ fn without_a_fault_everything_is_done_once() {
     assert!(world.assert_promises(&last, "no fault") == Ending::Done);
     let outside = world.outside.lock().unwrap();
     assert_eq!((outside.orders, outside.calls_to_the_gateway), (1, 1));
+}
+
+/// The client is gone for good: completers finish it, though one crashes at
+/// any point, and another after it. (Faults A12 and A14, N9, N10.)
+#[test]
+fn a_payment_that_crashes_is_finished_by_completers_that_crash() {
+    let (mut crashes, mut done, mut in_doubt) = (0, 0, 0);
+    for first in 1.. {
+        let mut first_crashed = false;
+        for second in 1.. {
+            let case = format!("crashes at points {first} and {second}, of a completer");
+            let world = World::new();
+            first_crashed = matches!(world.attempt(Some(first), None), Seen::Crash);
+            world.lapse();
+            let second_crashed = matches!(world.complete(Some(second), None), Seen::Crash);
+            crashes += usize::from(second_crashed);
+            for _ in 0..4 {
+                world.lapse();
+                let Seen::Report(report) = world.complete(None, None) else { panic!("{case}: a crash") };
+                assert_eq!(report.unwrap().failed, 0, "{case}");
+            }
+            // Who comes late finds it settled, or the first to come. And never again.
+            let last = world.finish();
+            match world.assert_promises(&last, &case) {
+                Ending::Done => done += 1,
+                Ending::InDoubt => in_doubt += 1,
+            }
+            let claimed = first >= 2;
+            assert!(!claimed || last.status == 500 || last.is_replay(), "{case}: the completers left it: {last:?}");
+            assert_settled(&world, &last, &case);
+            if !second_crashed {
+                break;
+            }
+        }
+        if !first_crashed {
+            break;
+        }
+    }
+    assert!(crashes > 100 && done > 50 && in_doubt > 10, "{crashes} {done} {in_doubt}");
+}
+
+/// The same with a store that fails the completer from its n-th call on.
+#[test]
+fn a_completer_whose_store_fails_at_any_call_leaves_it_to_the_next() {
+    for (done, first, fatal) in (1..16)
+        .flat_map(|first| [(false, first), (true, first)])
+        .flat_map(|(done, first)| [(done, first, 4), (done, first, 12)])
+    {
+        let case =
+            format!("the completer's store fails from call {first} on, done: {done}; before that a crash at {fatal}");
+        let world = World::new();
+        assert!(matches!(world.attempt(Some(fatal), None), Seen::Crash), "{case}");
+        world.lapse();
+        assert!(matches!(world.complete(None, Some((first, done))), Seen::Report(_)), "{case}");
+        for _ in 0..3 {
+            world.lapse();
+            assert!(matches!(world.complete(None, None), Seen::Report(Ok(_))), "{case}");
+        }
+        let last = world.finish();
+        world.assert_promises(&last, &case);
+        assert!(last.status == 500 || last.is_replay(), "{case}: {last:?}");
+        assert_settled(&world, &last, &case);
+    }
 }

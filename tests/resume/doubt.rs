@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Response;
 use tokio::sync::Semaphore;
-use tower_idempotency::core::Point;
+use tower_idempotency::core::{Hold, Point};
 use tower_idempotency::{Operation, Reconciled, StepError, StepFuture};
 
 use crate::support::bodies::{Failure, TestBody};
@@ -171,4 +171,70 @@ async fn a_step_after_the_end_is_not_run() {
     gate.add_permits(1);
     settle().await;
     assert_eq!((works.get(), gate.available_permits()), (0, 10));
+}
+
+/// A step that asks for a human cuts off no step that runs at the same time:
+/// what that one did is saved. What is new is not started.
+#[tokio::test]
+async fn a_step_in_doubt_lets_the_others_save() {
+    let lab = Lab::new();
+    let (gate, works) = (Arc::new(Semaphore::new(0)), Count::default());
+    let (door, count) = (gate.clone(), works.clone());
+    let app = resumable(&lab, move |op, run| {
+        let (door, count) = (door.clone(), count.clone());
+        async move {
+            if run == 1 {
+                charge(&op, true, || async { Err(Failure("timed out")) }).await.unwrap_err();
+                return later();
+            }
+            let slow = op.pay("slow", |_| async move {
+                door.acquire().await.unwrap().forget();
+                Ok::<_, Failure>(1)
+            });
+            let doubtful = async {
+                settle().await;
+                let error = charge(&op, true, || async { Ok(true) }).await.unwrap_err();
+                assert!(matches!(error, StepError::InDoubt { ref step } if step == "charge"), "{error:?}");
+                let new = op.step("new", |_| async move { Ok::<_, Failure>(count.up()) }).await.unwrap_err();
+                assert!(matches!(new, StepError::InDoubt { ref step } if step == "charge"), "{new:?}");
+            };
+            let (slow, ()) = tokio::join!(slow, doubtful);
+            reply(200, format!("slow {}", slow.unwrap()))
+        }
+    });
+    send(&app, post("k")).await.assert_first(503, "later");
+    let client = spawn(&app, post("k"));
+    settle().await;
+    gate.add_permits(1);
+    client.await.unwrap().unwrap().assert_problem("outcome-unknown", 500);
+    let record = lab.store.peek(&stored_key("k")).await.unwrap();
+    assert_eq!(record.step("slow").map(|step| step.point().clone()), Some(Point::Saved("1".into())));
+    assert!(matches!(record.hold(), Hold::Parked { why } if why.contains("charge")), "{:?}", record.hold());
+    assert_eq!((works.get(), lab.events.count("Parked")), (0, 1));
+}
+
+/// The client is told no story that the record does not tell, even if the
+/// store is away when the operation is to be parked.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_never_given_for_an_operation_that_is_parked() {
+    let lab = Lab::new();
+    let store = lab.store.clone();
+    let app = resumable(&lab, move |op, run| {
+        let store = store.clone();
+        async move {
+            if run == 1 {
+                charge(&op, true, || async { Err(Failure("timed out")) }).await.unwrap_err();
+                return later();
+            }
+            charge(&op, true, || async { Ok(true) }).await.unwrap_err();
+            store.down();
+            reply(200, "all is well")
+        }
+    });
+    send(&app, post("k")).await.assert_first(503, "later");
+    send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+    lab.store.heal();
+    tokio::time::sleep(secs(6)).await;
+    let record = lab.store.peek(&stored_key("k")).await.unwrap();
+    assert!(matches!(record.hold(), Hold::Parked { .. }), "{:?}", record.hold());
 }

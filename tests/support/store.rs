@@ -16,6 +16,7 @@ pub(crate) enum Call {
     /// A write of a record that is then in this state.
     Swap(Status),
     Remove,
+    Scan,
 }
 
 /// What becomes of a call.
@@ -43,7 +44,7 @@ type Plan = Box<dyn FnMut(Call) -> Fault + Send>;
 pub(crate) struct Faulty {
     inner: Arc<MemoryStore>,
     plan: Arc<Mutex<Plan>>,
-    counts: Arc<[AtomicU64; 3]>,
+    counts: Arc<[AtomicU64; 4]>,
 }
 
 impl Faulty {
@@ -94,7 +95,11 @@ impl Faulty {
         self.counts[2].load(Ordering::SeqCst)
     }
 
-    /// All round trips.
+    pub(crate) fn scans(&self) -> u64 {
+        self.counts[3].load(Ordering::SeqCst)
+    }
+
+    /// All round trips but scans.
     pub(crate) fn calls(&self) -> u64 {
         self.loads() + self.swaps() + self.removes()
     }
@@ -113,6 +118,7 @@ impl Faulty {
             Call::Load => 0,
             Call::Swap(_) => 1,
             Call::Remove => 2,
+            Call::Scan => 3,
         };
         self.counts[kind].fetch_add(1, Ordering::SeqCst);
         (self.plan.lock().unwrap())(call)
@@ -183,6 +189,7 @@ impl Store for Faulty {
     }
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
-        self.inner.scan(query).await
+        let query = query.clone();
+        self.meet(Call::Scan, |store| async move { store.scan(&query).await }).await
     }
 }

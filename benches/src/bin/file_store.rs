@@ -123,8 +123,8 @@ fn put(next: Next) -> Option<Record> {
     }
 }
 
-fn stamp() -> Stamp {
-    Stamp { now: Timestamp::default(), nonce: Version::new(fresh()) }
+fn stamp() -> Stamp<'static> {
+    Stamp::new(Timestamp::default(), Version::new(fresh()))
 }
 
 /// A number that no one else gets, in no order.

@@ -18,8 +18,8 @@ const START: u64 = 1_000_000;
 const SOON: u64 = START + 1;
 const LATER: u64 = START + 60_000;
 
-fn stamp(now: u64, nonce: u64) -> Stamp {
-    Stamp { now: Timestamp::from_millis(now), nonce: Version::new(nonce) }
+fn stamp(now: u64, nonce: u64) -> Stamp<'static> {
+    Stamp::new(Timestamp::from_millis(now), Version::new(nonce))
 }
 
 fn claim(mode: Mode) -> Claim {
@@ -91,7 +91,7 @@ fn states(mode: Mode) -> Vec<(&'static str, Vec<Record>)> {
         vec![save("a"), begin("b"), park()],
         vec![begin("a"), save("a"), answer()],
     ];
-    let resolved = |name| (name == "cleared").then_some(Resolution::DidNotHappen);
+    let resolved = |name| (name == "cleared").then_some(Resolution::RunAgain);
     NAMES.into_iter().zip(change_lists).map(|(name, list)| (name, history(mode, &list, resolved(name)))).collect()
 }
 
@@ -324,9 +324,9 @@ fn only_complete_records_expire() {
 
 #[test]
 fn resolve_on_every_state() {
-    let done = Resolution::StepDone { step: "b".into(), value: Bytes::from_static(b"found") };
+    let done = Resolution::StepDone { step: "d".into(), value: Bytes::from_static(b"found") };
     let answered = Resolution::Answer { response: response(), retention: DAY };
-    for resolution in [Resolution::DidNotHappen, done, answered] {
+    for resolution in [Resolution::RunAgain, Resolution::Park { why: "who knows".into() }, done, answered] {
         let resolve = Resolve { resolution };
         assert_eq!(resolve.apply(None, stamp(LATER, 500)).output, Err(NotResolved::Absent));
         for (name, history) in every_state() {
@@ -351,19 +351,57 @@ fn assert_resolved(resolution: &Resolution, before: &Record, after: &Record) {
         assert_eq!((after.status(), after.hold()), (Status::Complete, &Hold::Free));
         return;
     }
-    assert_eq!(after.hold(), &Hold::Cleared);
+    let by_itself = matches!(resolution, Resolution::RunAgain) || before.mode() == Mode::Resumable;
+    match resolution {
+        Resolution::Park { why } => assert_eq!(after.hold(), &Hold::Parked { why: Arc::clone(why) }),
+        _ if by_itself => assert_eq!(after.hold(), &Hold::Cleared),
+        _ => assert!(matches!(after.hold(), Hold::Free | Hold::Parked { .. } | Hold::Cleared)),
+    }
     for step in before.steps().iter().filter(|step| *step.point() != Point::Begun) {
         assert_eq!(after.step(step.name()).map(|step| step.point()), Some(step.point()), "a result was lost");
     }
-    if *resolution == Resolution::DidNotHappen {
-        assert!(after.steps().iter().all(|step| *step.point() != Point::Begun), "a doubt was left");
+}
+
+/// Whoever answers for one of two doubts says nothing of the other.
+#[test]
+fn a_decision_on_a_step_is_about_that_step_alone() {
+    let two = history(Mode::Resumable, &[begin("a"), begin("b"), save("c"), park()], None);
+    let decide = |step: &str| {
+        let resolution = Resolution::DidNotHappen { step: step.into() };
+        Resolve { resolution }.apply(two.last(), stamp(LATER, 500))
+    };
+    let decided = put(decide("a"));
+    assert_eq!((decided.step("a"), decided.hold()), (None, &Hold::Cleared));
+    assert_eq!(decided.step("b").map(|step| step.point().clone()), Some(Point::Begun), "the other doubt");
+    for step in ["c", "never"] {
+        assert_eq!(decide(step).output, Err(NotResolved::NotInDoubt), "{step}");
+        assert_eq!(decide(step).next, Next::Keep, "{step}");
+    }
+    let done = Resolution::StepDone { step: "c".into(), value: Bytes::from_static(b"other") };
+    assert_eq!(Resolve { resolution: done }.apply(two.last(), stamp(LATER, 500)).output, Err(NotResolved::NotInDoubt));
+}
+
+/// Nobody knows what else an opaque handler did.
+#[test]
+fn at_most_once_a_decision_on_a_step_lets_nothing_run_again() {
+    for end in [Change::Release, park()] {
+        let held = history(Mode::AtMostOnce, &[begin("a"), end], None);
+        let resolution = Resolution::DidNotHappen { step: "a".into() };
+        let decided = put(Resolve { resolution }.apply(held.last(), stamp(LATER, 500)));
+        let claimed = claim(Mode::AtMostOnce).apply(Some(&decided), stamp(LATER, 501)).output;
+        assert!(matches!(claimed, Claimed::Unknown { .. }), "{claimed:?}");
+        let again = put(Resolve { resolution: Resolution::RunAgain }.apply(Some(&decided), stamp(LATER, 502)));
+        let claimed = claim(Mode::AtMostOnce).apply(Some(&again), stamp(LATER, 503)).output;
+        assert!(matches!(claimed, Claimed::Granted(_)), "{claimed:?}");
     }
 }
 
 #[test]
 fn a_decision_takes_the_record_from_a_holder_that_wakes_up() {
     let held = state(Mode::Resumable, "in doubt");
-    let resolved = put(Resolve { resolution: Resolution::DidNotHappen }.apply(Some(&held), stamp(LATER, 500)));
+    let resolved = put(
+        Resolve { resolution: Resolution::DidNotHappen { step: "b".into() } }.apply(Some(&held), stamp(LATER, 500))
+    );
     let late = Fenced { fence: Fence::of(Version::new(1)), changes: vec![save("b")] };
     assert_eq!(late.apply(Some(&resolved), stamp(LATER, 501)).output, Err(Lost));
 }

@@ -103,7 +103,7 @@ pub async fn every_version_is_kept(harness: &dyn Harness) {
 
 async fn first_at(harness: &dyn Harness, nonce: Version) -> Record {
     let now = harness.store().load(&key(1)).await.expect("load").now;
-    match bare_claim(minute(harness)).apply(None, Stamp { now, nonce }).next {
+    match bare_claim(minute(harness)).apply(None, Stamp::new(now, nonce)).next {
         Next::Put(next) => next,
         other => panic!("a first claim decided {other:?}"),
     }

@@ -22,7 +22,7 @@ pub async fn holds_round_trip(harness: &dyn Harness) {
     hand.check().await;
     hand.change([Change::Release]).await;
     hand.check().await;
-    hand.resolve(Resolution::DidNotHappen).await;
+    hand.resolve(Resolution::RunAgain).await;
     assert_eq!(hand.record().hold(), &Hold::Cleared);
     hand.check().await;
     hand.claim(claim(minute(harness))).await;

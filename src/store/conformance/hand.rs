@@ -45,7 +45,7 @@ impl Hand {
     pub async fn decide<C: Command>(&mut self, command: C) -> Record {
         let now = self.load().await.now;
         self.nonce += 1;
-        let stamp = Stamp { now, nonce: Version::new(self.nonce) };
+        let stamp = Stamp::new(now, Version::new(self.nonce));
         let current = self.record.as_ref().filter(|record| !record.is_expired(now));
         match command.apply(current, stamp).next {
             Next::Put(next) => next,
@@ -118,6 +118,13 @@ pub fn assert_same(found: Option<&Record>, expected: Option<&Record>) {
     assert_eq!(found.fingerprint(), expected.fingerprint(), "fingerprint");
     assert_eq!(found.hold(), expected.hold(), "hold");
     assert_eq!(found.attempts(), expected.attempts(), "attempts");
+    assert_eq!(found.tries(), expected.tries(), "tries");
+    assert_eq!(found.by(), expected.by(), "who holds it");
+    let told = |record: &Record| -> Vec<_> {
+        record.history().into_iter().map(|moment| (moment.attempt, moment.what, moment.text, moment.by)).collect()
+    };
+    assert_eq!(told(found), told(expected), "history");
+    assert_eq!(found.retry_in(), expected.retry_in(), "when to try again");
     assert_eq!(found.status(), expected.status(), "status");
     assert_eq!(found.steps().len(), expected.steps().len(), "number of steps");
     for (found, expected) in found.steps().iter().zip(expected.steps()) {

@@ -21,7 +21,7 @@ const RACERS: usize = 32;
 const ROUNDS: u32 = 20;
 
 fn first(claim: &Claim, nonce: u64, store_now: Timestamp) -> Record {
-    match claim.apply(None, Stamp { now: store_now, nonce: Version::new(nonce) }).next {
+    match claim.apply(None, Stamp::new(store_now, Version::new(nonce))).next {
         Next::Put(next) => next,
         other => panic!("a first claim decided {other:?}"),
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::basics::minute;
-use super::sample::{bare_claim, begin, complete, key, save};
+use super::sample::{bare_claim, begin, claim, complete, key, save};
 use super::{Hand, Harness};
 use crate::core::{Change, Key, Status};
 use crate::store::{Filter, Found, Query, Store};
@@ -35,7 +35,7 @@ fn some_keys(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<Key> {
 
 async fn held(harness: &dyn Harness, n: u32) -> Hand {
     let mut hand = Hand::new(harness.store(), key(n));
-    hand.claim(bare_claim(minute(harness))).await;
+    hand.claim(claim(minute(harness))).await;
     hand
 }
 
@@ -60,7 +60,8 @@ pub async fn unfinished_are_found(harness: &dyn Harness) {
     assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys(0..4));
 }
 
-/// "Lapsed" finds what nobody holds: free at once, held when the lease is over.
+/// "Lapsed" finds what is due: free at once, held when the lease is over, and
+/// nothing that a human has to decide about.
 pub async fn lapsed_are_found(harness: &dyn Harness) {
     let mut hands = Vec::new();
     for n in 0..4 {
@@ -69,9 +70,23 @@ pub async fn lapsed_are_found(harness: &dyn Harness) {
     hands[1].change([Change::Release]).await;
     hands[2].change([Change::Park { why: "unknown".into() }]).await;
     hands[3].change([complete(b"", harness.tick())]).await;
-    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1, 2]));
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
     harness.advance(minute(harness)).await;
-    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1, 2]));
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]));
+}
+
+/// What is put off is not found as "lapsed" before its time.
+pub async fn postponed_are_found_when_they_are_due(harness: &dyn Harness) {
+    let mut hand = held(harness, 1).await;
+    hand.change([Change::Postpone { retry_in: minute(harness) }, Change::Release]).await;
+    hand.check().await;
+    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "before its time");
+    assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys([1]));
+    harness.advance(minute(harness)).await;
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
+    hand.claim(claim(minute(harness))).await;
+    hand.change([Change::Release]).await;
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]), "the next attempt starts anew");
 }
 
 /// A renewed lease has not lapsed.

@@ -68,12 +68,16 @@ pub async fn a_cleared_last_step_leaves_nothing(harness: &dyn Harness) {
     hand.check().await;
 }
 
-/// "It did not happen" clears what was begun, in a record that was loaded.
+/// "It did not happen" clears the step that was begun, and no other, in a
+/// record that was loaded.
 pub async fn resolved_doubts_do_not_come_back(harness: &dyn Harness) {
     let mut hand = held(harness).await;
     hand.change([begin("a"), save("b", b"2"), begin("c"), Change::Release]).await;
     hand.refresh().await;
-    hand.resolve(Resolution::DidNotHappen).await;
+    hand.resolve(Resolution::DidNotHappen { step: "a".into() }).await;
+    assert_eq!(hand.record().steps().len(), 2);
+    hand.check().await;
+    hand.resolve(Resolution::DidNotHappen { step: "c".into() }).await;
     assert_eq!(hand.record().steps().len(), 1);
     hand.check().await;
 }

@@ -146,7 +146,7 @@ pub async fn unfinished_records_are_never_dropped(harness: &dyn Harness) {
     hands[1].change([save("a", b"1"), Change::Release]).await;
     hands[2].change([begin("a"), Change::Park { why: "unknown".into() }]).await;
     hands[3].change([Change::Release]).await;
-    hands[3].resolve(Resolution::DidNotHappen).await;
+    hands[3].resolve(Resolution::RunAgain).await;
     hands[4].change([begin("a"), save("a", b"1")]).await;
     far(harness).await;
     for n in 100..200 {

@@ -29,8 +29,8 @@ fn put(next: Next) -> Record {
     }
 }
 
-fn stamp() -> Stamp {
-    Stamp { now: Timestamp::default(), nonce: fresh_nonce() }
+fn stamp() -> Stamp<'static> {
+    Stamp::new(Timestamp::default(), fresh_nonce())
 }
 
 fn claim(request: Option<Bytes>) -> Record {

@@ -4,19 +4,18 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
 use tokio::time::timeout;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
 use super::error;
+use super::joined::Parameter;
+use super::row::borrowed;
 use crate::store::StoreError;
 
 /// How long a connection is waited for, made or free.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a statement is run that others made fail.
 const TRIES: u32 = 4;
-
-/// A parameter, and its type.
-pub(super) type Parameter<'p> = (&'p (dyn ToSql + Sync), Type);
 
 /// The pool, and how statements are run on it.
 #[derive(Clone, Debug)]
@@ -30,7 +29,7 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Runs one statement, again if others made it fail, and gives its rows.
-    pub(super) async fn query(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, StoreError> {
+    pub(super) async fn query(&self, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>, StoreError> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -69,19 +68,24 @@ impl Connections {
         Ok(())
     }
 
-    async fn run(&self, lent: &Lent, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+    async fn run(&self, lent: &Lent, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>, Error> {
         let Some(client) = lent.client() else { return Ok(Vec::new()) };
+        let parameters = borrowed(parameters);
         if !self.prepared {
-            return client.query_typed(sql, parameters).await;
+            return client.query_typed(sql, &parameters).await;
         }
-        let types: Vec<Type> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
-        let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
+        let (values, types): (Vec<_>, Vec<Type>) = parameters.into_iter().unzip();
         let statement = client.prepare_typed_cached(sql, &types).await?;
         client.query(&statement, &values).await
     }
 
-    pub(super) async fn get(&self) -> Result<Lent, StoreError> {
-        match timeout(PATIENCE, self.pool.get()).await {
+    async fn get(&self) -> Result<Lent, StoreError> {
+        Self::lend(&self.pool).await
+    }
+
+    /// A connection of this pool, if one is free or made in time.
+    pub(super) async fn lend(pool: &Pool) -> Result<Lent, StoreError> {
+        match timeout(PATIENCE, pool.get()).await {
             Ok(object) => Ok(Lent(Some(object.map_err(error::of_pool)?))),
             Err(_) => Err(error::unavailable("no connection to Postgres became free in time")),
         }
@@ -98,6 +102,10 @@ pub(super) struct Lent(Option<Object>);
 impl Lent {
     pub(super) fn client(&self) -> Option<&Object> {
         self.0.as_ref()
+    }
+
+    pub(super) const fn client_mut(&mut self) -> Option<&mut Object> {
+        self.0.as_mut()
     }
 
     /// Nothing is running on it any more.

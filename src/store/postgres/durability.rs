@@ -1,18 +1,18 @@
 //! What the database survives, by its live settings.
 
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
 use super::call::Connections;
 use super::error::{not_ours, unavailable};
+use super::joined::Parameter;
 use super::row::required;
 use super::sql::{LAYOUT, Sql};
 use crate::ledger::fresh_nonce;
 use crate::store::{Durability, Epoch, StoreError, StoreErrorKind, Survives};
 
-const SETTINGS: &str = "SELECT pg_is_in_recovery(), current_setting('fsync'), current_setting('full_page_writes'), \
-     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
-     (SELECT count(*) FROM pg_stat_replication)";
+const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('fsync'), pg_catalog.current_setting('full_page_writes'), \
+     pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('synchronous_standby_names'), \
+     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication)";
 
 pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durability, StoreError> {
     let rows = connections.query(SETTINGS, &[]).await?;
@@ -23,7 +23,7 @@ pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durabil
     let rows = connections.query(&sql.layout, &[]).await?;
     check_layout(rows.first())?;
     let id = fresh_nonce().get().cast_signed();
-    let rows = connections.query(&sql.epoch, &[(&id, Type::INT8)]).await?;
+    let rows = connections.query(&sql.epoch, &[Parameter::Integer(id)]).await?;
     let row = rows.first().ok_or_else(|| not_ours("its meta table is empty"))?;
     let (id, mark): (i64, i64) = (required(row, 0)?, required(row, 1)?);
     let epoch = Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() };

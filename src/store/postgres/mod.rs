@@ -1,22 +1,27 @@
 //! The store on Postgres: every write is one conditional statement on one row.
 
 mod call;
+mod deadpool;
 mod durability;
 mod error;
+mod joined;
 mod options;
 mod row;
 mod sql;
+#[cfg(feature = "sqlx")]
+mod sqlx;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
-use tokio_postgres::types::Type;
 
+pub use self::deadpool::PooledTransaction;
+pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
 pub use self::options::PostgresStoreOptions;
 
-use self::call::{Connections, Parameter};
+use self::call::Connections;
 use self::row::{Answer, Put, found, required, signed};
 use self::sql::Sql;
 use crate::core::{Key, Record, Version};
@@ -130,7 +135,7 @@ impl PostgresStore {
     pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
         self.check().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let swept = self.count(&self.0.sql.sweep, &[(&limit, Type::INT8)]).await?;
+        let swept = self.count(&self.0.sql.sweep, &[Parameter::Integer(limit)]).await?;
         Ok(usize::try_from(swept).unwrap_or(0))
     }
 
@@ -147,12 +152,12 @@ impl PostgresStore {
     }
 
     /// One number, from a statement that gives one row.
-    async fn count(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<i64, StoreError> {
+    async fn count(&self, sql: &str, parameters: &[Parameter]) -> Result<i64, StoreError> {
         let rows = self.0.connections.query(sql, parameters).await?;
         rows.first().map_or(Ok(0), |row| required(row, 0))
     }
 
-    async fn answer(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Answer, StoreError> {
+    async fn answer(&self, sql: &str, parameters: &[Parameter]) -> Result<Answer, StoreError> {
         let rows = self.0.connections.query(sql, parameters).await?;
         rows.first().map_or_else(|| Err(error::unavailable("Postgres gave no row")), Answer::read)
     }
@@ -160,7 +165,7 @@ impl PostgresStore {
     async fn put(&self, put: &Put) -> Result<Answer, StoreError> {
         let parameters = put.parameters();
         match put.expected {
-            Some(_) => self.answer(&self.0.sql.replace, &parameters).await,
+            Some(_) => self.answer(&self.0.sql.replace, parameters).await,
             None => self.answer(&self.0.sql.create, &parameters[..Put::CREATES]).await,
         }
     }
@@ -170,8 +175,7 @@ impl PostgresStore {
 impl Store for PostgresStore {
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         self.check().await?;
-        let key: &[u8] = key.as_bytes();
-        Ok(self.answer(&self.0.sql.load, &[(&key, Type::BYTEA)]).await?.found)
+        Ok(self.answer(&self.0.sql.load, &[Parameter::key(key)]).await?.found)
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
@@ -198,8 +202,8 @@ impl Store for PostgresStore {
 
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
         self.check().await?;
-        let (key, version): (&[u8], i64) = (key.as_bytes(), signed(expected));
-        let removed = self.count(&self.0.sql.remove, &[(&key, Type::BYTEA), (&version, Type::INT8)]).await?;
+        let parameters = [Parameter::key(key), Parameter::Integer(signed(expected))];
+        let removed = self.count(&self.0.sql.remove, &parameters).await?;
         Ok(removed == 1)
     }
 
@@ -211,10 +215,10 @@ impl Store for PostgresStore {
             Filter::Expired => &self.0.sql.expired,
         };
         let due = query.after.map_or(-1, |after| i64::try_from(after.due.as_millis()).unwrap_or(i64::MAX));
-        let key: &[u8] = query.after.as_ref().map_or(&[], |after| after.key.as_bytes());
+        let key = query.after.map_or_else(|| Parameter::Bytes(Some(Vec::new())), |after| Parameter::key(&after.key));
         // One more, to see whether that was all.
         let limit = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
-        let parameters: [Parameter<'_>; 3] = [(&due, Type::INT8), (&key, Type::BYTEA), (&limit, Type::INT8)];
+        let parameters = [Parameter::Integer(due), key, Parameter::Integer(limit)];
         let rows = self.0.connections.query(sql, &parameters).await?;
         let more = rows.len() > query.limit;
         let found = rows.iter().take(query.limit).map(found).collect::<Result<Vec<_>, _>>()?;

@@ -42,13 +42,7 @@ impl PostgresStoreOptions {
     /// The schema `idempotency`, no prefix, 16 connections, prepared
     /// statements.
     pub fn new() -> Self {
-        Self {
-            names: Names { schema: "idempotency".into(), prefix: String::new() },
-            connections: 16,
-            prepared: true,
-            creates_schema: false,
-            least: None,
-        }
+        Self { names: Names::new(), connections: 16, prepared: true, creates_schema: false, least: None }
     }
 
     /// The schema of the tables. Up to 63 bytes; need not be a plain name.
@@ -89,6 +83,14 @@ impl PostgresStoreOptions {
     /// this. Asked once, before the first call.
     pub const fn require(mut self, least: Survives) -> Self {
         self.least = Some(least);
+        self
+    }
+
+    /// An SQL expression that tells the time instead of the server, for tests.
+    #[cfg(feature = "conformance")]
+    #[doc(hidden)]
+    pub fn with_clock(mut self, expression: impl Into<String>) -> Self {
+        self.names.clock = Some(expression.into());
         self
     }
 

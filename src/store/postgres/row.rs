@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 
-use super::call::Parameter;
 use super::error::not_ours;
+use super::joined::Parameter;
 use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::{Found, Loaded, StoreError};
 
@@ -13,83 +13,76 @@ use crate::store::{Found, Loaded, StoreError};
 /// the next millennia does not overflow.
 const LONGEST: u64 = 1 << 61;
 
-/// What is written for one record: the parameters of a swap, in their order.
+/// What is written for one record.
 #[derive(Clone, Debug)]
 pub(super) struct Put {
-    pub(super) key: Vec<u8>,
-    pub(super) version: i64,
-    pub(super) status: i16,
-    pub(super) span: i64,
-    pub(super) head: Vec<u8>,
-    pub(super) request: Option<Vec<u8>>,
-    pub(super) response: Option<Vec<u8>>,
-    /// The steps that are new in this version.
-    pub(super) numbers: Vec<i32>,
-    pub(super) values: Vec<Vec<u8>>,
-    /// What it is to replace.
-    pub(super) expected: Option<i64>,
-    /// Whether another operation starts with it.
-    pub(super) is_first: bool,
-    pub(super) keeps_request: bool,
-    /// How many steps it has; what the row has beyond them goes.
-    pub(super) steps: i32,
+    pub(super) expected: Option<Version>,
+    parameters: [Parameter; 13],
 }
 
 impl Put {
-    pub(super) fn new(key: &Key, expected: Option<Version>, next: &Record) -> Self {
-        let encoded = next.encode();
-        // From time zero, when something falls due is how long it takes.
-        let span = next.clone().stamped(Timestamp::default()).due().as_millis();
-        let mut put = Self {
-            key: key.as_bytes().to_vec(),
-            version: signed(next.version()),
-            status: status_code(next.status()),
-            span: span.min(LONGEST).cast_signed(),
-            head: encoded.head.into(),
-            request: None,
-            response: None,
-            numbers: Vec::new(),
-            values: Vec::new(),
-            expected: expected.map(signed),
-            is_first: next.is_first(),
-            keeps_request: false,
-            steps: i32::try_from(next.steps().len()).unwrap_or(i32::MAX),
-        };
-        for (part, bytes) in encoded.fresh {
-            match part {
-                PartId::Request => put.request = Some(bytes.into()),
-                PartId::Response => put.response = Some(bytes.into()),
-                PartId::Step(number) => {
-                    put.numbers.push(i32::try_from(number).unwrap_or(i32::MAX));
-                    put.values.push(bytes.into());
-                }
-            }
-        }
-        put.keeps_request = next.request().is_some() && put.request.is_none();
-        put
-    }
-
-    /// How many of the parameters a new record needs; the others say what it
+    /// How many of the parameters a new record needs. The others say what it
     /// is to replace, and how.
     pub(super) const CREATES: usize = 9;
 
-    pub(super) fn parameters(&self) -> [Parameter<'_>; 13] {
-        [
-            (&self.key, Type::BYTEA),
-            (&self.version, Type::INT8),
-            (&self.status, Type::INT2),
-            (&self.span, Type::INT8),
-            (&self.head, Type::BYTEA),
-            (&self.request, Type::BYTEA),
-            (&self.response, Type::BYTEA),
-            (&self.numbers, Type::INT4_ARRAY),
-            (&self.values, Type::BYTEA_ARRAY),
-            (&self.expected, Type::INT8),
-            (&self.is_first, Type::BOOL),
-            (&self.keeps_request, Type::BOOL),
-            (&self.steps, Type::INT4),
-        ]
+    pub(super) fn new(key: &Key, expected: Option<Version>, next: &Record) -> Self {
+        let encoded = next.encode();
+        let (mut request, mut response, mut numbers, mut values) = (None, None, Vec::new(), Vec::new());
+        for (part, bytes) in encoded.fresh {
+            match part {
+                PartId::Request => request = Some(bytes.into()),
+                PartId::Response => response = Some(bytes.into()),
+                PartId::Step(number) => {
+                    numbers.push(i32::try_from(number).unwrap_or(i32::MAX));
+                    values.push(bytes.into());
+                }
+            }
+        }
+        // From time zero, when something falls due is how long it takes.
+        let span = next.clone().stamped(Timestamp::default()).due().as_millis().min(LONGEST);
+        let keeps_request = next.request().is_some() && request.is_none();
+        let steps = i64::try_from(next.steps().len()).unwrap_or(i64::MAX);
+        let parameters = [
+            Parameter::key(key),
+            Parameter::Integer(signed(next.version())),
+            Parameter::Integer(status_code(next.status()).into()),
+            Parameter::Integer(span.cast_signed()),
+            Parameter::Bytes(Some(encoded.head.into())),
+            Parameter::Bytes(request),
+            Parameter::Bytes(response),
+            Parameter::Integers(numbers),
+            Parameter::Pieces(values),
+            Parameter::Integer(expected.map_or(0, signed)),
+            Parameter::Integer(next.is_first().into()),
+            Parameter::Integer(keeps_request.into()),
+            Parameter::Integer(steps),
+        ];
+        Self { expected, parameters }
     }
+
+    pub(super) const fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+}
+
+impl Parameter {
+    pub(super) fn key(key: &Key) -> Self {
+        Self::Bytes(Some(key.as_bytes().to_vec()))
+    }
+
+    fn borrowed(&self) -> (&(dyn ToSql + Sync), Type) {
+        match self {
+            Self::Integer(number) => (number, Type::INT8),
+            Self::Bytes(bytes) => (bytes, Type::BYTEA),
+            Self::Integers(numbers) => (numbers, Type::INT4_ARRAY),
+            Self::Pieces(pieces) => (pieces, Type::BYTEA_ARRAY),
+        }
+    }
+}
+
+/// As tokio-postgres takes them.
+pub(super) fn borrowed(parameters: &[Parameter]) -> Vec<(&(dyn ToSql + Sync), Type)> {
+    parameters.iter().map(Parameter::borrowed).collect()
 }
 
 /// What a statement found.

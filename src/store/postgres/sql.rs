@@ -8,31 +8,52 @@
 const MIGRATION: &str = include_str!("migrations/1.sql");
 const SCHEMA: &str = "\"idempotency\"";
 
+/// The lock of whoever makes the tables: "tower-id" in ASCII.
+const MIGRATING: i64 = 0x746f_7765_722d_6964;
+
 /// The layout that this release reads and writes.
 pub(super) const LAYOUT: i32 = 1;
-
-/// The server's time, in milliseconds. Evaluated when the statement runs, not
-/// when its transaction began.
-const NOW: &str = "floor(extract(epoch FROM clock_timestamp()) * 1000)::int8";
 
 /// What a write sets for itself, and only until it commits: it waits for a
 /// row's lock no longer than we wait for it, and it is on disk when it says so,
 /// whatever the database's default is.
-const SETTINGS: &str = "set_config('lock_timeout', '3s', true), \
-    set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
-    WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)";
+const SETTINGS: &str = "pg_catalog.set_config('lock_timeout', '3s', true), \
+    pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit') \
+    WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, true)";
 
 /// The columns of a record that is handed out, and its steps.
 const COLUMNS: &str = "clock.now, r.key, r.version, r.created, r.written, r.head, r.request, r.response";
 
-/// Where the tables are.
+/// Where the tables are, and what tells the time.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     pub(super) schema: String,
     pub(super) prefix: String,
+    /// Tests have one that they can set.
+    pub(super) clock: Option<String>,
 }
 
 impl Names {
+    pub(super) fn new() -> Self {
+        Self { schema: "idempotency".into(), prefix: String::new(), clock: None }
+    }
+
+    /// The server's time, in milliseconds: when the statement runs, not when
+    /// its transaction began.
+    fn now(&self) -> String {
+        self.millis("pg_catalog.clock_timestamp()")
+    }
+
+    /// The same at the statement's start: an index can be searched for it.
+    fn now_at_start(&self) -> String {
+        self.millis("pg_catalog.statement_timestamp()")
+    }
+
+    fn millis(&self, clock: &str) -> String {
+        let clock = self.clock.as_deref().unwrap_or(clock);
+        format!("floor(extract(epoch FROM {clock}) * 1000)::int8")
+    }
+
     fn schema(&self) -> String {
         quoted(&self.schema)
     }
@@ -41,9 +62,10 @@ impl Names {
         format!("{}.{}", self.schema(), quoted(&format!("{}{name}", self.prefix)))
     }
 
-    /// The migration, for these names.
+    /// The migration, for these names. One at a time: "if not exists" is no
+    /// protection from others who do the same at the same moment.
     pub(super) fn migration(&self) -> String {
-        let mut sql = MIGRATION.to_owned();
+        let mut sql = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING});\n{MIGRATION}");
         for index in ["records_unfinished", "records_complete"] {
             sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
         }
@@ -83,28 +105,31 @@ impl Sql {
              ARRAY(SELECT s.value FROM {steps} AS s WHERE s.key = r.key ORDER BY s.n)"
         );
         let found = format!("{COLUMNS}, {step_arrays} FROM clock LEFT JOIN {records} AS r ON r.key = $1");
-        let create = create(&records, &steps);
-        let replace = replace(&records, &steps);
+        let (now, at_start) = (names.now(), names.now_at_start());
+        let clock = format!("clock AS MATERIALIZED (SELECT {now} AS now, {SETTINGS})");
+        let create = create(&clock, &records, &steps);
+        let replace_in_transaction = replace(&clock, &records, &steps, IN_TRANSACTION);
+        let replace = replace(&clock, &records, &steps, "");
         // The last part sees what was there when the statement began. In a race
         // that is too old, or nothing; then a second statement looks again.
         let or_found = format!("SELECT EXISTS (SELECT FROM put), {found} AND NOT EXISTS (SELECT FROM put)");
         Self {
-            load: format!("WITH clock AS MATERIALIZED (SELECT {NOW} AS now) SELECT true, {found}"),
+            load: format!("WITH clock AS MATERIALIZED (SELECT {now} AS now) SELECT true, {found}"),
             create: format!("{create} {or_found}"),
-            join: format!("{replace} SELECT count(*) FROM put"),
+            join: format!("{replace_in_transaction} SELECT pg_catalog.count(*) FROM put"),
             replace: format!("{replace} {or_found}"),
             remove: format!(
-                "WITH clock AS MATERIALIZED (SELECT {SETTINGS}), gone AS (DELETE FROM {records} AS r USING clock \
-                 WHERE r.key = $1 AND r.version = $2 RETURNING r.key) SELECT count(*) FROM gone"
+                "WITH {clock}, gone AS (DELETE FROM {records} AS r USING clock \
+                 WHERE r.key = $1 AND r.version = $2 RETURNING r.key) SELECT pg_catalog.count(*) FROM gone"
             ),
             unfinished: scan(&records, "status < 2"),
-            lapsed: scan(&records, &format!("status < 2 AND due <= {AT_START}")),
-            expired: scan(&records, &format!("status = 2 AND due <= {AT_START}")),
+            lapsed: scan(&records, &format!("status < 2 AND due <= {at_start}")),
+            expired: scan(&records, &format!("status = 2 AND due <= {at_start}")),
             sweep: format!(
-                "WITH old AS (SELECT key FROM {records} WHERE status = 2 AND due <= {AT_START} \
+                "WITH old AS (SELECT key FROM {records} WHERE status = 2 AND due <= {at_start} \
                  ORDER BY due, key LIMIT $1 FOR UPDATE SKIP LOCKED), \
                  gone AS (DELETE FROM {records} AS r USING old WHERE r.key = old.key RETURNING r.key) \
-                 SELECT count(*) FROM gone"
+                 SELECT pg_catalog.count(*) FROM gone"
             ),
             layout: format!("SELECT layout FROM {meta}"),
             epoch: format!("UPDATE {meta} SET id = coalesce(id, $1), mark = mark + 1 RETURNING id, mark"),
@@ -112,29 +137,31 @@ impl Sql {
     }
 }
 
-/// As [`NOW`], at the statement's start: an index can be searched for it.
-const AT_START: &str = "floor(extract(epoch FROM statement_timestamp()) * 1000)::int8";
-
 /// Puts a record where there is none, into `put`.
-fn create(records: &str, steps: &str) -> String {
+fn create(clock: &str, records: &str, steps: &str) -> String {
     format!(
-        "WITH clock AS MATERIALIZED (SELECT {NOW} AS now, {SETTINGS}), put AS ( \
+        "WITH {clock}, put AS ( \
          INSERT INTO {records} (key, version, status, created, written, span, head, request, response) \
-         SELECT $1::bytea, $2::int8, $3::int2, clock.now, clock.now, $4::int8, $5::bytea, $6::bytea, $7::bytea \
+         SELECT $1::bytea, $2::int8, $3::int8::int2, clock.now, clock.now, $4::int8, $5::bytea, $6::bytea, $7::bytea \
          FROM clock ON CONFLICT (key) DO NOTHING RETURNING key), {}",
         written(steps, "$8", "$9")
     )
 }
 
-/// Puts a record in the place of the one at version `$10`, into `put`.
-fn replace(records: &str, steps: &str) -> String {
+/// The transaction that was begun for this write is still the one we are in:
+/// nobody committed it or rolled it back by hand.
+const IN_TRANSACTION: &str = "AND pg_catalog.current_setting('tower_idempotency.transaction', true) = 'begun'";
+
+/// Puts a record in the place of the one at version `$10`, into `put`, if
+/// `also` holds.
+fn replace(clock: &str, records: &str, steps: &str, also: &str) -> String {
     format!(
-        "WITH clock AS MATERIALIZED (SELECT {NOW} AS now, {SETTINGS}), put AS ( \
-         UPDATE {records} AS r SET version = $2::int8, status = $3::int2, \
-         created = CASE WHEN $11::bool THEN clock.now ELSE r.created END, written = clock.now, span = $4::int8, \
-         head = $5::bytea, request = CASE WHEN $12::bool THEN r.request ELSE $6::bytea END, response = $7::bytea \
-         FROM clock WHERE r.key = $1::bytea AND r.version = $10::int8 RETURNING r.key), \
-         dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $13::int4), {}",
+        "WITH {clock}, put AS ( \
+         UPDATE {records} AS r SET version = $2::int8, status = $3::int8::int2, \
+         created = CASE WHEN $11::int8 <> 0 THEN clock.now ELSE r.created END, written = clock.now, span = $4::int8, \
+         head = $5::bytea, request = CASE WHEN $12::int8 <> 0 THEN r.request ELSE $6::bytea END, response = $7::bytea \
+         FROM clock WHERE r.key = $1::bytea AND r.version = $10::int8 {also} RETURNING r.key), \
+         dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $13::int8), {}",
         written(steps, "$8", "$9")
     )
 }
@@ -143,7 +170,7 @@ fn replace(records: &str, steps: &str) -> String {
 fn written(steps: &str, numbers: &str, values: &str) -> String {
     format!(
         "written AS (INSERT INTO {steps} (key, n, value) SELECT put.key, fresh.n, fresh.value \
-         FROM put, unnest({numbers}::int4[], {values}::bytea[]) AS fresh (n, value) \
+         FROM put, ROWS FROM (pg_catalog.unnest({numbers}::int4[]), pg_catalog.unnest({values}::bytea[])) AS fresh (n, value) \
          ON CONFLICT (key, n) DO UPDATE SET value = excluded.value)"
     )
 }
@@ -162,7 +189,7 @@ mod tests {
 
     #[test]
     fn names_are_quoted_everywhere() {
-        let names = Names { schema: "my \"own\"".into(), prefix: "P-".into() };
+        let names = Names { schema: "my \"own\"".into(), prefix: "P-".into(), clock: None };
         let migration = names.migration();
         assert!(!migration.lines().any(|line| !line.starts_with("--") && line.contains("idempotency")), "{migration}");
         assert!(migration.contains(r#"CREATE TABLE IF NOT EXISTS "my ""own"""."P-records" ("#), "{migration}");

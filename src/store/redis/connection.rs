@@ -64,7 +64,7 @@ type Both = (Result<Value, RedisError>, Result<Value, RedisError>);
 pub(super) enum Source {
     Single(Client),
     Sentinel(Box<Mutex<SentinelClient>>),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
     /// The user's own, who also sees to reconnecting it.
     Given(Connection),
 }

@@ -21,7 +21,7 @@ use crate::sync::lock;
 /// than a second in all, the caller waits.
 const PAUSES: [u64; 5] = [20, 50, 100, 200, 400];
 
-type OnCaution = Box<dyn Fn(&str) + Send + Sync>;
+pub(super) type OnCaution = Box<dyn Fn(&str) + Send + Sync>;
 
 pub(super) struct Link {
     pub(super) source: Source,

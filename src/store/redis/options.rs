@@ -11,7 +11,7 @@ use redis::sentinel::SentinelClient;
 use super::RedisStore;
 use super::connection::{Connection, Limits, Source};
 use super::layout::Names;
-use super::link::Link;
+use super::link::{Link, OnCaution};
 use super::url::{Problem, parse};
 use super::wait::{Acknowledged, Waiting};
 use crate::store::{ConnectError, Survives};
@@ -22,7 +22,7 @@ pub struct RedisStoreOptions {
     prefix: String,
     limits: Limits,
     least: Survives,
-    on_caution: Option<Box<dyn Fn(&str) + Send + Sync>>,
+    on_caution: Option<OnCaution>,
     acknowledged: Option<Acknowledged>,
 }
 

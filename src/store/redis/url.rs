@@ -70,7 +70,7 @@ fn cluster(scheme: &str, rest: &str) -> Result<Source, Problem> {
     }
     // The store tries again by itself, and knows what it may.
     let builder = ClusterClient::builder(servers(scheme, user, hosts)?).retries(3).overall_response_timeout(None);
-    Ok(Source::Cluster(builder.build()?))
+    Ok(Source::Cluster(Box::new(builder.build()?)))
 }
 
 fn sentinel(scheme: &str, rest: &str) -> Result<Source, Problem> {

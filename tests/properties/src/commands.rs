@@ -40,7 +40,7 @@ pub(crate) fn run(moves: &[Move]) -> Vec<Transition> {
     for (nonce, (command, later)) in (1..).zip(moves) {
         now = now.after(*later);
         let live = current.as_ref().filter(|record: &&Record| !record.is_expired(now)).cloned();
-        let stamp = Stamp { now, nonce: Version::new(nonce) };
+        let stamp = Stamp::new(now, Version::new(nonce));
         let (next, claimed) = apply(command, live.as_ref(), stamp, &fences);
         let after = match next {
             Next::Keep => live.clone(),
@@ -59,7 +59,7 @@ pub(crate) fn run(moves: &[Move]) -> Vec<Transition> {
     transitions
 }
 
-fn apply(command: &AnyCommand, live: Option<&Record>, stamp: Stamp, fences: &[Fence]) -> (Next, Option<Claimed>) {
+fn apply(command: &AnyCommand, live: Option<&Record>, stamp: Stamp<'_>, fences: &[Fence]) -> (Next, Option<Claimed>) {
     match command {
         AnyCommand::Claim(claim) => {
             let decision = claim.apply(live, stamp);
@@ -148,6 +148,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (name(), bytes()).prop_map(|(step, error)| Change::Fail { step, error }),
         2 => name().prop_map(|step| Change::Clear { step }),
         1 => Just(Change::Renew),
+        1 => retention().prop_map(|retry_in| Change::Postpone { retry_in }),
         1 => Just(Change::Release),
         1 => Just(Change::Withdraw),
         1 => ".{0,10}".prop_map(|why: String| Change::Park { why: why.into() }),
@@ -159,6 +160,8 @@ fn resolution() -> impl Strategy<Value = Resolution> {
     prop_oneof![
         (response(), retention()).prop_map(|(response, retention)| Resolution::Answer { response, retention }),
         (name(), bytes()).prop_map(|(step, value)| Resolution::StepDone { step, value }),
-        Just(Resolution::DidNotHappen),
+        name().prop_map(|step| Resolution::DidNotHappen { step }),
+        Just(Resolution::RunAgain),
+        ".{0,10}".prop_map(|why: String| Resolution::Park { why: why.into() }),
     ]
 }

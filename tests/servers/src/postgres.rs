@@ -3,7 +3,8 @@
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -42,6 +43,27 @@ impl Postgres {
         run(initdb.arg(server.data()));
         server.start_again();
         server
+    }
+
+    /// One server for all tests of this process, which ends with the process.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<(Postgres, Child)> = OnceLock::new();
+        let (server, _) = SHARED.get_or_init(|| {
+            let server = Self::start();
+            let undertaker = server.bury();
+            (server, undertaker)
+        });
+        server
+    }
+
+    /// Nothing in a `static` is ever dropped. This child sees its input end
+    /// when we do, and ends the server.
+    fn bury(&self) -> Child {
+        let id = self.server.as_ref().expect("it runs").id().to_string();
+        let script = "read _; kill -QUIT $0; sleep 1; rm -rf \"$1\"";
+        let mut undertaker = Command::new("sh");
+        undertaker.args(["-c", script, &id]).arg(self.folder.path()).stdin(Stdio::piped());
+        undertaker.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh starts")
     }
 
     fn stopped(settings: Vec<String>) -> Self {

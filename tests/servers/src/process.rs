@@ -62,6 +62,11 @@ impl Process {
         kill_process(pid, signal).expect("it is our child and not yet waited for");
     }
 
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The processes it started, as Linux tells.
     pub fn children(&self) -> Vec<Pid> {
         let parent = self.child.id().to_string();

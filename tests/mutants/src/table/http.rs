@@ -26,8 +26,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "dies-with-its-client",
         DETACH,
-        "let Some(work) = self.work.take() else { return };",
-        "let Some(work) = self.work.take().filter(|_| false) else { return };",
+        "self.work.take().filter(|_| !self.stays)",
+        "self.work.take().filter(|_| self.stays)",
         "hangup::while_the_handler_runs",
     ),
     http(
@@ -125,8 +125,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "zombie-answers-its-own",
         SERVICE,
-        "            End::Lost(found) => self.answer(instead(fingerprint, found)),\n            End::Stored | End::Unsaved(_) =>",
-        "            End::Lost(found) if false => self.answer(instead(fingerprint, found)),\n            End::Lost(_) | End::Stored | End::Unsaved(_) =>",
+        "            End::Lost(found) => self.answer(instead(fingerprint, found)),\n            End::Parked =>",
+        "            End::Lost(found) if false => self.answer(instead(fingerprint, found)),\n            End::Lost(_) => Response::from_parts(parts, body),\n            End::Parked =>",
         "lease::resumable_a_lapsed",
     ),
     http(

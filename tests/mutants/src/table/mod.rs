@@ -1,5 +1,6 @@
 //! The mutants. To add one, add an entry to the table of its tests.
 
+mod completer;
 mod file;
 mod http;
 mod memory;
@@ -24,5 +25,5 @@ pub(crate) struct Mutant {
 const TRANSITION: &str = "src/core/transition.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 5] =
-    [model::MUTANTS, http::MUTANTS, resume::MUTANTS, memory::MUTANTS, file::MUTANTS];
+pub(crate) const GROUPS: [&[Mutant]; 6] =
+    [model::MUTANTS, http::MUTANTS, resume::MUTANTS, completer::MUTANTS, memory::MUTANTS, file::MUTANTS];

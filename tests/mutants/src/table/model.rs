@@ -3,6 +3,8 @@
 use super::{Mutant, TRANSITION};
 
 const RECORD: &str = "src/core/record.rs";
+const RESUME: &str = "src/core/resume.rs";
+const RESOLVE: &str = "src/core/resolve.rs";
 const EXCHANGE: &str = "src/core/exchange.rs";
 
 const fn model(name: &'static str, file: &'static str, text: &'static str, instead: &'static str) -> Mutant {
@@ -13,7 +15,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model("lease-ignored", RECORD, ".filter(|left| !left.is_zero())", ".filter(|_| false)"),
     model("pending-expires", RECORD, "self.status() == Status::Complete && now", "now"),
     model("expired-never", RECORD, "now >= self.due()\n", "now > self.due().after(*&Duration::MAX)\n"),
-    model("retention-ignored", RECORD, "self.written_at.after(*retention)", "self.written_at"),
+    model("retention-ignored", RECORD, "=> *retention,", "=> Duration::ZERO,"),
     model(
         "mismatch-after-busy",
         TRANSITION,
@@ -42,8 +44,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "old-fence-kept-on-a-steal",
         TRANSITION,
-        "        next.hold = Hold::Leased { fence, lease: self.lease };\n        next.attempts",
-        "        let kept = match current.hold {\n            Hold::Leased { fence: old, .. } => old,\n            _ => fence,\n        };\n        next.hold = Hold::Leased { fence: kept, lease: self.lease };\n        next.attempts",
+        "next.hold = Hold::Leased { fence: Fence::of(nonce), lease };",
+        "let kept = match next.hold {\n            Hold::Leased { fence: old, .. } => old,\n            _ => Fence::of(nonce),\n        };\n        next.hold = Hold::Leased { fence: kept, lease };",
     ),
     model("attempt-not-counted", TRANSITION, "next.attempts.saturating_add(1)", "next.attempts"),
     model(
@@ -110,26 +112,32 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "lease-left-on-complete",
         TRANSITION,
-        "        self.hold = Hold::Free;\n        self.request = None;",
-        "        self.request = None;",
+        "        self.hold = Hold::Free;\n        self.retry_in",
+        "        self.retry_in",
     ),
     model(
         "decision-replaces-an-answer",
-        TRANSITION,
+        RESOLVE,
         "if current.status() == Status::Complete {",
         "if current.status() == Status::Complete && false {",
     ),
     model(
         "decision-takes-a-live-lease",
-        TRANSITION,
+        RESOLVE,
         "            return Decision::keep(Err(NotResolved::Busy(left)));",
         "            let _ = left;",
     ),
     model(
         "decision-leaves-the-zombie",
-        TRANSITION,
-        "        next.hold = Hold::Cleared;\n        match",
-        "        match",
+        RESOLVE,
+        "(_, Mode::Resumable) | (Hold::Cleared, _) => Hold::Cleared,",
+        "(hold, Mode::Resumable) | (hold, _) if *hold != Hold::Free => hold.clone(),\n            (_, Mode::Resumable) => Hold::Cleared,",
+    ),
+    model(
+        "decision-on-one-step-clears-all",
+        RESOLVE,
+        "Self::DidNotHappen { step } => next.clear(step),",
+        "Self::DidNotHappen { .. } => {\n                let begun: Vec<_> = next.steps.iter().filter(|step| step.point == Point::Begun).cloned().collect();\n                begun.iter().for_each(|step| next.clear(&step.name));\n            }",
     ),
     model(
         "lost-ack-not-recognised",
@@ -145,6 +153,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Reply::Unknown => self.known = self.decision.is_some(),",
     ),
     model("nonce-used-twice", EXCHANGE, "self.nonce = self.nonce.successor();", "self.nonce = self.nonce;"),
+    // The completer's claim.
+    model(
+        "resumed-before-it-is-due",
+        RESUME,
+        "record.due() <= stamp.now",
+        "record.due() <= stamp.now || *record.hold() == Hold::Free",
+    ),
+    model(
+        "resumed-from-a-holder",
+        RESUME,
+        "record.due() <= stamp.now",
+        "record.due() <= stamp.now || record.tries() < 9",
+    ),
+    model("opaque-resumed", RESUME, "current.mode == Mode::AtMostOnce && !by_hand", "false"),
+    model("tried-for-ever", RESUME, "if tries >= self.max_tries {", "if tries > self.max_tries + 9 {"),
     // What the core asks of those around it, planted in the model's own parts.
     model(
         "store-ignores-expected",

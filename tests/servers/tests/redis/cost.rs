@@ -109,6 +109,8 @@ async fn only_complete_records_have_a_time_to_live() {
     let fence = claim_key(&ledger, &key("a")).await.unwrap().unwrap();
     let name = redis.cli(&["--scan", "--pattern", &format!("*{}", key("a"))]);
     assert_eq!(redis.cli(&["TTL", &name]), "-1");
+    change(&ledger, &key("a"), fence, Change::Save { step: "a".into(), value: "1".into() }).await;
+    assert_eq!(redis.cli(&["TTL", &name]), "-1");
     change(&ledger, &key("a"), fence, complete(3)).await;
     let left: u64 = redis.cli(&["TTL", &name]).parse().expect("a time to live");
     assert!((3000..=3600).contains(&left), "{left} seconds");

@@ -87,6 +87,8 @@ async fn a_full_server_refuses_new_keys_and_lets_admitted_work_end() {
     let error = claim_key(&ledger, &key("new")).await.expect_err("there is no room");
     assert_eq!(error.kind(), StoreErrorKind::Full, "{error}");
     assert!(ledger.store().load(&key("new")).await.unwrap().record.is_none());
+    let save = tower_idempotency::core::Change::Save { step: "a".into(), value: "1".into() };
+    change(&ledger, &key("admitted"), admitted, save).await;
     change(&ledger, &key("admitted"), admitted, complete(300)).await;
     assert!(claim_key(&ledger, &key("admitted")).await.unwrap().is_none(), "a replay");
     // One that connects only now, too.

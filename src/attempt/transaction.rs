@@ -1,0 +1,148 @@
+//! A change that commits with a transaction of the caller's, or not at all.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Attempt, WriteError};
+use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Record, Reply, Status, Version};
+use crate::store::{CommitError, Joined, StoreError, StoreErrorKind, TransactionDriver};
+
+/// Why a transaction did not commit, or may not have.
+#[derive(Debug)]
+pub(crate) enum NotCommitted {
+    /// It was rolled back: the claim is someone else's.
+    Lost,
+    /// It was rolled back.
+    RolledBack(StoreError),
+    /// Nobody knows.
+    Unknown(StoreError),
+}
+
+type Write = Exchange<Fenced, Result<(), Lost>>;
+
+impl Attempt {
+    /// Stores `change` in `transaction`, and commits it. In a task of its own:
+    /// whoever stops waiting leaves nothing half done.
+    pub(crate) async fn commit<D: TransactionDriver>(
+        self: &Arc<Self>,
+        database: &Joined<D>,
+        transaction: D::Transaction,
+        change: Change,
+    ) -> Result<(), NotCommitted> {
+        let (this, database) = (Arc::clone(self), database.clone());
+        let commit = tokio::spawn(async move { this.join(&database, transaction, change).await });
+        commit.await.unwrap_or_else(|_| Err(NotCommitted::Unknown(StoreError::timed_out())))
+    }
+
+    async fn join<D: TransactionDriver>(
+        &self,
+        database: &Joined<D>,
+        mut transaction: D::Transaction,
+        change: Change,
+    ) -> Result<(), NotCommitted> {
+        // Only now that the caller's work is done: renewals need this lock.
+        let mut current = self.current.lock().await;
+        let mut write = match self.write_into(database, &mut transaction, &change, &mut current).await {
+            Ok(write) => write,
+            Err(error) => {
+                D::rollback(transaction).await;
+                return Err(error);
+            }
+        };
+        match self.ledger.commit::<D>(transaction).await {
+            Ok(()) => {
+                write.answer(Reply::Written);
+                self.follow(write.finish().and_then(|done| done.record), &mut current);
+            }
+            Err(CommitError::RolledBack(error)) => return Err(NotCommitted::RolledBack(error)),
+            Err(CommitError::Unknown(error)) => self.find_out(&change, &mut current, write.nonce(), error).await?,
+        }
+        if let Change::Complete { response, .. } = change {
+            let _ = self.completed.set(response);
+            self.ending.give();
+        }
+        Ok(())
+    }
+
+    async fn write_into<D: TransactionDriver>(
+        &self,
+        database: &Joined<D>,
+        transaction: &mut D::Transaction,
+        change: &Change,
+        current: &mut Record,
+    ) -> Result<Write, NotCommitted> {
+        for first in [true, false] {
+            if self.has_ended() {
+                return Err(NotCommitted::Lost);
+            }
+            let mut write = self.exchange(vec![change.clone()], current);
+            match self.ledger.join(&self.key, &mut write, database, transaction).await {
+                Ok(true) => return Ok(write),
+                // Someone took over, or an earlier write of ours took although
+                // its answer was lost: the store knows.
+                Ok(false) if first => self.renew(current).await?,
+                Ok(false) => break,
+                Err(error) => return Err(NotCommitted::RolledBack(error)),
+            }
+        }
+        let message = "the record of this operation is not in the database of this transaction, \
+                       or the transaction was ended by the work that got it";
+        Err(NotCommitted::RolledBack(StoreError::new(StoreErrorKind::Unavailable, message)))
+    }
+
+    async fn renew(&self, current: &mut Record) -> Result<(), NotCommitted> {
+        let mut write = self.exchange(vec![Change::Renew], current);
+        self.ledger.drive(&self.key, &mut write).await.map_err(NotCommitted::RolledBack)?;
+        self.settle(write.finish(), current).map_err(|error| match error {
+            WriteError::Lost => NotCommitted::Lost,
+            WriteError::Store(error) => NotCommitted::RolledBack(error),
+        })
+    }
+
+    /// Finds out what became of a commit, by a write in the same place: it
+    /// waits for the lock that the transaction has on the record. If it takes,
+    /// the transaction did not commit and never will; if it conflicts, what is
+    /// there tells. A read would not do: it sees the old record while the
+    /// commit is still on its way.
+    async fn find_out(
+        &self,
+        change: &Change,
+        current: &mut Record,
+        nonce: Version,
+        error: StoreError,
+    ) -> Result<(), NotCommitted> {
+        let mut write = self.exchange(vec![Change::Renew], current);
+        tokio::select! {
+            biased;
+            known = self.ledger.persist(&self.key, &mut write, self.limits.lease) => known.map_err(NotCommitted::Unknown)?,
+            // Left to the end, which writes in the same place.
+            () = self.ending.given() => return Err(NotCommitted::Unknown(error)),
+        }
+        let Some(Done { output, record: Some(found) }) = write.finish() else { return Err(self.lose()) };
+        let took = match (change, output) {
+            (Change::Complete { .. }, _) => found.version() == nonce,
+            (_, Err(Lost)) => return Err(self.lose()),
+            (Change::Save { step, value }, Ok(())) => {
+                found.step(step).is_some_and(|step| *step.point() == Point::Saved(value.clone()))
+            }
+            (_, Ok(())) => false,
+        };
+        if !took && output.is_err() {
+            return Err(self.lose());
+        }
+        self.follow(Some(found), current);
+        if took { Ok(()) } else { Err(NotCommitted::RolledBack(error)) }
+    }
+
+    fn lose(&self) -> NotCommitted {
+        self.set_lost();
+        NotCommitted::Lost
+    }
+
+    fn follow(&self, record: Option<Record>, current: &mut Record) {
+        if let Some(record) = record {
+            self.paid.store(record.status() == Status::Paid, Ordering::Relaxed);
+            *current = record;
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Finishing one operation.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http::request::Parts;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::report::Did;
+use super::ticket::{Granted, Ticket};
+use super::{BoxFuture, Completer, Doubt};
+use crate::attempt::{Attempt, Limits};
+use crate::core::{
+    Change, Exchange, Fence, Hold, Key, Record, Resolution, Resolve, Resumed, Status, StoredRequest, StoredResponse,
+};
+use crate::detach::CatchPanic;
+use crate::event::EventKind;
+use crate::ledger::fresh_nonce;
+use crate::operation::Reconciled;
+use crate::run::disown_later;
+use crate::store::{StoreError, StoreErrorKind};
+use crate::sync::lock;
+
+/// A service with its types forgotten. What it answers is on record.
+pub(super) type Drive = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<()> + Send + Sync>;
+
+pub(super) fn through<S, B>(service: S) -> Drive
+where
+    S: Service<Request<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: From<Bytes> + Send + 'static,
+{
+    let service = Mutex::new(service);
+    Arc::new(move |request| {
+        let mut service = lock(&service).clone();
+        Box::pin(async move {
+            // An error is the service's own, and leaves the operation unfinished.
+            if poll_fn(|cx| service.poll_ready(cx)).await.is_ok() {
+                let _ = service.call(request.map(B::from)).await;
+            }
+        })
+    })
+}
+
+impl Completer {
+    pub(super) async fn finish(&self, key: Key) -> Did {
+        match self.resume(key).await {
+            Ok(did) => did,
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => Did::Failed,
+            Err(error) => {
+                self.shun(key);
+                self.shared.ledger.emit(&key, || EventKind::Unreadable { error });
+                Did::Failed
+            }
+        }
+    }
+
+    async fn resume(&self, key: Key) -> Result<Did, StoreError> {
+        let ledger = &self.shared.ledger;
+        let mut exchange = Exchange::looking(self.command(), fresh_nonce()).noting(ledger.instance(), Duration::ZERO);
+        if let Err(error) = ledger.drive(&key, &mut exchange).await {
+            // Perhaps it was granted; nothing has run, and nothing will.
+            disown_later(ledger, key, Fence::of(exchange.nonce()), self.shared.policy.lease);
+            return Err(error);
+        }
+        let Some(done) = exchange.finish() else { return Ok(Did::Failed) };
+        match (done.output, done.record) {
+            (Resumed::Granted(fence), Some(record)) => Ok(self.run_claimed(key, fence, record).await),
+            (Resumed::InDoubt, Some(record)) => self.settle(key, record).await,
+            (Resumed::Parked(why), _) => {
+                ledger.emit(&key, || EventKind::Parked { why: why.to_string() });
+                Ok(Did::Parked)
+            }
+            _ => Ok(Did::Skipped),
+        }
+    }
+
+    async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {
+        let policy = &self.shared.policy;
+        let limits = Limits {
+            lease: policy.lease,
+            max_execution: self.settings.deadline,
+            backoff: policy.backoff,
+            retention: policy.retention,
+        };
+        let number = record.attempts();
+        let (fingerprint, request) = (*record.fingerprint(), record.request().cloned());
+        let attempt = Attempt::new(self.shared.ledger.clone(), key, fence, limits, record);
+        attempt.emit(|| EventKind::Resumed { attempt: number });
+        match request {
+            Some(request) if request.body().len() > policy.request_limit => {
+                attempt.park("", &format!("its request has {} bytes, more than is read", request.body().len()));
+            }
+            Some(request) => {
+                let granted = Granted { attempt: Arc::clone(&attempt), fingerprint, body: request.body().clone() };
+                self.drive(&attempt, &request, granted).await;
+            }
+            None => {}
+        }
+        if !attempt.has_ended() {
+            let end = attempt.end(Change::Release).await;
+            attempt.emit_end(&end, false);
+        }
+        became(&attempt.current().await)
+    }
+
+    /// Drives the stored request through the service, for as long as it may
+    /// take.
+    async fn drive(&self, attempt: &Arc<Attempt>, stored: &StoredRequest, granted: Granted) {
+        let ticket = Ticket::new(granted);
+        // Pinned here, so that what it was doing can still be told at its end.
+        let mut call = pin!(CatchPanic::new(async {
+            let parts = self.prepared(rebuilt(stored)).await?;
+            let mut request = Request::from_parts(parts, stored.body().clone());
+            request.extensions_mut().insert(ticket.clone());
+            (self.drive)(request).await;
+            Ok::<(), String>(())
+        }));
+        match timeout(self.settings.deadline, &mut call).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(why))) => attempt.park("", &why),
+            Ok(Err(_panicked)) => attempt.emit(|| EventKind::Panicked),
+            Err(_) => attempt.emit(|| EventKind::CutOff { steps: attempt.running() }),
+        }
+        // From here on nobody may start it any more.
+        drop(ticket.take());
+    }
+
+    async fn prepared(&self, parts: Parts) -> Result<Parts, String> {
+        match &self.prepare {
+            Some(prepare) => prepare(parts).await,
+            None => Ok(parts),
+        }
+    }
+
+    /// At most once: asks what happened, and calls a human if nobody knows.
+    async fn settle(&self, key: Key, record: Record) -> Result<Did, StoreError> {
+        let ledger = &self.shared.ledger;
+        let resolution = self.decide(key, record).await;
+        let parks = matches!(resolution, Resolution::Park { .. });
+        let done = ledger.apply(&key, None, Resolve { resolution }).await?;
+        if done.output.is_err() {
+            return Ok(Did::Skipped);
+        }
+        let Some(Hold::Parked { why }) = done.record.as_ref().map(Record::hold).filter(|_| parks) else {
+            ledger.emit(&key, || EventKind::Reconciled);
+            return Ok(Did::Reconciled);
+        };
+        ledger.emit(&key, || EventKind::Parked { why: why.to_string() });
+        Ok(Did::Parked)
+    }
+
+    async fn decide(&self, key: Key, record: Record) -> Resolution {
+        const LOST: &str = "its holder is gone, and nobody knows what it did";
+        let Some(reconcile) = &self.reconcile else { return Resolution::Park { why: LOST.into() } };
+        let found = CatchPanic::new(async { reconcile(Doubt { key, record }).await });
+        match timeout(self.settings.deadline, found).await {
+            Ok(Ok(Reconciled::Happened(response))) => {
+                let (parts, body) = response.into_parts();
+                let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
+                Resolution::Answer { response, retention: self.shared.policy.retention }
+            }
+            Ok(Ok(Reconciled::DidNotHappen)) => Resolution::RunAgain,
+            Ok(Ok(Reconciled::Unknown)) => Resolution::Park { why: LOST.into() },
+            Ok(Err(_)) => Resolution::Park { why: "its reconciler panicked".into() },
+            Err(_) => Resolution::Park { why: "its reconciler took too long".into() },
+        }
+    }
+}
+
+/// The head of the request, as it was stored.
+fn rebuilt(stored: &StoredRequest) -> Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = stored.method().clone();
+    parts.uri = stored.uri().clone();
+    for (name, value) in stored.headers() {
+        parts.headers.append(name.clone(), value.clone());
+    }
+    parts
+}
+
+fn became(record: &Record) -> Did {
+    match (record.status(), record.hold()) {
+        (Status::Complete, _) => Did::Completed,
+        (_, Hold::Parked { .. }) => Did::Parked,
+        (_, Hold::Free) => Did::Released,
+        // The end is not stored, or someone else took over.
+        _ => Did::Failed,
+    }
+}

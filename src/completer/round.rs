@@ -1,0 +1,96 @@
+//! Which operations are run, and how many at once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Completer;
+use super::report::{Did, Report};
+use crate::core::Key;
+use crate::store::{Filter, Query, StoreError};
+use crate::sync::lock;
+
+/// How many records one page of a scan has.
+const PAGE: usize = 100;
+/// How many operations one round starts.
+const MOST: usize = 1000;
+/// How many unreadable records are remembered, and for how long.
+const SHUNNED: usize = 10_000;
+const SHUN: Duration = Duration::from_secs(60 * 60);
+
+/// What is under way.
+#[derive(Default)]
+pub(super) struct Round {
+    running: JoinSet<(Key, Did)>,
+    keys: HashSet<Key>,
+    pub(super) report: Report,
+}
+
+impl Round {
+    /// Waits for one to end; `false` if none runs.
+    async fn next(&mut self) -> bool {
+        let Some(ended) = self.running.join_next().await else { return false };
+        self.note(ended.ok());
+        true
+    }
+
+    fn note(&mut self, ended: Option<(Key, Did)>) {
+        // They catch the panics of what they run, so there is always something.
+        let Some((key, did)) = ended else { return };
+        self.keys.remove(&key);
+        self.report.add(did);
+    }
+
+    pub(super) async fn finish(&mut self) {
+        while self.next().await {}
+    }
+
+    fn reap(&mut self) {
+        while let Some(ended) = self.running.try_join_next() {
+            self.note(ended.ok());
+        }
+    }
+}
+
+impl Completer {
+    /// Starts what is due, a few at a time.
+    pub(super) async fn fill(&self, round: &mut Round) -> Result<(), StoreError> {
+        round.reap();
+        let (mut query, mut started) = (Query::new(Filter::Lapsed, PAGE), HashSet::new());
+        loop {
+            let page = self.shared.ledger.scan(&query).await?;
+            for found in page.found {
+                // With no pause at all, one may come round again.
+                if round.keys.contains(&found.key) || self.is_shunned(&found.key) || !started.insert(found.key) {
+                    continue;
+                }
+                while round.running.len() >= self.settings.concurrency {
+                    round.next().await;
+                }
+                round.report.found += 1;
+                round.keys.insert(found.key);
+                let (completer, key) = (self.clone(), found.key);
+                round.running.spawn(async move { (key, completer.finish(key).await) });
+            }
+            match page.next {
+                Some(next) if started.len() < MOST => query = query.after(next),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn is_shunned(&self, key: &Key) -> bool {
+        lock(&self.shunned).get(key).is_some_and(|until| Instant::now() < *until)
+    }
+
+    /// Leaves what can't be read alone for a while: it can't be marked.
+    pub(super) fn shun(&self, key: Key) {
+        let mut shunned = lock(&self.shunned);
+        if shunned.len() >= SHUNNED {
+            shunned.clear();
+        }
+        shunned.insert(key, Instant::now() + SHUN);
+    }
+}

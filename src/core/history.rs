@@ -1,0 +1,202 @@
+//! What happened to an operation, for whoever asks later.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use super::record::{Hold, Point, Progress, Record, Stamp, Step, Timestamp};
+
+/// How many moments a record keeps besides those of its steps, and how many of
+/// the first ones stay when there are more.
+const MOST: usize = 32;
+const FIRST: usize = 8;
+
+/// Something that happened to an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Moment {
+    /// In which attempt; the first is 1.
+    pub attempt: u32,
+    /// What happened.
+    pub what: What,
+    /// Which step it was, why it was parked, or what was decided.
+    pub text: Option<Arc<str>>,
+    /// The instance that did it, if it has a name.
+    pub by: Option<Arc<str>>,
+    /// When. By the store's clock; what happened to a step is that of its
+    /// attempt's claim, and the time since by the clock of whoever ran it.
+    pub at: Timestamp,
+}
+
+/// What happened at a [`Moment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum What {
+    /// The first attempt began.
+    Claimed,
+    /// A later attempt began.
+    Resumed,
+    /// A step was about to act on the outside world.
+    StepBegun,
+    /// A step was done.
+    StepSaved,
+    /// A step failed for good.
+    StepFailed,
+    /// The attempt's lease ran out.
+    Lapsed,
+    /// The attempt ended without an answer.
+    Released,
+    /// A human has to look.
+    Parked,
+    /// A human or a reconciler decided.
+    Decided,
+    /// The answer was stored.
+    Completed,
+}
+
+impl What {
+    const ALL: [(Self, &'static str); 10] = [
+        (Self::Claimed, "claimed"),
+        (Self::Resumed, "resumed"),
+        (Self::StepBegun, "step-begun"),
+        (Self::StepSaved, "step-saved"),
+        (Self::StepFailed, "step-failed"),
+        (Self::Lapsed, "lapsed"),
+        (Self::Released, "released"),
+        (Self::Parked, "parked"),
+        (Self::Decided, "decided"),
+        (Self::Completed, "completed"),
+    ];
+
+    /// Its name, in one word.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(what, _)| *what == self).map_or("", |(_, name)| name)
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, other)| *other == name).map(|(what, _)| *what)
+    }
+
+    const fn is_of_step(self) -> bool {
+        matches!(self, Self::StepBegun | Self::StepSaved | Self::StepFailed)
+    }
+
+    /// Within an attempt: its begin, its steps, how it ended and what followed.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Claimed | Self::Resumed => 0,
+            _ if self.is_of_step() => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// What a record remembers beyond what it is.
+///
+/// The time of a step is counted from its attempt's claim: a holder does not
+/// know the store's time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Past {
+    pub(super) moments: Vec<Moment>,
+    /// How many were dropped from the middle.
+    pub(super) dropped: u32,
+}
+
+/// Nothing that can happen depends on it.
+impl Hash for Past {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl Past {
+    fn push(&mut self, moment: Moment) {
+        self.moments.push(moment);
+        if self.moments.len() > MOST {
+            self.moments.remove(FIRST);
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+}
+
+impl Record {
+    /// What happened, in order: attempt by attempt, and in each of them its
+    /// steps. Of very many moments those in the middle are left out.
+    pub fn history(&self) -> Vec<Moment> {
+        let mut all = self.past.moments.clone();
+        if all.first().is_none_or(|first| first.what != What::Claimed) {
+            all.insert(0, self.claimed());
+        }
+        all.extend(self.steps.iter().map(|step| moment_of(step)));
+        all.sort_by_key(|moment| (moment.attempt, moment.what.rank()));
+        let mut base = Timestamp::default();
+        for moment in &mut all {
+            if moment.what.is_of_step() {
+                moment.at = Timestamp::from_millis(base.as_millis().saturating_add(moment.at.as_millis()));
+            } else {
+                base = moment.at;
+            }
+        }
+        all.extend(self.ended(self.written_at));
+        all
+    }
+
+    /// How many moments are left out of [`history`](Self::history).
+    pub const fn history_dropped(&self) -> u32 {
+        self.past.dropped
+    }
+
+    /// The name of the instance that holds it, or held it last, if it has one.
+    pub fn by(&self) -> Option<&str> {
+        self.by.as_deref()
+    }
+
+    /// Remembers what this write is going to cover.
+    pub(super) fn remember(&mut self, what: What, text: Option<&str>, stamp: Stamp<'_>) {
+        if self.past.moments.is_empty() {
+            let first = self.claimed();
+            self.past.push(first);
+        }
+        if let Some(ended) = self.ended(stamp.now) {
+            self.past.push(ended);
+        }
+        self.note(what, text.map(Arc::from), stamp.by.map(Arc::from), stamp.now);
+    }
+
+    /// Remembers its steps, which are about to be dropped.
+    pub(super) fn remember_steps(&mut self) {
+        for step in std::mem::take(&mut self.steps) {
+            self.past.push(moment_of(&step));
+        }
+    }
+
+    fn note(&mut self, what: What, text: Option<Arc<str>>, by: Option<Arc<str>>, at: Timestamp) {
+        let attempt = self.attempts + u32::from(what == What::Resumed);
+        self.past.push(Moment { attempt, what, text, by, at });
+    }
+
+    fn claimed(&self) -> Moment {
+        let by = self.by.clone().filter(|_| self.attempts == 1);
+        Moment { attempt: 1, what: What::Claimed, text: None, by, at: self.created_at.unwrap_or_default() }
+    }
+
+    /// How its last attempt ended, if that is what it shows at `now`.
+    fn ended(&self, now: Timestamp) -> Option<Moment> {
+        let (what, text, at) = match (&self.progress, &self.hold) {
+            (Progress::Complete { .. }, _) => (What::Completed, None, self.written_at),
+            (_, Hold::Leased { .. }) if self.due() > now => return None,
+            (_, Hold::Leased { .. }) => (What::Lapsed, None, self.due()),
+            (_, Hold::Free) => (What::Released, None, self.written_at),
+            (_, Hold::Parked { why }) => (What::Parked, Some(Arc::clone(why)), self.written_at),
+            (_, Hold::Cleared) => return None,
+        };
+        Some(Moment { attempt: self.attempts, what, text, by: self.by.clone(), at })
+    }
+}
+
+fn moment_of(step: &Step) -> Moment {
+    let what = match step.point {
+        Point::Begun => What::StepBegun,
+        Point::Saved(_) => What::StepSaved,
+        Point::Failed(_) => What::StepFailed,
+    };
+    let at = Timestamp::default().after(step.after);
+    Moment { attempt: step.attempt, what, text: Some((&*step.name).into()), by: None, at }
+}

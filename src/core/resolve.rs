@@ -1,0 +1,139 @@
+//! What a human or a reconciler decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::StoredResponse;
+use super::history::What;
+use super::record::{Hold, Mode, Point, Record, Stamp, Status};
+use super::transition::{Change, Command, Decision};
+
+/// A human's or a reconciler's decision on an operation that nobody holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a plain message")]
+pub struct Resolve {
+    /// What was decided.
+    pub resolution: Resolution,
+}
+
+/// What a human or a reconciler decided.
+///
+/// A decision on a step says nothing of other steps: one that was begun and
+/// has no result stays in doubt, and the next attempt asks about it again. Nor
+/// does it say anything of what a handler did outside its steps, so at most
+/// once the operation still waits for [`Answer`](Self::Answer) or
+/// [`RunAgain`](Self::RunAgain).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
+pub enum Resolution {
+    /// It happened, and this is the answer.
+    Answer {
+        /// The answer.
+        response: Arc<StoredResponse>,
+        /// How long to remember it.
+        retention: Duration,
+    },
+    /// The step was done, with this value.
+    StepDone {
+        /// The step's name.
+        step: Box<str>,
+        /// Its value.
+        value: Bytes,
+    },
+    /// The step that was begun did not happen, and will not.
+    DidNotHappen {
+        /// The step's name.
+        step: Box<str>,
+    },
+    /// The operation may be run again, in any [`Mode`]. Its steps stay as they
+    /// are.
+    RunAgain,
+    /// Nobody could find out: a human has to look.
+    Park {
+        /// Why, in one line.
+        why: Arc<str>,
+    },
+}
+
+/// Why a [`Resolve`] changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotResolved {
+    /// There is no such record.
+    Absent,
+    /// An attempt holds it, for at least this long.
+    Busy(Duration),
+    /// It is complete, and that never changes.
+    Complete,
+    /// The step has its result already, or was never begun.
+    NotInDoubt,
+}
+
+impl Command for Resolve {
+    type Output = Result<(), NotResolved>;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
+        let Some(current) = current else {
+            return Decision::keep(Err(NotResolved::Absent));
+        };
+        if current.status() == Status::Complete {
+            return Decision::keep(Err(NotResolved::Complete));
+        }
+        if let Some(left) = current.lease_left(stamp.now) {
+            return Decision::keep(Err(NotResolved::Busy(left)));
+        }
+        if !self.resolution.fits(current) {
+            return Decision::keep(Err(NotResolved::NotInDoubt));
+        }
+        let mut next = current.clone();
+        next.remember(What::Decided, Some(self.resolution.name()), stamp);
+        next.version = stamp.nonce;
+        self.resolution.make(&mut next);
+        Decision::put(next, Ok(()))
+    }
+}
+
+impl Resolution {
+    /// Its name, as the history shows it.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Answer { .. } => "answer",
+            Self::StepDone { .. } => "step done",
+            Self::DidNotHappen { .. } => "step did not happen",
+            Self::RunAgain => "run again",
+            Self::Park { .. } => "park",
+        }
+    }
+
+    fn fits(&self, record: &Record) -> bool {
+        match self {
+            Self::StepDone { step, .. } => record.step(step).is_none_or(|step| step.point == Point::Begun),
+            Self::DidNotHappen { step } => record.step(step).is_some_and(|step| step.point == Point::Begun),
+            Self::Answer { .. } | Self::RunAgain | Self::Park { .. } => true,
+        }
+    }
+
+    fn make(&self, next: &mut Record) {
+        // Also takes the record from a holder whose lease lapsed: what was
+        // decided here must not be overtaken by an attempt that wakes up.
+        next.hold = match (&next.hold, next.mode) {
+            (_, Mode::Resumable) | (Hold::Cleared, _) => Hold::Cleared,
+            (Hold::Parked { why }, Mode::AtMostOnce) => Hold::Parked { why: Arc::clone(why) },
+            (_, Mode::AtMostOnce) => Hold::Free,
+        };
+        next.forgiven = next.attempts;
+        next.retry_in = Duration::ZERO;
+        match self {
+            Self::Answer { response, retention } => next.complete(response, *retention),
+            Self::StepDone { step, value } => {
+                next.set(step, Point::Begun, Duration::ZERO);
+                Change::Save { step: step.clone(), value: value.clone() }.make(next, Duration::ZERO);
+            }
+            Self::DidNotHappen { step } => next.clear(step),
+            Self::RunAgain => next.hold = Hold::Cleared,
+            Self::Park { why } => next.hold = Hold::Parked { why: Arc::clone(why) },
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Going on with an operation that nobody goes on with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::{Fence, Hold, Mode, Record, Stamp, Status};
+use super::transition::{Command, Decision};
+
+/// Asks for the right to finish an operation, on nobody's request.
+///
+/// A [`Claim`](super::Claim) that knows no request: it takes only what is due,
+/// and gives up on what was tried too often.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a plain message")]
+pub struct Resume {
+    /// How long one write keeps the operation held.
+    pub lease: Duration,
+    /// After so many tries a human has to look.
+    pub max_tries: u32,
+    /// So long after its first claim a human has to look.
+    pub max_age: Duration,
+}
+
+/// The answer to a [`Resume`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "whoever resumes must handle all of them")]
+pub enum Resumed {
+    /// The operation is ours to run, under this fence.
+    Granted(Fence),
+    /// There is nothing to do, or not yet: it is gone, complete, parked, held,
+    /// or to be left alone for a while.
+    NotDue,
+    /// Its request was not stored. It is left to its caller from now on.
+    Left,
+    /// It was parked just now, for this reason.
+    Parked(Arc<str>),
+    /// It is at most once and its holder is gone: it is never run again, and
+    /// someone has to find out what happened.
+    InDoubt,
+}
+
+impl Command for Resume {
+    type Output = Resumed;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Resumed> {
+        let unfinished = current.filter(|record| record.status() != Status::Complete);
+        let Some(current) = unfinished.filter(|record| record.due() <= stamp.now) else {
+            return Decision::keep(Resumed::NotDue);
+        };
+        let by_hand = match current.hold {
+            Hold::Parked { .. } => return Decision::keep(Resumed::NotDue),
+            Hold::Cleared => true,
+            Hold::Leased { .. } | Hold::Free => false,
+        };
+        if current.mode == Mode::AtMostOnce && !by_hand {
+            return Decision::keep(Resumed::InDoubt);
+        }
+        if current.request.is_none() {
+            let mut next = current.clone();
+            next.version = stamp.nonce;
+            next.hold = Hold::Free;
+            return Decision::put(next, Resumed::Left);
+        }
+        if let Some(why) = self.hopeless(current, stamp) {
+            let mut next = current.clone();
+            next.version = stamp.nonce;
+            next.hold = Hold::Parked { why: Arc::clone(&why) };
+            return Decision::put(next, Resumed::Parked(why));
+        }
+        Decision::put(current.taken(stamp, self.lease), Resumed::Granted(Fence::of(stamp.nonce)))
+    }
+}
+
+impl Resume {
+    fn hopeless(&self, record: &Record, stamp: Stamp<'_>) -> Option<Arc<str>> {
+        let tries = record.tries();
+        if tries >= self.max_tries {
+            return Some(format!("it was tried {tries} times").into());
+        }
+        let age = record.created_at.map(|created| stamp.now.since(created)).filter(|age| *age > self.max_age)?;
+        Some(format!("it is {} seconds old", age.as_secs()).into())
+    }
+}

@@ -1,0 +1,147 @@
+//! Swaps inside a transaction of the caller's.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::row::Put;
+use super::{PostgresStore, Shared, error};
+use crate::core::{Key, Record, Version};
+use crate::store::StoreError;
+
+/// A driver's transactions, as [`Operation::transaction`](crate::Operation::transaction) needs them.
+///
+/// There is one for `deadpool_postgres::Pool`, and one for `sqlx::PgPool` with
+/// feature `sqlx`. Another driver, or another version of one, takes some forty
+/// lines; the source of the first is a model.
+///
+/// Futures are driven to their end unless the process ends, except that of
+/// the caller's own work between `begin` and `run`.
+#[async_trait]
+pub trait TransactionDriver: Clone + fmt::Debug + Send + Sync + 'static {
+    /// A transaction that is under way. Dropped, it is rolled back.
+    type Transaction: Send + 'static;
+    /// What the caller's work gets to see of it.
+    type Handle: Send + ?Sized;
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if there is no connection, or no answer.
+    async fn begin(&self) -> Result<Self::Transaction, StoreError>;
+
+    /// What the caller's work gets; `None` if the transaction is over.
+    fn handle(transaction: &mut Self::Transaction) -> Option<&mut Self::Handle>;
+
+    /// Runs one statement of one row with one `bigint`, and gives that number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the transaction will be rolled back.
+    async fn run(
+        transaction: &mut Self::Transaction,
+        statement: &str,
+        parameters: &[Parameter],
+    ) -> Result<i64, StoreError>;
+
+    /// Commits.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`]: whether it is known that nothing was committed.
+    async fn commit(transaction: Self::Transaction) -> Result<(), CommitError>;
+
+    /// Rolls back, as far as that can be said to anyone.
+    async fn rollback(transaction: Self::Transaction);
+}
+
+/// A parameter of a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a driver must know all of them")]
+pub enum Parameter {
+    /// `bigint`
+    Integer(i64),
+    /// `bytea`, or null
+    Bytes(Option<Vec<u8>>),
+    /// `integer[]`
+    Integers(Vec<i32>),
+    /// `bytea[]`
+    Pieces(Vec<Vec<u8>>),
+}
+
+/// How a commit failed.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third")]
+pub enum CommitError {
+    /// Nothing was committed, and never will be: the server said so.
+    RolledBack(StoreError),
+    /// Nobody knows.
+    Unknown(StoreError),
+}
+
+/// A pool whose transactions can carry the recovery points of a
+/// [`PostgresStore`]. Made by [`PostgresStore::joined_by`]; cheap to clone.
+///
+/// The pool must lead to the database that has the store's tables.
+pub struct Joined<D> {
+    store: Arc<Shared>,
+    driver: D,
+}
+
+/// Set in the transaction when it begins, and gone as soon as it ends.
+const BEGUN: &str = "SELECT 1::int8 FROM (SELECT pg_catalog.set_config('tower_idempotency.transaction', 'begun', true)) \
+     AS begun";
+
+impl PostgresStore {
+    /// Lets transactions of another pool carry this store's recovery points:
+    /// those of a `sqlx::PgPool`, say.
+    pub fn joined_by<D: TransactionDriver>(&self, driver: D) -> Joined<D> {
+        Joined { store: Arc::clone(&self.0), driver }
+    }
+
+    /// Lets transactions on this store's own pool carry its recovery points.
+    pub fn joined(&self) -> Joined<deadpool_postgres::Pool> {
+        self.joined_by(self.0.connections.pool.clone())
+    }
+}
+
+impl<D: TransactionDriver> Joined<D> {
+    /// Begins a transaction. In a task of its own: not every driver stands it
+    /// if one stops waiting in the middle.
+    pub(crate) async fn begin(&self) -> Result<D::Transaction, StoreError> {
+        let driver = self.driver.clone();
+        let begin = tokio::spawn(async move {
+            let mut transaction = driver.begin().await?;
+            D::run(&mut transaction, BEGUN, &[]).await?;
+            Ok(transaction)
+        });
+        begin.await.unwrap_or_else(|_| Err(error::unavailable("the driver panicked")))
+    }
+
+    /// As [`Store::swap`](crate::store::Store::swap), as part of `transaction`,
+    /// and to last once that commits.
+    pub(crate) async fn swap(
+        &self,
+        transaction: &mut D::Transaction,
+        key: &Key,
+        expected: Version,
+        next: &Record,
+    ) -> Result<bool, StoreError> {
+        let put = Put::new(key, Some(expected), next);
+        Ok(D::run(transaction, &self.store.sql.join, put.parameters()).await? == 1)
+    }
+}
+
+impl<D: Clone> Clone for Joined<D> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), driver: self.driver.clone() }
+    }
+}
+
+impl<D: fmt::Debug> fmt::Debug for Joined<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joined").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}

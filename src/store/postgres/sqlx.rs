@@ -1,0 +1,59 @@
+//! Transactions on a pool of sqlx.
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnection, PgDatabaseError, PgPool, PgSeverity};
+use sqlx::{Error, Postgres, Transaction};
+
+use super::error::unavailable;
+use super::joined::{CommitError, Parameter, TransactionDriver};
+use crate::store::StoreError;
+
+#[async_trait]
+impl TransactionDriver for PgPool {
+    type Transaction = Transaction<'static, Postgres>;
+    type Handle = PgConnection;
+
+    async fn begin(&self) -> Result<Self::Transaction, StoreError> {
+        self.begin().await.map_err(failed)
+    }
+
+    fn handle(transaction: &mut Self::Transaction) -> Option<&mut PgConnection> {
+        Some(&mut *transaction)
+    }
+
+    async fn run(
+        transaction: &mut Self::Transaction,
+        statement: &str,
+        parameters: &[Parameter],
+    ) -> Result<i64, StoreError> {
+        // Not kept by the connection: poolers may hand it to another session.
+        let mut query = sqlx::query_scalar(statement).persistent(false);
+        for parameter in parameters {
+            query = match parameter {
+                Parameter::Integer(number) => query.bind(number),
+                Parameter::Bytes(bytes) => query.bind(bytes),
+                Parameter::Integers(numbers) => query.bind(numbers),
+                Parameter::Pieces(pieces) => query.bind(pieces),
+            };
+        }
+        query.fetch_one(&mut **transaction).await.map_err(failed)
+    }
+
+    async fn commit(transaction: Self::Transaction) -> Result<(), CommitError> {
+        transaction.commit().await.map_err(|error| {
+            // As with the other driver: only a plain error is the server's word.
+            let database = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+            let rolled_back = database.is_some_and(|error| error.severity() == PgSeverity::Error);
+            if rolled_back { CommitError::RolledBack(failed(error)) } else { CommitError::Unknown(failed(error)) }
+        })
+    }
+
+    async fn rollback(transaction: Self::Transaction) {
+        // A connection that is gone has rolled back.
+        let _ = transaction.rollback().await;
+    }
+}
+
+fn failed(error: Error) -> StoreError {
+    unavailable(format!("Postgres, through sqlx: {error}")).caused_by(error)
+}

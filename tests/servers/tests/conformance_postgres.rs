@@ -1,0 +1,120 @@
+//! The store contract, on Postgres.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use servers::Postgres;
+use tokio_postgres::{Client, NoTls};
+use tower_idempotency::conformance_tests;
+use tower_idempotency::store::conformance::{FaultyStore, Harness, basics, races, scans, steps, times};
+use tower_idempotency::store::{PostgresStore, PostgresStoreOptions, Store};
+
+/// A store with a schema of its own, on the server of all tests here, and with
+/// a clock that stands still.
+struct OnPostgres {
+    schema: String,
+    store: Mutex<Arc<dyn Store>>,
+    client: Client,
+}
+
+fn options(schema: &str) -> PostgresStoreOptions {
+    let clock = format!("(SELECT time FROM \"{schema}\".clock)");
+    PostgresStore::options().schema(schema).table_prefix("Shop \"").max_connections(4).with_clock(clock)
+}
+
+fn open(options: PostgresStoreOptions) -> Arc<PostgresStore> {
+    Arc::new(options.connect(&Postgres::shared().url()).expect("a URL"))
+}
+
+impl OnPostgres {
+    async fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // A name that only works quoted.
+        let schema = format!("Own {}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let (client, connection) = tokio_postgres::connect(&Postgres::shared().url(), NoTls).await.expect("connects");
+        tokio::spawn(connection);
+        let store = open(options(&schema));
+        store.create_schema().await.expect("a schema");
+        let clock = format!("CREATE TABLE \"{schema}\".clock AS SELECT now() AS time");
+        client.batch_execute(&clock).await.expect("a clock");
+        Self { schema, store: Mutex::new(store), client }
+    }
+}
+
+impl fmt::Debug for OnPostgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnPostgres").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Harness for OnPostgres {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&*self.store.lock().expect("nobody panicked"))
+    }
+
+    async fn advance(&self, by: Duration) {
+        let by = format!("UPDATE \"{}\".clock SET time = time + interval '{} ms'", self.schema, by.as_millis());
+        self.client.batch_execute(&by).await.expect("the clock moves");
+    }
+
+    async fn reopen(&self) -> bool {
+        *self.store.lock().expect("nobody panicked") = open(options(&self.schema));
+        true
+    }
+}
+
+conformance_tests!(postgres, || OnPostgres::new());
+
+/// The server's own clock, and the wrapper that makes stores fail.
+#[derive(Debug)]
+struct OnTheClock(Arc<dyn Store>);
+
+impl OnTheClock {
+    fn new(store: impl Store) -> Self {
+        Self(Arc::new(FaultyStore::new(Arc::new(store))))
+    }
+}
+
+#[async_trait]
+impl Harness for OnTheClock {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.0)
+    }
+
+    async fn advance(&self, by: Duration) {
+        tokio::time::sleep(by).await;
+    }
+
+    fn tick(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+}
+
+async fn by_the_server(schema: &str, prepared: bool) -> OnTheClock {
+    let options = PostgresStore::options().schema(schema).prepared(prepared).creating_schema();
+    OnTheClock::new(options.connect(&Postgres::shared().url()).expect("a URL"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_the_servers_own_clock() {
+    let on = |schema| by_the_server(schema, true);
+    times::replies_show_the_time(&on("times 1").await).await;
+    times::writes_are_stamped(&on("times 2").await).await;
+    times::creation_is_kept(&on("times 3").await).await;
+    times::an_expired_answer_can_be_replaced(&on("times 4").await).await;
+    scans::lapsed_are_found(&on("times 5").await).await;
+    scans::only_expired_are_found_as_expired(&on("times 6").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_prepared_statements() {
+    let on = |schema| by_the_server(schema, false);
+    basics::a_conflict_changes_nothing(&on("plain 1").await).await;
+    races::every_history_is_linearizable(&on("plain 2").await).await;
+    races::one_of_many_takes_over(&on("plain 3").await).await;
+    steps::completion_drops_request_and_steps(&on("plain 4").await).await;
+}

@@ -1,0 +1,104 @@
+//! A shop with orders, on either driver.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, Object, Pool};
+use servers::Postgres;
+use sqlx::postgres::{PgConnection, PgPoolOptions};
+use tokio_postgres::NoTls;
+use tower_idempotency::store::{Joined, PostgresStore, TransactionDriver};
+use tower_idempotency::{Runner, TransactionFuture};
+
+/// What goes wrong in the shop itself.
+pub type Failed = String;
+pub type Answer<'t> = Pin<Box<dyn Future<Output = Result<i64, Failed>> + Send + 't>>;
+pub type Handle<D> = <<D as Driver>::Pool as TransactionDriver>::Handle;
+
+/// The two drivers, as far as the tests need them.
+pub trait Driver: Sized + 'static {
+    type Pool: TransactionDriver;
+    fn pool(url: &str) -> Self::Pool;
+    /// Runs a statement of one row with one number.
+    fn run<'t>(handle: &'t mut Handle<Self>, sql: &'static str) -> Answer<'t>;
+}
+
+#[derive(Debug)]
+pub struct Tokio;
+
+impl Driver for Tokio {
+    type Pool = Pool;
+
+    fn pool(url: &str) -> Pool {
+        Pool::builder(Manager::new(url.parse().expect("a URL"), NoTls)).max_size(8).build().expect("a pool")
+    }
+
+    fn run<'t>(client: &'t mut Object, sql: &'static str) -> Answer<'t> {
+        Box::pin(async move {
+            let row = client.query_one(sql, &[]).await.map_err(|error| error.to_string())?;
+            Ok(row.get(0))
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct Sqlx;
+
+impl Driver for Sqlx {
+    type Pool = sqlx::PgPool;
+
+    fn pool(url: &str) -> sqlx::PgPool {
+        PgPoolOptions::new().max_connections(8).connect_lazy(url).expect("a URL")
+    }
+
+    fn run<'t>(connection: &'t mut PgConnection, sql: &'static str) -> Answer<'t> {
+        Box::pin(async move { sqlx::query_scalar(sql).fetch_one(connection).await.map_err(|error| error.to_string()) })
+    }
+}
+
+/// Tells the compiler what kind of closure this is.
+pub fn work<D: Driver, T, F>(work: F) -> F
+where
+    F: for<'t> FnOnce(&'t mut Handle<D>) -> TransactionFuture<'t, T, Failed>,
+{
+    work
+}
+
+pub const INSERT: &str = "INSERT INTO orders DEFAULT VALUES RETURNING id";
+
+/// A database with orders, and a store in it.
+#[derive(Debug)]
+pub struct Shop<'s, D: Driver> {
+    pub server: &'s Postgres,
+    pub database: String,
+    pub store: PostgresStore,
+    pub joined: Joined<D::Pool>,
+}
+
+impl<'s, D: Driver> Shop<'s, D> {
+    pub async fn open(server: &'s Postgres) -> Self {
+        Self::open_through(server, server.port()).await
+    }
+
+    /// Its business goes by way of another port.
+    pub async fn open_through(server: &'s Postgres, port: u16) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let database = format!("shop_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let url = server.database(&database);
+        server.sql_in(&database, "CREATE TABLE orders (id bigserial PRIMARY KEY)");
+        let store = PostgresStore::connect(&url).expect("a URL");
+        store.create_schema().await.expect("a schema");
+        let through = url.replace(&format!(":{}/", server.port()), &format!(":{port}/"));
+        let joined = store.joined_by(D::pool(&through));
+        Self { server, database, store, joined }
+    }
+
+    pub fn runner(&self) -> Runner {
+        Runner::new(self.store.clone()).lease(Duration::from_secs(20))
+    }
+
+    pub fn orders(&self) -> String {
+        self.server.sql_in(&self.database, "SELECT count(*) FROM orders")
+    }
+}

@@ -1,0 +1,113 @@
+//! A commit whose outcome is unknown is found out, never guessed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use servers::{Fault, Postgres, Proxy, Trap, Way, wait_until};
+use tower_idempotency::{RunError, StepError};
+
+use crate::shop::{Driver, Failed, INSERT, Shop};
+use crate::with_both_drivers;
+
+with_both_drivers! {
+    a_commit_whose_reply_is_lost_is_found_to_have_taken
+    a_commit_that_never_arrived_is_found_not_to_have_taken
+    a_commit_that_arrives_late_is_waited_for
+    a_process_that_dies_before_its_commit_leaves_nothing
+}
+
+type Outcome = Result<i64, RunError<StepError<Failed>>>;
+
+fn proxy(server: &Postgres) -> Proxy {
+    Proxy::to(SocketAddr::from(([127, 0, 0, 1], server.port())))
+}
+
+/// Runs the step, and looks at what it says.
+async fn order<D: Driver>(shop: &Shop<'_, D>) -> Outcome {
+    let joined = shop.joined.clone();
+    let call = shop
+        .runner()
+        .run("shop", "K", "", move |op| async move { op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await });
+    call.await
+}
+
+async fn a_commit_whose_reply_is_lost_is_found_to_have_taken<D: Driver>() {
+    let link = proxy(Postgres::shared());
+    let shop = Shop::<D>::open_through(Postgres::shared(), link.address().port()).await;
+    link.set_trap(Trap::after(Way::Requests, b"COMMIT", Fault::Lose(Way::Replies)));
+    assert_eq!(order(&shop).await.expect("it committed"), 1);
+    assert_eq!((link.sprung(), shop.orders().as_str()), (1, "1"));
+}
+
+async fn a_commit_that_never_arrived_is_found_not_to_have_taken<D: Driver>() {
+    let link = proxy(Postgres::shared());
+    let shop = Shop::<D>::open_through(Postgres::shared(), link.address().port()).await;
+    link.set_trap(Trap::before(Way::Requests, b"COMMIT", Fault::Cut));
+    let outcome = order(&shop).await;
+    assert!(matches!(outcome, Err(RunError::Work(StepError::RolledBack(_)))), "{outcome:?}");
+    assert_eq!((link.sprung(), shop.orders().as_str()), (1, "0"));
+    link.heal();
+    order(&shop).await.expect("the retry runs it");
+    assert_eq!(shop.orders(), "1");
+}
+
+/// The commit is on its way when the client gives up, and a look at the record
+/// would say that the step was not done.
+async fn a_commit_that_arrives_late_is_waited_for<D: Driver>() {
+    let link = proxy(Postgres::shared());
+    let shop = Shop::<D>::open_through(Postgres::shared(), link.address().port()).await;
+    link.set_trap(Trap::before(Way::Requests, b"COMMIT", Fault::Hold(Way::Requests)));
+    let joined = shop.joined.clone();
+    let call = shop
+        .runner()
+        .run("shop", "K", "", move |op| async move { op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await });
+    let call = tokio::spawn(call);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let (server, database) = (shop.server, shop.database.clone());
+    let waiting = move || wait_until("the write to wait for the lock", || server.sql_in(&database, waits) == "1");
+    tokio::task::spawn_blocking(waiting).await.expect("it waits");
+    link.heal();
+    let outcome: Outcome = call.await.expect("no panic");
+    // What the proxy held may be delivered or lost with the connection: either
+    // way the answer is the truth.
+    match outcome {
+        Ok(_) => assert_eq!(shop.orders(), "1"),
+        Err(RunError::Work(StepError::RolledBack(_))) => assert_eq!(shop.orders(), "0"),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn a_process_that_dies_before_its_commit_leaves_nothing<D: Driver>() {
+    let link = proxy(Postgres::shared());
+    let shop = Shop::<D>::open(Postgres::shared()).await;
+    let through = format!("postgres://postgres@{}/{}", link.address(), shop.database);
+    let lease = Duration::from_millis(500);
+    link.set_trap(Trap::before(Way::Requests, b"COMMIT", Fault::Hold(Way::Requests)));
+    // Dropping a runtime is what a crash is to all that runs in it.
+    let url = shop.server.url_of("postgres", &shop.database);
+    let crash = move || {
+        let process = tokio::runtime::Runtime::new().expect("a runtime");
+        let _inside = process.enter();
+        let store = tower_idempotency::store::PostgresStore::connect(&url).expect("a URL");
+        let joined = store.joined_by(D::pool(&through));
+        let runner = tower_idempotency::Runner::new(store).lease(lease);
+        process.spawn(async move {
+            let call = runner.run("shop", "K", "", move |op| async move {
+                op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await
+            });
+            let _: Outcome = call.await;
+        });
+        wait_until("the commit", || link.sprung() == 1);
+        process.shutdown_background();
+        link
+    };
+    let link = tokio::task::spawn_blocking(crash).await.expect("it crashes");
+    link.apply(Fault::Cut);
+    let mut outcome = order(&shop).await;
+    while let Err(RunError::Busy(_) | RunError::Store(_)) = outcome {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        outcome = order(&shop).await;
+    }
+    outcome.expect("the retry runs it");
+    assert_eq!(shop.orders(), "1");
+}
