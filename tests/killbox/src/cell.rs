@@ -166,7 +166,7 @@ impl Blow {
             Self::Abort => "abort",
             Self::Kill => "SIGKILL",
             Self::Pause => "SIGSTOP > lease",
-            Self::Overlap => "SIGSTOP > lease, SIGCONT while the next attempt runs",
+            Self::Overlap => "SIGSTOP > lease (waking in the next attempt)",
             Self::Terminate => "SIGTERM",
         }
     }
