@@ -20,6 +20,8 @@ use crate::sync::Alarm;
 
 /// How long a store may take for one answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A failure that took longer is not tried again at once: somebody waits.
+const QUICK: Duration = Duration::from_secs(1);
 /// How many claims of unknown outcome are taken back at once. A store that is
 /// away must not fill the process with tasks that wait for it.
 const DISOWNING: usize = 256;
@@ -151,7 +153,7 @@ impl Ledger {
                 Err(error) => {
                     failures += 1;
                     exchange.answer(Reply::Unknown);
-                    let hopeless = error.is_time_out() || error.kind() != StoreErrorKind::Unavailable;
+                    let hopeless = error.was_slow() || error.kind() != StoreErrorKind::Unavailable;
                     if failures == FAILURES || hopeless {
                         return Err(error);
                     }
@@ -239,7 +241,9 @@ async fn within<T>(reply: impl Future<Output = Result<T, StoreError>> + Send) ->
     if let Poll::Ready(reply) = poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
         return reply;
     }
-    timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
+    let started = Instant::now();
+    let reply = timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()));
+    reply.map_err(|error| if started.elapsed() < QUICK { error } else { error.slow() })
 }
 
 /// Drawn from a generator that is seeded afresh in every thread of every
