@@ -260,10 +260,13 @@ mod tests {
             headers.append(PREFER, line.parse().unwrap());
             prefers_async(&headers)
         };
-        for line in ["respond-async", "Respond-Async, wait=10", "foo; bar, respond-async", "a=\"x,\\\"y\", respond-async"] {
+        for line in
+            ["respond-async", "Respond-Async, wait=10", "foo; bar, respond-async", "a=\"x,\\\"y\", respond-async"]
+        {
             assert!(prefers(line), "{line}");
         }
-        for line in ["", "wait=10", "foo=\"a, respond-async\"", "foo; respond-async", "x-respond-async", "return=minimal"]
+        for line in
+            ["", "wait=10", "foo=\"a, respond-async\"", "foo; respond-async", "x-respond-async", "return=minimal"]
         {
             assert!(!prefers(line), "{line}");
         }

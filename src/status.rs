@@ -229,7 +229,8 @@ fn result(response: &StoredResponse) -> Value {
         result["retained"] = false.into();
         return result;
     };
-    let kind = response.headers().iter().find(|(name, _)| *name == CONTENT_TYPE).and_then(|(_, kind)| kind.to_str().ok());
+    let kind =
+        response.headers().iter().find(|(name, _)| *name == CONTENT_TYPE).and_then(|(_, kind)| kind.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
     let parsed = Some(body).filter(|_| kind.ends_with("/json") || kind.ends_with("+json"));
     let (field, value) = match (parsed.and_then(|body| serde_json::from_slice(body).ok()), str::from_utf8(body)) {
