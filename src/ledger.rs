@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
-use crate::store::{Page, Query, Store, StoreError, StoreErrorKind, Swap};
-use crate::sync::Alarm;
+use crate::store::{Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::sync::{Alarm, Hints};
 
 /// How long a store may take for one answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,6 +64,8 @@ struct Shared {
     disowning: Arc<Semaphore>,
     /// Rings when an operation that this process released falls due.
     due: Arc<Alarm>,
+    /// What this process accepted for a completer.
+    accepted: Arc<Hints<Key>>,
     /// What this instance calls itself in the history of operations.
     instance: Option<Arc<str>>,
 }
@@ -72,8 +74,9 @@ impl Ledger {
     /// A ledger over this store.
     pub fn new(store: impl Store) -> Self {
         let disowning = Arc::new(Semaphore::new(DISOWNING));
-        let due = Arc::default();
-        Self { shared: Arc::new(Shared { store: Arc::new(store), observer: None, disowning, due, instance: None }) }
+        let (due, accepted) = (Arc::default(), Arc::default());
+        let store = Arc::new(store);
+        Self { shared: Arc::new(Shared { store, observer: None, disowning, due, accepted, instance: None }) }
     }
 
     pub(crate) fn observed_by(&self, observer: Observer) -> Self {
@@ -100,6 +103,10 @@ impl Ledger {
 
     pub(crate) fn due(&self) -> &Alarm {
         &self.shared.due
+    }
+
+    pub(crate) fn accepted(&self) -> &Hints<Key> {
+        &self.shared.accepted
     }
 
     pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
@@ -193,6 +200,11 @@ impl Ledger {
         }
     }
 
+    /// What the store has.
+    pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
+        within(self.shared.store.load(key)).await
+    }
+
     /// One page of what the store finds.
     pub(crate) async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         within(self.shared.store.scan(query)).await
@@ -205,7 +217,7 @@ impl Ledger {
     }
 
     async fn load(&self, key: &Key) -> Result<Reply, StoreError> {
-        let loaded = within(self.shared.store.load(key)).await?;
+        let loaded = self.look(key).await?;
         Ok(Reply::Found(loaded.record, loaded.now))
     }
 

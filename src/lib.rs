@@ -48,6 +48,8 @@
 //!   [steps](Operation::step), [payments](Operation::pay) and work that must
 //!   happen [once](Operation::once).
 //! - [`Runner`] is the same engine without HTTP: a closure under a key.
+//! - [`Background`] answers 202 and runs the request later; a
+//!   [`StatusService`] tells how far it is.
 //! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
 //!   what has expired.
 //! - [`Event`]s say what happens; [`Outcome`] lets a handler say how its answer
@@ -109,6 +111,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 mod attempt;
+mod background;
 mod backoff;
 mod body;
 pub mod clock;
@@ -130,10 +133,12 @@ mod run;
 mod runner;
 mod scope;
 mod service;
+mod status;
 pub mod store;
 mod sweeper;
 mod sync;
 
+pub use self::background::Background;
 pub use self::backoff::Backoff;
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::completer::{Completer, Doubt, Report};
@@ -153,6 +158,7 @@ pub use self::response::Refusal;
 pub use self::runner::{RunError, Runner};
 pub use self::scope::Scope;
 pub use self::service::Idempotency;
+pub use self::status::StatusService;
 pub use self::sweeper::Sweeper;
 
 #[cfg(doctest)]

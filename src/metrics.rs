@@ -17,6 +17,7 @@ const UNSAVED: &str = "idempotency_unsaved_total";
 
 pub(crate) fn count(kind: &EventKind) {
     match kind {
+        EventKind::Accepted => operation("accepted"),
         EventKind::Claimed => operation("claimed"),
         EventKind::Resumed { .. } => operation("resumed"),
         EventKind::Replayed => operation("replayed"),

@@ -31,6 +31,8 @@ pub struct Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
+    /// It was accepted, for whoever comes first.
+    Accepted,
     /// The first attempt began.
     Claimed,
     /// A later attempt began.
@@ -54,7 +56,8 @@ pub enum What {
 }
 
 impl What {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
+        (Self::Accepted, "accepted"),
         (Self::Claimed, "claimed"),
         (Self::Resumed, "resumed"),
         (Self::StepBegun, "step-begun"),
@@ -83,7 +86,7 @@ impl What {
     /// Within an attempt: its begin, its steps, how it ended and what followed.
     const fn rank(self) -> u8 {
         match self {
-            Self::Claimed | Self::Resumed => 0,
+            Self::Accepted | Self::Claimed | Self::Resumed => 0,
             _ if self.is_of_step() => 1,
             _ => 2,
         }
@@ -164,7 +167,7 @@ impl Record {
     /// steps. Of very many moments those in the middle are left out.
     pub fn history(&self) -> Vec<Moment> {
         let mut all = self.past.moments().to_vec();
-        if all.first().is_none_or(|first| first.what != What::Claimed) {
+        if all.first().is_none_or(|first| !matches!(first.what, What::Accepted | What::Claimed)) {
             all.insert(0, self.claimed());
         }
         all.extend(self.steps.iter().map(|step| moment_of(step)));
@@ -211,13 +214,14 @@ impl Record {
     }
 
     fn note(&mut self, what: What, text: Option<Arc<str>>, by: Option<Arc<str>>, at: Timestamp) {
-        let attempt = self.attempts + u32::from(what == What::Resumed);
+        let attempt = self.attempts + u32::from(matches!(what, What::Claimed | What::Resumed));
         self.past.push(Moment { attempt, what, text, by, at });
     }
 
     fn claimed(&self) -> Moment {
-        let by = self.past.by().filter(|_| self.attempts == 1).cloned();
-        Moment { attempt: 1, what: What::Claimed, text: None, by, at: self.created_at.unwrap_or_default() }
+        let (attempt, what) = if self.attempts == 0 { (0, What::Accepted) } else { (1, What::Claimed) };
+        let by = self.past.by().filter(|_| self.attempts <= 1).cloned();
+        Moment { attempt, what, text: None, by, at: self.created_at.unwrap_or_default() }
     }
 
     /// How its last attempt ended, if that is what it shows at `now`.

@@ -351,9 +351,20 @@ impl Record {
         self.stamped(at)
     }
 
-    /// Whether this is the write that starts the operation: its first claim.
+    /// Whether this is the write that starts the operation: its first claim, or
+    /// that it was accepted for later.
     pub fn is_first(&self) -> bool {
-        self.attempts == 1 && matches!(&self.hold, Hold::Leased { fence, .. } if fence.version() == self.version)
+        match &self.hold {
+            // A claim of what was accepted before has a past.
+            Hold::Leased { fence, .. } => self.attempts == 1 && fence.version() == self.version && self.has_no_past(),
+            // And so has what someone decided about.
+            Hold::Cleared => self.attempts == 0 && self.has_no_past(),
+            Hold::Free | Hold::Parked { .. } => false,
+        }
+    }
+
+    fn has_no_past(&self) -> bool {
+        self.past.moments().is_empty()
     }
 
     /// The same record after its holder is known to be dead: free at once.

@@ -269,7 +269,7 @@ impl Record {
     /// The same, held by whoever writes this.
     pub(super) fn taken(&self, stamp: Stamp<'_>, lease: Duration) -> Self {
         let (mut next, nonce) = (self.clone(), stamp.nonce);
-        next.remember(What::Resumed, None, stamp);
+        next.remember(if self.attempts == 0 { What::Claimed } else { What::Resumed }, None, stamp);
         next.past.set_by(stamp.by);
         next.version = nonce;
         next.hold = Hold::Leased { fence: Fence::of(nonce), lease };

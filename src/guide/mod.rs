@@ -8,3 +8,6 @@ pub mod problems {}
 
 #[doc = include_str!("completer.md")]
 pub mod completer {}
+
+#[doc = include_str!("background.md")]
+pub mod background {}
