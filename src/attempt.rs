@@ -263,6 +263,7 @@ impl Attempt {
         changes.push(change);
         let mut exchange = self.exchange(changes, &current);
         if let Err(error) = self.ledger.drive(&self.key, &mut exchange).await {
+            self.ledger.unsaved().add(self.key, error.to_string(), false);
             tokio::spawn(Arc::clone(self).save_late(exchange));
             if parked.is_none() {
                 return End::Unsaved(error);
@@ -320,11 +321,21 @@ impl Attempt {
     /// Needs no lock: once an attempt ends, nothing else is written.
     async fn save_late(self: Arc<Self>, mut exchange: Exchange<Fenced, Result<(), Lost>>) {
         let saved = self.ledger.persist(&self.key, &mut exchange, self.limits.max_execution).await;
-        self.emit(|| match (saved, exchange.finish()) {
-            (Ok(()), Some(Done { output: Ok(()), .. })) => EventKind::SavedLate,
-            (Ok(()), _) => EventKind::SaveFailed { error: "the claim was lost before the store was back".into() },
-            (Err(error), _) => EventKind::SaveFailed { error: error.to_string() },
-        });
+        let failed = match (saved, exchange.finish()) {
+            (Ok(()), Some(Done { output: Ok(()), .. })) => None,
+            (Ok(()), _) => Some("the claim was lost before the store was back".to_owned()),
+            (Err(error), _) => Some(error.to_string()),
+        };
+        match failed {
+            None => {
+                self.ledger.unsaved().remove(&self.key);
+                self.emit(|| EventKind::SavedLate);
+            }
+            Some(error) => {
+                self.ledger.unsaved().add(self.key, error.clone(), true);
+                self.emit(|| EventKind::SaveFailed { error });
+            }
+        }
     }
 
     /// Renews the lease, at a third of its length, until the attempt ends or

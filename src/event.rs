@@ -99,6 +99,12 @@ pub enum EventKind {
         /// Why.
         error: StoreError,
     },
+    /// A [`Watcher`](crate::Watcher) found something, or it is over. **Look**,
+    /// unless it is over.
+    Found {
+        /// What it found.
+        finding: Box<crate::Finding>,
+    },
     /// A reconciler found out what an operation at most once did.
     Reconciled,
     /// A refusal was answered; its reason.
@@ -174,6 +180,9 @@ fn trace(event: &Event) {
 impl EventKind {
     /// Whether somebody should look.
     pub const fn wants_a_look(&self) -> bool {
+        if let Self::Found { finding } = self {
+            return !finding.over;
+        }
         matches!(
             self,
             Self::Parked { .. }

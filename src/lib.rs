@@ -49,7 +49,7 @@
 //!   happen [once](Operation::once).
 //! - [`Runner`] is the same engine without HTTP: a closure under a key.
 //! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
-//!   what has expired.
+//!   what has expired; [`Watcher`] says when something needs a human.
 //! - [`Event`]s say what happens; [`Outcome`] lets a handler say how its answer
 //!   counts; a [`Refusal`] is every answer the layer makes up itself.
 //! - The [`guide`] has the long documents: what is promised, and what is not.
@@ -130,6 +130,7 @@ mod service;
 pub mod store;
 mod sweeper;
 mod sync;
+mod watcher;
 
 pub use self::backoff::Backoff;
 pub use self::body::{RequestBody, ResponseBody};
@@ -151,6 +152,7 @@ pub use self::runner::{RunError, Runner};
 pub use self::scope::Scope;
 pub use self::service::Idempotency;
 pub use self::sweeper::Sweeper;
+pub use self::watcher::{Finding, FindingKind, Watched, Watcher};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

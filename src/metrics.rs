@@ -3,17 +3,20 @@
 //! Names and labels are the table in `guide/operations.md`. No label has a key,
 //! a step or anything else that a client can choose.
 
-use metrics::counter;
+use metrics::{counter, gauge};
 
 use crate::core::Mode;
 use crate::event::EventKind;
 use crate::store::StoreErrorKind;
+use crate::watcher::FindingKind;
 
 const OPERATIONS: &str = "idempotency_operations_total";
 const STEPS: &str = "idempotency_steps_total";
 const LEASES: &str = "idempotency_leases_total";
 const STORE: &str = "idempotency_store_failures_total";
 const UNSAVED: &str = "idempotency_unsaved_total";
+const FINDINGS: &str = "idempotency_findings";
+const ROUNDS: &str = "idempotency_watcher_rounds_total";
 
 pub(crate) fn count(kind: &EventKind) {
     match kind {
@@ -43,7 +46,18 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Unsaved { .. } => counter!(UNSAVED, "what" => "waiting").increment(1),
         EventKind::SavedLate => counter!(UNSAVED, "what" => "saved").increment(1),
         EventKind::SaveFailed { .. } => counter!(UNSAVED, "what" => "given-up").increment(1),
+        // Gauges: see `watched`.
+        EventKind::Found { .. } => {}
         EventKind::SharedScope => counter!("idempotency_shared_scope_total").increment(1),
+    }
+}
+
+/// A watcher looked.
+pub(crate) fn watched(asked: bool, open: impl Fn(FindingKind) -> usize) {
+    counter!(ROUNDS, "what" => if asked { "done" } else { "failed" }).increment(1);
+    for kind in FindingKind::ALL {
+        // As exact as a gauge is, up to 2^53.
+        gauge!(FINDINGS, "kind" => kind.name()).set(u32::try_from(open(kind)).unwrap_or(u32::MAX));
     }
 }
 
