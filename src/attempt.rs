@@ -47,7 +47,7 @@ pub(crate) struct Attempt {
     /// operation go one after another.
     current: AsyncMutex<Record>,
     /// Changes that wait for the lock; whoever gets it takes them all.
-    queue: Mutex<Vec<(Change, Waiting)>>,
+    queue: Mutex<Vec<(Change, Option<Waiting>)>>,
     paid: AtomicBool,
     lost: Signal,
     /// The work is over; nothing is written any more but its end.
@@ -182,8 +182,14 @@ impl Attempt {
     /// The write has a task of its own: a caller that stops waiting does not
     /// leave it half done, nor keep others from theirs.
     pub(crate) async fn write(self: &Arc<Self>, change: Change) -> Result<(), WriteError> {
+        self.write_all([Some(change), None]).await
+    }
+
+    /// The same for changes that belong together: all of them or none. Nobody
+    /// waits for any but the first.
+    pub(crate) async fn write_all(self: &Arc<Self>, changes: [Option<Change>; 2]) -> Result<(), WriteError> {
         let (done, outcome) = oneshot::channel();
-        if !self.enqueue(change, done) {
+        if !self.enqueue(changes.into_iter().flatten(), done) {
             return Err(WriteError::Lost);
         }
         tokio::spawn(Arc::clone(self).flush());
@@ -192,16 +198,17 @@ impl Attempt {
 
     /// Under the queue's lock, or a change could slip in behind the end that
     /// empties the queue, and wait there for ever.
-    fn enqueue(&self, change: Change, done: Waiting) -> bool {
+    fn enqueue(&self, changes: impl Iterator<Item = Change>, done: Waiting) -> bool {
         let mut queue = lock(&self.queue);
         if self.has_ended() {
             return false;
         }
-        queue.push((change, done));
+        let mut done = Some(done);
+        queue.extend(changes.map(|change| (change, done.take())));
         true
     }
 
-    fn take_queue(&self) -> (Vec<Change>, Vec<Waiting>) {
+    fn take_queue(&self) -> (Vec<Change>, Vec<Option<Waiting>>) {
         std::mem::take(&mut *lock(&self.queue)).into_iter().unzip()
     }
 
@@ -225,7 +232,7 @@ impl Attempt {
             Ok(()) => self.settle(exchange.finish(), &mut current),
             Err(error) => Err(WriteError::Store(error)),
         };
-        for done in waiting {
+        for done in waiting.into_iter().flatten() {
             // Whoever stopped waiting does not want to know.
             let _ = done.send(outcome.clone());
         }

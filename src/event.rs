@@ -59,6 +59,11 @@ pub enum EventKind {
         /// The step's name.
         step: String,
     },
+    /// The operation failed for good: what it did is undone now, latest first.
+    Undoing {
+        /// The names of the steps, in the order in which they were done.
+        steps: Vec<String>,
+    },
     /// The answer is stored.
     Completed {
         /// Its status code.

@@ -145,7 +145,7 @@ pub use self::layer::IdempotencyLayer;
 pub use self::ledger::Ledger;
 #[cfg(feature = "postgres")]
 pub use self::operation::TransactionFuture;
-pub use self::operation::{Operation, Reconciled, StepError, StepFuture};
+pub use self::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
 pub use self::policy::Outcome;
 pub use self::response::Refusal;
 pub use self::runner::{RunError, Runner};

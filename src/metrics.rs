@@ -27,6 +27,7 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Completed { retained: false, .. } => operation("completed-not-retained"),
         EventKind::Released { mode: Mode::Resumable } => operation("released"),
         EventKind::Released { mode: Mode::AtMostOnce } => operation("outcome-unknown"),
+        EventKind::Undoing { .. } => operation("undoing"),
         EventKind::Withdrawn => operation("withdrawn"),
         EventKind::Parked { .. } => operation("parked"),
         EventKind::Panicked => operation("panicked"),

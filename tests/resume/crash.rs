@@ -23,14 +23,14 @@ use crate::support::lab::{Answer, App, collect, operation, post, reply, secs, se
 /// The points of one attempt, numbered as they are reached; at one of them the
 /// process dies, or the store fails.
 #[derive(Debug, Default)]
-struct Points {
+pub(super) struct Points {
     reached: Mutex<usize>,
-    fatal: Option<usize>,
-    dead: Notify,
+    pub(super) fatal: Option<usize>,
+    pub(super) dead: Notify,
 }
 
 impl Points {
-    async fn reach(&self) {
+    pub(super) async fn reach(&self) {
         let here = {
             let mut reached = self.reached.lock().unwrap();
             *reached += 1;
@@ -45,12 +45,12 @@ impl Points {
 
 /// The store as one process sees it.
 #[derive(Debug)]
-struct Connection {
-    store: Arc<MemoryStore>,
-    points: Arc<Points>,
+pub(super) struct Connection {
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) points: Arc<Points>,
     /// Of the store's calls, the one that fails, and whether it was done.
-    failing: Option<(usize, bool)>,
-    calls: Mutex<usize>,
+    pub(super) failing: Option<(usize, bool)>,
+    pub(super) calls: Mutex<usize>,
 }
 
 impl Connection {
