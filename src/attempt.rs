@@ -259,6 +259,11 @@ impl Attempt {
     /// that fails keeps nobody waiting: saving then goes on in the background,
     /// and the claim is not given up.
     pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
+        #[cfg(feature = "metrics")]
+        if self.ending.give() {
+            crate::metrics::attempt(self.since.elapsed(), self.claimed.mode());
+        }
+        #[cfg(not(feature = "metrics"))]
         self.ending.give();
         let parked = self.parked.get().map(|(_, why)| why);
         let change = parked.map_or(change, |why| Change::Park { why: Arc::clone(why) });

@@ -82,9 +82,10 @@
 //! - `redis-tls`: the same over TLS, with rustls.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
-//! - `tracing`: events as `tracing` events under the target
-//!   `tower_idempotency`, and the caller's span around detached work.
-//! - `metrics`: events as counters of the `metrics` facade.
+//! - `tracing`: a span for each attempt and each step, events in them, under the
+//!   target `tower_idempotency`, and the caller's span around detached work.
+//! - `metrics`: counters, gauges and histograms of the `metrics` facade; the
+//!   [guide](guide::operations) has their names.
 //! - `conformance`: the store contract as tests, for authors of stores. Not a
 //!   stable part of the API.
 //!
@@ -130,6 +131,7 @@ mod service;
 pub mod store;
 mod sweeper;
 mod sync;
+mod trace;
 mod watcher;
 
 pub use self::backoff::Backoff;

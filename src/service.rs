@@ -28,6 +28,7 @@ use crate::response::{Refusal, given, replay};
 use crate::run::{Admission, claim, instead, under_lease};
 use crate::scope::Told;
 use crate::store::{StoreError, StoreErrorKind};
+use crate::trace;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -222,6 +223,20 @@ impl<S> Admitted<S> {
     }
 
     async fn run<ReqBody, ResBody>(
+        self: Box<Self>,
+        attempt: Arc<Attempt>,
+        fingerprint: Fingerprint,
+        body: Bytes,
+    ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
+        let (held, method) = (Arc::clone(&attempt), self.parts.method.clone());
+        trace::attempt(&held, Some(&method), self.serve(attempt, fingerprint, body)).await
+    }
+
+    async fn serve<ReqBody, ResBody>(
         self: Box<Self>,
         attempt: Arc<Attempt>,
         fingerprint: Fingerprint,

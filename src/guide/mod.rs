@@ -8,3 +8,9 @@ pub mod problems {}
 
 #[doc = include_str!("completer.md")]
 pub mod completer {}
+
+#[doc = include_str!("compensation.md")]
+pub mod compensation {}
+
+#[doc = include_str!("operations.md")]
+pub mod operations {}

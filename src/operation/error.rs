@@ -80,6 +80,24 @@ impl<E> StepError<E> {
         }
     }
 
+    /// Its name, in a word or two.
+    #[cfg(feature = "tracing")]
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Retry(_) => "failed",
+            Self::Final(_) => "final",
+            Self::TimedOut { .. } => "timed-out",
+            Self::InDoubt { .. } => "in-doubt",
+            Self::Lost => "lost",
+            Self::Duplicate { .. } => "duplicate",
+            Self::InputChanged { .. } => "input-changed",
+            Self::Undoing { .. } => "undoing",
+            Self::Unreadable { .. } => "unreadable",
+            Self::RolledBack(_) => "rolled-back",
+            Self::Store(_) => "store-failed",
+        }
+    }
+
     /// Whether it is on record as final.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Final(_))

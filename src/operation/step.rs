@@ -16,6 +16,7 @@ use super::{NotUndone, Operation, StepError, Taken, Used};
 use crate::attempt::{Attempt, WriteError};
 use crate::core::{Change, Point, StepKey};
 use crate::event::EventKind;
+use crate::trace::StepSpan;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type Work<'a, T, E> = Box<dyn FnOnce(StepKey) -> BoxFuture<'a, Result<T, E>> + Send + 'a>;
@@ -39,6 +40,16 @@ enum Kind {
     Step,
     Pay,
     Once,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Pay => "pay",
+            Self::Once => "once",
+        }
+    }
 }
 
 /// A step to be run: `.await` it, or set more about it first.
@@ -301,7 +312,8 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(step) = self.step.take() {
-            self.running = Some(Box::pin(step.run()));
+            let span = StepSpan::new(&step.name, step.kind.name());
+            self.running = Some(Box::pin(span.clone().around(step.run(span))));
         }
         match &mut self.running {
             Some(running) => running.as_mut().poll(cx),
@@ -322,7 +334,7 @@ where
     T: Serialize + DeserializeOwned + Send + Sync,
     E: Send,
 {
-    async fn run(mut self) -> Result<T, StepError<E>> {
+    async fn run(mut self, span: StepSpan) -> Result<T, StepError<E>> {
         let attempt = Arc::clone(self.operation.attempt_handle());
         if attempt.has_ended() {
             // Nothing is stored any more, so nothing is run either.
@@ -342,6 +354,7 @@ where
             Some(Point::Saved(value)) => {
                 taken.becomes = Used::Stored;
                 attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
+                span.outcome("replayed");
                 self.can_be_undone(&value);
                 return self.decode(&value);
             }
@@ -355,7 +368,7 @@ where
                 self.in_doubt = true;
                 if self.kind == Kind::Once || self.reconcile.is_some() {
                     match self.reconciled().await {
-                        Reconciled::Happened(value) => return self.save(&attempt, &mut taken, value).await,
+                        Reconciled::Happened(value) => return self.save(&attempt, &mut taken, value, &span).await,
                         Reconciled::DidNotHappen => self.in_doubt = false,
                         Reconciled::Unknown if self.kind == Kind::Once => return Err(self.park()),
                         // The same call with the same key again.
@@ -381,7 +394,7 @@ where
             self.operation.may_happen(&self.name);
         }
         match self.work().await {
-            Ok(value) => self.save(&attempt, &mut taken, value).await,
+            Ok(value) => self.save(&attempt, &mut taken, value, &span).await,
             Err(error) => Err(self.fail(&attempt, &mut taken, error).await),
         }
     }
@@ -433,7 +446,14 @@ where
         }
     }
 
-    async fn save(mut self, attempt: &Arc<Attempt>, taken: &mut Taken, value: T) -> Result<T, StepError<E>> {
+    async fn save(
+        mut self,
+        attempt: &Arc<Attempt>,
+        taken: &mut Taken,
+        value: T,
+        span: &StepSpan,
+    ) -> Result<T, StepError<E>> {
+        span.outcome("saved");
         let bytes = serde_json::to_vec(&value).map_err(|source| self.unreadable(source))?;
         // From here on the work is done, whatever becomes of the write.
         taken.becomes = Used::Stored;

@@ -25,11 +25,15 @@ use crate::support::lab::{Answer, App, collect, operation, post, reply, secs, se
 #[derive(Debug, Default)]
 pub(super) struct Points {
     reached: Mutex<usize>,
-    pub(super) fatal: Option<usize>,
+    fatal: Option<usize>,
     pub(super) dead: Notify,
 }
 
 impl Points {
+    pub(super) fn new(fatal: Option<usize>) -> Self {
+        Self { fatal, ..Self::default() }
+    }
+
     pub(super) async fn reach(&self) {
         let here = {
             let mut reached = self.reached.lock().unwrap();
@@ -151,7 +155,7 @@ impl World {
         Fut: Future<Output = Seen>,
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let points = Arc::new(Points { fatal, ..Points::default() });
+        let points = Arc::new(Points::new(fatal));
         let store = Connection { store: self.store.clone(), points: points.clone(), failing, calls: Mutex::default() };
         let layer = IdempotencyLayer::new(store, Scope::shared()).resumable();
         let (world, handler_points) = (self.clone(), points.clone());

@@ -19,7 +19,7 @@ async fn a_changed_input_is_an_error_that_names_both() {
                 let works = works.clone();
                 move |_| async move {
                     works.up();
-                    if fails { Err(Failure) } else { Ok(1) }
+                    if fails { Err(Failure("no")) } else { Ok(1) }
                 }
             };
             let order = op.step("order", work(false)).input(&("EUR", amount)).await;

@@ -54,7 +54,7 @@ impl Trip {
     /// or by a completer.
     fn process(&self, fatal: Option<usize>, by_client: bool) -> Option<Option<Answer>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let points = Arc::new(Points { fatal, ..Points::default() });
+        let points = Arc::new(Points::new(fatal));
         let store =
             Connection { store: self.store.clone(), points: points.clone(), failing: None, calls: Mutex::default() };
         let layer = IdempotencyLayer::new(store, Scope::shared()).resumable();
@@ -114,7 +114,7 @@ impl Trip {
             );
             let _ = key;
             at.reach().await;
-            if again { Ok(()) } else { Err(Failure) }
+            if again { Ok(()) } else { Err(Failure("no")) }
         });
         match car.await {
             Ok(()) => reply(201, "booked"),
@@ -207,7 +207,7 @@ async fn only_a_final_failure_is_undone() {
 #[tokio::test]
 async fn what_can_not_be_undone_yet_is_undone_by_a_later_attempt() {
     let lab = Lab::new();
-    let app = booking(&lab, 409, |call| if call < 3 { Err(NotUndone::from(Failure)) } else { Ok(()) });
+    let app = booking(&lab, 409, |call| if call < 3 { Err(NotUndone::from(Failure("no"))) } else { Ok(()) });
     for _ in 0..2 {
         send(&app, post("k")).await.assert_problem("interrupted", 503);
     }
@@ -242,7 +242,7 @@ async fn a_step_in_doubt_is_not_passed_over() {
                 Ok(())
             };
             op.pay("flight", |_| async { Ok::<_, Failure>(17) }).undo_with(undo.clone()).await.unwrap();
-            op.pay("hotel", |_| async { Err::<i32, _>(Failure) }).undo_with(undo).await.unwrap_err();
+            op.pay("hotel", |_| async { Err::<i32, _>(Failure("no")) }).undo_with(undo).await.unwrap_err();
             Ok(reply(409, "no hotel"))
         }
     });
@@ -266,7 +266,7 @@ async fn a_step_that_failed_for_good_or_did_nothing_is_not_undone() {
             };
             let flight = op.pay("flight", |_| async { Ok::<_, Failure>("flight".to_owned()) });
             flight.undo_with(undo.clone()).await.unwrap();
-            let hotel = op.pay("hotel", |_| async { Err::<String, _>(Failure) }).harmless_when(|_| true);
+            let hotel = op.pay("hotel", |_| async { Err::<String, _>(Failure("no")) }).harmless_when(|_| true);
             hotel.undo_with(undo.clone()).await.unwrap_err();
             let car = op.pay("car", |_| async { Err::<String, _>("sold out".to_owned()) }).final_when(|_| true);
             car.undo_with(undo).await.unwrap_err();
@@ -286,7 +286,7 @@ async fn while_it_is_undone_nothing_new_is_started() {
         let (op, run, works) = (operation(&request), runs.up(), counted.clone());
         async move {
             let flight = op.pay("flight", |_| async { Ok::<_, Failure>(17) });
-            let undo = move |_: i32, _| async move { if run == 1 { Err(Failure.into()) } else { Ok(()) } };
+            let undo = move |_: i32, _| async move { if run == 1 { Err(Failure("no").into()) } else { Ok(()) } };
             flight.undo_with(undo).await.unwrap();
             if run == 1 {
                 return Ok(reply(409, "no hotel"));
@@ -314,7 +314,7 @@ async fn what_nobody_knows_how_to_undo_calls_a_human() {
         async move {
             if run == 1 {
                 let flight = op.pay("flight", |_| async { Ok::<_, Failure>(17) });
-                flight.undo_with(|_: i32, _| async { Err(Failure.into()) }).await.unwrap();
+                flight.undo_with(|_: i32, _| async { Err(Failure("no").into()) }).await.unwrap();
             }
             Ok(reply(409, "no"))
         }
