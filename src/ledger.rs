@@ -2,6 +2,7 @@
 
 #[cfg(feature = "postgres")]
 mod joined;
+mod unsaved;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -13,9 +14,11 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
+pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
+
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
-use crate::store::{Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::sync::{Alarm, Hints};
 
 /// How long a store may take for one answer.
@@ -66,6 +69,7 @@ struct Shared {
     due: Arc<Alarm>,
     /// What this process accepted for a completer.
     accepted: Arc<Hints<Key>>,
+    unsaved: Arc<UnsavedAnswers>,
     /// What this instance calls itself in the history of operations.
     instance: Option<Arc<str>>,
 }
@@ -74,9 +78,16 @@ impl Ledger {
     /// A ledger over this store.
     pub fn new(store: impl Store) -> Self {
         let disowning = Arc::new(Semaphore::new(DISOWNING));
-        let (due, accepted) = (Arc::default(), Arc::default());
-        let store = Arc::new(store);
-        Self { shared: Arc::new(Shared { store, observer: None, disowning, due, accepted, instance: None }) }
+        let shared = Shared {
+            store: Arc::new(store),
+            observer: None,
+            disowning,
+            due: Arc::default(),
+            accepted: Arc::default(),
+            unsaved: Arc::default(),
+            instance: None,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     pub(crate) fn observed_by(&self, observer: Observer) -> Self {
@@ -99,6 +110,11 @@ impl Ledger {
     /// The right to take back a claim, if not too many do.
     pub(crate) fn may_disown(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.shared.disowning).try_acquire_owned().ok()
+    }
+
+    /// Answers that could not be stored.
+    pub(crate) fn unsaved(&self) -> &UnsavedAnswers {
+        &self.shared.unsaved
     }
 
     pub(crate) fn due(&self) -> &Alarm {
@@ -208,6 +224,16 @@ impl Ledger {
     /// One page of what the store finds.
     pub(crate) async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         within(self.shared.store.scan(query)).await
+    }
+
+    /// What the store has at `key`, for whoever only looks.
+    pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
+        within(self.shared.store.load(key)).await
+    }
+
+    /// What the store survives.
+    pub(crate) async fn durability(&self) -> Result<Durability, StoreError> {
+        within(self.shared.store.durability()).await
     }
 
     /// Removes the record at `key` if it is still at `version`, which a scan
