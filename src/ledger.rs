@@ -226,11 +226,6 @@ impl Ledger {
         within(self.shared.store.scan(query)).await
     }
 
-    /// What the store has at `key`, for whoever only looks.
-    pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
-        within(self.shared.store.load(key)).await
-    }
-
     /// What the store survives.
     pub(crate) async fn durability(&self) -> Result<Durability, StoreError> {
         within(self.shared.store.durability()).await
