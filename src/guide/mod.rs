@@ -8,3 +8,7 @@ pub mod problems {}
 
 #[doc = include_str!("completer.md")]
 pub mod completer {}
+
+#[cfg(feature = "postgres")]
+#[doc = include_str!("transactions.md")]
+pub mod transactions {}
