@@ -17,3 +17,7 @@ pub mod compensation {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+
+#[cfg(feature = "postgres")]
+#[doc = include_str!("transactions.md")]
+pub mod transactions {}
