@@ -164,7 +164,7 @@ pub enum Change {
         step: Box<str>,
     },
     /// Recovery point: the step was done. If it had been begun, the operation
-    /// is [`Status::Paid`] from here on.
+    /// is [`Paid`](super::Status::Paid) from here on.
     Save {
         /// The step's name.
         step: Box<str>,

@@ -74,7 +74,11 @@ use crate::store::{ConnectError, Durability, Epoch, Loaded, Page, Query, Store, 
 ///   refused. `volatile-*` may forget answers early. Use `noeviction`, and an
 ///   instance of its own rather than one shared with a cache.
 /// - Settings are checked whenever a connection is opened, not all the time;
-///   see [`durability`](Store::durability).
+///   those of a cluster's nodes at the first call only, and only of the nodes
+///   that answer; see [`durability`](Store::durability).
+/// - A dead node of a cluster takes its keys with it until it is back or a
+///   replica took over; others go on only with
+///   `cluster-require-full-coverage no`.
 #[derive(Debug)]
 pub struct RedisStore {
     link: Arc<Link>,
@@ -91,6 +95,8 @@ impl RedisStore {
     /// | `redis+cluster://[USER:PASSWORD@]HOST:PORT,…` | a cluster, by some of its nodes |
     ///
     /// `rediss` instead of `redis` means TLS, and needs the feature `redis-tls`.
+    /// Trusted is whom the system trusts; with an authority of your own, or with
+    /// client certificates, hand in a [connection](RedisStoreOptions::manager).
     ///
     /// # Errors
     ///

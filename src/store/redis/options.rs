@@ -84,6 +84,9 @@ impl RedisStoreOptions {
     /// a claim is taken back, or ends with its lease. A replay waits as long,
     /// and is given anyway.
     ///
+    /// The user needs the right to it, `+wait`, which is tried whenever a
+    /// connection is opened.
+    ///
     /// # Caveats
     ///
     /// A failover is less likely to forget a claim, not unable to: the new
@@ -94,8 +97,8 @@ impl RedisStoreOptions {
     }
 
     /// Every write waits until it is on the primary's disk, if `local`, and on
-    /// the disks of so many replicas (`WAITAOF`: Redis 7.2, Valkey). Else as
-    /// [`wait`](Self::wait).
+    /// the disks of so many replicas (`WAITAOF`: Redis 7.2, Valkey; `+waitaof`).
+    /// Else as [`wait`](Self::wait).
     pub const fn wait_aof(mut self, local: bool, replicas: u32, timeout: Duration) -> Self {
         self.acknowledged = Some(Acknowledged::OnDisk { local, replicas, within: timeout });
         self

@@ -67,7 +67,7 @@ impl Harness for OnPostgres {
     }
 }
 
-conformance_tests!(postgres, || OnPostgres::new());
+conformance_tests!(postgres, OnPostgres::new);
 
 /// The server's own clock, and the wrapper that makes stores fail.
 #[derive(Debug)]

@@ -123,3 +123,18 @@ async fn the_node_that_has_it_is_asked_who_acknowledged_it() {
         assert!(claim_key(&open(&cluster), &key).await.unwrap().is_none(), "it is written");
     }
 }
+
+#[tokio::test]
+async fn one_node_of_a_cluster_says_what_to_name() {
+    let cluster = Cluster::start();
+    let mut refused = 0;
+    for node in cluster.nodes() {
+        let store = RedisStore::options().prefix("t").connect(&node.url()).unwrap();
+        for key in keys(&cluster, "one") {
+            let Err(error) = store.load(&key).await else { continue };
+            assert!(error.to_string().contains("name it redis+cluster://"), "{error}");
+            refused += 1;
+        }
+    }
+    assert!(refused >= 6, "each key is on one node of three");
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use servers::Redis;
 use tower_idempotency::Ledger;
 use tower_idempotency::core::{Change, Claim, Mode, StoredRequest};
-use tower_idempotency::store::{Filter, Query, Store};
+use tower_idempotency::store::{Filter, Query, Store, Swap};
 
 use super::support::*;
 
@@ -124,4 +124,10 @@ async fn only_complete_records_have_a_time_to_live() {
     assert_eq!(redis.cli(&["HLEN", &name]), "1", "what the answer does not need is gone");
     let index = redis.cli(&["--scan", "--pattern", "*:due"]);
     assert_eq!(index, "", "nothing is unfinished");
+
+    // Another operation in its place, as once it has expired.
+    let version = ledger.store().load(&key("a")).await.unwrap().record.unwrap().version();
+    let next = ledger.apply(&key("b"), None, super::support::claim()).await.unwrap().record.unwrap();
+    assert!(matches!(ledger.store().swap(&key("a"), Some(version), &next).await, Ok(Swap::Stored)));
+    assert_eq!(redis.cli(&["TTL", &name]), "-1", "it is unfinished and would be forgotten");
 }

@@ -131,8 +131,12 @@ async fn a_demoted_primary_is_left() {
     let ledger = Ledger::new(store.clone());
     let fence = claim_key(&ledger, &key("a")).await.unwrap().unwrap();
     change(&ledger, &key("a"), fence, complete(3)).await;
+    let reader = open(&redis);
+    reader.load(&key("a")).await.unwrap();
     let other = Redis::start();
     redis.cli(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
+    // Over a connection from before, too, which was checked when it was opened.
+    refused(&*reader).await;
     let error = claim_key(&ledger, &key("a")).await.expect_err("not from a replica, not even a replay");
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     let error = refused(&*store).await;
