@@ -425,7 +425,7 @@ async fn the_status_of_every_state() {
         if op.attempt() == 1 {
             return reply(503, "later");
         }
-        op.pay("charge", |_| async { Ok::<_, Failure>("ch_1") }).await.unwrap();
+        op.pay("charge", |_| async { Ok::<_, Failure>("ch_1".to_owned()) }).await.unwrap();
         let mut answer = reply(201, r#"{"charge":"ch_1"}"#);
         answer.headers_mut().insert("content-type", "application/json; charset=utf-8".parse().unwrap());
         answer
