@@ -48,7 +48,7 @@ pub(crate) struct Attempt {
     /// operation go one after another.
     current: AsyncMutex<Record>,
     /// Changes that wait for the lock; whoever gets it takes them all.
-    queue: Mutex<Vec<(Change, Waiting)>>,
+    queue: Mutex<Vec<(Change, Option<Waiting>)>>,
     paid: AtomicBool,
     lost: Signal,
     /// The work is over; nothing is written any more but its end.
@@ -183,8 +183,14 @@ impl Attempt {
     /// The write has a task of its own: a caller that stops waiting does not
     /// leave it half done, nor keep others from theirs.
     pub(crate) async fn write(self: &Arc<Self>, change: Change) -> Result<(), WriteError> {
+        self.write_all([Some(change), None]).await
+    }
+
+    /// The same for changes that belong together: all of them or none. Nobody
+    /// waits for any but the first.
+    pub(crate) async fn write_all(self: &Arc<Self>, changes: [Option<Change>; 2]) -> Result<(), WriteError> {
         let (done, outcome) = oneshot::channel();
-        if !self.enqueue(change, done) {
+        if !self.enqueue(changes.into_iter().flatten(), done) {
             return Err(WriteError::Lost);
         }
         tokio::spawn(Arc::clone(self).flush());
@@ -193,16 +199,17 @@ impl Attempt {
 
     /// Under the queue's lock, or a change could slip in behind the end that
     /// empties the queue, and wait there for ever.
-    fn enqueue(&self, change: Change, done: Waiting) -> bool {
+    fn enqueue(&self, changes: impl Iterator<Item = Change>, done: Waiting) -> bool {
         let mut queue = lock(&self.queue);
         if self.has_ended() {
             return false;
         }
-        queue.push((change, done));
+        let mut done = Some(done);
+        queue.extend(changes.map(|change| (change, done.take())));
         true
     }
 
-    fn take_queue(&self) -> (Vec<Change>, Vec<Waiting>) {
+    fn take_queue(&self) -> (Vec<Change>, Vec<Option<Waiting>>) {
         std::mem::take(&mut *lock(&self.queue)).into_iter().unzip()
     }
 
@@ -226,7 +233,7 @@ impl Attempt {
             Ok(()) => self.settle(exchange.finish(), &mut current),
             Err(error) => Err(WriteError::Store(error)),
         };
-        for done in waiting {
+        for done in waiting.into_iter().flatten() {
             // Whoever stopped waiting does not want to know.
             let _ = done.send(outcome.clone());
         }
@@ -253,6 +260,11 @@ impl Attempt {
     /// that fails keeps nobody waiting: saving then goes on in the background,
     /// and the claim is not given up.
     pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
+        #[cfg(feature = "metrics")]
+        if self.ending.give() {
+            crate::metrics::attempt(self.since.elapsed(), self.claimed.mode());
+        }
+        #[cfg(not(feature = "metrics"))]
         self.ending.give();
         let parked = self.parked.get().map(|(_, why)| why);
         let change = parked.map_or(change, |why| Change::Park { why: Arc::clone(why) });
@@ -264,6 +276,7 @@ impl Attempt {
         changes.push(change);
         let mut exchange = self.exchange(changes, &current);
         if let Err(error) = self.ledger.drive(&self.key, &mut exchange).await {
+            self.ledger.unsaved().add(self.key, error.to_string(), false);
             tokio::spawn(Arc::clone(self).save_late(exchange));
             if parked.is_none() {
                 return End::Unsaved(error);
@@ -321,11 +334,21 @@ impl Attempt {
     /// Needs no lock: once an attempt ends, nothing else is written.
     async fn save_late(self: Arc<Self>, mut exchange: Exchange<Fenced, Result<(), Lost>>) {
         let saved = self.ledger.persist(&self.key, &mut exchange, self.limits.max_execution).await;
-        self.emit(|| match (saved, exchange.finish()) {
-            (Ok(()), Some(Done { output: Ok(()), .. })) => EventKind::SavedLate,
-            (Ok(()), _) => EventKind::SaveFailed { error: "the claim was lost before the store was back".into() },
-            (Err(error), _) => EventKind::SaveFailed { error: error.to_string() },
-        });
+        let failed = match (saved, exchange.finish()) {
+            (Ok(()), Some(Done { output: Ok(()), .. })) => None,
+            (Ok(()), _) => Some("the claim was lost before the store was back".to_owned()),
+            (Err(error), _) => Some(error.to_string()),
+        };
+        match failed {
+            None => {
+                self.ledger.unsaved().remove(&self.key);
+                self.emit(|| EventKind::SavedLate);
+            }
+            Some(error) => {
+                self.ledger.unsaved().add(self.key, error.clone(), true);
+                self.emit(|| EventKind::SaveFailed { error });
+            }
+        }
     }
 
     /// Renews the lease, at a third of its length, until the attempt ends or

@@ -61,6 +61,11 @@ pub enum EventKind {
         /// The step's name.
         step: String,
     },
+    /// The operation failed for good: what it did is undone now, latest first.
+    Undoing {
+        /// The names of the steps, in the order in which they were done.
+        steps: Vec<String>,
+    },
     /// The answer is stored.
     Completed {
         /// Its status code.
@@ -100,6 +105,12 @@ pub enum EventKind {
     Unreadable {
         /// Why.
         error: StoreError,
+    },
+    /// A [`Watcher`](crate::Watcher) found something, or it is over. **Look**,
+    /// unless it is over.
+    Found {
+        /// What it found.
+        finding: Box<crate::Finding>,
     },
     /// A reconciler found out what an operation at most once did.
     Reconciled,
@@ -176,6 +187,9 @@ fn trace(event: &Event) {
 impl EventKind {
     /// Whether somebody should look.
     pub const fn wants_a_look(&self) -> bool {
+        if let Self::Found { finding } = self {
+            return !finding.over;
+        }
         matches!(
             self,
             Self::Parked { .. }

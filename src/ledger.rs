@@ -2,6 +2,7 @@
 
 #[cfg(feature = "postgres")]
 mod joined;
+mod unsaved;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -13,13 +14,17 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
+pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
+
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
-use crate::store::{Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::sync::{Alarm, Hints};
 
 /// How long a store may take for one answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A failure that took longer is not tried again at once: somebody waits.
+const QUICK: Duration = Duration::from_secs(1);
 /// How many claims of unknown outcome are taken back at once. A store that is
 /// away must not fill the process with tasks that wait for it.
 const DISOWNING: usize = 256;
@@ -64,6 +69,7 @@ struct Shared {
     due: Arc<Alarm>,
     /// What this process accepted for a completer.
     accepted: Arc<Hints<Key>>,
+    unsaved: Arc<UnsavedAnswers>,
     /// What this instance calls itself in the history of operations.
     instance: Option<Arc<str>>,
 }
@@ -72,9 +78,16 @@ impl Ledger {
     /// A ledger over this store.
     pub fn new(store: impl Store) -> Self {
         let disowning = Arc::new(Semaphore::new(DISOWNING));
-        let (due, accepted) = (Arc::default(), Arc::default());
-        let store = Arc::new(store);
-        Self { shared: Arc::new(Shared { store, observer: None, disowning, due, accepted, instance: None }) }
+        let shared = Shared {
+            store: Arc::new(store),
+            observer: None,
+            disowning,
+            due: Arc::default(),
+            accepted: Arc::default(),
+            unsaved: Arc::default(),
+            instance: None,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     pub(crate) fn observed_by(&self, observer: Observer) -> Self {
@@ -97,6 +110,11 @@ impl Ledger {
     /// The right to take back a claim, if not too many do.
     pub(crate) fn may_disown(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.shared.disowning).try_acquire_owned().ok()
+    }
+
+    /// Answers that could not be stored.
+    pub(crate) fn unsaved(&self) -> &UnsavedAnswers {
+        &self.shared.unsaved
     }
 
     pub(crate) fn due(&self) -> &Alarm {
@@ -158,7 +176,7 @@ impl Ledger {
                 Err(error) => {
                     failures += 1;
                     exchange.answer(Reply::Unknown);
-                    let hopeless = error.is_time_out() || error.kind() != StoreErrorKind::Unavailable;
+                    let hopeless = error.was_slow() || error.kind() != StoreErrorKind::Unavailable;
                     if failures == FAILURES || hopeless {
                         return Err(error);
                     }
@@ -208,6 +226,11 @@ impl Ledger {
         within(self.shared.store.scan(query)).await
     }
 
+    /// What the store survives.
+    pub(crate) async fn durability(&self) -> Result<Durability, StoreError> {
+        within(self.shared.store.durability()).await
+    }
+
     /// Removes the record at `key` if it is still at `version`, which a scan
     /// found to be expired.
     pub(crate) async fn forget(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
@@ -251,7 +274,9 @@ async fn within<T>(reply: impl Future<Output = Result<T, StoreError>> + Send) ->
     if let Poll::Ready(reply) = poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
         return reply;
     }
-    timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
+    let started = Instant::now();
+    let reply = timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()));
+    reply.map_err(|error| if started.elapsed() < QUICK { error } else { error.slow() })
 }
 
 /// Drawn from a generator that is seeded afresh in every thread of every

@@ -51,7 +51,7 @@
 //! - [`Background`] answers 202 and runs the request later; a
 //!   [`StatusService`] tells how far it is.
 //! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
-//!   what has expired.
+//!   what has expired; [`Watcher`] says when something needs a human.
 //! - [`Event`]s say what happens; [`Outcome`] lets a handler say how its answer
 //!   counts; a [`Refusal`] is every answer the layer makes up itself.
 //! - The [`guide`] has the long documents: what is promised, and what is not.
@@ -87,9 +87,10 @@
 //! - `sqlx`: the same transactions on a pool of sqlx 0.8.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
-//! - `tracing`: events as `tracing` events under the target
-//!   `tower_idempotency`, and the caller's span around detached work.
-//! - `metrics`: events as counters of the `metrics` facade.
+//! - `tracing`: a span for each attempt and each step, events in them, under the
+//!   target `tower_idempotency`, and the caller's span around detached work.
+//! - `metrics`: counters, gauges and histograms of the `metrics` facade; the
+//!   [guide](guide::operations) has their names.
 //! - `conformance`: the store contract as tests, for authors of stores. Not a
 //!   stable part of the API.
 //!
@@ -137,6 +138,8 @@ mod status;
 pub mod store;
 mod sweeper;
 mod sync;
+mod trace;
+mod watcher;
 
 pub use self::background::Background;
 pub use self::backoff::Backoff;
@@ -152,7 +155,7 @@ pub use self::layer::IdempotencyLayer;
 pub use self::ledger::Ledger;
 #[cfg(feature = "postgres")]
 pub use self::operation::TransactionFuture;
-pub use self::operation::{Operation, Reconciled, StepError, StepFuture};
+pub use self::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
 pub use self::policy::Outcome;
 pub use self::response::Refusal;
 pub use self::runner::{RunError, Runner};
@@ -160,6 +163,7 @@ pub use self::scope::Scope;
 pub use self::service::Idempotency;
 pub use self::status::StatusService;
 pub use self::sweeper::Sweeper;
+pub use self::watcher::{Finding, FindingKind, Watched, Watcher};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

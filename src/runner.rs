@@ -20,6 +20,7 @@ use crate::operation::Operation;
 use crate::policy::{MIN_LEASE, MIN_RETENTION};
 use crate::run::{Admission, claim, instead, under_lease};
 use crate::store::{Store, StoreError};
+use crate::trace;
 
 /// Runs closures under a key: a queue's message, a day's export.
 ///
@@ -153,6 +154,22 @@ impl Runner {
             Ok(Admission::Refused(claimed)) => return refused(claimed),
             Err(error) => return Err(RunError::Store(error)),
         };
+        let held = Arc::clone(&attempt);
+        trace::attempt(&held, None, self.granted(attempt, fingerprint, work)).await
+    }
+
+    async fn granted<T, E, F, Fut>(
+        &self,
+        attempt: Arc<Attempt>,
+        fingerprint: Fingerprint,
+        work: F,
+    ) -> Result<T, RunError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send,
+        E: Send,
+        F: FnOnce(Operation) -> Fut + Send,
+        Fut: Future<Output = Result<T, E>> + Send,
+    {
         let operation = Operation::new(Arc::clone(&attempt));
         let run = under_lease(&attempt, async { work(operation).await }).await;
         if let Some(stored) = attempt.completed() {

@@ -1,5 +1,7 @@
 //! The guarded service: admit, claim, run, record.
 
+mod undo;
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,12 +24,13 @@ use crate::event::EventKind;
 use crate::extract::original_uri;
 use crate::future::ResponseFuture;
 use crate::ledger::Ledger;
-use crate::operation::Operation;
+use crate::operation::{Operation, Undone};
 use crate::policy::{Outcome, Policy, fingerprint};
 use crate::response::{Refusal, given, replay};
 use crate::run::{Admission, claim, instead, under_lease};
 use crate::scope::Told;
 use crate::store::{StoreError, StoreErrorKind};
+use crate::trace;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -272,22 +275,44 @@ impl<S> Admitted<S> {
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
     {
+        let (held, method) = (Arc::clone(&attempt), self.parts.method.clone());
+        trace::attempt(&held, Some(&method), self.serve(attempt, fingerprint, body)).await
+    }
+
+    async fn serve<ReqBody, ResBody>(
+        self: Box<Self>,
+        attempt: Arc<Attempt>,
+        fingerprint: Fingerprint,
+        body: Bytes,
+    ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
         let Self { mut service, mut parts, guarded } = *self;
-        parts.extensions.insert(Operation::new(Arc::clone(&attempt)));
+        let operation = Operation::new(Arc::clone(&attempt));
+        parts.extensions.insert(operation.clone());
         let request = Request::from_parts(parts, RequestBody::read(body));
-        let policy = &guarded.shared.policy;
+        let guarded = &guarded;
+        let (policy, claimed) = (&guarded.shared.policy, &attempt);
         let run = under_lease(&attempt, async move {
             let (parts, body) = service.call(request).await?.into_parts();
             let patience = if is_endless(&parts.headers) { Duration::ZERO } else { policy.stream_after };
             let body = read(body, policy.response_limit, patience).await;
-            Ok((parts, body))
+            let outcome = guarded.outcome(claimed, &parts, &body);
+            let undone = if operation.can_undo() {
+                operation.undo(guarded.failure(outcome, &parts, &body)).await
+            } else {
+                Undone::AsItIs
+            };
+            Ok(Answered { parts, body, outcome, undone })
         });
         let run = run.await;
         if let Some(stored) = attempt.completed() {
             return Ok(guarded.stored(stored));
         }
         match run {
-            Ok(Ok((parts, body))) => Ok(guarded.record(&attempt, fingerprint, parts, body).await),
+            Ok(Ok(answered)) => Ok(guarded.record(&attempt, fingerprint, answered).await),
             Ok(Err(error)) => {
                 release(&attempt).await;
                 Err(error)
@@ -303,6 +328,14 @@ impl<S> Admitted<S> {
             }
         }
     }
+}
+
+/// What the handler answered, and how that counts.
+struct Answered<B: Body> {
+    parts: http::response::Parts,
+    body: Read<B>,
+    outcome: Outcome,
+    undone: Undone,
 }
 
 async fn release(attempt: &Arc<Attempt>) -> End {
@@ -375,29 +408,35 @@ impl Guarded {
         }
     }
 
+    /// How the handler's answer counts.
+    fn outcome<B: Body>(&self, attempt: &Attempt, parts: &http::response::Parts, body: &Read<B>) -> Outcome {
+        let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
+        let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
+        match Outcome::of(self.shared.policy.mode, parts.status, said) {
+            // The steps are done and the next attempt can answer from
+            // them; without steps this is all there will ever be.
+            Outcome::Final if self.shared.policy.mode == Mode::Resumable && matches!(body, Read::Broken(_)) => {
+                Outcome::Retryable
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Stores the handler's answer, and says what the client gets: that
     /// answer, unless someone else took over.
     async fn record<B: Body>(
         &self,
         attempt: &Arc<Attempt>,
         fingerprint: Fingerprint,
-        parts: http::response::Parts,
-        body: Read<B>,
+        answered: Answered<B>,
     ) -> Response<ResponseBody<B>> {
-        let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
-        let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
-        let mut outcome = Outcome::of(self.shared.policy.mode, parts.status, said);
+        let Answered { parts, body, outcome, undone } = answered;
+        if let Some(answer) = self.after_undo(attempt, fingerprint, undone).await {
+            return answer;
+        }
         let (kept, body) = match body {
             Read::Whole(bytes, body) => (Some(bytes), body),
-            Read::Open(body) => (None, body),
-            Read::Broken(body) => {
-                // The steps are done and the next attempt can answer from
-                // them; without steps this is all there will ever be.
-                if self.shared.policy.mode == Mode::Resumable && outcome == Outcome::Final {
-                    outcome = Outcome::Retryable;
-                }
-                (None, body)
-            }
+            Read::Open(body) | Read::Broken(body) => (None, body),
         };
         match self.end(attempt, outcome, &parts, kept).await {
             End::Lost(found) => self.answer(instead(fingerprint, found)),

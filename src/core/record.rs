@@ -188,6 +188,8 @@ pub struct Step {
     /// By which attempt, and how long after its claim.
     pub(super) attempt: u32,
     pub(super) after: Duration,
+    /// What it depended on, as a hash.
+    pub(super) input: Option<u64>,
 }
 
 impl Step {
@@ -199,6 +201,11 @@ impl Step {
     /// The attempt that wrote it; the first is 1.
     pub const fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// The hash of what it depended on, if the handler said so.
+    pub const fn input(&self) -> Option<u64> {
+        self.input
     }
 
     /// How far the step got.

@@ -183,6 +183,14 @@ pub enum Change {
         /// The step's name.
         step: Box<str>,
     },
+    /// What the step depended on. Comes with the change that writes the step,
+    /// or says nothing.
+    Input {
+        /// The step's name.
+        step: Box<str>,
+        /// A hash of it.
+        hash: u64,
+    },
     /// A sign of life: the lease starts anew. (So it does with every change.)
     Renew,
     /// Once the attempt ends without an answer, nobody should go on unasked
@@ -256,6 +264,7 @@ impl Change {
             }
             Self::Fail { step, error } => record.set(step, Point::Failed(error.clone()), elapsed),
             Self::Clear { step } => record.clear(step),
+            Self::Input { step, hash } => record.set_input(step, *hash),
             Self::Renew => {}
             Self::Postpone { retry_in } => record.retry_in = *retry_in,
             Self::Release | Self::Withdraw => record.hold = Hold::Free,
@@ -282,11 +291,23 @@ impl Record {
     pub(super) fn set(&mut self, name: &str, point: Point, after: Duration) {
         let (written, attempt) = (self.version, self.attempts);
         match self.steps.iter_mut().find(|step| &*step.name == name) {
-            None => self.steps.push(Arc::new(Step { name: name.into(), point, written, attempt, after })),
+            None => {
+                let input = None;
+                self.steps.push(Arc::new(Step { name: name.into(), point, written, attempt, after, input }));
+            }
             Some(step) if step.point == Point::Begun && point != Point::Begun => {
-                *step = Arc::new(Step { name: name.into(), point, written, attempt, after });
+                let input = step.input;
+                *step = Arc::new(Step { name: name.into(), point, written, attempt, after, input });
             }
             Some(_) => {}
+        }
+    }
+
+    /// Only of a step that this very write stores.
+    fn set_input(&mut self, name: &str, hash: u64) {
+        let fresh = |step: &&mut Arc<Step>| &*step.name == name && step.written == self.version;
+        if let Some(step) = self.steps.iter_mut().find(fresh) {
+            Arc::make_mut(step).input = Some(hash);
         }
     }
 

@@ -168,6 +168,8 @@ struct WireStep {
     attempt: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     after_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -379,6 +381,17 @@ fn decode_response(bytes: &Bytes) -> Result<StoredResponse, DecodeError> {
     Ok(StoredResponse::from_parts(status, headers, body))
 }
 
+impl StoredResponse {
+    /// As a part of a record has it, for what keeps an answer elsewhere.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        encode_response(self)
+    }
+
+    pub(crate) fn from_bytes(bytes: &Bytes) -> Option<Self> {
+        decode_response(bytes).ok()
+    }
+}
+
 fn encode_step(step: &Step) -> Bytes {
     let (point, value): (_, &[u8]) = match &step.point {
         Point::Begun => (WirePoint::Begun, &[]),
@@ -386,7 +399,7 @@ fn encode_step(step: &Step) -> Bytes {
         Point::Failed(error) => (WirePoint::Failed, error),
     };
     let (attempt, after_ms) = (step.attempt, millis(step.after));
-    seal(&WireStep { name: step.name.to_string(), point, attempt, after_ms }, value)
+    seal(&WireStep { name: step.name.to_string(), point, attempt, after_ms, input: step.input }, value)
 }
 
 fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
@@ -398,7 +411,8 @@ fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
         WirePoint::Failed => Point::Failed(value),
     };
     let after = Duration::from_millis(wire.after_ms);
-    Ok(Step { name: wire.name.into(), point, written: Version::new(0), attempt: wire.attempt, after })
+    let (written, attempt, input) = (Version::new(0), wire.attempt, wire.input);
+    Ok(Step { name: wire.name.into(), point, written, attempt, after, input })
 }
 
 /// Header values need not be UTF-8, JSON must be: one character per byte.

@@ -37,6 +37,24 @@ pub enum StepError<E> {
         /// The step's name.
         step: String,
     },
+    /// An earlier attempt ran this step with another [input](super::StepFuture::input).
+    /// Its result answers another question: it is neither used nor run again.
+    InputChanged {
+        /// The step's name.
+        step: String,
+        /// The hash of the input that is on record.
+        stored: u64,
+        /// The hash of the input that was given now.
+        given: u64,
+        /// The attempt that stored it; the first is 1.
+        attempt: u32,
+    },
+    /// The operation failed for good and is [undone](super::StepFuture::undo_with):
+    /// nothing else is done. Whatever the handler answers now does not count.
+    Undoing {
+        /// The step's name.
+        step: String,
+    },
     /// The stored result does not have the type that is asked for, or could
     /// not be written as JSON. It is neither used nor run again.
     Unreadable {
@@ -62,6 +80,24 @@ impl<E> StepError<E> {
         }
     }
 
+    /// Its name, in a word or two.
+    #[cfg(feature = "tracing")]
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Retry(_) => "failed",
+            Self::Final(_) => "final",
+            Self::TimedOut { .. } => "timed-out",
+            Self::InDoubt { .. } => "in-doubt",
+            Self::Lost => "lost",
+            Self::Duplicate { .. } => "duplicate",
+            Self::InputChanged { .. } => "input-changed",
+            Self::Undoing { .. } => "undoing",
+            Self::Unreadable { .. } => "unreadable",
+            Self::RolledBack(_) => "rolled-back",
+            Self::Store(_) => "store-failed",
+        }
+    }
+
     /// Whether it is on record as final.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Final(_))
@@ -76,6 +112,10 @@ impl<E> StepError<E> {
             Self::InDoubt { step } => StepError::InDoubt { step },
             Self::Lost => StepError::Lost,
             Self::Duplicate { step } => StepError::Duplicate { step },
+            Self::InputChanged { step, stored, given, attempt } => {
+                StepError::InputChanged { step, stored, given, attempt }
+            }
+            Self::Undoing { step } => StepError::Undoing { step },
             Self::Unreadable { step, source } => StepError::Unreadable { step, source },
             Self::RolledBack(error) => StepError::RolledBack(error),
             Self::Store(error) => StepError::Store(error),
@@ -91,6 +131,11 @@ impl<E: fmt::Display> fmt::Display for StepError<E> {
             Self::InDoubt { step } => write!(f, "nobody knows whether step {step:?} happened; it was parked"),
             Self::Lost => f.write_str("another attempt took over this operation"),
             Self::Duplicate { step } => write!(f, "step {step:?} was used twice in one attempt"),
+            Self::InputChanged { step, stored, given, attempt } => write!(
+                f,
+                "step {step:?} has another input: attempt {attempt} ran it with {stored:016x}, now it is {given:016x}"
+            ),
+            Self::Undoing { step } => write!(f, "step {step:?} was not run: the operation failed, and is undone"),
             Self::Unreadable { step, .. } => write!(f, "the result of step {step:?} can't be read or written"),
             Self::RolledBack(error) => write!(f, "the transaction was rolled back: {error}"),
             Self::Store(error) => write!(f, "the store failed: {error}"),

@@ -14,18 +14,25 @@
 //! the same moment are stored in one write.
 
 mod error;
+mod input;
 mod step;
 #[cfg(feature = "postgres")]
 mod transaction;
+mod undo;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 pub use self::error::StepError;
 pub use self::step::{Reconciled, StepFuture};
 #[cfg(feature = "postgres")]
 pub use self::transaction::TransactionFuture;
+pub use self::undo::NotUndone;
+pub(crate) use self::undo::Undone;
+
+use self::undo::Undo;
 
 use crate::attempt::Attempt;
 use crate::core::{Key, Mode, Point, Status, StepKey};
@@ -64,6 +71,9 @@ struct Inner {
     attempt: Arc<Attempt>,
     /// The steps this attempt has touched.
     used: Mutex<HashMap<Box<str>, Used>>,
+    /// Those that can be undone, in the order in which they were done.
+    undos: Mutex<Vec<Undo>>,
+    undoing: AtomicBool,
 }
 
 /// What this attempt did with a step's name.
@@ -82,7 +92,8 @@ enum Used {
 
 impl Operation {
     pub(crate) fn new(attempt: Arc<Attempt>) -> Self {
-        Self { inner: Arc::new(Inner { attempt, used: Mutex::default() }) }
+        let (used, undos, undoing) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { inner: Arc::new(Inner { attempt, used, undos, undoing }) }
     }
 
     fn attempt_handle(&self) -> &Arc<Attempt> {

@@ -11,10 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::{Operation, StepError, Taken, Used};
+use super::undo::UndoWork;
+use super::{NotUndone, Operation, StepError, Taken, Used};
 use crate::attempt::{Attempt, WriteError};
 use crate::core::{Change, Point, StepKey};
 use crate::event::EventKind;
+use crate::trace::StepSpan;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type Work<'a, T, E> = Box<dyn FnOnce(StepKey) -> BoxFuture<'a, Result<T, E>> + Send + 'a>;
@@ -38,6 +40,16 @@ enum Kind {
     Step,
     Pay,
     Once,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Pay => "pay",
+            Self::Once => "once",
+        }
+    }
 }
 
 /// A step to be run: `.await` it, or set more about it first.
@@ -97,6 +109,12 @@ struct Step<'a, T, E> {
     reconcile: Option<Reconcile<'a, T>>,
     finals: Option<Finals<'a, E>>,
     harmless: Option<Judge<'a, E>>,
+    /// How it is undone.
+    undo: Option<UndoWork>,
+    /// It undoes another.
+    undoes: bool,
+    /// What it depends on, as a hash.
+    input: Option<u64>,
     /// An earlier attempt or try began it, and may have done it.
     in_doubt: bool,
 }
@@ -192,6 +210,9 @@ where
             reconcile: None,
             finals: None,
             harmless: None,
+            undo: None,
+            undoes: false,
+            input: None,
             in_doubt: false,
         };
         Self { step: Some(step), running: None }
@@ -232,6 +253,46 @@ where
         self.set(|step| step.harmless = Some(Box::new(is_harmless)))
     }
 
+    /// How this step is undone, should the operation fail for good: given the
+    /// result it had, and a [`StepKey`] of its own to send downstream. See the
+    /// [guide](crate::guide::compensation). A [`step`](Operation::step) becomes
+    /// a [`pay`](Operation::pay) by it: its intent is stored before.
+    ///
+    /// At least once, as a step of its own that is called `undo` and the name
+    /// of this one. Under a [`Runner`](crate::Runner), which knows no failure
+    /// for good, nothing is undone, nor at most once.
+    pub fn undo_with<F, Fut>(self, undo: F) -> Self
+    where
+        F: FnOnce(T, StepKey) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), NotUndone>> + Send + 'static,
+        T: 'static,
+    {
+        self.set(|step| {
+            if step.kind == Kind::Step {
+                step.kind = Kind::Pay;
+            }
+            step.undo = Some(Box::new(move |result, key| {
+                Box::pin(async move {
+                    let result = serde_json::from_slice(&result);
+                    let result = result.map_err(|error| NotUndone::never(format!("its result can't be read: {error}")));
+                    undo(result?, key).await
+                })
+            }));
+        })
+    }
+
+    pub(super) fn undoing(self) -> Self {
+        self.set(|step| step.undoes = true)
+    }
+
+    /// What this step depends on; must be JSON. A hash of it is stored with the
+    /// step, and an attempt that runs the step with something else gets
+    /// [`StepError::InputChanged`] instead of the result of another question.
+    pub fn input<I: Serialize + ?Sized>(self, input: &I) -> Self {
+        let hash = super::input::hash(input);
+        self.set(|step| step.input = Some(hash))
+    }
+
     /// Asked, when the step is in doubt, whether it happened.
     pub fn reconcile<F, Fut>(self, reconcile: F) -> Self
     where
@@ -251,7 +312,8 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(step) = self.step.take() {
-            self.running = Some(Box::pin(step.run()));
+            let span = StepSpan::new(&step.name, step.kind.name());
+            self.running = Some(Box::pin(span.clone().around(step.run(span))));
         }
         match &mut self.running {
             Some(running) => running.as_mut().poll(cx),
@@ -272,7 +334,7 @@ where
     T: Serialize + DeserializeOwned + Send + Sync,
     E: Send,
 {
-    async fn run(mut self) -> Result<T, StepError<E>> {
+    async fn run(mut self, span: StepSpan) -> Result<T, StepError<E>> {
         let attempt = Arc::clone(self.operation.attempt_handle());
         if attempt.has_ended() {
             // Nothing is stored any more, so nothing is run either.
@@ -281,11 +343,19 @@ where
         let Some(mut taken) = self.operation.take_name(&self.name) else {
             return Err(StepError::Duplicate { step: self.name.into() });
         };
+        self.check_input(&attempt)?;
+        let point = taken.point();
+        let done = matches!(point, Some(Point::Saved(_) | Point::Failed(_)));
+        if !done && !self.undoes && self.operation.is_undoing() {
+            return Err(StepError::Undoing { step: self.name.into() });
+        }
         let mut begun = false;
-        match taken.point() {
+        match point {
             Some(Point::Saved(value)) => {
                 taken.becomes = Used::Stored;
                 attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
+                span.outcome("replayed");
+                self.can_be_undone(&value);
                 return self.decode(&value);
             }
             Some(Point::Failed(error)) => {
@@ -298,7 +368,7 @@ where
                 self.in_doubt = true;
                 if self.kind == Kind::Once || self.reconcile.is_some() {
                     match self.reconciled().await {
-                        Reconciled::Happened(value) => return self.save(&attempt, &mut taken, value).await,
+                        Reconciled::Happened(value) => return self.save(&attempt, &mut taken, value, &span).await,
                         Reconciled::DidNotHappen => self.in_doubt = false,
                         Reconciled::Unknown if self.kind == Kind::Once => return Err(self.park()),
                         // The same call with the same key again.
@@ -315,14 +385,46 @@ where
         // Under `once` even if the intent is on record: finding out what became
         // of it takes time, and who lost the claim meanwhile is told here.
         if self.kind == Kind::Once || (self.kind == Kind::Pay && !begun) {
-            begin(&attempt, &self.name).await?;
+            self.begin(&attempt).await?;
         }
         if self.kind != Kind::Step {
             taken.becomes = Used::InDoubt;
         }
+        if self.undo.is_some() {
+            self.operation.may_happen(&self.name);
+        }
         match self.work().await {
-            Ok(value) => self.save(&attempt, &mut taken, value).await,
+            Ok(value) => self.save(&attempt, &mut taken, value, &span).await,
             Err(error) => Err(self.fail(&attempt, &mut taken, error).await),
+        }
+    }
+
+    /// Stores the intent.
+    async fn begin(&mut self, attempt: &Arc<Attempt>) -> Result<(), WriteError> {
+        self.write(attempt, Change::Begin { step: self.name.clone() }).await?;
+        attempt.emit(|| EventKind::StepBegun { step: self.name.to_string() });
+        Ok(())
+    }
+
+    /// Stores a change, and with it the hash of what the step depends on.
+    async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), WriteError> {
+        let input = self.input.map(|hash| Change::Input { step: self.name.clone(), hash });
+        attempt.write_all([Some(change), input]).await
+    }
+
+    fn check_input(&self, attempt: &Attempt) -> Result<(), StepError<E>> {
+        let stored = attempt.claimed().step(&self.name).and_then(|step| Some((step.input()?, step.attempt())));
+        match (stored, self.input) {
+            (Some((stored, attempt)), Some(given)) if stored != given => {
+                Err(StepError::InputChanged { step: self.name.to_string(), stored, given, attempt })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn can_be_undone(&mut self, result: &[u8]) {
+        if let Some(undo) = self.undo.take() {
+            self.operation.happened(&self.name, Bytes::copy_from_slice(result), undo);
         }
     }
 
@@ -344,26 +446,36 @@ where
         }
     }
 
-    async fn save(self, attempt: &Arc<Attempt>, taken: &mut Taken, value: T) -> Result<T, StepError<E>> {
+    async fn save(
+        mut self,
+        attempt: &Arc<Attempt>,
+        taken: &mut Taken,
+        value: T,
+        span: &StepSpan,
+    ) -> Result<T, StepError<E>> {
+        span.outcome("saved");
         let bytes = serde_json::to_vec(&value).map_err(|source| self.unreadable(source))?;
         // From here on the work is done, whatever becomes of the write.
         taken.becomes = Used::Stored;
-        attempt.write(Change::Save { step: self.name.clone(), value: bytes.into() }).await?;
+        let bytes = Bytes::from(bytes);
+        self.write(attempt, Change::Save { step: self.name.clone(), value: bytes.clone() }).await?;
+        self.can_be_undone(&bytes);
         attempt.emit(|| EventKind::StepSaved { step: self.name.into() });
         Ok(value)
     }
 
-    async fn fail(self, attempt: &Arc<Attempt>, taken: &mut Taken, error: StepError<E>) -> StepError<E> {
+    async fn fail(mut self, attempt: &Arc<Attempt>, taken: &mut Taken, error: StepError<E>) -> StepError<E> {
         let StepError::Retry(error) = error else { return error };
         if let Some(finals) = self.finals.as_ref().filter(|finals| (finals.is_final)(&error)) {
             let bytes = match (finals.encode)(&error) {
                 Ok(bytes) => Bytes::from(bytes),
                 Err(source) => return self.unreadable(source),
             };
-            if let Err(error) = attempt.write(Change::Fail { step: self.name.clone(), error: bytes }).await {
+            if let Err(error) = self.write(attempt, Change::Fail { step: self.name.clone(), error: bytes }).await {
                 return error.into();
             }
             taken.becomes = Used::Stored;
+            self.operation.did_not_happen(&self.name);
             attempt.emit(|| EventKind::StepFailed { step: self.name.into() });
             return StepError::Final(error);
         }
@@ -371,6 +483,7 @@ where
         // attempt or another: its intent stays on record.
         let harmless = !self.in_doubt && self.harmless.as_ref().is_some_and(|harmless| harmless(&error));
         if harmless && self.kind != Kind::Step {
+            self.operation.did_not_happen(&self.name);
             // Whatever becomes of the write: the next try states its intent anew.
             taken.becomes = Used::Cleared;
             if let Err(error) = attempt.write(Change::Clear { step: self.name.clone() }).await {
@@ -404,11 +517,4 @@ where
     fn unreadable(&self, source: serde_json::Error) -> StepError<E> {
         StepError::Unreadable { step: self.name.to_string(), source }
     }
-}
-
-/// Stores the intent.
-async fn begin(attempt: &Arc<Attempt>, name: &str) -> Result<(), WriteError> {
-    attempt.write(Change::Begin { step: name.into() }).await?;
-    attempt.emit(|| EventKind::StepBegun { step: name.to_owned() });
-    Ok(())
 }

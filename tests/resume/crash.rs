@@ -23,14 +23,18 @@ use crate::support::lab::{Answer, App, collect, operation, post, reply, secs, se
 /// The points of one attempt, numbered as they are reached; at one of them the
 /// process dies, or the store fails.
 #[derive(Debug, Default)]
-struct Points {
+pub(super) struct Points {
     reached: Mutex<usize>,
     fatal: Option<usize>,
-    dead: Notify,
+    pub(super) dead: Notify,
 }
 
 impl Points {
-    async fn reach(&self) {
+    pub(super) fn new(fatal: Option<usize>) -> Self {
+        Self { fatal, ..Self::default() }
+    }
+
+    pub(super) async fn reach(&self) {
         let here = {
             let mut reached = self.reached.lock().unwrap();
             *reached += 1;
@@ -45,12 +49,12 @@ impl Points {
 
 /// The store as one process sees it.
 #[derive(Debug)]
-struct Connection {
-    store: Arc<MemoryStore>,
-    points: Arc<Points>,
+pub(super) struct Connection {
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) points: Arc<Points>,
     /// Of the store's calls, the one that fails, and whether it was done.
-    failing: Option<(usize, bool)>,
-    calls: Mutex<usize>,
+    pub(super) failing: Option<(usize, bool)>,
+    pub(super) calls: Mutex<usize>,
 }
 
 impl Connection {
@@ -151,7 +155,7 @@ impl World {
         Fut: Future<Output = Seen>,
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let points = Arc::new(Points { fatal, ..Points::default() });
+        let points = Arc::new(Points::new(fatal));
         let store = Connection { store: self.store.clone(), points: points.clone(), failing, calls: Mutex::default() };
         let layer = IdempotencyLayer::new(store, Scope::shared()).resumable();
         let (world, handler_points) = (self.clone(), points.clone());

@@ -7,5 +7,7 @@ mod support;
 
 mod crash;
 mod doubt;
+mod input;
 mod runner;
 mod steps;
+mod undo;

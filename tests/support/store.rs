@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{Key, Record, Status, Version};
-use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use tower_idempotency::store::{
+    Durability, Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap,
+};
 
 /// A call, as a fault plan sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(crate) struct Faulty {
     inner: Arc<MemoryStore>,
     plan: Arc<Mutex<Plan>>,
     counts: Arc<[AtomicU64; 4]>,
+    durability: Arc<Mutex<Durability>>,
+    asked: Arc<AtomicU64>,
 }
 
 impl Faulty {
@@ -59,7 +63,13 @@ impl Faulty {
     }
 
     pub(crate) fn over(store: MemoryStore) -> Self {
-        Self { inner: Arc::new(store), plan: Arc::new(Mutex::new(Box::new(|_| Fault::None))), counts: Arc::default() }
+        Self {
+            inner: Arc::new(store),
+            plan: Arc::new(Mutex::new(Box::new(|_| Fault::None))),
+            counts: Arc::default(),
+            durability: Arc::new(Mutex::new(Durability::of(Survives::Nothing))),
+            asked: Arc::default(),
+        }
     }
 
     /// From now on, this is what becomes of calls.
@@ -71,6 +81,16 @@ impl Faulty {
     pub(crate) fn fail_once(&self, call: Call, fault: Fault) {
         let mut left = Some(fault);
         self.fail(move |this| if this == call { left.take().unwrap_or(Fault::None) } else { Fault::None });
+    }
+
+    /// From now on, this is what it says that it survives.
+    pub(crate) fn survives(&self, durability: Durability) {
+        *self.durability.lock().unwrap() = durability;
+    }
+
+    /// How often it was asked that.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// Everything fails.
@@ -191,5 +211,10 @@ impl Store for Faulty {
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         let query = query.clone();
         self.meet(Call::Scan, |store| async move { store.scan(&query).await }).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(self.durability.lock().unwrap().clone())
     }
 }

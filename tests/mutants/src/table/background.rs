@@ -68,13 +68,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "limits.1.is_some_and(|most| tries > most + 1)",
         "what_hangs_is_cut_off",
     ),
-    background(
-        "at-most-once-runs-again",
-        SUBMIT,
-        "mode: self.mode,",
-        "mode: Mode::Resumable,",
-        "a_process_that_dies",
-    ),
+    background("at-most-once-runs-again", SUBMIT, "mode: self.mode,", "mode: Mode::Resumable,", "a_process_that_dies"),
     background(
         "status-of-anybody",
         STATUS,

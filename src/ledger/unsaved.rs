@@ -1,0 +1,52 @@
+//! Answers that clients have and the store does not.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::clock::{Clock, SystemClock};
+use crate::core::{Key, Timestamp};
+use crate::sync::lock;
+
+/// How many are remembered. A store that is away must not fill the process.
+const MOST: usize = 1000;
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Unsaved {
+    pub(crate) error: String,
+    pub(crate) since: Timestamp,
+    /// Nobody tries to save it any more.
+    pub(crate) given_up: bool,
+}
+
+/// All of them, in this process.
+#[derive(Debug)]
+pub(crate) struct UnsavedAnswers {
+    clock: SystemClock,
+    all: Mutex<BTreeMap<Key, Unsaved>>,
+}
+
+impl Default for UnsavedAnswers {
+    fn default() -> Self {
+        Self { clock: SystemClock::new(), all: Mutex::default() }
+    }
+}
+
+impl UnsavedAnswers {
+    /// The answer is not stored, for now or for good.
+    pub(crate) fn add(&self, key: Key, error: String, given_up: bool) {
+        let mut all = lock(&self.all);
+        if all.len() < MOST || all.contains_key(&key) {
+            let since = all.get(&key).map_or_else(|| self.clock.now(), |known| known.since);
+            all.insert(key, Unsaved { error, since, given_up });
+        }
+    }
+
+    pub(crate) fn remove(&self, key: &Key) {
+        lock(&self.all).remove(key);
+    }
+
+    pub(crate) fn all(&self) -> Vec<(Key, Unsaved)> {
+        lock(&self.all).iter().map(|(key, unsaved)| (*key, unsaved.clone())).collect()
+    }
+}

@@ -1,0 +1,65 @@
+//! An operation that failed for good, and what it did before that.
+
+use std::sync::Arc;
+
+use http::Response;
+use http_body::Body;
+
+use super::{Guarded, release};
+use crate::attempt::{Attempt, End};
+use crate::body::{Read, ResponseBody};
+use crate::core::{Change, Fingerprint, Mode, StoredResponse};
+use crate::event::EventKind;
+use crate::operation::Undone;
+use crate::policy::Outcome;
+use crate::response::Refusal;
+use crate::run::instead;
+
+impl Guarded {
+    /// The answer, if the operation fails for good with it.
+    pub(super) fn failure<B: Body>(
+        &self,
+        outcome: Outcome,
+        parts: &http::response::Parts,
+        body: &Read<B>,
+    ) -> Option<StoredResponse> {
+        let error = parts.status.is_client_error() || parts.status.is_server_error();
+        if self.shared.policy.mode != Mode::Resumable || outcome != Outcome::Final || !error {
+            return None;
+        }
+        let kept = if let Read::Whole(bytes, _) = body { Some(bytes.clone()) } else { None };
+        Some(StoredResponse::capture(parts.status, &parts.headers, kept))
+    }
+
+    /// What the client gets when the handler's answer does not count; `None`
+    /// if it does.
+    pub(super) async fn after_undo<B: Body>(
+        &self,
+        attempt: &Arc<Attempt>,
+        fingerprint: Fingerprint,
+        undone: Undone,
+    ) -> Option<Response<ResponseBody<B>>> {
+        let (end, answer) = match undone {
+            Undone::AsItIs => return None,
+            Undone::NotYet => (release(attempt).await, None),
+            Undone::Earlier(response) => {
+                let retention = self.shared.policy.retention;
+                let end = attempt.end(Change::Complete { response: Arc::clone(&response), retention }).await;
+                if matches!(end, End::Stored) {
+                    let (status, retained) = (response.status().as_u16(), response.body().is_some());
+                    attempt.emit(|| EventKind::Completed { status, retained });
+                } else {
+                    attempt.emit_end(&end, false);
+                }
+                (end, Some(response))
+            }
+        };
+        Some(match (end, answer) {
+            (End::Lost(found), _) => self.answer(instead(fingerprint, found)),
+            (End::Parked, _) => self.refuse(Refusal::OutcomeUnknown),
+            (_, None) => self.refuse(Refusal::Interrupted),
+            (_, Some(stored)) if stored.body().is_some() => self.stored(&stored),
+            (_, Some(stored)) => self.shared.policy.problems.not_retained(&stored),
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! The guide's tables, the code, the dashboard and the alerts name the same.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use tower_idempotency::FindingKind;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// All names of metrics in a text.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("idempotency_")).map(str::to_owned).collect()
+}
+
+/// The rows of the tables of `guide/operations.md` whose first cell is code.
+fn rows() -> Vec<Vec<String>> {
+    let guide = read("src/guide/operations.md");
+    let cells = |line: &str| line.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('`', "")).collect();
+    guide.lines().filter(|line| line.starts_with("| `")).map(cells).collect()
+}
+
+fn documented() -> BTreeSet<String> {
+    rows().into_iter().map(|row| row[0].clone()).filter(|name| name.starts_with("idempotency_")).collect()
+}
+
+#[test]
+fn the_table_and_the_code_name_the_same_metrics() {
+    let code = read("src/metrics.rs");
+    assert_eq!(names(&code), documented());
+    assert_eq!(documented().len(), 10);
+    // And the same labels, but for those that other types name.
+    for row in rows().iter().filter(|row| row[0].starts_with("idempotency_") && row[3] != "–") {
+        let (label, values) = row[3].split_once(": ").unwrap();
+        assert!(code.contains(&format!("\"{label}\" =>")), "{label}");
+        let named_elsewhere = ["problem", "kind"].contains(&label) && !row[0].contains("store_failures");
+        for value in values.split(", ").filter(|_| !named_elsewhere) {
+            assert!(code.contains(&format!("\"{value}\"")), "{} has no {value}", row[0]);
+        }
+    }
+}
+
+#[test]
+fn dashboards_and_alerts_use_what_there_is_and_all_of_it() {
+    let grafana = read("dashboards/grafana.json");
+    let parsed: serde_json::Value = serde_json::from_str(&grafana).unwrap();
+    assert!(parsed["panels"].as_array().unwrap().len() >= 7);
+    let base = |name: String| name.strip_suffix("_bucket").map(str::to_owned).unwrap_or(name);
+    let shown: BTreeSet<_> = names(&grafana).into_iter().map(base).collect();
+    assert_eq!(shown, documented());
+    let used = names(&read("dashboards/alerts.yml"));
+    assert!(used.is_subset(&documented()) && used.len() == 2, "{used:?}");
+    let package = read("Cargo.toml");
+    let include = package.lines().find(|line| line.starts_with("include = ")).unwrap();
+    assert!(include.contains("\"dashboards\""));
+}
+
+/// What to do first is said in one way: by the code, the guide and the alert.
+#[test]
+fn every_finding_has_an_alert_with_its_first_response() {
+    let alerts = read("dashboards/alerts.yml");
+    let rows: Vec<_> = rows().into_iter().filter(|row| row[0].starts_with("Idempotency")).collect();
+    let table: BTreeSet<_> = rows.iter().map(|row| row[0].clone()).collect();
+    let rules: BTreeSet<_> =
+        alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect();
+    assert_eq!(rules, table);
+    for kind in FindingKind::ALL {
+        let row = rows.iter().find(|row| row[1] == kind.name()).unwrap_or_else(|| panic!("no row for {kind:?}"));
+        assert_eq!(row[2], kind.first_response());
+        assert!(alerts.contains(&format!("kind=\"{}\"", kind.name())), "{kind:?}");
+        assert!(alerts.contains(&format!("first_response: \"{}\"", kind.first_response())), "{kind:?}");
+    }
+}

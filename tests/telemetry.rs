@@ -1,0 +1,244 @@
+//! Metrics and spans, as a recorder and a subscriber see them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, KeyName, Metadata, SharedString, Unit};
+use tower_idempotency::Watcher;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+
+use support::Count;
+use support::bodies::Failure;
+use support::lab::{App, Lab, operation, post, reply, send, serve, stored_key};
+
+const SECRET: &str = "order-of-ann-4711";
+
+/// Everything that was said, in one line each.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Heard {
+    fn say(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn count(&self, line: &str) -> usize {
+        self.lines().iter().filter(|other| *other == line).count()
+    }
+}
+
+/// One metric with its labels.
+struct Meter(Heard, String);
+
+impl CounterFn for Meter {
+    fn increment(&self, value: u64) {
+        self.0.say(format!("{} +{value}", self.1));
+    }
+
+    fn absolute(&self, value: u64) {
+        self.0.say(format!("{} ={value}", self.1));
+    }
+}
+
+impl GaugeFn for Meter {
+    fn increment(&self, value: f64) {
+        self.0.say(format!("{} +{value}", self.1));
+    }
+
+    fn decrement(&self, value: f64) {
+        self.0.say(format!("{} -{value}", self.1));
+    }
+
+    fn set(&self, value: f64) {
+        self.0.say(format!("{} ={value}", self.1));
+    }
+}
+
+impl HistogramFn for Meter {
+    fn record(&self, _: f64) {
+        self.0.say(self.1.clone());
+    }
+}
+
+impl Heard {
+    fn meter(&self, key: &metrics::Key) -> Arc<Meter> {
+        let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        Arc::new(Meter(self.clone(), format!("{}{{{}}}", key.name(), labels.join(","))))
+    }
+}
+
+impl metrics::Recorder for Heard {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &metrics::Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.meter(key))
+    }
+
+    fn register_gauge(&self, key: &metrics::Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.meter(key))
+    }
+
+    fn register_histogram(&self, key: &metrics::Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.meter(key))
+    }
+}
+
+/// Spans by their number, with what is known of them.
+#[derive(Clone, Default)]
+struct Spans {
+    all: Arc<Mutex<BTreeMap<u64, BTreeMap<String, String>>>>,
+    entered: Arc<Mutex<Vec<u64>>>,
+    /// Events, with the name of the span they are in.
+    events: Heard,
+}
+
+struct Fields<'a>(&'a mut BTreeMap<String, String>);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.to_owned());
+    }
+}
+
+impl tracing::Subscriber for Spans {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "tower_idempotency"
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut all = self.all.lock().unwrap();
+        let id = all.len() as u64 + 1;
+        let mut fields = BTreeMap::from([("span".to_owned(), span.metadata().name().to_owned())]);
+        span.record(&mut Fields(&mut fields));
+        all.insert(id, fields);
+        Id::from_u64(id)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        values.record(&mut Fields(self.all.lock().unwrap().get_mut(&span.into_u64()).unwrap()));
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = BTreeMap::new();
+        event.record(&mut Fields(&mut fields));
+        let within = self.entered.lock().unwrap().last().map(|id| self.all.lock().unwrap()[id]["span"].clone());
+        self.events.say(format!("{} in {}: {fields:?}", event.metadata().level(), within.unwrap_or_default()));
+    }
+
+    fn enter(&self, span: &Id) {
+        self.entered.lock().unwrap().push(span.into_u64());
+    }
+
+    fn exit(&self, span: &Id) {
+        let mut entered = self.entered.lock().unwrap();
+        let at = entered.iter().rposition(|id| *id == span.into_u64()).unwrap();
+        entered.remove(at);
+    }
+}
+
+/// Fails once, then charges.
+fn charging(lab: &Lab) -> App {
+    let runs = Count::default();
+    serve(&lab.layer().resumable(), move |request| {
+        let (op, run) = (operation(&request), runs.up());
+        async move {
+            op.step("order", |_| async { Ok::<_, Failure>(17) }).await.unwrap();
+            let charge = op.pay("charge", |_| async move { if run == 1 { Err(Failure("no")) } else { Ok(1) } });
+            Ok(if charge.await.is_ok() { reply(201, "paid") } else { reply(503, "later") })
+        }
+    })
+}
+
+/// One line each, with names and labels as the guide's table has them.
+#[test]
+fn metrics_count_what_happened_and_name_no_key() {
+    let (heard, lab) = (Heard::default(), Lab::new());
+    metrics::with_local_recorder(&heard, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let app = charging(&lab);
+            for _ in 0..3 {
+                send(&app, post(SECRET)).await;
+            }
+            Watcher::new(&lab.layer()).run_once().await;
+        });
+    });
+    for (line, times) in [
+        ("idempotency_operations_total{what=claimed} +1", 1),
+        ("idempotency_operations_total{what=released} +1", 1),
+        ("idempotency_operations_total{what=resumed} +1", 1),
+        ("idempotency_operations_total{what=completed} +1", 1),
+        ("idempotency_operations_total{what=replayed} +1", 1),
+        ("idempotency_steps_total{what=begun} +1", 1),
+        ("idempotency_steps_total{what=saved} +1", 2),
+        ("idempotency_steps_total{what=replayed} +1", 1),
+        ("idempotency_attempt_duration_seconds{mode=resumable}", 2),
+        ("idempotency_watcher_rounds_total{what=done} +1", 1),
+        ("idempotency_findings{kind=parked} =0", 1),
+    ] {
+        assert_eq!(heard.count(line), times, "{line}: {:#?}", heard.lines());
+    }
+    let guide = include_str!("../src/guide/operations.md");
+    for line in heard.lines() {
+        let name = line.split('{').next().unwrap();
+        assert!(guide.contains(&format!("`{name}`")), "{name}");
+        assert!(!line.contains(SECRET) && !line.contains(&stored_key(SECRET).to_string()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn attempts_and_steps_are_spans_and_events_are_inside() {
+    let (spans, lab) = (Spans::default(), Lab::new());
+    let _listening = tracing::subscriber::set_default(spans.clone());
+    let app = charging(&lab);
+    send(&app, post(SECRET)).await;
+    send(&app, post(SECRET)).await;
+    let all: Vec<_> = spans.all.lock().unwrap().values().cloned().collect();
+    let of = |span: &str, field: &str| {
+        let spans = all.iter().filter(|fields| fields["span"] == span);
+        spans.map(|fields| fields.get(field).cloned().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let operation = "idempotency.operation";
+    assert_eq!(of(operation, "idempotency.key_hash"), vec![stored_key(SECRET).to_string(); 2]);
+    assert_eq!(of(operation, "idempotency.attempt"), ["1", "2"]);
+    assert_eq!(of(operation, "idempotency.mode"), ["resumable"; 2]);
+    assert_eq!(of(operation, "http.request.method"), ["POST"; 2]);
+    let step = "idempotency.step";
+    assert_eq!(of(step, "idempotency.step.name"), ["order", "charge", "order", "charge"]);
+    assert_eq!(of(step, "idempotency.step.kind"), ["step", "pay", "step", "pay"]);
+    assert_eq!(of(step, "idempotency.step.outcome"), ["saved", "failed", "replayed", "saved"]);
+    assert_eq!(of(step, "otel.status_code"), ["", "ERROR", "", ""]);
+    assert_eq!(of(step, "error.type"), ["", "failed", "", ""]);
+    let events = spans.events.lines();
+    let inside = |what: &str, span: &str| {
+        let found = events.iter().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {events:#?}"));
+        assert!(found.contains(&format!("in {span}:")), "{found}");
+    };
+    inside("StepSaved", step);
+    inside("StepBegun", step);
+    inside("Released", operation);
+    inside("Completed", operation);
+    assert!(!format!("{all:?} {events:?}").contains(SECRET));
+    let guide = include_str!("../src/guide/operations.md");
+    for name in all.iter().flat_map(BTreeMap::keys).filter(|name| *name != "span") {
+        assert!(guide.contains(&format!("`{name}`")), "{name}");
+    }
+}
