@@ -254,7 +254,9 @@ impl<S> Admitted<S> {
         }
         let run = self.run(work.attempt, work.fingerprint, work.body);
         let Some(deadline) = limits.0 else { return run.await };
-        match timeout(deadline, Box::pin(run)).await {
+        // Kept to the end of this, so that what it was doing can still be told.
+        let mut run = Box::pin(run);
+        match timeout(deadline, &mut run).await {
             Ok(answer) => answer,
             Err(_) => {
                 attempt.emit(|| EventKind::CutOff { steps: attempt.running() });

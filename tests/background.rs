@@ -425,7 +425,7 @@ async fn the_status_of_every_state() {
         if op.attempt() == 1 {
             return reply(503, "later");
         }
-        op.pay("charge", |_| async { Ok::<_, Failure>("ch_1") }).await.unwrap();
+        op.pay("charge", |_| async { Ok::<_, Failure>("ch_1".to_owned()) }).await.unwrap();
         let mut answer = reply(201, r#"{"charge":"ch_1"}"#);
         answer.headers_mut().insert("content-type", "application/json; charset=utf-8".parse().unwrap());
         answer
@@ -457,6 +457,7 @@ async fn the_status_of_every_state() {
     let step = &waiting["steps"][0];
     assert_eq!((&step["name"], &step["state"], &step["attempt"]), (&json!("order"), &json!("done"), &json!(1)));
     assert_eq!(step["at_ms"], now + 5000);
+    assert_eq!(waiting["created_at_ms"], now, "when it was accepted");
     assert!(!waiting.to_string().contains("17"), "values are the handler's own");
 
     let park = Resolve { resolution: Resolution::Park { why: "ask \"accounting\"".into() } };
