@@ -181,8 +181,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "oversize-answer-runs-again",
         SERVICE,
-        "Read::Open(body) => (None, body),",
-        "Read::Open(body) => {\n                outcome = Outcome::NothingHappened;\n                (None, body)\n            }",
+        "            outcome => outcome,\n",
+        "            Outcome::Final if matches!(body, Read::Open(_)) => Outcome::NothingHappened,\n            outcome => outcome,\n",
         "oversize::a_body_of_the_cap",
     ),
     http(
