@@ -30,7 +30,8 @@ pub(crate) struct Limits {
     pub(crate) max_execution: Duration,
     /// How long an operation rests before it is run again unasked.
     pub(crate) backoff: Backoff,
-    /// How long the answer is remembered.
+    /// How long the answer is remembered, if a transaction stores it.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only its transactions store answers"))]
     pub(crate) retention: Duration,
 }
 

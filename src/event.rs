@@ -32,6 +32,8 @@ pub struct Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EventKind {
+    /// An operation was accepted, to be run in the background.
+    Accepted,
     /// A first attempt starts.
     Claimed,
     /// A later attempt starts, from the recovery points of the ones before.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tower_layer::Layer;
 
+use crate::background::Background;
 use crate::backoff::Backoff;
 use crate::core::Mode;
 use crate::event::Event;
@@ -120,6 +121,12 @@ impl IdempotencyLayer {
     pub fn max_running(self, operations: usize) -> Self {
         let permits = operations.min(Semaphore::MAX_PERMITS);
         self.set(|policy| policy.permits = Arc::new(Semaphore::new(permits)))
+    }
+
+    /// Requests may be answered 202 and run in the background, by a
+    /// [`Completer`](crate::Completer): see [`Background`].
+    pub fn background(self, background: Background) -> Self {
+        self.set(|policy| policy.background = Some(background))
     }
 
     /// The page that documents your use of keys: retention, what is

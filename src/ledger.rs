@@ -19,10 +19,12 @@ pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
-use crate::sync::Alarm;
+use crate::sync::{Alarm, Hints};
 
 /// How long a store may take for one answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A failure that took longer is not tried again at once: somebody waits.
+const QUICK: Duration = Duration::from_secs(1);
 /// How many claims of unknown outcome are taken back at once. A store that is
 /// away must not fill the process with tasks that wait for it.
 const DISOWNING: usize = 256;
@@ -65,6 +67,8 @@ struct Shared {
     disowning: Arc<Semaphore>,
     /// Rings when an operation that this process released falls due.
     due: Arc<Alarm>,
+    /// What this process accepted for a completer.
+    accepted: Arc<Hints<Key>>,
     unsaved: Arc<UnsavedAnswers>,
     /// What this instance calls itself in the history of operations.
     instance: Option<Arc<str>>,
@@ -79,6 +83,7 @@ impl Ledger {
             observer: None,
             disowning,
             due: Arc::default(),
+            accepted: Arc::default(),
             unsaved: Arc::default(),
             instance: None,
         };
@@ -114,6 +119,10 @@ impl Ledger {
 
     pub(crate) fn due(&self) -> &Alarm {
         &self.shared.due
+    }
+
+    pub(crate) fn accepted(&self) -> &Hints<Key> {
+        &self.shared.accepted
     }
 
     pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
@@ -167,7 +176,7 @@ impl Ledger {
                 Err(error) => {
                     failures += 1;
                     exchange.answer(Reply::Unknown);
-                    let hopeless = error.is_time_out() || error.kind() != StoreErrorKind::Unavailable;
+                    let hopeless = error.was_slow() || error.kind() != StoreErrorKind::Unavailable;
                     if failures == FAILURES || hopeless {
                         return Err(error);
                     }
@@ -207,14 +216,14 @@ impl Ledger {
         }
     }
 
+    /// What the store has.
+    pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
+        within(self.shared.store.load(key)).await
+    }
+
     /// One page of what the store finds.
     pub(crate) async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         within(self.shared.store.scan(query)).await
-    }
-
-    /// What the store has at `key`, for whoever only looks.
-    pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
-        within(self.shared.store.load(key)).await
     }
 
     /// What the store survives.
@@ -229,7 +238,7 @@ impl Ledger {
     }
 
     async fn load(&self, key: &Key) -> Result<Reply, StoreError> {
-        let loaded = within(self.shared.store.load(key)).await?;
+        let loaded = self.look(key).await?;
         Ok(Reply::Found(loaded.record, loaded.now))
     }
 
@@ -265,7 +274,9 @@ async fn within<T>(reply: impl Future<Output = Result<T, StoreError>> + Send) ->
     if let Poll::Ready(reply) = poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
         return reply;
     }
-    timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
+    let started = Instant::now();
+    let reply = timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()));
+    reply.map_err(|error| if started.elapsed() < QUICK { error } else { error.slow() })
 }
 
 /// Drawn from a generator that is seeded afresh in every thread of every

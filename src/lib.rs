@@ -48,6 +48,8 @@
 //!   [steps](Operation::step), [payments](Operation::pay) and work that must
 //!   happen [once](Operation::once).
 //! - [`Runner`] is the same engine without HTTP: a closure under a key.
+//! - [`Background`] answers 202 and runs the request later; a
+//!   [`StatusService`] tells how far it is.
 //! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
 //!   what has expired; [`Watcher`] says when something needs a human.
 //! - [`Event`]s say what happens; [`Outcome`] lets a handler say how its answer
@@ -80,6 +82,9 @@
 #![cfg_attr(feature = "redis", doc = "  [`RedisStore`](store::RedisStore).")]
 #![cfg_attr(not(feature = "redis"), doc = "  `RedisStore`.")]
 //! - `redis-tls`: the same over TLS, with rustls.
+//! - `postgres`: `PostgresStore`, for any number of processes, and
+//!   transactions that carry recovery points (`Operation::transaction`).
+//! - `sqlx`: the same transactions on a pool of sqlx 0.8.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
 //! - `tracing`: a span for each attempt and each step, events in them, under the
@@ -107,6 +112,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 mod attempt;
+mod background;
 mod backoff;
 mod body;
 pub mod clock;
@@ -128,12 +134,14 @@ mod run;
 mod runner;
 mod scope;
 mod service;
+mod status;
 pub mod store;
 mod sweeper;
 mod sync;
 mod trace;
 mod watcher;
 
+pub use self::background::Background;
 pub use self::backoff::Backoff;
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::completer::{Completer, Doubt, Report};
@@ -153,6 +161,7 @@ pub use self::response::Refusal;
 pub use self::runner::{RunError, Runner};
 pub use self::scope::Scope;
 pub use self::service::Idempotency;
+pub use self::status::StatusService;
 pub use self::sweeper::Sweeper;
 pub use self::watcher::{Finding, FindingKind, Watched, Watcher};
 

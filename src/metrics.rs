@@ -25,6 +25,7 @@ const ATTEMPTS: &str = "idempotency_attempt_duration_seconds";
 
 pub(crate) fn count(kind: &EventKind) {
     match kind {
+        EventKind::Accepted => operation("accepted"),
         EventKind::Claimed => operation("claimed"),
         EventKind::Resumed { .. } => operation("resumed"),
         EventKind::Replayed => operation("replayed"),

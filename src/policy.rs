@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
 
+use crate::background::Background;
 use crate::backoff::Backoff;
 use crate::core::{Fingerprint, Mode};
 use crate::response::Problems;
@@ -82,6 +83,7 @@ pub(crate) struct Policy {
     pub(crate) stream_after: Duration,
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) problems: Problems,
+    pub(crate) background: Option<Background>,
 }
 
 impl Policy {
@@ -99,6 +101,7 @@ impl Policy {
             stream_after: Duration::from_secs(5),
             permits: Arc::new(Semaphore::new(10_000)),
             problems: Problems::new(None),
+            background: None,
         }
     }
 

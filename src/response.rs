@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, HeaderValue, LINK, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK,
+    LOCATION, RETRY_AFTER,
+};
 use http::{Response, StatusCode};
 
 use crate::body::ResponseBody;
@@ -13,6 +16,9 @@ use crate::core::StoredResponse;
 
 /// `Idempotent-Replayed: true` is on replays, and on nothing else.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// RFC 7240 §3.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The rules that the problems link to, unless the policy names other ones.
 const DRAFT: &str = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07";
@@ -64,8 +70,14 @@ pub enum Refusal {
     RecordNewer,
     /// 503: the store can't be asked, or has no room.
     StoreUnavailable,
-    /// 503: too many guarded requests are running.
+    /// 503: too many guarded requests are running, or wait to be run.
     Overloaded,
+    /// 404: the caller has no such operation.
+    NoSuchOperation,
+    /// 409: the operation has no answer that could be acknowledged yet.
+    Unfinished,
+    /// 405: a status resource has no such method.
+    MethodNotAllowed,
 }
 
 /// What a refusal looks like.
@@ -128,6 +140,15 @@ impl Refusal {
             Self::Overloaded => look("overloaded", StatusCode::SERVICE_UNAVAILABLE, true,
                 "Too many operations are running",
                 "The operation was not run. Retry with the same Idempotency-Key."),
+            Self::NoSuchOperation => look("no-such-operation", StatusCode::NOT_FOUND, false,
+                "There is no such operation",
+                "You have no operation under this Idempotency-Key, or its answer is forgotten by now."),
+            Self::Unfinished => look("unfinished", StatusCode::CONFLICT, true,
+                "The operation is not complete",
+                "An operation can be acknowledged once it has its answer."),
+            Self::MethodNotAllowed => look("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false,
+                "The method is not allowed",
+                "A status resource can be read (GET, HEAD) and acknowledged (DELETE)."),
         }
     }
 
@@ -176,7 +197,7 @@ impl Problems {
     /// The problem that stands for a stored answer whose body is gone.
     pub(crate) fn not_retained<B: http_body::Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
         let mut response = self.answer(Refusal::NotRetained, stored.status(), Duration::ZERO);
-        let location = stored.headers().iter().filter(|(name, _)| *name == http::header::LOCATION);
+        let location = stored.headers().iter().filter(|(name, _)| *name == LOCATION);
         for (name, value) in location {
             response.headers_mut().append(name.clone(), value.clone());
         }
@@ -209,8 +230,69 @@ impl Problems {
         if again {
             headers.insert(RETRY_AFTER, HeaderValue::from(again_after.as_secs().max(1)));
         }
+        if refusal == Refusal::MethodNotAllowed {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, DELETE"));
+        }
         response
     }
+}
+
+/// 202: it is on record, and will be run. The same for every duplicate.
+pub(crate) fn accepted<B: http_body::Body>(location: &HeaderValue, again_after: Duration) -> Response<ResponseBody<B>> {
+    // Percent-encoded, so it needs no escaping.
+    let place = location.to_str().unwrap_or_default();
+    let mut response = json(format!(r#"{{"state":"accepted","location":"{place}"}}"#), Some(again_after));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location.clone());
+    headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
+    response
+}
+
+/// What a status resource shows; its body only if `shown`.
+pub(crate) fn status<B: http_body::Body>(
+    text: String,
+    tag: Option<HeaderValue>,
+    again_after: Option<Duration>,
+    shown: bool,
+) -> Response<ResponseBody<B>> {
+    let length = text.len();
+    let mut response = json(if shown { text } else { String::new() }, again_after);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    tag.into_iter().for_each(|tag| drop(headers.insert(ETAG, tag)));
+    response
+}
+
+/// 304: it is as it was.
+pub(crate) fn not_modified<B: http_body::Body>(
+    tag: HeaderValue,
+    again_after: Option<Duration>,
+) -> Response<ResponseBody<B>> {
+    let mut response = json(String::new(), again_after);
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response.headers_mut().remove(CONTENT_TYPE);
+    response.headers_mut().insert(ETAG, tag);
+    response
+}
+
+/// 204: acknowledged.
+pub(crate) fn acknowledged<B: http_body::Body>() -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn json<B: http_body::Body>(text: String, again_after: Option<Duration>) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::whole(Bytes::from(text)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(after) = again_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    response
 }
 
 /// A stored answer, byte for byte, as a replay.

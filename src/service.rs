@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
+use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::attempt::{Attempt, End, Limits};
+use crate::background::Background;
 use crate::body::{Read, RequestBody, ResponseBody, read};
-use crate::completer::Ticket;
+use crate::completer::{Granted, Ticket};
 use crate::core::{
     Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredRequest, StoredResponse,
 };
@@ -70,31 +72,40 @@ impl<S> Idempotency<S> {
     }
 
     /// Decides whether a request is guarded, and under which key.
-    fn admit(&self, parts: &Parts) -> Result<Option<Key>, Refusal> {
+    fn admit(&self, parts: &Parts) -> Result<Option<Guarded>, Refusal> {
         let idempotency_key = match key_of(&parts.headers) {
             None if self.shared.policy.required => return Err(Refusal::MissingKey),
             None => return Ok(None),
             Some(key) => key.map_err(|_| Refusal::InvalidKey)?,
         };
-        let scope = loop {
-            match self.shared.policy.scope.tell(parts) {
-                Told::Scope(scope) => break scope,
-                Told::Warn => self.shared.ledger.emit_unkeyed(|| EventKind::SharedScope),
-                Told::Unknown => return Err(Refusal::ScopeUnknown),
-            }
-        };
+        let scope = self.shared.scope_of(parts)?;
         let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
         if length > self.shared.policy.request_limit {
             return Err(Refusal::BodyTooLarge);
         }
-        Ok(Some(Key::new(&scope, &idempotency_key)))
+        let background = self.shared.policy.background.as_ref();
+        let later = background.and_then(|background| background.place_for(&parts.headers, &idempotency_key));
+        Ok(Some(Guarded { shared: Arc::clone(&self.shared), key: Key::new(&scope, &idempotency_key), later }))
+    }
+}
+
+impl Shared {
+    /// Whose request it is.
+    pub(crate) fn scope_of(&self, parts: &Parts) -> Result<String, Refusal> {
+        loop {
+            match self.policy.scope.tell(parts) {
+                Told::Scope(scope) => return Ok(scope),
+                Told::Warn => self.ledger.emit_unkeyed(|| EventKind::SharedScope),
+                Told::Unknown => return Err(Refusal::ScopeUnknown),
+            }
+        }
     }
 }
 
 /// The key in these headers. Two lines are refused, whatever they say: joining
 /// them could make a third key.
-fn key_of(headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
+pub(crate) fn key_of(headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
     let mut lines = headers.get_all(HEADER).iter();
     let line = lines.next()?;
     if lines.next().is_some() {
@@ -139,12 +150,11 @@ where
                 self.shared.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
                 ResponseFuture::refused(self.shared.policy.problems.refuse(refusal))
             }
-            Ok(Some(key)) => {
+            Ok(Some(guarded)) => {
                 // The clone goes back, the service that was polled ready is used:
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
-                let guarded = Guarded { shared: Arc::clone(&self.shared), key };
                 ResponseFuture::reading(body, Box::new(Admitted { service, parts, guarded }))
             }
         }
@@ -173,10 +183,10 @@ impl<S> Idempotency<S> {
         };
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
-        let guarded = Guarded { shared: Arc::clone(&self.shared), key: *work.attempt.key() };
+        let guarded = Guarded { shared: Arc::clone(&self.shared), key: *work.attempt.key(), later: None };
         let (parts, _) = request.into_parts();
         let admitted = Box::new(Admitted { service, parts, guarded });
-        ResponseFuture::attached(admitted.run(work.attempt, work.fingerprint, work.body))
+        ResponseFuture::attached(admitted.run_granted(work))
     }
 }
 
@@ -215,10 +225,41 @@ impl<S> Admitted<S> {
             return Ok(self.guarded.refuse(Refusal::Overloaded));
         };
         let fingerprint = fingerprint(&self.parts, &body);
+        if let Some(answer) = self.guarded.submit(&self.parts, fingerprint, &body).await {
+            return Ok(answer);
+        }
         match self.guarded.claim(&self.parts, fingerprint, &body).await {
             Ok(Admission::Granted(attempt)) => Box::pin(self.run(attempt, fingerprint, body)).await,
             Ok(Admission::Refused(claimed)) => Ok(self.guarded.answer(claimed)),
             Err(error) => Ok(self.guarded.refuse(unavailable(&error))),
+        }
+    }
+
+    /// Runs what a completer has claimed, within what this route allows.
+    async fn run_granted<ReqBody, ResBody>(
+        self: Box<Self>,
+        work: Granted,
+    ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
+        let (attempt, shared) = (Arc::clone(&work.attempt), Arc::clone(&self.guarded.shared));
+        let limits = shared.policy.background.as_ref().map_or((None, None), Background::limits);
+        let tries = attempt.claimed().tries();
+        if limits.1.is_some_and(|most| tries > most) {
+            // Whoever claimed it ends it.
+            attempt.park("", &format!("it was tried {} times", tries - 1));
+            return Ok(self.guarded.refuse(Refusal::OutcomeUnknown));
+        }
+        let run = self.run(work.attempt, work.fingerprint, work.body);
+        let Some(deadline) = limits.0 else { return run.await };
+        match timeout(deadline, Box::pin(run)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                attempt.emit(|| EventKind::CutOff { steps: attempt.running() });
+                Ok(shared.policy.problems.refuse(Refusal::Interrupted))
+            }
         }
     }
 
@@ -308,13 +349,15 @@ fn is_endless(headers: &HeaderMap) -> bool {
 }
 
 /// What a guarded request needs from its claim to its answer.
-struct Guarded {
-    shared: Arc<Shared>,
-    key: Key,
+pub(crate) struct Guarded {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) key: Key,
+    /// Where to ask for its answer, if it is to be run in the background.
+    pub(crate) later: Option<HeaderValue>,
 }
 
 impl Guarded {
-    fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
+    pub(crate) fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
         self.shared.ledger.emit(&self.key, || EventKind::Refused { refusal });
         self.shared.policy.problems.refuse(refusal)
     }
@@ -354,7 +397,7 @@ impl Guarded {
         claim(&self.shared.ledger, self.key, command, limits)
     }
 
-    fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
+    pub(crate) fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
         match claimed {
             Claimed::Replay(stored) => self.replay(&stored),
             Claimed::Mismatch => self.refuse(Refusal::KeyReused),
@@ -425,7 +468,7 @@ impl Guarded {
     }
 }
 
-fn unavailable(error: &StoreError) -> Refusal {
+pub(crate) fn unavailable(error: &StoreError) -> Refusal {
     match error.kind() {
         StoreErrorKind::Unavailable | StoreErrorKind::Full => Refusal::StoreUnavailable,
         StoreErrorKind::Corrupt => Refusal::RecordCorrupt,

@@ -1,5 +1,6 @@
 //! Small helpers around locks and signals.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -50,6 +51,55 @@ impl Alarm {
                 }
                 () = set => {}
             }
+        }
+    }
+}
+
+/// How many hints are kept.
+const HINTS: usize = 10_000;
+
+/// Hints of work, handed on inside this process. Nothing depends on them: what
+/// is lost is found in the store.
+#[derive(Debug)]
+pub(crate) struct Hints<T> {
+    queue: Mutex<VecDeque<T>>,
+    on_hint: Notify,
+}
+
+impl<T> Default for Hints<T> {
+    fn default() -> Self {
+        Self { queue: Mutex::default(), on_hint: Notify::new() }
+    }
+}
+
+impl<T> Hints<T> {
+    /// Hands it to one of those who wait, unless there are too many already.
+    pub(crate) fn put(&self, hint: T) {
+        {
+            let mut queue = lock(&self.queue);
+            if queue.len() >= HINTS {
+                return;
+            }
+            queue.push_back(hint);
+        }
+        self.on_hint.notify_one();
+    }
+
+    /// The next one. Cancel safe.
+    pub(crate) async fn next(&self) -> T {
+        loop {
+            let (hint, more) = {
+                let mut queue = lock(&self.queue);
+                (queue.pop_front(), !queue.is_empty())
+            };
+            if more {
+                // One call to whoever waits may have stood for many.
+                self.on_hint.notify_one();
+            }
+            if let Some(hint) = hint {
+                return hint;
+            }
+            self.on_hint.notified().await;
         }
     }
 }

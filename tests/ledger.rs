@@ -364,3 +364,42 @@ async fn a_store_that_contradicts_itself_is_given_up() {
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     }
 }
+
+/// A pool that has no connection says so after seconds: three of these, one
+/// after another, would keep a client waiting for longer than one time-out.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_slowly_is_not_asked_again_at_once() {
+    #[derive(Debug)]
+    struct Exhausted(Duration, Arc<AtomicUsize>);
+
+    impl Exhausted {
+        async fn fail<T>(&self) -> Result<T, StoreError> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(self.0).await;
+            Err(StoreError::new(StoreErrorKind::Unavailable, "no connection became free"))
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Store for Exhausted {
+        async fn load(&self, _: &Key) -> Result<Loaded, StoreError> {
+            self.fail().await
+        }
+        async fn swap(&self, _: &Key, _: Option<Version>, _: &Record) -> Result<Swap, StoreError> {
+            self.fail().await
+        }
+        async fn remove(&self, _: &Key, _: Version) -> Result<bool, StoreError> {
+            self.fail().await
+        }
+        async fn scan(&self, _: &Query) -> Result<Page, StoreError> {
+            self.fail().await
+        }
+    }
+
+    for (takes, asked) in [(Duration::from_secs(2), 1), (Duration::from_millis(2), 3)] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let ledger = Ledger::new(Exhausted(takes, Arc::clone(&count)));
+        let error = ledger.apply(&KEY, None, claim()).await.unwrap_err();
+        assert_eq!((error.to_string().as_str(), count.load(Ordering::SeqCst)), ("no connection became free", asked));
+    }
+}

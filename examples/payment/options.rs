@@ -9,7 +9,9 @@ A payment service whose retries never charge twice.
 Usage: payment [OPTIONS]
 
   --listen ADDR        where to listen [127.0.0.1:3000]
-  --store URL          where operations are kept, `file:PATH` or `memory:` [file:payment.db]
+  --store URL          where operations are kept [file:payment.db]: `file:PATH`, `memory:`, or,
+                       built with `--features redis` or `postgres`, `redis://HOST` and
+                       `postgres://USER@HOST/DATABASE`, which gets its tables if they are missing
   --gateway-log FILE   where the gateway keeps its charges [gateway.log]
   --lease SECONDS      how long a dead attempt holds its key; fractions are fine [60]
   --opaque             the same handler without steps: at most once, nothing to resume
@@ -40,7 +42,7 @@ impl Options {
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("listen") => options.listen = parser.value()?.string()?,
-                Long("store") => options.store = parser.value()?.string()?,
+                Long("store") => options.store = with_tables(parser.value()?.string()?),
                 Long("gateway-log") => options.gateway_log = parser.value()?.into(),
                 Long("lease") => options.lease = parser.value()?.parse_with(seconds)?,
                 Long("opaque") => options.opaque = true,
@@ -50,6 +52,17 @@ impl Options {
         }
         Ok(Some(options))
     }
+}
+
+/// A service has its tables from a migration, and its role no right to make
+/// them; a demo makes its own.
+fn with_tables(url: String) -> String {
+    let postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    if !postgres || url.contains("create_schema=") {
+        return url;
+    }
+    let and = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{and}create_schema=true")
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -12,6 +12,8 @@ use crate::store::{CommitError, Joined, StoreError, StoreErrorKind, TransactionD
 pub(crate) enum NotCommitted {
     /// It was rolled back: the claim is someone else's.
     Lost,
+    /// It was rolled back: this step is in doubt, and no answer may hide that.
+    Parked(String),
     /// It was rolled back.
     RolledBack(StoreError),
     /// Nobody knows.
@@ -45,7 +47,7 @@ impl Attempt {
         let mut write = match self.write_into(database, &mut transaction, &change, &mut current).await {
             Ok(write) => write,
             Err(error) => {
-                D::rollback(transaction).await;
+                Joined::<D>::roll_back(transaction).await;
                 return Err(error);
             }
         };
@@ -75,6 +77,9 @@ impl Attempt {
             if self.has_ended() {
                 return Err(NotCommitted::Lost);
             }
+            if let (Change::Complete { .. }, Some(step)) = (change, self.parked()) {
+                return Err(NotCommitted::Parked(step.to_owned()));
+            }
             let mut write = self.exchange(vec![change.clone()], current);
             match self.ledger.join(&self.key, &mut write, database, transaction).await {
                 Ok(true) => return Ok(write),
@@ -86,7 +91,8 @@ impl Attempt {
             }
         }
         let message = "the record of this operation is not in the database of this transaction, \
-                       or the transaction was ended by the work that got it";
+                       or the transaction was ended by the work that got it, \
+                       or it saw the past: above READ COMMITTED it must take less than a third of the lease";
         Err(NotCommitted::RolledBack(StoreError::new(StoreErrorKind::Unavailable, message)))
     }
 

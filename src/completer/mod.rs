@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 pub use self::report::Report;
-pub(crate) use self::ticket::Ticket;
+pub(crate) use self::ticket::{Granted, Ticket};
 
 use self::drive::Drive;
 use self::round::Round;
@@ -246,18 +246,28 @@ impl Completer {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                () = self.rest(latest, outages > 0) => {}
+                () = self.rest(&mut round, latest, outages > 0) => {}
             }
         }
         round.finish().await;
     }
 
-    async fn rest(&self, latest: Instant, away: bool) {
+    /// Until something falls due, it is time to look, or the store may be back.
+    /// What this process accepts meanwhile is started at once.
+    async fn rest(&self, round: &mut Round, latest: Instant, away: bool) {
         if away {
             // What falls due meanwhile does not bring the store back.
             return tokio::time::sleep_until(latest).await;
         }
-        self.shared.ledger.due().rings(latest).await;
+        let ledger = &self.shared.ledger;
+        loop {
+            let key = tokio::select! {
+                biased;
+                () = ledger.due().rings(latest) => return,
+                key = ledger.accepted().next() => key,
+            };
+            self.start(round, key).await;
+        }
     }
 
     fn command(&self) -> Resume {

@@ -63,22 +63,30 @@ impl Completer {
             let page = self.shared.ledger.scan(&query).await?;
             for found in page.found {
                 // With no pause at all, one may come round again.
-                if round.keys.contains(&found.key) || self.is_shunned(&found.key) || !started.insert(found.key) {
-                    continue;
+                if !self.is_shunned(&found.key) && started.insert(found.key) {
+                    self.start(round, found.key).await;
                 }
-                while round.running.len() >= self.settings.concurrency {
-                    round.next().await;
-                }
-                round.report.found += 1;
-                round.keys.insert(found.key);
-                let (completer, key) = (self.clone(), found.key);
-                round.running.spawn(async move { (key, completer.finish(key).await) });
             }
             match page.next {
                 Some(next) if started.len() < MOST => query = query.after(next),
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// Starts one, unless it runs already, once there is room.
+    pub(super) async fn start(&self, round: &mut Round, key: Key) {
+        round.reap();
+        if round.keys.contains(&key) {
+            return;
+        }
+        while round.running.len() >= self.settings.concurrency {
+            round.next().await;
+        }
+        round.report.found += 1;
+        round.keys.insert(key);
+        let completer = self.clone();
+        round.running.spawn(async move { (key, completer.finish(key).await) });
     }
 
     fn is_shunned(&self, key: &Key) -> bool {

@@ -31,6 +31,8 @@ pub struct Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
+    /// It was accepted, for whoever comes first.
+    Accepted,
     /// The first attempt began.
     Claimed,
     /// A later attempt began.
@@ -54,7 +56,8 @@ pub enum What {
 }
 
 impl What {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
+        (Self::Accepted, "accepted"),
         (Self::Claimed, "claimed"),
         (Self::Resumed, "resumed"),
         (Self::StepBegun, "step-begun"),
@@ -83,7 +86,7 @@ impl What {
     /// Within an attempt: its begin, its steps, how it ended and what followed.
     const fn rank(self) -> u8 {
         match self {
-            Self::Claimed | Self::Resumed => 0,
+            Self::Accepted | Self::Claimed | Self::Resumed => 0,
             _ if self.is_of_step() => 1,
             _ => 2,
         }
@@ -94,8 +97,15 @@ impl What {
 ///
 /// The time of a step is counted from its attempt's claim: a holder does not
 /// know the store's time.
+///
+/// Shared, and absent where there is nothing to say: records are copied often.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Past {
+pub(super) struct Past(Option<Arc<Kept>>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Who holds it, or held it last.
+    pub(super) by: Option<Arc<str>>,
     pub(super) moments: Vec<Moment>,
     /// How many were dropped from the middle.
     pub(super) dropped: u32,
@@ -107,11 +117,47 @@ impl Hash for Past {
 }
 
 impl Past {
+    pub(super) fn new(kept: Kept) -> Self {
+        Self(Some(Arc::new(kept)).filter(|kept| **kept != Kept::default()))
+    }
+
+    /// Of an operation that this instance begins.
+    pub(super) fn begun_by(by: Option<&str>) -> Self {
+        Self::new(Kept { by: by.map(Arc::from), ..Kept::default() })
+    }
+
+    pub(super) fn by(&self) -> Option<&Arc<str>> {
+        self.0.as_ref()?.by.as_ref()
+    }
+
+    pub(super) fn moments(&self) -> &[Moment] {
+        self.0.as_ref().map_or(&[], |kept| &kept.moments)
+    }
+
+    pub(super) fn dropped(&self) -> u32 {
+        self.0.as_ref().map_or(0, |kept| kept.dropped)
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        let text = |moment: &Moment| moment.text.as_ref().map_or(0, |text| text.len());
+        self.moments().iter().map(|moment| size_of::<Moment>() + text(moment)).sum()
+    }
+
+    fn change(&mut self) -> &mut Kept {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+
+    pub(super) fn set_by(&mut self, by: Option<&str>) {
+        self.change().by = by.map(Arc::from);
+    }
+
     fn push(&mut self, moment: Moment) {
-        self.moments.push(moment);
-        if self.moments.len() > MOST {
-            self.moments.remove(FIRST);
-            self.dropped = self.dropped.saturating_add(1);
+        let kept = self.change();
+        kept.moments.push(moment);
+        if kept.moments.len() > MOST {
+            kept.moments.remove(FIRST);
+            kept.dropped = kept.dropped.saturating_add(1);
         }
     }
 }
@@ -120,8 +166,8 @@ impl Record {
     /// What happened, in order: attempt by attempt, and in each of them its
     /// steps. Of very many moments those in the middle are left out.
     pub fn history(&self) -> Vec<Moment> {
-        let mut all = self.past.moments.clone();
-        if all.first().is_none_or(|first| first.what != What::Claimed) {
+        let mut all = self.past.moments().to_vec();
+        if all.first().is_none_or(|first| !matches!(first.what, What::Accepted | What::Claimed)) {
             all.insert(0, self.claimed());
         }
         all.extend(self.steps.iter().map(|step| moment_of(step)));
@@ -139,18 +185,18 @@ impl Record {
     }
 
     /// How many moments are left out of [`history`](Self::history).
-    pub const fn history_dropped(&self) -> u32 {
-        self.past.dropped
+    pub fn history_dropped(&self) -> u32 {
+        self.past.dropped()
     }
 
     /// The name of the instance that holds it, or held it last, if it has one.
     pub fn by(&self) -> Option<&str> {
-        self.by.as_deref()
+        self.past.by().map(AsRef::as_ref)
     }
 
     /// Remembers what this write is going to cover.
     pub(super) fn remember(&mut self, what: What, text: Option<&str>, stamp: Stamp<'_>) {
-        if self.past.moments.is_empty() {
+        if self.past.moments().is_empty() {
             let first = self.claimed();
             self.past.push(first);
         }
@@ -168,13 +214,14 @@ impl Record {
     }
 
     fn note(&mut self, what: What, text: Option<Arc<str>>, by: Option<Arc<str>>, at: Timestamp) {
-        let attempt = self.attempts + u32::from(what == What::Resumed);
+        let attempt = self.attempts + u32::from(matches!(what, What::Claimed | What::Resumed));
         self.past.push(Moment { attempt, what, text, by, at });
     }
 
     fn claimed(&self) -> Moment {
-        let by = self.by.clone().filter(|_| self.attempts == 1);
-        Moment { attempt: 1, what: What::Claimed, text: None, by, at: self.created_at.unwrap_or_default() }
+        let (attempt, what) = if self.attempts == 0 { (0, What::Accepted) } else { (1, What::Claimed) };
+        let by = self.past.by().filter(|_| self.attempts <= 1).cloned();
+        Moment { attempt, what, text: None, by, at: self.created_at.unwrap_or_default() }
     }
 
     /// How its last attempt ended, if that is what it shows at `now`.
@@ -187,7 +234,7 @@ impl Record {
             (_, Hold::Parked { why }) => (What::Parked, Some(Arc::clone(why)), self.written_at),
             (_, Hold::Cleared) => return None,
         };
-        Some(Moment { attempt: self.attempts, what, text, by: self.by.clone(), at })
+        Some(Moment { attempt: self.attempts, what, text, by: self.past.by().cloned(), at })
     }
 }
 

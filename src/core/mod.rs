@@ -18,6 +18,7 @@ mod message;
 mod record;
 mod resolve;
 mod resume;
+mod submit;
 mod transition;
 mod wire;
 
@@ -29,6 +30,7 @@ pub use self::message::{StoredRequest, StoredResponse};
 pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};
 pub use self::resolve::{NotResolved, Resolution, Resolve};
 pub use self::resume::{Resume, Resumed};
+pub use self::submit::{Acknowledge, NotAcknowledged, Submit, Submitted};
 pub use self::transition::{Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next};
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};
 

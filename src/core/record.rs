@@ -241,8 +241,6 @@ pub struct Record {
     pub(super) forgiven: u32,
     /// How long after the last write nobody should go on by themselves.
     pub(super) retry_in: Duration,
-    /// Who holds it, or held it last.
-    pub(super) by: Option<Arc<str>>,
     pub(super) past: Past,
     pub(super) request: Option<Arc<StoredRequest>>,
     pub(super) steps: Vec<Arc<Step>>,
@@ -360,9 +358,20 @@ impl Record {
         self.stamped(at)
     }
 
-    /// Whether this is the write that starts the operation: its first claim.
+    /// Whether this is the write that starts the operation: its first claim, or
+    /// that it was accepted for later.
     pub fn is_first(&self) -> bool {
-        self.attempts == 1 && matches!(&self.hold, Hold::Leased { fence, .. } if fence.version() == self.version)
+        match &self.hold {
+            // A claim of what was accepted before has a past.
+            Hold::Leased { fence, .. } => self.attempts == 1 && fence.version() == self.version && self.has_no_past(),
+            // And so has what someone decided about.
+            Hold::Cleared => self.attempts == 0 && self.has_no_past(),
+            Hold::Free | Hold::Parked { .. } => false,
+        }
+    }
+
+    fn has_no_past(&self) -> bool {
+        self.past.moments().is_empty()
     }
 
     /// The same record after its holder is known to be dead: free at once.
@@ -422,12 +431,7 @@ impl Record {
             lines + response.body().map_or(0, Bytes::len)
         });
         let steps: usize = self.steps.iter().map(|step| LINE + step.name.len() + step.point.len()).sum();
-        let past: usize = self
-            .past
-            .moments
-            .iter()
-            .map(|moment| size_of_val(moment) + moment.text.as_ref().map_or(0, |text| text.len()))
-            .sum();
+        let past = self.past.size();
         size_of::<Self>() + request + response + steps + past
     }
 }

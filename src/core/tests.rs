@@ -2,5 +2,6 @@
 
 mod keys;
 mod messages;
+mod submit;
 mod transitions;
 mod wire;

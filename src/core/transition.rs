@@ -132,8 +132,7 @@ impl Claim {
             attempts: 1,
             forgiven: 0,
             retry_in: Duration::ZERO,
-            by: stamp.by.map(Arc::from),
-            past: Past::default(),
+            past: Past::begun_by(stamp.by),
             request: self.request.clone(),
             steps: Vec::new(),
             created_at: None,
@@ -279,8 +278,8 @@ impl Record {
     /// The same, held by whoever writes this.
     pub(super) fn taken(&self, stamp: Stamp<'_>, lease: Duration) -> Self {
         let (mut next, nonce) = (self.clone(), stamp.nonce);
-        next.remember(What::Resumed, None, stamp);
-        next.by = stamp.by.map(Arc::from);
+        next.remember(if self.attempts == 0 { What::Claimed } else { What::Resumed }, None, stamp);
+        next.past.set_by(stamp.by);
         next.version = nonce;
         next.hold = Hold::Leased { fence: Fence::of(nonce), lease };
         next.attempts = next.attempts.saturating_add(1);

@@ -22,7 +22,7 @@ use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::history::{Moment, Past, What};
+use super::history::{Kept, Moment, Past, What};
 use super::key::Hex;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Step, Timestamp, Version};
 use super::{Fingerprint, StoredRequest, StoredResponse};
@@ -209,9 +209,9 @@ impl Record {
             retry_in_ms: millis(self.retry_in),
             request: self.request.is_some(),
             steps: u32::try_from(self.steps.len()).unwrap_or(u32::MAX),
-            by: self.by.as_deref().map(str::to_owned),
-            past: self.past.moments.iter().map(wire_moment).collect(),
-            dropped: self.past.dropped,
+            by: self.by().map(str::to_owned),
+            past: self.past.moments().iter().map(wire_moment).collect(),
+            dropped: self.past.dropped(),
         };
         Encoded { head: seal(&head, &[]), fresh: self.fresh_parts() }
     }
@@ -286,11 +286,11 @@ impl Record {
             attempts: head.attempts,
             forgiven: head.forgiven,
             retry_in: Duration::from_millis(head.retry_in_ms),
-            by: head.by.map(Arc::from),
-            past: Past {
+            past: Past::new(Kept {
+                by: head.by.map(Arc::from),
                 moments: head.past.into_iter().map(parse_moment).collect::<Option<_>>().ok_or(CORRUPT_HEAD)?,
                 dropped: head.dropped,
-            },
+            }),
             request,
             steps,
             created_at: Some(times.created),

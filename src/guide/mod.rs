@@ -9,8 +9,15 @@ pub mod problems {}
 #[doc = include_str!("completer.md")]
 pub mod completer {}
 
+#[doc = include_str!("background.md")]
+pub mod background {}
+
 #[doc = include_str!("compensation.md")]
 pub mod compensation {}
 
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+
+#[cfg(feature = "postgres")]
+#[doc = include_str!("transactions.md")]
+pub mod transactions {}

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Operation, StepError, Used};
-use crate::attempt::NotCommitted;
+use crate::attempt::{Attempt, NotCommitted};
 use crate::core::{Change, Point, StoredResponse};
 use crate::event::EventKind;
 use crate::store::{Joined, TransactionDriver};
@@ -54,7 +54,12 @@ impl Operation {
     ///
     /// - Nothing may commit or roll back inside `work`, other than to savepoints;
     ///   if something does, the step fails, and what was committed stays.
-    /// - A connection is held while `work` runs. Renewals go on meanwhile.
+    /// - A connection is held while `work` runs; it is waited for up to 5
+    ///   seconds. Renewals go on meanwhile, on connections of the store.
+    /// - The isolation level is the database's default, or what `work` sets with
+    ///   `SET TRANSACTION` before anything else. Above READ COMMITTED, `work` has
+    ///   less than a third of the lease: a renewal would be a change that the
+    ///   transaction does not see, and it is then rolled back.
     pub async fn transaction<D, T, E, F>(
         &self,
         database: &Joined<D>,
@@ -78,11 +83,12 @@ impl Operation {
             attempt.emit(|| EventKind::StepReplayed { step: step.clone() });
             return serde_json::from_slice(&value).map_err(|source| StepError::Unreadable { step, source });
         }
+        unless_parked(&attempt)?;
         let (value, transaction) = run(database, work).await?;
         let bytes = match serde_json::to_vec(&value) {
             Ok(bytes) => Bytes::from(bytes),
             Err(source) => {
-                D::rollback(transaction).await;
+                Joined::<D>::roll_back(transaction).await;
                 return Err(StepError::Unreadable { step, source });
             }
         };
@@ -125,6 +131,7 @@ impl Operation {
         if attempt.has_ended() {
             return Err(StepError::Lost);
         }
+        unless_parked(&attempt)?;
         let (response, transaction) = run(database, work).await?;
         let (parts, body) = response.into_parts();
         let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
@@ -132,6 +139,14 @@ impl Operation {
         attempt.commit(database, transaction, complete).await?;
         attempt.emit(|| EventKind::Completed { status: parts.status.as_u16(), retained: true });
         Ok(())
+    }
+}
+
+/// A human has to look first: nothing new is started.
+fn unless_parked<E>(attempt: &Attempt) -> Result<(), StepError<E>> {
+    match attempt.parked() {
+        Some(step) => Err(StepError::InDoubt { step: step.to_owned() }),
+        None => Ok(()),
     }
 }
 
@@ -150,7 +165,7 @@ where
     match outcome {
         Ok(value) => Ok((value, transaction)),
         Err(error) => {
-            D::rollback(transaction).await;
+            Joined::<D>::roll_back(transaction).await;
             Err(StepError::Retry(error))
         }
     }
@@ -160,6 +175,7 @@ impl<E> From<NotCommitted> for StepError<E> {
     fn from(error: NotCommitted) -> Self {
         match error {
             NotCommitted::Lost => Self::Lost,
+            NotCommitted::Parked(step) => Self::InDoubt { step },
             NotCommitted::RolledBack(error) => Self::RolledBack(error),
             NotCommitted::Unknown(error) => Self::Store(error),
         }

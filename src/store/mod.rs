@@ -259,7 +259,7 @@ pub struct StoreError {
     kind: StoreErrorKind,
     message: String,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
-    time_out: bool,
+    slow: bool,
 }
 
 /// What kind of [`StoreError`] it is.
@@ -280,7 +280,7 @@ pub enum StoreErrorKind {
 impl StoreError {
     /// An error of this kind, with one line on what happened.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, time_out: false }
+        Self { kind, message: message.into(), source: None, slow: false }
     }
 
     /// The same, with its cause.
@@ -296,11 +296,17 @@ impl StoreError {
     }
 
     pub(crate) fn timed_out() -> Self {
-        Self { time_out: true, ..Self::new(StoreErrorKind::Unavailable, "the store did not answer in time") }
+        Self::new(StoreErrorKind::Unavailable, "the store did not answer in time").slow()
     }
 
-    pub(crate) const fn is_time_out(&self) -> bool {
-        self.time_out
+    pub(crate) const fn slow(mut self) -> Self {
+        self.slow = true;
+        self
+    }
+
+    /// Whether asking again would keep whoever waits for as long again.
+    pub(crate) const fn was_slow(&self) -> bool {
+        self.slow
     }
 }
 

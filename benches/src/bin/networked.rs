@@ -91,8 +91,8 @@ trait Books: Clone + Send + Sync + 'static {
     fn answer(&self, key: &str) -> impl Future<Output = Vec<u8>> + Send;
 }
 
-fn hand(books: impl Books) -> Router {
-    Router::new().route("/charge", post(charge_by_hand)).with_state(books)
+fn hand<B: Books>(books: B) -> Router {
+    Router::new().route("/charge", post(charge_by_hand::<B>)).with_state(books)
 }
 
 async fn charge_by_hand<B: Books>(State(books): State<B>, headers: HeaderMap, Json(body): Json<Value>) -> Response {

@@ -12,23 +12,23 @@ use crate::core::{
 };
 
 const LEASE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 3600);
-const START: u64 = 1_000_000;
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const START: u64 = 1_000_000;
 /// While the lease lasts, and after it.
-const SOON: u64 = START + 1;
-const LATER: u64 = START + 60_000;
+pub(super) const SOON: u64 = START + 1;
+pub(super) const LATER: u64 = START + 60_000;
 
-fn stamp(now: u64, nonce: u64) -> Stamp<'static> {
+pub(super) fn stamp(now: u64, nonce: u64) -> Stamp<'static> {
     Stamp::new(Timestamp::from_millis(now), Version::new(nonce))
 }
 
-fn claim(mode: Mode) -> Claim {
+pub(super) fn claim(mode: Mode) -> Claim {
     let uri = Uri::from_static("/payments?x=1");
     let request = StoredRequest::capture(&Method::POST, &uri, &HeaderMap::new(), Bytes::from_static(b"{\"amount\":1}"));
     Claim { fingerprint: Fingerprint::of([b"a".as_slice()]), mode, lease: LEASE, request: Some(Arc::new(request)) }
 }
 
-fn response() -> Arc<StoredResponse> {
+pub(super) fn response() -> Arc<StoredResponse> {
     Arc::new(StoredResponse::capture(StatusCode::CREATED, &HeaderMap::new(), Some(Bytes::from_static(b"{}"))))
 }
 
@@ -52,7 +52,7 @@ fn park() -> Change {
     Change::Park { why: "who knows".into() }
 }
 
-fn put<T>(decision: Decision<T>) -> Record {
+pub(super) fn put<T>(decision: Decision<T>) -> Record {
     match decision.next {
         Next::Put(next) => next,
         other => panic!("{other:?}"),
@@ -76,7 +76,7 @@ fn history(mode: Mode, changes: &[Change], resolved: Option<Resolution>) -> Vec<
     history
 }
 
-const NAMES: [&str; 9] =
+pub(super) const NAMES: [&str; 9] =
     ["held", "in doubt", "paid", "failed", "free", "free and paid", "parked", "cleared", "complete"];
 
 fn states(mode: Mode) -> Vec<(&'static str, Vec<Record>)> {
@@ -99,7 +99,7 @@ pub(super) fn every_state() -> Vec<(&'static str, Vec<Record>)> {
     [Mode::AtMostOnce, Mode::Resumable].into_iter().flat_map(states).collect()
 }
 
-fn state(mode: Mode, name: &str) -> Record {
+pub(super) fn state(mode: Mode, name: &str) -> Record {
     let found = states(mode).into_iter().find(|(found, _)| *found == name);
     found.and_then(|(_, history)| history.into_iter().next_back()).unwrap()
 }

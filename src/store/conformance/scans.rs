@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, key, save};
 use super::{Hand, Harness};
-use crate::core::{Change, Key, Status};
+use crate::core::{Change, Claim, Key, Status, Submit};
 use crate::store::{Filter, Found, Query, Store};
 
 /// Everything that `filter` finds, `limit` at a time.
@@ -73,6 +73,30 @@ pub async fn lapsed_are_found(harness: &dyn Harness) {
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
     harness.advance(minute(harness)).await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]));
+}
+
+/// What is accepted for later has no holder: it is found as "lapsed" until it
+/// is claimed, and neither its request nor its time of creation is lost then.
+pub async fn accepted_are_found_at_once(harness: &dyn Harness) {
+    let Claim { fingerprint, mode, request, .. } = claim(minute(harness));
+    let request = request.expect("a request");
+    let mut hand = Hand::new(harness.store(), key(1));
+    hand.write(Submit { fingerprint, mode, request, room: true }).await;
+    hand.check().await;
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
+    hand.refresh().await;
+    let created = hand.record().created_at();
+    harness.advance(harness.tick() * 5).await;
+    hand.claim(claim(minute(harness))).await;
+    hand.check().await;
+    assert_eq!(
+        hand.load().await.record.expect("a record").created_at(),
+        created,
+        "it was created when it was accepted"
+    );
+    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "it is held");
+    hand.change([begin("step"), Change::Release]).await;
+    hand.check().await;
 }
 
 /// What is put off is not found as "lapsed" before its time.

@@ -13,7 +13,7 @@ use super::row::borrowed;
 use crate::store::StoreError;
 
 /// How long a connection is waited for, made or free.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a statement is run that others made fail.
 const TRIES: u32 = 4;
 

@@ -15,7 +15,11 @@ const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.curren
      (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication)";
 
 pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durability, StoreError> {
-    let rows = connections.query(SETTINGS, &[]).await?;
+    // A second time: the first connection may be one that the server has ended.
+    let rows = match connections.query(SETTINGS, &[]).await {
+        Ok(rows) => rows,
+        Err(_) => connections.query(SETTINGS, &[]).await?,
+    };
     let settings = rows.first().ok_or_else(|| unavailable("Postgres gave no row"))?;
     if required(settings, 0)? {
         return Err(unavailable("this Postgres is a standby, which takes no writes: name the primary"));

@@ -40,7 +40,7 @@ pub(super) fn is_stale_statement(error: &Error) -> bool {
 pub(super) fn of(error: Error) -> StoreError {
     let Some(db) = error.as_db_error() else {
         let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-        return unavailable(format!("Postgres can't be reached: {error}{why}")).caused_by(error);
+        return unavailable(format!("Postgres: {error}{why}")).caused_by(error);
     };
     let kind = match *db.code() {
         SqlState::DISK_FULL => StoreErrorKind::Full,

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 
 use super::row::Put;
 use super::{PostgresStore, Shared, error};
@@ -16,8 +18,10 @@ use crate::store::StoreError;
 /// feature `sqlx`. Another driver, or another version of one, takes some forty
 /// lines; the source of the first is a model.
 ///
-/// Futures are driven to their end unless the process ends, except that of
-/// the caller's own work between `begin` and `run`.
+/// `begin` and `commit` are driven to their end unless the process ends. `run`
+/// and `rollback` are dropped after some seconds without an answer, and so is
+/// the caller's own work if nobody waits for it any more; the transaction is
+/// then rolled back or dropped.
 #[async_trait]
 pub trait TransactionDriver: Clone + fmt::Debug + Send + Sync + 'static {
     /// A transaction that is under way. Dropped, it is rolled back.
@@ -35,7 +39,8 @@ pub trait TransactionDriver: Clone + fmt::Debug + Send + Sync + 'static {
     /// What the caller's work gets; `None` if the transaction is over.
     fn handle(transaction: &mut Self::Transaction) -> Option<&mut Self::Handle>;
 
-    /// Runs one statement of one row with one `bigint`, and gives that number.
+    /// Runs one statement that gives one row with one `bigint`, or no row, and
+    /// gives that number, or 0.
     ///
     /// # Errors
     ///
@@ -90,9 +95,15 @@ pub struct Joined<D> {
     driver: D,
 }
 
-/// Set in the transaction when it begins, and gone as soon as it ends.
-const BEGUN: &str = "SELECT 1::int8 FROM (SELECT pg_catalog.set_config('tower_idempotency.transaction', 'begun', true)) \
-     AS begun";
+/// Set in the transaction when it begins, and gone as soon as it ends. Not a
+/// query: after one, the caller could not choose the isolation level any more.
+const BEGUN: &str = "SET LOCAL tower_idempotency.transaction = 'begun'";
+
+/// How long a transaction may take to begin, with the wait for a connection.
+const BEGINNING: Duration = Duration::from_secs(5);
+/// How long a rollback is waited for. Then the connection is given up, which
+/// rolls back, too.
+const ROLLING_BACK: Duration = Duration::from_secs(3);
 
 impl PostgresStore {
     /// Lets transactions of another pool carry this store's recovery points:
@@ -117,7 +128,16 @@ impl<D: TransactionDriver> Joined<D> {
             D::run(&mut transaction, BEGUN, &[]).await?;
             Ok(transaction)
         });
-        begin.await.unwrap_or_else(|_| Err(error::unavailable("the driver panicked")))
+        match timeout(BEGINNING, begin).await {
+            Ok(begun) => begun.unwrap_or_else(|_| Err(error::unavailable("the driver panicked"))),
+            Err(_) => Err(error::unavailable("no transaction could be begun in time")),
+        }
+    }
+
+    /// Rolls back, and waits for it, if the server answers. In a task of its own,
+    /// as above.
+    pub(crate) async fn roll_back(transaction: D::Transaction) {
+        let _ = tokio::spawn(timeout(ROLLING_BACK, D::rollback(transaction))).await;
     }
 
     /// As [`Store::swap`](crate::store::Store::swap), as part of `transaction`,

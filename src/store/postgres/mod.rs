@@ -105,7 +105,7 @@ impl PostgresStore {
     /// A store that uses connections of your own pool. Does no I/O.
     ///
     /// No connection is held longer than one statement. Statements wait for a
-    /// connection up to 3 seconds.
+    /// connection up to 2 seconds.
     pub fn with_pool(pool: deadpool_postgres::Pool) -> Self {
         Self::options().with_pool(pool)
     }

@@ -10,6 +10,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 
 use super::call::Connections;
+use super::error::of;
 use super::sql::{Names, Sql};
 use super::{PostgresStore, Shared};
 use crate::store::{ConnectError, Survives};
@@ -58,7 +59,7 @@ impl PostgresStoreOptions {
     }
 
     /// How many connections there may be, of a store that is made by URL; at
-    /// least one. A call that finds none free waits up to 3 seconds.
+    /// least one. A call that finds none free waits up to 2 seconds.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
         self
@@ -106,7 +107,7 @@ impl PostgresStoreOptions {
     /// [`ConnectError`] if the URL is not one, or wants TLS.
     pub fn connect(mut self, url: &str) -> Result<PostgresStore, ConnectError> {
         let rest = self.take_parameters(url).map_err(|message| ConnectError::new(url, message))?;
-        let mut config = Config::from_str(&rest).map_err(|error| ConnectError::caused_by(url, error))?;
+        let mut config = Config::from_str(&rest).map_err(|error| ConnectError::caused_by(url, of(error)))?;
         if config.get_ssl_mode() == SslMode::Require {
             let message = "it wants TLS (sslmode=require); make a deadpool_postgres::Pool with a TLS connector \
                            and pass it to PostgresStore::with_pool";

@@ -51,7 +51,7 @@ impl Names {
 
     fn millis(&self, clock: &str) -> String {
         let clock = self.clock.as_deref().unwrap_or(clock);
-        format!("floor(extract(epoch FROM {clock}) * 1000)::int8")
+        format!("pg_catalog.floor(extract(epoch FROM {clock}) * 1000)::int8")
     }
 
     fn schema(&self) -> String {

@@ -36,7 +36,8 @@ impl TransactionDriver for PgPool {
                 Parameter::Pieces(pieces) => query.bind(pieces),
             };
         }
-        query.fetch_one(&mut **transaction).await.map_err(failed)
+        let number = query.fetch_optional(&mut **transaction).await.map_err(failed)?;
+        Ok(number.unwrap_or(0))
     }
 
     async fn commit(transaction: Self::Transaction) -> Result<(), CommitError> {

@@ -1,19 +1,19 @@
 //! A connection of any kind, and where it comes from.
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::time::Duration;
+use std::{fmt, io};
 
 use redis::aio::{ConnectionLike, ConnectionManager, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::sentinel::SentinelClient;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::error::{store_error, unavailable};
 use super::script::{Call, is_unknown_script};
-use crate::store::StoreError;
 
 /// Sends what many callers ask over one connection. Cheap to clone.
 #[derive(Clone)]
@@ -34,6 +34,27 @@ impl Connection {
 
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         self.clone().driver().req_packed_command(command).await?.extract_error()
+    }
+
+    /// The primaries behind it.
+    pub(super) async fn primaries(&self) -> Result<Vec<Node>, RedisError> {
+        if !self.is_cluster() {
+            return Ok(vec![None]);
+        }
+        let slots = self.send(redis::cmd("CLUSTER").arg("SLOTS")).await?;
+        let by_address = |(host, port)| Some(SingleNodeRoutingInfo::ByAddress { host, port });
+        Ok(primaries_of(slots).into_iter().map(by_address).collect())
+    }
+
+    pub(super) async fn ask(&self, node: &Node, command: &Cmd) -> Result<Value, RedisError> {
+        let (Self::Cluster(cluster), Some(node)) = (self, node) else { return self.send(command).await };
+        let routing = RoutingInfo::SingleNode(node.clone());
+        cluster.clone().route_command(command.clone(), routing).await?.extract_error()
+    }
+
+    /// Whether it reconnects by itself, to each of its servers.
+    pub(super) const fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
     }
 
     pub(super) async fn call(&self, call: &Call) -> Result<Value, RedisError> {
@@ -58,6 +79,21 @@ impl Connection {
     }
 }
 
+/// One server behind a [`Connection`]; `None` where there is but one.
+pub(super) type Node = Option<SingleNodeRoutingInfo>;
+
+/// From `CLUSTER SLOTS`: ranges with their nodes, the primary first.
+fn primaries_of(slots: Value) -> BTreeSet<(String, u16)> {
+    let Value::Array(ranges) = slots else { return BTreeSet::new() };
+    let primary = |range: Value| {
+        let Value::Array(range) = range else { return None };
+        let Some(Value::Array(node)) = range.into_iter().nth(2) else { return None };
+        let [Value::BulkString(host), Value::Int(port), ..] = &node[..] else { return None };
+        Some((String::from_utf8(host.clone()).ok()?, u16::try_from(*port).ok()?))
+    };
+    ranges.into_iter().filter_map(primary).collect()
+}
+
 type Both = (Result<Value, RedisError>, Result<Value, RedisError>);
 
 /// Where connections come from.
@@ -79,13 +115,15 @@ pub(super) struct Limits {
 impl Source {
     /// A fresh connection; `blocking` is how much longer than others its
     /// commands may take.
-    pub(super) async fn open(&self, limits: Limits, blocking: Duration) -> Result<Connection, StoreError> {
+    pub(super) async fn open(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
         let opened = timeout(limits.connect, self.open_unbounded(limits, blocking)).await;
-        let opened = opened.map_err(|_| unavailable(format!("redis can't be reached within {:?}", limits.connect)))?;
-        opened.map_err(store_error)
+        opened.unwrap_or_else(|_| {
+            let message = format!("it can't be reached within {:?}", limits.connect);
+            Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
+        })
     }
 
-    pub(super) async fn open_unbounded(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
+    async fn open_unbounded(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(limits.connect))
             .set_response_timeout(Some(limits.response + blocking));

@@ -6,7 +6,8 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// What a user needs, as an ACL.
 const RIGHTS: &str = "+evalsha +eval +time +exists +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel \
-                      +hgetall +zadd +zrem +zrange +zcount +info, better also +config|get";
+                      +hgetall +zadd +zrem +zrange +zcount +info, better also +config|get; in a cluster +cluster|slots; to \
+                      wait +wait or +waitaof";
 
 pub(super) fn unavailable(message: impl Into<String>) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, message)
@@ -40,6 +41,15 @@ pub(super) fn wants_reconnect(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || elsewhere.contains(&code(error))
 }
 
+/// Whether this server does not answer, or does not answer yet.
+pub(super) fn is_away(error: &RedisError) -> bool {
+    passes(error) || wants_reconnect(error)
+}
+
+pub(super) fn is_full(error: &RedisError) -> bool {
+    code(error) == "OOM"
+}
+
 pub(super) fn store_error(error: RedisError) -> StoreError {
     let (kind, message) = match code(&error) {
         "OOM" => (StoreErrorKind::Full, format!("redis is full: {error}; raise maxmemory")),
@@ -50,6 +60,10 @@ pub(super) fn store_error(error: RedisError) -> StoreError {
                 .to_owned(),
         ),
         "NOPERM" => (StoreErrorKind::Unavailable, format!("the redis user lacks rights: {error}; it needs {RIGHTS}")),
+        "MOVED" => (
+            StoreErrorKind::Unavailable,
+            format!("redis: {error}; this is one node of a cluster, name it redis+cluster://"),
+        ),
         "READONLY" => {
             (StoreErrorKind::Unavailable, "this redis is a replica; name the primary, or Sentinel".to_owned())
         }

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{RedisError, Value};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::connection::{Connection, Limits, Source};
-use super::error::{passes, store_error, unavailable, wants_reconnect};
-use super::layout::{Names, no_reply_of_ours};
+use super::error::{is_away, is_full, passes, store_error, unavailable, wants_reconnect};
+use super::layout::{Names, PARTITIONS, no_reply_of_ours};
 use super::script::{Call, PROBE};
 use super::settings::{self, Settings};
 use super::wait::Waiting;
@@ -62,7 +63,7 @@ impl Link {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            if wants_reconnect(&error) {
+            if wants_reconnect(&error) && !connection.is_cluster() {
                 self.give_up(&connection);
             }
             match pauses.next().filter(|_| passes(&error)) {
@@ -75,7 +76,7 @@ impl Link {
     /// What the servers say about themselves now.
     pub(super) async fn settings(&self) -> Result<Vec<Settings>, StoreError> {
         let connection = self.connection().await?;
-        let servers = settings::read(&connection).await;
+        let servers = settings::read(&connection, self.limits.response).await;
         if servers.is_err() {
             self.give_up(&connection);
         }
@@ -117,26 +118,46 @@ impl Link {
     }
 
     async fn open(&self) -> Result<Connection, StoreError> {
-        let connection = self.source.open(self.limits, Duration::ZERO).await?;
-        let servers = settings::read(&connection).await?;
+        let connection = self.source.open(self.limits, Duration::ZERO).await.map_err(store_error)?;
+        let servers = settings::read(&connection, self.limits.response).await?;
         if let Some(refusal) = servers.iter().find_map(Settings::refusal) {
             return Err(unavailable(refusal));
         }
-        let keys = vec![self.names.of(0, "probe"), self.names.of(0, "probes")];
-        let probe = Call { script: &PROBE, keys, arguments: Vec::new() };
-        match connection.call(&probe).await.map_err(store_error) {
-            Ok(Value::Int(1)) => {}
-            // Full, it still hands out what it has.
-            Err(error) if error.kind() == crate::store::StoreErrorKind::Full => {}
-            Ok(_) => return Err(no_reply_of_ours()),
-            Err(error) => return Err(error),
-        }
+        self.probe(&connection).await?;
         let found = self.judged(&servers);
         self.tell(&found.cautions);
         if found.survives < self.least {
             return Err(unavailable(RequireError::Below { least: self.least, found }.to_string()));
         }
         Ok(connection)
+    }
+
+    /// Whether the scripts may do all that they do; of a cluster, on the node
+    /// that answers first.
+    async fn probe(&self, connection: &Connection) -> Result<(), StoreError> {
+        let trial = self.waiting.as_ref().map(|waiting| waiting.acknowledged.trial());
+        let mut asked = JoinSet::new();
+        for partition in 0..if connection.is_cluster() { PARTITIONS } else { 1 } {
+            let (connection, trial) = (connection.clone(), trial.clone());
+            let keys = vec![self.names.of(partition, "probe"), self.names.of(partition, "probes")];
+            let probe = Call { script: &PROBE, keys, arguments: Vec::new() };
+            asked.spawn(async move {
+                let Some(trial) = trial else { return connection.call(&probe).await };
+                connection.call_and(&probe, &trial).await.map(|(probed, _)| probed)
+            });
+        }
+        let mut away = unavailable("redis ended the connection");
+        while let Some(Ok(probed)) = asked.join_next().await {
+            match probed {
+                Ok(Value::Int(1)) => return Ok(()),
+                Ok(_) => return Err(no_reply_of_ours()),
+                // Full, it still hands out what it has.
+                Err(error) if is_full(&error) => return Ok(()),
+                Err(error) if is_away(&error) => away = store_error(error),
+                Err(error) => return Err(store_error(error)),
+            }
+        }
+        Err(away)
     }
 
     /// What these servers survive; the worst of them counts.

@@ -1,11 +1,14 @@
 //! What a server says about itself: role, eviction, persistence.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use redis::Value;
+use redis::{RedisError, Value};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::connection::Connection;
-use super::error::{store_error, unavailable};
+use super::connection::{Connection, Node};
+use super::error::{is_away, store_error, unavailable};
 use super::wait::Acknowledged;
 use crate::store::{StoreError, Survives};
 
@@ -18,35 +21,49 @@ pub(super) struct Settings {
     snapshots: Option<String>,
 }
 
-/// Asks the server, or every primary of a cluster.
-pub(super) async fn read(connection: &Connection) -> Result<Vec<Settings>, StoreError> {
-    let info = connection.send(&redis::cmd("INFO")).await.map_err(store_error)?;
-    let fsync = config(connection, "appendfsync").await;
-    let snapshots = config(connection, "save").await;
-    let mut texts = Vec::new();
-    collect_texts(info, &mut texts);
-    let servers = texts.iter().filter(|text| text.contains("redis_version:"));
-    let servers: Vec<_> = servers
-        .map(|text| {
-            let lines = text.lines().filter_map(|line| line.split_once(':'));
-            let info = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            Settings { info, fsync: fsync.clone(), snapshots: snapshots.clone() }
-        })
-        .collect();
+/// Asks the server, or every primary of a cluster; of these, one that is away
+/// takes only its own keys with it.
+pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Vec<Settings>, StoreError> {
+    let mut asked = JoinSet::new();
+    for node in connection.primaries().await.map_err(store_error)? {
+        let connection = connection.clone();
+        asked.spawn(async move { timeout(within, read_one(&connection, &node)).await });
+    }
+    let (mut servers, mut away) = (Vec::new(), unavailable("redis names no servers; is there a proxy?"));
+    for answer in asked.join_all().await {
+        match answer {
+            Ok(Ok(server)) => servers.push(server),
+            Ok(Err(error)) if is_away(&error) => away = store_error(error),
+            Ok(Err(error)) => return Err(store_error(error)),
+            Err(_) => away = unavailable(format!("redis did not answer within {within:?}")),
+        }
+    }
     if servers.is_empty() {
+        return Err(away);
+    }
+    if servers.iter().any(|server| !server.info.contains_key("redis_version")) {
         return Err(unavailable("redis answers INFO with nothing of use; is there a proxy?"));
     }
     Ok(servers)
 }
 
-/// Managed servers refuse `CONFIG`. The weakest answer of a cluster's nodes.
-async fn config(connection: &Connection, name: &str) -> Option<String> {
-    let reply = connection.send(redis::cmd("CONFIG").arg("GET").arg(name)).await.ok()?;
+async fn read_one(connection: &Connection, node: &Node) -> Result<Settings, RedisError> {
+    let mut texts = Vec::new();
+    collect_texts(connection.ask(node, &redis::cmd("INFO")).await?, &mut texts);
+    let lines = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(':'));
+    Ok(Settings {
+        info: lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        fsync: config(connection, node, "appendfsync").await,
+        snapshots: config(connection, node, "save").await,
+    })
+}
+
+/// Managed servers refuse `CONFIG`.
+async fn config(connection: &Connection, node: &Node, name: &str) -> Option<String> {
+    let reply = connection.ask(node, redis::cmd("CONFIG").arg("GET").arg(name)).await.ok()?;
     let mut texts = Vec::new();
     collect_texts(reply, &mut texts);
-    let mut values = texts.windows(2).filter(|pair| pair[0] == name).map(|pair| pair[1].clone());
-    let first = values.next()?;
-    Some(values.fold(first, |all, one| if one == "always" { all } else { one }))
+    texts.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone())
 }
 
 fn collect_texts(value: Value, texts: &mut Vec<String>) {

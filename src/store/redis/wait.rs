@@ -47,6 +47,15 @@ impl Acknowledged {
         }
     }
 
+    /// The same for nothing, and at once: an error says that the server or the
+    /// user can't, before anything is written that is then not acknowledged.
+    pub(super) fn trial(&self) -> Cmd {
+        match self {
+            Self::ByReplicas { .. } => redis::cmd("WAIT").arg(0).arg(1).take(),
+            Self::OnDisk { local, .. } => redis::cmd("WAITAOF").arg(u8::from(*local)).arg(0).arg(1).take(),
+        }
+    }
+
     fn judge(&self, reply: &Value) -> Result<(), StoreError> {
         let counts = match reply {
             Value::Int(replicas) => vec![*replicas],
@@ -108,7 +117,7 @@ impl Waiting {
         let idle = lock(&self.idle).pop();
         let connection = match idle {
             Some(Idle(connection)) => connection,
-            None => source.open_unbounded(limits, self.acknowledged.within()).await?,
+            None => source.open(limits, self.acknowledged.within()).await?,
         };
         let replies = connection.call_and(call, &self.acknowledged.command()).await;
         if !replies.as_ref().is_err_and(wants_reconnect) {

@@ -153,17 +153,20 @@ pub enum Blow {
     Kill,
     /// SIGSTOP for longer than the lease, then SIGCONT.
     Pause,
+    /// The same, and SIGCONT comes while the next attempt runs.
+    Overlap,
     Terminate,
 }
 
 impl Blow {
-    pub const ALL: [Self; 4] = [Self::Abort, Self::Kill, Self::Pause, Self::Terminate];
+    pub const ALL: [Self; 5] = [Self::Abort, Self::Kill, Self::Pause, Self::Overlap, Self::Terminate];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Abort => "abort",
             Self::Kill => "SIGKILL",
             Self::Pause => "SIGSTOP > lease",
+            Self::Overlap => "SIGSTOP > lease (waking in the next attempt)",
             Self::Terminate => "SIGTERM",
         }
     }
@@ -323,10 +326,13 @@ const fn is_meant(store: Store, fault: Fault, moment: Moment) -> bool {
     match fault {
         // Without a link no reply is lost on it; and what an outage loses is
         // lost by the outage.
-        _ if matches!(moment, Moment::ClaimSent) => store.is_shared() && matches!(fault, Fault::Blow(_)),
+        _ if matches!(moment, Moment::ClaimSent) => {
+            store.is_shared() && matches!(fault, Fault::Blow(blow) if !matches!(blow, Blow::Overlap))
+        }
         Fault::Outage(Outage::Failover | Outage::LossyFailover) => {
             matches!(moment, Moment::BeforeCharge | Moment::AfterCharge | Moment::AfterComplete)
         }
+        Fault::Blow(Blow::Overlap) => store.is_shared() && moment.is_in_handler(),
         Fault::Outage(Outage::Evicting) => matches!(moment, Moment::BeforeClaim),
         _ => true,
     }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use killbox::{Answer, World};
 
-use crate::cell::{Cell, Mode};
+use crate::cell::{Cell, Fault, Mode};
 
 /// An answer, or none, by what it means.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +87,12 @@ impl Seen {
         keys
     }
 
+    /// Which attempt gave the answer that is replayed.
+    pub fn attempt_replayed(&self, key: &str) -> Option<u32> {
+        let answers = self.answers.lock().unwrap();
+        answers.get(key)?.iter().find(|answer| answer.is_replay())?.header("x-attempt")?.parse().ok()
+    }
+
     /// How often each kind of answer came.
     pub fn counts(&self) -> HashMap<Reply, usize> {
         let mut counts = HashMap::new();
@@ -113,10 +119,17 @@ impl Seen {
             if downstream.len() > 1 && cell.mode == Mode::Resumable {
                 broken.push(format!("one downstream key per step: {key} went out as {downstream:?}"));
             }
-            // What was forgotten may be done by another attempt, which says so.
-            let is_same = |answer: &Answer| match cell.residual() {
-                None => answer.essence() == paid[0].essence(),
-                Some(_) => forgets || answer.body == paid[0].body,
+            // The answer says which attempt gave it. What was forgotten may be
+            // done by another one; so may what a client was told while it could
+            // not be stored. What is replayed is stored.
+            let first = paid.iter().find(|answer| answer.is_replay()).or(paid.first());
+            let is_same = |answer: &Answer| {
+                let is_stored = answer.is_replay() || matches!(cell.fault, Fault::Blow(_));
+                first.is_none_or(|first| match cell.residual() {
+                    Some(_) => forgets || answer.body == first.body,
+                    None if is_stored => answer.essence() == first.essence(),
+                    None => answer.body == first.body,
+                })
             };
             if !paid.iter().all(|answer| is_same(answer)) {
                 broken.push(format!("every answer to one key is the same: {key} got {paid:#?}"));
@@ -146,7 +159,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::{Blow, Fault, Moment, Store};
+    use crate::cell::{Blow, Moment, Store};
 
     const CELL: Cell = Cell {
         store: Store::Redis,

@@ -28,6 +28,11 @@ fn blows(reports: &[Report], text: &mut String) {
         for blow in Blow::ALL {
             let mut same: BTreeMap<[String; 2], BTreeSet<Store>> = BTreeMap::new();
             for store in Store::ALL {
+                // Whether a process that is asked to end takes what was half sent
+                // is up to the moment.
+                if (blow, moment) == (Blow::Terminate, Moment::BeforeClaim) {
+                    continue;
+                }
                 let told = Mode::ALL.map(|mode| {
                     let cell = Cell { store, fault: Fault::Blow(blow), moment, mode };
                     reports.iter().find(|report| report.cell == cell).map(blow_told)
@@ -127,18 +132,16 @@ fn meanwhile(reports: &[&Report]) -> String {
     .to_owned()
 }
 
-/// What was seen over all moments: the endings, and the most charges.
+/// What was seen over all moments: the endings, and the most charges. Which of
+/// the endings that are promised it is, at most once, is up to the moment.
 fn outage_told<'r>(reports: impl Iterator<Item = &'r &'r Report>) -> Option<String> {
     let reports: Vec<_> = reports.collect();
     let most = reports.iter().map(|report| report.charges).max()?;
-    let endings: BTreeSet<_> = reports.iter().map(|report| ending(&report.last)).collect();
-    let endings = endings.into_iter().collect::<Vec<_>>().join(" or ");
-    Some(format!("{endings}; {}", if most > 1 { charged(most) } else { "charged once at most".to_owned() }))
-}
-
-fn ending(last: &Reply) -> String {
-    match last {
-        Reply::Replay => "its answer".to_owned(),
-        other => other.to_string(),
-    }
+    let ending = match reports[0].cell.mode {
+        _ if reports.iter().any(|report| !matches!(report.last, Reply::Replay | Reply::Unknown)) => "?",
+        Mode::AtMostOnce if most <= 1 => "its answer or `outcome-unknown`",
+        _ if reports.iter().all(|report| report.last == Reply::Replay) => "its answer",
+        _ => "`outcome-unknown`",
+    };
+    Some(format!("{ending}; {}", if most > 1 { charged(most) } else { "charged once at most".to_owned() }))
 }

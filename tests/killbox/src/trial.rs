@@ -21,8 +21,9 @@ const LEASE: Duration = Duration::from_secs(1);
 /// How long a fault lasts that has an end: longer than the lease.
 const LONG: Duration = Duration::from_millis(1300);
 
-/// Once faults stopped, how long a key may take to settle.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Once faults stopped, how long a key may take to settle: one request that
+/// hangs until its client gives up is none too many.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What came of a cell.
 pub struct Report {
@@ -61,6 +62,7 @@ pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
     broken.extend(clients.seen.violations(&cell, &trial.world));
     broken.extend(trial.unexpected(&told.last, charges));
     broken.extend(trial.forbidden(&told));
+    broken.extend(trial.overtaken(&clients.seen));
     let lines = trial.lines();
     let all: Vec<&str> = lines.iter().flat_map(|(_, lines)| lines.iter().map(String::as_str)).collect();
     broken.extend(all.iter().filter(|line| line.contains("panicked at")).map(|line| format!("no panic: {line}")));
@@ -331,7 +333,7 @@ impl Trial {
             Blow::Abort if self.cell.moment.is_in_handler() => {}
             Blow::Abort => self.servers[0].abort(),
             Blow::Kill => self.servers[0].strike(),
-            Blow::Pause => self.servers[0].stop(),
+            Blow::Pause | Blow::Overlap => self.servers[0].stop(),
             Blow::Terminate => self.servers[0].terminate(),
         }
         backend.heal();
@@ -358,6 +360,18 @@ impl Trial {
                 }
                 self.servers[0].go_on();
                 first.end(clients, post.key());
+                trace.extend(clients.settle(other, &post, &self.cell));
+            }
+            Blow::Overlap => {
+                let again = post.demo(&format!("pause-{}=800", self.cell.moment.slug()));
+                let enough = |reply: &Reply| matches!(reply, Reply::Ran | Reply::Replay | Reply::Unknown);
+                let second = scope.spawn(move || clients.retry(other, &again, enough));
+                wait_until("the next attempt", || {
+                    second.is_finished() || self.servers[other].lines_with("pausing") > 0
+                });
+                self.servers[0].go_on();
+                first.end(clients, post.key());
+                trace.extend(second.join().expect("a client"));
                 trace.extend(clients.settle(other, &post, &self.cell));
             }
             Blow::Terminate => {
@@ -461,6 +475,17 @@ impl Trial {
             }
             _ => None,
         }
+    }
+
+    /// Once an attempt has taken over, no earlier one completes anything.
+    fn overtaken(&self, seen: &Seen) -> Option<String> {
+        let hash = self.hash.as_ref().filter(|_| self.cell.residual().is_none())?;
+        let lines = self.lines();
+        let lines = lines.iter().flat_map(|(_, lines)| lines).filter(|line| line.starts_with(hash.as_str()));
+        let attempt = |line: &String| line.split_once("resumed: attempt ")?.1.split(' ').next()?.parse().ok();
+        let last: u32 = lines.filter_map(attempt).max().unwrap_or(1);
+        let stored = seen.attempt_replayed(&self.key)?;
+        (stored != last).then(|| format!("the last attempt's answer is stored: {stored} of {last}"))
     }
 
     fn was_resumed(&self) -> bool {

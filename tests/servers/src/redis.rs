@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -88,6 +88,13 @@ impl Redis {
         self.run("Ready to accept connections");
     }
 
+    /// The same, but returns once it says that it loads its data, and before
+    /// it has.
+    pub fn restart_and_load(&mut self) {
+        self.kill();
+        self.run("Loading RDB");
+    }
+
     fn run(&mut self, ready: &str) {
         self.starts += 1;
         let log = self.folder.path().join(format!("{}.log", self.starts));
@@ -130,6 +137,13 @@ impl Redis {
     /// If redis-cli is not installed or can't reach the server.
     pub fn cli(&self, arguments: &[&str]) -> String {
         self.try_cli(arguments).unwrap_or_else(|error| panic!("redis-cli {arguments:?}: {error}"))
+    }
+
+    /// Starts `redis-cli` with this command, which may take its time.
+    pub fn start_cli(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new(program("redis-cli", &[], "redis-tools"));
+        command.args(["-p", &self.port.to_string()]).args(arguments);
+        command.stdout(Stdio::null()).spawn().expect("redis-cli runs")
     }
 
     fn try_cli(&self, arguments: &[&str]) -> Result<String, String> {
@@ -189,10 +203,15 @@ pub struct Cluster {
 impl Cluster {
     /// Starts three nodes and waits until they agree.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with these arguments for every node.
+    pub fn start_with(arguments: &[&str]) -> Self {
         let bus: Vec<String> = (0..3).map(|_| free_port().to_string()).collect();
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port"];
         let nodes: Vec<_> =
-            bus.iter().map(|bus| Redis::start_with(&[&settings[..], &[bus.as_str()]].concat())).collect();
+            bus.iter().map(|bus| Redis::start_with(&[&settings[..], &[bus.as_str()], arguments].concat())).collect();
         let slots = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
         for (index, (node, (first, last))) in nodes.iter().zip(slots).enumerate() {
             node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use servers::{Cluster, Redis, Sentinels};
 use tower_idempotency::conformance_tests;
-use tower_idempotency::store::conformance::{FaultyStore, Harness};
+use tower_idempotency::store::conformance::Harness;
 use tower_idempotency::store::{RedisStore, Store};
 
 /// One server for all tests of this program that run at the same time. Ends
@@ -49,12 +49,6 @@ impl OnRedis {
         let prefix = format!("c{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let store = Mutex::new(open(&url, &prefix));
         Self { url, prefix, store, _server: server }
-    }
-
-    fn faultless(self) -> Self {
-        let store = Arc::clone(&self.store.lock().unwrap());
-        *self.store.lock().unwrap() = Arc::new(FaultyStore::new(store));
-        self
     }
 }
 
@@ -113,10 +107,4 @@ conformance_tests!(sentinel, || async {
     let server = SENTINELS.get(Sentinels::start);
     let url = server.url();
     OnRedis::new(server, url)
-});
-
-conformance_tests!(faultless, || async {
-    let server = ONE.get(Redis::start);
-    let url = server.url();
-    OnRedis::new(server, url).faultless()
 });

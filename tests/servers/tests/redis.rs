@@ -1,13 +1,23 @@
 //! `RedisStore` on real servers: what it costs, what breaks, and what is
 //! refused.
 
+#[path = "redis/busy.rs"]
+mod busy;
+#[path = "redis/cluster.rs"]
+mod cluster;
 #[path = "redis/cost.rs"]
 mod cost;
 #[path = "redis/faults.rs"]
 mod faults;
+#[path = "redis/link.rs"]
+mod link;
 #[path = "redis/refused.rs"]
 mod refused;
+#[path = "redis/replies.rs"]
+mod replies;
 #[path = "redis/support.rs"]
 mod support;
 #[path = "redis/survives.rs"]
 mod survives;
+#[path = "redis/waiting.rs"]
+mod waiting;

@@ -1,5 +1,6 @@
 //! The mutants. To add one, add an entry to the table of its tests.
 
+mod background;
 mod completer;
 mod file;
 mod http;
@@ -25,5 +26,12 @@ pub(crate) struct Mutant {
 const TRANSITION: &str = "src/core/transition.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 6] =
-    [model::MUTANTS, http::MUTANTS, resume::MUTANTS, completer::MUTANTS, memory::MUTANTS, file::MUTANTS];
+pub(crate) const GROUPS: [&[Mutant]; 7] = [
+    model::MUTANTS,
+    http::MUTANTS,
+    resume::MUTANTS,
+    completer::MUTANTS,
+    background::MUTANTS,
+    memory::MUTANTS,
+    file::MUTANTS,
+];

@@ -1,8 +1,10 @@
 //! Round trips, memory, scans.
 
+use std::sync::Arc;
+
 use servers::Redis;
 use tower_idempotency::Ledger;
-use tower_idempotency::core::Change;
+use tower_idempotency::core::{Change, Claim, Mode, StoredRequest};
 use tower_idempotency::store::{Filter, Query, Store};
 
 use super::support::*;
@@ -106,10 +108,15 @@ async fn a_scan_looks_at_what_it_finds() {
 async fn only_complete_records_have_a_time_to_live() {
     let redis = Redis::start();
     let ledger = Ledger::new(open(&redis));
-    let fence = claim_key(&ledger, &key("a")).await.unwrap().unwrap();
+    let uri = http::Uri::from_static("/payments");
+    let request = StoredRequest::capture(&http::Method::POST, &uri, &http::HeaderMap::new(), "{}".into());
+    let claim = Claim { mode: Mode::Resumable, request: Some(Arc::new(request)), ..claim() };
+    let version = ledger.apply(&key("a"), None, claim).await.unwrap().record.unwrap().version();
+    let fence = tower_idempotency::core::Fence::of(version);
     let name = redis.cli(&["--scan", "--pattern", &format!("*{}", key("a"))]);
     assert_eq!(redis.cli(&["TTL", &name]), "-1");
     change(&ledger, &key("a"), fence, Change::Save { step: "a".into(), value: "1".into() }).await;
+    assert_eq!(redis.cli(&["HLEN", &name]), "3", "its head, its request, its step");
     assert_eq!(redis.cli(&["TTL", &name]), "-1");
     change(&ledger, &key("a"), fence, complete(3)).await;
     let left: u64 = redis.cli(&["TTL", &name]).parse().expect("a time to live");

@@ -1,0 +1,138 @@
+//! Accepting an operation for later, and forgetting it early.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::history::Past;
+use super::record::{Hold, Mode, Progress, Record, Stamp, Timestamp};
+use super::transition::{Command, Decision};
+use super::{Fingerprint, StoredRequest, StoredResponse};
+
+/// Asks that an operation is run by whoever comes first, and not by us.
+///
+/// A [`Claim`](super::Claim) that does not want to hold what it stores. The
+/// first attempt is the one that resumes it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a plain message")]
+pub struct Submit {
+    /// What the request is.
+    pub fingerprint: Fingerprint,
+    /// What may be done if a holder dies.
+    pub mode: Mode,
+    /// The request.
+    pub request: Arc<StoredRequest>,
+    /// Whether there is room for one more. What was accepted before stays so.
+    pub room: bool,
+}
+
+/// The answer to a [`Submit`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every front end must answer all of them")]
+pub enum Submitted {
+    /// It was accepted just now.
+    First,
+    /// It was accepted before, and is not complete.
+    Again,
+    /// It is complete; this is the answer.
+    Replay(Arc<StoredResponse>),
+    /// The key was used for another request.
+    Mismatch,
+    /// Nobody can know whether it happened. It will not be run until someone
+    /// decides.
+    Unknown {
+        /// Why it was parked, if it was.
+        parked: Option<Arc<str>>,
+    },
+    /// Its request is not stored, so only its caller can go on with it.
+    CallerOnly,
+    /// There is no room for one more. Nothing was stored.
+    Full,
+}
+
+impl Command for Submit {
+    type Output = Submitted;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Submitted> {
+        let Some(current) = current else {
+            return if self.room {
+                Decision::put(self.accepted(stamp), Submitted::First)
+            } else {
+                Decision::keep(Submitted::Full)
+            };
+        };
+        if current.fingerprint != self.fingerprint {
+            return Decision::keep(Submitted::Mismatch);
+        }
+        if let Some(response) = current.response() {
+            return Decision::keep(Submitted::Replay(Arc::clone(response)));
+        }
+        let held = current.lease_left(stamp.now).is_some();
+        Decision::keep(match (&current.hold, current.mode) {
+            (Hold::Parked { why }, _) => Submitted::Unknown { parked: Some(Arc::clone(why)) },
+            _ if held => Submitted::Again,
+            (Hold::Leased { .. } | Hold::Free, Mode::AtMostOnce) => Submitted::Unknown { parked: None },
+            _ if current.request.is_none() => Submitted::CallerOnly,
+            _ => Submitted::Again,
+        })
+    }
+}
+
+impl Submit {
+    /// Cleared, in any mode: it is known not to have run.
+    fn accepted(&self, stamp: Stamp<'_>) -> Record {
+        Record {
+            version: stamp.nonce,
+            mode: self.mode,
+            fingerprint: self.fingerprint,
+            hold: Hold::Cleared,
+            progress: Progress::Pending,
+            attempts: 0,
+            forgiven: 0,
+            retry_in: Duration::ZERO,
+            past: Past::begun_by(stamp.by),
+            request: Some(Arc::clone(&self.request)),
+            steps: Vec::new(),
+            created_at: None,
+            written_at: Timestamp::default(),
+        }
+    }
+}
+
+/// Its caller has the answer: the record may go early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a plain message")]
+pub struct Acknowledge {
+    /// How long the answer stays for duplicates that are still on their way.
+    /// It is never kept longer than it would have been.
+    pub grace: Duration,
+}
+
+/// Why an [`Acknowledge`] changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there are no others")]
+pub enum NotAcknowledged {
+    /// There is no such record.
+    Absent,
+    /// It has no answer yet.
+    Unfinished,
+}
+
+impl Command for Acknowledge {
+    type Output = Result<(), NotAcknowledged>;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
+        let Some(current) = current else {
+            return Decision::keep(Err(NotAcknowledged::Absent));
+        };
+        let Progress::Complete { response, .. } = &current.progress else {
+            return Decision::keep(Err(NotAcknowledged::Unfinished));
+        };
+        if current.due().since(stamp.now) <= self.grace {
+            return Decision::keep(Ok(()));
+        }
+        let mut next = current.clone();
+        next.version = stamp.nonce;
+        next.progress = Progress::Complete { response: Arc::clone(response), retention: self.grace };
+        Decision::put(next, Ok(()))
+    }
+}

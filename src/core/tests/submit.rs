@@ -1,0 +1,110 @@
+//! What is accepted for later, and what is acknowledged.
+
+use std::time::Duration;
+
+use super::transitions::{DAY, LATER, NAMES, SOON, START, claim, put, response, stamp, state};
+use crate::core::{
+    Acknowledge, Claim, Command, Decision, Fingerprint, Hold, Mode, Next, NotAcknowledged, Record, Resolution, Resolve,
+    Resume, Resumed, Submit, Submitted, Timestamp, What,
+};
+
+fn submit(mode: Mode, room: bool) -> Submit {
+    let Claim { fingerprint, mode, request, .. } = claim(mode);
+    Submit { fingerprint, mode, request: request.unwrap(), room }
+}
+
+fn accepted(mode: Mode) -> Record {
+    let Decision { next, output } = submit(mode, true).apply(None, stamp(START, 1));
+    assert_eq!(output, Submitted::First);
+    let Next::Put(record) = next else { panic!("{next:?}") };
+    record.stamped(Timestamp::from_millis(START))
+}
+
+fn resume() -> Resume {
+    Resume { lease: Duration::from_secs(60), max_tries: 3, max_age: DAY }
+}
+
+#[test]
+fn on_every_state() {
+    for mode in [Mode::AtMostOnce, Mode::Resumable] {
+        for (name, now) in NAMES.iter().flat_map(|name| [(*name, SOON), (*name, LATER)]) {
+            let record = state(mode, name);
+            let Decision { next, output } = submit(mode, true).apply(Some(&record), stamp(now, 900));
+            assert_eq!(next, Next::Keep, "{name}: what is there is not touched");
+            // A full queue is full for new ones only.
+            assert_eq!(submit(mode, false).apply(Some(&record), stamp(now, 900)).output, output);
+            let held = matches!(record.hold(), Hold::Leased { .. }) && now == SOON;
+            let expected = match record.hold() {
+                _ if record.response().is_some() => Submitted::Replay(response()),
+                Hold::Parked { why } => Submitted::Unknown { parked: Some(why.clone()) },
+                _ if held => Submitted::Again,
+                Hold::Cleared => Submitted::Again,
+                _ if mode == Mode::AtMostOnce => Submitted::Unknown { parked: None },
+                _ => Submitted::Again,
+            };
+            assert_eq!(output, expected, "{mode:?} {name} {now}");
+            let other = Submit { fingerprint: Fingerprint::of([b"b".as_slice()]), ..submit(mode, true) };
+            assert_eq!(other.apply(Some(&record), stamp(now, 900)).output, Submitted::Mismatch);
+        }
+    }
+    let full = submit(Mode::Resumable, false).apply(None, stamp(START, 1));
+    assert_eq!((full.next, full.output), (Next::Keep, Submitted::Full));
+}
+
+/// In any mode: it has not run.
+#[test]
+fn whoever_comes_first_runs_it() {
+    for mode in [Mode::AtMostOnce, Mode::Resumable] {
+        let record = accepted(mode);
+        assert!(record.is_first() && record.due() == Timestamp::from_millis(START), "due at once");
+        assert_eq!(record.history().iter().map(|moment| moment.what).collect::<Vec<_>>(), [What::Accepted]);
+        let by_completer = resume().apply(Some(&record), stamp(START, 2));
+        assert!(matches!(by_completer.output, Resumed::Granted(_)));
+        let by_client = claim(mode).apply(Some(&record), stamp(START, 2));
+        assert_eq!(by_client.next, by_completer.next);
+        let running = put(by_client);
+        assert_eq!((running.attempts(), running.tries()), (1, 1));
+        // Or a store would take it for another operation.
+        assert!(!running.is_first());
+        let lapsed = resume().apply(Some(&running.stamped(Timestamp::from_millis(START))), stamp(LATER, 3)).output;
+        assert_eq!(matches!(lapsed, Resumed::InDoubt), mode == Mode::AtMostOnce);
+    }
+}
+
+#[test]
+fn a_decision_about_it_does_not_begin_it_anew() {
+    let record = accepted(Mode::Resumable);
+    let decided = put(Resolve { resolution: Resolution::RunAgain }.apply(Some(&record), stamp(LATER, 2)));
+    assert!(!decided.is_first());
+    let park = Resolve { resolution: Resolution::Park { why: "no".into() } };
+    assert!(!put(park.apply(Some(&record), stamp(LATER, 2))).is_first());
+}
+
+#[test]
+fn only_its_caller_can_go_on_with_what_is_not_stored() {
+    let bare = Claim { request: None, ..claim(Mode::Resumable) };
+    let free = put(bare.apply(None, stamp(START, 1))).stamped(Timestamp::from_millis(START));
+    assert_eq!(submit(Mode::Resumable, true).apply(Some(&free), stamp(SOON, 2)).output, Submitted::Again);
+    assert_eq!(submit(Mode::Resumable, true).apply(Some(&free), stamp(LATER, 2)).output, Submitted::CallerOnly);
+}
+
+#[test]
+fn acknowledged_answers_stay_for_the_grace_and_no_longer_than_before() {
+    let grace = Duration::from_secs(600);
+    let acknowledge = |record: Option<&Record>, now| Acknowledge { grace }.apply(record, stamp(now, 900));
+    assert_eq!(acknowledge(None, SOON).output, Err(NotAcknowledged::Absent));
+    for name in NAMES.iter().filter(|name| **name != "complete") {
+        let decision = acknowledge(Some(&state(Mode::Resumable, name)), LATER);
+        assert_eq!((decision.next, decision.output), (Next::Keep, Err(NotAcknowledged::Unfinished)), "{name}");
+    }
+    let complete = state(Mode::Resumable, "complete");
+    let decision = acknowledge(Some(&complete), LATER);
+    assert_eq!(decision.output, Ok(()));
+    let shorter = put(decision).stamped(Timestamp::from_millis(LATER));
+    assert_eq!(shorter.response(), complete.response());
+    assert_eq!(shorter.due(), Timestamp::from_millis(LATER).after(grace));
+    let soon = shorter.due().as_millis() - 1;
+    assert_eq!(acknowledge(Some(&shorter), soon).next, Next::Keep, "and not longer by doing it again");
+    let last = complete.due().as_millis() - 1;
+    assert_eq!(acknowledge(Some(&complete), last).next, Next::Keep);
+}

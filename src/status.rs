@@ -1,0 +1,243 @@
+//! Tells a caller how far its operations are.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{CONTENT_TYPE, HeaderValue, IF_NONE_MATCH};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response};
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use tower_service::Service;
+
+use crate::background::Background;
+use crate::body::ResponseBody;
+use crate::core::{
+    Acknowledge, Hold, IdempotencyKey, Key, Moment, NotAcknowledged, Record, Status, StoredResponse, Timestamp, What,
+};
+use crate::event::EventKind;
+use crate::layer::IdempotencyLayer;
+use crate::response::{Refusal, acknowledged, not_modified, status};
+use crate::service::{Shared, key_of, unavailable};
+
+type Answer = Response<ResponseBody<String>>;
+
+/// A status resource: how far a caller's operations are, by their idempotency
+/// key, as JSON.
+///
+/// The key is the last segment of the path, percent-encoded, or the
+/// `Idempotency-Key` header if there is one. `GET` and `HEAD` show the
+/// operation; `DELETE` acknowledges its answer, see [`grace`](Self::grace).
+///
+/// ```
+/// use axum::{Router, body::Body, http::Request, routing::{any_service, post}};
+/// use tower_idempotency::{Background, IdempotencyLayer, Scope, StatusService, store::MemoryStore};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::header("x-user".parse()?))
+///     .resumable()
+///     .background(Background::at("/operations"));
+/// let app: Router = Router::new()
+///     .route("/orders", post(|| async { "ordered" }))
+///     .layer(layer.clone())
+///     // Beside the guarded routes, and inside authentication as they are.
+///     .route("/operations/{key}", any_service(StatusService::new(&layer)));
+/// // let app = app.layer(authentication);
+///
+/// # use tower::ServiceExt;
+/// let request = Request::get("/operations/order-17").header("x-user", "ann").body(Body::empty())?;
+/// assert_eq!(app.oneshot(request).await?.status(), 404);
+/// # Ok(()) }
+/// ```
+///
+/// The guide has [the fields](crate::guide::background).
+///
+/// # Caveats
+///
+/// - It must see what the layer's [`Scope`](crate::Scope) looks at, so it
+///   belongs inside the same authentication as the guarded routes. An operation
+///   of another caller is as unknown as one that never was: 404.
+/// - Results are shown as JSON, and numbers in them may be rounded. A retry of
+///   the request gets the answer byte for byte.
+/// - Why an operation is parked is shown as it was given.
+#[derive(Clone)]
+#[must_use]
+pub struct StatusService {
+    shared: Arc<Shared>,
+    grace: Duration,
+}
+
+impl StatusService {
+    /// For the operations of this layer.
+    pub fn new(layer: &IdempotencyLayer) -> Self {
+        Self { shared: Arc::clone(layer.shared()), grace: Duration::from_secs(10 * 60) }
+    }
+
+    /// How long an answer stays once it was acknowledged, for duplicates that
+    /// are still on their way: 10 minutes by default. A duplicate after that
+    /// runs anew.
+    pub const fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    async fn serve(self, parts: Parts) -> Answer {
+        let served = match parts.method {
+            Method::GET => self.show(&parts, true).await,
+            Method::HEAD => self.show(&parts, false).await,
+            Method::DELETE => self.acknowledge(&parts).await,
+            _ => Err(Refusal::MethodNotAllowed),
+        };
+        served.unwrap_or_else(|refusal| {
+            self.shared.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
+            self.shared.policy.problems.refuse(refusal)
+        })
+    }
+
+    fn key(&self, parts: &Parts) -> Result<Key, Refusal> {
+        let key = match key_of(&parts.headers) {
+            Some(key) => key.map_err(|_| Refusal::InvalidKey)?,
+            None => in_path(parts.uri.path()).ok_or(Refusal::NoSuchOperation)?,
+        };
+        Ok(Key::new(&self.shared.scope_of(parts)?, &key))
+    }
+
+    async fn show(&self, parts: &Parts, shown: bool) -> Result<Answer, Refusal> {
+        let found = self.shared.ledger.look(&self.key(parts)?).await.map_err(|error| unavailable(&error))?;
+        let record = found.record.filter(|record| !record.is_expired(found.now)).ok_or(Refusal::NoSuchOperation)?;
+        let state = state(&record, found.now);
+        let unfinished = record.status() != Status::Complete;
+        let pause = self.shared.policy.background.as_ref().map_or(Duration::ZERO, Background::again_after);
+        let again_after = unfinished.then_some(pause);
+        // The state also depends on the time: a lease runs out unwritten.
+        let tag = HeaderValue::try_from(format!("\"{:x}-{state}\"", record.version().get())).ok();
+        let unchanged = tag.clone().filter(|tag| is_known(&parts.headers, tag));
+        Ok(match unchanged {
+            Some(tag) => not_modified(tag, again_after),
+            None => status(document(&record, state).to_string(), tag, again_after, shown),
+        })
+    }
+
+    async fn acknowledge(&self, parts: &Parts) -> Result<Answer, Refusal> {
+        let (key, command) = (self.key(parts)?, Acknowledge { grace: self.grace });
+        let done = self.shared.ledger.apply(&key, None, command).await.map_err(|error| unavailable(&error))?;
+        match done.output {
+            Ok(()) => Ok(acknowledged()),
+            Err(NotAcknowledged::Absent) => Err(Refusal::NoSuchOperation),
+            Err(NotAcknowledged::Unfinished) => Err(Refusal::Unfinished),
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for StatusService {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (parts, _) = request.into_parts();
+        let service = self.clone();
+        Box::pin(async move { Ok(service.serve(parts).await) })
+    }
+}
+
+impl fmt::Debug for StatusService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusService").field("grace", &self.grace).finish_non_exhaustive()
+    }
+}
+
+/// The key that is the last segment of a path.
+fn in_path(path: &str) -> Option<IdempotencyKey> {
+    let decoded = percent_decode_str(path.rsplit('/').next()?).decode_utf8().ok()?;
+    // As a quoted string, in which every key can be written.
+    let quoted = format!("\"{}\"", decoded.replace('\\', "\\\\").replace('"', "\\\""));
+    IdempotencyKey::parse(quoted.as_bytes()).ok()
+}
+
+/// Whether the caller has this version (RFC 9110 §13.1.2).
+fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let lists = headers.get_all(IF_NONE_MATCH).iter().map(HeaderValue::as_bytes);
+    let mut tags = lists.flat_map(|list| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    tags.any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes())
+}
+
+fn state(record: &Record, now: Timestamp) -> &'static str {
+    match (record.status(), record.hold()) {
+        (Status::Complete, _) => "complete",
+        (_, Hold::Parked { .. }) => "parked",
+        (_, Hold::Leased { .. }) if record.due() > now => "running",
+        _ if record.attempts() == 0 => "queued",
+        _ => "waiting",
+    }
+}
+
+fn document(record: &Record, state: &str) -> Value {
+    let steps: Vec<_> = record.history().iter().filter_map(step).collect();
+    let done = steps.iter().filter(|step| step["state"] == "done").count();
+    let mut document = json!({
+        "state": state,
+        "status": match record.status() {
+            Status::Pending => "pending",
+            Status::Paid => "paid",
+            Status::Complete => "complete",
+        },
+        "attempts": record.attempts(),
+        "created_at_ms": record.created_at().map(Timestamp::as_millis),
+        "updated_at_ms": record.written_at().as_millis(),
+        "steps_done": done,
+        "steps": steps,
+    });
+    if record.history_dropped() > 0 {
+        document["steps_left_out"] = record.history_dropped().into();
+    }
+    if let Hold::Parked { why } = record.hold() {
+        document["parked"] = (&**why).into();
+    }
+    if let Some(response) = record.response() {
+        document["result"] = result(response);
+    }
+    document
+}
+
+fn step(moment: &Moment) -> Option<Value> {
+    let state = match moment.what {
+        What::StepBegun => "begun",
+        What::StepSaved => "done",
+        What::StepFailed => "failed",
+        _ => return None,
+    };
+    let name = moment.text.as_deref().unwrap_or_default();
+    Some(json!({ "name": name, "state": state, "attempt": moment.attempt, "at_ms": moment.at.as_millis() }))
+}
+
+fn result(response: &StoredResponse) -> Value {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers: Vec<_> = response.headers().iter().map(|(name, value)| json!([name.as_str(), text(value)])).collect();
+    let mut result = json!({ "status": response.status().as_u16(), "headers": headers });
+    let Some(body) = response.body() else {
+        result["retained"] = false.into();
+        return result;
+    };
+    let kind =
+        response.headers().iter().find(|(name, _)| *name == CONTENT_TYPE).and_then(|(_, kind)| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    let parsed = Some(body).filter(|_| kind.ends_with("/json") || kind.ends_with("+json"));
+    let (field, value) = match (parsed.and_then(|body| serde_json::from_slice(body).ok()), str::from_utf8(body)) {
+        (Some(json), _) => ("json", json),
+        (None, Ok(text)) => ("text", text.into()),
+        (None, Err(_)) => ("base64", BASE64_STANDARD.encode(body).into()),
+    };
+    result[field] = value;
+    result
+}

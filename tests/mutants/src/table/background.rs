@@ -1,0 +1,107 @@
+//! Background operations and the status resource.
+
+use super::Mutant;
+
+const BACKGROUND: &str = "src/background.rs";
+const RECORD: &str = "src/core/record.rs";
+const STATUS: &str = "src/status.rs";
+const SUBMIT: &str = "src/core/submit.rs";
+
+const fn background(
+    name: &'static str,
+    file: &'static str,
+    text: &'static str,
+    instead: &'static str,
+    filter: &'static str,
+) -> Mutant {
+    Mutant { name, file, text, instead, target: "--test background", filter }
+}
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "quoted-preference-counts",
+        file: BACKGROUND,
+        text: "c == ',' && !quoted",
+        instead: "c == ','",
+        target: "--lib",
+        filter: "preferences_are_read",
+    },
+    background(
+        "full-queue-refuses-what-it-accepted",
+        SUBMIT,
+        "let Some(current) = current else {\n            return if self.room {",
+        "let Some(current) = current.filter(|_| self.room) else {\n            return if self.room {",
+        "a_full_queue_pushes_back",
+    ),
+    background(
+        "full-queue-accepts",
+        BACKGROUND,
+        "known.waiting < self.most\n    }",
+        "true\n    }",
+        "a_full_queue_pushes_back",
+    ),
+    background(
+        "nobody-is-woken",
+        BACKGROUND,
+        "ledger.accepted().put(self.key);",
+        "",
+        "a_completer_in_the_same_process_starts_at_once",
+    ),
+    background(
+        "accepted-is-created-anew-by-its-claim",
+        RECORD,
+        "self.attempts == 1 && fence.version() == self.version && self.has_no_past()",
+        "self.attempts == 1 && fence.version() == self.version",
+        "the_status_of_every_state",
+    ),
+    background(
+        "route-deadline-ignored",
+        "src/service.rs",
+        "let Some(deadline) = limits.0 else { return run.await };",
+        "let Some(deadline) = limits.0.filter(|_| false) else { return run.await };",
+        "what_hangs_is_cut_off",
+    ),
+    background(
+        "route-tries-ignored",
+        "src/service.rs",
+        "limits.1.is_some_and(|most| tries > most)",
+        "limits.1.is_some_and(|most| tries > most + 1)",
+        "what_hangs_is_cut_off",
+    ),
+    background("at-most-once-runs-again", SUBMIT, "mode: self.mode,", "mode: Mode::Resumable,", "a_process_that_dies"),
+    background(
+        "status-of-anybody",
+        STATUS,
+        "Ok(Key::new(&self.shared.scope_of(parts)?, &key))",
+        "self.shared.scope_of(parts)?;\n        Ok(Key::new(\"ann\", &key))",
+        "nobody_sees_another_tenants",
+    ),
+    background(
+        "tag-forgets-the-time",
+        STATUS,
+        "\"\\\"{:x}-{state}\\\"\", record.version().get()",
+        "\"\\\"{:x}\\\"\", record.version().get()",
+        "what_has_not_changed",
+    ),
+    background(
+        "expired-is-shown",
+        STATUS,
+        "found.record.filter(|record| !record.is_expired(found.now))",
+        "found.record",
+        "the_status_of_every_state",
+    ),
+    background(
+        "acknowledged-goes-at-once",
+        SUBMIT,
+        "retention: self.grace }",
+        "retention: Duration::ZERO }",
+        "an_answer_that_was_received",
+    ),
+    background(
+        "acknowledged-again-stays-longer",
+        SUBMIT,
+        "if current.due().since(stamp.now) <= self.grace {",
+        "if current.due() <= stamp.now {",
+        "an_answer_that_was_received",
+    ),
+];

@@ -1,0 +1,347 @@
+//! What only Postgres does: round trips, plans, failing servers, bad tables.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use servers::{Postgres, wait_until};
+use tower_idempotency::core::{
+    Change, Claim, Claimed, Fenced, Fingerprint, Key, Mode, Record, StoredRequest, StoredResponse,
+};
+use tower_idempotency::store::{self, Filter, PostgresStore, Query, Since, Store, StoreErrorKind, Survives, Swap};
+use tower_idempotency::{Ledger, Runner, StepError};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Error = StepError<std::io::Error>;
+
+fn key(n: u8) -> Key {
+    Key::from_bytes([n; 32])
+}
+
+/// A database of its own on the shared server, with the tables.
+async fn fresh() -> (&'static Postgres, String, PostgresStore) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let server = Postgres::shared();
+    let name = format!("fresh_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let store = PostgresStore::connect(&server.database(&name)).expect("a URL");
+    store.create_schema().await.expect("a schema");
+    (server, name, store)
+}
+
+fn claim() -> Claim {
+    Claim { fingerprint: Fingerprint::of([b"x".as_slice()]), mode: Mode::Resumable, lease: HOUR, request: None }
+}
+
+/// Claims `key`, and gives the record.
+async fn claimed(store: &PostgresStore, key: &Key) -> Record {
+    let done = Ledger::new(store.clone()).apply(key, None, claim()).await.expect("a claim");
+    assert!(matches!(done.output, Claimed::Granted(_)), "{:?}", done.output);
+    done.record.expect("a record")
+}
+
+fn runs(store: &PostgresStore, key: &'static str) -> impl Future<Output = Result<u32, store::StoreError>> + use<> {
+    let run = Runner::new(store.clone()).run("s", key, "", |_| async { Ok::<u32, Error>(1) });
+    async move {
+        run.await.map_err(|error| match error {
+            tower_idempotency::RunError::Store(error) => error,
+            other => panic!("{other:?}"),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_first_call_takes_two_statements_and_a_replay_one() {
+    let server = Postgres::start_with(&["log_statement=all"]);
+    let executed = || std::fs::read_to_string(server.log()).expect("a log").matches("LOG:  execute ").count();
+    for prepared in [true, false] {
+        let store = PostgresStore::options().prepared(prepared).creating_schema().connect(&server.url());
+        let store = store.expect("a URL");
+        runs(&store, "warm-up").await.expect("it runs");
+        let mut before = executed();
+        let mut took = || {
+            let (now, was) = (executed(), before);
+            before = now;
+            now - was
+        };
+        let name = if prepared { "a" } else { "b" };
+        runs(&store, name).await.expect("it runs");
+        assert_eq!(took(), 2, "a first call: claim, complete");
+        runs(&store, name).await.expect("it replays");
+        assert_eq!(took(), 1, "a replay");
+        let steps = Runner::new(store.clone()).run("steps", name, "", |op| async move {
+            op.step("one", |_| async { Ok::<_, std::io::Error>(1) }).await?;
+            op.pay("two", |_| async { Ok::<_, std::io::Error>(2) }).await
+        });
+        steps.await.expect("it runs");
+        assert_eq!(took(), 5, "a step is one more, a payment two");
+        assert_eq!(server.sql("SELECT count(*) FROM idempotency.steps"), "0", "a complete record has no steps");
+    }
+}
+
+#[tokio::test]
+async fn it_lives_through_restarts_and_kills() {
+    let mut server = Postgres::start();
+    let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
+    runs(&store, "before").await.expect("it runs");
+    for end in [Postgres::stop, Postgres::stop_at_once, Postgres::kill] {
+        end(&mut server);
+        let error = runs(&store, "meanwhile").await.expect_err("it is away");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+        server.start_again();
+        let found = store.scan(&Query::new(Filter::Unfinished, 10)).await.expect("the stale connections are noticed");
+        assert!(found.found.is_empty());
+        runs(&store, "before").await.expect("it replays");
+        assert_eq!(server.sql("SELECT count(*) FROM idempotency.records"), "1");
+    }
+}
+
+#[tokio::test]
+async fn a_standby_is_refused_until_it_is_promoted() {
+    let primary = Postgres::start();
+    let store = PostgresStore::options().creating_schema().connect(&primary.url()).expect("a URL");
+    runs(&store, "before").await.expect("it runs");
+    let before = store.durability().await.expect("settings");
+    assert_eq!(before.survives, Survives::PowerLoss);
+    let standby = primary.standby();
+    assert!(store.durability().await.expect("settings").cautions[0].contains("asynchronous"));
+    primary.wait_for(&standby);
+    let there = PostgresStore::connect(&standby.url()).expect("a URL");
+    let error = runs(&there, "new").await.expect_err("it takes no writes");
+    assert!(error.kind() == StoreErrorKind::Unavailable && error.to_string().contains("name the primary"), "{error}");
+    let error = there.durability().await.expect_err("a standby promises nothing");
+    assert!(error.to_string().contains("standby"), "{error}");
+    drop(primary);
+    standby.promote();
+    runs(&there, "before").await.expect("it replays");
+    runs(&there, "new").await.expect("it runs");
+    let after = there.durability().await.expect("settings").epoch.expect("an epoch");
+    assert_eq!(after.since(&before.epoch.expect("an epoch")), Since::Same);
+}
+
+#[tokio::test]
+async fn durability_is_read_from_the_settings() {
+    let mut server = Postgres::start_with(&["synchronous_commit=off"]);
+    let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
+    runs(&store, "k").await.expect("it runs");
+    let found = store.durability().await.expect("settings");
+    assert_eq!(found.survives, Survives::PowerLoss, "our writes set it on");
+    assert!(found.cautions[0].contains("synchronous_commit is off"), "{:?}", found.cautions);
+    server.set("fsync=off");
+    server.restart();
+    let found = store.durability().await.expect("settings");
+    assert_eq!(found.survives, Survives::StoreCrash);
+    let picky = PostgresStore::options().require(Survives::PowerLoss).connect(&server.url()).expect("a URL");
+    let error = runs(&picky, "k2").await.expect_err("it is not good enough");
+    assert!(error.to_string().contains("fsync is off"), "{error}");
+    let first = found.epoch.expect("an epoch");
+    server.sql("DROP SCHEMA idempotency CASCADE");
+    store.create_schema().await.expect("a schema");
+    let now = store.durability().await.expect("settings").epoch.expect("an epoch");
+    assert_eq!(now.since(&first), Since::Wiped);
+}
+
+/// A write that is acknowledged is in the log on disk, whatever the default.
+#[tokio::test]
+async fn writes_wait_for_the_disk_where_the_default_does_not() {
+    // The writer of the log all but never wakes up by itself.
+    let server = Postgres::start_with(&["synchronous_commit=off", "wal_writer_delay=10s"]);
+    let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
+    runs(&store, "warm-up").await.expect("it runs");
+    for n in 0..20 {
+        let record = claimed(&store, &key(n)).await;
+        let flushed = "SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()";
+        assert_eq!(server.sql(flushed), "t", "write {n} ({record:?}) is not on disk");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_without_a_free_connection_says_so_soon() {
+    let (server, name, _) = fresh().await;
+    let url = server.url_of("postgres", &name);
+    let store = PostgresStore::options().max_connections(1).connect(&url).expect("a URL");
+    claimed(&store, &key(1)).await;
+    // Someone else has the row.
+    let mut blocker = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connects");
+    tokio::spawn(blocker.1);
+    let lock = blocker.0.transaction().await.expect("a transaction");
+    lock.batch_execute("SELECT * FROM idempotency.records FOR UPDATE").await.expect("a lock");
+    let stuck = Ledger::new(store.clone());
+    let stuck = tokio::spawn(async move {
+        let record = stuck.store().load(&key(1)).await.expect("load").record.expect("a record");
+        stuck.store().remove(&key(1), record.version()).await
+    });
+    wait_until("the write to wait", || {
+        server.sql_in(&name, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1"
+    });
+    let error = store.load(&key(2)).await.expect_err("nothing is free");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    let error = stuck.await.expect("no panic").expect_err("it waits for the lock only so long");
+    assert!(error.to_string().contains("lock timeout"), "{error}");
+    lock.rollback().await.expect("it ends");
+    store.load(&key(2)).await.expect("a free connection");
+}
+
+#[tokio::test]
+async fn bad_tables_are_told_and_left_alone() {
+    let (server, name, store) = fresh().await;
+    let sql = |sql: &str| server.sql_in(&name, sql);
+    let claims = async |store: &PostgresStore| {
+        Ledger::new(store.clone()).apply(&key(1), None, claim()).await.expect_err("it is refused")
+    };
+    claimed(&store, &key(1)).await;
+    sql("UPDATE idempotency.records SET head = 'a tale of two cities'");
+    assert_eq!(claims(&store).await.kind(), StoreErrorKind::Corrupt);
+    let newer = "UPDATE idempotency.records SET head = convert_to('tower-idempotency/2 0', 'UTF8') || '\\x0a7b7d0a'";
+    sql(newer);
+    assert_eq!(claims(&store).await.kind(), StoreErrorKind::NewerFormat);
+    assert!(sql("SELECT head FROM idempotency.records").starts_with("\\x746f"), "it was overwritten");
+
+    sql("CREATE ROLE nobody_special LOGIN; GRANT USAGE ON SCHEMA idempotency TO nobody_special");
+    let weak = PostgresStore::connect(&server.url_of("nobody_special", &name)).expect("a URL");
+    let error = claims(&weak).await;
+    assert!(error.to_string().contains("permission denied") && error.to_string().contains("SELECT"), "{error}");
+
+    sql("ALTER TABLE idempotency.records RENAME COLUMN head TO tail");
+    let error = claims(&store).await;
+    assert!(error.to_string().contains("not ours"), "{error}");
+    sql("DROP SCHEMA idempotency CASCADE");
+    let error = claims(&store).await;
+    assert!(error.to_string().contains("create_schema"), "{error}");
+    sql("CREATE SCHEMA idempotency; CREATE TABLE idempotency.records (key text, version int, status text)");
+    let error = claims(&store).await;
+    assert!(error.kind() == StoreErrorKind::Unavailable && error.to_string().contains("migration"), "{error}");
+    assert_eq!(sql("SELECT count(*) FROM idempotency.records"), "0");
+}
+
+#[tokio::test]
+async fn urls_are_checked_before_anything_is_connected() {
+    for (url, says) in [
+        ("postgres://u@h/d?sslmode=require", "TLS"),
+        ("postgres://u@h/d?sslmod=prefer", "sslmod"),
+        ("postgres://u@h:port/d", "port"),
+        ("postgres://", "host is missing"),
+        ("postgres://u@h/d?schema=", "schema is empty"),
+        ("postgres://u@h/d?create_schema=perhaps", "true or false"),
+    ] {
+        let error = store::connect(url).expect_err(url).to_string();
+        assert!(error.contains(says), "{url}: {error}");
+        assert!(!error.contains("u@h"), "what may be a password is told: {error}");
+    }
+    store::connect("postgresql://u:p@nowhere.invalid/d?schema=s&create_schema=true").expect("it is lazy");
+}
+
+/// Whoever stops waiting, at whatever point, leaves a pool that works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_dropped_anywhere_poison_no_connection() {
+    let (server, name, _) = fresh().await;
+    let store = PostgresStore::options().max_connections(2).connect(&server.url_of("postgres", &name));
+    let store = store.expect("a URL");
+    for polls in 0..40 {
+        let record = claimed(&store, &key(polls)).await;
+        let key = key(polls);
+        let mut call = pin!(store.remove(&key, record.version()));
+        for _ in 0..polls % 8 {
+            if poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        // Dropped here.
+    }
+    claimed(&store, &key(200)).await;
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                AND application_name = 'tower-idempotency' AND state <> 'idle'";
+    wait_until("nothing to be left running", || server.sql_in(&name, busy) == "0");
+    let open = "SELECT count(*) <= 2 FROM pg_stat_activity WHERE application_name = 'tower-idempotency' \
+                AND datname = current_database()";
+    wait_until("the dropped connections to be closed", || server.sql_in(&name, open) == "t");
+}
+
+#[tokio::test]
+async fn sweeping_takes_what_expired_and_nothing_else() {
+    let (server, name, store) = fresh().await;
+    let ledger = Ledger::new(store.clone());
+    for n in 0..10 {
+        let record = claimed(&store, &key(n)).await;
+        if n < 6 {
+            let body = Some(Bytes::from_static(b"done"));
+            let response = Arc::new(StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), body));
+            let retention = if n < 5 { Duration::ZERO } else { HOUR };
+            let fence = tower_idempotency::core::Fence::of(record.version());
+            let complete = Fenced { fence, changes: vec![Change::Complete { response, retention }] };
+            ledger.apply(&key(n), Some(record), complete).await.expect("it completes").output.expect("it is ours");
+        }
+    }
+    server.sql_in(&name, "UPDATE idempotency.records SET written = 0 WHERE status < 2");
+    assert_eq!(store.sweep(2).await.expect("a sweep"), 2);
+    let (one, other) = tokio::join!(store.sweep(100), store.sweep(100));
+    assert_eq!(one.expect("a sweep") + other.expect("a sweep"), 3);
+    assert_eq!(store.sweep(100).await.expect("a sweep"), 0);
+    let left = store.scan(&Query::new(Filter::Unfinished, 100)).await.expect("a scan");
+    assert_eq!(left.found.len(), 4, "something unfinished was swept");
+    assert!(store.load(&key(5)).await.expect("load").record.is_some(), "it is not expired");
+}
+
+/// With 30,000 records, no statement of ours reads them all.
+#[tokio::test]
+async fn no_statement_reads_the_whole_table() {
+    let server = Postgres::start_with(&[
+        "session_preload_libraries=auto_explain",
+        "auto_explain.log_min_duration=0",
+        "auto_explain.log_nested_statements=on",
+    ]);
+    let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
+    let record = claimed(&store, &key(1)).await;
+    server.sql(
+        "INSERT INTO idempotency.records (key, version, status, created, written, span, head) \
+         SELECT decode(md5(n::text) || md5((-n)::text), 'hex'), n, n % 3, 0, \
+         (extract(epoch FROM now()) * 1000)::bigint - 15000000 + n * 1000, 0, '' FROM generate_series(1, 30000) AS n; \
+         ANALYZE idempotency.records; ANALYZE idempotency.steps",
+    );
+    let before = std::fs::read_to_string(server.log()).expect("a log").len();
+    for filter in [Filter::Unfinished, Filter::Lapsed, Filter::Expired] {
+        let page = store.scan(&Query::new(filter, 10)).await.expect("a scan");
+        let next = store.scan(&Query::new(filter, 10).after(page.next.expect("more"))).await.expect("a scan");
+        assert!(next.found[0].due >= page.found[9].due);
+    }
+    store.sweep(10).await.expect("a sweep");
+    let found = store.load(&key(1)).await.expect("load").record.expect("a record");
+    let swapped = store.swap(&key(1), Some(found.version()), &record).await.expect("a swap");
+    assert!(matches!(swapped, Swap::Stored));
+    store.remove(&key(1), record.version()).await.expect("a removal");
+    let log = std::fs::read_to_string(server.log()).expect("a log").split_off(before);
+    assert!(log.matches("Index").count() >= 10, "plans are not logged:\n{log}");
+    let scans: Vec<_> = log.lines().filter(|line| line.contains("Seq Scan on records")).collect();
+    assert!(scans.is_empty(), "{scans:?}\n{log}");
+}
+
+/// A step writes its own row; the request beside it is not written again.
+#[tokio::test]
+async fn a_step_costs_what_the_step_costs() {
+    let (server, name, store) = fresh().await;
+    let wal = || server.sql_in(&name, "SELECT pg_current_wal_insert_lsn() - '0/0'").parse::<u64>().expect("bytes");
+    let body =
+        Bytes::from((0..1 << 20).map(|n: u32| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect::<Vec<_>>());
+    let request = StoredRequest::capture(&http::Method::POST, &"/".parse().expect("a path"), &HeaderMap::new(), body);
+    let claim = Claim { request: Some(Arc::new(request)), ..claim() };
+    let ledger = Ledger::new(store.clone());
+    let done = ledger.apply(&key(1), None, claim).await.expect("a claim");
+    let mut record = done.record.expect("a record");
+    let fence = tower_idempotency::core::Fence::of(record.version());
+    server.sql_in(&name, "CHECKPOINT");
+    let before = wal();
+    for n in 0..20 {
+        let save = Change::Save { step: format!("step {n}").into(), value: Bytes::from_static(b"1") };
+        let done = ledger.apply(&key(1), Some(record), Fenced { fence, changes: vec![save] }).await.expect("a save");
+        done.output.expect("it is ours");
+        record = done.record.expect("a record");
+    }
+    let written = (wal() - before) / 20;
+    assert!(written < 64 << 10, "{written} bytes of log for a small step");
+}

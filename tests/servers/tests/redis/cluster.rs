@@ -1,0 +1,125 @@
+//! Clusters that lose a node, move a slot, or differ in their settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use servers::{Cluster, Redis};
+use tower_idempotency::Ledger;
+use tower_idempotency::core::Key;
+use tower_idempotency::store::{RedisStore, Store, StoreErrorKind, Survives};
+
+use super::support::*;
+
+fn open(cluster: &Cluster) -> Ledger {
+    let options = RedisStore::options().prefix("t").response_timeout(Duration::from_millis(500));
+    Ledger::new(options.connect(&cluster.url()).unwrap())
+}
+
+/// Slot and node of a key.
+fn place(cluster: &Cluster, key: &Key) -> (u16, usize) {
+    let name = format!("{{t:{:02}}}", key.as_bytes()[31] % 16);
+    let slot: u16 = cluster.nodes()[0].cli(&["CLUSTER", "KEYSLOT", &name]).parse().unwrap();
+    (slot, [5461, 10923].iter().filter(|first| slot >= **first).count())
+}
+
+/// A key on each of the nodes.
+fn keys(cluster: &Cluster, round: &str) -> [Key; 3] {
+    let on = |node| (0..).map(|n| key(&format!("{round}-{n}"))).find(|key| place(cluster, key).1 == node);
+    [0, 1, 2].map(|node| on(node).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_node_takes_only_its_keys_with_it() {
+    let mut cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no", "--appendonly", "yes"]);
+    let ledger = open(&cluster);
+    for key in keys(&cluster, "warm") {
+        claim_key(&ledger, &key).await.unwrap().expect("granted");
+    }
+    let before: Vec<_> = ["dead", "marked", "late", "back"].iter().map(|round| keys(&cluster, round)).collect();
+    cluster.nodes_mut()[2].kill();
+    let others_go_on = async |ledger: &Ledger, keys: [Key; 3], when: &str| {
+        let error = claim_key(ledger, &keys[2]).await.expect_err("its node is dead");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{when}: {error}");
+        for key in &keys[..2] {
+            claim_key(ledger, key).await.unwrap_or_else(|error| panic!("{when}: {error}")).expect("granted");
+        }
+    };
+    others_go_on(&ledger, before[0], "at once").await;
+    let failed = || cluster.nodes()[0].cli(&["CLUSTER", "NODES"]).contains("fail ");
+    servers::wait_until("the others to notice", failed);
+    others_go_on(&ledger, before[1], "once it is marked").await;
+    // A process that starts meanwhile, too.
+    others_go_on(&open(&cluster), before[2], "from the start").await;
+    cluster.nodes_mut()[2].restart();
+    cluster.wait_until_whole();
+    let mut tries = 0;
+    while claim_key(&ledger, &before[3][2]).await.is_err() {
+        tries += 1;
+        assert!(tries < 50, "it does not find the node again");
+    }
+    assert!(claim_key(&ledger, &keys(&cluster, "warm")[2]).await.unwrap().is_none(), "claimed before");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_moves_is_followed() {
+    let cluster = Cluster::start();
+    let ledger = open(&cluster);
+    let key = keys(&cluster, "moves")[0];
+    let (slot, slot_text) = (place(&cluster, &key).0, place(&cluster, &key).0.to_string());
+    let other = (0..).map(|n| super::support::key(&format!("other-{n}")));
+    let fresh: Vec<_> = other.filter(|other| place(&cluster, other).0 == slot).take(2).collect();
+    let fence = claim_key(&ledger, &key).await.unwrap().expect("granted");
+    let [from, to] = [&cluster.nodes()[0], &cluster.nodes()[1]];
+    let id = |node: &Redis| node.cli(&["CLUSTER", "MYID"]);
+    to.cli(&["CLUSTER", "SETSLOT", &slot_text, "IMPORTING", &id(from)]);
+    from.cli(&["CLUSTER", "SETSLOT", &slot_text, "MIGRATING", &id(to)]);
+    let all = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot_text, "100"]);
+    let port = to.port().to_string();
+    for name in all.lines() {
+        from.cli(&["MIGRATE", "127.0.0.1", &port, name, "0", "5000"]);
+        // Half of it is here, half there: unavailable, or what it is; never free.
+        if let Ok(granted) = claim_key(&ledger, &key).await {
+            assert!(granted.is_none(), "{name} has moved, and it is claimed");
+        }
+    }
+    claim_key(&ledger, &fresh[0])
+        .await
+        .map(drop)
+        .or_else(|error| if error.kind() == StoreErrorKind::Unavailable { Ok(()) } else { Err(error) })
+        .unwrap();
+    for node in [to, from, &cluster.nodes()[2]] {
+        node.cli(&["CLUSTER", "SETSLOT", &slot_text, "NODE", &id(to)]);
+    }
+    assert!(claim_key(&ledger, &key).await.unwrap().is_none(), "it is claimed");
+    claim_key(&ledger, &fresh[1]).await.unwrap().expect("granted");
+    change(&ledger, &key, fence, complete(3)).await;
+    assert!(claim_key(&open(&cluster), &key).await.unwrap().is_none(), "a replay");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worst_of_the_nodes_counts() {
+    let cluster = Cluster::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = Arc::new(RedisStore::options().prefix("t").connect(&cluster.url()).unwrap());
+    assert_eq!(store.durability().await.unwrap().survives, Survives::PowerLoss);
+    for node in cluster.nodes() {
+        node.cli(&["CONFIG", "SET", "appendfsync", "everysec"]);
+        // Not by luck: whichever node is asked.
+        for _ in 0..5 {
+            let found = store.durability().await.unwrap();
+            assert_eq!(found.survives, Survives::StoreCrash, "{found:?}");
+        }
+        node.cli(&["CONFIG", "SET", "appendfsync", "always"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_that_has_it_is_asked_who_acknowledged_it() {
+    let cluster = Cluster::start();
+    let options = RedisStore::options().prefix("t").wait(1, Duration::from_millis(50));
+    let ledger = Ledger::new(options.connect(&cluster.url()).unwrap());
+    for key in keys(&cluster, "waits") {
+        let error = claim_key(&ledger, &key).await.expect_err("there are no replicas");
+        assert!(error.to_string().contains("[0] of [1]"), "{error}");
+        assert!(claim_key(&open(&cluster), &key).await.unwrap().is_none(), "it is written");
+    }
+}
