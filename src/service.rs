@@ -408,20 +408,6 @@ impl Guarded {
         }
     }
 
-    /// How the handler's answer counts.
-    fn outcome<B: Body>(&self, attempt: &Attempt, parts: &http::response::Parts, body: &Read<B>) -> Outcome {
-        let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
-        let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
-        match Outcome::of(self.shared.policy.mode, parts.status, said) {
-            // The steps are done and the next attempt can answer from
-            // them; without steps this is all there will ever be.
-            Outcome::Final if self.shared.policy.mode == Mode::Resumable && matches!(body, Read::Broken(_)) => {
-                Outcome::Retryable
-            }
-            outcome => outcome,
-        }
-    }
-
     /// Stores the handler's answer, and says what the client gets: that
     /// answer, unless someone else took over.
     async fn record<B: Body>(

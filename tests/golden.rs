@@ -128,6 +128,12 @@ fn records() -> Vec<(&'static str, Record, Pieces)> {
             .claim(once, Some(request()))
             .change(vec![answer(StatusCode::CREATED, Some(b"{\"id\":17}\n"))]),
         Writer::new("empty").claim(once, None).change(vec![answer(StatusCode::NO_CONTENT, Some(b""))]),
+        Writer::new("inputs").claim(resumable, None).change(vec![
+            save("order", b"17"),
+            Change::Input { step: "order".into(), hash: u64::MAX },
+            begin("charge"),
+            Change::Input { step: "charge".into(), hash: 1 },
+        ]),
         Writer::new("not-retained").claim(once, None).change(vec![answer(StatusCode::OK, None)]),
     ]
     .map(Writer::finish)

@@ -33,6 +33,12 @@ fn the_table_and_the_code_name_the_same_metrics() {
     let code = read("src/metrics.rs");
     assert_eq!(names(&code), documented());
     assert_eq!(documented().len(), 10);
+    let guide = read("src/guide/operations.md");
+    let said: Vec<_> = code.split(['(', ' ']).filter_map(|word| word.strip_prefix('"')?.split('"').next()).collect();
+    for value in said.iter().filter(|value| !value.is_empty()) {
+        assert!(guide.contains(value), "the table does not have {value:?}");
+    }
+    assert!(said.contains(&"undoing") && said.contains(&"given-up"), "{said:?}");
     // And the same labels, but for those that other types name.
     for row in rows().iter().filter(|row| row[0].starts_with("idempotency_") && row[3] != "–") {
         let (label, values) = row[3].split_once(": ").unwrap();

@@ -209,7 +209,7 @@ async fn what_can_not_be_undone_yet_is_undone_by_a_later_attempt() {
     let lab = Lab::new();
     let app = booking(&lab, 409, |call| if call < 3 { Err(NotUndone::from(Failure("no"))) } else { Ok(()) });
     for _ in 0..2 {
-        send(&app, post("k")).await.assert_problem("interrupted", 503);
+        send(&app, post("k")).await.assert_problem("interrupted", 500);
     }
     send(&app, post("k")).await.assert_first(409, "so it is");
     send(&app, post("k")).await.assert_replay(409, "so it is");
@@ -299,7 +299,7 @@ async fn while_it_is_undone_nothing_new_is_started() {
             Ok(reply(200, "all is well"))
         }
     });
-    send(&app, post("k")).await.assert_problem("interrupted", 503);
+    send(&app, post("k")).await.assert_problem("interrupted", 500);
     send(&app, post("k")).await.assert_first(409, "no hotel");
     assert_eq!(works.get(), 0);
 }
@@ -319,7 +319,7 @@ async fn what_nobody_knows_how_to_undo_calls_a_human() {
             Ok(reply(409, "no"))
         }
     });
-    send(&app, post("k")).await.assert_problem("interrupted", 503);
+    send(&app, post("k")).await.assert_problem("interrupted", 500);
     send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
     assert!(why(&lab).await.contains("\"flight\""));
     let record = lab.store.peek(&stored_key("k")).await.unwrap();

@@ -130,6 +130,7 @@ pub fn assert_same(found: Option<&Record>, expected: Option<&Record>) {
     for (found, expected) in found.steps().iter().zip(expected.steps()) {
         assert_eq!(found.name(), expected.name(), "name or order of a step");
         assert!(found.point() == expected.point(), "value of step {:?}", expected.name());
+        assert_eq!(found.input(), expected.input(), "input of step {:?}", expected.name());
     }
     // Not `assert_eq`: it would print a mebibyte.
     assert!(found.progress() == expected.progress(), "answer or retention");

@@ -40,8 +40,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "replay-marker-missing",
         RESPONSE,
-        "    headers.insert(REPLAYED, HeaderValue::from_static(\"true\"));\n",
-        "",
+        "    let mut response = given(stored, body);\n    response.headers_mut().insert(REPLAYED, HeaderValue::from_static(\"true\"));",
+        "    let response = given(stored, body);",
         "replay::the_first_request",
     ),
     http(
@@ -180,9 +180,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "oversize-answer-runs-again",
-        SERVICE,
-        "Read::Open(body) => (None, body),",
-        "Read::Open(body) => {\n                outcome = Outcome::NothingHappened;\n                (None, body)\n            }",
+        "src/service/undo.rs",
+        "            outcome => outcome,\n",
+        "            Outcome::Final if matches!(body, Read::Open(_)) => Outcome::NothingHappened,\n            outcome => outcome,\n",
         "oversize::a_body_of_the_cap",
     ),
     http(

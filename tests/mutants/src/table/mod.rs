@@ -7,6 +7,8 @@ mod http;
 mod memory;
 mod model;
 mod resume;
+mod undo;
+mod watcher;
 
 /// One planted bug.
 pub(crate) struct Mutant {
@@ -26,10 +28,12 @@ pub(crate) struct Mutant {
 const TRANSITION: &str = "src/core/transition.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 7] = [
+pub(crate) const GROUPS: [&[Mutant]; 9] = [
     model::MUTANTS,
     http::MUTANTS,
     resume::MUTANTS,
+    undo::MUTANTS,
+    watcher::MUTANTS,
     completer::MUTANTS,
     background::MUTANTS,
     memory::MUTANTS,

@@ -64,7 +64,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "intent-not-recorded",
         TRANSITION,
-        "Self::Begin { step } => record.set(step, Point::Begun),",
+        "Self::Begin { step } => record.set(step, Point::Begun, elapsed),",
         "Self::Begin { step: _ } => {}",
     ),
     model(

@@ -34,15 +34,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "step-result-not-saved",
         STEP,
-        "attempt.write(Change::Save { step: self.name.clone(), value: bytes.into() }).await?;",
-        "drop(bytes);",
+        "self.write(attempt, Change::Save { step: self.name.clone(), value: bytes.clone() }).await?;",
+        "",
         "steps::every_result_is_remembered",
     ),
     resume(
         "intent-not-awaited",
         STEP,
-        "begin(&attempt, &self.name).await?;",
-        "let (late, name) = (Arc::clone(&attempt), self.name.clone());\n            tokio::spawn(async move { begin(&late, &name).await.is_ok() });",
+        "            self.begin(&attempt).await?;\n",
+        "            let (late, step) = (Arc::clone(&attempt), self.name.clone());\n            tokio::spawn(async move { late.write(Change::Begin { step }).await.is_ok() });\n",
         "steps::a_step_of_an_attempt_that_lost",
     ),
     resume(
@@ -111,8 +111,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "completer-forgets-the-steps",
         "src/core/resume.rs",
-        "Decision::put(current.taken(stamp.nonce, self.lease), Resumed",
-        "let mut current = current.clone();\n        current.steps.clear();\n        Decision::put(current.taken(stamp.nonce, self.lease), Resumed",
+        "Decision::put(current.taken(stamp, self.lease), Resumed",
+        "let mut current = current.clone();\n        current.steps.clear();\n        Decision::put(current.taken(stamp, self.lease), Resumed",
         "crash::a_payment_that_crashes_is_finished",
     ),
     resume(

@@ -1,0 +1,107 @@
+//! Undoing, and inputs of steps.
+
+use super::Mutant;
+
+const fn undo(
+    name: &'static str,
+    file: &'static str,
+    text: &'static str,
+    instead: &'static str,
+    filter: &'static str,
+) -> Mutant {
+    Mutant { name, file, text, instead, target: "--test resume", filter }
+}
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    undo(
+        "undo-in-order-of-doing",
+        "src/operation/undo.rs",
+        "for step in plan.steps.iter().rev() {",
+        "for step in &plan.steps {",
+        "undo::a_trip",
+    ),
+    undo(
+        "undo-plan-not-stored",
+        "src/operation/undo.rs",
+        "        self.inner.attempt.write(save).await.map_err(|_| Undone::NotYet)?;",
+        "        drop(save);",
+        "undo::a_trip",
+    ),
+    undo(
+        "undo-passes-over-doubt",
+        "src/operation/undo.rs",
+        "if let Some(step) = unknown {",
+        "if let Some(step) = unknown.filter(|_| false) {",
+        "undo::a_step_in_doubt",
+    ),
+    undo(
+        "undo-forgets-what-it-does-not-know",
+        "src/operation/undo.rs",
+        "            return Err(self.give_up(&format!(\"step {step:?} must be undone, and this release did not say how\")));",
+        "            return Ok(());",
+        "undo::what_nobody_knows",
+    ),
+    undo(
+        "undo-starts-new-steps",
+        "src/operation/step.rs",
+        "if !done && !self.undoes && self.operation.is_undoing() {",
+        "if false {",
+        "undo::while_it_is_undone",
+    ),
+    undo(
+        "undo-believes-the-second-answer",
+        "src/operation/undo.rs",
+        "if earlier { Undone::Earlier",
+        "if earlier && false { Undone::Earlier",
+        "undo::while_it_is_undone",
+    ),
+    undo(
+        "undo-on-success",
+        "src/service/undo.rs",
+        "outcome != Outcome::Final || !error",
+        "outcome != Outcome::Final",
+        "undo::only_a_final",
+    ),
+    undo(
+        "undo-replayed-steps-not-registered",
+        "src/operation/step.rs",
+        "                span.outcome(\"replayed\");\n                self.can_be_undone(&value);",
+        "                span.outcome(\"replayed\");",
+        "undo::a_trip",
+    ),
+    undo(
+        "undo-completes-when-not-undone",
+        "src/operation/undo.rs",
+        "            Err(_) => Err(Undone::NotYet),",
+        "            Err(_) => Ok(()),",
+        "undo::what_can_not",
+    ),
+    undo(
+        "undo-never-is-tried-again",
+        "src/operation/undo.rs",
+        "Err(StepError::Retry(NotUndone::Never(why))) => {",
+        "Err(StepError::Retry(NotUndone::Never(why))) if why.is_empty() => {",
+        "undo::what_can_never",
+    ),
+    undo(
+        "input-not-compared",
+        "src/operation/step.rs",
+        "if stored != given => {",
+        "if stored != given && false => {",
+        "input::a_changed",
+    ),
+    undo(
+        "input-not-stored",
+        "src/core/transition.rs",
+        "            Arc::make_mut(step).input = Some(hash);",
+        "            let _ = hash;",
+        "input::a_changed",
+    ),
+    undo(
+        "input-lost-with-the-result",
+        "src/core/transition.rs",
+        "let input = step.input;",
+        "let input = None;",
+        "input::a_changed",
+    ),
+];

@@ -1,0 +1,108 @@
+//! The watcher: what needs a human is told, once.
+
+use super::Mutant;
+
+const fn watcher(
+    name: &'static str,
+    file: &'static str,
+    text: &'static str,
+    instead: &'static str,
+    filter: &'static str,
+) -> Mutant {
+    Mutant { name, file, text, instead, target: "--test watcher", filter }
+}
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    watcher(
+        "watcher-tells-every-round",
+        "src/watcher/board.rs",
+        "if open.finding.same(&finding) {",
+        "if false {",
+        "a_step_in_doubt",
+    ),
+    watcher(
+        "watcher-over-not-told",
+        "src/watcher/board.rs",
+        "        open.finding.over = true;\n        open.untold = true;",
+        "        open.finding.over = true;",
+        "a_step_in_doubt",
+    ),
+    watcher(
+        "watcher-reason-change-not-told",
+        "src/watcher/finding.rs",
+        "(loose || self.cause == other.cause)",
+        "true",
+        "what_is_paid",
+    ),
+    watcher(
+        "watcher-loads-everything",
+        "src/watcher/round.rs",
+        "        self.settings.limits.suspects(found, now)\n",
+        "        let _ = (found, now); true\n",
+        "records_that_are_in_order",
+    ),
+    watcher(
+        "watcher-no-grace",
+        "src/watcher/judge.rs",
+        "unattended_since(record, now).filter(|since| now >= since.after(self.in_doubt))",
+        "unattended_since(record, now)",
+        "a_step_in_doubt",
+    ),
+    watcher("watcher-forgets-far", "src/watcher/judge.rs", "unattended || now >=", "now >=", "at_most_once_a_dead"),
+    watcher(
+        "watcher-begun-is-no-doubt",
+        "src/watcher/judge.rs",
+        "if !steps.is_empty() {",
+        "if false {",
+        "a_step_in_doubt",
+    ),
+    watcher(
+        "watcher-at-most-once-is-no-doubt",
+        "src/watcher/judge.rs",
+        "unknown.then(||",
+        "false.then(||",
+        "at_most_once_a_dead",
+    ),
+    watcher(
+        "watcher-hook-failure-counts-as-told",
+        "src/watcher/mod.rs",
+        "                    return;\n                }\n            }\n            state.board.told",
+        "                }\n            }\n            state.board.told",
+        "a_hook_that_fails",
+    ),
+    watcher(
+        "watcher-no-cap",
+        "src/watcher/round.rs",
+        "if watched.scanned == MOST || watched.loaded == MOST_LOADS {",
+        "if false {",
+        "a_round_is_bounded",
+    ),
+    watcher(
+        "watcher-starts-anew",
+        "src/watcher/round.rs",
+        "        query.after = state.cursor;\n",
+        "        state.cursor = None;\n",
+        "a_round_is_bounded",
+    ),
+    watcher(
+        "watcher-unbounded-board",
+        "src/watcher/board.rs",
+        "self.open.len() < MOST_OPEN",
+        "true",
+        "a_round_is_bounded",
+    ),
+    watcher(
+        "watcher-epoch-not-kept",
+        "src/watcher/store.rs",
+        "state.store.epoch = epoch.or(before);",
+        "let _ = &mut state.store.epoch;",
+        "a_store_that_was_wiped",
+    ),
+    watcher(
+        "watcher-given-up-is-forgotten",
+        "src/attempt.rs",
+        "self.ledger.unsaved().add(self.key, error.clone(), true);",
+        "self.ledger.unsaved().remove(&self.key);",
+        "an_answer_that_was_given_up",
+    ),
+];
