@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, Object, Pool};
 use servers::Postgres;
+use sqlx::Executor;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use tokio_postgres::NoTls;
 use tower_idempotency::store::{Joined, PostgresStore, TransactionDriver};
@@ -22,6 +23,8 @@ pub trait Driver: Sized + 'static {
     fn pool(url: &str) -> Self::Pool;
     /// Runs a statement of one row with one number.
     fn run<'t>(handle: &'t mut Handle<Self>, sql: &'static str) -> Answer<'t>;
+    /// Runs any statements, and gives 0.
+    fn script<'t>(handle: &'t mut Handle<Self>, sql: &'static str) -> Answer<'t>;
 }
 
 #[derive(Debug)]
@@ -40,6 +43,10 @@ impl Driver for Tokio {
             Ok(row.get(0))
         })
     }
+
+    fn script<'t>(client: &'t mut Object, sql: &'static str) -> Answer<'t> {
+        Box::pin(async move { client.batch_execute(sql).await.map(|()| 0).map_err(|error| error.to_string()) })
+    }
 }
 
 #[derive(Debug)]
@@ -54,6 +61,11 @@ impl Driver for Sqlx {
 
     fn run<'t>(connection: &'t mut PgConnection, sql: &'static str) -> Answer<'t> {
         Box::pin(async move { sqlx::query_scalar(sql).fetch_one(connection).await.map_err(|error| error.to_string()) })
+    }
+
+    fn script<'t>(connection: &'t mut PgConnection, sql: &'static str) -> Answer<'t> {
+        let script = connection.execute(sql);
+        Box::pin(async move { script.await.map(|_| 0).map_err(|error| error.to_string()) })
     }
 }
 
@@ -94,8 +106,17 @@ impl<'s, D: Driver> Shop<'s, D> {
         Self { server, database, store, joined }
     }
 
+    pub fn url(&self) -> String {
+        self.server.url_of("postgres", &self.database)
+    }
+
     pub fn runner(&self) -> Runner {
         Runner::new(self.store.clone()).lease(Duration::from_secs(20))
+    }
+
+    /// What a query in the shop's database gives.
+    pub fn sql(&self, sql: &str) -> String {
+        self.server.sql_in(&self.database, sql)
     }
 
     pub fn orders(&self) -> String {
