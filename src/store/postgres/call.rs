@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
@@ -14,8 +14,11 @@ use crate::store::StoreError;
 
 /// How long a connection is waited for, made or free.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a statement is run that others made fail.
+/// How often a statement is run that the connection made fail.
 const TRIES: u32 = 4;
+/// How often a statement is run that others made fail. Where the database's
+/// default is above READ COMMITTED, every write in between does.
+const RACES: u32 = 24;
 
 /// The pool, and how statements are run on it.
 #[derive(Clone, Debug)]
@@ -45,7 +48,10 @@ impl Connections {
             match &self.migration {
                 // The connection is closed, and another one prepares it anew.
                 _ if again && error::is_stale_statement(&error) => drop(lent),
-                _ if again && error::is_transient(&error) => lent.give_back(),
+                _ if tries < RACES && error::is_transient(&error) => {
+                    lent.give_back();
+                    sleep(Duration::from_micros(fastrand::u64(..500 << tries.min(6)))).await;
+                }
                 Some(migration) if tries == 1 && error::is_missing(&error) => {
                     lent.give_back();
                     self.execute(migration).await?;

@@ -118,3 +118,18 @@ async fn without_prepared_statements() {
     races::one_of_many_takes_over(&on("plain 3").await).await;
     steps::completion_drops_request_and_steps(&on("plain 4").await).await;
 }
+
+/// Where the database's default is SERIALIZABLE, the server undoes our own
+/// statements when others come between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_serializable_database() {
+    let server = Postgres::shared();
+    let url = server.database("serializable");
+    server.sql("ALTER DATABASE serializable SET default_transaction_isolation = 'serializable'");
+    let on = |schema| {
+        let options = PostgresStore::options().schema(schema).creating_schema();
+        OnTheClock::new(options.connect(&url).expect("a URL"))
+    };
+    races::every_history_is_linearizable(&on("races 1")).await;
+    races::one_of_many_takes_over(&on("races 2")).await;
+}

@@ -8,8 +8,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use deadpool_postgres::{Manager, Pool};
 use http::{HeaderMap, StatusCode};
+use rustix::process::Signal;
 use servers::{Postgres, wait_until};
+use tokio_postgres::NoTls;
 use tower_idempotency::core::{
     Change, Claim, Claimed, Fenced, Fingerprint, Key, Mode, Record, StoredRequest, StoredResponse,
 };
@@ -150,7 +153,15 @@ async fn durability_is_read_from_the_settings() {
 #[tokio::test]
 async fn writes_wait_for_the_disk_where_the_default_does_not() {
     // The writer of the log all but never wakes up by itself.
-    let server = Postgres::start_with(&["synchronous_commit=off", "wal_writer_delay=10s"]);
+    // And nobody but us writes to it.
+    let server = Postgres::start_with(&[
+        "synchronous_commit=off",
+        "wal_writer_delay=10s",
+        "wal_level=minimal",
+        "max_wal_senders=0",
+        "autovacuum=off",
+        "checkpoint_timeout=1h",
+    ]);
     let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
     runs(&store, "warm-up").await.expect("it runs");
     for n in 0..20 {
@@ -160,31 +171,69 @@ async fn writes_wait_for_the_disk_where_the_default_does_not() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_pool_without_a_free_connection_says_so_soon() {
     let (server, name, _) = fresh().await;
+    let manager = Manager::new(server.url_of("postgres", &name).parse().expect("a URL"), NoTls);
+    let pool = Pool::builder(manager).max_size(1).build().expect("a pool");
+    let store = PostgresStore::with_pool(pool.clone());
+    let held = pool.get().await.expect("the only connection");
+    let error = store.load(&key(1)).await.expect_err("nothing is free");
+    assert!(error.kind() == StoreErrorKind::Unavailable && error.to_string().contains("in time"), "{error}");
+    drop(held);
+    store.load(&key(1)).await.expect("a free connection");
+}
+
+#[tokio::test]
+async fn a_lock_that_others_hold_is_waited_for_only_so_long() {
+    let (server, name, store) = fresh().await;
+    let record = claimed(&store, &key(1)).await;
     let url = server.url_of("postgres", &name);
-    let store = PostgresStore::options().max_connections(1).connect(&url).expect("a URL");
-    claimed(&store, &key(1)).await;
-    // Someone else has the row.
-    let mut blocker = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connects");
-    tokio::spawn(blocker.1);
-    let lock = blocker.0.transaction().await.expect("a transaction");
+    let (mut other, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    let lock = other.transaction().await.expect("a transaction");
     lock.batch_execute("SELECT * FROM idempotency.records FOR UPDATE").await.expect("a lock");
-    let stuck = Ledger::new(store.clone());
-    let stuck = tokio::spawn(async move {
-        let record = stuck.store().load(&key(1)).await.expect("load").record.expect("a record");
-        stuck.store().remove(&key(1), record.version()).await
-    });
-    wait_until("the write to wait", || {
-        server.sql_in(&name, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1"
-    });
-    let error = store.load(&key(2)).await.expect_err("nothing is free");
-    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
-    let error = stuck.await.expect("no panic").expect_err("it waits for the lock only so long");
-    assert!(error.to_string().contains("lock timeout"), "{error}");
+    let error = store.remove(&key(1), record.version()).await.expect_err("it has the lock");
+    assert!(error.kind() == StoreErrorKind::Unavailable && error.to_string().contains("lock timeout"), "{error}");
+    assert_eq!(
+        store.load(&key(1)).await.expect("no lock is needed").record.map(|found| found.version()),
+        Some(record.version())
+    );
     lock.rollback().await.expect("it ends");
-    store.load(&key(2)).await.expect("a free connection");
+    assert!(store.remove(&key(1), record.version()).await.expect("it is free"));
+}
+
+/// What was acknowledged is on the standby, and what is not there yet is not
+/// acknowledged: the primary's machine may burn down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_synchronous_standby_a_lost_machine_loses_nothing() {
+    // Also where the database's default would not wait.
+    let mut primary = Postgres::start_with(&["synchronous_commit=off"]);
+    let standby = primary.standby();
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'");
+    primary.sql("SELECT pg_reload_conf()");
+    wait_until("the setting to be read", || primary.sql("SHOW synchronous_standby_names") == "standby");
+    primary.sql("CHECKPOINT");
+    let options = PostgresStore::options().creating_schema().require(Survives::MachineLoss);
+    let store = options.connect(&primary.url()).expect("a URL");
+    assert_eq!(store.durability().await.expect("settings").survives, Survives::MachineLoss);
+    runs(&store, "before").await.expect("it runs");
+
+    standby.signal_all(Signal::STOP);
+    let unheard = tokio::spawn(runs(&store, "meanwhile"));
+    wait_until("the claim to wait for the standby", || {
+        primary.sql("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == "t"
+    });
+    let error = unheard.await.expect("no panic").expect_err("nobody has it but the primary");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    primary.kill();
+    standby.signal_all(Signal::CONT);
+    standby.promote();
+    let there = PostgresStore::connect(&standby.url()).expect("a URL");
+    let records = || standby.sql("SELECT count(*) FROM idempotency.records WHERE status = 2");
+    assert_eq!(records(), "1");
+    runs(&there, "before").await.expect("it replays");
+    assert_eq!(records(), "1");
 }
 
 #[tokio::test]

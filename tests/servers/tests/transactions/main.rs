@@ -1,6 +1,9 @@
 //! Rows and recovery points commit together, on real servers, with both
 //! drivers.
 
+mod doubt;
+mod faults;
+mod isolation;
 mod shop;
 mod together;
 mod unknown;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, Object, Pool};
 use servers::Postgres;
+use sqlx::Executor;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use tokio_postgres::NoTls;
 use tower_idempotency::store::{Joined, PostgresStore, TransactionDriver};
@@ -22,6 +23,8 @@ pub trait Driver: Sized + 'static {
     fn pool(url: &str) -> Self::Pool;
     /// Runs a statement of one row with one number.
     fn run<'t>(handle: &'t mut Handle<Self>, sql: &'static str) -> Answer<'t>;
+    /// Runs any statements, and gives 0.
+    fn script<'t>(handle: &'t mut Handle<Self>, sql: &'static str) -> Answer<'t>;
 }
 
 #[derive(Debug)]
@@ -40,6 +43,10 @@ impl Driver for Tokio {
             Ok(row.get(0))
         })
     }
+
+    fn script<'t>(client: &'t mut Object, sql: &'static str) -> Answer<'t> {
+        Box::pin(async move { client.batch_execute(sql).await.map(|()| 0).map_err(|error| error.to_string()) })
+    }
 }
 
 #[derive(Debug)]
@@ -54,6 +61,11 @@ impl Driver for Sqlx {
 
     fn run<'t>(connection: &'t mut PgConnection, sql: &'static str) -> Answer<'t> {
         Box::pin(async move { sqlx::query_scalar(sql).fetch_one(connection).await.map_err(|error| error.to_string()) })
+    }
+
+    fn script<'t>(connection: &'t mut PgConnection, sql: &'static str) -> Answer<'t> {
+        let script = connection.execute(sql);
+        Box::pin(async move { script.await.map(|_| 0).map_err(|error| error.to_string()) })
     }
 }
 
@@ -88,14 +100,26 @@ impl<'s, D: Driver> Shop<'s, D> {
         let url = server.database(&database);
         server.sql_in(&database, "CREATE TABLE orders (id bigserial PRIMARY KEY)");
         let store = PostgresStore::connect(&url).expect("a URL");
-        store.create_schema().await.expect("a schema");
+        // Many tests begin at the same time, and connections take theirs.
+        while let Err(error) = store.create_schema().await {
+            assert!(error.to_string().contains("in time"), "a schema: {error}");
+        }
         let through = url.replace(&format!(":{}/", server.port()), &format!(":{port}/"));
         let joined = store.joined_by(D::pool(&through));
         Self { server, database, store, joined }
     }
 
+    pub fn url(&self) -> String {
+        self.server.url_of("postgres", &self.database)
+    }
+
     pub fn runner(&self) -> Runner {
         Runner::new(self.store.clone()).lease(Duration::from_secs(20))
+    }
+
+    /// What a query in the shop's database gives.
+    pub fn sql(&self, sql: &str) -> String {
+        self.server.sql_in(&self.database, sql)
     }
 
     pub fn orders(&self) -> String {

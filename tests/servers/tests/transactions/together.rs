@@ -27,7 +27,7 @@ with_both_drivers! {
     another_database_is_refused
     duplicates_and_retries_make_one_row
     an_answer_that_committed_is_the_answer
-    isolation_is_the_callers
+    a_commit_that_the_server_refuses_leaves_nothing
 }
 
 type Error = StepError<Failed>;
@@ -102,20 +102,25 @@ async fn a_swallowed_error_leaves_nothing<D: Driver>() {
 
 /// A commit or rollback by hand would part the rows from their recovery point.
 async fn a_transaction_ended_inside_is_noticed<D: Driver>() {
-    let shop = Shop::<D>::open(Postgres::shared()).await;
-    shop.server.sql_in(
-        &shop.database,
-        "CREATE PROCEDURE hang_up() LANGUAGE plpgsql AS $$ BEGIN NULL; END $$; \
-         CREATE FUNCTION forget() RETURNS bigint LANGUAGE sql AS \
-         $$ SELECT 1::bigint FROM (SELECT set_config('tower_idempotency.transaction', '', true)) s $$",
-    );
-    let joined = shop.joined.clone();
-    let outcome = shop.runner().run("shop", "K", "", move |op| async move {
-        op.transaction(&joined, "order", |tx| D::run(tx, "SELECT forget()")).await
-    });
-    let outcome: Result<i64, RunError<Error>> = outcome.await;
-    let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{outcome:?}") };
-    assert!(error.to_string().contains("ended by the work"), "{error}");
+    for (by_hand, left) in [("COMMIT", "1"), ("COMMIT; BEGIN", "1"), ("ROLLBACK", "0"), ("ROLLBACK AND CHAIN", "0")] {
+        let shop = Shop::<D>::open(Postgres::shared()).await;
+        let joined = shop.joined.clone();
+        let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+            let work = work::<D, _, _>(move |tx| {
+                Box::pin(async move {
+                    let order = D::run(tx, INSERT).await?;
+                    D::script(tx, by_hand).await?;
+                    Ok(order)
+                })
+            });
+            op.transaction(&joined, "order", work).await
+        });
+        let outcome: Result<i64, RunError<Error>> = outcome.await;
+        let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{by_hand}: {outcome:?}") };
+        assert!(error.to_string().contains("ended by the work"), "{error}");
+        assert_eq!(shop.orders(), left, "{by_hand}");
+        assert_eq!(shop.sql("SELECT count(*) FROM idempotency.steps"), "0", "{by_hand}");
+    }
 }
 
 async fn whoever_lost_the_claim_commits_nothing<D: Driver>() {
@@ -217,7 +222,11 @@ async fn an_answer_that_committed_is_the_answer<D: Driver>() {
                     Ok(response)
                 })
             });
+            op.step("before", |_| async { Ok::<_, Failed>(1) }).await.expect("it is stored");
             op.complete(&joined, work).await.expect("it commits");
+            let twice =
+                op.complete(&joined, |_| Box::pin(async { Err::<Response<Bytes>, Failed>("ran".into()) })).await;
+            assert!(matches!(twice, Err(StepError::Lost)), "{twice:?}");
             let late = op.step("late", |_| async { Ok::<_, Failed>(1) }).await;
             assert!(matches!(late, Err(StepError::Lost)), "nothing is stored after the answer");
             let mut other = Response::new(Full::new(Bytes::from_static(b"something else")));
@@ -240,11 +249,12 @@ async fn an_answer_that_committed_is_the_answer<D: Driver>() {
     assert!(answers[0].1.contains("<a>") && answers[0].1.contains("<b>"));
     assert!(answers[1] == answers[0] && answers[2] == answers[0], "{answers:?}");
     assert_eq!((shop.orders().as_str(), runs.load(Ordering::SeqCst)), ("1", 1));
+    assert_eq!(shop.sql("SELECT count(*) FROM idempotency.steps"), "0", "they were for going on");
 }
 
-/// Under SERIALIZABLE the server may refuse the commit: then nothing is there,
-/// and the retry runs the step again.
-async fn isolation_is_the_callers<D: Driver>() {
+/// A deferred constraint, or SERIALIZABLE: then nothing is there, and the retry
+/// runs the step again.
+async fn a_commit_that_the_server_refuses_leaves_nothing<D: Driver>() {
     let shop = Shop::<D>::open(Postgres::shared()).await;
     shop.server.sql_in(
         &shop.database,
