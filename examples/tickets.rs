@@ -184,7 +184,7 @@ async fn draw_all(
                     std::process::abort();
                 }
             }
-            Ok((ticket, drawn))
+            Ok::<_, StepError<io::Error>>((ticket, drawn))
         });
     }
     let mut tickets = Vec::new();

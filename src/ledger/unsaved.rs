@@ -20,16 +20,10 @@ pub(crate) struct Unsaved {
 }
 
 /// All of them, in this process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct UnsavedAnswers {
     clock: SystemClock,
     all: Mutex<BTreeMap<Key, Unsaved>>,
-}
-
-impl Default for UnsavedAnswers {
-    fn default() -> Self {
-        Self { clock: SystemClock::new(), all: Mutex::default() }
-    }
 }
 
 impl UnsavedAnswers {

@@ -407,6 +407,7 @@ where
     }
 
     /// Stores a change, and with it the hash of what the step depends on.
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
     async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), WriteError> {
         let input = self.input.map(|hash| Change::Input { step: self.name.clone(), hash });
         attempt.write_all([Some(change), input]).await
