@@ -50,7 +50,7 @@ impl Connections {
                 _ if again && error::is_stale_statement(&error) => drop(lent),
                 _ if tries < RACES && error::is_transient(&error) => {
                     lent.give_back();
-                    sleep(Duration::from_micros(fastrand::u64(..500 << tries.min(6)))).await;
+                    rest(tries).await;
                 }
                 Some(migration) if tries == 1 && error::is_missing(&error) => {
                     lent.give_back();
@@ -64,14 +64,20 @@ impl Connections {
         }
     }
 
-    /// Runs a script, in one transaction.
+    /// Runs a script, in one transaction, again if others made it fail.
     pub(super) async fn execute(&self, script: &str) -> Result<(), StoreError> {
-        let lent = self.get().await?;
-        if let Some(client) = lent.client() {
-            client.batch_execute(script).await.map_err(error::of)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let lent = self.get().await?;
+            let Some(client) = lent.client() else { return Ok(()) };
+            let outcome = client.batch_execute(script).await;
+            lent.give_back();
+            match outcome {
+                Err(error) if tries < RACES && error::is_transient(&error) => rest(tries).await,
+                outcome => return outcome.map_err(error::of),
+            }
         }
-        lent.give_back();
-        Ok(())
     }
 
     async fn run(&self, lent: &Lent, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>, Error> {
@@ -96,6 +102,11 @@ impl Connections {
             Err(_) => Err(error::unavailable("no connection to Postgres became free in time")),
         }
     }
+}
+
+/// A random time, longer after every try.
+async fn rest(tries: u32) {
+    sleep(Duration::from_micros(fastrand::u64(..500 << tries.min(6)))).await;
 }
 
 /// A connection that is out of the pool.

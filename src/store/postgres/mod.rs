@@ -50,7 +50,8 @@ const RACES: u32 = 3;
 /// back.
 ///
 /// A claim, a replay, a recovery point and a completion are one statement and
-/// one round trip each. Every statement commits by itself, at READ COMMITTED,
+/// one round trip each. Every statement commits by itself, at the database's
+/// default isolation level (above READ COMMITTED, races cost further tries),
 /// and no transaction is held while a handler runs. Writes are on disk when they are acknowledged,
 /// also where the database's default is `synchronous_commit = off`. All times
 /// are the server's.

@@ -90,7 +90,7 @@ impl Harness for OnTheClock {
     }
 
     fn tick(&self) -> Duration {
-        Duration::from_millis(50)
+        Duration::from_millis(200)
     }
 }
 
