@@ -153,8 +153,17 @@ fn say(who: &str, what: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{who:8.8}  {what}");
 }
 
+/// A store's URL as it may be shown: who we are there is nobody's business.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
+        _ => url.to_owned(),
+    }
+}
+
 fn greet(address: SocketAddr, options: &Options) {
-    let Options { store, gateway_log, opaque, .. } = options;
+    let Options { gateway_log, opaque, .. } = options;
+    let store = without_password(&options.store);
     let mode = if *opaque { "at most once, no steps" } else { "resumable" };
     let curl = |key: &str, order: &str, amount: u32, more: &str| {
         format!(
