@@ -241,8 +241,8 @@ async fn a_step_in_doubt_is_not_passed_over() {
                 undos.up();
                 Ok(())
             };
-            op.pay("flight", |_| async { Ok::<_, Failure>(17) }).undo_with(undo.clone()).await.unwrap();
-            op.pay("hotel", |_| async { Err::<i32, _>(Failure("no")) }).undo_with(undo).await.unwrap_err();
+            op.pay("hotel", |_| async { Err::<i32, _>(Failure("no")) }).undo_with(undo.clone()).await.unwrap_err();
+            op.pay("flight", |_| async { Ok::<_, Failure>(17) }).undo_with(undo).await.unwrap();
             Ok(reply(409, "no hotel"))
         }
     });

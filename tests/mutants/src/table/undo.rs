@@ -97,11 +97,4 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            let _ = hash;",
         "input::a_changed",
     ),
-    undo(
-        "input-lost-with-the-result",
-        "src/core/transition.rs",
-        "let input = step.input;",
-        "let input = None;",
-        "input::a_changed",
-    ),
 ];
