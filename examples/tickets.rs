@@ -170,7 +170,7 @@ async fn draw_all(
     number: u32,
     crash_after: Option<usize>,
 ) -> Result<Vec<String>, StepError<io::Error>> {
-    let (mut drawing, saved) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    let (mut drawing, saved) = (JoinSet::<Result<_, StepError<io::Error>>>::new(), Arc::new(AtomicUsize::new(0)));
     for ticket in 1..=number {
         let (op, shop, order, saved) = (op.clone(), shop.clone(), order.to_owned(), Arc::clone(&saved));
         drawing.spawn(async move {

@@ -134,5 +134,4 @@ fn a_crash_after_the_27th_ticket_redoes_thirteen_and_nobody_has_to_ask() {
     assert_eq!(counted(&log(), "mail"), HashMap::from([(40, 1)]), "one mail for all of them");
     let replay = second.order("");
     assert_eq!((replay.status, replay.is_replay()), (201, true));
-    assert_eq!(second.ask("DELETE /operations/opera HTTP/1.1\r\n").status, 204);
 }
