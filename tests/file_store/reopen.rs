@@ -43,7 +43,7 @@ async fn the_lease_of_a_dead_process_is_free_and_its_write_time_stays() {
     let clock = ManualClock::new();
     let open = || FileStore::options().with_clock(clock.clone()).open(directory.path()).unwrap();
     let files = open();
-    let held = claim();
+    let held = claim_with(Some("17".into()));
     store(&files, &key("held"), None, &held).await;
     let parked = change(&held, held.version(), vec![Change::Park { why: "look".into() }]);
     store(&files, &key("parked"), None, &parked).await;

@@ -41,7 +41,7 @@ const RACES: u32 = 3;
 /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = PostgresStore::connect("postgres://app@db.internal/shop")?;
 /// store.create_schema().await?; // Or run the migration with your own.
-/// let layer = IdempotencyLayer::new(store, Scope::header("x-tenant"));
+/// let layer = IdempotencyLayer::new(store, Scope::header("x-tenant".parse()?));
 /// # Ok(()) }
 /// ```
 ///
