@@ -59,6 +59,8 @@ pub(crate) struct Attempt {
     parked: OnceLock<(Box<str>, Arc<str>)>,
     /// The steps that run now.
     running: Mutex<Vec<Box<str>>>,
+    /// Someone renews the lease.
+    kept: AtomicBool,
     /// The answer, once the work has stored it itself, in a transaction.
     completed: OnceLock<Arc<StoredResponse>>,
 }
@@ -101,6 +103,7 @@ impl Attempt {
             nothing_happened: AtomicBool::new(false),
             parked: OnceLock::new(),
             running: Mutex::default(),
+            kept: AtomicBool::new(false),
             completed: OnceLock::new(),
         })
     }
@@ -150,6 +153,11 @@ impl Attempt {
     #[cfg(feature = "postgres")]
     pub(crate) const fn retention(&self) -> Duration {
         self.limits.retention
+    }
+
+    /// Whether whoever asks is the first, and is to [`keep`](Self::keep) it.
+    pub(crate) fn starts_keeping(&self) -> bool {
+        !self.kept.swap(true, Ordering::Relaxed)
     }
 
     /// Whether the work said that nothing happened.
@@ -307,7 +315,9 @@ impl Attempt {
     /// else can go on with it.
     fn retry_in(&self, change: &Change) -> Option<Duration> {
         let unanswered = matches!(change, Change::Release | Change::Withdraw);
-        let resumable = self.claimed.mode() == Mode::Resumable && self.claimed.request().is_some();
+        // At most once, only what did not happen is run again.
+        let again = self.claimed.mode() == Mode::Resumable || matches!(change, Change::Withdraw);
+        let resumable = again && self.claimed.request().is_some();
         (unanswered && resumable).then(|| self.limits.backoff.pause(self.claimed.tries()))
     }
 

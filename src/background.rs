@@ -201,9 +201,16 @@ impl Queue {
             known.looked = Some(Instant::now());
         }
         // A store that fails is found out by what follows.
-        let Ok(page) = ledger.scan(&Query::new(Filter::Lapsed, self.most)).await else { return true };
+        let (mut query, mut waiting) = (Query::new(Filter::Lapsed, self.most), 0);
+        while waiting < self.most {
+            let Ok(page) = ledger.scan(&query).await else { return true };
+            waiting += page.found.len();
+            // A store may hand out fewer at a time than it was asked for.
+            let Some(next) = page.next else { break };
+            query = query.after(next);
+        }
         let mut known = lock(&self.known);
-        known.waiting = page.found.len();
+        known.waiting = waiting;
         known.waiting < self.most
     }
 

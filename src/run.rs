@@ -123,7 +123,7 @@ impl<F: Future> Future for UnderLease<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let output = this.work.poll(cx);
-        if output.is_pending() && this.keeper.0.is_none() {
+        if output.is_pending() && this.keeper.0.is_none() && this.attempt.starts_keeping() {
             // Only now: work that is done at once needs no renewal and no task.
             this.keeper.0 = Some(tokio::spawn(Arc::clone(this.attempt).keep()));
         } else if output.is_ready() {

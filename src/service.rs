@@ -252,6 +252,10 @@ impl<S> Admitted<S> {
             attempt.park("", &format!("it was tried {} times", tries - 1));
             return Ok(self.guarded.refuse(Refusal::OutcomeUnknown));
         }
+        if attempt.lost().is_given() {
+            // It took too long to get here, and may be someone else's by now.
+            return Ok(self.guarded.refuse(Refusal::InProgress));
+        }
         let run = self.run(work.attempt, work.fingerprint, work.body);
         let Some(deadline) = limits.0 else { return run.await };
         // Kept to the end of this, so that what it was doing can still be told.

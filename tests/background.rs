@@ -609,3 +609,26 @@ async fn the_key_may_come_as_a_header() {
     assert_eq!(ask(&service, "GET", "/x", &[]).await.status, 503);
     assert_eq!(Refusal::NoSuchOperation.status(), 404);
 }
+
+/// An answer that says "did not start" does not undo the promise to run it.
+#[tokio::test]
+async fn what_was_accepted_and_did_not_start_is_tried_again() {
+    for resumable in [true, false] {
+        let (lab, clock) = Lab::manual();
+        let layer = lab.layer().backoff(Backoff::new(secs(10), secs(10))).background(Background::at("/operations"));
+        let layer = if resumable { layer.resumable() } else { layer };
+        let tries = Count::default();
+        let count = tries.clone();
+        let (app, _) = counting(&layer, move |_| {
+            let first = count.up() == 1;
+            async move { if first { reply(429, "later") } else { reply(201, "paid") } }
+        });
+        let completer = completer(&layer, &app);
+        assert_accepted(&send(&app, later("k")).await, "/operations/k");
+        completer.run_once().await.unwrap();
+        assert_eq!(completer.run_once().await.unwrap().found, 0, "it rests first");
+        clock.advance(secs(11));
+        completer.run_once().await.unwrap();
+        send(&app, later("k")).await.assert_replay(201, "paid");
+    }
+}

@@ -16,13 +16,14 @@ use super::ticket::{Granted, Ticket};
 use super::{BoxFuture, Completer, Doubt};
 use crate::attempt::{Attempt, Limits};
 use crate::core::{
-    Change, Exchange, Fence, Hold, Key, Record, Resolution, Resolve, Resumed, Status, StoredRequest, StoredResponse,
+    Change, Exchange, Fence, Hold, Key, Record, Resolution, Resolve, ResolveAt, Resumed, Status, StoredRequest,
+    StoredResponse,
 };
 use crate::detach::CatchPanic;
 use crate::event::EventKind;
 use crate::ledger::fresh_nonce;
 use crate::operation::Reconciled;
-use crate::run::disown_later;
+use crate::run::{disown_later, under_lease};
 use crate::store::{StoreError, StoreErrorKind};
 use crate::sync::lock;
 
@@ -114,7 +115,8 @@ impl Completer {
     async fn drive(&self, attempt: &Arc<Attempt>, stored: &StoredRequest, granted: Granted) {
         let ticket = Ticket::new(granted);
         // Pinned here, so that what it was doing can still be told at its end.
-        let mut call = pin!(CatchPanic::new(async {
+        // The lease is renewed from here on: the way to the handler may be long.
+        let mut call = pin!(under_lease(attempt, async {
             let parts = self.prepared(rebuilt(stored)).await?;
             let mut request = Request::from_parts(parts, stored.body().clone());
             request.extensions_mut().insert(ticket.clone());
@@ -141,9 +143,10 @@ impl Completer {
     /// At most once: asks what happened, and calls a human if nobody knows.
     async fn settle(&self, key: Key, record: Record) -> Result<Did, StoreError> {
         let ledger = &self.shared.ledger;
+        let version = record.version();
         let resolution = self.decide(key, record).await;
         let parks = matches!(resolution, Resolution::Park { .. });
-        let done = ledger.apply(&key, None, Resolve { resolution }).await?;
+        let done = ledger.apply(&key, None, ResolveAt { version, resolve: Resolve { resolution } }).await?;
         if done.output.is_err() {
             return Ok(Did::Skipped);
         }

@@ -28,6 +28,7 @@ pub use self::history::{Moment, What};
 pub use self::key::{IdempotencyKey, InvalidKey, Key, StepKey};
 pub use self::message::{StoredRequest, StoredResponse};
 pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};
+pub(crate) use self::resolve::ResolveAt;
 pub use self::resolve::{NotResolved, Resolution, Resolve};
 pub use self::resume::{Resume, Resumed};
 pub use self::submit::{Acknowledge, NotAcknowledged, Submit, Submitted};

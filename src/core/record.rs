@@ -370,7 +370,7 @@ impl Record {
         }
     }
 
-    fn has_no_past(&self) -> bool {
+    pub(super) fn has_no_past(&self) -> bool {
         self.past.moments().is_empty()
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::StoredResponse;
 use super::history::What;
-use super::record::{Hold, Mode, Point, Record, Stamp, Status};
+use super::record::{Hold, Mode, Point, Record, Stamp, Status, Version};
 use super::transition::{Change, Command, Decision};
 
 /// A human's or a reconciler's decision on an operation that nobody holds.
@@ -57,6 +57,26 @@ pub enum Resolution {
     },
 }
 
+/// A [`Resolve`] of what its maker looked at, and of nothing newer: finding out
+/// takes time, and others decide and run meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ResolveAt {
+    /// The version that was looked at.
+    pub(crate) version: Version,
+    pub(crate) resolve: Resolve,
+}
+
+impl Command for ResolveAt {
+    type Output = Result<(), NotResolved>;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
+        match current {
+            Some(found) if found.version() != self.version => Decision::keep(Err(NotResolved::Overtaken)),
+            current => self.resolve.apply(current, stamp),
+        }
+    }
+}
+
 /// Why a [`Resolve`] changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -69,6 +89,8 @@ pub enum NotResolved {
     Complete,
     /// The step has its result already, or was never begun.
     NotInDoubt,
+    /// Something else was written since it was looked at.
+    Overtaken,
 }
 
 impl Command for Resolve {

@@ -77,6 +77,10 @@ impl Resume {
         if tries >= self.max_tries {
             return Some(format!("it was tried {tries} times").into());
         }
+        if matches!(record.hold, Hold::Cleared) && record.attempts > 0 {
+            // Someone decided that it goes on, however old it is.
+            return None;
+        }
         let age = record.created_at.map(|created| stamp.now.since(created)).filter(|age| *age > self.max_age)?;
         Some(format!("it is {} seconds old", age.as_secs()).into())
     }

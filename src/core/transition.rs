@@ -240,9 +240,10 @@ impl Command for Fenced {
             if !matches!(next.hold, Hold::Leased { .. }) {
                 break;
             }
-            // Nothing is known of what an earlier attempt did outside its steps.
-            let withdraw = matches!(change, Change::Withdraw) && next.attempts == 1;
-            if withdraw && next.steps.is_empty() {
+            // Nothing is known of what an earlier attempt did outside its steps;
+            // and what was accepted or decided before this attempt stands.
+            let first = next.attempts == 1 && held.has_no_past();
+            if matches!(change, Change::Withdraw) && first && next.steps.is_empty() {
                 return Decision { next: Next::Remove, output: Ok(()) };
             }
             change.make(&mut next, stamp.elapsed);
@@ -267,6 +268,11 @@ impl Change {
             Self::Input { step, hash } => record.set_input(step, *hash),
             Self::Renew => {}
             Self::Postpone { retry_in } => record.retry_in = *retry_in,
+            // It was claimed because it had been accepted, or someone had decided
+            // that it may run; nothing has happened, so it still may.
+            Self::Withdraw if record.mode == Mode::AtMostOnce && record.steps.is_empty() => {
+                record.hold = Hold::Cleared;
+            }
             Self::Release | Self::Withdraw => record.hold = Hold::Free,
             Self::Park { why } => record.hold = Hold::Parked { why: Arc::clone(why) },
             Self::Complete { response, retention } => record.complete(response, *retention),

@@ -274,7 +274,9 @@ where
             step.undo = Some(Box::new(move |result, key| {
                 Box::pin(async move {
                     let result = serde_json::from_slice(&result);
-                    let result = result.map_err(|error| NotUndone::never(format!("its result can't be read: {error}")));
+                    let result = result.map_err(|error| {
+                        NotUndone::never(format!("its result can't be read ({:?} error)", error.classify()))
+                    });
                     undo(result?, key).await
                 })
             }));

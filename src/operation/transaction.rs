@@ -84,6 +84,9 @@ impl Operation {
             return serde_json::from_slice(&value).map_err(|source| StepError::Unreadable { step, source });
         }
         unless_parked(&attempt)?;
+        if self.is_undoing() {
+            return Err(StepError::Undoing { step });
+        }
         let (value, transaction) = run(database, work).await?;
         let bytes = match serde_json::to_vec(&value) {
             Ok(bytes) => Bytes::from(bytes),
@@ -132,6 +135,9 @@ impl Operation {
             return Err(StepError::Lost);
         }
         unless_parked(&attempt)?;
+        if self.is_undoing() {
+            return Err(StepError::Undoing { step: "complete".into() });
+        }
         let (response, transaction) = run(database, work).await?;
         let (parts, body) = response.into_parts();
         let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));

@@ -46,7 +46,8 @@ async fn the_lease_of_a_dead_process_is_free_and_its_write_time_stays() {
     let held = claim_with(Some("17".into()));
     store(&files, &key("held"), None, &held).await;
     let parked = change(&held, held.version(), vec![Change::Park { why: "look".into() }]);
-    store(&files, &key("parked"), None, &parked).await;
+    store(&files, &key("parked"), None, &held).await;
+    store(&files, &key("parked"), Some(held.version()), &parked).await;
     let written = clock.now();
     drop(files);
     clock.advance(Duration::from_secs(1));

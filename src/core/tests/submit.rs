@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::transitions::{DAY, LATER, NAMES, SOON, START, claim, put, response, stamp, state};
 use crate::core::{
-    Acknowledge, Claim, Command, Decision, Fingerprint, Hold, Mode, Next, NotAcknowledged, Record, Resolution, Resolve,
-    Resume, Resumed, Submit, Submitted, Timestamp, What,
+    Acknowledge, Change, Claim, Command, Decision, Fence, Fenced, Fingerprint, Hold, Mode, Next, NotAcknowledged,
+    NotResolved, Record, Resolution, Resolve, ResolveAt, Resume, Resumed, Submit, Submitted, Timestamp, Version, What,
 };
 
 fn submit(mode: Mode, room: bool) -> Submit {
@@ -107,4 +107,39 @@ fn acknowledged_answers_stay_for_the_grace_and_no_longer_than_before() {
     assert_eq!(acknowledge(Some(&shorter), soon).next, Next::Keep, "and not longer by doing it again");
     let last = complete.due().as_millis() - 1;
     assert_eq!(acknowledge(Some(&complete), last).next, Next::Keep);
+}
+
+/// Its client was told that it will be run.
+#[test]
+fn what_was_accepted_is_not_withdrawn() {
+    for mode in [Mode::AtMostOnce, Mode::Resumable] {
+        let claimed = put(resume().apply(Some(&accepted(mode)), stamp(START, 2)));
+        let withdraw = Fenced { fence: Fence::of(Version::new(2)), changes: vec![Change::Withdraw] };
+        let left = put(withdraw.apply(Some(&claimed), stamp(SOON, 3)));
+        assert!(left.request().is_some(), "{mode:?}");
+        let again = resume().apply(Some(&left.stamped(Timestamp::from_millis(SOON))), stamp(LATER, 4));
+        assert!(matches!(again.output, Resumed::Granted(_)), "{mode:?}: nothing has happened: {again:?}");
+    }
+}
+
+/// Another one decided, and it ran: what was found out before says nothing of that.
+#[test]
+fn a_decision_on_what_was_is_not_one_on_what_is() {
+    let seen = state(Mode::AtMostOnce, "free");
+    let resolve = Resolve { resolution: Resolution::RunAgain };
+    let late = ResolveAt { version: seen.version(), resolve: resolve.clone() };
+    assert_eq!(late.apply(Some(&seen), stamp(LATER, 7)), resolve.apply(Some(&seen), stamp(LATER, 7)));
+    let decided = put(resolve.apply(Some(&seen), stamp(LATER, 7)));
+    let Decision { next, output } = late.apply(Some(&decided), stamp(LATER, 8));
+    assert_eq!((next, output), (Next::Keep, Err(NotResolved::Overtaken)));
+}
+
+/// A human decided that it goes on; how old it is was known.
+#[test]
+fn a_decision_is_not_overtaken_by_the_age() {
+    let old =
+        put(Resolve { resolution: Resolution::RunAgain }.apply(Some(&state(Mode::Resumable, "free")), stamp(LATER, 7)));
+    let ancient = Resume { max_age: Duration::from_millis(1), ..resume() };
+    let resumed = ancient.apply(Some(&old), stamp(LATER + 1000, 8));
+    assert!(matches!(resumed.output, Resumed::Granted(_)), "{resumed:?}");
 }

@@ -119,6 +119,8 @@ impl<'e> Batch<'e> {
     fn put(&mut self, key: Key, current: &Current, mut put: Put) {
         let created = match current {
             Current::Unfinished(old) => old.columns.created,
+            // Only what is being acknowledged is completed twice.
+            Current::Complete(old) if put.is_complete() => old.created,
             Current::Absent | Current::Complete(_) => self.now,
         };
         let due = self.now.after(put.term);
