@@ -60,7 +60,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Hold::Leased { fence, .. } if fence == self.fence",
         "Hold::Leased { fence, .. } if fence == self.fence || fence != self.fence",
     ),
-    model("withdraw-with-steps", TRANSITION, "if withdraw && next.steps.is_empty() {", "if withdraw {"),
+    model("withdraw-with-steps", TRANSITION, "&& first && next.steps.is_empty() {", "&& first {"),
     model(
         "intent-not-recorded",
         TRANSITION,
