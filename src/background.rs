@@ -273,7 +273,7 @@ mod tests {
             assert!(prefers(line), "{line}");
         }
         for line in
-            ["", "wait=10", "foo=\"a, respond-async\"", "foo; respond-async", "x-respond-async", "return=minimal"]
+            ["", "wait=10", "foo=\"a, respond-async, b\"", "foo; respond-async", "x-respond-async", "return=minimal"]
         {
             assert!(!prefers(line), "{line}");
         }

@@ -92,7 +92,7 @@ mod silent {
         work
     }
 
-    #[derive(Clone, Copy)]
+    #[derive(Clone)]
     pub(crate) struct StepSpan;
 
     impl StepSpan {
