@@ -100,9 +100,9 @@ mod silent {
             Self
         }
 
-        pub(crate) const fn outcome(self, _: &'static str) {}
+        pub(crate) const fn outcome(&self, _: &'static str) {}
 
-        pub(crate) const fn around<F>(self, work: F) -> F {
+        pub(crate) const fn around<F>(&self, work: F) -> F {
             let _ = self;
             work
         }
