@@ -7,15 +7,7 @@ const RECORD: &str = "src/core/record.rs";
 const STATUS: &str = "src/status.rs";
 const SUBMIT: &str = "src/core/submit.rs";
 
-const fn background(
-    name: &'static str,
-    file: &'static str,
-    text: &'static str,
-    instead: &'static str,
-    filter: &'static str,
-) -> Mutant {
-    Mutant { name, file, text, instead, target: "--test background", filter }
-}
+planted_under!(background, "--test background");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {

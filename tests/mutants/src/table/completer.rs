@@ -10,15 +10,7 @@ const RECORD: &str = "src/core/record.rs";
 const ROUND: &str = "src/completer/round.rs";
 const SERVICE: &str = "src/service.rs";
 
-const fn completer(
-    name: &'static str,
-    file: &'static str,
-    text: &'static str,
-    instead: &'static str,
-    filter: &'static str,
-) -> Mutant {
-    Mutant { name, file, text, instead, target: "--test completer", filter }
-}
+planted_under!(completer, "--test completer");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     completer(

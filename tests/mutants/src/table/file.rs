@@ -5,15 +5,7 @@ use super::Mutant;
 const BATCH: &str = "src/store/file/batch.rs";
 const COMMITTER: &str = "src/store/file/committer.rs";
 
-const fn file(
-    name: &'static str,
-    file: &'static str,
-    text: &'static str,
-    instead: &'static str,
-    filter: &'static str,
-) -> Mutant {
-    Mutant { name, file, text, instead, target: "--test file", filter }
-}
+planted_under!(file, "--test file");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     file(

@@ -12,15 +12,7 @@ const RUN: &str = "src/run.rs";
 const SCOPE: &str = "src/scope.rs";
 const SERVICE: &str = "src/service.rs";
 
-const fn http(
-    name: &'static str,
-    file: &'static str,
-    text: &'static str,
-    instead: &'static str,
-    filter: &'static str,
-) -> Mutant {
-    Mutant { name, file, text, instead, target: "--test http", filter }
-}
+planted_under!(http, "--test http");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     http(

@@ -1,5 +1,21 @@
 //! The mutants. To add one, add an entry to the table of its tests.
 
+/// Names a function that makes the mutants of one table: they differ in all but
+/// the tests that have to fail.
+macro_rules! planted_under {
+    ($function:ident, $target:literal) => {
+        const fn $function(
+            name: &'static str,
+            file: &'static str,
+            text: &'static str,
+            instead: &'static str,
+            filter: &'static str,
+        ) -> Mutant {
+            Mutant { name, file, text, instead, target: $target, filter }
+        }
+    };
+}
+
 mod background;
 mod completer;
 mod file;

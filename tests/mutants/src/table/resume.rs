@@ -6,15 +6,7 @@ const ATTEMPT: &str = "src/attempt.rs";
 const OPERATION: &str = "src/operation/mod.rs";
 const STEP: &str = "src/operation/step.rs";
 
-const fn resume(
-    name: &'static str,
-    file: &'static str,
-    text: &'static str,
-    instead: &'static str,
-    filter: &'static str,
-) -> Mutant {
-    Mutant { name, file, text, instead, target: "--test resume", filter }
-}
+planted_under!(resume, "--test resume");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     resume(

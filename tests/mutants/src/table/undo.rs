@@ -2,15 +2,7 @@
 
 use super::Mutant;
 
-const fn undo(
-    name: &'static str,
-    file: &'static str,
-    text: &'static str,
-    instead: &'static str,
-    filter: &'static str,
-) -> Mutant {
-    Mutant { name, file, text, instead, target: "--test resume", filter }
-}
+planted_under!(undo, "--test resume");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     undo(

@@ -2,15 +2,7 @@
 
 use super::Mutant;
 
-const fn watcher(
-    name: &'static str,
-    file: &'static str,
-    text: &'static str,
-    instead: &'static str,
-    filter: &'static str,
-) -> Mutant {
-    Mutant { name, file, text, instead, target: "--test watcher", filter }
-}
+planted_under!(watcher, "--test watcher");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     watcher(
