@@ -38,6 +38,8 @@ pub fn seconds(default: f64) -> f64 {
 pub struct Load {
     /// Requests a second.
     pub rate: f64,
+    /// How many there were.
+    pub requests: f64,
     /// Nanoseconds of the server's thread on a CPU, a request.
     pub cpu: f64,
 }
@@ -90,7 +92,8 @@ impl Server {
             })
             .await;
         let requests = f64::from(requests);
-        Load { rate: requests / started.elapsed().as_secs_f64(), cpu: (self.cpu_nanos() - before) / requests }
+        let rate = requests / started.elapsed().as_secs_f64();
+        Load { rate, requests, cpu: (self.cpu_nanos() - before) / requests }
     }
 }
 

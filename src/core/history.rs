@@ -189,6 +189,12 @@ impl Record {
         self.past.dropped()
     }
 
+    /// Whether it has had steps, as far as it is remembered.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn had_steps(&self) -> bool {
+        self.past.dropped() > 0 || self.past.moments().iter().any(|moment| moment.what.is_of_step())
+    }
+
     /// The name of the instance that holds it, or held it last, if it has one.
     pub fn by(&self) -> Option<&str> {
         self.past.by().map(AsRef::as_ref)

@@ -1,6 +1,6 @@
 //! What names an operation: the client's key, the store's key, a step's key.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use sfv::visitor::{Ignored, ItemVisitor, ParameterVisitor};
 use sfv::{BareItemFromInput, Parser};
@@ -206,5 +206,6 @@ impl fmt::Display for Hex<'_> {
 }
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).try_for_each(|digit| f.write_char(digit))
 }

@@ -436,7 +436,8 @@ fn millis(duration: Duration) -> u64 {
 
 /// One piece: format and checksum, a line of JSON, raw bytes.
 fn seal(wire: &impl Serialize, raw: &[u8]) -> Bytes {
-    let mut sealed = format!("{MAGIC}{WIRE_FORMAT} {:016x}\n", 0).into_bytes();
+    let mut sealed = Vec::with_capacity(512 + raw.len());
+    sealed.extend_from_slice(format!("{MAGIC}{WIRE_FORMAT} {:016x}\n", 0).as_bytes());
     let start = sealed.len();
     // Plain structs of strings and numbers: serializing them cannot fail, and
     // if it did the checksum below would keep the piece from being read.

@@ -3,7 +3,7 @@
 //! driver. 64 connections that are kept alive.
 //!
 //! ```text
-//! cargo run --release -p tower-idempotency-benches --bin networked -- --seconds 60
+//! cargo run --release -p tower-idempotency-benches --bin networked -- --seconds 60 [--only redis|postgres]
 //! ```
 //!
 //! Both servers are started for it and end with it. By hand means: claim the
@@ -36,6 +36,17 @@ const ROUNDS: usize = 7;
 
 fn main() {
     let slice = Duration::from_secs_f64(seconds(30.0) / (2 * 4 * ROUNDS) as f64);
+    let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
+    if wanted("redis") {
+        on_redis(slice);
+    }
+    if wanted("postgres") {
+        on_postgres(slice);
+    }
+}
+
+fn on_redis(slice: Duration) {
     let redis = Redis::start();
     let url = redis.url();
     let by_hand = Server::start("by-hand", async move || {
@@ -44,9 +55,10 @@ fn main() {
     });
     let url = redis.url();
     let layer = async move || guarded(RedisStore::connect(&url).expect("a URL"));
-    compare("Redis", &by_hand, &Server::start("guarded", layer), slice);
-    drop(redis);
+    compare("Redis", || redis.cpu_nanos(), &by_hand, &Server::start("guarded", layer), slice);
+}
 
+fn on_postgres(slice: Duration) {
     let postgres = Postgres::start();
     let url = postgres.url();
     let by_hand = Server::start("by-hand", async move || hand(OnPostgres::new(&url).await));
@@ -56,31 +68,55 @@ fn main() {
         store.create_schema().await.expect("a schema");
         guarded(store)
     });
-    compare("Postgres", &by_hand, &guarded, slice);
+    compare("Postgres", || postgres.cpu_nanos(), &by_hand, &guarded, slice);
 }
 
-fn compare(name: &str, by_hand: &Server, guarded: &Server, slice: Duration) {
+/// Requests a second, and microseconds on a CPU: of the service, of the server.
+#[derive(Default)]
+struct Rounds {
+    rates: Vec<f64>,
+    service: Vec<f64>,
+    server: Vec<f64>,
+}
+
+impl Rounds {
+    fn add(&mut self, load: &Load, server_nanos: u64) {
+        self.rates.push(load.rate);
+        self.service.push(load.cpu / 1e3);
+        self.server.push(server_nanos as f64 / load.requests / 1e3);
+    }
+}
+
+fn compare(name: &str, server_nanos: impl Fn() -> u64, by_hand: &Server, guarded: &Server, slice: Duration) {
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let first = |server: &Server| client.block_on(server.load(CONNECTIONS, slice, fresh));
-    let again = |server: &Server| client.block_on(server.load(CONNECTIONS, slice, || 17));
-    let (mut hand_first, mut our_first, mut hand_again, mut our_again) = (vec![], vec![], vec![], vec![]);
+    let measure = |rounds: &mut Rounds, server: &Server, key: fn() -> u64| {
+        let before = server_nanos();
+        let load = client.block_on(server.load(CONNECTIONS, slice, key));
+        rounds.add(&load, server_nanos() - before);
+    };
     // One alone stores the answer that all others replay.
     for server in [by_hand, guarded] {
         client.block_on(server.load(1, Duration::from_millis(50), || 17));
     }
-    for _ in 0..ROUNDS {
-        hand_first.push(first(by_hand));
-        our_first.push(first(guarded));
-        hand_again.push(again(by_hand));
-        our_again.push(again(guarded));
-    }
-    let rates = |of: &[Load]| of.iter().map(|load| load.rate).collect();
-    let ratios = |ours: &[Load], hand: &[Load]| ours.iter().zip(hand).map(|(a, b)| a.rate / b.rate).collect();
     println!("{name}");
-    report("  by hand, first/s", rates(&hand_first), "");
-    report("  by hand, replay/s", rates(&hand_again), "");
-    report("  first : by hand", ratios(&our_first, &hand_first), "goal: 0.90 or more");
-    report("  replay : by hand", ratios(&our_again, &hand_again), "goal: 0.95 or more");
+    let kinds: [(&str, fn() -> u64, &str); 2] =
+        [("first", fresh, "goal: 0.90 or more"), ("replay", || 17, "goal: 0.95 or more")];
+    for (kind, key, goal) in kinds {
+        let (mut hand, mut ours) = (Rounds::default(), Rounds::default());
+        for _ in 0..ROUNDS {
+            measure(&mut hand, by_hand, key);
+            measure(&mut ours, guarded, key);
+        }
+        let ratios = ours.rates.iter().zip(&hand.rates).map(|(a, b)| a / b).collect();
+        report(&format!("  {kind} : by hand"), ratios, goal);
+        report(&format!("  {kind}/s, by hand"), hand.rates, "");
+        for (who, rounds) in [("by hand", hand.service), ("ours", ours.service)] {
+            report(&format!("    service, {who}"), rounds, "µs of CPU");
+        }
+        for (who, rounds) in [("by hand", hand.server), ("ours", ours.server)] {
+            report(&format!("    server, {who}"), rounds, "µs of CPU");
+        }
+    }
 }
 
 fn guarded(store: impl Store) -> Router {

@@ -22,7 +22,7 @@ pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
 pub use self::options::PostgresStoreOptions;
 
 use self::call::Connections;
-use self::row::{Answer, Put, found, required, signed};
+use self::row::{Put, found, loaded, required, signed};
 use self::sql::Sql;
 use crate::core::{Key, Record, Version};
 use crate::store::{
@@ -49,8 +49,8 @@ const RACES: u32 = 3;
 /// while the database is away, and answers keyed requests with 503 until it is
 /// back.
 ///
-/// A claim, a replay, a recovery point and a completion are one statement and
-/// one round trip each. Every statement commits by itself, at the database's
+/// A claim, a recovery point and a completion are one statement and one round
+/// trip each, a replay two. Every statement commits by itself, at the database's
 /// default isolation level (above READ COMMITTED, races cost further tries),
 /// and no transaction is held while a handler runs. Writes are on disk when they are acknowledged,
 /// also where the database's default is `synchronous_commit = off`. All times
@@ -158,17 +158,16 @@ impl PostgresStore {
         rows.first().map_or(Ok(0), |row| required(row, 0))
     }
 
-    async fn answer(&self, sql: &str, parameters: &[Parameter]) -> Result<Answer, StoreError> {
-        let rows = self.0.connections.query(sql, parameters).await?;
-        rows.first().map_or_else(|| Err(error::unavailable("Postgres gave no row")), Answer::read)
-    }
-
-    async fn put(&self, put: &Put) -> Result<Answer, StoreError> {
-        let parameters = put.parameters();
-        match put.expected {
-            Some(_) => self.answer(&self.0.sql.replace, parameters).await,
-            None => self.answer(&self.0.sql.create, &parameters[..Put::CREATES]).await,
-        }
+    /// Whether it took.
+    async fn put(&self, put: &Put, with_steps: bool) -> Result<bool, StoreError> {
+        let sql = &self.0.sql;
+        let (statement, parameters) = match (put.expected, with_steps) {
+            (None, false) => (&sql.create, put.without_steps()),
+            (Some(_), false) => (&sql.replace, put.without_steps()),
+            (None, true) => (&sql.create_with_steps, put.parameters()),
+            (Some(_), true) => (&sql.replace_with_steps, put.parameters()),
+        };
+        Ok(self.count(statement, parameters).await? == 1)
     }
 }
 
@@ -176,27 +175,24 @@ impl PostgresStore {
 impl Store for PostgresStore {
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         self.check().await?;
-        Ok(self.answer(&self.0.sql.load, &[Parameter::key(key)]).await?.found)
+        let rows = self.0.connections.query(&self.0.sql.load, &[Parameter::key(key)]).await?;
+        rows.first().map_or_else(|| Err(error::unavailable("Postgres gave no row")), loaded)
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
         self.check().await?;
         let put = Put::new(key, expected, next);
+        let mut with_steps = put.has_steps;
         for _ in 0..RACES {
-            let answer = self.put(&put).await?;
-            if answer.took {
+            if self.put(&put, with_steps).await? {
                 return Ok(Swap::Stored);
             }
-            let differs = |found: &Loaded| found.record.as_ref().map(Record::version) != expected;
-            if differs(&answer.found) {
-                return Ok(Swap::Conflict(answer.found));
-            }
-            // Someone was in between: what this statement saw when it began is
-            // what we expected, and what it met was not.
             let found = self.load(key).await?;
-            if differs(&found) {
+            if found.record.as_ref().map(Record::version) != expected {
                 return Ok(Swap::Conflict(found));
             }
+            // What is there has steps after all, or someone was in between.
+            with_steps = true;
         }
         Err(error::unavailable("others kept changing the record"))
     }

@@ -17,14 +17,12 @@ const LONGEST: u64 = 1 << 61;
 #[derive(Clone, Debug)]
 pub(super) struct Put {
     pub(super) expected: Option<Version>,
+    /// Whether it has steps, or may have had some.
+    pub(super) has_steps: bool,
     parameters: [Parameter; 13],
 }
 
 impl Put {
-    /// How many of the parameters a new record needs. The others say what it
-    /// is to replace, and how.
-    pub(super) const CREATES: usize = 9;
-
     pub(super) fn new(key: &Key, expected: Option<Version>, next: &Record) -> Self {
         let encoded = next.encode();
         let (mut request, mut response, mut numbers, mut values) = (None, None, Vec::new(), Vec::new());
@@ -47,21 +45,27 @@ impl Put {
             Parameter::Integer(signed(next.version())),
             Parameter::Integer(status_code(next.status()).into()),
             Parameter::Integer(span.cast_signed()),
+            Parameter::Integer(steps),
             Parameter::Bytes(Some(encoded.head.into())),
             Parameter::Bytes(request),
             Parameter::Bytes(response),
-            Parameter::Integers(numbers),
-            Parameter::Pieces(values),
             Parameter::Integer(expected.map_or(0, signed)),
             Parameter::Integer(next.is_first().into()),
             Parameter::Integer(keeps_request.into()),
-            Parameter::Integer(steps),
+            Parameter::Integers(numbers),
+            Parameter::Pieces(values),
         ];
-        Self { expected, parameters }
+        Self { expected, has_steps: steps > 0 || next.had_steps(), parameters }
     }
 
     pub(super) const fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// Those that a record without steps needs.
+    pub(super) fn without_steps(&self) -> &[Parameter] {
+        let count = if self.expected.is_some() { 11 } else { 8 };
+        &self.parameters[..count]
     }
 }
 
@@ -85,39 +89,24 @@ pub(super) fn borrowed(parameters: &[Parameter]) -> Vec<(&(dyn ToSql + Sync), Ty
     parameters.iter().map(Parameter::borrowed).collect()
 }
 
-/// What a statement found.
-pub(super) struct Answer {
-    /// The first column: whether the write took.
-    pub(super) took: bool,
-    pub(super) found: Loaded,
-}
-
-impl Answer {
-    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
-        let took = required(row, 0)?;
-        let now = time(required(row, 1)?)?;
-        let key: Option<&[u8]> = optional(row, 2)?;
-        let record = match key {
-            None => None,
-            Some(_) => Some(record(row)?),
-        };
-        Ok(Self { took, found: Loaded { record, now } })
-    }
+/// What a row of a load says.
+pub(super) fn loaded(row: &Row) -> Result<Loaded, StoreError> {
+    let now = time(required(row, 0)?)?;
+    let key: Option<&[u8]> = optional(row, 1)?;
+    let record = key.map(|_| record(row)).transpose()?;
+    Ok(Loaded { record, now })
 }
 
 fn record(row: &Row) -> Result<Record, StoreError> {
-    let version = unsigned(required(row, 3)?);
-    let times = Times { created: time(required(row, 4)?)?, written: time(required(row, 5)?)? };
-    let head: &[u8] = required(row, 6)?;
-    let numbers: Vec<i32> = required(row, 9)?;
-    let mut steps: Vec<&[u8]> = required(row, 10)?;
+    let version = unsigned(required(row, 2)?);
+    let times = Times { created: time(required(row, 3)?)?, written: time(required(row, 4)?)? };
+    let head: &[u8] = required(row, 5)?;
+    // In their order. Where one is missing, there are too few.
+    let steps: Vec<&[u8]> = optional(row, 8)?.unwrap_or_default();
     let part = |part| match part {
-        PartId::Request => optional(row, 7).ok().flatten().map(Bytes::copy_from_slice),
-        PartId::Response => optional(row, 8).ok().flatten().map(Bytes::copy_from_slice),
-        PartId::Step(number) => {
-            let at = numbers.binary_search(&i32::try_from(number).ok()?).ok()?;
-            steps.get_mut(at).map(|step| Bytes::copy_from_slice(std::mem::take(step)))
-        }
+        PartId::Request => optional(row, 6).ok().flatten().map(Bytes::copy_from_slice),
+        PartId::Response => optional(row, 7).ok().flatten().map(Bytes::copy_from_slice),
+        PartId::Step(number) => steps.get(usize::try_from(number).ok()?).map(|step| Bytes::copy_from_slice(step)),
     };
     let record = Record::decode(times, head, part)?;
     if record.version() != version {

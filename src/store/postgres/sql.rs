@@ -18,10 +18,10 @@ pub(super) const LAYOUT: i32 = 1;
 /// row's lock no longer than we wait for it, and it is on disk when it says so,
 /// whatever the database's default is.
 const SETTINGS: &str = "pg_catalog.set_config('lock_timeout', '3s', true), \
-    pg_catalog.set_config('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit') \
-    WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END, true)";
+    CASE pg_catalog.current_setting('synchronous_commit') \
+    WHEN 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', true) END";
 
-/// The columns of a record that is handed out, and its steps.
+/// The columns of a record that is handed out.
 const COLUMNS: &str = "clock.now, r.key, r.version, r.created, r.written, r.head, r.request, r.response";
 
 /// Where the tables are, and what tells the time.
@@ -85,8 +85,11 @@ fn quoted(name: &str) -> String {
 #[derive(Debug)]
 pub(super) struct Sql {
     pub(super) load: String,
+    /// Most records never have steps: these do without.
     pub(super) create: String,
     pub(super) replace: String,
+    pub(super) create_with_steps: String,
+    pub(super) replace_with_steps: String,
     pub(super) join: String,
     pub(super) remove: String,
     pub(super) unfinished: String,
@@ -100,27 +103,24 @@ pub(super) struct Sql {
 impl Sql {
     pub(super) fn new(names: &Names) -> Self {
         let (records, steps, meta) = (names.table("records"), names.table("steps"), names.table("meta"));
-        let step_arrays = format!(
-            "ARRAY(SELECT s.n FROM {steps} AS s WHERE s.key = r.key ORDER BY s.n), \
-             ARRAY(SELECT s.value FROM {steps} AS s WHERE s.key = r.key ORDER BY s.n)"
-        );
-        let found = format!("{COLUMNS}, {step_arrays} FROM clock LEFT JOIN {records} AS r ON r.key = $1");
         let (now, at_start) = (names.now(), names.now_at_start());
-        let clock = format!("clock AS MATERIALIZED (SELECT {now} AS now, {SETTINGS})");
-        let create = create(&clock, &records, &steps);
-        let replace_in_transaction = replace(&clock, &records, &steps, IN_TRANSACTION);
-        let replace = replace(&clock, &records, &steps, "");
-        // The last part sees what was there when the statement began. In a race
-        // that is too old, or nothing; then a second statement looks again.
-        let or_found = format!("SELECT EXISTS (SELECT FROM put), {found} AND NOT EXISTS (SELECT FROM put)");
+        let clock = format!("(SELECT {now} AS now, {SETTINGS}) AS clock");
+        let (create, replace) = (create(&clock, &records), replace(&clock, &records));
+        let with_steps =
+            |put: &str| format!("WITH put AS ({put}), {} SELECT pg_catalog.count(*) FROM put", follow(&steps));
         Self {
-            load: format!("WITH clock AS MATERIALIZED (SELECT {now} AS now) SELECT true, {found}"),
-            create: format!("{create} {or_found}"),
-            join: format!("{replace_in_transaction} SELECT pg_catalog.count(*) FROM put"),
-            replace: format!("{replace} {or_found}"),
+            load: format!(
+                "SELECT {COLUMNS}, CASE WHEN r.steps > 0 THEN \
+                 ARRAY(SELECT s.value FROM {steps} AS s WHERE s.key = r.key ORDER BY s.n) END \
+                 FROM (SELECT {now} AS now) AS clock LEFT JOIN {records} AS r ON r.key = $1"
+            ),
+            create_with_steps: with_steps(&format!("{create} {PUT}")),
+            replace_with_steps: with_steps(&format!("{replace} {PUT}")),
+            join: with_steps(&format!("{replace} {IN_TRANSACTION} {PUT}")),
+            create: format!("{create} RETURNING 1::int8"),
+            replace: format!("{replace} AND r.steps = 0 RETURNING 1::int8"),
             remove: format!(
-                "WITH {clock}, gone AS (DELETE FROM {records} AS r USING clock \
-                 WHERE r.key = $1 AND r.version = $2 RETURNING r.key) SELECT pg_catalog.count(*) FROM gone"
+                "DELETE FROM {records} AS r USING {clock} WHERE r.key = $1 AND r.version = $2 RETURNING 1::int8"
             ),
             unfinished: scan(&records, "status < 2"),
             lapsed: scan(&records, &format!("status < 2 AND due <= {at_start}")),
@@ -137,40 +137,38 @@ impl Sql {
     }
 }
 
-/// Puts a record where there is none, into `put`.
-fn create(clock: &str, records: &str, steps: &str) -> String {
-    format!(
-        "WITH {clock}, put AS ( \
-         INSERT INTO {records} (key, version, status, created, written, span, head, request, response) \
-         SELECT $1::bytea, $2::int8, $3::int8::int2, clock.now, clock.now, $4::int8, $5::bytea, $6::bytea, $7::bytea \
-         FROM clock ON CONFLICT (key) DO NOTHING RETURNING key), {}",
-        written(steps, "$8", "$9")
-    )
-}
+/// What the steps of a record follow.
+const PUT: &str = "RETURNING key";
 
 /// The transaction that was begun for this write is still the one we are in:
 /// nobody committed it or rolled it back by hand.
 const IN_TRANSACTION: &str = "AND pg_catalog.current_setting('tower_idempotency.transaction', true) = 'begun'";
 
-/// Puts a record in the place of the one at version `$10`, into `put`, if
-/// `also` holds.
-fn replace(clock: &str, records: &str, steps: &str, also: &str) -> String {
+/// Puts a record where there is none.
+fn create(clock: &str, records: &str) -> String {
     format!(
-        "WITH {clock}, put AS ( \
-         UPDATE {records} AS r SET version = $2::int8, status = $3::int8::int2, \
-         created = CASE WHEN $11::int8 <> 0 THEN clock.now ELSE r.created END, written = clock.now, span = $4::int8, \
-         head = $5::bytea, request = CASE WHEN $12::int8 <> 0 THEN r.request ELSE $6::bytea END, response = $7::bytea \
-         FROM clock WHERE r.key = $1::bytea AND r.version = $10::int8 {also} RETURNING r.key), \
-         dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $13::int8), {}",
-        written(steps, "$8", "$9")
+        "INSERT INTO {records} (key, version, status, created, written, span, steps, head, request, response) \
+         SELECT $1::bytea, $2::int8, $3::int8::int2, clock.now, clock.now, $4::int8, $5::int8::int4, $6::bytea, \
+         $7::bytea, $8::bytea FROM {clock} ON CONFLICT (key) DO NOTHING"
     )
 }
 
-/// The steps that are new with `put`.
-fn written(steps: &str, numbers: &str, values: &str) -> String {
+/// Puts a record in the place of the one at version `$9`.
+fn replace(clock: &str, records: &str) -> String {
     format!(
-        "written AS (INSERT INTO {steps} (key, n, value) SELECT put.key, fresh.n, fresh.value \
-         FROM put, ROWS FROM (pg_catalog.unnest({numbers}::int4[]), pg_catalog.unnest({values}::bytea[])) AS fresh (n, value) \
+        "UPDATE {records} AS r SET version = $2::int8, status = $3::int8::int2, \
+         created = CASE WHEN $10::int8 <> 0 THEN clock.now ELSE r.created END, written = clock.now, span = $4::int8, \
+         steps = $5::int8::int4, head = $6::bytea, \
+         request = CASE WHEN $11::int8 <> 0 THEN r.request ELSE $7::bytea END, response = $8::bytea \
+         FROM {clock} WHERE r.key = $1::bytea AND r.version = $9::int8"
+    )
+}
+/// Deletes the steps that are no more, and writes those that are new with `put`.
+fn follow(steps: &str) -> String {
+    format!(
+        "dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $5::int8), \
+         written AS (INSERT INTO {steps} (key, n, value) SELECT put.key, fresh.n, fresh.value \
+         FROM put, ROWS FROM (pg_catalog.unnest($12::int4[]), pg_catalog.unnest($13::bytea[])) AS fresh (n, value) \
          ON CONFLICT (key, n) DO UPDATE SET value = excluded.value)"
     )
 }

@@ -5,13 +5,20 @@
 -- ARGV[1]: the expected version, '' for none. ARGV[2]: its name in the index.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local old = redis.pcall('HGET', KEYS[1], 'h')
-if type(old) == 'table' then return old end
-local status, version, created, steps
-if old then status, version, created, steps = string.match(old, '^1 (%u) (%x+) (%d+) %d+ (%d+) %d+\n') end
-local foreign = not version and redis.call('EXISTS', KEYS[1]) == 1
-if foreign or (version or '') ~= ARGV[1] then
-  -- Deletes nothing, but is refused by a replica, whose record may be old.
-  redis.call('HDEL', KEYS[1], '')
+local old, status, version, created, steps, request
+local differs
+if ARGV[1] == '' then
+  differs = redis.call('EXISTS', KEYS[1]) == 1
+else
+  old = redis.pcall('HGET', KEYS[1], 'h')
+  if type(old) == 'table' then return old end
+  if old then status, version, created, steps, request = string.match(old, '^1 (%u) (%x+) (%d+) %d+ (%d+)(q?) %d+\n') end
+  differs = version ~= ARGV[1]
+end
+if differs then
+  -- Deletes nothing, but is refused by a replica, whose record may be old, and
+  -- where this is no hash.
+  local refused = redis.pcall('HDEL', KEYS[1], '')
+  if type(refused) == 'table' then return refused end
   return {now, redis.call('HGETALL', KEYS[1])}
 end

@@ -62,15 +62,18 @@ impl Names {
         let name = key.to_string();
         let keys = self.record_and_index(key, &name);
         let encoded = next.encode();
-        let mut head = squeeze(&encoded.head);
+        let mut head = Vec::with_capacity(512);
+        squeeze(&encoded.head, &mut head);
         let (length, mut parts) = (head.len(), Vec::new());
         for (id, bytes) in encoded.fresh {
-            let bytes = squeeze(&bytes);
-            match field(id) {
-                Some(field) => parts.extend([Bytes::from(field), bytes]),
+            let Some(field) = field(id) else {
                 // A replay reads one field.
-                None => head = [head, bytes].concat().into(),
-            }
+                squeeze(&bytes, &mut head);
+                continue;
+            };
+            let mut part = Vec::with_capacity(bytes.len());
+            squeeze(&bytes, &mut part);
+            parts.extend([Bytes::from(field), part.into()]);
         }
         let created = next.created_at().map(|at| at.as_millis().to_string()).unwrap_or_default();
         let mut arguments: Vec<Bytes> = vec![
@@ -82,9 +85,9 @@ impl Names {
             next.clone().stamped(Timestamp::default()).due().as_millis().to_string().into(),
             if next.is_first() { "now".into() } else { created.into() },
             next.steps().len().to_string().into(),
-            if next.request().is_some() { "1" } else { "0" }.into(),
+            if next.request().is_some() { "q" } else { "" }.into(),
             length.to_string().into(),
-            head,
+            head.into(),
         ];
         arguments.append(&mut parts);
         Call { script: &PUT, keys, arguments }
@@ -126,9 +129,10 @@ impl Columns {
         let status = status_of(next()?).ok_or(CORRUPT)?;
         let version = u64::from_str_radix(next()?, 16).map_err(|_| CORRUPT)?;
         let mut number = || next()?.parse::<u64>().map_err(|_| CORRUPT);
-        let (created, written, _steps, head) = (number()?, number()?, number()?, number()?);
+        let (created, written) = (number()?, number()?);
+        // Steps and request are for the scripts.
+        let head = columns.nth(1).and_then(|head| head.parse().ok()).ok_or(CORRUPT)?;
         let times = Times { created: Timestamp::from_millis(created), written: Timestamp::from_millis(written) };
-        let head = usize::try_from(head).map_err(|_| CORRUPT)?;
         Ok(Self { status, version: Version::new(version), times, head })
     }
 }
@@ -142,11 +146,13 @@ pub(super) enum Reply {
 }
 
 pub(super) fn parse_reply(reply: Value) -> Result<Reply, StoreError> {
-    let Value::Array(reply) = reply else { return Err(no_reply_of_ours()) };
-    let mut reply = reply.into_iter();
-    let Some(Value::Int(now)) = reply.next() else { return Err(no_reply_of_ours()) };
+    let reply = match reply {
+        Value::Int(_) => return Ok(Reply::Done),
+        Value::Array(reply) => <[Value; 2]>::try_from(reply),
+        _ => return Err(no_reply_of_ours()),
+    };
+    let Ok([Value::Int(now), fields]) = reply else { return Err(no_reply_of_ours()) };
     let now = Timestamp::from_millis(now.unsigned_abs());
-    let Some(fields) = reply.next() else { return Ok(Reply::Done) };
     Ok(Reply::Found(Loaded { record: record(fields)?, now }))
 }
 

@@ -37,23 +37,24 @@ pub(super) struct Call {
 impl Call {
     /// By its digest, which is all that is sent as long as the server knows it.
     pub(super) fn by_digest(&self) -> Cmd {
-        self.complete(redis::cmd("EVALSHA").arg(&*self.script.digest))
+        self.command("EVALSHA", &self.script.digest)
     }
 
     /// By its text, after which the server knows it.
     pub(super) fn by_text(&self) -> Cmd {
-        self.complete(redis::cmd("EVAL").arg(self.script.code))
+        self.command("EVAL", self.script.code)
     }
 
-    fn complete(&self, command: &mut Cmd) -> Cmd {
-        command.arg(self.keys.len());
-        self.keys.iter().for_each(|key| {
-            command.arg(key);
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let keys = self.keys.iter().map(String::as_bytes);
+        let arguments = keys.chain(self.arguments.iter().map(AsRef::as_ref));
+        let size: usize = arguments.clone().map(<[u8]>::len).sum();
+        let mut command = Cmd::with_capacity(3 + self.keys.len() + self.arguments.len(), 16 + script.len() + size);
+        command.arg(name).arg(script).arg(self.keys.len());
+        arguments.for_each(|argument| {
+            command.arg(argument);
         });
-        self.arguments.iter().for_each(|argument| {
-            command.arg(&argument[..]);
-        });
-        std::mem::take(command)
+        command
     }
 }
 

@@ -187,6 +187,12 @@ impl Postgres {
         self.end_with(Signal::KILL);
     }
 
+    /// Nanoseconds on a CPU so far, of the server and of those of its children
+    /// that still run.
+    pub fn cpu_nanos(&self) -> u64 {
+        self.server.as_ref().expect("it runs").cpu_nanos()
+    }
+
     /// Sends a signal to the server and all its children: `STOP` pauses it,
     /// `CONT` lets it go on.
     pub fn signal_all(&self, signal: Signal) {

@@ -80,6 +80,14 @@ impl Process {
         children.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
     }
 
+    /// Nanoseconds on a CPU so far: its first thread's, and those of its
+    /// children that still run.
+    pub fn cpu_nanos(&self) -> u64 {
+        let all = self.children().into_iter().chain(Pid::from_raw(self.child.id().cast_signed()));
+        let schedstat = |pid: Pid| std::fs::read_to_string(format!("/proc/{}/schedstat", pid.as_raw_nonzero())).ok();
+        all.filter_map(|pid| schedstat(pid)?.split(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_some()

@@ -165,6 +165,11 @@ impl Redis {
         line.unwrap_or_default().to_owned()
     }
 
+    /// Nanoseconds on a CPU so far.
+    pub fn cpu_nanos(&self) -> u64 {
+        self.process.as_ref().expect("it runs").cpu_nanos()
+    }
+
     /// Sends it a signal: `STOP` pauses it, `CONT` lets it go on.
     pub fn signal(&self, signal: Signal) {
         self.process.as_ref().expect("it runs").signal(signal);

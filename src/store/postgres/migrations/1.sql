@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS "idempotency"."records" (
     -- How long the lease, or the retention of a complete record, lasts.
     span     bigint   NOT NULL,
     due      bigint   NOT NULL GENERATED ALWAYS AS (written + span) STORED,
+    -- How many recovery points there are.
+    steps    integer  NOT NULL,
     head     bytea    NOT NULL,
     request  bytea,
     response bytea
