@@ -1,6 +1,6 @@
 //! What names an operation: the client's key, the store's key, a step's key.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use sfv::visitor::{Ignored, ItemVisitor, ParameterVisitor};
 use sfv::{BareItemFromInput, Parser};
@@ -207,5 +207,7 @@ impl fmt::Display for Hex<'_> {
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).try_for_each(|digit| f.write_char(digit))
+    let mut text = String::with_capacity(2 * bytes.len());
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    f.write_str(&text)
 }

@@ -33,7 +33,12 @@ impl Connection {
     }
 
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
-        self.clone().driver().req_packed_command(command).await?.extract_error()
+        let reply = match self {
+            // Without a box of the driver's.
+            Self::Single(connection) => connection.clone().send_packed_command(command).await,
+            _ => self.clone().driver().req_packed_command(command).await,
+        };
+        reply?.extract_error()
     }
 
     /// The primaries behind it.
@@ -59,7 +64,7 @@ impl Connection {
 
     pub(super) async fn call(&self, call: &Call) -> Result<Value, RedisError> {
         let reply = self.send(&call.by_digest()).await;
-        if is_unknown_script(&reply) { self.send(&call.by_text()).await } else { reply }
+        if is_unknown_script(&reply) { Box::pin(self.send(&call.by_text())).await } else { reply }
     }
 
     /// A call, and in the same breath `after`, whose reply comes second.

@@ -29,17 +29,19 @@ const CORRUPT: DecodeError = DecodeError::Corrupt("its columns do not parse");
 /// The names under which everything lies.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    prefix: String,
+    /// What the names of each partition start with: what is in a partition is
+    /// in the same slot of a cluster.
+    stems: Vec<String>,
 }
 
 impl Names {
-    pub(super) const fn new(prefix: String) -> Self {
-        Self { prefix }
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { stems: (0..PARTITIONS).map(|partition| format!("{{{prefix}:{partition:02}}}:")).collect() }
     }
 
-    /// What is in this partition, in the same slot of a cluster.
+    /// What is in this partition.
     pub(super) fn of(&self, partition: u8, name: &str) -> String {
-        format!("{{{}:{partition:02}}}:{name}", self.prefix)
+        self.stems.get(usize::from(partition)).map_or_else(String::new, |stem| [stem, name].concat())
     }
 
     fn record_and_index(&self, key: &Key, name: &str) -> Vec<String> {

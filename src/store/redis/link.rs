@@ -49,7 +49,7 @@ impl Link {
     /// options ask for.
     pub(super) async fn call_acknowledged(&self, call: &Call) -> Result<(Value, Result<(), StoreError>), StoreError> {
         let Some(waiting) = &self.waiting else { return Ok((self.call(call).await?, Ok(()))) };
-        self.patiently(|_| waiting.call(&self.source, self.limits, call)).await
+        Box::pin(self.patiently(|_| waiting.call(&self.source, self.limits, call))).await
     }
 
     async fn patiently<T, F>(&self, call: impl Fn(Arc<Connection>) -> F) -> Result<T, StoreError>
@@ -67,7 +67,7 @@ impl Link {
                 self.give_up(&connection);
             }
             match pauses.next().filter(|_| passes(&error)) {
-                Some(&pause) => sleep(Duration::from_millis(pause)).await,
+                Some(&pause) => Box::pin(sleep(Duration::from_millis(pause))).await,
                 None => return Err(store_error(error)),
             }
         }
@@ -91,12 +91,19 @@ impl Link {
         }
     }
 
-    /// The connection, opened and checked by one caller for all. Whoever asked
-    /// while a try failed shares the failure: nobody waits for two.
+    /// The connection. What is done seldom has a box of its own here: every
+    /// call would make room for it.
     pub(super) async fn connection(&self) -> Result<Arc<Connection>, StoreError> {
-        if let Some(connection) = lock(&self.current).clone() {
-            return Ok(connection);
+        let current = lock(&self.current).clone();
+        match current {
+            Some(connection) => Ok(connection),
+            None => Box::pin(self.connect()).await,
         }
+    }
+
+    /// Opened and checked by one caller for all. Whoever asked while a try
+    /// failed shares the failure: nobody waits for two.
+    async fn connect(&self) -> Result<Arc<Connection>, StoreError> {
         let asked = Instant::now();
         let mut failed = self.opening.lock().await;
         if let Some(connection) = lock(&self.current).clone() {

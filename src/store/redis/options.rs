@@ -171,7 +171,7 @@ impl RedisStoreOptions {
             limits: self.limits,
             waiting: self.acknowledged.map(|acknowledged| Waiting::new(acknowledged, &source)),
             source,
-            names: Names::new(self.prefix),
+            names: Names::new(&self.prefix),
             least: self.least,
             on_caution: self.on_caution,
             told: Mutex::default(),
