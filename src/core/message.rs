@@ -20,6 +20,10 @@ const COPIED: usize = 16 << 10;
 /// certificate or key. So is the client's `Idempotency-Key` (a record must not
 /// give it away), and so are the fields that belong to the connection. The
 /// request target and the body are kept as they came.
+///
+/// What a `Connection` header names is kept: hyper and axum hand it to the
+/// handler, so a rerun has to see it too, and no client can choose what it
+/// lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoredRequest {
     method: Method,
@@ -83,7 +87,8 @@ impl StoredResponse {
     /// retained.
     pub fn capture(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
         let body = body.map(on_its_own);
-        let keep = |name: &HeaderName| !is_of_connection(name) && !is_of_one_delivery(name);
+        let named = named_by_connection(headers);
+        let keep = |name: &HeaderName| !is_of_connection(name) && !is_of_one_delivery(name) && !named.contains(name);
         Self::from_parts(status, kept(headers, keep), body)
     }
 
@@ -117,17 +122,16 @@ fn on_its_own(body: Bytes) -> Bytes {
 }
 
 fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Vec<(HeaderName, HeaderValue)> {
-    let named = named_by_connection(headers);
     let mut lines = Vec::with_capacity(headers.len());
     for (name, value) in headers {
-        if keep(name) && !named.contains(name) {
+        if keep(name) {
             lines.push((name.clone(), value.clone()));
         }
     }
     lines
 }
 
-/// A set: the list may be as long as a client likes.
+/// A set: the list may be as long as whoever wrote it likes.
 fn named_by_connection(headers: &HeaderMap) -> HashSet<HeaderName> {
     let lists = headers.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
     let options = lists.flat_map(|list| list.split(','));

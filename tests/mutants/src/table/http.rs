@@ -53,8 +53,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "connection-named-header-replayed",
         MESSAGE,
-        "if keep(name) && !named.contains(name) {",
-        "if keep(name) && !(named.contains(name) && false) {",
+        "&& !is_of_one_delivery(name) && !named.contains(name);",
+        "&& !is_of_one_delivery(name) && !(named.contains(name) && false);",
         "fidelity::what_belongs",
     ),
     http(
