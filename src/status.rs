@@ -23,6 +23,7 @@ use crate::core::{
 };
 use crate::event::EventKind;
 use crate::layer::IdempotencyLayer;
+use crate::operation::PLAN;
 use crate::response::{Refusal, acknowledged, not_modified, status};
 use crate::service::{Shared, key_of, unavailable};
 
@@ -217,7 +218,8 @@ fn step(moment: &Moment) -> Option<Value> {
         What::StepFailed => "failed",
         _ => return None,
     };
-    let name = moment.text.as_deref().unwrap_or_default();
+    // What the handler never called a step is none to its caller.
+    let name = moment.text.as_deref().filter(|name| *name != PLAN)?;
     Some(json!({ "name": name, "state": state, "attempt": moment.attempt, "at_ms": moment.at.as_millis() }))
 }
 

@@ -483,6 +483,34 @@ async fn the_status_of_every_state() {
     assert_eq!(shown(&layer, "k").await.status, 404, "forgotten");
 }
 
+/// The plan of what is undone is on record as a step, and no step of the handler's.
+#[tokio::test]
+async fn a_status_shows_the_handlers_steps_and_their_undoing_alone() {
+    let (lab, clock) = Lab::manual();
+    let layer = layer(&lab);
+    let (app, _) = counting(&layer, |op| async move {
+        let refunds = op.is_resumed();
+        let charge = op.pay("charge", |_| async { Ok::<_, Failure>(17) });
+        let undo = move |_: i32, _| async move { if refunds { Ok(()) } else { Err(Failure("away").into()) } };
+        charge.undo_with(undo).await.unwrap();
+        reply(409, "sold out")
+    });
+    send(&app, post("k")).await.assert_problem("interrupted", 500);
+    assert!(lab.store.peek(&stored_key("k")).await.unwrap().step("(undo)").is_some());
+    let names = |shown: &Value| -> Vec<String> {
+        shown["steps"].as_array().unwrap().iter().map(|step| step["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let unfinished = shown(&layer, "k").await.json();
+    assert_eq!((names(&unfinished), &unfinished["steps_done"]), (vec!["charge".to_owned()], &json!(1)));
+    clock.advance(secs(10));
+    completer(&layer, &app).run_once().await.unwrap();
+    let complete = shown(&layer, "k").await.json();
+    assert_eq!(
+        (names(&complete), &complete["steps_done"]),
+        (vec!["charge".to_owned(), "undo charge".to_owned()], &json!(2))
+    );
+}
+
 #[tokio::test]
 async fn results_that_are_no_json() {
     let (lab, _clock) = Lab::manual();

@@ -30,7 +30,7 @@ pub use self::step::{Reconciled, StepFuture};
 #[cfg(feature = "postgres")]
 pub use self::transaction::TransactionFuture;
 pub use self::undo::NotUndone;
-pub(crate) use self::undo::Undone;
+pub(crate) use self::undo::{PLAN, Undone};
 
 use self::undo::Undo;
 

@@ -16,8 +16,9 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Undoes a step, given the result it had.
 pub(super) type UndoWork = Box<dyn FnOnce(Bytes, StepKey) -> BoxFuture<Result<(), NotUndone>> + Send>;
 
-/// The step that holds what is to be undone, and the answer after it.
-const PLAN: &str = "(undo)";
+/// The step that holds what is to be undone, and the answer after it. Not one
+/// of the handler's.
+pub(crate) const PLAN: &str = "(undo)";
 
 /// Why a step was not [undone](super::StepFuture::undo_with).
 ///

@@ -10,6 +10,13 @@ const SUBMIT: &str = "src/core/submit.rs";
 planted_under!(background, "--test background");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    background(
+        "status-shows-internal-steps",
+        STATUS,
+        "moment.text.as_deref().filter(|name| *name != PLAN)?;",
+        "moment.text.as_deref().filter(|name| !name.is_empty() || *name != PLAN)?;",
+        "a_status_shows_the_handlers_steps",
+    ),
     Mutant {
         name: "quoted-preference-counts",
         file: BACKGROUND,
