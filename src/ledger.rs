@@ -94,7 +94,11 @@ impl Ledger {
         Self { shared: Arc::new(Shared { observer: Some(observer), ..self.shared.as_ref().clone() }) }
     }
 
-    pub(crate) fn named(&self, instance: &str) -> Self {
+    /// The same ledger, for an instance that has a name in the history of
+    /// operations ([`Record::history`]): a host's, or that of whoever decides by
+    /// hand. Layers and runners have a name of their own.
+    #[must_use]
+    pub fn named(&self, instance: &str) -> Self {
         Self { shared: Arc::new(Shared { instance: Some(instance.into()), ..self.shared.as_ref().clone() }) }
     }
 

@@ -93,6 +93,14 @@ impl Runner {
         self
     }
 
+    /// What this process calls itself in the history of operations
+    /// ([`Record::history`](crate::core::Record::history)): a host's name, say.
+    /// Nothing by default.
+    pub fn instance(mut self, name: &str) -> Self {
+        self.ledger = self.ledger.named(name);
+        self
+    }
+
     /// Calls `observer` with everything that happens.
     pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.ledger = self.ledger.observed_by(Arc::new(observer));

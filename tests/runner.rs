@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use support::{Count, settle};
 use tokio::sync::Semaphore;
+use tower_idempotency::core::{IdempotencyKey, Key};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{MemoryStore, Store};
 use tower_idempotency::{Operation, RunError, Runner, StepError};
@@ -43,6 +44,17 @@ async fn a_second_call_gets_the_first_ones_result() {
     let counted = charges.clone();
     let elsewhere = runner.run("other jobs", "j1", "input", |op| charge(op, counted, 0)).await;
     assert_eq!(elsewhere.unwrap(), "charge 3 in attempt 1");
+}
+
+#[tokio::test]
+async fn the_history_names_who_ran_it() {
+    let (runner, store) = runner();
+    let runner = runner.instance("cron-1");
+    runner.run("jobs", "j", "", |op| charge(op, Count::default(), 0)).await.unwrap();
+    let key = Key::new("jobs", &IdempotencyKey::parse(b"j").unwrap());
+    let record = store.load(&key).await.unwrap().record.unwrap();
+    let by: Vec<_> = record.history().into_iter().map(|moment| moment.by).collect();
+    assert_eq!(by, [Some("cron-1".into()), None, Some("cron-1".into())]);
 }
 
 #[tokio::test]

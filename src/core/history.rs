@@ -104,7 +104,7 @@ pub(super) struct Past(Option<Arc<Kept>>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
-    /// Who holds it, or held it last.
+    /// Who holds it, or held it last, or decided about it since.
     pub(super) by: Option<Arc<str>>,
     pub(super) moments: Vec<Moment>,
     /// How many were dropped from the middle.
@@ -195,7 +195,8 @@ impl Record {
         self.past.dropped() > 0 || self.past.moments().iter().any(|moment| moment.what.is_of_step())
     }
 
-    /// The name of the instance that holds it, or held it last, if it has one.
+    /// The name of the instance that holds it, held it last, or decided about
+    /// it since, if it has one.
     pub fn by(&self) -> Option<&str> {
         self.past.by().map(AsRef::as_ref)
     }

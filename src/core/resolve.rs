@@ -111,6 +111,8 @@ impl Command for Resolve {
         }
         let mut next = current.clone();
         next.remember(What::Decided, Some(self.resolution.name()), stamp);
+        // What it is from here on is not its last holder's doing.
+        next.past.set_by(stamp.by);
         next.version = stamp.nonce;
         self.resolution.make(&mut next);
         Decision::put(next, Ok(()))

@@ -14,6 +14,20 @@ planted_under!(completer, "--test completer");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     completer(
+        "decision-shown-as-its-last-holders",
+        "src/core/resolve.rs",
+        "        next.past.set_by(stamp.by);\n",
+        "",
+        "the_history_of_an_operation",
+    ),
+    completer(
+        "client-takes-headers-from-the-rerun",
+        "src/core/message.rs",
+        "let keep = |name: &HeaderName| !is_of_connection(name) && !is_credential(name);",
+        "let named = named_by_connection(headers);\n        let keep = |name: &HeaderName| !is_of_connection(name) && !is_credential(name) && !named.contains(name);",
+        "the_stored_request_comes_back",
+    ),
+    completer(
         "back-off-not-stored",
         ATTEMPT,
         "changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));",
