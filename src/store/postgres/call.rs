@@ -20,6 +20,14 @@ const TRIES: u32 = 4;
 /// default is above READ COMMITTED, every write in between does.
 const RACES: u32 = 24;
 
+/// How long work may take that no ledger bounds: a script, a sweep.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Gives up in the end: a link can fall silent and never say so.
+pub(super) async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+    timeout(LONGEST, work).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
+}
+
 /// The pool, and how statements are run on it.
 #[derive(Clone, Debug)]
 pub(super) struct Connections {

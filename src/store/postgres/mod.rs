@@ -21,7 +21,7 @@ pub use self::deadpool::PooledTransaction;
 pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
 pub use self::options::PostgresStoreOptions;
 
-use self::call::Connections;
+use self::call::{Connections, bounded};
 use self::row::{Put, found, loaded, required, signed};
 use self::sql::Sql;
 use crate::core::{Key, Record, Version};
@@ -121,9 +121,10 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the role needs CREATE on the database.
+    /// [`StoreError`]: the role needs CREATE on the database, and half a minute
+    /// must do.
     pub async fn create_schema(&self) -> Result<(), StoreError> {
-        self.0.connections.execute(&self.0.migration).await
+        bounded(self.0.connections.execute(&self.0.migration)).await
     }
 
     /// Removes up to `limit` answers whose retention is over, and says how many
@@ -132,11 +133,12 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the database can't be asked.
+    /// [`StoreError`] if the database can't be asked, or took more than half a
+    /// minute: then it may have swept, and a smaller `limit` helps.
     pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
         self.check().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let swept = self.count(&self.0.sql.sweep, &[Parameter::Integer(limit)]).await?;
+        let swept = bounded(self.count(&self.0.sql.sweep, &[Parameter::Integer(limit)])).await?;
         Ok(usize::try_from(swept).unwrap_or(0))
     }
 
@@ -224,7 +226,7 @@ impl Store for PostgresStore {
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {
-        durability::read(&self.0.connections, &self.0.sql).await
+        bounded(durability::read(&self.0.connections, &self.0.sql)).await
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use deadpool_postgres::{Manager, Pool};
 use http::{HeaderMap, StatusCode};
 use rustix::process::Signal;
-use servers::{Postgres, wait_until};
+use servers::{Fault, Postgres, Proxy, wait_until};
 use tokio_postgres::NoTls;
 use tower_idempotency::core::{
     Change, Claim, Claimed, Fenced, Fingerprint, Key, Mode, Record, StoredRequest, StoredResponse,
@@ -393,4 +393,32 @@ async fn a_step_costs_what_the_step_costs() {
     }
     let written = (wal() - before) / 20;
     assert!(written < 64 << 10, "{written} bytes of log for a small step");
+}
+
+/// No error, no reset: whoever calls the store itself is not kept for ever.
+#[tokio::test]
+async fn a_link_that_falls_silent_is_given_up_in_the_end() {
+    let server = Postgres::shared();
+    let link = Proxy::to(([127, 0, 0, 1], server.port()).into());
+    let url = server.database("silent").replace(&server.port().to_string(), &link.address().port().to_string());
+    let store = PostgresStore::connect(&url).expect("a URL");
+    store.create_schema().await.expect("a schema");
+    for what in ["schema", "sweep", "durability"] {
+        store.durability().await.expect("it answers");
+        link.apply(Fault::HoldBoth);
+        tokio::time::pause();
+        let failed = tokio::time::timeout(HOUR, async {
+            match what {
+                "schema" => store.create_schema().await.err(),
+                "sweep" => store.sweep(10).await.err(),
+                _ => store.durability().await.err(),
+            }
+        });
+        let failed = failed.await.unwrap_or_else(|_| panic!("{what} waits for ever")).expect("nobody answers");
+        tokio::time::resume();
+        assert_eq!(failed.kind(), StoreErrorKind::Unavailable);
+        assert!(failed.to_string().contains("did not answer in time"), "{what}: {failed}");
+        link.apply(Fault::Cut);
+        link.heal();
+    }
 }
