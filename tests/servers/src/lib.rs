@@ -4,12 +4,14 @@
 //! A server that is not installed is a failure that says what to install.
 
 mod faketime;
+mod pgbouncer;
 mod postgres;
 mod process;
 mod proxy;
 mod redis;
 
 pub use self::faketime::FakeClock;
+pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::Postgres;
 pub use self::process::{Process, free_port, program, wait_until};
 pub use self::proxy::{Fault, Proxy, Trap, Way};

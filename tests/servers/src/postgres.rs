@@ -68,9 +68,7 @@ impl Postgres {
 
     fn stopped(settings: Vec<String>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        if let Some((user, group)) = someone_else() {
-            chown(folder.path(), Some(user), Some(group)).expect("root gives its folder away");
-        }
+        give_away(folder.path());
         Self { server: None, folder, port: free_port(), settings, environment: Vec::new() }
     }
 
@@ -82,9 +80,7 @@ impl Postgres {
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(program(name, &folders(), "postgresql"));
         command.current_dir(self.folder.path()).env("LC_ALL", "C");
-        if let Some((user, group)) = someone_else() {
-            command.uid(user).gid(group);
-        }
+        unprivileged(&mut command);
         command
     }
 
@@ -262,6 +258,20 @@ fn folders() -> Vec<PathBuf> {
     folders.reverse();
     folders.extend(["/usr/pgsql/bin", "/opt/homebrew/opt/postgresql/bin"].map(PathBuf::from));
     folders
+}
+
+/// Lets whoever [`unprivileged`] makes somebody write there.
+pub(crate) fn give_away(folder: &Path) {
+    if let Some((user, group)) = someone_else() {
+        chown(folder, Some(user), Some(group)).expect("root gives its folder away");
+    }
+}
+
+/// Runs it as somebody who is not root.
+pub(crate) fn unprivileged(command: &mut Command) {
+    if let Some((user, group)) = someone_else() {
+        command.uid(user).gid(group);
+    }
 }
 
 /// Whom to be instead of root: `postgres`, or else `nobody`.
