@@ -191,7 +191,12 @@ impl Problems {
     }
 
     pub(crate) fn refuse<B: http_body::Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
-        self.answer(refusal, refusal.status(), Duration::from_secs(1))
+        self.refuse_for(refusal, Duration::ZERO)
+    }
+
+    /// The same, where something will change in that time.
+    pub(crate) fn refuse_for<B: http_body::Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
+        self.answer(refusal, refusal.status(), time)
     }
 
     /// The problem that stands for a stored answer whose body is gone.
@@ -228,7 +233,8 @@ impl Problems {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(LINK, self.link.clone());
         if again {
-            headers.insert(RETRY_AFTER, HeaderValue::from(again_after.as_secs().max(1)));
+            let seconds = again_after.as_secs() + u64::from(again_after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         if refusal == Refusal::MethodNotAllowed {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, DELETE"));

@@ -1,5 +1,6 @@
 //! The guarded service: admit, claim, run, record.
 
+mod answer;
 mod undo;
 
 use std::sync::Arc;
@@ -13,23 +14,23 @@ use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
 
+pub(crate) use self::answer::unavailable;
+
 use crate::attempt::{Attempt, End, Limits};
 use crate::background::Background;
 use crate::body::{Read, RequestBody, ResponseBody, read};
 use crate::completer::{Granted, Ticket};
-use crate::core::{
-    Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredRequest, StoredResponse,
-};
+use crate::core::{Change, Claim, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredRequest, StoredResponse};
 use crate::event::EventKind;
 use crate::extract::original_uri;
 use crate::future::ResponseFuture;
 use crate::ledger::Ledger;
 use crate::operation::{Operation, Undone};
 use crate::policy::{Outcome, Policy, fingerprint};
-use crate::response::{Refusal, given, replay};
-use crate::run::{Admission, claim, instead, under_lease};
+use crate::response::Refusal;
+use crate::run::{Admission, claim, under_lease};
 use crate::scope::Told;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::StoreError;
 use crate::trace;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -313,6 +314,7 @@ impl<S> Admitted<S> {
         });
         let run = run.await;
         if let Some(stored) = attempt.completed() {
+            attempt.emit_late_doubt();
             return Ok(guarded.stored(stored));
         }
         match run {
@@ -324,9 +326,9 @@ impl<S> Admitted<S> {
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
                 Ok(match release(&attempt).await {
-                    End::Lost(found) => guarded.answer(instead(fingerprint, found)),
+                    End::Lost(found) => guarded.lost(&attempt, fingerprint, found),
                     End::Parked => guarded.refuse(Refusal::OutcomeUnknown),
-                    _ if policy.mode == Mode::Resumable => guarded.refuse(Refusal::Interrupted),
+                    _ if policy.mode == Mode::Resumable => guarded.interrupted(&attempt).await,
                     _ => guarded.refuse(Refusal::OutcomeUnknown),
                 })
             }
@@ -363,25 +365,6 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    pub(crate) fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
-        self.shared.ledger.emit(&self.key, || EventKind::Refused { refusal });
-        self.shared.policy.problems.refuse(refusal)
-    }
-
-    fn replay<B: Body>(&self, stored: &Arc<StoredResponse>) -> Response<ResponseBody<B>> {
-        self.shared.ledger.emit(&self.key, || EventKind::Replayed);
-        match stored.body() {
-            Some(body) => replay(stored, body.clone()),
-            None => self.shared.policy.problems.not_retained(stored),
-        }
-    }
-
-    /// The answer that the handler stored itself: what it returned later is
-    /// not the one that the retries get.
-    fn stored<B: Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
-        given(stored, stored.body().cloned().unwrap_or_default())
-    }
-
     fn claim<'a>(
         &'a self,
         parts: &Parts,
@@ -403,15 +386,6 @@ impl Guarded {
         claim(&self.shared.ledger, self.key, command, limits)
     }
 
-    pub(crate) fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
-        match claimed {
-            Claimed::Replay(stored) => self.replay(&stored),
-            Claimed::Mismatch => self.refuse(Refusal::KeyReused),
-            Claimed::Busy(_) | Claimed::Granted(_) => self.refuse(Refusal::InProgress),
-            Claimed::Unknown { .. } => self.refuse(Refusal::OutcomeUnknown),
-        }
-    }
-
     /// Stores the handler's answer, and says what the client gets: that
     /// answer, unless someone else took over.
     async fn record<B: Body>(
@@ -429,7 +403,7 @@ impl Guarded {
             Read::Open(body) | Read::Broken(body) => (None, body),
         };
         match self.end(attempt, outcome, &parts, kept).await {
-            End::Lost(found) => self.answer(instead(fingerprint, found)),
+            End::Lost(found) => self.lost(attempt, fingerprint, found),
             End::Parked => self.refuse(Refusal::OutcomeUnknown),
             End::Stored | End::Unsaved(_) => Response::from_parts(parts, body),
         }
@@ -457,13 +431,5 @@ impl Guarded {
             _ => attempt.emit_end(&end, outcome == Outcome::NothingHappened),
         }
         end
-    }
-}
-
-pub(crate) fn unavailable(error: &StoreError) -> Refusal {
-    match error.kind() {
-        StoreErrorKind::Unavailable | StoreErrorKind::Full => Refusal::StoreUnavailable,
-        StoreErrorKind::Corrupt => Refusal::RecordCorrupt,
-        StoreErrorKind::NewerFormat => Refusal::RecordNewer,
     }
 }

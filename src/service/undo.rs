@@ -13,7 +13,6 @@ use crate::event::EventKind;
 use crate::operation::Undone;
 use crate::policy::Outcome;
 use crate::response::Refusal;
-use crate::run::instead;
 
 impl Guarded {
     /// How the handler's answer counts.
@@ -69,9 +68,9 @@ impl Guarded {
             }
         };
         Some(match (end, answer) {
-            (End::Lost(found), _) => self.answer(instead(fingerprint, found)),
+            (End::Lost(found), _) => self.lost(attempt, fingerprint, found),
             (End::Parked, _) => self.refuse(Refusal::OutcomeUnknown),
-            (_, None) => self.refuse(Refusal::Interrupted),
+            (_, None) => self.interrupted(attempt).await,
             (_, Some(stored)) if stored.body().is_some() => self.stored(&stored),
             (_, Some(stored)) => self.shared.policy.problems.not_retained(&stored),
         })

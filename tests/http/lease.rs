@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tower_idempotency::clock::ManualClock;
+use tower_idempotency::clock::{Clock, ManualClock};
 use tower_idempotency::core::Status;
 use tower_idempotency::{IdempotencyLayer, Outcome};
 
@@ -36,6 +36,24 @@ async fn a_long_handler_keeps_its_lease() {
     send(&app, post("k")).await.assert_replay(200, "done");
     assert_eq!(runs.get(), 1);
     assert_eq!(lab.events.count("LeaseLost"), 0);
+}
+
+/// Who lives may be done at any time; after who has fallen silent, nothing comes
+/// before the lease is over.
+#[tokio::test]
+async fn a_busy_client_is_told_when_it_pays_to_ask_again() {
+    let (lab, clock) = Lab::manual();
+    let start = clock.now();
+    let app = serve(&lab.layer().lease(secs(60)), |_| std::future::pending());
+    let client = spawn(&app, post("k"));
+    settle().await;
+    for (silent, seconds) in [(0, "1"), (29_000, "1"), (30_500, "30"), (40_000, "20"), (59_999, "1")] {
+        clock.set(start.after(Duration::from_millis(silent)));
+        let busy = send_now(&app, post("k")).await;
+        busy.assert_problem("in-progress", 409);
+        assert_eq!(busy.headers["retry-after"], seconds, "silent for {silent} ms");
+    }
+    client.abort();
 }
 
 /// Peer bug 28 and faults E14: no renewal outlives its handler.

@@ -1,10 +1,10 @@
 //! Handlers that panic. The process lives on, and nothing runs twice that
 //! must not. (Peer bugs 4 and 25, faults C1.)
 
-use tower_idempotency::IdempotencyLayer;
+use tower_idempotency::{Backoff, IdempotencyLayer};
 
 use crate::support::bodies::Failure;
-use crate::support::lab::{App, Lab, operation, post, reply, send, serve};
+use crate::support::lab::{App, Lab, operation, post, reply, secs, send, serve, stored_key};
 use crate::support::{Count, settle};
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,19 @@ async fn resumable_a_retry_after_a_panic_goes_on_at_once() {
         send(&app, post("k")).await.assert_replay(200, "charge 1");
         assert_eq!((runs.get(), charges.get()), (2, 1), "{when:?}");
     }
+}
+
+/// Not before it is due for others, and whoever comes earlier is served.
+#[tokio::test]
+async fn what_was_interrupted_is_asked_for_again_when_it_is_due() {
+    let lab = Lab::new();
+    let layer = lab.layer().resumable().backoff(Backoff::new(secs(1_000_000), secs(1_000_000)));
+    let (app, ..) = panicking(&layer, When::AfterStep);
+    let interrupted = send(&app, post("k")).await;
+    interrupted.assert_problem("interrupted", 500);
+    let rests = lab.store.peek(&stored_key("k")).await.unwrap().retry_in();
+    assert_eq!(interrupted.headers["retry-after"], rests.as_millis().div_ceil(1000).to_string().as_str());
+    send(&app, post("k")).await.assert_first(200, "charge 1");
 }
 
 #[tokio::test]

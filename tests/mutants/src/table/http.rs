@@ -16,6 +16,20 @@ planted_under!(http, "--test http");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     http(
+        "retry-after-ignores-the-rest",
+        "src/service/answer.rs",
+        "attempt.rests().await",
+        "{\n            attempt.rests().await;\n            Duration::ZERO\n        }",
+        "panics::what_was_interrupted",
+    ),
+    http(
+        "retry-after-ignores-the-lease",
+        "src/service/answer.rs",
+        "if left < lease / 2 { left }",
+        "if left < lease / 20 { left }",
+        "lease::a_busy_client",
+    ),
+    http(
         "dies-with-its-client",
         DETACH,
         "self.work.take().filter(|_| !self.stays)",
@@ -117,8 +131,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "zombie-answers-its-own",
         SERVICE,
-        "            End::Lost(found) => self.answer(instead(fingerprint, found)),\n            End::Parked =>",
-        "            End::Lost(found) if false => self.answer(instead(fingerprint, found)),\n            End::Lost(_) => Response::from_parts(parts, body),\n            End::Parked =>",
+        "            End::Lost(found) => self.lost(attempt, fingerprint, found),\n            End::Parked =>",
+        "            End::Lost(found) if false => self.lost(attempt, fingerprint, found),\n            End::Lost(_) => Response::from_parts(parts, body),\n            End::Parked =>",
         "lease::resumable_a_lapsed",
     ),
     http(
