@@ -21,6 +21,10 @@ use crate::ledger::{Ledger, fresh_nonce};
 use crate::store::StoreError;
 use crate::sync::{Signal, lock};
 
+/// The step that holds what is to be undone, and the answer after it. Not one
+/// of the handler's. Once it is stored, nothing else is done.
+pub(crate) const UNDO_PLAN: &str = "(undo)";
+
 /// What an attempt may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -131,6 +135,14 @@ impl Attempt {
             End::Stored => self.emit(|| EventKind::Released { mode: self.claimed.mode() }),
             End::Unsaved(error) => self.emit(|| EventKind::Unsaved { error: error.clone() }),
             End::Parked | End::Lost(_) => {}
+        }
+    }
+
+    /// Tells of a step that was found in doubt when a transaction with the answer
+    /// was on its way already: nothing could stop that, and it stands.
+    pub(crate) fn emit_late_doubt(&self) {
+        if let Some((_, why)) = self.parked.get() {
+            self.emit(|| EventKind::Parked { why: format!("{why}; its answer was committed meanwhile, and stands") });
         }
     }
 
@@ -277,6 +289,11 @@ impl Attempt {
         let parked = self.parked.get().map(|(_, why)| why);
         let change = parked.map_or(change, |why| Change::Park { why: Arc::clone(why) });
         let mut current = self.current.lock().await;
+        if self.completed.get().is_some() {
+            // A transaction of the work's own, of which it did not see the end.
+            self.emit_late_doubt();
+            return End::Lost(Some(current.clone()));
+        }
         // Whoever still waits for a write belongs to work that is over.
         let (mut changes, _) = self.take_queue();
         let retry_in = self.retry_in(&change);
@@ -319,6 +336,12 @@ impl Attempt {
         let again = self.claimed.mode() == Mode::Resumable || matches!(change, Change::Withdraw);
         let resumable = again && self.claimed.request().is_some();
         (unanswered && resumable).then(|| self.limits.backoff.pause(self.claimed.tries()))
+    }
+
+    /// How long it rests, once it has ended without an answer, before anyone
+    /// goes on with it unasked.
+    pub(crate) async fn rests(&self) -> Duration {
+        self.current.lock().await.retry_in()
     }
 
     /// What was last written, as far as this attempt knows.

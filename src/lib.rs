@@ -153,9 +153,9 @@ pub use self::extract::MissingOperation;
 pub use self::future::ResponseFuture;
 pub use self::layer::IdempotencyLayer;
 pub use self::ledger::Ledger;
-#[cfg(feature = "postgres")]
-pub use self::operation::TransactionFuture;
 pub use self::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
+#[cfg(feature = "postgres")]
+pub use self::operation::{TransactionFuture, TransactionStep};
 pub use self::policy::Outcome;
 pub use self::response::Refusal;
 pub use self::runner::{RunError, Runner};

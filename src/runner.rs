@@ -181,6 +181,7 @@ impl Runner {
         let operation = Operation::new(Arc::clone(&attempt));
         let run = under_lease(&attempt, async { work(operation).await }).await;
         if let Some(stored) = attempt.completed() {
+            attempt.emit_late_doubt();
             return decode(stored);
         }
         match run {

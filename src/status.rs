@@ -16,6 +16,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tower_service::Service;
 
+use crate::attempt::UNDO_PLAN;
 use crate::background::Background;
 use crate::body::ResponseBody;
 use crate::core::{
@@ -23,7 +24,6 @@ use crate::core::{
 };
 use crate::event::EventKind;
 use crate::layer::IdempotencyLayer;
-use crate::operation::PLAN;
 use crate::response::{Refusal, acknowledged, not_modified, status};
 use crate::service::{Shared, key_of, unavailable};
 
@@ -219,7 +219,7 @@ fn step(moment: &Moment) -> Option<Value> {
         _ => return None,
     };
     // What the handler never called a step is none to its caller.
-    let name = moment.text.as_deref().filter(|name| *name != PLAN)?;
+    let name = moment.text.as_deref().filter(|name| *name != UNDO_PLAN)?;
     Some(json!({ "name": name, "state": state, "attempt": moment.attempt, "at_ms": moment.at.as_millis() }))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Attempt, WriteError};
+use super::{Attempt, UNDO_PLAN, WriteError};
 use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Record, Reply, Status, Version};
 use crate::store::{CommitError, Joined, StoreError, StoreErrorKind, TransactionDriver};
 
@@ -14,6 +14,9 @@ pub(crate) enum NotCommitted {
     Lost,
     /// It was rolled back: this step is in doubt, and no answer may hide that.
     Parked(String),
+    /// It was rolled back: the operation failed for good, and what it did is
+    /// being undone.
+    Undoing,
     /// It was rolled back.
     RolledBack(StoreError),
     /// Nobody knows.
@@ -23,16 +26,17 @@ pub(crate) enum NotCommitted {
 type Write = Exchange<Fenced, Result<(), Lost>>;
 
 impl Attempt {
-    /// Stores `change` in `transaction`, and commits it. In a task of its own:
-    /// whoever stops waiting leaves nothing half done.
+    /// Stores `changes` in `transaction`, and commits it. The first of them is
+    /// what it is about. In a task of its own: whoever stops waiting leaves
+    /// nothing half done.
     pub(crate) async fn commit<D: TransactionDriver>(
         self: &Arc<Self>,
         database: &Joined<D>,
         transaction: D::Transaction,
-        change: Change,
+        changes: Vec<Change>,
     ) -> Result<(), NotCommitted> {
         let (this, database) = (Arc::clone(self), database.clone());
-        let commit = tokio::spawn(async move { this.join(&database, transaction, change).await });
+        let commit = tokio::spawn(async move { this.join(&database, transaction, changes).await });
         commit.await.unwrap_or_else(|_| Err(NotCommitted::Unknown(StoreError::timed_out())))
     }
 
@@ -40,11 +44,11 @@ impl Attempt {
         &self,
         database: &Joined<D>,
         mut transaction: D::Transaction,
-        change: Change,
+        changes: Vec<Change>,
     ) -> Result<(), NotCommitted> {
         // Only now that the caller's work is done: renewals need this lock.
         let mut current = self.current.lock().await;
-        let mut write = match self.write_into(database, &mut transaction, &change, &mut current).await {
+        let mut write = match self.write_into(database, &mut transaction, &changes, &mut current).await {
             Ok(write) => write,
             Err(error) => {
                 Joined::<D>::roll_back(transaction).await;
@@ -57,9 +61,9 @@ impl Attempt {
                 self.follow(write.finish().and_then(|done| done.record), &mut current);
             }
             Err(CommitError::RolledBack(error)) => return Err(NotCommitted::RolledBack(error)),
-            Err(CommitError::Unknown(error)) => self.find_out(&change, &mut current, write.nonce(), error).await?,
+            Err(CommitError::Unknown(error)) => self.find_out(&changes, &mut current, write.nonce(), error).await?,
         }
-        if let Change::Complete { response, .. } = change {
+        if let Some(Change::Complete { response, .. }) = changes.into_iter().next() {
             let _ = self.completed.set(response);
             self.ending.give();
         }
@@ -70,17 +74,20 @@ impl Attempt {
         &self,
         database: &Joined<D>,
         transaction: &mut D::Transaction,
-        change: &Change,
+        changes: &[Change],
         current: &mut Record,
     ) -> Result<Write, NotCommitted> {
         for first in [true, false] {
             if self.has_ended() {
                 return Err(NotCommitted::Lost);
             }
-            if let (Change::Complete { .. }, Some(step)) = (change, self.parked()) {
+            if let ([Change::Complete { .. }], Some(step)) = (changes, self.parked()) {
                 return Err(NotCommitted::Parked(step.to_owned()));
             }
-            let mut write = self.exchange(vec![change.clone()], current);
+            if current.step(UNDO_PLAN).is_some() {
+                return Err(NotCommitted::Undoing);
+            }
+            let mut write = self.exchange(changes.to_vec(), current);
             match self.ledger.join(&self.key, &mut write, database, transaction).await {
                 Ok(true) => return Ok(write),
                 // Someone took over, or an earlier write of ours took although
@@ -112,7 +119,7 @@ impl Attempt {
     /// commit is still on its way.
     async fn find_out(
         &self,
-        change: &Change,
+        changes: &[Change],
         current: &mut Record,
         nonce: Version,
         error: StoreError,
@@ -125,10 +132,10 @@ impl Attempt {
             () = self.ending.given() => return Err(NotCommitted::Unknown(error)),
         }
         let Some(Done { output, record: Some(found) }) = write.finish() else { return Err(self.lose()) };
-        let took = match (change, output) {
-            (Change::Complete { .. }, _) => found.version() == nonce,
+        let took = match (changes.first(), output) {
+            (Some(Change::Complete { .. }), _) => found.version() == nonce,
             (_, Err(Lost)) => return Err(self.lose()),
-            (Change::Save { step, value }, Ok(())) => {
+            (Some(Change::Save { step, value }), Ok(())) => {
                 found.step(step).is_some_and(|step| *step.point() == Point::Saved(value.clone()))
             }
             (_, Ok(())) => false,

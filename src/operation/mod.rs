@@ -28,9 +28,9 @@ use std::sync::{Arc, Mutex};
 pub use self::error::StepError;
 pub use self::step::{Reconciled, StepFuture};
 #[cfg(feature = "postgres")]
-pub use self::transaction::TransactionFuture;
+pub use self::transaction::{TransactionFuture, TransactionStep};
 pub use self::undo::NotUndone;
-pub(crate) use self::undo::{PLAN, Undone};
+pub(crate) use self::undo::Undone;
 
 use self::undo::Undo;
 

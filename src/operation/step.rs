@@ -345,7 +345,7 @@ where
         let Some(mut taken) = self.operation.take_name(&self.name) else {
             return Err(StepError::Duplicate { step: self.name.into() });
         };
-        self.check_input(&attempt)?;
+        super::input::check(&attempt, &self.name, self.input)?;
         let point = taken.point();
         let done = matches!(point, Some(Point::Saved(_) | Point::Failed(_)));
         if !done && !self.undoes && self.operation.is_undoing() {
@@ -368,6 +368,9 @@ where
             Some(Point::Begun) => {
                 begun = true;
                 self.in_doubt = true;
+                if self.undo.is_some() {
+                    self.operation.may_have_happened(&self.name);
+                }
                 if self.kind == Kind::Once || self.reconcile.is_some() {
                     match self.reconciled().await {
                         Reconciled::Happened(value) => return self.save(&attempt, &mut taken, value, &span).await,
@@ -384,16 +387,9 @@ where
             // A human has to look first: nothing new is started.
             return Err(StepError::InDoubt { step: step.to_owned() });
         }
-        // Under `once` even if the intent is on record: finding out what became
-        // of it takes time, and who lost the claim meanwhile is told here.
-        if self.kind == Kind::Once || (self.kind == Kind::Pay && !begun) {
-            self.begin(&attempt).await?;
-        }
+        self.start(&attempt, begun).await?;
         if self.kind != Kind::Step {
             taken.becomes = Used::InDoubt;
-        }
-        if self.undo.is_some() {
-            self.operation.may_happen(&self.name);
         }
         match self.work().await {
             Ok(value) => self.save(&attempt, &mut taken, value, &span).await,
@@ -401,7 +397,23 @@ where
         }
     }
 
-    /// Stores the intent.
+    /// Stores the intent, where there is to be one.
+    async fn start(&mut self, attempt: &Arc<Attempt>, begun: bool) -> Result<(), StepError<E>> {
+        // Under `once` even if the intent is on record: finding out what became
+        // of it takes time, and who lost the claim meanwhile is told here.
+        if self.kind == Kind::Once || (self.kind == Kind::Pay && !begun) {
+            self.begin(attempt).await?;
+        }
+        if self.undoes || self.operation.may_start(&self.name, self.undo.is_some()) {
+            return Ok(());
+        }
+        // It failed for good meanwhile. What was in doubt before stays so.
+        if !begun && self.kind != Kind::Step {
+            attempt.write(Change::Clear { step: self.name.clone() }).await?;
+        }
+        Err(StepError::Undoing { step: self.name.to_string() })
+    }
+
     async fn begin(&mut self, attempt: &Arc<Attempt>) -> Result<(), WriteError> {
         self.write(attempt, Change::Begin { step: self.name.clone() }).await?;
         attempt.emit(|| EventKind::StepBegun { step: self.name.to_string() });
@@ -413,16 +425,6 @@ where
     async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), WriteError> {
         let input = self.input.map(|hash| Change::Input { step: self.name.clone(), hash });
         attempt.write_all([Some(change), input]).await
-    }
-
-    fn check_input(&self, attempt: &Attempt) -> Result<(), StepError<E>> {
-        let stored = attempt.claimed().step(&self.name).and_then(|step| Some((step.input()?, step.attempt())));
-        match (stored, self.input) {
-            (Some((stored, attempt)), Some(given)) if stored != given => {
-                Err(StepError::InputChanged { step: self.name.to_string(), stored, given, attempt })
-            }
-            _ => Ok(()),
-        }
     }
 
     fn can_be_undone(&mut self, result: &[u8]) {

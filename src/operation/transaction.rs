@@ -1,14 +1,16 @@
 //! Steps whose rows and recovery point commit together.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Operation, StepError, Used};
+use super::{Operation, StepError, Used, input};
 use crate::attempt::{Attempt, NotCommitted};
 use crate::core::{Change, Point, StoredResponse};
 use crate::event::EventKind;
@@ -16,6 +18,49 @@ use crate::store::{Joined, TransactionDriver};
 
 /// What the work of a transaction returns: `Box::pin(async move { … })`.
 pub type TransactionFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
+
+type Running<'a, T, E> = TransactionFuture<'a, T, StepError<E>>;
+
+/// A step in a transaction to be run: `.await` it, or set more about it first.
+///
+/// Lazy: nothing happens before it is polled. Made by
+/// [`Operation::transaction`].
+#[must_use = "a step does nothing unless it is awaited"]
+pub struct TransactionStep<'a, T, E> {
+    /// Starts it, given the hash of what it depends on.
+    start: Option<Box<dyn FnOnce(Option<u64>) -> Running<'a, T, E> + Send + 'a>>,
+    input: Option<u64>,
+    running: Option<Running<'a, T, E>>,
+}
+
+impl<T, E> TransactionStep<'_, T, E> {
+    /// What this step depends on; must be JSON. As that of
+    /// [any step](super::StepFuture::input).
+    pub fn input<I: Serialize + ?Sized>(mut self, input: &I) -> Self {
+        self.input = Some(input::hash(input));
+        self
+    }
+}
+
+impl<T, E> Future for TransactionStep<'_, T, E> {
+    type Output = Result<T, StepError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(start) = self.start.take() {
+            self.running = Some(start(self.input));
+        }
+        match &mut self.running {
+            Some(running) => running.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for TransactionStep<'_, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransactionStep").field("input", &self.input).finish_non_exhaustive()
+    }
+}
 
 impl Operation {
     /// Runs `work` in a transaction that carries this step's recovery point, or
@@ -56,14 +101,39 @@ impl Operation {
     ///   if something does, the step fails, and what was committed stays.
     /// - A connection is held while `work` runs; it is waited for up to 5
     ///   seconds. Renewals go on meanwhile, on connections of the store.
+    /// - `work` itself has no limit. Where a database can fall silent, put a
+    ///   [`timeout`](tokio::time::timeout) around this.
     /// - The isolation level is the database's default, or what `work` sets with
     ///   `SET TRANSACTION` before anything else. Above READ COMMITTED, `work` has
     ///   less than a third of the lease: a renewal would be a change that the
     ///   transaction does not see, and it is then rolled back.
-    pub async fn transaction<D, T, E, F>(
+    pub fn transaction<'a, D, T, E, F>(
         &self,
         database: &Joined<D>,
-        name: impl Into<String> + Send,
+        name: impl Into<String>,
+        work: F,
+    ) -> TransactionStep<'a, T, E>
+    where
+        D: TransactionDriver,
+        T: Serialize + DeserializeOwned + Send + Sync + 'a,
+        E: Send + 'a,
+        F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send + 'a,
+    {
+        let (operation, database, step) = (self.clone(), database.clone(), name.into());
+        TransactionStep {
+            start: Some(Box::new(move |input| {
+                Box::pin(async move { operation.commit_step(&database, step, input, work).await })
+            })),
+            input: None,
+            running: None,
+        }
+    }
+
+    async fn commit_step<D, T, E, F>(
+        &self,
+        database: &Joined<D>,
+        step: String,
+        input: Option<u64>,
         work: F,
     ) -> Result<T, StepError<E>>
     where
@@ -72,12 +142,12 @@ impl Operation {
         E: Send,
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send,
     {
-        let step: String = name.into();
         let attempt = Arc::clone(self.attempt_handle());
         if attempt.has_ended() {
             return Err(StepError::Lost);
         }
         let Some(mut taken) = self.take_name(&step) else { return Err(StepError::Duplicate { step }) };
+        input::check(&attempt, &step, input)?;
         if let Some(Point::Saved(value)) = taken.point() {
             taken.becomes = Used::Stored;
             attempt.emit(|| EventKind::StepReplayed { step: step.clone() });
@@ -97,12 +167,13 @@ impl Operation {
         };
         // From here on it commits, whether or not anyone waits for it.
         taken.becomes = Used::Stored;
-        let save = Change::Save { step: step.as_str().into(), value: bytes };
-        if let Err(error) = attempt.commit(database, transaction, save).await {
+        let mut changes = vec![Change::Save { step: step.as_str().into(), value: bytes }];
+        changes.extend(input.map(|hash| Change::Input { step: step.as_str().into(), hash }));
+        if let Err(error) = attempt.commit(database, transaction, changes).await {
             if matches!(error, NotCommitted::RolledBack(_)) {
                 taken.becomes = Used::Again;
             }
-            return Err(error.into());
+            return Err(not_committed(error, step));
         }
         attempt.emit(|| EventKind::StepSaved { step });
         Ok(value)
@@ -116,6 +187,10 @@ impl Operation {
     /// those that are not [stored](StoredResponse::capture) are not given to
     /// the first client either. Nothing can be stored under the operation after
     /// it.
+    ///
+    /// A step that is in doubt stops it. One that is found to be in doubt only
+    /// while the transaction commits comes too late: the answer stands, and
+    /// [`Parked`](crate::EventKind::Parked) is told.
     ///
     /// # Errors
     ///
@@ -142,7 +217,10 @@ impl Operation {
         let (parts, body) = response.into_parts();
         let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
         let complete = Change::Complete { response, retention: attempt.retention() };
-        attempt.commit(database, transaction, complete).await?;
+        attempt
+            .commit(database, transaction, vec![complete])
+            .await
+            .map_err(|error| not_committed(error, "complete".into()))?;
         attempt.emit(|| EventKind::Completed { status: parts.status.as_u16(), retained: true });
         Ok(())
     }
@@ -177,13 +255,12 @@ where
     }
 }
 
-impl<E> From<NotCommitted> for StepError<E> {
-    fn from(error: NotCommitted) -> Self {
-        match error {
-            NotCommitted::Lost => Self::Lost,
-            NotCommitted::Parked(step) => Self::InDoubt { step },
-            NotCommitted::RolledBack(error) => Self::RolledBack(error),
-            NotCommitted::Unknown(error) => Self::Store(error),
-        }
+fn not_committed<E>(error: NotCommitted, step: String) -> StepError<E> {
+    match error {
+        NotCommitted::Lost => StepError::Lost,
+        NotCommitted::Parked(step) => StepError::InDoubt { step },
+        NotCommitted::Undoing => StepError::Undoing { step },
+        NotCommitted::RolledBack(error) => StepError::RolledBack(error),
+        NotCommitted::Unknown(error) => StepError::Store(error),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::{Operation, StepError};
+use crate::attempt::UNDO_PLAN;
 use crate::core::{Change, Point, StepKey, StoredResponse};
 use crate::event::EventKind;
 use crate::sync::lock;
@@ -15,10 +16,6 @@ use crate::sync::lock;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Undoes a step, given the result it had.
 pub(super) type UndoWork = Box<dyn FnOnce(Bytes, StepKey) -> BoxFuture<Result<(), NotUndone>> + Send>;
-
-/// The step that holds what is to be undone, and the answer after it. Not one
-/// of the handler's.
-pub(crate) const PLAN: &str = "(undo)";
 
 /// Why a step was not [undone](super::StepFuture::undo_with).
 ///
@@ -85,10 +82,24 @@ impl Plan {
 }
 
 impl Operation {
-    /// A step that can be undone is about to act.
-    pub(super) fn may_happen(&self, step: &str) {
+    /// A step that can be undone is in doubt.
+    pub(super) fn may_have_happened(&self, step: &str) {
         self.did_not_happen(step);
         lock(&self.inner.undos).push(Undo { step: step.into(), how: None });
+    }
+
+    /// A step is about to act; `false` if it may not, as nothing is done any
+    /// more but undone. Whatever starts is in the plan that is made after it.
+    pub(super) fn may_start(&self, step: &str, can_be_undone: bool) -> bool {
+        let mut undos = lock(&self.inner.undos);
+        if self.is_undoing() {
+            return false;
+        }
+        undos.retain(|undo| *undo.step != *step);
+        if can_be_undone {
+            undos.push(Undo { step: step.into(), how: None });
+        }
+        true
     }
 
     pub(super) fn did_not_happen(&self, step: &str) {
@@ -103,7 +114,7 @@ impl Operation {
 
     /// Whether nothing is done any more but undone.
     pub(super) fn is_undoing(&self) -> bool {
-        self.inner.undoing.load(Ordering::Relaxed) || self.saved(PLAN).is_some()
+        self.inner.undoing.load(Ordering::Relaxed) || self.saved(UNDO_PLAN).is_some()
     }
 
     /// Whether there is something to undo, should it have failed.
@@ -124,7 +135,7 @@ impl Operation {
         if self.inner.attempt.parked().is_some() {
             return Undone::NotYet;
         }
-        let (plan, earlier) = match self.saved(PLAN) {
+        let (plan, earlier) = match self.saved(UNDO_PLAN) {
             Some(stored) => match Plan::decode(&stored) {
                 Some(plan) => (plan, true),
                 None => return self.give_up("what is to be undone can't be read"),
@@ -148,6 +159,8 @@ impl Operation {
         let Some(answer) = answer else { return Err(Undone::AsItIs) };
         let (steps, unknown) = {
             let undos = lock(&self.inner.undos);
+            // Under this lock: what starts after it would not be in the plan.
+            self.inner.undoing.store(true, Ordering::Relaxed);
             let unknown = undos.iter().find(|undo| undo.how.is_none()).map(|undo| undo.step.clone());
             (undos.iter().map(|undo| undo.step.to_string()).collect(), unknown)
         };
@@ -157,8 +170,7 @@ impl Operation {
         }
         let plan = Plan { steps, answer };
         let Some(value) = plan.encode() else { return Err(Undone::NotYet) };
-        self.inner.undoing.store(true, Ordering::Relaxed);
-        let save = Change::Save { step: PLAN.into(), value };
+        let save = Change::Save { step: UNDO_PLAN.into(), value };
         self.inner.attempt.write(save).await.map_err(|_| Undone::NotYet)?;
         self.inner.attempt.emit(|| EventKind::Undoing { steps: plan.steps.clone() });
         Ok(plan)

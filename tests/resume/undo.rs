@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tower::ServiceExt;
 use tower_idempotency::clock::ManualClock;
-use tower_idempotency::core::{Hold, Point, Resolution, Resolve, StepKey};
+use tower_idempotency::core::{Hold, Point, Resolution, Resolve, Status, StepKey};
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{Completer, IdempotencyLayer, Ledger, NotUndone, Operation, Scope, StepError};
 
 use super::crash::{Connection, Points};
-use crate::support::Count;
 use crate::support::bodies::{Failure, TestBody, full};
 use crate::support::lab::{Answer, App, Lab, collect, operation, post, reply, secs, send, serve, stored_key};
+use crate::support::store::{Call, Fault};
+use crate::support::{Count, poll_once, settle};
 
 type Said = http::Response<TestBody>;
 
@@ -275,6 +276,65 @@ async fn a_step_that_failed_for_good_or_did_nothing_is_not_undone() {
     });
     send(&app, post("k")).await.assert_first(409, "nothing left");
     assert_eq!(undos.get(), 1);
+}
+
+/// What it did may have to be undone, even if nobody lives to say that it did it.
+#[tokio::test]
+async fn a_step_that_can_be_undone_is_on_record_before_it_acts() {
+    let (lab, runs) = (Lab::new(), Count::default());
+    let (layer, store) = (lab.layer().resumable(), lab.store.clone());
+    let app = serve(&layer, move |request| {
+        let (op, store, first) = (operation(&request), store.clone(), runs.up() == 1);
+        async move {
+            let flight = op.step("flight", |_| async move {
+                let record = store.peek(&stored_key("k")).await.unwrap();
+                assert_eq!(record.step("flight").map(|step| step.point().clone()), Some(Point::Begun));
+                assert!(!first, "dies with the flight booked, perhaps");
+                Ok::<_, Failure>(17)
+            });
+            let flight = flight.reconcile(std::future::pending).undo_with(|_: i32, _| async { Ok(()) });
+            // While somebody asks the airline, the handler gives up for good.
+            let given_up = if first { Some(flight.await) } else { poll_once(&mut Box::pin(flight)).await };
+            assert!(given_up.is_none());
+            Ok(reply(409, "no hotel"))
+        }
+    });
+    send(&app, post("k")).await.assert_problem("interrupted", 500);
+    send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+    assert!(why(&lab).await.contains("nobody knows whether step \"flight\" happened"));
+}
+
+/// Work that the handler left running, and whose intent is on its way when the
+/// plan is made: it would be done after everything else is undone.
+#[tokio::test(start_paused = true)]
+async fn what_starts_while_the_plan_is_made_does_not_start() {
+    for undoable in [true, false] {
+        let (lab, works) = (Lab::new(), Count::default());
+        let (counted, layer, store) = (works.clone(), lab.layer().resumable(), lab.store.clone());
+        let app = serve(&layer, move |request| {
+            let (op, works, store) = (operation(&request), counted.clone(), store.clone());
+            async move {
+                let booked = op.pay("flight", |_| async { Ok::<_, Failure>(17) });
+                let undo = move |_: i32, _| async move {
+                    settle().await;
+                    Ok(())
+                };
+                booked.undo_with(undo).await.unwrap();
+                store.fail_once(Call::Swap(Status::Paid), Fault::Slow(secs(1)));
+                tokio::spawn(async move {
+                    let hotel =
+                        op.pay("hotel", |_| async move { Ok::<_, Failure>(i32::try_from(works.up()).unwrap()) });
+                    let hotel = if undoable { hotel.undo_with(|_: i32, _| async { Ok(()) }) } else { hotel };
+                    let refused = hotel.await;
+                    assert!(matches!(refused, Err(StepError::Undoing { .. })), "{refused:?}");
+                });
+                settle().await;
+                Ok(reply(409, "no hotel"))
+            }
+        });
+        send(&app, post("k")).await.assert_first(409, "no hotel");
+        assert_eq!(works.get(), 0);
+    }
 }
 
 /// Once it is undone, nothing else is done, whatever the handler wants.

@@ -13,8 +13,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "status-shows-internal-steps",
         STATUS,
-        "moment.text.as_deref().filter(|name| *name != PLAN)?;",
-        "moment.text.as_deref().filter(|name| !name.is_empty() || *name != PLAN)?;",
+        "moment.text.as_deref().filter(|name| *name != UNDO_PLAN)?;",
+        "moment.text.as_deref().filter(|name| !name.is_empty() || *name != UNDO_PLAN)?;",
         "a_status_shows_the_handlers_steps",
     ),
     Mutant {

@@ -6,6 +6,27 @@ planted_under!(undo, "--test resume");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     undo(
+        "undo-intent-not-stored",
+        "src/operation/step.rs",
+        "                step.kind = Kind::Pay;\n",
+        "",
+        "undo::a_step_that_can_be_undone_is_on_record",
+    ),
+    undo(
+        "undo-gives-up-a-doubt-that-is-looked-into",
+        "src/operation/step.rs",
+        "                    self.operation.may_have_happened(&self.name);\n",
+        "",
+        "undo::a_step_that_can_be_undone_is_on_record",
+    ),
+    undo(
+        "undo-plan-passed-by-what-starts",
+        "src/operation/undo.rs",
+        "        if self.is_undoing() {\n            return false;\n        }\n",
+        "",
+        "undo::what_starts_while",
+    ),
+    undo(
         "undo-in-order-of-doing",
         "src/operation/undo.rs",
         "for step in plan.steps.iter().rev() {",
@@ -77,7 +98,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     undo(
         "input-not-compared",
-        "src/operation/step.rs",
+        "src/operation/input.rs",
         "if stored != given => {",
         "if stored != given && false => {",
         "input::a_changed",

@@ -28,6 +28,8 @@ with_both_drivers! {
     duplicates_and_retries_make_one_row
     an_answer_that_committed_is_the_answer
     a_commit_that_the_server_refuses_leaves_nothing
+    a_changed_input_is_an_error_and_commits_nothing
+    a_deadlock_leaves_nothing_and_the_retry_runs
 }
 
 type Error = StepError<Failed>;
@@ -275,5 +277,60 @@ async fn a_commit_that_the_server_refuses_leaves_nothing<D: Driver>() {
     assert_eq!(shop.orders(), "0");
     shop.server.sql_in(&shop.database, "CREATE TABLE agreed ()");
     attempt().await.expect("it commits now");
+    assert_eq!(shop.orders(), "1");
+}
+
+async fn a_changed_input_is_an_error_and_commits_nothing<D: Driver>() {
+    let shop = Shop::<D>::open(Postgres::shared()).await;
+    let attempt = |price: u32| {
+        let joined = shop.joined.clone();
+        shop.runner().run("shop", "K", "", move |op| async move {
+            let order = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).input(&price).await?;
+            if op.attempt() < 3 { Err(Error::Retry("died".into())) } else { Ok(order) }
+        })
+    };
+    let died: Result<i64, RunError<Error>> = attempt(100).await;
+    assert!(matches!(died, Err(RunError::Work(StepError::Retry(_)))), "{died:?}");
+    let changed = attempt(200).await;
+    let Err(RunError::Work(StepError::InputChanged { step, stored, given, attempt: 1 })) = changed else {
+        panic!("{changed:?}")
+    };
+    assert!(step == "order" && stored != given);
+    assert_eq!(attempt(100).await.expect("the same question"), 1);
+    assert_eq!(shop.orders(), "1");
+}
+
+/// With somebody who locks the record first and the shop's row then. The server
+/// ends one of them, and it is us: the other one is more patient.
+async fn a_deadlock_leaves_nothing_and_the_retry_runs<D: Driver>() {
+    let shop = Shop::<D>::open(Postgres::shared()).await;
+    shop.sql("CREATE TABLE stock AS SELECT 1 AS id");
+    let (joined, url) = (shop.joined.clone(), shop.url());
+    let attempt = shop.runner().run("shop", "K", "", move |op| async move {
+        let work = work::<D, _, _>(move |tx| {
+            Box::pin(async move {
+                D::run(tx, INSERT).await?;
+                D::script(tx, "SELECT FROM stock FOR UPDATE").await?;
+                let (other, connection) =
+                    ::tokio_postgres::connect(&url, ::tokio_postgres::NoTls).await.expect("connects");
+                tokio::spawn(connection);
+                let lock = "SET deadlock_timeout = '1min'; BEGIN; SELECT FROM idempotency.records FOR UPDATE";
+                other.batch_execute(lock).await.expect("nobody else has it");
+                tokio::spawn(async move { other.batch_execute("SELECT FROM stock FOR UPDATE; COMMIT").await });
+                Ok(1)
+            })
+        });
+        op.transaction(&joined, "order", work).await
+    });
+    let outcome: Result<i64, RunError<Error>> = attempt.await;
+    let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{outcome:?}") };
+    assert!(error.to_string().contains("deadlock"), "{error}");
+    assert_eq!(shop.orders(), "0");
+    let joined = shop.joined.clone();
+    let again = shop
+        .runner()
+        .run("shop", "K", "", move |op| async move { op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await });
+    let again: Result<i64, RunError<Error>> = again.await;
+    again.expect("nobody is in the way");
     assert_eq!(shop.orders(), "1");
 }
