@@ -140,8 +140,10 @@ impl Source {
                 Connection::Single(sentinel.lock().await.get_async_connection_with_config(&config).await?)
             }
             Self::Cluster(client) => {
+                // First those that are named are tried, then those that they
+                // name, and one that hangs must leave time for the others.
                 let config = redis::cluster::ClusterConfig::new()
-                    .set_connection_timeout(limits.connect)
+                    .set_connection_timeout(limits.connect / 3)
                     .set_response_timeout(limits.response + blocking);
                 Connection::Cluster(client.get_async_connection_with_config(config).await?)
             }

@@ -1,13 +1,13 @@
 //! The way to the servers: opened when it is first needed, checked, opened
 //! again when it broke.
 
-use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{fmt, io};
 
 use redis::{RedisError, Value};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Connection, Limits, Source};
 use super::error::{is_away, is_full, passes, store_error, unavailable, wants_reconnect};
@@ -42,7 +42,23 @@ impl Link {
     /// Calls a script. Turned away for a moment, it tries again; a call whose
     /// fate is unknown is the caller's to find out.
     pub(super) async fn call(&self, call: &Call) -> Result<Value, StoreError> {
-        self.patiently(|connection| async move { connection.call(call).await }).await
+        self.patiently(|connection| async move { self.in_time(&connection, connection.call(call)).await }).await
+    }
+
+    /// No longer than one reply may take, while the driver of a cluster looks for
+    /// other ways to a node that does not answer.
+    async fn in_time<T>(
+        &self,
+        connection: &Connection,
+        reply: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, RedisError> {
+        if !connection.is_cluster() || self.source.is_given() {
+            return reply.await;
+        }
+        timeout(self.limits.response, reply).await.unwrap_or_else(|_| {
+            let message = format!("a node of the cluster did not answer within {:?}", self.limits.response);
+            Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
+        })
     }
 
     /// The same, and whether what it wrote or saw is acknowledged as the

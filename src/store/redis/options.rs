@@ -48,7 +48,8 @@ impl RedisStoreOptions {
     }
 
     /// How long it may take to connect; one second by default. Calls that come
-    /// while the server is away fail after this at the latest.
+    /// while the server is away fail after this at the latest. Each node of a
+    /// cluster has a third of it.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.limits.connect = timeout;
         self

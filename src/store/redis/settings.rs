@@ -48,14 +48,17 @@ pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Ve
 }
 
 async fn read_one(connection: &Connection, node: &Node) -> Result<Settings, RedisError> {
+    // At once: where a node hangs, a cluster's driver lets all others wait.
+    let info = redis::cmd("INFO");
+    let (info, fsync, snapshots) = tokio::join!(
+        connection.ask(node, &info),
+        config(connection, node, "appendfsync"),
+        config(connection, node, "save")
+    );
     let mut texts = Vec::new();
-    collect_texts(connection.ask(node, &redis::cmd("INFO")).await?, &mut texts);
+    collect_texts(info?, &mut texts);
     let lines = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(':'));
-    Ok(Settings {
-        info: lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        fsync: config(connection, node, "appendfsync").await,
-        snapshots: config(connection, node, "save").await,
-    })
+    Ok(Settings { info: lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(), fsync, snapshots })
 }
 
 /// Managed servers refuse `CONFIG`.

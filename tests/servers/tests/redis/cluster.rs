@@ -60,6 +60,50 @@ async fn a_dead_node_takes_only_its_keys_with_it() {
     assert!(claim_key(&ledger, &keys(&cluster, "warm")[2]).await.unwrap().is_none(), "claimed before");
 }
 
+/// It takes what is sent to it and never answers. Whoever asks for its keys is
+/// told so within the limit, and nobody else waits for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_hangs_keeps_nobody_from_the_others() {
+    let cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "600000"]);
+    let open = || Ledger::new(RedisStore::options().prefix("t").connect(&cluster.url()).unwrap());
+    let ledger = open();
+    for key in keys(&cluster, "warm") {
+        claim_key(&ledger, &key).await.unwrap().expect("granted");
+    }
+    let hung = keys(&cluster, "hung")[2];
+    let others: Vec<_> = (0..20).flat_map(|n| keys(&cluster, &format!("more-{n}"))[..2].to_vec()).collect();
+    cluster.nodes()[2].signal(rustix::process::Signal::STOP);
+    let asks_for_it = |ledger: &Ledger| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { claim_key(&ledger, &hung).await })
+    };
+    let hanging: Vec<_> = (0..8).map(|_| asks_for_it(&ledger)).collect();
+    for key in &others[..20] {
+        claim_key(&ledger, key).await.unwrap().expect("granted");
+    }
+    assert!(hanging.iter().all(|call| !call.is_finished()), "twenty calls took as long as a limit");
+    for call in hanging {
+        let error = call.await.unwrap().expect_err("its node hangs");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("a node of the cluster did not answer within 2s"), "{error}");
+    }
+    // A process that starts meanwhile, too.
+    let late = open();
+    for key in &others[20..] {
+        claim_key(&late, key).await.unwrap().expect("granted");
+    }
+    let error = asks_for_it(&late).await.unwrap().expect_err("its node hangs");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    cluster.nodes()[2].signal(rustix::process::Signal::CONT);
+    for ledger in [ledger, late] {
+        let mut tries = 0;
+        while claim_key(&ledger, &hung).await.is_err() {
+            tries += 1;
+            assert!(tries < 50, "it does not find the node again");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_is_followed() {
     let cluster = Cluster::start();
