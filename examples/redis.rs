@@ -2,21 +2,22 @@
 //!
 //! ```console
 //! $ redis-server --appendonly yes --appendfsync always &
-//! $ cargo run --features redis,axum --example redis
+//! $ cargo run --features redis --example redis
 //! $ curl -i localhost:3000/payments -H 'idempotency-key: K1' -H 'content-type: application/json' -d 1999
 //! $ curl -i localhost:3000/payments -H 'idempotency-key: K1' -H 'content-type: application/json' -d 1999
 //! ```
 //!
 //! The second answer is the first one, replayed; start a second instance with
-//! `PORT=3001` and it replays there, too. `REDIS_URL` may also name sentinels,
-//! `redis+sentinel://HOST:PORT,HOST:PORT/NAME`, or a cluster,
-//! `redis+cluster://HOST:PORT,HOST:PORT`.
+//! `PORT=3001` and it replays there, too. With a Redis that is away, or that a
+//! restart would empty, the answer is 503, and the reason is printed. `REDIS_URL`
+//! may also name sentinels, `redis+sentinel://HOST:PORT,HOST:PORT/NAME`, or a
+//! cluster, `redis+cluster://HOST:PORT,HOST:PORT`.
 
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use tower_idempotency::store::{RedisStore, Survives};
-use tower_idempotency::{IdempotencyLayer, Operation, Scope, StepError, StepKey};
+use tower_idempotency::{EventKind, IdempotencyLayer, Operation, Scope, StepError, StepKey};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,7 +31,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .on_caution(|caution| eprintln!("redis: {caution}"))
         .connect(&url)?;
     // Behind your authentication: `Scope::extension::<UserId>()`.
-    let layer = IdempotencyLayer::new(store, Scope::shared()).resumable().required();
+    let layer = IdempotencyLayer::new(store, Scope::shared()).resumable().required().on_event(|event| {
+        if let EventKind::StoreFailed { error } = &event.kind {
+            eprintln!("the store: {error}");
+        }
+    });
     let app: Router = Router::new().route("/payments", post(pay)).layer(layer);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/payments", listener.local_addr()?);
