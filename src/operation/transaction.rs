@@ -20,6 +20,8 @@ use crate::store::{Joined, TransactionDriver};
 pub type TransactionFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
 
 type Running<'a, T, E> = TransactionFuture<'a, T, StepError<E>>;
+/// Starts a step, given the hash of what it depends on.
+type Start<'a, T, E> = Box<dyn FnOnce(Option<u64>) -> Running<'a, T, E> + Send + 'a>;
 
 /// A step in a transaction to be run: `.await` it, or set more about it first.
 ///
@@ -27,8 +29,7 @@ type Running<'a, T, E> = TransactionFuture<'a, T, StepError<E>>;
 /// [`Operation::transaction`].
 #[must_use = "a step does nothing unless it is awaited"]
 pub struct TransactionStep<'a, T, E> {
-    /// Starts it, given the hash of what it depends on.
-    start: Option<Box<dyn FnOnce(Option<u64>) -> Running<'a, T, E> + Send + 'a>>,
+    start: Option<Start<'a, T, E>>,
     input: Option<u64>,
     running: Option<Running<'a, T, E>>,
 }
