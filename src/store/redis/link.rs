@@ -42,20 +42,19 @@ impl Link {
     /// Calls a script. Turned away for a moment, it tries again; a call whose
     /// fate is unknown is the caller's to find out.
     pub(super) async fn call(&self, call: &Call) -> Result<Value, StoreError> {
-        self.patiently(|connection| async move { self.in_time(&connection, connection.call(call)).await }).await
+        self.patiently(|connection| async move {
+            if connection.is_cluster() && !self.source.is_given() {
+                return Box::pin(self.call_in_time(&connection, call)).await;
+            }
+            connection.call(call).await
+        })
+        .await
     }
 
     /// No longer than one reply may take, while the driver of a cluster looks for
     /// other ways to a node that does not answer.
-    async fn in_time<T>(
-        &self,
-        connection: &Connection,
-        reply: impl Future<Output = Result<T, RedisError>>,
-    ) -> Result<T, RedisError> {
-        if !connection.is_cluster() || self.source.is_given() {
-            return reply.await;
-        }
-        timeout(self.limits.response, reply).await.unwrap_or_else(|_| {
+    async fn call_in_time(&self, connection: &Connection, call: &Call) -> Result<Value, RedisError> {
+        timeout(self.limits.response, connection.call(call)).await.unwrap_or_else(|_| {
             let message = format!("a node of the cluster did not answer within {:?}", self.limits.response);
             Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
         })
