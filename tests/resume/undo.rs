@@ -351,7 +351,7 @@ async fn while_it_is_undone_nothing_new_is_started() {
             if run == 1 {
                 return Ok(reply(409, "no hotel"));
             }
-            let hotel = op.step("hotel", |_| async move {
+            let hotel = op.pay("hotel", |_| async move {
                 works.up();
                 Ok::<_, Failure>(18)
             });
@@ -361,7 +361,7 @@ async fn while_it_is_undone_nothing_new_is_started() {
     });
     send(&app, post("k")).await.assert_problem("interrupted", 500);
     send(&app, post("k")).await.assert_first(409, "no hotel");
-    assert_eq!(works.get(), 0);
+    assert_eq!((works.get(), lab.events.count("StepBegun")), (0, 1), "nor is it said that it will be");
 }
 
 /// A release that no longer has the step can't undo it, and does not forget it.

@@ -33,8 +33,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "intent-not-awaited",
         STEP,
-        "            self.begin(&attempt).await?;\n",
-        "            let (late, step) = (Arc::clone(&attempt), self.name.clone());\n            tokio::spawn(async move { late.write(Change::Begin { step }).await.is_ok() });\n",
+        "            self.begin(attempt).await?;\n",
+        "            let (late, step) = (Arc::clone(attempt), self.name.clone());\n            tokio::spawn(async move { late.write(Change::Begin { step }).await.is_ok() });\n",
         "steps::a_step_of_an_attempt_that_lost",
     ),
     resume(
