@@ -78,7 +78,9 @@ use crate::store::{ConnectError, Durability, Epoch, Loaded, Page, Query, Store, 
 ///   that answer; see [`durability`](Store::durability).
 /// - A dead node of a cluster takes its keys with it until it is back or a
 ///   replica took over; others go on only with
-///   `cluster-require-full-coverage no`.
+///   `cluster-require-full-coverage no`. While a node hangs, calls for its keys
+///   in a process that was started meanwhile make the driver connect anew, and
+///   calls for other keys wait for that.
 #[derive(Debug)]
 pub struct RedisStore {
     link: Arc<Link>,
