@@ -1,4 +1,5 @@
-//! What is tried: one fault, at one moment, on one store, in one mode.
+//! What is tried: one fault, at one moment, on one store, in one mode, and who
+//! goes on afterwards.
 
 use std::fmt;
 
@@ -84,19 +85,33 @@ impl Mode {
     }
 }
 
+/// Who goes on after the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Finisher {
+    /// Who asked asks again.
+    Client,
+    /// Who asked was told 202, and does not ask again.
+    Completer,
+}
+
 /// How far the first attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Moment {
     BeforeClaim,
     /// The store has the claim, and nobody was told.
     ClaimSent,
+    /// Before its first step.
+    Claimed,
     BeforeCharge,
     AfterCharge,
     BeforeResponse,
     AfterComplete,
+    /// Several operations, one or more at each.
+    Every,
 }
 
 impl Moment {
+    /// Of an attempt that a client asked for.
     pub const ALL: [Self; 6] = [
         Self::BeforeClaim,
         Self::ClaimSent,
@@ -106,15 +121,32 @@ impl Moment {
         Self::AfterComplete,
     ];
 
+    /// Of a completer's attempt.
+    pub const OF_COMPLETERS: [Self; 6] = [
+        Self::BeforeClaim,
+        Self::Claimed,
+        Self::BeforeCharge,
+        Self::AfterCharge,
+        Self::BeforeResponse,
+        Self::AfterComplete,
+    ];
+
+    /// Where several operations are stopped, so that each moment has one.
+    pub const STOPS: [Self; 4] = [Self::Claimed, Self::BeforeCharge, Self::AfterCharge, Self::BeforeResponse];
+
     /// As in the table.
-    pub const fn name(self) -> &'static str {
+    pub const fn name(self, finisher: Finisher) -> &'static str {
         match self {
+            Self::BeforeClaim if matches!(finisher, Finisher::Completer) => "accepted, not claimed",
             Self::BeforeClaim => "before the claim is sent",
             Self::ClaimSent => "claim stored, its reply lost",
+            Self::Claimed => "claimed, before its first step",
+            Self::BeforeCharge if matches!(finisher, Finisher::Completer) => "in a step, before the charge",
             Self::BeforeCharge => "claimed, before the charge",
             Self::AfterCharge => "charged, before that is stored",
             Self::BeforeResponse => "steps stored, before the answer is",
             Self::AfterComplete => "answer stored",
+            Self::Every => "at every moment",
         }
     }
 
@@ -123,10 +155,12 @@ impl Moment {
         match self {
             Self::BeforeClaim => "before-claim",
             Self::ClaimSent => "claim-sent",
+            Self::Claimed => "claimed",
             Self::BeforeCharge => "before-charge",
             Self::AfterCharge => "after-charge",
             Self::BeforeResponse => "before-response",
             Self::AfterComplete => "after-complete",
+            Self::Every => "every-moment",
         }
     }
 
@@ -137,12 +171,12 @@ impl Moment {
 
     /// Whether nothing was charged yet, and nothing is without another attempt.
     pub const fn is_uncharged(self) -> bool {
-        matches!(self, Self::ClaimSent | Self::BeforeCharge)
+        matches!(self, Self::ClaimSent | Self::Claimed | Self::BeforeCharge)
     }
 
-    /// Whether the example can stop here by itself.
+    /// Whether a handler can stop here by itself.
     pub const fn is_in_handler(self) -> bool {
-        matches!(self, Self::BeforeCharge | Self::AfterCharge | Self::BeforeResponse)
+        matches!(self, Self::Claimed | Self::BeforeCharge | Self::AfterCharge | Self::BeforeResponse)
     }
 }
 
@@ -275,10 +309,40 @@ impl Outage {
 pub enum Fault {
     Blow(Blow),
     Outage(Outage),
+    /// The clock of the process that runs it is this many seconds off from now
+    /// on.
+    Skew(i64),
+    /// None: two completers find the same work at the same time.
+    Rivals,
+}
+
+impl Fault {
+    /// Where operations at every moment are tried at once.
+    pub const OF_COMPLETERS: [Self; 8] = [
+        Self::Rivals,
+        Self::Skew(3600),
+        Self::Skew(-3600),
+        Self::Outage(Outage::Stop),
+        Self::Outage(Outage::Kill),
+        Self::Outage(Outage::Pause),
+        Self::Outage(Outage::Cut),
+        Self::Outage(Outage::LoseReplies),
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Blow(blow) => blow.name(),
+            Self::Outage(outage) => outage.name(),
+            Self::Skew(..0) => "the completer's clock 1 h behind",
+            Self::Skew(_) => "the completer's clock 1 h ahead",
+            Self::Rivals => "two completers at once",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell {
+    pub finisher: Finisher,
     pub store: Store,
     pub fault: Fault,
     pub moment: Moment,
@@ -288,7 +352,31 @@ pub struct Cell {
 impl Cell {
     /// Every one there is.
     pub fn all() -> Vec<Self> {
+        let mut cells = Self::of_clients();
+        cells.extend(Self::of_completers());
+        cells
+    }
+
+    /// Those where nobody asks again.
+    fn of_completers() -> Vec<Self> {
         let mut cells = Vec::new();
+        for store in [Store::Memory, Store::File, Store::Redis, Store::Postgres] {
+            let moments = |blow| Moment::OF_COMPLETERS.map(|moment| (Fault::Blow(blow), moment));
+            let blows = Blow::ALL.into_iter().flat_map(moments);
+            let others = Fault::OF_COMPLETERS.map(|fault| (fault, Moment::Every));
+            for (fault, moment) in
+                blows.chain(others).filter(|&(fault, moment)| is_for_completers(store, fault, moment))
+            {
+                let finisher = Finisher::Completer;
+                cells.extend(Mode::ALL.map(|mode| Self { finisher, store, fault, moment, mode }));
+            }
+        }
+        cells
+    }
+
+    fn of_clients() -> Vec<Self> {
+        let mut cells = Vec::new();
+        let finisher = Finisher::Client;
         for store in Store::ALL {
             let blows = Blow::ALL.into_iter().map(Fault::Blow);
             let blows = blows.filter(|_| store <= Store::Postgres);
@@ -296,8 +384,7 @@ impl Cell {
             for fault in blows.chain(outages) {
                 let moments = Moment::ALL.into_iter().filter(|moment| is_meant(store, fault, *moment));
                 cells.extend(
-                    moments
-                        .flat_map(|moment| Mode::ALL.into_iter().map(move |mode| Self { store, fault, moment, mode })),
+                    moments.flat_map(|moment| Mode::ALL.map(|mode| Self { finisher, store, fault, moment, mode })),
                 );
             }
         }
@@ -309,7 +396,7 @@ impl Cell {
         match (self.fault, self.store) {
             (Fault::Blow(blow), Store::Memory) if blow.is_deadly() => Some("forgets every key"),
             (Fault::Blow(Blow::Terminate), Store::Memory) => Some("forgets every key"),
-            (Fault::Blow(_), _) => None,
+            (Fault::Blow(_) | Fault::Skew(_) | Fault::Rivals, _) => None,
             (Fault::Outage(outage), store) => outage.residual(store),
         }
     }
@@ -338,12 +425,30 @@ const fn is_meant(store: Store, fault: Fault, moment: Moment) -> bool {
     }
 }
 
+/// A process that only accepts can't finish what it accepted, and nobody else
+/// can where nobody shares the store.
+const fn is_for_completers(store: Store, fault: Fault, moment: Moment) -> bool {
+    match fault {
+        Fault::Blow(Blow::Overlap) => store.is_shared() && moment.is_in_handler(),
+        Fault::Blow(Blow::Pause) => store.is_shared() || !matches!(moment, Moment::BeforeClaim),
+        Fault::Outage(outage) => outage.is_for(store),
+        _ => true,
+    }
+}
+
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fault = match self.fault {
             Fault::Blow(blow) => format!("app-{blow:?}"),
             Fault::Outage(outage) => format!("store-{outage:?}"),
+            Fault::Skew(..0) => "app-clockbehind".to_owned(),
+            Fault::Skew(_) => "app-clockahead".to_owned(),
+            Fault::Rivals => "rivals".to_owned(),
         };
-        write!(f, "{}/{}/{}/{}", self.store.slug(), fault.to_lowercase(), self.moment.slug(), self.mode.slug())
+        write!(f, "{}/{}/{}/{}", self.store.slug(), fault.to_lowercase(), self.moment.slug(), self.mode.slug())?;
+        f.write_str(match self.finisher {
+            Finisher::Client => "",
+            Finisher::Completer => "/completer",
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! Kills real `payment` processes and their stores, and counts the charges.
+//! Kills real `payment` processes and their stores, and counts the charges. Then
+//! the same where the answer was 202, nobody retries, and a completer dies.
 //!
 //! ```console
 //! $ cargo run -p killbox                      # for two minutes, every fault on every store
@@ -7,11 +8,14 @@
 //! ```
 
 mod backend;
+mod books;
 mod cell;
+mod later;
 mod options;
 mod plan;
 mod readme;
 mod seen;
+mod service;
 mod table;
 mod trial;
 mod undertaker;
@@ -23,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::backend::Backend;
-use crate::cell::{Cell, Fault, Outage};
+use crate::cell::{Cell, Fault, Finisher, Outage};
 use crate::options::{HELP, Options};
 use crate::trial::{BRANCHES, Report};
 
@@ -106,6 +110,17 @@ impl Run {
 }
 
 fn main() -> ExitCode {
+    let mut words = lexopt::Parser::from_env();
+    if words.try_raw_args().is_some_and(|words| words.peek().is_some_and(|word| word == "serve")) {
+        let _ = words.next();
+        return match service::serve(words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let options = match Options::parse() {
         Ok(Some(options)) => options,
         Ok(None) => {
@@ -129,8 +144,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("{} cells, seed {}", cells.len(), options.seed);
+    if cells.iter().any(|cell| cell.finisher == Finisher::Client) {
+        killbox::build();
+    }
     let lanes = plan::lanes(cells, &mut fastrand::Rng::with_seed(options.seed));
-    killbox::build();
     // What is broken is told with its cell.
     std::panic::set_hook(Box::new(|_| {}));
     let run = Run { options, start: Instant::now(), reports: Mutex::default(), numbers: AtomicU64::new(1) };

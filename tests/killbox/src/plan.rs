@@ -1,18 +1,17 @@
 //! Which cells, in which order: bounded, each store and each fault comes first.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use crate::cell::{Cell, Store};
+use crate::cell::Cell;
 
 /// The cells of each lane. A lane has a store of its own, and lanes go side by
 /// side.
 pub fn lanes(cells: Vec<Cell>, random: &mut fastrand::Rng) -> Vec<Vec<Cell>> {
-    let mut lanes: Vec<Vec<Cell>> = Store::ALL.map(|_| Vec::new()).to_vec();
+    let mut lanes = BTreeMap::<_, Vec<Cell>>::new();
     for cell in spread(cells, random) {
-        lanes[cell.store as usize].push(cell);
+        lanes.entry((cell.store, cell.finisher)).or_default().push(cell);
     }
-    lanes.retain(|lane| !lane.is_empty());
-    lanes
+    lanes.into_values().collect()
 }
 
 /// Shuffled, but so that every fault is tried on every store before any is
@@ -22,7 +21,8 @@ fn spread(mut cells: Vec<Cell>, random: &mut fastrand::Rng) -> Vec<Cell> {
     let mut order = Vec::with_capacity(cells.len());
     while !cells.is_empty() {
         let mut tried = HashSet::new();
-        let (now, later) = cells.into_iter().partition(|cell: &Cell| tried.insert((cell.store, cell.fault)));
+        let (now, later) =
+            cells.into_iter().partition(|cell: &Cell| tried.insert((cell.store, cell.finisher, cell.fault)));
         order.extend(now);
         cells = later;
     }

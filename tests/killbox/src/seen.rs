@@ -14,6 +14,8 @@ pub enum Reply {
     /// 201, and not a replay: an attempt ran.
     Ran,
     Replay,
+    /// 202: it will be run.
+    Accepted,
     /// 409 in-progress.
     Busy,
     /// 500 outcome-unknown.
@@ -35,6 +37,7 @@ impl Reply {
         match answer.status {
             201 if answer.is_replay() => Self::Replay,
             201 => Self::Ran,
+            202 => Self::Accepted,
             503 => Self::Unavailable,
             409 if kind() == "in-progress" => Self::Busy,
             500 if kind() == "outcome-unknown" => Self::Unknown,
@@ -49,6 +52,7 @@ impl fmt::Display for Reply {
         f.write_str(match self {
             Self::Ran => "runs",
             Self::Replay => "replay",
+            Self::Accepted => "202",
             Self::Busy => "409",
             Self::Unknown => "`outcome-unknown`",
             Self::Unavailable => "503",
@@ -159,9 +163,10 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::{Blow, Moment, Store};
+    use crate::cell::{Blow, Finisher, Moment, Store};
 
     const CELL: Cell = Cell {
+        finisher: Finisher::Client,
         store: Store::Redis,
         fault: Fault::Blow(Blow::Kill),
         moment: Moment::AfterCharge,

@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct World {
     directory: TempDir,
+    /// The example's, if it is none other.
+    program: Option<PathBuf>,
     options: Vec<String>,
 }
 
@@ -30,7 +32,13 @@ impl World {
     /// An empty one, whose processes are started with these options.
     pub fn new(options: &[&str]) -> Self {
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        Self { directory: tempfile::tempdir().expect("a directory"), options }
+        Self { directory: tempfile::tempdir().expect("a directory"), program: None, options }
+    }
+
+    /// The same, of another program, which listens and prints as the example
+    /// does.
+    pub fn of(program: PathBuf, options: &[&str]) -> Self {
+        Self { program: Some(program), ..Self::new(options) }
     }
 
     /// Where it is.
@@ -39,8 +47,9 @@ impl World {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(payment());
-        command.current_dir(self.path()).args(["--listen", "127.0.0.1:0"]).args(&self.options);
+        let program = self.program.as_deref().unwrap_or_else(|| payment());
+        let mut command = Command::new(program);
+        command.current_dir(self.path()).args(&self.options).args(["--listen", "127.0.0.1:0"]);
         command.stdin(Stdio::null());
         command
     }
@@ -52,9 +61,14 @@ impl World {
 
     /// The same, with more options.
     pub fn start_with(&self, more: &[&str]) -> Server {
+        self.start_under(&[], more)
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_under(&self, environment: &[(String, String)], more: &[&str]) -> Server {
         let mut command = self.command();
-        command.args(more);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("payment starts");
+        command.args(more).envs(environment.iter().cloned());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let lines = Arc::new(Lines::default());
         let (output, errors) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let (sink, other) = (Arc::clone(&lines), Arc::clone(&lines));
@@ -100,6 +114,18 @@ impl World {
             *charges.entry(charge["order"].as_str().expect("an order").to_owned()).or_default() += 1;
         }
         charges
+    }
+
+    /// How often the gateway was asked to charge for each order, by the log of
+    /// a gateway that writes that down.
+    pub fn asked(&self) -> HashMap<String, usize> {
+        let mut asked = HashMap::new();
+        for entry in entries(&self.gateway_log()) {
+            if let Some(order) = entry["asked"].as_str() {
+                *asked.entry(order.to_owned()).or_default() += 1;
+            }
+        }
+        asked
     }
 
     /// How many receipts went out, and for how many charges.

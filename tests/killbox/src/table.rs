@@ -3,26 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::cell::{Blow, Cell, Fault, Mode, Moment, Outage, Store};
+use crate::cell::{Blow, Cell, Fault, Finisher, Mode, Moment, Outage, Store};
 use crate::seen::Reply;
 use crate::trial::Report;
 
-/// Both tables.
+/// All tables.
 pub fn markdown(reports: &[Report]) -> String {
     let mut text = String::new();
-    blows(reports, &mut text);
-    outages(reports, &mut text);
-    text
-}
-
-fn blows(reports: &[Report], text: &mut String) {
     let _ = writeln!(
         text,
         "A process dies, is paused for longer than its lease, or is asked to end. A retry\nwith the same key gets, \
-         one after another:\n\n\
-         | when | how | store | at most once | resumable |\n|---|---|---|---|---|"
+         one after another:\n"
     );
-    for moment in Moment::ALL {
+    blows(reports, Finisher::Client, Moment::ALL, &mut text);
+    outages(reports, &mut text);
+    let _ = writeln!(
+        text,
+        "\nThe answer was 202, and nobody asks again. The process whose completer runs it\ndies, is paused, or is \
+         asked to end. A completer of another process, or of the next\none, goes on, and this is how it ends:\n"
+    );
+    blows(reports, Finisher::Completer, Moment::OF_COMPLETERS, &mut text);
+    at_every_moment(reports, &mut text);
+    text
+}
+
+fn blows(reports: &[Report], finisher: Finisher, moments: [Moment; 6], text: &mut String) {
+    let _ = writeln!(text, "| when | how | store | at most once | resumable |\n|---|---|---|---|---|");
+    for moment in moments {
         // Rows that say the same become one.
         let mut rows: BTreeMap<[String; 2], BTreeMap<BTreeSet<Store>, BTreeSet<Blow>>> = BTreeMap::new();
         for blow in Blow::ALL {
@@ -30,11 +37,11 @@ fn blows(reports: &[Report], text: &mut String) {
             for store in Store::ALL {
                 // Whether a process that is asked to end takes what was half sent
                 // is up to the moment.
-                if (blow, moment) == (Blow::Terminate, Moment::BeforeClaim) {
+                if (finisher, blow, moment) == (Finisher::Client, Blow::Terminate, Moment::BeforeClaim) {
                     continue;
                 }
                 let told = Mode::ALL.map(|mode| {
-                    let cell = Cell { store, fault: Fault::Blow(blow), moment, mode };
+                    let cell = Cell { finisher, store, fault: Fault::Blow(blow), moment, mode };
                     reports.iter().find(|report| report.cell == cell).map(blow_told)
                 });
                 if let [Some(once), Some(resumable)] = told {
@@ -50,7 +57,7 @@ fn blows(reports: &[Report], text: &mut String) {
             for (stores, blows) in groups {
                 let line = format!(
                     "| {} | {} | {} | {once} | {resumable} |",
-                    moment.name(),
+                    moment.name(finisher),
                     list(blows.iter().map(|blow| blow.name())),
                     list(stores.iter().map(|store| store.name())),
                 );
@@ -103,7 +110,10 @@ fn outages(reports: &[Report], text: &mut String) {
     for outage in Outage::ALL {
         let mut rows: BTreeMap<[String; 4], BTreeSet<Store>> = BTreeMap::new();
         for store in Store::ALL {
-            let is_it = |report: &&Report| report.cell.store == store && report.cell.fault == Fault::Outage(outage);
+            let is_it = |report: &&Report| {
+                let Cell { finisher, store: on, fault, .. } = report.cell;
+                (finisher, on, fault) == (Finisher::Client, store, Fault::Outage(outage))
+            };
             let seen: Vec<_> = reports.iter().filter(is_it).collect();
             let told = Mode::ALL.map(|mode| outage_told(seen.iter().filter(|report| report.cell.mode == mode)));
             if let [Some(once), Some(resumable)] = told {
@@ -117,6 +127,47 @@ fn outages(reports: &[Report], text: &mut String) {
             let (fault, stores) = (outage.name(), list(stores.iter().map(|store| store.name())));
             let _ = writeln!(text, "| {fault} | {stores} | {meanwhile} | {once} | {resumable} | {declared} |");
         }
+    }
+}
+
+/// Where completers have operations at every moment when something happens.
+fn at_every_moment(reports: &[Report], text: &mut String) {
+    let _ = writeln!(
+        text,
+        "\nCompleters run operations at each of these moments, and this happens to all of\nthem. An outage is longer \
+         than the lease and than many polls; what is accepted\nmeanwhile is finished too:\n\n\
+         | what | store | at most once | resumable |\n|---|---|---|---|"
+    );
+    for fault in Fault::OF_COMPLETERS {
+        let mut rows: BTreeMap<[String; 2], BTreeSet<Store>> = BTreeMap::new();
+        for report in reports.iter().filter(|report| report.cell.moment == Moment::Every) {
+            let Cell { store, fault: other, .. } = report.cell;
+            let told = Mode::ALL.map(|mode| {
+                let is_it = |report: &&Report| {
+                    let cell = report.cell;
+                    (cell.store, cell.fault, cell.moment, cell.mode) == (store, fault, Moment::Every, mode)
+                };
+                reports.iter().find(is_it).map(|report| every_told(report).to_owned())
+            });
+            if let (true, [Some(once), Some(resumable)]) = (other == fault, told) {
+                rows.entry([once, resumable]).or_default().insert(store);
+            }
+        }
+        let mut rows: Vec<_> = rows.into_iter().collect();
+        rows.sort_by(|one, two| one.1.cmp(&two.1));
+        for ([once, resumable], stores) in rows {
+            let stores = list(stores.iter().map(|store| store.name()));
+            let _ = writeln!(text, "| {} | {stores} | {once} | {resumable} |", fault.name());
+        }
+    }
+}
+
+/// Which of the endings that are promised it is, at most once, is up to the
+/// moment.
+fn every_told(report: &Report) -> &'static str {
+    match (report.cell.mode, report.cell.fault) {
+        (Mode::AtMostOnce, Fault::Rivals) | (Mode::Resumable, _) => "complete; charged once",
+        _ => "complete or parked; charged once at most",
     }
 }
 

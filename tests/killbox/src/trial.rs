@@ -12,18 +12,19 @@ use killbox::{Post, Server, Unfinished, World, exchange};
 use servers::wait_until;
 
 use crate::backend::Backend;
-use crate::cell::{Blow, Cell, Fault, Mode, Moment, Outage, Store};
+use crate::cell::{Blow, Cell, Fault, Finisher, Mode, Moment, Outage, Store};
+use crate::later;
 use crate::seen::{Reply, Seen};
 
 /// How long a dead attempt holds its key.
-const LEASE: Duration = Duration::from_secs(1);
+pub const LEASE: Duration = Duration::from_secs(1);
 
 /// How long a fault lasts that has an end: longer than the lease.
-const LONG: Duration = Duration::from_millis(1300);
+pub const LONG: Duration = Duration::from_millis(1300);
 
 /// Once faults stopped, how long a key may take to settle: one request that
 /// hangs until its client gives up is none too many.
-const PATIENCE: Duration = Duration::from_secs(45);
+pub const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What came of a cell.
 pub struct Report {
@@ -46,15 +47,15 @@ pub struct Report {
 
 /// Runs a cell. `number` makes its keys its own.
 pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
+    if cell.finisher == Finisher::Completer {
+        return later::run(cell, backend, number);
+    }
     let start = Instant::now();
     let mut trial = Trial::new(cell, number);
     let clients = Clients::default();
-    let told = catch_unwind(AssertUnwindSafe(|| trial.run(backend, &clients)));
     let mut broken = Vec::new();
-    let told = told.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        broken.push(format!("everything settles: {}", text.unwrap_or_else(|| "a client failed".to_owned())));
+    let told = caught(|| trial.run(backend, &clients)).unwrap_or_else(|panic| {
+        broken.push(panic);
         Told { during: BTreeSet::new(), trace: Vec::new(), last: Reply::Nothing }
     });
     let resumed = trial.was_resumed();
@@ -83,11 +84,20 @@ pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
     }
 }
 
-/// The branches that a full run has to reach.
-pub const BRANCHES: [&str; 7] =
-    ["replay", "busy", "resumed", "outcome-unknown", "503", "a zombie was fenced", "mismatch"];
+/// What it gives, or what it said when it panicked.
+pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        format!("everything settles: {}", text.unwrap_or_else(|| "a client failed".to_owned()))
+    })
+}
 
-fn branches(seen: &Seen, lines: &[&str]) -> HashMap<&'static str, usize> {
+/// The branches that a full run has to reach.
+pub const BRANCHES: [&str; 9] =
+    ["replay", "busy", "resumed", "outcome-unknown", "503", "a zombie was fenced", "mismatch", "accepted", "parked"];
+
+pub fn branches(seen: &Seen, lines: &[&str]) -> HashMap<&'static str, usize> {
     let counts = seen.counts();
     let answers = |reply: Reply| counts.get(&reply).copied().unwrap_or_default();
     let printed = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
@@ -99,6 +109,8 @@ fn branches(seen: &Seen, lines: &[&str]) -> HashMap<&'static str, usize> {
         answers(Reply::Unavailable),
         printed("LeaseLost"),
         answers(Reply::Mismatch),
+        answers(Reply::Accepted),
+        printed("Parked {"),
     ];
     BRANCHES.into_iter().zip(reached).collect()
 }
@@ -253,6 +265,7 @@ impl Trial {
             let mut told = match self.cell.fault {
                 Fault::Blow(blow) => self.blow(blow, backend, scope, clients),
                 Fault::Outage(outage) => self.outage(outage, backend, scope, clients),
+                Fault::Skew(_) | Fault::Rivals => unreachable!("only completers"),
             };
             clients.calm.lock().unwrap().get_or_insert_with(Instant::now);
             clients.over.store(true, Ordering::Relaxed);
@@ -429,7 +442,7 @@ impl Trial {
 
     /// What is not as promised for this cell in particular.
     fn unexpected(&self, last: &Reply, charges: usize) -> Option<String> {
-        let Cell { store, fault, moment, mode } = self.cell;
+        let Cell { store, fault, moment, mode, .. } = self.cell;
         let forgets = self.cell.residual().is_some();
         let dies = self.cell.is_deadly() && moment.is_unfinished() && store != Store::Memory;
         let unknown = mode == Mode::AtMostOnce && dies;

@@ -1,0 +1,189 @@
+//! What is killed where nobody retries: a service that accepts payments with
+//! 202, and makes them by its completers.
+//!
+//! It is this program, started as `killbox serve`.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any_service, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tower_idempotency::{
+    Background, Backoff, Completer, Event, EventKind, IdempotencyLayer, Operation, Scope, StatusService, StepError,
+    store,
+};
+
+use crate::books::Books;
+
+/// How often a completer looks: many times in a lease.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Between two attempts.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
+
+/// The command line.
+struct Options {
+    store: String,
+    lease: Duration,
+    at_most_once: bool,
+    completers: usize,
+}
+
+impl Options {
+    fn parse(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
+        use lexopt::prelude::*;
+
+        let mut options =
+            Self { store: "memory:".to_owned(), lease: Duration::from_secs(1), at_most_once: false, completers: 1 };
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("listen") => drop(parser.value()?),
+                Long("store") => options.store = parser.value()?.string()?,
+                Long("lease") => options.lease = Duration::from_secs(parser.value()?.parse()?),
+                Long("completers") => options.completers = parser.value()?.parse()?,
+                Long("opaque") => options.at_most_once = true,
+                _ => return Err(arg.unexpected()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// `X-Demo: pause-POINT=MILLISECONDS`.
+struct Pause {
+    demo: String,
+}
+
+impl Pause {
+    fn of(headers: &HeaderMap) -> Self {
+        let demo = headers.get("x-demo").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Self { demo: demo.to_owned() }
+    }
+
+    /// Every attempt gets here.
+    async fn at(&self, point: &str) {
+        let asked = self.demo.strip_prefix("pause-").and_then(|rest| rest.split_once('='));
+        let Some((_, millis)) = asked.filter(|(name, _)| *name == point) else { return };
+        say(&format!("pausing {point}"));
+        tokio::time::sleep(Duration::from_millis(millis.parse().unwrap_or_default())).await;
+    }
+}
+
+/// 201, and which attempt it was that answered.
+fn paid(charge_id: &str, attempt: u32) -> Response {
+    (StatusCode::CREATED, [("x-attempt", attempt.to_string())], Json(json!({ "charge_id": charge_id }))).into_response()
+}
+
+fn read(payment: &Value) -> (String, u64) {
+    (payment["order"].as_str().unwrap_or_default().to_owned(), payment["amount"].as_u64().unwrap_or_default())
+}
+
+/// With steps: resumed by whoever comes next.
+async fn pay(
+    op: Operation,
+    State(books): State<Books>,
+    headers: HeaderMap,
+    Json(payment): Json<Value>,
+) -> Result<Response, StatusCode> {
+    let (pause, (order, amount)) = (Pause::of(&headers), read(&payment));
+    pause.at("claimed").await;
+    let order = op.step("order", |_| async { Ok::<_, Infallible>(order) }).await.map_err(later)?;
+    let charge =
+        op.pay("charge", |key| charge(&pause, &books, key.to_string(), order.clone(), amount)).await.map_err(later)?;
+    pause.at("before-response").await;
+    Ok(paid(&charge, op.attempt()))
+}
+
+async fn charge(pause: &Pause, books: &Books, key: String, order: String, amount: u64) -> io::Result<String> {
+    pause.at("before-charge").await;
+    let charge = books.charge(key, order, amount).await?;
+    pause.at("after-charge").await;
+    Ok(charge)
+}
+
+/// Not final: the next attempt goes on.
+fn later<E: std::fmt::Display>(error: StepError<E>) -> StatusCode {
+    say(&format!("a step failed: {error}"));
+    StatusCode::SERVICE_UNAVAILABLE
+}
+
+/// Without steps. Run twice, it charges twice.
+async fn pay_once(
+    State(books): State<Books>,
+    headers: HeaderMap,
+    Json(payment): Json<Value>,
+) -> Result<Response, StatusCode> {
+    let (pause, (order, amount)) = (Pause::of(&headers), read(&payment));
+    pause.at("claimed").await;
+    let key = format!("{:032x}", fastrand::u128(..));
+    let charge = charge(&pause, &books, key, order, amount).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    pause.at("before-response").await;
+    Ok(paid(&charge, 1))
+}
+
+fn say(what: &str) {
+    let _ = writeln!(io::stdout().lock(), "{what}");
+}
+
+fn print_event(event: &Event) {
+    let key = event.key.map_or_else(|| "-".to_owned(), |key| key.to_string());
+    say(&match &event.kind {
+        EventKind::Resumed { attempt } => format!("{key:8.8}  resumed: attempt {attempt}"),
+        EventKind::Completed { .. } => format!("{key:8.8}  completed"),
+        other => format!("{key:8.8}  {other:?}"),
+    });
+}
+
+async fn run(options: Options) -> Result<(), Box<dyn Error>> {
+    let layer = IdempotencyLayer::new(store::connect(&options.store)?, Scope::shared())
+        .required()
+        .lease(options.lease)
+        .backoff(BACKOFF)
+        .background(Background::at("/operations").always())
+        .on_event(print_event);
+    let (layer, payments) = match options.at_most_once {
+        true => (layer.clone(), post(pay_once).layer(layer)),
+        false => (layer.clone().resumable(), post(pay).layer(layer.resumable())),
+    };
+    let app = Router::new()
+        .route("/payments", payments)
+        .route("/operations/{key}", any_service(StatusService::new(&layer)))
+        .with_state(Books::new(PathBuf::from("gateway.log")));
+
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut completing = JoinSet::new();
+    for _ in 0..options.completers {
+        let completer = Completer::new::<_, Body>(&layer, app.clone()).poll(POLL);
+        let mut stopped = stopped.clone();
+        completing.spawn(async move { completer.run(async { drop(stopped.wait_for(|is| *is).await) }).await });
+    }
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    say(&format!("listening on http://{}", listener.local_addr()?));
+    let terminated = async move {
+        terminate.recv().await;
+    };
+    axum::serve(listener, app).with_graceful_shutdown(terminated).await?;
+    // What runs is finished; what waits is found by the next process.
+    stop.send_replace(true);
+    completing.join_all().await;
+    Ok(())
+}
+
+/// Serves until it is asked to end.
+pub fn serve(parser: lexopt::Parser) -> Result<(), Box<dyn Error>> {
+    let options = Options::parse(parser)?;
+    tokio::runtime::Runtime::new()?.block_on(run(options))
+}
