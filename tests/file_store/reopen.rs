@@ -66,6 +66,34 @@ async fn the_lease_of_a_dead_process_is_free_and_its_write_time_stays() {
 }
 
 #[tokio::test]
+async fn what_was_written_by_a_clock_that_went_back_is_due_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new();
+    let open = || FileStore::options().with_clock(clock.clone()).open(directory.path()).unwrap();
+    let start = clock.now();
+    clock.advance(Duration::from_secs(3600));
+    let files = open();
+    let held = claim_with(Some("17".into()));
+    let free = change(&held, held.version(), vec![Change::Release]);
+    for (name, then) in [("held", None), ("free", Some(&free))] {
+        store(&files, &key(name), None, &held).await;
+        if let Some(next) = then {
+            store(&files, &key(name), Some(held.version()), next).await;
+        }
+    }
+    drop(files);
+    clock.set(start);
+
+    let files = open();
+    let lapsed = files.scan(&Query::new(Filter::Lapsed, 10)).await.unwrap();
+    for name in ["held", "free"] {
+        assert!(lapsed.found.iter().any(|found| found.key == key(name)), "{name}");
+        let found = load(&files, &key(name)).await.unwrap();
+        assert_eq!((found.written_at(), found.due()), (start, start), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn times_are_the_stores_and_creation_stays() {
     let directory = tempfile::tempdir().unwrap();
     let clock = ManualClock::new();

@@ -66,7 +66,8 @@ use crate::sync::lock;
 /// - A swap or removal is atomic: after a crash all of it is there, or none.
 ///   Once acknowledged, it is there.
 /// - Opening frees the leases of the process that had the store before: it
-///   holds the directory's lock no longer, so it is dead.
+///   holds the directory's lock no longer, so it is dead. Where the system's
+///   clock went back meanwhile, unfinished records count as written now.
 /// - Unfinished records stay until they complete, whatever their age. Complete
 ///   ones are removed some time after they expired, as other writes come in.
 /// - Bytes that don't decode are reported
@@ -144,7 +145,7 @@ impl FileStore {
     fn open_with(options: FileStoreOptions, path: &Path) -> Result<Self, OpenError> {
         let mut directory = Directory::claim(path)?;
         let engine = Engine::open(&mut directory, options.cache_bytes)?;
-        let index = recover::recover(&engine).map_err(|error| OpenError::engine(path, error))?;
+        let index = recover::recover(&engine, &*options.clock).map_err(|error| OpenError::engine(path, error))?;
         let shared = Shared { engine, index: Mutex::new(index), clock: options.clock, failure: OnceLock::new() };
         let shared = Arc::new(shared);
         let (requests, waiting) = mpsc::channel();

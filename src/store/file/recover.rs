@@ -5,6 +5,7 @@ use fjall::OwnedWriteBatch;
 use super::engine::Engine;
 use super::index::{Index, Unfinished};
 use super::layout::{Columns, value};
+use crate::clock::Clock;
 use crate::core::{Key, Record};
 use crate::ledger::fresh_nonce;
 
@@ -12,7 +13,7 @@ const BATCH: usize = 1024;
 
 /// Finds the unfinished records, and frees them: whoever held them is dead,
 /// since nobody else can have the store open.
-pub(super) fn recover(engine: &Engine) -> fjall::Result<Index> {
+pub(super) fn recover(engine: &Engine, clock: &dyn Clock) -> fjall::Result<Index> {
     let mut index = Index::default();
     let snapshot = engine.snapshot();
     let mut writes = engine.batch();
@@ -20,7 +21,7 @@ pub(super) fn recover(engine: &Engine) -> fjall::Result<Index> {
         let (key, value) = entry.into_inner()?;
         let Some(key) = key.as_ref().try_into().ok().map(Key::from_bytes) else { continue };
         match engine.unfinished(&snapshot, &key, &value)? {
-            Ok(record) => index.set(key, Some(free(engine, &mut writes, &key, record))),
+            Ok(record) => index.set(key, Some(free(engine, &mut writes, &key, record, clock))),
             Err(why) => index.set_unreadable(key, why),
         }
         if writes.len() >= BATCH {
@@ -31,9 +32,13 @@ pub(super) fn recover(engine: &Engine) -> fjall::Result<Index> {
     Ok(index)
 }
 
-fn free(engine: &Engine, writes: &mut OwnedWriteBatch, key: &Key, record: Record) -> Unfinished {
-    let found = record.version();
+fn free(engine: &Engine, writes: &mut OwnedWriteBatch, key: &Key, record: Record, clock: &dyn Clock) -> Unfinished {
+    let found = (record.version(), record.written_at());
     let record = record.orphaned(fresh_nonce());
+    let now = clock.now();
+    // The clock went back meanwhile. What is to rest must not rest until it has
+    // caught up.
+    let record = if record.written_at() > now { record.stamped(now) } else { record };
     let written = record.written_at();
     let columns = Columns {
         status: record.status(),
@@ -42,7 +47,7 @@ fn free(engine: &Engine, writes: &mut OwnedWriteBatch, key: &Key, record: Record
         written,
         due: record.due(),
     };
-    if record.version() != found {
+    if (record.version(), written) != found {
         let mut value = value(&record.encode().head, &[]);
         columns.fill(&mut value);
         writes.insert(&engine.open, key.as_bytes().as_slice(), value.as_slice());

@@ -37,6 +37,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "reopen::the_lease_of_a_dead_process",
     ),
     file(
+        "work-waits-for-a-clock-that-went-back",
+        "src/store/file/recover.rs",
+        "let record = if record.written_at() > now { record.stamped(now) } else { record };",
+        "let _ = now;",
+        "reopen::what_was_written_by_a_clock",
+    ),
+    file(
         "journal-not-checked",
         "src/store/file/engine.rs",
         "let whole = version && journal::mend(&path).map_err(|error| OpenError::io(directory.path(), error))?;",
