@@ -319,7 +319,9 @@ impl Later {
     /// The clock is stepped while the completer works; then, where it stays so,
     /// the process is killed and another one goes on.
     fn skew(&mut self, seconds: i64) {
-        self.start(1);
+        // Where nobody shares the store, the one that would take over wrongly
+        // is in the same process.
+        self.start(if self.is_shared() { 1 } else { 2 });
         self.at_every_moment("before", STOP);
         self.clock.as_ref().expect("a clock").set(seconds);
         if self.is_shared() {
@@ -456,5 +458,60 @@ impl Later {
         let now = self.servers.iter().enumerate();
         let now = now.map(|(number, server)| (format!("process {number}"), server.lines()));
         self.past.iter().cloned().chain(now).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CELL: Cell = Cell {
+        finisher: Finisher::Completer,
+        store: Store::Redis,
+        fault: Fault::Blow(Blow::Kill),
+        moment: Moment::AfterCharge,
+        mode: Mode::Resumable,
+    };
+
+    fn is_promised(cell: Cell, end: End, charges: usize) -> bool {
+        unpromised(&cell, true, &end, charges).is_none()
+    }
+
+    #[test]
+    fn what_is_resumable_is_complete_and_charged_once() {
+        let paused = Cell { fault: Fault::Blow(Blow::Pause), ..CELL };
+        let away = Cell { fault: Fault::Outage(Outage::Stop), moment: Moment::Every, ..CELL };
+        for cell in [CELL, paused, away, Cell { moment: Moment::BeforeClaim, ..CELL }] {
+            assert!(is_promised(cell, End::Complete, 1), "{cell}");
+            assert!(!is_promised(cell, End::Complete, 0), "{cell}");
+            assert!(!is_promised(cell, End::Complete, 2), "{cell}");
+            assert!(!is_promised(cell, End::Parked, 1), "{cell}");
+            assert!(!is_promised(cell, End::Forgotten, 1), "{cell}");
+        }
+    }
+
+    #[test]
+    fn at_most_once_what_was_lost_is_parked_as_it_was() {
+        let once = Cell { mode: Mode::AtMostOnce, ..CELL };
+        assert!(is_promised(once, End::Parked, 1));
+        assert!(!is_promised(once, End::Parked, 0), "it was charged before");
+        assert!(!is_promised(once, End::Complete, 1), "nobody can know its answer");
+        let before = Cell { moment: Moment::Claimed, ..once };
+        assert!(is_promised(before, End::Parked, 0));
+        assert!(!is_promised(before, End::Parked, 1), "it was run again");
+        let accepted = Cell { moment: Moment::BeforeClaim, ..once };
+        assert!(is_promised(accepted, End::Complete, 1));
+        assert!(!is_promised(accepted, End::Parked, 0), "it never started");
+        let rivals = Cell { fault: Fault::Rivals, moment: Moment::Every, ..once };
+        assert!(is_promised(rivals, End::Complete, 1));
+        assert!(!is_promised(rivals, End::Parked, 1));
+    }
+
+    #[test]
+    fn only_what_is_declared_may_be_forgotten() {
+        let memory = Cell { store: Store::Memory, ..CELL };
+        assert!(is_promised(memory, End::Forgotten, 1));
+        assert!(!is_promised(Cell { fault: Fault::Blow(Blow::Pause), ..memory }, End::Forgotten, 1));
+        assert!(!is_promised(Cell { store: Store::File, ..memory }, End::Forgotten, 1));
     }
 }
