@@ -1,6 +1,6 @@
 //! What must have been seen at least once, or the exploration proves nothing.
 
-use tower_idempotency::core::{Claimed, Done, Hold, Record, Resumed, Status};
+use tower_idempotency::core::{Claimed, Done, Hold, NotAcknowledged, Record, Resumed, Status, Submitted};
 
 use crate::store::{Author, Shelf};
 
@@ -43,6 +43,17 @@ pub(crate) enum Branch {
     NotDue,
     Hopeless,
     LeftInDoubt,
+    Accepted,
+    AcceptedBefore,
+    AcceptedOverExpired,
+    AcceptedReplayed,
+    AcceptedUnknown,
+    AcceptanceLost,
+    KeptAccepted,
+    Acknowledged,
+    NotAcknowledged,
+    NothingToAcknowledge,
+    ForgottenEarly,
 }
 
 /// The branches that were seen.
@@ -101,6 +112,26 @@ impl Branches {
         }
     }
 
+    /// What a client was told that wants it done later.
+    pub(crate) const fn saw_submit(&mut self, submitted: &Submitted) {
+        match submitted {
+            Submitted::First => self.saw(Branch::Accepted),
+            Submitted::Again => self.saw(Branch::AcceptedBefore),
+            Submitted::Replay(_) => self.saw(Branch::AcceptedReplayed),
+            Submitted::Unknown { .. } => self.saw(Branch::AcceptedUnknown),
+            Submitted::Mismatch | Submitted::CallerOnly | Submitted::Full => {}
+        }
+    }
+
+    /// What a client was told that has its answer.
+    pub(crate) const fn saw_acknowledgement(&mut self, told: &Result<(), NotAcknowledged>) {
+        self.saw(match told {
+            Ok(()) => Branch::Acknowledged,
+            Err(NotAcknowledged::Unfinished) => Branch::NotAcknowledged,
+            Err(NotAcknowledged::Absent) => Branch::NothingToAcknowledge,
+        });
+    }
+
     /// What a write that took did to the record.
     pub(crate) fn saw_write(&mut self, before: &Shelf, after: &Shelf, author: &Author) {
         let (was, is) = (before.record.as_ref(), after.record.as_ref());
@@ -112,6 +143,8 @@ impl Branches {
                 self.saw(Branch::GrantedCleared);
             }
             Author::Operator(_) if leased(was) => self.saw(Branch::ResolvedFromZombie),
+            Author::Submit(_) => return self.saw_if(before.has_expired(), Branch::AcceptedOverExpired),
+            Author::Acknowledge(_) => return,
             _ => {}
         }
         let Some(is) = is else { return };

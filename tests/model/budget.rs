@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     Resolve,
     /// A completer that found the operation.
     Resume,
+    /// A client that wants it done later.
+    Submit,
+    /// A client that has its answer.
+    Acknowledge,
     /// A write of the handler that does as it likes.
     Whim,
 }
@@ -73,6 +77,11 @@ impl Budget {
         if kind.is_fault() {
             self.faults -= 1;
         }
+    }
+
+    /// No client any more, only completers.
+    pub(crate) fn last_completers() -> Self {
+        Self::new(1, &[(Kind::Resume, 2), (Kind::Tick, 1)])
     }
 
     /// One more client, one more lapse of time, and nothing else.

@@ -90,6 +90,33 @@ const BY_HAND_AND_LATE: &[(Kind, u8)] =
 const COMPLETERS: &[(Kind, u8)] =
     &[(Kind::Request, 2), (Kind::Resume, 2), (Kind::Crash, 1), (Kind::Tick, 2), (Kind::Lost, 1), (Kind::GiveUp, 1)];
 
+/// What is accepted for later, while clients also ask for it at once.
+const ACCEPTED: &[(Kind, u8)] = &[
+    (Kind::Submit, 1),
+    (Kind::Request, 1),
+    (Kind::Resume, 1),
+    (Kind::Crash, 1),
+    (Kind::Tick, 1),
+    (Kind::Lost, 1),
+    (Kind::GiveUp, 1),
+    (Kind::Fail, 1),
+];
+
+/// The same with a slow store that repeats itself.
+const ACCEPTED_AND_LATE: &[(Kind, u8)] =
+    &[(Kind::Submit, 2), (Kind::Resume, 1), (Kind::Tick, 1), (Kind::Late, 1), (Kind::Twice, 1), (Kind::GiveUp, 1)];
+
+/// Clients that have their answer, and keys that are used again.
+const ACKNOWLEDGED: &[(Kind, u8)] = &[
+    (Kind::Submit, 2),
+    (Kind::Resume, 1),
+    (Kind::Acknowledge, 2),
+    (Kind::Purge, 1),
+    (Kind::Tick, 1),
+    (Kind::Lost, 1),
+    (Kind::Twice, 1),
+];
+
 /// The same until they give up.
 const TOO_OFTEN: &[(Kind, u8)] = &[(Kind::Request, 1), (Kind::Resume, 3), (Kind::Tick, 3), (Kind::Fail, 3)];
 
@@ -135,6 +162,16 @@ fn a_payment_is_resumed_and_never_repeated() {
         ResumedUnasked,
         NotDue,
         Hopeless,
+        Accepted,
+        AcceptedBefore,
+        AcceptedOverExpired,
+        AcceptedReplayed,
+        AcceptanceLost,
+        KeptAccepted,
+        Acknowledged,
+        NotAcknowledged,
+        NothingToAcknowledge,
+        ForgottenEarly,
     ];
     check(
         "payment",
@@ -147,6 +184,9 @@ fn a_payment_is_resumed_and_never_repeated() {
             (2, STRANGERS),
             (2, COMPLETERS),
             (6, TOO_OFTEN),
+            (2, ACCEPTED),
+            (2, ACCEPTED_AND_LATE),
+            (2, ACKNOWLEDGED),
         ],
         &wanted,
     );
@@ -182,11 +222,32 @@ fn an_opaque_handler_is_started_at_most_once() {
         AnsweredUnsaved,
         NotDue,
         LeftInDoubt,
+        Accepted,
+        AcceptedBefore,
+        AcceptedOverExpired,
+        AcceptedReplayed,
+        AcceptedUnknown,
+        AcceptanceLost,
+        KeptAccepted,
+        Acknowledged,
+        NotAcknowledged,
+        NothingToAcknowledge,
+        ForgottenEarly,
     ];
     check(
         "at most once",
         Program::Opaque,
-        &[(3, FAULTS), (3, TAKEOVERS), (2, BY_HAND), (3, BY_HAND_AND_LATE), (2, STRANGERS), (2, COMPLETERS)],
+        &[
+            (3, FAULTS),
+            (3, TAKEOVERS),
+            (2, BY_HAND),
+            (3, BY_HAND_AND_LATE),
+            (2, STRANGERS),
+            (2, COMPLETERS),
+            (2, ACCEPTED),
+            (2, ACCEPTED_AND_LATE),
+            (2, ACKNOWLEDGED),
+        ],
         &wanted,
     );
 }

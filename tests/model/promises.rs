@@ -22,9 +22,12 @@ fn ensure(holds: bool, promise: &str) -> Result<(), Broken> {
 /// `held`: someone still acts under the record's fence. A late copy of a claim
 /// may bring a lease back whose holder is long done; nobody minds its loss.
 pub(crate) fn of_write(before: &Shelf, after: &Shelf, author: &Author, held: bool) -> Result<(), Broken> {
+    if let Author::Acknowledge(_) = author {
+        return of_acknowledgement(before, after);
+    }
     let Some(was) = before.record.as_ref().filter(|_| !before.has_expired()) else {
-        let is_claim = matches!(author, Author::Claim(_));
-        return ensure(is_claim, "only a claim makes something out of nothing");
+        let makes = matches!(author, Author::Claim(_) | Author::Submit(_));
+        return ensure(makes, "only a claim or a submission makes something out of nothing");
     };
     ensure(was.status() != Status::Complete, "a complete record never changes until it expires")?;
     let Some(is) = after.record.as_ref() else { return of_removal(was, author) };
@@ -36,6 +39,30 @@ pub(crate) fn of_write(before: &Shelf, after: &Shelf, author: &Author, held: boo
         is.status() == Status::Complete || is_rightly_paid(was, is, author),
         "paid exactly when a begun step was saved",
     )
+}
+
+/// It may go early, and is what it was. A write that took long may find it
+/// expired, and then its answer stays a little longer.
+fn of_acknowledgement(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
+    let (Some(was), Some(is)) = (before.record.as_ref(), after.record.as_ref()) else {
+        return Err("an acknowledgement makes and removes nothing".into());
+    };
+    ensure(was.status() == Status::Complete, "only what is complete is acknowledged")?;
+    ensure(was.version() != is.version(), "every write has a version of its own")?;
+    ensure(is.response() == was.response(), "an answer stays the same until it is forgotten")?;
+    ensure(is.fingerprint() == was.fingerprint(), "the fingerprint never changes")?;
+    ensure(is.due() <= was.due() || before.has_expired(), "an acknowledgement keeps nothing for longer")
+}
+
+/// Promises about what is dropped because of its age.
+pub(crate) fn of_expiry(shelf: &Shelf) -> Result<(), Broken> {
+    let complete = shelf.record.as_ref().is_none_or(|record| record.status() == Status::Complete);
+    ensure(complete, "only what is complete is ever forgotten")
+}
+
+/// What was accepted stays until it is forgotten as complete.
+pub(crate) fn of_accepted(accepted: bool, after: &Shelf) -> Result<(), Broken> {
+    ensure(!accepted || after.record.is_some(), "what was accepted is never lost")
 }
 
 fn of_removal(was: &Record, author: &Author) -> Result<(), Broken> {
@@ -68,6 +95,9 @@ fn of_hold(was: &Record, is: &Record, live: bool, now: Timestamp, author: &Autho
             let parked = matches!(was.hold(), Hold::Parked { .. });
             ensure(!parked, "a parked operation is never resumed")
         }
+        Author::Submit(_) | Author::Acknowledge(_) => {
+            Err("only a claim, a holder or a decision changes what is there".into())
+        }
         Author::Operator(_) => {
             ensure(!live, "a live lease is never taken by an operator")?;
             ensure(has.is_none(), "a decision ends the claim it overtakes")
@@ -97,7 +127,7 @@ fn keeps_steps(was: &Record, is: &Record, author: &Author) -> bool {
 
 fn may_clear(author: &Author, name: &str) -> bool {
     match author {
-        Author::Claim(_) | Author::Completer(_) => false,
+        Author::Claim(_) | Author::Completer(_) | Author::Submit(_) | Author::Acknowledge(_) => false,
         Author::Holder(command) => command.changes.contains(&Change::Clear { step: name.into() }),
         Author::Operator(command) => command.resolution == Resolution::DidNotHappen { step: name.into() },
     }
@@ -166,10 +196,12 @@ pub(crate) fn of_state(state: &State) -> Result<(), Broken> {
 }
 
 /// Once faults stop, one more client settles it, or is told that nobody knows.
+/// What was accepted no client has to ask for again.
 pub(crate) fn settles(state: &State) -> Result<(), Broken> {
     let mut seen = Branches::default();
     let mut state = state.clone();
-    state.budget = Budget::last_round();
+    let accepted = state.world.lives[usize::from(state.world.current())].accepted;
+    state.budget = if accepted { Budget::last_completers() } else { Budget::last_round() };
     if state.shelf.record.is_some() {
         state = state.step(&Action::Tick, &mut seen)?;
     }
@@ -187,7 +219,7 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
     // An opaque handler's fate may be unknown; and a stranger's operation is
     // not for the owner to finish.
     let foreign = record.fingerprint() != &Who::Owner.fingerprint();
-    let undecided = state.program == Program::Opaque || foreign;
+    let undecided = !accepted && (state.program == Program::Opaque || foreign);
     ensure(record.status() == Status::Complete || parked || undecided, "everything settles once faults stop")
 }
 

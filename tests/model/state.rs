@@ -54,6 +54,8 @@ pub(crate) enum Ending {
 pub(crate) enum Action {
     Start(usize, Who),
     Resume(usize),
+    Submit(usize),
+    Acknowledge(usize),
     Store(Actor, Delivery),
     Arrive(usize),
     Hear(Actor),
@@ -151,6 +153,12 @@ impl State {
         }
         if self.shelf.record.is_some() && self.budget.allows(Kind::Resume) {
             actions.push(Action::Resume(idle));
+        }
+        if self.budget.allows(Kind::Submit) {
+            actions.push(Action::Submit(idle));
+        }
+        if self.shelf.record.is_some() && self.budget.allows(Kind::Acknowledge) {
+            actions.push(Action::Acknowledge(idle));
         }
     }
 

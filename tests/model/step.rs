@@ -1,7 +1,8 @@
 //! What each action does.
 
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Done, Exchange, Fence, Record, Reply, Resolution, Resolve, Resume, Resumed, Version,
+    Acknowledge, Change, Claim, Claimed, Done, Exchange, Fence, NotAcknowledged, Record, Reply, Resolution, Resolve,
+    Resume, Resumed, Submit, Submitted, Version,
 };
 
 use crate::branch::{Branch, Branches};
@@ -9,7 +10,9 @@ use crate::budget::Kind;
 use crate::promises::{self, Broken};
 use crate::state::{Action, Actor, Delivery, Ending, State};
 use crate::store::{Author, Letter, Mail, Request, Shelf, Task, fence_of};
-use crate::worker::{Attempt, FencedTask, Program, Stage, Worker, claiming, disowning, resuming, whims};
+use crate::worker::{
+    Attempt, FencedTask, Program, Stage, Worker, acknowledging, claiming, disowning, resuming, submitting, whims,
+};
 
 /// How often a claim that was given up is looked for.
 const LOOKS: u8 = 2;
@@ -30,6 +33,14 @@ impl State {
                 self.budget.spend(Kind::Resume);
                 self.workers[*index] = resuming(self.mint());
             }
+            Action::Submit(index) => {
+                self.budget.spend(Kind::Submit);
+                self.workers[*index] = submitting(self.program, self.mint());
+            }
+            Action::Acknowledge(index) => {
+                self.budget.spend(Kind::Acknowledge);
+                self.workers[*index] = acknowledging(self.mint());
+            }
             Action::Store(actor, delivery) => return self.store(*actor, *delivery, seen),
             Action::Arrive(index) => return self.arrive(*index, seen),
             Action::Hear(Actor::Worker(index)) => return self.hear(*index, seen),
@@ -39,7 +50,7 @@ impl State {
                 self.budget.spend(Kind::Tick);
                 self.shelf.tick();
             }
-            Action::Purge => self.purge(seen),
+            Action::Purge => return self.purge(seen),
             Action::Crash(index) => {
                 self.budget.spend(Kind::Crash);
                 self.workers[*index] = Worker::Idle;
@@ -64,11 +75,14 @@ impl State {
         self.operator = Some(Task::new(Exchange::looking(command, self.mint()), author));
     }
 
-    fn purge(&mut self, seen: &mut Branches) {
+    fn purge(&mut self, seen: &mut Branches) -> Result<(), Broken> {
         self.budget.spend(Kind::Purge);
         seen.saw(Branch::Purged);
+        promises::of_expiry(&self.shelf)?;
+        seen.saw_if(self.world.lives[usize::from(self.world.current())].acknowledged, Branch::ForgottenEarly);
         self.shelf.record = None;
         self.rebirth();
+        Ok(())
     }
 
     fn store(&mut self, actor: Actor, delivery: Delivery, seen: &mut Branches) -> Result<(), Broken> {
@@ -120,14 +134,17 @@ impl State {
             self.took(&before, &letter.author, seen);
             let fence = before.record.as_ref().and_then(fence_of);
             let held = fence.is_some_and(|fence| self.workers.iter().any(|worker| worker.acts_under(fence)));
+            let accepted = self.world.life(self.world.current()).accepted;
             promises::of_write(&before, &self.shelf, &letter.author, held)?;
+            promises::of_accepted(accepted, &self.shelf)?;
         }
         Ok(reply)
     }
 
     /// Keeps the books of what the write meant.
     fn took(&mut self, before: &Shelf, author: &Author, seen: &mut Branches) {
-        if before.has_expired() {
+        let acknowledged = matches!(author, Author::Acknowledge(_));
+        if before.has_expired() && !acknowledged {
             seen.saw(Branch::ExpiredReplaced);
             self.rebirth();
         }
@@ -142,7 +159,12 @@ impl State {
                 _ => {}
             }
         }
+        let world = self.world.life(life);
+        world.accepted |= matches!(author, Author::Submit(_));
+        world.acknowledged |= acknowledged;
         let Some(version) = self.shelf.record.as_ref().map(Record::version) else { return seen.saw(Branch::Withdrawn) };
+        let withdraws = matches!(author, Author::Holder(command) if command.changes.contains(&Change::Withdraw));
+        seen.saw_if(withdraws && self.world.life(life).accepted, Branch::KeptAccepted);
         self.workers.iter_mut().for_each(|worker| worker.note(version, life));
         self.operator.iter_mut().for_each(|task| task.note(version, life));
         seen.saw_write(before, &self.shelf, author);
@@ -181,6 +203,18 @@ impl State {
                     return self.resumed(index, task, seen);
                 }
                 self.workers[index] = Worker::Resuming(task);
+            }
+            Worker::Submitting(mut task) => {
+                if task.hear() {
+                    return self.submitted(task, seen);
+                }
+                self.workers[index] = Worker::Submitting(task);
+            }
+            Worker::Acknowledging(mut task) => {
+                if task.hear() {
+                    return acknowledged(task, seen);
+                }
+                self.workers[index] = Worker::Acknowledging(task);
             }
             Worker::Disowning(task, looks) => self.hear_disowning(index, task, looks, seen),
             Worker::Holding(attempt) => return self.hear_attempt(index, attempt, seen),
@@ -232,6 +266,20 @@ impl State {
             _ => {}
         }
         Ok(())
+    }
+
+    fn submitted(&mut self, task: Task<Submit, Submitted>, seen: &mut Branches) -> Result<(), Broken> {
+        let (took, heard) = (task.took, task.life());
+        let Some(done) = task.exchange.finish() else { return Err("a submission ended without an outcome".into()) };
+        seen.saw_submit(&done.output);
+        match done.output {
+            Submitted::First if took.is_none() => Err("what was never stored was accepted".into()),
+            Submitted::Replay(response) => {
+                self.answer(heard.ok_or("a replay that the store was not asked for")?, response.body());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn answer(&mut self, life: u8, body: Option<&bytes::Bytes>) {
@@ -306,6 +354,9 @@ impl State {
             Worker::Resuming(task) => {
                 self.workers[index] = disowning(Fence::of(task.exchange.nonce()), nonce, LOOKS);
             }
+            // The client asks again, if it likes; what was stored will be done.
+            Worker::Submitting(_) => seen.saw(Branch::AcceptanceLost),
+            Worker::Acknowledging(_) => {}
             Worker::Holding(mut attempt) if attempt.is_answering() || attempt.stage == Stage::Over => {
                 // The client is told the truth, and saving goes on.
                 if attempt.is_answering() && attempt.program != Program::Whimsical {
@@ -414,6 +465,12 @@ impl State {
             }
         }
     }
+}
+
+fn acknowledged(task: Task<Acknowledge, Result<(), NotAcknowledged>>, seen: &mut Branches) -> Result<(), Broken> {
+    let Some(done) = task.exchange.finish() else { return Err("an acknowledgement ended without an outcome".into()) };
+    seen.saw_acknowledgement(&done.output);
+    Ok(())
 }
 
 impl Attempt {

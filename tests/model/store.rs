@@ -1,7 +1,8 @@
 //! The model's store: one key, a clock, and what is on its way to it.
 
 use tower_idempotency::core::{
-    Ask, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Resume, Timestamp, Version,
+    Acknowledge, Ask, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Resume, Submit, Timestamp,
+    Version,
 };
 
 use crate::canon::{EPOCH, TICK};
@@ -28,6 +29,8 @@ pub(crate) enum Author {
     Holder(Fenced),
     Operator(Resolve),
     Completer(Resume),
+    Submit(Submit),
+    Acknowledge(Acknowledge),
 }
 
 /// A write that is on its way, and whose reply nobody waits for.

@@ -14,6 +14,8 @@ impl State {
         match action {
             Action::Start(worker, who) => format!("{} starts on a request of the {who:?}", name(*worker)),
             Action::Resume(worker) => format!("{} finds the operation, as a completer", name(*worker)),
+            Action::Submit(worker) => format!("{} starts on a request that is to be done later", name(*worker)),
+            Action::Acknowledge(worker) => format!("{} hears that the client has its answer", name(*worker)),
             Action::Store(actor, delivery) => self.describe_delivery(*actor, *delivery),
             Action::Arrive(letter) => format!("a late write arrives: {}", words(&self.late[*letter].request)),
             Action::Hear(actor) => format!("{} hears from the store", who(*actor)),

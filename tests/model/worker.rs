@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Lost, Mode, Point, Record, Reply, Resume, Resumed,
-    StoredRequest, StoredResponse, Version,
+    Acknowledge, Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Lost, Mode, NotAcknowledged, Point,
+    Record, Reply, Resume, Resumed, StoredRequest, StoredResponse, Submit, Submitted, Version,
 };
 
 use crate::canon::TICK;
@@ -43,6 +43,10 @@ pub(crate) enum Worker {
     Claiming(Task<Claim, Claimed>),
     /// A completer that found the operation.
     Resuming(Task<Resume, Resumed>),
+    /// Accepts the operation for later, and runs nothing.
+    Submitting(Task<Submit, Submitted>),
+    /// Its client has the answer.
+    Acknowledging(Task<Acknowledge, Result<(), NotAcknowledged>>),
     Holding(Attempt),
     /// Takes back a claim nobody knows the fate of; so many looks are left.
     Disowning(FencedTask, u8),
@@ -83,6 +87,12 @@ pub(crate) enum Stage {
     Over,
 }
 
+impl Program {
+    fn mode(self) -> Mode {
+        if self == Self::Opaque { Mode::AtMostOnce } else { Mode::Resumable }
+    }
+}
+
 impl Who {
     pub(crate) fn fingerprint(self) -> Fingerprint {
         let byte = match self {
@@ -95,8 +105,7 @@ impl Who {
 
 /// Starts as `run::claim` does: with the guess that nothing is there.
 pub(crate) fn claiming(program: Program, who: Who, nonce: Version) -> Worker {
-    let mode = if program == Program::Opaque { Mode::AtMostOnce } else { Mode::Resumable };
-    let claim = Claim { fingerprint: who.fingerprint(), mode, lease: LEASE, request: Some(request()) };
+    let claim = Claim { fingerprint: who.fingerprint(), mode: program.mode(), lease: LEASE, request: Some(request()) };
     let author = Author::Claim(claim.clone());
     Worker::Claiming(Task::new(Exchange::guessing(claim, nonce, None), author))
 }
@@ -106,6 +115,21 @@ pub(crate) fn resuming(nonce: Version) -> Worker {
     let resume = Resume { lease: LEASE, max_tries: TRIES, max_age: Duration::MAX };
     let author = Author::Completer(resume.clone());
     Worker::Resuming(Task::new(Exchange::looking(resume, nonce), author))
+}
+
+/// Starts as `Guarded::submit` does: with the guess that nothing is there.
+pub(crate) fn submitting(program: Program, nonce: Version) -> Worker {
+    let fingerprint = Who::Owner.fingerprint();
+    let submit = Submit { fingerprint, mode: program.mode(), request: request(), room: true };
+    let author = Author::Submit(submit.clone());
+    Worker::Submitting(Task::new(Exchange::guessing(submit, nonce, None), author))
+}
+
+/// Starts as `StatusService::acknowledge` does: with the same guess, and so a
+/// look.
+pub(crate) fn acknowledging(nonce: Version) -> Worker {
+    let acknowledge = Acknowledge { grace: Duration::ZERO };
+    Worker::Acknowledging(Task::new(Exchange::guessing(acknowledge, nonce, None), Author::Acknowledge(acknowledge)))
 }
 
 fn request() -> Arc<StoredRequest> {
@@ -124,6 +148,8 @@ impl Worker {
             Self::Idle => None,
             Self::Claiming(task) => Some(&task.mail),
             Self::Resuming(task) => Some(&task.mail),
+            Self::Submitting(task) => Some(&task.mail),
+            Self::Acknowledging(task) => Some(&task.mail),
             Self::Disowning(task, _) => Some(&task.mail),
             Self::Holding(Attempt { write: Some(task), .. }) => Some(&task.mail),
             Self::Holding(_) => None,
@@ -135,6 +161,8 @@ impl Worker {
             Self::Idle => None,
             Self::Claiming(task) => Some((&mut task.mail, &task.author)),
             Self::Resuming(task) => Some((&mut task.mail, &task.author)),
+            Self::Submitting(task) => Some((&mut task.mail, &task.author)),
+            Self::Acknowledging(task) => Some((&mut task.mail, &task.author)),
             Self::Disowning(task, _) => Some((&mut task.mail, &task.author)),
             Self::Holding(Attempt { write: Some(task), .. }) => Some((&mut task.mail, &task.author)),
             Self::Holding(_) => None,
@@ -146,6 +174,8 @@ impl Worker {
             Self::Idle => {}
             Self::Claiming(task) => task.note(version, life),
             Self::Resuming(task) => task.note(version, life),
+            Self::Submitting(task) => task.note(version, life),
+            Self::Acknowledging(task) => task.note(version, life),
             Self::Disowning(task, _) => task.note(version, life),
             Self::Holding(attempt) => {
                 if let Some(task) = &mut attempt.write {
@@ -161,7 +191,7 @@ impl Worker {
             Self::Claiming(task) => Fence::of(task.exchange.nonce()) == fence,
             Self::Resuming(task) => Fence::of(task.exchange.nonce()) == fence,
             Self::Holding(attempt) => attempt.fence == fence,
-            Self::Idle | Self::Disowning(..) => false,
+            Self::Idle | Self::Submitting(_) | Self::Acknowledging(_) | Self::Disowning(..) => false,
         }
     }
 

@@ -12,6 +12,10 @@ pub(crate) struct Life {
     pub(crate) receipts: u8,
     /// Starts of the at-most-once handler, less those that were withdrawn.
     pub(crate) started: u8,
+    /// It was accepted, and so it is the service's to finish.
+    pub(crate) accepted: bool,
+    /// The client has its answer, and the record may go early.
+    pub(crate) acknowledged: bool,
     /// How often an operator let it run again.
     pub(crate) allowed: u8,
     /// How often one said that the step did not happen.
