@@ -94,9 +94,9 @@ const COMPLETERS: &[(Kind, u8)] =
 const ACCEPTED: &[(Kind, u8)] = &[
     (Kind::Submit, 1),
     (Kind::Request, 1),
-    (Kind::Resume, 1),
+    (Kind::Resume, 2),
     (Kind::Crash, 1),
-    (Kind::Tick, 1),
+    (Kind::Tick, 2),
     (Kind::Lost, 1),
     (Kind::GiveUp, 1),
     (Kind::Fail, 1),

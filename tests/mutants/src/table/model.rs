@@ -4,6 +4,7 @@ use super::{Mutant, TRANSITION};
 
 const RECORD: &str = "src/core/record.rs";
 const RESUME: &str = "src/core/resume.rs";
+const SUBMIT: &str = "src/core/submit.rs";
 const RESOLVE: &str = "src/core/resolve.rs";
 const EXCHANGE: &str = "src/core/exchange.rs";
 
@@ -168,6 +169,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     model("opaque-resumed", RESUME, "current.mode == Mode::AtMostOnce && !by_hand", "false"),
     model("tried-for-ever", RESUME, "if tries >= self.max_tries {", "if tries > self.max_tries + 9 {"),
+    // What is accepted for later.
+    model(
+        "accepted-is-withdrawn",
+        TRANSITION,
+        "let first = next.attempts == 1 && held.has_no_past();",
+        "let first = next.attempts == 1;",
+    ),
+    model(
+        "accepted-over-what-is-there",
+        SUBMIT,
+        "let Some(current) = current else {\n            return if self.room {",
+        "let Some(current) = current.filter(|record| record.attempts > 0) else {\n            return if self.room {",
+    ),
+    model("accepted-is-in-doubt", SUBMIT, "hold: Hold::Cleared,", "hold: Hold::Free,"),
+    model("acknowledged-stays", SUBMIT, "retention: self.grace }", "retention: Duration::MAX }"),
     // What the core asks of those around it, planted in the model's own parts.
     model(
         "store-ignores-expected",
