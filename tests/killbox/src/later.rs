@@ -32,7 +32,8 @@ const PRIZES: usize = 40;
 pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
     let start = Instant::now();
     let mut later = Later::new(cell, number);
-    let mut broken: Vec<String> = caught(|| later.run(backend)).err().into_iter().collect();
+    let panicked = caught(|| later.run(backend)).err().map(|panic| format!("everything settles: {panic}"));
+    let mut broken: Vec<String> = panicked.into_iter().collect();
     let key = later.key.clone();
     let charges = later.world.charges();
     let ends = std::mem::take(&mut later.ends);

@@ -51,7 +51,14 @@ impl Run {
                 continue;
             }
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let report = trial::run(cell, backend.get_or_insert_with(|| Backend::start(cell.store)), number);
+            let started = match backend.take() {
+                Some(running) => Ok(running),
+                None => trial::caught(|| Backend::start(cell.store)),
+            };
+            let report = match started {
+                Ok(running) => trial::run(cell, backend.insert(running), number),
+                Err(why) => Report::without_store(cell, why),
+            };
             let is_spent = matches!(cell.fault, Fault::Outage(Outage::Failover | Outage::LossyFailover));
             if is_spent || !report.broken.is_empty() {
                 backend = None;

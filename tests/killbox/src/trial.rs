@@ -45,6 +45,23 @@ pub struct Report {
     pub took: Duration,
 }
 
+impl Report {
+    /// Of a cell whose store did not start.
+    pub fn without_store(cell: Cell, why: String) -> Self {
+        Self {
+            cell,
+            during: BTreeSet::new(),
+            trace: Vec::new(),
+            last: Reply::Nothing,
+            charges: 0,
+            branches: HashMap::new(),
+            broken: vec![format!("its store starts: {why}")],
+            lines: Vec::new(),
+            took: Duration::ZERO,
+        }
+    }
+}
+
 /// Runs a cell. `number` makes its keys its own.
 pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
     if cell.finisher == Finisher::Completer {
@@ -55,7 +72,7 @@ pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
     let clients = Clients::default();
     let mut broken = Vec::new();
     let told = caught(|| trial.run(backend, &clients)).unwrap_or_else(|panic| {
-        broken.push(panic);
+        broken.push(format!("everything settles: {panic}"));
         Told { during: BTreeSet::new(), trace: Vec::new(), last: Reply::Nothing }
     });
     let resumed = trial.was_resumed();
@@ -89,7 +106,7 @@ pub fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        format!("everything settles: {}", text.unwrap_or_else(|| "a client failed".to_owned()))
+        text.unwrap_or_else(|| "a client failed".to_owned())
     })
 }
 
