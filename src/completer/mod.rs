@@ -1,5 +1,6 @@
 //! Finishes what nobody else finishes.
 
+mod callback;
 mod drive;
 mod report;
 mod round;
@@ -52,6 +53,8 @@ pub struct Doubt {
 /// another one holds. What fails is tried again after the layer's
 /// [back-off](IdempotencyLayer::backoff), which is kept in the store and so
 /// holds for all of them; what fails too often is parked for a human.
+///
+/// It also makes the [callbacks](crate::Callback) of the layer.
 ///
 /// Operations at most once are never run again. A
 /// [reconciler](Self::reconcile) is asked what happened, and if nobody knows

@@ -16,14 +16,15 @@ use crate::sync::lock;
 const PAGE: usize = 100;
 /// How many operations one round starts.
 const MOST: usize = 1000;
-/// How many unreadable records are remembered, and for how long.
+/// How many records that are left alone are remembered, and for how long one that
+/// can't be read.
 const SHUNNED: usize = 10_000;
-const SHUN: Duration = Duration::from_secs(60 * 60);
+pub(super) const SHUN: Duration = Duration::from_secs(60 * 60);
 
 /// What is under way.
 #[derive(Default)]
 pub(super) struct Round {
-    running: JoinSet<(Key, Did)>,
+    running: JoinSet<(Key, [Option<Did>; 2])>,
     keys: HashSet<Key>,
     pub(super) report: Report,
 }
@@ -36,11 +37,11 @@ impl Round {
         true
     }
 
-    fn note(&mut self, ended: Option<(Key, Did)>) {
+    fn note(&mut self, ended: Option<(Key, [Option<Did>; 2])>) {
         // They catch the panics of what they run, so there is always something.
         let Some((key, did)) = ended else { return };
         self.keys.remove(&key);
-        self.report.add(did);
+        did.into_iter().flatten().for_each(|did| self.report.add(did));
     }
 
     pub(super) async fn finish(&mut self) {
@@ -93,12 +94,13 @@ impl Completer {
         lock(&self.shunned).get(key).is_some_and(|until| Instant::now() < *until)
     }
 
-    /// Leaves what can't be read alone for a while: it can't be marked.
-    pub(super) fn shun(&self, key: Key) {
+    /// Leaves what it can't do anything about alone for a while: it can't be
+    /// marked.
+    pub(super) fn shun(&self, key: Key, pause: Duration) {
         let mut shunned = lock(&self.shunned);
         if shunned.len() >= SHUNNED {
             shunned.clear();
         }
-        shunned.insert(key, Instant::now() + SHUN);
+        shunned.insert(key, Instant::now() + pause);
     }
 }

@@ -10,6 +10,7 @@
 //! and go out by value. That is what lets the model checker walk every
 //! interleaving of the very code that runs in production.
 
+mod callback;
 mod exchange;
 mod fingerprint;
 mod history;
@@ -22,6 +23,7 @@ mod submit;
 mod transition;
 mod wire;
 
+pub(crate) use self::callback::{CallbackAt, CallbackStep};
 pub use self::exchange::{Ask, Done, Exchange, Reply};
 pub use self::fingerprint::Fingerprint;
 pub use self::history::{Moment, What};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::callback::Callback;
 use super::history::Past;
 use super::record::{Hold, Mode, Progress, Record, Stamp, Timestamp};
 use super::transition::{Command, Decision};
@@ -90,6 +91,7 @@ impl Submit {
             forgiven: 0,
             retry_in: Duration::ZERO,
             past: Past::begun_by(stamp.by),
+            callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
             request: Some(Arc::clone(&self.request)),
             steps: Vec::new(),
             created_at: None,
@@ -124,10 +126,12 @@ impl Command for Acknowledge {
         let Some(current) = current else {
             return Decision::keep(Err(NotAcknowledged::Absent));
         };
-        let Progress::Complete { response, .. } = &current.progress else {
+        let Progress::Complete { response, retention } = &current.progress else {
             return Decision::keep(Err(NotAcknowledged::Unfinished));
         };
-        if current.due().since(stamp.now) <= self.grace {
+        // While it owes a callback, its retention has not begun.
+        let left = current.owed().map_or_else(|| current.due().since(stamp.now), |_| *retention);
+        if left <= self.grace {
             return Decision::keep(Ok(()));
         }
         let mut next = current.clone();

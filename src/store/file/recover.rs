@@ -36,7 +36,7 @@ fn free(engine: &Engine, writes: &mut OwnedWriteBatch, key: &Key, record: Record
     let record = record.orphaned(fresh_nonce());
     let written = record.written_at();
     let columns = Columns {
-        status: record.status(),
+        status: record.filed_under(),
         version: record.version(),
         created: record.created_at().unwrap_or(written),
         written,
