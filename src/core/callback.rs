@@ -10,6 +10,7 @@ use super::history::What;
 use super::key::Hex;
 use super::record::{Hold, Record, Stamp, Status, Version};
 use super::transition::{Command, Decision};
+use super::wire::{WireCallback, millis};
 
 /// How far the callback of an operation is that has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,12 +26,36 @@ pub(super) enum Callback {
 }
 
 impl Callback {
+    pub(super) fn wire(&self) -> WireCallback {
+        match self {
+            Self::Wanted => WireCallback::Wanted,
+            Self::Owed(Owed { id, tries, rest }) => {
+                WireCallback::Owed { id: id.get(), tries: *tries, rest_ms: millis(*rest) }
+            }
+            Self::Made => WireCallback::Made,
+            Self::GivenUp => WireCallback::GivenUp,
+        }
+    }
+
     /// What the last write was, if it was about the callback.
     pub(super) const fn shows(&self) -> Option<What> {
         match self {
             Self::Wanted | Self::Owed(Owed { tries: 0, .. }) => None,
             Self::Owed(_) | Self::GivenUp => Some(What::Called),
             Self::Made => Some(What::Told),
+        }
+    }
+}
+
+impl From<WireCallback> for Callback {
+    fn from(wire: WireCallback) -> Self {
+        match wire {
+            WireCallback::Wanted => Self::Wanted,
+            WireCallback::Owed { id, tries, rest_ms } => {
+                Self::Owed(Owed { id: Version::new(id), tries, rest: Duration::from_millis(rest_ms) })
+            }
+            WireCallback::Made => Self::Made,
+            WireCallback::GivenUp => Self::GivenUp,
         }
     }
 }

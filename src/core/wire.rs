@@ -22,7 +22,7 @@ use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::callback::{Callback, Owed};
+use super::callback::Callback;
 use super::history::{Kept, Moment, Past, What};
 use super::key::Hex;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Step, Timestamp, Version};
@@ -119,7 +119,7 @@ struct WireHead {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum WireCallback {
+pub(super) enum WireCallback {
     Wanted,
     Owed { id: u64, tries: u32, rest_ms: u64 },
     Made,
@@ -224,7 +224,7 @@ impl Record {
             by: self.by().map(str::to_owned),
             past: self.past.moments().iter().map(wire_moment).collect(),
             dropped: self.past.dropped(),
-            callback: self.callback.as_deref().map(wire_callback),
+            callback: self.callback.as_deref().map(Callback::wire),
         };
         Encoded { head: seal(&head, &[]), fresh: self.fresh_parts() }
     }
@@ -304,7 +304,7 @@ impl Record {
                 moments: head.past.into_iter().map(parse_moment).collect::<Option<_>>().ok_or(CORRUPT_HEAD)?,
                 dropped: head.dropped,
             }),
-            callback: head.callback.map(|callback| Box::new(parse_callback(callback))),
+            callback: head.callback.map(|callback| Box::new(callback.into())),
             request,
             steps,
             created_at: Some(times.created),
@@ -347,28 +347,6 @@ fn parse_hold(hold: WireHold) -> Hold {
         WireHold::Free => Hold::Free,
         WireHold::Parked { why } => Hold::Parked { why: why.into() },
         WireHold::Cleared => Hold::Cleared,
-    }
-}
-
-fn wire_callback(callback: &Callback) -> WireCallback {
-    match callback {
-        Callback::Wanted => WireCallback::Wanted,
-        Callback::Owed(Owed { id, tries, rest }) => {
-            WireCallback::Owed { id: id.get(), tries: *tries, rest_ms: millis(*rest) }
-        }
-        Callback::Made => WireCallback::Made,
-        Callback::GivenUp => WireCallback::GivenUp,
-    }
-}
-
-fn parse_callback(callback: WireCallback) -> Callback {
-    match callback {
-        WireCallback::Wanted => Callback::Wanted,
-        WireCallback::Owed { id, tries, rest_ms } => {
-            Callback::Owed(Owed { id: Version::new(id), tries, rest: Duration::from_millis(rest_ms) })
-        }
-        WireCallback::Made => Callback::Made,
-        WireCallback::GivenUp => Callback::GivenUp,
     }
 }
 
@@ -466,7 +444,7 @@ fn parse_headers(headers: &[(String, String)]) -> Result<Vec<(HeaderName, Header
     headers.iter().map(|line| parse(line).ok_or(CORRUPT_PART)).collect()
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
