@@ -45,13 +45,13 @@ impl Command for Resume {
     type Output = Resumed;
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Resumed> {
-        if current.is_some_and(|record| record.owed().is_some() && record.due() <= stamp.now) {
-            return Decision::keep(Resumed::Owes);
-        }
-        let unfinished = current.filter(|record| record.status() != Status::Complete);
+        let unfinished = current.filter(|record| record.filed_under() != Status::Complete);
         let Some(current) = unfinished.filter(|record| record.due() <= stamp.now) else {
             return Decision::keep(Resumed::NotDue);
         };
+        if current.owed().is_some() {
+            return Decision::keep(Resumed::Owes);
+        }
         let by_hand = match current.hold {
             Hold::Parked { .. } => return Decision::keep(Resumed::NotDue),
             Hold::Cleared => true,

@@ -99,7 +99,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "acknowledged-again-stays-longer",
         SUBMIT,
-        "if current.due().since(stamp.now) <= self.grace {",
+        "if left <= self.grace {",
         "if current.due() <= stamp.now {",
         "an_answer_that_was_received",
     ),
