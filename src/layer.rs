@@ -43,7 +43,9 @@ pub struct IdempotencyLayer {
 impl IdempotencyLayer {
     /// A layer over this store, at most once, for `POST` and `PATCH`.
     pub fn new(store: impl Store, scope: Scope) -> Self {
-        Self { shared: Arc::new(Shared { ledger: Ledger::new(store), policy: Policy::new(scope) }) }
+        Self {
+            shared: Arc::new(Shared { ledger: Ledger::new(store), policy: Policy::new(scope), desk: Arc::default() }),
+        }
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {

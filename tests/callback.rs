@@ -297,7 +297,10 @@ async fn a_hook_that_always_fails_is_given_up_and_a_human_is_called() {
         clock.advance(secs(40));
     }
     assert_eq!(receiver.told().len(), 3);
-    let given_up = |kind: &EventKind| matches!(kind, EventKind::CallbackFailed { given_up: true, .. });
+    let given_up = |kind: &EventKind| match kind {
+        EventKind::CallbackFailed { call: 3, error, given_up: true } => error == "planned",
+        _ => false,
+    };
     let events = lab.events.all();
     let last: Vec<_> = events.iter().map(|event| &event.kind).filter(|kind| given_up(kind)).collect();
     assert!(last.len() == 1 && last[0].wants_a_look(), "{last:?}");

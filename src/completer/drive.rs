@@ -90,7 +90,7 @@ impl Completer {
         }
     }
 
-    async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {
+    pub(super) async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {
         let policy = &self.shared.policy;
         let limits = Limits {
             lease: policy.lease,

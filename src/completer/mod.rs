@@ -1,6 +1,7 @@
 //! Finishes what nobody else finishes.
 
 mod callback;
+mod crew;
 mod drive;
 mod report;
 mod round;
@@ -18,6 +19,7 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tower_service::Service;
 
+pub(crate) use self::crew::{Desk, Slot};
 pub use self::report::Report;
 pub(crate) use self::ticket::{Granted, Ticket};
 
@@ -215,7 +217,7 @@ impl Completer {
     /// Dropped, it cuts off what it runs; that is as after a crash, and another
     /// attempt goes on when the lease is over.
     pub async fn run_once(&self) -> Result<Report, StoreError> {
-        let mut round = Round::default();
+        let mut round = Round::new(self.settings.concurrency);
         let scanned = self.fill(&mut round).await;
         round.finish().await;
         scanned.map(|()| round.report)
@@ -229,7 +231,8 @@ impl Completer {
     /// As [`run_once`](Self::run_once).
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
-        let (mut round, mut outages) = (Round::default(), 0);
+        let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
+        let shift = self.on_shift(&round.slots);
         loop {
             let scanned = tokio::select! {
                 biased;
@@ -252,7 +255,9 @@ impl Completer {
                 () = self.rest(&mut round, latest, outages > 0) => {}
             }
         }
+        shift.close();
         round.finish().await;
+        round.all_free().await;
     }
 
     /// Until something falls due, it is time to look, or the store may be back.

@@ -1,8 +1,10 @@
 //! Which operations are run, and how many at once.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -22,14 +24,33 @@ const SHUNNED: usize = 10_000;
 pub(super) const SHUN: Duration = Duration::from_secs(60 * 60);
 
 /// What is under way.
-#[derive(Default)]
 pub(super) struct Round {
+    /// Room for those that do not run yet.
+    pub(super) slots: Arc<Semaphore>,
+    most: u32,
     running: JoinSet<(Key, [Option<Did>; 2])>,
     keys: HashSet<Key>,
     pub(super) report: Report,
 }
 
 impl Round {
+    pub(super) fn new(concurrency: usize) -> Self {
+        let most = u32::try_from(concurrency).unwrap_or(u32::MAX);
+        Self {
+            slots: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS))),
+            most,
+            running: JoinSet::new(),
+            keys: HashSet::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Waits for all that have a slot, whoever started them.
+    pub(super) async fn all_free(&self) {
+        // Nobody closes it.
+        let _ = self.slots.acquire_many(self.most).await;
+    }
+
     /// Waits for one to end; `false` if none runs.
     async fn next(&mut self) -> bool {
         let Some(ended) = self.running.join_next().await else { return false };
@@ -81,13 +102,15 @@ impl Completer {
         if round.keys.contains(&key) {
             return;
         }
-        while round.running.len() >= self.settings.concurrency {
-            round.next().await;
-        }
+        let Ok(slot) = Arc::clone(&round.slots).acquire_owned().await else { return };
         round.report.found += 1;
         round.keys.insert(key);
         let completer = self.clone();
-        round.running.spawn(async move { (key, completer.finish(key).await) });
+        round.running.spawn(async move {
+            let did = completer.finish(key).await;
+            drop(slot);
+            (key, did)
+        });
     }
 
     fn is_shunned(&self, key: &Key) -> bool {

@@ -177,6 +177,10 @@ impl Record {
         if all.first().is_none_or(|first| !matches!(first.what, What::Accepted | What::Claimed)) {
             all.insert(0, self.claimed());
         }
+        if self.accepted {
+            let at = all.first().map_or(Timestamp::default(), |claimed| claimed.at);
+            all.insert(0, Moment { attempt: 0, what: What::Accepted, text: None, by: None, at });
+        }
         all.extend(self.steps.iter().map(|step| moment_of(step)));
         all.sort_by_key(|moment| (moment.attempt, moment.what.rank()));
         let mut base = Timestamp::default();

@@ -33,6 +33,7 @@ pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status
 pub(crate) use self::resolve::ResolveAt;
 pub use self::resolve::{NotResolved, Resolution, Resolve};
 pub use self::resume::{Resume, Resumed};
+pub(crate) use self::submit::SubmitHere;
 pub use self::submit::{Acknowledge, NotAcknowledged, Submit, Submitted};
 pub use self::transition::{Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next};
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};

@@ -245,6 +245,8 @@ pub struct Record {
     /// How long after the last write nobody should go on by themselves.
     pub(super) retry_in: Duration,
     pub(super) past: Past,
+    /// The write that claimed it first also accepted it for later.
+    pub(super) accepted: bool,
     /// Boxed: most records have none, and all are copied often.
     pub(super) callback: Option<Box<Callback>>,
     pub(super) request: Option<Arc<StoredRequest>>,

@@ -134,6 +134,7 @@ impl Claim {
             forgiven: 0,
             retry_in: Duration::ZERO,
             past: Past::begun_by(stamp.by),
+            accepted: false,
             callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
             request: self.request.clone(),
             steps: Vec::new(),
@@ -244,7 +245,7 @@ impl Command for Fenced {
             }
             // Nothing is known of what an earlier attempt did outside its steps;
             // and what was accepted or decided before this attempt stands.
-            let first = next.attempts == 1 && held.has_no_past();
+            let first = next.attempts == 1 && held.has_no_past() && !held.accepted;
             if matches!(change, Change::Withdraw) && first && next.steps.is_empty() {
                 return Decision { next: Next::Remove, output: Ok(()) };
             }

@@ -113,6 +113,8 @@ struct WireHead {
     past: Vec<WireMoment>,
     #[serde(default, skip_serializing_if = "is_zero")]
     dropped: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    accepted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     callback: Option<WireCallback>,
 }
@@ -224,6 +226,7 @@ impl Record {
             by: self.by().map(str::to_owned),
             past: self.past.moments().iter().map(wire_moment).collect(),
             dropped: self.past.dropped(),
+            accepted: self.accepted,
             callback: self.callback.as_deref().map(Callback::wire),
         };
         Encoded { head: seal(&head, &[]), fresh: self.fresh_parts() }
@@ -304,6 +307,7 @@ impl Record {
                 moments: head.past.into_iter().map(parse_moment).collect::<Option<_>>().ok_or(CORRUPT_HEAD)?,
                 dropped: head.dropped,
             }),
+            accepted: head.accepted,
             callback: head.callback.map(|callback| Box::new(callback.into())),
             request,
             steps,
