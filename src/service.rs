@@ -265,6 +265,8 @@ impl<S> Admitted<S> {
         let mut run = Box::pin(run);
         match timeout(deadline, &mut run).await {
             Ok(answer) => answer,
+            // Only its end is left, which takes no longer than a store may.
+            Err(_) if attempt.has_ended() => run.await,
             Err(_) => {
                 attempt.emit(|| EventKind::CutOff { steps: attempt.running() });
                 Ok(shared.policy.problems.refuse(Refusal::Interrupted))

@@ -136,6 +136,13 @@ impl Completer {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(why))) => attempt.park("", &why),
             Ok(Err(_panicked)) => attempt.emit(|| EventKind::Panicked),
+            // The work is over, and its end on the way to the store: that takes no
+            // longer than a store may. What comes after it is nobody's.
+            Err(_) if attempt.has_ended() => tokio::select! {
+                biased;
+                _ = &mut call => {}
+                _ = attempt.current() => {}
+            },
             Err(_) => attempt.emit(|| EventKind::CutOff { steps: attempt.running() }),
         }
         // From here on nobody may start it any more.

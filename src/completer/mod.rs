@@ -220,7 +220,7 @@ impl Completer {
         let mut round = Round::new(self.settings.concurrency);
         let scanned = self.fill(&mut round).await;
         round.finish().await;
-        scanned.map(|()| round.report)
+        scanned.map(|_| round.report)
     }
 
     /// Finishes what falls due, until `shutdown` resolves; then it starts
@@ -239,10 +239,15 @@ impl Completer {
                 () = &mut shutdown => break,
                 scanned = self.fill(&mut round) => scanned,
             };
+            let failed = std::mem::take(&mut round.report.failed) > 0;
+            let go_on = !failed && matches!(scanned, Ok(true));
             outages = if scanned.is_ok() { 0 } else { outages + 1 };
             if let (Err(error), 1) = (scanned, outages) {
                 // Once for an outage, however long it lasts.
                 self.shared.ledger.emit_unkeyed(|| crate::EventKind::StoreFailed { error });
+            }
+            if go_on {
+                continue;
             }
             let pause = match outages {
                 0 => self.settings.poll.mul_f64((2.0 + 2.0 * fastrand::f64()) / 3.0),

@@ -77,8 +77,9 @@ impl Round {
 }
 
 impl Completer {
-    /// Starts what is due, a few at a time.
-    pub(super) async fn fill(&self, round: &mut Round) -> Result<(), StoreError> {
+    /// Starts what is due, a few at a time. `true` if there was more of it than one
+    /// round starts.
+    pub(super) async fn fill(&self, round: &mut Round) -> Result<bool, StoreError> {
         round.reap();
         let (mut query, mut started) = (Query::new(Filter::Lapsed, PAGE), HashSet::new());
         loop {
@@ -91,7 +92,7 @@ impl Completer {
             }
             match page.next {
                 Some(next) if started.len() < MOST => query = query.after(next),
-                _ => return Ok(()),
+                more => return Ok(more.is_some()),
             }
         }
     }

@@ -114,8 +114,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "no-bound-at-once",
         ROUND,
-        "while round.running.len() >= self.settings.concurrency {",
-        "while round.running.len() >= self.settings.concurrency * 2 {",
+        "let most = u32::try_from(concurrency).unwrap_or(u32::MAX);",
+        "let most = u32::try_from(concurrency * 2).unwrap_or(u32::MAX);",
         "no_more_run_at_once",
     ),
     completer(
