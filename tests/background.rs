@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 use tower::ServiceExt;
 use tower_idempotency::clock::Clock;
-use tower_idempotency::core::{Resolution, Resolve, What};
+use tower_idempotency::core::{Resolution, Resolve, Status, What};
 use tower_idempotency::store::{MemoryStore, StoreErrorKind};
 use tower_idempotency::{
     Background, Backoff, Completer, EventKind, IdempotencyLayer, Ledger, Operation, Reconciled, Refusal, Scope,
@@ -387,7 +387,7 @@ async fn lost_replies_while_it_is_accepted() {
     let (lab, _clock) = Lab::manual();
     let layer = layer(&lab);
     let (app, runs) = paying(&layer);
-    lab.store.fail_once(Call::Swap(tower_idempotency::Status::Pending), Fault::After);
+    lab.store.fail_once(Call::Swap(Status::Pending), Fault::After);
     assert_accepted(&send(&app, later("k")).await, "/operations/k");
     assert_eq!(lab.events.count("Accepted"), 1);
     lab.store.down();
@@ -817,6 +817,27 @@ async fn a_lost_claim_of_what_is_handed_over_is_given_back() {
         assert_eq!(runs.get(), 1, "resumable: {resumable}");
         send(&app, later("k")).await.assert_replay(201, "paid");
         running.end().await;
+    }
+}
+
+/// The completer that had room is gone when the claim is stored: somebody else need
+/// not wait for its lease.
+#[tokio::test(start_paused = true)]
+async fn a_claim_for_a_completer_that_is_gone_is_given_back() {
+    for resumable in [true, false] {
+        let lab = Lab::new();
+        let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+        let layer = layer.background(Background::at("/operations"));
+        let (app, runs) = paying(&layer);
+        let running = Running::start(completer(&layer, &app)).await;
+        lab.store.fail_once(Call::Swap(Status::Pending), Fault::Slow(secs(2)));
+        let client = support::lab::spawn(&app, later("k"));
+        settle().await;
+        running.task.abort();
+        assert_accepted(&client.await.unwrap().unwrap(), "/operations/k");
+        tokio::time::sleep(secs(1)).await;
+        assert_eq!(runs.get(), 0);
+        assert_eq!(completer(&layer, &app).run_once().await.unwrap().completed, 1, "resumable: {resumable}");
     }
 }
 

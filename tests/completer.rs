@@ -346,6 +346,30 @@ async fn a_deadline_does_not_cut_off_the_end() {
     }
 }
 
+/// More is due than one round starts: the next one does not wait for the poll.
+#[tokio::test(start_paused = true)]
+async fn more_than_one_round_starts_is_run_at_once() {
+    let (lab, clock) = Lab::manual();
+    let (layer, runs) = (layer(&lab), Count::default());
+    let count = runs.clone();
+    let app = app(&layer, move |_, _| {
+        count.up();
+        async { reply(201, "paid") }
+    });
+    for number in 0..2100 {
+        crashed(&lab, &format!("k{number}"), Mode::Resumable, b"{}").await;
+    }
+    clock.advance(secs(60));
+    let completer = completer(&layer, &app).poll(secs(3600));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(async move { completer.run(async { stopped.await.unwrap_or(()) }).await });
+    // Time is paused: this is until nothing else can happen.
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(runs.get(), 2100);
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
+
 /// Whatever is around the layer may hang; the answer is stored by then.
 #[tokio::test(start_paused = true)]
 async fn what_hangs_after_the_end_is_not_waited_for() {

@@ -119,6 +119,28 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "no_more_run_at_once",
     ),
     completer(
+        "deadline-cuts-off-the-end",
+        DRIVE,
+        "Err(_) if attempt.has_ended() =>",
+        "Err(_) if attempt.has_ended() && false =>",
+        "a_deadline_does_not_cut_off_the_end",
+    ),
+    completer(
+        "route-deadline-cuts-off-the-end",
+        "src/service.rs",
+        "Err(_) if attempt.has_ended() =>",
+        "Err(_) if attempt.has_ended() && false =>",
+        "a_deadline_does_not_cut_off_the_end",
+    ),
+    completer(
+        "waits-for-what-hangs-after-the-end",
+        DRIVE,
+        "                _ = attempt.current() => {}\n",
+        "",
+        "what_hangs_after_the_end",
+    ),
+    completer("rests-though-there-is-more", LOOP, "if go_on {", "if go_on && false {", "more_than_one_round_starts"),
+    completer(
         "waits-for-the-slowest",
         LOOP,
         "            outages = if scanned.is_ok()",
