@@ -178,7 +178,7 @@ impl Record {
             all.insert(0, self.claimed());
         }
         if self.accepted {
-            let at = all.first().map_or(Timestamp::default(), |claimed| claimed.at);
+            let at = all.first().map_or_else(Timestamp::default, |claimed| claimed.at);
             all.insert(0, Moment { attempt: 0, what: What::Accepted, text: None, by: None, at });
         }
         all.extend(self.steps.iter().map(|step| moment_of(step)));
