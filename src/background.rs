@@ -11,13 +11,17 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
 use crate::body::ResponseBody;
-use crate::core::{Claimed, Fingerprint, IdempotencyKey, StoredRequest, Submit, Submitted};
+use crate::completer::Slot;
+use crate::core::{
+    Claimed, Exchange, Fence, Fingerprint, IdempotencyKey, StoredRequest, Submit, SubmitHere, Submitted,
+};
 use crate::event::EventKind;
 use crate::extract::original_uri;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, fresh_nonce};
 use crate::response::{Refusal, accepted};
+use crate::run::disown_later;
 use crate::service::{Guarded, unavailable};
-use crate::store::{Filter, Query};
+use crate::store::{Filter, Query, StoreError};
 use crate::sync::lock;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -229,17 +233,24 @@ impl Guarded {
     ) -> Option<Response<ResponseBody<B>>> {
         let (policy, ledger) = (&self.shared.policy, &self.shared.ledger);
         let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
-        let room = background.queue.has_room(ledger).await;
+        let slot = self.shared.desk.slot();
+        let room = slot.is_some() || background.queue.has_room(ledger).await;
         let request = StoredRequest::capture(&parts.method, original_uri(parts), &parts.headers, body.clone());
         let command = Submit { fingerprint, mode: policy.mode, request: Arc::new(request), room };
-        let submitted = match ledger.apply(&self.key, None, command).await {
-            Ok(done) => done.output,
+        let here = slot.is_some();
+        let submitted = match slot {
+            Some(slot) => self.submit_here(command, slot).await,
+            None => ledger.apply(&self.key, None, command).await.map(|done| done.output),
+        };
+        let submitted = match submitted {
+            Ok(submitted) => submitted,
             Err(error) => {
                 ledger.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });
                 return Some(self.refuse(unavailable(&error)));
             }
         };
         Some(match submitted {
+            Submitted::First if here => accepted(place, background.retry_after),
             Submitted::First => {
                 background.queue.add();
                 ledger.emit(&self.key, || EventKind::Accepted);
@@ -253,6 +264,25 @@ impl Guarded {
             Submitted::Full => self.refuse(Refusal::Overloaded),
             Submitted::CallerOnly => return None,
         })
+    }
+
+    /// Accepts it and claims it in one write, for a completer of this process that
+    /// has room.
+    async fn submit_here(&self, submit: Submit, slot: Slot) -> Result<Submitted, StoreError> {
+        let (ledger, lease) = (&self.shared.ledger, slot.lease());
+        let mut exchange = ledger.noted(Exchange::guessing(SubmitHere { submit, lease }, fresh_nonce(), None));
+        if let Err(error) = ledger.drive(&self.key, &mut exchange).await {
+            // Perhaps it was granted; nothing has run, so that others may.
+            disown_later(ledger, self.key, Fence::of(exchange.nonce()), lease);
+            return Err(error);
+        }
+        let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
+        let (submitted, fence) = done.output;
+        if let Some((fence, record)) = fence.zip(done.record) {
+            ledger.emit(&self.key, || EventKind::Accepted);
+            slot.run(self.key, fence, record);
+        }
+        Ok(submitted)
     }
 }
 

@@ -114,6 +114,21 @@ pub enum EventKind {
     },
     /// A reconciler found out what an operation at most once did.
     Reconciled,
+    /// Someone was told of the operation's end: see [`Callback`](crate::Callback).
+    CallbackMade {
+        /// Which call it was; the first is 1.
+        call: u32,
+    },
+    /// Someone could not be told of the operation's end. **Look**, if it is given
+    /// up: nobody is going to be told any more.
+    CallbackFailed {
+        /// Which call it was; the first is 1.
+        call: u32,
+        /// What the hook said.
+        error: String,
+        /// It failed for the last time.
+        given_up: bool,
+    },
     /// A refusal was answered; its reason.
     Refused {
         /// Why.
@@ -194,6 +209,7 @@ impl EventKind {
             self,
             Self::Parked { .. }
                 | Self::Released { mode: Mode::AtMostOnce }
+                | Self::CallbackFailed { given_up: true, .. }
                 | Self::Panicked
                 | Self::LeaseLost
                 | Self::Overdue

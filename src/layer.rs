@@ -8,6 +8,7 @@ use tower_layer::Layer;
 
 use crate::background::Background;
 use crate::backoff::Backoff;
+use crate::callback::Callback;
 use crate::core::Mode;
 use crate::event::Event;
 use crate::ledger::Ledger;
@@ -42,7 +43,9 @@ pub struct IdempotencyLayer {
 impl IdempotencyLayer {
     /// A layer over this store, at most once, for `POST` and `PATCH`.
     pub fn new(store: impl Store, scope: Scope) -> Self {
-        Self { shared: Arc::new(Shared { ledger: Ledger::new(store), policy: Policy::new(scope) }) }
+        Self {
+            shared: Arc::new(Shared { ledger: Ledger::new(store), policy: Policy::new(scope), desk: Arc::default() }),
+        }
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
@@ -127,6 +130,15 @@ impl IdempotencyLayer {
     /// [`Completer`](crate::Completer): see [`Background`].
     pub fn background(self, background: Background) -> Self {
         self.set(|policy| policy.background = Some(background))
+    }
+
+    /// Tells someone when an operation completes or is parked, at least once: see
+    /// [`Callback`]. Without one, nothing is stored or called for it.
+    pub fn callback(mut self, callback: Callback) -> Self {
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.ledger = shared.ledger.calling_back();
+        shared.policy.callback = Some(callback);
+        self
     }
 
     /// The page that documents your use of keys: retention, what is

@@ -67,11 +67,13 @@ struct Shared {
     disowning: Arc<Semaphore>,
     /// Rings when an operation that this process released falls due.
     due: Arc<Alarm>,
-    /// What this process accepted for a completer.
+    /// What this process has for a completer: accepted, or ended and to be told.
     accepted: Arc<Hints<Key>>,
     unsaved: Arc<UnsavedAnswers>,
     /// What this instance calls itself in the history of operations.
     instance: Option<Arc<str>>,
+    /// Whether the end of what it begins is to be told.
+    callback: bool,
 }
 
 impl Ledger {
@@ -86,6 +88,7 @@ impl Ledger {
             accepted: Arc::default(),
             unsaved: Arc::default(),
             instance: None,
+            callback: false,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -102,8 +105,13 @@ impl Ledger {
         Self { shared: Arc::new(Shared { instance: Some(instance.into()), ..self.shared.as_ref().clone() }) }
     }
 
-    pub(crate) fn instance(&self) -> Option<Arc<str>> {
-        self.shared.instance.clone()
+    pub(crate) fn calling_back(&self) -> Self {
+        Self { shared: Arc::new(Shared { callback: true, ..self.shared.as_ref().clone() }) }
+    }
+
+    /// The same exchange, with what this ledger says of those who write.
+    pub(crate) fn noted<C: Command<Output = T>, T>(&self, exchange: Exchange<C, T>) -> Exchange<C, T> {
+        exchange.noting(self.shared.instance.clone(), Duration::ZERO).calling_back(self.shared.callback)
     }
 
     /// The store.
@@ -155,7 +163,7 @@ impl Ledger {
     where
         C::Output: Send,
     {
-        let mut exchange = Exchange::guessing(command, fresh_nonce(), guess).noting(self.instance(), Duration::ZERO);
+        let mut exchange = self.noted(Exchange::guessing(command, fresh_nonce(), guess));
         self.drive(key, &mut exchange).await?;
         exchange.finish().ok_or_else(undecided)
     }
@@ -248,7 +256,12 @@ impl Ledger {
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Reply, StoreError> {
         Ok(match within(self.shared.store.swap(key, expected, next)).await? {
-            Swap::Stored => Reply::Written,
+            Swap::Stored => {
+                if next.owes_since_now() {
+                    self.shared.accepted.put(*key);
+                }
+                Reply::Written
+            }
             Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),
             Swap::Conflict(found) => Reply::Found(found.record, found.now),
         })

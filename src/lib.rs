@@ -52,6 +52,8 @@
 //!   [`StatusService`] tells how far it is.
 //! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
 //!   what has expired; [`Watcher`] says when something needs a human.
+//! - A [`Callback`] is called, at least once, when an operation completes or is
+//!   parked.
 //! - [`Event`]s say what happens; [`Outcome`] lets a handler say how its answer
 //!   counts; a [`Refusal`] is every answer the layer makes up itself.
 //! - The [`guide`] has the long documents: what is promised, and what is not.
@@ -115,6 +117,7 @@ mod attempt;
 mod background;
 mod backoff;
 mod body;
+mod callback;
 pub mod clock;
 mod completer;
 pub mod core;
@@ -144,6 +147,7 @@ mod watcher;
 pub use self::background::Background;
 pub use self::backoff::Backoff;
 pub use self::body::{RequestBody, ResponseBody};
+pub use self::callback::{Callback, Ended};
 pub use self::completer::{Completer, Doubt, Report};
 #[doc(inline)]
 pub use self::core::{Key, Mode, Status, StepKey};

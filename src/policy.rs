@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::background::Background;
 use crate::backoff::Backoff;
+use crate::callback::Callback;
 use crate::core::{Fingerprint, Mode};
 use crate::response::Problems;
 use crate::scope::Scope;
@@ -84,6 +85,7 @@ pub(crate) struct Policy {
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) problems: Problems,
     pub(crate) background: Option<Background>,
+    pub(crate) callback: Option<Callback>,
 }
 
 impl Policy {
@@ -102,6 +104,7 @@ impl Policy {
             permits: Arc::new(Semaphore::new(10_000)),
             problems: Problems::new(None),
             background: None,
+            callback: None,
         }
     }
 

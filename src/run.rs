@@ -32,7 +32,7 @@ pub(crate) fn claim(
     claim: Claim,
     limits: Limits,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
-    let mut exchange = Exchange::guessing(claim, fresh_nonce(), None).noting(ledger.instance(), Duration::ZERO);
+    let mut exchange = ledger.noted(Exchange::guessing(claim, fresh_nonce(), None));
     async move {
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
             ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });

@@ -19,7 +19,7 @@ pub(crate) use self::answer::unavailable;
 use crate::attempt::{Attempt, End, Limits};
 use crate::background::Background;
 use crate::body::{Read, RequestBody, ResponseBody, read};
-use crate::completer::{Granted, Ticket};
+use crate::completer::{Desk, Granted, Ticket};
 use crate::core::{Change, Claim, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredRequest, StoredResponse};
 use crate::event::EventKind;
 use crate::extract::original_uri;
@@ -50,6 +50,8 @@ pub struct Idempotency<S> {
 pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) policy: Policy,
+    /// Where a completer of this process takes work that is accepted.
+    pub(crate) desk: Arc<Desk>,
 }
 
 impl<S> Idempotency<S> {
@@ -263,6 +265,8 @@ impl<S> Admitted<S> {
         let mut run = Box::pin(run);
         match timeout(deadline, &mut run).await {
             Ok(answer) => answer,
+            // Only its end is left, which takes no longer than a store may.
+            Err(_) if attempt.has_ended() => run.await,
             Err(_) => {
                 attempt.emit(|| EventKind::CutOff { steps: attempt.running() });
                 Ok(shared.policy.problems.refuse(Refusal::Interrupted))

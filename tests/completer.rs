@@ -12,7 +12,9 @@ use http::{Request, Response};
 use tokio::sync::{Semaphore, oneshot};
 use tower::{ServiceExt, service_fn};
 use tower_idempotency::clock::{Clock, ManualClock};
-use tower_idempotency::core::{Fingerprint, Hold, Mode, Moment, Record, Resolution, Resolve, StoredRequest, What};
+use tower_idempotency::core::{
+    Fingerprint, Hold, Mode, Moment, Record, Resolution, Resolve, Status, StoredRequest, What,
+};
 use tower_idempotency::store::{Store, StoreErrorKind};
 use tower_idempotency::{
     Backoff, Completer, EventKind, IdempotencyLayer, Ledger, Operation, Reconciled, Refusal, Report, Runner, Scope,
@@ -320,6 +322,74 @@ async fn at_most_once_a_reconciler_is_asked_and_nothing_runs_again() {
             _ => answer.assert_problem("outcome-unknown", 500),
         }
     }
+}
+
+/// The handler was in time, and the store is slow: what it answered is kept.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_does_not_cut_off_the_end() {
+    for of_the_route in [false, true] {
+        let lab = Lab::new();
+        let mut layer = lab.layer();
+        if of_the_route {
+            layer = layer.background(tower_idempotency::Background::at("/ops").deadline(secs(1)));
+        } else {
+            layer = layer.background(tower_idempotency::Background::at("/ops"));
+        }
+        let app = app(&layer, |_, _| async { reply(201, "paid") });
+        let completer = completer(&layer, &app).deadline(if of_the_route { secs(60) } else { secs(1) });
+        assert_eq!(send(&app, with(post("k"), "prefer", "respond-async")).await.status, 202);
+        lab.store.fail_once(Call::Swap(Status::Complete), Fault::Slow(secs(2)));
+        let report = once(&completer).await;
+        assert_eq!((report.completed, report.failed), (1, 0), "of the route: {of_the_route}");
+        assert_eq!((lab.events.count("CutOff"), lab.events.count("Completed")), (0, 1));
+        send(&app, post("k")).await.assert_replay(201, "paid");
+    }
+}
+
+/// More is due than one round starts: the next one does not wait for the poll.
+#[tokio::test(start_paused = true)]
+async fn more_than_one_round_starts_is_run_at_once() {
+    let (lab, clock) = Lab::manual();
+    let (layer, runs) = (layer(&lab), Count::default());
+    let count = runs.clone();
+    let app = app(&layer, move |_, _| {
+        count.up();
+        async { reply(201, "paid") }
+    });
+    for number in 0..2100 {
+        crashed(&lab, &format!("k{number}"), Mode::Resumable, b"{}").await;
+    }
+    clock.advance(secs(60));
+    let completer = completer(&layer, &app).poll(secs(3600));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(async move { completer.run(async { stopped.await.unwrap_or(()) }).await });
+    // Time is paused: this is until nothing else can happen.
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(runs.get(), 2100);
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
+
+/// Whatever is around the layer may hang; the answer is stored by then.
+#[tokio::test(start_paused = true)]
+async fn what_hangs_after_the_end_is_not_waited_for() {
+    let (lab, clock) = Lab::manual();
+    let layer = layer(&lab);
+    let app = app(&layer, |_, _| async { reply(201, "paid") });
+    let inner = app.clone();
+    let hanging = service_fn(move |request: Request<Bytes>| {
+        let call = inner.clone().oneshot(request.map(support::bodies::full));
+        async move {
+            call.await.unwrap();
+            std::future::pending::<Result<Response<()>, Failure>>().await
+        }
+    });
+    let completer = Completer::new::<_, Bytes>(&layer, hanging).deadline(secs(1));
+    crashed(&lab, "k", Mode::Resumable, b"{\"amount\":100}").await;
+    clock.advance(secs(60));
+    let report = tokio::time::timeout(secs(60), once(&completer)).await.expect("it does not wait");
+    assert_eq!(report.completed, 1);
+    send(&app, post("k")).await.assert_replay(201, "paid");
 }
 
 #[tokio::test]

@@ -154,6 +154,9 @@ impl Attempt {
 
     fn follow(&self, record: Option<Record>, current: &mut Record) {
         if let Some(record) = record {
+            if record.owes_since_now() {
+                self.ledger.accepted().put(self.key);
+            }
             self.paid.store(record.status() == Status::Paid, Ordering::Relaxed);
             *current = record;
         }

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -12,6 +11,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::report::Did;
+use super::round::SHUN;
 use super::ticket::{Granted, Ticket};
 use super::{BoxFuture, Completer, Doubt};
 use crate::attempt::{Attempt, Limits};
@@ -49,12 +49,20 @@ where
 }
 
 impl Completer {
-    pub(super) async fn finish(&self, key: Key) -> Did {
+    /// What became of it, and of its callback.
+    pub(super) async fn finish(&self, key: Key) -> [Option<Did>; 2] {
+        let did = self.go_on(key).await;
+        let ended = matches!(did, Did::Completed | Did::Parked | Did::Reconciled);
+        let told = if ended && self.shared.policy.callback.is_some() { Some(self.go_on(key).await) } else { None };
+        [Some(did), told.filter(|did| *did != Did::Skipped)]
+    }
+
+    async fn go_on(&self, key: Key) -> Did {
         match self.resume(key).await {
             Ok(did) => did,
             Err(error) if error.kind() == StoreErrorKind::Unavailable => Did::Failed,
             Err(error) => {
-                self.shun(key);
+                self.shun(key, SHUN);
                 self.shared.ledger.emit(&key, || EventKind::Unreadable { error });
                 Did::Failed
             }
@@ -63,7 +71,7 @@ impl Completer {
 
     async fn resume(&self, key: Key) -> Result<Did, StoreError> {
         let ledger = &self.shared.ledger;
-        let mut exchange = Exchange::looking(self.command(), fresh_nonce()).noting(ledger.instance(), Duration::ZERO);
+        let mut exchange = ledger.noted(Exchange::looking(self.command(), fresh_nonce()));
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
             // Perhaps it was granted; nothing has run, and nothing will.
             disown_later(ledger, key, Fence::of(exchange.nonce()), self.shared.policy.lease);
@@ -72,6 +80,7 @@ impl Completer {
         let Some(done) = exchange.finish() else { return Ok(Did::Failed) };
         match (done.output, done.record) {
             (Resumed::Granted(fence), Some(record)) => Ok(self.run_claimed(key, fence, record).await),
+            (Resumed::Owes, Some(record)) => self.call_back(key, record).await,
             (Resumed::InDoubt, Some(record)) => self.settle(key, record).await,
             (Resumed::Parked(why), _) => {
                 ledger.emit(&key, || EventKind::Parked { why: why.to_string() });
@@ -81,7 +90,7 @@ impl Completer {
         }
     }
 
-    async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {
+    pub(super) async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {
         let policy = &self.shared.policy;
         let limits = Limits {
             lease: policy.lease,
@@ -127,6 +136,13 @@ impl Completer {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(why))) => attempt.park("", &why),
             Ok(Err(_panicked)) => attempt.emit(|| EventKind::Panicked),
+            // The work is over, and its end on the way to the store: that takes no
+            // longer than a store may. What comes after it is nobody's.
+            Err(_) if attempt.has_ended() => tokio::select! {
+                biased;
+                _ = &mut call => {}
+                _ = attempt.current() => {}
+            },
             Err(_) => attempt.emit(|| EventKind::CutOff { steps: attempt.running() }),
         }
         // From here on nobody may start it any more.

@@ -1,5 +1,7 @@
 //! Finishes what nobody else finishes.
 
+mod callback;
+mod crew;
 mod drive;
 mod report;
 mod round;
@@ -17,6 +19,7 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tower_service::Service;
 
+pub(crate) use self::crew::{Desk, Slot};
 pub use self::report::Report;
 pub(crate) use self::ticket::{Granted, Ticket};
 
@@ -52,6 +55,8 @@ pub struct Doubt {
 /// another one holds. What fails is tried again after the layer's
 /// [back-off](IdempotencyLayer::backoff), which is kept in the store and so
 /// holds for all of them; what fails too often is parked for a human.
+///
+/// It also makes the [callbacks](crate::Callback) of the layer.
 ///
 /// Operations at most once are never run again. A
 /// [reconciler](Self::reconcile) is asked what happened, and if nobody knows
@@ -212,10 +217,10 @@ impl Completer {
     /// Dropped, it cuts off what it runs; that is as after a crash, and another
     /// attempt goes on when the lease is over.
     pub async fn run_once(&self) -> Result<Report, StoreError> {
-        let mut round = Round::default();
+        let mut round = Round::new(self.settings.concurrency);
         let scanned = self.fill(&mut round).await;
         round.finish().await;
-        scanned.map(|()| round.report)
+        scanned.map(|_| round.report)
     }
 
     /// Finishes what falls due, until `shutdown` resolves; then it starts
@@ -226,17 +231,23 @@ impl Completer {
     /// As [`run_once`](Self::run_once).
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
-        let (mut round, mut outages) = (Round::default(), 0);
+        let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
+        let shift = self.on_shift(&round.slots);
         loop {
             let scanned = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 scanned = self.fill(&mut round) => scanned,
             };
+            let failed = std::mem::take(&mut round.report.failed) > 0;
+            let go_on = !failed && matches!(scanned, Ok(true));
             outages = if scanned.is_ok() { 0 } else { outages + 1 };
             if let (Err(error), 1) = (scanned, outages) {
                 // Once for an outage, however long it lasts.
                 self.shared.ledger.emit_unkeyed(|| crate::EventKind::StoreFailed { error });
+            }
+            if go_on {
+                continue;
             }
             let pause = match outages {
                 0 => self.settings.poll.mul_f64((2.0 + 2.0 * fastrand::f64()) / 3.0),
@@ -249,7 +260,9 @@ impl Completer {
                 () = self.rest(&mut round, latest, outages > 0) => {}
             }
         }
+        shift.close();
         round.finish().await;
+        round.all_free().await;
     }
 
     /// Until something falls due, it is time to look, or the store may be back.

@@ -16,6 +16,10 @@ pub struct Report {
     pub reconciled: usize,
     /// Someone else had them, or only their caller can go on.
     pub skipped: usize,
+    /// Someone was told of their end: see [`Callback`](crate::Callback).
+    pub told: usize,
+    /// That was tried, and failed.
+    pub untold: usize,
     /// The store failed, or the claim was lost.
     pub failed: usize,
 }
@@ -27,6 +31,8 @@ pub(super) enum Did {
     Released,
     Parked,
     Reconciled,
+    Told,
+    Untold,
     Skipped,
     Failed,
 }
@@ -38,6 +44,8 @@ impl Report {
             Did::Released => self.released += 1,
             Did::Parked => self.parked += 1,
             Did::Reconciled => self.reconciled += 1,
+            Did::Told => self.told += 1,
+            Did::Untold => self.untold += 1,
             Did::Skipped => self.skipped += 1,
             Did::Failed => self.failed += 1,
         }

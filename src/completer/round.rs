@@ -1,8 +1,10 @@
 //! Which operations are run, and how many at once.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -16,19 +18,39 @@ use crate::sync::lock;
 const PAGE: usize = 100;
 /// How many operations one round starts.
 const MOST: usize = 1000;
-/// How many unreadable records are remembered, and for how long.
+/// How many records that are left alone are remembered, and for how long one that
+/// can't be read.
 const SHUNNED: usize = 10_000;
-const SHUN: Duration = Duration::from_secs(60 * 60);
+pub(super) const SHUN: Duration = Duration::from_secs(60 * 60);
 
 /// What is under way.
-#[derive(Default)]
 pub(super) struct Round {
-    running: JoinSet<(Key, Did)>,
+    /// Room for those that do not run yet.
+    pub(super) slots: Arc<Semaphore>,
+    most: u32,
+    running: JoinSet<(Key, [Option<Did>; 2])>,
     keys: HashSet<Key>,
     pub(super) report: Report,
 }
 
 impl Round {
+    pub(super) fn new(concurrency: usize) -> Self {
+        let most = u32::try_from(concurrency).unwrap_or(u32::MAX);
+        Self {
+            slots: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS))),
+            most,
+            running: JoinSet::new(),
+            keys: HashSet::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Waits for all that have a slot, whoever started them.
+    pub(super) async fn all_free(&self) {
+        // Nobody closes it.
+        let _ = self.slots.acquire_many(self.most).await;
+    }
+
     /// Waits for one to end; `false` if none runs.
     async fn next(&mut self) -> bool {
         let Some(ended) = self.running.join_next().await else { return false };
@@ -36,11 +58,11 @@ impl Round {
         true
     }
 
-    fn note(&mut self, ended: Option<(Key, Did)>) {
+    fn note(&mut self, ended: Option<(Key, [Option<Did>; 2])>) {
         // They catch the panics of what they run, so there is always something.
         let Some((key, did)) = ended else { return };
         self.keys.remove(&key);
-        self.report.add(did);
+        did.into_iter().flatten().for_each(|did| self.report.add(did));
     }
 
     pub(super) async fn finish(&mut self) {
@@ -55,8 +77,9 @@ impl Round {
 }
 
 impl Completer {
-    /// Starts what is due, a few at a time.
-    pub(super) async fn fill(&self, round: &mut Round) -> Result<(), StoreError> {
+    /// Starts what is due, a few at a time. `true` if there was more of it than one
+    /// round starts.
+    pub(super) async fn fill(&self, round: &mut Round) -> Result<bool, StoreError> {
         round.reap();
         let (mut query, mut started) = (Query::new(Filter::Lapsed, PAGE), HashSet::new());
         loop {
@@ -69,7 +92,7 @@ impl Completer {
             }
             match page.next {
                 Some(next) if started.len() < MOST => query = query.after(next),
-                _ => return Ok(()),
+                more => return Ok(more.is_some()),
             }
         }
     }
@@ -80,25 +103,28 @@ impl Completer {
         if round.keys.contains(&key) {
             return;
         }
-        while round.running.len() >= self.settings.concurrency {
-            round.next().await;
-        }
+        let Ok(slot) = Arc::clone(&round.slots).acquire_owned().await else { return };
         round.report.found += 1;
         round.keys.insert(key);
         let completer = self.clone();
-        round.running.spawn(async move { (key, completer.finish(key).await) });
+        round.running.spawn(async move {
+            let did = completer.finish(key).await;
+            drop(slot);
+            (key, did)
+        });
     }
 
     fn is_shunned(&self, key: &Key) -> bool {
         lock(&self.shunned).get(key).is_some_and(|until| Instant::now() < *until)
     }
 
-    /// Leaves what can't be read alone for a while: it can't be marked.
-    pub(super) fn shun(&self, key: Key) {
+    /// Leaves what it can't do anything about alone for a while: it can't be
+    /// marked.
+    pub(super) fn shun(&self, key: Key, pause: Duration) {
         let mut shunned = lock(&self.shunned);
         if shunned.len() >= SHUNNED {
             shunned.clear();
         }
-        shunned.insert(key, Instant::now() + SHUN);
+        shunned.insert(key, Instant::now() + pause);
     }
 }

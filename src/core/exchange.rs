@@ -23,6 +23,7 @@ pub struct Exchange<C, T> {
     nonce: Version,
     elapsed: Duration,
     by: Option<Arc<str>>,
+    callback: bool,
     /// What the last write expected to find.
     expected: Option<Version>,
     /// The last decision. It stands once `known` says so.
@@ -89,13 +90,30 @@ pub struct Done<T> {
 
 impl<C: Command<Output = T>, T> Exchange<C, T> {
     const fn new(command: C, nonce: Version, seen: Seen) -> Self {
-        Self { command, nonce, elapsed: Duration::ZERO, by: None, expected: None, decision: None, seen, known: false }
+        Self {
+            command,
+            nonce,
+            elapsed: Duration::ZERO,
+            by: None,
+            callback: false,
+            expected: None,
+            decision: None,
+            seen,
+            known: false,
+        }
     }
 
     /// What the history is to say of it: see [`Stamp`].
     #[must_use]
     pub fn noting(mut self, by: Option<Arc<str>>, elapsed: Duration) -> Self {
         (self.by, self.elapsed) = (by, elapsed);
+        self
+    }
+
+    /// Whether the end of the operation that it may begin is to be told.
+    #[must_use]
+    pub const fn calling_back(mut self, callback: bool) -> Self {
+        self.callback = callback;
         self
     }
 
@@ -120,7 +138,8 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
             Seen::Record(record, now) => (record, *now, false),
         };
         let live = record.as_ref().filter(|record| !record.is_expired(now));
-        let stamp = Stamp { now, nonce: self.nonce, elapsed: self.elapsed, by: self.by.as_deref() };
+        let (nonce, elapsed, callback) = (self.nonce, self.elapsed, self.callback);
+        let stamp = Stamp { now, nonce, elapsed, by: self.by.as_deref(), callback };
         let expected = record.as_ref().map(Record::version);
         self.expected = expected;
         let decision = self.decision.insert(self.command.apply(live, stamp));

@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::callback::Callback;
 use super::record::{Hold, Point, Progress, Record, Stamp, Step, Timestamp};
 
 /// How many moments a record keeps besides those of its steps, and how many of
@@ -53,10 +54,14 @@ pub enum What {
     Decided,
     /// The answer was stored.
     Completed,
+    /// Its end was about to be told, or that failed.
+    Called,
+    /// Its end was told.
+    Told,
 }
 
 impl What {
-    const ALL: [(Self, &'static str); 11] = [
+    const ALL: [(Self, &'static str); 13] = [
         (Self::Accepted, "accepted"),
         (Self::Claimed, "claimed"),
         (Self::Resumed, "resumed"),
@@ -68,6 +73,8 @@ impl What {
         (Self::Parked, "parked"),
         (Self::Decided, "decided"),
         (Self::Completed, "completed"),
+        (Self::Called, "called"),
+        (Self::Told, "told"),
     ];
 
     /// Its name, in one word.
@@ -170,6 +177,10 @@ impl Record {
         if all.first().is_none_or(|first| !matches!(first.what, What::Accepted | What::Claimed)) {
             all.insert(0, self.claimed());
         }
+        if self.accepted {
+            let at = all.first().map_or_else(Timestamp::default, |claimed| claimed.at);
+            all.insert(0, Moment { attempt: 0, what: What::Accepted, text: None, by: None, at });
+        }
         all.extend(self.steps.iter().map(|step| moment_of(step)));
         all.sort_by_key(|moment| (moment.attempt, moment.what.rank()));
         let mut base = Timestamp::default();
@@ -213,6 +224,17 @@ impl Record {
         self.note(what, text.map(Arc::from), stamp.by.map(Arc::from), stamp.now);
     }
 
+    /// Remembers how it ended, by what it shows now.
+    pub(super) fn remember_end(&mut self) {
+        if self.past.moments().is_empty() {
+            let first = self.claimed();
+            self.past.push(first);
+        }
+        if let Some(ended) = self.ended(self.written_at) {
+            self.past.push(ended);
+        }
+    }
+
     /// Remembers its steps, which are about to be dropped.
     pub(super) fn remember_steps(&mut self) {
         for step in std::mem::take(&mut self.steps) {
@@ -233,7 +255,11 @@ impl Record {
 
     /// How its last attempt ended, if that is what it shows at `now`.
     fn ended(&self, now: Timestamp) -> Option<Moment> {
+        let told = self.callback.as_deref().and_then(Callback::shows);
         let (what, text, at) = match (&self.progress, &self.hold) {
+            (Progress::Complete { .. }, _) | (_, Hold::Parked { .. }) if told.is_some() => {
+                (told.unwrap_or(What::Told), None, self.written_at)
+            }
             (Progress::Complete { .. }, _) => (What::Completed, None, self.written_at),
             (_, Hold::Leased { .. }) if self.due() > now => return None,
             (_, Hold::Leased { .. }) => (What::Lapsed, None, self.due()),

@@ -10,6 +10,7 @@
 //! and go out by value. That is what lets the model checker walk every
 //! interleaving of the very code that runs in production.
 
+mod callback;
 mod exchange;
 mod fingerprint;
 mod history;
@@ -22,6 +23,7 @@ mod submit;
 mod transition;
 mod wire;
 
+pub(crate) use self::callback::{CallbackAt, CallbackStep};
 pub use self::exchange::{Ask, Done, Exchange, Reply};
 pub use self::fingerprint::Fingerprint;
 pub use self::history::{Moment, What};
@@ -31,6 +33,7 @@ pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status
 pub(crate) use self::resolve::ResolveAt;
 pub use self::resolve::{NotResolved, Resolution, Resolve};
 pub use self::resume::{Resume, Resumed};
+pub(crate) use self::submit::SubmitHere;
 pub use self::submit::{Acknowledge, NotAcknowledged, Submit, Submitted};
 pub use self::transition::{Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next};
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::callback::Callback;
 use super::history::Past;
 use super::{Fingerprint, StoredRequest, StoredResponse};
 
@@ -106,12 +107,14 @@ pub struct Stamp<'a> {
     pub elapsed: Duration,
     /// The name of the instance that writes. Only for the history.
     pub by: Option<&'a str>,
+    /// Whether the end of an operation that this write begins is to be told.
+    pub callback: bool,
 }
 
 impl Stamp<'_> {
-    /// A stamp that says nothing for the history.
+    /// A stamp that says nothing for the history, and asks for no callback.
     pub const fn new(now: Timestamp, nonce: Version) -> Self {
-        Self { now, nonce, elapsed: Duration::ZERO, by: None }
+        Self { now, nonce, elapsed: Duration::ZERO, by: None, callback: false }
     }
 }
 
@@ -242,6 +245,10 @@ pub struct Record {
     /// How long after the last write nobody should go on by themselves.
     pub(super) retry_in: Duration,
     pub(super) past: Past,
+    /// The write that claimed it first also accepted it for later.
+    pub(super) accepted: bool,
+    /// Boxed: most records have none, and all are copied often.
+    pub(super) callback: Option<Box<Callback>>,
     pub(super) request: Option<Arc<StoredRequest>>,
     pub(super) steps: Vec<Arc<Step>>,
     pub(super) created_at: Option<Timestamp>,
@@ -388,11 +395,15 @@ impl Record {
 
     /// When something falls due: the end of the retention of a complete record,
     /// the end of the lease of one that is held, and of one that is free when
-    /// someone should go on with it unasked.
+    /// someone should go on with it unasked. Of one that ended and owes a callback,
+    /// when that is to be made.
     ///
     /// A thousand years ahead, if nobody should: a human has to decide, or its
     /// request is not stored and only its caller can go on.
     pub fn due(&self) -> Timestamp {
+        if let Some(owed) = self.owed() {
+            return self.written_at.after(owed.rest);
+        }
         let only_its_caller = self.request.is_none();
         let length = match (&self.progress, &self.hold, self.mode) {
             (Progress::Complete { retention, .. }, _, _) => *retention,
@@ -404,9 +415,10 @@ impl Record {
         self.written_at.after(length)
     }
 
-    /// Whether the record may be forgotten. Only complete ones ever may.
+    /// Whether the record may be forgotten. Only complete ones ever may, and only
+    /// once they owe no callback.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.status() == Status::Complete && now >= self.due()
+        self.filed_under() == Status::Complete && now >= self.due()
     }
 
     /// How much of its holder's lease is left.

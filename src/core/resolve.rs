@@ -157,7 +157,8 @@ impl Resolution {
             }
             Self::DidNotHappen { step } => next.clear(step),
             Self::RunAgain => next.hold = Hold::Cleared,
-            Self::Park { why } => next.hold = Hold::Parked { why: Arc::clone(why) },
+            Self::Park { why } => next.park(why),
         }
+        next.owe_no_more();
     }
 }

@@ -37,16 +37,21 @@ pub enum Resumed {
     /// It is at most once and its holder is gone: it is never run again, and
     /// someone has to find out what happened.
     InDoubt,
+    /// It ended, and someone is to be told.
+    Owes,
 }
 
 impl Command for Resume {
     type Output = Resumed;
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Resumed> {
-        let unfinished = current.filter(|record| record.status() != Status::Complete);
+        let unfinished = current.filter(|record| record.filed_under() != Status::Complete);
         let Some(current) = unfinished.filter(|record| record.due() <= stamp.now) else {
             return Decision::keep(Resumed::NotDue);
         };
+        if current.owed().is_some() {
+            return Decision::keep(Resumed::Owes);
+        }
         let by_hand = match current.hold {
             Hold::Parked { .. } => return Decision::keep(Resumed::NotDue),
             Hold::Cleared => true,
@@ -64,7 +69,7 @@ impl Command for Resume {
         if let Some(why) = self.hopeless(current, stamp) {
             let mut next = current.clone();
             next.version = stamp.nonce;
-            next.hold = Hold::Parked { why: Arc::clone(&why) };
+            next.park(&why);
             return Decision::put(next, Resumed::Parked(why));
         }
         Decision::put(current.taken(stamp, self.lease), Resumed::Granted(Fence::of(stamp.nonce)))

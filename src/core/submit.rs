@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::callback::Callback;
 use super::history::Past;
-use super::record::{Hold, Mode, Progress, Record, Stamp, Timestamp};
+use super::record::{Fence, Hold, Mode, Progress, Record, Stamp, Timestamp};
 use super::transition::{Command, Decision};
 use super::{Fingerprint, StoredRequest, StoredResponse};
 
@@ -90,11 +91,37 @@ impl Submit {
             forgiven: 0,
             retry_in: Duration::ZERO,
             past: Past::begun_by(stamp.by),
+            accepted: false,
+            callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
             request: Some(Arc::clone(&self.request)),
             steps: Vec::new(),
             created_at: None,
             written_at: Timestamp::default(),
         }
+    }
+}
+
+/// A [`Submit`] by someone who is about to run it: accepted and claimed in one
+/// write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SubmitHere {
+    pub(crate) submit: Submit,
+    pub(crate) lease: Duration,
+}
+
+impl Command for SubmitHere {
+    /// With the claim, if it was granted.
+    type Output = (Submitted, Option<Fence>);
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
+        if current.is_some() {
+            let Decision { next, output } = self.submit.apply(current, stamp);
+            return Decision { next, output: (output, None) };
+        }
+        let fence = Fence::of(stamp.nonce);
+        let hold = Hold::Leased { fence, lease: self.lease };
+        let claimed = Record { hold, attempts: 1, accepted: true, ..self.submit.accepted(stamp) };
+        Decision::put(claimed, (Submitted::First, Some(fence)))
     }
 }
 
@@ -124,10 +151,12 @@ impl Command for Acknowledge {
         let Some(current) = current else {
             return Decision::keep(Err(NotAcknowledged::Absent));
         };
-        let Progress::Complete { response, .. } = &current.progress else {
+        let Progress::Complete { response, retention } = &current.progress else {
             return Decision::keep(Err(NotAcknowledged::Unfinished));
         };
-        if current.due().since(stamp.now) <= self.grace {
+        // While it owes a callback, its retention has not begun.
+        let left = current.owed().map_or_else(|| current.due().since(stamp.now), |_| *retention);
+        if left <= self.grace {
             return Decision::keep(Ok(()));
         }
         let mut next = current.clone();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::callback::Callback;
 use super::history::{Past, What};
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Step};
 use super::{Fingerprint, StoredRequest, StoredResponse};
@@ -133,6 +134,8 @@ impl Claim {
             forgiven: 0,
             retry_in: Duration::ZERO,
             past: Past::begun_by(stamp.by),
+            accepted: false,
+            callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
             request: self.request.clone(),
             steps: Vec::new(),
             created_at: None,
@@ -242,7 +245,7 @@ impl Command for Fenced {
             }
             // Nothing is known of what an earlier attempt did outside its steps;
             // and what was accepted or decided before this attempt stands.
-            let first = next.attempts == 1 && held.has_no_past();
+            let first = next.attempts == 1 && held.has_no_past() && !held.accepted;
             if matches!(change, Change::Withdraw) && first && next.steps.is_empty() {
                 return Decision { next: Next::Remove, output: Ok(()) };
             }
@@ -274,7 +277,7 @@ impl Change {
                 record.hold = Hold::Cleared;
             }
             Self::Release | Self::Withdraw => record.hold = Hold::Free,
-            Self::Park { why } => record.hold = Hold::Parked { why: Arc::clone(why) },
+            Self::Park { why } => record.park(why),
             Self::Complete { response, retention } => record.complete(response, *retention),
         }
     }
@@ -327,11 +330,17 @@ impl Record {
         }
     }
 
+    pub(super) fn park(&mut self, why: &Arc<str>) {
+        self.hold = Hold::Parked { why: Arc::clone(why) };
+        self.owe();
+    }
+
     pub(super) fn complete(&mut self, response: &Arc<StoredResponse>, retention: Duration) {
         self.progress = Progress::Complete { response: Arc::clone(response), retention };
         self.hold = Hold::Free;
         self.retry_in = Duration::ZERO;
         self.request = None;
         self.remember_steps();
+        self.owe();
     }
 }

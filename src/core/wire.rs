@@ -22,6 +22,7 @@ use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::callback::Callback;
 use super::history::{Kept, Moment, Past, What};
 use super::key::Hex;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Step, Timestamp, Version};
@@ -112,6 +113,19 @@ struct WireHead {
     past: Vec<WireMoment>,
     #[serde(default, skip_serializing_if = "is_zero")]
     dropped: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    accepted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    callback: Option<WireCallback>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WireCallback {
+    Wanted,
+    Owed { id: u64, tries: u32, rest_ms: u64 },
+    Made,
+    GivenUp,
 }
 
 /// Attempt, what, when, text, by whom.
@@ -212,6 +226,8 @@ impl Record {
             by: self.by().map(str::to_owned),
             past: self.past.moments().iter().map(wire_moment).collect(),
             dropped: self.past.dropped(),
+            accepted: self.accepted,
+            callback: self.callback.as_deref().map(Callback::wire),
         };
         Encoded { head: seal(&head, &[]), fresh: self.fresh_parts() }
     }
@@ -291,6 +307,8 @@ impl Record {
                 moments: head.past.into_iter().map(parse_moment).collect::<Option<_>>().ok_or(CORRUPT_HEAD)?,
                 dropped: head.dropped,
             }),
+            accepted: head.accepted,
+            callback: head.callback.map(|callback| Box::new(callback.into())),
             request,
             steps,
             created_at: Some(times.created),
@@ -430,7 +448,7 @@ fn parse_headers(headers: &[(String, String)]) -> Result<Vec<(HeaderName, Header
     headers.iter().map(|line| parse(line).ok_or(CORRUPT_PART)).collect()
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

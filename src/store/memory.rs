@@ -164,13 +164,13 @@ impl Shard {
         let old = self.records.get_mut(key);
         let created = old.as_ref().and_then(|old| old.record.created_at());
         let record = next.clone().stamped_over(created, now);
-        let due = Some(record.due()).filter(|_| record.status() == Status::Complete);
+        let due = Some(record.due()).filter(|_| record.filed_under() == Status::Complete);
         let kept = Kept { record, size };
         let mut old_size = None;
         if let Some(old) = old {
             let old = std::mem::replace(&mut **old, kept);
             old_size = Some(old.size);
-            if old.record.status() == Status::Complete {
+            if old.record.filed_under() == Status::Complete {
                 self.complete.remove(&(old.record.due(), *key));
             }
         } else {
@@ -184,7 +184,7 @@ impl Shard {
 
     fn take(&mut self, key: &Key) -> Option<Box<Kept>> {
         let kept = self.records.remove(key)?;
-        if kept.record.status() == Status::Complete {
+        if kept.record.filed_under() == Status::Complete {
             self.complete.remove(&(kept.record.due(), *key));
         }
         Some(kept)
@@ -264,7 +264,7 @@ impl Store for MemoryStore {
             found.extend(matching.map(|(key, record)| Found {
                 key: *key,
                 version: record.version(),
-                status: record.status(),
+                status: record.filed_under(),
                 created: record.created_at().unwrap_or_default(),
                 due: record.due(),
             }));
@@ -274,7 +274,7 @@ impl Store for MemoryStore {
 }
 
 fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
-    let unfinished = record.status() != Status::Complete;
+    let unfinished = record.filed_under() != Status::Complete;
     match filter {
         Filter::Unfinished => unfinished,
         Filter::Lapsed => unfinished && record.due() <= now,

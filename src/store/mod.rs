@@ -62,6 +62,9 @@ use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 /// - A stored record is [`stamped_over`](Record::stamped_over) the one it
 ///   replaces, with the store's own clock, and every reply that shows a record
 ///   carries that clock's time. A caller's clock is never used.
+/// - Scans and expiry go by what a record is [filed under](Record::filed_under):
+///   a complete one that still owes a [callback](crate::Callback) counts as
+///   unfinished.
 /// - Unfinished records are never dropped: not by age, not by memory pressure,
 ///   not by eviction. When there is no room, `swap` answers
 ///   [`StoreErrorKind::Full`].
@@ -185,7 +188,8 @@ pub enum Filter {
     /// Unfinished records, whoever holds them.
     Unfinished,
     /// Unfinished records that are [due](Record::due): no live lease holds
-    /// them, they are not put off, and it is not a human's turn.
+    /// them, they are not put off, and it is not a human's turn. And all that owe
+    /// a callback that is due.
     Lapsed,
     /// Complete records whose retention is over.
     Expired,
@@ -245,7 +249,7 @@ pub struct Found {
     pub key: Key,
     /// Its version when it was found.
     pub version: Version,
-    /// How far it was.
+    /// What it was [filed under](Record::filed_under).
     pub status: Status,
     /// When it was first stored.
     pub created: Timestamp,

@@ -108,7 +108,7 @@ impl Branches {
             Resumed::NotDue => self.saw(Branch::NotDue),
             Resumed::Parked(_) => self.saw(Branch::Hopeless),
             Resumed::InDoubt => self.saw(Branch::LeftInDoubt),
-            Resumed::Left => {}
+            Resumed::Left | Resumed::Owes => {}
         }
     }
 

@@ -66,6 +66,8 @@ async fn rate(layer: IdempotencyLayer, work: Duration, operations: usize, later:
                 let request = request.body(Full::new(Bytes::from_static(&[b'q'; 200]))).expect("a valid request");
                 let answer = app.clone().oneshot(request).await.expect("infallible");
                 assert_eq!(answer.status(), if later { 202 } else { 200 });
+                // Where a real caller waits for its next request to come.
+                tokio::task::yield_now().await;
             }
         });
     }

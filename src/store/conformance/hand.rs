@@ -13,12 +13,20 @@ pub struct Hand {
     key: Key,
     record: Option<Record>,
     nonce: u64,
+    callback: bool,
 }
 
 impl Hand {
     /// A writer to `key`, which has no record.
     pub fn new(store: Arc<dyn Store>, key: Key) -> Self {
-        Self { store, key, record: None, nonce: 0x5eed_0000_0000_0000 }
+        Self { store, key, record: None, nonce: 0x5eed_0000_0000_0000, callback: false }
+    }
+
+    /// The same; someone is to be told of the end of what it claims.
+    #[must_use]
+    pub const fn calling_back(mut self) -> Self {
+        self.callback = true;
+        self
     }
 
     /// The key.
@@ -45,7 +53,7 @@ impl Hand {
     pub async fn decide<C: Command>(&mut self, command: C) -> Record {
         let now = self.load().await.now;
         self.nonce += 1;
-        let stamp = Stamp::new(now, Version::new(self.nonce));
+        let stamp = Stamp { callback: self.callback, ..Stamp::new(now, Version::new(self.nonce)) };
         let current = self.record.as_ref().filter(|record| !record.is_expired(now));
         match command.apply(current, stamp).next {
             Next::Put(next) => next,
@@ -126,6 +134,7 @@ pub fn assert_same(found: Option<&Record>, expected: Option<&Record>) {
     assert_eq!(told(found), told(expected), "history");
     assert_eq!(found.retry_in(), expected.retry_in(), "when to try again");
     assert_eq!(found.status(), expected.status(), "status");
+    assert_eq!(found.owed(), expected.owed(), "the callback that it owes");
     assert_eq!(found.steps().len(), expected.steps().len(), "number of steps");
     for (found, expected) in found.steps().iter().zip(expected.steps()) {
         assert_eq!(found.name(), expected.name(), "name or order of a step");

@@ -69,6 +69,7 @@ macro_rules! conformance_tests {
                 scans::postponed_are_found_when_they_are_due
                 scans::renewed_are_not_lapsed
                 scans::only_expired_are_found_as_expired
+                scans::what_owes_a_callback_is_found_until_it_is_told
                 scans::found_records_are_described
                 scans::pages_are_in_order_and_miss_nothing
                 scans::a_limit_cuts_off_the_latest

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, key, save};
 use super::{Hand, Harness};
-use crate::core::{Change, Claim, Key, Status, Submit};
+use crate::core::{CallbackAt, CallbackStep, Change, Claim, Key, Status, Submit};
 use crate::store::{Filter, Found, Query, Store};
 
 /// Everything that `filter` finds, `limit` at a time.
@@ -139,6 +139,45 @@ pub async fn only_expired_are_found_as_expired(harness: &dyn Harness) {
     let found = found_keys(harness, Filter::Expired).await;
     let forgotten = hands[1].load().await.record.is_none();
     assert!(found == some_keys([1]) || (forgotten && found.is_empty()), "found {found:?}");
+}
+
+/// What ended and owes a callback is found as soon as that is due, and kept,
+/// complete or not; once it is told, it is as any other.
+pub async fn what_owes_a_callback_is_found_until_it_is_told(harness: &dyn Harness) {
+    let (lease, retention) = (minute(harness), harness.tick() * 2);
+    let mut hands = Vec::new();
+    for n in 0..2 {
+        let mut hand = Hand::new(harness.store(), key(n)).calling_back();
+        hand.claim(claim(minute(harness))).await;
+        hands.push(hand);
+    }
+    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "they are held");
+    hands[0].change([begin("a"), save("a", b"1"), complete(b"told", retention)]).await;
+    hands[1].change([begin("a"), Change::Park { why: "unknown".into() }]).await;
+    for hand in &hands {
+        hand.check().await;
+    }
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]));
+    assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys([0, 1]));
+    for hand in &mut hands {
+        hand.write(CallbackAt { version: hand.version(), step: CallbackStep::Begin { lease } }).await;
+        hand.check().await;
+    }
+    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "they are being told");
+    harness.advance(lease).await;
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]), "nobody heard of it");
+    assert!(found_keys(harness, Filter::Expired).await.is_empty());
+    hands[0].check().await;
+    for hand in &mut hands {
+        hand.write(CallbackAt { version: hand.version(), step: CallbackStep::Made }).await;
+        hand.check().await;
+    }
+    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "they are told");
+    assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys([1]));
+    harness.advance(retention).await;
+    let found = found_keys(harness, Filter::Expired).await;
+    let forgotten = hands[0].load().await.record.is_none();
+    assert!(found == some_keys([0]) || (forgotten && found.is_empty()), "found {found:?}");
 }
 
 /// What is found is described as it is.

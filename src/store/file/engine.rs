@@ -10,7 +10,7 @@ use super::directory::{Directory, create_private, sync_directory, sync_tree};
 use super::error::{OpenError, OpenErrorKind, unreadable};
 use super::journal;
 use super::layout::{Value, part_key};
-use crate::core::{DecodeError, Key, Record};
+use crate::core::{DecodeError, Key, PartId, Record};
 use crate::store::StoreError;
 
 /// What the engine keeps in memory before it writes a table of it.
@@ -93,14 +93,18 @@ impl Engine {
         value: &[u8],
     ) -> fjall::Result<Result<Record, DecodeError>> {
         let mut failed = None;
-        let part = |id| match snapshot.get(&self.parts, part_key(key, id)) {
+        let mut part = |id| match snapshot.get(&self.parts, part_key(key, id)) {
             Ok(bytes) => bytes.map(|bytes| Bytes::copy_from_slice(&bytes)),
             Err(error) => {
                 failed = Some(error);
                 None
             }
         };
-        let record = Value::parse(value).and_then(|value| value.record(part));
+        let record = Value::parse(value).and_then(|value| {
+            // One that owes a callback has its answer, as a complete one does.
+            let answer = |id| (id == PartId::Response).then(|| Bytes::copy_from_slice(value.answer));
+            value.record(|id| answer(id).or_else(|| part(id)))
+        });
         failed.map_or(Ok(record), Err)
     }
 }

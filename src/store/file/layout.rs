@@ -44,7 +44,7 @@ impl Columns {
 pub(super) struct Value<'a> {
     pub(super) columns: Columns,
     pub(super) head: &'a [u8],
-    /// The response of a complete record.
+    /// The response of a record that has one.
     pub(super) answer: &'a [u8],
 }
 
@@ -70,7 +70,7 @@ impl<'a> Value<'a> {
     pub(super) fn record(&self, part: impl FnMut(PartId) -> Option<Bytes>) -> Result<Record, DecodeError> {
         let times = Times { created: self.columns.created, written: self.columns.written };
         let record = Record::decode(times, self.head, part)?;
-        if record.version() != self.columns.version || record.status() != self.columns.status {
+        if record.version() != self.columns.version || record.filed_under() != self.columns.status {
             return Err(DecodeError::Corrupt("its columns and its head differ"));
         }
         Ok(record)

@@ -41,7 +41,7 @@ fn free(engine: &Engine, writes: &mut OwnedWriteBatch, key: &Key, record: Record
     let record = if record.written_at() > now { record.stamped(now) } else { record };
     let written = record.written_at();
     let columns = Columns {
-        status: record.status(),
+        status: record.filed_under(),
         version: record.version(),
         created: record.created_at().unwrap_or(written),
         written,

@@ -46,13 +46,12 @@ pub(super) struct Put {
 impl Put {
     pub(super) fn new(record: &Record) -> Self {
         let encoded = record.encode();
-        let complete = record.status() == Status::Complete;
-        let answer = encoded.fresh.iter().find(|(id, _)| *id == PartId::Response && complete);
+        let answer = encoded.fresh.iter().find(|(id, _)| *id == PartId::Response);
         let value = value(&encoded.head, answer.map_or(&[], |(_, bytes)| bytes));
-        let parts = encoded.fresh.iter().filter(|_| !complete);
+        let parts = encoded.fresh.iter().filter(|(id, _)| *id != PartId::Response);
         Self {
             version: record.version(),
-            status: record.status(),
+            status: record.filed_under(),
             term: record.due().since(record.written_at()),
             value,
             fresh: parts.map(|(id, bytes)| (*id, Slice::from(&bytes[..]))).collect(),

@@ -43,7 +43,7 @@ impl Put {
         let parameters = [
             Parameter::key(key),
             Parameter::Integer(signed(next.version())),
-            Parameter::Integer(status_code(next.status()).into()),
+            Parameter::Integer(status_code(next.filed_under()).into()),
             Parameter::Integer(span.cast_signed()),
             Parameter::Integer(steps),
             Parameter::Bytes(Some(encoded.head.into())),

@@ -81,7 +81,7 @@ impl Names {
         let mut arguments: Vec<Bytes> = vec![
             expected.map(version_text).unwrap_or_default().into(),
             name.into(),
-            status_letter(next.status()).into(),
+            status_letter(next.filed_under()).into(),
             version_text(next.version()).into(),
             // When it is due, counted from its write.
             next.clone().stamped(Timestamp::default()).due().as_millis().to_string().into(),
@@ -184,7 +184,7 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
         None => Some(unsqueeze(&rest[columns.head..])),
     };
     let record = Record::decode(columns.times, &unsqueeze(&rest[..columns.head]), part)?;
-    if record.version() != columns.version || record.status() != columns.status {
+    if record.version() != columns.version || record.filed_under() != columns.status {
         return Err(DecodeError::Corrupt("its columns and its head differ").into());
     }
     Ok(Some(record))

@@ -2,6 +2,7 @@
 
 use super::Mutant;
 
+const CREW: &str = "src/completer/crew.rs";
 const BACKGROUND: &str = "src/background.rs";
 const RECORD: &str = "src/core/record.rs";
 const STATUS: &str = "src/status.rs";
@@ -39,13 +40,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "true\n    }",
         "a_full_queue_pushes_back",
     ),
-    background(
-        "nobody-is-woken",
-        BACKGROUND,
-        "ledger.accepted().put(self.key);",
-        "",
-        "a_completer_in_the_same_process_starts_at_once",
-    ),
+    background("nobody-is-woken", BACKGROUND, "ledger.accepted().put(self.key);", "", "without_room_it_waits"),
     background(
         "accepted-is-created-anew-by-its-claim",
         RECORD,
@@ -99,8 +94,51 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "acknowledged-again-stays-longer",
         SUBMIT,
-        "if current.due().since(stamp.now) <= self.grace {",
+        "if left <= self.grace {",
         "if current.due() <= stamp.now {",
         "an_answer_that_was_received",
+    ),
+    background(
+        "accepting-never-claims",
+        BACKGROUND,
+        "let slot = self.shared.desk.slot();",
+        "let slot = self.shared.desk.slot().filter(|_| false);",
+        "with_room_in_the_process",
+    ),
+    background(
+        "handed-over-beyond-the-bound",
+        CREW,
+        "                completer.run_claimed(key, fence, record).await;\n",
+        "                drop(permit);\n                let permit = ();\n                \
+         completer.run_claimed(key, fence, record).await;\n",
+        "without_room_it_waits",
+    ),
+    background(
+        "stops-before-what-it-was-handed",
+        "src/completer/mod.rs",
+        "        round.all_free().await;\n",
+        "",
+        "a_completer_that_stops",
+    ),
+    background(
+        "handed-over-is-withdrawn",
+        super::TRANSITION,
+        " && !held.accepted;",
+        ";",
+        "what_was_handed_over_and_did_not_start",
+    ),
+    background(
+        "lost-claim-is-kept",
+        BACKGROUND,
+        "            disown_later(ledger, self.key, Fence::of(exchange.nonce()), lease);\n",
+        "            let _ = (disown_later, Fence::of(exchange.nonce()));\n",
+        "a_lost_claim_of_what_is_handed_over",
+    ),
+    background(
+        "claim-for-nobody-is-kept",
+        CREW,
+        "        disown_later(&completer.shared.ledger, key, fence, completer.shared.policy.lease);\n",
+        "        let _ = (disown_later, key, fence);\n",
+        "a_claim_for_a_completer_that_is_gone",
     ),
 ];

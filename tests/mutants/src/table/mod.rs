@@ -17,6 +17,7 @@ macro_rules! planted_under {
 }
 
 mod background;
+mod callback;
 mod completer;
 mod file;
 mod http;
@@ -44,7 +45,7 @@ pub(crate) struct Mutant {
 const TRANSITION: &str = "src/core/transition.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 9] = [
+pub(crate) const GROUPS: [&[Mutant]; 10] = [
     model::MUTANTS,
     http::MUTANTS,
     resume::MUTANTS,
@@ -52,6 +53,7 @@ pub(crate) const GROUPS: [&[Mutant]; 9] = [
     watcher::MUTANTS,
     completer::MUTANTS,
     background::MUTANTS,
+    callback::MUTANTS,
     memory::MUTANTS,
     file::MUTANTS,
 ];

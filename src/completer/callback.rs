@@ -1,0 +1,79 @@
+//! Telling someone of the end of one operation.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Completer;
+use super::report::Did;
+use crate::callback::{Callback, Ended};
+use crate::core::{CallbackAt, CallbackStep, Key, Record};
+use crate::event::EventKind;
+use crate::store::StoreError;
+
+/// How much longer a callback stays claimed than it may take.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long what someone else has to tell is left alone.
+const NOT_OURS: Duration = Duration::from_secs(60);
+
+impl Completer {
+    /// Makes the callback that `record` owes.
+    pub(super) async fn call_back(&self, key: Key, record: Record) -> Result<Did, StoreError> {
+        let Some(callback) = &self.shared.policy.callback else {
+            self.shun(key, NOT_OURS);
+            return Ok(Did::Skipped);
+        };
+        let tries = record.owed().map_or(0, |owed| owed.tries());
+        if tries >= callback.max_tries {
+            // Whoever made the last one never said how it went.
+            let given_up = self.note_callback(&key, record, CallbackStep::GiveUp).await?.is_some();
+            if given_up {
+                self.callback_failed(&key, tries, "nobody knows how the last call went".to_owned(), true);
+            }
+            return Ok(if given_up { Did::Untold } else { Did::Skipped });
+        }
+        let (lease, began) = (callback.deadline + GRACE, Instant::now());
+        let Some(record) = self.note_callback(&key, record, CallbackStep::Begin { lease }).await? else {
+            return Ok(Did::Skipped);
+        };
+        let (id, call) = record.owed().map(|owed| (owed.id(&key), owed.tries())).unwrap_or_default();
+        let ended = Ended { id, key, call, record: record.clone() };
+        // The claim is as old as the question, and may not outlive its answer.
+        let outcome = callback.call(ended, callback.deadline.min(lease.saturating_sub(began.elapsed()))).await;
+        self.called(callback, key, record, outcome, call).await
+    }
+
+    async fn called(
+        &self,
+        callback: &Callback,
+        key: Key,
+        record: Record,
+        outcome: Result<(), String>,
+        call: u32,
+    ) -> Result<Did, StoreError> {
+        let Err(error) = outcome else {
+            let noted = self.note_callback(&key, record, CallbackStep::Made).await?;
+            self.shared.ledger.emit(&key, || EventKind::CallbackMade { call });
+            return Ok(if noted.is_some() { Did::Told } else { Did::Skipped });
+        };
+        let given_up = call >= callback.max_tries;
+        let rest = callback.backoff.pause(call);
+        let step = if given_up { CallbackStep::GiveUp } else { CallbackStep::Failed { rest } };
+        if self.note_callback(&key, record, step).await?.is_some() && !given_up {
+            self.shared.ledger.due().set(Instant::now() + rest);
+        }
+        self.callback_failed(&key, call, error, given_up);
+        Ok(Did::Untold)
+    }
+
+    fn callback_failed(&self, key: &Key, call: u32, error: String, given_up: bool) {
+        self.shared.ledger.emit(key, || EventKind::CallbackFailed { call, error, given_up });
+    }
+
+    /// The record with that on it, unless something else was written since.
+    async fn note_callback(&self, key: &Key, looked: Record, step: CallbackStep) -> Result<Option<Record>, StoreError> {
+        let command = CallbackAt { version: looked.version(), step };
+        let done = self.shared.ledger.apply(key, Some(looked), command).await?;
+        Ok(done.record.filter(|_| done.output))
+    }
+}

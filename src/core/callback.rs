@@ -1,0 +1,180 @@
+//! That the end of an operation is to be told, and was.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::Key;
+use super::fingerprint::update_framed;
+use super::history::What;
+use super::key::Hex;
+use super::record::{Hold, Record, Stamp, Status, Version};
+use super::transition::{Command, Decision};
+use super::wire::{WireCallback, millis};
+
+/// How far the callback of an operation is that has one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Callback {
+    /// Its end is to be told.
+    Wanted,
+    /// It ended, and someone is to be told.
+    Owed(Owed),
+    /// Someone was told of its end.
+    Made,
+    /// Its end could not be told.
+    GivenUp,
+}
+
+impl Callback {
+    pub(super) fn wire(&self) -> WireCallback {
+        match self {
+            Self::Wanted => WireCallback::Wanted,
+            Self::Owed(Owed { id, tries, rest }) => {
+                WireCallback::Owed { id: id.get(), tries: *tries, rest_ms: millis(*rest) }
+            }
+            Self::Made => WireCallback::Made,
+            Self::GivenUp => WireCallback::GivenUp,
+        }
+    }
+
+    /// What the last write was, if it was about the callback.
+    pub(super) const fn shows(&self) -> Option<What> {
+        match self {
+            Self::Wanted | Self::Owed(Owed { tries: 0, .. }) => None,
+            Self::Owed(_) | Self::GivenUp => Some(What::Called),
+            Self::Made => Some(What::Told),
+        }
+    }
+}
+
+impl From<WireCallback> for Callback {
+    fn from(wire: WireCallback) -> Self {
+        match wire {
+            WireCallback::Wanted => Self::Wanted,
+            WireCallback::Owed { id, tries, rest_ms } => {
+                Self::Owed(Owed { id: Version::new(id), tries, rest: Duration::from_millis(rest_ms) })
+            }
+            WireCallback::Made => Self::Made,
+            WireCallback::GivenUp => Self::GivenUp,
+        }
+    }
+}
+
+/// A callback that is still to be made. Stored by the write that ends the
+/// operation, so that nothing can come between the two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Owed {
+    /// The version at which the operation ended.
+    pub(super) id: Version,
+    pub(super) tries: u32,
+    /// How long after the last write nobody else is to make it.
+    pub(super) rest: Duration,
+}
+
+impl Owed {
+    /// How often it was begun.
+    pub(crate) const fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// Names this end of this operation, and no other.
+    pub(crate) fn id(&self, key: &Key) -> String {
+        let mut hash = Sha256::new();
+        update_framed(&mut hash, b"C");
+        update_framed(&mut hash, key.as_bytes());
+        update_framed(&mut hash, &self.id.get().to_be_bytes());
+        let digest: [u8; 32] = hash.finalize().into();
+        Hex(&digest[..20]).to_string()
+    }
+}
+
+/// A step on the way of a callback, if the record is still what its maker
+/// looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CallbackAt {
+    pub(crate) version: Version,
+    pub(crate) step: CallbackStep,
+}
+
+/// What becomes of a callback.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum CallbackStep {
+    /// It is about to be made. For so long nobody else is to.
+    Begin { lease: Duration },
+    /// It was made.
+    Made,
+    /// It failed, and is to be made again after this time.
+    Failed { rest: Duration },
+    /// It failed too often.
+    GiveUp,
+}
+
+impl Command for CallbackAt {
+    /// Whether it took.
+    type Output = bool;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<bool> {
+        let found = current.filter(|record| record.version == self.version);
+        let Some((found, owed)) = found.and_then(|found| Some((found, found.owed()?))) else {
+            return Decision::keep(false);
+        };
+        let mut next = found.clone();
+        if owed.tries == 0 {
+            // The record's time is going to be that of the callback.
+            next.remember_end();
+        }
+        next.version = stamp.nonce;
+        next.callback = Some(Box::new(match self.step {
+            CallbackStep::Begin { lease } => {
+                Callback::Owed(Owed { tries: owed.tries.saturating_add(1), rest: lease, ..owed.clone() })
+            }
+            CallbackStep::Failed { rest } => Callback::Owed(Owed { rest, ..owed.clone() }),
+            CallbackStep::Made => Callback::Made,
+            CallbackStep::GiveUp => Callback::GivenUp,
+        }));
+        Decision::put(next, true)
+    }
+}
+
+impl Record {
+    /// The callback that is still to be made for it.
+    pub(crate) fn owed(&self) -> Option<&Owed> {
+        match self.callback.as_deref() {
+            Some(Callback::Owed(owed)) => Some(owed),
+            _ => None,
+        }
+    }
+
+    /// Whether a write that stored this record is to wake who makes callbacks.
+    pub(crate) fn owes_since_now(&self) -> bool {
+        self.owed().is_some_and(|owed| owed.id == self.version)
+    }
+
+    /// The status that a store files it under: a complete record that still
+    /// owes a callback is found, and kept, like an unfinished one.
+    ///
+    /// For stores, beside [`due`](Self::due); everyone else asks for its
+    /// [`status`](Self::status).
+    pub fn filed_under(&self) -> Status {
+        match self.status() {
+            Status::Complete if self.owed().is_some() => Status::Paid,
+            status => status,
+        }
+    }
+
+    /// Its version is that of the write that ends it.
+    pub(super) fn owe(&mut self) {
+        if self.callback.is_some() {
+            let owed = Owed { id: self.version, tries: 0, rest: Duration::ZERO };
+            self.callback = Some(Box::new(Callback::Owed(owed)));
+        }
+    }
+
+    /// It goes on; what was owed would be out of date.
+    pub(super) fn owe_no_more(&mut self) {
+        let ended = self.status() == Status::Complete || matches!(self.hold, Hold::Parked { .. });
+        if !ended && self.callback.is_some() {
+            self.callback = Some(Box::new(Callback::Wanted));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Callbacks: whom the end of an operation is told.
+
+use super::Mutant;
+
+const CORE: &str = "src/core/callback.rs";
+const LEDGER: &str = "src/ledger.rs";
+const MAKER: &str = "src/completer/callback.rs";
+const RECORD: &str = "src/core/record.rs";
+
+planted_under!(callback, "--test callback");
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    callback(
+        "completion-owes-no-callback",
+        super::TRANSITION,
+        "        self.remember_steps();\n        self.owe();\n",
+        "        self.remember_steps();\n",
+        "a_completion_is_told",
+    ),
+    callback(
+        "park-owes-no-callback",
+        super::TRANSITION,
+        "        self.hold = Hold::Parked { why: Arc::clone(why) };\n        self.owe();\n",
+        "        self.hold = Hold::Parked { why: Arc::clone(why) };\n",
+        "a_parked_operation_is_told",
+    ),
+    callback(
+        "callback-by-who-looked-earlier",
+        CORE,
+        "current.filter(|record| record.version == self.version)",
+        "current",
+        "two_completers_never_call",
+    ),
+    callback(
+        "callback-not-claimed",
+        CORE,
+        "tries: owed.tries.saturating_add(1), rest: lease,",
+        "tries: owed.tries.saturating_add(1), rest: lease * 0,",
+        "a_crash_in_the_call",
+    ),
+    callback(
+        "callback-made-before-the-call",
+        CORE,
+        "let mut next = found.clone();\n",
+        "let mut next = found.clone();\n        if let CallbackStep::Begin { .. } = self.step {\n            next.callback = \
+         Some(Box::new(Callback::Made));\n            next.version = stamp.nonce;\n            return \
+         Decision::put(next, true);\n        }\n",
+        "a_crash_in_the_call",
+    ),
+    callback(
+        "every-call-has-its-own-id",
+        CORE,
+        "rest: lease, ..owed.clone() })",
+        "rest: lease, id: stamp.nonce })",
+        "a_hook_that_fails_is_called_again",
+    ),
+    callback(
+        "id-of-the-key-alone",
+        CORE,
+        "        update_framed(&mut hash, &self.id.get().to_be_bytes());\n",
+        "",
+        "a_new_operation_under_an_old_key",
+    ),
+    callback(
+        "failed-callback-forgotten",
+        MAKER,
+        "CallbackStep::Failed { rest } };",
+        "CallbackStep::Made };",
+        "a_hook_that_fails_is_called_again",
+    ),
+    callback(
+        "callback-never-given-up",
+        MAKER,
+        "let given_up = call >= callback.max_tries;",
+        "let given_up = call > callback.max_tries + 9;",
+        "a_hook_that_always_fails",
+    ),
+    callback(
+        "deadly-callback-never-given-up",
+        MAKER,
+        "if tries >= callback.max_tries {",
+        "if tries > callback.max_tries + 9 {",
+        "calls_of_which_nobody_heard",
+    ),
+    callback(
+        "callback-wakes-nobody",
+        LEDGER,
+        "if next.owes_since_now() {",
+        "if next.owes_since_now() && false {",
+        "in_the_same_process",
+    ),
+    callback(
+        "callback-for-all",
+        LEDGER,
+        "            callback: false,\n        };",
+        "            callback: true,\n        };",
+        "without_a_callback",
+    ),
+    callback(
+        "untold-answer-expires",
+        RECORD,
+        "self.filed_under() == Status::Complete && now",
+        "self.status() == Status::Complete && now",
+        "what_is_to_be_told_does_not_expire",
+    ),
+    callback(
+        "untold-answer-filed-as-complete",
+        CORE,
+        "Status::Complete if self.owed().is_some() => Status::Paid,",
+        "Status::Complete if self.owed().is_some() && false => Status::Paid,",
+        "a_crash_before_the_call",
+    ),
+    callback(
+        "stale-news-told",
+        CORE,
+        "if !ended && self.callback.is_some() {",
+        "if !ended && self.callback.is_some() && false {",
+        "what_went_on_before_it_was_told",
+    ),
+    callback(
+        "own-end-not-told-at-once",
+        "src/completer/drive.rs",
+        "if ended && self.shared.policy.callback.is_some()",
+        "if ended && self.shared.policy.callback.is_some() && false",
+        "work_in_the_background",
+    ),
+    callback(
+        "callback-of-others-in-the-way",
+        MAKER,
+        "            self.shun(key, NOT_OURS);\n",
+        "",
+        "who_has_no_callback",
+    ),
+    callback("time-of-the-end-forgotten", CORE, "            next.remember_end();\n", "", "the_history_has_both"),
+];
