@@ -71,6 +71,9 @@ fn on_postgres(slice: Duration) {
     compare("Postgres", || postgres.cpu_nanos(), &by_hand, &guarded, slice);
 }
 
+/// Where the keys of the requests come from.
+type Keys = fn() -> u64;
+
 /// Requests a second, and microseconds on a CPU: of the service, of the server.
 #[derive(Default)]
 struct Rounds {
@@ -89,7 +92,7 @@ impl Rounds {
 
 fn compare(name: &str, server_nanos: impl Fn() -> u64, by_hand: &Server, guarded: &Server, slice: Duration) {
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let measure = |rounds: &mut Rounds, server: &Server, key: fn() -> u64| {
+    let measure = |rounds: &mut Rounds, server: &Server, key: Keys| {
         let before = server_nanos();
         let load = client.block_on(server.load(CONNECTIONS, slice, key));
         rounds.add(&load, server_nanos() - before);
@@ -99,8 +102,7 @@ fn compare(name: &str, server_nanos: impl Fn() -> u64, by_hand: &Server, guarded
         client.block_on(server.load(1, Duration::from_millis(50), || 17));
     }
     println!("{name}");
-    let kinds: [(&str, fn() -> u64, &str); 2] =
-        [("first", fresh, "goal: 0.90 or more"), ("replay", || 17, "goal: 0.95 or more")];
+    let kinds = [("first", fresh as Keys, "goal: 0.90 or more"), ("replay", || 17, "goal: 0.95 or more")];
     for (kind, key, goal) in kinds {
         let (mut hand, mut ours) = (Rounds::default(), Rounds::default());
         for _ in 0..ROUNDS {
