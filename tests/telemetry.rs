@@ -17,6 +17,10 @@ use support::Count;
 use support::bodies::Failure;
 use support::lab::{App, Lab, operation, post, reply, send, serve, stored_key};
 
+/// What one thread asks of tracing while another one begins to listen is kept,
+/// and wrong: tests take turns.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const SECRET: &str = "order-of-ann-4711";
 
 /// Everything that was said, in one line each.
@@ -170,6 +174,7 @@ fn charging(lab: &Lab) -> App {
 /// One line each, with names and labels as the guide's table has them.
 #[test]
 fn metrics_count_what_happened_and_name_no_key() {
+    let _turn = TURN.blocking_lock();
     let (heard, lab) = (Heard::default(), Lab::new());
     metrics::with_local_recorder(&heard, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -206,6 +211,7 @@ fn metrics_count_what_happened_and_name_no_key() {
 
 #[tokio::test]
 async fn attempts_and_steps_are_spans_and_events_are_inside() {
+    let _turn = TURN.lock().await;
     let (spans, lab) = (Spans::default(), Lab::new());
     let _listening = tracing::subscriber::set_default(spans.clone());
     let app = charging(&lab);
