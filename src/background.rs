@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::body::ResponseBody;
 use crate::completer::Slot;
 use crate::core::{
-    Claimed, Exchange, Fence, Fingerprint, IdempotencyKey, StoredRequest, Submit, SubmitHere, Submitted,
+    Claimed, Exchange, Fence, Fingerprint, IdempotencyKey, Status, StoredRequest, Submit, SubmitHere, Submitted,
 };
 use crate::event::EventKind;
 use crate::extract::original_uri;
@@ -29,6 +29,8 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How long what the store said of its backlog is believed.
 const BELIEVED: Duration = Duration::from_millis(500);
+/// How many times the length of the queue is looked at to count what waits.
+const LOOKED_AT: usize = 4;
 
 /// Requests that are answered 202 at once and run by a
 /// [`Completer`](crate::Completer), of this process or another one.
@@ -205,10 +207,12 @@ impl Queue {
             known.looked = Some(Instant::now());
         }
         // A store that fails is found out by what follows.
-        let (mut query, mut waiting) = (Query::new(Filter::Lapsed, self.most), 0);
-        while waiting < self.most {
+        let (mut query, mut waiting, mut seen) = (Query::new(Filter::Lapsed, self.most), 0, 0);
+        while waiting < self.most && seen < LOOKED_AT * self.most {
             let Ok(page) = ledger.scan(&query).await else { return true };
-            waiting += page.found.len();
+            seen += page.found.len();
+            // The others are on their way, or only owe a callback.
+            waiting += page.found.iter().filter(|found| found.status == Status::Pending).count();
             // A store may hand out fewer at a time than it was asked for.
             let Some(next) = page.next else { break };
             query = query.after(next);

@@ -540,6 +540,46 @@ async fn a_lost_reply_does_not_lose_the_callback() {
     assert_eq!(once(&completer).await.told, 1);
 }
 
+/// The client thanks for its answer just then.
+#[tokio::test]
+async fn what_is_acknowledged_during_the_call_is_told_once() {
+    let (lab, clock) = Lab::manual();
+    let (calls, store) = (Count::default(), lab.store.clone());
+    let counted = calls.clone();
+    let callback = Callback::new(move |ended: Ended| {
+        counted.up();
+        let ledger = Ledger::new(store.clone());
+        async move { ledger.apply(&ended.key, None, Acknowledge { grace: secs(600) }).await.map(|_| ()) }
+    });
+    let (app, completer) = over(&lab, callback, 201);
+    send(&app, post("k")).await.assert_first(201, "done");
+    assert_eq!(once(&completer).await.told, 1);
+    clock.advance(secs(100));
+    assert_eq!((once(&completer).await, calls.get()), (Report::default(), 1));
+    assert_eq!(lab.events.count("CallbackMade"), 1);
+}
+
+/// The answer was stored, nobody heard of it, and its callback went on with the
+/// record before anyone looked.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_told_of_is_known_to_be_stored() {
+    let lab = Lab::new();
+    let receiver = Receiver::default();
+    let (app, completer) = over(&lab, receiver.callback(), 201);
+    let stored = Count::default();
+    lab.store.fail(move |call| match call {
+        Call::Swap(Status::Pending) => Fault::None,
+        Call::Swap(Status::Complete) if stored.up() == 1 => Fault::After,
+        _ => Fault::Before(tower_idempotency::store::StoreErrorKind::Unavailable),
+    });
+    send(&app, post("k")).await.assert_first(201, "done");
+    assert_eq!(lab.events.count("Unsaved"), 1);
+    lab.store.heal();
+    assert_eq!(once(&completer).await.told, 1);
+    tokio::time::sleep(secs(10)).await;
+    assert_eq!((lab.events.count("SavedLate"), lab.events.count("SaveFailed")), (1, 0));
+}
+
 /// What is refused, released or withdrawn did not end.
 #[tokio::test]
 async fn what_did_not_end_is_not_told() {

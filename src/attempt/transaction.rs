@@ -133,7 +133,7 @@ impl Attempt {
         }
         let Some(Done { output, record: Some(found) }) = write.finish() else { return Err(self.lose()) };
         let took = match (changes.first(), output) {
-            (Some(Change::Complete { .. }), _) => found.version() == nonce,
+            (Some(Change::Complete { .. }), _) => found.is_of_write(nonce),
             (_, Err(Lost)) => return Err(self.lose()),
             (Some(Change::Save { step, value }), Ok(())) => {
                 found.step(step).is_some_and(|step| *step.point() == Point::Saved(value.clone()))

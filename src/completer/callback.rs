@@ -72,7 +72,7 @@ impl Completer {
 
     /// The record with that on it, unless something else was written since.
     async fn note_callback(&self, key: &Key, looked: Record, step: CallbackStep) -> Result<Option<Record>, StoreError> {
-        let command = CallbackAt { version: looked.version(), step };
+        let Some(command) = looked.owed().map(|owed| CallbackAt::new(owed, step)) else { return Ok(None) };
         let done = self.shared.ledger.apply(key, Some(looked), command).await?;
         Ok(done.record.filter(|_| done.output))
     }

@@ -19,10 +19,10 @@ pub(super) enum Callback {
     Wanted,
     /// It ended, and someone is to be told.
     Owed(Owed),
-    /// Someone was told of its end.
-    Made,
-    /// Its end could not be told.
-    GivenUp,
+    /// Someone was told of the end that this version made.
+    Made(Version),
+    /// That end could not be told.
+    GivenUp(Version),
 }
 
 impl Callback {
@@ -32,8 +32,8 @@ impl Callback {
             Self::Owed(Owed { id, tries, rest }) => {
                 WireCallback::Owed { id: id.get(), tries: *tries, rest_ms: millis(*rest) }
             }
-            Self::Made => WireCallback::Made,
-            Self::GivenUp => WireCallback::GivenUp,
+            Self::Made(id) => WireCallback::Made { id: id.get() },
+            Self::GivenUp(id) => WireCallback::GivenUp { id: id.get() },
         }
     }
 
@@ -41,8 +41,8 @@ impl Callback {
     pub(super) const fn shows(&self) -> Option<What> {
         match self {
             Self::Wanted | Self::Owed(Owed { tries: 0, .. }) => None,
-            Self::Owed(_) | Self::GivenUp => Some(What::Called),
-            Self::Made => Some(What::Told),
+            Self::Owed(_) | Self::GivenUp(_) => Some(What::Called),
+            Self::Made(_) => Some(What::Told),
         }
     }
 }
@@ -54,8 +54,8 @@ impl From<WireCallback> for Callback {
             WireCallback::Owed { id, tries, rest_ms } => {
                 Self::Owed(Owed { id: Version::new(id), tries, rest: Duration::from_millis(rest_ms) })
             }
-            WireCallback::Made => Self::Made,
-            WireCallback::GivenUp => Self::GivenUp,
+            WireCallback::Made { id } => Self::Made(Version::new(id)),
+            WireCallback::GivenUp { id } => Self::GivenUp(Version::new(id)),
         }
     }
 }
@@ -88,12 +88,20 @@ impl Owed {
     }
 }
 
-/// A step on the way of a callback, if the record is still what its maker
-/// looked at.
+/// A step on the way of a callback, if it is still as far as its maker saw. Not
+/// the whole record: its client may acknowledge it meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CallbackAt {
-    pub(crate) version: Version,
-    pub(crate) step: CallbackStep,
+    id: Version,
+    /// Nobody else begins the same try.
+    tries: u32,
+    step: CallbackStep,
+}
+
+impl CallbackAt {
+    pub(crate) const fn new(owed: &Owed, step: CallbackStep) -> Self {
+        Self { id: owed.id, tries: owed.tries, step }
+    }
 }
 
 /// What becomes of a callback.
@@ -114,8 +122,8 @@ impl Command for CallbackAt {
     type Output = bool;
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<bool> {
-        let found = current.filter(|record| record.version == self.version);
-        let Some((found, owed)) = found.and_then(|found| Some((found, found.owed()?))) else {
+        let found = current.and_then(|found| Some((found, found.owed()?)));
+        let Some((found, owed)) = found.filter(|(_, owed)| (owed.id, owed.tries) == (self.id, self.tries)) else {
             return Decision::keep(false);
         };
         let mut next = found.clone();
@@ -129,8 +137,8 @@ impl Command for CallbackAt {
                 Callback::Owed(Owed { tries: owed.tries.saturating_add(1), rest: lease, ..owed.clone() })
             }
             CallbackStep::Failed { rest } => Callback::Owed(Owed { rest, ..owed.clone() }),
-            CallbackStep::Made => Callback::Made,
-            CallbackStep::GiveUp => Callback::GivenUp,
+            CallbackStep::Made => Callback::Made(owed.id),
+            CallbackStep::GiveUp => Callback::GivenUp(owed.id),
         }));
         Decision::put(next, true)
     }
@@ -143,6 +151,16 @@ impl Record {
             Some(Callback::Owed(owed)) => Some(owed),
             _ => None,
         }
+    }
+
+    /// Whether the write of this version is what is there, or ended it and only
+    /// its callback went on since.
+    pub(crate) fn is_of_write(&self, version: Version) -> bool {
+        let ended = match self.callback.as_deref() {
+            Some(Callback::Owed(Owed { id, .. }) | Callback::Made(id) | Callback::GivenUp(id)) => Some(*id),
+            _ => None,
+        };
+        self.version == version || ended == Some(version)
     }
 
     /// Whether a write that stored this record is to wake who makes callbacks.

@@ -174,7 +174,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
     /// Whether our own write is what is there.
     fn took(&self, found: Option<&Record>) -> bool {
         match (&self.decision, found) {
-            (Some(Decision { next: Next::Put(_), .. }), Some(found)) => found.version() == self.nonce,
+            (Some(Decision { next: Next::Put(_), .. }), Some(found)) => found.is_of_write(self.nonce),
             (Some(Decision { next: Next::Remove, .. }), None) => true,
             _ => false,
         }

@@ -124,8 +124,8 @@ struct WireHead {
 pub(super) enum WireCallback {
     Wanted,
     Owed { id: u64, tries: u32, rest_ms: u64 },
-    Made,
-    GivenUp,
+    Made { id: u64 },
+    GivenUp { id: u64 },
 }
 
 /// Attempt, what, when, text, by whom.

@@ -41,6 +41,13 @@ pub(crate) fn claim_with(body: Option<Bytes>) -> Record {
     put(Claim { fingerprint, mode: Mode::Resumable, lease: LEASE, request }.apply(None, stamp()).next)
 }
 
+/// The same for an operation whose end is to be told.
+pub(crate) fn claim_with_callback() -> Record {
+    let fingerprint = Fingerprint::of([b"POST /pay".as_slice()]);
+    let claim = Claim { fingerprint, mode: Mode::Resumable, lease: LEASE, request: None };
+    put(claim.apply(None, Stamp { callback: true, ..stamp() }).next)
+}
+
 pub(crate) fn claim() -> Record {
     claim_with(None)
 }

@@ -81,12 +81,17 @@ async fn what_was_written_by_a_clock_that_went_back_is_due_at_once() {
             store(&files, &key(name), Some(held.version()), next).await;
         }
     }
+    let owing = claim_with_callback();
+    let fence = store(&files, &key("owing"), None, &owing).await;
+    store(&files, &key("owing"), Some(fence), &complete(&owing, fence)).await;
     drop(files);
     clock.set(start);
 
     let files = open();
+    let told = load(&files, &key("owing")).await.unwrap();
+    assert_eq!(told.response().unwrap().body().unwrap(), "{\"paid\":true}", "its answer is there");
     let lapsed = files.scan(&Query::new(Filter::Lapsed, 10)).await.unwrap();
-    for name in ["held", "free"] {
+    for name in ["held", "free", "owing"] {
         assert!(lapsed.found.iter().any(|found| found.key == key(name)), "{name}");
         let found = load(&files, &key(name)).await.unwrap();
         assert_eq!((found.written_at(), found.due()), (start, start), "{name}");

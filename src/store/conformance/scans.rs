@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, key, save};
 use super::{Hand, Harness};
-use crate::core::{CallbackAt, CallbackStep, Change, Claim, Key, Status, Submit};
+use crate::core::{CallbackAt, CallbackStep, Change, Claim, Key, Record, Status, Submit};
 use crate::store::{Filter, Found, Query, Store};
 
 /// Everything that `filter` finds, `limit` at a time.
@@ -145,6 +145,7 @@ pub async fn only_expired_are_found_as_expired(harness: &dyn Harness) {
 /// complete or not; once it is told, it is as any other.
 pub async fn what_owes_a_callback_is_found_until_it_is_told(harness: &dyn Harness) {
     let (lease, retention) = (minute(harness), harness.tick() * 2);
+    let at = |record: &Record, step| CallbackAt::new(record.owed().expect("it owes one"), step);
     let mut hands = Vec::new();
     for n in 0..2 {
         let mut hand = Hand::new(harness.store(), key(n)).calling_back();
@@ -160,7 +161,7 @@ pub async fn what_owes_a_callback_is_found_until_it_is_told(harness: &dyn Harnes
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]));
     assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys([0, 1]));
     for hand in &mut hands {
-        hand.write(CallbackAt { version: hand.version(), step: CallbackStep::Begin { lease } }).await;
+        hand.write(at(hand.record(), CallbackStep::Begin { lease })).await;
         hand.check().await;
     }
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "they are being told");
@@ -169,7 +170,7 @@ pub async fn what_owes_a_callback_is_found_until_it_is_told(harness: &dyn Harnes
     assert!(found_keys(harness, Filter::Expired).await.is_empty());
     hands[0].check().await;
     for hand in &mut hands {
-        hand.write(CallbackAt { version: hand.version(), step: CallbackStep::Made }).await;
+        hand.write(at(hand.record(), CallbackStep::Made)).await;
         hand.check().await;
     }
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "they are told");

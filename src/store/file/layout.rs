@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 
-use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
+use crate::core::{DecodeError, Encoded, Key, PartId, Record, Status, Times, Timestamp, Version};
 
 const FORMAT: u8 = 1;
 /// Format, status, four numbers, and the length of the head.
@@ -84,7 +84,10 @@ impl<'a> Value<'a> {
 
 /// A value without its columns, which are [filled](Columns::fill) in when it
 /// is written.
-pub(super) fn value(head: &[u8], answer: &[u8]) -> Vec<u8> {
+pub(super) fn value(encoded: &Encoded) -> Vec<u8> {
+    let head = &encoded.head;
+    let answer = encoded.fresh.iter().find(|(id, _)| *id == PartId::Response);
+    let answer: &[u8] = answer.map_or(&[], |(_, bytes)| bytes);
     let mut value = Vec::with_capacity(COLUMNS + head.len() + answer.len());
     value.resize(COLUMNS - 4, 0);
     value.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_be_bytes());

@@ -48,7 +48,7 @@ fn free(engine: &Engine, writes: &mut OwnedWriteBatch, key: &Key, record: Record
         due: record.due(),
     };
     if (record.version(), written) != found {
-        let mut value = value(&record.encode().head, &[]);
+        let mut value = value(&record.encode());
         columns.fill(&mut value);
         writes.insert(&engine.open, key.as_bytes().as_slice(), value.as_slice());
     }

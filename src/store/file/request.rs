@@ -46,8 +46,7 @@ pub(super) struct Put {
 impl Put {
     pub(super) fn new(record: &Record) -> Self {
         let encoded = record.encode();
-        let answer = encoded.fresh.iter().find(|(id, _)| *id == PartId::Response);
-        let value = value(&encoded.head, answer.map_or(&[], |(_, bytes)| bytes));
+        let value = value(&encoded);
         let parts = encoded.fresh.iter().filter(|(id, _)| *id != PartId::Response);
         Self {
             version: record.version(),

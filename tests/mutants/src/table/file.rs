@@ -33,7 +33,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "leases-outlive-their-process",
         "src/store/file/recover.rs",
         "let record = record.orphaned(fresh_nonce());",
-        "let record = if found.get() == 0 { record.orphaned(fresh_nonce()) } else { record };",
+        "let record = if found.0.get() == 0 { record.orphaned(fresh_nonce()) } else { record };",
         "reopen::the_lease_of_a_dead_process",
     ),
     file(

@@ -143,10 +143,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "lost-ack-not-recognised",
         EXCHANGE,
-        "found.version() == self.nonce,",
-        "found.version() == self.nonce && false,",
+        "found.is_of_write(self.nonce),",
+        "found.is_of_write(self.nonce) && false,",
     ),
-    model("other-write-taken-for-ours", EXCHANGE, "found.version() == self.nonce,", "found.version().get() > 0,"),
+    model("other-write-taken-for-ours", EXCHANGE, "found.is_of_write(self.nonce),", "found.version().get() > 0,"),
     model(
         "unknown-is-written",
         EXCHANGE,
@@ -173,7 +173,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "accepted-is-withdrawn",
         TRANSITION,
-        "let first = next.attempts == 1 && held.has_no_past();",
+        "let first = next.attempts == 1 && held.has_no_past() && !held.accepted;",
         "let first = next.attempts == 1;",
     ),
     model(
