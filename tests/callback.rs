@@ -180,6 +180,23 @@ async fn work_in_the_background_is_told_in_the_same_round() {
     assert_eq!(receiver.told()[0].answer().unwrap().body().unwrap(), "later");
 }
 
+#[tokio::test]
+async fn what_only_owes_a_callback_does_not_fill_the_queue() {
+    let (lab, clock) = Lab::manual();
+    let receiver = Receiver::failing(100);
+    let background = Background::at("/ops").always().queue(2);
+    let layer = lab.layer().resumable().backoff(BACKOFF).background(background).callback(receiver.callback());
+    let app = serve(&layer, |_| async { Ok(reply(200, "later")) });
+    let completer = completer(&layer, &app);
+    for key in ["a", "b"] {
+        assert_eq!(send(&app, post(key)).await.status, 202);
+    }
+    let report = once(&completer).await;
+    assert_eq!((report.completed, report.untold), (2, 2), "{report:?}");
+    clock.advance(secs(100));
+    assert_eq!(send(&app, post("c")).await.status, 202);
+}
+
 /// The process died after the answer was stored: another one tells.
 #[tokio::test]
 async fn a_crash_before_the_call_loses_nothing() {
@@ -566,16 +583,18 @@ async fn an_answer_that_was_told_of_is_known_to_be_stored() {
     let lab = Lab::new();
     let receiver = Receiver::default();
     let (app, completer) = over(&lab, receiver.callback(), 201);
-    let stored = Count::default();
+    let storing = Count::default();
     lab.store.fail(move |call| match call {
         Call::Swap(Status::Pending) => Fault::None,
-        Call::Swap(Status::Complete) if stored.up() == 1 => Fault::After,
+        Call::Swap(Status::Complete) if storing.up() == 1 => Fault::After,
         _ => Fault::Before(tower_idempotency::store::StoreErrorKind::Unavailable),
     });
     send(&app, post("k")).await.assert_first(201, "done");
     assert_eq!(lab.events.count("Unsaved"), 1);
+    // It tried once more, and rests.
+    settle().await;
     lab.store.heal();
-    assert_eq!(once(&completer).await.told, 1);
+    assert_eq!((once(&completer).await.told, lab.events.count("SavedLate")), (1, 0));
     tokio::time::sleep(secs(10)).await;
     assert_eq!((lab.events.count("SavedLate"), lab.events.count("SaveFailed")), (1, 0));
 }

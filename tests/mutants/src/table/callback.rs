@@ -27,8 +27,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     callback(
         "callback-by-who-looked-earlier",
         CORE,
-        "current.filter(|record| record.version == self.version)",
-        "current",
+        "(owed.id, owed.tries) == (self.id, self.tries)",
+        "owed.id == self.id",
         "two_completers_never_call",
     ),
     callback(
@@ -130,6 +130,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            self.shun(key, NOT_OURS);\n",
         "",
         "who_has_no_callback",
+    ),
+    callback(
+        "told-end-taken-for-another-one",
+        CORE,
+        "self.version == version || ended == Some(version)",
+        "self.version == version || ended == Some(version) && false",
+        "an_answer_that_was_told_of",
+    ),
+    callback(
+        "owed-callbacks-fill-the-queue",
+        "src/background.rs",
+        ".filter(|found| found.status == Status::Pending).count()",
+        ".count()",
+        "what_only_owes_a_callback",
     ),
     callback("time-of-the-end-forgotten", CORE, "            next.remember_end();\n", "", "the_history_has_both"),
 ];

@@ -30,6 +30,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "disk_full::",
     ),
     file(
+        "recovery-drops-an-answer",
+        "src/store/file/recover.rs",
+        "value(&record.encode())",
+        "value(&crate::core::Encoded { head: record.encode().head, fresh: Vec::new() })",
+        "reopen::what_was_written_by_a_clock_that_went_back",
+    ),
+    file(
         "leases-outlive-their-process",
         "src/store/file/recover.rs",
         "let record = record.orphaned(fresh_nonce());",
