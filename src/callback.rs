@@ -60,7 +60,7 @@ impl Ended {
 /// in between, or during the call, leaves it to another one. It is called again
 /// until it returns `Ok`, with a back-off that is kept in the store, and at most
 /// as often as [`max_tries`](Self::max_tries) says. Completers claim it by a swap,
-/// so for one operation it is not called twice at a time.
+/// so for one end it is not called twice at a time.
 ///
 /// ```
 /// use axum::{Router, body::Body, http::Request, routing::post};
@@ -99,7 +99,10 @@ impl Ended {
 /// - A parked operation that goes on before its callback was made is told when it
 ///   ends again, and not before.
 /// - A process that stands still for longer than the hook may take, and its claim
-///   with it, may call while another one does; the id is still the same.
+///   with it, may call while another one does; so it may if the store's clock
+///   leaps ahead. The id is still the same.
+/// - A parked operation that goes on during its callback, and ends again, is told
+///   again beside it, under another id.
 /// - The retention of an answer counts from its callback.
 #[derive(Clone)]
 #[must_use]

@@ -2,7 +2,7 @@
 //!
 //! | keyspace | key | value |
 //! |---|---|---|
-//! | `open` | record | columns, head of an unfinished record |
+//! | `open` | record | columns, head of an unfinished record; of one that owes a callback, the response too |
 //! | `parts` | record, part | request or step of an unfinished record |
 //! | `done` | record | columns, head and response: a replay is one look-up |
 //! | `expiry` | due, record | version and creation of a complete record |
