@@ -1,11 +1,14 @@
 //! Telling someone of the end of one operation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Completer;
 use super::report::Did;
+use super::round::MOST;
 use crate::callback::{Callback, Ended};
 use crate::core::{CallbackAt, CallbackStep, Key, Record};
 use crate::event::EventKind;
@@ -16,13 +19,48 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long what someone else has to tell is left alone.
 const NOT_OURS: Duration = Duration::from_secs(60);
 
+/// How long one is left alone for which there was no room.
+const NO_ROOM: Duration = Duration::from_secs(10);
+
+/// Room for callbacks.
+#[derive(Clone)]
+pub(super) struct Calls {
+    /// How many more may wait for a slot: each keeps its record in memory.
+    line: Arc<Semaphore>,
+    /// How many more may be made.
+    slots: Arc<Semaphore>,
+}
+
+impl Calls {
+    pub(super) fn new(concurrency: usize) -> Self {
+        let slots = concurrency.min(Semaphore::MAX_PERMITS);
+        Self { line: Arc::new(Semaphore::new(MOST.max(slots))), slots: Arc::new(Semaphore::new(slots)) }
+    }
+
+    /// Makes no more than those under way. What waits is left to others.
+    pub(super) fn close(&self) {
+        self.slots.close();
+    }
+}
+
 impl Completer {
-    /// Makes the callback that `record` owes.
-    pub(super) async fn call_back(&self, key: Key, record: Record) -> Result<Did, StoreError> {
+    /// Makes the callback that `record` owes, once there is room.
+    pub(super) async fn tell(&self, key: Key, record: Record, calls: &Calls) -> Did {
         let Some(callback) = &self.shared.policy.callback else {
             self.shun(key, NOT_OURS);
-            return Ok(Did::Skipped);
+            return Did::Skipped;
         };
+        let Ok(_place) = calls.line.try_acquire() else {
+            self.shun(key, NO_ROOM);
+            self.shared.ledger.due().set(Instant::now() + NO_ROOM);
+            return Did::Skipped;
+        };
+        let Ok(_slot) = calls.slots.acquire().await else { return Did::Skipped };
+        self.call_back(callback, key, record).await.unwrap_or_else(|error| self.failed(key, error))
+    }
+
+    /// If someone else was faster meanwhile, what it notes does not take.
+    async fn call_back(&self, callback: &Callback, key: Key, record: Record) -> Result<Did, StoreError> {
         let tries = record.owed().map_or(0, |owed| owed.tries());
         if tries >= callback.max_tries {
             // Whoever made the last one never said how it went.
@@ -32,7 +70,7 @@ impl Completer {
             }
             return Ok(if given_up { Did::Untold } else { Did::Skipped });
         }
-        let (lease, began) = (callback.deadline + GRACE, Instant::now());
+        let (lease, began) = (callback.deadline.saturating_add(GRACE), Instant::now());
         let Some(record) = self.note_callback(&key, record, CallbackStep::Begin { lease }).await? else {
             return Ok(Did::Skipped);
         };
@@ -52,18 +90,22 @@ impl Completer {
         call: u32,
     ) -> Result<Did, StoreError> {
         let Err(error) = outcome else {
-            let noted = self.note_callback(&key, record, CallbackStep::Made).await?;
+            // That it was made is to be heard of, whatever the store says.
+            let noted = self.note_callback(&key, record, CallbackStep::Made).await;
             self.shared.ledger.emit(&key, || EventKind::CallbackMade { call });
-            return Ok(if noted.is_some() { Did::Told } else { Did::Skipped });
+            return noted.map(|noted| if noted.is_some() { Did::Told } else { Did::Skipped });
         };
         let given_up = call >= callback.max_tries;
         let rest = callback.backoff.pause(call);
         let step = if given_up { CallbackStep::GiveUp } else { CallbackStep::Failed { rest } };
-        if self.note_callback(&key, record, step).await?.is_some() && !given_up {
-            self.shared.ledger.due().set(Instant::now() + rest);
+        let noted = self.note_callback(&key, record, step).await;
+        let stored = matches!(noted, Ok(Some(_)));
+        if let (true, false, Some(again)) = (stored, given_up, Instant::now().checked_add(rest)) {
+            self.shared.ledger.due().set(again);
         }
-        self.callback_failed(&key, call, error, given_up);
-        Ok(Did::Untold)
+        // What is not on record is not given up: it is called again.
+        self.callback_failed(&key, call, error, given_up && stored);
+        noted.map(|_| Did::Untold)
     }
 
     fn callback_failed(&self, key: &Key, call: u32, error: String, given_up: bool) {

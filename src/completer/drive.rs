@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::Request;
 use http::request::Parts;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::callback::Calls;
 use super::report::Did;
 use super::round::SHUN;
 use super::ticket::{Granted, Ticket};
@@ -26,6 +28,13 @@ use crate::operation::Reconciled;
 use crate::run::{disown_later, under_lease};
 use crate::store::{StoreError, StoreErrorKind};
 use crate::sync::lock;
+
+/// How far one look at an operation got.
+enum Went {
+    Did(Did),
+    /// It ended, and someone is to be told.
+    Owes(Box<Record>),
+}
 
 /// A service with its types forgotten. What it answers is on record.
 pub(super) type Drive = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<()> + Send + Sync>;
@@ -49,27 +58,34 @@ where
 }
 
 impl Completer {
-    /// What became of it, and of its callback.
-    pub(super) async fn finish(&self, key: Key) -> [Option<Did>; 2] {
-        let did = self.go_on(key).await;
-        let ended = matches!(did, Did::Completed | Did::Parked | Did::Reconciled);
-        let told = if ended && self.shared.policy.callback.is_some() { Some(self.go_on(key).await) } else { None };
-        [Some(did), told.filter(|did| *did != Did::Skipped)]
+    /// What became of it, and of its callback, which is not made in its slot.
+    pub(super) async fn finish(&self, key: Key, slot: OwnedSemaphorePermit, calls: Calls) -> [Option<Did>; 2] {
+        let (did, went) = match self.go_on(key).await {
+            Went::Did(did) if !(did.is_end() && self.shared.policy.callback.is_some()) => return [Some(did), None],
+            Went::Did(did) => (Some(did), self.go_on(key).await),
+            owes @ Went::Owes(_) => (None, owes),
+        };
+        drop(slot);
+        let told = match went {
+            Went::Owes(record) => self.tell(key, *record, &calls).await,
+            Went::Did(again) => again,
+        };
+        [did, Some(told).filter(|told| did.is_none() || *told != Did::Skipped)]
     }
 
-    async fn go_on(&self, key: Key) -> Did {
-        match self.resume(key).await {
-            Ok(did) => did,
-            Err(error) if error.kind() == StoreErrorKind::Unavailable => Did::Failed,
-            Err(error) => {
-                self.shun(key, SHUN);
-                self.shared.ledger.emit(&key, || EventKind::Unreadable { error });
-                Did::Failed
-            }
+    async fn go_on(&self, key: Key) -> Went {
+        self.resume(key).await.unwrap_or_else(|error| Went::Did(self.failed(key, error)))
+    }
+
+    pub(super) fn failed(&self, key: Key, error: StoreError) -> Did {
+        if error.kind() != StoreErrorKind::Unavailable {
+            self.shun(key, SHUN);
+            self.shared.ledger.emit(&key, || EventKind::Unreadable { error });
         }
+        Did::Failed
     }
 
-    async fn resume(&self, key: Key) -> Result<Did, StoreError> {
+    async fn resume(&self, key: Key) -> Result<Went, StoreError> {
         let ledger = &self.shared.ledger;
         let mut exchange = ledger.noted(Exchange::looking(self.command(), fresh_nonce()));
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
@@ -77,17 +93,18 @@ impl Completer {
             disown_later(ledger, key, Fence::of(exchange.nonce()), self.shared.policy.lease);
             return Err(error);
         }
-        let Some(done) = exchange.finish() else { return Ok(Did::Failed) };
-        match (done.output, done.record) {
-            (Resumed::Granted(fence), Some(record)) => Ok(self.run_claimed(key, fence, record).await),
-            (Resumed::Owes, Some(record)) => self.call_back(key, record).await,
-            (Resumed::InDoubt, Some(record)) => self.settle(key, record).await,
+        let Some(done) = exchange.finish() else { return Ok(Went::Did(Did::Failed)) };
+        let did = match (done.output, done.record) {
+            (Resumed::Granted(fence), Some(record)) => self.run_claimed(key, fence, record).await,
+            (Resumed::Owes, Some(record)) => return Ok(Went::Owes(Box::new(record))),
+            (Resumed::InDoubt, Some(record)) => self.settle(key, record).await?,
             (Resumed::Parked(why), _) => {
                 ledger.emit(&key, || EventKind::Parked { why: why.to_string() });
-                Ok(Did::Parked)
+                Did::Parked
             }
-            _ => Ok(Did::Skipped),
-        }
+            _ => Did::Skipped,
+        };
+        Ok(Went::Did(did))
     }
 
     pub(super) async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {

@@ -100,7 +100,7 @@ pub struct Completer {
     prepare: Option<Arc<Prepare>>,
     reconcile: Option<Arc<Reconcile>>,
     settings: Settings,
-    /// What could not be read, and until when it is left alone.
+    /// What it can't do anything about, and until when it is left alone.
     shunned: Arc<Mutex<HashMap<Key, Instant>>>,
 }
 
@@ -177,7 +177,8 @@ impl Completer {
         self
     }
 
-    /// How many operations are run at once: 16 by default, at least one.
+    /// How many operations are run at once: 16 by default, at least one. As many
+    /// [callbacks](crate::Callback) are made beside them.
     pub fn concurrency(mut self, operations: usize) -> Self {
         self.settings.concurrency = operations.max(1);
         self
@@ -261,6 +262,7 @@ impl Completer {
             }
         }
         shift.close();
+        round.calls.close();
         round.finish().await;
         round.all_free().await;
     }

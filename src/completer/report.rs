@@ -37,6 +37,13 @@ pub(super) enum Did {
     Failed,
 }
 
+impl Did {
+    /// Whether the operation is over, as far as a completer is concerned.
+    pub(super) const fn is_end(self) -> bool {
+        matches!(self, Self::Completed | Self::Parked | Self::Reconciled)
+    }
+}
+
 impl Report {
     pub(super) const fn add(&mut self, did: Did) {
         match did {

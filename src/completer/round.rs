@@ -9,24 +9,26 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Completer;
+use super::callback::Calls;
 use super::report::{Did, Report};
 use crate::core::Key;
+use crate::detach::CatchPanic;
 use crate::store::{Filter, Query, StoreError};
 use crate::sync::lock;
 
 /// How many records one page of a scan has.
 const PAGE: usize = 100;
 /// How many operations one round starts.
-const MOST: usize = 1000;
-/// How many records that are left alone are remembered, and for how long one that
-/// can't be read.
-const SHUNNED: usize = 10_000;
+pub(super) const MOST: usize = 1000;
+/// How long a record that can't be read is left alone.
 pub(super) const SHUN: Duration = Duration::from_secs(60 * 60);
 
 /// What is under way.
 pub(super) struct Round {
     /// Room for those that do not run yet.
     pub(super) slots: Arc<Semaphore>,
+    /// Room of their own for callbacks: one that hangs keeps no operation waiting.
+    pub(super) calls: Calls,
     most: u32,
     running: JoinSet<(Key, [Option<Did>; 2])>,
     keys: HashSet<Key>,
@@ -38,6 +40,7 @@ impl Round {
         let most = u32::try_from(concurrency).unwrap_or(u32::MAX);
         Self {
             slots: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS))),
+            calls: Calls::new(concurrency),
             most,
             running: JoinSet::new(),
             keys: HashSet::new(),
@@ -59,7 +62,7 @@ impl Round {
     }
 
     fn note(&mut self, ended: Option<(Key, [Option<Did>; 2])>) {
-        // They catch the panics of what they run, so there is always something.
+        // Their panics are caught, so there is always something.
         let Some((key, did)) = ended else { return };
         self.keys.remove(&key);
         did.into_iter().flatten().for_each(|did| self.report.add(did));
@@ -78,40 +81,40 @@ impl Round {
 
 impl Completer {
     /// Starts what is due, a few at a time. `true` if there was more of it than one
-    /// round starts.
+    /// round starts: what runs already or is left alone does not count.
     pub(super) async fn fill(&self, round: &mut Round) -> Result<bool, StoreError> {
         round.reap();
-        let (mut query, mut started) = (Query::new(Filter::Lapsed, PAGE), HashSet::new());
+        let (mut query, mut seen, mut started) = (Query::new(Filter::Lapsed, PAGE), HashSet::new(), 0);
         loop {
             let page = self.shared.ledger.scan(&query).await?;
             for found in page.found {
                 // With no pause at all, one may come round again.
-                if !self.is_shunned(&found.key) && started.insert(found.key) {
-                    self.start(round, found.key).await;
+                if !self.is_shunned(&found.key) && seen.insert(found.key) {
+                    started += usize::from(self.start(round, found.key).await);
                 }
             }
             match page.next {
-                Some(next) if started.len() < MOST => query = query.after(next),
+                Some(next) if started < MOST => query = query.after(next),
                 more => return Ok(more.is_some()),
             }
         }
     }
 
-    /// Starts one, unless it runs already, once there is room.
-    pub(super) async fn start(&self, round: &mut Round, key: Key) {
+    /// Starts one, unless it runs already, once there is room. Whether it did.
+    pub(super) async fn start(&self, round: &mut Round, key: Key) -> bool {
         round.reap();
         if round.keys.contains(&key) {
-            return;
+            return false;
         }
-        let Ok(slot) = Arc::clone(&round.slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&round.slots).acquire_owned().await else { return false };
         round.report.found += 1;
         round.keys.insert(key);
-        let completer = self.clone();
+        let (completer, calls) = (self.clone(), round.calls.clone());
         round.running.spawn(async move {
-            let did = completer.finish(key).await;
-            drop(slot);
-            (key, did)
+            let did = CatchPanic::new(completer.finish(key, slot, calls)).await;
+            (key, did.unwrap_or([Some(Did::Failed), None]))
         });
+        true
     }
 
     fn is_shunned(&self, key: &Key) -> bool {
@@ -122,9 +125,12 @@ impl Completer {
     /// marked.
     pub(super) fn shun(&self, key: Key, pause: Duration) {
         let mut shunned = lock(&self.shunned);
-        if shunned.len() >= SHUNNED {
-            shunned.clear();
+        let now = Instant::now();
+        if shunned.len() == shunned.capacity() {
+            // Before it grows. What is still to be left alone stays: without that,
+            // rounds would look at nothing else, and never come to an end.
+            shunned.retain(|_, until| now < *until);
         }
-        shunned.insert(key, Instant::now() + pause);
+        shunned.insert(key, now + pause);
     }
 }

@@ -3,6 +3,7 @@
 use super::Mutant;
 
 const CORE: &str = "src/core/callback.rs";
+const DRIVE: &str = "src/completer/drive.rs";
 const LEDGER: &str = "src/ledger.rs";
 const MAKER: &str = "src/completer/callback.rs";
 const RECORD: &str = "src/core/record.rs";
@@ -119,9 +120,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     callback(
         "own-end-not-told-at-once",
-        "src/completer/drive.rs",
-        "if ended && self.shared.policy.callback.is_some()",
-        "if ended && self.shared.policy.callback.is_some() && false",
+        DRIVE,
+        "did.is_end() && self.shared.policy.callback.is_some()",
+        "did.is_end() && self.shared.policy.callback.is_some() && false",
         "work_in_the_background",
     ),
     callback(
@@ -144,6 +145,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ".filter(|found| found.status == Status::Pending).count()",
         ".count()",
         "what_only_owes_a_callback",
+    ),
+    callback(
+        "callback-in-the-slot-of-its-operation",
+        DRIVE,
+        "        drop(slot);\n        let told",
+        "        let _slot = slot;\n        let told",
+        "a_hook_that_hangs_keeps_no_operation",
+    ),
+    callback(
+        "waiting-callbacks-made-at-the-stop",
+        "src/completer/mod.rs",
+        "        round.calls.close();\n",
+        "",
+        "a_completer_that_stops_makes_no_more_callbacks",
     ),
     callback("time-of-the-end-forgotten", CORE, "            next.remember_end();\n", "", "the_history_has_both"),
 ];
