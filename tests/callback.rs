@@ -248,6 +248,7 @@ async fn a_call_whose_end_is_not_stored_is_repeated() {
         _ => Fault::None,
     });
     assert_eq!(once(&completer).await.failed, 1);
+    assert_eq!(lab.events.count("CallbackMade"), 1, "who listens hears of it all the same");
     lab.store.heal();
     clock.advance(secs(60));
     assert_eq!(once(&completer).await.told, 1);
