@@ -715,6 +715,28 @@ async fn with_room_in_the_process_it_costs_two_writes() {
     running.end().await;
 }
 
+/// The process stood still for longer than the lease: what it runs itself is not
+/// taken for somebody else's, who died.
+#[tokio::test(start_paused = true)]
+async fn a_completer_takes_nothing_from_its_own_process() {
+    let (lab, clock) = Lab::manual();
+    let layer = lab.layer().background(Background::at("/operations"));
+    let (app, runs, gate) = gated(&layer);
+    let running = Running::start(completer(&layer, &app).poll(secs(1))).await;
+    assert_accepted(&send(&app, later("k")).await, "/operations/k");
+    settle().await;
+    let scans = lab.store.scans();
+    clock.advance(secs(3600));
+    tokio::time::advance(secs(2)).await;
+    settle().await;
+    assert!(lab.store.scans() > scans, "it looked");
+    gate.add_permits(1);
+    settle().await;
+    send(&app, later("k")).await.assert_replay(201, "paid");
+    assert_eq!((runs.get(), lab.events.count("Parked")), (1, 0));
+    running.end().await;
+}
+
 /// No more at once than the completer may run; those that find no room wait, and
 /// are run without a look at the whole store.
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::Completer;
+use super::round::{Keys, Round};
 use crate::core::{Fence, Key, Record};
 use crate::run::disown_later;
 use crate::sync::lock;
@@ -23,6 +24,8 @@ struct Crew {
     completer: Completer,
     /// How many operations it may run besides those that run.
     slots: Arc<Semaphore>,
+    /// What it runs.
+    keys: Keys,
     /// `None` once it has stopped.
     tasks: Mutex<Option<JoinSet<()>>>,
 }
@@ -59,9 +62,10 @@ impl Slot {
         let completer = crew.completer.clone();
         if let Some(tasks) = &mut *lock(&crew.tasks) {
             while tasks.try_join_next().is_some() {}
+            let running = crew.keys.enter(key);
             tasks.spawn(async move {
                 completer.run_claimed(key, fence, record).await;
-                drop(permit);
+                drop((running, permit));
             });
             return;
         }
@@ -71,10 +75,11 @@ impl Slot {
 }
 
 impl Completer {
-    /// From now on it is handed what is accepted, while there are `slots`.
-    pub(super) fn on_shift(&self, slots: &Arc<Semaphore>) -> Shift {
+    /// From now on it is handed what is accepted, while there are slots.
+    pub(super) fn on_shift(&self, round: &Round) -> Shift {
         let tasks = Mutex::new(Some(JoinSet::new()));
-        let crew = Arc::new(Crew { completer: self.clone(), slots: Arc::clone(slots), tasks });
+        let (slots, keys) = (Arc::clone(&round.slots), round.keys.clone());
+        let crew = Arc::new(Crew { completer: self.clone(), slots, keys, tasks });
         *lock(&self.shared.desk.0) = Some(Arc::clone(&crew));
         Shift(crew)
     }

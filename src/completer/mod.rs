@@ -225,7 +225,8 @@ impl Completer {
     }
 
     /// Finishes what falls due, until `shutdown` resolves; then it starts
-    /// nothing new, and returns when what runs has ended.
+    /// nothing new, and returns when what runs has ended, and the callbacks that
+    /// are being made.
     ///
     /// # Cancellation
     ///
@@ -233,7 +234,7 @@ impl Completer {
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
         let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
-        let shift = self.on_shift(&round.slots);
+        let shift = self.on_shift(&round);
         loop {
             let scanned = tokio::select! {
                 biased;

@@ -1,7 +1,7 @@
 //! Which operations are run, and how many at once.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -23,6 +23,28 @@ pub(super) const MOST: usize = 1000;
 /// How long a record that can't be read is left alone.
 pub(super) const SHUN: Duration = Duration::from_secs(60 * 60);
 
+/// The operations that a completer runs now. What it runs itself it does not take
+/// from itself, should this process have stood still for longer than a lease.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Keys(Arc<Mutex<HashSet<Key>>>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Running(Keys, Key);
+
+impl Keys {
+    /// `None` if it runs already.
+    pub(super) fn enter(&self, key: Key) -> Option<Running> {
+        lock(&self.0).insert(key).then(|| Running(self.clone(), key))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        lock(&self.0.0).remove(&self.1);
+    }
+}
+
 /// What is under way.
 pub(super) struct Round {
     /// Room for those that do not run yet.
@@ -30,8 +52,8 @@ pub(super) struct Round {
     /// Room of their own for callbacks: one that hangs keeps no operation waiting.
     pub(super) calls: Calls,
     most: u32,
-    running: JoinSet<(Key, [Option<Did>; 2])>,
-    keys: HashSet<Key>,
+    running: JoinSet<[Option<Did>; 2]>,
+    pub(super) keys: Keys,
     pub(super) report: Report,
 }
 
@@ -43,7 +65,7 @@ impl Round {
             calls: Calls::new(concurrency),
             most,
             running: JoinSet::new(),
-            keys: HashSet::new(),
+            keys: Keys::default(),
             report: Report::default(),
         }
     }
@@ -61,11 +83,8 @@ impl Round {
         true
     }
 
-    fn note(&mut self, ended: Option<(Key, [Option<Did>; 2])>) {
-        // Their panics are caught, so there is always something.
-        let Some((key, did)) = ended else { return };
-        self.keys.remove(&key);
-        did.into_iter().flatten().for_each(|did| self.report.add(did));
+    fn note(&mut self, ended: Option<[Option<Did>; 2]>) {
+        ended.into_iter().flatten().flatten().for_each(|did| self.report.add(did));
     }
 
     pub(super) async fn finish(&mut self) {
@@ -103,16 +122,14 @@ impl Completer {
     /// Starts one, unless it runs already, once there is room. Whether it did.
     pub(super) async fn start(&self, round: &mut Round, key: Key) -> bool {
         round.reap();
-        if round.keys.contains(&key) {
-            return false;
-        }
+        let Some(running) = round.keys.enter(key) else { return false };
         let Ok(slot) = Arc::clone(&round.slots).acquire_owned().await else { return false };
         round.report.found += 1;
-        round.keys.insert(key);
         let (completer, calls) = (self.clone(), round.calls.clone());
         round.running.spawn(async move {
             let did = CatchPanic::new(completer.finish(key, slot, calls)).await;
-            (key, did.unwrap_or([Some(Did::Failed), None]))
+            drop(running);
+            did.unwrap_or([Some(Did::Failed), None])
         });
         true
     }

@@ -12,6 +12,13 @@ planted_under!(background, "--test background");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     background(
+        "completer-takes-from-its-own-process",
+        "src/completer/crew.rs",
+        "let running = crew.keys.enter(key);",
+        "let running = crew.keys.enter(Key::from_bytes([0; 32]));",
+        "a_completer_takes_nothing_from_its_own_process",
+    ),
+    background(
         "status-shows-internal-steps",
         STATUS,
         "moment.text.as_deref().filter(|name| *name != UNDO_PLAN)?;",
