@@ -6,10 +6,16 @@
 //! cargo run --release -p tower-idempotency-benches --bin networked -- --seconds 60 [--only redis|postgres]
 //! ```
 //!
-//! Both servers are started for it and end with it. By hand means: claim the
-//! key, answer, keep the answer; a retry finds the key taken and reads the
-//! answer. No fingerprint, no lease, no fence: what many services have. Rounds
-//! alternate; printed are medians with the extremes, and ratios within a round.
+//! Both servers are started for it and end with it. Two handlers do it by hand:
+//!
+//! - *The same writes*: what the store writes, with the same comparisons, so
+//!   that a claim has a lease and a fence, and can be found when it lapses.
+//! - *Unfenced*: claim the key, answer, keep the answer; a retry finds the key
+//!   taken and reads the answer. What many services have; a claim whose process
+//!   died stays for ever, and who was paused overwrites what others did.
+//!
+//! Neither has a fingerprint. Rounds alternate; printed are medians with the
+//! extremes, and ratios within a round.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +28,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use deadpool_postgres::{Manager, ManagerConfig, Pool};
-use redis::AsyncCommands;
 use redis::aio::ConnectionManager;
+use redis::{AsyncCommands, Script};
 use serde_json::Value;
 use servers::{Postgres, Redis};
+use tokio_postgres::Row;
 use tower_idempotency::store::{PostgresStore, RedisStore, Store};
 use tower_idempotency::{IdempotencyLayer, Scope};
 use tower_idempotency_benches::{Load, Server, charge, fresh, receipt, report, seconds};
@@ -35,7 +42,7 @@ const POOL: usize = 16;
 const ROUNDS: usize = 7;
 
 fn main() {
-    let slice = Duration::from_secs_f64(seconds(30.0) / (2 * 4 * ROUNDS) as f64);
+    let slice = Duration::from_secs_f64(seconds(30.0) / (2 * 3 * 2 * ROUNDS) as f64);
     let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
     let wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
     if wanted("redis") {
@@ -48,27 +55,32 @@ fn main() {
 
 fn on_redis(slice: Duration) {
     let redis = Redis::start();
-    let url = redis.url();
-    let by_hand = Server::start("by-hand", async move || {
+    let manager = async |url: String| {
         let client = redis::Client::open(url).expect("a URL");
-        hand(OnRedis(client.get_connection_manager().await.expect("redis answers")))
-    });
+        client.get_connection_manager().await.expect("redis answers")
+    };
     let url = redis.url();
-    let layer = async move || guarded(RedisStore::connect(&url).expect("a URL"));
-    compare("Redis", || redis.cpu_nanos(), &by_hand, &Server::start("guarded", layer), slice);
+    let unfenced = Server::start("unfenced", async move || hand(UnfencedOnRedis(manager(url).await)));
+    let url = redis.url();
+    let same = Server::start("same", async move || hand(OnRedis::new(manager(url).await)));
+    let url = redis.url();
+    let ours = Server::start("ours", async move || guarded(RedisStore::connect(&url).expect("a URL")));
+    compare("Redis", || redis.cpu_nanos(), [&ours, &same, &unfenced], slice);
 }
 
 fn on_postgres(slice: Duration) {
     let postgres = Postgres::start();
     let url = postgres.url();
-    let by_hand = Server::start("by-hand", async move || hand(OnPostgres::new(&url).await));
+    let unfenced = Server::start("unfenced", async move || hand(UnfencedOnPostgres::new(&url).await));
     let url = postgres.url();
-    let guarded = Server::start("guarded", async move || {
+    let same = Server::start("same", async move || hand(OnPostgres::new(&url).await));
+    let url = postgres.url();
+    let ours = Server::start("ours", async move || {
         let store = PostgresStore::with_pool(pool(&url));
         store.create_schema().await.expect("a schema");
         guarded(store)
     });
-    compare("Postgres", || postgres.cpu_nanos(), &by_hand, &guarded, slice);
+    compare("Postgres", || postgres.cpu_nanos(), [&ours, &same, &unfenced], slice);
 }
 
 /// Where the keys of the requests come from.
@@ -88,35 +100,40 @@ impl Rounds {
         self.service.push(load.cpu / 1e3);
         self.server.push(server_nanos as f64 / load.requests / 1e3);
     }
+
+    fn against(&self, other: &Self) -> Vec<f64> {
+        self.rates.iter().zip(&other.rates).map(|(ours, theirs)| ours / theirs).collect()
+    }
 }
 
-fn compare(name: &str, server_nanos: impl Fn() -> u64, by_hand: &Server, guarded: &Server, slice: Duration) {
+/// Ours, and two by hand.
+const WHO: [&str; 3] = ["ours", "the same by hand", "unfenced by hand"];
+
+fn compare(name: &str, server_nanos: impl Fn() -> u64, servers: [&Server; 3], slice: Duration) {
     let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let measure = |rounds: &mut Rounds, server: &Server, key: Keys| {
-        let before = server_nanos();
-        let load = client.block_on(server.load(CONNECTIONS, slice, key));
-        rounds.add(&load, server_nanos() - before);
-    };
     // One alone stores the answer that all others replay.
-    for server in [by_hand, guarded] {
+    for server in servers {
         client.block_on(server.load(1, Duration::from_millis(50), || 17));
     }
     println!("{name}");
     let kinds = [("first", fresh as Keys, "goal: 0.90 or more"), ("replay", || 17, "goal: 0.95 or more")];
     for (kind, key, goal) in kinds {
-        let (mut hand, mut ours) = (Rounds::default(), Rounds::default());
+        let mut all: [Rounds; 3] = Default::default();
         for _ in 0..ROUNDS {
-            measure(&mut hand, by_hand, key);
-            measure(&mut ours, guarded, key);
+            for (rounds, server) in all.iter_mut().zip(servers) {
+                let before = server_nanos();
+                let load = client.block_on(server.load(CONNECTIONS, slice, key));
+                rounds.add(&load, server_nanos() - before);
+            }
         }
-        let ratios = ours.rates.iter().zip(&hand.rates).map(|(a, b)| a / b).collect();
-        report(&format!("  {kind} : by hand"), ratios, goal);
-        report(&format!("  {kind}/s, by hand"), hand.rates, "");
-        for (who, rounds) in [("by hand", hand.service), ("ours", ours.service)] {
-            report(&format!("    service, {who}"), rounds, "µs of CPU");
-        }
-        for (who, rounds) in [("by hand", hand.server), ("ours", ours.server)] {
-            report(&format!("    server, {who}"), rounds, "µs of CPU");
+        let [ours, same, unfenced] = &all;
+        report(&format!("  {kind} : the same"), ours.against(same), goal);
+        report(&format!("  {kind} : unfenced"), ours.against(unfenced), "");
+        for (who, rounds) in WHO.iter().zip(all) {
+            println!("    {who}");
+            report("      requests/s", rounds.rates, "");
+            report("      service", rounds.service, "µs of CPU a request");
+            report("      server", rounds.server, "µs of CPU a request");
         }
     }
 }
@@ -128,9 +145,12 @@ fn guarded(store: impl Store) -> Router {
 
 /// The two writes, and the read of a retry.
 trait Books: Clone + Send + Sync + 'static {
-    fn claim(&self, key: &str) -> impl Future<Output = bool> + Send;
-    fn keep(&self, key: &str, answer: &[u8]) -> impl Future<Output = ()> + Send;
-    fn answer(&self, key: &str) -> impl Future<Output = Vec<u8>> + Send;
+    /// What has to be shown to write the answer.
+    type Claim: Send;
+
+    /// The claim, or the answer that is there.
+    fn claim(&self, key: &str) -> impl Future<Output = Result<Self::Claim, Vec<u8>>> + Send;
+    fn keep(&self, key: &str, claim: Self::Claim, answer: &[u8]) -> impl Future<Output = ()> + Send;
 }
 
 fn hand<B: Books>(books: B) -> Router {
@@ -139,35 +159,78 @@ fn hand<B: Books>(books: B) -> Router {
 
 async fn charge_by_hand<B: Books>(State(books): State<B>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     let key = headers["idempotency-key"].to_str().expect("an ASCII key");
-    let answer = if books.claim(key).await {
-        let answer = serde_json::to_vec(&receipt(&body)).expect("plain values");
-        books.keep(key, &answer).await;
-        answer
-    } else {
-        books.answer(key).await
+    let answer = match books.claim(key).await {
+        Ok(claim) => {
+            let answer = serde_json::to_vec(&receipt(&body)).expect("plain values");
+            books.keep(key, claim, &answer).await;
+            answer
+        }
+        Err(answer) => answer,
     };
     ([(CONTENT_TYPE, "application/json")], Bytes::from(answer)).into_response()
 }
 
 #[derive(Clone)]
-struct OnRedis(ConnectionManager);
+struct UnfencedOnRedis(ConnectionManager);
 
-impl Books for OnRedis {
-    async fn claim(&self, key: &str) -> bool {
-        self.0.clone().set_nx(key, "").await.expect("redis answers")
+impl Books for UnfencedOnRedis {
+    type Claim = ();
+
+    async fn claim(&self, key: &str) -> Result<(), Vec<u8>> {
+        let mut redis = self.0.clone();
+        if redis.set_nx(key, "").await.expect("redis answers") {
+            return Ok(());
+        }
+        Err(redis.get(key).await.expect("redis answers"))
     }
 
-    async fn keep(&self, key: &str, answer: &[u8]) {
+    async fn keep(&self, key: &str, (): (), answer: &[u8]) {
         self.0.clone().set_ex(key, answer, 86_400).await.expect("redis answers")
-    }
-
-    async fn answer(&self, key: &str) -> Vec<u8> {
-        self.0.clone().get(key).await.expect("redis answers")
     }
 }
 
+/// With the store's own script: it compares, files the claim by its lease, and
+/// stamps with the server's time.
 #[derive(Clone)]
-struct OnPostgres(Arc<Pool>);
+struct OnRedis(ConnectionManager, Arc<Script>);
+
+/// So long is the head of a record.
+const HEAD: &[u8] = &[b'.'; 100];
+
+impl OnRedis {
+    fn new(redis: ConnectionManager) -> Self {
+        let script = concat!(
+            include_str!("../../../src/store/redis/compare.lua"),
+            include_str!("../../../src/store/redis/put.lua")
+        );
+        Self(redis, Arc::new(Script::new(script)))
+    }
+
+    async fn put(&self, key: &str, expected: &str, status: &str, version: &str, span: u64, body: &[u8]) -> redis::Value {
+        let mut call = self.1.key(format!("{{by-hand:01}}:{key}"));
+        call.key("{by-hand:01}:due").arg(expected).arg(key).arg(status).arg(version).arg(span);
+        call.arg(if expected.is_empty() { "now" } else { "" }).arg(0).arg("").arg(HEAD.len()).arg(body);
+        call.invoke_async(&mut self.0.clone()).await.expect("redis answers")
+    }
+}
+
+impl Books for OnRedis {
+    type Claim = String;
+
+    async fn claim(&self, key: &str) -> Result<String, Vec<u8>> {
+        let version = format!("{:016x}", fresh());
+        let redis::Value::Array(found) = self.put(key, "", "P", &version, 30_000, HEAD).await else { return Ok(version) };
+        let (_, (_, record)): (u64, (String, Vec<u8>)) = redis::from_redis_value(redis::Value::Array(found)).expect("ours");
+        let head = record.iter().position(|byte| *byte == b'\n').expect("columns") + 1 + HEAD.len();
+        Err(record[head..].to_vec())
+    }
+
+    async fn keep(&self, key: &str, claim: String, answer: &[u8]) {
+        let version = format!("{:016x}", fresh());
+        let done = self.put(key, &claim, "C", &version, 86_400_000, &[HEAD, answer].concat()).await;
+        assert!(matches!(done, redis::Value::Int(_)), "the claim is lost");
+    }
+}
 
 fn pool(url: &str) -> Pool {
     let config: tokio_postgres::Config = url.parse().expect("a URL");
@@ -175,34 +238,86 @@ fn pool(url: &str) -> Pool {
     Pool::builder(manager).max_size(POOL).build().expect("a pool")
 }
 
-impl OnPostgres {
+async fn tables(url: &str, sql: &str) -> Arc<Pool> {
+    let pool = pool(url);
+    pool.get().await.expect("postgres answers").batch_execute(sql).await.expect("tables");
+    Arc::new(pool)
+}
+
+async fn query(pool: &Pool, sql: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Vec<Row> {
+    let client = pool.get().await.expect("a connection");
+    let statement = client.prepare_cached(sql).await.expect("a statement");
+    client.query(&statement, parameters).await.expect("postgres answers")
+}
+
+async fn execute(pool: &Pool, sql: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> bool {
+    let client = pool.get().await.expect("a connection");
+    let statement = client.prepare_cached(sql).await.expect("a statement");
+    client.execute(&statement, parameters).await.expect("postgres answers") == 1
+}
+
+#[derive(Clone)]
+struct UnfencedOnPostgres(Arc<Pool>);
+
+impl UnfencedOnPostgres {
     async fn new(url: &str) -> Self {
-        let pool = pool(url);
-        let client = pool.get().await.expect("postgres answers");
         let table = "CREATE TABLE by_hand (key text PRIMARY KEY, created timestamptz DEFAULT now(), answer bytea)";
-        client.batch_execute(table).await.expect("a table");
-        Self(Arc::new(pool))
+        Self(tables(url, table).await)
+    }
+}
+
+impl Books for UnfencedOnPostgres {
+    type Claim = ();
+
+    async fn claim(&self, key: &str) -> Result<(), Vec<u8>> {
+        let insert = "INSERT INTO by_hand (key) VALUES ($1) ON CONFLICT DO NOTHING";
+        if execute(&self.0, insert, &[&key]).await {
+            return Ok(());
+        }
+        Err(query(&self.0, "SELECT answer FROM by_hand WHERE key = $1", &[&key]).await[0].get(0))
     }
 
-    async fn execute(&self, sql: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> u64 {
-        let client = self.0.get().await.expect("a connection");
-        let statement = client.prepare_cached(sql).await.expect("a statement");
-        client.execute(&statement, parameters).await.expect("postgres answers")
+    async fn keep(&self, key: &str, (): (), answer: &[u8]) {
+        execute(&self.0, "UPDATE by_hand SET answer = $2 WHERE key = $1", &[&key, &answer]).await;
+    }
+}
+
+/// In tables like the store's, with their indexes.
+#[derive(Clone)]
+struct OnPostgres(Arc<Pool>);
+
+const SPAN: i64 = 30_000;
+const RETENTION: i64 = 86_400_000;
+
+impl OnPostgres {
+    async fn new(url: &str) -> Self {
+        let schema = PostgresStore::MIGRATION.replace("\"idempotency\"", "\"by_hand_too\"");
+        Self(tables(url, &schema).await)
     }
 }
 
 impl Books for OnPostgres {
-    async fn claim(&self, key: &str) -> bool {
-        self.execute("INSERT INTO by_hand (key) VALUES ($1) ON CONFLICT DO NOTHING", &[&key]).await == 1
+    type Claim = i64;
+
+    async fn claim(&self, key: &str) -> Result<i64, Vec<u8>> {
+        let version = fresh().cast_signed();
+        let insert = "INSERT INTO by_hand_too.records (key, version, status, created, written, span, steps, head) \
+             SELECT $1, $2, 0, now, now, $3, 0, $4 \
+             FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8 AS now) AS clock \
+             ON CONFLICT (key) DO NOTHING";
+        if execute(&self.0, insert, &[&key.as_bytes(), &version, &SPAN, &HEAD]).await {
+            return Ok(version);
+        }
+        let select = "SELECT version, created, written, head, response FROM by_hand_too.records WHERE key = $1";
+        Err(query(&self.0, select, &[&key.as_bytes()]).await[0].get("response"))
     }
 
-    async fn keep(&self, key: &str, answer: &[u8]) {
-        self.execute("UPDATE by_hand SET answer = $2 WHERE key = $1", &[&key, &answer]).await;
-    }
-
-    async fn answer(&self, key: &str) -> Vec<u8> {
-        let client = self.0.get().await.expect("a connection");
-        let statement = client.prepare_cached("SELECT answer FROM by_hand WHERE key = $1").await.expect("a statement");
-        client.query_one(&statement, &[&key]).await.expect("a row").get(0)
+    async fn keep(&self, key: &str, claim: i64, answer: &[u8]) {
+        let update = "UPDATE by_hand_too.records SET version = $2, status = 2, \
+             written = floor(extract(epoch FROM clock_timestamp()) * 1000)::int8, span = $3, head = $4, response = $5 \
+             WHERE key = $1 AND version = $6";
+        let version = fresh().cast_signed();
+        let kept = execute(&self.0, update, &[&key.as_bytes(), &version, &RETENTION, &HEAD, &answer, &claim]).await;
+        assert!(kept, "the claim is lost");
     }
 }
