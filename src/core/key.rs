@@ -206,8 +206,13 @@ impl fmt::Display for Hex<'_> {
 }
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
-    let mut text = String::with_capacity(2 * bytes.len());
-    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
-    f.write_str(&text)
+    // Many at once, for a formatter asks much of every call.
+    for bytes in bytes.chunks(32) {
+        let mut text = [0; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+        }
+        f.write_str(str::from_utf8(&text[..2 * bytes.len()]).unwrap_or_default())?;
+    }
+    Ok(())
 }

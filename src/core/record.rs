@@ -401,18 +401,22 @@ impl Record {
     /// A thousand years ahead, if nobody should: a human has to decide, or its
     /// request is not stored and only its caller can go on.
     pub fn due(&self) -> Timestamp {
+        self.written_at.after(self.lasts())
+    }
+
+    /// How long after its write that is.
+    pub(crate) fn lasts(&self) -> Duration {
         if let Some(owed) = self.owed() {
-            return self.written_at.after(owed.rest);
+            return owed.rest;
         }
         let only_its_caller = self.request.is_none();
-        let length = match (&self.progress, &self.hold, self.mode) {
+        match (&self.progress, &self.hold, self.mode) {
             (Progress::Complete { retention, .. }, _, _) => *retention,
             (_, Hold::Leased { lease, .. }, _) => *lease,
             (_, Hold::Parked { .. }, _) => NEVER,
             (_, Hold::Cleared, _) | (_, Hold::Free, Mode::Resumable) if only_its_caller => NEVER,
             (_, Hold::Cleared | Hold::Free, _) => self.retry_in,
-        };
-        self.written_at.after(length)
+        }
     }
 
     /// Whether the record may be forgotten. Only complete ones ever may, and only

@@ -12,7 +12,9 @@
 //! A higher number is a newer format, anything else is corrupt: neither is
 //! ever taken for "no record".
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,18 +164,20 @@ enum WireProgress {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireRequest {
+struct WireRequest<'a> {
     method: String,
     uri: String,
-    headers: Vec<(String, String)>,
+    headers: Headers<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireResponse {
+struct WireResponse<'a> {
     status: u16,
-    headers: Vec<(String, String)>,
+    headers: Headers<'a>,
     retained: bool,
 }
+
+type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 #[derive(Serialize, Deserialize)]
 struct WireStep {
@@ -375,7 +379,7 @@ fn encode_request(request: &StoredRequest) -> Bytes {
 }
 
 fn decode_request(bytes: &Bytes) -> Result<StoredRequest, DecodeError> {
-    let (wire, body) = open::<WireRequest>(bytes, &CORRUPT_PART)?;
+    let (wire, body) = open::<WireRequest<'_>>(bytes, &CORRUPT_PART)?;
     let method = Method::from_bytes(wire.method.as_bytes()).map_err(|_| CORRUPT_PART)?;
     let uri: Uri = wire.uri.parse().map_err(|_| CORRUPT_PART)?;
     let headers = parse_headers(&wire.headers)?;
@@ -392,7 +396,7 @@ fn encode_response(response: &StoredResponse) -> Bytes {
 }
 
 fn decode_response(bytes: &Bytes) -> Result<StoredResponse, DecodeError> {
-    let (wire, body) = open::<WireResponse>(bytes, &CORRUPT_PART)?;
+    let (wire, body) = open::<WireResponse<'_>>(bytes, &CORRUPT_PART)?;
     let status = StatusCode::from_u16(wire.status).map_err(|_| CORRUPT_PART)?;
     let headers = parse_headers(&wire.headers)?;
     let body = wire.retained.then(|| bytes.slice_ref(body));
@@ -434,18 +438,23 @@ fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
 }
 
 /// Header values need not be UTF-8, JSON must be: one character per byte.
-fn wire_headers(headers: &[(HeaderName, HeaderValue)]) -> Vec<(String, String)> {
-    let text = |value: &HeaderValue| value.as_bytes().iter().map(|&byte| char::from(byte)).collect();
-    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+fn wire_headers(headers: &[(HeaderName, HeaderValue)]) -> Headers<'_> {
+    let text = |value: &'_ HeaderValue| value.as_bytes().iter().map(|&byte| char::from(byte)).collect();
+    let text = |value| HeaderValue::to_str(value).map_or_else(|_| Cow::Owned(text(value)), Cow::Borrowed);
+    headers.iter().map(|(name, value)| (name.as_str().into(), text(value))).collect()
 }
 
-fn parse_headers(headers: &[(String, String)]) -> Result<Vec<(HeaderName, HeaderValue)>, DecodeError> {
-    let parse = |(name, value): &(String, String)| {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
-        Some((name, HeaderValue::from_bytes(&bytes?).ok()?))
-    };
-    headers.iter().map(|line| parse(line).ok_or(CORRUPT_PART)).collect()
+fn parse_headers(headers: &Headers<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, DecodeError> {
+    headers.iter().map(|(name, value)| parse_header(name, value).ok_or(CORRUPT_PART)).collect()
+}
+
+fn parse_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    if value.is_ascii() {
+        return Some((name, value.parse().ok()?));
+    }
+    let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
+    Some((name, HeaderValue::from_bytes(&bytes?).ok()?))
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {
@@ -455,15 +464,16 @@ pub(super) fn millis(duration: Duration) -> u64 {
 /// One piece: format and checksum, a line of JSON, raw bytes.
 fn seal(wire: &impl Serialize, raw: &[u8]) -> Bytes {
     let mut sealed = Vec::with_capacity(512 + raw.len());
-    sealed.extend_from_slice(format!("{MAGIC}{WIRE_FORMAT} {:016x}\n", 0).as_bytes());
+    // Writing to memory cannot fail. Nor can serializing plain structs of strings
+    // and numbers, and if it did the checksum below would keep the piece from
+    // being read.
+    let _ = writeln!(sealed, "{MAGIC}{WIRE_FORMAT} {:016x}", 0);
     let start = sealed.len();
-    // Plain structs of strings and numbers: serializing them cannot fail, and
-    // if it did the checksum below would keep the piece from being read.
     let _ = serde_json::to_writer(&mut sealed, wire);
     sealed.push(b'\n');
     sealed.extend_from_slice(raw);
-    let sum = format!("{:016x}", checksum(&sealed[start..]));
-    sealed[start - 17..start - 1].copy_from_slice(sum.as_bytes());
+    let sum = checksum(&sealed[start..]);
+    let _ = write!(&mut sealed[start - 17..start - 1], "{sum:016x}");
     sealed.into()
 }
 

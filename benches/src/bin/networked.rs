@@ -206,7 +206,15 @@ impl OnRedis {
         Self(redis, Arc::new(Script::new(script)))
     }
 
-    async fn put(&self, key: &str, expected: &str, status: &str, version: &str, span: u64, body: &[u8]) -> redis::Value {
+    async fn put(
+        &self,
+        key: &str,
+        expected: &str,
+        status: &str,
+        version: &str,
+        span: u64,
+        body: &[u8],
+    ) -> redis::Value {
         let mut call = self.1.key(format!("{{by-hand:01}}:{key}"));
         call.key("{by-hand:01}:due").arg(expected).arg(key).arg(status).arg(version).arg(span);
         call.arg(if expected.is_empty() { "now" } else { "" }).arg(0).arg("").arg(HEAD.len()).arg(body);
@@ -219,8 +227,11 @@ impl Books for OnRedis {
 
     async fn claim(&self, key: &str) -> Result<String, Vec<u8>> {
         let version = format!("{:016x}", fresh());
-        let redis::Value::Array(found) = self.put(key, "", "P", &version, 30_000, HEAD).await else { return Ok(version) };
-        let (_, (_, record)): (u64, (String, Vec<u8>)) = redis::from_redis_value(redis::Value::Array(found)).expect("ours");
+        let redis::Value::Array(found) = self.put(key, "", "P", &version, 30_000, HEAD).await else {
+            return Ok(version);
+        };
+        let (_, (_, record)): (u64, (String, Vec<u8>)) =
+            redis::from_redis_value(redis::Value::Array(found)).expect("ours");
         let head = record.iter().position(|byte| *byte == b'\n').expect("columns") + 1 + HEAD.len();
         Err(record[head..].to_vec())
     }

@@ -36,8 +36,7 @@ impl Put {
                 }
             }
         }
-        // From time zero, when something falls due is how long it takes.
-        let span = next.clone().stamped(Timestamp::default()).due().as_millis().min(LONGEST);
+        let span = Timestamp::default().after(next.lasts()).as_millis().min(LONGEST);
         let keeps_request = next.request().is_some() && request.is_none();
         let steps = i64::try_from(next.steps().len()).unwrap_or(i64::MAX);
         let parameters = [

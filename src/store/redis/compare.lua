@@ -5,10 +5,12 @@
 -- ARGV[1]: the expected version, '' for none. ARGV[2]: its name in the index.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local old, status, version, created, steps, request
+local found, old, status, version, created, steps, request
 local differs
 if ARGV[1] == '' then
-  differs = redis.call('EXISTS', KEYS[1]) == 1
+  found = redis.pcall('HGETALL', KEYS[1])
+  if found.err then return found end
+  differs = #found > 0
 else
   old = redis.pcall('HGET', KEYS[1], 'h')
   if type(old) == 'table' then return old end
@@ -20,5 +22,5 @@ if differs then
   -- where this is no hash.
   local refused = redis.pcall('HDEL', KEYS[1], '')
   if type(refused) == 'table' then return refused end
-  return {now, redis.call('HGETALL', KEYS[1])}
+  return {now, found or redis.call('HGETALL', KEYS[1])}
 end

@@ -63,13 +63,13 @@ impl Connection {
     }
 
     pub(super) async fn call(&self, call: &Call) -> Result<Value, RedisError> {
-        let reply = self.send(&call.by_digest()).await;
+        let reply = self.send(call.by_digest()).await;
         if is_unknown_script(&reply) { Box::pin(self.send(&call.by_text())).await } else { reply }
     }
 
     /// A call, and in the same breath `after`, whose reply comes second.
     pub(super) async fn call_and(&self, call: &Call, after: &Cmd) -> Result<(Value, Value), RedisError> {
-        let reply = self.send_both(call.by_digest(), after).await?;
+        let reply = self.send_both(call.by_digest().clone(), after).await?;
         let reply = if is_unknown_script(&reply.0) { self.send_both(call.by_text(), after).await? } else { reply };
         Ok((reply.0?, reply.1?))
     }

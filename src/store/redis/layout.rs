@@ -9,14 +9,12 @@
 //! The pieces of a record are [squeezed](super::squeeze). `NN` is the partition, 00 to 15, and fixed by the key: in a cluster, a
 //! record lies in the slot of its index.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use redis::Value;
 
 use super::error::{corrupt, unavailable};
-use super::script::{Call, LOAD, PUT, REMOVE};
-use super::squeeze::{squeeze, unsqueeze};
+use super::script::{Call, LOAD, PUT, REMOVE, Script};
+use super::squeeze::{hex, push_hex, squeeze, unsqueeze};
 use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::{Loaded, StoreError};
 
@@ -44,25 +42,27 @@ impl Names {
         self.stems.get(usize::from(partition)).map_or_else(String::new, |stem| [stem, name].concat())
     }
 
-    fn record_and_index(&self, key: &Key, name: &str) -> Vec<String> {
-        let partition = key.as_bytes()[31] % PARTITIONS;
-        vec![self.of(partition, name), self.of(partition, "due")]
+    fn record(&self, key: &Key) -> Vec<u8> {
+        let mut name = Vec::with_capacity(96);
+        name.extend_from_slice(self.of(partition(key), "").as_bytes());
+        push_hex(key.as_bytes(), &mut name);
+        name
+    }
+
+    fn record_and_index(&self, script: &'static Script, key: &Key, size: usize) -> Call {
+        let index = self.of(partition(key), "due");
+        Call::new(script, size + 256).keys([&self.record(key), index.as_bytes()])
     }
 
     pub(super) fn load(&self, key: &Key) -> Call {
-        let partition = key.as_bytes()[31] % PARTITIONS;
-        Call { script: &LOAD, keys: vec![self.of(partition, &key.to_string())], arguments: Vec::new() }
+        Call::new(&LOAD, 128).keys([&self.record(key)])
     }
 
     pub(super) fn remove(&self, key: &Key, expected: Version) -> Call {
-        let name = key.to_string();
-        let keys = self.record_and_index(key, &name);
-        Call { script: &REMOVE, keys, arguments: vec![version_text(expected).into(), name.into()] }
+        self.record_and_index(&REMOVE, key, 0).arg(version_text(expected)).arg(hex(key.as_bytes()))
     }
 
     pub(super) fn put(&self, key: &Key, expected: Option<Version>, next: &Record) -> Call {
-        let name = key.to_string();
-        let keys = self.record_and_index(key, &name);
         let encoded = next.encode();
         let mut head = Vec::with_capacity(512);
         squeeze(&encoded.head, &mut head);
@@ -75,25 +75,33 @@ impl Names {
             };
             let mut part = Vec::with_capacity(bytes.len());
             squeeze(&bytes, &mut part);
-            parts.extend([Bytes::from(field), part.into()]);
+            parts.push((field, part));
         }
+        let size = head.len() + parts.iter().map(|(_, part)| part.len() + 16).sum::<usize>();
         let created = next.created_at().map(|at| at.as_millis().to_string()).unwrap_or_default();
-        let mut arguments: Vec<Bytes> = vec![
-            expected.map(version_text).unwrap_or_default().into(),
-            name.into(),
-            status_letter(next.filed_under()).into(),
-            version_text(next.version()).into(),
+        let call = self
+            .record_and_index(&PUT, key, size)
+            .arg(expected.map(version_text).unwrap_or_default())
+            .arg(hex(key.as_bytes()))
+            .arg(status_letter(next.filed_under()))
+            .arg(version_text(next.version()))
             // When it is due, counted from its write.
-            next.clone().stamped(Timestamp::default()).due().as_millis().to_string().into(),
-            if next.is_first() { "now".into() } else { created.into() },
-            next.steps().len().to_string().into(),
-            if next.request().is_some() { "q" } else { "" }.into(),
-            length.to_string().into(),
-            head.into(),
-        ];
-        arguments.append(&mut parts);
-        Call { script: &PUT, keys, arguments }
+            .arg(Timestamp::default().after(next.lasts()).as_millis())
+            .arg(if next.is_first() { "now" } else { &created })
+            .arg(next.steps().len())
+            .arg(if next.request().is_some() { "q" } else { "" })
+            .arg(length)
+            .arg(head);
+        parts.into_iter().fold(call, |call, (field, part)| call.arg(field).arg(part))
     }
+}
+
+fn partition(key: &Key) -> u8 {
+    key.as_bytes()[31] % PARTITIONS
+}
+
+fn version_text(version: Version) -> Vec<u8> {
+    hex(&version.get().to_be_bytes())
 }
 
 /// The field of a part; `None` for the answer, which follows the head.
@@ -103,10 +111,6 @@ fn field(id: PartId) -> Option<String> {
         PartId::Response => None,
         PartId::Step(number) => Some(number.to_string()),
     }
-}
-
-fn version_text(version: Version) -> String {
-    format!("{:016x}", version.get())
 }
 
 /// What a store must know about a record without decoding it.
@@ -167,7 +171,7 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
     if fields.is_empty() {
         return Ok(None);
     }
-    let Some(value) = fields.get(&b"h"[..]) else {
+    let Some(value) = get(&fields, "h") else {
         return Err(corrupt(
             "redis has a hash at this key that is not ours; look at it, and give this store a prefix or a database \
              of its own",
@@ -180,7 +184,7 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
         return Err(CORRUPT.into());
     }
     let part = |id| match field(id) {
-        Some(field) => fields.get(field.as_bytes()).map(|part| unsqueeze(part)),
+        Some(field) => get(&fields, &field).map(|part| unsqueeze(part)),
         None => Some(unsqueeze(&rest[columns.head..])),
     };
     let record = Record::decode(columns.times, &unsqueeze(&rest[..columns.head]), part)?;
@@ -190,20 +194,28 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
     Ok(Some(record))
 }
 
-/// A hash, as the protocol's older and newer version show it.
-fn pairs(fields: Value) -> Option<HashMap<Vec<u8>, Bytes>> {
-    let bytes = |value| if let Value::BulkString(bytes) = value { Some(bytes) } else { None };
-    match fields {
+/// A hash, as the protocol's older and newer version show it; in the order of
+/// its fields.
+fn pairs(fields: Value) -> Option<Vec<(Bytes, Bytes)>> {
+    let bytes = |value| if let Value::BulkString(bytes) = value { Some(Bytes::from(bytes)) } else { None };
+    let mut pairs = match fields {
         Value::Map(pairs) => {
-            pairs.into_iter().map(|(name, value)| Some((bytes(name)?, bytes(value)?.into()))).collect()
+            pairs.into_iter().map(|(name, value)| Some((bytes(name)?, bytes(value)?))).collect::<Option<Vec<_>>>()?
         }
         Value::Array(flat) => {
             let mut flat = flat.into_iter();
             let pairs = std::iter::from_fn(|| Some((flat.next()?, flat.next()?)));
-            pairs.map(|(name, value)| Some((bytes(name)?, bytes(value)?.into()))).collect()
+            pairs.map(|(name, value)| Some((bytes(name)?, bytes(value)?))).collect::<Option<Vec<_>>>()?
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    pairs.sort_unstable();
+    Some(pairs)
+}
+
+fn get<'a>(pairs: &'a [(Bytes, Bytes)], name: &str) -> Option<&'a Bytes> {
+    let at = pairs.binary_search_by(|(field, _)| (**field).cmp(name.as_bytes())).ok()?;
+    pairs.get(at).map(|(_, value)| value)
 }
 
 const fn status_letter(status: Status) -> &'static str {

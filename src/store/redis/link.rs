@@ -161,8 +161,8 @@ impl Link {
         let mut asked = JoinSet::new();
         for partition in 0..if connection.is_cluster() { PARTITIONS } else { 1 } {
             let (connection, trial) = (connection.clone(), trial.clone());
-            let keys = vec![self.names.of(partition, "probe"), self.names.of(partition, "probes")];
-            let probe = Call { script: &PROBE, keys, arguments: Vec::new() };
+            let (hash, set) = (self.names.of(partition, "probe"), self.names.of(partition, "probes"));
+            let probe = Call::new(&PROBE, 256).keys([hash.as_bytes(), set.as_bytes()]);
             asked.spawn(async move {
                 let Some(trial) = trial else { return connection.call(&probe).await };
                 connection.call_and(&probe, &trial).await.map(|(probed, _)| probed)

@@ -116,8 +116,8 @@ impl RedisStore {
     async fn epoch(&self) -> Result<Epoch, StoreError> {
         let identity = format!("{:016x}", fastrand::u64(..));
         let calls = (0..PARTITIONS).map(|partition| {
-            let keys = vec![self.link.names.of(partition, "epoch")];
-            Call { script: &EPOCH, keys, arguments: vec![identity.clone().into()] }
+            let key = self.link.names.of(partition, "epoch");
+            Call::new(&EPOCH, 128).keys([key.as_bytes()]).arg(&identity)
         });
         let replies = self.all(calls.collect()).await?;
         let epochs: Option<Vec<_>> = replies.iter().map(parse_epoch).collect();

@@ -39,14 +39,13 @@ impl RedisStore {
             .after
             .map_or((String::new(), String::new()), |after| (after.due.as_millis().to_string(), after.key.to_string()));
         let names = &self.link.names;
-        let arguments = vec![
-            names.of(partition, "").into(),
-            (query.limit + 1).to_string().into(),
-            if query.filter == Filter::Lapsed { "1" } else { "0" }.into(),
-            due.into(),
-            name.into(),
-        ];
-        Call { script: &SCAN, keys: vec![names.of(partition, "due")], arguments }
+        Call::new(&SCAN, 256)
+            .keys([names.of(partition, "due").as_bytes()])
+            .arg(names.of(partition, ""))
+            .arg(query.limit + 1)
+            .arg(if query.filter == Filter::Lapsed { "1" } else { "0" })
+            .arg(due)
+            .arg(name)
     }
 
     /// The replies to calls that are under way together.

@@ -2,8 +2,7 @@
 
 use std::sync::LazyLock;
 
-use bytes::Bytes;
-use redis::{Cmd, RedisError, Value};
+use redis::{Arg, Cmd, RedisError, ToRedisArgs, Value};
 
 /// A script by its text and its digest.
 pub(super) struct Script {
@@ -29,31 +28,43 @@ script!(PROBE, "probe.lua");
 
 /// One call of a script.
 pub(super) struct Call {
-    pub(super) script: &'static Script,
-    pub(super) keys: Vec<String>,
-    pub(super) arguments: Vec<Bytes>,
+    script: &'static Script,
+    by_digest: Cmd,
 }
 
 impl Call {
+    /// About so many bytes will be handed over.
+    pub(super) fn new(script: &'static Script, size: usize) -> Self {
+        let mut by_digest = Cmd::with_capacity(16, size + 64);
+        by_digest.arg("EVALSHA").arg(&*script.digest);
+        Self { script, by_digest }
+    }
+
+    /// With these keys; what is added later are arguments.
+    pub(super) fn keys<const N: usize>(mut self, keys: [&[u8]; N]) -> Self {
+        self.by_digest.arg(N).arg(&keys[..]);
+        self
+    }
+
+    pub(super) fn arg(mut self, argument: impl ToRedisArgs) -> Self {
+        self.by_digest.arg(argument);
+        self
+    }
+
     /// By its digest, which is all that is sent as long as the server knows it.
-    pub(super) fn by_digest(&self) -> Cmd {
-        self.command("EVALSHA", &self.script.digest)
+    pub(super) const fn by_digest(&self) -> &Cmd {
+        &self.by_digest
     }
 
     /// By its text, after which the server knows it.
     pub(super) fn by_text(&self) -> Cmd {
-        self.command("EVAL", self.script.code)
-    }
-
-    fn command(&self, name: &str, script: &str) -> Cmd {
-        let keys = self.keys.iter().map(String::as_bytes);
-        let arguments = keys.chain(self.arguments.iter().map(AsRef::as_ref));
-        let size: usize = arguments.clone().map(<[u8]>::len).sum();
-        let mut command = Cmd::with_capacity(3 + self.keys.len() + self.arguments.len(), 16 + script.len() + size);
-        command.arg(name).arg(script).arg(self.keys.len());
-        arguments.for_each(|argument| {
-            command.arg(argument);
-        });
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(self.script.code);
+        for argument in self.by_digest.args_iter().skip(2) {
+            if let Arg::Simple(bytes) = argument {
+                command.arg(bytes);
+            }
+        }
         command
     }
 }

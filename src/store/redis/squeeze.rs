@@ -122,10 +122,20 @@ pub(super) fn unsqueeze(mut squeezed: &[u8]) -> Bytes {
 
 fn take_digits<'a>(bytes: &'a [u8], count: usize, piece: &mut Vec<u8>) -> &'a [u8] {
     let (bytes, rest) = bytes.split_at(count.min(bytes.len()));
-    for byte in bytes {
-        piece.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
-    }
+    push_hex(bytes, piece);
     rest
+}
+
+pub(super) fn push_hex(bytes: &[u8], digits: &mut Vec<u8>) {
+    for byte in bytes {
+        digits.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> Vec<u8> {
+    let mut digits = Vec::with_capacity(2 * bytes.len());
+    push_hex(bytes, &mut digits);
+    digits
 }
 
 #[cfg(test)]
