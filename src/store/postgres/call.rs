@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::types::Type;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row, Statement};
 
 use super::error;
 use super::joined::Parameter;
@@ -43,37 +43,57 @@ impl Connections {
     pub(super) async fn query(&self, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>, StoreError> {
         let mut tries = 0;
         loop {
-            tries += 1;
             let lent = self.get().await?;
-            let error = match self.run(&lent, sql, parameters).await {
+            match self.rows(&lent, sql, parameters).await {
                 Ok(rows) => {
                     lent.give_back();
                     return Ok(rows);
                 }
-                Err(error) => error,
-            };
-            let again = tries < TRIES;
-            match &self.migration {
-                // The connection is closed, and another one prepares it anew.
-                _ if again && error::is_stale_statement(&error) => drop(lent),
-                _ if tries < RACES && error::is_transient(&error) => {
-                    lent.give_back();
-                    rest(tries).await;
-                }
-                Some(migration) if tries == 1 && error::is_missing(&error) => {
-                    lent.give_back();
-                    self.execute(migration).await?;
-                }
-                _ => {
-                    lent.give_back();
-                    return Err(error::of(error));
-                }
+                // Boxed: it is seldom.
+                Err(error) => Box::pin(self.mend(lent, error, &mut tries)).await?,
             }
         }
     }
 
+    /// The same, and gives how many rows it changed, or would give.
+    pub(super) async fn execute(&self, sql: &str, parameters: &[Parameter]) -> Result<u64, StoreError> {
+        let mut tries = 0;
+        loop {
+            let lent = self.get().await?;
+            match self.count(&lent, sql, parameters).await {
+                Ok(count) => {
+                    lent.give_back();
+                    return Ok(count);
+                }
+                Err(error) => Box::pin(self.mend(lent, error, &mut tries)).await?,
+            }
+        }
+    }
+
+    /// After an error: returns when the statement may be run again.
+    async fn mend(&self, lent: Lent, error: Error, tries: &mut u32) -> Result<(), StoreError> {
+        *tries += 1;
+        match &self.migration {
+            // The connection is closed, and another one prepares it anew.
+            _ if *tries < TRIES && error::is_stale_statement(&error) => drop(lent),
+            _ if *tries < RACES && error::is_transient(&error) => {
+                lent.give_back();
+                rest(*tries).await;
+            }
+            Some(migration) if *tries == 1 && error::is_missing(&error) => {
+                lent.give_back();
+                self.script(migration).await?;
+            }
+            _ => {
+                lent.give_back();
+                return Err(error::of(error));
+            }
+        }
+        Ok(())
+    }
+
     /// Runs a script, in one transaction, again if others made it fail.
-    pub(super) async fn execute(&self, script: &str) -> Result<(), StoreError> {
+    pub(super) async fn script(&self, script: &str) -> Result<(), StoreError> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -88,15 +108,22 @@ impl Connections {
         }
     }
 
-    async fn run(&self, lent: &Lent, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>, Error> {
+    async fn rows(&self, lent: &Lent, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>, Error> {
         let Some(client) = lent.client() else { return Ok(Vec::new()) };
-        let parameters = borrowed(parameters);
         if !self.prepared {
-            return client.query_typed(sql, &parameters).await;
+            return client.query_typed(sql, &borrowed(parameters)).await;
         }
-        let (values, types): (Vec<_>, Vec<Type>) = parameters.into_iter().unzip();
-        let statement = client.prepare_typed_cached(sql, &types).await?;
+        let (statement, values) = prepared(client, sql, parameters).await?;
         client.query(&statement, &values).await
+    }
+
+    async fn count(&self, lent: &Lent, sql: &str, parameters: &[Parameter]) -> Result<u64, Error> {
+        let Some(client) = lent.client() else { return Ok(0) };
+        if !self.prepared {
+            return client.execute_typed(sql, &borrowed(parameters)).await;
+        }
+        let (statement, values) = prepared(client, sql, parameters).await?;
+        client.execute(&statement, &values).await
     }
 
     async fn get(&self) -> Result<Lent, StoreError> {
@@ -110,6 +137,16 @@ impl Connections {
             Err(_) => Err(error::unavailable("no connection to Postgres became free in time")),
         }
     }
+}
+
+/// The statement, which this connection prepares once, and its parameters.
+async fn prepared<'a>(
+    client: &Object,
+    sql: &str,
+    parameters: &'a [Parameter],
+) -> Result<(Statement, Vec<&'a (dyn ToSql + Sync)>), Error> {
+    let (values, types): (Vec<_>, Vec<Type>) = borrowed(parameters).into_iter().unzip();
+    Ok((client.prepare_typed_cached(sql, &types).await?, values))
 }
 
 /// A random time, longer after every try.

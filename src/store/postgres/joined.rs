@@ -150,7 +150,7 @@ impl<D: TransactionDriver> Joined<D> {
         next: &Record,
     ) -> Result<bool, StoreError> {
         let put = Put::new(key, Some(expected), next);
-        Ok(D::run(transaction, &self.store.sql.join, put.parameters()).await? == 1)
+        Ok(D::run(transaction, put.pick(&self.store.sql.join), put.parameters()).await? == 1)
     }
 }
 

@@ -22,7 +22,7 @@ pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
 pub use self::options::PostgresStoreOptions;
 
 use self::call::{Connections, bounded};
-use self::row::{Put, found, loaded, required, signed};
+use self::row::{Put, found, loaded, signed};
 use self::sql::Sql;
 use crate::core::{Key, Record, Version};
 use crate::store::{
@@ -124,7 +124,7 @@ impl PostgresStore {
     /// [`StoreError`]: the role needs CREATE on the database, and half a minute
     /// must do.
     pub async fn create_schema(&self) -> Result<(), StoreError> {
-        bounded(self.0.connections.execute(&self.0.migration)).await
+        bounded(self.0.connections.script(&self.0.migration)).await
     }
 
     /// Removes up to `limit` answers whose retention is over, and says how many
@@ -138,7 +138,7 @@ impl PostgresStore {
     pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
         self.check().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let swept = bounded(self.count(&self.0.sql.sweep, &[Parameter::Integer(limit)])).await?;
+        let swept = bounded(self.0.connections.execute(&self.0.sql.sweep, &[Parameter::Integer(limit)])).await?;
         Ok(usize::try_from(swept).unwrap_or(0))
     }
 
@@ -154,22 +154,25 @@ impl PostgresStore {
         self.0.checked.get_or_try_init(|| check).await.copied()
     }
 
-    /// One number, from a statement that gives one row.
-    async fn count(&self, sql: &str, parameters: &[Parameter]) -> Result<i64, StoreError> {
-        let rows = self.0.connections.query(sql, parameters).await?;
-        rows.first().map_or(Ok(0), |row| required(row, 0))
-    }
-
     /// Whether it took.
     async fn put(&self, put: &Put, with_steps: bool) -> Result<bool, StoreError> {
         let sql = &self.0.sql;
         let (statement, parameters) = match (put.expected, with_steps) {
-            (None, false) => (&sql.create, put.without_steps()),
-            (Some(_), false) => (&sql.replace, put.without_steps()),
-            (None, true) => (&sql.create_with_steps, put.parameters()),
-            (Some(_), true) => (&sql.replace_with_steps, put.parameters()),
+            (None, false) => (&*sql.create, put.without_steps()),
+            (Some(_), false) => (put.pick(&sql.replace), put.without_steps()),
+            (None, true) => (&*sql.create_with_steps, put.parameters()),
+            (Some(_), true) => (put.pick(&sql.replace_with_steps), put.parameters()),
         };
-        Ok(self.count(statement, parameters).await? == 1)
+        Ok(self.0.connections.execute(statement, parameters).await? == 1)
+    }
+
+    /// A load for when something is there, most likely: cheaper then.
+    async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
+        let rows = self.0.connections.query(&self.0.sql.look, &[Parameter::key(key)]).await?;
+        match rows.first() {
+            Some(row) => loaded(row),
+            None => self.load(key).await,
+        }
     }
 }
 
@@ -189,7 +192,7 @@ impl Store for PostgresStore {
             if self.put(&put, with_steps).await? {
                 return Ok(Swap::Stored);
             }
-            let found = self.load(key).await?;
+            let found = self.look(key).await?;
             if found.record.as_ref().map(Record::version) != expected {
                 return Ok(Swap::Conflict(found));
             }
@@ -202,8 +205,7 @@ impl Store for PostgresStore {
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
         self.check().await?;
         let parameters = [Parameter::key(key), Parameter::Integer(signed(expected))];
-        let removed = self.count(&self.0.sql.remove, &parameters).await?;
-        Ok(removed == 1)
+        Ok(self.0.connections.execute(&self.0.sql.remove, &parameters).await? == 1)
     }
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {

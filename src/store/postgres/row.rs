@@ -6,6 +6,7 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 
 use super::error::not_ours;
 use super::joined::Parameter;
+use super::sql::Replace;
 use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::{Found, Loaded, StoreError};
 
@@ -19,7 +20,9 @@ pub(super) struct Put {
     pub(super) expected: Option<Version>,
     /// Whether it has steps, or may have had some.
     pub(super) has_steps: bool,
-    parameters: [Parameter; 13],
+    is_first: bool,
+    keeps_request: bool,
+    parameters: [Parameter; 11],
 }
 
 impl Put {
@@ -49,12 +52,20 @@ impl Put {
             Parameter::Bytes(request),
             Parameter::Bytes(response),
             Parameter::Integer(expected.map_or(0, signed)),
-            Parameter::Integer(next.is_first().into()),
-            Parameter::Integer(keeps_request.into()),
             Parameter::Integers(numbers),
             Parameter::Pieces(values),
         ];
-        Self { expected, has_steps: steps > 0 || next.had_steps(), parameters }
+        let has_steps = steps > 0 || next.had_steps();
+        Self { expected, has_steps, is_first: next.is_first(), keeps_request, parameters }
+    }
+
+    /// Which of the three it takes.
+    pub(super) fn pick<'a>(&self, replace: &'a Replace) -> &'a str {
+        match (self.is_first, self.keeps_request) {
+            (true, _) => &replace.anew,
+            (false, true) => &replace.keeping,
+            (false, false) => &replace.rest,
+        }
     }
 
     pub(super) const fn parameters(&self) -> &[Parameter] {
@@ -63,7 +74,7 @@ impl Put {
 
     /// Those that a record without steps needs.
     pub(super) fn without_steps(&self) -> &[Parameter] {
-        let count = if self.expected.is_some() { 11 } else { 8 };
+        let count = if self.expected.is_some() { 9 } else { 8 };
         &self.parameters[..count]
     }
 }
@@ -91,20 +102,19 @@ pub(super) fn borrowed(parameters: &[Parameter]) -> Vec<(&(dyn ToSql + Sync), Ty
 /// What a row of a load says.
 pub(super) fn loaded(row: &Row) -> Result<Loaded, StoreError> {
     let now = time(required(row, 0)?)?;
-    let key: Option<&[u8]> = optional(row, 1)?;
-    let record = key.map(|_| record(row)).transpose()?;
+    let version: Option<i64> = optional(row, 1)?;
+    let record = version.map(|version| record(row, unsigned(version))).transpose()?;
     Ok(Loaded { record, now })
 }
 
-fn record(row: &Row) -> Result<Record, StoreError> {
-    let version = unsigned(required(row, 2)?);
-    let times = Times { created: time(required(row, 3)?)?, written: time(required(row, 4)?)? };
-    let head: &[u8] = required(row, 5)?;
+fn record(row: &Row, version: Version) -> Result<Record, StoreError> {
+    let times = Times { created: time(required(row, 2)?)?, written: time(required(row, 3)?)? };
+    let head: &[u8] = required(row, 4)?;
     // In their order. Where one is missing, there are too few.
-    let steps: Vec<&[u8]> = optional(row, 8)?.unwrap_or_default();
+    let steps: Vec<&[u8]> = optional(row, 7)?.unwrap_or_default();
     let part = |part| match part {
-        PartId::Request => optional(row, 6).ok().flatten().map(Bytes::copy_from_slice),
-        PartId::Response => optional(row, 7).ok().flatten().map(Bytes::copy_from_slice),
+        PartId::Request => optional(row, 5).ok().flatten().map(Bytes::copy_from_slice),
+        PartId::Response => optional(row, 6).ok().flatten().map(Bytes::copy_from_slice),
         PartId::Step(number) => steps.get(usize::try_from(number).ok()?).map(|step| Bytes::copy_from_slice(step)),
     };
     let record = Record::decode(times, head, part)?;

@@ -164,10 +164,17 @@ async fn writes_wait_for_the_disk_where_the_default_does_not() {
     ]);
     let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
     runs(&store, "warm-up").await.expect("it runs");
+    let is_on_disk = |what: &str| {
+        let flushed = "SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()";
+        assert_eq!(server.sql(flushed), "t", "{what} is not on disk");
+    };
     for n in 0..20 {
         let record = claimed(&store, &key(n)).await;
-        let flushed = "SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()";
-        assert_eq!(server.sql(flushed), "t", "write {n} ({record:?}) is not on disk");
+        is_on_disk("a claim");
+        store.swap(&key(n), Some(record.version()), &record).await.expect("a swap");
+        is_on_disk("a replacement");
+        store.remove(&key(n), record.version()).await.expect("a removal");
+        is_on_disk("a removal");
     }
 }
 
@@ -193,8 +200,22 @@ async fn a_lock_that_others_hold_is_waited_for_only_so_long() {
     tokio::spawn(connection);
     let lock = other.transaction().await.expect("a transaction");
     lock.batch_execute("SELECT * FROM idempotency.records FOR UPDATE").await.expect("a lock");
-    let error = store.remove(&key(1), record.version()).await.expect_err("it has the lock");
-    assert!(error.kind() == StoreErrorKind::Unavailable && error.to_string().contains("lock timeout"), "{error}");
+    let copy = "INSERT INTO idempotency.records (key, version, status, created, due, span, steps, head) \
+                SELECT decode(repeat('02', 32), 'hex'), version, 0, 0, 0, 0, 0, '' FROM idempotency.records";
+    lock.batch_execute(copy).await.expect("a row that may or may not come");
+    let (one, two) = (key(1), key(2));
+    let calls = async {
+        tokio::join!(
+            store.remove(&one, record.version()),
+            store.swap(&one, Some(record.version()), &record),
+            store.swap(&two, None, &record),
+        )
+    };
+    let (removed, replaced, created) = tokio::time::timeout(HOUR / 60, calls).await.expect("they wait for ever");
+    for error in [removed.err(), replaced.err(), created.err()] {
+        let error = error.expect("it has the lock");
+        assert!(error.kind() == StoreErrorKind::Unavailable && error.to_string().contains("lock timeout"), "{error}");
+    }
     assert_eq!(
         store.load(&key(1)).await.expect("no lock is needed").record.map(|found| found.version()),
         Some(record.version())
@@ -327,7 +348,7 @@ async fn sweeping_takes_what_expired_and_nothing_else() {
             ledger.apply(&key(n), Some(record), complete).await.expect("it completes").output.expect("it is ours");
         }
     }
-    server.sql_in(&name, "UPDATE idempotency.records SET written = 0 WHERE status < 2");
+    server.sql_in(&name, "UPDATE idempotency.records SET due = span WHERE status < 2");
     assert_eq!(store.sweep(2).await.expect("a sweep"), 2);
     let (one, other) = tokio::join!(store.sweep(100), store.sweep(100));
     assert_eq!(one.expect("a sweep") + other.expect("a sweep"), 3);
@@ -348,7 +369,7 @@ async fn no_statement_reads_the_whole_table() {
     let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
     let record = claimed(&store, &key(1)).await;
     server.sql(
-        "INSERT INTO idempotency.records (key, version, status, created, written, span, steps, head) \
+        "INSERT INTO idempotency.records (key, version, status, created, due, span, steps, head) \
          SELECT decode(md5(n::text) || md5((-n)::text), 'hex'), n, n % 3, 0, \
          (extract(epoch FROM now()) * 1000)::bigint - 15000000 + n * 200, 0, 0, '' FROM generate_series(1, 150000) AS n; \
          ANALYZE idempotency.records; ANALYZE idempotency.steps",
