@@ -312,20 +312,20 @@ impl Books for OnPostgres {
 
     async fn claim(&self, key: &str) -> Result<i64, Vec<u8>> {
         let version = fresh().cast_signed();
-        let insert = "INSERT INTO by_hand_too.records (key, version, status, created, written, span, steps, head) \
-             SELECT $1, $2, 0, now, now, $3, 0, $4 \
-             FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8 AS now) AS clock \
+        let insert = "INSERT INTO by_hand_too.records (key, version, status, created, due, span, steps, head) \
+             SELECT $1, $2, 0, now, now + $3, $3, 0, $4 \
+             FROM (SELECT (date_part('epoch', clock_timestamp()) * 1000)::int8 AS now) AS clock \
              ON CONFLICT (key) DO NOTHING";
         if execute(&self.0, insert, &[&key.as_bytes(), &version, &SPAN, &HEAD]).await {
             return Ok(version);
         }
-        let select = "SELECT version, created, written, head, response FROM by_hand_too.records WHERE key = $1";
+        let select = "SELECT version, created, due - span, head, response FROM by_hand_too.records WHERE key = $1";
         Err(query(&self.0, select, &[&key.as_bytes()]).await[0].get("response"))
     }
 
     async fn keep(&self, key: &str, claim: i64, answer: &[u8]) {
         let update = "UPDATE by_hand_too.records SET version = $2, status = 2, \
-             written = floor(extract(epoch FROM clock_timestamp()) * 1000)::int8, span = $3, head = $4, response = $5 \
+             due = (date_part('epoch', clock_timestamp()) * 1000)::int8 + $3, span = $3, head = $4, response = $5 \
              WHERE key = $1 AND version = $6";
         let version = fresh().cast_signed();
         let kept = execute(&self.0, update, &[&key.as_bytes(), &version, &RETENTION, &HEAD, &answer, &claim]).await;
