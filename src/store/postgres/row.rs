@@ -45,13 +45,13 @@ impl Put {
         let parameters = [
             Parameter::key(key),
             Parameter::Integer(signed(next.version())),
-            Parameter::Integer(status_code(next.filed_under()).into()),
+            Parameter::Integer(status_code(next.filed_under())),
             Parameter::Integer(span.cast_signed()),
-            Parameter::Integer(steps),
             Parameter::Bytes(Some(encoded.head.into())),
             Parameter::Bytes(request),
             Parameter::Bytes(response),
             Parameter::Integer(expected.map_or(0, signed)),
+            Parameter::Integer(steps),
             Parameter::Integers(numbers),
             Parameter::Pieces(values),
         ];
@@ -74,7 +74,7 @@ impl Put {
 
     /// Those that a record without steps needs.
     pub(super) fn without_steps(&self) -> &[Parameter] {
-        let count = if self.expected.is_some() { 9 } else { 8 };
+        let count = if self.expected.is_some() { 8 } else { 7 };
         &self.parameters[..count]
     }
 }
@@ -159,7 +159,7 @@ const fn unsigned(version: i64) -> Version {
     Version::new(version.cast_unsigned())
 }
 
-const fn status_code(status: Status) -> i16 {
+const fn status_code(status: Status) -> i64 {
     match status {
         Status::Pending => 0,
         Status::Paid => 1,
@@ -167,7 +167,7 @@ const fn status_code(status: Status) -> i16 {
     }
 }
 
-const fn status_of(code: i16) -> Option<Status> {
+const fn status_of(code: i64) -> Option<Status> {
     match code {
         0 => Some(Status::Pending),
         1 => Some(Status::Paid),

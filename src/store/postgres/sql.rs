@@ -108,8 +108,8 @@ impl Sql {
         let (now, at_start) = (names.now(), names.now_at_start());
         let with_steps =
             |put: &str| format!("WITH put AS ({put} RETURNING key), {} SELECT 1::int8 FROM put", follow(&steps));
-        let replace = |also: &str| Replace::new(&records, &now, also);
-        let create = create(&records, &now);
+        let replace = |steps: &str, also: &str| Replace::new(&records, &now, steps, also);
+        let count = "steps = $9::int8::int4,";
         let past = |matching: &str| format!("{matching} AND due <= {at_start}");
         Self {
             load: format!(
@@ -120,11 +120,11 @@ impl Sql {
             look: format!(
                 "SELECT {now}, {COLUMNS}, NULL::bytea[] FROM {records} AS r WHERE r.key = $1 AND r.steps = 0"
             ),
-            create_with_steps: with_steps(&create),
-            replace_with_steps: replace("").map(with_steps),
-            join: replace(IN_TRANSACTION).map(with_steps),
-            create,
-            replace: replace("AND r.steps = 0"),
+            create: create(&records, &now, "0"),
+            replace: replace("", "AND r.steps = 0"),
+            create_with_steps: with_steps(&create(&records, &now, "$9::int8::int4")),
+            replace_with_steps: replace(count, "").map(with_steps),
+            join: replace(count, IN_TRANSACTION).map(with_steps),
             remove: format!("DELETE FROM {records} AS r WHERE r.key = $1 AND r.version = $2 AND {SETTINGS}"),
             unfinished: either(&scan(&records, "status = 0"), &scan(&records, "status = 1")),
             lapsed: either(&scan(&records, &past("status = 0")), &scan(&records, &past("status = 1"))),
@@ -145,16 +145,16 @@ impl Sql {
 const IN_TRANSACTION: &str = "AND pg_catalog.current_setting('tower_idempotency.transaction', true) = 'begun'";
 
 /// Puts a record where there is none.
-fn create(records: &str, now: &str) -> String {
+fn create(records: &str, now: &str, steps: &str) -> String {
     format!(
         "INSERT INTO {records} (key, version, status, created, due, span, steps, head, request, response) \
-         SELECT $1::bytea, $2::int8, $3::int8::int2, clock.now, clock.now + $4::int8, $4::int8, $5::int8::int4, \
-         $6::bytea, $7::bytea, $8::bytea FROM (SELECT {now} AS now WHERE {SETTINGS}) AS clock \
+         SELECT $1::bytea, $2::int8, $3::int8, clock.now, clock.now + $4::int8, $4::int8, {steps}, \
+         $5::bytea, $6::bytea, $7::bytea FROM (SELECT {now} AS now WHERE {SETTINGS}) AS clock \
          ON CONFLICT (key) DO NOTHING"
     )
 }
 
-/// Puts a record in the place of the one at version `$9`. In three forms: one
+/// Puts a record in the place of the one at version `$8`. In three forms: one
 /// with a `CASE` for each column costs every write a tenth more.
 #[derive(Debug)]
 pub(super) struct Replace {
@@ -166,15 +166,15 @@ pub(super) struct Replace {
 }
 
 impl Replace {
-    fn new(records: &str, now: &str, also: &str) -> Self {
+    fn new(records: &str, now: &str, steps: &str, also: &str) -> Self {
         let update = |created: &str, now: &str, request: &str, from: &str| {
             format!(
-                "UPDATE {records} AS r SET version = $2::int8, status = $3::int8::int2, {created} \
-                 due = {now} + $4::int8, span = $4::int8, steps = $5::int8::int4, head = $6::bytea, {request} \
-                 response = $8::bytea {from} WHERE r.key = $1::bytea AND r.version = $9::int8 {also} AND {SETTINGS}"
+                "UPDATE {records} AS r SET version = $2::int8, status = $3::int8, {created} \
+                 due = {now} + $4::int8, span = $4::int8, {steps} head = $5::bytea, {request} \
+                 response = $7::bytea {from} WHERE r.key = $1::bytea AND r.version = $8::int8 {also} AND {SETTINGS}"
             )
         };
-        let request = "request = $7::bytea,";
+        let request = "request = $6::bytea,";
         Self {
             anew: update("created = clock.now,", "clock.now", request, &format!("FROM (SELECT {now} AS now) AS clock")),
             keeping: update("", now, "", ""),
@@ -190,7 +190,7 @@ impl Replace {
 /// Deletes the steps that are no more, and writes those that are new with `put`.
 fn follow(steps: &str) -> String {
     format!(
-        "dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $5::int8), \
+        "dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $9::int8), \
          written AS (INSERT INTO {steps} (key, n, value) SELECT put.key, fresh.n, fresh.value \
          FROM put, ROWS FROM (pg_catalog.unnest($10::int4[]), pg_catalog.unnest($11::bytea[])) AS fresh (n, value) \
          ON CONFLICT (key, n) DO UPDATE SET value = excluded.value)"

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS "idempotency"."records" (
     -- A fresh number for every write: what a conditional write compares.
     version  bigint   NOT NULL,
     -- 0 pending, 1 paid, 2 complete.
-    status   smallint NOT NULL,
+    status   bigint   NOT NULL,
     created  bigint   NOT NULL,
     -- When the lease, or the retention of a complete record, is over, and how
     -- long it lasts: it was written that long before.
