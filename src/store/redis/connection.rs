@@ -1,6 +1,7 @@
 //! A connection of any kind, and where it comes from.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -10,10 +11,15 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::sentinel::SentinelClient;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::script::{Call, is_unknown_script};
+use crate::sync::lock;
+
+/// How long sentinels may take to name the primary. The driver asks three at
+/// once, takes their answers in the order in which they are configured, and
+/// gives a silent one a second and a half.
+const LOOKUP: Duration = Duration::from_secs(2);
 
 /// Sends what many callers ask over one connection. Cheap to clone.
 #[derive(Clone)]
@@ -104,10 +110,37 @@ type Both = (Result<Value, RedisError>, Result<Value, RedisError>);
 /// Where connections come from.
 pub(super) enum Source {
     Single(Client),
-    Sentinel(Box<Mutex<SentinelClient>>),
+    Sentinel(Box<Sentinels>),
     Cluster(Box<ClusterClient>),
     /// The user's own, who also sees to reconnecting it.
     Given(Connection),
+}
+
+/// Sentinels, and the primary that they named last.
+pub(super) struct Sentinels {
+    asked: tokio::sync::Mutex<SentinelClient>,
+    named: Mutex<Option<Client>>,
+}
+
+impl Sentinels {
+    pub(super) fn new(client: SentinelClient) -> Self {
+        Self { asked: tokio::sync::Mutex::new(client), named: Mutex::default() }
+    }
+
+    async fn ask(&self) -> Result<(), RedisError> {
+        let named = timeout(LOOKUP, async { self.asked.lock().await.async_get_client().await }).await;
+        let named = named.unwrap_or_else(|_| Err(too_late("no sentinel named the primary", LOOKUP)))?;
+        *lock(&self.named) = Some(named);
+        Ok(())
+    }
+
+    fn primary(&self) -> Result<Client, RedisError> {
+        lock(&self.named).clone().ok_or_else(|| io::Error::other("no sentinel was asked").into())
+    }
+}
+
+fn too_late(what: &str, limit: Duration) -> RedisError {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {limit:?}")).into()
 }
 
 /// How long things may take.
@@ -118,14 +151,19 @@ pub(super) struct Limits {
 }
 
 impl Source {
-    /// A fresh connection; `blocking` is how much longer than others its
-    /// commands may take.
-    pub(super) async fn open(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
+    /// A fresh connection, to where the primaries are now.
+    pub(super) async fn open(&self, limits: Limits) -> Result<Connection, RedisError> {
+        if let Self::Sentinel(sentinels) = self {
+            sentinels.ask().await?;
+        }
+        self.open_another(limits, Duration::ZERO).await
+    }
+
+    /// One more to where the last one led; `blocking` is how much longer than
+    /// others its commands may take.
+    pub(super) async fn open_another(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
         let opened = timeout(limits.connect, self.open_unbounded(limits, blocking)).await;
-        opened.unwrap_or_else(|_| {
-            let message = format!("it can't be reached within {:?}", limits.connect);
-            Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
-        })
+        opened.unwrap_or_else(|_| Err(too_late("it can't be reached", limits.connect)))
     }
 
     async fn open_unbounded(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
@@ -136,8 +174,9 @@ impl Source {
             Self::Single(client) => {
                 Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
             }
-            Self::Sentinel(sentinel) => {
-                Connection::Single(sentinel.lock().await.get_async_connection_with_config(&config).await?)
+            Self::Sentinel(sentinels) => {
+                let primary = sentinels.primary()?;
+                Connection::Single(primary.get_multiplexed_async_connection_with_config(&config).await?)
             }
             Self::Cluster(client) => {
                 // First those that are named are tried, then those that they

@@ -140,7 +140,7 @@ impl Link {
     }
 
     async fn open(&self) -> Result<Connection, StoreError> {
-        let connection = self.source.open(self.limits, Duration::ZERO).await.map_err(store_error)?;
+        let connection = self.source.open(self.limits).await.map_err(store_error)?;
         let servers = settings::read(&connection, self.limits.response).await?;
         if let Some(refusal) = servers.iter().find_map(Settings::refusal) {
             return Err(unavailable(refusal));

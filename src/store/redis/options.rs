@@ -9,7 +9,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::sentinel::SentinelClient;
 
 use super::RedisStore;
-use super::connection::{Connection, Limits, Source};
+use super::connection::{Connection, Limits, Sentinels, Source};
 use super::layout::Names;
 use super::link::{Link, OnCaution};
 use super::url::{Problem, parse};
@@ -49,7 +49,9 @@ impl RedisStoreOptions {
 
     /// How long it may take to connect; one second by default. Calls that come
     /// while the server is away fail after this at the latest. Each node of a
-    /// cluster has a third of it.
+    /// cluster has a third of it. Sentinels have two seconds more to name the
+    /// primary, all of them together: one that is silent costs one or one and a
+    /// half, if fewer than three are.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.limits.connect = timeout;
         self
@@ -160,7 +162,7 @@ impl RedisStoreOptions {
     ///
     /// [`ConnectError`] if the prefix is not one.
     pub fn sentinel(self, sentinel: SentinelClient) -> Result<RedisStore, ConnectError> {
-        self.build(Source::Sentinel(Box::new(tokio::sync::Mutex::new(sentinel))))
+        self.build(Source::Sentinel(Box::new(Sentinels::new(sentinel))))
     }
 
     fn build(self, source: Source) -> Result<RedisStore, ConnectError> {

@@ -3,9 +3,8 @@
 use redis::cluster::ClusterClient;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
-use tokio::sync::Mutex;
 
-use super::connection::Source;
+use super::connection::{Sentinels, Source};
 
 /// Why a URL names no servers.
 pub(super) enum Problem {
@@ -96,5 +95,5 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Source, Problem> {
     if scheme == "rediss" {
         builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
     }
-    Ok(Source::Sentinel(Box::new(Mutex::new(builder.build()?))))
+    Ok(Source::Sentinel(Box::new(Sentinels::new(builder.build()?))))
 }

@@ -117,7 +117,7 @@ impl Waiting {
         let idle = lock(&self.idle).pop();
         let connection = match idle {
             Some(Idle(connection)) => connection,
-            None => source.open(limits, self.acknowledged.within()).await?,
+            None => source.open_another(limits, self.acknowledged.within()).await?,
         };
         let replies = connection.call_and(call, &self.acknowledged.command()).await;
         if !replies.as_ref().is_err_and(wants_reconnect) {

@@ -321,6 +321,11 @@ impl Sentinels {
         wait_until("a failover", || self.primary_port() != from && self.servers.iter().any(is_primary));
     }
 
+    /// The sentinels, in the order of the URL.
+    pub fn sentinels(&self) -> &[Redis] {
+        &self.sentinels
+    }
+
     /// `redis+sentinel://` with the addresses of all sentinels and the name.
     pub fn url(&self) -> String {
         format!("redis+sentinel://{}/{}", addresses(&self.sentinels), Self::NAME)

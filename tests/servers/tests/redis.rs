@@ -15,6 +15,8 @@ mod link;
 mod refused;
 #[path = "redis/replies.rs"]
 mod replies;
+#[path = "redis/sentinel.rs"]
+mod sentinel;
 #[path = "redis/support.rs"]
 mod support;
 #[path = "redis/survives.rs"]
