@@ -1,6 +1,5 @@
 //! A connection of any kind, and where it comes from.
 
-use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 use std::{fmt, io};
@@ -8,7 +7,7 @@ use std::{fmt, io};
 use redis::aio::{ConnectionLike, ConnectionManager, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::sentinel::SentinelClient;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
 use tokio::time::timeout;
@@ -53,8 +52,8 @@ impl Connection {
             return Ok(vec![None]);
         }
         let slots = self.send(redis::cmd("CLUSTER").arg("SLOTS")).await?;
-        let by_address = |(host, port)| Some(SingleNodeRoutingInfo::ByAddress { host, port });
-        Ok(primaries_of(slots).into_iter().map(by_address).collect())
+        let by_slot = |slot| Some(SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master)));
+        Ok(slots_of_primaries(slots).into_iter().map(by_slot).collect())
     }
 
     pub(super) async fn ask(&self, node: &Node, command: &Cmd) -> Result<Value, RedisError> {
@@ -93,16 +92,22 @@ impl Connection {
 /// One server behind a [`Connection`]; `None` where there is but one.
 pub(super) type Node = Option<SingleNodeRoutingInfo>;
 
-/// From `CLUSTER SLOTS`: ranges with their nodes, the primary first.
-fn primaries_of(slots: Value) -> BTreeSet<(String, u16)> {
-    let Value::Array(ranges) = slots else { return BTreeSet::new() };
-    let primary = |range: Value| {
-        let Value::Array(range) = range else { return None };
-        let Some(Value::Array(node)) = range.into_iter().nth(2) else { return None };
-        let [Value::BulkString(host), Value::Int(port), ..] = &node[..] else { return None };
-        Some((String::from_utf8(host.clone()).ok()?, u16::try_from(*port).ok()?))
-    };
-    ranges.into_iter().filter_map(primary).collect()
+/// A slot of each primary, from `CLUSTER SLOTS`: ranges with their nodes, the
+/// primary first. Nodes need not say where they are found, the driver knows.
+fn slots_of_primaries(slots: Value) -> Vec<u16> {
+    let Value::Array(ranges) = slots else { return Vec::new() };
+    let (mut primaries, mut slots) = (Vec::new(), Vec::new());
+    for range in ranges {
+        let Value::Array(range) = range else { continue };
+        let [Value::Int(first), _, primary, ..] = &range[..] else { continue };
+        if let Ok(first) = u16::try_from(*first)
+            && !primaries.contains(primary)
+        {
+            primaries.push(primary.clone());
+            slots.push(first);
+        }
+    }
+    slots
 }
 
 type Both = (Result<Value, RedisError>, Result<Value, RedisError>);

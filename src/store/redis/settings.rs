@@ -34,6 +34,10 @@ pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Ve
         match answer {
             Ok(Ok(server)) => servers.push(server),
             Ok(Err(error)) if is_away(&error) => away = store_error(error),
+            // The driver asks it for a primary that is gone.
+            Ok(Ok(server)) if connection.is_cluster() && server.is("role", "slave") => {
+                away = unavailable("a primary of the cluster is away");
+            }
             Ok(Err(error)) => return Err(store_error(error)),
             Err(_) => away = unavailable(format!("redis did not answer within {within:?}")),
         }

@@ -206,6 +206,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// One node that has all slots and never met another: it does not know its
+    /// own address.
+    pub fn start_alone(arguments: &[&str]) -> Redis {
+        let bus = free_port().to_string();
+        let node = Redis::start_with(&[&["--cluster-enabled", "yes", "--cluster-port", &bus], arguments].concat());
+        node.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        wait_until("a cluster of one node", || node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+        node
+    }
+
     /// Starts three nodes and waits until they agree.
     pub fn start() -> Self {
         Self::start_with(&[])

@@ -9,6 +9,8 @@ mod cluster;
 mod cost;
 #[path = "redis/faults.rs"]
 mod faults;
+#[path = "redis/hostless.rs"]
+mod hostless;
 #[path = "redis/link.rs"]
 mod link;
 #[path = "redis/refused.rs"]
