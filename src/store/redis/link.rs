@@ -88,14 +88,19 @@ impl Link {
         }
     }
 
-    /// What the servers say about themselves now.
+    /// What the servers say about themselves now. If they are to be refused by
+    /// now, so is every call until they are not.
     pub(super) async fn settings(&self) -> Result<Vec<Settings>, StoreError> {
         let connection = self.connection().await?;
-        let servers = settings::read(&connection, self.limits.response).await;
-        if servers.is_err() {
-            self.give_up(&connection);
+        match settings::read(&connection, self.limits.response).await {
+            Ok(servers) => acceptable(servers).inspect_err(|_| self.give_up(&connection)),
+            Err(error) => {
+                if !connection.is_cluster() {
+                    self.give_up(&connection);
+                }
+                Err(error)
+            }
         }
-        servers
     }
 
     fn give_up(&self, broken: &Arc<Connection>) {
@@ -141,10 +146,7 @@ impl Link {
 
     async fn open(&self) -> Result<Connection, StoreError> {
         let connection = self.source.open(self.limits).await.map_err(store_error)?;
-        let servers = settings::read(&connection, self.limits.response).await?;
-        if let Some(refusal) = servers.iter().find_map(Settings::refusal) {
-            return Err(unavailable(refusal));
-        }
+        let servers = acceptable(settings::read(&connection, self.limits.response).await?)?;
         self.probe(&connection).await?;
         let found = self.judged(&servers);
         self.tell(&found.cautions);
@@ -197,6 +199,14 @@ impl Link {
         let told = std::mem::replace(&mut *lock(&self.told), cautions.to_vec());
         let Some(on_caution) = &self.on_caution else { return };
         cautions.iter().filter(|caution| !told.contains(caution)).for_each(|caution| on_caution(caution));
+    }
+}
+
+/// These, unless one of them is to be refused.
+fn acceptable(servers: Vec<Settings>) -> Result<Vec<Settings>, StoreError> {
+    match servers.iter().find_map(Settings::refusal) {
+        Some(refusal) => Err(unavailable(refusal)),
+        None => Ok(servers),
     }
 }
 

@@ -73,9 +73,12 @@ use crate::store::{ConnectError, Durability, Epoch, Loaded, Page, Query, Store, 
 /// - An eviction policy `allkeys-*` may evict unfinished records and is
 ///   refused. `volatile-*` may forget answers early. Use `noeviction`, and an
 ///   instance of its own rather than one shared with a cache.
-/// - Settings are checked whenever a connection is opened, not all the time;
-///   those of a cluster's nodes at the first call only, and only of the nodes
-///   that answer; see [`durability`](Store::durability).
+/// - Settings are checked whenever a connection is opened (to a cluster at the
+///   first call only), and whenever someone asks for
+///   [`durability`](Store::durability), as a [`Watcher`](crate::Watcher) does
+///   every minute: if they are to be refused by then, so is every call until they
+///   are not. Between checks a change goes unnoticed, and so do the settings of a
+///   cluster's nodes that do not answer.
 /// - A dead node of a cluster takes its keys with it until it is back or a
 ///   replica took over; others go on only with
 ///   `cluster-require-full-coverage no`. While a node hangs, calls for its keys

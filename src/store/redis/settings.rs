@@ -25,21 +25,23 @@ pub(super) struct Settings {
 /// takes only its own keys with it.
 pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Vec<Settings>, StoreError> {
     let mut asked = JoinSet::new();
-    for node in connection.primaries().await.map_err(store_error)? {
+    let late = || unavailable(format!("redis did not answer within {within:?}"));
+    let primaries = timeout(within, connection.primaries()).await.map_err(|_| late())?;
+    for node in primaries.map_err(store_error)? {
         let connection = connection.clone();
         asked.spawn(async move { timeout(within, read_one(&connection, &node)).await });
     }
     let (mut servers, mut away) = (Vec::new(), unavailable("redis names no servers; is there a proxy?"));
     for answer in asked.join_all().await {
         match answer {
-            Ok(Ok(server)) => servers.push(server),
-            Ok(Err(error)) if is_away(&error) => away = store_error(error),
             // The driver asks it for a primary that is gone.
             Ok(Ok(server)) if connection.is_cluster() && server.is("role", "slave") => {
                 away = unavailable("a primary of the cluster is away");
             }
+            Ok(Ok(server)) => servers.push(server),
+            Ok(Err(error)) if is_away(&error) => away = store_error(error),
             Ok(Err(error)) => return Err(store_error(error)),
-            Err(_) => away = unavailable(format!("redis did not answer within {within:?}")),
+            Err(_) => away = late(),
         }
     }
     if servers.is_empty() {

@@ -19,6 +19,8 @@ mod refused;
 mod replies;
 #[path = "redis/sentinel.rs"]
 mod sentinel;
+#[path = "redis/settings.rs"]
+mod settings;
 #[path = "redis/support.rs"]
 mod support;
 #[path = "redis/survives.rs"]
