@@ -18,11 +18,9 @@ pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
 
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
-use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::store::{Durability, Loaded, Page, Query, STORE_TIMEOUT, Store, StoreError, StoreErrorKind, Swap};
 use crate::sync::{Alarm, Hints};
 
-/// How long a store may take for one answer.
-const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A failure that took longer is not tried again at once: somebody waits.
 const QUICK: Duration = Duration::from_secs(1);
 /// How many claims of unknown outcome are taken back at once. A store that is

@@ -2,9 +2,9 @@
 
 use tokio::time::timeout;
 
-use super::{Ledger, STORE_TIMEOUT, within};
+use super::{Ledger, within};
 use crate::core::{Ask, Command, Exchange, Key};
-use crate::store::{CommitError, Joined, StoreError, TransactionDriver};
+use crate::store::{CommitError, Joined, STORE_TIMEOUT, StoreError, TransactionDriver};
 
 impl Ledger {
     /// Makes the write that `exchange` asks for, inside `transaction`. `false`

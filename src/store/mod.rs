@@ -32,6 +32,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -48,6 +49,9 @@ pub use self::postgres::{
 pub use self::redis::{RedisStore, RedisStoreOptions};
 
 use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
+
+/// How long a store may take for one answer; the ledger waits no longer.
+pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps records and compares versions; never decides.
 ///

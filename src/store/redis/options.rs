@@ -14,7 +14,7 @@ use super::layout::Names;
 use super::link::{Link, OnCaution};
 use super::url::{Problem, parse};
 use super::wait::{Acknowledged, Waiting};
-use crate::store::{ConnectError, Survives};
+use crate::store::{ConnectError, STORE_TIMEOUT, Survives};
 
 /// How to use a Redis; made by [`RedisStore::options`].
 #[must_use]
@@ -87,6 +87,10 @@ impl RedisStoreOptions {
     /// a claim is taken back, or ends with its lease. A replay waits as long,
     /// and is given anyway.
     ///
+    /// `timeout` must be less than five seconds: no call of a store may take
+    /// longer. Thirty-two writes wait at once, each on a connection of its own;
+    /// others wait for one of these. What does not wait is not held up.
+    ///
     /// The user needs the right to it, `+wait`, which is tried whenever a
     /// connection is opened.
     ///
@@ -111,7 +115,8 @@ impl RedisStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the URL or the prefix is not one.
+    /// [`ConnectError`] if the URL or the prefix is not one, or a write would wait
+    /// too long.
     pub fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
         let source = parse(url).map_err(|problem| match problem {
             Problem::Plain(message) => ConnectError::new(url, message),
@@ -125,7 +130,7 @@ impl RedisStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the prefix is not one.
+    /// [`ConnectError`] if the prefix is not one, or a write would wait too long.
     ///
     /// # Caveats
     ///
@@ -140,7 +145,7 @@ impl RedisStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the prefix is not one.
+    /// [`ConnectError`] if the prefix is not one, or a write would wait too long.
     pub fn connection(self, connection: MultiplexedConnection) -> Result<RedisStore, ConnectError> {
         self.build(Source::Given(Connection::Single(connection)))
     }
@@ -150,7 +155,7 @@ impl RedisStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the prefix is not one.
+    /// [`ConnectError`] if the prefix is not one, or a write would wait too long.
     pub fn cluster(self, cluster: ClusterConnection) -> Result<RedisStore, ConnectError> {
         self.build(Source::Given(Connection::Cluster(cluster)))
     }
@@ -160,13 +165,16 @@ impl RedisStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the prefix is not one.
+    /// [`ConnectError`] if the prefix is not one, or a write would wait too long.
     pub fn sentinel(self, sentinel: SentinelClient) -> Result<RedisStore, ConnectError> {
         self.build(Source::Sentinel(Box::new(Sentinels::new(sentinel))))
     }
 
     fn build(self, source: Source) -> Result<RedisStore, ConnectError> {
         let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'{' && byte != b'}';
+        if self.acknowledged.is_some_and(|acknowledged| acknowledged.within() >= STORE_TIMEOUT) {
+            return Err(ConnectError::new("redis", "a write may wait for less than five seconds"));
+        }
         if !(1..=64).contains(&self.prefix.len()) || !self.prefix.bytes().all(legal) {
             return Err(ConnectError::new("redis", "the prefix must be 1 to 64 printable characters without braces"));
         }

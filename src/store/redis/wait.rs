@@ -30,7 +30,7 @@ impl Acknowledged {
         matches!(self, Self::OnDisk { local: true, .. })
     }
 
-    const fn within(&self) -> Duration {
+    pub(super) const fn within(&self) -> Duration {
         match self {
             Self::ByReplicas { within, .. } | Self::OnDisk { within, .. } => *within,
         }

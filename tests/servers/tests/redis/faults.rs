@@ -99,7 +99,7 @@ async fn a_full_server_refuses_new_keys_and_lets_admitted_work_end() {
 #[tokio::test]
 async fn a_failover_is_followed() {
     let mut group = Sentinels::start_with(&["--appendonly", "yes"]);
-    let options = RedisStore::options().prefix("t").wait(1, Duration::from_secs(5));
+    let options = RedisStore::options().prefix("t").wait(1, Duration::from_secs(4));
     let ledger = Ledger::new(options.connect(&group.url()).unwrap());
     let fence = claim_key(&ledger, &key("a")).await.unwrap().unwrap();
     change(&ledger, &key("a"), fence, complete(3)).await;
@@ -159,7 +159,7 @@ async fn a_claim_that_no_replica_acknowledges_is_not_granted() {
     let port = redis.port().to_string();
     let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
     servers::wait_until("a replica", || replica.info("master_link_status") == "up");
-    let patient = RedisStore::options().prefix("t").wait(1, Duration::from_secs(10)).connect(&redis.url()).unwrap();
+    let patient = RedisStore::options().prefix("t").wait(1, Duration::from_secs(4)).connect(&redis.url()).unwrap();
     claim_key(&Ledger::new(patient), &key("b")).await.unwrap().expect("acknowledged");
 }
 

@@ -27,7 +27,7 @@ fn waiting(redis: &Redis, within: u64) -> Arc<RedisStore> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_replica_has_is_not_shown_either() {
     let (primary, replica) = pair();
-    let ledger = Ledger::new(waiting(&primary, 20_000));
+    let ledger = Ledger::new(waiting(&primary, 4_900));
     claim_key(&ledger, &key("a")).await.unwrap().expect("acknowledged");
     replica.signal(Signal::STOP);
     // Written by someone who does not wait.
@@ -39,13 +39,13 @@ async fn what_no_replica_has_is_not_shown_either() {
     let error = hasty.load(&key("b")).await.expect_err("no replica has it");
     assert!(error.to_string().contains("acknowledged"), "{error}");
     replica.signal(Signal::CONT);
-    assert!(waiting(&primary, 20_000).load(&key("b")).await.unwrap().record.is_some());
+    assert!(waiting(&primary, 4_900).load(&key("b")).await.unwrap().record.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_up_and_broken_connections_are_replaced() {
     let (primary, replica) = pair();
-    let ledger = Ledger::new(waiting(&primary, 20_000));
+    let ledger = Ledger::new(waiting(&primary, 4_900));
     claim_key(&ledger, &key("warm")).await.unwrap().expect("acknowledged");
     replica.signal(Signal::STOP);
     // More than there are connections; all given up on while they wait.
