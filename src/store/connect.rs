@@ -1,5 +1,6 @@
 //! A store by its URL.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,14 +88,14 @@ fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 pub struct ConnectError {
     /// Without what may be a password: the scheme only.
     scheme: String,
-    message: &'static str,
+    message: Cow<'static, str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl ConnectError {
-    pub(super) fn new(url: &str, message: &'static str) -> Self {
+    pub(super) fn new(url: &str, message: impl Into<Cow<'static, str>>) -> Self {
         let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-        Self { scheme: scheme.to_owned(), message, source: None }
+        Self { scheme: scheme.to_owned(), message: message.into(), source: None }
     }
 
     #[cfg(any(feature = "file", feature = "postgres", feature = "redis"))]

@@ -100,8 +100,11 @@ impl RedisStore {
     /// | `redis+cluster://[USER:PASSWORD@]HOST:PORT,…` | a cluster, by some of its nodes |
     ///
     /// `rediss` instead of `redis` means TLS, and needs the feature `redis-tls`.
-    /// Trusted is whom the system trusts; with an authority of your own, or with
-    /// client certificates, hand in a [connection](RedisStoreOptions::manager).
+    /// Trusted is whom the system trusts, or the file in `SSL_CERT_FILE`; with client
+    /// certificates, hand in a [connection](RedisStoreOptions::manager).
+    ///
+    /// One server may be asked for RESP3 with `?protocol=3`. What is not known
+    /// after a `?` is refused.
     ///
     /// # Errors
     ///

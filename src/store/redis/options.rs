@@ -120,6 +120,7 @@ impl RedisStoreOptions {
     pub fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
         let source = parse(url).map_err(|problem| match problem {
             Problem::Plain(message) => ConnectError::new(url, message),
+            Problem::Precise(message) => ConnectError::new(url, message),
             Problem::Driver(error) => ConnectError::caused_by(url, error),
         })?;
         self.build(source)
@@ -171,10 +172,10 @@ impl RedisStoreOptions {
     }
 
     fn build(self, source: Source) -> Result<RedisStore, ConnectError> {
-        let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'{' && byte != b'}';
         if self.acknowledged.is_some_and(|acknowledged| acknowledged.within() >= STORE_TIMEOUT) {
             return Err(ConnectError::new("redis", "a write may wait for less than five seconds"));
         }
+        let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'{' && byte != b'}';
         if !(1..=64).contains(&self.prefix.len()) || !self.prefix.bytes().all(legal) {
             return Err(ConnectError::new("redis", "the prefix must be 1 to 64 printable characters without braces"));
         }

@@ -9,6 +9,7 @@ use super::connection::{Sentinels, Source};
 /// Why a URL names no servers.
 pub(super) enum Problem {
     Plain(&'static str),
+    Precise(String),
     Driver(RedisError),
 }
 
@@ -18,23 +19,50 @@ impl From<RedisError> for Problem {
     }
 }
 
-const SENTINEL_FORM: Problem =
-    Problem::Plain("write redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DATABASE]");
-const CLUSTER_FORM: Problem = Problem::Plain("write redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT");
+const SENTINEL_FORM: Problem = Problem::Plain(
+    "write redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DATABASE]; nothing follows, no ? and no #",
+);
+const CLUSTER_FORM: Problem = Problem::Plain(
+    "write redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; nothing follows, no / and no ? and no #",
+);
 
 pub(super) fn parse(url: &str) -> Result<Source, Problem> {
     let (scheme, rest) = url.split_once("://").ok_or(Problem::Plain(
         "write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], redis+sentinel://… or redis+cluster://…",
     ))?;
     let (plain, topology) = scheme.split_once('+').unwrap_or((scheme, ""));
-    if plain == "rediss" && !choose_cryptography() {
+    if matches!(plain, "rediss" | "valkeys") && !choose_cryptography() {
         return Err(Problem::Plain("compiled without the feature `redis-tls` of tower-idempotency; enable it"));
     }
     match topology {
         "sentinel" => sentinel(plain, rest),
         "cluster" => cluster(plain, rest),
-        _ => Ok(Source::Single(Client::open(url)?)),
+        _ => {
+            refuse_unknown(url)?;
+            Ok(Source::Single(Client::open(url)?))
+        }
     }
+}
+
+/// The driver passes over what it does not know, be it a database or a password.
+fn refuse_unknown(url: &str) -> Result<(), Problem> {
+    // What does not parse, it refuses by itself.
+    let Some(url) = redis::parse_redis_url(url) else { return Ok(()) };
+    let known: &[&str] =
+        if url.scheme().ends_with("unix") { &["db", "user", "pass", "protocol"] } else { &["protocol"] };
+    if let Some((name, _)) = url.query_pairs().find(|(name, _)| !known.contains(&&**name)) {
+        // Not if it may be half a password, in which a ? must be escaped.
+        let name = if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) { &name } else { "what follows ?" };
+        return Err(Problem::Precise(format!(
+            "{name:?} is not known here; after ? there may be: {}; write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]",
+            known.join(", ")
+        )));
+    }
+    // Of others, the driver takes #insecure only.
+    if url.fragment().is_some() && !matches!(url.scheme(), "rediss" | "valkeys") {
+        return Err(Problem::Plain("nothing may follow #, which is for rediss; in a password write %23"));
+    }
+    Ok(())
 }
 
 /// The driver takes the process's choice, and panics if there is none.
@@ -64,7 +92,7 @@ fn split_user(rest: &str) -> (&str, &str) {
 
 fn cluster(scheme: &str, rest: &str) -> Result<Source, Problem> {
     let (user, hosts) = split_user(rest);
-    if hosts.is_empty() || hosts.contains('/') {
+    if hosts.is_empty() || hosts.contains(['/', '?', '#']) {
         return Err(CLUSTER_FORM);
     }
     // The store tries again by itself, and knows what it may.
@@ -77,7 +105,7 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Source, Problem> {
     let (hosts, name) = rest.split_once('/').ok_or(SENTINEL_FORM)?;
     let (name, database) = name.split_once('/').unwrap_or((name, "0"));
     let database = database.parse().map_err(|_| SENTINEL_FORM)?;
-    if hosts.is_empty() || name.is_empty() {
+    if hosts.is_empty() || name.is_empty() || rest.contains(['?', '#']) {
         return Err(SENTINEL_FORM);
     }
     let sentinels: Vec<ConnectionAddr> =

@@ -124,9 +124,34 @@ fn urls_with_typos() {
         ("redis+cluster://", "redis+cluster://[USER"),
         ("redis+cluster://h:1/0", "redis+cluster://[USER"),
         ("reddis://localhost", "not a store URL"),
+        ("redis://h?db=3", "\"db\""),
+        ("redis://h/1?protocol=3&ssl=true", "\"ssl\""),
+        ("redis://h?password=hunter2", "\"password\""),
+        ("redis://u:12?hunter2@h", "what follows ?"),
+        ("redis://h#insecure", "nothing may follow"),
+        ("rediss://h#verify", "#insecure"),
+        ("rediss://h?db=3#insecure", "\"db\""),
+        ("redis+unix:///run/redis.sock?database=1", "\"database\""),
+        ("redis+unix:///run/redis.sock?db=1#a", "nothing may follow"),
+        ("redis+sentinel://h/mymaster?db=1", "redis+sentinel://[USER"),
+        ("redis+sentinel://h/mymaster/1#a", "redis+sentinel://[USER"),
+        ("redis+sentinel://h?db=1/mymaster", "redis+sentinel://[USER"),
+        ("redis+cluster://h:1?protocol=3", "redis+cluster://[USER"),
+        ("rediss+cluster://h:1#insecure", "redis+cluster://[USER"),
+        ("redis+socket://h", "not a store URL"),
     ] {
         let error = store::connect(url).map(drop).expect_err(url).to_string();
         assert!(error.contains(says), "{url}: {error}");
+    }
+    for url in [
+        "redis://h:1/2?protocol=3",
+        "redis+unix:///run/redis.sock?db=1&user=a&pass=b&protocol=resp3",
+        "rediss://h/1?protocol=2#insecure",
+        "rediss://u:p%3Fx@h",
+        "redis+sentinel://u:p%23x@h/mymaster/2",
+        "redis+cluster://u:p%3Fx@h:1,g:2",
+    ] {
+        store::connect(url).unwrap_or_else(|error| panic!("{url}: {error}"));
     }
     assert!(store::connect("redis://localhost:port").is_err());
     let error = store::connect("redis://user:hunter2@localhost:port").map(drop).unwrap_err();
