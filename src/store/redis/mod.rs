@@ -119,20 +119,27 @@ impl RedisStore {
         RedisStoreOptions::new()
     }
 
+    /// The mark is the smallest of the partitions', because one that fell back
+    /// has the smallest. They grow together, or not at all: if the others ran ahead
+    /// while one is away, they could fall back that far and nobody would see it.
     async fn epoch(&self) -> Result<Epoch, StoreError> {
         let identity = format!("{:016x}", fastrand::u64(..));
-        let calls = (0..PARTITIONS).map(|partition| {
-            let key = self.link.names.of(partition, "epoch");
-            Call::new(&EPOCH, 128).keys([key.as_bytes()]).arg(&identity)
-        });
-        let replies = self.all(calls.collect()).await?;
-        let epochs: Option<Vec<_>> = replies.iter().map(parse_epoch).collect();
-        let epochs = epochs.ok_or_else(no_reply_of_ours)?;
-        // Another identity anywhere is another one here; one that fell back
-        // holds the smallest mark.
+        let looked = self.epochs(&identity, "").await?;
+        let largest = looked.iter().map(|epoch| epoch.mark).max().unwrap_or_default();
+        let epochs = self.epochs(&identity, &largest.to_string()).await?;
+        // Another identity anywhere is another one here.
         let id = epochs.iter().fold(0_u64, |all, epoch| all.wrapping_add(epoch.id));
         let mark = epochs.iter().map(|epoch| epoch.mark).min().unwrap_or_default();
-        Ok(Epoch { id, mark })
+        Ok(Epoch { id, mark: mark + 1 })
+    }
+
+    async fn epochs(&self, identity: &str, above: &str) -> Result<Vec<Epoch>, StoreError> {
+        let calls = (0..PARTITIONS).map(|partition| {
+            let key = self.link.names.of(partition, "epoch");
+            Call::new(&EPOCH, 128).keys([key.as_bytes()]).arg(identity).arg(above)
+        });
+        let replies = self.all(calls.collect()).await?;
+        replies.iter().map(parse_epoch).collect::<Option<_>>().ok_or_else(no_reply_of_ours)
     }
 }
 

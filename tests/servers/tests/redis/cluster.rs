@@ -6,7 +6,7 @@ use std::time::Duration;
 use servers::{Cluster, Redis};
 use tower_idempotency::Ledger;
 use tower_idempotency::core::Key;
-use tower_idempotency::store::{RedisStore, Store, StoreErrorKind, Survives};
+use tower_idempotency::store::{RedisStore, Since, Store, StoreErrorKind, Survives};
 
 use super::support::*;
 
@@ -17,7 +17,12 @@ fn open(cluster: &Cluster) -> Ledger {
 
 /// Slot and node of a key.
 fn place(cluster: &Cluster, key: &Key) -> (u16, usize) {
-    let name = format!("{{t:{:02}}}", key.as_bytes()[31] % 16);
+    place_of(cluster, key.as_bytes()[31] % 16)
+}
+
+/// Slot and node of a partition.
+fn place_of(cluster: &Cluster, partition: u8) -> (u16, usize) {
+    let name = format!("{{t:{partition:02}}}");
     let slot: u16 = cluster.nodes()[0].cli(&["CLUSTER", "KEYSLOT", &name]).parse().unwrap();
     (slot, [5461, 10923].iter().filter(|first| slot >= **first).count())
 }
@@ -181,4 +186,48 @@ async fn one_node_of_a_cluster_says_what_to_name() {
         }
     }
     assert!(refused >= 6, "each key is on one node of three");
+}
+
+/// While one node is away, the others don't run ahead of it: what they had at that
+/// time would pass for what they have later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_that_falls_back_is_an_earlier_state() {
+    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+    let others_go_on = ["--cluster-require-full-coverage", "no"];
+    let mut cluster = Cluster::start_with(&[&durable[..], &others_go_on].concat());
+    let options = RedisStore::options().prefix("t").response_timeout(Duration::from_millis(300));
+    let store = options.connect(&cluster.url()).unwrap();
+    let epoch = async || store.durability().await.unwrap().epoch.unwrap();
+    let first = epoch().await;
+    let of = |node| {
+        let partitions = (0..16).filter(|&n| place_of(&cluster, n).1 == node);
+        partitions.map(|n| format!("{{t:{n:02}}}:epoch")).collect::<Vec<_>>()
+    };
+    let names = of(0);
+    assert!(!names.is_empty() && !of(2).is_empty(), "one node that dies, and a sound one");
+    cluster.nodes_mut()[2].kill();
+    for _ in 0..6 {
+        store.durability().await.expect_err("a node is dead");
+    }
+    cluster.nodes_mut()[2].restart();
+    cluster.wait_until_whole();
+    // A backup of a sound node, from then.
+    let node = &cluster.nodes()[0];
+    let marks: Vec<_> = names.iter().map(|name| node.cli(&["HGET", name, "mark"])).collect();
+    let mut tries = 0;
+    let later = loop {
+        match store.durability().await {
+            Ok(found) => break found.epoch.unwrap(),
+            Err(_) => tries += 1,
+        }
+        assert!(tries < 200, "it does not find the node again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(later.since(&first), Since::Same);
+    for (name, mark) in names.iter().zip(&marks) {
+        node.cli(&["HSET", name, "mark", mark]);
+    }
+    assert_eq!(epoch().await.since(&later), Since::Restored);
+    let (before, after) = (epoch().await, epoch().await);
+    assert_eq!(after.since(&before), Since::Same, "it goes on from there");
 }
