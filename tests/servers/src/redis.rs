@@ -63,6 +63,13 @@ impl Redis {
         server
     }
 
+    /// A sentinel with these settings; `{port}` in them becomes its port.
+    pub fn sentinel(settings: &str) -> Self {
+        let mut sentinel = Self::start_from(settings);
+        sentinel.run("+monitor");
+        sentinel
+    }
+
     fn new(program: PathBuf, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -297,11 +304,7 @@ impl Sentinels {
              sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 3000\n",
             name = Self::NAME,
         );
-        let sentinels = (0..3).map(|_| {
-            let mut sentinel = Redis::start_from(&settings);
-            sentinel.run("+monitor");
-            sentinel
-        });
+        let sentinels = (0..3).map(|_| Redis::sentinel(&settings));
         let group = Self { servers: [primary, replica], sentinels: sentinels.collect() };
         wait_until("the sentinels to know each other", || group.sentinels.iter().all(knows_all));
         group

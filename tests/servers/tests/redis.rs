@@ -9,6 +9,8 @@ mod cluster;
 mod cost;
 #[path = "redis/faults.rs"]
 mod faults;
+#[path = "redis/given.rs"]
+mod given;
 #[path = "redis/hostless.rs"]
 mod hostless;
 #[path = "redis/link.rs"]
@@ -25,5 +27,7 @@ mod settings;
 mod support;
 #[path = "redis/survives.rs"]
 mod survives;
+#[path = "redis/tls.rs"]
+mod tls;
 #[path = "redis/waiting.rs"]
 mod waiting;
