@@ -48,6 +48,9 @@ use crate::store::{ConnectError, Durability, Epoch, Loaded, Page, Query, Store, 
 /// compares and puts, stamps with the server's `TIME`, and decides nothing. All
 /// callers share one connection.
 ///
+/// Of memory, a complete record takes some 430 bytes and its answer; an unfinished
+/// one some 490, its request and its steps.
+///
 /// # Limits
 ///
 /// Redis 6.2 or later, or Valkey, with scripts. Reads and writes go to

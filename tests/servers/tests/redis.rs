@@ -15,6 +15,8 @@ mod given;
 mod hostless;
 #[path = "redis/link.rs"]
 mod link;
+#[path = "redis/memory.rs"]
+mod memory;
 #[path = "redis/refused.rs"]
 mod refused;
 #[path = "redis/replies.rs"]
