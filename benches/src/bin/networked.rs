@@ -230,8 +230,7 @@ impl Books for OnRedis {
         let redis::Value::Array(found) = self.put(key, "", "P", &version, 30_000, HEAD).await else {
             return Ok(version);
         };
-        let (_, (_, record)): (u64, (String, Vec<u8>)) =
-            redis::from_redis_value(redis::Value::Array(found)).expect("ours");
+        let (_, record): (u64, Vec<u8>) = redis::from_redis_value(redis::Value::Array(found)).expect("ours");
         let head = record.iter().position(|byte| *byte == b'\n').expect("columns") + 1 + HEAD.len();
         Err(record[head..].to_vec())
     }

@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// What a user needs, as an ACL.
-const RIGHTS: &str = "+evalsha +eval +time +exists +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel \
+const RIGHTS: &str = "+evalsha +eval +time +get +set +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel \
                       +hgetall +zadd +zrem +zrange +zcount +info, better also +config|get; in a cluster +cluster|slots; to \
                       wait +wait or +waitaof";
 

@@ -2,12 +2,16 @@
 //!
 //! | key | type | what |
 //! |---|---|---|
-//! | `{PREFIX:NN}:KEY` | hash | a record: field `h` its columns and head (and answer, once complete), `q` its request, `0`… its steps |
+//! | `{PREFIX:NN}:KEY` | string | a record: its columns and head (and answer, once complete) |
+//! | | or hash | the same where it has a request or steps: `h` as the string, `q` its request, `0`… its steps |
 //! | `{PREFIX:NN}:due` | sorted set | the unfinished records of the partition by when they fall due |
 //! | `{PREFIX:NN}:epoch` | hash | which data this is |
 //!
-//! The pieces of a record are [squeezed](super::squeeze). `NN` is the partition, 00 to 15, and fixed by the key: in a cluster, a
-//! record lies in the slot of its index.
+//! Most records are strings: a hash takes 120 bytes more, and longer.
+//!
+//! The pieces of a record are [squeezed](super::squeeze). `NN` is the partition,
+//! 00 to 15, and fixed by the key: in a cluster, a record lies in the slot of its
+//! index.
 
 use bytes::Bytes;
 use redis::Value;
@@ -55,7 +59,7 @@ impl Names {
     }
 
     pub(super) fn load(&self, key: &Key) -> Call {
-        Call::new(&LOAD, 128).keys([&self.record(key)])
+        self.record_and_index(&LOAD, key, 0)
     }
 
     pub(super) fn remove(&self, key: &Key, expected: Version) -> Call {
@@ -177,7 +181,12 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
              of its own",
         ));
     };
-    let end = value.iter().position(|&byte| byte == b'\n').ok_or(CORRUPT)?;
+    let Some(end) = value.iter().position(|&byte| byte == b'\n') else {
+        return Err(corrupt(
+            "redis has something else than a record at this key: its columns do not parse; look at it, and give this \
+             store a prefix or a database of its own",
+        ));
+    };
     let columns = Columns::parse(&value[..end])?;
     let rest = value.slice(end + 1..);
     if columns.head > rest.len() {
@@ -194,11 +203,13 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
     Ok(Some(record))
 }
 
-/// A hash, as the protocol's older and newer version show it; in the order of
-/// its fields.
+/// A string, or a hash as the protocol's older and newer version show it; in the
+/// order of its fields.
 fn pairs(fields: Value) -> Option<Vec<(Bytes, Bytes)>> {
     let bytes = |value| if let Value::BulkString(bytes) = value { Some(Bytes::from(bytes)) } else { None };
     let mut pairs = match fields {
+        Value::Nil => Vec::new(),
+        Value::BulkString(record) => vec![(Bytes::from_static(b"h"), record.into())],
         Value::Map(pairs) => {
             pairs.into_iter().map(|(name, value)| Some((bytes(name)?, bytes(value)?))).collect::<Option<Vec<_>>>()?
         }

@@ -1,8 +1,9 @@
 -- Runs every command of the other scripts once, on keys of its own: whoever
 -- lacks a right is told before anything is half written.
--- KEYS: a hash, a sorted set.
+-- KEYS: a string and then a hash, a sorted set.
 local commands = {
-  {'HDEL', KEYS[1], ''}, {'ZREM', KEYS[2], ''}, {'TIME'}, {'EXISTS', KEYS[1]},
+  {'HDEL', KEYS[1], ''}, {'ZREM', KEYS[2], ''}, {'TIME'},
+  {'SET', KEYS[1], '1', 'PXAT', 9007199254740991}, {'GET', KEYS[1]}, {'DEL', KEYS[1]},
   {'ZADD', KEYS[2], 1, 'a'}, {'ZCOUNT', KEYS[2], '-inf', '+inf'}, {'ZRANGE', KEYS[2], 0, 0, 'WITHSCORES'},
   {'HSET', KEYS[1], 'h', '1'}, {'HSETNX', KEYS[1], 'h', '1'}, {'HINCRBY', KEYS[1], 'h', 1},
   {'HGET', KEYS[1], 'h'}, {'HGETALL', KEYS[1]},

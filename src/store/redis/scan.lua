@@ -22,7 +22,8 @@ while #found < 3 * limit do
   for at = 1, #page, 2 do
     local name, due = page[at], tonumber(page[at + 1])
     if due > latest or #found >= 3 * limit then return found end
-    local record = redis.pcall('HGET', ARGV[1] .. name, 'h')
+    local record = redis.pcall('GET', ARGV[1] .. name)
+    if type(record) == 'table' then record = redis.pcall('HGET', ARGV[1] .. name, 'h') end
     if record then rank = rank + 1 else redis.call('ZREM', KEYS[1], name) end
     if type(record) == 'string' then
       found[#found + 1] = name

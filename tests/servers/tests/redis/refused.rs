@@ -90,7 +90,7 @@ async fn a_user_without_rights() {
 #[tokio::test]
 async fn a_user_with_just_the_rights_that_are_named() {
     let redis = Redis::start();
-    let rights = "+evalsha +eval +time +exists +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel +hgetall \
+    let rights = "+evalsha +eval +time +get +set +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel +hgetall \
                   +zadd +zrem +zrange +zcount +info";
     let mut setuser = vec!["ACL", "SETUSER", "app", "on", ">secret", "~{t:*", "-@all"];
     setuser.extend(rights.split_whitespace());
