@@ -12,8 +12,9 @@ use super::joined::Parameter;
 use super::row::borrowed;
 use crate::store::StoreError;
 
-/// How long a connection is waited for, made or free.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a connection is waited for, made or free. Then there is time left
+/// for a statement: the ledger gives up after 5 seconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a statement is run that the connection made fail.
 const TRIES: u32 = 4;
 /// How often a statement is run that others made fail. Where the database's

@@ -4,6 +4,7 @@ mod call;
 mod deadpool;
 mod durability;
 mod error;
+mod hosts;
 mod joined;
 mod options;
 mod row;

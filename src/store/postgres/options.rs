@@ -2,21 +2,18 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio::sync::OnceCell;
+use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Config, NoTls};
 
 use super::call::Connections;
 use super::error::of;
+use super::hosts::Hosts;
 use super::sql::{Names, Sql};
 use super::{PostgresStore, Shared};
 use crate::store::{ConnectError, Survives};
-
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How a [`PostgresStore`] is to work.
 ///
@@ -102,12 +99,17 @@ impl PostgresStoreOptions {
     /// [`schema`](Self::schema) and
     /// [`creating_schema`](Self::creating_schema).
     ///
+    /// Several hosts are tried in their order. A connection is waited for up to
+    /// 2 seconds in all; a host that says nothing, and each address of a name,
+    /// gets an equal share of them (one second of one host, 0.67 of two), or
+    /// the URL's `connect_timeout`, and then the next one is tried.
+    ///
     /// # Errors
     ///
     /// [`ConnectError`] if the URL is not one, or wants TLS.
     pub fn connect(mut self, url: &str) -> Result<PostgresStore, ConnectError> {
         let rest = self.take_parameters(url).map_err(|message| ConnectError::new(url, message))?;
-        let mut config = Config::from_str(&rest).map_err(|error| ConnectError::caused_by(url, of(error)))?;
+        let config = Config::from_str(&rest).map_err(|error| ConnectError::caused_by(url, of(error)))?;
         if config.get_ssl_mode() == SslMode::Require {
             let message = "it wants TLS (sslmode=require); make a deadpool_postgres::Pool with a TLS connector \
                            and pass it to PostgresStore::with_pool";
@@ -116,16 +118,10 @@ impl PostgresStoreOptions {
         if config.get_hosts().is_empty() {
             return Err(ConnectError::new(url, "the host is missing; write postgres://USER@HOST/DATABASE"));
         }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("tower-idempotency");
-        }
+        let hosts = Hosts::of(&rest, &config);
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(config, NoTls, manager))
+        let pool = Pool::builder(Manager::from_connect(config, hosts, manager))
             .max_size(self.connections)
-            .create_timeout(Some(CONNECT_TIMEOUT))
             .runtime(Runtime::Tokio1);
         let pool = pool.build().map_err(|error| ConnectError::caused_by(url, error))?;
         Ok(self.with_pool(pool))

@@ -1,0 +1,4 @@
+//! What a Postgres, its roles or a URL may be like: it works, or it is refused
+//! before any handler runs.
+
+mod hosts;
