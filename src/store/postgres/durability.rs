@@ -34,7 +34,8 @@ pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durabil
     Ok(Durability { epoch: Some(epoch), ..judge(settings)? })
 }
 
-fn check_layout(row: Option<&Row>) -> Result<(), StoreError> {
+/// Whether the tables are those of this release.
+pub(super) fn check_layout(row: Option<&Row>) -> Result<(), StoreError> {
     let layout: i32 = required(row.ok_or_else(|| not_ours("its meta table is empty"))?, 0)?;
     if layout == LAYOUT {
         return Ok(());

@@ -53,7 +53,9 @@ const RACES: u32 = 3;
 /// A claim, a recovery point and a completion are one statement and one round
 /// trip each, a replay two. Every statement commits by itself, at the database's
 /// default isolation level (above READ COMMITTED, races cost further tries),
-/// and no transaction is held while a handler runs. Writes are on disk when they are acknowledged,
+/// and no transaction is held while a handler runs. The first call of a store
+/// pays one more, which finds out whether all tables, columns and rights are
+/// there; until they are, every call is refused and no handler runs. Writes are on disk when they are acknowledged,
 /// also where the database's default is `synchronous_commit = off`. All times
 /// are the server's.
 ///
@@ -85,8 +87,9 @@ struct Shared {
     connections: Connections,
     sql: Sql,
     migration: String,
-    /// What it must survive, and that this was asked.
+    /// What it must survive.
     least: Option<Survives>,
+    /// That this was asked, and that the tables are ours to use.
     checked: OnceCell<()>,
 }
 
@@ -137,16 +140,21 @@ impl PostgresStore {
     /// [`StoreError`] if the database can't be asked, or took more than half a
     /// minute: then it may have swept, and a smaller `limit` helps.
     pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        self.check().await?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let swept = bounded(self.0.connections.execute(&self.0.sql.sweep, &[Parameter::Integer(limit)])).await?;
-        Ok(usize::try_from(swept).unwrap_or(0))
+        let limit = [Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX))];
+        let swept = bounded(async {
+            self.check().await?;
+            self.0.connections.execute(&self.0.sql.sweep, &limit).await
+        });
+        Ok(usize::try_from(swept.await?).unwrap_or(0))
     }
 
-    /// Before the first call: whether this database is good enough.
+    /// Before the first call: whether this database is good enough, and all
+    /// that later calls need is there. A claim alone would not miss the steps.
     async fn check(&self) -> Result<(), StoreError> {
-        let Some(least) = self.0.least else { return Ok(()) };
         let check = async {
+            let rows = self.0.connections.query(&self.0.sql.probe, &[]).await?;
+            durability::check_layout(rows.first())?;
+            let Some(least) = self.0.least else { return Ok(()) };
             match crate::store::require(self, least).await {
                 Ok(_) => Ok(()),
                 Err(refused) => Err(StoreError::new(StoreErrorKind::Unavailable, refused.to_string())),

@@ -99,6 +99,7 @@ pub(super) struct Sql {
     pub(super) expired: String,
     pub(super) sweep: String,
     pub(super) layout: String,
+    pub(super) probe: String,
     pub(super) epoch: String,
 }
 
@@ -135,6 +136,7 @@ impl Sql {
                  DELETE FROM {records} AS r USING old WHERE r.key = old.key"
             ),
             layout: format!("SELECT layout FROM {meta}"),
+            probe: probe(&records, &steps, &meta),
             epoch: format!("UPDATE {meta} SET id = coalesce(id, $1), mark = mark + 1 RETURNING id, mark"),
         }
     }
@@ -194,6 +196,24 @@ fn follow(steps: &str) -> String {
          written AS (INSERT INTO {steps} (key, n, value) SELECT put.key, fresh.n, fresh.value \
          FROM put, ROWS FROM (pg_catalog.unnest($10::int4[]), pg_catalog.unnest($11::bytea[])) AS fresh (n, value) \
          ON CONFLICT (key, n) DO UPDATE SET value = excluded.value)"
+    )
+}
+
+/// The layout, from a statement that Postgres refuses unless all columns are
+/// there, with their types, and all that the others do is allowed. It touches no
+/// row.
+fn probe(records: &str, steps: &str, meta: &str) -> String {
+    format!(
+        "WITH r AS (INSERT INTO {records} (key, version, status, created, due, span, steps, head, request, response) \
+         SELECT ''::bytea, 0::int8, 0::int2, 0::int8, 0::int8, 0::int8, 0::int4, ''::bytea, ''::bytea, ''::bytea \
+         WHERE false), \
+         s AS (INSERT INTO {steps} (key, n, value) SELECT ''::bytea, 0::int4, ''::bytea WHERE false), \
+         updated AS (UPDATE {records} SET version = 0::int8 WHERE key = ''::bytea), \
+         saved AS (UPDATE {steps} SET value = ''::bytea WHERE key = ''::bytea), \
+         marked AS (UPDATE {meta} SET id = 0::int8, mark = 0::int8 WHERE false), \
+         removed AS (DELETE FROM {records} WHERE key = ''::bytea), \
+         dropped AS (DELETE FROM {steps} WHERE key = ''::bytea) \
+         SELECT layout FROM {meta}"
     )
 }
 

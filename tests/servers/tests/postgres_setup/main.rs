@@ -2,3 +2,4 @@
 //! before any handler runs.
 
 mod hosts;
+mod rights;
