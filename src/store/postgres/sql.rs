@@ -133,11 +133,13 @@ impl Sql {
             sweep: format!(
                 "WITH old AS (SELECT key FROM {records} WHERE status = 2 AND due <= {at_start} \
                  ORDER BY due, key LIMIT $1 FOR UPDATE SKIP LOCKED) \
-                 DELETE FROM {records} AS r USING old WHERE r.key = old.key"
+                 DELETE FROM {records} AS r USING old WHERE r.key = old.key AND {SETTINGS}"
             ),
             layout: format!("SELECT layout FROM {meta}"),
             probe: probe(&records, &steps, &meta),
-            epoch: format!("UPDATE {meta} SET id = coalesce(id, $1), mark = mark + 1 RETURNING id, mark"),
+            epoch: format!(
+                "UPDATE {meta} SET id = coalesce(id, $1), mark = mark + 1 WHERE {SETTINGS} RETURNING id, mark"
+            ),
         }
     }
 }

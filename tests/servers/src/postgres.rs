@@ -226,6 +226,17 @@ impl Postgres {
         standby
     }
 
+    /// A server of its own that begins with what this one has now, as one that
+    /// is restored from a backup.
+    pub fn restored(&self) -> Self {
+        let mut restored = Self::stopped(Vec::new());
+        let mut copy = restored.command("pg_basebackup");
+        copy.args(["--wal-method=stream", "--checkpoint=fast", "--no-sync", "-d"]);
+        run(copy.arg(self.url()).arg("-D").arg(restored.data()));
+        restored.start_again();
+        restored
+    }
+
     /// Waits until `standby` has all that this server has.
     pub fn wait_for(&self, standby: &Self) {
         let here = self.sql("SELECT pg_current_wal_lsn()");

@@ -176,6 +176,27 @@ async fn writes_wait_for_the_disk_where_the_default_does_not() {
         store.remove(&key(n), record.version()).await.expect("a removal");
         is_on_disk("a removal");
     }
+    let before = server.sql("SELECT mark FROM idempotency.meta");
+    store.durability().await.expect("settings");
+    assert_ne!(server.sql("SELECT mark FROM idempotency.meta"), before);
+    is_on_disk("the mark that tells a restored backup");
+    server.sql("UPDATE idempotency.records SET status = 2, due = 0, span = 0");
+    assert_eq!(store.sweep(100).await.expect("a sweep"), 1);
+    is_on_disk("a sweep");
+}
+
+/// What a backup lacks is told: it may have forgotten answers.
+#[tokio::test]
+async fn a_restored_backup_is_noticed() {
+    let server = Postgres::start();
+    let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
+    let epoch = async |store: &PostgresStore| store.durability().await.expect("settings").epoch.expect("an epoch");
+    let first = epoch(&store).await;
+    let backup = server.restored();
+    let then = epoch(&store).await;
+    assert_eq!(then.since(&first), Since::Same);
+    let store = PostgresStore::connect(&backup.url()).expect("a URL");
+    assert_eq!(epoch(&store).await.since(&then), Since::Restored);
 }
 
 #[tokio::test]
