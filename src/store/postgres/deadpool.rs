@@ -53,13 +53,11 @@ impl TransactionDriver for Pool {
             transaction.0.give_back();
             return Ok(());
         };
-        // An error is the server's word that it rolled back. A fatal one is
-        // not: it may end a session whose commit is on disk already.
-        let severity = failed.as_db_error().and_then(|db| db.parsed_severity());
-        Err(match severity {
-            Some(Severity::Error) => CommitError::RolledBack(error::of(failed)),
-            _ => CommitError::Unknown(error::of(failed)),
-        })
+        let rolled_back = failed
+            .as_db_error()
+            .is_some_and(|db| error::says_rolled_back(db.parsed_severity() == Some(Severity::Error), db.code().code()));
+        let failed = error::of(failed);
+        Err(if rolled_back { CommitError::RolledBack(failed) } else { CommitError::Unknown(failed) })
     }
 
     async fn rollback(transaction: PooledTransaction) {

@@ -37,6 +37,14 @@ pub(super) fn is_stale_statement(error: &Error) -> bool {
     stale.into_iter().any(|code| error.code() == Some(code))
 }
 
+/// Whether an error in answer to a COMMIT is the server's word that it rolled
+/// back. A fatal one is not: it may end a session whose commit is on disk
+/// already. Nor is a plain one that a pooler may have made up because it lost
+/// the server: those about connections, operators, systems and the unforeseen.
+pub(super) fn says_rolled_back(is_plain: bool, code: &str) -> bool {
+    is_plain && !["08", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
+}
+
 pub(super) fn of(error: Error) -> StoreError {
     let Some(db) = error.as_db_error() else {
         let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
@@ -81,5 +89,23 @@ pub(super) fn of_pool(error: PoolError) -> StoreError {
         PoolError::Backend(error) => of(error),
         PoolError::Timeout(_) => unavailable("no connection to Postgres became free in time").caused_by(error),
         error => unavailable("no connection to Postgres could be had").caused_by(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_servers_own_word_is_a_rollback() {
+        // A deferred constraint, a serialization failure, a trigger's own.
+        for code in ["23503", "23505", "40001", "40P01", "P0001", "53100"] {
+            assert!(says_rolled_back(true, code), "{code}");
+            assert!(!says_rolled_back(false, code), "fatal: {code}");
+        }
+        // As poolers say that they lost the server.
+        for code in ["08006", "08P01", "57P01", "57P03", "57014", "58000", "XX000"] {
+            assert!(!says_rolled_back(true, code), "{code}");
+        }
     }
 }

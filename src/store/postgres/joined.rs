@@ -80,7 +80,8 @@ pub enum Parameter {
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third")]
 pub enum CommitError {
-    /// Nothing was committed, and never will be: the server said so.
+    /// Nothing was committed, and never will be: the server itself said so. Not
+    /// a pooler that lost it, nor an error that ends the session.
     RolledBack(StoreError),
     /// Nobody knows.
     Unknown(StoreError),

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgPool, PgSeverity};
 use sqlx::{Error, Postgres, Transaction};
 
-use super::error::unavailable;
+use super::error::{says_rolled_back, unavailable};
 use super::joined::{CommitError, Parameter, TransactionDriver};
 use crate::store::StoreError;
 
@@ -42,9 +42,9 @@ impl TransactionDriver for PgPool {
 
     async fn commit(transaction: Self::Transaction) -> Result<(), CommitError> {
         transaction.commit().await.map_err(|error| {
-            // As with the other driver: only a plain error is the server's word.
             let database = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-            let rolled_back = database.is_some_and(|error| error.severity() == PgSeverity::Error);
+            let rolled_back =
+                database.is_some_and(|error| says_rolled_back(error.severity() == PgSeverity::Error, error.code()));
             if rolled_back { CommitError::RolledBack(failed(error)) } else { CommitError::Unknown(failed(error)) }
         })
     }
