@@ -35,6 +35,8 @@ pub(super) struct Connections {
     pub(super) pool: Pool,
     /// Whether statements are prepared once for each connection.
     pub(super) prepared: bool,
+    /// Why there can be no such tables.
+    pub(super) refused: Option<&'static str>,
     /// Makes the tables, where they are to be made when they are missed.
     pub(super) migration: Option<String>,
 }
@@ -128,7 +130,10 @@ impl Connections {
     }
 
     async fn get(&self) -> Result<Lent, StoreError> {
-        Self::lend(&self.pool).await
+        match self.refused {
+            Some(refused) => Err(error::unavailable(refused)),
+            None => Self::lend(&self.pool).await,
+        }
     }
 
     /// A connection of this pool, if one is free or made in time.

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use percent_encoding::percent_decode_str;
 use tokio::sync::OnceCell;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
@@ -14,6 +15,9 @@ use super::hosts::Hosts;
 use super::sql::{Names, Sql};
 use super::{PostgresStore, Shared};
 use crate::store::{ConnectError, Survives};
+
+const WANTS_TLS: &str = "it wants TLS (sslmode); make a deadpool_postgres::Pool with a TLS connector \
+                         and pass it to PostgresStore::with_pool";
 
 /// How a [`PostgresStore`] is to work.
 ///
@@ -43,7 +47,7 @@ impl PostgresStoreOptions {
         Self { names: Names::new(), connections: 16, prepared: true, creates_schema: false, least: None }
     }
 
-    /// The schema of the tables. Up to 63 bytes; need not be a plain name.
+    /// The schema of the tables. 1 to 63 bytes; need not be a plain name.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.names.schema = schema.into();
         self
@@ -106,16 +110,18 @@ impl PostgresStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the URL is not one, or wants TLS.
+    /// [`ConnectError`] if the URL is not one, or wants TLS, or if a name is too
+    /// long.
     pub fn connect(mut self, url: &str) -> Result<PostgresStore, ConnectError> {
         let rest = self.take_parameters(url).map_err(|message| ConnectError::new(url, message))?;
-        let config = Config::from_str(&rest).map_err(|error| ConnectError::caused_by(url, of(error)))?;
-        if config.get_ssl_mode() == SslMode::Require {
-            let message = "it wants TLS (sslmode=require); make a deadpool_postgres::Pool with a TLS connector \
-                           and pass it to PostgresStore::with_pool";
+        if let Some(message) = self.names.refused() {
             return Err(ConnectError::new(url, message));
         }
-        if config.get_hosts().is_empty() {
+        let config = Config::from_str(&rest).map_err(|error| ConnectError::caused_by(url, of(error)))?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(ConnectError::new(url, WANTS_TLS));
+        }
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(ConnectError::new(url, "the host is missing; write postgres://USER@HOST/DATABASE"));
         }
         let hosts = Hosts::of(&rest, &config);
@@ -127,11 +133,16 @@ impl PostgresStoreOptions {
         Ok(self.with_pool(pool))
     }
 
-    /// A store that uses connections of this pool. Does no I/O.
+    /// A store that uses connections of this pool. Does no I/O. If a name is too
+    /// long, every call fails.
     pub fn with_pool(self, pool: Pool) -> PostgresStore {
         let migration = self.names.migration();
-        let connections =
-            Connections { pool, prepared: self.prepared, migration: self.creates_schema.then(|| migration.clone()) };
+        let connections = Connections {
+            pool,
+            prepared: self.prepared,
+            refused: self.names.refused(),
+            migration: self.creates_schema.then(|| migration.clone()),
+        };
         PostgresStore(Arc::new(Shared {
             connections,
             sql: Sql::new(&self.names),
@@ -148,10 +159,14 @@ impl PostgresStoreOptions {
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some(("schema", "")) => return Err("its schema is empty"),
-                Some(("schema", schema)) => self.names.schema = schema.to_owned(),
+                Some(("schema", schema)) => {
+                    let schema = percent_decode_str(schema).decode_utf8().map_err(|_| "its schema is not UTF-8")?;
+                    self.names.schema = schema.into_owned();
+                }
                 Some(("create_schema", "true")) => self.creates_schema = true,
                 Some(("create_schema", "false")) => self.creates_schema = false,
                 Some(("create_schema", _)) => return Err("create_schema is true or false"),
+                Some(("sslmode", "verify-ca" | "verify-full")) => return Err(WANTS_TLS),
                 _ => theirs.push(parameter),
             }
         }

@@ -39,6 +39,13 @@ impl Names {
         Self { schema: "idempotency".into(), prefix: String::new(), clock: None }
     }
 
+    /// Why there can be no such tables. Postgres cuts off what is longer, and two
+    /// stores would share theirs.
+    pub(super) fn refused(&self) -> Option<&'static str> {
+        let fits = (1..=63).contains(&self.schema.len()) && self.prefix.len() <= 40;
+        (!fits).then_some("its schema must have 1 to 63 bytes, and its table prefix up to 40")
+    }
+
     /// The server's time, in milliseconds: when the statement runs, not when
     /// its transaction began.
     fn now(&self) -> String {

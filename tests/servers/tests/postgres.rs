@@ -319,12 +319,45 @@ async fn urls_are_checked_before_anything_is_connected() {
         ("postgres://", "host is missing"),
         ("postgres://u@h/d?schema=", "schema is empty"),
         ("postgres://u@h/d?create_schema=perhaps", "true or false"),
+        ("postgres://u@h/d?sslmode=verify-full", "PostgresStore::with_pool"),
+        ("postgres://u@h/d?sslmode=verify-ca", "PostgresStore::with_pool"),
+        ("postgres://u@h/d?schema=%ff", "not UTF-8"),
+        (&format!("postgres://u@h/d?schema={}", "s".repeat(64)), "63 bytes"),
     ] {
         let error = store::connect(url).expect_err(url).to_string();
         assert!(error.contains(says), "{url}: {error}");
         assert!(!error.contains("u@h"), "what may be a password is told: {error}");
     }
     store::connect("postgresql://u:p@nowhere.invalid/d?schema=s&create_schema=true").expect("it is lazy");
+    store::connect("postgresql:///d?user=u&hostaddr=127.0.0.1").expect("an address is a host");
+}
+
+/// Postgres would cut them off, and two stores would share their tables.
+#[tokio::test]
+async fn names_that_are_too_long_are_refused() {
+    let server = Postgres::shared();
+    let url = server.url();
+    let pool = || Pool::builder(Manager::new(url.parse().expect("a URL"), NoTls)).build().expect("a pool");
+    for (schema, prefix) in [("s".repeat(64), ""), (String::new(), ""), ("s".into(), "p")] {
+        let options = PostgresStore::options().schema(schema).table_prefix(prefix.repeat(41)).creating_schema();
+        let error = options.clone().connect(&url).expect_err("it is too long").to_string();
+        assert!(error.contains("63 bytes") && error.contains("40"), "{error}");
+        let store = options.with_pool(pool());
+        let error = runs(&store, "k").await.expect_err("it is too long");
+        assert!(error.to_string().contains("63 bytes"), "{error}");
+        store.create_schema().await.expect_err("it is too long");
+    }
+    // The longest that go.
+    let options = PostgresStore::options().schema("s".repeat(63)).table_prefix("p".repeat(40)).creating_schema();
+    runs(&options.connect(&url).expect("a URL"), "k").await.expect("it runs");
+}
+
+#[tokio::test]
+async fn a_schema_in_a_url_is_decoded() {
+    let (server, name, _) = fresh().await;
+    let url = format!("{}?schema=a%2Db%26c&create_schema=true", server.url_of("postgres", &name));
+    runs(&PostgresStore::connect(&url).expect("a URL"), "k").await.expect("it runs");
+    assert_eq!(server.sql_in(&name, "SELECT count(*) FROM \"a-b&c\".records"), "1");
 }
 
 /// Whoever stops waiting, at whatever point, leaves a pool that works.
