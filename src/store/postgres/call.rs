@@ -10,6 +10,7 @@ use tokio_postgres::{Error, Row, Statement};
 use super::error;
 use super::joined::Parameter;
 use super::row::borrowed;
+use super::sql::Migration;
 use crate::store::StoreError;
 
 /// How long a connection is waited for, made or free. Then there is time left
@@ -38,7 +39,7 @@ pub(super) struct Connections {
     /// Why there can be no such tables.
     pub(super) refused: Option<&'static str>,
     /// Makes the tables, where they are to be made when they are missed.
-    pub(super) migration: Option<String>,
+    pub(super) migration: Option<Migration>,
 }
 
 impl Connections {
@@ -85,7 +86,7 @@ impl Connections {
             }
             Some(migration) if *tries == 1 && error::is_missing(&error) => {
                 lent.give_back();
-                self.script(migration).await?;
+                self.migrate(migration).await?;
             }
             _ => {
                 lent.give_back();
@@ -95,9 +96,10 @@ impl Connections {
         Ok(())
     }
 
-    /// Runs a script, in one transaction, again if others made it fail.
-    pub(super) async fn script(&self, script: &str) -> Result<(), StoreError> {
-        let mut tries = 0;
+    /// Makes the tables, in one transaction, again if others made it fail, or if
+    /// only the schema may not be made: it may be there.
+    pub(super) async fn migrate(&self, migration: &Migration) -> Result<(), StoreError> {
+        let (mut script, mut denied, mut tries) = (&migration.whole, None, 0);
         loop {
             tries += 1;
             let lent = self.get().await?;
@@ -105,8 +107,12 @@ impl Connections {
             let outcome = client.batch_execute(script).await;
             lent.give_back();
             match outcome {
+                Ok(()) => return Ok(()),
                 Err(error) if tries < RACES && error::is_transient(&error) => rest(tries).await,
-                outcome => return outcome.map_err(error::of),
+                Err(error) if denied.is_none() && error::is_denied(&error) => {
+                    (script, denied) = (&migration.tables, Some(error));
+                }
+                Err(error) => return Err(error::of_migration(denied.unwrap_or(error))),
             }
         }
     }

@@ -30,6 +30,11 @@ pub(super) fn is_missing(error: &Error) -> bool {
     missing.into_iter().any(|code| error.code() == Some(code))
 }
 
+/// Whether the role lacks a right.
+pub(super) fn is_denied(error: &Error) -> bool {
+    error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+}
+
 /// Whether the connection remembers a statement that the server does not, or
 /// not in this way: after a change of the tables, or behind a pooler.
 pub(super) fn is_stale_statement(error: &Error) -> bool {
@@ -59,6 +64,21 @@ pub(super) fn of(error: Error) -> StoreError {
         None => format!("Postgres refused: {} ({})", db.message(), db.code().code()),
     };
     StoreError::new(kind, message).caused_by(error)
+}
+
+/// The same from what makes the tables, which needs other rights.
+pub(super) fn of_migration(error: Error) -> StoreError {
+    match error.as_db_error() {
+        Some(db) if is_denied(&error) => {
+            let message = format!(
+                "Postgres refused: {}; to make the tables the role needs CREATE on the database, \
+                 or on the schema if that is there: run the migration as another role",
+                db.message()
+            );
+            unavailable(message).caused_by(error)
+        }
+        _ => of(error),
+    }
 }
 
 fn advice(db: &DbError) -> Option<&'static str> {

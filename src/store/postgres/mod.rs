@@ -24,7 +24,7 @@ pub use self::options::PostgresStoreOptions;
 
 use self::call::{Connections, bounded};
 use self::row::{Put, found, loaded, signed};
-use self::sql::Sql;
+use self::sql::{Migration, Sql};
 use crate::core::{Key, Record, Version};
 use crate::store::{
     ConnectError, Cursor, Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap,
@@ -86,7 +86,7 @@ pub struct PostgresStore(Arc<Shared>);
 struct Shared {
     connections: Connections,
     sql: Sql,
-    migration: String,
+    migration: Migration,
     /// What it must survive.
     least: Option<Survives>,
     /// That this was asked, and that the tables are ours to use.
@@ -125,10 +125,10 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the role needs CREATE on the database, and half a minute
-    /// must do.
+    /// [`StoreError`]: the role needs CREATE on the database, or on the schema if
+    /// that is there, and half a minute must do.
     pub async fn create_schema(&self) -> Result<(), StoreError> {
-        bounded(self.0.connections.script(&self.0.migration)).await
+        bounded(self.0.connections.migrate(&self.0.migration)).await
     }
 
     /// Removes up to `limit` answers whose retention is over, and says how many

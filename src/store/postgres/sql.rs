@@ -72,7 +72,13 @@ impl Names {
 
     /// The migration, for these names. One at a time: "if not exists" is no
     /// protection from others who do the same at the same moment.
-    pub(super) fn migration(&self) -> String {
+    pub(super) fn migration(&self) -> Migration {
+        let whole = self.filled_in();
+        let schema = format!("CREATE SCHEMA IF NOT EXISTS {};", self.schema());
+        Migration { tables: whole.replacen(&schema, "", 1), whole }
+    }
+
+    fn filled_in(&self) -> String {
         let mut sql = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING});\n{MIGRATION}");
         let index = "records_due";
         sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
@@ -81,6 +87,15 @@ impl Names {
         }
         sql.replace(SCHEMA, &self.schema())
     }
+}
+
+/// What makes the tables.
+#[derive(Clone, Debug)]
+pub(super) struct Migration {
+    pub(super) whole: String,
+    /// For a schema that is there: Postgres wants the right to make one even
+    /// where nothing is to be made.
+    pub(super) tables: String,
 }
 
 /// An identifier that means what it says, whatever it says.
@@ -246,10 +261,11 @@ mod tests {
     #[test]
     fn names_are_quoted_everywhere() {
         let names = Names { schema: "my \"own\"".into(), prefix: "P-".into(), clock: None };
-        let migration = names.migration();
+        let migration = names.migration().whole;
         assert!(!migration.lines().any(|line| !line.starts_with("--") && line.contains("idempotency")), "{migration}");
         assert!(migration.contains(r#"CREATE TABLE IF NOT EXISTS "my ""own"""."P-records" ("#), "{migration}");
         assert!(migration.contains(r#""P-records_due" ON "my ""own"""."P-records""#), "{migration}");
+        assert!(!names.migration().tables.contains("CREATE SCHEMA"));
         assert!(Sql::new(&names).load.contains(r#"LEFT JOIN "my ""own"""."P-records" AS r"#));
     }
 }

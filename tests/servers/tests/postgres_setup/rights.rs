@@ -1,64 +1,9 @@
 //! A role without a right, a table without a column, another layout: refused
 //! before any handler runs, and what is there stays as it is.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use servers::Postgres;
 use tower_idempotency::store::{PostgresStore, StoreError, StoreErrorKind};
-use tower_idempotency::{RunError, Runner, StepError};
 
-/// A database with the tables and a role that may use them.
-struct Tenant {
-    server: &'static Postgres,
-    name: String,
-}
-
-impl Tenant {
-    async fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = Postgres::shared();
-        let name = format!("tenant_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let store = PostgresStore::connect(&server.database(&name)).expect("a URL");
-        store.create_schema().await.expect("a schema");
-        let tenant = Self { server, name };
-        tenant.sql(&format!("CREATE ROLE {0} LOGIN; GRANT USAGE ON SCHEMA idempotency TO {0}", tenant.name));
-        tenant.grants();
-        tenant
-    }
-
-    fn grants(&self) {
-        let grant = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA idempotency TO";
-        self.sql(&format!("{grant} {}", self.name));
-    }
-
-    fn sql(&self, sql: &str) -> String {
-        self.server.sql_in(&self.name, sql)
-    }
-
-    fn store(&self) -> PostgresStore {
-        PostgresStore::connect(&self.server.url_of(&self.name, &self.name)).expect("a URL")
-    }
-}
-
-/// Runs work with a step under `key`: what it gave, and how often it ran.
-async fn runs(store: &PostgresStore, key: &str) -> (Result<(), StoreError>, u32) {
-    let ran = Arc::new(AtomicU32::new(0));
-    let seen = Arc::clone(&ran);
-    let outcome = Runner::new(store.clone()).run("s", key, "", move |op| async move {
-        op.step("effect", |_| async move {
-            seen.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, std::io::Error>(())
-        })
-        .await
-    });
-    let outcome = outcome.await.map_err(|error: RunError<StepError<std::io::Error>>| match error {
-        RunError::Store(error) => error,
-        RunError::Work(error) => panic!("it ran: {error}"),
-        other => panic!("{other:?}"),
-    });
-    (outcome, ran.load(Ordering::Relaxed))
-}
+use crate::tenant::{Tenant, runs};
 
 /// Refused, on the first call of a store and on the next.
 async fn is_refused(tenant: &Tenant, says: &[&str]) -> StoreError {
@@ -156,4 +101,21 @@ async fn what_is_put_right_is_noticed() {
     assert!(runs(&store, "k").await.0.is_err());
     tenant.grants();
     runs(&store, "k").await.0.expect("it has the right now");
+}
+
+/// Rights to make the tables: on the database, or on the schema that is there.
+#[tokio::test]
+async fn whoever_may_make_the_tables_makes_them() {
+    let tenant = Tenant::new().await;
+    tenant.sql("DROP SCHEMA idempotency CASCADE");
+    let error = tenant.store().create_schema().await.expect_err("it may not");
+    for word in ["permission denied", "CREATE on the database", "on the schema"] {
+        assert!(error.to_string().contains(word), "{word:?} is missing: {error}");
+    }
+    tenant.sql("CREATE SCHEMA idempotency");
+    tenant.store().create_schema().await.expect_err("it may not here either");
+    tenant.sql(&format!("ALTER SCHEMA idempotency OWNER TO {}", tenant.name));
+    tenant.store().create_schema().await.expect("the schema is its own");
+    tenant.store().create_schema().await.expect("nothing is missing");
+    runs(&tenant.store(), "k").await.0.expect("it runs");
 }
