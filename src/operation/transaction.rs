@@ -101,7 +101,8 @@ impl Operation {
     /// - Nothing may commit or roll back inside `work`, other than to savepoints;
     ///   if something does, the step fails, and what was committed stays.
     /// - A connection is held while `work` runs; it is waited for up to 5
-    ///   seconds. Renewals go on meanwhile, on connections of the store.
+    ///   seconds, or as long as its pool waits: 2 seconds on one of deadpool.
+    ///   Renewals go on meanwhile, on connections of the store.
     /// - `work` itself has no limit. Where a database can fall silent, put a
     ///   [`timeout`](tokio::time::timeout) around this.
     /// - The isolation level is the database's default, or what `work` sets with

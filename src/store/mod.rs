@@ -43,7 +43,8 @@ pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{
-    CommitError, Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, TransactionDriver,
+    CommitError, Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool,
+    TransactionDriver,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::timeout;
 
+use super::deadpool::StorePool;
 use super::row::Put;
 use super::{PostgresStore, Shared, error};
 use crate::core::{Key, Record, Version};
@@ -108,14 +109,18 @@ const ROLLING_BACK: Duration = Duration::from_secs(3);
 
 impl PostgresStore {
     /// Lets transactions of another pool carry this store's recovery points:
-    /// those of a `sqlx::PgPool`, say.
+    /// those of a `sqlx::PgPool`, say. Not this store's own pool: its renewals
+    /// would wait for transactions that wait; [`joined`](Self::joined) is for that.
     pub fn joined_by<D: TransactionDriver>(&self, driver: D) -> Joined<D> {
         Joined { store: Arc::clone(&self.0), driver }
     }
 
     /// Lets transactions on this store's own pool carry its recovery points.
-    pub fn joined(&self) -> Joined<deadpool_postgres::Pool> {
-        self.joined_by(self.0.connections.pool.clone())
+    ///
+    /// Of its connections, two are left for claims and renewals: 14 of 16 can
+    /// have a transaction. One that finds none free waits up to 2 seconds.
+    pub fn joined(&self) -> Joined<StorePool> {
+        self.joined_by(self.0.transactions.clone())
     }
 }
 

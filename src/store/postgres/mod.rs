@@ -18,7 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
-pub use self::deadpool::PooledTransaction;
+pub use self::deadpool::{PooledTransaction, StorePool};
 pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
 pub use self::options::PostgresStoreOptions;
 
@@ -85,6 +85,7 @@ pub struct PostgresStore(Arc<Shared>);
 
 struct Shared {
     connections: Connections,
+    transactions: StorePool,
     sql: Sql,
     migration: Migration,
     /// What it must survive.

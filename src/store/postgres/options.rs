@@ -10,6 +10,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use super::call::Connections;
+use super::deadpool::StorePool;
 use super::error::of;
 use super::hosts::Hosts;
 use super::sql::{Names, Sql};
@@ -144,6 +145,7 @@ impl PostgresStoreOptions {
             migration: self.creates_schema.then(|| migration.clone()),
         };
         PostgresStore(Arc::new(Shared {
+            transactions: StorePool::new(connections.pool.clone()),
             connections,
             sql: Sql::new(&self.names),
             migration,

@@ -3,4 +3,5 @@
 
 mod hosts;
 mod rights;
+mod starved;
 mod tenant;
