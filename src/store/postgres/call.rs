@@ -22,6 +22,9 @@ const TRIES: u32 = 4;
 /// default is above READ COMMITTED, every write in between does.
 const RACES: u32 = 24;
 
+/// Unanswered for so long, a statement is taken for a sign of a silent server.
+const SILENCE: Duration = Duration::from_secs(4);
+
 /// How long work may take that no ledger bounds: a script, a sweep.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -34,6 +37,8 @@ pub(super) async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     pub(super) pool: Pool,
+    /// Whether nobody else uses this pool.
+    pub(super) own: bool,
     /// Whether statements are prepared once for each connection.
     pub(super) prepared: bool,
     /// Why there can be no such tables.
@@ -138,14 +143,18 @@ impl Connections {
     async fn get(&self) -> Result<Lent, StoreError> {
         match self.refused {
             Some(refused) => Err(error::unavailable(refused)),
-            None => Self::lend(&self.pool).await,
+            None => {
+                let mut lent = Self::lend(&self.pool).await?;
+                lent.own = self.own;
+                Ok(lent)
+            }
         }
     }
 
     /// A connection of this pool, if one is free or made in time.
     pub(super) async fn lend(pool: &Pool) -> Result<Lent, StoreError> {
         match timeout(PATIENCE, pool.get()).await {
-            Ok(object) => Ok(Lent(Some(object.map_err(error::of_pool)?))),
+            Ok(object) => Ok(Lent { object: Some(object.map_err(error::of_pool)?), own: false }),
             Err(_) => Err(error::unavailable("no connection to Postgres became free in time")),
         }
     }
@@ -171,25 +180,42 @@ async fn rest(tries: u32) {
 /// Dropped, it is closed: whoever stopped waiting for a statement left it
 /// running, and the next one on this connection would wait for it.
 #[derive(Debug)]
-pub(super) struct Lent(Option<Object>);
+pub(super) struct Lent {
+    object: Option<Object>,
+    /// Whether its pool is ours alone, and this is for one statement.
+    own: bool,
+}
 
 impl Lent {
     pub(super) fn client(&self) -> Option<&Object> {
-        self.0.as_ref()
+        self.object.as_ref()
     }
 
     pub(super) const fn client_mut(&mut self) -> Option<&mut Object> {
-        self.0.as_mut()
+        self.object.as_mut()
     }
 
     /// Nothing is running on it any more.
     pub(super) fn give_back(mut self) {
-        self.0.take();
+        self.object.take();
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        drop(self.0.take().map(Object::take));
+        let Some(object) = self.object.take() else { return };
+        if self.own && Object::metrics(&object).last_used() >= SILENCE {
+            retire_older(&object);
+        }
+        drop(Object::take(object));
+    }
+}
+
+/// Closes the idle connections that nobody used since this one was lent: the
+/// server may be as silent on them, and each would have to be found out.
+fn retire_older(silent: &Object) {
+    let lent = Object::metrics(silent).last_used();
+    if let Some(pool) = Object::pool(silent) {
+        pool.retain(|_, idle| idle.last_used() < lent);
     }
 }

@@ -131,15 +131,20 @@ impl PostgresStoreOptions {
             .max_size(self.connections)
             .runtime(Runtime::Tokio1);
         let pool = pool.build().map_err(|error| ConnectError::caused_by(url, error))?;
-        Ok(self.with_pool(pool))
+        Ok(self.on(pool, true))
     }
 
     /// A store that uses connections of this pool. Does no I/O. If a name is too
     /// long, every call fails.
     pub fn with_pool(self, pool: Pool) -> PostgresStore {
+        self.on(pool, false)
+    }
+
+    fn on(self, pool: Pool, own: bool) -> PostgresStore {
         let migration = self.names.migration();
         let connections = Connections {
             pool,
+            own,
             prepared: self.prepared,
             refused: self.names.refused(),
             migration: self.creates_schema.then(|| migration.clone()),

@@ -488,6 +488,32 @@ async fn a_link_that_falls_silent_is_given_up_in_the_end() {
                 "sweep" => store.sweep(10).await.err(),
                 _ => store.durability().await.err(),
             }
+/// When one connection has fallen silent, those that were idle since before
+/// have, too: they do not cost five seconds each.
+#[tokio::test]
+async fn a_silent_link_is_waited_for_once() {
+    let server = Postgres::shared();
+    let link = Proxy::to(([127, 0, 0, 1], server.port()).into());
+    let url = server.database("stale").replace(&server.port().to_string(), &link.address().port().to_string());
+    let store = PostgresStore::connect(&url).expect("a URL");
+    store.create_schema().await.expect("a schema");
+    let ledger = Ledger::new(store.clone());
+    let all = (0..8).map(|n| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.apply(&key(n), None, claim()).await })
+    });
+    for one in all.collect::<Vec<_>>() {
+        one.await.expect("no panic").expect("a claim");
+    }
+    assert!(link.open() > 1, "they shared one connection");
+    link.apply(Fault::HoldBoth);
+    ledger.apply(&key(1), None, claim()).await.expect_err("nobody answers");
+    assert!(format!("{store:?}").contains("size: 0"), "{store:?}");
+    link.apply(Fault::Cut);
+    link.heal();
+    ledger.apply(&key(1), None, claim()).await.expect("it answers");
+}
+
         });
         let failed = failed.await.unwrap_or_else(|_| panic!("{what} waits for ever")).expect("nobody answers");
         tokio::time::resume();
