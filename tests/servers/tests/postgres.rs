@@ -412,6 +412,24 @@ async fn sweeping_takes_what_expired_and_nothing_else() {
     assert!(store.load(&key(5)).await.expect("load").record.is_some(), "it is not expired");
 }
 
+/// A replay that is being read, or another sweep, does not hold up a sweep.
+#[tokio::test]
+async fn sweeping_waits_for_no_lock() {
+    let (server, name, store) = fresh().await;
+    for n in 0..3 {
+        claimed(&store, &key(n)).await;
+    }
+    server.sql_in(&name, "UPDATE idempotency.records SET status = 2, due = get_byte(key, 0)");
+    let url = server.url_of("postgres", &name);
+    let (mut other, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    let lock = other.transaction().await.expect("a transaction");
+    lock.batch_execute("SELECT FROM idempotency.records WHERE get_byte(key, 0) = 0 FOR UPDATE").await.expect("a lock");
+    assert_eq!(store.sweep(2).await.expect("it does not wait"), 2, "those behind the lock");
+    lock.rollback().await.expect("it ends");
+    assert_eq!(store.sweep(2).await.expect("it is free"), 1);
+}
+
 /// With 150,000 records, 100,000 of them unfinished, no statement of ours reads them all.
 #[tokio::test]
 async fn no_statement_reads_the_whole_table() {
@@ -470,24 +488,6 @@ async fn a_step_costs_what_the_step_costs() {
     assert!(written < 64 << 10, "{written} bytes of log for a small step");
 }
 
-/// No error, no reset: whoever calls the store itself is not kept for ever.
-#[tokio::test]
-async fn a_link_that_falls_silent_is_given_up_in_the_end() {
-    let server = Postgres::shared();
-    let link = Proxy::to(([127, 0, 0, 1], server.port()).into());
-    let url = server.database("silent").replace(&server.port().to_string(), &link.address().port().to_string());
-    let store = PostgresStore::connect(&url).expect("a URL");
-    store.create_schema().await.expect("a schema");
-    for what in ["schema", "sweep", "durability"] {
-        store.durability().await.expect("it answers");
-        link.apply(Fault::HoldBoth);
-        tokio::time::pause();
-        let failed = tokio::time::timeout(HOUR, async {
-            match what {
-                "schema" => store.create_schema().await.err(),
-                "sweep" => store.sweep(10).await.err(),
-                _ => store.durability().await.err(),
-            }
 /// When one connection has fallen silent, those that were idle since before
 /// have, too: they do not cost five seconds each.
 #[tokio::test]
@@ -514,6 +514,24 @@ async fn a_silent_link_is_waited_for_once() {
     ledger.apply(&key(1), None, claim()).await.expect("it answers");
 }
 
+/// No error, no reset: whoever calls the store itself is not kept for ever.
+#[tokio::test]
+async fn a_link_that_falls_silent_is_given_up_in_the_end() {
+    let server = Postgres::shared();
+    let link = Proxy::to(([127, 0, 0, 1], server.port()).into());
+    let url = server.database("silent").replace(&server.port().to_string(), &link.address().port().to_string());
+    let store = PostgresStore::connect(&url).expect("a URL");
+    store.create_schema().await.expect("a schema");
+    for what in ["schema", "sweep", "durability"] {
+        store.durability().await.expect("it answers");
+        link.apply(Fault::HoldBoth);
+        tokio::time::pause();
+        let failed = tokio::time::timeout(HOUR, async {
+            match what {
+                "schema" => store.create_schema().await.err(),
+                "sweep" => store.sweep(10).await.err(),
+                _ => store.durability().await.err(),
+            }
         });
         let failed = failed.await.unwrap_or_else(|_| panic!("{what} waits for ever")).expect("nobody answers");
         tokio::time::resume();

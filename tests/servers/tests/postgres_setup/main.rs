@@ -3,5 +3,6 @@
 
 mod hosts;
 mod rights;
+mod settings;
 mod starved;
 mod tenant;
