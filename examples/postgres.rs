@@ -54,6 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let runner = Runner::new(store.clone()).lease(Duration::from_secs(5));
     tokio::spawn(do_jobs(pool, shop.clone(), runner));
+    tokio::spawn(forget(store.clone()));
 
     // Behind your authentication: `Scope::extension::<UserId>()`.
     let layer = IdempotencyLayer::new(store, Scope::shared()).resumable().required().lease(Duration::from_secs(5));
@@ -110,6 +111,16 @@ async fn do_jobs(pool: PgPool, shop: Joined<PgPool>, runner: Runner) {
                 Err(error) => eprintln!("job {order} is left for the next round: {error}"),
             }
         }
+    }
+}
+
+/// Drops answers whose retention is over; Postgres keeps them for ever.
+async fn forget(store: PostgresStore) {
+    loop {
+        if let Err(error) = store.sweep(1_000).await {
+            eprintln!("can't forget what is old: {error}");
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
     }
 }
 

@@ -15,7 +15,8 @@ const PAGE: usize = 100;
 /// Unfinished ones never.
 ///
 /// Stores that forget by themselves (memory, file) do not need it, and it does
-/// them no harm.
+/// them no harm. On Postgres it works, and `PostgresStore::sweep` does the same
+/// in one statement for many records.
 ///
 /// ```
 /// use std::time::Duration;

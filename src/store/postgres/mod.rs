@@ -55,9 +55,9 @@ const RACES: u32 = 3;
 /// default isolation level (above READ COMMITTED, races cost further tries),
 /// and no transaction is held while a handler runs. The first call of a store
 /// pays one more, which finds out whether all tables, columns and rights are
-/// there; until they are, every call is refused and no handler runs. Writes are on disk when they are acknowledged,
-/// also where the database's default is `synchronous_commit = off`. All times
-/// are the server's.
+/// there; until they are, every call is refused and no handler runs. Writes are
+/// on disk when they are acknowledged, also where the database's default is
+/// `synchronous_commit = off`. All times are the server's.
 ///
 /// # Tables
 ///
@@ -66,7 +66,27 @@ const RACES: u32 = 3;
 /// from [`create_schema`](Self::create_schema). A role needs USAGE on the
 /// schema and SELECT, INSERT, UPDATE and DELETE on its tables.
 ///
-/// Answers whose retention is over stay until [`sweep`](Self::sweep) takes them.
+/// # Forgetting
+///
+/// Postgres forgets nothing by itself: answers whose retention is over stay, and
+/// the tables grow, until [`sweep`](Self::sweep) takes them. Let one task in each
+/// process do so; they share the work. A [`Sweeper`](crate::Sweeper) will do,
+/// too, and takes a statement for each record.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tower_idempotency::store::PostgresStore;
+///
+/// async fn forget(store: PostgresStore) {
+///     loop {
+///         // A full batch: there is more.
+///         if store.sweep(1_000).await.is_ok_and(|swept| swept == 1_000) {
+///             continue;
+///         }
+///         tokio::time::sleep(Duration::from_secs(60)).await;
+///     }
+/// }
+/// ```
 ///
 /// # Caveats
 ///
@@ -77,7 +97,7 @@ const RACES: u32 = 3;
 /// - A standby that is promoted may lack the last writes, unless
 ///   `synchronous_standby_names` is set: then retries of those keys may run
 ///   again. [`durability`](Store::durability) says so.
-/// - URLs with `sslmode=require` need TLS, which this crate does not bring: build a
+/// - URLs with `sslmode=require` or more need TLS, which this crate does not bring: build a
 ///   [`deadpool_postgres::Pool`] with the connector of your choice, and pass it
 ///   to [`with_pool`](Self::with_pool). `prefer`, the default, means plain text here.
 #[derive(Clone)]
