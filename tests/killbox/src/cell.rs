@@ -10,27 +10,45 @@ pub enum Store {
     File,
     /// Append-only file, synced at each write.
     Redis,
+    /// Append-only file, synced every second.
+    RedisEverysec,
     /// Persists nothing.
     RedisForgetful,
+    /// Three nodes that share the keys.
+    Cluster,
     Postgres,
+    /// Where commits do not wait for the disk, unless they ask for it.
+    PostgresAsync,
     /// A primary and a replica under sentinels.
     Sentinel,
+    /// The same, and every write waits for the replica.
+    SentinelWait,
+    /// The same of Valkey, and every write waits for both disks.
+    SentinelWaitAof,
     /// A primary and an asynchronous standby.
     Standby,
+    /// A primary whose commits wait for its standby.
+    SyncStandby,
     /// With a clock that can be stepped. Debian's Redis does not run so.
     ClockedValkey,
     ClockedPostgres,
 }
 
 impl Store {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::Memory,
         Self::File,
         Self::Redis,
+        Self::RedisEverysec,
         Self::RedisForgetful,
+        Self::Cluster,
         Self::Postgres,
+        Self::PostgresAsync,
         Self::Sentinel,
+        Self::SentinelWait,
+        Self::SentinelWaitAof,
         Self::Standby,
+        Self::SyncStandby,
         Self::ClockedValkey,
         Self::ClockedPostgres,
     ];
@@ -40,16 +58,43 @@ impl Store {
         !matches!(self, Self::Memory | Self::File)
     }
 
+    /// Whether processes die on it at every moment.
+    const fn is_main(self) -> bool {
+        matches!(self, Self::Memory | Self::File | Self::Redis | Self::RedisForgetful | Self::Postgres)
+    }
+
+    /// Whether processes die on it after the charge only: how it is kept makes
+    /// no difference to them.
+    const fn is_variant(self) -> bool {
+        matches!(self, Self::RedisEverysec | Self::Cluster | Self::PostgresAsync) || self.waits_for_replicas()
+    }
+
+    /// Whether nothing is acknowledged that a replica does not have.
+    pub const fn waits_for_replicas(self) -> bool {
+        matches!(self, Self::SentinelWait | Self::SentinelWaitAof | Self::SyncStandby)
+    }
+
+    /// Whether it hands out transactions.
+    pub const fn has_transactions(self) -> bool {
+        matches!(self, Self::Postgres | Self::PostgresAsync | Self::Standby | Self::SyncStandby)
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::File => "file",
             Self::Redis => "Redis (AOF always)",
+            Self::RedisEverysec => "Redis (AOF everysec)",
             Self::RedisForgetful => "Redis (no persistence)",
+            Self::Cluster => "Redis Cluster (AOF always)",
             Self::Postgres | Self::ClockedPostgres => "Postgres",
+            Self::PostgresAsync => "Postgres (`synchronous_commit=off`)",
             Self::ClockedValkey => "Valkey (AOF always)",
             Self::Sentinel => "Redis under Sentinel",
+            Self::SentinelWait => "Redis under Sentinel (`WAIT 1`)",
+            Self::SentinelWaitAof => "Valkey under Sentinel (`WAITAOF 1 1`)",
             Self::Standby => "Postgres (async standby)",
+            Self::SyncStandby => "Postgres (sync standby)",
         }
     }
 
@@ -58,10 +103,16 @@ impl Store {
             Self::Memory => "memory",
             Self::File => "file",
             Self::Redis => "redis",
+            Self::RedisEverysec => "redis-everysec",
             Self::RedisForgetful => "redis-forgetful",
+            Self::Cluster => "cluster",
             Self::Postgres => "postgres",
+            Self::PostgresAsync => "postgres-async",
             Self::Sentinel => "sentinel",
+            Self::SentinelWait => "sentinel-wait",
+            Self::SentinelWaitAof => "sentinel-waitaof",
             Self::Standby => "standby",
+            Self::SyncStandby => "sync-standby",
             Self::ClockedValkey => "clocked-valkey",
             Self::ClockedPostgres => "clocked-postgres",
         }
@@ -72,15 +123,31 @@ impl Store {
 pub enum Mode {
     AtMostOnce,
     Resumable,
+    /// Resumable, and the charge is a row of the store's database, written in
+    /// the transaction that is handed out.
+    Transactional,
 }
 
 impl Mode {
-    pub const ALL: [Self; 2] = [Self::AtMostOnce, Self::Resumable];
+    pub const ALL: [Self; 3] = [Self::AtMostOnce, Self::Resumable, Self::Transactional];
+
+    /// Those where the charge is somebody else's.
+    pub const OF_CALLS: [Self; 2] = [Self::AtMostOnce, Self::Resumable];
+
+    /// As in the table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AtMostOnce => "at most once",
+            Self::Resumable => "resumable",
+            Self::Transactional => "transactional",
+        }
+    }
 
     const fn slug(self) -> &'static str {
         match self {
             Self::AtMostOnce => "at-most-once",
             Self::Resumable => "resumable",
+            Self::Transactional => "transactional",
         }
     }
 }
@@ -103,8 +170,15 @@ pub enum Moment {
     /// Before its first step.
     Claimed,
     BeforeCharge,
+    /// In a transaction: the row is written, and not committed.
     AfterCharge,
+    /// The store never gets the COMMIT.
+    CommitLost,
+    /// The store has committed, and nobody was told.
+    CommitSent,
     BeforeResponse,
+    /// The store has committed the answer, and nobody was told.
+    AnswerSent,
     AfterComplete,
     /// Several operations, one or more at each.
     Every,
@@ -112,12 +186,15 @@ pub enum Moment {
 
 impl Moment {
     /// Of an attempt that a client asked for.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::BeforeClaim,
         Self::ClaimSent,
         Self::BeforeCharge,
         Self::AfterCharge,
+        Self::CommitLost,
+        Self::CommitSent,
         Self::BeforeResponse,
+        Self::AnswerSent,
         Self::AfterComplete,
     ];
 
@@ -144,7 +221,10 @@ impl Moment {
             Self::BeforeCharge if matches!(finisher, Finisher::Completer) => "in a step, before the charge",
             Self::BeforeCharge => "claimed, before the charge",
             Self::AfterCharge => "charged, before that is stored",
+            Self::CommitLost => "COMMIT lost on its way",
+            Self::CommitSent => "COMMIT sent, its reply lost",
             Self::BeforeResponse => "steps stored, before the answer is",
+            Self::AnswerSent => "COMMIT with the answer sent, its reply lost",
             Self::AfterComplete => "answer stored",
             Self::Every => "at every moment",
         }
@@ -158,7 +238,10 @@ impl Moment {
             Self::Claimed => "claimed",
             Self::BeforeCharge => "before-charge",
             Self::AfterCharge => "after-charge",
+            Self::CommitLost => "commit-lost",
+            Self::CommitSent => "commit-sent",
             Self::BeforeResponse => "before-response",
+            Self::AnswerSent => "answer-sent",
             Self::AfterComplete => "after-complete",
             Self::Every => "every-moment",
         }
@@ -172,6 +255,11 @@ impl Moment {
     /// Whether nothing was charged yet, and nothing is without another attempt.
     pub const fn is_uncharged(self) -> bool {
         matches!(self, Self::ClaimSent | Self::Claimed | Self::BeforeCharge)
+    }
+
+    /// Whether it is that of a COMMIT.
+    pub const fn is_commit(self) -> bool {
+        matches!(self, Self::CommitLost | Self::CommitSent | Self::AnswerSent)
     }
 
     /// Whether a handler can stop here by itself.
@@ -227,6 +315,8 @@ pub enum Outage {
     Full,
     /// Connections are reset and refused.
     Cut,
+    /// Connections are reset, once.
+    Reset,
     /// Nothing goes either way; what was sent arrives late.
     Hold,
     /// Requests are lost.
@@ -241,18 +331,23 @@ pub enum Outage {
     Failover,
     /// The primary dies with writes that who takes over never saw.
     LossyFailover,
+    /// The replica that is waited for is away, and comes back.
+    ReplicaAway,
     /// The server may drop any key when memory is short.
     Evicting,
+    /// The server drops what may expire, as memory is short.
+    Expiring,
 }
 
 impl Outage {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Stop,
         Self::Kill,
         Self::Pause,
         Self::Flush,
         Self::Full,
         Self::Cut,
+        Self::Reset,
         Self::Hold,
         Self::LoseRequests,
         Self::LoseReplies,
@@ -260,7 +355,9 @@ impl Outage {
         Self::ClockBehind,
         Self::Failover,
         Self::LossyFailover,
+        Self::ReplicaAway,
         Self::Evicting,
+        Self::Expiring,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -271,6 +368,7 @@ impl Outage {
             Self::Flush => "data deleted",
             Self::Full => "full",
             Self::Cut => "link cut",
+            Self::Reset => "link reset at the COMMIT",
             Self::Hold => "link silent both ways, then all arrives late",
             Self::LoseRequests => "link loses requests",
             Self::LoseReplies => "link loses replies",
@@ -278,18 +376,26 @@ impl Outage {
             Self::ClockBehind => "server's clock 1 h behind",
             Self::Failover => "failover, replica in step",
             Self::LossyFailover => "failover, replica behind",
+            Self::ReplicaAway => "replica away",
             Self::Evicting => "evicting (`allkeys-lru`)",
+            Self::Expiring => "evicting (`volatile-lru`)",
         }
     }
 
     /// Whether it can be done to this store.
     pub const fn is_for(self, store: Store) -> bool {
-        let is_redis = matches!(store, Store::Redis | Store::RedisForgetful);
+        let is_plain = matches!(store, Store::Redis | Store::RedisForgetful | Store::Postgres);
         match self {
-            Self::Failover | Self::LossyFailover => matches!(store, Store::Sentinel | Store::Standby),
-            Self::Full | Self::Evicting => matches!(store, Store::Redis),
+            Self::Failover | Self::LossyFailover => {
+                matches!(store, Store::Sentinel | Store::Standby) || store.waits_for_replicas()
+            }
+            Self::ReplicaAway => store.waits_for_replicas(),
+            Self::Full | Self::Evicting | Self::Expiring => matches!(store, Store::Redis),
             Self::ClockAhead | Self::ClockBehind => matches!(store, Store::ClockedValkey | Store::ClockedPostgres),
-            _ => is_redis || matches!(store, Store::Postgres),
+            Self::Reset => matches!(store, Store::Postgres),
+            Self::Stop => is_plain || matches!(store, Store::RedisEverysec),
+            Self::Kill => is_plain || matches!(store, Store::RedisEverysec | Store::Cluster | Store::PostgresAsync),
+            _ => is_plain,
         }
     }
 
@@ -299,9 +405,15 @@ impl Outage {
         match (self, store) {
             (Self::Stop | Self::Kill, Store::RedisForgetful) => Some("forgets every key"),
             (Self::Flush, _) => Some("forgets every key"),
-            (Self::LossyFailover, _) => Some("forgets acknowledged claims and answers"),
+            (Self::LossyFailover, Store::Sentinel | Store::Standby) => Some("forgets acknowledged claims and answers"),
+            (Self::Expiring, _) => Some("forgets answers early, keeps what is unfinished"),
             _ => None,
         }
+    }
+
+    /// Whether it is the link that fails.
+    pub const fn is_of_link(self) -> bool {
+        matches!(self, Self::Cut | Self::Reset | Self::Hold | Self::LoseRequests | Self::LoseReplies)
     }
 }
 
@@ -368,7 +480,7 @@ impl Cell {
                 blows.chain(others).filter(|&(fault, moment)| is_for_completers(store, fault, moment))
             {
                 let finisher = Finisher::Completer;
-                cells.extend(Mode::ALL.map(|mode| Self { finisher, store, fault, moment, mode }));
+                cells.extend(Mode::OF_CALLS.map(|mode| Self { finisher, store, fault, moment, mode }));
             }
         }
         cells
@@ -379,16 +491,33 @@ impl Cell {
         let finisher = Finisher::Client;
         for store in Store::ALL {
             let blows = Blow::ALL.into_iter().map(Fault::Blow);
-            let blows = blows.filter(|_| store <= Store::Postgres);
             let outages = Outage::ALL.into_iter().filter(|outage| outage.is_for(store)).map(Fault::Outage);
             for fault in blows.chain(outages) {
-                let moments = Moment::ALL.into_iter().filter(|moment| is_meant(store, fault, *moment));
-                cells.extend(
-                    moments.flat_map(|moment| Mode::ALL.map(|mode| Self { finisher, store, fault, moment, mode })),
-                );
+                let places = Moment::ALL.into_iter().flat_map(|moment| Mode::ALL.map(|mode| (moment, mode)));
+                let cells_of = places.map(|(moment, mode)| Self { finisher, store, fault, moment, mode });
+                cells.extend(cells_of.filter(Self::is_meant));
             }
         }
         cells
+    }
+
+    /// Whether it is tried, of those where a client asks again.
+    const fn is_meant(&self) -> bool {
+        let Self { store, fault, moment, mode, .. } = *self;
+        if matches!(mode, Mode::Transactional) && !store.has_transactions() {
+            return false;
+        }
+        match fault {
+            _ if moment.is_commit() => {
+                matches!((store, mode), (Store::Postgres, Mode::Transactional)) && is_at_commit(fault, moment)
+            }
+            Fault::Blow(blow) if store.is_main() => is_blow_meant(store, blow, moment),
+            Fault::Blow(_) => store.is_variant() && matches!(moment, Moment::AfterCharge),
+            // What an outage loses is lost by the outage.
+            Fault::Outage(_) if matches!(moment, Moment::ClaimSent) => false,
+            Fault::Outage(outage) => is_outage_meant(store, outage, moment, mode),
+            Fault::Skew(_) | Fault::Rivals => false,
+        }
     }
 
     /// Whether the store forgets, as it is declared.
@@ -397,6 +526,8 @@ impl Cell {
             (Fault::Blow(blow), Store::Memory) if blow.is_deadly() => Some("forgets every key"),
             (Fault::Blow(Blow::Terminate), Store::Memory) => Some("forgets every key"),
             (Fault::Blow(_) | Fault::Skew(_) | Fault::Rivals, _) => None,
+            // Nothing else is complete by then.
+            (Fault::Outage(Outage::Expiring), _) if !matches!(self.moment, Moment::AfterComplete) => None,
             (Fault::Outage(outage), store) => outage.residual(store),
         }
     }
@@ -407,20 +538,42 @@ impl Cell {
     }
 }
 
+/// Without a link no reply is lost on it.
+const fn is_blow_meant(store: Store, blow: Blow, moment: Moment) -> bool {
+    match blow {
+        Blow::Overlap => store.is_shared() && moment.is_in_handler(),
+        _ => store.is_shared() || !matches!(moment, Moment::ClaimSent),
+    }
+}
+
+/// What can go wrong with a COMMIT.
+const fn is_at_commit(fault: Fault, moment: Moment) -> bool {
+    match (fault, moment) {
+        (Fault::Blow(blow), _) => !matches!(blow, Blow::Overlap),
+        (Fault::Outage(Outage::Reset), _) => true,
+        (Fault::Outage(Outage::LoseRequests | Outage::Hold), Moment::CommitLost) => true,
+        (Fault::Outage(Outage::LoseReplies | Outage::Cut | Outage::Kill), Moment::CommitSent) => true,
+        (Fault::Outage(Outage::LoseReplies), Moment::AnswerSent) => true,
+        _ => false,
+    }
+}
+
 /// A failover takes seconds, so it is tried where it matters; what an evicting
 /// server does it does at the start.
-const fn is_meant(store: Store, fault: Fault, moment: Moment) -> bool {
-    match fault {
-        // Without a link no reply is lost on it; and what an outage loses is
-        // lost by the outage.
-        _ if matches!(moment, Moment::ClaimSent) => {
-            store.is_shared() && matches!(fault, Fault::Blow(blow) if !matches!(blow, Blow::Overlap))
-        }
-        Fault::Outage(Outage::Failover | Outage::LossyFailover) => {
-            matches!(moment, Moment::BeforeCharge | Moment::AfterCharge | Moment::AfterComplete)
-        }
-        Fault::Blow(Blow::Overlap) => store.is_shared() && moment.is_in_handler(),
-        Fault::Outage(Outage::Evicting) => matches!(moment, Moment::BeforeClaim),
+const fn is_outage_meant(store: Store, outage: Outage, moment: Moment, mode: Mode) -> bool {
+    use Moment::{AfterCharge, AfterComplete, BeforeCharge, BeforeClaim};
+
+    let is_variant = store.is_variant() || matches!(mode, Mode::Transactional);
+    match outage {
+        Outage::Failover | Outage::LossyFailover if is_variant => matches!(moment, AfterCharge | AfterComplete),
+        Outage::Failover | Outage::LossyFailover => matches!(moment, BeforeCharge | AfterCharge | AfterComplete),
+        Outage::ReplicaAway => matches!(moment, BeforeClaim | AfterCharge),
+        Outage::Evicting => matches!(moment, BeforeClaim),
+        Outage::Reset => false,
+        // Which node will have a key is not known before it has.
+        Outage::Kill if matches!(store, Store::Cluster) => matches!(moment, AfterCharge | AfterComplete),
+        Outage::Expiring => matches!(moment, BeforeClaim | AfterCharge | AfterComplete),
+        _ if is_variant => matches!(moment, BeforeClaim | AfterCharge | AfterComplete),
         _ => true,
     }
 }

@@ -37,7 +37,7 @@ pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
     let key = later.key.clone();
     let charges = later.world.charges();
     let ends = std::mem::take(&mut later.ends);
-    broken.extend(later.seen.violations(&cell, &later.world));
+    broken.extend(later.seen.violations(&cell, &later.world.charged()));
     if broken.is_empty() {
         broken.extend(ends.iter().filter_map(|(key, end)| {
             let times = charges.get(key).copied().unwrap_or_default();
@@ -289,7 +289,7 @@ impl Later {
         self.start(1);
         self.at_every_moment("before", STOP);
         self.start(1);
-        backend.apply(outage);
+        backend.apply(outage, None);
         let end = Instant::now() + AWAY;
         for number in 0.. {
             let key = format!("{}-during-{number}", self.key);

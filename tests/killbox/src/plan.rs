@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Mode};
 
 /// The cells of each lane. A lane has a store of its own, and lanes go side by
 /// side.
 pub fn lanes(cells: Vec<Cell>, random: &mut fastrand::Rng) -> Vec<Vec<Cell>> {
     let mut lanes = BTreeMap::<_, Vec<Cell>>::new();
     for cell in spread(cells, random) {
-        lanes.entry((cell.store, cell.finisher)).or_default().push(cell);
+        let has_own_lane = cell.mode == Mode::Transactional;
+        lanes.entry((cell.store, cell.finisher, has_own_lane)).or_default().push(cell);
     }
     lanes.into_values().collect()
 }
@@ -21,8 +22,9 @@ fn spread(mut cells: Vec<Cell>, random: &mut fastrand::Rng) -> Vec<Cell> {
     let mut order = Vec::with_capacity(cells.len());
     while !cells.is_empty() {
         let mut tried = HashSet::new();
-        let (now, later) =
-            cells.into_iter().partition(|cell: &Cell| tried.insert((cell.store, cell.finisher, cell.fault)));
+        let (now, later) = cells.into_iter().partition(|cell: &Cell| {
+            tried.insert((cell.store, cell.finisher, cell.mode == Mode::Transactional, cell.fault))
+        });
         order.extend(now);
         cells = later;
     }

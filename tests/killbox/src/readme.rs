@@ -1,22 +1,39 @@
 //! The table in README.md is what a full run printed.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::cell::{Cell, Mode};
+use crate::table::{self, Place, is_said};
+use crate::trial::Report;
 
 const BEGIN: &str = "<!-- killbox -->\n";
 const END: &str = "<!-- /killbox -->\n";
 
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")
+}
+
+/// What is before the table, the table, and what is after it.
+fn read() -> Result<[String; 3], &'static str> {
+    let readme = std::fs::read_to_string(path()).expect("README.md");
+    let (before, rest) = readme.split_once(BEGIN).ok_or("it has no place for it")?;
+    let (shown, after) = rest.split_once(END).ok_or("its place has no end")?;
+    Ok([before, shown, after].map(str::to_owned))
+}
+
 /// Whether README.md shows this table; `write` makes it so.
 pub fn compare(table: &str, write: bool) -> bool {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
-    let readme = std::fs::read_to_string(&path).expect("README.md");
-    let Some((before, rest)) = readme.split_once(BEGIN) else { return complain("it has no place for it") };
-    let Some((shown, after)) = rest.split_once(END) else { return complain("its place has no end") };
+    let [before, shown, after] = match read() {
+        Ok(parts) => parts,
+        Err(why) => return complain(why),
+    };
     if shown == table {
         println!("README.md shows this table");
         return true;
     }
     if write {
-        std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).expect("README.md can be written");
+        std::fs::write(path(), format!("{before}{BEGIN}{table}{END}{after}")).expect("README.md can be written");
         println!("README.md shows this table now");
         return true;
     }
@@ -24,13 +41,119 @@ pub fn compare(table: &str, write: bool) -> bool {
     for line in shown.lines().filter(|line| !is_in(table, line)) {
         println!("- {line}");
     }
-    for line in table.lines().filter(|line| !is_in(shown, line)) {
+    for line in table.lines().filter(|line| !is_in(&shown, line)) {
         println!("+ {line}");
     }
     complain("what it shows differs")
 }
 
 fn complain(what: &str) -> bool {
-    println!("BROKEN: README.md does not show this table: {what}; with --write it will");
+    println!("BROKEN: README.md does not show this table: {what}; a full run with --write puts it there");
     false
+}
+
+/// What README.md says of cells, so that a run of a few can be held against it.
+pub struct Shown {
+    /// The lines that are no rows.
+    frame: String,
+    /// Each place has one row that speaks of it.
+    said: BTreeMap<Place, Vec<Said>>,
+}
+
+struct Said {
+    text: String,
+    /// In other columns of the same row.
+    meanwhile: Option<String>,
+    declared: Option<String>,
+}
+
+impl Shown {
+    pub fn read() -> Result<Self, &'static str> {
+        let [_, shown, _] = read()?;
+        Ok(Self::parse(&shown))
+    }
+
+    fn parse(shown: &str) -> Self {
+        let mut tables: Vec<Vec<&str>> = Vec::new();
+        let (mut frame, mut said) = (String::new(), BTreeMap::<Place, Vec<Said>>::new());
+        for line in shown.lines() {
+            let fields: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let is_header = ["when", "fault", "what"].contains(&fields[0]);
+            if is_header {
+                tables.push(fields.clone());
+            }
+            match tables.last() {
+                Some(names) if line.starts_with("| ") && !is_header => {
+                    let row: BTreeMap<_, _> = names.iter().copied().zip(fields).collect();
+                    for (place, what) in spread(tables.len() - 1, &row) {
+                        said.entry(place).or_default().push(what);
+                    }
+                }
+                _ => frame.extend([line, "\n"]),
+            }
+        }
+        Self { frame, said }
+    }
+
+    /// Whether its rows are those of all these cells, whatever they say.
+    pub fn has_rows_of(&self, cells: &[Cell]) -> bool {
+        let mut wrong = Vec::new();
+        if self.frame != table::markdown(&[]) {
+            wrong.push("the text around the rows is another one".to_owned());
+        }
+        let planned: BTreeMap<_, _> = cells.iter().filter_map(|cell| Some((table::place(cell)?, cell))).collect();
+        for (place, cell) in &planned {
+            let declared = self.said.get(place).and_then(|rows| rows[0].declared.as_deref());
+            match self.said.get(place).map(Vec::len) {
+                None => wrong.push(format!("nothing is said of {place}")),
+                Some(1) if declared != table::declared(cell) => {
+                    wrong.push(format!("{declared:?} is declared of {place}"))
+                }
+                Some(1) => {}
+                Some(rows) => wrong.push(format!("{rows} rows speak of {place}")),
+            }
+        }
+        let unplanned = self.said.keys().filter(|place| !planned.contains_key(place));
+        wrong.extend(unplanned.map(|place| format!("no cell is {place}")));
+        for wrong in &wrong {
+            println!("README.md: {wrong}");
+        }
+        wrong.is_empty() || complain("its rows are not those there are")
+    }
+
+    /// What README.md says instead, if it is not what came of this cell.
+    pub fn denies(&self, report: &Report) -> Option<String> {
+        let place = table::place(&report.cell)?;
+        let Some(said) = self.said.get(&place).and_then(|rows| rows.first()) else {
+            return Some(format!("nothing of {place}"));
+        };
+        let agrees = table::agrees(report, &said.text, said.meanwhile.as_deref());
+        (!agrees).then(|| format!("{:?} of {place}, new keys: {:?}", said.text, said.meanwhile))
+    }
+}
+
+/// What one row says, place by place.
+fn spread(table: usize, row: &BTreeMap<&str, &str>) -> Vec<(Place, Said)> {
+    let get = |name: &str| row.get(name).copied();
+    let how = ["how", "fault", "what"].into_iter().find_map(get).unwrap_or_default();
+    let mut all = Vec::new();
+    for how in how.split(", ") {
+        for store in get("store").unwrap_or_default().split(", ") {
+            for mode in Mode::ALL {
+                let Some(text) = get(mode.name()).filter(|text| is_said(text)) else { continue };
+                // What is said of transactions is said of those that have some.
+                if mode == Mode::Transactional && !store.starts_with("Postgres") {
+                    continue;
+                }
+                let [when, how, store] = [get("when").unwrap_or_default(), how, store].map(str::to_owned);
+                let said = Said {
+                    text: text.to_owned(),
+                    meanwhile: get("meanwhile").map(str::to_owned),
+                    declared: get("declared").map(str::to_owned),
+                };
+                all.push((Place { table, when, how, store, mode: mode.name() }, said));
+            }
+        }
+    }
+    all
 }

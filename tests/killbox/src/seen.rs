@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Mutex;
 
-use killbox::{Answer, World};
+use killbox::Answer;
+use serde_json::Value;
 
 use crate::cell::{Cell, Fault, Mode};
 
@@ -107,11 +108,13 @@ impl Seen {
     }
 
     /// Which invariants do not hold: each with what was seen instead.
-    pub fn violations(&self, cell: &Cell, world: &World) -> Vec<String> {
+    pub fn violations(&self, cell: &Cell, charged: &[Value]) -> Vec<String> {
         let answers = self.answers.lock().unwrap();
-        let charged = world.charged();
-        // At most once, what a store is declared to forget may be run again.
-        let forgets = cell.residual().is_some() && cell.mode == Mode::AtMostOnce;
+        // What a store is declared to forget may be run again; only a gateway
+        // that is sent the same key charges once all the same.
+        let forgets = cell.residual().is_some() && cell.mode != Mode::Resumable;
+        // Its rows are forgotten together with what is remembered of them.
+        let loses_rows = forgets && cell.mode == Mode::Transactional;
         let mut broken = Vec::new();
         for (key, answers) in answers.iter() {
             let charges: Vec<_> = charged.iter().filter(|charge| charge["order"] == key.as_str()).collect();
@@ -139,7 +142,7 @@ impl Seen {
                 broken.push(format!("every answer to one key is the same: {key} got {paid:#?}"));
             }
             let is_charged = |answer: &Answer| charges.iter().any(|charge| charge["id"] == answer.json()["charge_id"]);
-            if !paid.iter().all(|answer| is_charged(answer)) {
+            if !loses_rows && !paid.iter().all(|answer| is_charged(answer)) {
                 broken.push(format!("no success without a charge: {key} got {paid:#?}"));
             }
             let replays = answers.iter().skip_while(|answer| !answer.is_replay());
@@ -158,12 +161,28 @@ impl Seen {
         }
         broken
     }
+
+    /// Which orders have another number of receipts than answers that say so:
+    /// what commits with the answer is there if the answer is.
+    pub fn unpaired(&self, cell: &Cell, receipts: &[Value]) -> Option<String> {
+        if cell.residual().is_some() {
+            return None;
+        }
+        let answers = self.answers.lock().unwrap();
+        let unpaired = |(key, answers): &(&String, &Vec<Answer>)| {
+            let times = receipts.iter().filter(|order| **order == key.as_str()).count();
+            times > 1 || times != usize::from(answers.iter().any(|answer| answer.status == 201))
+        };
+        let found: Vec<_> = answers.iter().filter(unpaired).collect();
+        (!found.is_empty()).then(|| format!("a receipt is there if its answer is: {found:#?}, receipts {receipts:?}"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cell::{Blow, Finisher, Moment, Store};
+    use killbox::World;
 
     const CELL: Cell = Cell {
         finisher: Finisher::Client,
@@ -196,7 +215,7 @@ mod tests {
         for answer in answers {
             seen.note("K", Ok(answer));
         }
-        let broken = seen.violations(&cell, &world);
+        let broken = seen.violations(&cell, &world.charged());
         broken.iter().map(|text| text.split(':').next().unwrap_or_default().to_owned()).collect()
     }
 

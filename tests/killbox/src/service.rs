@@ -1,5 +1,7 @@
-//! What is killed where nobody retries: a service that accepts payments with
-//! 202, and makes them by its completers.
+//! What is killed where the `payment` example will not do: a service that
+//! accepts payments with 202, and makes them by its completers. Attended, it
+//! makes them at once, in transactions if it is told to, and may wait for
+//! replicas.
 //!
 //! It is this program, started as `killbox serve`.
 
@@ -7,24 +9,27 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any_service, post};
+use axum::routing::{any_service, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tower_idempotency::store::{ConnectError, PostgresStore, RedisStore, Store};
 use tower_idempotency::{
     Background, Backoff, Completer, Event, EventKind, IdempotencyLayer, Operation, Scope, StatusService, StepError,
     store,
 };
 
 use crate::books::Books;
+use crate::till;
 
 /// How often a completer looks: many times in a lease.
 const POLL: Duration = Duration::from_millis(100);
@@ -32,20 +37,34 @@ const POLL: Duration = Duration::from_millis(100);
 /// Between two attempts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
 
+/// How long a write waits for a replica: well below a lease.
+const WITHIN: Duration = Duration::from_millis(300);
+
 /// The command line.
 struct Options {
     store: String,
     lease: Duration,
     at_most_once: bool,
     completers: usize,
+    /// Whoever asks waits for the answer.
+    attended: bool,
+    transactions: bool,
+    wait: Option<Wait>,
+}
+
+/// What a write to Redis waits for.
+enum Wait {
+    Replica,
+    Disks,
 }
 
 impl Options {
     fn parse(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
         use lexopt::prelude::*;
 
-        let mut options =
-            Self { store: "memory:".to_owned(), lease: Duration::from_secs(1), at_most_once: false, completers: 1 };
+        let (store, lease) = ("memory:".to_owned(), Duration::from_secs(1));
+        let (at_most_once, attended, transactions) = (false, false, false);
+        let mut options = Self { store, lease, at_most_once, completers: 1, attended, transactions, wait: None };
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("listen") => drop(parser.value()?),
@@ -53,26 +72,42 @@ impl Options {
                 Long("lease") => options.lease = Duration::from_secs(parser.value()?.parse()?),
                 Long("completers") => options.completers = parser.value()?.parse()?,
                 Long("opaque") => options.at_most_once = true,
+                Long("attended") => options.attended = true,
+                Long("transactions") => options.transactions = true,
+                Long("wait") => options.wait = Some(Wait::Replica),
+                Long("wait-aof") => options.wait = Some(Wait::Disks),
                 _ => return Err(arg.unexpected()),
             }
         }
         Ok(options)
     }
+
+    fn store(&self) -> Result<Arc<dyn Store>, ConnectError> {
+        Ok(match self.wait {
+            None => store::connect(&self.store)?,
+            Some(Wait::Replica) => Arc::new(RedisStore::options().wait(1, WITHIN).connect(&self.store)?),
+            Some(Wait::Disks) => Arc::new(RedisStore::options().wait_aof(true, 1, WITHIN).connect(&self.store)?),
+        })
+    }
 }
 
-/// `X-Demo: pause-POINT=MILLISECONDS`.
-struct Pause {
+/// `X-Demo: pause-POINT=MILLISECONDS`, or `crash-POINT`.
+pub struct Pause {
     demo: String,
 }
 
 impl Pause {
-    fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &HeaderMap) -> Self {
         let demo = headers.get("x-demo").and_then(|value| value.to_str().ok()).unwrap_or_default();
         Self { demo: demo.to_owned() }
     }
 
     /// Every attempt gets here.
-    async fn at(&self, point: &str) {
+    pub async fn at(&self, point: &str) {
+        if self.demo.strip_prefix("crash-") == Some(point) {
+            say("this process dies now");
+            std::process::abort();
+        }
         let asked = self.demo.strip_prefix("pause-").and_then(|rest| rest.split_once('='));
         let Some((_, millis)) = asked.filter(|(name, _)| *name == point) else { return };
         say(&format!("pausing {point}"));
@@ -81,11 +116,11 @@ impl Pause {
 }
 
 /// 201, and which attempt it was that answered.
-fn paid(charge_id: &str, attempt: u32) -> Response {
+pub fn paid(charge_id: &str, attempt: u32) -> Response {
     (StatusCode::CREATED, [("x-attempt", attempt.to_string())], Json(json!({ "charge_id": charge_id }))).into_response()
 }
 
-fn read(payment: &Value) -> (String, u64) {
+pub fn read(payment: &Value) -> (String, u64) {
     (payment["order"].as_str().unwrap_or_default().to_owned(), payment["amount"].as_u64().unwrap_or_default())
 }
 
@@ -113,7 +148,7 @@ async fn charge(pause: &Pause, books: &Books, key: String, order: String, amount
 }
 
 /// Not final: the next attempt goes on.
-fn later<E: std::fmt::Display>(error: StepError<E>) -> StatusCode {
+pub fn later<E: std::fmt::Display>(error: StepError<E>) -> StatusCode {
     say(&format!("a step failed: {error}"));
     StatusCode::SERVICE_UNAVAILABLE
 }
@@ -132,7 +167,7 @@ async fn pay_once(
     Ok(paid(&charge, 1))
 }
 
-fn say(what: &str) {
+pub fn say(what: &str) {
     let _ = writeln!(io::stdout().lock(), "{what}");
 }
 
@@ -140,18 +175,52 @@ fn print_event(event: &Event) {
     let key = event.key.map_or_else(|| "-".to_owned(), |key| key.to_string());
     say(&match &event.kind {
         EventKind::Resumed { attempt } => format!("{key:8.8}  resumed: attempt {attempt}"),
-        EventKind::Completed { .. } => format!("{key:8.8}  completed"),
+        EventKind::Claimed => format!("{key:8.8}  claimed: a first attempt starts"),
+        EventKind::Completed { .. } => format!("{key:8.8}  completed: the answer is stored"),
+        EventKind::Refused { refusal } => format!("{key:8.8}  refused: {refusal}"),
         other => format!("{key:8.8}  {other:?}"),
     });
 }
 
+fn layer(store: impl Store, options: &Options) -> IdempotencyLayer {
+    IdempotencyLayer::new(store, Scope::shared()).required().lease(options.lease).backoff(BACKOFF).on_event(print_event)
+}
+
+fn books() -> Books {
+    Books::new(PathBuf::from("gateway.log"))
+}
+
+/// Whoever asks waits for the answer.
+fn attended(options: &Options) -> Result<Router, Box<dyn Error>> {
+    let payments = if options.transactions {
+        let store = PostgresStore::connect(&options.store)?;
+        let till = store.joined();
+        post(till::pay).layer(layer(store, options).resumable()).with_state(till)
+    } else if options.at_most_once {
+        post(pay_once).layer(layer(options.store()?, options)).with_state(books())
+    } else {
+        post(pay).layer(layer(options.store()?, options).resumable()).with_state(books())
+    };
+    Ok(Router::new().route("/payments", payments).route("/gateway", get(|| async { "here" })))
+}
+
+async fn listen() -> io::Result<TcpListener> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    say(&format!("listening on http://{}", listener.local_addr()?));
+    Ok(listener)
+}
+
 async fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    let layer = IdempotencyLayer::new(store::connect(&options.store)?, Scope::shared())
-        .required()
-        .lease(options.lease)
-        .backoff(BACKOFF)
-        .background(Background::at("/operations").always())
-        .on_event(print_event);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let terminated = async move {
+        terminate.recv().await;
+    };
+    if options.attended {
+        let app = attended(&options)?;
+        axum::serve(listen().await?, app).with_graceful_shutdown(terminated).await?;
+        return Ok(());
+    }
+    let layer = layer(options.store()?, &options).background(Background::at("/operations").always());
     let (layer, payments) = match options.at_most_once {
         true => (layer.clone(), post(pay_once).layer(layer)),
         false => (layer.clone().resumable(), post(pay).layer(layer.resumable())),
@@ -159,7 +228,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/payments", payments)
         .route("/operations/{key}", any_service(StatusService::new(&layer)))
-        .with_state(Books::new(PathBuf::from("gateway.log")));
+        .with_state(books());
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut completing = JoinSet::new();
@@ -168,14 +237,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         let mut stopped = stopped.clone();
         completing.spawn(async move { completer.run(async { drop(stopped.wait_for(|is| *is).await) }).await });
     }
-
-    let mut terminate = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    say(&format!("listening on http://{}", listener.local_addr()?));
-    let terminated = async move {
-        terminate.recv().await;
-    };
-    axum::serve(listener, app).with_graceful_shutdown(terminated).await?;
+    axum::serve(listen().await?, app).with_graceful_shutdown(terminated).await?;
     // What runs is finished; what waits is found by the next process.
     stop.send_replace(true);
     completing.join_all().await;

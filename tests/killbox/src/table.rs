@@ -1,11 +1,14 @@
 //! What was seen, as the table that the README shows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use crate::cell::{Blow, Cell, Fault, Finisher, Mode, Moment, Outage, Store};
 use crate::seen::Reply;
 use crate::trial::Report;
+
+/// What stands where nothing is tried.
+const NONE: &str = "–";
 
 /// All tables.
 pub fn markdown(reports: &[Report]) -> String {
@@ -13,50 +16,79 @@ pub fn markdown(reports: &[Report]) -> String {
     let _ = writeln!(
         text,
         "A process dies, is paused for longer than its lease, or is asked to end. A retry\nwith the same key gets, \
-         one after another:\n"
+         one after another, what is said here. *Transactional*: on\nPostgres, the charge is a row, written in the \
+         transaction we hand out, and the rows\nare counted; *rolled back* or *committed* is what the dead process \
+         left.\n"
     );
-    blows(reports, Finisher::Client, Moment::ALL, &mut text);
+    blows(reports, Finisher::Client, &Moment::ALL, &mut text);
     outages(reports, &mut text);
     let _ = writeln!(
         text,
         "\nThe answer was 202, and nobody asks again. The process whose completer runs it\ndies, is paused, or is \
          asked to end. A completer of another process, or of the next\none, goes on, and this is how it ends:\n"
     );
-    blows(reports, Finisher::Completer, Moment::OF_COMPLETERS, &mut text);
+    blows(reports, Finisher::Completer, &Moment::OF_COMPLETERS, &mut text);
     at_every_moment(reports, &mut text);
     text
 }
 
-fn blows(reports: &[Report], finisher: Finisher, moments: [Moment; 6], text: &mut String) {
-    let _ = writeln!(text, "| when | how | store | at most once | resumable |\n|---|---|---|---|---|");
-    for moment in moments {
+/// Stores that say the same of calls, and what they say of transactions.
+#[derive(Default)]
+struct Same {
+    stores: BTreeSet<Store>,
+    transactional: BTreeSet<String>,
+}
+
+impl Same {
+    fn transactional(self) -> String {
+        if self.transactional.is_empty() {
+            return NONE.to_owned();
+        }
+        self.transactional.into_iter().collect::<Vec<_>>().join(OR)
+    }
+}
+
+/// Between what different stores say in one place.
+const OR: &str = " or ";
+
+/// What is shown of each mode, if anything is.
+fn told_of_modes(told: impl Fn(Mode) -> Option<String>) -> Option<([String; 2], Option<String>)> {
+    let (calls, transactional) = (Mode::OF_CALLS.map(&told), told(Mode::Transactional));
+    let is_any = transactional.is_some() || calls.iter().any(Option::is_some);
+    is_any.then(|| (calls.map(|told| told.unwrap_or_else(|| NONE.to_owned())), transactional))
+}
+
+fn blows(reports: &[Report], finisher: Finisher, moments: &[Moment], text: &mut String) {
+    let is_client = finisher == Finisher::Client;
+    let (name, line) = if is_client { (" transactional |", "---|") } else { ("", "") };
+    let _ = writeln!(text, "| when | how | store | at most once | resumable |{name}\n|---|---|---|---|---|{line}");
+    for &moment in moments {
         // Rows that say the same become one.
-        let mut rows: BTreeMap<[String; 2], BTreeMap<BTreeSet<Store>, BTreeSet<Blow>>> = BTreeMap::new();
+        let mut rows: BTreeMap<[String; 3], BTreeMap<BTreeSet<Store>, BTreeSet<Blow>>> = BTreeMap::new();
         for blow in Blow::ALL {
-            let mut same: BTreeMap<[String; 2], BTreeSet<Store>> = BTreeMap::new();
+            let mut same: BTreeMap<[String; 2], Same> = BTreeMap::new();
             for store in Store::ALL {
-                // Whether a process that is asked to end takes what was half sent
-                // is up to the moment.
-                if (finisher, blow, moment) == (Finisher::Client, Blow::Terminate, Moment::BeforeClaim) {
-                    continue;
-                }
-                let told = Mode::ALL.map(|mode| {
+                let told = told_of_modes(|mode| {
                     let cell = Cell { finisher, store, fault: Fault::Blow(blow), moment, mode };
-                    reports.iter().find(|report| report.cell == cell).map(blow_told)
+                    place(&cell).and_then(|_| reports.iter().find(|report| report.cell == cell)).map(blow_told)
                 });
-                if let [Some(once), Some(resumable)] = told {
-                    same.entry([once, resumable]).or_default().insert(store);
-                }
+                let Some((calls, transactional)) = told else { continue };
+                let same = same.entry(calls).or_default();
+                same.stores.insert(store);
+                same.transactional.extend(transactional);
             }
-            for (told, stores) in same {
+            for ([once, resumable], same) in same {
+                let stores = same.stores.clone();
+                let told = [once, resumable, same.transactional()];
                 rows.entry(told).or_default().entry(stores).or_default().insert(blow);
             }
         }
         let mut lines: Vec<_> = Vec::new();
-        for ([once, resumable], groups) in rows {
+        for ([once, resumable, transactional], groups) in rows {
             for (stores, blows) in groups {
+                let more = if is_client { format!(" {transactional} |") } else { String::new() };
                 let line = format!(
-                    "| {} | {} | {} | {once} | {resumable} |",
+                    "| {} | {} | {} | {once} | {resumable} |{more}",
                     moment.name(finisher),
                     list(blows.iter().map(|blow| blow.name())),
                     list(stores.iter().map(|store| store.name())),
@@ -104,28 +136,33 @@ fn outages(reports: &[Report], text: &mut String) {
     let _ = writeln!(
         text,
         "\nThe store fails, or one process's link to it, at each of these moments and for\nlonger than the lease. What a \
-         new key gets meanwhile (from the other process, if\nit is a link), and what a retry gets in the \
-         end:\n\n| fault | store | meanwhile | at most once | resumable | declared |\n|---|---|---|---|---|---|"
+         new key gets meanwhile (from the other process, if\nit is a link), and what a retry gets in the end. Power \
+         loss is not made here: it\ncan't be on one machine. Where commits do not wait for the disk, all of the \
+         server's\nprocesses are killed at once instead.\n\n\
+         | fault | store | meanwhile | at most once | resumable | transactional | declared |\n\
+         |---|---|---|---|---|---|---|"
     );
     for outage in Outage::ALL {
-        let mut rows: BTreeMap<[String; 4], BTreeSet<Store>> = BTreeMap::new();
+        let mut rows: BTreeMap<[String; 4], Same> = BTreeMap::new();
         for store in Store::ALL {
             let is_it = |report: &&Report| {
                 let Cell { finisher, store: on, fault, .. } = report.cell;
                 (finisher, on, fault) == (Finisher::Client, store, Fault::Outage(outage))
             };
             let seen: Vec<_> = reports.iter().filter(is_it).collect();
-            let told = Mode::ALL.map(|mode| outage_told(seen.iter().filter(|report| report.cell.mode == mode)));
-            if let [Some(once), Some(resumable)] = told {
-                let declared = outage.residual(store).unwrap_or("–").to_owned();
-                rows.entry([meanwhile(&seen), once, resumable, declared]).or_default().insert(store);
-            }
+            let told = told_of_modes(|mode| outage_told(seen.iter().filter(|report| report.cell.mode == mode)));
+            let Some(([once, resumable], transactional)) = told else { continue };
+            let declared = outage.residual(store).unwrap_or(NONE).to_owned();
+            let same = rows.entry([meanwhile(&seen), once, resumable, declared]).or_default();
+            same.stores.insert(store);
+            same.transactional.extend(transactional);
         }
         let mut rows: Vec<_> = rows.into_iter().collect();
-        rows.sort_by(|one, two| one.1.cmp(&two.1));
-        for ([meanwhile, once, resumable, declared], stores) in rows {
-            let (fault, stores) = (outage.name(), list(stores.iter().map(|store| store.name())));
-            let _ = writeln!(text, "| {fault} | {stores} | {meanwhile} | {once} | {resumable} | {declared} |");
+        rows.sort_by(|one, two| one.1.stores.cmp(&two.1.stores));
+        for ([meanwhile, once, resumable, declared], same) in rows {
+            let (fault, stores) = (outage.name(), list(same.stores.iter().map(|store| store.name())));
+            let told = [meanwhile, once, resumable, same.transactional(), declared].join(" | ");
+            let _ = writeln!(text, "| {fault} | {stores} | {told} |");
         }
     }
 }
@@ -142,7 +179,7 @@ fn at_every_moment(reports: &[Report], text: &mut String) {
         let mut rows: BTreeMap<[String; 2], BTreeSet<Store>> = BTreeMap::new();
         for report in reports.iter().filter(|report| report.cell.moment == Moment::Every) {
             let Cell { store, fault: other, .. } = report.cell;
-            let told = Mode::ALL.map(|mode| {
+            let told = Mode::OF_CALLS.map(|mode| {
                 let is_it = |report: &&Report| {
                     let cell = report.cell;
                     (cell.store, cell.fault, cell.moment, cell.mode) == (store, fault, Moment::Every, mode)
@@ -166,18 +203,20 @@ fn at_every_moment(reports: &[Report], text: &mut String) {
 /// moment.
 fn every_told(report: &Report) -> &'static str {
     match (report.cell.mode, report.cell.fault) {
-        (Mode::AtMostOnce, Fault::Rivals) | (Mode::Resumable, _) => "complete; charged once",
+        (Mode::AtMostOnce, Fault::Rivals) | (Mode::Resumable | Mode::Transactional, _) => "complete; charged once",
         _ => "complete or parked; charged once at most",
     }
 }
+
+const REFUSED: &str = "503";
 
 /// What was asked for first while the fault lasted.
 fn meanwhile(reports: &[&Report]) -> String {
     let new = reports.iter().filter(|report| report.cell.moment == Moment::BeforeClaim);
     let is_refused = |report: &&Report| report.during.iter().eq([&Reply::Unavailable]);
     match new.collect::<Vec<_>>().as_slice() {
-        [] => "–",
-        new if new.iter().all(|report| is_refused(report)) => "503",
+        [] => NONE,
+        new if new.iter().all(|report| is_refused(report)) => REFUSED,
         _ => "runs",
     }
     .to_owned()
@@ -192,7 +231,77 @@ fn outage_told<'r>(reports: impl Iterator<Item = &'r &'r Report>) -> Option<Stri
         _ if reports.iter().any(|report| !matches!(report.last, Reply::Replay | Reply::Unknown)) => "?",
         Mode::AtMostOnce if most <= 1 => "its answer or `outcome-unknown`",
         _ if reports.iter().all(|report| report.last == Reply::Replay) => "its answer",
-        _ => "`outcome-unknown`",
+        _ => "its answer or `outcome-unknown`",
     };
     Some(format!("{ending}; {}", if most > 1 { charged(most) } else { "charged once at most".to_owned() }))
+}
+
+/// Where a cell is shown: one line and one column of one table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The first is 0.
+    pub table: usize,
+    /// Empty where the table has no such column.
+    pub when: String,
+    pub how: String,
+    pub store: String,
+    pub mode: &'static str,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, when, how, store, mode } = self;
+        write!(f, "{when:?} {how:?} {store:?} {mode:?} (table {})", table + 1)
+    }
+}
+
+/// Where this cell is shown, if it is.
+pub fn place(cell: &Cell) -> Option<Place> {
+    let Cell { finisher, store, fault, moment, mode } = *cell;
+    let (table, when) = match (finisher, fault) {
+        // Whether a process that is asked to end takes what was half sent is up
+        // to the moment.
+        (Finisher::Client, Fault::Blow(Blow::Terminate)) if moment == Moment::BeforeClaim => return None,
+        (Finisher::Client, Fault::Blow(_)) => (0, moment.name(finisher)),
+        (Finisher::Client, _) => (1, ""),
+        (Finisher::Completer, Fault::Blow(_)) => (2, moment.name(finisher)),
+        (Finisher::Completer, _) => (3, ""),
+    };
+    let [when, how, store] = [when, fault.name(), store.name()].map(str::to_owned);
+    Some(Place { table, when, how, store, mode: mode.name() })
+}
+
+/// What the table says of a cell in other columns than its own.
+pub fn declared(cell: &Cell) -> Option<&'static str> {
+    match (cell.finisher, cell.fault) {
+        (Finisher::Client, Fault::Outage(outage)) => Some(outage.residual(cell.store).unwrap_or(NONE)),
+        _ => None,
+    }
+}
+
+/// Whether something is said there at all.
+pub fn is_said(text: &str) -> bool {
+    text != NONE
+}
+
+/// Whether what came of a cell is what its place says, and what is said of new
+/// keys. One cell of an outage is one moment of all that its place sums up.
+pub fn agrees(report: &Report, said: &str, of_new_keys: Option<&str>) -> bool {
+    let cell = report.cell;
+    match (cell.finisher, cell.fault) {
+        (_, Fault::Blow(_)) => said.split(OR).any(|told| told == blow_told(report)),
+        (Finisher::Completer, _) => said == every_told(report),
+        (Finisher::Client, _) => {
+            let most = if said.contains("**") { 2 } else { 1 };
+            let is_ending = match report.last {
+                Reply::Replay => said.starts_with("its answer"),
+                Reply::Unknown => said.contains("`outcome-unknown`"),
+                _ => false,
+            };
+            let is_refused = report.during.iter().eq([&Reply::Unavailable]);
+            let is_new = cell.moment == Moment::BeforeClaim;
+            let is_so_meanwhile = !is_new || of_new_keys.is_none_or(|said| is_refused == (said == REFUSED));
+            report.charges <= most && is_ending && is_so_meanwhile
+        }
+    }
 }

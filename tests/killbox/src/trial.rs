@@ -73,21 +73,30 @@ pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
     let mut broken = Vec::new();
     let told = caught(|| trial.run(backend, &clients)).unwrap_or_else(|panic| {
         broken.push(format!("everything settles: {panic}"));
-        Told { during: BTreeSet::new(), trace: Vec::new(), last: Reply::Nothing }
+        Told::default()
     });
     let resumed = trial.was_resumed();
-    let charges = trial.world.charged().iter().filter(|charge| charge["order"] == trial.key.as_str()).count();
-    broken.extend(clients.seen.violations(&cell, &trial.world));
+    let charged = caught(|| trial.charged(backend, &clients.seen)).unwrap_or_else(|panic| {
+        broken.push(format!("the rows can be read: {panic}"));
+        Vec::new()
+    });
+    let charges = charged.iter().filter(|charge| charge["order"] == trial.key.as_str()).count();
+    broken.extend(clients.seen.violations(&cell, &charged));
+    if cell.mode == Mode::Transactional && broken.is_empty() {
+        let receipts = backend.receipts(&clients.seen.keys());
+        broken.extend(clients.seen.unpaired(&cell, &receipts));
+    }
     broken.extend(trial.unexpected(&told.last, charges));
     broken.extend(trial.forbidden(&told));
     broken.extend(trial.overtaken(&clients.seen));
     let lines = trial.lines();
     let all: Vec<&str> = lines.iter().flat_map(|(_, lines)| lines.iter().map(String::as_str)).collect();
     broken.extend(all.iter().filter(|line| line.contains("panicked at")).map(|line| format!("no panic: {line}")));
-    let trace = told.trace.iter().map(|reply| match reply {
+    let replies = told.trace.iter().map(|reply| match reply {
         Reply::Ran if resumed => "resumes".to_owned(),
         reply => reply.to_string(),
     });
+    let trace = told.fate.map(str::to_owned).into_iter().chain(replies);
     Report {
         cell,
         during: told.during,
@@ -135,8 +144,19 @@ pub fn branches(seen: &Seen, lines: &[&str]) -> HashMap<&'static str, usize> {
 /// What a retry was told.
 struct Told {
     during: BTreeSet<Reply>,
+    /// What became of the transaction of a process that died.
+    fate: Option<&'static str>,
     trace: Vec<Reply>,
+    /// What the first attempt was told, if it had an answer.
+    first: Reply,
     last: Reply,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        let (first, last) = (Reply::Nothing, Reply::Nothing);
+        Self { during: BTreeSet::new(), fate: None, trace: Vec::new(), first, last }
+    }
 }
 
 /// Clients, and where they find the processes.
@@ -244,13 +264,34 @@ impl Trial {
         if cell.mode == Mode::AtMostOnce {
             options.push("--opaque");
         }
-        let world = World::new(&options);
+        // What the example does not do our own service does.
+        let service = match (cell.mode, cell.store) {
+            (Mode::Transactional, _) => Some("--transactions"),
+            (_, Store::SentinelWait) => Some("--wait"),
+            (_, Store::SentinelWaitAof) => Some("--wait-aof"),
+            _ => None,
+        };
+        let world = match service {
+            None => World::new(&options),
+            Some(kind) => {
+                let all = [&["serve", "--attended", kind], &options[..]].concat();
+                World::of(std::env::current_exe().expect("this program"), &all)
+            }
+        };
         let key = format!("order-{number}");
         Self { cell, key, world, urls: Vec::new(), servers: Vec::new(), past: Vec::new(), hash: None }
     }
 
     fn post(&self) -> Post {
         Post::new(&self.key)
+    }
+
+    /// Every charge, by the gateway's log, or by the rows.
+    fn charged(&self, backend: &Backend, seen: &Seen) -> Vec<serde_json::Value> {
+        match self.cell.mode {
+            Mode::Transactional => backend.charges(&seen.keys()),
+            _ => self.world.charged(),
+        }
     }
 
     /// The process that is asked again: another one, if there can be one.
@@ -354,9 +395,50 @@ impl Trial {
         First::Sent(first)
     }
 
+    /// The first attempt, with its COMMIT sent, to what `backend` does with it.
+    fn commit_sent<'s>(&mut self, backend: &Backend, scope: &'s Scope<'s, '_>, clients: &'s Clients) -> First<'s> {
+        let Cell { fault, moment, .. } = self.cell;
+        let trapped = backend.trapped();
+        let is_answer = moment == Moment::AnswerSent;
+        let post = if is_answer { self.post().demo("pause-before-response=300") } else { self.post() };
+        clients.seen.begin(post.key());
+        if !is_answer {
+            backend.trap_commit(moment, fault);
+        }
+        let first = scope.spawn(move || clients.post(0, &post));
+        let line = self.servers[0].wait_for("claimed: a first attempt starts");
+        self.hash = line.split(' ').next().map(str::to_owned);
+        if is_answer {
+            self.servers[0].wait_for("pausing");
+            backend.trap_commit(moment, fault);
+        }
+        wait_until("the COMMIT to be sent", || backend.trapped() > trapped);
+        let orders = [self.key.clone()];
+        match moment {
+            Moment::CommitSent => wait_until("the commit", || !backend.charges(&orders).is_empty()),
+            Moment::AnswerSent => wait_until("the commit", || !backend.receipts(&orders).is_empty()),
+            _ => {}
+        }
+        First::Sent(first)
+    }
+
+    /// What became of the transaction of a process that died.
+    fn fate(&self, backend: &Backend) -> Option<&'static str> {
+        let moment = self.cell.moment;
+        let is_known = moment.is_commit() || moment == Moment::AfterCharge;
+        if self.cell.mode != Mode::Transactional || !is_known {
+            return None;
+        }
+        let rows = backend.charges(std::slice::from_ref(&self.key)).len();
+        let is_committed = matches!(moment, Moment::CommitSent | Moment::AnswerSent);
+        assert_eq!(rows, usize::from(is_committed), "a process that dies leaves what it committed, and nothing else");
+        Some(if is_committed { "committed" } else { "rolled back" })
+    }
+
     fn blow<'s>(&mut self, blow: Blow, backend: &Backend, scope: &'s Scope<'s, '_>, clients: &'s Clients) -> Told {
         let first = match self.cell.moment {
             Moment::ClaimSent => self.claim_sent(backend, scope, clients),
+            moment if moment.is_commit() => self.commit_sent(backend, scope, clients),
             _ => self.first(scope, clients, blow == Blow::Abort),
         };
         match blow {
@@ -369,10 +451,11 @@ impl Trial {
         backend.heal();
         clients.go.store(true, Ordering::Relaxed);
         let (other, alone, post) = (self.other(), self.servers.len() == 1, self.post());
-        let mut trace = Vec::new();
+        let (mut trace, mut fate) = (Vec::new(), None);
         match blow {
             Blow::Abort | Blow::Kill => {
                 assert!(!self.servers[0].wait_for_end().success());
+                fate = self.fate(backend);
                 if alone {
                     self.restart(0, clients);
                 }
@@ -423,7 +506,7 @@ impl Trial {
             }
         }
         trace.dedup();
-        Told { during: BTreeSet::new(), trace, last: Reply::Nothing }
+        Told { fate, trace, ..Told::default() }
     }
 
     fn outage<'s>(
@@ -437,13 +520,20 @@ impl Trial {
         let (other, post) = (self.other(), self.post());
         let first = match self.cell.moment {
             Moment::BeforeClaim => {
-                backend.apply(outage);
+                backend.apply(outage, None);
                 let post = post.clone();
                 First::Sent(scope.spawn(move || clients.post(0, &post)))
             }
+            moment if moment.is_commit() => {
+                let first = self.commit_sent(backend, scope, clients);
+                if !outage.is_of_link() {
+                    backend.apply(outage, None);
+                }
+                first
+            }
             _ => {
                 let first = self.first(scope, clients, false);
-                backend.apply(outage);
+                backend.apply(outage, self.hash.as_deref());
                 first
             }
         };
@@ -452,9 +542,9 @@ impl Trial {
         let during = clients.retry(other, &post, |_| Instant::now() > end);
         backend.lift(outage);
         *clients.calm.lock().unwrap() = Some(Instant::now());
-        first.end(clients, post.key());
+        let first = first.end(clients, post.key());
         let trace = clients.settle(other, &post, &self.cell);
-        Told { during: during.into_iter().collect(), trace, last: Reply::Nothing }
+        Told { during: during.into_iter().collect(), trace, first, ..Told::default() }
     }
 
     /// What is not as promised for this cell in particular.
@@ -472,7 +562,7 @@ impl Trial {
                 matches!(last, Reply::Replay | Reply::Unknown)
             }
             (Fault::Blow(_), _) => *last == if unknown { Reply::Unknown } else { Reply::Replay },
-            (_, Mode::Resumable) => *last == Reply::Replay,
+            (_, Mode::Resumable | Mode::Transactional) => *last == Reply::Replay,
             (_, Mode::AtMostOnce) => matches!(last, Reply::Replay | Reply::Unknown),
         };
         if !is_ending {
@@ -481,7 +571,7 @@ impl Trial {
         let least = if *last == Reply::Replay || (unknown && !moment.is_uncharged()) { 1 } else { 0 };
         let most = match mode {
             _ if unknown && moment.is_uncharged() => 0,
-            Mode::AtMostOnce if forgets => usize::MAX,
+            Mode::AtMostOnce | Mode::Transactional if forgets => usize::MAX,
             _ => 1,
         };
         (!(least..=most).contains(&charges)).then(|| format!("as many charges as promised: {charges}"))
@@ -496,6 +586,10 @@ impl Trial {
                 let is_taken = |reply: &Reply| matches!(reply, Reply::Ran | Reply::Unknown);
                 let taken = told.trace.iter().any(is_taken);
                 taken.then(|| format!("a live lease is not taken over: {:?}", told.trace))
+            }
+            // On a new connection it finds out what became of it, and goes on.
+            Fault::Outage(Outage::Reset) if told.first != Reply::Ran || told.during.contains(&Reply::Ran) => {
+                Some(format!("who lives resolves its own COMMIT: {:?}, others {:?}", told.first, told.during))
             }
             Fault::Outage(Outage::Stop | Outage::Kill | Outage::Pause | Outage::Full | Outage::Evicting)
                 if moment == Moment::BeforeClaim =>
@@ -540,10 +634,10 @@ enum First<'s> {
 
 impl First<'_> {
     /// Waits for what comes of it.
-    fn end(self, clients: &Clients, key: &str) {
+    fn end(self, clients: &Clients, key: &str) -> Reply {
         match self {
-            Self::Half(half) => drop(clients.seen.note(key, half.finish())),
-            Self::Sent(first) => drop(first.join().expect("a client")),
+            Self::Half(half) => clients.seen.note(key, half.finish()),
+            Self::Sent(first) => first.join().expect("a client"),
         }
     }
 }

@@ -183,6 +183,17 @@ impl Postgres {
         self.end_with(Signal::KILL);
     }
 
+    /// Kills it and all its children with SIGKILL at once: what none of them has
+    /// handed to the kernel is lost, as with a machine that fails.
+    pub fn kill_all(&mut self) {
+        let children = self.server.as_ref().expect("it runs").children();
+        for child in children {
+            // It may have ended meanwhile.
+            let _ = rustix::process::kill_process(child, Signal::KILL);
+        }
+        self.kill();
+    }
+
     /// Nanoseconds on a CPU so far, of the server and of those of its children
     /// that still run.
     pub fn cpu_nanos(&self) -> u64 {

@@ -294,10 +294,19 @@ impl Sentinels {
 
     /// The same, with these arguments for the primary and the replica.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let primary = Redis::start_with(arguments);
+        Self::launch(redis_server(), arguments)
+    }
+
+    /// The same, of a primary and a replica that are Valkey servers.
+    pub fn valkey_with(arguments: &[&str]) -> Self {
+        Self::launch(valkey_server(), arguments)
+    }
+
+    fn launch(program: PathBuf, arguments: &[&str]) -> Self {
+        let primary = Redis::launch(program.clone(), arguments);
         let port = primary.port().to_string();
         let follow: Vec<&str> = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"].to_vec();
-        let replica = Redis::start_with(&[&follow[..], arguments].concat());
+        let replica = Redis::launch(program, &[&follow[..], arguments].concat());
         wait_until("a replica to be in step", || replica.info("master_link_status") == "up");
         let settings = format!(
             "port {{port}}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {port} 2\n\
