@@ -339,14 +339,22 @@ impl Trial {
                 clients.settle(process, &Post::new(&key), &self.cell);
             }
         }
-        let finals: Vec<_> = (0..self.servers.len()).map(|process| clients.post(process, &self.post())).collect();
+        let finals: Vec<_> = (0..self.servers.len()).map(|process| self.firm(process, &self.post(), clients)).collect();
         assert!(finals.iter().all(|reply| *reply == finals[0]), "all processes say the same: {finals:?}");
         let other = Post::with_body(&self.key, r#"{"order":"other","amount":4999,"currency":"EUR"}"#);
         for process in 0..self.servers.len() {
-            let reply = clients.post(process, &other);
+            let reply = self.firm(process, &other, clients);
             assert_eq!(reply, Reply::Mismatch, "another body neither runs nor replays");
         }
         finals[0].clone()
+    }
+
+    /// What it is told now; where replicas are waited for, once they are there:
+    /// sentinels see to theirs when they please.
+    fn firm(&self, process: usize, post: &Post, clients: &Clients) -> Reply {
+        let may_wait = self.cell.store.waits_for_replicas();
+        let trace = clients.retry(process, post, |reply| !may_wait || *reply != Reply::Unavailable);
+        trace.last().cloned().expect("one at least")
     }
 
     /// The first attempt, brought to the moment of the fault.
