@@ -333,8 +333,8 @@ fn local(port: u16) -> SocketAddr {
 }
 
 fn with_schema(postgres: Postgres) -> Postgres {
-    postgres.sql(SCHEMA);
-    postgres.sql(till::TABLES);
+    // On disk, whatever the server's default is.
+    postgres.sql(&format!("SET synchronous_commit = on; {SCHEMA}; {}", till::TABLES));
     postgres
 }
 

@@ -97,6 +97,14 @@ impl Shown {
 
     /// Whether its rows are those of all these cells, whatever they say.
     pub fn has_rows_of(&self, cells: &[Cell]) -> bool {
+        let wrong = self.misplaced(cells);
+        for wrong in &wrong {
+            println!("README.md: {wrong}");
+        }
+        wrong.is_empty() || complain("its rows are not those there are")
+    }
+
+    fn misplaced(&self, cells: &[Cell]) -> Vec<String> {
         let mut wrong = Vec::new();
         if self.frame != table::markdown(&[]) {
             wrong.push("the text around the rows is another one".to_owned());
@@ -115,10 +123,7 @@ impl Shown {
         }
         let unplanned = self.said.keys().filter(|place| !planned.contains_key(place));
         wrong.extend(unplanned.map(|place| format!("no cell is {place}")));
-        for wrong in &wrong {
-            println!("README.md: {wrong}");
-        }
-        wrong.is_empty() || complain("its rows are not those there are")
+        wrong
     }
 
     /// What README.md says instead, if it is not what came of this cell.
@@ -156,4 +161,80 @@ fn spread(table: usize, row: &BTreeMap<&str, &str>) -> Vec<(Place, Said)> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::{Blow, Fault, Finisher, Moment, Outage, Store};
+    use crate::seen::Reply;
+
+    const CELL: Cell = Cell {
+        finisher: Finisher::Client,
+        store: Store::Postgres,
+        fault: Fault::Blow(Blow::Kill),
+        moment: Moment::AfterCharge,
+        mode: Mode::Transactional,
+    };
+
+    fn report(cell: Cell, trace: &[&str], last: Reply, charges: usize) -> Report {
+        let trace = trace.iter().map(|&what| what.to_owned()).collect();
+        Report { trace, last, charges, broken: Vec::new(), ..Report::without_store(cell, String::new()) }
+    }
+
+    fn resumed(mode: Mode) -> Report {
+        report(Cell { mode, ..CELL }, &["409", "resumes", "replay"], Reply::Replay, 1)
+    }
+
+    /// Three cells of one fault, and one of another.
+    fn reports() -> Vec<Report> {
+        let mut reports: Vec<_> = Mode::ALL.into_iter().map(resumed).collect();
+        let outage = Cell { fault: Fault::Outage(Outage::Cut), moment: Moment::BeforeClaim, ..CELL };
+        let during = [Reply::Unavailable].into();
+        reports.push(Report { during, ..report(outage, &["replay"], Reply::Replay, 1) });
+        reports
+    }
+
+    fn shown(text: &str) -> Shown {
+        Shown::parse(text)
+    }
+
+    #[test]
+    fn what_is_printed_is_what_is_read() {
+        let (reports, cells) = (reports(), reports().iter().map(|report| report.cell).collect::<Vec<_>>());
+        let text = table::markdown(&reports);
+        assert_eq!(shown(&text).misplaced(&cells), [""; 0]);
+        for report in &reports {
+            assert_eq!(shown(&text).denies(report), None, "{}", report.cell);
+        }
+    }
+
+    #[test]
+    fn what_came_otherwise_is_denied() {
+        let text = shown(&table::markdown(&reports()));
+        let twice = report(CELL, &["409", "resumes", "replay"], Reply::Replay, 2);
+        let other = report(CELL, &["replay"], Reply::Replay, 1);
+        let elsewhere = report(Cell { store: Store::Redis, ..CELL }, &["409", "resumes"], Reply::Replay, 1);
+        let cut = reports().pop().expect("one");
+        let let_in = Report { during: [Reply::Ran].into(), ..report(cut.cell, &[], Reply::Replay, 1) };
+        let unknown = Report { last: Reply::Unknown, ..report(cut.cell, &[], Reply::Unknown, 1) };
+        for report in [twice, other, elsewhere, let_in, unknown] {
+            assert!(text.denies(&report).is_some(), "{}", report.cell);
+        }
+    }
+
+    #[test]
+    fn a_row_too_many_and_one_too_few_are_found() {
+        let (reports, cells) = (reports(), reports().iter().map(|report| report.cell).collect::<Vec<_>>());
+        let text = table::markdown(&reports);
+        let is_row = |line: &&str| line.contains("SIGKILL") && line.contains("409");
+        let row = text.lines().find(is_row).expect("a row");
+        let without = text.replace(&format!("{row}\n"), "");
+        assert_eq!(shown(&without).misplaced(&cells).len(), 3);
+        let doubled = text.replace(row, &format!("{row}\n{row}"));
+        assert_eq!(shown(&doubled).misplaced(&cells).len(), 3);
+        assert_eq!(shown(&text).misplaced(&cells[1..]).len(), 1);
+        assert_eq!(shown(&text.replace("Power loss", "Power")).misplaced(&cells).len(), 1);
+        assert_eq!(shown(&text.replace("| – |\n", "| forgets every key |\n")).misplaced(&cells).len(), 1);
+    }
 }
