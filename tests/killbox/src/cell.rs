@@ -66,7 +66,8 @@ impl Store {
     /// Whether processes die on it after the charge only: how it is kept makes
     /// no difference to them.
     const fn is_variant(self) -> bool {
-        matches!(self, Self::RedisEverysec | Self::Cluster | Self::PostgresAsync) || self.waits_for_replicas()
+        let is_kept_otherwise = matches!(self, Self::RedisEverysec | Self::Cluster | Self::PostgresAsync);
+        is_kept_otherwise || matches!(self, Self::SentinelWait | Self::SyncStandby)
     }
 
     /// Whether nothing is acknowledged that a replica does not have.
@@ -563,16 +564,16 @@ const fn is_at_commit(fault: Fault, moment: Moment) -> bool {
 const fn is_outage_meant(store: Store, outage: Outage, moment: Moment, mode: Mode) -> bool {
     use Moment::{AfterCharge, AfterComplete, BeforeCharge, BeforeClaim};
 
-    let is_variant = store.is_variant() || matches!(mode, Mode::Transactional);
+    let is_variant = !store.is_main() || matches!(mode, Mode::Transactional);
     match outage {
-        Outage::Failover | Outage::LossyFailover if is_variant => matches!(moment, AfterCharge | AfterComplete),
-        Outage::Failover | Outage::LossyFailover => matches!(moment, BeforeCharge | AfterCharge | AfterComplete),
+        Outage::Failover | Outage::LossyFailover => matches!(moment, AfterCharge | AfterComplete),
         Outage::ReplicaAway => matches!(moment, BeforeClaim | AfterCharge),
         Outage::Evicting => matches!(moment, BeforeClaim),
         Outage::Reset => false,
         // Which node will have a key is not known before it has.
         Outage::Kill if matches!(store, Store::Cluster) => matches!(moment, AfterCharge | AfterComplete),
         Outage::Expiring => matches!(moment, BeforeClaim | AfterCharge | AfterComplete),
+        Outage::ClockAhead | Outage::ClockBehind => true,
         _ if is_variant => matches!(moment, BeforeClaim | AfterCharge | AfterComplete),
         _ => true,
     }

@@ -73,8 +73,12 @@ impl Run {
             None => trial::caught(|| Backend::start(cell.store)),
         };
         let report = match started {
-            Ok(running) => trial::run(cell, backend.insert(running), number),
-            Err(why) => Report::without_store(cell, why),
+            Ok(running) => {
+                let running = backend.insert(running);
+                trial::caught(|| trial::run(cell, running, number))
+                    .unwrap_or_else(|why| Report::failed(cell, format!("it can be tried: {why}")))
+            }
+            Err(why) => Report::failed(cell, format!("its store starts: {why}")),
         };
         let is_spent = matches!(cell.fault, Fault::Outage(Outage::Failover | Outage::LossyFailover));
         if is_spent || !report.broken.is_empty() {

@@ -179,7 +179,7 @@ mod tests {
 
     fn report(cell: Cell, trace: &[&str], last: Reply, charges: usize) -> Report {
         let trace = trace.iter().map(|&what| what.to_owned()).collect();
-        Report { trace, last, charges, broken: Vec::new(), ..Report::without_store(cell, String::new()) }
+        Report { trace, last, charges, broken: Vec::new(), ..Report::failed(cell, String::new()) }
     }
 
     fn resumed(mode: Mode) -> Report {

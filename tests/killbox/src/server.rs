@@ -208,7 +208,10 @@ impl Lines {
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
         let waiting = |seen: &mut (Vec<String>, bool)| found(&seen.0).is_none() && !seen.1;
         let (seen, _) = self.more.wait_timeout_while(seen, PATIENCE, waiting).unwrap();
-        found(&seen.0).unwrap_or_else(|| panic!("{text:?} did not come: {:#?}", seen.0))
+        let lines = seen.0.clone();
+        // Whoever is told that nothing came still wants to read the rest.
+        drop(seen);
+        found(&lines).unwrap_or_else(|| panic!("{text:?} did not come: {lines:#?}"))
     }
 }
 

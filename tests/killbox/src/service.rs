@@ -37,8 +37,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// Between two attempts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
 
-/// How long a write waits for a replica: well below a lease.
-const WITHIN: Duration = Duration::from_millis(300);
+/// How long a write waits for a replica: below a lease.
+const WITHIN: Duration = Duration::from_secs(1);
 
 /// The command line.
 struct Options {

@@ -210,16 +210,25 @@ fn every_told(report: &Report) -> &'static str {
 
 const REFUSED: &str = "503";
 
+/// 503, or 409 where a claim is there that was not acknowledged.
+const NOT_GRANTED: &str = "refused";
+
 /// What was asked for first while the fault lasted.
 fn meanwhile(reports: &[&Report]) -> String {
     let new = reports.iter().filter(|report| report.cell.moment == Moment::BeforeClaim);
     let is_refused = |report: &&Report| report.during.iter().eq([&Reply::Unavailable]);
+    let is_away = |report: &&Report| report.cell.fault == Fault::Outage(Outage::ReplicaAway);
     match new.collect::<Vec<_>>().as_slice() {
         [] => NONE,
+        new if new.iter().all(|report| is_away(report) && !has_run(report)) => NOT_GRANTED,
         new if new.iter().all(|report| is_refused(report)) => REFUSED,
         _ => "runs",
     }
     .to_owned()
+}
+
+fn has_run(report: &Report) -> bool {
+    report.during.iter().any(|reply| matches!(reply, Reply::Ran | Reply::Replay))
 }
 
 /// What was seen over all moments: the endings, and the most charges. Which of
@@ -299,8 +308,12 @@ pub fn agrees(report: &Report, said: &str, of_new_keys: Option<&str>) -> bool {
                 _ => false,
             };
             let is_refused = report.during.iter().eq([&Reply::Unavailable]);
-            let is_new = cell.moment == Moment::BeforeClaim;
-            let is_so_meanwhile = !is_new || of_new_keys.is_none_or(|said| is_refused == (said == REFUSED));
+            let is_so_meanwhile = match of_new_keys {
+                _ if cell.moment != Moment::BeforeClaim => true,
+                Some(NOT_GRANTED) => !has_run(report),
+                Some(said) => is_refused == (said == REFUSED),
+                None => true,
+            };
             report.charges <= most && is_ending && is_so_meanwhile
         }
     }

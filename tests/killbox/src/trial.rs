@@ -22,6 +22,16 @@ pub const LEASE: Duration = Duration::from_secs(1);
 /// How long a fault lasts that has an end: longer than the lease.
 pub const LONG: Duration = Duration::from_millis(1300);
 
+/// Where each write waits for others, a lease has to last for some of them.
+const fn lease(store: Store) -> Duration {
+    if store.waits_for_replicas() { Duration::from_secs(2) } else { LEASE }
+}
+
+/// As [`LONG`], where a lease may last longer.
+const fn long(store: Store) -> Duration {
+    if store.waits_for_replicas() { Duration::from_millis(2300) } else { LONG }
+}
+
 /// Once faults stopped, how long a key may take to settle: one request that
 /// hangs until its client gives up is none too many.
 pub const PATIENCE: Duration = Duration::from_secs(45);
@@ -46,8 +56,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of a cell whose store did not start.
-    pub fn without_store(cell: Cell, why: String) -> Self {
+    /// Of a cell of which nothing came.
+    pub fn failed(cell: Cell, why: String) -> Self {
         Self {
             cell,
             during: BTreeSet::new(),
@@ -55,7 +65,7 @@ impl Report {
             last: Reply::Nothing,
             charges: 0,
             branches: HashMap::new(),
-            broken: vec![format!("its store starts: {why}")],
+            broken: vec![why],
             lines: Vec::new(),
             took: Duration::ZERO,
         }
@@ -200,13 +210,13 @@ impl Clients {
         self.retry(process, post, |reply| match reply {
             Reply::Replay => true,
             // Who still holds it may yet complete it.
-            Reply::Unknown => cell.mode == Mode::AtMostOnce && (cell.is_deadly() || self.is_calm()),
+            Reply::Unknown => cell.mode == Mode::AtMostOnce && (cell.is_deadly() || self.is_calm(cell.store)),
             _ => false,
         })
     }
 
-    fn is_calm(&self) -> bool {
-        self.calm.lock().unwrap().is_some_and(|calm| calm.elapsed() > LONG)
+    fn is_calm(&self, store: Store) -> bool {
+        self.calm.lock().unwrap().is_some_and(|calm| calm.elapsed() > long(store))
     }
 
     /// Keys of their own, each sent to every process at once, and again.
@@ -259,7 +269,7 @@ struct Trial {
 
 impl Trial {
     fn new(cell: Cell, number: u64) -> Self {
-        let lease = LEASE.as_secs().to_string();
+        let lease = lease(cell.store).as_secs().to_string();
         let mut options = vec!["--lease", &lease];
         if cell.mode == Mode::AtMostOnce {
             options.push("--opaque");
@@ -474,7 +484,7 @@ impl Trial {
             }
             Blow::Pause => {
                 if alone {
-                    sleep(LONG);
+                    sleep(long(self.cell.store));
                 } else {
                     let enough = |reply: &Reply| matches!(reply, Reply::Ran | Reply::Replay | Reply::Unknown);
                     trace.extend(clients.retry(other, &post, enough));
@@ -546,7 +556,7 @@ impl Trial {
             }
         };
         clients.go.store(true, Ordering::Relaxed);
-        let end = Instant::now() + LONG;
+        let end = Instant::now() + long(self.cell.store);
         let during = clients.retry(other, &post, |_| Instant::now() > end);
         backend.lift(outage);
         *clients.calm.lock().unwrap() = Some(Instant::now());
@@ -599,9 +609,9 @@ impl Trial {
             Fault::Outage(Outage::Reset) if told.first != Reply::Ran || told.during.contains(&Reply::Ran) => {
                 Some(format!("who lives resolves its own COMMIT: {:?}, others {:?}", told.first, told.during))
             }
-            Fault::Outage(Outage::Stop | Outage::Kill | Outage::Pause | Outage::Full | Outage::Evicting)
-                if moment == Moment::BeforeClaim =>
-            {
+            Fault::Outage(
+                Outage::Stop | Outage::Kill | Outage::Pause | Outage::Full | Outage::Evicting | Outage::ReplicaAway,
+            ) if moment == Moment::BeforeClaim => {
                 let has_run = told.during.iter().any(|reply| matches!(reply, Reply::Ran | Reply::Replay));
                 has_run.then(|| format!("nothing runs unprotected: {:?}", told.during))
             }
