@@ -566,7 +566,10 @@ const fn is_outage_meant(store: Store, outage: Outage, moment: Moment, mode: Mod
 
     let is_variant = !store.is_main() || matches!(mode, Mode::Transactional);
     match outage {
-        Outage::Failover | Outage::LossyFailover => matches!(moment, AfterCharge | AfterComplete),
+        Outage::Failover | Outage::LossyFailover => match moment {
+            BeforeCharge => !store.waits_for_replicas() && !matches!(mode, Mode::Transactional),
+            _ => matches!(moment, AfterCharge | AfterComplete),
+        },
         Outage::ReplicaAway => matches!(moment, BeforeClaim | AfterCharge),
         Outage::Evicting => matches!(moment, BeforeClaim),
         Outage::Reset => false,

@@ -440,15 +440,16 @@ impl Trial {
         First::Sent(first)
     }
 
-    /// What became of the transaction of a process that died.
-    fn fate(&self, backend: &Backend) -> Option<&'static str> {
+    /// What became of the transaction of a process that died, if nobody has
+    /// taken over yet.
+    fn fate(&self, backend: &Backend, is_held: bool) -> Option<&'static str> {
         let moment = self.cell.moment;
-        let is_known = moment.is_commit() || moment == Moment::AfterCharge;
-        if self.cell.mode != Mode::Transactional || !is_known {
+        let is_committed = matches!(moment, Moment::CommitSent | Moment::AnswerSent);
+        let is_open = matches!(moment, Moment::AfterCharge | Moment::CommitLost);
+        if !is_committed && !(is_open && is_held) {
             return None;
         }
         let rows = backend.charges(std::slice::from_ref(&self.key)).len();
-        let is_committed = matches!(moment, Moment::CommitSent | Moment::AnswerSent);
         assert_eq!(rows, usize::from(is_committed), "a process that dies leaves what it committed, and nothing else");
         Some(if is_committed { "committed" } else { "rolled back" })
     }
@@ -473,7 +474,11 @@ impl Trial {
         match blow {
             Blow::Abort | Blow::Kill => {
                 assert!(!self.servers[0].wait_for_end().success());
-                fate = self.fate(backend);
+                if self.cell.mode == Mode::Transactional && !alone {
+                    // Asked before the rows are read: the lease does not wait.
+                    trace.extend(clients.retry(other, &post, |_| true));
+                    fate = self.fate(backend, trace.last() == Some(&Reply::Busy));
+                }
                 if alone {
                     self.restart(0, clients);
                 }
