@@ -65,7 +65,11 @@ impl Backend {
                 Engine::Postgres(with_schema(Postgres::start_with(&settings)))
             }
             Store::Sentinel | Store::SentinelWait => Engine::Sentinels(Sentinels::start_with(&ALWAYS)),
-            Store::SentinelWaitAof => Engine::Sentinels(Sentinels::valkey_with(&ALWAYS)),
+            Store::SentinelWaitAof => {
+                let mut sentinels = Sentinels::valkey_with(&ALWAYS);
+                wait_for_follower(sentinels.replica());
+                Engine::Sentinels(sentinels)
+            }
             Store::Standby | Store::SyncStandby => Engine::Standby(Pair::start(store)),
             Store::ClockedValkey => {
                 let mut valkey = Redis::valkey_with(&["--appendonly", "yes", "--appendfsync", "always"]);
@@ -185,7 +189,7 @@ impl Backend {
         match &mut self.engine {
             Engine::Sentinels(sentinels) => {
                 sentinels.replica().cli(&["CONFIG", "SET", "masterauth", ""]);
-                wait_until("the replica to follow", || sentinels.replica().info("master_link_status") == "up");
+                wait_for_follower(sentinels.replica());
             }
             Engine::Standby(pair) => pair.rejoin(),
             _ => unreachable!("no replica here"),
@@ -328,6 +332,15 @@ fn are(orders: &[String]) -> String {
     format!(r#""order" = ANY('{{{}}}')"#, orders.join(","))
 }
 
+/// Nothing is on its disk before its file is written anew.
+fn wait_for_follower(replica: &Redis) {
+    wait_until("a replica to follow", || {
+        let is_writing =
+            ["aof_rewrite_in_progress", "aof_rewrite_scheduled"].iter().any(|field| replica.info(field) != "0");
+        replica.info("master_link_status") == "up" && !is_writing
+    });
+}
+
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
@@ -404,6 +417,6 @@ fn fail_over(sentinels: &mut Sentinels, outage: Outage, store: Store) {
         let replica = sentinels.replica();
         replica.restart();
         replica.cli(&["REPLICAOF", "127.0.0.1", &port]);
-        wait_until("a replica to follow", || replica.info("master_link_status") == "up");
+        wait_for_follower(replica);
     }
 }

@@ -140,9 +140,13 @@ impl Shown {
 /// What one row says, place by place.
 fn spread(table: usize, row: &BTreeMap<&str, &str>) -> Vec<(Place, Said)> {
     let get = |name: &str| row.get(name).copied();
-    let how = ["how", "fault", "what"].into_iter().find_map(get).unwrap_or_default();
+    // Several blows may share a row; a fault has rows of its own.
+    let hows: Vec<_> = match get("how") {
+        Some(blows) => blows.split(", ").collect(),
+        None => ["fault", "what"].into_iter().filter_map(get).collect(),
+    };
     let mut all = Vec::new();
-    for how in how.split(", ") {
+    for how in hows {
         for store in get("store").unwrap_or_default().split(", ") {
             for mode in Mode::ALL {
                 let Some(text) = get(mode.name()).filter(|text| is_said(text)) else { continue };
@@ -189,7 +193,7 @@ mod tests {
     /// Three cells of one fault, and one of another.
     fn reports() -> Vec<Report> {
         let mut reports: Vec<_> = Mode::ALL.into_iter().map(resumed).collect();
-        let outage = Cell { fault: Fault::Outage(Outage::Cut), moment: Moment::BeforeClaim, ..CELL };
+        let outage = Cell { fault: Fault::Outage(Outage::Hold), moment: Moment::BeforeClaim, ..CELL };
         let during = [Reply::Unavailable].into();
         reports.push(Report { during, ..report(outage, &["replay"], Reply::Replay, 1) });
         reports
