@@ -70,7 +70,10 @@ impl Run {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let started = match backend.take() {
             Some(running) => Ok(running),
-            None => trial::caught(|| Backend::start(cell.store)),
+            // Once more: a port that was free may be taken meanwhile.
+            None => {
+                trial::caught(|| Backend::start(cell.store)).or_else(|_| trial::caught(|| Backend::start(cell.store)))
+            }
         };
         let report = match started {
             Ok(running) => {

@@ -326,6 +326,14 @@ impl Trial {
 
     fn run(&mut self, backend: &mut Backend, clients: &Clients) -> Told {
         self.start(backend, clients);
+        if self.cell.store.waits_for_replicas() {
+            // A replica may have followed only just now, or be busy with that.
+            let mut tries = 0..;
+            wait_until("a write to be acknowledged", || {
+                let key = format!("{}-before-{}", self.key, tries.next().unwrap_or_default());
+                clients.post(0, &Post::new(&key)) == Reply::Ran
+            });
+        }
         let crowd = format!("{}-crowd", self.key);
         std::thread::scope(|scope| {
             let _over = Over(clients);
