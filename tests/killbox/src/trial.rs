@@ -328,10 +328,11 @@ impl Trial {
         self.start(backend, clients);
         if self.cell.store.waits_for_replicas() {
             // A replica may have followed only just now, or be busy with that.
-            let mut tries = 0..;
+            // By the other process: what the first one prints is of the first attempt.
+            let (mut tries, other) = (0.., self.other());
             wait_until("a write to be acknowledged", || {
                 let key = format!("{}-before-{}", self.key, tries.next().unwrap_or_default());
-                clients.post(0, &Post::new(&key)) == Reply::Ran
+                clients.post(other, &Post::new(&key)) == Reply::Ran
             });
         }
         let crowd = format!("{}-crowd", self.key);
