@@ -455,7 +455,7 @@ impl Trial {
         let moment = self.cell.moment;
         let is_committed = matches!(moment, Moment::CommitSent | Moment::AnswerSent);
         let is_open = matches!(moment, Moment::AfterCharge | Moment::CommitLost);
-        if !is_committed && !(is_open && is_held) {
+        if !(is_committed || is_open && is_held) {
             return None;
         }
         let rows = backend.charges(std::slice::from_ref(&self.key)).len();
