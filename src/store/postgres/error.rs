@@ -46,8 +46,9 @@ pub(super) fn is_stale_statement(error: &Error) -> bool {
 /// back. A fatal one is not: it may end a session whose commit is on disk
 /// already. Nor is a plain one that a pooler may have made up because it lost
 /// the server: those about connections, operators, systems and the unforeseen.
+/// 40003 says in so many words that it is unknown.
 pub(super) fn says_rolled_back(is_plain: bool, code: &str) -> bool {
-    is_plain && !["08", "57", "58", "XX"].iter().any(|class| code.starts_with(class))
+    is_plain && !["08", "57", "58", "XX", "40003"].iter().any(|class| code.starts_with(class))
 }
 
 pub(super) fn of(error: Error) -> StoreError {
@@ -124,7 +125,7 @@ mod tests {
             assert!(!says_rolled_back(false, code), "fatal: {code}");
         }
         // As poolers say that they lost the server.
-        for code in ["08006", "08P01", "57P01", "57P03", "57014", "58000", "XX000"] {
+        for code in ["08006", "08P01", "57P01", "57P03", "57014", "58000", "XX000", "40003"] {
             assert!(!says_rolled_back(true, code), "{code}");
         }
     }

@@ -28,7 +28,8 @@ impl Hosts {
         // One share more than hosts: for the last one's session, or for the
         // second address of a name.
         let shares = u32::try_from(count.saturating_add(1)).unwrap_or(u32::MAX);
-        let share = whole.get_connect_timeout().copied().unwrap_or(PATIENCE / shares);
+        let most = PATIENCE / shares;
+        let share = whole.get_connect_timeout().map_or(most, |wanted| most.min(*wanted));
         let mut each: Vec<_> = one_host_each(url).iter().filter_map(|one| Config::from_str(one).ok()).collect();
         if each.len() != count || whole.get_hostaddrs().len() > 1 {
             each = vec![whole.clone()];

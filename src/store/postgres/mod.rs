@@ -13,10 +13,11 @@ mod sql;
 mod sqlx;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 pub use self::deadpool::{PooledTransaction, StorePool};
 pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
@@ -111,7 +112,9 @@ struct Shared {
     /// What it must survive.
     least: Option<Survives>,
     /// That this was asked, and that the tables are ours to use.
-    checked: OnceCell<()>,
+    checked: OnceLock<()>,
+    /// Held by whoever asks it; how the last try failed, and when.
+    checking: Mutex<Option<(Instant, StoreError)>>,
 }
 
 impl PostgresStore {
@@ -172,16 +175,40 @@ impl PostgresStore {
     /// Before the first call: whether this database is good enough, and all
     /// that later calls need is there. A claim alone would not miss the steps.
     async fn check(&self) -> Result<(), StoreError> {
-        let check = async {
-            let rows = self.0.connections.query(&self.0.sql.probe, &[]).await?;
-            durability::check_layout(rows.first())?;
-            let Some(least) = self.0.least else { return Ok(()) };
-            match crate::store::require(self, least).await {
-                Ok(_) => Ok(()),
-                Err(refused) => Err(StoreError::new(StoreErrorKind::Unavailable, refused.to_string())),
-            }
-        };
-        self.0.checked.get_or_try_init(|| check).await.copied()
+        match self.0.checked.get() {
+            Some(()) => Ok(()),
+            // Boxed: it is seldom.
+            None => Box::pin(self.check_for_all()).await,
+        }
+    }
+
+    /// Asked by one caller for all. Whoever came while a try failed shares the
+    /// failure: nobody waits for two.
+    async fn check_for_all(&self) -> Result<(), StoreError> {
+        let came = Instant::now();
+        let mut failed = self.0.checking.lock().await;
+        if self.0.checked.get().is_some() {
+            return Ok(());
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= came) {
+            return Err(error.clone());
+        }
+        let probed = self.probe().await;
+        match &probed {
+            Ok(()) => drop(self.0.checked.set(())),
+            Err(error) => *failed = Some((Instant::now(), error.clone())),
+        }
+        probed
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let rows = self.0.connections.query(&self.0.sql.probe, &[]).await?;
+        durability::check_layout(rows.first())?;
+        let Some(least) = self.0.least else { return Ok(()) };
+        match crate::store::require(self, least).await {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(StoreError::new(StoreErrorKind::Unavailable, refused.to_string())),
+        }
     }
 
     /// Whether it took.

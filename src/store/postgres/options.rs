@@ -1,11 +1,11 @@
 //! What can be set before a store is connected, and URLs.
 
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
@@ -106,8 +106,8 @@ impl PostgresStoreOptions {
     ///
     /// Several hosts are tried in their order. A connection is waited for up to
     /// 2 seconds in all; a host that says nothing, and each address of a name,
-    /// gets an equal share of them (one second of one host, 0.67 of two), or
-    /// the URL's `connect_timeout`, and then the next one is tried.
+    /// gets an equal share of them (one second of one host, 0.67 of two), or less
+    /// by the URL's `connect_timeout`, and then the next one is tried.
     ///
     /// # Errors
     ///
@@ -155,7 +155,8 @@ impl PostgresStoreOptions {
             sql: Sql::new(&self.names),
             migration,
             least: self.least,
-            checked: OnceCell::new(),
+            checked: OnceLock::new(),
+            checking: Mutex::default(),
         }))
     }
 

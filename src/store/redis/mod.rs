@@ -132,7 +132,8 @@ impl RedisStore {
         let epochs = self.epochs(&identity, &largest.to_string()).await?;
         // Another identity anywhere is another one here.
         let id = epochs.iter().fold(0_u64, |all, epoch| all.wrapping_add(epoch.id));
-        let mark = epochs.iter().map(|epoch| epoch.mark).min().unwrap_or_default();
+        // Of the first look: by the second, another process may have raised it.
+        let mark = looked.iter().map(|epoch| epoch.mark).min().unwrap_or_default();
         Ok(Epoch { id, mark: mark + 1 })
     }
 

@@ -2,7 +2,8 @@
 -- lacks a right is told before anything is half written.
 -- KEYS: a string and then a hash, a sorted set.
 local commands = {
-  {'HDEL', KEYS[1], ''}, {'ZREM', KEYS[2], ''}, {'TIME'},
+  -- First, for it needs no memory, and what a refused command left is no more.
+  {'DEL', KEYS[1], KEYS[2]}, {'HDEL', KEYS[1], ''}, {'ZREM', KEYS[2], ''}, {'TIME'},
   {'SET', KEYS[1], '1', 'PXAT', 9007199254740991}, {'GET', KEYS[1]}, {'DEL', KEYS[1]},
   {'ZADD', KEYS[2], 1, 'a'}, {'ZCOUNT', KEYS[2], '-inf', '+inf'}, {'ZRANGE', KEYS[2], 0, 0, 'WITHSCORES'},
   {'HSET', KEYS[1], 'h', '1'}, {'HSETNX', KEYS[1], 'h', '1'}, {'HINCRBY', KEYS[1], 'h', 1},

@@ -48,6 +48,28 @@ async fn a_silent_host_leaves_time_for_the_next() {
     silent.apply(Fault::HoldBoth);
     let hosts = format!("{},127.0.0.1:{}", silent.address(), server.port());
     reaches(&format!("postgres://postgres@{hosts}/after_silence?target_session_attrs=read-write")).await;
+    // Longer than a call waits for a connection.
+    reaches(&format!("postgres://postgres@{hosts}/after_silence?connect_timeout=10")).await;
+}
+
+#[tokio::test]
+async fn who_comes_while_a_try_fails_does_not_wait_for_another() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let store = PostgresStore::connect(&format!("postgres://postgres@{address}/d")).expect("a URL");
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let store = store.clone();
+        calls.spawn(async move { store.load(&Key::from_bytes([n; 32])).await });
+    }
+    let mut asked = Vec::new();
+    while !calls.is_empty() {
+        tokio::select! {
+            stream = silent.accept() => asked.push(stream.expect("a connection")),
+            Some(call) = calls.join_next() => drop(call.expect("no panic").expect_err("nobody answers")),
+        }
+    }
+    assert_eq!(asked.len(), 1, "one tries for all");
 }
 
 #[tokio::test]

@@ -87,6 +87,18 @@ async fn a_user_without_rights() {
     claim_key(&Ledger::new(store), &key("a")).await.unwrap().expect("without CONFIG, too");
 }
 
+/// What a trial wrote before it was refused does not spoil the next one.
+#[tokio::test]
+async fn a_right_that_was_missing() {
+    let redis = Redis::start();
+    redis.cli(&["ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-get"]);
+    let url = format!("redis://app:secret@127.0.0.1:{}", redis.port());
+    let store = RedisStore::options().prefix("t").connect(&url).unwrap();
+    assert!(refused(&store).await.to_string().contains("lacks rights"));
+    redis.cli(&["ACL", "SETUSER", "app", "+get"]);
+    claim_key(&Ledger::new(store), &key("a")).await.unwrap().expect("granted");
+}
+
 #[tokio::test]
 async fn a_user_with_just_the_rights_that_are_named() {
     let redis = Redis::start();
