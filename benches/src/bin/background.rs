@@ -24,7 +24,7 @@ use tower_idempotency::store::{self, MemoryStore, Store};
 use tower_idempotency::{Background, Completer, IdempotencyLayer, RequestBody, Scope};
 use tower_idempotency_benches::{fresh, report, seconds};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const CALLERS: usize = 64;
 
 /// How many operations were run, and who waits for the last one.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Rounds of all variants alternate, so that a noisy machine is noisy for all
-//! of them. Printed are medians with the extremes, and the ratios.
+//! of them. Printed are medians with the extremes, and the ratios
+//! within each round.
 
 use std::error::Error;
 use std::fs::File;
@@ -26,6 +27,7 @@ use tower_idempotency::core::{
     Timestamp, Version,
 };
 use tower_idempotency::store::{FileStore, Store, Swap};
+use tower_idempotency_benches::report;
 
 const WRITERS: usize = 64;
 /// As much as an average record of the file store takes.
@@ -44,7 +46,7 @@ fn main() -> Result<(), Failure> {
     let store = FileStore::open(directory.0.join("store"))?;
     let bare = Bare::open(&directory.0.join("bare"))?;
 
-    let rounds = 5;
+    let rounds = 9;
     let slice = Duration::from_secs_f64(seconds / f64::from(3 * rounds));
     let mut one = Vec::new();
     let mut many = Vec::new();
@@ -54,20 +56,15 @@ fn main() -> Result<(), Failure> {
         many.push(swaps_per_second(&runtime, &store, WRITERS, slice)?);
         floor.push(appends_per_second(&runtime, &bare, slice)?);
     }
-    let one = report("FileStore, 1 writer", one);
-    let many = report("FileStore, 64 writers", many);
-    let floor = report("append + fdatasync, 64 writers", floor);
-    println!("FileStore 64 : 1                   {:>8.2}   (goal: 5 or more)", many / one);
-    println!("FileStore 64 : bare 64             {:>8.2}   (goal: 0.5 or more)", many / floor);
+    // Of the same round: what disturbs it disturbs both.
+    let against = |of: &[f64]| many.iter().zip(of).map(|(many, of)| many / of).collect::<Vec<_>>();
+    let (to_one, to_bare) = (against(&one), against(&floor));
+    report("FileStore, 1 writer, 1/s", one, "");
+    report("FileStore, 64 writers", many, "");
+    report("append + fdatasync, 64", floor, "");
+    report("FileStore 64 : 1", to_one, "goal: 5 or more");
+    report("FileStore 64 : bare 64", to_bare, "goal: 0.5 or more");
     Ok(())
-}
-
-/// Prints the median and the extremes, and returns the median.
-fn report(name: &str, mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    let median = rates[rates.len() / 2];
-    println!("{name:<34} {median:>8.0} /s  [{:.0}..{:.0}]", rates[0], rates[rates.len() - 1]);
-    median
 }
 
 fn swaps_per_second(runtime: &Runtime, store: &FileStore, writers: usize, slice: Duration) -> Result<f64, Failure> {

@@ -39,7 +39,7 @@ use tower_idempotency_benches::{Load, Server, charge, fresh, receipt, report, se
 
 const CONNECTIONS: usize = 64;
 const POOL: usize = 16;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 9;
 
 fn main() {
     let slice = Duration::from_secs_f64(seconds(30.0) / (2 * 3 * 2 * ROUNDS) as f64);

@@ -1,0 +1,262 @@
+//! What is counted: the same few operations, so many times.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_idempotency::core::{
+    Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Record, Stamp,
+    StoredRequest, StoredResponse, Times, Timestamp, Version,
+};
+use tower_idempotency::store::MemoryStore;
+use tower_idempotency::{IdempotencyLayer, Operation, RequestBody, Scope};
+
+static ANSWER: [u8; 318] = [b'a'; 318];
+static ASKED: [u8; 200] = [b'q'; 200];
+const NAMES: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+
+/// One of the things that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    /// The loop alone.
+    Nothing,
+    /// A request to the service without the layer.
+    Bare,
+    First,
+    Replay,
+    /// A request without a key.
+    Unguarded,
+    /// A first request in resumable mode, with no step, ten, ten that pay.
+    NoSteps,
+    Steps,
+    Pays,
+    Encode,
+    Decode,
+    Key,
+    Fingerprint,
+    /// Of ten blocks more.
+    LongFingerprint,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Nothing,
+        Self::Bare,
+        Self::First,
+        Self::Replay,
+        Self::Unguarded,
+        Self::NoSteps,
+        Self::Steps,
+        Self::Pays,
+        Self::Encode,
+        Self::Decode,
+        Self::Key,
+        Self::Fingerprint,
+        Self::LongFingerprint,
+    ];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scenario| scenario.name() == name)
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Bare => "bare",
+            Self::First => "first",
+            Self::Replay => "replay",
+            Self::Unguarded => "unguarded",
+            Self::NoSteps => "no-steps",
+            Self::Steps => "steps",
+            Self::Pays => "pays",
+            Self::Encode => "encode",
+            Self::Decode => "decode",
+            Self::Key => "key",
+            Self::Fingerprint => "fingerprint",
+            Self::LongFingerprint => "long-fingerprint",
+        }
+    }
+
+    pub(crate) fn run(self, rounds: u32) {
+        match self {
+            Self::Nothing => repeat(rounds, |round| round),
+            Self::Bare => requests(rounds, service_fn(answer::<Full<Bytes>>), Some),
+            Self::First => requests(rounds, guarded(), Some),
+            Self::Replay => requests(rounds, guarded(), |_| Some(17)),
+            Self::Unguarded => requests(rounds, guarded(), |_| None),
+            Self::NoSteps => requests(rounds, resumable(async |_| {}), Some),
+            Self::Steps => requests(rounds, resumable(steps), Some),
+            Self::Pays => requests(rounds, resumable(pays), Some),
+            Self::Encode => encode(rounds),
+            Self::Decode => decode(rounds),
+            Self::Key => repeat(rounds, |round| {
+                let key = IdempotencyKey::parse(key_of(round).as_bytes()).expect("a valid key");
+                Key::new("tenant-1", &key)
+            }),
+            Self::Fingerprint => repeat(rounds, |_| fingerprint(&ASKED)),
+            Self::LongFingerprint => repeat(rounds, |_| fingerprint(&[b'q'; 200 + 640])),
+        }
+    }
+}
+
+fn repeat<T>(rounds: u32, one: impl Fn(u32) -> T) {
+    for round in 0..rounds {
+        black_box(one(black_box(round)));
+    }
+}
+
+/// A UUID, which is made as cheaply as can be: it is no part of what is counted.
+struct RoundKey([u8; 36]);
+
+impl RoundKey {
+    fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn key_of(round: u32) -> RoundKey {
+    let mut key = *b"01234567-89ab-4cde-8000-000000000000";
+    for (at, digit) in key[28..].iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(round >> (28 - 4 * at)) as usize & 15];
+    }
+    RoundKey(key)
+}
+
+fn request(key: Option<u32>) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(Bytes::from_static(&ASKED)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static("/charge");
+    let headers = request.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    headers.insert("host", HeaderValue::from_static("localhost"));
+    let name = if key.is_some() { "idempotency-key" } else { "x-another-header" };
+    let value = HeaderValue::from_bytes(key_of(key.unwrap_or(17)).as_bytes());
+    headers.insert(name, value.expect("a valid value"));
+    request
+}
+
+async fn answer<B: http_body::Body>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
+where
+    B::Error: std::fmt::Debug,
+{
+    let body = request.into_body().collect().await.expect("a body in memory").to_bytes();
+    assert_eq!(body.len(), ASKED.len());
+    let mut response = Response::new(Full::new(Bytes::from_static(&ANSWER)));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// Sends them one after another, in a runtime as a server has it.
+fn requests<S, B>(rounds: u32, mut service: S, key: impl Fn(u32) -> Option<u32>)
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body,
+    B::Error: std::fmt::Debug,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        for round in 0..rounds {
+            let ready = service.ready().await.expect("infallible");
+            let response = ready.call(request(key(round))).await.expect("infallible");
+            assert_eq!(response.status(), 200);
+            black_box(response.into_body().collect().await.expect("a body").to_bytes());
+        }
+    });
+}
+
+type Inside = Request<RequestBody<Full<Bytes>>>;
+
+fn layer() -> IdempotencyLayer {
+    IdempotencyLayer::new(MemoryStore::new(), Scope::shared())
+}
+
+fn guarded() -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<impl http_body::Body<Error = impl std::fmt::Debug>>,
+    Error = Infallible,
+> {
+    layer().layer(service_fn(answer::<RequestBody<Full<Bytes>>>))
+}
+
+fn resumable<F: Future<Output = ()> + Send + 'static>(
+    work: impl Fn(Operation) -> F + Copy + Send + Sync + 'static,
+) -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<impl http_body::Body<Error = impl std::fmt::Debug>>,
+    Error = Infallible,
+> {
+    layer().resumable().layer(service_fn(move |request: Inside| async move {
+        let operation = request.extensions().get::<Operation>().expect("it is guarded").clone();
+        work(operation).await;
+        answer(request).await
+    }))
+}
+
+async fn steps(operation: Operation) {
+    for name in NAMES {
+        operation.step(name, |_| async { Ok::<_, Infallible>(17) }).await.expect("a step");
+    }
+}
+
+async fn pays(operation: Operation) {
+    for name in NAMES {
+        operation.pay(name, |_| async { Ok::<_, Infallible>(17) }).await.expect("a payment");
+    }
+}
+
+fn fingerprint(body: &[u8]) -> Fingerprint {
+    Fingerprint::of([b"POST".as_slice(), b"/charge", b"", b"application/json", black_box(body)])
+}
+
+/// A record with a request, then two steps, then an answer.
+fn records() -> [Record; 3] {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    headers.insert("x-request-id", HeaderValue::from_static("a1b2c3"));
+    let body = Bytes::from_static(&ASKED);
+    let request = StoredRequest::capture(&Method::POST, &Uri::from_static("/charge?x=1"), &headers, body.clone());
+    let claim = Claim {
+        fingerprint: fingerprint(&body),
+        mode: Mode::Resumable,
+        lease: Duration::from_secs(60),
+        request: Some(Arc::new(request)),
+    };
+    let claimed = put(&claim, None, 1);
+    let fence = Fence::of(claimed.version());
+    let save = |step: &str| Change::Save { step: step.into(), value: Bytes::from_static(br#"{"id":"ch_17"}"#) };
+    let saved = put(&Fenced { fence, changes: vec![save("order"), save("charge")] }, Some(&claimed), 2);
+    let response = StoredResponse::capture(StatusCode::CREATED, &headers, Some(Bytes::from_static(&ANSWER)));
+    let complete = Change::Complete { response: Arc::new(response), retention: Duration::from_secs(86_400) };
+    let completed = put(&Fenced { fence, changes: vec![complete] }, Some(&saved), 3);
+    [claimed, saved, completed]
+}
+
+fn put(command: &impl Command, on: Option<&Record>, nonce: u64) -> Record {
+    let stamp = Stamp::new(Timestamp::from_millis(1_000), Version::new(0xfeed_0000_0000_0000 + nonce));
+    match command.apply(on, stamp).next {
+        Next::Put(record) => record,
+        Next::Keep | Next::Remove => panic!("it writes"),
+    }
+}
+
+fn encode(rounds: u32) {
+    let records = records();
+    repeat(rounds, |_| records.each_ref().map(Record::encode));
+}
+
+fn decode(rounds: u32) {
+    let times = Times { created: Timestamp::from_millis(5), written: Timestamp::from_millis(7) };
+    let encoded = records().each_ref().map(Record::encode);
+    let read = |head: &Encoded| {
+        // Each write has the parts that it added.
+        let mut parts = encoded.iter().flat_map(|encoded| &encoded.fresh);
+        let part = |id| parts.find(|(part, _)| *part == id).map(|(_, bytes)| bytes.clone());
+        Record::decode(times, &head.head, part).expect("it was just written")
+    };
+    repeat(rounds, |_| encoded.each_ref().map(read));
+}
