@@ -1,5 +1,6 @@
 //! One granted claim: its writes, its lease, its end.
 
+mod reached;
 #[cfg(feature = "postgres")]
 mod transaction;
 
@@ -34,8 +35,7 @@ pub(crate) struct Limits {
     pub(crate) max_execution: Duration,
     /// How long an operation rests before it is run again unasked.
     pub(crate) backoff: Backoff,
-    /// How long the answer is remembered, if a transaction stores it.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only its transactions store answers"))]
+    /// How long the answer is remembered.
     pub(crate) retention: Duration,
 }
 
@@ -63,6 +63,8 @@ pub(crate) struct Attempt {
     parked: OnceLock<(Box<str>, Arc<str>)>,
     /// The steps that run now.
     running: Mutex<Vec<Box<str>>>,
+    /// Those of earlier attempts to which this one came.
+    reached: Mutex<Vec<Box<str>>>,
     /// Someone renews the lease.
     kept: AtomicBool,
     /// The answer, once the work has stored it itself, in a transaction.
@@ -107,6 +109,7 @@ impl Attempt {
             nothing_happened: AtomicBool::new(false),
             parked: OnceLock::new(),
             running: Mutex::default(),
+            reached: Mutex::default(),
             kept: AtomicBool::new(false),
             completed: OnceLock::new(),
         })
@@ -160,11 +163,6 @@ impl Attempt {
     /// The answer, if the work has stored it itself.
     pub(crate) fn completed(&self) -> Option<&Arc<StoredResponse>> {
         self.completed.get()
-    }
-
-    #[cfg(feature = "postgres")]
-    pub(crate) const fn retention(&self) -> Duration {
-        self.limits.retention
     }
 
     /// Whether whoever asks is the first, and is to [`keep`](Self::keep) it.
@@ -276,7 +274,8 @@ impl Attempt {
         Ok(())
     }
 
-    /// Ends the attempt; if a step asked for a human, by parking it. A store
+    /// Ends the attempt; if a step asked for a human, or the answer would hide
+    /// what was done, by parking it. A store
     /// that fails keeps nobody waiting: saving then goes on in the background,
     /// and the claim is not given up.
     pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
@@ -286,8 +285,9 @@ impl Attempt {
         }
         #[cfg(not(feature = "metrics"))]
         self.ending.give();
-        let parked = self.parked.get().map(|(_, why)| why);
-        let change = parked.map_or(change, |why| Change::Park { why: Arc::clone(why) });
+        let parked = self.parked.get().map(|(_, why)| Change::Park { why: Arc::clone(why) });
+        let change = parked.unwrap_or(change);
+        let completes = matches!(change, Change::Complete { .. });
         let mut current = self.current.lock().await;
         if self.completed.get().is_some() {
             // A transaction of the work's own, of which it did not see the end.
@@ -302,8 +302,9 @@ impl Attempt {
         let mut exchange = self.exchange(changes, &current);
         if let Err(error) = self.ledger.drive(&self.key, &mut exchange).await {
             self.ledger.unsaved().add(self.key, error.to_string(), false);
+            let parks = exchange.writes().is_some_and(|record| record.parked_for().is_some());
             tokio::spawn(Arc::clone(self).save_late(exchange));
-            if parked.is_none() {
+            if !parks {
                 return End::Unsaved(error);
             }
             self.emit(|| EventKind::Unsaved { error });
@@ -323,9 +324,14 @@ impl Attempt {
         if let Some(retry_in) = retry_in {
             self.ledger.due().set(Instant::now() + retry_in);
         }
-        let Some(why) = parked else { return End::Stored };
-        self.emit(|| EventKind::Parked { why: why.to_string() });
-        End::Parked
+        if let Some(why) = current.parked_for() {
+            self.emit(|| EventKind::Parked { why: why.to_string() });
+            return End::Parked;
+        }
+        if completes {
+            self.emit_left_out();
+        }
+        End::Stored
     }
 
     /// How long the operation rests, if it ends without an answer and someone
@@ -347,21 +353,6 @@ impl Attempt {
     /// What was last written, as far as this attempt knows.
     pub(crate) async fn current(&self) -> Record {
         self.current.lock().await.clone()
-    }
-
-    /// Notes that a step runs, or no longer does.
-    pub(crate) fn set_running(&self, step: &str, runs: bool) {
-        let mut running = lock(&self.running);
-        if runs {
-            running.push(step.into());
-        } else if let Some(at) = running.iter().position(|other| **other == *step) {
-            running.swap_remove(at);
-        }
-    }
-
-    /// The steps that run now.
-    pub(crate) fn running(&self) -> Vec<String> {
-        lock(&self.running).iter().map(ToString::to_string).collect()
     }
 
     /// Needs no lock: once an attempt ends, nothing else is written.

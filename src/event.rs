@@ -66,6 +66,13 @@ pub enum EventKind {
         /// The names of the steps, in the order in which they were done.
         steps: Vec<String>,
     },
+    /// The answer is stored, and the attempt that gave it did not come to steps
+    /// that an earlier one began or paid. **Look**: a release may have dropped them,
+    /// or the answer says nothing of what was paid.
+    NotReached {
+        /// The names of the steps.
+        steps: Vec<String>,
+    },
     /// The answer is stored.
     Completed {
         /// Its status code.
@@ -208,6 +215,7 @@ impl EventKind {
         matches!(
             self,
             Self::Parked { .. }
+                | Self::NotReached { .. }
                 | Self::Released { mode: Mode::AtMostOnce }
                 | Self::CallbackFailed { given_up: true, .. }
                 | Self::Panicked

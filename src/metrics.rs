@@ -33,6 +33,7 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Completed { retained: false, .. } => operation("completed-not-retained"),
         EventKind::Released { mode: Mode::Resumable } => operation("released"),
         EventKind::Released { mode: Mode::AtMostOnce } => operation("outcome-unknown"),
+        EventKind::NotReached { .. } => operation("not-reached"),
         EventKind::Undoing { .. } => operation("undoing"),
         EventKind::Withdrawn => operation("withdrawn"),
         EventKind::Parked { .. } => operation("parked"),

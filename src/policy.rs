@@ -45,6 +45,10 @@ pub(crate) const MIN_RETENTION: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub enum Outcome {
     /// The answer is stored, and every retry gets it.
+    ///
+    /// Without this word a failure, 4xx or 5xx, is not final while a step that an
+    /// earlier attempt began or paid was not reached by this one: the operation is
+    /// parked. With it, the handler says that it knows what it leaves out.
     Final,
     /// The answer is not stored, and a retry resumes. In at-most-once mode
     /// nothing can be resumed, and a retry is told that the outcome is unknown.
@@ -55,6 +59,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether a handler said that its answer is final, whatever was done.
+    pub(crate) fn is_said_final(extensions: &http::Extensions) -> bool {
+        extensions.get::<Self>() == Some(&Self::Final)
+    }
+
     pub(crate) fn of(mode: Mode, status: StatusCode, said: Option<Self>) -> Self {
         if let Some(said) = said {
             return said;

@@ -310,7 +310,8 @@ impl<S> Admitted<S> {
             let body = read(body, policy.response_limit, patience).await;
             let outcome = guarded.outcome(claimed, &parts, &body);
             let undone = if operation.can_undo() {
-                operation.undo(guarded.failure(outcome, &parts, &body)).await
+                let said = Outcome::is_said_final(&parts.extensions);
+                operation.undo(guarded.failure(outcome, &parts, &body), said).await
             } else {
                 Undone::AsItIs
             };
@@ -424,10 +425,10 @@ impl Guarded {
         let change = match outcome {
             Outcome::NothingHappened => Change::Withdraw,
             Outcome::Retryable => Change::Release,
-            Outcome::Final => Change::Complete {
-                response: Arc::new(StoredResponse::capture(parts.status, &parts.headers, kept)),
-                retention: self.shared.policy.retention,
-            },
+            Outcome::Final => {
+                let response = StoredResponse::capture(parts.status, &parts.headers, kept);
+                attempt.complete(Arc::new(response), Outcome::is_said_final(&parts.extensions))
+            }
         };
         let end = attempt.end(change).await;
         match (&end, outcome) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tower_idempotency::Ledger;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Fence, Fenced, Fingerprint, Key, Lost, Mode, Record, Resolution, Resolve, Status,
+    Change, Claim, Claimed, Fence, Fenced, Fingerprint, Key, Lost, Mode, Reached, Record, Resolution, Resolve, Status,
     StoredResponse, Version,
 };
 use tower_idempotency::store::conformance::{Fault, Faults, FaultyStore, Gate, Op};
@@ -78,7 +78,7 @@ fn save(step: &str) -> Change {
 fn answer() -> Change {
     let body = Some(Bytes::from_static(b"answer"));
     let response = StoredResponse::capture(http::StatusCode::CREATED, &http::HeaderMap::new(), body);
-    Change::Complete { response: Arc::new(response), retention: DAY }
+    Change::Complete { response: Arc::new(response), retention: DAY, reached: Reached::All }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tower_idempotency::clock::ManualClock;
-use tower_idempotency::core::{Change, Claim, Fingerprint, Key, Mode, StoredResponse};
+use tower_idempotency::core::{Change, Claim, Fingerprint, Key, Mode, Reached, StoredResponse};
 use tower_idempotency::store::conformance::{Hand, assert_same};
 use tower_idempotency::store::{MemoryStore, Store, StoreErrorKind, Swap};
 
@@ -26,7 +26,7 @@ fn claim() -> Claim {
 fn answer(body: &[u8], retention: Duration) -> Change {
     let body = Bytes::copy_from_slice(body);
     let response = StoredResponse::capture(http::StatusCode::OK, &http::HeaderMap::new(), Some(body));
-    Change::Complete { response: Arc::new(response), retention }
+    Change::Complete { response: Arc::new(response), retention, reached: Reached::All }
 }
 
 async fn pending(store: &Arc<MemoryStore>, n: u32) -> Hand {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Resolution, Resolve, StoredResponse,
+    Change, Claim, Claimed, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Reached, Resolution, Resolve,
+    StoredResponse,
 };
 use tower_idempotency::store::{Durability, Epoch, MemoryStore, StoreErrorKind, Survives};
 use tower_idempotency::{EventKind, Finding, FindingKind, Ledger, Watched, Watcher};
@@ -77,7 +78,12 @@ impl Watch {
     }
 
     async fn complete(&self, key: &str, fence: Fence) {
-        self.change(key, fence, vec![Change::Complete { response: answer(), retention: secs(60) }]).await;
+        self.change(
+            key,
+            fence,
+            vec![Change::Complete { response: answer(), retention: secs(60), reached: Reached::All }],
+        )
+        .await;
     }
 
     async fn resolve(&self, key: &str, resolution: Resolution) {

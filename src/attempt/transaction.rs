@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Attempt, UNDO_PLAN, WriteError};
-use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Record, Reply, Status, Version};
+use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, Status, Version};
 use crate::store::{CommitError, Joined, StoreError, StoreErrorKind, TransactionDriver};
 
 /// Why a transaction did not commit, or may not have.
@@ -81,8 +81,11 @@ impl Attempt {
             if self.has_ended() {
                 return Err(NotCommitted::Lost);
             }
-            if let ([Change::Complete { .. }], Some(step)) = (changes, self.parked()) {
-                return Err(NotCommitted::Parked(step.to_owned()));
+            if let ([Change::Complete { response, reached, .. }], parked) = (changes, self.parked()) {
+                let hidden = self.hides(response, *reached == Reached::All);
+                if let Some(step) = parked.map(str::to_owned).or(hidden) {
+                    return Err(NotCommitted::Parked(step));
+                }
             }
             if current.step(UNDO_PLAN).is_some() {
                 return Err(NotCommitted::Undoing);

@@ -192,6 +192,14 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         Some(Done { output: decision.output, record })
     }
 
+    /// The record that its last decision was to write, if it was to write one.
+    pub const fn writes(&self) -> Option<&Record> {
+        match &self.decision {
+            Some(Decision { next: Next::Put(record), .. }) => Some(record),
+            _ => None,
+        }
+    }
+
     /// The nonce of its last write, or of the next one if there was none.
     pub const fn nonce(&self) -> Version {
         self.nonce

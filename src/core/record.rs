@@ -193,6 +193,8 @@ pub struct Step {
     pub(super) after: Duration,
     /// What it depended on, as a hash.
     pub(super) input: Option<u64>,
+    /// It was begun before it was done, and made the operation paid.
+    pub(super) paid: bool,
 }
 
 impl Step {
@@ -274,6 +276,14 @@ impl Record {
     /// Who may go on with it.
     pub const fn hold(&self) -> &Hold {
         &self.hold
+    }
+
+    /// Why a human has to decide, if one has to.
+    pub(crate) const fn parked_for(&self) -> Option<&Arc<str>> {
+        match &self.hold {
+            Hold::Parked { why } => Some(why),
+            _ => None,
+        }
     }
 
     /// How far it got, with the answer.

@@ -2,6 +2,7 @@
 
 mod keys;
 mod messages;
+mod reached;
 mod submit;
 mod transitions;
 mod wire;

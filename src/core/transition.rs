@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::callback::Callback;
 use super::history::{Past, What};
+use super::reached::Reached;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Step};
 use super::{Fingerprint, StoredRequest, StoredResponse};
 
@@ -215,11 +216,17 @@ pub enum Change {
         why: Arc<str>,
     },
     /// The attempt ends with its answer. Request and steps are dropped.
+    ///
+    /// Unless the answer is a failure, 4xx or 5xx, and a step that an earlier
+    /// attempt began or paid was not reached: then this is a `Park` that names
+    /// the step.
     Complete {
         /// The answer.
         response: Arc<StoredResponse>,
         /// How long to remember it.
         retention: Duration,
+        /// What the attempt came to.
+        reached: Reached,
     },
 }
 
@@ -278,7 +285,10 @@ impl Change {
             }
             Self::Release | Self::Withdraw => record.hold = Hold::Free,
             Self::Park { why } => record.park(why),
-            Self::Complete { response, retention } => record.complete(response, *retention),
+            Self::Complete { response, retention, reached } => match record.hidden_by(response, reached) {
+                Some((_, why)) => record.park(&why),
+                None => record.complete(response, *retention),
+            },
         }
     }
 }
@@ -301,12 +311,12 @@ impl Record {
         let (written, attempt) = (self.version, self.attempts);
         match self.steps.iter_mut().find(|step| &*step.name == name) {
             None => {
-                let input = None;
-                self.steps.push(Arc::new(Step { name: name.into(), point, written, attempt, after, input }));
+                let (input, paid) = (None, false);
+                self.steps.push(Arc::new(Step { name: name.into(), point, written, attempt, after, input, paid }));
             }
             Some(step) if step.point == Point::Begun && point != Point::Begun => {
-                let input = step.input;
-                *step = Arc::new(Step { name: name.into(), point, written, attempt, after, input });
+                let (input, paid) = (step.input, matches!(point, Point::Saved(_)));
+                *step = Arc::new(Step { name: name.into(), point, written, attempt, after, input, paid });
             }
             Some(_) => {}
         }

@@ -188,6 +188,8 @@ struct WireStep {
     after_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     input: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    paid: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -420,8 +422,8 @@ fn encode_step(step: &Step) -> Bytes {
         Point::Saved(value) => (WirePoint::Saved, value),
         Point::Failed(error) => (WirePoint::Failed, error),
     };
-    let (attempt, after_ms) = (step.attempt, millis(step.after));
-    seal(&WireStep { name: step.name.to_string(), point, attempt, after_ms, input: step.input }, value)
+    let (attempt, after_ms, input, paid) = (step.attempt, millis(step.after), step.input, step.paid);
+    seal(&WireStep { name: step.name.to_string(), point, attempt, after_ms, input, paid }, value)
 }
 
 fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
@@ -433,8 +435,8 @@ fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
         WirePoint::Failed => Point::Failed(value),
     };
     let after = Duration::from_millis(wire.after_ms);
-    let (written, attempt, input) = (Version::new(0), wire.attempt, wire.input);
-    Ok(Step { name: wire.name.into(), point, written, attempt, after, input })
+    let WireStep { name, attempt, input, paid, .. } = wire;
+    Ok(Step { name: name.into(), point, written: Version::new(0), attempt, after, input, paid })
 }
 
 /// Header values need not be UTF-8, JSON must be: one character per byte.

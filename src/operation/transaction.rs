@@ -14,6 +14,7 @@ use super::{Operation, StepError, Used, input};
 use crate::attempt::{Attempt, NotCommitted};
 use crate::core::{Change, Point, StoredResponse};
 use crate::event::EventKind;
+use crate::policy::Outcome;
 use crate::store::{Joined, TransactionDriver};
 
 /// What the work of a transaction returns: `Box::pin(async move { … })`.
@@ -196,7 +197,10 @@ impl Operation {
     ///
     /// # Errors
     ///
-    /// As [`transaction`](Self::transaction).
+    /// As [`transaction`](Self::transaction). [`StepError::InDoubt`] also if the
+    /// answer is a failure, 4xx or 5xx, and this attempt did not come to a step
+    /// that an earlier one began or paid; put [`Outcome::Final`] into the response's
+    /// extensions if that is meant.
     ///
     /// # Cancellation
     ///
@@ -218,11 +222,12 @@ impl Operation {
         let (response, transaction) = run(database, work).await?;
         let (parts, body) = response.into_parts();
         let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
-        let complete = Change::Complete { response, retention: attempt.retention() };
+        let complete = attempt.complete(response, Outcome::is_said_final(&parts.extensions));
         attempt
             .commit(database, transaction, vec![complete])
             .await
             .map_err(|error| not_committed(error, "complete".into()))?;
+        attempt.emit_left_out();
         attempt.emit(|| EventKind::Completed { status: parts.status.as_u16(), retained: true });
         Ok(())
     }

@@ -130,8 +130,9 @@ impl Operation {
     }
 
     /// Undoes what was done, latest first. `answer` is what the operation
-    /// failed with, if an earlier attempt has not stored that.
-    pub(crate) async fn undo(&self, answer: Option<StoredResponse>) -> Undone {
+    /// failed with, if an earlier attempt has not stored that; `said`: the handler
+    /// said that this is final.
+    pub(crate) async fn undo(&self, answer: Option<StoredResponse>, said: bool) -> Undone {
         if self.inner.attempt.parked().is_some() {
             return Undone::NotYet;
         }
@@ -140,7 +141,7 @@ impl Operation {
                 Some(plan) => (plan, true),
                 None => return self.give_up("what is to be undone can't be read"),
             },
-            None => match self.plan(answer).await {
+            None => match self.plan(answer, said).await {
                 Ok(plan) => (plan, false),
                 Err(undone) => return undone,
             },
@@ -155,8 +156,12 @@ impl Operation {
 
     /// Stores what is to be undone before anything is: from then on no attempt
     /// can change its mind.
-    async fn plan(&self, answer: Option<StoredResponse>) -> Result<Plan, Undone> {
+    async fn plan(&self, answer: Option<StoredResponse>, said: bool) -> Result<Plan, Undone> {
         let Some(answer) = answer else { return Err(Undone::AsItIs) };
+        if self.inner.attempt.hides(&answer, said).is_some() {
+            // What was not reached did not say how it is undone.
+            return Err(Undone::NotYet);
+        }
         let (steps, unknown) = {
             let undos = lock(&self.inner.undos);
             // Under this lock: what starts after it would not be in the plan.

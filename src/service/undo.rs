@@ -8,7 +8,7 @@ use http_body::Body;
 use super::{Guarded, release};
 use crate::attempt::{Attempt, End};
 use crate::body::{Read, ResponseBody};
-use crate::core::{Change, Fingerprint, Mode, StoredResponse};
+use crate::core::{Fingerprint, Mode, StoredResponse};
 use crate::event::EventKind;
 use crate::operation::Undone;
 use crate::policy::Outcome;
@@ -56,8 +56,7 @@ impl Guarded {
             Undone::AsItIs => return None,
             Undone::NotYet => (release(attempt).await, None),
             Undone::Earlier(response) => {
-                let retention = self.shared.policy.retention;
-                let end = attempt.end(Change::Complete { response: Arc::clone(&response), retention }).await;
+                let end = attempt.end(attempt.complete(Arc::clone(&response), true)).await;
                 if matches!(end, End::Stored) {
                     let (status, retained) = (response.status().as_u16(), response.body().is_some());
                     attempt.emit(|| EventKind::Completed { status, retained });

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Record, Stamp, StoredRequest,
-    StoredResponse, Timestamp, Version,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached, Record, Stamp,
+    StoredRequest, StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::{FileStore, Store, Swap};
 
@@ -65,7 +65,7 @@ pub(crate) fn save(record: &Record, fence: Version, step: &str, value: &str) -> 
 pub(crate) fn complete(record: &Record, fence: Version) -> Record {
     let body = Some(Bytes::from_static(b"{\"paid\":true}"));
     let response = Arc::new(StoredResponse::capture(StatusCode::CREATED, &HeaderMap::new(), body));
-    change(record, fence, vec![Change::Complete { response, retention: RETENTION }])
+    change(record, fence, vec![Change::Complete { response, retention: RETENTION, reached: Reached::All }])
 }
 
 /// Swaps, and says which version is there now.

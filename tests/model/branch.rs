@@ -1,6 +1,6 @@
 //! What must have been seen at least once, or the exploration proves nothing.
 
-use tower_idempotency::core::{Claimed, Done, Hold, NotAcknowledged, Record, Resumed, Status, Submitted};
+use tower_idempotency::core::{Change, Claimed, Done, Hold, NotAcknowledged, Record, Resumed, Status, Submitted};
 
 use crate::store::{Author, Shelf};
 
@@ -54,6 +54,8 @@ pub(crate) enum Branch {
     NotAcknowledged,
     NothingToAcknowledge,
     ForgottenEarly,
+    Refused,
+    ParkedUnreached,
 }
 
 /// The branches that were seen.
@@ -148,6 +150,12 @@ impl Branches {
             _ => {}
         }
         let Some(is) = is else { return };
+        if let Author::Holder(command) = author
+            && command.changes.iter().any(|change| matches!(change, Change::Complete { .. }))
+        {
+            self.saw_if(matches!(is.hold(), Hold::Parked { .. }), Branch::ParkedUnreached);
+            self.saw_if(is.response().is_some_and(|response| response.status() == 400), Branch::Refused);
+        }
         let paid = is.status() == Status::Paid;
         match is.hold() {
             Hold::Free if is.status() == Status::Complete => self.saw(Branch::Completed),

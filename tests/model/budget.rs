@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Renew,
     /// The handler fails, panics or says that nothing happened.
     Fail,
+    /// The handler says that it failed, for good.
+    Refuse,
     Resolve,
     /// A completer that found the operation.
     Resume,

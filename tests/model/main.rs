@@ -120,6 +120,22 @@ const ACKNOWLEDGED: &[(Kind, u8)] = &[
 /// The same until they give up.
 const TOO_OFTEN: &[(Kind, u8)] = &[(Kind::Request, 1), (Kind::Resume, 3), (Kind::Tick, 3), (Kind::Fail, 3)];
 
+/// Handlers that say that they failed, wherever they are, and before they come to
+/// what others did.
+const REFUSALS: &[(Kind, u8)] = &[
+    (Kind::Request, 2),
+    (Kind::Resume, 1),
+    (Kind::Refuse, 1),
+    (Kind::Crash, 1),
+    (Kind::Tick, 2),
+    (Kind::Lost, 1),
+    (Kind::Fail, 1),
+];
+
+/// The same with a slow store that repeats itself.
+const REFUSALS_AND_LATE: &[(Kind, u8)] =
+    &[(Kind::Request, 2), (Kind::Refuse, 2), (Kind::Tick, 1), (Kind::Late, 1), (Kind::Twice, 1), (Kind::Fail, 1)];
+
 /// The same key with another body, at any time; and sign-of-life writes.
 const STRANGERS: &[(Kind, u8)] =
     &[(Kind::Request, 1), (Kind::Stranger, 1), (Kind::Crash, 1), (Kind::Tick, 1), (Kind::Renew, 1)];
@@ -172,6 +188,8 @@ fn a_payment_is_resumed_and_never_repeated() {
         NotAcknowledged,
         NothingToAcknowledge,
         ForgottenEarly,
+        Refused,
+        ParkedUnreached,
     ];
     check(
         "payment",
@@ -187,6 +205,8 @@ fn a_payment_is_resumed_and_never_repeated() {
             (2, ACCEPTED),
             (2, ACCEPTED_AND_LATE),
             (2, ACKNOWLEDGED),
+            (2, REFUSALS),
+            (2, REFUSALS_AND_LATE),
         ],
         &wanted,
     );

@@ -1,7 +1,8 @@
 //! What must hold, whatever happens.
 
 use tower_idempotency::core::{
-    Change, Claimed, Done, Fence, Hold, Lost, Mode, Point, Record, Resolution, Resolve, Status, Timestamp, Version,
+    Change, Claimed, Done, Fence, Hold, Lost, Mode, Point, Reached, Record, Resolution, Resolve, Status, Step,
+    Timestamp, Version,
 };
 
 use crate::branch::Branches;
@@ -34,11 +35,23 @@ pub(crate) fn of_write(before: &Shelf, after: &Shelf, author: &Author, held: boo
     let live = held && fence_of(was).is_some() && before.now < was.due();
     of_hold(was, is, live, before.now, author)?;
     of_identity(was, is, author)?;
+    ensure(!hides(was, is, author), "a failure hides nothing that an earlier attempt began or paid")?;
     ensure(is.status() == Status::Complete || keeps_steps(was, is, author), "no step is lost or changed")?;
     ensure(
         is.status() == Status::Complete || is_rightly_paid(was, is, author),
         "paid exactly when a begun step was saved",
     )
+}
+
+/// Whether it is complete now with a failure whose maker did not come to what an
+/// earlier attempt did. Both steps are begun before they are saved.
+fn hides(was: &Record, is: &Record, author: &Author) -> bool {
+    let (Author::Holder(command), Some(response)) = (author, is.response()) else { return false };
+    let Some(Change::Complete { reached: Reached::Only(reached), .. }) = command.changes.last() else { return false };
+    let acts = |step: &&std::sync::Arc<Step>| ["charge", "receipt"].contains(&step.name());
+    let earlier = was.steps().iter().filter(acts).filter(|step| step.attempt() < was.attempts());
+    let missed = earlier.filter(|step| !reached.iter().any(|name| **name == *step.name())).count();
+    response.status() == 400 && missed > 0
 }
 
 /// It may go early, and is what it was. A write that took long may find it

@@ -67,6 +67,9 @@ pub(crate) enum Action {
     Run(usize),
     End(usize, Ending),
     Fail(usize),
+    /// The handler answers that it failed; if it was granted just now, before it
+    /// came to anything.
+    Refuse(usize),
     Renew(usize),
     Whim(usize, usize),
     Crash(usize),
@@ -80,7 +83,11 @@ impl Action {
     pub(crate) const fn of_handler(&self) -> Option<usize> {
         match self {
             Self::Charge(worker) | Self::Harmless(worker) | Self::Mail(worker) | Self::Run(worker) => Some(*worker),
-            Self::End(worker, _) | Self::Fail(worker) | Self::Renew(worker) | Self::Whim(worker, _) => Some(*worker),
+            Self::Refuse(worker)
+            | Self::End(worker, _)
+            | Self::Fail(worker)
+            | Self::Renew(worker)
+            | Self::Whim(worker, _) => Some(*worker),
             _ => None,
         }
     }
@@ -176,6 +183,10 @@ impl State {
                 actions.push(Action::GiveUp(index));
             }
         }
+        let heard = matches!(worker.mail(), Some(Mail::Said(..))) && worker.attempt().is_none();
+        if heard && worker.may_be_granted() && self.budget.allows(Kind::Refuse) {
+            actions.push(Action::Refuse(index));
+        }
         if let Some(attempt) = worker.attempt().filter(|attempt| attempt.write.is_none()) {
             self.of_handler(index, attempt, actions);
         }
@@ -220,6 +231,9 @@ impl State {
         }
         if fails && attempt.program == Program::Payment {
             actions.push(Action::Fail(index));
+        }
+        if attempt.program == Program::Payment && self.budget.allows(Kind::Refuse) {
+            actions.push(Action::Refuse(index));
         }
         if self.budget.allows(Kind::Renew) {
             actions.push(Action::Renew(index));

@@ -56,6 +56,7 @@ impl State {
                 self.workers[*index] = Worker::Idle;
             }
             Action::Resolve(resolution) => self.resolve(resolution),
+            Action::Refuse(index) => return self.refuse(*index, seen),
             handler => return self.handle(handler, seen),
         }
         Ok(())
@@ -66,6 +67,25 @@ impl State {
         self.budget.spend(if stranger { Kind::Stranger } else { Kind::Request });
         let nonce = self.mint();
         self.workers[index] = claiming(self.program, who, nonce);
+    }
+
+    /// Where it stands, or before anything else if it was granted just now.
+    fn refuse(&mut self, index: usize, seen: &mut Branches) -> Result<(), Broken> {
+        self.budget.spend(Kind::Refuse);
+        if self.workers[index].may_be_granted() {
+            self.hear(index, seen)?;
+            if let Worker::Holding(attempt) = &mut self.workers[index] {
+                (attempt.write, attempt.reached) = (None, false);
+            }
+        }
+        match std::mem::replace(&mut self.workers[index], Worker::Idle) {
+            Worker::Holding(mut attempt) => {
+                attempt.stage = Stage::Refuse;
+                self.go_on(index, attempt);
+            }
+            other => self.workers[index] = other,
+        }
+        Ok(())
     }
 
     fn resolve(&mut self, resolution: &Resolution) {
@@ -359,8 +379,10 @@ impl State {
             Worker::Acknowledging(_) => {}
             Worker::Holding(mut attempt) if attempt.is_answering() || attempt.stage == Stage::Over => {
                 // The client is told the truth, and saving goes on.
-                if attempt.is_answering() && attempt.program != Program::Whimsical {
-                    self.answer(attempt.life, Some(&attempt.body()));
+                // Unless that is that a human has to look.
+                let answer = attempt.unsaved().filter(|_| attempt.program != Program::Whimsical);
+                if let Some(answer) = answer {
+                    self.answer(attempt.life, Some(&answer));
                     attempt.answered = true;
                     seen.saw(Branch::AnsweredUnsaved);
                 }

@@ -26,6 +26,7 @@ impl State {
             Action::Run(worker) => format!("{} starts the opaque handler", name(*worker)),
             Action::End(worker, ending) => format!("{}'s handler ends: {ending:?}", name(*worker)),
             Action::Fail(worker) => format!("{}'s handler fails, and may be tried again", name(*worker)),
+            Action::Refuse(worker) => format!("{}'s handler fails, for good", name(*worker)),
             Action::Renew(worker) => format!("{} renews its lease", name(*worker)),
             Action::Whim(worker, whim) => format!("{} writes {:?}", name(*worker), whims()[*whim]),
             Action::Crash(worker) => format!("{} crashes", name(*worker)),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tower_idempotency::core::{
     Acknowledge, Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Lost, Mode, NotAcknowledged, Point,
-    Record, Reply, Resume, Resumed, StoredRequest, StoredResponse, Submit, Submitted, Version,
+    Reached, Record, Reply, Resume, Resumed, StoredRequest, StoredResponse, Submit, Submitted, Version,
 };
 
 use crate::canon::TICK;
@@ -64,6 +64,8 @@ pub(crate) struct Attempt {
     pub(crate) stage: Stage,
     pub(crate) write: Option<FencedTask>,
     pub(crate) answered: bool,
+    /// It came to the charge.
+    pub(crate) reached: bool,
 }
 
 /// Where the handler is; while a write is under way, where it goes after it.
@@ -83,6 +85,8 @@ pub(crate) enum Stage {
     Opaque,
     Running,
     Whim,
+    /// Answers that it failed, whatever it came to.
+    Refuse,
     Release,
     Over,
 }
@@ -195,6 +199,10 @@ impl Worker {
         }
     }
 
+    pub(crate) const fn may_be_granted(&self) -> bool {
+        matches!(self, Self::Claiming(_) | Self::Resuming(_))
+    }
+
     pub(crate) const fn attempt(&self) -> Option<&Attempt> {
         match self {
             Self::Holding(attempt) => Some(attempt),
@@ -210,7 +218,7 @@ impl Attempt {
             Program::Opaque => Stage::Opaque,
             Program::Whimsical => Stage::Whim,
         };
-        Self { fence, life, program, record, stage, write: None, answered: false }
+        Self { fence, life, program, record, stage, write: None, answered: false, reached: false }
     }
 
     /// Starts a write, as `Attempt::exchange` does: with what was last written
@@ -231,17 +239,21 @@ impl Attempt {
             match self.stage {
                 Stage::Order if self.point("order").is_some() => self.stage = Stage::Charge,
                 Stage::Order => self.save("order", Stage::Charge, nonce()),
-                Stage::Charge => match self.point("charge") {
-                    Some(Point::Begun) => return self.stage = Stage::Charging { ours: false },
-                    Some(_) => self.stage = Stage::Receipt,
-                    None => self.begin("charge", Stage::Charging { ours: true }, nonce()),
-                },
+                Stage::Charge => {
+                    self.reached = true;
+                    match self.point("charge") {
+                        Some(Point::Begun) => return self.stage = Stage::Charging { ours: false },
+                        Some(_) => self.stage = Stage::Receipt,
+                        None => self.begin("charge", Stage::Charging { ours: true }, nonce()),
+                    }
+                }
                 Stage::Receipt => match self.point("receipt") {
                     Some(Point::Begun) => self.write(park(), Stage::Over, nonce()),
                     Some(_) => self.stage = Stage::Answer,
                     None => self.begin("receipt", Stage::Mailing, nonce()),
                 },
                 Stage::Answer => self.write(self.complete(), Stage::Over, nonce()),
+                Stage::Refuse => self.write(self.refusal(), Stage::Over, nonce()),
                 Stage::Release => self.write(Change::Release, Stage::Over, nonce()),
                 Stage::Charging { .. } | Stage::Mailing | Stage::Opaque | Stage::Running | Stage::Whim => return,
                 Stage::Over => return,
@@ -265,7 +277,21 @@ impl Attempt {
     }
 
     fn complete(&self) -> Change {
-        Change::Complete { response: response(self.body()), retention: RETENTION }
+        Change::Complete { response: response(self.body()), retention: RETENTION, reached: Reached::All }
+    }
+
+    /// A failure, of which only what the attempt came to is known.
+    fn refusal(&self) -> Change {
+        let reached = if self.reached { vec!["order".into(), "charge".into()] } else { Vec::new() };
+        let response = StoredResponse::capture(StatusCode::BAD_REQUEST, &HeaderMap::new(), Some(refused()));
+        Change::Complete { response: Arc::new(response), retention: RETENTION, reached: Reached::Only(reached.into()) }
+    }
+
+    /// What the client is told if the end can't be stored now; `None` if that a
+    /// human has to look.
+    pub(crate) fn unsaved(&self) -> Option<Bytes> {
+        let next = self.write.as_ref()?.exchange.writes()?;
+        Some(next.response()?.body().cloned().unwrap_or_default())
     }
 
     /// The handler's answer: for a payment, the results of all its steps.
@@ -294,6 +320,10 @@ pub(crate) fn response(body: Bytes) -> Arc<StoredResponse> {
     Arc::new(StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(body)))
 }
 
+fn refused() -> Bytes {
+    Bytes::from_static(b"refused")
+}
+
 fn park() -> Change {
     Change::Park { why: "nobody knows".into() }
 }
@@ -308,7 +338,11 @@ pub(crate) fn whims() -> Vec<Change> {
     }
     whims.push(Change::Save { step: "charge".into(), value: Bytes::from_static(b"two") });
     whims.push(Change::Fail { step: "charge".into(), error: Bytes::from_static(b"declined") });
-    whims.push(Change::Complete { response: response(Bytes::from_static(b"whim")), retention: RETENTION });
+    whims.push(Change::Complete {
+        response: response(Bytes::from_static(b"whim")),
+        retention: RETENTION,
+        reached: Reached::All,
+    });
     whims
 }
 

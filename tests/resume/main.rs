@@ -8,6 +8,7 @@ mod support;
 mod crash;
 mod doubt;
 mod input;
+mod reached;
 mod runner;
 mod steps;
 mod undo;

@@ -45,6 +45,10 @@ impl Events {
         self.0.lock().unwrap().clear();
     }
 
+    pub(crate) fn add(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+
     pub(crate) fn all(&self) -> Vec<Event> {
         self.0.lock().unwrap().clone()
     }
@@ -81,8 +85,7 @@ impl Lab {
 
     pub(crate) fn layer_for(&self, scope: Scope) -> IdempotencyLayer {
         let events = self.events.clone();
-        IdempotencyLayer::new(self.store.clone(), scope)
-            .on_event(move |event| events.0.lock().unwrap().push(event.clone()))
+        IdempotencyLayer::new(self.store.clone(), scope).on_event(move |event| events.add(event))
     }
 }
 

@@ -23,8 +23,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Record, Stamp, StoredResponse,
-    Timestamp, Version,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached, Record, Stamp,
+    StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::{FileStore, Store, Swap};
 use tower_idempotency_benches::report;
@@ -108,7 +108,7 @@ fn complete(claimed: &Record) -> Option<Record> {
     headers.insert("content-type", HeaderValue::from_static("application/json"));
     let body = Bytes::from(vec![b'x'; RESPONSE_BYTES]);
     let response = Arc::new(StoredResponse::capture(StatusCode::CREATED, &headers, Some(body)));
-    let change = Change::Complete { response, retention: Duration::from_secs(86_400) };
+    let change = Change::Complete { response, retention: Duration::from_secs(86_400), reached: Reached::All };
     let fenced = Fenced { fence: Fence::of(claimed.version()), changes: vec![change] };
     put(fenced.apply(Some(claimed), stamp()).next)
 }

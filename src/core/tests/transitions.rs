@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::core::{
     Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, Hold, Lost, Mode, Next, NotResolved, Point,
-    Record, Resolution, Resolve, Stamp, Status, StoredRequest, StoredResponse, Timestamp, Version,
+    Reached, Record, Resolution, Resolve, Stamp, Status, StoredRequest, StoredResponse, Timestamp, Version,
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ pub(super) fn response() -> Arc<StoredResponse> {
 }
 
 fn answer() -> Change {
-    Change::Complete { response: response(), retention: DAY }
+    Change::Complete { response: response(), retention: DAY, reached: Reached::All }
 }
 
 fn begin(step: &str) -> Change {

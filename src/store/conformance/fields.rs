@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, key, noise, request, response, save};
 use super::{Hand, Harness};
-use crate::core::{Change, Claim, Fingerprint, Hold, Mode, Resolution, Status};
+use crate::core::{Change, Claim, Fingerprint, Hold, Mode, Reached, Resolution, Status};
 
 async fn held(harness: &dyn Harness, n: u32) -> Hand {
     let mut hand = Hand::new(harness.store(), key(n));
@@ -95,7 +95,12 @@ pub async fn responses_round_trip(harness: &dyn Harness) {
     let bodies = [Some(&[][..]), None, Some(all.as_slice()), Some(large.as_slice()), Some(b"\n{}\n")];
     for (n, (status, body)) in (1..).zip([100, 200, 204, 500, 599].into_iter().zip(bodies)) {
         let mut hand = held(harness, n).await;
-        hand.change([Change::Complete { response: response(status, body), retention: minute(harness) }]).await;
+        hand.change([Change::Complete {
+            response: response(status, body),
+            retention: minute(harness),
+            reached: Reached::All,
+        }])
+        .await;
         hand.check().await;
     }
 }

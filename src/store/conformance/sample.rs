@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
-use crate::core::{Change, Claim, Fingerprint, Key, Mode, StoredRequest, StoredResponse};
+use crate::core::{Change, Claim, Fingerprint, Key, Mode, Reached, StoredRequest, StoredResponse};
 
 /// The n-th key.
 pub(super) fn key(n: u32) -> Key {
@@ -77,7 +77,7 @@ pub(super) fn save(step: &str, value: &[u8]) -> Change {
 }
 
 pub(super) fn complete(body: &[u8], retention: Duration) -> Change {
-    Change::Complete { response: response(201, Some(body)), retention }
+    Change::Complete { response: response(201, Some(body)), retention, reached: Reached::All }
 }
 
 /// Bytes that compress badly and repeat late.

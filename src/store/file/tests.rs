@@ -12,8 +12,8 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::*;
 use crate::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Mode, Next, PartId, Stamp, StoredRequest,
-    StoredResponse, Timestamp,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Mode, Next, PartId, Reached, Stamp,
+    StoredRequest, StoredResponse, Timestamp,
 };
 use crate::ledger::fresh_nonce;
 use crate::store::StoreErrorKind;
@@ -48,7 +48,11 @@ fn change(record: &Record, fence: Version, change: Change) -> Record {
 fn complete(record: &Record) -> Record {
     let response = StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(Bytes::from_static(b"ok")));
     let retention = Duration::from_secs(60);
-    change(record, record.version(), Change::Complete { response: Arc::new(response), retention })
+    change(
+        record,
+        record.version(),
+        Change::Complete { response: Arc::new(response), retention, reached: Reached::All },
+    )
 }
 
 async fn stored(store: &FileStore, key: &Key, expected: Option<Version>, next: &Record) {
@@ -167,6 +171,7 @@ async fn a_step_costs_what_it_weighs() {
         Change::Complete {
             response: Arc::clone(complete(&claim(None)).response().unwrap()),
             retention: Duration::from_secs(60),
+            reached: Reached::All,
         },
     );
     stored(&store, &key("a"), Some(record.version()), &done).await;

@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Command, Fence, Fenced, Fingerprint, Mode, Next, Record, Resolution, Resolve, Stamp,
-    StoredRequest, StoredResponse, Timestamp, Version,
+    Change, Claim, Claimed, Command, Fence, Fenced, Fingerprint, Mode, Next, Reached, Record, Resolution, Resolve,
+    Stamp, StoredRequest, StoredResponse, Timestamp, Version,
 };
 
 /// Any command; a fence is that of the n-th version that was ever written.
@@ -152,7 +152,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => Just(Change::Release),
         1 => Just(Change::Withdraw),
         1 => ".{0,10}".prop_map(|why: String| Change::Park { why: why.into() }),
-        1 => (response(), retention()).prop_map(|(response, retention)| Change::Complete { response, retention }),
+        1 => (response(), retention()).prop_map(|(response, retention)| Change::Complete { response, retention, reached: Reached::All }),
     ]
 }
 

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use servers::{Fault, Postgres, Proxy, wait_until};
 use tokio_postgres::NoTls;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Fenced, Fingerprint, Key, Mode, Record, StoredRequest, StoredResponse,
+    Change, Claim, Claimed, Fenced, Fingerprint, Key, Mode, Reached, Record, StoredRequest, StoredResponse,
 };
 use tower_idempotency::store::{self, Filter, PostgresStore, Query, Since, Store, StoreErrorKind, Survives, Swap};
 use tower_idempotency::{Ledger, Runner, StepError};
@@ -398,7 +398,8 @@ async fn sweeping_takes_what_expired_and_nothing_else() {
             let response = Arc::new(StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), body));
             let retention = if n < 5 { Duration::ZERO } else { HOUR };
             let fence = tower_idempotency::core::Fence::of(record.version());
-            let complete = Fenced { fence, changes: vec![Change::Complete { response, retention }] };
+            let complete =
+                Fenced { fence, changes: vec![Change::Complete { response, retention, reached: Reached::All }] };
             ledger.apply(&key(n), Some(record), complete).await.expect("it completes").output.expect("it is ours");
         }
     }

@@ -154,6 +154,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Reply::Unknown => self.known = self.decision.is_some(),",
     ),
     model("nonce-used-twice", EXCHANGE, "self.nonce = self.nonce.successor();", "self.nonce = self.nonce;"),
+    model(
+        "failure-hides-a-payment",
+        TRANSITION,
+        "Some((_, why)) => record.park(&why),",
+        "Some(_) => record.complete(response, *retention),",
+    ),
+    model(
+        "failure-hides-what-is-done",
+        "src/core/reached.rs",
+        "step.point == Point::Begun || self.is_paid(step);",
+        "step.point == Point::Begun;",
+    ),
     // The completer's claim.
     model(
         "resumed-before-it-is-due",

@@ -10,6 +10,34 @@ planted_under!(resume, "--test resume");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     resume(
+        "reached-steps-forgotten",
+        "src/attempt/reached.rs",
+        "if self.claimed.step(step).is_some() {",
+        "if self.claimed.step(step).is_none() {",
+        "reached::a_failure_after",
+    ),
+    resume(
+        "failure-given-that-is-parked",
+        ATTEMPT,
+        "if !parks {",
+        "if !parks || parks {",
+        "reached::a_failure_that_can_not_be_parked",
+    ),
+    resume(
+        "said-final-does-not-count",
+        "src/policy.rs",
+        "extensions.get::<Self>() == Some(&Self::Final)",
+        "extensions.get::<Self>() == Some(&Self::Retryable)",
+        "reached::an_answer_that_is_said",
+    ),
+    resume(
+        "left-out-and-not-told",
+        ATTEMPT,
+        "            self.emit_left_out();\n",
+        "",
+        "reached::an_answer_that_is_no_failure",
+    ),
+    resume(
         "step-key-with-the-attempt",
         OPERATION,
         "StepKey::new(self.key(), name)",

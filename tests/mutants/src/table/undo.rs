@@ -6,6 +6,13 @@ planted_under!(undo, "--test resume");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     undo(
+        "undo-without-what-was-not-reached",
+        "src/operation/undo.rs",
+        "if self.inner.attempt.hides(&answer, said).is_some() {",
+        "if self.inner.attempt.hides(&answer, said).is_some() && false {",
+        "reached::nothing_is_undone",
+    ),
+    undo(
         "undo-intent-not-stored",
         "src/operation/step.rs",
         "                step.kind = Kind::Pay;\n",

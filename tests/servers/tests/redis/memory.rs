@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use servers::Redis;
 use tower_idempotency::Ledger;
-use tower_idempotency::core::{Change, Claim, Mode, StoredRequest, StoredResponse};
+use tower_idempotency::core::{Change, Claim, Mode, Reached, StoredRequest, StoredResponse};
 
 use super::support::*;
 
@@ -43,7 +43,8 @@ async fn complete_with(response: StoredResponse) {
     for n in 0..RECORDS {
         let key = key(&n.to_string());
         let fence = claim_key(&ledger, &key).await.unwrap().unwrap();
-        let complete = Change::Complete { response: Arc::clone(&response), retention: MINUTE * 60 };
+        let complete =
+            Change::Complete { response: Arc::clone(&response), retention: MINUTE * 60, reached: Reached::All };
         change(&ledger, &key, fence, complete).await;
     }
     let (largest, bound) = (largest(&redis), bound(size, 200));

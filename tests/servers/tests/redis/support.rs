@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use servers::Redis;
-use tower_idempotency::core::{Change, Claim, Claimed, Fenced, Fingerprint, IdempotencyKey, Key, Mode, StoredResponse};
+use tower_idempotency::core::{
+    Change, Claim, Claimed, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Reached, StoredResponse,
+};
 use tower_idempotency::store::{RedisStore, Store, StoreError, StoreErrorKind};
 use tower_idempotency::{Ledger, core::Fence};
 
@@ -27,7 +29,7 @@ pub(crate) fn response(len: usize) -> Arc<StoredResponse> {
 }
 
 pub(crate) fn complete(len: usize) -> Change {
-    Change::Complete { response: response(len), retention: MINUTE * 60 }
+    Change::Complete { response: response(len), retention: MINUTE * 60, reached: Reached::All }
 }
 
 pub(crate) fn open(redis: &Redis) -> Arc<RedisStore> {

@@ -12,7 +12,7 @@ use servers::Postgres;
 use tokio::sync::Barrier;
 use tower::{ServiceExt, service_fn};
 use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
+use tower_idempotency::{IdempotencyLayer, Operation, Outcome, RunError, Runner, Scope, StepError};
 use tower_layer::Layer;
 
 use crate::shop::{Driver, Failed, INSERT, Shop, work};
@@ -27,6 +27,7 @@ with_both_drivers! {
     another_database_is_refused
     duplicates_and_retries_make_one_row
     an_answer_that_committed_is_the_answer
+    a_failure_that_leaves_out_a_payment_commits_nothing
     a_commit_that_the_server_refuses_leaves_nothing
     a_changed_input_is_an_error_and_commits_nothing
     a_deadlock_leaves_nothing_and_the_retry_runs
@@ -201,6 +202,44 @@ async fn duplicates_and_retries_make_one_row<D: Driver>() {
         assert_eq!(call.await.expect("no panic"), 1);
     }
     assert_eq!(shop.orders(), "1");
+}
+
+/// The first call pays; the second one answers without coming to that.
+async fn a_failure_that_leaves_out_a_payment_commits_nothing<D: Driver>() {
+    for (status, said, rows) in [(409, false, "0"), (409, true, "1"), (201, false, "1")] {
+        let shop = Shop::<D>::open(Postgres::shared()).await;
+        let call = || {
+            let joined = shop.joined.clone();
+            shop.runner().run("shop", "K", "", move |op| async move {
+                if !op.is_resumed() {
+                    op.pay("charge", |_| async { Ok(1) }).await?;
+                    return Err(Error::Retry("later".into()));
+                }
+                let work = work::<D, _, _>(move |tx| {
+                    let insert = D::run(tx, INSERT);
+                    Box::pin(async move {
+                        insert.await?;
+                        let mut response = Response::new(Bytes::from_static(b"7"));
+                        *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+                        if said {
+                            response.extensions_mut().insert(Outcome::Final);
+                        }
+                        Ok(response)
+                    })
+                });
+                op.complete(&joined, work).await.map(|()| 7)
+            })
+        };
+        assert!(matches!(call().await, Err(RunError::Work(Error::Retry(_)))));
+        let second: Result<i64, RunError<Error>> = call().await;
+        assert_eq!(shop.orders(), rows, "{status}, said: {said}");
+        if rows == "1" {
+            assert_eq!(second.ok(), Some(7));
+            continue;
+        }
+        assert!(matches!(&second, Err(RunError::Work(StepError::InDoubt { step })) if step == "charge"), "{second:?}");
+        assert!(matches!(call().await, Err(RunError::OutcomeUnknown)), "it is parked");
+    }
 }
 
 async fn an_answer_that_committed_is_the_answer<D: Driver>() {

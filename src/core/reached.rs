@@ -1,0 +1,64 @@
+//! What an attempt came to, and what it may not say of the rest.
+
+use std::sync::Arc;
+
+use super::StoredResponse;
+use super::record::{Point, Progress, Record, Step};
+
+/// Which steps an attempt came to: it ran them, or asked for their stored
+/// results.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there is nothing between")]
+pub enum Reached {
+    /// All of them, or it is known what is left out: the handler said that its
+    /// answer is final, or what was done is undone.
+    All,
+    /// Those that it wrote itself, and of those of earlier attempts these.
+    Only(Arc<[Box<str>]>),
+}
+
+impl Reached {
+    fn includes(&self, step: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(steps) => steps.iter().any(|name| **name == *step),
+        }
+    }
+}
+
+impl Record {
+    /// The steps that earlier attempts began or paid, and that the present one
+    /// did not come to.
+    pub(crate) fn unreached<'a>(&'a self, reached: &'a Reached) -> impl Iterator<Item = &'a Step> {
+        let of_earlier = |step: &&Step| step.attempt < self.attempts;
+        let acted = |step: &&Step| step.point == Point::Begun || self.is_paid(step);
+        let steps = self.steps.iter().map(AsRef::as_ref);
+        steps.filter(of_earlier).filter(acted).filter(|step| !reached.includes(&step.name))
+    }
+
+    /// The step about which an attempt that came to `reached` would say nothing
+    /// with `response`, and why that must not be: whoever reads of a failure
+    /// takes it that nothing was done.
+    pub(crate) fn hidden_by<'a>(
+        &'a self,
+        response: &StoredResponse,
+        reached: &'a Reached,
+    ) -> Option<(&'a Step, Arc<str>)> {
+        let status = response.status();
+        if !status.is_client_error() && !status.is_server_error() {
+            return None;
+        }
+        let step = self.unreached(reached).next()?;
+        let was = if step.point == Point::Begun { "begun" } else { "paid" };
+        let (status, name) = (status.as_u16(), &step.name);
+        let why = format!("its answer was {status}, and this attempt did not come to step {name:?}, which was {was}");
+        Some((step, why.into()))
+    }
+
+    /// Whether this step made the operation paid. Releases that did not write
+    /// that down leave no step marked; then it may have been any that was done.
+    fn is_paid(&self, step: &Step) -> bool {
+        let done = matches!(step.point, Point::Saved(_)) && self.progress != Progress::Pending;
+        done && (step.paid || !self.steps.iter().any(|other| other.paid))
+    }
+}
