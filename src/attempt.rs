@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 #[cfg(feature = "postgres")]
 pub(crate) use self::transaction::NotCommitted;
 
-use crate::backoff::Backoff;
+use crate::backoff::{self, Backoff};
 use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Mode, Record, Status, StoredResponse};
 use crate::event::EventKind;
 use crate::ledger::{Ledger, fresh_nonce};
@@ -322,7 +322,7 @@ impl Attempt {
             *current = record;
         }
         if let Some(retry_in) = retry_in {
-            self.ledger.due().set(Instant::now() + retry_in);
+            self.ledger.due().set(backoff::after(retry_in));
         }
         if let Some(why) = current.parked_for() {
             self.emit(|| EventKind::Parked { why: why.to_string() });

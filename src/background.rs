@@ -208,7 +208,7 @@ impl Queue {
         }
         // A store that fails is found out by what follows.
         let (mut query, mut waiting, mut seen) = (Query::new(Filter::Lapsed, self.most), 0, 0);
-        while waiting < self.most && seen < LOOKED_AT * self.most {
+        while waiting < self.most && seen < LOOKED_AT.saturating_mul(self.most) {
             let Ok(page) = ledger.scan(&query).await else { return true };
             seen += page.found.len();
             // The others are on their way, or only owe a callback.

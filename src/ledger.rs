@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
 
+use crate::backoff;
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
 use crate::store::{Durability, Loaded, Page, Query, STORE_TIMEOUT, Store, StoreError, StoreErrorKind, Swap};
@@ -217,11 +218,11 @@ impl Ledger {
             let Err(error) = self.drive(key, exchange).await else { return Ok(()) };
             self.emit(key, || EventKind::StoreFailed { error: error.clone() });
             let unreadable = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat);
-            if unreadable || started.elapsed() + pause > patience {
+            if unreadable || started.elapsed().saturating_add(pause) > patience {
                 return Err(error);
             }
             // Jitter: a store that comes back must not meet everybody at once.
-            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            sleep(backoff::jittered(pause, 0.5, 1.0)).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
     }

@@ -233,7 +233,7 @@ impl Problems {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(LINK, self.link.clone());
         if again {
-            let seconds = again_after.as_secs() + u64::from(again_after.subsec_nanos() > 0);
+            let seconds = again_after.as_secs().saturating_add(u64::from(again_after.subsec_nanos() > 0));
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         if refusal == Refusal::MethodNotAllowed {

@@ -80,8 +80,8 @@ async fn disown(ledger: Ledger, key: Key, fence: Fence, lease: Duration) {
     // enough. Whatever arrives after a whole lease, the lease rules decide.
     while waited < lease {
         sleep(pause).await;
-        waited += pause;
-        pause *= 2;
+        waited = waited.saturating_add(pause);
+        pause = pause.saturating_mul(2);
         let command = Fenced { fence, changes: vec![Change::Withdraw] };
         let mut exchange = Exchange::looking(command, fresh_nonce());
         let withdrawn = ledger.drive(&key, &mut exchange).await.is_ok();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::backoff;
 use crate::ledger::Ledger;
 use crate::store::{Filter, Query, Store, StoreError};
 
@@ -75,7 +76,7 @@ impl Sweeper {
         let mut shutdown = pin!(shutdown);
         loop {
             let swept = async {
-                sleep(self.every.mul_f64(0.5 + fastrand::f64())).await;
+                sleep(backoff::jittered(self.every, 0.5, 1.5)).await;
                 let _ = self.run_once().await;
             };
             tokio::select! {

@@ -112,6 +112,13 @@ fn the_middleware_has_no_error_of_its_own() {
     assert!(service.mentions("type Error = S::Error;").is_some());
 }
 
+/// `Duration::MAX` may be set for everything: what multiplies lengths and adds
+/// them to the clock does so in one place, and saturates.
+#[test]
+fn only_the_back_off_multiplies_lengths_and_adds_them_to_the_clock() {
+    forbid(&["mul_f64(", "mul_f32(", "Instant::now() +"], |source| source.path != "backoff.rs");
+}
+
 #[test]
 fn only_one_file_builds_refusals() {
     forbid(&["Response::new(", "Response::builder(", "problem+json"], |source| source.path != "response.rs");

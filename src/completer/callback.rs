@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Completer;
 use super::report::Did;
 use super::round::MOST;
+use crate::backoff;
 use crate::callback::{Callback, Ended};
 use crate::core::{CallbackAt, CallbackStep, Key, Record};
 use crate::event::EventKind;
@@ -52,7 +53,7 @@ impl Completer {
         };
         let Ok(_place) = calls.line.try_acquire() else {
             self.shun(key, NO_ROOM);
-            self.shared.ledger.due().set(Instant::now() + NO_ROOM);
+            self.shared.ledger.due().set(backoff::after(NO_ROOM));
             return Did::Skipped;
         };
         let Ok(_slot) = calls.slots.acquire().await else { return Did::Skipped };
@@ -100,8 +101,8 @@ impl Completer {
         let step = if given_up { CallbackStep::GiveUp } else { CallbackStep::Failed { rest } };
         let noted = self.note_callback(&key, record, step).await;
         let stored = matches!(noted, Ok(Some(_)));
-        if let (true, false, Some(again)) = (stored, given_up, Instant::now().checked_add(rest)) {
-            self.shared.ledger.due().set(again);
+        if stored && !given_up {
+            self.shared.ledger.due().set(backoff::after(rest));
         }
         // What is not on record is not given up: it is called again.
         self.callback_failed(&key, call, error, given_up && stored);

@@ -25,7 +25,7 @@ pub(crate) use self::ticket::{Granted, Ticket};
 
 use self::drive::Drive;
 use self::round::Round;
-use crate::backoff::Backoff;
+use crate::backoff::{self, Backoff};
 use crate::core::{Key, Record, Resume};
 use crate::layer::IdempotencyLayer;
 use crate::operation::Reconciled;
@@ -252,10 +252,10 @@ impl Completer {
                 continue;
             }
             let pause = match outages {
-                0 => self.settings.poll.mul_f64((2.0 + 2.0 * fastrand::f64()) / 3.0),
-                _ => self.settings.poll.max(OUTAGE.longest(outages)).mul_f64((1.0 + fastrand::f64()) / 2.0),
+                0 => backoff::jittered(self.settings.poll, 2.0 / 3.0, 4.0 / 3.0),
+                _ => backoff::jittered(self.settings.poll.max(OUTAGE.longest(outages)), 0.5, 1.0),
             };
-            let latest = Instant::now() + pause;
+            let latest = backoff::after(pause);
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,

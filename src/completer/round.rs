@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Completer;
 use super::callback::Calls;
 use super::report::{Did, Report};
+use crate::backoff;
 use crate::core::Key;
 use crate::detach::CatchPanic;
 use crate::store::{Filter, Query, StoreError};
@@ -148,6 +149,6 @@ impl Completer {
             // rounds would look at nothing else, and never come to an end.
             shunned.retain(|_, until| now < *until);
         }
-        shunned.insert(key, now + pause);
+        shunned.insert(key, backoff::after(pause));
     }
 }

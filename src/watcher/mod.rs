@@ -19,6 +19,7 @@ pub use self::round::Watched;
 
 use self::judge::Limits;
 use self::round::State;
+use crate::backoff;
 use crate::clock::SystemClock;
 use crate::detach::CatchPanic;
 use crate::layer::IdempotencyLayer;
@@ -183,7 +184,7 @@ impl Watcher {
         loop {
             let watched = async {
                 self.run_once().await;
-                sleep(self.settings.every.mul_f64(0.5 + fastrand::f64())).await;
+                sleep(backoff::jittered(self.settings.every, 0.5, 1.5)).await;
             };
             tokio::select! {
                 biased;

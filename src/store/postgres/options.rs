@@ -20,6 +20,9 @@ use crate::store::{ConnectError, Survives};
 const WANTS_TLS: &str = "it wants TLS (sslmode); make a deadpool_postgres::Pool with a TLS connector \
                          and pass it to PostgresStore::with_pool";
 
+/// What Postgres takes for `max_connections` at the most.
+const MOST_CONNECTIONS: usize = 262_143;
+
 /// How a [`PostgresStore`] is to work.
 ///
 /// ```
@@ -60,10 +63,10 @@ impl PostgresStoreOptions {
         self
     }
 
-    /// How many connections there may be, of a store that is made by URL; at
-    /// least one. A call that finds none free waits up to 2 seconds.
+    /// How many connections there may be, of a store that is made by URL: 16 by
+    /// default, at least one, and no more than a server can have. A call that finds none free waits up to 2 seconds.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.connections = connections.max(1);
+        self.connections = connections.clamp(1, MOST_CONNECTIONS);
         self
     }
 

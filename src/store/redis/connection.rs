@@ -174,7 +174,7 @@ impl Source {
     async fn open_unbounded(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(limits.connect))
-            .set_response_timeout(Some(limits.response + blocking));
+            .set_response_timeout(Some(limits.response.saturating_add(blocking)));
         Ok(match self {
             Self::Single(client) => {
                 Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
@@ -188,7 +188,7 @@ impl Source {
                 // name, and one that hangs must leave time for the others.
                 let config = redis::cluster::ClusterConfig::new()
                     .set_connection_timeout(limits.connect / 3)
-                    .set_response_timeout(limits.response + blocking);
+                    .set_response_timeout(limits.response.saturating_add(blocking));
                 Connection::Cluster(client.get_async_connection_with_config(config).await?)
             }
             Self::Given(connection) => connection.clone(),

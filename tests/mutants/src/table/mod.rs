@@ -21,6 +21,7 @@ mod callback;
 mod completer;
 mod file;
 mod http;
+mod limits;
 mod memory;
 mod model;
 mod resume;
@@ -45,7 +46,7 @@ pub(crate) struct Mutant {
 const TRANSITION: &str = "src/core/transition.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 10] = [
+pub(crate) const GROUPS: [&[Mutant]; 11] = [
     model::MUTANTS,
     http::MUTANTS,
     resume::MUTANTS,
@@ -55,5 +56,6 @@ pub(crate) const GROUPS: [&[Mutant]; 10] = [
     background::MUTANTS,
     callback::MUTANTS,
     memory::MUTANTS,
+    limits::MUTANTS,
     file::MUTANTS,
 ];

@@ -1,0 +1,530 @@
+//! Every setter of the public API, with nothing, with the most there is, and with
+//! nonsense. What was set is driven afterwards: requests, retries, back-off,
+//! renewal, rounds of a completer, a watcher and a sweeper, and no panic is seen,
+//! in whichever task.
+//!
+//! A setter that is not walked here is found by reading the sources.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use std::{fs, panic};
+
+use bytes::Bytes;
+use http::Request;
+use support::bodies::{Failure, full};
+use support::lab::{App, operation, reply, send, serve, with};
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt;
+use tower_idempotency::clock::{Clock, ManualClock};
+use tower_idempotency::core::{
+    Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, Mode, Next, Record, Stamp, StoredRequest, Timestamp,
+    Version,
+};
+use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
+use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
+use tower_idempotency::{
+    Background, Backoff, Callback, Completer, IdempotencyLayer, Runner, Scope, StatusService, StepError, Sweeper,
+    Watcher,
+};
+
+const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
+const COUNTS: [usize; 3] = [0, 1, usize::MAX];
+const TRIES: [u32; 3] = [0, 1, u32::MAX];
+const TEXTS: [&str; 5] = ["", " ", "\u{0}\r\nx: y", "ß{}%\"\\<>", "/\u{7f}../#?"];
+
+fn backoffs() -> Vec<Backoff> {
+    LENGTHS.iter().flat_map(|base| LENGTHS.map(|max| Backoff::new(*base, max))).collect()
+}
+
+/// Setters by their names, each with each value, on something else that is fresh.
+macro_rules! walk {
+    ($base:expr, $values:expr, $($setter:ident),+) => {{
+        let mut set = Vec::new();
+        $(for value in $values {
+            set.push((format!("{}({value:?})", stringify!($setter)), $base.$setter(value)));
+        })+
+        set
+    }};
+}
+
+thread_local! {
+    /// What panicked in this thread, and so in any task of its runtime, whoever
+    /// caught it.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What went wrong with which setter.
+#[derive(Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn watch() -> Self {
+        panic::set_hook(Box::new(|info| {
+            eprintln!("{info}");
+            PANICS.with_borrow_mut(|panics| panics.push(info.to_string()));
+        }));
+        Self::default()
+    }
+
+    /// Drives it to its end, for a day of paused time at the most.
+    async fn in_(&mut self, what: &str, drive: impl Future<Output = ()>) {
+        let mut drive = pin!(timeout(Duration::from_secs(24 * 60 * 60), drive));
+        let caught = poll_fn(|cx| {
+            let polled = panic::catch_unwind(AssertUnwindSafe(|| drive.as_mut().poll(cx)));
+            polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+        });
+        match caught.await {
+            Some(Err(_)) => self.0.push(format!("{what} hangs")),
+            Some(Ok(())) | None => {}
+        }
+        let panics = PANICS.take();
+        self.0.extend(panics.first().map(|first| format!("{what}: {first}")));
+    }
+
+    #[track_caller]
+    fn is_nothing(self) {
+        assert!(self.0.is_empty(), "{:#?}", self.0);
+    }
+}
+
+/// For a minute of paused time.
+async fn for_a_minute(work: impl Future<Output = ()>) {
+    let _ = timeout(Duration::from_secs(60), work).await;
+}
+
+fn layer() -> IdempotencyLayer {
+    IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).resumable()
+}
+
+fn accepting(background: Background) -> IdempotencyLayer {
+    layer().background(background)
+}
+
+fn calling(callback: Callback) -> IdempotencyLayer {
+    layer().callback(callback)
+}
+
+/// Fails at first.
+fn callback() -> Callback {
+    Callback::new(|ended| async move { if ended.call == 1 { Err("not now") } else { Ok(()) } })
+}
+
+fn app(layer: &IdempotencyLayer) -> App {
+    serve(layer, |request| async move {
+        let path = request.uri().path().to_owned();
+        let operation = operation(&request);
+        let step = operation.step("step", |_| async { Ok::<_, Failure>(1) });
+        let stepped = step.timeout(Duration::from_secs(1)).await.is_ok();
+        match path.as_str() {
+            // It has to be renewed meanwhile.
+            "/slow" => sleep(Duration::from_secs(2)).await,
+            "/later" if operation.attempt() == 1 => return Ok(reply(503, "later")),
+            _ => {}
+        }
+        Ok(reply(if stepped { 201 } else { 503 }, "done"))
+    })
+}
+
+fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
+    Completer::new::<_, Bytes>(layer, app.clone().map_request(|request: Request<Bytes>| request.map(full)))
+}
+
+/// Requests of all kinds, and everything that works beside them.
+async fn drive(layer: &IdempotencyLayer) {
+    let app = app(layer);
+    let completer = completer(layer, &app);
+    for path in ["/first", "/later", "/slow", "/slow"] {
+        for _ in 0..2 {
+            let request = Request::post(path).header("idempotency-key", path).body(full("{}")).unwrap();
+            let answer = send(&app, with(request, "prefer", "respond-async")).await;
+            assert!(answer.status.as_u16() < 600, "{answer:?}");
+        }
+    }
+    for_a_minute(completer.run(std::future::pending())).await;
+    let _ = completer.run_once().await;
+    Watcher::new(layer).run_once().await;
+    show(StatusService::new(layer)).await;
+}
+
+async fn show(status: StatusService) {
+    for method in ["GET", "DELETE", "GET"] {
+        let request = Request::builder().method(method).uri("/operations/%2Flater").body(full("")).unwrap();
+        let answer = status.clone().oneshot(request).await.unwrap();
+        assert!(answer.status().as_u16() < 500, "{answer:?}");
+    }
+}
+
+fn layers() -> Vec<(String, IdempotencyLayer)> {
+    let mut all = walk!(layer(), LENGTHS, lease, max_execution, retention);
+    all.extend(walk!(layer(), COUNTS, request_limit, response_limit, max_running));
+    all.extend(walk!(layer(), backoffs(), backoff));
+    all.extend(walk!(layer(), TEXTS, documentation, instance));
+    all
+}
+
+fn backgrounds() -> Vec<(String, Background)> {
+    let fresh = || Background::at("/operations").always();
+    let mut all = walk!(fresh(), LENGTHS, retry_after, deadline);
+    all.extend(walk!(fresh(), COUNTS, queue));
+    all.extend(walk!(fresh(), TRIES, max_tries));
+    all.extend(TEXTS.map(|text| (format!("at({text:?})"), Background::at(text).always())));
+    all
+}
+
+fn callbacks() -> Vec<(String, Callback)> {
+    let mut all = walk!(callback(), backoffs(), backoff);
+    all.extend(walk!(callback(), TRIES, max_tries));
+    all.extend(walk!(callback(), LENGTHS, deadline));
+    all
+}
+
+fn completers(fresh: impl Fn() -> Completer) -> Vec<(String, Completer)> {
+    let mut all = walk!(fresh(), LENGTHS, poll, deadline, max_age);
+    all.extend(walk!(fresh(), COUNTS, concurrency));
+    all.extend(walk!(fresh(), TRIES, max_tries));
+    all
+}
+
+fn watchers(layer: &IdempotencyLayer) -> Vec<(String, Watcher)> {
+    walk!(Watcher::new(layer), LENGTHS, pending_for, paid_for, in_doubt_for, every)
+}
+
+fn sweepers(store: &Arc<MemoryStore>) -> Vec<(String, Sweeper)> {
+    walk!(Sweeper::new(Arc::clone(store)), LENGTHS, every)
+}
+
+fn statuses(layer: &IdempotencyLayer) -> Vec<(String, StatusService)> {
+    walk!(StatusService::new(layer), LENGTHS, grace)
+}
+
+fn runners() -> Vec<(String, Runner)> {
+    let fresh = || Runner::new(MemoryStore::new());
+    let mut all = walk!(fresh(), LENGTHS, lease, max_execution, retention);
+    all.extend(walk!(fresh(), TEXTS, instance));
+    all
+}
+
+fn memory_stores() -> Vec<(String, MemoryStore)> {
+    walk!(MemoryStore::new(), COUNTS, max_entries, max_bytes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_setter_of_a_layer_makes_anything_panic() {
+    let mut wrong = Wrong::watch();
+    for (what, layer) in layers() {
+        wrong.in_(&format!("IdempotencyLayer::{what}"), drive(&layer)).await;
+    }
+    for (what, background) in backgrounds() {
+        wrong.in_(&format!("Background::{what}"), drive(&accepting(background))).await;
+    }
+    for (what, callback) in callbacks() {
+        wrong.in_(&format!("Callback::{what}"), drive(&calling(callback))).await;
+    }
+    for (what, store) in memory_stores() {
+        let layer = IdempotencyLayer::new(store, Scope::shared()).resumable();
+        wrong.in_(&format!("MemoryStore::{what}"), drive(&layer)).await;
+    }
+    wrong.is_nothing();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_setter_of_what_works_beside_the_requests_makes_anything_panic() {
+    let mut wrong = Wrong::watch();
+    let layer = accepting(Background::at("/operations"));
+    let app = app(&layer);
+    for (what, completer) in completers(|| completer(&layer, &app)) {
+        let driven = async {
+            drive(&layer).await;
+            for_a_minute(completer.run(std::future::pending())).await;
+            let _ = completer.run_once().await;
+        };
+        wrong.in_(&format!("Completer::{what}"), driven).await;
+    }
+    for (what, watcher) in watchers(&layer) {
+        let watching = for_a_minute(watcher.run(std::future::pending()));
+        wrong.in_(&format!("Watcher::{what}"), watching).await;
+    }
+    for (what, status) in statuses(&layer) {
+        wrong.in_(&format!("StatusService::{what}"), show(status)).await;
+    }
+    let store = Arc::new(MemoryStore::new());
+    for (what, sweeper) in sweepers(&store) {
+        wrong.in_(&format!("Sweeper::{what}"), for_a_minute(sweeper.run(std::future::pending()))).await;
+    }
+    for (what, runner) in runners() {
+        wrong.in_(&format!("Runner::{what}"), run(&runner)).await;
+    }
+    wrong.is_nothing();
+}
+
+async fn run(runner: &Runner) {
+    for fails in [true, false, false] {
+        let ran = runner.run("jobs", "17", "input", move |operation| async move {
+            let step = operation.pay("step", |_| async { Ok::<_, String>(1) }).timeout(Duration::from_secs(1));
+            sleep(Duration::from_secs(2)).await;
+            if fails { Err(StepError::Retry("later".to_owned())) } else { step.await }
+        });
+        let _ = ran.await;
+    }
+}
+
+/// The settings that only matter while a store is away.
+#[tokio::test(start_paused = true)]
+async fn no_length_panics_while_the_store_is_away() {
+    let mut wrong = Wrong::watch();
+    for length in LENGTHS {
+        let store = Arc::new(FaultyStore::new(MemoryStore::new()));
+        let faults = store.faults().clone();
+        let backoff = Backoff::new(length, length);
+        let fresh = || {
+            let layer = IdempotencyLayer::new(Arc::clone(&store), Scope::shared()).resumable();
+            layer.lease(length).max_execution(length).retention(length).backoff(backoff)
+        };
+        let driven = async {
+            for call in 1..5 {
+                faults.clear();
+                faults.nth(Op::Swap, call, Fault::After);
+                faults.nth(Op::Swap, call + 1, Fault::Before);
+                faults.nth(Op::Load, 1, Fault::Before);
+                drive(&fresh()).await;
+            }
+            faults.always(Op::Swap, Fault::Before);
+            faults.always(Op::Scan, Fault::Before);
+            drive(&fresh()).await;
+            // What is taken back, and saved late, has tasks of its own.
+            sleep(Duration::from_secs(60 * 60)).await;
+        };
+        wrong.in_(&format!("lengths of {length:?}"), driven).await;
+    }
+    wrong.is_nothing();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_time_out_of_a_step_makes_anything_panic() {
+    let mut wrong = Wrong::watch();
+    let app = serve(&layer(), |request| async move {
+        let operation = operation(&request);
+        for (at, length) in LENGTHS.into_iter().enumerate() {
+            let late = || async {
+                sleep(Duration::from_secs(1)).await;
+                Ok::<_, Failure>(1)
+            };
+            let _ = operation.step(format!("step {at}"), |_| late()).timeout(length).await;
+            let _ = operation.pay(format!("pay {at}"), |_| late()).timeout(length).await;
+            let _ = operation.once(format!("once {at}"), late).timeout(length).await;
+        }
+        Ok(reply(201, "done"))
+    });
+    let driven = async {
+        send(&app, support::lab::post("k")).await;
+    };
+    wrong.in_("StepFuture::timeout", driven).await;
+    wrong.is_nothing();
+}
+
+/// The values that stores and front ends of others make.
+#[tokio::test]
+async fn no_value_of_the_core_makes_anything_panic() {
+    let put = |next| match next {
+        Next::Put(record) => Some(record),
+        Next::Keep | Next::Remove => None,
+    };
+    let starts = [0, 1_000_000_000_000, u64::MAX].map(Timestamp::from_millis);
+    for (length, start) in LENGTHS.iter().flat_map(|length| starts.map(|start| (*length, start))) {
+        let later = start.after(length);
+        assert!(later >= start && later.since(start) <= length);
+        let (method, uri) = (http::Method::POST, "/".parse().unwrap());
+        let request = StoredRequest::capture(&method, &uri, &http::HeaderMap::new(), Bytes::new());
+        let fingerprint = Fingerprint::of([b"x".as_slice()]);
+        let claim = Claim { fingerprint, mode: Mode::Resumable, lease: length, request: Some(Arc::new(request)) };
+        let mut exchange = Exchange::guessing(claim.clone(), Version::new(1), None).noting(None, length);
+        let _ = exchange.ask();
+        let stamp = |nonce| Stamp { elapsed: length, ..Stamp::new(start, Version::new(nonce)) };
+        let claimed: Record = put(claim.apply(None, stamp(1)).next).unwrap().stamped(start);
+        let change = Change::Postpone { retry_in: length };
+        let fence = Fence::of(claimed.version());
+        let freed = Fenced { fence, changes: vec![change, Change::Release] }.apply(Some(&claimed), stamp(2)).next;
+        for record in [Some(claimed), put(freed)].into_iter().flatten() {
+            let record = record.stamped_over(Some(start), later);
+            assert!(record.due() >= later, "{record:?}");
+            let _ = (record.encode(), claim.apply(Some(&record), stamp(3)), record.is_expired(later));
+        }
+    }
+    let clock = ManualClock::new();
+    clock.advance(Duration::MAX);
+    clock.advance(Duration::MAX);
+    assert_eq!(clock.now().as_millis(), u64::MAX);
+    let store = MemoryStore::with_clock(clock);
+    for limit in COUNTS {
+        let _ = store.scan(&Query::new(Filter::Unfinished, limit)).await;
+    }
+}
+
+/// A store that answers nobody: only what was set is looked at.
+#[cfg(feature = "redis")]
+fn redis_stores() -> Vec<(String, Result<tower_idempotency::store::RedisStore, String>)> {
+    use tower_idempotency::store::RedisStore;
+    let mut all = walk!(RedisStore::options(), LENGTHS, connect_timeout, response_timeout);
+    all.extend(walk!(RedisStore::options(), TEXTS, prefix));
+    for (length, replicas) in LENGTHS.iter().flat_map(|length| TRIES.map(|replicas| (*length, replicas))) {
+        let waits = format!("wait({replicas}, {length:?})");
+        all.push((waits.clone(), RedisStore::options().wait(replicas, length)));
+        all.push((waits, RedisStore::options().wait_aof(true, replicas, length)));
+    }
+    let connect = |options: tower_idempotency::store::RedisStoreOptions| options.connect("redis://127.0.0.1:1");
+    all.into_iter().map(|(what, options)| (what, connect(options).map_err(|error| error.to_string()))).collect()
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_stores() -> Vec<(String, Result<tower_idempotency::store::PostgresStore, String>)> {
+    use tower_idempotency::store::PostgresStore;
+    let mut all = walk!(PostgresStore::options(), COUNTS, max_connections);
+    all.extend(walk!(PostgresStore::options(), TEXTS, schema, table_prefix, with_clock));
+    let connect =
+        |options: tower_idempotency::store::PostgresStoreOptions| options.connect("postgres://x@127.0.0.1:1/x");
+    all.into_iter().map(|(what, options)| (what, connect(options).map_err(|error| error.to_string()))).collect()
+}
+
+#[cfg(feature = "file")]
+fn file_stores(folder: &Path) -> Vec<(String, Result<tower_idempotency::store::FileStore, String>)> {
+    let mut numbers = [0, 1, u64::MAX].into_iter();
+    let all = walk!(tower_idempotency::store::FileStoreOptions::new(), numbers.by_ref(), cache_bytes);
+    let open = |(what, options): (String, tower_idempotency::store::FileStoreOptions)| {
+        let opened = options.open(folder.join(&what)).map_err(|error| error.to_string());
+        (what, opened)
+    };
+    all.into_iter().map(open).collect()
+}
+
+async fn look<S: Store>(wrong: &mut Wrong, name: &str, stores: Vec<(String, Result<S, String>)>) {
+    for (what, store) in stores {
+        let driven = async {
+            // Refused with a reason, when it is set or when it is asked.
+            let looked: Option<Result<_, StoreError>> = match &store {
+                Ok(store) => Some(store.load(&support::lab::stored_key("k")).await),
+                Err(why) => {
+                    assert!(!why.is_empty());
+                    None
+                }
+            };
+            let _ = looked.map(|looked| looked.map_err(|error| assert!(!error.to_string().is_empty())));
+        };
+        wrong.in_(&format!("{name}: {what}"), driven).await;
+    }
+}
+
+#[tokio::test]
+async fn no_setter_of_a_store_makes_anything_panic() {
+    let mut wrong = Wrong::watch();
+    #[cfg(feature = "redis")]
+    look(&mut wrong, "RedisStoreOptions", redis_stores()).await;
+    #[cfg(feature = "postgres")]
+    look(&mut wrong, "PostgresStoreOptions", postgres_stores()).await;
+    #[cfg(feature = "file")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        look(&mut wrong, "FileStoreOptions", file_stores(folder.path())).await;
+    }
+    wrong.is_nothing();
+}
+
+/// Which function above walks the setters of which file.
+const WALKED: [(&str, &str); 16] = [
+    ("backoff.rs", "backoffs"),
+    ("background.rs", "backgrounds"),
+    ("callback.rs", "callbacks"),
+    ("completer/mod.rs", "completers"),
+    ("core/exchange.rs", "no_value_of_the_core_makes_anything_panic"),
+    ("core/record.rs", "no_value_of_the_core_makes_anything_panic"),
+    ("layer.rs", "layers"),
+    ("operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),
+    ("runner.rs", "runners"),
+    ("status.rs", "statuses"),
+    ("store/file/options.rs", "file_stores"),
+    ("store/memory.rs", "memory_stores"),
+    ("store/postgres/options.rs", "postgres_stores"),
+    ("store/redis/options.rs", "redis_stores"),
+    ("sweeper.rs", "sweepers"),
+    ("watcher/mod.rs", "watchers"),
+];
+
+/// What can be set to nonsense.
+const VALUES: [&str; 11] =
+    ["Duration", "usize", "u8", "u16", "u32", "u64", "f64", "Backoff", "&str", "Into<String>", "Timestamp"];
+
+#[test]
+fn every_setter_is_walked() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut setters: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    for file in files {
+        let name = file.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("store/conformance") || name.ends_with("tests.rs") || name.contains("/tests/") {
+            continue;
+        }
+        let found = setters_in(&fs::read_to_string(&file).unwrap());
+        if !found.is_empty() {
+            setters.insert(name, found);
+        }
+    }
+    assert!(setters.values().map(Vec::len).sum::<usize>() > 40, "the setters are not found any more: {setters:?}");
+    let this = include_str!("setters.rs");
+    let mut missing = Vec::new();
+    for (file, setters) in &setters {
+        let Some((_, walk)) = WALKED.iter().find(|(walked, _)| walked == file) else {
+            missing.push(format!("{file}: {setters:?} (add a walk, and name it in WALKED)"));
+            continue;
+        };
+        let body = this.split(&format!("fn {walk}(")).nth(1).and_then(|rest| rest.split("\n}\n").next()).unwrap();
+        let words: Vec<_> = body.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        missing.extend(
+            setters
+                .iter()
+                .filter(|setter| !words.contains(&setter.as_str()))
+                .map(|setter| format!("{file}: {setter} (add it to {walk})")),
+        );
+    }
+    assert!(missing.is_empty(), "setters that no test walks: {missing:#?}");
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Public functions that take `self` and a value, and give the same back.
+fn setters_in(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for item in text.split("\n    pub ").skip(1) {
+        let Some((signature, _)) = item.split_once('{') else { continue };
+        let signature = signature.strip_prefix("const ").unwrap_or(signature);
+        let Some((name, rest)) = signature.strip_prefix("fn ").and_then(|rest| rest.split_once('(')) else { continue };
+        let Some((arguments, output)) = rest.rsplit_once("->") else { continue };
+        let mut arguments = arguments.split(',').map(str::trim);
+        let takes_self = matches!(arguments.next(), Some("self" | "mut self"));
+        let takes_value = arguments
+            .filter(|argument| !argument.contains("Fn("))
+            .any(|argument| VALUES.iter().any(|value| argument.contains(value)));
+        if takes_self && takes_value && output.contains("Self") {
+            found.push(name.split('<').next().unwrap_or(name).to_owned());
+        }
+    }
+    found
+}
