@@ -19,6 +19,7 @@ pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
 use crate::backoff;
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
+pub(crate) use crate::nonce::fresh_nonce;
 use crate::store::{Durability, Loaded, Page, Query, STORE_TIMEOUT, Store, StoreError, StoreErrorKind, Swap};
 use crate::sync::{Alarm, Hints};
 
@@ -293,12 +294,6 @@ async fn within<T>(reply: impl Future<Output = Result<T, StoreError>> + Send) ->
     let started = Instant::now();
     let reply = timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()));
     reply.map_err(|error| if started.elapsed() < QUICK { error } else { error.slow() })
-}
-
-/// Drawn from a generator that is seeded afresh in every thread of every
-/// process. It needs to be unique among the writes of one key, not secret.
-pub(crate) fn fresh_nonce() -> Version {
-    Version::new(fastrand::u64(1..))
 }
 
 /// A replica that lags behind, perhaps. Taken for an answer, it would be asked

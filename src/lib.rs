@@ -130,6 +130,7 @@ mod layer;
 mod ledger;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod nonce;
 mod operation;
 mod policy;
 mod response;

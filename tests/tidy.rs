@@ -74,6 +74,7 @@ fn the_core_is_pure() {
         "crate::clock",
         "crate::store",
         "fastrand",
+        "getrandom",
         "async ",
         "Instant",
         "SystemTime",

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::core::{
-    Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Record, Stamp,
-    StoredRequest, StoredResponse, Times, Timestamp, Version,
+    Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached, Record,
+    Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{IdempotencyLayer, Operation, RequestBody, Scope};
@@ -231,7 +231,8 @@ fn records() -> [Record; 3] {
     let save = |step: &str| Change::Save { step: step.into(), value: Bytes::from_static(br#"{"id":"ch_17"}"#) };
     let saved = put(&Fenced { fence, changes: vec![save("order"), save("charge")] }, Some(&claimed), 2);
     let response = StoredResponse::capture(StatusCode::CREATED, &headers, Some(Bytes::from_static(&ANSWER)));
-    let complete = Change::Complete { response: Arc::new(response), retention: Duration::from_secs(86_400) };
+    let (response, retention) = (Arc::new(response), Duration::from_secs(86_400));
+    let complete = Change::Complete { response, retention, reached: Reached::All };
     let completed = put(&Fenced { fence, changes: vec![complete] }, Some(&saved), 3);
     [claimed, saved, completed]
 }

@@ -23,6 +23,7 @@ use self::layout::{PARTITIONS, Reply, no_reply_of_ours, parse_reply};
 use self::link::Link;
 use self::script::{Call, EPOCH};
 use crate::core::{Key, Record, Version};
+use crate::nonce::fresh_nonce;
 use crate::store::{ConnectError, Durability, Epoch, Loaded, Page, Query, Store, StoreError, Swap};
 
 /// Keeps records in Redis or Valkey: one server, a primary behind Sentinel, or
@@ -126,7 +127,7 @@ impl RedisStore {
     /// has the smallest. They grow together, or not at all: if the others ran ahead
     /// while one is away, they could fall back that far and nobody would see it.
     async fn epoch(&self) -> Result<Epoch, StoreError> {
-        let identity = format!("{:016x}", fastrand::u64(..));
+        let identity = format!("{:016x}", fresh_nonce().get());
         let looked = self.epochs(&identity, "").await?;
         let largest = looked.iter().map(|epoch| epoch.mark).max().unwrap_or_default();
         let epochs = self.epochs(&identity, &largest.to_string()).await?;

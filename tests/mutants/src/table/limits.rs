@@ -1,14 +1,16 @@
-//! Lengths that are too long, jitter, and what is bounded.
+//! Lengths that are too long, jitter, nonces, and what is bounded.
 
 use super::Mutant;
 
 const BACKOFF: &str = "src/backoff.rs";
+const NONCE: &str = "src/nonce.rs";
 
-planted_under!(backoff, "--lib");
+planted_under!(unit, "--lib");
+planted_under!(nonces, "--test nonces");
 planted_under!(setters, "--test setters");
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    backoff(
+    unit(
         "lengths-beyond-all-clocks-panic",
         BACKOFF,
         "Duration::try_from_secs_f64(length.as_secs_f64() * factor).unwrap_or(Duration::MAX)",
@@ -22,18 +24,32 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "now + pause.max(NEVER)",
         "no_setter_of_what_works_beside",
     ),
-    backoff(
+    unit(
         "back-off-without-jitter",
         BACKOFF,
         "jittered(self.longest(tries), 0.0, 1.0)",
         "self.longest(tries)",
         "pauses_are_spread",
     ),
-    backoff(
+    unit(
         "jitter-is-always-the-same",
         BACKOFF,
         "least + (most - least) * fastrand::f64()",
         "least + (most - least) * 0.5",
         "pauses_are_spread",
+    ),
+    unit(
+        "nonces-drawn-ahead-survive-a-fork",
+        NONCE,
+        "if self.left == 0 || self.process != process {",
+        "if self.left == 0 {",
+        "the_pool_of_another_process",
+    ),
+    nonces(
+        "nonces-from-what-can-be-seeded",
+        NONCE,
+        "u64::from_ne_bytes(self.numbers[self.left])",
+        "fastrand::u64(1..)",
+        "of_two_workers",
     ),
 ];

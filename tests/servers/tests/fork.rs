@@ -1,0 +1,139 @@
+//! A prefork server: what a process and its copies write is never mistaken for
+//! each other's, however much of the parent's randomness they have a copy of.
+//!
+//! Without the test harness, for a process must have one thread when it forks.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::process::exit;
+use std::time::Duration;
+
+use fork::{Fork, fork, waitpid};
+use servers::Redis;
+use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Mode};
+use tower_idempotency::store::{MemoryStore, RedisStore};
+use tower_idempotency::{Ledger, Runner, StepError};
+
+const WORKERS: usize = 3;
+
+fn main() {
+    // It filters by name where `cargo test` is told to.
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let tests: [(&str, fn()); 2] = [
+        ("no_version_is_drawn_by_a_process_and_its_copies", no_version_is_drawn_by_a_process_and_its_copies),
+        ("of_prefork_workers_one_runs", of_prefork_workers_one_runs),
+    ];
+    for (name, test) in tests {
+        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
+            test();
+            println!("test {name} ... ok");
+        }
+    }
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
+}
+
+/// The versions of as many claims.
+fn versions(claims: u8) -> Vec<u64> {
+    let ledger = Ledger::new(MemoryStore::new());
+    let claim = |n| {
+        let fingerprint = Fingerprint::of([b"x".as_slice()]);
+        let claim = Claim { fingerprint, mode: Mode::Resumable, lease: Duration::from_secs(60), request: None };
+        let done = run(ledger.apply(&Key::from_bytes([n; 32]), None, claim)).expect("a claim");
+        assert!(matches!(done.output, Claimed::Granted(_)));
+        done.record.expect("a record").version().get()
+    };
+    (0..claims).map(claim).collect()
+}
+
+/// What copies of this process say, each to the end of a pipe.
+fn copies(work: impl Fn(usize) -> Vec<u64>) -> Vec<Vec<u64>> {
+    let mut said = Vec::new();
+    let mut running = Vec::new();
+    for worker in 0..WORKERS {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        match fork().expect("a copy") {
+            Fork::Child => {
+                let numbers = work(worker);
+                let bytes: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
+                writer.write_all(&bytes).expect("the parent reads");
+                exit(0);
+            }
+            Fork::Parent(child) => running.push((child, reader)),
+        }
+    }
+    for (child, mut reader) in running {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).expect("the worker writes");
+        assert_eq!(waitpid(child).expect("the worker ends"), 0, "a worker failed");
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        said.push(bytes.chunks(8).map(number).collect());
+    }
+    said
+}
+
+fn no_version_is_drawn_by_a_process_and_its_copies() {
+    // What the parent has drawn ahead is there when it forks.
+    let mut all = versions(3);
+    let before = all.len();
+    let of_copies = copies(|_| versions(100));
+    assert!(of_copies.iter().all(|versions| versions.len() == 100));
+    all.extend(versions(100));
+    all.extend(of_copies.into_iter().flatten());
+    let different: HashSet<_> = all.iter().collect();
+    assert_eq!(all.len(), before + 100 * (WORKERS + 1));
+    assert_eq!(different.len(), all.len(), "versions that two processes drew");
+}
+
+/// Each worker gets the same requests. Who runs one waits until all have come.
+fn of_prefork_workers_one_runs() {
+    let redis = Redis::start();
+    let url = redis.url();
+    versions(3);
+    let runs = copies(|_| {
+        run(async {
+            let store = RedisStore::connect(&url).expect("a URL");
+            let runner = Runner::new(store);
+            let client = redis::Client::open(url.as_str()).expect("a URL");
+            let mut counted = client.get_multiplexed_async_connection().await.expect("redis answers");
+            let mut runs = 0;
+            for request in 0..20 {
+                let (arrived, mut others) = (format!("arrived-{request}"), counted.clone());
+                let all_here = format!("arrived-{request}");
+                let work = move |_| async move {
+                    others.incr(&all_here).await;
+                    while others.get(&all_here).await < WORKERS as u64 {
+                        tokio::task::yield_now().await;
+                    }
+                    Ok::<_, StepError<String>>(1)
+                };
+                if runner.run("jobs", &request.to_string(), "input", work).await.is_ok() {
+                    runs += 1;
+                } else {
+                    counted.incr(&arrived).await;
+                }
+            }
+            vec![runs]
+        })
+    });
+    let runs: u64 = runs.iter().flatten().sum();
+    assert_eq!(runs, 20, "requests were run by two workers");
+}
+
+/// Counters beside the store.
+trait Counters {
+    async fn incr(&mut self, name: &str);
+    async fn get(&mut self, name: &str) -> u64;
+}
+
+impl Counters for redis::aio::MultiplexedConnection {
+    async fn incr(&mut self, name: &str) {
+        let () = redis::cmd("INCR").arg(name).query_async(self).await.expect("redis answers");
+    }
+
+    async fn get(&mut self, name: &str) -> u64 {
+        redis::cmd("GET").arg(name).query_async(self).await.expect("redis answers")
+    }
+}
