@@ -30,12 +30,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .require(Survives::StoreCrash)
         .on_caution(|caution| eprintln!("redis: {caution}"))
         .connect(&url)?;
-    // Behind your authentication: `Scope::extension::<UserId>()`.
-    let layer = IdempotencyLayer::new(store, Scope::shared()).resumable().required().on_event(|event| {
-        if let EventKind::StoreFailed { error } = &event.kind {
-            eprintln!("the store: {error}");
-        }
-    });
+    // Behind your authentication: `Scope::extension::<UserId>()`. Here a retry may
+    // go to another port, and so to another authority; behind a proxy it does not.
+    let layer =
+        IdempotencyLayer::new(store, Scope::shared()).resumable().required().ignore_authority().on_event(|event| {
+            if let EventKind::StoreFailed { error } = &event.kind {
+                eprintln!("the store: {error}");
+            }
+        });
     let app: Router = Router::new().route("/payments", post(pay)).layer(layer);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/payments", listener.local_addr()?);

@@ -105,6 +105,31 @@ impl IdempotencyLayer {
         self.set(|policy| policy.retention = retention.max(MIN_RETENTION))
     }
 
+    /// Leaves the authority (`Host`, `:authority`) out of what makes two requests
+    /// the same request. By default the same key at another authority is 422,
+    /// as it is with another path (RFC 9110 §7.1).
+    ///
+    /// For servers whose clients, proxies or fail-over change the name between
+    /// a request and its retry. Names are compared in lower case, and
+    /// without the ports 80 and 443, in any case.
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::header("x-tenant".parse()?)).ignore_authority();
+    /// # Ok::<_, http::header::InvalidHeaderName>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// Under one scope, a retry at one name then gets the answer that was made
+    /// for another: only for names that stand for the same service. It may be
+    /// switched while others run without it: the authority counts where both
+    /// the record and the retry's process have it.
+    pub fn ignore_authority(self) -> Self {
+        self.set(|policy| policy.by_authority = false)
+    }
+
     /// The largest request body, in bytes: 2 MiB by default, 413 above.
     pub fn request_limit(self, bytes: usize) -> Self {
         self.set(|policy| policy.request_limit = bytes)

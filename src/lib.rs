@@ -142,6 +142,7 @@ mod status;
 pub mod store;
 mod sweeper;
 mod sync;
+mod target;
 mod trace;
 mod watcher;
 

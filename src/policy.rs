@@ -4,14 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request::Parts;
 use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
 
 use crate::background::Background;
 use crate::backoff::Backoff;
 use crate::callback::Callback;
-use crate::core::{Fingerprint, Mode};
+use crate::core::Mode;
 use crate::response::Problems;
 use crate::scope::Scope;
 
@@ -84,6 +83,8 @@ pub(crate) struct Policy {
     pub(crate) scope: Scope,
     pub(crate) mode: Mode,
     pub(crate) required: bool,
+    /// Whether the authority is part of a request.
+    pub(crate) by_authority: bool,
     pub(crate) lease: Duration,
     pub(crate) max_execution: Duration,
     pub(crate) retention: Duration,
@@ -103,6 +104,7 @@ impl Policy {
             scope,
             mode: Mode::AtMostOnce,
             required: false,
+            by_authority: true,
             lease: Duration::from_secs(60),
             max_execution: Duration::from_secs(60 * 60),
             retention: Duration::from_secs(24 * 60 * 60),
@@ -132,17 +134,4 @@ impl fmt::Debug for Policy {
             .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
-}
-
-/// Method, path and query as they came, content type, body.
-pub(crate) fn fingerprint(parts: &Parts, body: &[u8]) -> Fingerprint {
-    let target = crate::extract::original_uri(parts);
-    let content_type = parts.headers.get(http::header::CONTENT_TYPE);
-    Fingerprint::of([
-        parts.method.as_str().as_bytes(),
-        target.path().as_bytes(),
-        target.query().unwrap_or_default().as_bytes(),
-        content_type.map_or(&[], |value| value.as_bytes()),
-        body,
-    ])
 }

@@ -54,7 +54,7 @@ pub(crate) fn claim(
 /// What whoever lost a claim is told: never an answer that is not the one on
 /// record.
 pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claimed {
-    let found = found.filter(|found| *found.fingerprint() == fingerprint);
+    let found = found.filter(|found| found.fingerprint().matches(&fingerprint));
     match found.as_ref().map(|found| (found.response(), found.hold())) {
         Some((Some(stored), _)) => Claimed::Replay(Arc::clone(stored)),
         Some((None, Hold::Leased { lease, .. })) => Claimed::Busy(*lease),

@@ -26,11 +26,12 @@ use crate::extract::original_uri;
 use crate::future::ResponseFuture;
 use crate::ledger::Ledger;
 use crate::operation::{Operation, Undone};
-use crate::policy::{Outcome, Policy, fingerprint};
+use crate::policy::{Outcome, Policy};
 use crate::response::Refusal;
 use crate::run::{Admission, claim, under_lease};
 use crate::scope::Told;
 use crate::store::StoreError;
+use crate::target::fingerprint;
 use crate::trace;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -227,7 +228,7 @@ impl<S> Admitted<S> {
         let Ok(_permit) = shared.policy.permits.try_acquire() else {
             return Ok(self.guarded.refuse(Refusal::Overloaded));
         };
-        let fingerprint = fingerprint(&self.parts, &body);
+        let fingerprint = fingerprint(&self.parts, &body, shared.policy.by_authority);
         if let Some(answer) = self.guarded.submit(&self.parts, fingerprint, &body).await {
             return Ok(answer);
         }

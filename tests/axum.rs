@@ -77,6 +77,33 @@ async fn siblings_with_the_same_stripped_path_do_not_share_answers() {
     assert_eq!(send(&app, keyed("/eu/pay", "k")).await, (StatusCode::OK, true, "eu".into()));
 }
 
+/// As a proxy asks, and HTTP/2: the target names the authority, and nesting takes
+/// a prefix off its path.
+#[tokio::test]
+async fn an_absolute_target_names_path_and_authority_under_nesting_too() {
+    let inner = Router::new().route("/pay", post(|| async { "paid" })).layer(layer());
+    let app = Router::new().nest("/eu", inner);
+    let addr = listen(app.clone()).await;
+    let raw = |target: &str, host: &str| {
+        let head = format!("POST {target} HTTP/1.1\r\nhost: {host}\r\nidempotency-key: k\r\n");
+        format!("{head}content-length: 2\r\n\r\n{{}}").into_bytes()
+    };
+    assert_eq!(exchange(addr, &raw("http://a.example/eu/pay", "b.example")).await.body, b"paid");
+    for (target, host, status) in [
+        ("http://a.example/eu/pay", "a.example", 200),
+        ("http://A.example:80/eu/pay", "other", 200),
+        ("/eu/pay", "a.example", 200),
+        ("http://b.example/eu/pay", "a.example", 422),
+        ("/eu/pay", "b.example", 422),
+    ] {
+        let answer = exchange(addr, &raw(target, host)).await;
+        assert_eq!((answer.status, answer.is_replay()), (status, status == 200), "{target} {host}");
+    }
+    // What hyper makes of `:authority`.
+    assert_eq!(send(&app, keyed("https://a.example/eu/pay", "k")).await, (StatusCode::OK, true, "paid".into()));
+    assert_eq!(send(&app, keyed("https://b.example/eu/pay", "k")).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
 /// An easy mistake: one on a nested router, and one outside.
 #[tokio::test]
 async fn of_two_layers_around_a_route_the_outer_one_guards() {

@@ -40,6 +40,11 @@ fn file_name(record: &str, part: Option<PartId>) -> String {
     }
 }
 
+fn claim_of(mode: Mode) -> Claim {
+    let fingerprint = Fingerprint::of([b"POST".as_slice(), b"/payments"]);
+    Claim { fingerprint, mode, lease: Duration::from_millis(30_500), request: None }
+}
+
 /// One record in the making, and what a store has of it.
 struct Writer {
     name: &'static str,
@@ -67,8 +72,7 @@ impl Writer {
     }
 
     fn claim(self, mode: Mode, request: Option<StoredRequest>) -> Self {
-        let fingerprint = Fingerprint::of([b"POST".as_slice(), b"/payments"]);
-        self.write(&Claim { fingerprint, mode, lease: Duration::from_millis(30_500), request: request.map(Arc::new) })
+        self.write(&Claim { request: request.map(Arc::new), ..claim_of(mode) })
     }
 
     fn change(self, changes: Vec<Change>) -> Self {
@@ -145,6 +149,16 @@ fn records() -> Vec<(&'static str, Record, Pieces)> {
             begin("charge"),
             Change::Input { step: "charge".into(), hash: 1 },
         ]),
+        Writer::new("authority").write(&Claim {
+            fingerprint: Fingerprint::of([b"POST".as_slice(), b"/payments"]).scheme_2(Some(b"shop.example"), []),
+            ..claim_of(once)
+        }),
+        Writer::new("content")
+            .write(&Claim {
+                fingerprint: Fingerprint::of([]).scheme_2(None, [b"text/plain".as_slice(), b"\0", b"gzip"]),
+                ..claim_of(once)
+            })
+            .change(vec![answer(StatusCode::OK, Some(b"{}"))]),
         Writer::new("not-retained").claim(once, None).change(vec![answer(StatusCode::OK, None)]),
     ]
     .map(Writer::finish)

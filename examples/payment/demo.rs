@@ -1,7 +1,7 @@
 //! `X-Demo`: what shall go wrong this time.
 //!
-//! It is not part of what makes two requests the same one (method, path, body
-//! and content type are), so a retry without it is a retry.
+//! It is not part of what makes two requests the same one (method, authority,
+//! path, body and content type are), so a retry without it is a retry.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! What makes two requests the same request.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use sha2::{Digest, Sha256};
 
@@ -10,47 +11,190 @@ use super::key::Hex;
 ///
 /// SHA-256 over length-prefixed components, so that no two different lists of
 /// components share one. Comparing takes the same time whatever the bytes.
+///
+/// What counts is named by a scheme, and a record carries its number:
+///
+/// | scheme | what counts |
+/// |---|---|
+/// | 1 | the components of [`of`](Self::of): method, path, query, first `Content-Type` line, body |
+/// | 2 | the same, and what [`scheme_2`](Self::scheme_2) adds: authority, further `Content-Type` lines, `Content-Encoding` |
+///
+/// A later scheme keeps the digest of the first one as it is, and adds its own
+/// beside it: a retry that meets another release during a rollout has to
+/// [match](Self::matches).
 #[derive(Clone, Copy, Eq)]
-pub struct Fingerprint([u8; 32]);
+pub struct Fingerprint {
+    digest: [u8; 32],
+    /// What scheme 1 leaves out; `None` of scheme 1.
+    added: Option<Added>,
+}
+
+/// What scheme 2 adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Added {
+    /// `None` where the authority does not count.
+    authority: Option<Short>,
+    content: Short,
+}
+
+/// A hash (FNV-1a): enough to tell one client's requests under one key apart. It
+/// keeps no secret, and a client that makes two collide gets its own answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Short(NonZeroU32);
 
 impl Fingerprint {
-    /// The fingerprint of a list of components, in their order.
+    /// The fingerprint of a list of components, in their order, by scheme 1.
     pub fn of<'a>(components: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();
         update_framed(&mut hash, b"F");
         for component in components {
             update_framed(&mut hash, component);
         }
-        Self(hash.finalize().into())
+        Self::from_bytes(hash.finalize().into())
     }
 
-    /// A fingerprint from its 32 bytes.
+    /// The same by scheme 2. An `authority` of `None` does not count, and its case
+    /// never does; `content` is what else says how the body is to be read.
+    ///
+    /// ```
+    /// use tower_idempotency::core::Fingerprint;
+    ///
+    /// let first = Fingerprint::of([b"POST".as_slice(), b"/payments"]);
+    /// let (a, b) = (first.scheme_2(Some(b"a.example"), []), first.scheme_2(Some(b"b.example"), []));
+    /// assert!(!a.matches(&b));
+    /// // What only one of them has is not compared.
+    /// assert!(first.matches(&a) && first.scheme_2(None, []).matches(&b));
+    /// ```
+    #[must_use]
+    pub fn scheme_2<'a>(self, authority: Option<&[u8]>, content: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        // One bit tells lower case from upper, and no two other bytes of a host.
+        let authority = authority.map(|authority| Short::NOTHING.and(authority.iter().map(|byte| byte | 0x20)));
+        // In UTF-8 and in header lines there is no such byte.
+        let content = content
+            .into_iter()
+            .fold(Short::NOTHING, |content, component| content.and(component.iter().copied().chain([0xff])));
+        Self { added: Some(Added { authority, content }), ..self }
+    }
+
+    /// A fingerprint of scheme 1 from its 32 bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self { digest: bytes, added: None }
     }
 
-    /// The 32 bytes.
+    /// The 32 bytes of scheme 1, which every later one has too.
     pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.digest
     }
+
+    /// The number of its scheme.
+    pub const fn scheme(&self) -> u32 {
+        if self.added.is_some() { 2 } else { 1 }
+    }
+
+    /// Whether two requests are the same, as far as both fingerprints tell: a
+    /// record by an older scheme is compared by that one, and so is a request
+    /// whose process leaves something out.
+    ///
+    /// Equality (`==`) is stricter: the same scheme, with the same parts.
+    pub fn matches(&self, other: &Self) -> bool {
+        let added = self.added.zip(other.added).is_none_or(|(one, other)| one.matches(other));
+        same(&self.digest, &other.digest) & added
+    }
+}
+
+/// As a record has it.
+impl Fingerprint {
+    pub(super) fn authority_hex(&self) -> Option<String> {
+        self.added.and_then(|added| added.authority).map(Short::hex)
+    }
+
+    pub(super) fn content_hex(&self) -> Option<String> {
+        self.added.map(|added| added.content).filter(|content| *content != Short::NOTHING).map(Short::hex)
+    }
+
+    /// Of a scheme that is newer than this release, what is known of it.
+    pub(super) fn read(
+        digest: &str,
+        scheme: Option<u32>,
+        authority: Option<&str>,
+        content: Option<&str>,
+    ) -> Option<Self> {
+        let added = match scheme {
+            Some(2) => Some(Added {
+                authority: match authority {
+                    Some(authority) => Some(Short::read(authority)?),
+                    None => None,
+                },
+                content: content.map_or(Some(Short::NOTHING), Short::read)?,
+            }),
+            _ => None,
+        };
+        Some(Self { digest: read_digest(digest)?, added })
+    }
+}
+
+fn read_digest(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+impl Added {
+    fn matches(self, other: Self) -> bool {
+        let authority = self.authority.zip(other.authority).is_none_or(|(one, other)| one == other);
+        authority & (self.content == other.content)
+    }
+}
+
+impl Short {
+    /// Of no byte.
+    const NOTHING: Self = Self(match NonZeroU32::new(0x811c_9dc5) {
+        Some(basis) => basis,
+        None => NonZeroU32::MIN,
+    });
+
+    fn and(self, bytes: impl Iterator<Item = u8>) -> Self {
+        let hash = bytes.fold(self.0.get(), |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        // Zero counts as one.
+        Self(NonZeroU32::new(hash).unwrap_or(NonZeroU32::MIN))
+    }
+
+    fn hex(self) -> String {
+        format!("{:08x}", self.0)
+    }
+
+    fn read(hex: &str) -> Option<Self> {
+        let digits = hex.len() == 8 && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let short = u32::from_str_radix(hex, 16).ok().filter(|_| digits);
+        short.and_then(NonZeroU32::new).map(Self)
+    }
+}
+
+/// No early exit: how far two digests agree must not show in the time.
+fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    one.iter().zip(other).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 
 impl PartialEq for Fingerprint {
     fn eq(&self, other: &Self) -> bool {
-        // No early exit: how far two digests agree must not show in the time.
-        self.0.iter().zip(&other.0).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+        same(&self.digest, &other.digest) & (self.added == other.added)
     }
 }
 
 impl std::hash::Hash for Fingerprint {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        self.digest.hash(state);
     }
 }
 
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Hex(&self.0[..6]))
+        write!(f, "{}", Hex(&self.digest[..6]))
     }
 }
 

@@ -20,6 +20,7 @@ mod reached;
 mod record;
 mod resolve;
 mod resume;
+mod seal;
 mod submit;
 mod transition;
 mod wire;

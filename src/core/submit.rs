@@ -61,7 +61,7 @@ impl Command for Submit {
                 Decision::keep(Submitted::Full)
             };
         };
-        if current.fingerprint != self.fingerprint {
+        if !current.fingerprint.matches(&self.fingerprint) {
             return Decision::keep(Submitted::Mismatch);
         }
         if let Some(response) = current.response() {

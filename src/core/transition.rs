@@ -98,7 +98,7 @@ impl Command for Claim {
             return Decision::put(self.first(stamp), Claimed::Granted(fence));
         };
         // Before "busy": a wrong body is never cured by waiting.
-        if current.fingerprint != self.fingerprint {
+        if !current.fingerprint.matches(&self.fingerprint) {
             return Decision::keep(Claimed::Mismatch);
         }
         if let Some(response) = current.response() {

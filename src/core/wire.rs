@@ -14,7 +14,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,18 +21,16 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::callback::Callback;
 use super::history::{Kept, Moment, Past, What};
 use super::key::Hex;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Step, Timestamp, Version};
+use super::seal::{open, seal};
 use super::{Fingerprint, StoredRequest, StoredResponse};
 
 /// The format that is written, and the newest that is read.
 pub const WIRE_FORMAT: u32 = 1;
-
-const MAGIC: &str = "tower-idempotency/";
 
 /// Names one part of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,6 +116,14 @@ struct WireHead {
     accepted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     callback: Option<WireCallback>,
+    /// The fingerprint's scheme, where it is not the first, and what it adds: at
+    /// the end, for what is before has its short forms in a squeezed head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scheme: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    authority: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -234,6 +239,9 @@ impl Record {
             dropped: self.past.dropped(),
             accepted: self.accepted,
             callback: self.callback.as_deref().map(Callback::wire),
+            scheme: Some(self.fingerprint.scheme()).filter(|scheme| *scheme > 1),
+            authority: self.fingerprint.authority_hex(),
+            content: self.fingerprint.content_hex(),
         };
         Encoded { head: seal(&head, &[]), fresh: self.fresh_parts() }
     }
@@ -295,7 +303,13 @@ impl Record {
                 WireMode::AtMostOnce => Mode::AtMostOnce,
                 WireMode::Resumable => Mode::Resumable,
             },
-            fingerprint: parse_fingerprint(&head.fingerprint).ok_or(CORRUPT_HEAD)?,
+            fingerprint: Fingerprint::read(
+                &head.fingerprint,
+                head.scheme,
+                head.authority.as_deref(),
+                head.content.as_deref(),
+            )
+            .ok_or(CORRUPT_HEAD)?,
             hold: parse_hold(head.hold),
             progress: match (head.progress, response) {
                 (WireProgress::Complete { retention_ms }, Some(response)) => {
@@ -358,17 +372,6 @@ fn parse_hold(hold: WireHold) -> Hold {
         WireHold::Parked { why } => Hold::Parked { why: why.into() },
         WireHold::Cleared => Hold::Cleared,
     }
-}
-
-fn parse_fingerprint(hex: &str) -> Option<Fingerprint> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(Fingerprint::from_bytes(bytes))
 }
 
 fn encode_request(request: &StoredRequest) -> Bytes {
@@ -461,51 +464,4 @@ fn parse_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// One piece: format and checksum, a line of JSON, raw bytes.
-fn seal(wire: &impl Serialize, raw: &[u8]) -> Bytes {
-    let mut sealed = Vec::with_capacity(512 + raw.len());
-    // Writing to memory cannot fail. Nor can serializing plain structs of strings
-    // and numbers, and if it did the checksum below would keep the piece from
-    // being read.
-    let _ = writeln!(sealed, "{MAGIC}{WIRE_FORMAT} {:016x}", 0);
-    let start = sealed.len();
-    let _ = serde_json::to_writer(&mut sealed, wire);
-    sealed.push(b'\n');
-    sealed.extend_from_slice(raw);
-    let sum = checksum(&sealed[start..]);
-    let _ = write!(&mut sealed[start - 17..start - 1], "{sum:016x}");
-    sealed.into()
-}
-
-fn open<'a, T: Deserialize<'a>>(sealed: &'a [u8], corrupt: &DecodeError) -> Result<(T, &'a [u8]), DecodeError> {
-    let corrupt = || corrupt.clone();
-    let (first, rest) = split_line(sealed).ok_or_else(corrupt)?;
-    let first = str::from_utf8(first).map_err(|_| corrupt())?;
-    let (format, sum) = first.strip_prefix(MAGIC).and_then(|line| line.split_once(' ')).ok_or_else(corrupt)?;
-    if !format.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(corrupt());
-    }
-    let format: u32 = format.parse().map_err(|_| corrupt())?;
-    if format > WIRE_FORMAT {
-        return Err(DecodeError::Newer(format));
-    }
-    // The first line is not under the checksum: it has to be as it is written.
-    if format == 0 || sum != format!("{:016x}", checksum(rest)) {
-        return Err(DecodeError::Corrupt("its checksum does not match"));
-    }
-    let (json, raw) = split_line(rest).ok_or_else(corrupt)?;
-    let wire = serde_json::from_slice(json).map_err(|_| corrupt())?;
-    Ok((wire, raw))
-}
-
-fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&byte| byte == b'\n')?;
-    Some((&bytes[..end], &bytes[end + 1..]))
-}
-
-fn checksum(bytes: &[u8]) -> u64 {
-    let digest: [u8; 32] = Sha256::digest(bytes).into();
-    digest.iter().take(8).fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }

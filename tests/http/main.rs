@@ -11,6 +11,7 @@ mod support;
 mod admission;
 mod events;
 mod fidelity;
+mod fingerprint;
 mod hangup;
 mod keys;
 mod lease;

@@ -162,6 +162,34 @@ fn no_two_lists_share_a_fingerprint() {
     }
 }
 
+/// By what both have, and by nothing else.
+#[test]
+fn fingerprints_match_if_the_parts_that_both_have_agree() {
+    let first = Fingerprint::of([b"POST".as_slice()]);
+    let other = Fingerprint::of([b"PATCH".as_slice()]);
+    let gzip = [b"gzip".as_slice()];
+    let (a, b) = (Some(b"a".as_slice()), Some(b"b".as_slice()));
+    let table = [
+        (first, first, true),
+        (first, other, false),
+        (first, first.scheme_2(a, gzip), true),
+        (first, other.scheme_2(a, gzip), false),
+        (first.scheme_2(a, []), first.scheme_2(a, []), true),
+        (first.scheme_2(a, []), other.scheme_2(a, []), false),
+        (first.scheme_2(a, []), first.scheme_2(b, []), false),
+        (first.scheme_2(a, []), first.scheme_2(Some(b""), []), false),
+        (first.scheme_2(a, []), first.scheme_2(None, []), true),
+        (first.scheme_2(a, gzip), first.scheme_2(a, []), false),
+        (first.scheme_2(a, gzip), first.scheme_2(None, gzip), true),
+        (first.scheme_2(a, gzip), first.scheme_2(None, []), false),
+    ];
+    for (n, (one, other, expected)) in table.into_iter().enumerate() {
+        assert_eq!((one.matches(&other), other.matches(&one)), (expected, expected), "{n}");
+    }
+    assert_ne!(first, first.scheme_2(None, []), "equal is more than a match");
+    assert_eq!((first.scheme(), first.scheme_2(a, []).scheme()), (1, 2));
+}
+
 #[test]
 fn fingerprints_differ_in_any_bit() {
     let one = Fingerprint::from_bytes([0; 32]);

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
-use super::transitions::every_state;
-use crate::core::{DecodeError, PartId, Record, Times, Timestamp, WIRE_FORMAT};
+use super::transitions::{claim, every_state, stamp};
+use crate::core::{
+    Claim, Command, DecodeError, Fingerprint, Mode, Next, PartId, Record, Times, Timestamp, WIRE_FORMAT,
+};
 
 const TIMES: Times = Times { created: Timestamp::from_millis(1), written: Timestamp::from_millis(2) };
 
@@ -128,6 +131,35 @@ fn a_newer_format_is_told_from_damage() {
     for odd in ["tower-idempotency/ ", "tower-idempotency/-1 ", "tower-idempotency/99999999999 ", "Tower/1 "] {
         let head = text.replacen(&old, odd, 1);
         assert!(matches!(decode(&(head.into(), parts.clone())), Err(DecodeError::Corrupt(_))), "{odd}");
+    }
+}
+
+/// The same head with another text in it, and a checksum that says so.
+fn with_text(head: &Bytes, old: &str, new: &str) -> Bytes {
+    let text = String::from_utf8(head.to_vec()).unwrap().replacen(old, new, 1);
+    let (_, rest) = text.split_once('\n').unwrap();
+    let digest: [u8; 32] = Sha256::digest(rest).into();
+    let sum: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("tower-idempotency/{WIRE_FORMAT} {sum}\n{rest}").into()
+}
+
+/// A fingerprint by a scheme that this release does not know is compared by the
+/// one it does know: a 422 would make a client pay twice.
+#[test]
+fn of_a_newer_scheme_what_is_known_is_compared() {
+    let first = Fingerprint::of([b"POST".as_slice()]);
+    let second = first.scheme_2(Some(b"a.example"), [b"gzip".as_slice()]);
+    let claim = Claim { fingerprint: second, request: None, ..claim(Mode::AtMostOnce) };
+    let Next::Put(record) = claim.apply(None, stamp(0, 1)).next else { panic!("a first claim") };
+    let head = record.encode().head;
+    let read = |head: &Bytes| Record::decode(TIMES, head, |_| None).map(|record| *record.fingerprint());
+    assert_eq!(read(&head), Ok(second));
+    let newer = with_text(&head, "\"scheme\":2", "\"scheme\":17,\"body\":{\"any\":[\"thing\"]}");
+    assert_eq!(read(&newer), Ok(first));
+    for broken in ["\"authority\":\"+\"", "\"authority\":\"\"", "\"authority\":\"000000000\""] {
+        let (_, authority) = std::str::from_utf8(&head).unwrap().split_once("\"authority\":").unwrap();
+        let whole = format!("\"authority\":{}", &authority[..10]);
+        assert!(matches!(read(&with_text(&head, &whole, broken)), Err(DecodeError::Corrupt(_))), "{broken}");
     }
 }
 

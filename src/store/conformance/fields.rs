@@ -47,7 +47,9 @@ pub async fn progress_round_trips(harness: &dyn Harness) {
 /// Mode, fingerprint, attempts and lease come back, whatever they are.
 pub async fn claims_round_trip(harness: &dyn Harness) {
     let modes = [Mode::AtMostOnce, Mode::Resumable];
-    let fingerprints = [[0; 32], [0xff; 32], *Fingerprint::of([]).as_bytes()];
+    let [zero, ones] = [[0; 32], [0xff; 32]].map(Fingerprint::from_bytes);
+    let second = [zero.scheme_2(None, []), ones.scheme_2(Some(b"a.example"), [b"gzip".as_slice()])];
+    let fingerprints = [second[0], second[1], Fingerprint::of([])];
     let leases = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(1 << 40)];
     let mut n = 0;
     for (mode, (fingerprint, lease)) in
@@ -55,8 +57,7 @@ pub async fn claims_round_trip(harness: &dyn Harness) {
     {
         n += 1;
         let mut hand = Hand::new(harness.store(), key(n));
-        let fingerprint = Fingerprint::from_bytes(*fingerprint);
-        hand.claim(Claim { fingerprint, mode, lease, request: None }).await;
+        hand.claim(Claim { fingerprint: *fingerprint, mode, lease, request: None }).await;
         hand.check().await;
     }
 }

@@ -94,12 +94,24 @@ fn command() -> impl Strategy<Value = AnyCommand> {
 }
 
 fn claim() -> impl Strategy<Value = Claim> {
-    let fingerprint = prop_oneof![5 => Just(0_u8), 1 => Just(1)];
+    let fingerprint = prop_oneof![5 => fingerprint(0), 1 => fingerprint(1)];
     let mode = prop_oneof![1 => Just(Mode::AtMostOnce), 3 => Just(Mode::Resumable)];
     (fingerprint, mode, 0_u64..10, proptest::option::of(request())).prop_map(|(fingerprint, mode, lease, request)| {
-        let (fingerprint, lease) = (Fingerprint::of([[fingerprint].as_slice()]), Duration::from_millis(lease));
+        let lease = Duration::from_millis(lease);
         Claim { fingerprint, mode, lease, request: request.map(Arc::new) }
     })
+}
+
+/// Of this request, by one of the schemes.
+fn fingerprint(request: u8) -> impl Strategy<Value = Fingerprint> {
+    let first = Fingerprint::of([[request].as_slice()]);
+    let authority = prop_oneof![3 => Just(Some(b"a")), 1 => Just(Some(b"b")), 1 => Just(None)];
+    let content = prop_oneof![3 => Just(None), 1 => Just(Some(b"gzip".as_slice()))];
+    let second = (authority, content).prop_map(move |(authority, content)| {
+        let authority = authority.map(|authority| authority.as_slice());
+        first.scheme_2(authority, content)
+    });
+    prop_oneof![1 => Just(first), 3 => second]
 }
 
 fn bytes() -> impl Strategy<Value = Bytes> {

@@ -138,8 +138,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "zombie-gets-a-strangers-answer",
         RUN,
-        "found.filter(|found| *found.fingerprint() == fingerprint)",
-        "found.filter(|found| *found.fingerprint() == fingerprint || true)",
+        "found.filter(|found| found.fingerprint().matches(&fingerprint))",
+        "found.filter(|found| found.fingerprint().matches(&fingerprint) || true)",
         "lease::a_zombie_of_a_forgotten",
     ),
     http(

@@ -24,6 +24,7 @@ mod http;
 mod limits;
 mod memory;
 mod model;
+mod request;
 mod resume;
 mod undo;
 mod watcher;
@@ -46,9 +47,10 @@ pub(crate) struct Mutant {
 const TRANSITION: &str = "src/core/transition.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 11] = [
+pub(crate) const GROUPS: [&[Mutant]; 12] = [
     model::MUTANTS,
     http::MUTANTS,
+    request::MUTANTS,
     resume::MUTANTS,
     undo::MUTANTS,
     watcher::MUTANTS,

@@ -23,7 +23,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        // Before \"busy\": a wrong body is never cured by waiting.\n",
         "        if let Some(left) = current.lease_left(stamp.now) {\n            return Decision::keep(Claimed::Busy(left));\n        }\n",
     ),
-    model("mismatch-replayed", TRANSITION, "current.fingerprint != self.fingerprint", "false"),
+    model("mismatch-replayed", TRANSITION, "!current.fingerprint.matches(&self.fingerprint)", "false"),
     model(
         "complete-is-claimed",
         TRANSITION,

@@ -19,7 +19,9 @@ pub(crate) fn key(text: &str) -> Key {
 }
 
 pub(crate) fn claim() -> Claim {
-    Claim { fingerprint: Fingerprint::of([b"POST".as_slice()]), mode: Mode::AtMostOnce, lease: MINUTE, request: None }
+    // As the layer writes it.
+    let fingerprint = Fingerprint::of([b"POST".as_slice()]).scheme_2(Some(b"shop.example"), []);
+    Claim { fingerprint, mode: Mode::AtMostOnce, lease: MINUTE, request: None }
 }
 
 pub(crate) fn response(len: usize) -> Arc<StoredResponse> {

@@ -1,0 +1,177 @@
+//! What makes two requests the same request, and how a record says so to other
+//! releases.
+
+use std::time::Duration;
+
+use http::Request;
+use tower_idempotency::IdempotencyLayer;
+use tower_idempotency::core::{Change, Claim, Claimed, Fence, Fenced, Fingerprint, Mode, Reached, StoredResponse};
+
+use crate::support::Count;
+use crate::support::bodies::{TestBody, full};
+use crate::support::lab::{App, Lab, post, reply, send, serve, stored_key, with};
+
+fn numbered(layer: &IdempotencyLayer) -> (App, Count) {
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = serve(layer, move |_| {
+        let number = count.up();
+        async move { Ok(reply(201, format!("charge {number}"))) }
+    });
+    (app, runs)
+}
+
+/// As HTTP/1.1 has it: a path, and `Host`.
+fn at_host(host: &str) -> Request<TestBody> {
+    with(post("k"), "host", host)
+}
+
+/// As HTTP/2 has it (`:authority`), and HTTP/1.1 to a proxy (absolute form).
+fn at_target(target: &str) -> Request<TestBody> {
+    let request = Request::builder().method("POST").uri(target).header("idempotency-key", "k");
+    request.body(full("{\"amount\":100}")).unwrap()
+}
+
+#[tokio::test]
+async fn another_authority_is_another_request() {
+    let hosts = ["b.example", "a.example.", "www.a.example", "a.example:8080", "[::1]", ""];
+    for other in hosts.map(at_host).into_iter().chain([at_target("http://b.example/pay"), post("k")]) {
+        let lab = Lab::new();
+        let (app, runs) = numbered(&lab.layer());
+        let what = format!("{} {:?}", other.uri(), other.headers().get("host"));
+        send(&app, at_host("a.example")).await.assert_first(201, "charge 1");
+        let answer = send(&app, other).await;
+        assert_eq!(answer.status, 422, "{what}");
+        answer.assert_problem("key-reused", 422);
+        assert_eq!(runs.get(), 1);
+    }
+}
+
+#[tokio::test]
+async fn one_authority_may_be_written_in_many_ways() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer());
+    send(&app, at_host("a.example")).await.assert_first(201, "charge 1");
+    for host in ["A.Example", "a.example:80", "a.example:443", "a.example:"] {
+        send(&app, at_host(host)).await.assert_replay(201, "charge 1");
+    }
+    for target in ["http://a.example/pay", "https://A.EXAMPLE:443/pay", "http://user@a.example:80/pay"] {
+        send(&app, at_target(target)).await.assert_replay(201, "charge 1");
+        // RFC 9112 §3.2.2: the target counts, and not what `Host` says beside it.
+        send(&app, with(at_target(target), "host", "b.example")).await.assert_replay(201, "charge 1");
+    }
+    let (app, _) = numbered(&Lab::new().layer());
+    send(&app, at_host("[2001:DB8::1]:80")).await.assert_first(201, "charge 1");
+    send(&app, at_host("[2001:db8::1]")).await.assert_replay(201, "charge 1");
+}
+
+#[tokio::test]
+async fn the_authority_can_be_left_out() {
+    let lab = Lab::new();
+    let (app, runs) = numbered(&lab.layer().ignore_authority());
+    send(&app, at_host("a.example")).await.assert_first(201, "charge 1");
+    for other in [at_host("b.example"), at_target("http://c.example:8080/pay"), post("k")] {
+        send(&app, other).await.assert_replay(201, "charge 1");
+    }
+    assert_eq!(runs.get(), 1);
+}
+
+#[tokio::test]
+async fn every_content_type_and_content_encoding_counts() {
+    let typed = || with(at_host("a.example"), "content-type", "text/plain");
+    let others = [
+        with(typed(), "content-type", "text/html"),
+        with(typed(), "content-encoding", "gzip"),
+        with(typed(), "content-encoding", ""),
+    ];
+    let original = |ignore: bool| {
+        let lab = Lab::new();
+        let layer = if ignore { lab.layer().ignore_authority() } else { lab.layer() };
+        numbered(&layer)
+    };
+    for (n, other) in others.into_iter().enumerate() {
+        let (app, _) = original(n == 0);
+        send(&app, typed()).await.assert_first(201, "charge 1");
+        let answer = send(&app, other).await;
+        // A list of nothing is nothing.
+        assert_eq!(answer.status, if n == 2 { 201 } else { 422 }, "{n}");
+    }
+    let (app, _) = original(true);
+    let coded = |lines: &[&str]| lines.iter().fold(typed(), |request, line| with(request, "content-encoding", line));
+    send(&app, coded(&["gzip", "br"])).await.assert_first(201, "charge 1");
+    send(&app, coded(&["GZip ,, br"])).await.assert_replay(201, "charge 1");
+    for other in [coded(&["br", "gzip"]), coded(&["gzip"]), coded(&["gzipbr"]), typed()] {
+        send(&app, other).await.assert_problem("key-reused", 422);
+    }
+}
+
+/// By the release before: method, path, query, the first content type, body.
+fn first_scheme() -> Fingerprint {
+    Fingerprint::of([b"POST".as_slice(), b"/pay", b"", b"", b"{\"amount\":100}"])
+}
+
+/// A retry that meets another release gets its answer, and no 422: its client
+/// would take a new key, and pay twice.
+#[tokio::test]
+async fn a_record_of_the_release_before_is_met_by_this_one() {
+    for layer in [Lab::layer, |lab: &Lab| lab.layer().resumable()] {
+        let lab = Lab::new();
+        let (mode, lease) = (Mode::AtMostOnce, Duration::from_secs(60));
+        let claim = Claim { fingerprint: first_scheme(), mode, lease, request: None };
+        let ledger = tower_idempotency::Ledger::new(lab.store.clone());
+        let claimed = ledger.apply(&stored_key("k"), None, claim).await.unwrap().output;
+        let Claimed::Granted(fence) = claimed else { panic!("{claimed:?}") };
+        let (app, runs) = numbered(&layer(&lab));
+        let retry = || with(at_host("a.example"), "content-encoding", "gzip");
+        send(&app, retry()).await.assert_problem("in-progress", 409);
+        complete(&ledger, fence).await;
+        send(&app, retry()).await.assert_replay(201, "paid");
+        // What that release compared is compared.
+        let other = Request::builder().method("POST").uri("/pay").header("idempotency-key", "k");
+        send(&app, other.body(full("other")).unwrap()).await.assert_problem("key-reused", 422);
+        assert_eq!(runs.get(), 0);
+    }
+}
+
+async fn complete(ledger: &tower_idempotency::Ledger, fence: Fence) {
+    let response = StoredResponse::capture(201.try_into().unwrap(), &http::HeaderMap::new(), Some("paid".into()));
+    let complete =
+        Change::Complete { response: response.into(), retention: Duration::from_secs(60), reached: Reached::All };
+    let fenced = Fenced { fence, changes: vec![complete] };
+    ledger.apply(&stored_key("k"), None, fenced).await.unwrap().output.unwrap();
+}
+
+/// And the other way round: that release reads the first scheme's digest, and
+/// passes over what it does not know.
+#[tokio::test]
+async fn a_record_of_this_release_is_met_by_the_one_before() {
+    for layer in [Lab::layer, |lab: &Lab| lab.layer().resumable(), |lab: &Lab| lab.layer().ignore_authority()] {
+        let lab = Lab::new();
+        let (app, _) = numbered(&layer(&lab));
+        send(&app, with(at_host("a.example"), "content-encoding", "gzip")).await.assert_first(201, "charge 1");
+        let record = lab.store.peek(&stored_key("k")).await.unwrap();
+        let head = record.encode().head;
+        let json = head.split(|byte| *byte == b'\n').nth(1).unwrap();
+        let json: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).unwrap();
+        // SHA-256 over the framed parts, reckoned elsewhere.
+        assert_eq!(json["fingerprint"], "8ad5c9cf86173e0a2f717c754c0869d1df4540e4494515a1214d5bf2345549c7");
+        assert_eq!(json["scheme"], 2);
+    }
+}
+
+/// Two processes of one release, while the switch is rolled out.
+#[tokio::test]
+async fn processes_with_different_switches_know_each_others_requests() {
+    for (first, second) in [(false, true), (true, false)] {
+        let lab = Lab::new();
+        let layer = |ignore: bool| if ignore { lab.layer().ignore_authority() } else { lab.layer() };
+        let (app, _) = numbered(&layer(first));
+        send(&app, with(at_host("a.example"), "content-encoding", "gzip")).await.assert_first(201, "charge 1");
+        let (other, runs) = numbered(&layer(second));
+        send(&other, with(at_host("a.example"), "content-encoding", "gzip")).await.assert_replay(201, "charge 1");
+        // The authority counts where the record and the process say so.
+        send(&other, with(at_host("b.example"), "content-encoding", "gzip")).await.assert_replay(201, "charge 1");
+        send(&other, at_host("a.example")).await.assert_problem("key-reused", 422);
+        assert_eq!(runs.get(), 0);
+    }
+}
