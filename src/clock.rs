@@ -88,3 +88,20 @@ impl Clock for ManualClock {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The two clocks drift apart: here because tokio's stands still or is moved,
+    /// elsewhere because the system's is stepped.
+    #[tokio::test(start_paused = true)]
+    async fn once_it_is_made_the_system_clock_has_no_say() {
+        let clock = SystemClock::new();
+        let (before, system) = (clock.now(), SystemTime::now());
+        while system.elapsed().unwrap_or_default() < Duration::from_millis(5) {}
+        assert_eq!(clock.now(), before, "the system's clock went on alone");
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now().since(before), Duration::from_secs(3600), "the system's clock stayed behind");
+    }
+}

@@ -135,3 +135,15 @@ impl Signal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_that_nobody_takes_do_not_pile_up() {
+        let hints = Hints::default();
+        (0..3 * HINTS).for_each(|hint| hints.put(hint));
+        assert_eq!(lock(&hints.queue).len(), HINTS, "the others are found in the store");
+    }
+}

@@ -237,6 +237,29 @@ fn every_dependency_has_a_licence_that_is_allowed_and_comes_from_the_registry() 
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
+/// What is counted for a whole server is not a test's own, unless the server is.
+#[test]
+fn a_test_that_measures_a_server_has_it_to_itself() {
+    let mut files = Vec::new();
+    rust_files(&root().join("tests/servers/tests"), &mut files);
+    let counts = ["wal_insert_lsn", ".log()", "RESETSTAT", "total_net", "cmdstat_", "cpu_nanos", "pg_stat_database"];
+    let (mut measuring, mut shared) = (0, Vec::new());
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        // rustfmt ends a function at its own indentation, and a test has none.
+        for test in text.split("#[tokio::test").skip(1).filter_map(|test| test.split("\n}\n").next()) {
+            let name = test.split("fn ").nth(1).and_then(|rest| rest.split('(').next()).unwrap_or_default();
+            let measures = counts.iter().any(|count| test.contains(count));
+            measuring += usize::from(measures);
+            if measures && ["Postgres::shared()", "fresh()"].iter().any(|server| test.contains(server)) {
+                shared.push(format!("{}: {name}", file.display()));
+            }
+        }
+    }
+    assert!(measuring >= 6, "the tests that measure are not found any more: {measuring}");
+    assert!(shared.is_empty(), "they count what other tests do, too: {shared:#?}");
+}
+
 fn parse_version(version: &str) -> Vec<u32> {
     let mut numbers: Vec<u32> = version.split('.').map(|number| number.parse().unwrap()).collect();
     numbers.resize(3, 0);

@@ -44,3 +44,28 @@ impl UnsavedAnswers {
         lock(&self.all).iter().map(|(key, unsaved)| (*key, unsaved.clone())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_can_not_be_saved_do_not_pile_up() {
+        let unsaved = UnsavedAnswers::default();
+        let key = |n: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            Key::from_bytes(bytes)
+        };
+        for n in 0..3 * MOST {
+            unsaved.add(key(n), "the store is away".to_owned(), false);
+        }
+        assert_eq!(unsaved.all().len(), MOST);
+        // What is known is kept up to date all the same, and makes room.
+        unsaved.add(key(0), "given up".to_owned(), true);
+        assert!(unsaved.all()[0].1.given_up);
+        unsaved.remove(&key(0));
+        unsaved.add(key(MOST), "the store is away".to_owned(), false);
+        assert_eq!(unsaved.all().len(), MOST);
+    }
+}

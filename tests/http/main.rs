@@ -22,3 +22,4 @@ mod panics;
 mod ready;
 mod replay;
 mod scope;
+mod taken_back;

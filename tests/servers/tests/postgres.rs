@@ -467,8 +467,11 @@ async fn no_statement_reads_the_whole_table() {
 /// A step writes its own row; the request beside it is not written again.
 #[tokio::test]
 async fn a_step_costs_what_the_step_costs() {
-    let (server, name, store) = fresh().await;
-    let wal = || server.sql_in(&name, "SELECT pg_current_wal_insert_lsn() - '0/0'").parse::<u64>().expect("bytes");
+    // The log is the whole server's: nobody else may write, nor the server itself.
+    let server = Postgres::start_with(&["autovacuum=off", "checkpoint_timeout=1d"]);
+    let store = PostgresStore::connect(&server.url()).expect("a URL");
+    store.create_schema().await.expect("a schema");
+    let wal = || server.sql("SELECT pg_current_wal_insert_lsn() - '0/0'").parse::<u64>().expect("bytes");
     let body =
         Bytes::from((0..1 << 20).map(|n: u32| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect::<Vec<_>>());
     let request = StoredRequest::capture(&http::Method::POST, &"/".parse().expect("a path"), &HeaderMap::new(), body);
@@ -477,7 +480,7 @@ async fn a_step_costs_what_the_step_costs() {
     let done = ledger.apply(&key(1), None, claim).await.expect("a claim");
     let mut record = done.record.expect("a record");
     let fence = tower_idempotency::core::Fence::of(record.version());
-    server.sql_in(&name, "CHECKPOINT");
+    server.sql("CHECKPOINT");
     let before = wal();
     for n in 0..20 {
         let save = Change::Save { step: format!("step {n}").into(), value: Bytes::from_static(b"1") };

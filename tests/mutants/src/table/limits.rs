@@ -6,6 +6,8 @@ const BACKOFF: &str = "src/backoff.rs";
 const NONCE: &str = "src/nonce.rs";
 
 planted_under!(unit, "--lib");
+planted_under!(kept, "--test kept");
+planted_under!(http, "--test http");
 planted_under!(nonces, "--test nonces");
 planted_under!(setters, "--test setters");
 
@@ -51,5 +53,40 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "u64::from_ne_bytes(self.numbers[self.left])",
         "fastrand::u64(1..)",
         "of_two_workers",
+    ),
+    unit(
+        "clock-follows-the-systems-steps",
+        "src/clock.rs",
+        "self.start.after(self.since.elapsed())",
+        "Timestamp::default().after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())",
+        "once_it_is_made",
+    ),
+    unit(
+        "hints-without-bound",
+        "src/sync.rs",
+        "if queue.len() >= HINTS {",
+        "if queue.len() == usize::MAX {",
+        "hints_that_nobody_takes",
+    ),
+    unit(
+        "unsaved-answers-without-bound",
+        "src/ledger/unsaved.rs",
+        "if all.len() < MOST || all.contains_key(&key) {",
+        "if all.len() < usize::MAX || all.contains_key(&key) {",
+        "answers_that_can_not_be_saved",
+    ),
+    http(
+        "claims-taken-back-without-bound",
+        "src/ledger.rs",
+        "Semaphore::new(DISOWNING)",
+        "Semaphore::new(DISOWNING * 1000)",
+        "taken_back",
+    ),
+    kept(
+        "bodies-kept-with-the-buffer-they-were-read-into",
+        "src/core/message.rs",
+        "if body.len() <= COPIED { Bytes::copy_from_slice(&body) } else { body }",
+        "if body.len() <= COPIED { body } else { body }",
+        "holds_no_buffer",
     ),
 ];
