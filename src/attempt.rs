@@ -1,5 +1,6 @@
 //! One granted claim: its writes, its lease, its end.
 
+mod in_hand;
 mod reached;
 #[cfg(feature = "postgres")]
 mod transaction;
@@ -18,7 +19,7 @@ pub(crate) use self::transaction::NotCommitted;
 use crate::backoff::{self, Backoff};
 use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Mode, Record, Status, StoredResponse};
 use crate::event::EventKind;
-use crate::ledger::{Ledger, fresh_nonce};
+use crate::ledger::{Hand, Ledger, fresh_nonce};
 use crate::store::StoreError;
 use crate::sync::{Signal, lock};
 
@@ -65,8 +66,12 @@ pub(crate) struct Attempt {
     running: Mutex<Vec<Box<str>>>,
     /// Those of earlier attempts to which this one came.
     reached: Mutex<Vec<Box<str>>>,
+    /// It came to a step, whoever's.
+    at_work: AtomicBool,
     /// Someone renews the lease.
     kept: AtomicBool,
+    /// Set once the lease may be over, and until nobody here goes on with it.
+    in_hand: Mutex<Option<Hand>>,
     /// The answer, once the work has stored it itself, in a transaction.
     completed: OnceLock<Arc<StoredResponse>>,
 }
@@ -110,7 +115,9 @@ impl Attempt {
             parked: OnceLock::new(),
             running: Mutex::default(),
             reached: Mutex::default(),
+            at_work: AtomicBool::new(false),
             kept: AtomicBool::new(false),
+            in_hand: Mutex::default(),
             completed: OnceLock::new(),
         })
     }
@@ -285,12 +292,17 @@ impl Attempt {
         }
         #[cfg(not(feature = "metrics"))]
         self.ending.give();
+        if self.since.elapsed() >= self.limits.lease {
+            // While it is being saved, too.
+            self.hold_on();
+        }
         let parked = self.parked.get().map(|(_, why)| Change::Park { why: Arc::clone(why) });
         let change = parked.unwrap_or(change);
         let completes = matches!(change, Change::Complete { .. });
         let mut current = self.current.lock().await;
         if self.completed.get().is_some() {
             // A transaction of the work's own, of which it did not see the end.
+            self.let_go();
             self.emit_late_doubt();
             return End::Lost(Some(current.clone()));
         }
@@ -301,6 +313,7 @@ impl Attempt {
         changes.push(change);
         let mut exchange = self.exchange(changes, &current);
         if let Err(error) = self.ledger.drive(&self.key, &mut exchange).await {
+            self.hold_on();
             self.ledger.unsaved().add(self.key, error.to_string(), false);
             let parks = exchange.writes().is_some_and(|record| record.parked_for().is_some());
             tokio::spawn(Arc::clone(self).save_late(exchange));
@@ -310,6 +323,7 @@ impl Attempt {
             self.emit(|| EventKind::Unsaved { error });
             return End::Parked;
         }
+        self.let_go();
         let (stored, found) = match exchange.finish() {
             Some(Done { output, record }) => (output.is_ok(), record),
             None => (false, None),
@@ -358,6 +372,7 @@ impl Attempt {
     /// Needs no lock: once an attempt ends, nothing else is written.
     async fn save_late(self: Arc<Self>, mut exchange: Exchange<Fenced, Result<(), Lost>>) {
         let saved = self.ledger.persist(&self.key, &mut exchange, self.limits.max_execution).await;
+        self.let_go();
         let failed = match (saved, exchange.finish()) {
             (Ok(()), Some(Done { output: Ok(()), .. })) => None,
             (Ok(()), _) => Some("the claim was lost before the store was back".to_owned()),
@@ -382,16 +397,18 @@ impl Attempt {
         let mut renewed = started;
         loop {
             sleep(self.limits.lease / 3).await;
+            self.hold_on_while_it_runs();
             if started.elapsed() >= self.limits.max_execution {
                 self.emit(|| EventKind::Overdue);
                 // What was renewed last runs out; from then on anyone may
                 // take over, and the handler should stop.
                 sleep(self.limits.lease.saturating_sub(renewed.elapsed())).await;
+                self.let_go();
                 return self.set_lost();
             }
             match self.write(Change::Renew).await {
                 Ok(()) => renewed = Instant::now(),
-                Err(WriteError::Lost) => return,
+                Err(WriteError::Lost) => return self.let_go(),
                 // Perhaps still ours, perhaps not: whoever is told can stop
                 // before the next irrevocable step.
                 Err(WriteError::Store(_)) if renewed.elapsed() >= self.limits.lease => self.set_lost(),

@@ -254,6 +254,10 @@ impl Guarded {
             }
         };
         Some(match submitted {
+            // Its lease is over, and it goes on here all the same.
+            Submitted::Unknown { parked: None } if ledger.in_hand().has(&self.key) => {
+                accepted(place, background.retry_after)
+            }
             Submitted::First if here => accepted(place, background.retry_after),
             Submitted::First => {
                 background.queue.add();

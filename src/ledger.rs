@@ -1,5 +1,6 @@
 //! The only loop: look, decide, swap, again.
 
+mod in_hand;
 #[cfg(feature = "postgres")]
 mod joined;
 mod unsaved;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
+pub(crate) use self::in_hand::{Hand, InHand};
 pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
 
 use crate::backoff;
@@ -70,6 +72,7 @@ struct Shared {
     /// What this process has for a completer: accepted, or ended and to be told.
     accepted: Arc<Hints<Key>>,
     unsaved: Arc<UnsavedAnswers>,
+    in_hand: Arc<InHand>,
     /// What this instance calls itself in the history of operations.
     instance: Option<Arc<str>>,
     /// Whether the end of what it begins is to be told.
@@ -87,6 +90,7 @@ impl Ledger {
             due: Arc::default(),
             accepted: Arc::default(),
             unsaved: Arc::default(),
+            in_hand: Arc::default(),
             instance: None,
             callback: false,
         };
@@ -122,6 +126,16 @@ impl Ledger {
     /// The right to take back a claim, if not too many do.
     pub(crate) fn may_disown(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.shared.disowning).try_acquire_owned().ok()
+    }
+
+    /// Whether both were made of one: over the same store, for the same process.
+    pub(crate) fn is_kin(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared.in_hand, &other.shared.in_hand)
+    }
+
+    /// What this process still has in hand.
+    pub(crate) fn in_hand(&self) -> &Arc<InHand> {
+        &self.shared.in_hand
     }
 
     /// Answers that could not be stored.

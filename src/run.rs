@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::attempt::{Attempt, Limits};
-use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
+use crate::core::{Change, Claim, ClaimHere, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
 use crate::detach::{CatchPanic, Panicked};
 use crate::event::EventKind;
 use crate::ledger::{Ledger, fresh_nonce};
@@ -32,7 +32,8 @@ pub(crate) fn claim(
     claim: Claim,
     limits: Limits,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
-    let mut exchange = ledger.noted(Exchange::guessing(claim, fresh_nonce(), None));
+    let command = ClaimHere { claim, in_hand: ledger.in_hand().has(&key) };
+    let mut exchange = ledger.noted(Exchange::guessing(command, fresh_nonce(), None));
     async move {
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
             ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });

@@ -1,6 +1,7 @@
 //! Which steps an attempt came to, and what follows for its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Attempt;
 use crate::core::{Change, Reached, StoredResponse};
@@ -18,6 +19,7 @@ impl Attempt {
             return;
         }
         lock(&self.running).push(step.into());
+        self.at_work.store(true, Ordering::Relaxed);
         // Only for those of earlier attempts does it ever have to be known.
         if self.claimed.step(step).is_some() {
             lock(&self.reached).push(step.into());
@@ -27,6 +29,11 @@ impl Attempt {
     /// The steps that run now.
     pub(crate) fn running(&self) -> Vec<String> {
         lock(&self.running).iter().map(ToString::to_string).collect()
+    }
+
+    /// Whether it came to any step.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.at_work.load(Ordering::Relaxed)
     }
 
     fn reached(&self) -> Reached {

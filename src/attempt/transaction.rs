@@ -66,6 +66,7 @@ impl Attempt {
         if let Some(Change::Complete { response, .. }) = changes.into_iter().next() {
             let _ = self.completed.set(response);
             self.ending.give();
+            self.let_go();
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::ticket::{Granted, Ticket};
 use super::{BoxFuture, Completer, Doubt};
 use crate::attempt::{Attempt, Limits};
 use crate::core::{
-    Change, Exchange, Fence, Hold, Key, Record, Resolution, Resolve, ResolveAt, Resumed, Status, StoredRequest,
+    Change, Exchange, Fence, Hold, Key, Record, Resolution, Resolve, ResolveAt, ResumeHere, Resumed, Status, StoredRequest,
     StoredResponse,
 };
 use crate::detach::CatchPanic;
@@ -87,7 +87,12 @@ impl Completer {
 
     async fn resume(&self, key: Key) -> Result<Went, StoreError> {
         let ledger = &self.shared.ledger;
-        let mut exchange = ledger.noted(Exchange::looking(self.command(), fresh_nonce()));
+        let command = ResumeHere { resume: self.command(), in_hand: ledger.in_hand().has(&key) };
+        if command.in_hand {
+            // Or rounds would meet nothing else while the store takes no answers.
+            self.shun(key, self.settings.poll);
+        }
+        let mut exchange = ledger.noted(Exchange::looking(command, fresh_nonce()));
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
             // Perhaps it was granted; nothing has run, and nothing will.
             disown_later(ledger, key, Fence::of(exchange.nonce()), self.shared.policy.lease);
@@ -179,6 +184,9 @@ impl Completer {
         let version = record.version();
         let resolution = self.decide(key, record).await;
         let parks = matches!(resolution, Resolution::Park { .. });
+        if ledger.in_hand().has(&key) {
+            return Ok(Did::Skipped);
+        }
         let done = ledger.apply(&key, None, ResolveAt { version, resolve: Resolve { resolution } }).await?;
         if done.output.is_err() {
             return Ok(Did::Skipped);

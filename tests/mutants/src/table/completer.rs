@@ -11,8 +11,37 @@ const ROUND: &str = "src/completer/round.rs";
 const SERVICE: &str = "src/service.rs";
 
 planted_under!(completer, "--test completer");
+planted_under!(in_hand, "--test in_hand");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    in_hand(
+        "unsaved-taken-by-its-own-completer",
+        ATTEMPT,
+        "            self.hold_on();\n            self.ledger.unsaved()",
+        "            self.ledger.unsaved()",
+        "a_completer_does_not_take_what_its_process_still_has",
+    ),
+    in_hand(
+        "unsaved-run-again-by-a-duplicate",
+        "src/core/in_hand.rs",
+        "if self.in_hand && leased && abandoned {",
+        "if self.in_hand && leased && abandoned && false {",
+        "duplicates_of_what",
+    ),
+    in_hand(
+        "running-taken-by-its-own-completer",
+        ATTEMPT,
+        "            self.hold_on_while_it_runs();\n",
+        "",
+        "a_completer_does_not_take_what_its_process_still_runs",
+    ),
+    in_hand(
+        "given-up-and-still-in-hand",
+        ATTEMPT,
+        "self.limits.max_execution).await;\n        self.let_go();",
+        "self.limits.max_execution).await;",
+        "what_can_not_be_saved_at_all",
+    ),
     completer(
         "decision-shown-as-its-last-holders",
         "src/core/resolve.rs",
