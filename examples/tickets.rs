@@ -231,7 +231,7 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
 
     // What runs is finished; what waits is found by the next process.
     let _ = stop.send(());
-    completing.await?;
+    completing.await??;
     Ok(())
 }
 

@@ -108,6 +108,19 @@ pub enum EventKind {
         /// The steps that were running.
         steps: Vec<String>,
     },
+    /// A completer drove an operation to where there is no route for it. **Look**,
+    /// if it does not stop with a rolling update: it is tried again, by whichever
+    /// process, until its tries are over.
+    NoRoute {
+        /// What was answered: 404, 405, 421 or 501.
+        status: u16,
+    },
+    /// A completer's service does not lead to its layer. **Look**: it has stopped.
+    /// Told once.
+    NotWired {
+        /// Why, and what to do.
+        why: String,
+    },
     /// What should be finished can't be read. **Look**: it stays as it is.
     Unreadable {
         /// Why.
@@ -222,6 +235,8 @@ impl EventKind {
                 | Self::LeaseLost
                 | Self::Overdue
                 | Self::CutOff { .. }
+                | Self::NoRoute { .. }
+                | Self::NotWired { .. }
                 | Self::Unreadable { .. }
                 | Self::StoreFailed { .. }
                 | Self::Unsaved { .. }

@@ -150,7 +150,7 @@ pub use self::background::Background;
 pub use self::backoff::Backoff;
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::callback::{Callback, Ended};
-pub use self::completer::{Completer, Doubt, Report};
+pub use self::completer::{Completer, CompleterError, Doubt, Report};
 #[doc(inline)]
 pub use self::core::{Key, Mode, Status, StepKey};
 pub use self::event::{Event, EventKind};

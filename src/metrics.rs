@@ -39,6 +39,8 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Parked { .. } => operation("parked"),
         EventKind::Panicked => operation("panicked"),
         EventKind::CutOff { .. } => operation("cut-off"),
+        EventKind::NoRoute { .. } => operation("no-route"),
+        EventKind::NotWired { .. } => operation("not-wired"),
         EventKind::Reconciled => operation("reconciled"),
         EventKind::CallbackMade { .. } => operation("callback-made"),
         EventKind::CallbackFailed { given_up: false, .. } => operation("callback-failed"),

@@ -77,6 +77,12 @@ impl Outcome {
     }
 }
 
+/// Whether a status says that there is no such route: in the mouth of a router,
+/// that no handler was started.
+pub(crate) const fn says_no_route(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 404 | 405 | 421 | 501)
+}
+
 /// Everything the layer was told.
 #[derive(Clone)]
 pub(crate) struct Policy {

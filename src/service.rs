@@ -90,7 +90,8 @@ impl<S> Idempotency<S> {
         }
         let background = self.shared.policy.background.as_ref();
         let later = background.and_then(|background| background.place_for(&parts.headers, &idempotency_key));
-        Ok(Some(Guarded { shared: Arc::clone(&self.shared), key: Key::new(&scope, &idempotency_key), later }))
+        let (shared, key) = (Arc::clone(&self.shared), Key::new(&scope, &idempotency_key));
+        Ok(Some(Guarded { shared, key, later, is_driven: false }))
     }
 }
 
@@ -181,13 +182,15 @@ impl<S> Idempotency<S> {
         ResBody: Body<Data = Bytes> + Send + 'static,
         ResBody::Error: Send,
     {
-        let Some(work) = ticket.take() else {
-            // Served already: without its key it would run unprotected.
+        let Some(work) = ticket.meet(&self.shared.ledger) else {
+            // Served already: without its key it would run unprotected. Or a
+            // question, which is answered by now.
             return ResponseFuture::refused(self.shared.policy.problems.refuse(Refusal::InProgress));
         };
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
-        let guarded = Guarded { shared: Arc::clone(&self.shared), key: *work.attempt.key(), later: None };
+        let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
+        let guarded = Guarded { shared, key, later: None, is_driven: true };
         let (parts, _) = request.into_parts();
         let admitted = Box::new(Admitted { service, parts, guarded });
         ResponseFuture::attached(admitted.run_granted(work))
@@ -310,7 +313,7 @@ impl<S> Admitted<S> {
             let patience = if is_endless(&parts.headers) { Duration::ZERO } else { policy.stream_after };
             let body = read(body, policy.response_limit, patience).await;
             let outcome = guarded.outcome(claimed, &parts, &body);
-            let undone = if operation.can_undo() {
+            let undone = if operation.can_undo() && !guarded.has_no_route(claimed, &parts) {
                 let said = Outcome::is_said_final(&parts.extensions);
                 operation.undo(guarded.failure(outcome, &parts, &body), said).await
             } else {
@@ -368,6 +371,8 @@ pub(crate) struct Guarded {
     pub(crate) key: Key,
     /// Where to ask for its answer, if it is to be run in the background.
     pub(crate) later: Option<HeaderValue>,
+    /// A completer runs it, and not its client.
+    pub(crate) is_driven: bool,
 }
 
 impl Guarded {

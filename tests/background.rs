@@ -15,8 +15,8 @@ use tower_idempotency::clock::Clock;
 use tower_idempotency::core::{Resolution, Resolve, Status, What};
 use tower_idempotency::store::{MemoryStore, StoreErrorKind};
 use tower_idempotency::{
-    Background, Backoff, Completer, EventKind, IdempotencyLayer, Ledger, Operation, Reconciled, Refusal, Scope,
-    StatusService,
+    Background, Backoff, Completer, CompleterError, EventKind, IdempotencyLayer, Ledger, Operation, Reconciled,
+    Refusal, Scope, StatusService,
 };
 
 use support::bodies::{Failure, TestBody};
@@ -200,12 +200,13 @@ async fn instances_that_share_a_store_share_the_work() {
     let (here, _clock) = Lab::manual();
     let there = Lab::over(here.store.clone());
     let (app, runs) = paying(&layer(&here));
-    let (other, other_runs) = paying(&layer(&there));
+    let there = layer(&there);
+    let (other, other_runs) = paying(&there);
     for key in ["a", "b"] {
         assert_accepted(&send(&app, later(key)).await, &format!("/operations/{key}"));
     }
     assert_accepted(&send(&other, later("a")).await, "/operations/a");
-    let report = completer(&layer(&there), &other).run_once().await.unwrap();
+    let report = completer(&there, &other).run_once().await.unwrap();
     assert_eq!((report.completed, runs.get(), other_runs.get()), (2, 0, 2));
     send(&app, later("a")).await.assert_replay(201, "paid");
 }
@@ -231,7 +232,7 @@ async fn a_completer_in_the_same_process_starts_at_once() {
         send(&app, later(&format!("k{number}"))).await.assert_replay(201, "paid");
     }
     stop.send(()).unwrap();
-    completing.await.unwrap();
+    completing.await.unwrap().unwrap();
 }
 
 /// What it costs: one write to accept it, and what every attempt costs.
@@ -664,7 +665,7 @@ async fn what_was_accepted_and_did_not_start_is_tried_again() {
 /// A completer that runs in a task, until it is told to stop.
 struct Running {
     stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Result<(), CompleterError>>,
 }
 
 impl Running {
@@ -677,7 +678,7 @@ impl Running {
 
     async fn end(self) {
         self.stop.send(()).unwrap();
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 }
 
@@ -782,7 +783,7 @@ async fn a_completer_that_stops_ends_what_it_was_handed() {
     assert!(!task.is_finished() && runs.get() == 1);
     send(&app, later("b")).await;
     gate.add_permits(2);
-    task.await.unwrap();
+    task.await.unwrap().unwrap();
     assert_eq!(runs.get(), 1, "b is for somebody else");
     send(&app, later("a")).await.assert_replay(201, "paid");
     assert_eq!(completer(&layer, &app).run_once().await.unwrap().completed, 1);

@@ -415,7 +415,7 @@ async fn in_the_same_process_it_is_told_at_once() {
     settle().await;
     assert_eq!(receiver.told().len(), 1);
     stop.send(()).unwrap();
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
 }
 
 /// Its record outlives its retention, for as long as somebody is to be told.
@@ -681,7 +681,7 @@ async fn a_completer_that_stops_makes_no_more_callbacks() {
     stop.send(()).unwrap();
     settle().await;
     gate.add_permits(2);
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
     assert_eq!((calls.get(), lab.events.count("CallbackMade")), (1, 1));
     assert_eq!(once(&completer).await.told, 1);
 }

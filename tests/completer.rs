@@ -367,7 +367,7 @@ async fn more_than_one_round_starts_is_run_at_once() {
     tokio::time::sleep(secs(1)).await;
     assert_eq!(runs.get(), 2100);
     stop.send(()).unwrap();
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
 }
 
 /// Whatever is around the layer may hang; the answer is stored by then.
@@ -505,11 +505,17 @@ async fn a_claim_is_run_once_however_often_the_service_asks() {
     let twice = service_fn(move |request: Request<Bytes>| {
         let (app, seen) = (inner.clone(), seen.clone());
         async move {
+            let mut last = None;
             for request in [request.clone(), request] {
+                let is_work = request.method() == http::Method::POST;
                 let answer = app.clone().oneshot(request.map(support::bodies::full)).await?;
+                if !is_work {
+                    return Ok(answer);
+                }
                 seen.lock().unwrap().push(answer.extensions().get::<Refusal>().copied());
+                last = Some(answer);
             }
-            Ok::<_, Failure>(())
+            Ok::<_, Failure>(last.unwrap())
         }
     });
     crashed(&lab, "k", Mode::Resumable, b"{}").await;
@@ -576,7 +582,7 @@ async fn running(completer: &Completer, during: impl Future<Output = ()>) {
     let work = tokio::spawn(async move { worker.run(async { stopped.await.unwrap_or(()) }).await });
     during.await;
     stop.send(()).unwrap();
-    work.await.unwrap();
+    work.await.unwrap().unwrap();
 }
 
 /// However rarely the store is asked: what this process releases wakes it.

@@ -44,7 +44,9 @@ pub(super) struct Shift(Arc<Crew>);
 impl Desk {
     /// Room for one operation, if somebody has it.
     pub(crate) fn slot(&self) -> Option<Slot> {
-        let crew = lock(&self.0).clone()?;
+        // One that does not know yet whether its service leads to the layer finds
+        // that out before it claims anything.
+        let crew = lock(&self.0).clone().filter(|crew| crew.completer.wiring.is_proven())?;
         let permit = Arc::clone(&crew.slots).try_acquire_owned().ok()?;
         Some(Slot { crew, permit })
     }

@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::Request;
 use http::request::Parts;
+use http::{Request, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tower_service::Service;
@@ -15,16 +15,18 @@ use super::callback::Calls;
 use super::report::Did;
 use super::round::SHUN;
 use super::ticket::{Granted, Ticket};
+use super::wiring::Way;
 use super::{BoxFuture, Completer, Doubt};
 use crate::attempt::{Attempt, Limits};
 use crate::core::{
-    Change, Exchange, Fence, Hold, Key, Record, Resolution, Resolve, ResolveAt, ResumeHere, Resumed, Status, StoredRequest,
-    StoredResponse,
+    Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, ResolveAt, ResumeHere, Resumed,
+    Status, StoredRequest, StoredResponse,
 };
 use crate::detach::CatchPanic;
 use crate::event::EventKind;
 use crate::ledger::fresh_nonce;
 use crate::operation::Reconciled;
+use crate::policy::says_no_route;
 use crate::run::{disown_later, under_lease};
 use crate::store::{StoreError, StoreErrorKind};
 use crate::sync::lock;
@@ -36,12 +38,26 @@ enum Went {
     Owes(Box<Record>),
 }
 
-/// A service with its types forgotten. What it answers is on record.
-pub(super) type Drive = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<()> + Send + Sync>;
+/// A service with its types forgotten. What it answers is on record, so that only
+/// the status is of use, and only if it did not come from the layer.
+pub(super) type Drive = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<Option<StatusCode>> + Send + Sync>;
+
+/// An [`http::Response`], whatever its body.
+pub trait HttpResponse {
+    /// Its status code.
+    fn status_code(&self) -> StatusCode;
+}
+
+impl<B> HttpResponse for http::Response<B> {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+}
 
 pub(super) fn through<S, B>(service: S) -> Drive
 where
     S: Service<Request<B>> + Clone + Send + 'static,
+    S::Response: HttpResponse,
     S::Future: Send,
     B: From<Bytes> + Send + 'static,
 {
@@ -50,9 +66,8 @@ where
         let mut service = lock(&service).clone();
         Box::pin(async move {
             // An error is the service's own, and leaves the operation unfinished.
-            if poll_fn(|cx| service.poll_ready(cx)).await.is_ok() {
-                let _ = service.call(request.map(B::from)).await;
-            }
+            poll_fn(|cx| service.poll_ready(cx)).await.ok()?;
+            service.call(request.map(B::from)).await.ok().map(|response| response.status_code())
         })
     })
 }
@@ -93,6 +108,17 @@ impl Completer {
             self.shun(key, self.settings.poll);
         }
         let mut exchange = ledger.noted(Exchange::looking(command, fresh_nonce()));
+        let mut way = Way::Layer;
+        if !self.wiring.is_proven() {
+            // Before it is claimed: what is not driven costs no try. The exchange
+            // needs no look of its own after this one.
+            let found = ledger.look(&key).await?;
+            way = self.way_for(found.record.as_ref()).await;
+            exchange.answer(Reply::Found(found.record, found.now));
+        }
+        if way == Way::Astray {
+            return Ok(Went::Did(Did::Skipped));
+        }
         if let Err(error) = ledger.drive(&key, &mut exchange).await {
             // Perhaps it was granted; nothing has run, and nothing will.
             disown_later(ledger, key, Fence::of(exchange.nonce()), self.shared.policy.lease);
@@ -100,7 +126,7 @@ impl Completer {
         }
         let Some(done) = exchange.finish() else { return Ok(Went::Did(Did::Failed)) };
         let did = match (done.output, done.record) {
-            (Resumed::Granted(fence), Some(record)) => self.run_claimed(key, fence, record).await,
+            (Resumed::Granted(fence), Some(record)) => self.run_on(key, fence, record, way).await,
             (Resumed::Owes, Some(record)) => return Ok(Went::Owes(Box::new(record))),
             (Resumed::InDoubt, Some(record)) => self.settle(key, record).await?,
             (Resumed::Parked(why), _) => {
@@ -113,6 +139,10 @@ impl Completer {
     }
 
     pub(super) async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {
+        self.run_on(key, fence, record, Way::Layer).await
+    }
+
+    async fn run_on(&self, key: Key, fence: Fence, record: Record, way: Way) -> Did {
         let policy = &self.shared.policy;
         let limits = Limits {
             lease: policy.lease,
@@ -124,7 +154,10 @@ impl Completer {
         let (fingerprint, request) = (*record.fingerprint(), record.request().cloned());
         let attempt = Attempt::new(self.shared.ledger.clone(), key, fence, limits, record);
         attempt.emit(|| EventKind::Resumed { attempt: number });
-        match request {
+        if let Way::NoRoute(status) = way {
+            leave_to_others(&attempt, status).await;
+        }
+        match request.filter(|_| !attempt.has_ended()) {
             Some(request) if request.body().len() > policy.request_limit => {
                 attempt.park("", &format!("its request has {} bytes, more than is read", request.body().len()));
             }
@@ -147,15 +180,15 @@ impl Completer {
         let ticket = Ticket::new(granted);
         // Pinned here, so that what it was doing can still be told at its end.
         // The lease is renewed from here on: the way to the handler may be long.
+        let mut answered = None;
         let mut call = pin!(under_lease(attempt, async {
             let parts = self.prepared(rebuilt(stored)).await?;
             let mut request = Request::from_parts(parts, stored.body().clone());
             request.extensions_mut().insert(ticket.clone());
-            (self.drive)(request).await;
-            Ok::<(), String>(())
+            Ok::<_, String>((self.drive)(request).await)
         }));
         match timeout(self.settings.deadline, &mut call).await {
-            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Ok(status))) => answered = status,
             Ok(Ok(Err(why))) => attempt.park("", &why),
             Ok(Err(_panicked)) => attempt.emit(|| EventKind::Panicked),
             // The work is over, and its end on the way to the store: that takes no
@@ -167,8 +200,19 @@ impl Completer {
             },
             Err(_) => attempt.emit(|| EventKind::CutOff { steps: attempt.running() }),
         }
-        // From here on nobody may start it any more.
-        drop(ticket.take());
+        if let (true, Some(status)) = (ticket.take_back(), answered) {
+            self.unserved(attempt, status);
+        }
+    }
+
+    /// The layer was not met, and this was answered.
+    fn unserved(&self, attempt: &Attempt, status: StatusCode) {
+        if status.is_success() || status.is_redirection() {
+            // A handler may have run, unprotected.
+            self.refuse(status);
+        } else if says_no_route(status) {
+            attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
+        }
     }
 
     async fn prepared(&self, parts: Parts) -> Result<Parts, String> {
@@ -217,6 +261,14 @@ impl Completer {
     }
 }
 
+/// It was not driven, as there is no route for it here.
+async fn leave_to_others(attempt: &Arc<Attempt>, status: StatusCode) {
+    attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
+    let resumable = attempt.claimed().mode() == Mode::Resumable;
+    let end = attempt.end(if resumable { Change::Release } else { Change::Withdraw }).await;
+    attempt.emit_end(&end, !resumable);
+}
+
 /// The head of the request, as it was stored.
 fn rebuilt(stored: &StoredRequest) -> Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
@@ -232,7 +284,7 @@ fn became(record: &Record) -> Did {
     match (record.status(), record.hold()) {
         (Status::Complete, _) => Did::Completed,
         (_, Hold::Parked { .. }) => Did::Parked,
-        (_, Hold::Free) => Did::Released,
+        (_, Hold::Free | Hold::Cleared) => Did::Released,
         // The end is not stored, or someone else took over.
         _ => Did::Failed,
     }

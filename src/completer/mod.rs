@@ -6,6 +6,7 @@ mod drive;
 mod report;
 mod round;
 mod ticket;
+mod wiring;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,15 +23,16 @@ use tower_service::Service;
 pub(crate) use self::crew::{Desk, Slot};
 pub use self::report::Report;
 pub(crate) use self::ticket::{Granted, Ticket};
+pub use self::wiring::CompleterError;
 
-use self::drive::Drive;
+use self::drive::{Drive, HttpResponse};
 use self::round::Round;
+use self::wiring::Wiring;
 use crate::backoff::{self, Backoff};
 use crate::core::{Key, Record, Resume};
 use crate::layer::IdempotencyLayer;
 use crate::operation::Reconciled;
 use crate::service::Shared;
-use crate::store::StoreError;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Prepare = dyn Fn(Parts) -> BoxFuture<Result<Parts, String>> + Send + Sync;
@@ -80,14 +82,19 @@ pub struct Doubt {
 /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
 /// let completing = tokio::spawn(async move { completer.run(async { stopped.await.unwrap_or(()) }).await });
 /// stop.send(()).unwrap();
-/// completing.await.unwrap();
+/// completing.await.unwrap().unwrap();
 /// # }
 /// ```
 ///
 /// # Caveats
 ///
-/// - All that share a store share its work: the service must know the routes
-///   of all of them. An answer of 404 is an answer, and is stored.
+/// - All that share a store share its work: the service should know the routes
+///   of all of them. What has none here is tried again, by whichever process, see
+///   [the guide](crate::guide::completer#rolling-updates).
+/// - Before it drives anything it asks its service, with a request of the method
+///   `IDEMPOTENCY-PROBE` and nothing else to the path of the operation, whether that
+///   leads to the layer. The layer answers it; of other services none should serve
+///   that method. Outer layers see it.
 /// - Credentials are not stored. What a handler needs to know about its caller
 ///   must be in the stored request, as a header that your authentication sets,
 ///   or be put back by [`prepare`](Self::prepare).
@@ -100,6 +107,7 @@ pub struct Completer {
     prepare: Option<Arc<Prepare>>,
     reconcile: Option<Arc<Reconcile>>,
     settings: Settings,
+    wiring: Arc<Wiring>,
     /// What it can't do anything about, and until when it is left alone.
     shunned: Arc<Mutex<HashMap<Key, Instant>>>,
 }
@@ -118,10 +126,16 @@ const OUTAGE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs
 
 impl Completer {
     /// A completer for the operations of `layer`, which drives them through
-    /// `service`. The layer is somewhere inside of it.
+    /// `service`. The layer, or one that is made of it by `clone`, is somewhere
+    /// inside of it: around the routes, and inside authentication.
+    ///
+    /// A service that does not lead to the layer would run its handlers unprotected.
+    /// So the first work is not claimed before the layer has answered for it, and a
+    /// completer of such a service stops: [`CompleterError::NotWired`].
     pub fn new<S, B>(layer: &IdempotencyLayer, service: S) -> Self
     where
         S: Service<Request<B>> + Clone + Send + 'static,
+        S::Response: HttpResponse,
         S::Future: Send,
         B: From<Bytes> + Send + 'static,
     {
@@ -137,8 +151,25 @@ impl Completer {
                 max_tries: 20,
                 max_age: Duration::from_secs(3 * 24 * 60 * 60),
             },
+            wiring: Arc::default(),
             shunned: Arc::default(),
         }
+    }
+
+    /// Drives without asking first whether the service leads to the layer: for what
+    /// can't be asked, since it answers a method that it does not know before the
+    /// layer is reached. axum's `post(handler).route_layer(layer)` is such a service;
+    /// `post(handler).layer(layer)` and `Router::route_layer` are not.
+    ///
+    /// # Caveats
+    ///
+    /// If it does not lead there, an operation runs unprotected before that is
+    /// noticed: a 2xx or 3xx that did not come from the layer stops the completer.
+    pub fn assume_guarded(self) -> Self {
+        // Of its own: clones that were made before go on asking.
+        let wiring = Arc::new(Wiring::default());
+        wiring.prove();
+        Self { wiring, ..self }
     }
 
     /// Puts back what the stored request lacks, before it is driven: an
@@ -210,35 +241,47 @@ impl Completer {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store can't be asked what is due. What was begun
-    /// before that is ended first.
+    /// [`CompleterError::Store`] if the store can't be asked what is due, and
+    /// [`CompleterError::NotWired`] if its service does not lead to its layer. What
+    /// was begun before that is ended first.
     ///
     /// # Cancellation
     ///
     /// Dropped, it cuts off what it runs; that is as after a crash, and another
     /// attempt goes on when the lease is over.
-    pub async fn run_once(&self) -> Result<Report, StoreError> {
+    pub async fn run_once(&self) -> Result<Report, CompleterError> {
         let mut round = Round::new(self.settings.concurrency);
         let scanned = self.fill(&mut round).await;
         round.finish().await;
-        scanned.map(|_| round.report)
+        match self.wiring.refusal() {
+            Some(refusal) => Err(refusal),
+            None => Ok(scanned.map(|_| round.report)?),
+        }
     }
 
     /// Finishes what falls due, until `shutdown` resolves; then it starts
     /// nothing new, and returns when what runs has ended, and the callbacks that
     /// are being made.
     ///
+    /// # Errors
+    ///
+    /// [`CompleterError::NotWired`], at the first work that shows that its service
+    /// does not lead to its layer. It is also told as an
+    /// [event](crate::EventKind::NotWired). A store that is away is waited for.
+    ///
     /// # Cancellation
     ///
     /// As [`run_once`](Self::run_once).
-    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), CompleterError> {
         let mut shutdown = pin!(shutdown);
+        self.probe_root().await;
         let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
         let shift = self.on_shift(&round);
         loop {
             let scanned = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
+                () = self.wiring.refused() => break,
                 scanned = self.fill(&mut round) => scanned,
             };
             let failed = std::mem::take(&mut round.report.failed) > 0;
@@ -259,6 +302,7 @@ impl Completer {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
+                () = self.wiring.refused() => break,
                 () = self.rest(&mut round, latest, outages > 0) => {}
             }
         }
@@ -266,6 +310,7 @@ impl Completer {
         round.calls.close();
         round.finish().await;
         round.all_free().await;
+        self.wiring.refusal().map_or(Ok(()), Err)
     }
 
     /// Until something falls due, it is time to look, or the store may be back.

@@ -6,12 +6,20 @@ use bytes::Bytes;
 
 use crate::attempt::Attempt;
 use crate::core::Fingerprint;
-use crate::sync::lock;
+use crate::ledger::Ledger;
+use crate::sync::{Signal, lock};
 
-/// A claim that was granted, for the layer to run. In a request's extensions,
-/// which nobody outside of the process can write to.
+/// What a completer hands to its layer. In a request's extensions, which nobody
+/// outside of the process can write to.
 #[derive(Clone)]
-pub(crate) struct Ticket(Arc<Mutex<Option<Granted>>>);
+pub(crate) struct Ticket(Arc<Handed>);
+
+enum Handed {
+    /// A claim that was granted, to be run.
+    Claim(Mutex<Option<Granted>>),
+    /// A question: is this the layer of that ledger?
+    Probe(Ledger, Arc<Signal>),
+}
 
 /// What the layer needs to run it.
 pub(crate) struct Granted {
@@ -22,12 +30,34 @@ pub(crate) struct Granted {
 
 impl Ticket {
     pub(super) fn new(granted: Granted) -> Self {
-        Self(Arc::new(Mutex::new(Some(granted))))
+        Self(Arc::new(Handed::Claim(Mutex::new(Some(granted)))))
     }
 
-    /// What it is for, the first time: a service that repeats its requests
-    /// must not run one twice.
-    pub(crate) fn take(&self) -> Option<Granted> {
-        lock(&self.0).take()
+    /// With the signal that is given if the layer of `ledger` is met.
+    pub(super) fn probe(ledger: &Ledger) -> (Self, Arc<Signal>) {
+        let met = Arc::new(Signal::default());
+        (Self(Arc::new(Handed::Probe(ledger.clone(), Arc::clone(&met)))), met)
+    }
+
+    /// A layer over `ledger` is met: what it is to run, the first time. A service
+    /// that repeats its requests must not run one twice.
+    pub(crate) fn meet(&self, ledger: &Ledger) -> Option<Granted> {
+        match &*self.0 {
+            Handed::Claim(granted) => lock(granted).take(),
+            Handed::Probe(wanted, met) => {
+                if wanted.is_kin(ledger) {
+                    met.give();
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether no layer was met. From here on nobody may run it any more.
+    pub(super) fn take_back(&self) -> bool {
+        match &*self.0 {
+            Handed::Claim(granted) => lock(granted).take().is_some(),
+            Handed::Probe(..) => false,
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::body::{Read, ResponseBody};
 use crate::core::{Fingerprint, Mode, StoredResponse};
 use crate::event::EventKind;
 use crate::operation::Undone;
-use crate::policy::Outcome;
+use crate::policy::{Outcome, says_no_route};
 use crate::response::Refusal;
 
 impl Guarded {
@@ -19,7 +19,13 @@ impl Guarded {
     pub(super) fn outcome<B: Body>(&self, attempt: &Attempt, parts: &http::response::Parts, body: &Read<B>) -> Outcome {
         let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
         let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
+        let no_route = self.has_no_route(attempt, parts);
+        if no_route {
+            attempt.emit(|| EventKind::NoRoute { status: parts.status.as_u16() });
+        }
         match Outcome::of(self.shared.policy.mode, parts.status, said) {
+            // Another release may have it.
+            Outcome::Final if no_route => Outcome::Retryable,
             // The steps are done and the next attempt can answer from
             // them; without steps this is all there will ever be.
             Outcome::Final if self.shared.policy.mode == Mode::Resumable && matches!(body, Read::Broken(_)) => {
@@ -27,6 +33,13 @@ impl Guarded {
             }
             outcome => outcome,
         }
+    }
+
+    /// Whether it was driven to where there is no route for it, as far as can be
+    /// seen. A client that comes here itself gets that answer, as without the layer.
+    pub(super) fn has_no_route(&self, attempt: &Attempt, parts: &http::response::Parts) -> bool {
+        let said = attempt.nothing_happened() || parts.extensions.get::<Outcome>().is_some();
+        self.is_driven && !said && !attempt.is_at_work() && says_no_route(parts.status)
     }
 
     /// The answer, if the operation fails for good with it.

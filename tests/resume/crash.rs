@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{Key, Record, StepKey, Version};
 use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
-use tower_idempotency::{Completer, IdempotencyLayer, Report, Scope, StepError};
+use tower_idempotency::{Completer, CompleterError, IdempotencyLayer, Report, Scope, StepError};
 
 use crate::support::bodies::{Failure, full};
 use crate::support::lab::{Answer, App, collect, operation, post, reply, secs, serve};
@@ -122,7 +122,7 @@ struct Outside {
 enum Seen {
     Crash,
     Answer(Answer),
-    Report(Result<Report, StoreError>),
+    Report(Result<Report, CompleterError>),
 }
 
 impl World {

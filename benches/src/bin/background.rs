@@ -77,7 +77,7 @@ async fn rate(layer: IdempotencyLayer, work: Duration, operations: usize, later:
     }
     let rate = operations as f64 / started.elapsed().as_secs_f64();
     let _ = stop.send(());
-    completing.await.expect("the completer ends");
+    completing.await.expect("the completer ends").expect("it is wired");
     rate
 }
 

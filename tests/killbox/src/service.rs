@@ -235,7 +235,10 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     for _ in 0..options.completers {
         let completer = Completer::new::<_, Body>(&layer, app.clone()).poll(POLL);
         let mut stopped = stopped.clone();
-        completing.spawn(async move { completer.run(async { drop(stopped.wait_for(|is| *is).await) }).await });
+        completing.spawn(async move {
+            let shutdown = async { drop(stopped.wait_for(|is| *is).await) };
+            completer.run(shutdown).await.inspect_err(|error| eprintln!("{error}"))
+        });
     }
     axum::serve(listen().await?, app).with_graceful_shutdown(terminated).await?;
     // What runs is finished; what waits is found by the next process.

@@ -12,8 +12,72 @@ const SERVICE: &str = "src/service.rs";
 
 planted_under!(completer, "--test completer");
 planted_under!(in_hand, "--test in_hand");
+planted_under!(wiring, "--test wiring");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    wiring(
+        "no-route-is-an-answer",
+        "src/service/undo.rs",
+        "Outcome::Final if no_route => Outcome::Retryable,",
+        "Outcome::Final if no_route => Outcome::Final,",
+        "what_has_no_route_in_this_process",
+    ),
+    wiring(
+        "no-route-parks-what-is-undone",
+        SERVICE,
+        "operation.can_undo() && !guarded.has_no_route(claimed, &parts) {",
+        "operation.can_undo() {",
+        "an_operation_that_is_being_undone",
+    ),
+    wiring(
+        "no-route-of-a-handler-at-work",
+        "src/service/undo.rs",
+        "!said && !attempt.is_at_work() && says_no_route",
+        "!said && says_no_route",
+        "no_such_thing_of_a_handler",
+    ),
+    wiring(
+        "no-route-driven-all-the-same",
+        DRIVE,
+        "if let Way::NoRoute(status) = way {",
+        "if let (Way::NoRoute(status), 999) = (way, number) {",
+        "at_most_once_what_is_not_driven",
+    ),
+    wiring(
+        "wiring-not-asked",
+        "src/completer/wiring.rs",
+        "Some(request) => self.way_to(request.uri()).await,",
+        "Some(_) => Way::Layer,",
+        "a_completer_of_a_service_without_the_layer",
+    ),
+    wiring(
+        "any-layer-will-do",
+        "src/completer/ticket.rs",
+        "if wanted.is_kin(ledger) {",
+        "if wanted.is_kin(wanted) || wanted.is_kin(ledger) {",
+        "a_completer_of_a_service_with_the_layer_of_another",
+    ),
+    wiring(
+        "unguarded-answer-is-a-try",
+        DRIVE,
+        "if status.is_success() || status.is_redirection() {",
+        "if status.is_success() && status.is_redirection() {",
+        "an_answer_that_never_met_the_layer",
+    ),
+    wiring(
+        "outer-refusal-stops-it",
+        "src/completer/wiring.rs",
+        "matches!(status.as_u16(), 401 | 403 | 407 | 429) => Way::Unknown,",
+        "matches!(status.as_u16(), 407) => Way::Unknown,",
+        "an_error_from_before_the_layer",
+    ),
+    wiring(
+        "accepted-and-claimed-unproven",
+        "src/completer/crew.rs",
+        "lock(&self.0).clone().filter(|crew| crew.completer.wiring.is_proven())?;",
+        "lock(&self.0).clone()?;",
+        "a_completer_that_runs_stops",
+    ),
     in_hand(
         "unsaved-taken-by-its-own-completer",
         ATTEMPT,
