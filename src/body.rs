@@ -12,8 +12,6 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::sleep;
 
-use crate::response::Refusal;
-
 pin_project! {
     /// The body a guarded service gets: as it came, or as it was read for the
     /// fingerprint.
@@ -107,36 +105,6 @@ impl Collected {
 
     fn into_bytes(self) -> Bytes {
         if self.all.is_empty() { self.first } else { self.all.freeze() }
-    }
-}
-
-/// A request body while it is read.
-pub(crate) struct Upload {
-    read: Collected,
-    limit: usize,
-}
-
-impl Upload {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { read: Collected::default(), limit }
-    }
-
-    /// Reads on; the bytes, once all are there. Trailers are left out.
-    pub(crate) fn poll<B: Body<Data = Bytes>>(
-        &mut self,
-        mut body: Pin<&mut B>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Bytes, Refusal>> {
-        while let Some(frame) = ready!(body.as_mut().poll_frame(cx)) {
-            let Ok(frame) = frame else { return Poll::Ready(Err(Refusal::BodyIncomplete)) };
-            let Ok(data) = frame.into_data() else { continue };
-            // Counted, not believed: a length in the head proves nothing.
-            if self.read.len() + data.len() > self.limit {
-                return Poll::Ready(Err(Refusal::BodyTooLarge));
-            }
-            self.read.add(data);
-        }
-        Poll::Ready(Ok(std::mem::take(&mut self.read).into_bytes()))
     }
 }
 

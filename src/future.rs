@@ -10,9 +10,10 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::body::{RequestBody, ResponseBody, Upload};
+use crate::body::{RequestBody, ResponseBody};
 use crate::detach::Detached;
 use crate::service::Admitted;
+use crate::upload::Upload;
 
 pin_project! {
     /// The future of [`Idempotency`](crate::Idempotency).
@@ -73,8 +74,7 @@ where
         Self { kind: Kind::Working { work: Detached::attached(work) } }
     }
 
-    pub(crate) fn reading(body: ReqBody, admitted: Box<Admitted<S>>) -> Self {
-        let upload = Upload::new(admitted.request_limit());
+    pub(crate) const fn reading(body: ReqBody, upload: Upload, admitted: Box<Admitted<S>>) -> Self {
         Self { kind: Kind::Reading { body, upload, admitted: Some(admitted) } }
     }
 }

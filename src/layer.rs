@@ -151,6 +151,56 @@ impl IdempotencyLayer {
         self.set(|policy| policy.permits = Arc::new(Semaphore::new(permits)))
     }
 
+    /// How many bytes the request bodies that are being read may hold in memory,
+    /// all together, over all clones of this layer: 256 MiB by default, 503
+    /// `upload-overload` above. It is at least [`request_limit`](Self::request_limit),
+    /// so that any one body that is accepted fits.
+    ///
+    /// A body counts, with the memory that is set aside for it, from when it has
+    /// to be waited for until all of it is there or its client leaves. One that is
+    /// there at once never counts, so that slow uploads do not keep others out. Once it
+    /// is read, [`max_running`](Self::max_running) bounds it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>())
+    ///     .upload_budget(64 << 20)
+    ///     .upload_budget_per_scope(8 << 20)
+    ///     .upload_timeout(Duration::from_secs(10));
+    /// ```
+    pub fn upload_budget(self, bytes: usize) -> Self {
+        self.set(|policy| policy.upload_limits.budget = bytes)
+    }
+
+    /// How many bytes of the [`upload_budget`](Self::upload_budget) the callers of
+    /// one scope may hold: a quarter of it by default, 503 `upload-overload` above.
+    /// It is at least [`request_limit`](Self::request_limit). Under
+    /// [`Scope::shared`] there is but one scope, which may hold all of the
+    /// budget; then this is ignored.
+    ///
+    /// # Caveats
+    ///
+    /// Four scopes that hold all they may hold the whole budget, until
+    /// [`upload_timeout`](Self::upload_timeout) is over. Bodies that are there at
+    /// once are served meanwhile.
+    pub fn upload_budget_per_scope(self, bytes: usize) -> Self {
+        self.set(|policy| policy.upload_limits.per_scope = Some(bytes))
+    }
+
+    /// How long it may take to read one request body, from when it first has to
+    /// be waited for: 30 seconds by default, 408 `body-timeout` after that. A body
+    /// that is there at once needs no time, whatever is set here.
+    ///
+    /// # Caveats
+    ///
+    /// It is the time for the whole body, not for the pause between two pieces of
+    /// it: set it to the largest body over the slowest line that you serve.
+    pub fn upload_timeout(self, limit: Duration) -> Self {
+        self.set(|policy| policy.upload_limits.timeout = limit)
+    }
+
     /// Requests may be answered 202 and run in the background, by a
     /// [`Completer`](crate::Completer): see [`Background`].
     pub fn background(self, background: Background) -> Self {

@@ -144,6 +144,7 @@ mod sweeper;
 mod sync;
 mod target;
 mod trace;
+mod upload;
 mod watcher;
 
 pub use self::background::Background;

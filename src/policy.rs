@@ -13,6 +13,7 @@ use crate::callback::Callback;
 use crate::core::Mode;
 use crate::response::Problems;
 use crate::scope::Scope;
+use crate::upload::{UploadLimits, Uploads};
 
 /// A shorter lease would be over before its holder can renew it.
 pub(crate) const MIN_LEASE: Duration = Duration::from_millis(10);
@@ -99,6 +100,8 @@ pub(crate) struct Policy {
     pub(crate) response_limit: usize,
     pub(crate) stream_after: Duration,
     pub(crate) permits: Arc<Semaphore>,
+    pub(crate) upload_limits: UploadLimits,
+    pub(crate) uploads: Uploads,
     pub(crate) problems: Problems,
     pub(crate) background: Option<Background>,
     pub(crate) callback: Option<Callback>,
@@ -119,6 +122,8 @@ impl Policy {
             response_limit: 2 << 20,
             stream_after: Duration::from_secs(5),
             permits: Arc::new(Semaphore::new(10_000)),
+            upload_limits: UploadLimits::DEFAULT,
+            uploads: Uploads::default(),
             problems: Problems::new(None),
             background: None,
             callback: None,

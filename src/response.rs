@@ -53,6 +53,9 @@ pub enum Refusal {
     InvalidKey,
     /// 400: the request's body ended early.
     BodyIncomplete,
+    /// 408: the request's body took longer than
+    /// [`upload_timeout`](crate::IdempotencyLayer::upload_timeout) allows.
+    BodyTimeout,
     /// 413: the request's body is larger than may be fingerprinted.
     BodyTooLarge,
     /// 403: the scope can't tell whose request this is.
@@ -72,6 +75,10 @@ pub enum Refusal {
     StoreUnavailable,
     /// 503: too many guarded requests are running, or wait to be run.
     Overloaded,
+    /// 503: the request bodies that are being read hold all of the
+    /// [`upload_budget`](crate::IdempotencyLayer::upload_budget), or of the
+    /// caller's [share](crate::IdempotencyLayer::upload_budget_per_scope).
+    UploadOverload,
     /// 404: the caller has no such operation.
     NoSuchOperation,
     /// 409: the operation has no answer that could be acknowledged yet.
@@ -113,6 +120,8 @@ impl Refusal {
             Self::BodyIncomplete => look("body-incomplete", StatusCode::BAD_REQUEST, false,
                 "The request body is incomplete",
                 "The request body ended early. Nothing was run or stored."),
+            Self::BodyTimeout => look("body-timeout", StatusCode::REQUEST_TIMEOUT, true, "The request body took too long",
+                "The request body did not arrive in time. Nothing was run or stored. Retry with the same Idempotency-Key."),
             Self::BodyTooLarge => look("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, false,
                 "The request body is too large",
                 "The request body is larger than this operation accepts. Nothing was run or stored."),
@@ -140,14 +149,13 @@ impl Refusal {
             Self::Overloaded => look("overloaded", StatusCode::SERVICE_UNAVAILABLE, true,
                 "Too many operations are running",
                 "The operation was not run. Retry with the same Idempotency-Key."),
-            Self::NoSuchOperation => look("no-such-operation", StatusCode::NOT_FOUND, false,
-                "There is no such operation",
+            Self::UploadOverload => look("upload-overload", StatusCode::SERVICE_UNAVAILABLE, true, "Too many uploads are in progress",
+                "There is no room for this request's body now. Nothing was run or stored. Retry with the same Idempotency-Key."),
+            Self::NoSuchOperation => look("no-such-operation", StatusCode::NOT_FOUND, false, "There is no such operation",
                 "You have no operation under this Idempotency-Key, or its answer is forgotten by now."),
-            Self::Unfinished => look("unfinished", StatusCode::CONFLICT, true,
-                "The operation is not complete",
+            Self::Unfinished => look("unfinished", StatusCode::CONFLICT, true, "The operation is not complete",
                 "An operation can be acknowledged once it has its answer."),
-            Self::MethodNotAllowed => look("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false,
-                "The method is not allowed",
+            Self::MethodNotAllowed => look("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false, "The method is not allowed",
                 "A status resource can be read (GET, HEAD) and acknowledged (DELETE)."),
         }
     }

@@ -33,6 +33,7 @@ use crate::scope::Told;
 use crate::store::StoreError;
 use crate::target::fingerprint;
 use crate::trace;
+use crate::upload::Upload;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -76,7 +77,7 @@ impl<S> Idempotency<S> {
     }
 
     /// Decides whether a request is guarded, and under which key.
-    fn admit(&self, parts: &Parts) -> Result<Option<Guarded>, Refusal> {
+    fn admit(&self, parts: &Parts) -> Result<Option<(Guarded, Upload)>, Refusal> {
         let idempotency_key = match key_of(&parts.headers) {
             None if self.shared.policy.required => return Err(Refusal::MissingKey),
             None => return Ok(None),
@@ -91,7 +92,8 @@ impl<S> Idempotency<S> {
         let background = self.shared.policy.background.as_ref();
         let later = background.and_then(|background| background.place_for(&parts.headers, &idempotency_key));
         let (shared, key) = (Arc::clone(&self.shared), Key::new(&scope, &idempotency_key));
-        Ok(Some(Guarded { shared, key, later, is_driven: false }))
+        let upload = Upload::new(&shared.policy, scope);
+        Ok(Some((Guarded { shared, key, later, is_driven: false }, upload)))
     }
 }
 
@@ -155,12 +157,12 @@ where
                 self.shared.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
                 ResponseFuture::refused(self.shared.policy.problems.refuse(refusal))
             }
-            Ok(Some(guarded)) => {
+            Ok(Some((guarded, upload))) => {
                 // The clone goes back, the service that was polled ready is used:
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::reading(body, Box::new(Admitted { service, parts, guarded }))
+                ResponseFuture::reading(body, upload, Box::new(Admitted { service, parts, guarded }))
             }
         }
     }
@@ -205,10 +207,6 @@ pub(crate) struct Admitted<S> {
 }
 
 impl<S> Admitted<S> {
-    pub(crate) fn request_limit(&self) -> usize {
-        self.guarded.shared.policy.request_limit
-    }
-
     pub(crate) fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
         self.guarded.refuse(refusal)
     }

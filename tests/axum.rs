@@ -258,6 +258,32 @@ async fn a_client_that_resets_the_connection_does_not_stop_the_handler() {
     assert_eq!((answer.body.as_slice(), runs.get()), (b"charge 1".as_slice(), 1));
 }
 
+/// What comes late of a body is not taken for the next request.
+#[tokio::test]
+async fn after_408_over_http_1_the_connection_is_closed() {
+    let runs = Count::default();
+    let count = runs.clone();
+    let layer = layer().upload_timeout(std::time::Duration::ZERO);
+    let app = Router::new().route("/pay", post(move || async move { format!("charge {}", count.up()) })).layer(layer);
+    let addr = listen(app).await;
+    let inner = raw::post("/pay", "inner", "{}");
+    let mut wire = Wire::connect(addr).await;
+    let head = format!(
+        "POST /pay HTTP/1.1\r\nhost: test\r\nidempotency-key: outer\r\ncontent-length: {}\r\n\r\n{{",
+        1 + inner.len()
+    );
+    wire.send(head.as_bytes()).await;
+    let answer = wire.response().await;
+    assert_eq!(answer.status, 408);
+    assert!(String::from_utf8(answer.body).unwrap().contains("body-timeout"));
+    // The server may have hung up already.
+    wire.try_send(&inner).await;
+    assert!(wire.is_closed().await, "it goes on after a body that it did not read");
+    assert_eq!(runs.get(), 0);
+    // A body that is there is read, however little time there is.
+    assert_eq!(exchange(addr, &inner).await.body, b"charge 1");
+}
+
 struct Tell(Arc<Notify>);
 
 impl Drop for Tell {

@@ -165,8 +165,16 @@ async fn show(status: StatusService) {
 }
 
 fn layers() -> Vec<(String, IdempotencyLayer)> {
-    let mut all = walk!(layer(), LENGTHS, lease, max_execution, retention);
-    all.extend(walk!(layer(), COUNTS, request_limit, response_limit, max_running));
+    let mut all = walk!(layer(), LENGTHS, lease, max_execution, retention, upload_timeout);
+    all.extend(walk!(
+        layer(),
+        COUNTS,
+        request_limit,
+        response_limit,
+        max_running,
+        upload_budget,
+        upload_budget_per_scope
+    ));
     all.extend(walk!(layer(), backoffs(), backoff));
     all.extend(walk!(layer(), TEXTS, documentation, instance));
     all

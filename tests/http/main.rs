@@ -23,3 +23,4 @@ mod ready;
 mod replay;
 mod scope;
 mod taken_back;
+mod uploads;

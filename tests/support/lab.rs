@@ -171,8 +171,16 @@ impl Answer {
         assert!(
             ["title", "detail"].iter().all(|member| problem[*member].as_str().is_some_and(|text| !text.is_empty()))
         );
-        let retriable =
-            ["in-progress", "store-unavailable", "overloaded", "interrupted", "record-newer"].contains(&name);
+        let retriable = [
+            "in-progress",
+            "store-unavailable",
+            "overloaded",
+            "interrupted",
+            "record-newer",
+            "body-timeout",
+            "upload-overload",
+        ]
+        .contains(&name);
         let seconds = self.headers.get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
         assert_eq!(seconds.is_some_and(|seconds| seconds >= 1), retriable, "Retry-After of {name}");
         if name != "not-retained" {

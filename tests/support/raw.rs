@@ -44,6 +44,11 @@ impl Wire {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// The same to a server that may have hung up.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
     /// Closes with a reset instead of a goodbye.
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();

@@ -11,6 +11,7 @@ const RESPONSE: &str = "src/response.rs";
 const RUN: &str = "src/run.rs";
 const SCOPE: &str = "src/scope.rs";
 const SERVICE: &str = "src/service.rs";
+const UPLOAD: &str = "src/upload.rs";
 
 planted_under!(http, "--test http");
 
@@ -218,6 +219,41 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ".filter(|scope| !scope.trim().is_empty())",
         ".filter(|_| true)",
         "scope::a_scope_that_is_empty",
+    ),
+    http(
+        "uploads-without-a-budget",
+        UPLOAD,
+        "held.all.saturating_add(more) > self.most || ",
+        "",
+        "uploads::above_the_budget",
+    ),
+    http(
+        "one-scope-takes-the-whole-budget",
+        UPLOAD,
+        " || of_scope.saturating_add(more) > self.most_of_scope",
+        "",
+        "uploads::one_scope",
+    ),
+    http(
+        "shared-scope-gets-a-share-only",
+        UPLOAD,
+        "            _ if scope.is_empty() => most,\n",
+        "",
+        "uploads::callers_that_share",
+    ),
+    http(
+        "upload-budget-not-given-back",
+        UPLOAD,
+        "held.all = held.all.saturating_sub(self.bytes);",
+        "",
+        "uploads::above_the_budget",
+    ),
+    http(
+        "upload-time-starts-anew-with-each-pause",
+        UPLOAD,
+        "            Patience::Until(_) => {}",
+        "            Patience::Until(time) => time.set(sleep(self.timeout)),",
+        "uploads::a_body_that_takes_too_long",
     ),
     Mutant {
         name: "siblings-share-answers",

@@ -1,0 +1,24 @@
+//! Memory is bounded, and counted as it is held.
+//!
+//! What is measured here is counted in the measuring thread alone, so tests that
+//! run beside do not disturb it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod uploads;
+
+use allocation_counter::{AllocationInfo, measure};
+
+/// Runs `work` on a runtime in this thread, under paused time, and counts what
+/// it allocates.
+fn counted<T>(work: impl AsyncFnOnce() -> T) -> (T, AllocationInfo) {
+    let mut output = None;
+    let mut work = Some(work);
+    let info = measure(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        output = work.take().map(|work| runtime.block_on(work()));
+    });
+    (output.unwrap(), info)
+}
