@@ -88,8 +88,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     in_hand(
         "unsaved-run-again-by-a-duplicate",
         "src/core/in_hand.rs",
-        "if self.in_hand && leased && abandoned {",
-        "if self.in_hand && leased && abandoned && false {",
+        "if self.in_hand && is_leased(current) && abandoned {",
+        "if self.in_hand && is_leased(current) && abandoned && false {",
         "duplicates_of_what",
     ),
     in_hand(
@@ -237,8 +237,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "release-wakes-nobody",
         ATTEMPT,
-        "self.ledger.due().set(Instant::now() + retry_in);",
-        "let _ = (self.ledger.due(), Instant::now() + retry_in);",
+        "self.ledger.due().set(backoff::after(retry_in));",
+        "let _ = (self.ledger.due(), backoff::after(retry_in));",
         "what_this_process_releases",
     ),
     completer(
@@ -251,8 +251,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "outage-asked-at-every-poll",
         LOOP,
-        "_ => self.settings.poll.max(OUTAGE.longest(outages))",
-        "_ => self.settings.poll",
+        "self.settings.poll.max(OUTAGE.longest(outages)), 0.5",
+        "self.settings.poll, 0.5",
         "a_store_that_is_away",
     ),
     completer(

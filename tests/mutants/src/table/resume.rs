@@ -124,8 +124,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "park-forgotten-at-the-end",
         ATTEMPT,
-        "let change = parked.map_or(change, |why|",
-        "let change = parked.filter(|_| false).map_or(change, |why|",
+        "let change = parked.unwrap_or(change);",
+        "let change = parked.filter(|_| false).unwrap_or(change);",
         "doubt::a_once_that_failed_is_parked",
     ),
     resume(
