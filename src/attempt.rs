@@ -208,12 +208,12 @@ impl Attempt {
     /// The write has a task of its own: a caller that stops waiting does not
     /// leave it half done, nor keep others from theirs.
     pub(crate) async fn write(self: &Arc<Self>, change: Change) -> Result<(), WriteError> {
-        self.write_all([Some(change), None]).await
+        self.write_all([Some(change), None, None]).await
     }
 
     /// The same for changes that belong together: all of them or none. Nobody
     /// waits for any but the first.
-    pub(crate) async fn write_all(self: &Arc<Self>, changes: [Option<Change>; 2]) -> Result<(), WriteError> {
+    pub(crate) async fn write_all(self: &Arc<Self>, changes: [Option<Change>; 3]) -> Result<(), WriteError> {
         let (done, outcome) = oneshot::channel();
         if !self.enqueue(changes.into_iter().flatten(), done) {
             return Err(WriteError::Lost);
@@ -362,6 +362,11 @@ impl Attempt {
     /// goes on with it unasked.
     pub(crate) async fn rests(&self) -> Duration {
         self.current.lock().await.retry_in()
+    }
+
+    /// How long ago a step got to where it is.
+    pub(crate) async fn step_age(&self, step: &str) -> Option<Duration> {
+        self.current.lock().await.step_age(step, self.since.elapsed())
     }
 
     /// What was last written, as far as this attempt knows.

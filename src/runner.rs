@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -12,11 +11,14 @@ use serde::de::DeserializeOwned;
 
 use crate::attempt::{Attempt, End, Limits};
 use crate::backoff::Backoff;
-use crate::core::{Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredResponse};
+use crate::core::{
+    Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredResponse, canonical,
+};
 use crate::detach::Detached;
 use crate::event::{Event, EventKind};
 use crate::ledger::Ledger;
 use crate::operation::Operation;
+use crate::operation::result::to_bytes;
 use crate::policy::{MIN_LEASE, MIN_RETENTION};
 use crate::run::{Admission, claim, instead, under_lease};
 use crate::store::{Store, StoreError};
@@ -109,7 +111,14 @@ impl Runner {
 
     /// Runs `work` under `key` within `scope`, or gives the result it had.
     /// `input` is what the key stands for: the same key with another input is
-    /// an error. Input and result must survive a round trip through JSON.
+    /// an error. The order of a map's entries makes no other input; that of a
+    /// `HashSet` does, for JSON has no sets. No request shares an operation with
+    /// this, whatever its scope and key.
+    ///
+    /// Input and result must survive a round trip through JSON: see
+    /// [`Operation::step`]. A result that can't be read back is
+    /// [`RunError::Json`] to this call and to every later one, and the work is not
+    /// run again.
     ///
     /// # Errors
     ///
@@ -208,13 +217,7 @@ impl Runner {
         T: Serialize + DeserializeOwned + Send,
         E: Send,
     {
-        let body = match serde_json::to_vec(&result) {
-            Ok(body) => Bytes::from(body),
-            Err(error) => {
-                give_up(attempt).await;
-                return Err(RunError::Json(error));
-            }
-        };
+        let (body, unreadable) = to_bytes(&result);
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let response = Arc::new(StoredResponse::capture(StatusCode::OK, &headers, Some(body)));
         match attempt.end(attempt.complete(response, false)).await {
@@ -223,7 +226,7 @@ impl Runner {
             End::Lost(found) => return refused(instead(fingerprint, found)),
             End::Parked => return Err(RunError::OutcomeUnknown),
         }
-        Ok(result)
+        unreadable.map_or(Ok(result), |error| Err(RunError::Json(error)))
     }
 }
 
@@ -231,7 +234,7 @@ impl Runner {
 fn name<I: Serialize + ?Sized, E>(scope: &str, key: &str, input: &I) -> Result<(Key, Fingerprint), RunError<E>> {
     let key = IdempotencyKey::parse(key.as_bytes()).map_err(RunError::Key)?;
     let input = serde_json::to_vec(input).map_err(RunError::Json)?;
-    Ok((Key::new(scope, &key), Fingerprint::of([b"run".as_slice(), &input])))
+    Ok((Key::of_runner(scope, &key), Fingerprint::of([b"run".as_slice(), &canonical(&input)])))
 }
 
 async fn give_up(attempt: &Arc<Attempt>) {

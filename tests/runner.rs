@@ -2,15 +2,21 @@
 
 mod support;
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
 use support::{Count, settle};
 use tokio::sync::Semaphore;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::core::{IdempotencyKey, Key};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{MemoryStore, Store};
-use tower_idempotency::{Operation, RunError, Runner, StepError};
+use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
 
 type Step = StepError<String>;
 
@@ -51,7 +57,7 @@ async fn the_history_names_who_ran_it() {
     let (runner, store) = runner();
     let runner = runner.instance("cron-1");
     runner.run("jobs", "j", "", |op| charge(op, Count::default(), 0)).await.unwrap();
-    let key = Key::new("jobs", &IdempotencyKey::parse(b"j").unwrap());
+    let key = Key::of_runner("jobs", &IdempotencyKey::parse(b"j").unwrap());
     let record = store.load(&key).await.unwrap().record.unwrap();
     let by: Vec<_> = record.history().into_iter().map(|moment| moment.by).collect();
     assert_eq!(by, [Some("cron-1".into()), None, Some("cron-1".into())]);
@@ -297,4 +303,39 @@ async fn it_takes_any_store() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let runner = Runner::new(store);
     assert!(runner.run("jobs", "j", "", |_| async { Ok::<_, String>(()) }).await.is_ok());
+}
+
+fn text(text: &'static str) -> Full<Bytes> {
+    Full::new(Bytes::from_static(text.as_bytes()))
+}
+
+/// A tenant of the layer may be called as a queue is, and uses the same key.
+#[tokio::test]
+async fn a_runner_and_a_layer_over_one_store_share_no_names() {
+    let (runner, store) = runner();
+    let counted = Count::default();
+    runner.run("jobs", "17", "", |op| charge(op, counted, 0)).await.unwrap();
+    let layer = IdempotencyLayer::new(Arc::clone(&store), Scope::by(|_| Some("jobs".to_owned())));
+    let app = layer.layer(service_fn(|_| async { Ok::<_, Infallible>(Response::new(text("the tenant's"))) }));
+    let request = Request::post("/").header("idempotency-key", "17").body(text("")).unwrap();
+    let response = app.oneshot(request).await.unwrap();
+    assert!(!response.headers().contains_key("idempotent-replayed"));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "the tenant's");
+}
+
+#[tokio::test]
+async fn equal_inputs_in_another_order_are_one_input() {
+    let (runner, _) = runner();
+    let charges = Count::default();
+    // Each map has an order of its own.
+    for _ in 0..8 {
+        let order: HashMap<String, u64> = (0..32).map(|n| (format!("item-{n}"), n)).collect();
+        let counted = charges.clone();
+        let done = runner.run("jobs", "j", &order, |op| charge(op, counted, 0)).await;
+        assert_eq!(done.unwrap(), "charge 1 in attempt 1");
+    }
+    // Two amounts that a double can't tell apart.
+    let run = |amount: u64| runner.run("jobs", "amount", &amount, |_| async { Ok::<_, String>(()) });
+    assert!(run(9_007_199_254_740_992).await.is_ok());
+    assert!(matches!(run(9_007_199_254_740_993).await, Err(RunError::InputChanged)));
 }

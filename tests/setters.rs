@@ -330,6 +330,12 @@ async fn no_time_out_of_a_step_makes_anything_panic() {
             let _ = operation.step(format!("step {at}"), |_| late()).timeout(length).await;
             let _ = operation.pay(format!("pay {at}"), |_| late()).timeout(length).await;
             let _ = operation.once(format!("once {at}"), late).timeout(length).await;
+            for _ in 0..2 {
+                // In doubt the second time.
+                let fails = || async { Err::<u8, _>(Failure("no")) };
+                let step = operation.pay(format!("key {at}"), |_| fails()).key_lifetime(length);
+                let _ = step.timeout(Duration::from_secs(1)).await;
+            }
         }
         Ok(reply(201, "done"))
     });

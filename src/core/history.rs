@@ -2,6 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::callback::Callback;
 use super::record::{Hold, Point, Progress, Record, Stamp, Step, Timestamp};
@@ -193,6 +194,16 @@ impl Record {
         }
         all.extend(self.ended(self.written_at));
         all
+    }
+
+    /// How long ago a step got to where it is, `since_claim` after the last
+    /// claim. By the store's clock up to that claim. Where the moments between are
+    /// left out of the history, it is too long rather than too short.
+    pub(crate) fn step_age(&self, name: &str, since_claim: Duration) -> Option<Duration> {
+        let history = self.history();
+        let step = history.iter().rfind(|moment| moment.what.is_of_step() && moment.text.as_deref() == Some(name))?;
+        let claim = history.iter().rfind(|moment| matches!(moment.what, What::Claimed | What::Resumed))?;
+        Some(claim.at.after(since_claim).since(step.at))
     }
 
     /// How many moments are left out of [`history`](Self::history).

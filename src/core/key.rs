@@ -132,15 +132,36 @@ impl std::error::Error for InvalidKey {}
 /// What a record is stored under: `SHA-256(length-prefixed scope, key)`.
 ///
 /// Neither the scope nor the client's key can be read back from it, and no two
-/// (scope, key) pairs share one. It is what logs and events show.
+/// (scope, key) pairs share one; nor do a request and an operation of a
+/// [`Runner`](crate::Runner). It is what logs and events show.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// Derives the key of `idempotency_key` within `scope`.
+    /// Derives the key of a request with this `idempotency_key` within `scope`.
     pub fn new(scope: &str, idempotency_key: &IdempotencyKey) -> Self {
+        Self::derive(b"K", scope, idempotency_key)
+    }
+
+    /// Derives the key of a [`Runner`](crate::Runner)'s operation. It is never
+    /// that of a request, whatever the scope: a tenant who is called as a queue
+    /// is neither reads nor blocks the queue's operations.
+    ///
+    /// ```
+    /// use tower_idempotency::core::{IdempotencyKey, Key};
+    ///
+    /// let key = IdempotencyKey::parse(b"17")?;
+    /// assert_ne!(Key::of_runner("jobs", &key), Key::new("jobs", &key));
+    /// # Ok::<_, tower_idempotency::core::InvalidKey>(())
+    /// ```
+    pub fn of_runner(scope: &str, idempotency_key: &IdempotencyKey) -> Self {
+        Self::derive(b"R", scope, idempotency_key)
+    }
+
+    /// `space` says what it is a key of.
+    fn derive(space: &[u8], scope: &str, idempotency_key: &IdempotencyKey) -> Self {
         let mut hash = Sha256::new();
-        update_framed(&mut hash, b"K");
+        update_framed(&mut hash, space);
         update_framed(&mut hash, scope.as_bytes());
         update_framed(&mut hash, idempotency_key.as_str().as_bytes());
         Self(hash.finalize().into())
@@ -174,9 +195,37 @@ impl fmt::Debug for Key {
 /// It is derived from the operation's [`Key`] and the step's name, and from
 /// nothing else: every attempt, on every machine, after every crash, even
 /// after the store lost its data, sends the same one. 40 hexadecimal
-/// characters; the client's own key cannot be read from it.
+/// characters, or a [UUID](Self::to_uuid) of 36; the client's own key cannot be
+/// read from it.
+///
+/// | receiver | takes | send |
+/// |---|---|---|
+/// | Stripe (`Idempotency-Key`) | up to 255 characters | either |
+/// | Adyen (`idempotency-key`) | up to 64 characters | either |
+/// | Square (`idempotency_key`) | up to 45 characters | either |
+/// | PayPal (`PayPal-Request-Id`) | up to 38 characters | the UUID |
+///
+/// Limits change: look yours up. For a receiver that wants a UUID, or no more
+/// than 36 characters, set [`StepFuture::uuid_key`](crate::StepFuture::uuid_key)
+/// on the step rather than convert: what was sent first is then sent again, even
+/// if a later release of the handler says otherwise.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StepKey(String);
+
+/// How a [`StepKey`] is written. What a step was begun with stays on record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyForm {
+    /// 40 hexadecimal characters.
+    #[default]
+    Hex,
+    /// A UUID of 36 characters: see [`StepKey::to_uuid`].
+    Uuid,
+}
+
+/// What the UUIDs of step keys are made under; another would make other keys.
+const UUID_NAMESPACE: [u8; 16] =
+    [0x6f, 0x1d, 0x2c, 0x5e, 0x90, 0x3b, 0x4a, 0x7e, 0x8d, 0x41, 0xc2, 0x77, 0x0a, 0xe5, 0x19, 0xb4];
 
 impl StepKey {
     /// Derives the key of step `name` of the operation `key`.
@@ -187,6 +236,38 @@ impl StepKey {
         update_framed(&mut hash, name.as_bytes());
         let digest: [u8; 32] = hash.finalize().into();
         Self(Hex(&digest[..20]).to_string())
+    }
+
+    /// The same key as a UUID, for receivers that want one: version 5 of
+    /// RFC 9562, of the 40 characters. The UUID of a UUID is itself.
+    ///
+    /// ```
+    /// use tower_idempotency::core::{Key, StepKey};
+    ///
+    /// let key = StepKey::new(&Key::from_bytes([7; 32]), "charge");
+    /// assert_eq!(key.as_str(), "1725df90c32d8e09afd5aa5665e7ffcd54dbe529");
+    /// assert_eq!(key.to_uuid().as_str(), "492301f7-9361-537a-9980-6ed34adcd818");
+    /// ```
+    #[must_use]
+    pub fn to_uuid(&self) -> Self {
+        if self.0.contains('-') {
+            return self.clone();
+        }
+        let mut hash = sha1_smol::Sha1::from(UUID_NAMESPACE);
+        hash.update(self.0.as_bytes());
+        let mut uuid = hash.digest().bytes();
+        uuid[6] = uuid[6] & 0x0f | 0x50;
+        uuid[8] = uuid[8] & 0x3f | 0x80;
+        let parts = [&uuid[..4], &uuid[4..6], &uuid[6..8], &uuid[8..10], &uuid[10..16]];
+        Self(parts.map(|part| Hex(part).to_string()).join("-"))
+    }
+
+    /// The same key, written in this form.
+    pub(crate) fn written(self, form: KeyForm) -> Self {
+        match form {
+            KeyForm::Hex => self,
+            KeyForm::Uuid => self.to_uuid(),
+        }
     }
 
     /// The key's characters.

@@ -11,6 +11,7 @@
 //! interleaving of the very code that runs in production.
 
 mod callback;
+mod canonical;
 mod exchange;
 mod fingerprint;
 mod history;
@@ -27,11 +28,12 @@ mod transition;
 mod wire;
 
 pub(crate) use self::callback::{CallbackAt, CallbackStep};
+pub(crate) use self::canonical::canonical;
 pub use self::exchange::{Ask, Done, Exchange, Reply};
 pub use self::fingerprint::Fingerprint;
 pub use self::history::{Moment, What};
 pub(crate) use self::in_hand::{ClaimHere, ResumeHere};
-pub use self::key::{IdempotencyKey, InvalidKey, Key, StepKey};
+pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
 pub use self::message::{StoredRequest, StoredResponse};
 pub use self::reached::Reached;
 pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};

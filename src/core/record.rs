@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::callback::Callback;
 use super::history::Past;
-use super::{Fingerprint, StoredRequest, StoredResponse};
+use super::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
 
 /// A point on the store's clock, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -193,6 +193,8 @@ pub struct Step {
     pub(super) after: Duration,
     /// What it depended on, as a hash.
     pub(super) input: Option<u64>,
+    /// How its key is written, since it was begun.
+    pub(super) key: KeyForm,
     /// It was begun before it was done, and made the operation paid.
     pub(super) paid: bool,
 }
@@ -211,6 +213,11 @@ impl Step {
     /// The hash of what it depended on, if the handler said so.
     pub const fn input(&self) -> Option<u64> {
         self.input
+    }
+
+    /// How the key is written that was sent with it, if its intent says so.
+    pub const fn key_form(&self) -> KeyForm {
+        self.key
     }
 
     /// How far the step got.

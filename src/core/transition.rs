@@ -9,7 +9,7 @@ use super::callback::Callback;
 use super::history::{Past, What};
 use super::reached::Reached;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Step};
-use super::{Fingerprint, StoredRequest, StoredResponse};
+use super::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
 
 /// A move: what becomes of a record, and what the mover learns.
 ///
@@ -195,6 +195,13 @@ pub enum Change {
         /// A hash of it.
         hash: u64,
     },
+    /// How the step's key is written. Comes with the intent, or says nothing.
+    Key {
+        /// The step's name.
+        step: Box<str>,
+        /// The form that is sent from now on.
+        form: KeyForm,
+    },
     /// A sign of life: the lease starts anew. (So it does with every change.)
     Renew,
     /// Once the attempt ends without an answer, nobody should go on unasked
@@ -276,6 +283,7 @@ impl Change {
             Self::Fail { step, error } => record.set(step, Point::Failed(error.clone()), elapsed),
             Self::Clear { step } => record.clear(step),
             Self::Input { step, hash } => record.set_input(step, *hash),
+            Self::Key { step, form } => record.set_key(step, *form),
             Self::Renew => {}
             Self::Postpone { retry_in } => record.retry_in = *retry_in,
             // It was claimed because it had been accepted, or someone had decided
@@ -311,23 +319,33 @@ impl Record {
         let (written, attempt) = (self.version, self.attempts);
         match self.steps.iter_mut().find(|step| &*step.name == name) {
             None => {
-                let (input, paid) = (None, false);
-                self.steps.push(Arc::new(Step { name: name.into(), point, written, attempt, after, input, paid }));
+                let (input, key, paid) = (None, KeyForm::default(), false);
+                self.steps.push(Arc::new(Step { name: name.into(), point, written, attempt, after, input, key, paid }));
             }
             Some(step) if step.point == Point::Begun && point != Point::Begun => {
-                let (input, paid) = (step.input, matches!(point, Point::Saved(_)));
-                *step = Arc::new(Step { name: name.into(), point, written, attempt, after, input, paid });
+                let (input, key, paid) = (step.input, step.key, matches!(point, Point::Saved(_)));
+                *step = Arc::new(Step { name: name.into(), point, written, attempt, after, input, key, paid });
             }
             Some(_) => {}
         }
     }
 
-    /// Only of a step that this very write stores.
     fn set_input(&mut self, name: &str, hash: u64) {
-        let fresh = |step: &&mut Arc<Step>| &*step.name == name && step.written == self.version;
-        if let Some(step) = self.steps.iter_mut().find(fresh) {
-            Arc::make_mut(step).input = Some(hash);
+        if let Some(step) = self.fresh_step(name) {
+            step.input = Some(hash);
         }
+    }
+
+    fn set_key(&mut self, name: &str, form: KeyForm) {
+        if let Some(step) = self.fresh_step(name) {
+            step.key = form;
+        }
+    }
+
+    /// The step, if it is this very write that stores it.
+    fn fresh_step(&mut self, name: &str) -> Option<&mut Step> {
+        let fresh = |step: &&mut Arc<Step>| &*step.name == name && step.written == self.version;
+        self.steps.iter_mut().find(fresh).map(Arc::make_mut)
     }
 
     pub(super) fn clear(&mut self, name: &str) {

@@ -27,7 +27,7 @@ use super::history::{Kept, Moment, Past, What};
 use super::key::Hex;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Step, Timestamp, Version};
 use super::seal::{open, seal};
-use super::{Fingerprint, StoredRequest, StoredResponse};
+use super::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
 
 /// The format that is written, and the newest that is read.
 pub const WIRE_FORMAT: u32 = 1;
@@ -193,6 +193,8 @@ struct WireStep {
     after_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     input: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    uuid: bool,
     #[serde(default, skip_serializing_if = "is_zero")]
     paid: bool,
 }
@@ -425,8 +427,16 @@ fn encode_step(step: &Step) -> Bytes {
         Point::Saved(value) => (WirePoint::Saved, value),
         Point::Failed(error) => (WirePoint::Failed, error),
     };
-    let (attempt, after_ms, input, paid) = (step.attempt, millis(step.after), step.input, step.paid);
-    seal(&WireStep { name: step.name.to_string(), point, attempt, after_ms, input, paid }, value)
+    let wire = WireStep {
+        name: step.name.to_string(),
+        point,
+        attempt: step.attempt,
+        after_ms: millis(step.after),
+        input: step.input,
+        uuid: step.key == KeyForm::Uuid,
+        paid: step.paid,
+    };
+    seal(&wire, value)
 }
 
 fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
@@ -438,8 +448,9 @@ fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
         WirePoint::Failed => Point::Failed(value),
     };
     let after = Duration::from_millis(wire.after_ms);
-    let WireStep { name, attempt, input, paid, .. } = wire;
-    Ok(Step { name: name.into(), point, written: Version::new(0), attempt, after, input, paid })
+    let WireStep { name, attempt, input, paid, uuid, .. } = wire;
+    let key = if uuid { KeyForm::Uuid } else { KeyForm::Hex };
+    Ok(Step { name: name.into(), point, written: Version::new(0), attempt, after, input, key, paid })
 }
 
 /// Header values need not be UTF-8, JSON must be: one character per byte.

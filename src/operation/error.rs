@@ -55,8 +55,13 @@ pub enum StepError<E> {
         /// The step's name.
         step: String,
     },
-    /// The stored result does not have the type that is asked for, or could
-    /// not be written as JSON. It is neither used nor run again.
+    /// The result can't be read back from JSON. It is neither used nor run again.
+    ///
+    /// The attempt that has the result is told by this, and the step is on record
+    /// as done. A later attempt that needs the result gets this too and parks the
+    /// operation, for no attempt can ever read it. A result that an earlier attempt
+    /// stored with another type parks nothing: the release that can read it may be
+    /// the next to try.
     Unreadable {
         /// The step's name.
         step: String,
@@ -136,7 +141,7 @@ impl<E: fmt::Display> fmt::Display for StepError<E> {
                 "step {step:?} has another input: attempt {attempt} ran it with {stored:016x}, now it is {given:016x}"
             ),
             Self::Undoing { step } => write!(f, "step {step:?} was not run: the operation failed, and is undone"),
-            Self::Unreadable { step, .. } => write!(f, "the result of step {step:?} can't be read or written"),
+            Self::Unreadable { step, .. } => write!(f, "the result of step {step:?} can't be read back from JSON"),
             Self::RolledBack(error) => write!(f, "the transaction was rolled back: {error}"),
             Self::Store(error) => write!(f, "the store failed: {error}"),
         }

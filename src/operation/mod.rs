@@ -15,6 +15,7 @@
 
 mod error;
 mod input;
+pub(crate) mod result;
 mod step;
 #[cfg(feature = "postgres")]
 mod transaction;

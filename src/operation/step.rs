@@ -11,17 +11,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::undo::UndoWork;
-use super::{NotUndone, Operation, StepError, Taken, Used};
+use super::input::Input;
+use super::result::{Finals, Judge};
+use super::undo::{How, UndoWork};
+use super::{NotUndone, Operation, StepError, Taken, Used, result};
 use crate::attempt::{Attempt, WriteError};
-use crate::core::{Change, Point, StepKey};
+use crate::core::{Change, KeyForm, Point, StepKey};
 use crate::event::EventKind;
 use crate::trace::StepSpan;
+
+/// How long a receiver is taken to know a step's key. Most keep one for a day.
+const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type Work<'a, T, E> = Box<dyn FnOnce(StepKey) -> BoxFuture<'a, Result<T, E>> + Send + 'a>;
 type Reconcile<'a, T> = Box<dyn FnOnce() -> BoxFuture<'a, Reconciled<T>> + Send + 'a>;
-type Judge<'a, E> = Box<dyn Fn(&E) -> bool + Send + 'a>;
 
 /// What is known about a step in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,17 +117,14 @@ struct Step<'a, T, E> {
     undo: Option<UndoWork>,
     /// It undoes another.
     undoes: bool,
-    /// What it depends on, as a hash.
-    input: Option<u64>,
+    /// What it depends on.
+    input: Option<Input>,
+    /// How its key is written.
+    form: KeyForm,
+    /// How long the receiver knows its key.
+    key_lifetime: Duration,
     /// An earlier attempt or try began it, and may have done it.
     in_doubt: bool,
-}
-
-/// Which errors are final, and how they are kept.
-struct Finals<'a, E> {
-    is_final: Judge<'a, E>,
-    encode: fn(&E) -> serde_json::Result<Vec<u8>>,
-    decode: fn(&[u8]) -> serde_json::Result<E>,
 }
 
 impl Operation {
@@ -137,7 +138,14 @@ impl Operation {
     ///
     /// [`StepError`]. Errors of the work are not stored and the next attempt
     /// runs it again, unless [`final_when`](StepFuture::final_when) says
-    /// otherwise.
+    /// otherwise. A result that can't be read back, such as `NaN` or a map whose
+    /// keys are tuples, is [`StepError::Unreadable`]; the step counts as done.
+    ///
+    /// # Caveats
+    ///
+    /// What reads back and is not the same is not noticed, and a later attempt gets
+    /// that: JSON makes `None` of `Some(None)`, and leaves out what serde is told to
+    /// skip.
     pub fn step<'a, T, E, F, Fut>(&self, name: impl Into<String>, work: F) -> StepFuture<'a, T, E>
     where
         F: FnOnce(StepKey) -> Fut + Send + 'a,
@@ -213,6 +221,8 @@ where
             undo: None,
             undoes: false,
             input: None,
+            form: KeyForm::Hex,
+            key_lifetime: KEY_LIFETIME,
             in_doubt: false,
         };
         Self { step: Some(step), running: None }
@@ -238,12 +248,7 @@ where
     where
         E: Serialize + DeserializeOwned,
     {
-        let finals = Finals {
-            is_final: Box::new(is_final),
-            encode: |error| serde_json::to_vec(error),
-            decode: |bytes| serde_json::from_slice(bytes),
-        };
-        self.set(|step| step.finals = Some(finals))
+        self.set(|step| step.finals = Some(Finals::new(is_final)))
     }
 
     /// Errors for which this is true prove that nothing happened: the step is
@@ -291,8 +296,41 @@ where
     /// step, and an attempt that runs the step with something else gets
     /// [`StepError::InputChanged`] instead of the result of another question.
     pub fn input<I: Serialize + ?Sized>(self, input: &I) -> Self {
-        let hash = super::input::hash(input);
-        self.set(|step| step.input = Some(hash))
+        let input = Input::of(input);
+        self.set(|step| step.input = Some(input))
+    }
+
+    /// How long the receiver knows this step's [`StepKey`] for the call it came
+    /// with first: 23 hours by default, for most providers keep one for 24. Counted
+    /// from the intent of a [`pay`](Operation::pay), by the store's clock, and
+    /// looked at before each call; the [`timeout`](Self::timeout) comes off it.
+    ///
+    /// After it the receiver would take the same call for a new one. A step that is
+    /// still in doubt is then treated as a [`once`](Operation::once) is:
+    /// [`reconcile`](Self::reconcile) is asked, and without an answer the operation
+    /// is parked. The same holds for the call that
+    /// [undoes](Self::undo_with) the step, counted from when that was decided.
+    ///
+    /// # Caveats
+    ///
+    /// Of a [`step`](Operation::step) no intent is stored, so it is not known
+    /// whether its key was sent before: this does not apply. Nor does it to a
+    /// `once`, which sends none.
+    pub fn key_lifetime(self, lifetime: Duration) -> Self {
+        self.set(|step| step.key_lifetime = lifetime)
+    }
+
+    /// The [`StepKey`] is a UUID, as [`to_uuid`](StepKey::to_uuid) makes it, for a
+    /// receiver that wants one or takes no more than 36 characters. Stored with the
+    /// intent of a [`pay`](Operation::pay): what was begun under one form of the
+    /// key keeps it, whatever a later attempt says, and is undone under it.
+    ///
+    /// # Caveats
+    ///
+    /// Of a [`step`](Operation::step) no intent is stored. Do not change it there
+    /// while operations are unfinished.
+    pub fn uuid_key(self) -> Self {
+        self.set(|step| step.form = KeyForm::Uuid)
     }
 
     /// Asked, when the step is in doubt, whether it happened.
@@ -357,6 +395,9 @@ where
                 taken.becomes = Used::Stored;
                 attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
                 span.outcome("replayed");
+                if self.undo.is_some() {
+                    self.keep_form(&attempt).await;
+                }
                 self.can_be_undone(&value);
                 return self.decode(&value);
             }
@@ -367,18 +408,10 @@ where
             }
             Some(Point::Begun) => {
                 begun = true;
-                self.in_doubt = true;
-                if self.undo.is_some() {
-                    self.operation.may_have_happened(&self.name);
-                }
-                if self.kind == Kind::Once || self.reconcile.is_some() {
-                    match self.reconciled().await {
-                        Reconciled::Happened(value) => return self.save(&attempt, &mut taken, value, &span).await,
-                        Reconciled::DidNotHappen => self.in_doubt = false,
-                        Reconciled::Unknown if self.kind == Kind::Once => return Err(self.park()),
-                        // The same call with the same key again.
-                        Reconciled::Unknown => {}
-                    }
+                match self.what_happened(&attempt).await {
+                    Ok(Some(value)) => return self.save(&attempt, &mut taken, value, &span).await,
+                    Ok(None) => {}
+                    Err(and) => return Err(self.park(and)),
                 }
             }
             None => {}
@@ -395,6 +428,27 @@ where
             Ok(value) => self.save(&attempt, &mut taken, value, &span).await,
             Err(error) => Err(self.fail(&attempt, &mut taken, error).await),
         }
+    }
+
+    /// Of a step that was begun: its result if it happened, nothing if the call may
+    /// be made again, and else what there is to say beside that it is in doubt.
+    async fn what_happened(&mut self, attempt: &Attempt) -> Result<Option<T>, &'static str> {
+        self.in_doubt = true;
+        if self.undo.is_some() {
+            self.operation.may_have_happened(&self.name);
+        }
+        match self.reconciled().await {
+            Reconciled::Happened(value) => return Ok(Some(value)),
+            Reconciled::DidNotHappen => self.in_doubt = false,
+            Reconciled::Unknown if self.kind == Kind::Once => return Err(""),
+            Reconciled::Unknown if self.is_key_forgotten(attempt).await => {
+                return Err(", and its receiver may have forgotten its key");
+            }
+            // The same call with the same key again.
+            Reconciled::Unknown => {}
+        }
+        self.keep_form(attempt).await;
+        Ok(None)
     }
 
     /// Stores the intent, where there is to be one.
@@ -420,16 +474,35 @@ where
         Ok(())
     }
 
-    /// Stores a change, and with it the hash of what the step depends on.
+    /// Whether the same call could be a new one to its receiver by now, or become
+    /// one while it is made.
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
+    async fn is_key_forgotten(&mut self, attempt: &Attempt) -> bool {
+        let age = attempt.step_age(&self.name).await.unwrap_or_default();
+        age >= self.key_lifetime.saturating_sub(self.timeout.unwrap_or_default())
+    }
+
+    /// What was begun under one form of its key keeps it.
+    async fn keep_form(&mut self, attempt: &Attempt) {
+        let current = attempt.current().await;
+        self.form = current.step(&self.name).map_or(self.form, |step| step.key_form());
+    }
+
+    /// Stores a change, and with it what the step depends on and how its key is
+    /// written.
     #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
     async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), WriteError> {
-        let input = self.input.map(|hash| Change::Input { step: self.name.clone(), hash });
-        attempt.write_all([Some(change), input]).await
+        let input = self.input.map(|input| Change::Input { step: self.name.clone(), hash: input.hash });
+        let form = Some(self.form).filter(|form| *form != KeyForm::Hex);
+        let form = form.map(|form| Change::Key { step: self.name.clone(), form });
+        attempt.write_all([Some(change), input, form]).await
     }
 
     fn can_be_undone(&mut self, result: &[u8]) {
-        if let Some(undo) = self.undo.take() {
-            self.operation.happened(&self.name, Bytes::copy_from_slice(result), undo);
+        if let Some(work) = self.undo.take() {
+            let (form, key_lifetime) = (self.form, self.key_lifetime);
+            let how = How { result: Bytes::copy_from_slice(result), work, form, key_lifetime };
+            self.operation.happened(&self.name, how);
         }
     }
 
@@ -441,7 +514,7 @@ where
     }
 
     async fn work(&mut self) -> Result<T, StepError<E>> {
-        let key = self.operation.step_key(&self.name);
+        let key = self.operation.step_key(&self.name).written(self.form);
         let Some(work) = self.work.take() else { return Err(StepError::Duplicate { step: self.name.to_string() }) };
         let work = work(key);
         let Some(limit) = self.timeout else { return work.await.map_err(StepError::Retry) };
@@ -459,30 +532,26 @@ where
         span: &StepSpan,
     ) -> Result<T, StepError<E>> {
         span.outcome("saved");
-        let bytes = serde_json::to_vec(&value).map_err(|source| self.unreadable(source))?;
+        let (bytes, unreadable) = result::to_bytes(&value);
         // From here on the work is done, whatever becomes of the write.
         taken.becomes = Used::Stored;
-        let bytes = Bytes::from(bytes);
         self.write(attempt, Change::Save { step: self.name.clone(), value: bytes.clone() }).await?;
         self.can_be_undone(&bytes);
-        attempt.emit(|| EventKind::StepSaved { step: self.name.into() });
-        Ok(value)
+        attempt.emit(|| EventKind::StepSaved { step: self.name.to_string() });
+        unreadable.map_or(Ok(value), |source| Err(self.unreadable(source)))
     }
 
     async fn fail(mut self, attempt: &Arc<Attempt>, taken: &mut Taken, error: StepError<E>) -> StepError<E> {
         let StepError::Retry(error) = error else { return error };
         if let Some(finals) = self.finals.as_ref().filter(|finals| (finals.is_final)(&error)) {
-            let bytes = match (finals.encode)(&error) {
-                Ok(bytes) => Bytes::from(bytes),
-                Err(source) => return self.unreadable(source),
-            };
+            let (bytes, unreadable) = (finals.encode)(&error);
             if let Err(error) = self.write(attempt, Change::Fail { step: self.name.clone(), error: bytes }).await {
                 return error.into();
             }
             taken.becomes = Used::Stored;
             self.operation.did_not_happen(&self.name);
-            attempt.emit(|| EventKind::StepFailed { step: self.name.into() });
-            return StepError::Final(error);
+            attempt.emit(|| EventKind::StepFailed { step: self.name.to_string() });
+            return unreadable.map_or(StepError::Final(error), |source| self.unreadable(source));
         }
         // That this call did nothing says nothing of an earlier one, of this
         // attempt or another: its intent stays on record.
@@ -498,14 +567,14 @@ where
         StepError::Retry(error)
     }
 
-    fn park(self) -> StepError<E> {
-        let why = format!("step {:?} was begun and nobody knows whether it happened", self.name);
+    fn park(self, and: &str) -> StepError<E> {
+        let why = format!("step {:?} was begun and nobody knows whether it happened{and}", self.name);
         self.operation.attempt_handle().park(&self.name, &why);
         StepError::InDoubt { step: self.name.into() }
     }
 
     fn decode(&self, value: &[u8]) -> Result<T, StepError<E>> {
-        serde_json::from_slice(value).map_err(|source| self.unreadable(source))
+        serde_json::from_slice(value).map_err(|source| self.unreadable_now(value, source))
     }
 
     fn decode_final(&self, error: &[u8]) -> StepError<E> {
@@ -515,8 +584,18 @@ where
         };
         match (finals.decode)(error) {
             Ok(error) => StepError::Final(error),
-            Err(source) => self.unreadable(source),
+            Err(source) => self.unreadable_now(error, source),
         }
+    }
+
+    /// What is on record can't be read now. What no release can read parks the
+    /// operation, for this attempt needs it.
+    fn unreadable_now(&self, stored: &[u8], source: serde_json::Error) -> StepError<E> {
+        if result::is_unreadable(stored) {
+            let why = format!("step {:?} was done, and its result could not be written as JSON", self.name);
+            self.operation.attempt_handle().park(&self.name, &why);
+        }
+        self.unreadable(source)
     }
 
     fn unreadable(&self, source: serde_json::Error) -> StepError<E> {

@@ -10,7 +10,8 @@ use http::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Operation, StepError, Used, input};
+use super::input::{self, Input};
+use super::{Operation, StepError, Used, result};
 use crate::attempt::{Attempt, NotCommitted};
 use crate::core::{Change, Point, StoredResponse};
 use crate::event::EventKind;
@@ -21,8 +22,8 @@ use crate::store::{Joined, TransactionDriver};
 pub type TransactionFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
 
 type Running<'a, T, E> = TransactionFuture<'a, T, StepError<E>>;
-/// Starts a step, given the hash of what it depends on.
-type Start<'a, T, E> = Box<dyn FnOnce(Option<u64>) -> Running<'a, T, E> + Send + 'a>;
+/// Starts a step, given what it depends on.
+type Start<'a, T, E> = Box<dyn FnOnce(Option<Input>) -> Running<'a, T, E> + Send + 'a>;
 
 /// A step in a transaction to be run: `.await` it, or set more about it first.
 ///
@@ -31,7 +32,7 @@ type Start<'a, T, E> = Box<dyn FnOnce(Option<u64>) -> Running<'a, T, E> + Send +
 #[must_use = "a step does nothing unless it is awaited"]
 pub struct TransactionStep<'a, T, E> {
     start: Option<Start<'a, T, E>>,
-    input: Option<u64>,
+    input: Option<Input>,
     running: Option<Running<'a, T, E>>,
 }
 
@@ -39,7 +40,7 @@ impl<T, E> TransactionStep<'_, T, E> {
     /// What this step depends on; must be JSON. As that of
     /// [any step](super::StepFuture::input).
     pub fn input<I: Serialize + ?Sized>(mut self, input: &I) -> Self {
-        self.input = Some(input::hash(input));
+        self.input = Some(Input::of(input));
         self
     }
 }
@@ -70,7 +71,8 @@ impl Operation {
     /// together, once, or not at all.
     ///
     /// `work` gets the driver's connection inside the transaction, and leaves
-    /// it open. Its result must survive a round trip through JSON. Only the
+    /// it open. Its result must survive a round trip through JSON; if it can't be
+    /// read back, all is rolled back. Only the
     /// rows it writes there are covered: a call to someone else is made again
     /// if the transaction is.
     ///
@@ -136,7 +138,7 @@ impl Operation {
         &self,
         database: &Joined<D>,
         step: String,
-        input: Option<u64>,
+        input: Option<Input>,
         work: F,
     ) -> Result<T, StepError<E>>
     where
@@ -161,17 +163,16 @@ impl Operation {
             return Err(StepError::Undoing { step });
         }
         let (value, transaction) = run(database, work).await?;
-        let bytes = match serde_json::to_vec(&value) {
-            Ok(bytes) => Bytes::from(bytes),
-            Err(source) => {
-                Joined::<D>::roll_back(transaction).await;
-                return Err(StepError::Unreadable { step, source });
-            }
-        };
+        let (bytes, unreadable) = result::to_bytes(&value);
+        if let Some(source) = unreadable {
+            // Not done at all, which is better than done and unreadable.
+            Joined::<D>::roll_back(transaction).await;
+            return Err(StepError::Unreadable { step, source });
+        }
         // From here on it commits, whether or not anyone waits for it.
         taken.becomes = Used::Stored;
         let mut changes = vec![Change::Save { step: step.as_str().into(), value: bytes }];
-        changes.extend(input.map(|hash| Change::Input { step: step.as_str().into(), hash }));
+        changes.extend(input.map(|input| Change::Input { step: step.as_str().into(), hash: input.hash }));
         if let Err(error) = attempt.commit(database, transaction, changes).await {
             if matches!(error, NotCommitted::RolledBack(_)) {
                 taken.becomes = Used::Again;

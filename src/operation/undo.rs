@@ -4,12 +4,13 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{Operation, StepError};
 use crate::attempt::UNDO_PLAN;
-use crate::core::{Change, Point, StepKey, StoredResponse};
+use crate::core::{Change, KeyForm, Point, StepKey, StoredResponse};
 use crate::event::EventKind;
 use crate::sync::lock;
 
@@ -45,8 +46,19 @@ impl<E: std::error::Error> From<E> for NotUndone {
 /// A step that can be undone, as this attempt knows it.
 pub(super) struct Undo {
     step: Box<str>,
-    /// How; `None` while nobody knows whether it happened.
-    how: Option<(Bytes, UndoWork)>,
+    /// How; `None` while it is not known whether it happened.
+    how: Option<How>,
+}
+
+/// How a step is undone.
+pub(super) struct How {
+    /// The result it had.
+    pub(super) result: Bytes,
+    pub(super) work: UndoWork,
+    /// How the key is written that is sent with it, and how long its receiver
+    /// knows that.
+    pub(super) form: KeyForm,
+    pub(super) key_lifetime: Duration,
 }
 
 /// What became of an attempt's failure.
@@ -107,9 +119,9 @@ impl Operation {
     }
 
     /// It is on record, with this result.
-    pub(super) fn happened(&self, step: &str, result: Bytes, undo: UndoWork) {
+    pub(super) fn happened(&self, step: &str, how: How) {
         self.did_not_happen(step);
-        lock(&self.inner.undos).push(Undo { step: step.into(), how: Some((result, undo)) });
+        lock(&self.inner.undos).push(Undo { step: step.into(), how: Some(how) });
     }
 
     /// Whether nothing is done any more but undone.
@@ -191,15 +203,29 @@ impl Operation {
             let at = undos.iter().position(|undo| *undo.step == *step);
             at.and_then(|at| undos.swap_remove(at).how)
         };
-        let Some((result, undo)) = known else {
+        let Some(How { result, work, form, key_lifetime }) = known else {
             return Err(self.give_up(&format!("step {step:?} must be undone, and this release did not say how")));
         };
-        match self.step(name, move |key| undo(result, key)).undoing().await {
+        if self.plan_age().await >= key_lifetime {
+            let why = "it is not known whether it is, and its receiver may have forgotten the key";
+            return Err(self.give_up(&format!("step {step:?} must be undone, {why}")));
+        }
+        let undo = self.step(name, move |key| work(result, key)).undoing();
+        match if form == KeyForm::Uuid { undo.uuid_key() } else { undo }.await {
             Ok(()) => Ok(()),
             Err(StepError::Retry(NotUndone::Never(why))) => {
                 Err(self.give_up(&format!("step {step:?} can't be undone: {why}")))
             }
             Err(_) => Err(Undone::NotYet),
+        }
+    }
+
+    /// How long ago an earlier attempt decided to undo; from then on it may have
+    /// sent the keys of that.
+    async fn plan_age(&self) -> Duration {
+        match self.saved(UNDO_PLAN) {
+            Some(_) => self.inner.attempt.step_age(UNDO_PLAN).await.unwrap_or_default(),
+            None => Duration::ZERO,
         }
     }
 

@@ -77,3 +77,32 @@ async fn steps_of_another_release_stay_readable() {
     send(&app, post("k")).await.assert_first(503, "later");
     send(&app, post("k")).await.assert_first(200, "1 3 kept");
 }
+
+/// Two maps with the same entries, and another order of them.
+fn maps() -> [std::collections::HashMap<String, u64>; 2] {
+    let entries = |n: u64| (format!("item-{n}"), n);
+    let one: std::collections::HashMap<_, _> = (0..32).map(entries).collect();
+    loop {
+        // Each has an order of its own.
+        let other: std::collections::HashMap<_, _> = (0..32).map(entries).collect();
+        if !one.iter().eq(other.iter()) {
+            return [one, other];
+        }
+    }
+}
+
+#[tokio::test]
+async fn equal_inputs_in_another_order_are_equal() {
+    let (lab, runs) = (Lab::new(), Count::default());
+    let app = serve(&lab.layer().resumable(), move |request| {
+        let (op, run) = (operation(&request), runs.up());
+        async move {
+            let [one, other] = maps();
+            let input = if run == 1 { one } else { other };
+            let order = op.step("order", |_| async { Ok::<_, Failure>(1) }).input(&input).await;
+            Ok(reply(if run == 1 { 503 } else { 200 }, format!("{order:?}")))
+        }
+    });
+    send(&app, post("k")).await.assert_first(503, "Ok(1)");
+    send(&app, post("k")).await.assert_first(200, "Ok(1)");
+}

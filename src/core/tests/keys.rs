@@ -116,6 +116,19 @@ fn scope_and_key_do_not_run_into_one_another() {
     assert_eq!(key("a", "bc"), key("a", "bc"));
 }
 
+/// What a queue is called may be a tenant's name, too.
+#[test]
+fn a_runners_operation_is_never_a_requests() {
+    let key = IdempotencyKey::parse(b"17").unwrap();
+    for scope in ["", "jobs", "R", "K"] {
+        let run = Key::of_runner(scope, &key);
+        for tenant in ["", "jobs", "R", "K", "Rjobs", "\u{1}R\u{4}jobs", "\u{4}jobs"] {
+            assert_ne!(run, Key::new(tenant, &key), "{scope:?} and {tenant:?}");
+        }
+    }
+    assert_ne!(Key::of_runner("a", &key), Key::of_runner("b", &key));
+}
+
 #[test]
 fn step_keys_never_change() {
     let key = Key::from_bytes([7; 32]);
@@ -128,6 +141,9 @@ fn step_keys_never_change() {
         assert_eq!(StepKey::new(&key, name).as_str(), expected, "{name:?}");
     }
     assert_ne!(StepKey::new(&key, "a"), StepKey::new(&Key::from_bytes([8; 32]), "a"));
+    let uuid = StepKey::new(&key, "charge").to_uuid();
+    assert_eq!(uuid.as_str(), "492301f7-9361-537a-9980-6ed34adcd818");
+    assert_eq!(uuid.to_uuid(), uuid);
 }
 
 #[test]

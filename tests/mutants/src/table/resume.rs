@@ -7,8 +7,72 @@ const OPERATION: &str = "src/operation/mod.rs";
 const STEP: &str = "src/operation/step.rs";
 
 planted_under!(resume, "--test resume");
+planted_under!(unit, "--lib");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    resume(
+        "results-not-read-back",
+        "src/operation/result.rs",
+        ".and_then(|json| serde_json::from_slice::<T>(&json).map(|_| json))",
+        "",
+        "unreadable::a_result_that_does_not_read_back",
+    ),
+    resume(
+        "unreadable-results-do-not-park",
+        STEP,
+        "if result::is_unreadable(stored) {",
+        "if result::is_unreadable(stored) && stored.len() > 1 {",
+        "unreadable::a_result_that_can_not_be_written",
+    ),
+    resume(
+        "keys-sent-for-ever",
+        STEP,
+        "age >= self.key_lifetime.saturating_sub(self.timeout.unwrap_or_default())",
+        "age == Duration::MAX",
+        "keys::a_key_is_not_sent_again",
+    ),
+    resume(
+        "key-lifetime-ignores-the-time-out",
+        STEP,
+        "self.key_lifetime.saturating_sub(self.timeout.unwrap_or_default())",
+        "self.key_lifetime",
+        "keys::a_key_is_not_sent_again",
+    ),
+    resume(
+        "key-lifetime-by-the-last-claim",
+        "src/core/history.rs",
+        "Some(claim.at.after(since_claim).since(step.at))",
+        "Some(since_claim.min(claim.at.since(step.at)))",
+        "keys::a_key_is_not_sent_again",
+    ),
+    resume(
+        "undo-keys-sent-for-ever",
+        "src/operation/undo.rs",
+        "if self.plan_age().await >= key_lifetime {",
+        "if self.plan_age().await >= key_lifetime.saturating_mul(100) {",
+        "keys::a_key_that_undoes",
+    ),
+    resume(
+        "form-of-a-begun-key-changes",
+        STEP,
+        "self.form = current.step(&self.name).map_or(self.form, |step| step.key_form());",
+        "self.form = current.step(&self.name).map_or(self.form, |_| self.form);",
+        "keys::a_begun_step_keeps",
+    ),
+    resume(
+        "inputs-hashed-as-they-come",
+        "src/operation/input.rs",
+        "short(&canonical(&json))",
+        "short(&json)",
+        "input::equal_inputs",
+    ),
+    unit(
+        "runner-and-layer-share-names",
+        "src/core/key.rs",
+        "Self::derive(b\"R\", scope, idempotency_key)",
+        "Self::derive(b\"K\", scope, idempotency_key)",
+        "keys::a_runners_operation",
+    ),
     resume(
         "reached-steps-forgotten",
         "src/attempt/reached.rs",
