@@ -83,16 +83,15 @@ impl Wrong {
             let polled = panic::catch_unwind(AssertUnwindSafe(|| drive.as_mut().poll(cx)));
             polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
         });
-        match caught.await {
-            Some(Err(_)) => self.0.push(format!("{what} hangs")),
-            Some(Ok(())) | None => {}
+        if let Some(Err(_)) = caught.await {
+            self.0.push(format!("{what} hangs"));
         }
         let panics = PANICS.take();
         self.0.extend(panics.first().map(|first| format!("{what}: {first}")));
     }
 
     #[track_caller]
-    fn is_nothing(self) {
+    fn assert_nothing(self) {
         assert!(self.0.is_empty(), "{:#?}", self.0);
     }
 }
@@ -242,7 +241,7 @@ async fn no_setter_of_a_layer_makes_anything_panic() {
         let layer = IdempotencyLayer::new(store, Scope::shared()).resumable();
         wrong.in_(&format!("MemoryStore::{what}"), drive(&layer)).await;
     }
-    wrong.is_nothing();
+    wrong.assert_nothing();
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,7 +271,7 @@ async fn no_setter_of_what_works_beside_the_requests_makes_anything_panic() {
     for (what, runner) in runners() {
         wrong.in_(&format!("Runner::{what}"), run(&runner)).await;
     }
-    wrong.is_nothing();
+    wrong.assert_nothing();
 }
 
 async fn run(runner: &Runner) {
@@ -314,7 +313,7 @@ async fn no_length_panics_while_the_store_is_away() {
         };
         wrong.in_(&format!("lengths of {length:?}"), driven).await;
     }
-    wrong.is_nothing();
+    wrong.assert_nothing();
 }
 
 #[tokio::test(start_paused = true)]
@@ -343,7 +342,7 @@ async fn no_time_out_of_a_step_makes_anything_panic() {
         send(&app, support::lab::post("k")).await;
     };
     wrong.in_("StepFuture::timeout", driven).await;
-    wrong.is_nothing();
+    wrong.assert_nothing();
 }
 
 /// The values that stores and front ends of others make.
@@ -449,7 +448,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
         let folder = tempfile::tempdir().unwrap();
         look(&mut wrong, "FileStoreOptions", file_stores(folder.path())).await;
     }
-    wrong.is_nothing();
+    wrong.assert_nothing();
 }
 
 /// Which function above walks the setters of which file.
