@@ -19,6 +19,8 @@ mod connect;
 mod durability;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod for_all;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -13,11 +13,9 @@ mod sql;
 mod sqlx;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 pub use self::deadpool::{PooledTransaction, StorePool};
 pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
@@ -27,6 +25,7 @@ use self::call::{Connections, bounded};
 use self::row::{Put, found, loaded, signed};
 use self::sql::{Migration, Sql};
 use crate::core::{Key, Record, Version};
+use crate::store::for_all::ForAll;
 use crate::store::{
     ConnectError, Cursor, Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap,
 };
@@ -112,9 +111,7 @@ struct Shared {
     /// What it must survive.
     least: Option<Survives>,
     /// That this was asked, and that the tables are ours to use.
-    checked: OnceLock<()>,
-    /// Held by whoever asks it; how the last try failed, and when.
-    checking: Mutex<Option<(Instant, StoreError)>>,
+    checked: ForAll<()>,
 }
 
 impl PostgresStore {
@@ -178,27 +175,8 @@ impl PostgresStore {
         match self.0.checked.get() {
             Some(()) => Ok(()),
             // Boxed: it is seldom.
-            None => Box::pin(self.check_for_all()).await,
+            None => Box::pin(self.0.checked.get_or_make(self.probe())).await,
         }
-    }
-
-    /// Asked by one caller for all. Whoever came while a try failed shares the
-    /// failure: nobody waits for two.
-    async fn check_for_all(&self) -> Result<(), StoreError> {
-        let came = Instant::now();
-        let mut failed = self.0.checking.lock().await;
-        if self.0.checked.get().is_some() {
-            return Ok(());
-        }
-        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= came) {
-            return Err(error.clone());
-        }
-        let probed = self.probe().await;
-        match &probed {
-            Ok(()) => drop(self.0.checked.set(())),
-            Err(error) => *failed = Some((Instant::now(), error.clone())),
-        }
-        probed
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -1,11 +1,10 @@
 //! What can be set before a store is connected, and URLs.
 
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
-use tokio::sync::Mutex;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
@@ -15,6 +14,7 @@ use super::error::of;
 use super::hosts::Hosts;
 use super::sql::{Names, Sql};
 use super::{PostgresStore, Shared};
+use crate::store::for_all::ForAll;
 use crate::store::{ConnectError, Survives};
 
 const WANTS_TLS: &str = "it wants TLS (sslmode); make a deadpool_postgres::Pool with a TLS connector \
@@ -158,8 +158,7 @@ impl PostgresStoreOptions {
             sql: Sql::new(&self.names),
             migration,
             least: self.least,
-            checked: OnceLock::new(),
-            checking: Mutex::default(),
+            checked: ForAll::new(),
         }))
     }
 

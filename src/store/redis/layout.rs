@@ -43,12 +43,16 @@ impl Names {
 
     /// What is in this partition.
     pub(super) fn of(&self, partition: u8, name: &str) -> String {
-        self.stems.get(usize::from(partition)).map_or_else(String::new, |stem| [stem, name].concat())
+        [self.stem(partition), name].concat()
+    }
+
+    fn stem(&self, partition: u8) -> &str {
+        self.stems.get(usize::from(partition)).map_or("", String::as_str)
     }
 
     fn record(&self, key: &Key) -> Vec<u8> {
         let mut name = Vec::with_capacity(96);
-        name.extend_from_slice(self.of(partition(key), "").as_bytes());
+        name.extend_from_slice(self.stem(partition(key)).as_bytes());
         push_hex(key.as_bytes(), &mut name);
         name
     }

@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use redis::{RedisError, Value};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::connection::{Connection, Limits, Source};
 use super::error::{is_away, is_full, passes, store_error, unavailable, wants_reconnect};
@@ -15,6 +15,7 @@ use super::layout::{Names, PARTITIONS, no_reply_of_ours};
 use super::script::{Call, PROBE};
 use super::settings::{self, Settings};
 use super::wait::Waiting;
+use crate::store::for_all::ForAll;
 use crate::store::{Durability, RequireError, StoreError, Survives};
 use crate::sync::lock;
 
@@ -33,9 +34,7 @@ pub(super) struct Link {
     pub(super) on_caution: Option<OnCaution>,
     pub(super) told: Mutex<Vec<String>>,
     /// The connection that was found good.
-    pub(super) current: Mutex<Option<Arc<Connection>>>,
-    /// Held by whoever opens one; how the last try failed, and when.
-    pub(super) opening: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
+    pub(super) current: ForAll<Arc<Connection>>,
 }
 
 impl Link {
@@ -104,47 +103,24 @@ impl Link {
     }
 
     fn give_up(&self, broken: &Arc<Connection>) {
-        let mut current = lock(&self.current);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, broken)) {
-            *current = None;
-            self.waiting.iter().for_each(Waiting::reset);
-        }
+        self.current.forget_if(|current| {
+            let is_broken = Arc::ptr_eq(current, broken);
+            self.waiting.iter().filter(|_| is_broken).for_each(Waiting::reset);
+            is_broken
+        });
     }
 
     /// The connection. What is done seldom has a box of its own here: every
     /// call would make room for it.
     pub(super) async fn connection(&self) -> Result<Arc<Connection>, StoreError> {
-        let current = lock(&self.current).clone();
-        match current {
+        match self.current.get() {
             Some(connection) => Ok(connection),
-            None => Box::pin(self.connect()).await,
+            None => Box::pin(self.current.get_or_make(self.open())).await,
         }
     }
 
-    /// Opened and checked by one caller for all. Whoever asked while a try
-    /// failed shares the failure: nobody waits for two.
-    async fn connect(&self) -> Result<Arc<Connection>, StoreError> {
-        let asked = Instant::now();
-        let mut failed = self.opening.lock().await;
-        if let Some(connection) = lock(&self.current).clone() {
-            return Ok(connection);
-        }
-        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
-            return Err(error.clone());
-        }
-        match self.open().await {
-            Ok(connection) => {
-                *failed = None;
-                Ok(Arc::clone(lock(&self.current).insert(Arc::new(connection))))
-            }
-            Err(error) => {
-                *failed = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
-    }
-
-    async fn open(&self) -> Result<Connection, StoreError> {
+    /// Opened, and checked.
+    async fn open(&self) -> Result<Arc<Connection>, StoreError> {
         let connection = self.source.open(self.limits).await.map_err(store_error)?;
         let servers = acceptable(settings::read(&connection, self.limits.response).await?)?;
         self.probe(&connection).await?;
@@ -153,7 +129,7 @@ impl Link {
         if found.survives < self.least {
             return Err(unavailable(RequireError::Below { least: self.least, found }.to_string()));
         }
-        Ok(connection)
+        Ok(Arc::new(connection))
     }
 
     /// Whether the scripts may do all that they do; of a cluster, on the node

@@ -14,6 +14,7 @@ use super::layout::Names;
 use super::link::{Link, OnCaution};
 use super::url::{Problem, parse};
 use super::wait::{Acknowledged, Waiting};
+use crate::store::for_all::ForAll;
 use crate::store::{ConnectError, STORE_TIMEOUT, Survives};
 
 /// How to use a Redis; made by [`RedisStore::options`].
@@ -187,8 +188,7 @@ impl RedisStoreOptions {
             least: self.least,
             on_caution: self.on_caution,
             told: Mutex::default(),
-            current: Mutex::default(),
-            opening: tokio::sync::Mutex::default(),
+            current: ForAll::new(),
         };
         Ok(RedisStore { link: Arc::new(link) })
     }

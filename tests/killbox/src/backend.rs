@@ -72,7 +72,7 @@ impl Backend {
             }
             Store::Standby | Store::SyncStandby => Engine::Standby(Pair::start(store)),
             Store::ClockedValkey => {
-                let mut valkey = Redis::valkey_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+                let mut valkey = Redis::valkey_with(&ALWAYS);
                 let fake = clock.insert(FakeClock::new(valkey.folder()));
                 valkey.set_environment(fake.environment());
                 valkey.restart();
