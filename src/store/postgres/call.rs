@@ -1,6 +1,7 @@
 //! One statement on one connection of the pool.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
 use tokio::time::{sleep, timeout};
@@ -12,6 +13,7 @@ use super::joined::Parameter;
 use super::row::borrowed;
 use super::sql::Migration;
 use crate::store::StoreError;
+use crate::sync::lock;
 
 /// How long a connection is waited for, made or free. Then there is time left
 /// for a statement: the ledger gives up after 5 seconds.
@@ -45,12 +47,39 @@ pub(super) struct Connections {
     pub(super) refused: Option<&'static str>,
     /// Makes the tables, where they are to be made when they are missed.
     pub(super) migration: Option<Migration>,
+    pub(super) retired: Retired,
+}
+
+/// Whether a statement may be run again if it is not known whether it ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It does no more by that, and what it finds tells what happened.
+    Harmless,
+    /// Its answer would be another one.
+    ChangesAnswer,
+}
+
+/// Up to when connections were made that are not to be used any more: to a
+/// server that said that writes belong elsewhere. All that share a pool have
+/// them; a server that is gone does not cost each connection a failure.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Retired(Arc<Mutex<Option<Instant>>>);
+
+impl Retired {
+    fn raise(&self, until: Instant) {
+        let mut retired = lock(&self.0);
+        *retired = (*retired).max(Some(until));
+    }
+
+    fn has(&self, object: &Object) -> bool {
+        lock(&self.0).is_some_and(|until| Object::metrics(object).created <= until)
+    }
 }
 
 impl Connections {
     /// Runs one statement, again if others made it fail, and gives its rows.
     pub(super) async fn query(&self, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>, StoreError> {
-        let mut tries = 0;
+        let mut tries = Tries::default();
         loop {
             let lent = self.get().await?;
             match self.rows(&lent, sql, parameters).await {
@@ -65,8 +94,8 @@ impl Connections {
     }
 
     /// The same, and gives how many rows it changed, or would give.
-    pub(super) async fn execute(&self, sql: &str, parameters: &[Parameter]) -> Result<u64, StoreError> {
-        let mut tries = 0;
+    pub(super) async fn execute(&self, sql: &str, parameters: &[Parameter], repeat: Repeat) -> Result<u64, StoreError> {
+        let mut tries = Tries { repeat, ..Tries::default() };
         loop {
             let lent = self.get().await?;
             match self.count(&lent, sql, parameters).await {
@@ -80,16 +109,20 @@ impl Connections {
     }
 
     /// After an error: returns when the statement may be run again.
-    async fn mend(&self, lent: Lent, error: Error, tries: &mut u32) -> Result<(), StoreError> {
-        *tries += 1;
+    async fn mend(&self, lent: Lent, error: Error, tries: &mut Tries) -> Result<(), StoreError> {
+        tries.count += 1;
         match &self.migration {
             // The connection is closed, and another one prepares it anew.
-            _ if *tries < TRIES && error::is_stale_statement(&error) => drop(lent),
-            _ if *tries < RACES && error::is_transient(&error) => {
-                lent.give_back();
-                rest(*tries).await;
+            _ if tries.count < TRIES && error::is_stale_statement(&error) => drop(lent),
+            _ if error::is_not_here(&error) => {
+                lent.retire();
+                tries.move_on(error)?;
             }
-            Some(migration) if *tries == 1 && error::is_missing(&error) => {
+            _ if tries.count < RACES && error::is_transient(&error) => {
+                lent.give_back();
+                rest(tries.count).await;
+            }
+            Some(migration) if tries.count == 1 && error::is_missing(&error) => {
                 lent.give_back();
                 self.migrate(migration).await?;
             }
@@ -104,16 +137,23 @@ impl Connections {
     /// Makes the tables, in one transaction, again if others made it fail, or if
     /// only the schema may not be made: it may be there.
     pub(super) async fn migrate(&self, migration: &Migration) -> Result<(), StoreError> {
-        let (mut script, mut denied, mut tries) = (&migration.whole, None, 0);
+        let (mut script, mut denied, mut tries) = (&migration.whole, None, Tries::default());
         loop {
-            tries += 1;
+            tries.count += 1;
             let lent = self.get().await?;
             let Some(client) = lent.client() else { return Ok(()) };
             let outcome = client.batch_execute(script).await;
-            lent.give_back();
+            match outcome {
+                Err(error) if error::is_not_here(&error) => {
+                    lent.retire();
+                    tries.move_on(error)?;
+                    continue;
+                }
+                _ => lent.give_back(),
+            }
             match outcome {
                 Ok(()) => return Ok(()),
-                Err(error) if tries < RACES && error::is_transient(&error) => rest(tries).await,
+                Err(error) if tries.count < RACES && error::is_transient(&error) => rest(tries.count).await,
                 Err(error) if denied.is_none() && error::is_denied(&error) => {
                     (script, denied) = (&migration.tables, Some(error));
                 }
@@ -144,7 +184,7 @@ impl Connections {
         match self.refused {
             Some(refused) => Err(error::unavailable(refused)),
             None => {
-                let mut lent = Self::lend(&self.pool).await?;
+                let mut lent = Self::lend(&self.pool, &self.retired).await?;
                 lent.own = self.own;
                 Ok(lent)
             }
@@ -152,11 +192,43 @@ impl Connections {
     }
 
     /// A connection of this pool, if one is free or made in time.
-    pub(super) async fn lend(pool: &Pool) -> Result<Lent, StoreError> {
-        match timeout(PATIENCE, pool.get()).await {
-            Ok(object) => Ok(Lent { object: Some(object.map_err(error::of_pool)?), own: false }),
+    pub(super) async fn lend(pool: &Pool, retired: &Retired) -> Result<Lent, StoreError> {
+        let get = async {
+            loop {
+                let object = pool.get().await?;
+                if !retired.has(&object) {
+                    return Ok(object);
+                }
+                drop(Object::take(object));
+            }
+        };
+        match timeout(PATIENCE, get).await {
+            Ok(object) => Ok(Lent::new(object.map_err(error::of_pool)?, retired.clone())),
             Err(_) => Err(error::unavailable("no connection to Postgres became free in time")),
         }
+    }
+}
+
+/// How often a statement was run.
+#[derive(Debug)]
+struct Tries {
+    count: u32,
+    repeat: Repeat,
+    /// Whether a new connection was tried because of what the server said.
+    moved_on: bool,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { count: 0, repeat: Repeat::Harmless, moved_on: false }
+    }
+}
+
+impl Tries {
+    /// Once, and only if what was perhaps written may be written again.
+    fn move_on(&mut self, error: Error) -> Result<(), StoreError> {
+        let may = self.repeat == Repeat::Harmless || error::is_read_only(&error);
+        if std::mem::replace(&mut self.moved_on, true) || !may { Err(error::of(error)) } else { Ok(()) }
     }
 }
 
@@ -177,16 +249,34 @@ async fn rest(tries: u32) {
 
 /// A connection that is out of the pool.
 ///
-/// Dropped, it is closed: whoever stopped waiting for a statement left it
-/// running, and the next one on this connection would wait for it.
+/// Dropped, it is closed: a caller that stopped waiting for its statement left
+/// it running, and the next one on this connection would wait for it.
 #[derive(Debug)]
 pub(super) struct Lent {
     object: Option<Object>,
     /// Whether its pool is ours alone, and this is for one statement.
     own: bool,
+    /// Since when it is out.
+    since: Instant,
+    retired: Retired,
 }
 
 impl Lent {
+    fn new(object: Object, retired: Retired) -> Self {
+        Self { object: Some(object), own: false, since: Instant::now(), retired }
+    }
+
+    /// Closes it, and uses none that was made before it was lent: writes belong
+    /// elsewhere. What was made later may lead there.
+    pub(super) fn retire(mut self) {
+        self.retired.raise(self.since);
+        let Some(object) = self.object.take() else { return };
+        if let Some(pool) = Object::pool(&object).filter(|_| self.own) {
+            pool.retain(|_, idle| idle.created > self.since);
+        }
+        drop(Object::take(object));
+    }
+
     pub(super) fn client(&self) -> Option<&Object> {
         self.object.as_ref()
     }

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::Severity;
 
-use super::call::{Connections, Lent, PATIENCE};
+use super::call::{Connections, Lent, PATIENCE, Retired};
 use super::error::{self, unavailable};
 use super::joined::{CommitError, Parameter, TransactionDriver};
 use super::row::{borrowed, required};
@@ -28,13 +29,14 @@ pub struct PooledTransaction {
 pub struct StorePool {
     pool: Pool,
     free: Arc<Semaphore>,
+    retired: Retired,
 }
 
 impl StorePool {
-    pub(super) fn new(pool: Pool) -> Self {
+    pub(super) fn new(pool: Pool, retired: Retired) -> Self {
         let connections = pool.status().max_size;
         let free = Arc::new(Semaphore::new(connections.saturating_sub(2).max(1)));
-        Self { pool, free }
+        Self { pool, free, retired }
     }
 }
 
@@ -48,8 +50,7 @@ impl TransactionDriver for StorePool {
             Ok(slot) => slot.ok(),
             Err(_) => return Err(unavailable("too many transactions on this store's connections")),
         };
-        let transaction = TransactionDriver::begin(&self.pool).await?;
-        Ok(PooledTransaction { _slot: slot, ..transaction })
+        Ok(PooledTransaction { lent: begin(&self.pool, &self.retired).await?, _slot: slot })
     }
 
     fn handle(transaction: &mut PooledTransaction) -> Option<&mut Object> {
@@ -88,9 +89,7 @@ impl TransactionDriver for Pool {
     type Handle = Object;
 
     async fn begin(&self) -> Result<PooledTransaction, StoreError> {
-        let transaction = PooledTransaction { lent: Connections::lend(self).await?, _slot: None };
-        transaction.execute("BEGIN").await.map_err(error::of)?;
-        Ok(transaction)
+        Ok(PooledTransaction { lent: begin(self, &Retired::default()).await?, _slot: None })
     }
 
     fn handle(transaction: &mut PooledTransaction) -> Option<&mut Object> {
@@ -120,8 +119,37 @@ impl TransactionDriver for Pool {
     }
 
     async fn rollback(transaction: PooledTransaction) {
-        if transaction.execute("ROLLBACK").await.is_ok() {
-            transaction.lent.give_back();
+        match may_write_after(&transaction.lent, "ROLLBACK").await {
+            Ok(true) => transaction.lent.give_back(),
+            // Whatever the caller's statements were told, we did not see it.
+            Ok(false) => transaction.lent.retire(),
+            Err(error) if error::is_not_here(&error) => transaction.lent.retire(),
+            Err(_) => {}
         }
     }
+}
+
+/// Begins a transaction on a connection that may write. One that may not is
+/// closed, and what a new one says then is the last word.
+async fn begin(pool: &Pool, retired: &Retired) -> Result<Lent, StoreError> {
+    let mut moved_on = false;
+    loop {
+        let lent = Connections::lend(pool, retired).await?;
+        match may_write_after(&lent, "BEGIN").await {
+            Ok(may_write) if may_write || moved_on => return Ok(lent),
+            Ok(_) => lent.retire(),
+            Err(error) if !moved_on && error::is_not_here(&error) => lent.retire(),
+            Err(error) => return Err(error::of(error)),
+        }
+        moved_on = true;
+    }
+}
+
+/// Runs `command`, and says whether what follows may write. In one round trip, and
+/// with no query: after one, the isolation level could not be chosen any more.
+async fn may_write_after(lent: &Lent, command: &str) -> Result<bool, tokio_postgres::Error> {
+    let Some(client) = lent.client() else { return Ok(false) };
+    let replies = client.simple_query(&format!("{command}; SHOW transaction_read_only")).await?;
+    let is_read_only = |reply: &SimpleQueryMessage| matches!(reply, SimpleQueryMessage::Row(row) if row.try_get(0).ok().flatten() == Some("on"));
+    Ok(!replies.iter().any(is_read_only))
 }

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -40,6 +40,29 @@ pub(super) fn is_denied(error: &Error) -> bool {
 pub(super) fn is_stale_statement(error: &Error) -> bool {
     let stale = [&SqlState::FEATURE_NOT_SUPPORTED, &SqlState::INVALID_SQL_STATEMENT_NAME];
     stale.into_iter().any(|code| error.code() == Some(code))
+}
+
+/// Whether this server says that writes belong elsewhere, or that it, or a
+/// pooler before it, is lost: another connection may lead to one that takes
+/// them. A fatal error ends its session, whatever it says.
+pub(super) fn is_not_here(error: &Error) -> bool {
+    let Some(db) = error.as_db_error() else { return error.is_closed() };
+    let fatal = matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+    fatal || is_not_here_code(db.code().code())
+}
+
+fn is_not_here_code(code: &str) -> bool {
+    // Poolers tell with a connection exception, or a plain system error.
+    is_read_only_code(code) || ["08", "57P"].iter().any(|class| code.starts_with(class)) || code == "58000"
+}
+
+fn is_read_only_code(code: &str) -> bool {
+    code == SqlState::READ_ONLY_SQL_TRANSACTION.code()
+}
+
+/// Whether nothing was written, because nothing may be written there.
+pub(super) fn is_read_only(error: &Error) -> bool {
+    error.code().is_some_and(|code| is_read_only_code(code.code()))
 }
 
 /// Whether an error in answer to a COMMIT is the server's word that it rolled
@@ -116,6 +139,17 @@ pub(super) fn of_pool(error: PoolError) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_says_not_here_is_told_from_what_fails_anywhere() {
+        for code in ["25006", "57P01", "57P02", "57P03", "57P05", "08006", "08P01", "58000"] {
+            assert!(is_not_here_code(code), "{code}");
+        }
+        // Locks, time-outs, disks, rights, conflicts: as bad on a new connection.
+        for code in ["55P03", "57014", "53100", "42501", "40001", "23505", "25P02", "XX000"] {
+            assert!(!is_not_here_code(code), "{code}");
+        }
+    }
 
     #[test]
     fn only_the_servers_own_word_is_a_rollback() {

@@ -21,14 +21,12 @@ pub use self::deadpool::{PooledTransaction, StorePool};
 pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
 pub use self::options::PostgresStoreOptions;
 
-use self::call::{Connections, bounded};
+use self::call::{Connections, Repeat, bounded};
 use self::row::{Put, found, loaded, signed};
 use self::sql::{Migration, Sql};
 use crate::core::{Key, Record, Version};
 use crate::store::for_all::ForAll;
-use crate::store::{
-    ConnectError, Cursor, Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap,
-};
+use crate::store::{ConnectError, Cursor, Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap};
 
 /// How often a write is tried that others keep getting in the way of.
 const RACES: u32 = 3;
@@ -87,6 +85,17 @@ const RACES: u32 = 3;
 ///     }
 /// }
 /// ```
+///
+/// # Failover
+///
+/// A server that says that writes belong elsewhere (it became read-only, it is
+/// shutting down or starting up), a connection that is lost, and a pooler that
+/// lost its server: such a connection is closed, none that was made before is used
+/// again, and the statement is tried once on a new one. Where a name leads to
+/// the new primary by then, the request succeeds. A write is only repeated where
+/// comparing versions tells whether the first one took; a
+/// [transaction](crate::Operation::transaction) is not, but begins on a connection
+/// that may write.
 ///
 /// # Caveats
 ///
@@ -164,7 +173,7 @@ impl PostgresStore {
         let limit = [Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX))];
         let swept = bounded(async {
             self.check().await?;
-            self.0.connections.execute(&self.0.sql.sweep, &limit).await
+            self.0.connections.execute(&self.0.sql.sweep, &limit, Repeat::Harmless).await
         });
         Ok(usize::try_from(swept.await?).unwrap_or(0))
     }
@@ -198,7 +207,8 @@ impl PostgresStore {
             (None, true) => (&*sql.create_with_steps, put.parameters()),
             (Some(_), true) => (put.pick(&sql.replace_with_steps), put.parameters()),
         };
-        Ok(self.0.connections.execute(statement, parameters).await? == 1)
+        // What is there afterwards has the version of this write, or it did not take.
+        Ok(self.0.connections.execute(statement, parameters, Repeat::Harmless).await? == 1)
     }
 
     /// A load for when something is there, most likely: cheaper then.
@@ -240,7 +250,7 @@ impl Store for PostgresStore {
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
         self.check().await?;
         let parameters = [Parameter::key(key), Parameter::Integer(signed(expected))];
-        Ok(self.0.connections.execute(&self.0.sql.remove, &parameters).await? == 1)
+        Ok(self.0.connections.execute(&self.0.sql.remove, &parameters, Repeat::ChangesAnswer).await? == 1)
     }
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
-use super::call::Connections;
+use super::call::{Connections, Retired};
 use super::deadpool::StorePool;
 use super::error::of;
 use super::hosts::Hosts;
@@ -146,6 +146,7 @@ impl PostgresStoreOptions {
     fn on(self, pool: Pool, own: bool) -> PostgresStore {
         let migration = self.names.migration();
         let connections = Connections {
+            retired: Retired::default(),
             pool,
             own,
             prepared: self.prepared,
@@ -153,7 +154,7 @@ impl PostgresStoreOptions {
             migration: self.creates_schema.then(|| migration.clone()),
         };
         PostgresStore(Arc::new(Shared {
-            transactions: StorePool::new(connections.pool.clone()),
+            transactions: StorePool::new(connections.pool.clone(), connections.retired.clone()),
             connections,
             sql: Sql::new(&self.names),
             migration,

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgPool, PgSeverity};
-use sqlx::{Error, Postgres, Transaction};
+use sqlx::{Error, Executor, Postgres, Row, Transaction};
 
 use super::error::{says_rolled_back, unavailable};
 use super::joined::{CommitError, Parameter, TransactionDriver};
@@ -49,7 +49,14 @@ impl TransactionDriver for PgPool {
         })
     }
 
-    async fn rollback(transaction: Self::Transaction) {
+    async fn rollback(mut transaction: Self::Transaction) {
+        // A server that became read-only is to lose its connections. The pool closes
+        // those that have ended, and offers no other way to have one closed.
+        let connection: &mut PgConnection = &mut transaction;
+        let looked = connection.fetch_one("ROLLBACK; BEGIN; SHOW transaction_read_only").await;
+        if looked.is_ok_and(|row| row.try_get::<&str, _>(0).is_ok_and(|value| value == "on")) {
+            let _ = connection.execute("SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())").await;
+        }
         // A connection that is gone has rolled back.
         let _ = transaction.rollback().await;
     }

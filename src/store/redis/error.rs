@@ -4,10 +4,10 @@ use redis::{ErrorKind, RedisError};
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// What a user needs, as an ACL.
+/// What a user needs, as an ACL. The docs of the store have it, too.
 const RIGHTS: &str = "+evalsha +eval +time +get +set +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel \
-                      +hgetall +zadd +zrem +zrange +zcount +info, better also +config|get; in a cluster +cluster|slots; to \
-                      wait +wait or +waitaof";
+                      +hgetall +zadd +zrem +zrange +zcount +info; where the URL names a database +select; in a cluster \
+                      +cluster|slots +ping; to wait +wait or +waitaof; better also +config|get";
 
 pub(super) fn unavailable(message: impl Into<String>) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, message)
@@ -22,7 +22,8 @@ pub(super) fn corrupt(message: &str) -> StoreError {
 fn code(error: &RedisError) -> &str {
     let code = error.code().unwrap_or_default();
     let inner = error.detail().filter(|_| code == "ERR").unwrap_or_default();
-    if inner.contains("can't run this command") {
+    // In a script of an older server, and at a SELECT, of which the driver keeps that.
+    if ["can't run this command", "no permissions to run"].iter().any(|refusal| inner.contains(refusal)) {
         return "NOPERM";
     }
     ["WRONGTYPE", "OOM", "READONLY", "NOPERM"].into_iter().find(|code| inner.contains(code)).unwrap_or(code)
@@ -44,6 +45,11 @@ pub(super) fn wants_reconnect(error: &RedisError) -> bool {
 /// Whether this server does not answer, or does not answer yet.
 pub(super) fn is_away(error: &RedisError) -> bool {
     passes(error) || wants_reconnect(error)
+}
+
+/// Whether it was started and does not have its data yet.
+pub(super) fn is_loading(error: &RedisError) -> bool {
+    code(error) == "LOADING"
 }
 
 pub(super) fn is_full(error: &RedisError) -> bool {
@@ -73,4 +79,17 @@ pub(super) fn store_error(error: RedisError) -> StoreError {
         _ => (StoreErrorKind::Unavailable, format!("redis: {error}")),
     };
     StoreError::new(kind, message).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_docs_name_the_same_rights() {
+        let docs = include_str!("mod.rs");
+        let rights = RIGHTS.split([' ', ';']).filter(|word| word.starts_with('+'));
+        let missing: Vec<_> = rights.filter(|right| !docs.contains(&format!("{right}`"))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{Connection, Limits, Source};
-use super::error::{is_away, is_full, passes, store_error, unavailable, wants_reconnect};
+use super::error::{is_away, is_full, is_loading, passes, store_error, unavailable, wants_reconnect};
 use super::layout::{Names, PARTITIONS, no_reply_of_ours};
 use super::script::{Call, PROBE};
 use super::settings::{self, Settings};
@@ -77,10 +77,13 @@ impl Link {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            if wants_reconnect(&error) && !connection.is_cluster() {
+            let pause = pauses.next().filter(|_| passes(&error));
+            // One that loads takes its time. In its place there may be another by now.
+            let takes_long = is_loading(&error) && pauses.as_slice().is_empty();
+            if (takes_long || wants_reconnect(&error)) && !connection.is_cluster() {
                 self.give_up(&connection);
             }
-            match pauses.next().filter(|_| passes(&error)) {
+            match pause {
                 Some(&pause) => Box::pin(sleep(Duration::from_millis(pause))).await,
                 None => return Err(store_error(error)),
             }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use deadpool_postgres::{Manager, Pool};
 use http::{HeaderMap, StatusCode};
 use rustix::process::Signal;
-use servers::{Fault, Postgres, Proxy, wait_until};
+use servers::{Fault, Postgres, Proxy, Trap, Way, wait_until};
 use tokio_postgres::NoTls;
 use tower_idempotency::core::{
     Change, Claim, Claimed, Fenced, Fingerprint, Key, Mode, Reached, Record, StoredRequest, StoredResponse,
@@ -544,4 +544,164 @@ async fn a_link_that_falls_silent_is_given_up_in_the_end() {
         link.apply(Fault::Cut);
         link.heal();
     }
+}
+
+/// A first claim of this key, as a store is asked to write it.
+async fn first_claim(key: &Key) -> Record {
+    let done = Ledger::new(store::MemoryStore::new()).apply(key, None, claim()).await.expect("a claim");
+    done.record.expect("a record")
+}
+
+/// One call of the store, which must do: the ledger would ask again.
+async fn puts(store: &PostgresStore, n: u8) {
+    let next = first_claim(&key(n)).await;
+    let swapped = store.swap(&key(n), None, &next).await.unwrap_or_else(|error| panic!("{n}: {error}"));
+    let took = match swapped {
+        Swap::Stored => true,
+        // It took before its connection was lost.
+        Swap::Conflict(found) => found.record.is_some_and(|found| found.version() == next.version()),
+    };
+    assert!(took, "{n}: another one was in the way");
+}
+
+/// Calls at once, each on a connection of its own.
+async fn puts_at_once(store: &PostgresStore, keys: std::ops::Range<u8>) {
+    let all: Vec<_> =
+        keys.map(|n| (store.clone(), n)).map(|(store, n)| tokio::spawn(async move { puts(&store, n).await })).collect();
+    for one in all {
+        one.await.expect("it is stored");
+    }
+}
+
+fn address(server: &Postgres) -> std::net::SocketAddr {
+    ([127, 0, 0, 1], server.port()).into()
+}
+
+/// The server's URL, by a name that can be moved to another one.
+fn by_name(server: &Postgres) -> (Proxy, String) {
+    let name = Proxy::to(address(server));
+    let url = server.url().replace(&server.port().to_string(), &name.address().port().to_string());
+    (name, url)
+}
+
+/// Once new sessions are read-only, those that are open were told, too.
+fn set_read_only(server: &Postgres, value: &str) {
+    server.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {value}"));
+    server.sql("SELECT pg_reload_conf()");
+    wait_until("the setting to hold", || server.sql("SHOW default_transaction_read_only") == value);
+}
+
+fn refusals(server: &Postgres) -> usize {
+    std::fs::read_to_string(server.log()).expect("a log").matches("in a read-only transaction").count()
+}
+
+#[tokio::test]
+async fn the_first_call_after_a_failover_behind_one_name_succeeds() {
+    let primary = Postgres::start();
+    let (name, url) = by_name(&primary);
+    let store = PostgresStore::options().creating_schema().connect(&url).expect("a URL");
+    puts_at_once(&store, 0..16).await;
+    assert!(name.open() > 4, "they shared few connections");
+    let standby = primary.standby();
+    primary.wait_for(&standby);
+    standby.promote();
+    set_read_only(&primary, "on");
+    name.redirect(address(&standby));
+    for n in 16..60 {
+        puts(&store, n).await;
+    }
+    assert_eq!(refusals(&primary), 1, "the old connections were given up together");
+    puts_at_once(&store, 60..76).await;
+    assert_eq!(standby.sql("SELECT count(*) FROM idempotency.records"), "76");
+    assert_eq!(primary.sql("SELECT count(*) FROM idempotency.records"), "16");
+}
+
+/// Calls that are under way at the switch each have a connection to the old one.
+#[tokio::test]
+async fn calls_at_once_after_a_failover_behind_one_name_succeed() {
+    let primary = Postgres::start();
+    let (name, url) = by_name(&primary);
+    let store = PostgresStore::options().creating_schema().connect(&url).expect("a URL");
+    puts_at_once(&store, 0..16).await;
+    let standby = primary.standby();
+    primary.wait_for(&standby);
+    standby.promote();
+    set_read_only(&primary, "on");
+    name.redirect(address(&standby));
+    puts_at_once(&store, 16..80).await;
+    assert_eq!(standby.sql("SELECT count(*) FROM idempotency.records"), "80");
+}
+
+#[tokio::test]
+async fn a_database_that_is_read_only_for_a_while_is_refused_only_meanwhile() {
+    let server = Postgres::start();
+    let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
+    puts_at_once(&store, 0..8).await;
+    set_read_only(&server, "on");
+    for n in 8..12 {
+        let error = store.swap(&key(n), None, &first_claim(&key(n)).await).await.expect_err("it takes no writes");
+        assert!(error.to_string().contains("read-only"), "{error}");
+    }
+    set_read_only(&server, "off");
+    puts(&store, 8).await;
+}
+
+/// By a user's own pool, too, whose connections it does not close behind the
+/// user's back: those that it draws it does.
+#[tokio::test]
+async fn a_given_pool_moves_on_after_a_failover_behind_one_name() {
+    let primary = Postgres::start();
+    let (name, url) = by_name(&primary);
+    let pool = Pool::builder(Manager::new(url.parse().expect("a URL"), NoTls)).max_size(8).build().expect("a pool");
+    let store = PostgresStore::options().creating_schema().with_pool(pool);
+    puts_at_once(&store, 0..8).await;
+    let standby = primary.standby();
+    primary.wait_for(&standby);
+    standby.promote();
+    set_read_only(&primary, "on");
+    name.redirect(address(&standby));
+    for n in 8..24 {
+        puts(&store, n).await;
+    }
+    assert_eq!(refusals(&primary), 1);
+}
+
+#[tokio::test]
+async fn sessions_that_the_server_ends_cost_no_call() {
+    let server = Postgres::start();
+    let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
+    let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    for n in 0..40 {
+        puts(&store, n).await;
+        let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        client.batch_execute(all).await.expect("they end");
+        let loaded = store.load(&key(n)).await.unwrap_or_else(|error| panic!("{n}: {error}"));
+        assert!(loaded.record.is_some(), "{n}");
+    }
+}
+
+/// The server did it, and its connection was lost: a write that compares finds
+/// itself, and a removal, which could not tell, is left to the ledger.
+#[tokio::test]
+async fn a_lost_connection_is_replaced_once_where_that_is_safe() {
+    let server = Postgres::start();
+    let (name, url) = by_name(&server);
+    let store = PostgresStore::options().prepared(false).creating_schema().connect(&url).expect("a URL");
+    puts(&store, 0).await;
+    name.set_trap(Trap::before(Way::Replies, b"INSERT 0 1", Fault::Reset));
+    puts(&store, 1).await;
+    assert_eq!(name.sprung(), 1);
+    let there = store.load(&key(1)).await.expect("a record").record.expect("a record");
+    name.set_trap(Trap::before(Way::Replies, b"DELETE 1", Fault::Reset));
+    store.remove(&key(1), there.version()).await.expect_err("it can't tell");
+    assert_eq!(name.sprung(), 2);
+    assert!(store.load(&key(1)).await.expect("it answers").record.is_none(), "it was removed");
+    // Once: what nothing answers is an error.
+    name.apply(Fault::Cut);
+    let error = store.swap(&key(2), None, &first_claim(&key(2)).await).await.expect_err("nothing answers");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    name.heal();
+    puts(&store, 2).await;
 }

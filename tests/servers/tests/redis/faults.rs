@@ -1,8 +1,9 @@
 //! Servers that forget scripts, restart, fail over, fill up or hang.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use servers::{Redis, Sentinels};
+use servers::{Proxy, Redis, Sentinels};
 use tower_idempotency::Ledger;
 use tower_idempotency::store::{Filter, Query, RedisStore, Since, Store, StoreErrorKind};
 
@@ -125,6 +126,53 @@ async fn is_granted(ledger: &Ledger, name: &str) -> bool {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("it does not find the new primary");
+}
+
+/// The name leads to the new primary, and the connections to the old one, which
+/// is its replica now: one call alone, and many at once, with and without WAIT.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_calls_after_a_failover_behind_one_name_succeed() {
+    let pair = [Redis::start(), Redis::start()];
+    let address = |redis: &Redis| ([127, 0, 0, 1], redis.port()).into();
+    let name = Proxy::to(address(&pair[0]));
+    for (n, wait) in [None, None, Some(0), Some(0)].into_iter().enumerate() {
+        let (old, new) = (&pair[n % 2], &pair[1 - n % 2]);
+        let options = RedisStore::options().prefix(format!("t{n}"));
+        let options = if let Some(replicas) = wait { options.wait(replicas, Duration::from_secs(4)) } else { options };
+        let store = Arc::new(options.connect(&format!("redis://{}", name.address())).unwrap());
+        let calls = if n < 2 { 1 } else { 40 };
+        let load_all = async || {
+            let mut all = tokio::task::JoinSet::new();
+            for k in 0..calls {
+                let store = Arc::clone(&store);
+                all.spawn(async move { store.load(&key(&k.to_string())).await });
+            }
+            all.join_all().await
+        };
+        load_all().await.into_iter().for_each(|loaded| assert!(loaded.unwrap().record.is_none()));
+        new.cli(&["REPLICAOF", "NO", "ONE"]);
+        old.cli(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]);
+        name.redirect(address(new));
+        load_all().await.into_iter().for_each(|loaded| assert!(loaded.unwrap().record.is_none(), "{n}"));
+    }
+}
+
+/// A demoted primary takes its time to load the data of the new one, and keeps its
+/// connections.
+#[tokio::test]
+async fn a_server_that_loads_for_long_is_left() {
+    let slow = ["--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"];
+    let (old, new) = (Redis::start_with(&slow), Redis::start_with(&["--repl-diskless-sync-delay", "0"]));
+    let address = |redis: &Redis| ([127, 0, 0, 1], redis.port()).into();
+    let name = Proxy::to(address(&old));
+    let store = RedisStore::options().prefix("t").connect(&format!("redis://{}", name.address())).unwrap();
+    store.load(&key("a")).await.unwrap();
+    new.cli(&["DEBUG", "POPULATE", "20000"]);
+    old.cli(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]);
+    servers::wait_until("it to load", || old.info("loading") == "1");
+    name.redirect(address(&new));
+    store.load(&key("a")).await.expect("the name leads to another one");
+    assert_eq!(old.info("loading"), "1", "it took too short to tell");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod doubt;
 mod faults;
 mod isolation;
+mod moved;
 mod shop;
 mod together;
 mod unknown;
