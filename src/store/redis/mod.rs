@@ -62,6 +62,23 @@ use crate::store::{ConnectError, Durability, Epoch, Loaded, Page, Query, Store, 
 /// When memory is full (`noeviction`), new keys are refused with `Full`; work
 /// that was admitted goes on and may exceed `maxmemory` by its size.
 ///
+/// # Rights
+///
+/// Of a user with an ACL:
+///
+/// - for all that it does: `+evalsha`, `+eval`, `+time`, `+get`, `+set`, `+del`,
+///   `+persist`, `+pexpireat`, `+hget`, `+hset`, `+hsetnx`, `+hincrby`, `+hdel`,
+///   `+hgetall`, `+zadd`, `+zrem`, `+zrange`, `+zcount`, `+info`;
+/// - for a database in the URL: `+select`;
+/// - for a cluster: `+cluster|slots`, `+ping`;
+/// - for [`wait`](RedisStoreOptions::wait) `+wait`, for
+///   [`wait_aof`](RedisStoreOptions::wait_aof) `+waitaof`;
+/// - to know whether it survives power loss: `+config|get`;
+/// - and of keys `~{PREFIX:*`.
+///
+/// The first call tries them all, and is refused with the name of the command if
+/// one is missing.
+///
 /// # Cancellation
 ///
 /// A dropped call may have written.

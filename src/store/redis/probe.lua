@@ -12,6 +12,9 @@ local commands = {
 }
 for _, command in ipairs(commands) do
   local reply = redis.pcall(unpack(command))
-  if type(reply) == 'table' and reply.err then return reply end
+  -- Not every server says which command it refuses.
+  if type(reply) == 'table' and reply.err then
+    return redis.error_reply(reply.err .. " (the '" .. string.lower(command[1]) .. "' command)")
+  end
 end
 return 1

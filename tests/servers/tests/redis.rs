@@ -21,6 +21,8 @@ mod memory;
 mod refused;
 #[path = "redis/replies.rs"]
 mod replies;
+#[path = "redis/rights.rs"]
+mod rights;
 #[path = "redis/sentinel.rs"]
 mod sentinel;
 #[path = "redis/settings.rs"]

@@ -1,8 +1,8 @@
 //! Servers, users, data and URLs that are refused, and what is said.
 
 use servers::Redis;
+use tower_idempotency::Ledger;
 use tower_idempotency::store::{self, RedisStore, Store, StoreErrorKind};
-use tower_idempotency::{Ledger, core::Record};
 
 use super::support::*;
 
@@ -97,25 +97,6 @@ async fn a_right_that_was_missing() {
     assert!(refused(&store).await.to_string().contains("lacks rights"));
     redis.cli(&["ACL", "SETUSER", "app", "+get"]);
     claim_key(&Ledger::new(store), &key("a")).await.unwrap().expect("granted");
-}
-
-#[tokio::test]
-async fn a_user_with_just_the_rights_that_are_named() {
-    let redis = Redis::start();
-    let rights = "+evalsha +eval +time +get +set +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel +hgetall \
-                  +zadd +zrem +zrange +zcount +info";
-    let mut setuser = vec!["ACL", "SETUSER", "app", "on", ">secret", "~{t:*", "-@all"];
-    setuser.extend(rights.split_whitespace());
-    redis.cli(&setuser);
-    let url = format!("redis://app:secret@127.0.0.1:{}", redis.port());
-    let store = std::sync::Arc::new(RedisStore::options().prefix("t").connect(&url).unwrap());
-    let ledger = Ledger::new(store.clone());
-    let fence = claim_key(&ledger, &key("a")).await.unwrap().expect("granted");
-    change(&ledger, &key("a"), fence, complete(3)).await;
-    let version = store.load(&key("a")).await.unwrap().record.as_ref().map(Record::version).unwrap();
-    assert!(store.remove(&key("a"), version).await.unwrap());
-    let found = store.durability().await.unwrap();
-    assert!(found.epoch.is_some());
 }
 
 #[tokio::test]
