@@ -210,7 +210,7 @@ impl Queue {
         let (mut query, mut waiting, mut seen) = (Query::new(Filter::Lapsed, self.most), 0, 0);
         while waiting < self.most && seen < LOOKED_AT.saturating_mul(self.most) {
             let Ok(page) = ledger.scan(&query).await else { return true };
-            seen += page.found.len();
+            seen += page.found.len() + page.unreadable.keys.len();
             // The others are on their way, or only owe a callback.
             waiting += page.found.iter().filter(|found| found.status == Status::Pending).count();
             // A store may hand out fewer at a time than it was asked for.

@@ -232,8 +232,7 @@ impl Ledger {
         loop {
             let Err(error) = self.drive(key, exchange).await else { return Ok(()) };
             self.emit(key, || EventKind::StoreFailed { error: error.clone() });
-            let unreadable = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat);
-            if unreadable || started.elapsed().saturating_add(pause) > patience {
+            if error.is_unreadable() || started.elapsed().saturating_add(pause) > patience {
                 return Err(error);
             }
             // Jitter: a store that comes back must not meet everybody at once.

@@ -169,7 +169,7 @@ pub use self::runner::{RunError, Runner};
 pub use self::scope::Scope;
 pub use self::service::Idempotency;
 pub use self::status::StatusService;
-pub use self::sweeper::Sweeper;
+pub use self::sweeper::{Sweeper, Swept};
 pub use self::watcher::{Finding, FindingKind, Watched, Watcher};
 
 #[cfg(doctest)]

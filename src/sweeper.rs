@@ -6,11 +6,23 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::backoff;
+use crate::core::Key;
+use crate::event::EventKind;
 use crate::ledger::Ledger;
 use crate::store::{Filter, Query, Store, StoreError};
 
 /// How many records one page of a scan has.
 const PAGE: usize = 100;
+
+/// What a [`Sweeper`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swept {
+    /// How many records it removed.
+    pub removed: usize,
+    /// How many it left because they can't be read.
+    pub unreadable: usize,
+}
 
 /// Removes complete records whose retention is over, a few at a time.
 /// Unfinished ones never.
@@ -49,25 +61,57 @@ impl Sweeper {
 
     /// Removes all that has expired by now; how many there were.
     ///
-    /// A record is removed only if it is still what the scan found.
+    /// A record is removed only if it is still what the scan found. One that can't
+    /// be read stays, is told as [`Unreadable`](crate::EventKind::Unreadable) to
+    /// `tracing` and `metrics`, and keeps no other.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]. What was removed before stays removed.
+    /// [`StoreError`] if the store can't be asked. What was removed before stays
+    /// removed.
     ///
     /// # Cancellation
     ///
     /// It may be dropped at any time.
     pub async fn run_once(&self) -> Result<usize, StoreError> {
-        let (mut query, mut removed) = (Query::new(Filter::Expired, PAGE), 0);
+        Ok(self.sweep().await?.removed)
+    }
+
+    /// The same, and says how much could not be read, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_once`](Self::run_once).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`run_once`](Self::run_once).
+    pub async fn sweep(&self) -> Result<Swept, StoreError> {
+        let (mut query, mut swept) = (Query::new(Filter::Expired, PAGE), Swept::default());
         loop {
             let page = self.ledger.scan(&query).await?;
-            for found in page.found {
-                removed += usize::from(self.ledger.forget(&found.key, found.version).await?);
+            swept.unreadable += page.unreadable.count;
+            for key in page.unreadable.keys {
+                let error = self.ledger.look(&key).await.err().filter(StoreError::is_unreadable);
+                error.into_iter().for_each(|error| self.tell(&key, error));
             }
-            let Some(next) = page.next else { return Ok(removed) };
+            for found in page.found {
+                match self.ledger.forget(&found.key, found.version).await {
+                    Ok(removed) => swept.removed += usize::from(removed),
+                    Err(error) if error.is_unreadable() => {
+                        swept.unreadable += 1;
+                        self.tell(&found.key, error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let Some(next) = page.next else { return Ok(swept) };
             query = query.after(next);
         }
+    }
+
+    fn tell(&self, key: &Key, error: StoreError) {
+        self.ledger.emit(key, || EventKind::Unreadable { error });
     }
 
     /// Does so again and again, until `shutdown` resolves. A store that fails is

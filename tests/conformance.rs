@@ -1,5 +1,7 @@
 //! The store contract, on the stores of this crate.
 
+use std::sync::Arc;
+
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::conformance_tests;
 use tower_idempotency::store::MemoryStore;
@@ -20,5 +22,6 @@ conformance_tests!(reference, || async {
 // Without faults it has to be the store inside.
 conformance_tests!(faultless, || async {
     let clock = ManualClock::new();
-    Manual::new(FaultyStore::new(MemoryStore::with_clock(clock.clone())), clock)
+    let store = Arc::new(FaultyStore::new(MemoryStore::with_clock(clock.clone())));
+    Manual::new(Arc::clone(&store), clock).damaged_by(move |key, how| store.damage(key, how))
 });

@@ -10,14 +10,15 @@ use std::{fs, process};
 use async_trait::async_trait;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::conformance_tests;
-use tower_idempotency::store::conformance::Harness;
+use tower_idempotency::core::Key;
+use tower_idempotency::store::conformance::{Damage, Harness};
 use tower_idempotency::store::{FileStore, OpenError, Store};
 
 /// A file store in a directory of its own, which goes with it.
 #[derive(Debug)]
 struct OnFile {
     path: PathBuf,
-    store: Mutex<Option<Arc<dyn Store>>>,
+    store: Mutex<Option<Arc<FileStore>>>,
     clock: ManualClock,
 }
 
@@ -32,18 +33,24 @@ impl OnFile {
     }
 }
 
-fn open(path: &Path, clock: &ManualClock) -> Result<Arc<dyn Store>, OpenError> {
+fn open(path: &Path, clock: &ManualClock) -> Result<Arc<FileStore>, OpenError> {
     Ok(Arc::new(FileStore::options().with_clock(clock.clone()).open(path)?))
 }
 
 #[async_trait]
 impl Harness for OnFile {
     fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(self.store.lock().unwrap().as_ref().expect("the store is open"))
+        self.store.lock().unwrap().clone().expect("the store is open")
     }
 
     async fn advance(&self, by: Duration) {
         self.clock.advance(by);
+    }
+
+    async fn damage(&self, key: &Key, how: Damage) -> bool {
+        let store = self.store.lock().unwrap();
+        let format = if how == Damage::NewerFormat { 2 } else { 0 };
+        store.as_ref().expect("the store is open").damage(key, &[format; 100])
     }
 
     async fn reopen(&self) -> bool {

@@ -13,6 +13,7 @@ use tower_idempotency::core::{
     Change, Claim, Claimed, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Reached, Resolution, Resolve,
     StoredResponse,
 };
+use tower_idempotency::store::conformance::{Damage, FaultyStore, Op};
 use tower_idempotency::store::{Durability, Epoch, MemoryStore, StoreErrorKind, Survives};
 use tower_idempotency::{EventKind, Finding, FindingKind, Ledger, Watched, Watcher};
 
@@ -478,4 +479,50 @@ async fn no_key_is_told() {
         said.push_str(&format!("{event:?}"));
     }
     assert!(!said.contains(SECRET), "{said}");
+}
+
+/// More than a page, and more than there is room for: the findings are bounded, what
+/// lies behind is judged, and what is known is not read again.
+#[tokio::test]
+async fn what_a_scan_can_not_read_is_told_once_and_hides_no_other() {
+    for (damaged, room) in [(600, 600), (3000, 1000)] {
+        let clock = ManualClock::new();
+        let store = Arc::new(FaultyStore::new(MemoryStore::with_clock(clock.clone())));
+        let (ledger, told) = (Ledger::new(Arc::clone(&store)), Told::default());
+        let watcher = told.hook(Watcher::over(&ledger));
+        let claim = Claim {
+            fingerprint: Fingerprint::of([b"x".as_slice()]),
+            mode: Mode::Resumable,
+            lease: secs(60),
+            request: None,
+        };
+        for n in 0..damaged {
+            let key = stored_key(&n.to_string());
+            ledger.apply(&key, None, claim.clone()).await.unwrap();
+            store.damage(key, Damage::NewerFormat);
+        }
+        clock.advance(secs(1));
+        let done = ledger.apply(&stored_key("parked"), None, claim).await.unwrap();
+        let fence = Fence::of(done.record.unwrap().version());
+        let park = vec![Change::Park { why: "look".into() }];
+        ledger.apply(&stored_key("parked"), None, Fenced { fence, changes: park }).await.unwrap().output.unwrap();
+        let (mut kinds, mut passed) = (Vec::new(), 0);
+        for _ in 0..4 {
+            let watched = watcher.run_once().await;
+            assert!(watched.open <= 1003, "{watched:?}");
+            passed += watched.unreadable;
+            kinds.extend(told.take());
+        }
+        let count = |kind| kinds.iter().filter(|told| **told == (kind, ONCE)).count();
+        assert_eq!(count(FindingKind::Unreadable), room, "each once");
+        assert!(passed >= damaged, "all were counted: {passed}");
+        if damaged == room {
+            assert_eq!(count(FindingKind::Parked), 1);
+        } else {
+            assert_eq!(count(FindingKind::Capped), 1, "there is no room, and it says so");
+        }
+        store.faults().reset_counts();
+        watcher.run_once().await;
+        assert!(store.faults().calls(Op::Load) < 10, "it reads them again: {}", store.faults().calls(Op::Load));
+    }
 }

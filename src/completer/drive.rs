@@ -28,7 +28,7 @@ use crate::ledger::fresh_nonce;
 use crate::operation::Reconciled;
 use crate::policy::says_no_route;
 use crate::run::{disown_later, under_lease};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::StoreError;
 use crate::sync::lock;
 
 /// How far one look at an operation got.
@@ -93,11 +93,12 @@ impl Completer {
     }
 
     pub(super) fn failed(&self, key: Key, error: StoreError) -> Did {
-        if error.kind() != StoreErrorKind::Unavailable {
-            self.shun(key, SHUN);
-            self.shared.ledger.emit(&key, || EventKind::Unreadable { error });
+        if !error.is_unreadable() {
+            return Did::Failed;
         }
-        Did::Failed
+        self.shun(key, SHUN);
+        self.shared.ledger.emit(&key, || EventKind::Unreadable { error });
+        Did::Unreadable
     }
 
     async fn resume(&self, key: Key) -> Result<Went, StoreError> {

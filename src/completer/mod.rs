@@ -33,6 +33,7 @@ use crate::core::{Key, Record, Resume};
 use crate::layer::IdempotencyLayer;
 use crate::operation::Reconciled;
 use crate::service::Shared;
+use crate::store::Cursor;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Prepare = dyn Fn(Parts) -> BoxFuture<Result<Parts, String>> + Send + Sync;
@@ -110,6 +111,8 @@ pub struct Completer {
     wiring: Arc<Wiring>,
     /// What it can't do anything about, and until when it is left alone.
     shunned: Arc<Mutex<HashMap<Key, Instant>>>,
+    /// Where the last round stopped, if there was more than it starts.
+    place: Arc<Mutex<Option<Cursor>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +156,7 @@ impl Completer {
             },
             wiring: Arc::default(),
             shunned: Arc::default(),
+            place: Arc::default(),
         }
     }
 
@@ -237,7 +241,8 @@ impl Completer {
     }
 
     /// Finishes what is due, up to 1,000 operations, and says what became of
-    /// them.
+    /// them. The next call goes on where this one stopped, and after the last one
+    /// with the first.
     ///
     /// # Errors
     ///

@@ -20,6 +20,9 @@ pub struct Report {
     pub told: usize,
     /// That was tried, and failed.
     pub untold: usize,
+    /// What the store has can't be read. Each is told as
+    /// [`Unreadable`](crate::EventKind::Unreadable), and left alone for an hour.
+    pub unreadable: usize,
     /// The store failed, or the claim was lost.
     pub failed: usize,
 }
@@ -34,6 +37,7 @@ pub(super) enum Did {
     Told,
     Untold,
     Skipped,
+    Unreadable,
     Failed,
 }
 
@@ -54,6 +58,7 @@ impl Report {
             Did::Told => self.told += 1,
             Did::Untold => self.untold += 1,
             Did::Skipped => self.skipped += 1,
+            Did::Unreadable => self.unreadable += 1,
             Did::Failed => self.failed += 1,
         }
     }

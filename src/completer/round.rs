@@ -21,6 +21,9 @@ use crate::sync::lock;
 const PAGE: usize = 100;
 /// How many operations one round starts.
 pub(super) const MOST: usize = 1000;
+/// How many are left alone at the most: a megabyte. What is too much for that is
+/// looked at again.
+const MOST_SHUNNED: usize = 10_000;
 /// How long a record that can't be read is left alone.
 pub(super) const SHUN: Duration = Duration::from_secs(60 * 60);
 
@@ -104,19 +107,26 @@ impl Completer {
     /// round starts: what runs already or is left alone does not count.
     pub(super) async fn fill(&self, round: &mut Round) -> Result<bool, StoreError> {
         round.reap();
-        let (mut query, mut seen, mut started) = (Query::new(Filter::Lapsed, PAGE), HashSet::new(), 0);
+        let (mut seen, mut started) = (HashSet::new(), 0);
+        let mut query = Query { after: lock(&self.place).take(), ..Query::new(Filter::Lapsed, PAGE) };
         loop {
             let page = self.shared.ledger.scan(&query).await?;
-            for found in page.found {
+            round.report.unreadable += page.unreadable.nameless();
+            // What a scan can't read is looked at, to tell what is wrong with it.
+            for key in page.found.iter().map(|found| found.key).chain(page.unreadable.keys) {
                 // With no pause at all, one may come round again.
-                if !self.is_shunned(&found.key) && seen.insert(found.key) {
-                    started += usize::from(self.start(round, found.key).await);
+                if !self.is_shunned(&key) && seen.insert(key) {
+                    started += usize::from(self.start(round, key).await);
                 }
             }
-            match page.next {
-                Some(next) if started < MOST => query = query.after(next),
-                more => return Ok(more.is_some()),
+            let Some(next) = page.next else { return Ok(false) };
+            if started >= MOST {
+                // The next round goes on here: from the start, it might not get past
+                // what can't be finished.
+                *lock(&self.place) = Some(next);
+                return Ok(true);
             }
+            query = query.after(next);
         }
     }
 
@@ -145,9 +155,12 @@ impl Completer {
         let mut shunned = lock(&self.shunned);
         let now = Instant::now();
         if shunned.len() == shunned.capacity() {
-            // Before it grows. What is still to be left alone stays: without that,
-            // rounds would look at nothing else, and never come to an end.
+            // Before it grows.
             shunned.retain(|_, until| now < *until);
+        }
+        if shunned.len() >= MOST_SHUNNED && !shunned.contains_key(&key) {
+            let any = shunned.keys().next().copied();
+            any.and_then(|any| shunned.remove(&any));
         }
         shunned.insert(key, backoff::after(pause));
     }

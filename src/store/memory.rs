@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
-use super::{Cursor, Filter, Found, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use super::page::Entry;
+use super::{Filter, Found, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::clock::{Clock, SystemClock};
 use crate::core::{Key, Record, Status, Timestamp, Version};
 use crate::sync::lock;
@@ -282,12 +283,9 @@ fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
     }
 }
 
-fn page(mut found: Vec<Found>, query: &Query) -> Page {
-    let cursor = |found: &Found| Cursor { due: found.due, key: found.key };
-    found.retain(|one| query.after.is_none_or(|after| cursor(one) > after));
-    found.sort_unstable_by_key(cursor);
-    let more = found.len() > query.limit;
-    found.truncate(query.limit);
-    let next = found.last().map(cursor).filter(|_| more);
-    Page { found, next }
+fn page(found: Vec<Found>, query: &Query) -> Page {
+    let entries = found.into_iter().map(Entry::Found);
+    let mut entries: Vec<_> = entries.filter(|one| query.after.is_none_or(|after| one.place() > after)).collect();
+    entries.sort_unstable_by_key(Entry::place);
+    Page::of(entries, query.limit)
 }

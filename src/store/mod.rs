@@ -22,6 +22,7 @@ mod file;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod for_all;
 mod memory;
+mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
@@ -43,6 +44,7 @@ pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, req
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 pub use self::memory::MemoryStore;
+pub use self::page::{Page, Unreadable};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{
     CommitError, Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool,
@@ -149,7 +151,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Finds records by what falls due, a page at a time, earliest first.
     ///
-    /// A page is a hint: what it names may have moved on since.
+    /// A page is a hint: what it names may have moved on since, and may prove
+    /// unreadable when it is loaded.
+    ///
+    /// A scan goes past what it can't read, and [says so](Page::unreadable): each
+    /// page that goes on ends behind the one before, may have found nothing, and no
+    /// record is missed because of those that lie before it.
     ///
     /// # Errors
     ///
@@ -208,7 +215,7 @@ pub enum Filter {
 pub struct Query {
     /// What to look for.
     pub filter: Filter,
-    /// How many at the most.
+    /// How many at the most, with those that can't be read.
     pub limit: usize,
     /// Where the last page ended.
     pub after: Option<Cursor>,
@@ -232,20 +239,10 @@ impl Query {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Cursor {
-    /// When the last record of the page falls due.
+    /// When the last record of the page falls due, readable or not.
     pub due: Timestamp,
     /// Its key.
     pub key: Key,
-}
-
-/// The records a [`Store::scan`] found.
-#[derive(Clone, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "built by stores")]
-pub struct Page {
-    /// What was found, earliest due first.
-    pub found: Vec<Found>,
-    /// Where to go on; `None` if that was all.
-    pub next: Option<Cursor>,
 }
 
 /// One record that a scan found.
@@ -304,6 +301,11 @@ impl StoreError {
     /// What kind of error it is.
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+
+    /// Whether it is about what the store has at one key.
+    pub(crate) const fn is_unreadable(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat)
     }
 
     pub(crate) fn timed_out() -> Self {

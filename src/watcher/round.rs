@@ -21,6 +21,9 @@ const MOST_LOADS: usize = 1000;
 pub struct Watched {
     /// How many unfinished operations it came across.
     pub scanned: usize,
+    /// How much it came across that can't be read. The others are looked at all the
+    /// same.
+    pub unreadable: usize,
     /// How many of them it looked at closely.
     pub loaded: usize,
     /// There were more; the next round goes on from here.
@@ -37,6 +40,8 @@ pub(super) struct State {
     cursor: Option<Cursor>,
     /// Which pass over all that is unfinished this is.
     sweep: u64,
+    /// What this pass came across that can't be read, and has no key.
+    nameless: usize,
     pub(super) store: Kept,
 }
 
@@ -85,8 +90,16 @@ impl Watcher {
         let mut now = None;
         loop {
             let page = self.ledger.scan(&query).await?;
+            state.nameless += page.unreadable.nameless();
+            watched.unreadable += page.unreadable.count;
+            for key in &page.unreadable.keys {
+                if self.is_news(state, *key) {
+                    watched.loaded += 1;
+                    now = self.look(state, *key, None).await?.or(now);
+                }
+            }
             for found in &page.found {
-                if watched.scanned == MOST || watched.loaded == MOST_LOADS {
+                if watched.scanned == MOST || watched.loaded >= MOST_LOADS {
                     return Ok(());
                 }
                 watched.scanned += 1;
@@ -97,8 +110,13 @@ impl Watcher {
                 state.cursor = Some(Cursor { due: found.due, key: found.key });
             }
             let Some(next) = page.next else { break };
+            state.cursor = Some(next);
+            if watched.unreadable >= MOST {
+                return Ok(());
+            }
             query = query.after(next);
         }
+        self.nameless_finding(state);
         // What was not met may have moved past the cursor, or be over.
         for key in state.board.unmet(state.sweep) {
             self.look(state, key, None).await?;
@@ -106,6 +124,29 @@ impl Watcher {
         state.cursor = None;
         state.sweep += 1;
         Ok(())
+    }
+
+    /// Whether what can't be read is not known yet, and there is room for it.
+    fn is_news(&self, state: &mut State, key: Key) -> bool {
+        let (sweep, room) = (state.sweep, state.board.has_room());
+        match state.board.get_mut(Subject::Operation(key)) {
+            Some(open) => {
+                open.sweep = sweep;
+                open.finding.kind != FindingKind::Unreadable
+            }
+            None => room,
+        }
+    }
+
+    /// What lies among the records and has no key of one.
+    fn nameless_finding(&self, state: &mut State) {
+        match std::mem::take(&mut state.nameless) {
+            0 => state.board.clear(Subject::Store(FindingKind::Unreadable)),
+            count => {
+                let cause = format!("{count} of what lies among its records is not ours: it has no key of a record");
+                self.store_finding(state, FindingKind::Unreadable, cause);
+            }
+        }
     }
 
     /// Most records show from outside that all is well with them, and one that

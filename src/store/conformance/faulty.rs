@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
-use super::Gate;
+use super::{Damage, Gate};
 use crate::core::{Key, Record, Version};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::sync::lock;
@@ -175,6 +175,8 @@ pub struct FaultyStore<S> {
     faults: Faults,
     seen: Mutex<BTreeSet<Key>>,
     frozen: Mutex<BTreeMap<Key, Loaded>>,
+    /// And whether a scan sees that.
+    damaged: Mutex<BTreeMap<Key, (Damage, bool)>>,
 }
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -184,7 +186,13 @@ type Call<T> = Box<dyn Fn() -> Answer<T> + Send + Sync>;
 impl<S: Store> FaultyStore<S> {
     /// A store that has no faults yet.
     pub fn new(inner: S) -> Self {
-        Self { inner: Arc::new(inner), faults: Faults::default(), seen: Mutex::default(), frozen: Mutex::default() }
+        Self {
+            inner: Arc::new(inner),
+            faults: Faults::default(),
+            seen: Mutex::default(),
+            frozen: Mutex::default(),
+            damaged: Mutex::default(),
+        }
     }
 
     /// The handle that sets its faults.
@@ -195,6 +203,40 @@ impl<S: Store> FaultyStore<S> {
     /// The store inside, which does not fail and does not count.
     pub fn inner(&self) -> &S {
         &self.inner
+    }
+
+    /// Damages what is at `key`: from now on it can't be read, replaced or
+    /// removed, and a scan goes past it.
+    pub fn damage(&self, key: Key, how: Damage) {
+        lock(&self.damaged).insert(key, (how, true));
+    }
+
+    /// The same for a store whose scans don't look at all of a record: it is found
+    /// as before.
+    pub fn damage_unseen(&self, key: Key, how: Damage) {
+        lock(&self.damaged).insert(key, (how, false));
+    }
+
+    /// What a call for this key answers if that was damaged.
+    fn whole(&self, key: &Key) -> Result<(), StoreError> {
+        match lock(&self.damaged).get(key) {
+            Some((how, _)) => Err(StoreError::new(how.kind(), "damaged, as the test asked for")),
+            None => Ok(()),
+        }
+    }
+
+    /// The page, as a store gives it that can't read what was damaged.
+    fn past_damage(&self, page: Page) -> Page {
+        let damaged = lock(&self.damaged);
+        let (mut unreadable, mut found) = (page.unreadable, page.found);
+        found.retain(|found| {
+            let is_damaged = damaged.get(&found.key).is_some_and(|(_, is_seen)| *is_seen);
+            if is_damaged {
+                unreadable.add(found.key);
+            }
+            !is_damaged
+        });
+        Page { found, unreadable, next: page.next }
     }
 
     /// Keeps what there is, for [`Fault::Stale`] loads from now on.
@@ -283,6 +325,7 @@ fn unavailable(what: &str) -> StoreError {
 impl<S: Store> Store for FaultyStore<S> {
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         let fault = self.faults.draw(Op::Load);
+        self.whole(key)?;
         if matches!(fault, Some(Fault::Stale)) {
             return self.stale(key).await;
         }
@@ -296,6 +339,7 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
         lock(&self.seen).insert(*key);
+        self.whole(key)?;
         let (inner, key, next) = (Arc::clone(&self.inner), *key, next.clone());
         let call: Call<Swap> = Box::new(move || {
             let (inner, next) = (Arc::clone(&inner), next.clone());
@@ -305,6 +349,7 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        self.whole(key)?;
         let (inner, key) = (Arc::clone(&self.inner), *key);
         let call: Call<bool> = Box::new(move || {
             let inner = Arc::clone(&inner);
@@ -319,7 +364,7 @@ impl<S: Store> Store for FaultyStore<S> {
             let (inner, query) = (Arc::clone(&inner), query.clone());
             Box::pin(async move { inner.scan(&query).await })
         });
-        suffer(self.faults.draw(Op::Scan), call).await
+        suffer(self.faults.draw(Op::Scan), call).await.map(|page| self.past_damage(page))
     }
 
     /// Of the store inside, without faults.

@@ -7,7 +7,28 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::ManualClock;
-use crate::store::Store;
+use crate::core::Key;
+use crate::store::{Store, StoreErrorKind};
+
+/// What may be the matter with a record that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Damage {
+    /// Its bytes are no record's.
+    Corrupt,
+    /// A newer release wrote it, in a format of its own.
+    NewerFormat,
+}
+
+impl Damage {
+    /// What a load of such a record answers.
+    pub const fn kind(self) -> StoreErrorKind {
+        match self {
+            Self::Corrupt => StoreErrorKind::Corrupt,
+            Self::NewerFormat => StoreErrorKind::NewerFormat,
+        }
+    }
+}
 
 /// One store under test, empty at first, and its clock.
 #[async_trait]
@@ -35,6 +56,14 @@ pub trait Harness: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Damages the stored record at `key`, behind the store's back; `false` if that
+    /// can't be done. The record stays where scans look for it.
+    ///
+    /// By default it can't; then the cases about what can't be read test nothing.
+    async fn damage(&self, _key: &Key, _how: Damage) -> bool {
+        false
+    }
+
     /// Another store, empty and on the same clock, which is full once it has
     /// this many records; `None` if it can't be told how many it may have.
     fn bounded(&self, _records: usize) -> Option<Arc<dyn Store>> {
@@ -43,18 +72,27 @@ pub trait Harness: fmt::Debug + Send + Sync {
 }
 
 type Make = Box<dyn Fn(usize) -> Arc<dyn Store> + Send + Sync>;
+type DamageRecord = Box<dyn Fn(Key, Damage) + Send + Sync>;
 
 /// The [`Harness`] of a store on a [`ManualClock`].
 pub struct Manual {
     store: Arc<dyn Store>,
     clock: ManualClock,
     bounded: Option<Make>,
+    damage: Option<DamageRecord>,
 }
 
 impl Manual {
     /// A store that was made with (a clone of) this clock.
     pub fn new(store: impl Store, clock: ManualClock) -> Self {
-        Self { store: Arc::new(store), clock, bounded: None }
+        Self { store: Arc::new(store), clock, bounded: None, damage: None }
+    }
+
+    /// How to damage one of its records.
+    #[must_use]
+    pub fn damaged_by(mut self, damage: impl Fn(Key, Damage) + Send + Sync + 'static) -> Self {
+        self.damage = Some(Box::new(damage));
+        self
     }
 
     /// How to make one with room for so many records, on the same clock.
@@ -79,6 +117,11 @@ impl Harness for Manual {
 
     async fn advance(&self, by: Duration) {
         self.clock.advance(by);
+    }
+
+    async fn damage(&self, key: &Key, how: Damage) -> bool {
+        self.damage.iter().for_each(|damage| damage(*key, how));
+        self.damage.is_some()
     }
 
     fn bounded(&self, records: usize) -> Option<Arc<dyn Store>> {

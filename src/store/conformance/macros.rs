@@ -75,6 +75,10 @@ macro_rules! conformance_tests {
                 scans::a_limit_cuts_off_the_latest
                 scans::moved_records_leave_the_lists
                 scans::a_scan_under_way_misses_nothing
+                unreadable::records_that_can_not_be_read_are_passed_and_counted
+                unreadable::a_partition_that_starts_with_them_is_found_behind_them
+                unreadable::what_expired_is_found_behind_them
+                unreadable::scans_of_nothing_else_end
                 races::one_of_many_creates
                 races::one_of_many_takes_over
                 races::one_of_many_removes

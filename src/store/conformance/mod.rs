@@ -36,7 +36,8 @@
 //! - **Nothing is left over**: what was removed, replaced or dropped at
 //!   completion does not come back with a later record ([`steps`]).
 //! - **Scans** find everything that matches, in the order in which it falls
-//!   due, a page at a time ([`scans`]).
+//!   due, a page at a time ([`scans`]). What can't be read is passed and counted, and
+//!   hides nothing ([`unreadable`]; where a harness can [damage](Harness::damage)).
 //! - **A future that is dropped** leaves the old record or the new one, and a
 //!   store that works ([`races`]).
 //! - **Any history** of commands has the outcome it has on the [`Reference`]
@@ -70,9 +71,10 @@ mod sample;
 pub mod scans;
 pub mod steps;
 pub mod times;
+pub mod unreadable;
 
 pub use self::faulty::{Fault, Faults, FaultyStore, Op};
 pub use self::gate::Gate;
 pub use self::hand::{Hand, assert_same};
-pub use self::harness::{Harness, Manual};
+pub use self::harness::{Damage, Harness, Manual};
 pub use self::reference::Reference;

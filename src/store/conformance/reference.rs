@@ -7,7 +7,8 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock, ManualClock};
 use crate::core::{Key, Record, Status, Timestamp, Version};
-use crate::store::{Cursor, Filter, Found, Loaded, Page, Query, Store, StoreError, Swap};
+use crate::store::page::Entry;
+use crate::store::{Filter, Found, Loaded, Page, Query, Store, StoreError, Swap};
 use crate::sync::lock;
 
 /// A map under one lock, which never forgets: the model that other stores are
@@ -68,14 +69,10 @@ impl Store for Reference {
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         let (records, now) = (lock(&self.records), self.clock.now());
-        let cursor = |found: &Found| Cursor { due: found.due, key: found.key };
         let matching = records.iter().filter(|(_, record)| matches(query.filter, record, now));
-        let mut found: Vec<_> = matching.map(|(key, record)| Self::found(key, record)).collect();
-        found.retain(|one| query.after.is_none_or(|after| cursor(one) > after));
-        found.sort_by_key(cursor);
-        let more = found.len() > query.limit;
-        found.truncate(query.limit);
-        let next = found.last().map(cursor).filter(|_| more);
-        Ok(Page { found, next })
+        let found = matching.map(|(key, record)| Entry::Found(Self::found(key, record)));
+        let mut entries: Vec<_> = found.filter(|one| query.after.is_none_or(|after| one.place() > after)).collect();
+        entries.sort_by_key(Entry::place);
+        Ok(Page::of(entries, query.limit))
     }
 }

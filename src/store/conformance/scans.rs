@@ -14,7 +14,7 @@ pub(super) async fn scan_all(store: &dyn Store, filter: Filter, limit: usize) ->
     loop {
         let page = store.scan(&query).await.expect("scan");
         assert!(page.found.len() <= limit, "a page of {} where {limit} were asked for", page.found.len());
-        assert!(page.next.is_none() || !page.found.is_empty(), "an empty page that goes on");
+        assert!(page.next.is_none() || !page.found.is_empty(), "an empty page that goes on, and nothing is damaged");
         found.extend(page.found);
         let Some(next) = page.next else { return found };
         query = query.after(next);

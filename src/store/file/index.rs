@@ -6,7 +6,8 @@ use std::ops::Bound;
 
 use super::layout::Columns;
 use crate::core::{DecodeError, Key, Timestamp};
-use crate::store::{Cursor, Found};
+use crate::store::page::Entry;
+use crate::store::{Cursor, Found, Unreadable};
 
 /// What must be known about an unfinished record to replace it.
 #[derive(Clone, Copy, Debug)]
@@ -53,11 +54,16 @@ impl Index {
     }
 
     /// Up to `limit` records that come after `after` and fall due by `until`.
-    pub(super) fn page(&self, after: Option<Cursor>, until: Timestamp, limit: usize) -> Vec<Found> {
+    pub(super) fn page(&self, after: Option<Cursor>, until: Timestamp, limit: usize) -> Vec<Entry> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let due = self.by_due.range((start, Bound::Unbounded)).take_while(|cursor| cursor.due <= until);
         let found = due.filter_map(|cursor| self.records.get(&cursor.key).map(|record| (cursor, record.columns)));
-        found.take(limit).map(|(cursor, columns)| found_at(cursor.key, &columns)).collect()
+        found.take(limit).map(|(cursor, columns)| Entry::Found(found_at(cursor.key, &columns))).collect()
+    }
+
+    /// All that is undecodable, with up to `limit` keys.
+    pub(super) fn unreadable(&self, limit: usize) -> Unreadable {
+        Unreadable { count: self.unreadable.len(), keys: self.unreadable.keys().take(limit).copied().collect() }
     }
 }
 

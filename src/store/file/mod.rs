@@ -159,6 +159,16 @@ impl FileStore {
         Ok(Self(Arc::new(handle)))
     }
 
+    /// Puts these bytes in the place of the record at `key`, as damage would.
+    #[cfg(feature = "conformance")]
+    #[doc(hidden)]
+    pub fn damage(&self, key: &Key, value: &[u8]) -> bool {
+        let engine = &self.0.shared.engine;
+        let key = key.as_bytes();
+        let place = [&engine.open, &engine.done].into_iter().find(|place| matches!(place.get(key), Ok(Some(_))));
+        place.is_some_and(|place| place.insert(key, value).is_ok())
+    }
+
     async fn write(&self, key: &Key, expected: Option<Version>, put: Option<Put>) -> Result<Outcome, StoreError> {
         self.check()?;
         let (reply, answer) = oneshot::channel();

@@ -12,11 +12,11 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::*;
 use crate::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Mode, Next, PartId, Reached, Stamp,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Mode, Next, PartId, Reached, Stamp, Status,
     StoredRequest, StoredResponse, Timestamp,
 };
 use crate::ledger::fresh_nonce;
-use crate::store::StoreErrorKind;
+use crate::store::{Filter, StoreErrorKind};
 
 fn key(name: &str) -> Key {
     Key::new("test", &IdempotencyKey::parse(name.as_bytes()).unwrap())
@@ -143,6 +143,48 @@ async fn a_damaged_unfinished_record_is_reported_and_kept_and_the_others_open() 
         assert_untouchable(&store, &key(name), &[None, Some(records[0].1.version())], StoreErrorKind::Corrupt).await;
     }
     assert!(store.load(&key("fine")).await.unwrap().record.is_some());
+    // Counted once in a pass, however small its pages.
+    for limit in [1, 2, 10] {
+        let page = store.scan(&Query::new(Filter::Unfinished, limit)).await.unwrap();
+        assert_eq!((page.found.len(), page.unreadable.count), (1, 2));
+        assert_eq!(page.unreadable.keys.len(), limit.min(2));
+        assert!(page.next.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_expiry_index_hides_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, done) = one_complete(directory.path()).await;
+    let early = Timestamp::from_millis(1);
+    for n in 0..20 {
+        engine(&store).expiry.insert(layout::expiry_key(early, &Key::from_bytes([n; 32])), "garbage").unwrap();
+    }
+    // Before all others.
+    for n in 1..8 {
+        engine(&store).expiry.insert(vec![0; n], "garbage").unwrap();
+    }
+    engine(&store)
+        .expiry
+        .insert(
+            layout::expiry_key(early.after(Duration::from_secs(1)), &key("a")),
+            layout::expiry_value(&layout::Columns {
+                status: Status::Complete,
+                version: done.version(),
+                created: early,
+                written: early,
+                due: early,
+            }),
+        )
+        .unwrap();
+    let (mut found, mut unreadable, mut query) = (0, 0, Query::new(Filter::Expired, 3));
+    loop {
+        let page = store.scan(&query).await.unwrap();
+        (found, unreadable) = (found + page.found.len(), unreadable + page.unreadable.count);
+        let Some(next) = page.next else { break };
+        query = query.after(next);
+    }
+    assert_eq!((found, unreadable), (1, 27));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod hosts;
 mod joined;
 mod options;
 mod row;
+mod scan;
 mod sql;
 #[cfg(feature = "sqlx")]
 mod sqlx;
@@ -22,11 +23,11 @@ pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
 pub use self::options::PostgresStoreOptions;
 
 use self::call::{Connections, Repeat, bounded};
-use self::row::{Put, found, loaded, signed};
+use self::row::{Put, loaded, signed};
 use self::sql::{Migration, Sql};
 use crate::core::{Key, Record, Version};
 use crate::store::for_all::ForAll;
-use crate::store::{ConnectError, Cursor, Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap};
+use crate::store::{ConnectError, Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap};
 
 /// How often a write is tried that others keep getting in the way of.
 const RACES: u32 = 3;
@@ -255,21 +256,7 @@ impl Store for PostgresStore {
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         self.check().await?;
-        let sql = match query.filter {
-            Filter::Unfinished => &self.0.sql.unfinished,
-            Filter::Lapsed => &self.0.sql.lapsed,
-            Filter::Expired => &self.0.sql.expired,
-        };
-        let due = query.after.map_or(-1, |after| i64::try_from(after.due.as_millis()).unwrap_or(i64::MAX));
-        let key = query.after.map_or_else(|| Parameter::Bytes(Some(Vec::new())), |after| Parameter::key(&after.key));
-        // One more, to see whether that was all.
-        let limit = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
-        let parameters = [Parameter::Integer(due), key, Parameter::Integer(limit)];
-        let rows = self.0.connections.query(sql, &parameters).await?;
-        let more = rows.len() > query.limit;
-        let found = rows.iter().take(query.limit).map(found).collect::<Result<Vec<_>, _>>()?;
-        let next = found.last().map(|last| Cursor { due: last.due, key: last.key }).filter(|_| more);
-        Ok(Page { found, next })
+        self.page(query).await
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {

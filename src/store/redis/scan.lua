@@ -15,21 +15,29 @@ if ARGV[4] ~= '' then
     if redis.call('ZRANGE', KEYS[1], middle, middle)[1] > ARGV[5] then last = middle else rank = middle + 1 end
   end
 end
-local found = {}
+-- Names that are none of ours have no place that a page could end at.
+local found, strange = {}, 0
+local function reply()
+  found[#found + 1] = strange
+  return found
+end
 while #found < 3 * limit do
   local page = redis.call('ZRANGE', KEYS[1], rank, rank + limit - 1, 'WITHSCORES')
-  if #page == 0 then return found end
+  if #page == 0 then return reply() end
   for at = 1, #page, 2 do
-    local name, due = page[at], tonumber(page[at + 1])
-    if due > latest or #found >= 3 * limit then return found end
+    local name, due = page[at], math.max(math.ceil(tonumber(page[at + 1])), 0)
+    if due > latest or #found >= 3 * limit then return reply() end
     local record = redis.pcall('GET', ARGV[1] .. name)
     if type(record) == 'table' then record = redis.pcall('HGET', ARGV[1] .. name, 'h') end
     if record then rank = rank + 1 else redis.call('ZREM', KEYS[1], name) end
-    if type(record) == 'string' then
+    if record and (#name ~= 64 or string.find(name, '[^%da-f]')) then
+      strange = strange + 1
+    elseif record then
       found[#found + 1] = name
       found[#found + 1] = string.format('%.0f', due)
-      found[#found + 1] = string.match(record, '^[^\n]*')
+      -- What is not ours may be long, or of another type.
+      found[#found + 1] = type(record) == 'string' and string.match(string.sub(record, 1, 256), '^[^\n]*') or ''
     end
   end
 end
-return found
+return reply()

@@ -7,6 +7,7 @@ use super::RedisStore;
 use super::layout::{Columns, PARTITIONS, no_reply_of_ours};
 use super::script::{Call, SCAN};
 use crate::core::{Key, Timestamp};
+use crate::store::page::Entry;
 use crate::store::{Cursor, Filter, Found, Page, Query, StoreError};
 
 /// The most that one page holds: every partition is asked for as many, and a
@@ -22,16 +23,18 @@ impl RedisStore {
         }
         let query = Query { limit: query.limit.min(MOST), ..query.clone() };
         let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query)).collect();
-        let mut found = Vec::new();
+        let (mut entries, mut strange) = (Vec::new(), 0);
         for reply in self.all(calls).await? {
-            found.extend(parse(reply)?);
+            let share = parse(reply).ok_or_else(no_reply_of_ours)?;
+            entries.extend(share.0);
+            strange += share.1;
         }
-        let cursor = |found: &Found| Cursor { due: found.due, key: found.key };
-        found.sort_unstable_by_key(cursor);
-        let more = found.len() > query.limit;
-        found.truncate(query.limit);
-        let next = found.last().map(cursor).filter(|_| more);
-        Ok(Page { found, next })
+        entries.sort_unstable_by_key(Entry::place);
+        let mut page = Page::of(entries, query.limit);
+        if query.after.is_none() {
+            page.unreadable.count += strange;
+        }
+        Ok(page)
     }
 
     fn share(&self, partition: u8, query: &Query) -> Call {
@@ -59,24 +62,29 @@ impl RedisStore {
     }
 }
 
-fn parse(reply: Value) -> Result<Vec<Found>, StoreError> {
-    let Value::Array(reply) = reply else { return Err(no_reply_of_ours()) };
+/// A partition's share, and how many names it passed that are none of ours.
+fn parse(reply: Value) -> Option<(Vec<Entry>, usize)> {
+    let Value::Array(mut reply) = reply else { return None };
+    let Some(Value::Int(strange)) = reply.pop() else { return None };
     let texts: Option<Vec<_>> =
         reply.into_iter().map(|text| if let Value::BulkString(text) = text { Some(text) } else { None }).collect();
-    let texts = texts.ok_or_else(no_reply_of_ours)?;
-    let found = texts.chunks_exact(3).filter_map(|found| {
-        // What does not parse is for whoever loads it to report; a scan goes on.
-        let columns = Columns::parse(&found[2]).ok()?;
-        let due = str::from_utf8(&found[1]).ok()?.parse().ok()?;
-        Some(Found {
-            key: parse_key(&found[0])?,
+    let entries: Option<Vec<_>> = texts?.chunks_exact(3).map(|texts| entry(&texts[0], &texts[1], &texts[2])).collect();
+    Some((entries?, usize::try_from(strange).ok()?))
+}
+
+fn entry(name: &[u8], due: &[u8], columns: &[u8]) -> Option<Entry> {
+    let due = Timestamp::from_millis(str::from_utf8(due).ok()?.parse().ok()?);
+    let place = Cursor { due, key: parse_key(name)? };
+    // What does not parse takes its place, too, or a page of it would be the last.
+    Some(Columns::parse(columns).map_or(Entry::Unreadable(place), |columns| {
+        Entry::Found(Found {
+            key: place.key,
             version: columns.version,
             status: columns.status,
             created: columns.times.created,
-            due: Timestamp::from_millis(due),
+            due,
         })
-    });
-    Ok(found.collect())
+    }))
 }
 
 fn parse_key(hex: &[u8]) -> Option<Key> {

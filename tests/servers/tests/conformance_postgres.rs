@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use servers::Postgres;
 use tokio_postgres::{Client, NoTls};
 use tower_idempotency::conformance_tests;
-use tower_idempotency::store::conformance::{FaultyStore, Harness, basics, races, scans, steps, times};
+use tower_idempotency::core::Key;
+use tower_idempotency::store::conformance::{Damage, FaultyStore, Harness, basics, races, scans, steps, times};
 use tower_idempotency::store::{PostgresStore, PostgresStoreOptions, Store};
 
 /// A store with a schema of its own, on the server of all tests here, and with
@@ -59,6 +60,16 @@ impl Harness for OnPostgres {
     async fn advance(&self, by: Duration) {
         let by = format!("UPDATE \"{}\".clock SET time = time + interval '{} ms'", self.schema, by.as_millis());
         self.client.batch_execute(&by).await.expect("the clock moves");
+    }
+
+    async fn damage(&self, key: &Key, how: Damage) -> bool {
+        let what = match how {
+            // Its format is the 19th byte of its head.
+            Damage::NewerFormat => "head = set_byte(head, 18, 50)",
+            _ => "created = -1",
+        };
+        let damage = format!("UPDATE \"{}\".\"Shop \"\"records\" SET {what} WHERE key = $1", self.schema);
+        self.client.execute(&damage, &[&key.as_bytes().as_slice()]).await.expect("it is damaged") == 1
     }
 
     async fn reopen(&self) -> bool {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use servers::{Cluster, Redis, Sentinels};
 use tower_idempotency::conformance_tests;
-use tower_idempotency::store::conformance::Harness;
+use tower_idempotency::core::Key;
+use tower_idempotency::store::conformance::{Damage, Harness};
 use tower_idempotency::store::{RedisStore, Store};
 
 /// One server for all tests of this program that run at the same time. Ends
@@ -40,15 +41,16 @@ struct OnRedis {
     url: String,
     prefix: String,
     store: Mutex<Arc<dyn Store>>,
-    _server: Arc<dyn Send + Sync>,
+    /// Also holds the server.
+    cli: Box<dyn Fn(&[&str]) -> String + Send + Sync>,
 }
 
 impl OnRedis {
-    fn new(server: Arc<impl Send + Sync + 'static>, url: String) -> Self {
+    fn new(url: String, cli: impl Fn(&[&str]) -> String + Send + Sync + 'static) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("c{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let store = Mutex::new(open(&url, &prefix));
-        Self { url, prefix, store, _server: server }
+        Self { url, prefix, store, cli: Box::new(cli) }
     }
 }
 
@@ -79,6 +81,21 @@ impl Harness for OnRedis {
         Duration::from_millis(50)
     }
 
+    async fn damage(&self, key: &Key, how: Damage) -> bool {
+        let name = format!("{{{}:{:02}}}:{key}", self.prefix, key.as_bytes()[31] % 16);
+        let cli = |arguments: &[&str]| assert!(!(self.cli)(arguments).contains("ERR"), "{arguments:?}");
+        match how {
+            Damage::NewerFormat => cli(&["SET", &name, "2 whatever comes\nthen"]),
+            // Text, and what is no text at all.
+            _ if (key.as_bytes()[30] ^ key.as_bytes()[31]) & 2 == 0 => cli(&["SET", &name, "garbage"]),
+            _ => {
+                cli(&["DEL", &name]);
+                cli(&["RPUSH", &name, "garbage"]);
+            }
+        }
+        true
+    }
+
     async fn reopen(&self) -> bool {
         *self.store.lock().unwrap() = open(&self.url, &self.prefix);
         true
@@ -87,24 +104,23 @@ impl Harness for OnRedis {
 
 conformance_tests!(redis, || async {
     let server = ONE.get(Redis::start);
-    let url = server.url();
-    OnRedis::new(server, url)
+    OnRedis::new(server.url(), move |arguments| server.cli(arguments))
 });
 
 conformance_tests!(valkey, || async {
     let server = VALKEY.get(Redis::valkey);
-    let url = server.url();
-    OnRedis::new(server, url)
+    OnRedis::new(server.url(), move |arguments| server.cli(arguments))
 });
 
 conformance_tests!(cluster, || async {
     let server = CLUSTER.get(Cluster::start);
-    let url = server.url();
-    OnRedis::new(server, url)
+    OnRedis::new(server.url(), move |arguments| server.nodes()[0].cli(&[&["-c"], arguments].concat()))
 });
 
 conformance_tests!(sentinel, || async {
     let server = SENTINELS.get(Sentinels::start);
-    let url = server.url();
-    OnRedis::new(server, url)
+    OnRedis::new(server.url(), move |arguments| {
+        let port = server.primary_port().to_string();
+        server.sentinels()[0].cli(&[&["-p", &port], arguments].concat())
+    })
 });

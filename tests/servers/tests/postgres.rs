@@ -705,3 +705,41 @@ async fn a_lost_connection_is_replaced_once_where_that_is_safe() {
     name.heal();
     puts(&store, 2).await;
 }
+
+/// Rows that are not ours: more than a page of them, of every kind, at the head.
+#[tokio::test]
+async fn rows_that_are_not_ours_hide_none_that_is() {
+    let (server, name, store) = fresh().await;
+    for n in 0..3 {
+        claimed(&store, &key(n)).await;
+    }
+    let copies = |key: &str, also: &str, numbers: &str| {
+        server.sql_in(
+            &name,
+            &format!(
+                "INSERT INTO idempotency.records (key, version, status, created, due, span, steps, head) \
+                 SELECT {key}, 1, 0, 1, 1, 1, 0, 'x' FROM generate_series({numbers}) AS n; \
+                 UPDATE idempotency.records SET {also} WHERE head = 'x'; UPDATE idempotency.records SET head = 'y' WHERE head = 'x'"
+            ),
+        );
+    };
+    copies("int4send(n::int4)", "due = 0", "1, 150");
+    copies("decode(repeat(lpad(to_hex(n), 8, '0'), 8), 'hex')", "due = -7", "1000, 1149");
+    copies("decode(repeat(lpad(to_hex(n), 8, '0'), 8), 'hex')", "created = -5", "2000, 2149");
+    for limit in [1, 4, 100, 149, 150, 151, 1000] {
+        for filter in [Filter::Unfinished, Filter::Lapsed] {
+            let (mut found, mut unreadable, mut query) = (Vec::new(), 0, Query::new(filter, limit));
+            loop {
+                let page = store.scan(&query).await.expect("it goes past them");
+                assert!(page.found.len() <= limit && page.unreadable.keys.len() <= limit);
+                unreadable += page.unreadable.count;
+                found.extend(page.found);
+                let Some(next) = page.next else { break };
+                assert!(query.after.is_none_or(|after| after < next), "it gets on");
+                query = query.after(next);
+            }
+            assert_eq!(unreadable, 450, "{filter:?} in pages of {limit}");
+            assert_eq!(found.len(), if filter == Filter::Lapsed { 0 } else { 3 }, "{filter:?} in pages of {limit}");
+        }
+    }
+}

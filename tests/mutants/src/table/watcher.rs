@@ -13,6 +13,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_step_in_doubt",
     ),
     watcher(
+        "watcher-passes-what-a-scan-can-not-read",
+        "src/watcher/round.rs",
+        "                if self.is_news(state, *key) {",
+        "                if false && self.is_news(state, *key) {",
+        "what_a_scan_can_not_read",
+    ),
+    watcher(
+        "watcher-reads-what-it-can-not-read-again",
+        "src/watcher/round.rs",
+        "                open.finding.kind != FindingKind::Unreadable\n",
+        "                true\n",
+        "what_a_scan_can_not_read",
+    ),
+    watcher(
         "watcher-over-not-told",
         "src/watcher/board.rs",
         "        open.finding.over = true;\n        open.untold = true;",

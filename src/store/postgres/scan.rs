@@ -1,0 +1,64 @@
+//! A page, along the index of what falls due.
+
+use tokio_postgres::Row;
+
+use super::PostgresStore;
+use super::joined::Parameter;
+use super::row::{found, required};
+use crate::core::{Key, Timestamp};
+use crate::store::page::Entry;
+use crate::store::{Cursor, Filter, Page, Query, StoreError};
+
+impl PostgresStore {
+    /// Rows that are not ours, because of their key or their time, have no place
+    /// that a cursor could name: they are passed and counted.
+    pub(super) async fn page(&self, query: &Query) -> Result<Page, StoreError> {
+        let sql = match query.filter {
+            Filter::Unfinished => &self.0.sql.unfinished,
+            Filter::Lapsed => &self.0.sql.lapsed,
+            Filter::Expired => &self.0.sql.expired,
+        };
+        // One more, to see whether that was all.
+        let wanted = query.limit.saturating_add(1);
+        let (mut due, mut key) = start(query.after);
+        // Those that lie behind the last place of the page belong to the next one.
+        let (mut entries, mut strange, mut behind) = (Vec::new(), 0, 0);
+        loop {
+            let limit = wanted - entries.len();
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let parameters = [Parameter::Integer(due), Parameter::Bytes(Some(key)), Parameter::Integer(limit)];
+            let rows = self.0.connections.query(sql, &parameters).await?;
+            for row in &rows {
+                match entry(row)? {
+                    Some(entry) => entries.push(entry),
+                    None if entries.len() < query.limit => strange += 1,
+                    None => behind += 1,
+                }
+            }
+            let Some(last) = rows.last().filter(|_| entries.len() < wanted && rows.len() as i64 == limit) else {
+                break;
+            };
+            (due, key) = (required(last, 4)?, required(last, 0)?);
+        }
+        let mut page = Page::of(entries, query.limit);
+        page.unreadable.count += strange + if page.next.is_none() { behind } else { 0 };
+        Ok(page)
+    }
+}
+
+fn start(after: Option<Cursor>) -> (i64, Vec<u8>) {
+    after.map_or((i64::MIN, Vec::new()), |after| {
+        (i64::try_from(after.due.as_millis()).unwrap_or(i64::MAX), after.key.as_bytes().to_vec())
+    })
+}
+
+/// One line of a scan; `None` if it has no place.
+fn entry(row: &Row) -> Result<Option<Entry>, StoreError> {
+    let (key, due): (&[u8], i64) = (required(row, 0)?, required(row, 4)?);
+    let place = key
+        .try_into()
+        .ok()
+        .zip(u64::try_from(due).ok())
+        .map(|(key, due)| Cursor { due: Timestamp::from_millis(due), key: Key::from_bytes(key) });
+    Ok(place.map(|place| found(row).map_or(Entry::Unreadable(place), Entry::Found)))
+}
