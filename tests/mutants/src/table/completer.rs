@@ -197,7 +197,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "attached.stays = false;",
         "an_attempt_that_hangs",
     ),
-    completer("unreadable-told-every-time", DRIVE, "            self.shun(key, SHUN);\n", "", "what_can_not_be_read"),
+    completer(
+        "unreadable-told-every-time",
+        DRIVE,
+        "        self.shun(key, SHUN);\n        self.shared",
+        "        self.shared",
+        "what_can_not_be_read",
+    ),
     completer(
         "no-bound-at-once",
         ROUND,
