@@ -23,10 +23,6 @@ use crate::ledger::{Hand, Ledger, fresh_nonce};
 use crate::store::StoreError;
 use crate::sync::{Signal, lock};
 
-/// The step that holds what is to be undone, and the answer after it. Not one
-/// of the handler's. Once it is stored, nothing else is done.
-pub(crate) const UNDO_PLAN: &str = "(undo)";
-
 /// What an attempt may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {

@@ -239,7 +239,7 @@ impl Guarded {
         let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
         let slot = self.shared.desk.slot();
         let room = slot.is_some() || background.queue.has_room(ledger).await;
-        let request = StoredRequest::capture(&parts.method, original_uri(parts), &parts.headers, body.clone());
+        let request = StoredRequest::keep(&parts.method, original_uri(parts), &parts.headers, body.clone());
         let command = Submit { fingerprint, mode: policy.mode, request: Arc::new(request), room };
         let here = slot.is_some();
         let submitted = match slot {

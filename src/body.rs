@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::sleep;
 
+use crate::core::in_its_own_piece;
+
 pin_project! {
     /// The body a guarded service gets: as it came, or as it was read for the
     /// fingerprint.
@@ -287,7 +289,7 @@ impl<B: Body<Data = Bytes>> Reading<B> {
     }
 
     fn whole(self) -> Read<B> {
-        let bytes = self.read.into_bytes();
+        let bytes = in_its_own_piece(self.read.into_bytes());
         if self.trailers.is_none() {
             return Read::Whole(bytes.clone(), ResponseBody::whole(bytes));
         }

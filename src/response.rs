@@ -265,13 +265,13 @@ pub(crate) fn accepted<B: http_body::Body>(location: &HeaderValue, again_after: 
 
 /// What a status resource shows; its body only if `shown`.
 pub(crate) fn status<B: http_body::Body>(
-    text: String,
+    text: Vec<u8>,
     tag: Option<HeaderValue>,
     again_after: Option<Duration>,
     shown: bool,
 ) -> Response<ResponseBody<B>> {
     let length = text.len();
-    let mut response = json(if shown { text } else { String::new() }, again_after);
+    let mut response = json(if shown { text } else { Vec::new() }, again_after);
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     tag.into_iter().for_each(|tag| drop(headers.insert(ETAG, tag)));
@@ -298,8 +298,8 @@ pub(crate) fn acknowledged<B: http_body::Body>() -> Response<ResponseBody<B>> {
     response
 }
 
-fn json<B: http_body::Body>(text: String, again_after: Option<Duration>) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::whole(Bytes::from(text)));
+fn json<B: http_body::Body>(text: impl Into<Bytes>, again_after: Option<Duration>) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::whole(text.into()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

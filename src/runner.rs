@@ -257,7 +257,8 @@ fn decode<T: DeserializeOwned, E>(stored: &StoredResponse) -> Result<T, RunError
 }
 
 /// Why [`Runner::run`] gave no result. `E` is the work's own error.
-#[derive(Debug)]
+///
+/// `Debug` leaves out what is wrong with JSON: it can quote from it.
 #[non_exhaustive]
 pub enum RunError<E> {
     /// The work failed. It may be tried again.
@@ -277,6 +278,21 @@ pub enum RunError<E> {
     Json(serde_json::Error),
     /// The store can't be asked. The work was not run.
     Store(StoreError),
+}
+
+impl<E: fmt::Debug> fmt::Debug for RunError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Work(error) => f.debug_tuple("Work").field(error).finish(),
+            Self::Busy(left) => f.debug_tuple("Busy").field(left).finish(),
+            Self::InputChanged => f.write_str("InputChanged"),
+            Self::OutcomeUnknown => f.write_str("OutcomeUnknown"),
+            Self::Panicked => f.write_str("Panicked"),
+            Self::Key(error) => f.debug_tuple("Key").field(error).finish(),
+            Self::Json(error) => f.debug_tuple("Json").field(&error.classify()).finish(),
+            Self::Store(error) => f.debug_tuple("Store").field(error).finish(),
+        }
+    }
 }
 
 impl<E: fmt::Display> fmt::Display for RunError<E> {

@@ -382,9 +382,8 @@ impl Guarded {
     ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
         let policy = &self.shared.policy;
         // Kept only where someone may have to run it again.
-        let request = (policy.mode == Mode::Resumable).then(|| {
-            Arc::new(StoredRequest::capture(&parts.method, original_uri(parts), &parts.headers, body.clone()))
-        });
+        let request = (policy.mode == Mode::Resumable)
+            .then(|| Arc::new(StoredRequest::keep(&parts.method, original_uri(parts), &parts.headers, body.clone())));
         let command = Claim { fingerprint, mode: policy.mode, lease: policy.lease, request };
         let limits = Limits {
             lease: policy.lease,
@@ -430,7 +429,7 @@ impl Guarded {
             Outcome::NothingHappened => Change::Withdraw,
             Outcome::Retryable => Change::Release,
             Outcome::Final => {
-                let response = StoredResponse::capture(parts.status, &parts.headers, kept);
+                let response = StoredResponse::keep(parts.status, &parts.headers, kept);
                 attempt.complete(Arc::new(response), Outcome::is_said_final(&parts.extensions))
             }
         };

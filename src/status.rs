@@ -13,14 +13,15 @@ use http::header::{CONTENT_TYPE, HeaderValue, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use percent_encoding::percent_decode_str;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, json};
 use tower_service::Service;
 
-use crate::attempt::UNDO_PLAN;
 use crate::background::Background;
 use crate::body::ResponseBody;
 use crate::core::{
-    Acknowledge, Hold, IdempotencyKey, Key, Moment, NotAcknowledged, Record, Status, StoredResponse, Timestamp, What,
+    Acknowledge, Hold, IdempotencyKey, Key, Moment, NotAcknowledged, Record, Status, StoredResponse, Timestamp,
+    UNDO_PLAN, What,
 };
 use crate::event::EventKind;
 use crate::layer::IdempotencyLayer;
@@ -64,8 +65,8 @@ type Answer = Response<ResponseBody<String>>;
 /// - It must see what the layer's [`Scope`](crate::Scope) looks at, so it
 ///   belongs inside the same authentication as the guarded routes. An operation
 ///   of another caller is as unknown as one that never was: 404.
-/// - Results are shown as JSON, and numbers in them may be rounded. A retry of
-///   the request gets the answer byte for byte.
+/// - A result that is JSON is shown as it is, byte for byte: a caller that parses
+///   the document reads its numbers as it reads any others.
 /// - Why an operation is parked is shown as it was given.
 #[derive(Clone)]
 #[must_use]
@@ -121,7 +122,7 @@ impl StatusService {
         let unchanged = tag.clone().filter(|tag| is_known(&parts.headers, tag));
         Ok(match unchanged {
             Some(tag) => not_modified(tag, again_after),
-            None => status(document(&record, state).to_string(), tag, again_after, shown),
+            None => status(document(&record, state), tag, again_after, shown),
         })
     }
 
@@ -183,9 +184,10 @@ fn state(record: &Record, now: Timestamp) -> &'static str {
     }
 }
 
-fn document(record: &Record, state: &str) -> Value {
+/// The document as JSON. What is only passed on is not parsed into a tree, which
+/// would take many times as much memory, but goes in as it is.
+fn document(record: &Record, state: &str) -> Vec<u8> {
     let steps: Vec<_> = record.history().iter().filter_map(step).collect();
-    let done = steps.iter().filter(|step| step["state"] == "done").count();
     let mut document = json!({
         "state": state,
         "status": match record.status() {
@@ -196,7 +198,7 @@ fn document(record: &Record, state: &str) -> Value {
         "attempts": record.attempts(),
         "created_at_ms": record.created_at().map(Timestamp::as_millis),
         "updated_at_ms": record.written_at().as_millis(),
-        "steps_done": done,
+        "steps_done": record.steps_done(),
         "steps": steps,
     });
     if record.history_dropped() > 0 {
@@ -205,10 +207,19 @@ fn document(record: &Record, state: &str) -> Value {
     if let Hold::Parked { why } = record.hold() {
         document["parked"] = (&**why).into();
     }
+    let mut text = document.to_string().into_bytes();
     if let Some(response) = record.response() {
-        document["result"] = result(response);
+        append(&mut text, "result", |text| result(text, response));
     }
-    document
+    text
+}
+
+/// Appends a member to the object that `text` is.
+fn append(text: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
+    text.pop();
+    text.extend_from_slice(format!(",\"{name}\":").as_bytes());
+    value(text);
+    text.push(b'}');
 }
 
 fn step(moment: &Moment) -> Option<Value> {
@@ -223,23 +234,107 @@ fn step(moment: &Moment) -> Option<Value> {
     Some(json!({ "name": name, "state": state, "attempt": moment.attempt, "at_ms": moment.at.as_millis() }))
 }
 
-fn result(response: &StoredResponse) -> Value {
+fn result(out: &mut Vec<u8>, response: &StoredResponse) {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers: Vec<_> = response.headers().iter().map(|(name, value)| json!([name.as_str(), text(value)])).collect();
     let mut result = json!({ "status": response.status().as_u16(), "headers": headers });
     let Some(body) = response.body() else {
         result["retained"] = false.into();
-        return result;
+        return out.extend_from_slice(result.to_string().as_bytes());
     };
+    out.extend_from_slice(result.to_string().as_bytes());
     let kind =
         response.headers().iter().find(|(name, _)| *name == CONTENT_TYPE).and_then(|(_, kind)| kind.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
-    let parsed = Some(body).filter(|_| kind.ends_with("/json") || kind.ends_with("+json"));
-    let (field, value) = match (parsed.and_then(|body| serde_json::from_slice(body).ok()), str::from_utf8(body)) {
-        (Some(json), _) => ("json", json),
-        (None, Ok(text)) => ("text", text.into()),
-        (None, Err(_)) => ("base64", BASE64_STANDARD.encode(body).into()),
-    };
-    result[field] = value;
-    result
+    let json = kind.ends_with("/json") || kind.ends_with("+json");
+    match str::from_utf8(body) {
+        Ok(text) if json && Checked::is_json(text) => append(out, "json", |out| {
+            reserve(out, text.len());
+            out.extend_from_slice(text.trim_ascii().as_bytes());
+        }),
+        Ok(text) => append(out, "text", |out| quote(out, text)),
+        Err(_) => append(out, "base64", |out| encode(out, body)),
+    }
+}
+
+/// Makes room for a value and what closes the objects around it.
+fn reserve(out: &mut Vec<u8>, bytes: usize) {
+    out.reserve_exact(bytes.saturating_add(16));
+}
+
+fn quote(out: &mut Vec<u8>, text: &str) {
+    // Two characters for most that can't stand as they are, six for the others.
+    let escaped = |byte: &u8| usize::from(matches!(byte, b'"' | b'\\')) + 5 * usize::from(*byte < b' ');
+    reserve(out, text.len() + text.as_bytes().iter().map(escaped).sum::<usize>());
+    // Memory takes every write.
+    let _ = serde_json::to_writer(out, text);
+}
+
+fn encode(out: &mut Vec<u8>, body: &[u8]) {
+    let Some(length) = base64::encoded_len(body.len(), true) else { return };
+    reserve(out, length);
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + length, 0);
+    // The room for it was just made.
+    let _ = BASE64_STANDARD.encode_slice(body, &mut out[start..]);
+    out.push(b'"');
+}
+
+/// JSON that is looked at and not kept: what would parse into a tree, with the
+/// bounds of one on its depth.
+struct Checked;
+
+impl Checked {
+    fn is_json(text: &str) -> bool {
+        serde_json::from_str::<Self>(text).is_ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
 }

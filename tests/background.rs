@@ -484,6 +484,27 @@ async fn the_status_of_every_state() {
     assert_eq!(shown(&layer, "k").await.status, 404, "forgotten");
 }
 
+/// Steps of which a complete record has no moment any more were done, too.
+#[tokio::test]
+async fn the_steps_that_are_done_do_not_become_fewer_when_the_record_completes() {
+    let (lab, clock) = Lab::manual();
+    let layer = layer(&lab);
+    let (app, _) = counting(&layer, |op| async move {
+        for n in 0..100 {
+            op.step(format!("step-{n}"), move |_| async move { Ok::<_, Failure>(n) }).await.unwrap();
+        }
+        reply(if op.is_resumed() { 201 } else { 503 }, "")
+    });
+    send(&app, post("k")).await;
+    assert_eq!(shown(&layer, "k").await.json()["steps_done"], 100);
+    clock.advance(secs(10));
+    completer(&layer, &app).run_once().await.unwrap();
+    let complete = shown(&layer, "k").await.json();
+    assert_eq!((&complete["state"], &complete["steps_done"]), (&json!("complete"), &json!(100)));
+    let listed = complete["steps"].as_array().unwrap().len();
+    assert!(listed < 100 && complete["steps_left_out"].as_u64().unwrap() as usize >= 100 - listed);
+}
+
 /// The plan of what is undone is on record as a step, and no step of the handler's.
 #[tokio::test]
 async fn a_status_shows_the_handlers_steps_and_their_undoing_alone() {

@@ -159,6 +159,10 @@ fn records() -> Vec<(&'static str, Record, Pieces)> {
                 ..claim_of(once)
             })
             .change(vec![answer(StatusCode::OK, Some(b"{}"))]),
+        // More than a history keeps.
+        Writer::new("many-steps").claim(resumable, None).change(
+            (0..40).map(|n| save(&format!("step-{n}"), b"17")).chain([answer(StatusCode::OK, Some(b"{}"))]).collect(),
+        ),
         Writer::new("not-retained").claim(once, None).change(vec![answer(StatusCode::OK, None)]),
     ]
     .map(Writer::finish)

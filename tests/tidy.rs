@@ -125,6 +125,47 @@ fn only_one_file_builds_refusals() {
     forbid(&["Response::new(", "Response::builder(", "problem+json"], |source| source.path != "response.rs");
 }
 
+/// What clients and handlers say is not for logs: what holds it shows how much
+/// there is.
+#[test]
+fn no_debug_is_derived_around_what_clients_send() {
+    let raw = ["Bytes", "Vec<u8>", "&[u8]", "HeaderValue", "HeaderMap", "Uri", "Parts"];
+    let is_raw = |line: &str| {
+        let words = |word: &&&str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|other| other == **word);
+        let field = !line.trim_start().starts_with("#[");
+        field && (raw.iter().any(|word| words(&word)) || line.contains("Vec<u8>") || line.contains("&[u8]"))
+    };
+    let mut bad = Vec::new();
+    let mut derived = 0;
+    for source in sources().into_iter().filter(|source| !source.is_test()) {
+        let mut lines = source.lines.iter();
+        while let Some(line) = lines.next() {
+            if !(line.contains("derive(") && line.contains("Debug")) {
+                continue;
+            }
+            derived += 1;
+            let indented = line.len() - line.trim_start().len();
+            let end = |line: &&String| {
+                let own = line.len() - line.trim_start().len() == indented;
+                own && (line.trim_end().ends_with('}') || line.trim_end().ends_with(';'))
+            };
+            let mut item: Vec<&String> = Vec::new();
+            for line in lines.by_ref() {
+                item.push(line);
+                if end(&line) {
+                    break;
+                }
+            }
+            // What links to the documents of the problems is the operator's.
+            if item.iter().any(|line| is_raw(line)) && !item.iter().any(|line| line.contains("struct Problems")) {
+                bad.push(format!("{}: {}", source.path, item.iter().map(|line| line.trim()).collect::<String>()));
+            }
+        }
+    }
+    assert!(derived > 80, "the derives are not found any more: {derived}");
+    assert!(bad.is_empty(), "{bad:#?}");
+}
+
 #[test]
 fn nothing_panics_on_purpose() {
     forbid(&[".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "unreachable!("], |source| {

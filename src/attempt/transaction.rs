@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Attempt, UNDO_PLAN, WriteError};
-use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, Status, Version};
+use super::{Attempt, WriteError};
+use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, Status, UNDO_PLAN, Version};
 use crate::store::{CommitError, Joined, StoreError, StoreErrorKind, TransactionDriver};
 
 /// Why a transaction did not commit, or may not have.

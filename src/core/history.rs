@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::callback::Callback;
+use super::message::{arc, piece};
 use super::record::{Hold, Point, Progress, Record, Stamp, Step, Timestamp};
 
 /// How many moments a record keeps besides those of its steps, and how many of
 /// the first ones stay when there are more.
 const MOST: usize = 32;
 const FIRST: usize = 8;
+
+/// The step that holds what is to be undone, and the answer after it. Not one
+/// of the handler's. Once it is stored, nothing else is done.
+pub(crate) const UNDO_PLAN: &str = "(undo)";
 
 /// Something that happened to an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,14 @@ pub struct Moment {
     /// When. By the store's clock; what happened to a step is that of its
     /// attempt's claim, and the time since by the clock of whoever ran it.
     pub at: Timestamp,
+}
+
+impl Moment {
+    /// Whether a step was done then. The plan of what is undone is stored like the
+    /// result of a step, and is none.
+    fn is_step_done(&self) -> bool {
+        self.what == What::StepSaved && self.text.as_deref() != Some(UNDO_PLAN)
+    }
 }
 
 /// What happened at a [`Moment`].
@@ -117,6 +130,8 @@ pub(super) struct Kept {
     pub(super) moments: Vec<Moment>,
     /// How many were dropped from the middle.
     pub(super) dropped: u32,
+    /// How many of them were steps that were done.
+    pub(super) dropped_done: u32,
 }
 
 /// Nothing that can happen depends on it.
@@ -146,10 +161,16 @@ impl Past {
         self.0.as_ref().map_or(0, |kept| kept.dropped)
     }
 
+    pub(super) fn dropped_done(&self) -> u32 {
+        self.0.as_ref().map_or(0, |kept| kept.dropped_done)
+    }
+
     /// About how many bytes it takes.
     pub(super) fn size(&self) -> usize {
-        let text = |moment: &Moment| moment.text.as_ref().map_or(0, |text| text.len());
-        self.moments().iter().map(|moment| size_of::<Moment>() + text(moment)).sum()
+        let Some(kept) = &self.0 else { return 0 };
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| arc(text.len()));
+        let texts: usize = kept.moments.iter().map(|moment| text(&moment.text)).sum();
+        arc(size_of::<Kept>()) + piece(kept.moments.capacity() * size_of::<Moment>()) + texts + text(&kept.by)
     }
 
     fn change(&mut self) -> &mut Kept {
@@ -164,7 +185,8 @@ impl Past {
         let kept = self.change();
         kept.moments.push(moment);
         if kept.moments.len() > MOST {
-            kept.moments.remove(FIRST);
+            let dropped = kept.moments.remove(FIRST);
+            kept.dropped_done = kept.dropped_done.saturating_add(u32::from(dropped.is_step_done()));
             kept.dropped = kept.dropped.saturating_add(1);
         }
     }
@@ -209,6 +231,15 @@ impl Record {
     /// How many moments are left out of [`history`](Self::history).
     pub fn history_dropped(&self) -> u32 {
         self.past.dropped()
+    }
+
+    /// How many steps were done, as far as it is remembered: also those that are
+    /// left out of [`history`](Self::history).
+    pub fn steps_done(&self) -> usize {
+        let moments = self.past.moments().iter().filter(|moment| moment.is_step_done()).count();
+        let is_done = |step: &&Arc<Step>| moment_of(step).is_step_done();
+        let left_out = usize::try_from(self.past.dropped_done()).unwrap_or(usize::MAX);
+        moments.saturating_add(self.steps.iter().filter(is_done).count()).saturating_add(left_out)
     }
 
     /// Whether it has had steps, as far as it is remembered.

@@ -1,8 +1,9 @@
 //! Requests and responses as they are kept, and which headers are.
 
 use std::collections::HashSet;
+use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{
     AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
@@ -10,7 +11,8 @@ use http::header::{
 use http::{Method, StatusCode, Uri};
 
 /// Up to this many bytes, a body is copied to be kept: it may be a slice of a
-/// buffer that is much larger, and would keep all of that.
+/// buffer that is much larger, and would keep all of that. A larger one is copied
+/// where it is such a slice, see [`in_its_own_piece`].
 const COPIED: usize = 16 << 10;
 
 /// A request as it is kept for whoever has to run it again.
@@ -24,7 +26,9 @@ const COPIED: usize = 16 << 10;
 /// What a `Connection` header names is kept: hyper and axum hand it to the
 /// handler, so a rerun has to see it too, and no client can choose what it
 /// lacks.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// `Debug` shows how much there is of it, and not what.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoredRequest {
     method: Method,
     uri: Uri,
@@ -35,8 +39,13 @@ pub struct StoredRequest {
 impl StoredRequest {
     /// Keeps a request, less credentials and connection fields.
     pub fn capture(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Self {
+        Self::keep(method, uri, headers, on_its_own(in_its_own_piece(body)))
+    }
+
+    /// The same with a body that shares its memory with nothing that is not kept.
+    pub(crate) fn keep(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Self {
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_credential(name);
-        Self::from_parts(method.clone(), uri.clone(), kept(headers, keep), on_its_own(body))
+        Self::from_parts(method.clone(), copied(uri), kept(headers, keep), body)
     }
 
     pub(super) const fn from_parts(
@@ -75,7 +84,9 @@ impl StoredRequest {
 /// fields that belong to the connection (RFC 9110 §7.6.1) or to the framing,
 /// `Date`, `Age`, `Set-Cookie`, credentials, and request and trace ids.
 /// Trailers are not kept.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// `Debug` shows how much there is of it, and not what.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoredResponse {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -86,6 +97,11 @@ impl StoredResponse {
     /// Keeps an answer; a `body` of `None` says that it was delivered and not
     /// retained.
     pub fn capture(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
+        Self::keep(status, headers, body.map(in_its_own_piece))
+    }
+
+    /// The same with a body that went through [`in_its_own_piece`].
+    pub(crate) fn keep(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
         let body = body.map(on_its_own);
         let named = named_by_connection(headers);
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_of_one_delivery(name) && !named.contains(name);
@@ -117,18 +133,119 @@ impl StoredResponse {
     }
 }
 
-fn on_its_own(body: Bytes) -> Bytes {
+/// What is small, in a piece of its own.
+pub(super) fn on_its_own(body: Bytes) -> Bytes {
     if body.len() <= COPIED { Bytes::copy_from_slice(&body) } else { body }
 }
 
+/// A body that is to be kept: copied, if it is large and a slice of what others
+/// share or of a buffer that is larger still. Small ones are copied when they are
+/// kept.
+pub(crate) fn in_its_own_piece(body: Bytes) -> Bytes {
+    if body.len() <= COPIED {
+        return body;
+    }
+    // Takes the buffer over if nobody else has a slice of it, and copies if not.
+    let mut bytes = Vec::from(body);
+    bytes.shrink_to_fit();
+    bytes.into()
+}
+
+/// The header lines that are to be kept. Their values are copied, all of them into
+/// one piece: those of a connection are slices of its read buffer.
 fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Vec<(HeaderName, HeaderValue)> {
     let mut lines = Vec::with_capacity(headers.len());
+    let mut length = 0;
     for (name, value) in headers {
         if keep(name) {
+            length += value.len();
             lines.push((name.clone(), value.clone()));
         }
     }
+    lines.shrink_to_fit();
+    let mut values = BytesMut::with_capacity(length);
+    lines.iter().for_each(|(_, value)| values.extend_from_slice(value.as_bytes()));
+    let mut values = values.freeze();
+    for (_, value) in &mut lines {
+        // What was a value once is one again.
+        if let Ok(mut copy) = HeaderValue::from_maybe_shared(values.split_to(value.len())) {
+            copy.set_sensitive(value.is_sensitive());
+            *value = copy;
+        }
+    }
     lines
+}
+
+/// The same target in a piece of its own.
+fn copied(uri: &Uri) -> Uri {
+    let origin = uri.path_and_query().filter(|_| uri.authority().is_none() && uri.scheme().is_none());
+    let copy = match origin {
+        Some(path) => Uri::from_maybe_shared(Bytes::copy_from_slice(path.as_str().as_bytes())),
+        None => Uri::from_maybe_shared(Bytes::from(uri.to_string().into_bytes())),
+    };
+    copy.unwrap_or_else(|_| uri.clone())
+}
+
+/// What clients and handlers say is not for logs: how much of it there is.
+impl fmt::Debug for StoredRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = self.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        f.debug_struct("StoredRequest")
+            .field("method", &self.method)
+            .field("target_len", &target)
+            .field("headers", &self.headers.len())
+            .field("body_len", &self.body.len())
+            .finish()
+    }
+}
+
+impl fmt::Debug for StoredResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredResponse")
+            .field("status", &self.status)
+            .field("headers", &self.headers.len())
+            .field("body_len", &self.body.as_ref().map(Bytes::len))
+            .finish()
+    }
+}
+
+/// How many bytes of memory it takes to keep it.
+impl StoredRequest {
+    pub(super) fn held(&self) -> usize {
+        let uri = self.uri.path_and_query().map_or(0, |target| target.as_str().len())
+            + self.uri.authority().map_or(0, |authority| authority.as_str().len());
+        arc(size_of::<Self>()) + shared(uri) + held_by(&self.headers) + shared(self.body.len())
+    }
+}
+
+impl StoredResponse {
+    pub(super) fn held(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, Bytes::len);
+        arc(size_of::<Self>()) + held_by(&self.headers) + shared(body)
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "what was set aside for it counts")]
+fn held_by(lines: &Vec<(HeaderName, HeaderValue)>) -> usize {
+    // Most names are known ones and take nothing; others are short.
+    const NAME: usize = 16;
+    let values: usize = lines.iter().map(|(_, value)| value.len()).sum();
+    piece(lines.capacity() * size_of::<(HeaderName, HeaderValue)>()) + lines.len() * NAME + shared(values)
+}
+
+/// What an allocator takes for so many bytes: a word of its own, in steps of 16.
+pub(super) const fn piece(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { bytes.saturating_add(size_of::<usize>()).next_multiple_of(16) }
+}
+
+/// The same, where a [`Bytes`] counts who has it.
+const fn shared(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { piece(bytes) + piece(3 * size_of::<usize>()) }
+}
+
+/// The same for what is in an [`Arc`](std::sync::Arc).
+pub(super) const fn arc(bytes: usize) -> usize {
+    piece(bytes + 2 * size_of::<usize>())
 }
 
 /// A set: the list may be as long as whoever wrote it likes.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::callback::Callback;
 use super::history::Past;
+use super::message::{arc, piece};
 use super::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
 
 /// A point on the store's clock, in milliseconds since the Unix epoch.
@@ -227,7 +228,9 @@ impl Step {
 }
 
 /// How far a step got.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// `Debug` shows how large a value is, and not what.
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "every decision must look at all of them")]
 pub enum Point {
     /// It was begun, and its outcome is unknown.
@@ -450,22 +453,22 @@ impl Record {
         }
     }
 
-    /// About how many bytes it takes to keep this record.
+    /// About how many bytes of memory it takes to keep this record: what it holds,
+    /// with what is set aside for it.
     pub fn size(&self) -> usize {
-        const LINE: usize = 16;
-        let request = self.request.as_ref().map_or(0, |request| {
-            let lines: usize =
-                request.headers().iter().map(|(name, value)| LINE + name.as_str().len() + value.len()).sum();
-            lines + request.body().len() + request.uri().path().len()
-        });
-        let response = self.response().map_or(0, |response| {
-            let lines: usize =
-                response.headers().iter().map(|(name, value)| LINE + name.as_str().len() + value.len()).sum();
-            lines + response.body().map_or(0, Bytes::len)
-        });
-        let steps: usize = self.steps.iter().map(|step| LINE + step.name.len() + step.point.len()).sum();
-        let past = self.past.size();
-        size_of::<Self>() + request + response + steps + past
+        let request = self.request.as_ref().map_or(0, |request| request.held());
+        let response = self.response().map_or(0, |response| response.held());
+        let callback = self.callback.as_ref().map_or(0, |callback| piece(size_of_val(&**callback)));
+        let why = self.parked_for().map_or(0, |why| arc(why.len()));
+        let steps: usize = self.steps.iter().map(|step| step.held()).sum();
+        let steps = steps + piece(self.steps.capacity() * size_of::<Arc<Step>>());
+        size_of::<Self>() + request + response + callback + why + steps + self.past.size()
+    }
+}
+
+impl Step {
+    fn held(&self) -> usize {
+        arc(size_of::<Self>()) + piece(self.name.len()) + piece(self.point.len())
     }
 }
 
@@ -474,6 +477,17 @@ impl Point {
         match self {
             Self::Begun => 0,
             Self::Saved(bytes) | Self::Failed(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// Results are the handler's, and often what a client sent: how much there is.
+impl fmt::Debug for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begun => f.write_str("Begun"),
+            Self::Saved(value) => write!(f, "Saved({} bytes)", value.len()),
+            Self::Failed(error) => write!(f, "Failed({} bytes)", error.len()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a human or a reconciler decides.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,9 @@ pub struct Resolve {
 /// does it say anything of what a handler did outside its steps, so at most
 /// once the operation still waits for [`Answer`](Self::Answer) or
 /// [`RunAgain`](Self::RunAgain).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// `Debug` shows how large a value is, and not what.
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
 pub enum Resolution {
     /// It happened, and this is the answer.
@@ -55,6 +58,18 @@ pub enum Resolution {
         /// Why, in one line.
         why: Arc<str>,
     },
+}
+
+impl fmt::Debug for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer { response, retention } => write!(f, "Answer({response:?}, for {retention:?})"),
+            Self::StepDone { step, value } => write!(f, "StepDone({step:?}, {} bytes)", value.len()),
+            Self::DidNotHappen { step } => write!(f, "DidNotHappen({step:?})"),
+            Self::RunAgain => f.write_str("RunAgain"),
+            Self::Park { why } => write!(f, "Park({why:?})"),
+        }
+    }
 }
 
 /// A [`Resolve`] of what its maker looked at, and of nothing newer: finding out

@@ -1,5 +1,6 @@
 //! Every move a record can make.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 
 use super::callback::Callback;
 use super::history::{Past, What};
+use super::message::on_its_own;
 use super::reached::Reached;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Step};
 use super::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
@@ -159,7 +161,9 @@ pub struct Fenced {
 }
 
 /// One change to a record that is held.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// `Debug` shows how large a value is, and not what.
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
 pub enum Change {
     /// Intent: the step is about to act on the outside world.
@@ -237,6 +241,26 @@ pub enum Change {
     },
 }
 
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_step = |f: &mut fmt::Formatter<'_>, name, step: &str| write!(f, "{name}({step:?})");
+        match self {
+            Self::Begin { step } => of_step(f, "Begin", step),
+            Self::Clear { step } => of_step(f, "Clear", step),
+            Self::Input { step, .. } => of_step(f, "Input", step),
+            Self::Key { step, .. } => of_step(f, "Key", step),
+            Self::Save { step, value } => write!(f, "Save({step:?}, {} bytes)", value.len()),
+            Self::Fail { step, error } => write!(f, "Fail({step:?}, {} bytes)", error.len()),
+            Self::Renew => f.write_str("Renew"),
+            Self::Postpone { retry_in } => write!(f, "Postpone({retry_in:?})"),
+            Self::Release => f.write_str("Release"),
+            Self::Withdraw => f.write_str("Withdraw"),
+            Self::Park { why } => write!(f, "Park({why:?})"),
+            Self::Complete { response, retention, .. } => write!(f, "Complete({response:?}, for {retention:?})"),
+        }
+    }
+}
+
 /// The claim is no longer ours: someone else took over, or the record is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
@@ -278,9 +302,9 @@ impl Change {
                 if begun && record.progress == Progress::Pending {
                     record.progress = Progress::Paid;
                 }
-                record.set(step, Point::Saved(value.clone()), elapsed);
+                record.set(step, Point::Saved(on_its_own(value.clone())), elapsed);
             }
-            Self::Fail { step, error } => record.set(step, Point::Failed(error.clone()), elapsed),
+            Self::Fail { step, error } => record.set(step, Point::Failed(on_its_own(error.clone())), elapsed),
             Self::Clear { step } => record.clear(step),
             Self::Input { step, hash } => record.set_input(step, *hash),
             Self::Key { step, form } => record.set_key(step, *form),

@@ -45,7 +45,9 @@ pub enum PartId {
 }
 
 /// A record as bytes: the head, and the parts that are new in this version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` shows how much there is of it, and not what.
+#[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "taken apart by stores")]
 pub struct Encoded {
     /// The head; small, and another one in every version.
@@ -53,6 +55,13 @@ pub struct Encoded {
     /// The parts that were written in this version. Older parts stay as they
     /// are, and the head says which there are.
     pub fresh: Vec<(PartId, Bytes)>,
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fresh: Vec<_> = self.fresh.iter().map(|(id, bytes)| (id, bytes.len())).collect();
+        f.debug_struct("Encoded").field("head_len", &self.head.len()).field("fresh_len", &fresh).finish()
+    }
 }
 
 /// The times a store keeps beside a record's bytes.
@@ -124,6 +133,9 @@ struct WireHead {
     authority: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content: Option<String>,
+    /// Of what was dropped, how many steps were done.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    dropped_done: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -244,6 +256,7 @@ impl Record {
             scheme: Some(self.fingerprint.scheme()).filter(|scheme| *scheme > 1),
             authority: self.fingerprint.authority_hex(),
             content: self.fingerprint.content_hex(),
+            dropped_done: self.past.dropped_done(),
         };
         Encoded { head: seal(&head, &[]), fresh: self.fresh_parts() }
     }
@@ -328,6 +341,7 @@ impl Record {
                 by: head.by.map(Arc::from),
                 moments: head.past.into_iter().map(parse_moment).collect::<Option<_>>().ok_or(CORRUPT_HEAD)?,
                 dropped: head.dropped,
+                dropped_done: head.dropped_done,
             }),
             accepted: head.accepted,
             callback: head.callback.map(|callback| Box::new(callback.into())),

@@ -16,7 +16,7 @@ use super::result::{Finals, Judge};
 use super::undo::{How, UndoWork};
 use super::{NotUndone, Operation, StepError, Taken, Used, result};
 use crate::attempt::{Attempt, WriteError};
-use crate::core::{Change, KeyForm, Point, StepKey};
+use crate::core::{Change, KeyForm, Point, StepKey, in_its_own_piece};
 use crate::event::EventKind;
 use crate::trace::StepSpan;
 
@@ -535,6 +535,7 @@ where
         let (bytes, unreadable) = result::to_bytes(&value);
         // From here on the work is done, whatever becomes of the write.
         taken.becomes = Used::Stored;
+        let bytes = in_its_own_piece(bytes);
         self.write(attempt, Change::Save { step: self.name.clone(), value: bytes.clone() }).await?;
         self.can_be_undone(&bytes);
         attempt.emit(|| EventKind::StepSaved { step: self.name.to_string() });

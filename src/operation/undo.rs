@@ -9,8 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Operation, StepError};
-use crate::attempt::UNDO_PLAN;
-use crate::core::{Change, KeyForm, Point, StepKey, StoredResponse};
+use crate::core::{Change, KeyForm, Point, StepKey, StoredResponse, UNDO_PLAN};
 use crate::event::EventKind;
 use crate::sync::lock;
 

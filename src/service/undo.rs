@@ -54,7 +54,7 @@ impl Guarded {
             return None;
         }
         let kept = if let Read::Whole(bytes, _) = body { Some(bytes.clone()) } else { None };
-        Some(StoredResponse::capture(parts.status, &parts.headers, kept))
+        Some(StoredResponse::keep(parts.status, &parts.headers, kept))
     }
 
     /// What the client gets when the handler's answer does not count; `None`

@@ -60,6 +60,15 @@ struct Kept {
     size: usize,
 }
 
+/// About how many bytes a record takes here: with its places in the tables, which
+/// have room for some more than they hold.
+fn held(record: &Record) -> usize {
+    const PLACE: usize = (size_of::<(Key, Box<Kept>)>() + 1) * 8 / 5;
+    const TURN: usize = size_of::<(Timestamp, Key)>() * 8 / 5;
+    let turn = if record.filed_under() == Status::Complete { TURN } else { 0 };
+    size_of::<Kept>() - size_of::<Record>() + record.size() + PLACE + turn
+}
+
 impl MemoryStore {
     /// An empty store on the system's clock.
     pub fn new() -> Self {
@@ -138,7 +147,7 @@ impl MemoryStore {
 
     fn put(&self, shard: &mut Shard, key: &Key, next: &Record) {
         let now = self.clock.now();
-        let size = next.size();
+        let size = held(next);
         self.entries.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         let old = shard.put(key, next, now, size);
@@ -227,13 +236,13 @@ impl Store for MemoryStore {
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
         let home = self.shard_of(key);
         let unfinished = next.status() != Status::Complete;
-        if unfinished && expected.is_none() && !self.fits(1, next.size()) {
+        if unfinished && expected.is_none() && !self.fits(1, held(next)) {
             // A write that meets a record needs no room, and must not drop
             // anything: least of all the answer that it is about to be given.
             if let Some(current) = lock(&self.shards[home]).record(key) {
                 return Ok(Swap::Conflict(self.loaded(Some(current))));
             }
-            self.make_room(home, 1, next.size())?;
+            self.make_room(home, 1, held(next))?;
         }
         let mut shard = lock(&self.shards[home]);
         let current = shard.record(key);

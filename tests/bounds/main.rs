@@ -7,6 +7,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod held;
+mod status;
 mod uploads;
 
 use allocation_counter::{AllocationInfo, measure};
@@ -14,10 +16,19 @@ use allocation_counter::{AllocationInfo, measure};
 /// Runs `work` on a runtime in this thread, under paused time, and counts what
 /// it allocates.
 fn counted<T>(work: impl AsyncFnOnce() -> T) -> (T, AllocationInfo) {
+    on(tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true), work)
+}
+
+/// The same under time as it is, for sockets.
+fn measured<T>(work: impl AsyncFnOnce() -> T) -> (T, AllocationInfo) {
+    on(tokio::runtime::Builder::new_current_thread().enable_all(), work)
+}
+
+fn on<T>(builder: &mut tokio::runtime::Builder, work: impl AsyncFnOnce() -> T) -> (T, AllocationInfo) {
     let mut output = None;
     let mut work = Some(work);
     let info = measure(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime = builder.build().unwrap();
         output = work.take().map(|work| runtime.block_on(work()));
     });
     (output.unwrap(), info)

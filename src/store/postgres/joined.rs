@@ -64,7 +64,9 @@ pub trait TransactionDriver: Clone + fmt::Debug + Send + Sync + 'static {
 }
 
 /// A parameter of a statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` shows how large it is, and not what.
+#[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a driver must know all of them")]
 pub enum Parameter {
     /// `bigint`
@@ -75,6 +77,17 @@ pub enum Parameter {
     Integers(Vec<i32>),
     /// `bytea[]`
     Pieces(Vec<Vec<u8>>),
+}
+
+impl fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(integer) => write!(f, "Integer({integer})"),
+            Self::Integers(integers) => write!(f, "Integers({integers:?})"),
+            Self::Bytes(bytes) => write!(f, "Bytes({:?} bytes)", bytes.as_ref().map(Vec::len)),
+            Self::Pieces(pieces) => write!(f, "Pieces({} of them)", pieces.len()),
+        }
+    }
 }
 
 /// How a commit failed.

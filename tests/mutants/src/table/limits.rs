@@ -7,6 +7,9 @@ const NONCE: &str = "src/nonce.rs";
 
 planted_under!(unit, "--lib");
 planted_under!(kept, "--test kept");
+planted_under!(bounds, "--test bounds");
+planted_under!(background, "--test background");
+planted_under!(redacted, "--test redacted");
 planted_under!(http, "--test http");
 planted_under!(nonces, "--test nonces");
 planted_under!(setters, "--test setters");
@@ -88,5 +91,33 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if body.len() <= COPIED { Bytes::copy_from_slice(&body) } else { body }",
         "if body.len() <= COPIED { body } else { body }",
         "holds_no_buffer",
+    ),
+    bounds(
+        "header-values-kept-with-the-buffer-they-were-read-into",
+        "src/core/message.rs",
+        "            *value = copy;",
+        "            let _ = copy;",
+        "held::the_memory_store_counts_what_it_holds_of_large_headers",
+    ),
+    bounds(
+        "targets-kept-with-the-buffer-they-were-read-into",
+        "src/core/message.rs",
+        "method.clone(), copied(uri),",
+        "method.clone(), uri.clone(),",
+        "held::the_memory_store_counts_what_it_holds_of_long_queries",
+    ),
+    background(
+        "dropped-steps-are-not-done",
+        "src/core/history.rs",
+        "kept.dropped_done.saturating_add(u32::from(dropped.is_step_done()))",
+        "kept.dropped_done",
+        "do_not_become_fewer",
+    ),
+    redacted(
+        "debug-shows-results-of-steps",
+        "src/core/record.rs",
+        "write!(f, \"Saved({} bytes)\", value.len())",
+        "write!(f, \"Saved({value:?})\")",
+        "no_debug_shows_what_is_kept",
     ),
 ];
