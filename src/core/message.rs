@@ -225,7 +225,6 @@ impl StoredResponse {
     }
 }
 
-#[expect(clippy::ptr_arg, reason = "what was set aside for it counts")]
 fn held_by(lines: &Vec<(HeaderName, HeaderValue)>) -> usize {
     // Most names are known ones and take nothing; others are short.
     const NAME: usize = 16;
