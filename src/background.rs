@@ -3,24 +3,20 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
-use crate::body::ResponseBody;
+use crate::body::{Content, ResponseBody};
 use crate::completer::Slot;
-use crate::core::{
-    Claimed, Exchange, Fence, Fingerprint, IdempotencyKey, Status, StoredRequest, Submit, SubmitHere, Submitted,
-};
+use crate::core::{Claimed, Exchange, Fence, Fingerprint, IdempotencyKey, Status, Submit, SubmitHere, Submitted};
 use crate::event::EventKind;
-use crate::extract::original_uri;
 use crate::ledger::{Ledger, fresh_nonce};
 use crate::response::{Refusal, accepted};
 use crate::run::disown_later;
-use crate::service::{Guarded, unavailable};
+use crate::service::{Guarded, stored_request, unavailable};
 use crate::store::{Filter, Query, StoreError};
 use crate::sync::lock;
 
@@ -233,14 +229,13 @@ impl Guarded {
         &self,
         parts: &Parts,
         fingerprint: Fingerprint,
-        body: &Bytes,
+        body: &Content,
     ) -> Option<Response<ResponseBody<B>>> {
         let (policy, ledger) = (&self.shared.policy, &self.shared.ledger);
         let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
         let slot = self.shared.desk.slot();
         let room = slot.is_some() || background.queue.has_room(ledger).await;
-        let request = StoredRequest::keep(&parts.method, original_uri(parts), &parts.headers, body.clone());
-        let command = Submit { fingerprint, mode: policy.mode, request: Arc::new(request), room };
+        let command = Submit { fingerprint, mode: policy.mode, request: Arc::new(stored_request(parts, body)), room };
         let here = slot.is_some();
         let submitted = match slot {
             Some(slot) => self.submit_here(command, slot).await,

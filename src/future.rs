@@ -105,7 +105,7 @@ where
                     let read = ready!(upload.poll(body, cx));
                     let Some(admitted) = admitted.take() else { return Poll::Pending };
                     match read {
-                        Ok(bytes) => Kind::Working { work: Detached::new(admitted.work(bytes)) },
+                        Ok(content) => Kind::Working { work: Detached::new(admitted.work(content)) },
                         Err(refusal) => Kind::Refused { response: Some(admitted.refuse(refusal)) },
                     }
                 }

@@ -130,15 +130,21 @@ impl IdempotencyLayer {
         self.set(|policy| policy.by_authority = false)
     }
 
-    /// The largest request body, in bytes: 2 MiB by default, 413 above.
+    /// The largest request body, in bytes and with its trailers: 2 MiB by
+    /// default, 413 above.
     pub fn request_limit(self, bytes: usize) -> Self {
         self.set(|policy| policy.request_limit = bytes)
     }
 
-    /// The largest response body that is kept, in bytes: 2 MiB by default.
-    /// Larger ones are delivered and not retained, and so are event streams, and
-    /// bodies that are not whole five seconds after they first paused. Any other
-    /// is read to its end before the client gets the first of it.
+    /// The largest response body that is kept, in bytes and with its trailers:
+    /// 2 MiB by default. Larger ones are delivered and not retained, and so are
+    /// event streams, and bodies that are not whole five seconds after they
+    /// first paused. Any other is read to its end before the client gets the
+    /// first of it; how it is framed, and how it ends, stays as without the
+    /// layer.
+    ///
+    /// The first answer says in its head if it is not retained, and a retry is
+    /// told: see [the guide](crate::guide::problems#answers-that-are-not-retained).
     pub fn response_limit(self, bytes: usize) -> Self {
         self.set(|policy| policy.response_limit = bytes)
     }
@@ -219,6 +225,12 @@ impl IdempotencyLayer {
     /// The page that documents your use of keys: retention, what is
     /// fingerprinted, the problems. The problems' `type`s become
     /// `url#missing-key` and so on, and link to it.
+    ///
+    /// Tell your clients there what marks a stored answer,
+    /// `Idempotent-Replayed: true`, and what marks one that no retry gets,
+    /// `Idempotency-Replay-Unavailable`: on the first answer, and on the problem
+    /// `url#not-retained` that retries get in its place, under the stored status
+    /// code ([the guide](crate::guide::problems#answers-that-are-not-retained)).
     pub fn documentation(self, url: &str) -> Self {
         self.set(|policy| policy.problems = Problems::new(Some(url)))
     }

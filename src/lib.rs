@@ -106,7 +106,7 @@
 //!   the inner one lets the request pass.
 //! - What a handler does outside steps, or in tasks that it spawns, is outside
 //!   the promise.
-//! - Response extensions and trailers are not replayed.
+//! - Response extensions are not replayed.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

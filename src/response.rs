@@ -1,7 +1,6 @@
 //! Every answer the layer makes up itself: refusals, and replays.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +10,15 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use crate::body::ResponseBody;
-use crate::core::StoredResponse;
+use crate::body::{Content, ResponseBody};
+use crate::core::{NotRetained, StoredResponse};
 
 /// `Idempotent-Replayed: true` is on replays, and on nothing else.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// On a first answer that no retry gets, and on what retries get instead; its
+/// value says why.
+const REPLAY_UNAVAILABLE: HeaderName = HeaderName::from_static("idempotency-replay-unavailable");
 
 /// RFC 7240 §3.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -65,7 +68,8 @@ pub enum Refusal {
     OutcomeUnknown,
     /// 500: this attempt broke off. A retry resumes it.
     Interrupted,
-    /// The stored status code: the answer was given, and not retained.
+    /// The stored status code: the answer was sent once, and could not be kept,
+    /// see [the guide](crate::guide::problems#answers-that-are-not-retained).
     NotRetained,
     /// 500: the stored record is damaged.
     RecordCorrupt,
@@ -136,7 +140,7 @@ impl Refusal {
                 "The operation broke off half-way. Retry with the same Idempotency-Key: it resumes where it stopped."),
             Self::NotRetained => look("not-retained", StatusCode::OK, false,
                 "The response was not retained",
-                "The operation is complete and its response was delivered once; its body was too large or endless to be kept. The operation was not run again."),
+                "The operation is complete, and was not run again. Its response was sent once, and could not be kept."),
             Self::RecordCorrupt => look("record-corrupt", StatusCode::INTERNAL_SERVER_ERROR, false,
                 "The stored record is damaged",
                 "What is stored under this Idempotency-Key can't be read. Nothing was run. Do not retry with a new key."),
@@ -202,34 +206,48 @@ impl Problems {
         self.refuse_for(refusal, Duration::ZERO)
     }
 
-    /// The same, where something will change in that time.
-    pub(crate) fn refuse_for<B: http_body::Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
-        self.answer(refusal, refusal.status(), time)
-    }
-
     /// The problem that stands for a stored answer whose body is gone.
-    pub(crate) fn not_retained<B: http_body::Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
-        let mut response = self.answer(Refusal::NotRetained, stored.status(), Duration::ZERO);
+    pub(crate) fn not_retained<B: http_body::Body>(
+        &self,
+        stored: &StoredResponse,
+        why: NotRetained,
+    ) -> Response<ResponseBody<B>> {
+        let detail = match why {
+            NotRetained::TooLarge => {
+                "The operation is complete, and was not run again. Its response was sent once, and was too large to be kept."
+            }
+            NotRetained::Streamed => {
+                "The operation is complete, and was not run again. Its response was sent once, as a stream that was not kept."
+            }
+            NotRetained::Incomplete => {
+                "The operation is complete, and was not run again. Its response broke off when it was first sent, or had another length than announced, and was not kept."
+            }
+        };
+        let reason = format!(r#","reason":"{}""#, why.name());
+        let mut response = self.problem(Refusal::NotRetained, stored.status(), detail, &reason);
         let location = stored.headers().iter().filter(|(name, _)| *name == LOCATION);
         for (name, value) in location {
             response.headers_mut().append(name.clone(), value.clone());
         }
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        response.headers_mut().insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()));
         response
     }
 
-    fn answer<B: http_body::Body>(
+    /// `more` is what else there is to say, as members of a JSON object.
+    fn problem<B: http_body::Body>(
         &self,
         refusal: Refusal,
         status: StatusCode,
-        again_after: Duration,
+        detail: &str,
+        more: &str,
     ) -> Response<ResponseBody<B>> {
-        let Look { name, title, detail, again, .. } = refusal.look();
+        let Look { name, title, .. } = refusal.look();
         // `types` is a JSON string already, less its closing quote; names,
         // titles and details are ours and need no escaping.
         let types = self.types.trim_end_matches('"');
         let number = status.as_u16();
-        let body = format!(r#"{{"type":{types}{name}","title":"{title}","status":{number},"detail":"{detail}"}}"#);
+        let body =
+            format!(r#"{{"type":{types}{name}","title":"{title}","status":{number},"detail":"{detail}"{more}}}"#);
         let bodyless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let body = if bodyless { Bytes::new() } else { Bytes::from(body) };
         let mut response = Response::new(ResponseBody::whole(body));
@@ -240,8 +258,16 @@ impl Problems {
         headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static("en"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(LINK, self.link.clone());
+        response
+    }
+
+    /// The same, where something will change in that time.
+    pub(crate) fn refuse_for<B: http_body::Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
+        let Look { status, detail, again, .. } = refusal.look();
+        let mut response = self.problem(refusal, status, detail, "");
+        let headers = response.headers_mut();
         if again {
-            let seconds = again_after.as_secs().saturating_add(u64::from(again_after.subsec_nanos() > 0));
+            let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         if refusal == Refusal::MethodNotAllowed {
@@ -309,22 +335,33 @@ fn json<B: http_body::Body>(text: impl Into<Bytes>, again_after: Option<Duration
     response
 }
 
-/// A stored answer, byte for byte, as a replay.
-pub(crate) fn replay<B: http_body::Body>(stored: &Arc<StoredResponse>, body: Bytes) -> Response<ResponseBody<B>> {
-    let mut response = given(stored, body);
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    response
+/// The handler's answer, for its first client: marked, if no retry gets it.
+pub(crate) fn first<B: http_body::Body>(
+    mut parts: http::response::Parts,
+    body: ResponseBody<B>,
+    lost: Option<NotRetained>,
+) -> Response<ResponseBody<B>> {
+    // The mark is ours alone.
+    match lost {
+        Some(why) => drop(parts.headers.insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()))),
+        None => drop(parts.headers.remove(REPLAY_UNAVAILABLE)),
+    }
+    Response::from_parts(parts, body)
 }
 
-/// A stored answer, byte for byte.
-pub(crate) fn given<B: http_body::Body>(stored: &StoredResponse, body: Bytes) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::whole(body));
+/// A stored answer, byte for byte: as a replay, or to its first client.
+pub(crate) fn given<B: http_body::Body>(stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
+    let body = stored.body().cloned().unwrap_or_default();
+    let mut response = Response::new(ResponseBody::whole(Content::of(body, stored.trailers())));
     *response.status_mut() = stored.status();
     let headers = response.headers_mut();
     // A hint: what is too much to reserve may still fit.
     let _ = headers.try_reserve(stored.headers().len() + 1);
     for (name, value) in stored.headers() {
         headers.append(name.clone(), value.clone());
+    }
+    if is_replay {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }

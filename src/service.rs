@@ -18,16 +18,18 @@ pub(crate) use self::answer::unavailable;
 
 use crate::attempt::{Attempt, End, Limits};
 use crate::background::Background;
-use crate::body::{Read, RequestBody, ResponseBody, read};
+use crate::body::{Content, Read, RequestBody, ResponseBody, read};
 use crate::completer::{Desk, Granted, Ticket};
-use crate::core::{Change, Claim, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredRequest, StoredResponse};
+use crate::core::{
+    Change, Claim, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, NotRetained, StoredRequest, StoredResponse,
+};
 use crate::event::EventKind;
 use crate::extract::original_uri;
 use crate::future::ResponseFuture;
 use crate::ledger::Ledger;
 use crate::operation::{Operation, Undone};
 use crate::policy::{Outcome, Policy};
-use crate::response::Refusal;
+use crate::response::{Refusal, first};
 use crate::run::{Admission, claim, under_lease};
 use crate::scope::Told;
 use crate::store::StoreError;
@@ -217,7 +219,7 @@ impl<S> Admitted<S> {
     /// its own.
     pub(crate) async fn work<ReqBody, ResBody>(
         self: Box<Self>,
-        body: Bytes,
+        body: Content,
     ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
@@ -229,7 +231,7 @@ impl<S> Admitted<S> {
         let Ok(_permit) = shared.policy.permits.try_acquire() else {
             return Ok(self.guarded.refuse(Refusal::Overloaded));
         };
-        let fingerprint = fingerprint(&self.parts, &body, shared.policy.by_authority);
+        let fingerprint = fingerprint(&self.parts, &body.bytes, shared.policy.by_authority);
         if let Some(answer) = self.guarded.submit(&self.parts, fingerprint, &body).await {
             return Ok(answer);
         }
@@ -280,7 +282,7 @@ impl<S> Admitted<S> {
         self: Box<Self>,
         attempt: Arc<Attempt>,
         fingerprint: Fingerprint,
-        body: Bytes,
+        body: Content,
     ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
@@ -294,7 +296,7 @@ impl<S> Admitted<S> {
         self: Box<Self>,
         attempt: Arc<Attempt>,
         fingerprint: Fingerprint,
-        body: Bytes,
+        body: Content,
     ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
@@ -309,15 +311,15 @@ impl<S> Admitted<S> {
         let run = under_lease(&attempt, async move {
             let (parts, body) = service.call(request).await?.into_parts();
             let patience = if is_endless(&parts.headers) { Duration::ZERO } else { policy.stream_after };
-            let body = read(body, policy.response_limit, patience).await;
-            let outcome = guarded.outcome(claimed, &parts, &body);
+            let Read { body, content } = read(&parts, body, policy.response_limit, patience).await;
+            let outcome = guarded.outcome(claimed, &parts, &content);
             let undone = if operation.can_undo() && !guarded.has_no_route(claimed, &parts) {
                 let said = Outcome::is_said_final(&parts.extensions);
-                operation.undo(guarded.failure(outcome, &parts, &body), said).await
+                operation.undo(guarded.failure(outcome, &parts, &content), said).await
             } else {
                 Undone::AsItIs
             };
-            Ok(Answered { parts, body, outcome, undone })
+            Ok(Answered { parts, body, content, outcome, undone })
         });
         let run = run.await;
         if let Some(stored) = attempt.completed() {
@@ -346,7 +348,8 @@ impl<S> Admitted<S> {
 /// What the handler answered, and how that counts.
 struct Answered<B: Body> {
     parts: http::response::Parts,
-    body: Read<B>,
+    body: ResponseBody<B>,
+    content: Result<Content, NotRetained>,
     outcome: Outcome,
     undone: Undone,
 }
@@ -355,6 +358,22 @@ async fn release(attempt: &Arc<Attempt>) -> End {
     let end = attempt.end(Change::Release).await;
     attempt.emit_end(&end, false);
     end
+}
+
+/// The request, for whoever has to run it again.
+pub(crate) fn stored_request(parts: &Parts, body: &Content) -> StoredRequest {
+    let (bytes, none) = (body.bytes.clone(), HeaderMap::new());
+    let trailers = body.trailers.as_deref().unwrap_or(&none);
+    StoredRequest::keep(&parts.method, original_uri(parts), &parts.headers, bytes, trailers)
+}
+
+/// The answer, for the retries.
+fn stored_response(parts: &http::response::Parts, content: Result<Content, NotRetained>) -> StoredResponse {
+    let (body, trailers) = match content {
+        Ok(Content { bytes, trailers }) => (Ok(bytes), trailers),
+        Err(why) => (Err(why), None),
+    };
+    StoredResponse::keep(parts.status, &parts.headers, body, &trailers.unwrap_or_default())
 }
 
 /// A stream of events has no end to wait for.
@@ -378,12 +397,11 @@ impl Guarded {
         &'a self,
         parts: &Parts,
         fingerprint: Fingerprint,
-        body: &Bytes,
+        body: &Content,
     ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
         let policy = &self.shared.policy;
         // Kept only where someone may have to run it again.
-        let request = (policy.mode == Mode::Resumable)
-            .then(|| Arc::new(StoredRequest::keep(&parts.method, original_uri(parts), &parts.headers, body.clone())));
+        let request = (policy.mode == Mode::Resumable).then(|| Arc::new(stored_request(parts, body)));
         let command = Claim { fingerprint, mode: policy.mode, lease: policy.lease, request };
         let limits = Limits {
             lease: policy.lease,
@@ -402,18 +420,15 @@ impl Guarded {
         fingerprint: Fingerprint,
         answered: Answered<B>,
     ) -> Response<ResponseBody<B>> {
-        let Answered { parts, body, outcome, undone } = answered;
+        let Answered { parts, body, content, outcome, undone } = answered;
         if let Some(answer) = self.after_undo(attempt, fingerprint, undone).await {
             return answer;
         }
-        let (kept, body) = match body {
-            Read::Whole(bytes, body) => (Some(bytes), body),
-            Read::Open(body) | Read::Broken(body) => (None, body),
-        };
-        match self.end(attempt, outcome, &parts, kept).await {
+        let lost = content.as_ref().err().copied().filter(|_| outcome == Outcome::Final);
+        match self.end(attempt, outcome, &parts, content).await {
             End::Lost(found) => self.lost(attempt, fingerprint, found),
             End::Parked => self.refuse(Refusal::OutcomeUnknown),
-            End::Stored | End::Unsaved(_) => Response::from_parts(parts, body),
+            End::Stored | End::Unsaved(_) => first(parts, body, lost),
         }
     }
 
@@ -422,14 +437,14 @@ impl Guarded {
         attempt: &Arc<Attempt>,
         outcome: Outcome,
         parts: &http::response::Parts,
-        kept: Option<Bytes>,
+        content: Result<Content, NotRetained>,
     ) -> End {
-        let (status, retained) = (parts.status.as_u16(), kept.is_some());
+        let (status, retained) = (parts.status.as_u16(), content.is_ok());
         let change = match outcome {
             Outcome::NothingHappened => Change::Withdraw,
             Outcome::Retryable => Change::Release,
             Outcome::Final => {
-                let response = StoredResponse::keep(parts.status, &parts.headers, kept);
+                let response = stored_response(parts, content);
                 attempt.complete(Arc::new(response), Outcome::is_said_final(&parts.extensions))
             }
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::header::{CONTENT_TYPE, HeaderValue, IF_NONE_MATCH};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use percent_encoding::percent_decode_str;
@@ -236,8 +236,16 @@ fn step(moment: &Moment) -> Option<Value> {
 
 fn result(out: &mut Vec<u8>, response: &StoredResponse) {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers: Vec<_> = response.headers().iter().map(|(name, value)| json!([name.as_str(), text(value)])).collect();
-    let mut result = json!({ "status": response.status().as_u16(), "headers": headers });
+    let lines = |lines: &[(HeaderName, HeaderValue)]| -> Value {
+        lines.iter().map(|(name, value)| json!([name.as_str(), text(value)])).collect()
+    };
+    let mut result = json!({ "status": response.status().as_u16(), "headers": lines(response.headers()) });
+    if !response.trailers().is_empty() {
+        result["trailers"] = lines(response.trailers());
+    }
+    if let Some(why) = response.not_retained() {
+        result["reason"] = why.name().into();
+    }
     let Some(body) = response.body() else {
         result["retained"] = false.into();
         return out.extend_from_slice(result.to_string().as_bytes());

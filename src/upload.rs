@@ -8,9 +8,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::Body;
 use tokio::time::{Sleep, sleep};
 
+use crate::body::{Content, weight};
 use crate::policy::Policy;
 use crate::response::Refusal;
 use crate::sync::lock;
@@ -109,6 +111,7 @@ enum Patience {
 /// whole for each of them.
 pub(crate) struct Upload {
     read: Vec<u8>,
+    trailers: Option<Box<HeaderMap>>,
     limit: usize,
     timeout: Duration,
     patience: Patience,
@@ -128,15 +131,15 @@ impl Upload {
         };
         let share =
             Share { uploads: policy.uploads.clone(), scope: scope.into_boxed_str(), most, most_of_scope, bytes: 0 };
-        Self { read: Vec::new(), limit, timeout: limits.timeout, patience: Patience::Untried, share }
+        Self { read: Vec::new(), trailers: None, limit, timeout: limits.timeout, patience: Patience::Untried, share }
     }
 
-    /// Reads on; the bytes, once all are there. Trailers are left out.
+    /// Reads on; all of it, once it is there.
     pub(crate) fn poll<B: Body<Data = Bytes>>(
         &mut self,
         mut body: Pin<&mut B>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Bytes, Refusal>> {
+    ) -> Poll<Result<Content, Refusal>> {
         loop {
             let frame = match body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => frame,
@@ -144,7 +147,16 @@ impl Upload {
                 Poll::Ready(None) => return Poll::Ready(Ok(self.take())),
                 Poll::Pending => return self.wait(cx).map(Err),
             };
-            let Ok(data) = frame.into_data() else { continue };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => {
+                    self.trailers = frame.into_trailers().ok().filter(|all| !all.is_empty()).map(Box::new);
+                    if self.read.len() + self.trailers.as_deref().map_or(0, weight) > self.limit {
+                        return Poll::Ready(Err(Refusal::BodyTooLarge));
+                    }
+                    continue;
+                }
+            };
             let left = body.size_hint().upper().and_then(|left| usize::try_from(left).ok());
             if let Err(refusal) = self.add(&data, left.unwrap_or(self.limit)) {
                 return Poll::Ready(Err(refusal));
@@ -173,10 +185,10 @@ impl Upload {
         Ok(())
     }
 
-    fn take(&mut self) -> Bytes {
+    fn take(&mut self) -> Content {
         let mut read = std::mem::take(&mut self.read);
         read.shrink_to_fit();
-        read.into()
+        Content { bytes: read.into(), trailers: self.trailers.take() }
     }
 
     /// Waits for more; ready with a refusal, if that takes too long or there is

@@ -544,7 +544,7 @@ async fn results_that_are_no_json() {
     let cases: [(&str, &'static [u8], Value); 3] = [
         ("text", b"plain \"text\"".split_at(9).0, json!({ "text": "plain \"te" })),
         ("bytes", &[0xff, 0, 0xfe], json!({ "base64": "/wD+" })),
-        ("large", b"more than is kept", json!({ "retained": false })),
+        ("large", b"more than is kept", json!({ "retained": false, "reason": "size-exceeded" })),
     ];
     for (key, body, expected) in cases {
         send(&app, post_body(key, body)).await;

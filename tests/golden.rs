@@ -14,8 +14,8 @@ use std::{env, fs};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, Mode, Next, PartId, Reached, Record, Resolution, Resolve,
-    Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, Mode, Next, NotRetained, PartId, Reached, Record, Resolution,
+    Resolve, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
 use tower_idempotency::store::conformance::assert_same;
 
@@ -106,12 +106,38 @@ fn request() -> StoredRequest {
 }
 
 fn answer(status: StatusCode, body: Option<&'static [u8]>) -> Change {
-    let response = StoredResponse::capture(status, &headers(), body.map(Bytes::from_static));
+    complete(StoredResponse::capture(status, &headers(), body.map(Bytes::from_static)))
+}
+
+fn trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.append("grpc-status", HeaderValue::from_static("0"));
+    trailers.append("x-sum", HeaderValue::from_bytes(b"\"caf\xe9\"").unwrap());
+    trailers.append("x-sum", HeaderValue::from_static("2"));
+    trailers
+}
+
+fn with_trailer_field() -> HeaderMap {
+    let mut headers = headers();
+    headers.append("trailer", HeaderValue::from_static("x-sum"));
+    headers
+}
+
+fn request_with_trailers() -> StoredRequest {
+    let (uri, body) = (Uri::from_static("/payments"), Bytes::from_static(b"{}"));
+    StoredRequest::capture_with_trailers(&Method::POST, &uri, &with_trailer_field(), body, &trailers())
+}
+
+fn complete(response: StoredResponse) -> Change {
     Change::Complete {
         response: Arc::new(response),
         retention: Duration::from_millis(86_400_001),
         reached: Reached::All,
     }
+}
+
+fn lost(why: NotRetained) -> Change {
+    complete(StoredResponse::capture_head(StatusCode::OK, &headers(), why))
 }
 
 fn begin(step: &str) -> Change {
@@ -164,6 +190,15 @@ fn records() -> Vec<(&'static str, Record, Pieces)> {
             (0..40).map(|n| save(&format!("step-{n}"), b"17")).chain([answer(StatusCode::OK, Some(b"{}"))]).collect(),
         ),
         Writer::new("not-retained").claim(once, None).change(vec![answer(StatusCode::OK, None)]),
+        Writer::new("incomplete").claim(once, None).change(vec![lost(NotRetained::Incomplete)]),
+        Writer::new("streamed").claim(once, None).change(vec![lost(NotRetained::Streamed)]),
+        Writer::new("request-trailers").claim(resumable, Some(request_with_trailers())),
+        Writer::new("trailers").claim(once, None).change(vec![complete(StoredResponse::capture_with_trailers(
+            StatusCode::OK,
+            &with_trailer_field(),
+            Bytes::from_static(b"\0\0\0\0\0"),
+            &trailers(),
+        ))]),
     ]
     .map(Writer::finish)
     .into()

@@ -262,7 +262,7 @@ fn every_dependency_has_a_licence_that_is_allowed_and_comes_from_the_registry() 
     let allowed = deny.split("allow = [").nth(1).unwrap().split(']').next().unwrap();
     let allowed: Vec<_> = allowed.split('"').skip(1).step_by(2).collect();
     assert!(allowed.contains(&"MIT"), "the list of licences is not found any more: {allowed:?}");
-    let any = |clause: &str| clause.trim_matches(['(', ')']).split(" OR ").any(|name| allowed.contains(&name));
+    let any = |clause: &str| clause.trim_matches(['(', ')']).split(" OR ").any(|name| allowed.contains(&name.trim()));
     let good = |licence: &str| licence.replace('/', " OR ").split(" AND ").all(any);
     let all = packages();
     let foreign: Vec<_> = all.iter().filter(|package| !package["source"].is_null()).collect();

@@ -18,6 +18,7 @@ use super::ticket::{Granted, Ticket};
 use super::wiring::Way;
 use super::{BoxFuture, Completer, Doubt};
 use crate::attempt::{Attempt, Limits};
+use crate::body::Content;
 use crate::core::{
     Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, ResolveAt, ResumeHere, Resumed,
     Status, StoredRequest, StoredResponse,
@@ -163,7 +164,8 @@ impl Completer {
                 attempt.park("", &format!("its request has {} bytes, more than is read", request.body().len()));
             }
             Some(request) => {
-                let granted = Granted { attempt: Arc::clone(&attempt), fingerprint, body: request.body().clone() };
+                let body = Content::of(request.body().clone(), request.trailers());
+                let granted = Granted { attempt: Arc::clone(&attempt), fingerprint, body };
                 self.drive(&attempt, &request, granted).await;
             }
             None => {}

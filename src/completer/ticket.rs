@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-
 use crate::attempt::Attempt;
+use crate::body::Content;
 use crate::core::Fingerprint;
 use crate::ledger::Ledger;
 use crate::sync::{Signal, lock};
@@ -25,7 +24,7 @@ enum Handed {
 pub(crate) struct Granted {
     pub(crate) attempt: Arc<Attempt>,
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) body: Bytes,
+    pub(crate) body: Content,
 }
 
 impl Ticket {

@@ -27,34 +27,49 @@ const COPIED: usize = 16 << 10;
 /// handler, so a rerun has to see it too, and no client can choose what it
 /// lacks.
 ///
+/// Trailers are kept as headers are, and so is then the `Trailer` field that
+/// names them.
+///
 /// `Debug` shows how much there is of it, and not what.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoredRequest {
     method: Method,
     uri: Uri,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Lines,
     body: Bytes,
+    trailers: Lines,
 }
 
+/// Header or trailer lines, in their order.
+pub(super) type Lines = Vec<(HeaderName, HeaderValue)>;
+
 impl StoredRequest {
-    /// Keeps a request, less credentials and connection fields.
+    /// Keeps a request without trailers, less credentials and connection fields.
     pub fn capture(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Self {
-        Self::keep(method, uri, headers, on_its_own(in_its_own_piece(body)))
+        Self::capture_with_trailers(method, uri, headers, body, &HeaderMap::new())
+    }
+
+    /// Keeps a request, less credentials and connection fields.
+    pub fn capture_with_trailers(
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+        trailers: &HeaderMap,
+    ) -> Self {
+        Self::keep(method, uri, headers, on_its_own(in_its_own_piece(body)), trailers)
     }
 
     /// The same with a body that shares its memory with nothing that is not kept.
-    pub(crate) fn keep(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Self {
+    pub(crate) fn keep(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes, trailers: &HeaderMap) -> Self {
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_credential(name);
-        Self::from_parts(method.clone(), copied(uri), kept(headers, keep), body)
+        let trailers = kept(trailers, keep);
+        let headers = kept(headers, |name| keep(name) || (*name == TRAILER && !trailers.is_empty()));
+        Self::from_parts(method.clone(), copied(uri), headers, body, trailers)
     }
 
-    pub(super) const fn from_parts(
-        method: Method,
-        uri: Uri,
-        headers: Vec<(HeaderName, HeaderValue)>,
-        body: Bytes,
-    ) -> Self {
-        Self { method, uri, headers, body }
+    pub(super) const fn from_parts(method: Method, uri: Uri, headers: Lines, body: Bytes, trailers: Lines) -> Self {
+        Self { method, uri, headers, body, trailers }
     }
 
     /// The method.
@@ -76,6 +91,48 @@ impl StoredRequest {
     pub const fn body(&self) -> &Bytes {
         &self.body
     }
+
+    /// The kept trailer lines, in their order.
+    pub fn trailers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.trailers
+    }
+}
+
+/// Why a response was delivered to its first client and not retained.
+///
+/// That client is told in the head, with `Idempotency-Replay-Unavailable`, and
+/// so is every retry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotRetained {
+    /// Body and trailers are larger than the
+    /// [response limit](crate::IdempotencyLayer::response_limit).
+    #[default]
+    TooLarge,
+    /// An event stream, or a body that was not whole five seconds after it first
+    /// paused.
+    Streamed,
+    /// The body broke off, or was shorter or longer than announced.
+    Incomplete,
+}
+
+impl NotRetained {
+    const ALL: [Self; 3] = [Self::TooLarge, Self::Streamed, Self::Incomplete];
+
+    /// As the header and the problem's `reason` say it: `size-exceeded`,
+    /// `streaming` or `incomplete`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooLarge => "size-exceeded",
+            Self::Streamed => "streaming",
+            Self::Incomplete => "incomplete",
+        }
+    }
+
+    /// What a record does not say, or a later release says, is the default.
+    pub(super) fn named(name: Option<&str>) -> Self {
+        Self::ALL.into_iter().find(|why| Some(why.name()) == name).unwrap_or_default()
+    }
 }
 
 /// A final answer as it is kept and replayed.
@@ -83,37 +140,58 @@ impl StoredRequest {
 /// Header lines keep their order, their duplicates and their bytes. Not kept:
 /// fields that belong to the connection (RFC 9110 §7.6.1) or to the framing,
 /// `Date`, `Age`, `Set-Cookie`, credentials, and request and trace ids.
-/// Trailers are not kept.
+/// Trailers are kept as headers are, and so is then the `Trailer` field that
+/// names them.
 ///
 /// `Debug` shows how much there is of it, and not what.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoredResponse {
     status: StatusCode,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    body: Option<Bytes>,
+    headers: Lines,
+    body: Result<Bytes, NotRetained>,
+    trailers: Lines,
 }
 
 impl StoredResponse {
-    /// Keeps an answer; a `body` of `None` says that it was delivered and not
-    /// retained.
+    /// Keeps an answer without trailers. A `body` of `None` says that it was
+    /// delivered and not retained, because it was too large.
     pub fn capture(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
-        Self::keep(status, headers, body.map(in_its_own_piece))
+        let body = body.map(in_its_own_piece).ok_or_else(NotRetained::default);
+        Self::keep(status, headers, body, &HeaderMap::new())
+    }
+
+    /// Keeps an answer with its trailers.
+    pub fn capture_with_trailers(status: StatusCode, headers: &HeaderMap, body: Bytes, trailers: &HeaderMap) -> Self {
+        Self::keep(status, headers, Ok(in_its_own_piece(body)), trailers)
+    }
+
+    /// Keeps the head of an answer that was delivered and not retained.
+    pub fn capture_head(status: StatusCode, headers: &HeaderMap, why: NotRetained) -> Self {
+        Self::keep(status, headers, Err(why), &HeaderMap::new())
     }
 
     /// The same with a body that went through [`in_its_own_piece`].
-    pub(crate) fn keep(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
-        let body = body.map(on_its_own);
+    pub(crate) fn keep(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Result<Bytes, NotRetained>,
+        trailers: &HeaderMap,
+    ) -> Self {
         let named = named_by_connection(headers);
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_of_one_delivery(name) && !named.contains(name);
-        Self::from_parts(status, kept(headers, keep), body)
+        let trailers = kept(trailers, keep);
+        let announced = |name: &HeaderName| *name == TRAILER && !trailers.is_empty() && !named.contains(name);
+        let headers = kept(headers, |name| keep(name) || announced(name));
+        Self::from_parts(status, headers, body.map(on_its_own), trailers)
     }
 
     pub(super) const fn from_parts(
         status: StatusCode,
-        headers: Vec<(HeaderName, HeaderValue)>,
-        body: Option<Bytes>,
+        headers: Lines,
+        body: Result<Bytes, NotRetained>,
+        trailers: Lines,
     ) -> Self {
-        Self { status, headers, body }
+        Self { status, headers, body, trailers }
     }
 
     /// The status code.
@@ -126,10 +204,19 @@ impl StoredResponse {
         &self.headers
     }
 
-    /// The body's bytes, or `None` if the answer was too large or endless and
-    /// was therefore not retained.
-    pub const fn body(&self) -> Option<&Bytes> {
-        self.body.as_ref()
+    /// The body's bytes, or `None` if it was not retained.
+    pub fn body(&self) -> Option<&Bytes> {
+        self.body.as_ref().ok()
+    }
+
+    /// The kept trailer lines, in their order.
+    pub fn trailers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.trailers
+    }
+
+    /// Why the body and the trailers were not retained, if they were not.
+    pub fn not_retained(&self) -> Option<NotRetained> {
+        self.body.as_ref().err().copied()
     }
 }
 
@@ -153,7 +240,7 @@ pub(crate) fn in_its_own_piece(body: Bytes) -> Bytes {
 
 /// The header lines that are to be kept. Their values are copied, all of them into
 /// one piece: those of a connection are slices of its read buffer.
-fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Vec<(HeaderName, HeaderValue)> {
+fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Lines {
     let mut lines = Vec::with_capacity(headers.len());
     let mut length = 0;
     for (name, value) in headers {
@@ -195,6 +282,7 @@ impl fmt::Debug for StoredRequest {
             .field("target_len", &target)
             .field("headers", &self.headers.len())
             .field("body_len", &self.body.len())
+            .field("trailers", &self.trailers.len())
             .finish()
     }
 }
@@ -205,6 +293,7 @@ impl fmt::Debug for StoredResponse {
             .field("status", &self.status)
             .field("headers", &self.headers.len())
             .field("body_len", &self.body.as_ref().map(Bytes::len))
+            .field("trailers", &self.trailers.len())
             .finish()
     }
 }
@@ -214,14 +303,18 @@ impl StoredRequest {
     pub(super) fn held(&self) -> usize {
         let uri = self.uri.path_and_query().map_or(0, |target| target.as_str().len())
             + self.uri.authority().map_or(0, |authority| authority.as_str().len());
-        arc(size_of::<Self>()) + shared(uri) + held_by(&self.headers) + shared(self.body.len())
+        arc(size_of::<Self>())
+            + shared(uri)
+            + held_by(&self.headers)
+            + held_by(&self.trailers)
+            + shared(self.body.len())
     }
 }
 
 impl StoredResponse {
     pub(super) fn held(&self) -> usize {
         let body = self.body.as_ref().map_or(0, Bytes::len);
-        arc(size_of::<Self>()) + held_by(&self.headers) + shared(body)
+        arc(size_of::<Self>()) + held_by(&self.headers) + held_by(&self.trailers) + shared(body)
     }
 }
 
@@ -273,6 +366,7 @@ fn is_of_one_delivery(name: &HeaderName) -> bool {
                 | "authentication-info"
                 | "proxy-authentication-info"
                 | "idempotent-replayed"
+                | "idempotency-replay-unavailable"
         )
 }
 

@@ -36,7 +36,7 @@ pub use self::history::{Moment, What};
 pub(crate) use self::in_hand::{ClaimHere, ResumeHere};
 pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
 pub(crate) use self::message::in_its_own_piece;
-pub use self::message::{StoredRequest, StoredResponse};
+pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub use self::reached::Reached;
 pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};
 pub(crate) use self::resolve::ResolveAt;

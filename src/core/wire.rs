@@ -27,7 +27,7 @@ use super::history::{Kept, Moment, Past, What};
 use super::key::Hex;
 use super::record::{Fence, Hold, Mode, Point, Progress, Record, Step, Timestamp, Version};
 use super::seal::{open, seal};
-use super::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
+use super::{Fingerprint, KeyForm, NotRetained, StoredRequest, StoredResponse};
 
 /// The format that is written, and the newest that is read.
 pub const WIRE_FORMAT: u32 = 1;
@@ -185,6 +185,8 @@ struct WireRequest<'a> {
     method: String,
     uri: String,
     headers: Headers<'a>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trailers: Headers<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,6 +194,11 @@ struct WireResponse<'a> {
     status: u16,
     headers: Headers<'a>,
     retained: bool,
+    /// Why not, unless it was too large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trailers: Headers<'a>,
 }
 
 type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
@@ -395,6 +402,7 @@ fn encode_request(request: &StoredRequest) -> Bytes {
         method: request.method().to_string(),
         uri: request.uri().to_string(),
         headers: wire_headers(request.headers()),
+        trailers: wire_headers(request.trailers()),
     };
     seal(&wire, request.body())
 }
@@ -403,8 +411,8 @@ fn decode_request(bytes: &Bytes) -> Result<StoredRequest, DecodeError> {
     let (wire, body) = open::<WireRequest<'_>>(bytes, &CORRUPT_PART)?;
     let method = Method::from_bytes(wire.method.as_bytes()).map_err(|_| CORRUPT_PART)?;
     let uri: Uri = wire.uri.parse().map_err(|_| CORRUPT_PART)?;
-    let headers = parse_headers(&wire.headers)?;
-    Ok(StoredRequest::from_parts(method, uri, headers, bytes.slice_ref(body)))
+    let (headers, trailers) = (parse_headers(&wire.headers)?, parse_headers(&wire.trailers)?);
+    Ok(StoredRequest::from_parts(method, uri, headers, bytes.slice_ref(body), trailers))
 }
 
 fn encode_response(response: &StoredResponse) -> Bytes {
@@ -412,6 +420,8 @@ fn encode_response(response: &StoredResponse) -> Bytes {
         status: response.status().as_u16(),
         headers: wire_headers(response.headers()),
         retained: response.body().is_some(),
+        reason: response.not_retained().filter(|why| *why != NotRetained::default()).map(|why| why.name().into()),
+        trailers: wire_headers(response.trailers()),
     };
     seal(&wire, response.body().map_or(&[], |body| body))
 }
@@ -419,9 +429,9 @@ fn encode_response(response: &StoredResponse) -> Bytes {
 fn decode_response(bytes: &Bytes) -> Result<StoredResponse, DecodeError> {
     let (wire, body) = open::<WireResponse<'_>>(bytes, &CORRUPT_PART)?;
     let status = StatusCode::from_u16(wire.status).map_err(|_| CORRUPT_PART)?;
-    let headers = parse_headers(&wire.headers)?;
-    let body = wire.retained.then(|| bytes.slice_ref(body));
-    Ok(StoredResponse::from_parts(status, headers, body))
+    let (headers, trailers) = (parse_headers(&wire.headers)?, parse_headers(&wire.trailers)?);
+    let body = if wire.retained { Ok(bytes.slice_ref(body)) } else { Err(NotRetained::named(wire.reason.as_deref())) };
+    Ok(StoredResponse::from_parts(status, headers, body, trailers))
 }
 
 impl StoredResponse {

@@ -190,7 +190,8 @@ impl Operation {
     /// returns afterwards, and the one that every retry gets. Of its headers,
     /// those that are not [stored](StoredResponse::capture) are not given to
     /// the first client either. Nothing can be stored under the operation after
-    /// it.
+    /// it. It has no trailers: for gRPC, put `grpc-status` among its headers and
+    /// leave its body empty.
     ///
     /// A step that is in doubt stops it. One that is found to be in doubt only
     /// while the transaction commits comes too late: the answer stands, and

@@ -11,7 +11,7 @@ use crate::attempt::Attempt;
 use crate::body::ResponseBody;
 use crate::core::{Claimed, Fingerprint, Record, StoredResponse};
 use crate::event::EventKind;
-use crate::response::{Refusal, given, replay};
+use crate::response::{Refusal, given};
 use crate::run::instead;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -54,17 +54,23 @@ impl Guarded {
     }
 
     fn replay<B: Body>(&self, stored: &Arc<StoredResponse>) -> Response<ResponseBody<B>> {
-        self.shared.ledger.emit(&self.key, || EventKind::Replayed);
-        match stored.body() {
-            Some(body) => replay(stored, body.clone()),
-            None => self.shared.policy.problems.not_retained(stored),
+        if stored.not_retained().is_none() {
+            self.shared.ledger.emit(&self.key, || EventKind::Replayed);
         }
+        self.given(stored, true)
     }
 
-    /// The answer that the handler stored itself: what it returned later is
-    /// not the one that the retries get.
+    /// An answer that counts in the place of the one that the handler gave: it
+    /// stored that itself, or an earlier attempt did.
     pub(super) fn stored<B: Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
-        given(stored, stored.body().cloned().unwrap_or_default())
+        self.given(stored, false)
+    }
+
+    fn given<B: Body>(&self, stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
+        let Some(why) = stored.not_retained() else { return given(stored, is_replay) };
+        let refusal = Refusal::NotRetained;
+        self.shared.ledger.emit(&self.key, || EventKind::Refused { refusal });
+        self.shared.policy.problems.not_retained(stored, why)
     }
 
     pub(crate) fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {

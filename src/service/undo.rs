@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::Response;
 use http_body::Body;
 
-use super::{Guarded, release};
+use super::{Guarded, release, stored_response};
 use crate::attempt::{Attempt, End};
-use crate::body::{Read, ResponseBody};
-use crate::core::{Fingerprint, Mode, StoredResponse};
+use crate::body::{Content, ResponseBody};
+use crate::core::{Fingerprint, Mode, NotRetained, StoredResponse};
 use crate::event::EventKind;
 use crate::operation::Undone;
 use crate::policy::{Outcome, says_no_route};
@@ -16,7 +16,13 @@ use crate::response::Refusal;
 
 impl Guarded {
     /// How the handler's answer counts.
-    pub(super) fn outcome<B: Body>(&self, attempt: &Attempt, parts: &http::response::Parts, body: &Read<B>) -> Outcome {
+    pub(super) fn outcome(
+        &self,
+        attempt: &Attempt,
+        parts: &http::response::Parts,
+        content: &Result<Content, NotRetained>,
+    ) -> Outcome {
+        let incomplete = matches!(content, Err(NotRetained::Incomplete));
         let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
         let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
         let no_route = self.has_no_route(attempt, parts);
@@ -28,9 +34,7 @@ impl Guarded {
             Outcome::Final if no_route => Outcome::Retryable,
             // The steps are done and the next attempt can answer from
             // them; without steps this is all there will ever be.
-            Outcome::Final if self.shared.policy.mode == Mode::Resumable && matches!(body, Read::Broken(_)) => {
-                Outcome::Retryable
-            }
+            Outcome::Final if self.shared.policy.mode == Mode::Resumable && incomplete => Outcome::Retryable,
             outcome => outcome,
         }
     }
@@ -43,18 +47,17 @@ impl Guarded {
     }
 
     /// The answer, if the operation fails for good with it.
-    pub(super) fn failure<B: Body>(
+    pub(super) fn failure(
         &self,
         outcome: Outcome,
         parts: &http::response::Parts,
-        body: &Read<B>,
+        content: &Result<Content, NotRetained>,
     ) -> Option<StoredResponse> {
         let error = parts.status.is_client_error() || parts.status.is_server_error();
         if self.shared.policy.mode != Mode::Resumable || outcome != Outcome::Final || !error {
             return None;
         }
-        let kept = if let Read::Whole(bytes, _) = body { Some(bytes.clone()) } else { None };
-        Some(StoredResponse::keep(parts.status, &parts.headers, kept))
+        Some(stored_response(parts, content.clone()))
     }
 
     /// What the client gets when the handler's answer does not count; `None`
@@ -83,8 +86,7 @@ impl Guarded {
             (End::Lost(found), _) => self.lost(attempt, fingerprint, found),
             (End::Parked, _) => self.refuse(Refusal::OutcomeUnknown),
             (_, None) => self.interrupted(attempt).await,
-            (_, Some(stored)) if stored.body().is_some() => self.stored(&stored),
-            (_, Some(stored)) => self.shared.policy.problems.not_retained(&stored),
+            (_, Some(stored)) => self.stored(&stored),
         })
     }
 }

@@ -23,4 +23,5 @@ mod ready;
 mod replay;
 mod scope;
 mod taken_back;
+mod trailers;
 mod uploads;

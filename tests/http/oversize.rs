@@ -25,11 +25,11 @@ fn counting(layer: &IdempotencyLayer, body: impl Fn() -> TestBody + Clone + Send
     (app, runs)
 }
 
-async fn assert_not_retained(app: &App, runs: &Count) {
+async fn assert_not_retained(app: &App, runs: &Count, why: &str) {
     for _ in 0..2 {
         let retry = send(app, post("k")).await;
         retry.assert_problem("not-retained", 201);
-        assert!(retry.is_replay());
+        assert_eq!(retry.unavailable(), Some(why));
         assert_eq!(retry.headers["location"], "/orders/17");
     }
     assert_eq!(runs.get(), 1);
@@ -49,11 +49,12 @@ async fn a_body_of_the_cap_is_kept_and_one_byte_more_is_delivered_and_not_kept()
             let first = send(&app, post("k")).await;
             assert_eq!((first.status.as_u16(), first.body.len()), (201, length));
             assert!(first.refusal.is_none() && !first.is_replay());
+            assert_eq!(first.unavailable(), Some("size-exceeded").filter(|_| !is_kept));
             if is_kept {
                 let replay = send(&app, post("k")).await;
                 assert!(replay.is_replay() && replay.body.len() == length);
             } else {
-                assert_not_retained(&app, &runs).await;
+                assert_not_retained(&app, &runs, "size-exceeded").await;
             }
         }
     }
@@ -99,11 +100,12 @@ async fn an_event_stream_is_not_held_back() {
     };
     let started = tokio::time::Instant::now();
     let response = app.clone().oneshot(post("k")).await.unwrap();
+    assert_eq!(response.headers()["idempotency-replay-unavailable"], "streaming");
     let mut body = response.into_body();
     assert_eq!(next(&mut body).await.unwrap().unwrap(), "data: 1\n\n");
     assert!(started.elapsed() < secs(1), "the first event did not wait for the second");
     // While the stream is still open, a retry is told and nothing is run.
-    assert_not_retained(&app, &runs).await;
+    assert_not_retained(&app, &runs, "streaming").await;
     assert_eq!(next(&mut body).await.unwrap().unwrap(), "data: 2\n\n");
     assert_eq!(started.elapsed().as_secs(), 3);
     assert!(!body.is_end_stream());
@@ -117,11 +119,12 @@ async fn a_body_that_falls_silent_is_delivered_as_it_comes() {
     let started = tokio::time::Instant::now();
     let response = app.clone().oneshot(post("k")).await.unwrap();
     assert!(started.elapsed() <= secs(6));
+    assert_eq!(response.headers()["idempotency-replay-unavailable"], "streaming");
     let mut body = response.into_body();
     assert_eq!(next(&mut body).await.unwrap().unwrap(), "one ");
     assert_eq!(next(&mut body).await.unwrap().unwrap(), "two");
     assert!(next(&mut body).await.is_none());
-    assert_not_retained(&app, &runs).await;
+    assert_not_retained(&app, &runs, "streaming").await;
 }
 
 #[tokio::test]
@@ -149,7 +152,7 @@ async fn an_endless_body_that_never_pauses_is_cut_at_the_cap_for_the_record_only
     while read < 10_000 {
         read += next(&mut body).await.unwrap().unwrap().len();
     }
-    assert_not_retained(&app, &runs).await;
+    assert_not_retained(&app, &runs, "size-exceeded").await;
 }
 
 fn breaking(lab: &Lab, resumable: bool) -> (App, Count) {
@@ -186,7 +189,10 @@ async fn at_most_once_a_broken_answer_is_complete_and_not_retained() {
     let lab = Lab::new();
     let (app, runs) = breaking(&lab, false);
     assert_eq!(try_send(&app, post("k")).await.unwrap_err(), Failure("broken"));
-    send(&app, post("k")).await.assert_problem("not-retained", 200);
+    let retry = send(&app, post("k")).await;
+    retry.assert_problem("not-retained", 200);
+    assert_eq!(retry.unavailable(), Some("incomplete"));
+    assert!(retry.text().contains("broke off"));
     assert_eq!(runs.get(), 1);
 }
 
@@ -200,14 +206,98 @@ async fn resumable_a_broken_answer_is_made_anew() {
     assert_eq!(runs.get(), 2);
 }
 
+/// A body of unknown length, whose head says that it has 100 bytes.
+fn misfit(lab: &Lab, resumable: bool, length: usize) -> (App, Count) {
+    let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = serve(&layer, move |_| {
+        let is_first = count.up() == 1;
+        let length = if is_first { length } else { 100 };
+        let mut response = Response::new(script([Part::Data(vec![b'x'; length].into())]));
+        response.headers_mut().insert("content-length", "100".parse().unwrap());
+        async { Ok(response) }
+    });
+    (app, runs)
+}
+
+/// A server believes an exact size, even against the head: then the rest of the
+/// connection is taken for the rest of the body.
+#[tokio::test]
+async fn what_was_read_ahead_promises_no_more_than_the_handler_did() {
+    for resumable in [false, true] {
+        for length in [22, 122] {
+            let (app, _) = misfit(&Lab::new(), resumable, length);
+            let body = app.clone().oneshot(post("k")).await.unwrap().into_body();
+            assert_eq!((body.size_hint().exact(), body.is_end_stream()), (None, false));
+        }
+        let (app, _) = breaking(&Lab::new(), resumable);
+        let mut body = app.clone().oneshot(post("k")).await.unwrap().into_body();
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (None, false));
+        next(&mut body).await.unwrap().unwrap();
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (None, false));
+    }
+}
+
+#[tokio::test]
+async fn at_most_once_an_answer_of_another_length_than_announced_is_complete_and_not_retained() {
+    for length in [0, 22, 99, 101] {
+        let lab = Lab::new();
+        let (app, runs) = misfit(&lab, false, length);
+        let first = send(&app, post("k")).await;
+        assert_eq!((first.body.len(), first.unavailable()), (length, Some("incomplete")));
+        let retry = send(&app, post("k")).await;
+        retry.assert_problem("not-retained", 200);
+        assert_eq!((retry.unavailable(), runs.get()), (Some("incomplete"), 1));
+    }
+}
+
+#[tokio::test]
+async fn resumable_an_answer_of_another_length_than_announced_is_made_anew() {
+    for length in [0, 22, 99, 101] {
+        let lab = Lab::new();
+        let (app, runs) = misfit(&lab, true, length);
+        let first = send(&app, post("k")).await;
+        assert_eq!((first.body.len(), first.unavailable()), (length, None), "it is no final answer");
+        for _ in 0..2 {
+            assert_eq!(send(&app, post("k")).await.body.len(), 100);
+        }
+        assert_eq!(runs.get(), 2);
+    }
+}
+
+/// What is not stored is not told to be lost: a retry runs again.
+#[tokio::test]
+async fn a_large_answer_that_is_not_final_carries_no_mark() {
+    let lab = Lab::new();
+    let layer = lab.layer().resumable().response_limit(1);
+    let app = serve(&layer, |_| async { Ok(reply(503, "later")) });
+    assert_eq!(send(&app, post("k")).await.unavailable(), None);
+}
+
+/// The mark is ours alone, as the one of replays is.
+#[tokio::test]
+async fn a_handler_can_not_say_that_its_answer_is_not_retained() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer(), |_| async {
+        let mut response = reply(200, "kept");
+        response.headers_mut().insert("idempotency-replay-unavailable", "streaming".parse().unwrap());
+        Ok(response)
+    });
+    send(&app, post("k")).await.assert_first(200, "kept");
+    let replay = send(&app, post("k")).await;
+    replay.assert_replay(200, "kept");
+    assert_eq!(replay.unavailable(), None);
+}
+
 /// Resumable, and too large: it is complete all the same, or each retry would
 /// make it again.
 #[tokio::test]
 async fn resumable_an_oversize_answer_is_complete() {
     let lab = Lab::new();
     let (app, runs) = counting(&lab.layer().resumable().response_limit(10), || full(vec![b'x'; 11]));
-    send(&app, post("k")).await;
-    assert_not_retained(&app, &runs).await;
+    assert_eq!(send(&app, post("k")).await.unavailable(), Some("size-exceeded"));
+    assert_not_retained(&app, &runs, "size-exceeded").await;
 }
 
 /// A frame takes a hundred bytes of memory, whatever is in it.
@@ -238,5 +328,5 @@ async fn a_body_that_says_nothing_without_end_is_not_waited_for() {
     let lab = Lab::new();
     let (app, runs) = counting(&lab.layer(), || Empty(0).boxed_unsync());
     assert_eq!(app.clone().oneshot(post("k")).await.unwrap().status(), 201);
-    assert_not_retained(&app, &runs).await;
+    assert_not_retained(&app, &runs, "streaming").await;
 }

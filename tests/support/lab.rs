@@ -151,6 +151,11 @@ impl Answer {
         self.headers.get_all("idempotent-replayed").iter().eq(["true"])
     }
 
+    /// Why no retry gets this answer, if none does.
+    pub(crate) fn unavailable(&self) -> Option<&str> {
+        Some(self.headers.get("idempotency-replay-unavailable")?.to_str().unwrap())
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
@@ -183,9 +188,10 @@ impl Answer {
         .contains(&name);
         let seconds = self.headers.get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
         assert_eq!(seconds.is_some_and(|seconds| seconds >= 1), retriable, "Retry-After of {name}");
-        if name != "not-retained" {
-            assert!(!self.headers.contains_key("idempotent-replayed"));
-        }
+        assert!(!self.headers.contains_key("idempotent-replayed"), "no problem is a replay");
+        let unavailable = self.unavailable().is_some();
+        assert_eq!(unavailable, name == "not-retained", "{:?}", self.headers);
+        assert_eq!(problem.get("reason").and_then(|reason| reason.as_str()), self.unavailable());
     }
 
     #[track_caller]
@@ -198,6 +204,7 @@ impl Answer {
     pub(crate) fn assert_first(&self, status: u16, body: &str) {
         self.assert_is(status, body);
         assert!(!self.headers.contains_key("idempotent-replayed"), "not a replay");
+        assert_eq!(self.unavailable(), None);
     }
 
     #[track_caller]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
-use crate::core::{StoredRequest, StoredResponse};
+use crate::core::{NotRetained, StoredRequest, StoredResponse};
 
 fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -88,6 +88,7 @@ fn what_belongs_to_one_delivery_is_not_kept() {
         "authentication-info",
         "proxy-authentication-info",
         "idempotent-replayed",
+        "idempotency-replay-unavailable",
     ] {
         let headers = headers(&[(name, "x"), ("location", "/payments/17")]);
         assert_eq!(names(kept_of_response(&headers).headers()), ["location"], "{name}");
@@ -137,6 +138,38 @@ fn lines_keep_their_duplicates_order_and_bytes() {
     assert_eq!(values("link"), [b"b", b"a", b"b"]);
     assert_eq!(values("x-raw"), [b"caf\xe9"]);
     assert_eq!(values("x-empty"), [b""]);
+}
+
+#[test]
+fn trailers_are_kept_as_headers_are() {
+    let head = headers(&[("trailer", "x-sum"), ("connection", "x-hop"), ("x-kept", "1")]);
+    let trailers = headers(&[("x-sum", "1"), ("x-hop", "1"), ("set-cookie", "1"), ("x-sum", "2")]);
+    let kept = StoredResponse::capture_with_trailers(StatusCode::OK, &head, Bytes::new(), &trailers);
+    assert_eq!(names(kept.trailers()), ["x-sum", "x-sum"]);
+    assert_eq!(names(kept.headers()), ["trailer", "x-kept"]);
+    let (method, uri) = (Method::POST, Uri::from_static("/"));
+    let kept = StoredRequest::capture_with_trailers(&method, &uri, &head, Bytes::new(), &trailers);
+    assert_eq!(names(kept.trailers()), ["x-sum", "x-sum", "x-hop"]);
+    assert_eq!(names(kept.headers()), ["trailer", "x-kept"]);
+}
+
+/// What announces trailers is left out where none are kept.
+#[test]
+fn a_trailer_field_is_kept_with_its_trailers_only() {
+    let head = headers(&[("trailer", "set-cookie"), ("x-kept", "1")]);
+    let kept =
+        |trailers: HeaderMap| StoredResponse::capture_with_trailers(StatusCode::OK, &head, Bytes::new(), &trailers);
+    assert_eq!(names(kept(headers(&[("set-cookie", "1")])).headers()), ["x-kept"]);
+    assert_eq!(names(kept(headers(&[("x-sum", "1")])).headers()), ["trailer", "x-kept"]);
+}
+
+#[test]
+fn a_reason_that_only_a_later_release_knows_is_the_usual_one() {
+    for why in [NotRetained::TooLarge, NotRetained::Streamed, NotRetained::Incomplete] {
+        assert_eq!(NotRetained::named(Some(why.name())), why);
+    }
+    assert_eq!(NotRetained::named(Some("forgotten")), NotRetained::TooLarge);
+    assert_eq!(NotRetained::named(None), NotRetained::TooLarge);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::basics::minute;
-use super::sample::{bare_claim, begin, claim, complete, key, noise, request, response, save};
+use super::sample::{bare_claim, begin, claim, complete, headers, key, noise, request, response, save};
 use super::{Hand, Harness};
-use crate::core::{Change, Claim, Fingerprint, Hold, Mode, Reached, Resolution, Status};
+use crate::core::{Change, Claim, Fingerprint, Hold, Mode, NotRetained, Reached, Resolution, Status, StoredResponse};
 
 async fn held(harness: &dyn Harness, n: u32) -> Hand {
     let mut hand = Hand::new(harness.store(), key(n));
@@ -98,6 +98,25 @@ pub async fn responses_round_trip(harness: &dyn Harness) {
         let mut hand = held(harness, n).await;
         hand.change([Change::Complete {
             response: response(status, body),
+            retention: minute(harness),
+            reached: Reached::All,
+        }])
+        .await;
+        hand.check().await;
+    }
+    trailers_and_reasons_round_trip(harness).await;
+}
+
+/// Trailers come back, and so does why an answer was not retained.
+async fn trailers_and_reasons_round_trip(harness: &dyn Harness) {
+    let ok = http::StatusCode::OK;
+    let lost = |why| StoredResponse::capture_head(ok, &headers(), why);
+    let whole = StoredResponse::capture_with_trailers(ok, &headers(), Bytes::from_static(b"body"), &headers());
+    let answers = [whole, lost(NotRetained::TooLarge), lost(NotRetained::Streamed), lost(NotRetained::Incomplete)];
+    for (n, response) in (50..).zip(answers) {
+        let mut hand = held(harness, n).await;
+        hand.change([Change::Complete {
+            response: Arc::new(response),
             retention: minute(harness),
             reached: Reached::All,
         }])

@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Command, Fence, Fenced, Fingerprint, Mode, Next, Reached, Record, Resolution, Resolve,
-    Stamp, StoredRequest, StoredResponse, Timestamp, Version,
+    Change, Claim, Claimed, Command, Fence, Fenced, Fingerprint, Mode, Next, NotRetained, Reached, Record, Resolution,
+    Resolve, Stamp, StoredRequest, StoredResponse, Timestamp, Version,
 };
 
 /// Any command; a fence is that of the n-th version that was ever written.
@@ -136,16 +136,21 @@ fn headers() -> impl Strategy<Value = HeaderMap> {
 
 fn request() -> impl Strategy<Value = StoredRequest> {
     let uri = "/[a-z0-9/]{0,8}([?][a-z0-9=&%]{0,8})?".prop_map(|uri| uri.parse::<Uri>().expect("a URI"));
-    ("[A-Z]{1,7}", uri, headers(), bytes()).prop_map(|(method, uri, headers, body)| {
+    ("[A-Z]{1,7}", uri, headers(), bytes(), headers()).prop_map(|(method, uri, headers, body, trailers)| {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        StoredRequest::capture(&method, &uri, &headers, body)
+        StoredRequest::capture_with_trailers(&method, &uri, &headers, body, &trailers)
     })
 }
 
 fn response() -> impl Strategy<Value = Arc<StoredResponse>> {
-    (100_u16..1000, headers(), proptest::option::of(bytes())).prop_map(|(status, headers, body)| {
+    let why = prop_oneof![Just(NotRetained::TooLarge), Just(NotRetained::Streamed), Just(NotRetained::Incomplete)];
+    let content = proptest::result::maybe_ok((bytes(), headers()), why);
+    (100_u16..1000, headers(), content).prop_map(|(status, headers, content)| {
         let status = StatusCode::from_u16(status).expect("a status");
-        Arc::new(StoredResponse::capture(status, &headers, body))
+        Arc::new(match content {
+            Ok((body, trailers)) => StoredResponse::capture_with_trailers(status, &headers, body, &trailers),
+            Err(why) => StoredResponse::capture_head(status, &headers, why),
+        })
     })
 }
 

@@ -7,6 +7,7 @@ const BODY: &str = "src/body.rs";
 const DETACH: &str = "src/detach.rs";
 const KEY: &str = "src/core/key.rs";
 const MESSAGE: &str = "src/core/message.rs";
+const READ_AHEAD: &str = "src/body/response.rs";
 const RESPONSE: &str = "src/response.rs";
 const RUN: &str = "src/run.rs";
 const SCOPE: &str = "src/scope.rs";
@@ -40,15 +41,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "replay-marker-on-the-first-answer",
         SERVICE,
-        "End::Stored | End::Unsaved(_) => Response::from_parts(parts, body),",
-        "End::Stored | End::Unsaved(_) => {\n                let mut first = Response::from_parts(parts, body);\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first\n            }",
+        "End::Stored | End::Unsaved(_) => first(parts, body, lost),",
+        "End::Stored | End::Unsaved(_) => {\n                let mut first = first(parts, body, lost);\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first\n            }",
         "replay::the_first_request",
     ),
     http(
         "replay-marker-missing",
         RESPONSE,
-        "    let mut response = given(stored, body);\n    response.headers_mut().insert(REPLAYED, HeaderValue::from_static(\"true\"));",
-        "    let response = given(stored, body);",
+        "    if is_replay {\n        headers.insert(REPLAYED",
+        "    if is_replay && false {\n        headers.insert(REPLAYED",
         "replay::the_first_request",
     ),
     http(
@@ -173,23 +174,114 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "upload-not-counted",
-        BODY,
-        "+ data.len() > self.limit {",
-        "+ data.len() > self.limit.saturating_mul(1000) {",
+        UPLOAD,
+        "if needed > self.limit {",
+        "if needed > self.limit.saturating_mul(1000) {",
         "admission::a_length_in_the_head",
     ),
     http(
         "broken-body-taken-for-whole",
-        BODY,
-        "Some(Some(Err(error))) => return Read::Broken(self.begun(Some(error))),",
-        "Some(Some(Err(_))) => return self.whole(),",
+        READ_AHEAD,
+        "Some(Some(Err(error))) => return Stopped::Broken(error),",
+        "Some(Some(Err(_))) => return Stopped::Ended { said: false },",
         "oversize::a_body_that_breaks_off",
+    ),
+    http(
+        "read-ahead-promises-what-was-read",
+        READ_AHEAD,
+        "            _ => less(&self.size, 0),",
+        "            _ => size_of(self.pieces[1].as_ref(), false),",
+        "oversize::what_was_read_ahead",
+    ),
+    http(
+        "content-length-of-the-handler-not-compared",
+        READ_AHEAD,
+        "lines.all(|line| line == Some(length))",
+        "lines.all(|line| line.is_some())",
+        "oversize::at_most_once_an_answer_of_another_length",
+    ),
+    http(
+        "another-length-is-final-where-it-can-be-made-anew",
+        "src/service/undo.rs",
+        "let incomplete = matches!(content, Err(NotRetained::Incomplete));",
+        "let incomplete = content.is_err() && false;",
+        "oversize::resumable_an_answer_of_another_length",
+    ),
+    http(
+        "not-retained-poses-as-a-replay",
+        RESPONSE,
+        "        response.headers_mut().insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()));\n        response",
+        "        response.headers_mut().insert(REPLAYED, HeaderValue::from_static(\"true\"));\n        response",
+        "oversize::an_event_stream",
+    ),
+    http(
+        "first-client-not-told-that-nothing-is-retained",
+        RESPONSE,
+        "Some(why) => drop(parts.headers.insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()))),",
+        "Some(_) => drop(parts.headers.remove(REPLAY_UNAVAILABLE)),",
+        "oversize::an_event_stream",
+    ),
+    http(
+        "answer-that-is-not-final-marked-as-lost",
+        SERVICE,
+        "content.as_ref().err().copied().filter(|_| outcome == Outcome::Final);",
+        "content.as_ref().err().copied();",
+        "oversize::resumable_an_answer_of_another_length",
+    ),
+    http(
+        "trailers-of-an-answer-not-kept",
+        SERVICE,
+        "let trailers = trailers.unwrap_or_default();",
+        "let trailers = trailers.filter(|_| false).unwrap_or_default();",
+        "trailers::trailers_of_an_answer",
+    ),
+    http(
+        "trailers-behind-an-exact-size",
+        BODY,
+        "    if has_trailers {\n        size = SizeHint::new();",
+        "    if has_trailers && false {\n        size = SizeHint::new();",
+        "trailers::trailers_of_an_answer",
+    ),
+    http(
+        "trailers-not-counted",
+        READ_AHEAD,
+        "if self.read.len() + self.trailers.as_deref().map_or(0, weight) > limit {",
+        "if self.read.len() > limit {",
+        "trailers::trailers_count",
+    ),
+    http(
+        "trailers-of-a-request-not-counted",
+        UPLOAD,
+        "self.read.len() + self.trailers.as_deref().map_or(0, weight) > self.limit",
+        "self.read.len() > self.limit",
+        "trailers::trailers_of_a_request_count",
+    ),
+    http(
+        "trailers-of-a-request-dropped",
+        UPLOAD,
+        "self.trailers = frame.into_trailers().ok()",
+        "self.trailers = frame.into_trailers().ok().map(|_| HeaderMap::new())",
+        "trailers::trailers_of_a_request_reach",
+    ),
+    http(
+        "completer-forgets-trailers",
+        "src/completer/drive.rs",
+        "Content::of(request.body().clone(), request.trailers());",
+        "Content::of(request.body().clone(), &[]);",
+        "trailers::a_completer",
+    ),
+    http(
+        "secrets-in-trailers-kept",
+        MESSAGE,
+        "        let trailers = kept(trailers, keep);\n        let headers = kept(headers, |name| keep(name) || (*name == TRAILER",
+        "        let trailers = kept(trailers, |_| true);\n        let headers = kept(headers, |name| keep(name) || (*name == TRAILER",
+        "trailers::a_completer",
     ),
     http(
         "oversize-answer-runs-again",
         "src/service/undo.rs",
         "            outcome => outcome,\n",
-        "            Outcome::Final if matches!(body, Read::Open(_)) => Outcome::NothingHappened,\n            outcome => outcome,\n",
+        "            Outcome::Final if content.is_err() => Outcome::NothingHappened,\n            outcome => outcome,\n",
         "oversize::a_body_of_the_cap",
     ),
     http(

@@ -1,0 +1,86 @@
+//! HTTP/2 as a client sees it.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Error, Reason};
+use http::{HeaderMap, Request};
+use tokio::net::TcpStream;
+
+/// A connection.
+pub struct Stream {
+    requests: SendRequest<Bytes>,
+}
+
+/// A response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Status code and header lines, if they came.
+    pub head: Option<(u16, Vec<(String, String)>)>,
+    /// The data.
+    pub body: Vec<u8>,
+    /// Trailer lines.
+    pub trailers: Vec<(String, String)>,
+    /// Why the stream was reset, if it was.
+    pub reset: Option<Reason>,
+}
+
+impl Seen {
+    /// The value of the first such header line.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, lines) = self.head.as_ref()?;
+        lines.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Removes the header lines of this name.
+    pub fn without(mut self, name: &str) -> Self {
+        if let Some((_, lines)) = &mut self.head {
+            lines.retain(|(found, _)| found != name);
+        }
+        self
+    }
+}
+
+impl Stream {
+    /// To this server.
+    pub async fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(async { drop(connection.await) });
+        Self { requests }
+    }
+
+    /// What comes back for this request.
+    pub async fn exchange(&mut self, request: Request<Bytes>) -> Seen {
+        let mut seen = Seen::default();
+        if let Err(error) = self.receive(request, &mut seen).await {
+            seen.reset = Some(error.reason().unwrap_or(Reason::INTERNAL_ERROR));
+        }
+        seen
+    }
+
+    async fn receive(&mut self, request: Request<Bytes>, seen: &mut Seen) -> Result<(), Error> {
+        let (parts, body) = request.into_parts();
+        let mut requests = self.requests.clone().ready().await?;
+        let (response, mut sent) = requests.send_request(Request::from_parts(parts, ()), body.is_empty())?;
+        if !body.is_empty() {
+            sent.send_data(body, true)?;
+        }
+        let (head, mut body) = response.await?.into_parts();
+        seen.head = Some((head.status.as_u16(), lines(&head.headers)));
+        while let Some(data) = body.data().await {
+            let data = data?;
+            seen.body.extend_from_slice(&data);
+            body.flow_control().release_capacity(data.len())?;
+        }
+        seen.trailers = body.trailers().await?.map(|trailers| lines(&trailers)).unwrap_or_default();
+        Ok(())
+    }
+}
+
+fn lines(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}

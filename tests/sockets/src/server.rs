@@ -1,0 +1,136 @@
+//! One server for one handler, with or without the layer.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tower::{Layer, Service, service_fn};
+use tower_idempotency::store::MemoryStore;
+use tower_idempotency::{IdempotencyLayer, RequestBody, Scope};
+
+use crate::body::{Broken, Playing, Script};
+
+/// Which protocol a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, and 1.0.
+    H1,
+    /// HTTP/2, with prior knowledge.
+    H2,
+}
+
+/// What a handler answers.
+#[derive(Clone, Debug)]
+pub struct Handler {
+    /// The status code.
+    pub status: u16,
+    /// Header lines.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Script,
+}
+
+impl Handler {
+    fn answer(&self) -> Response<Playing> {
+        let mut response = Response::new(self.body.clone().play());
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap();
+        for (name, value) in &self.headers {
+            let value = HeaderValue::from_str(value).unwrap();
+            response.headers_mut().append(HeaderName::from_static(name), value);
+        }
+        response
+    }
+}
+
+/// The answer to a second request on the same connection.
+fn next() -> Response<Playing> {
+    let mut response = Response::new(Script::new([crate::Part::Data(4)]).play());
+    response.headers_mut().insert("x-next", HeaderValue::from_static("secret"));
+    response
+}
+
+/// A server on a port of its own.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where it is.
+    pub addr: SocketAddr,
+    runs: Arc<AtomicUsize>,
+}
+
+impl Server {
+    /// The handler at `/`, and another answer at `/next`.
+    pub async fn plain(protocol: Protocol, handler: &Handler) -> Self {
+        let (runs, answer) = answering(handler);
+        Self::start(protocol, runs, service_fn(move |request: Request<Incoming>| answer(request.uri().path()))).await
+    }
+
+    /// The same under the layer.
+    pub async fn guarded(
+        protocol: Protocol,
+        handler: &Handler,
+        set: impl FnOnce(IdempotencyLayer) -> IdempotencyLayer,
+    ) -> Self {
+        let (runs, answer) = answering(handler);
+        let layer = set(IdempotencyLayer::new(MemoryStore::new(), Scope::shared()));
+        let service = service_fn(move |request: Request<RequestBody<Incoming>>| answer(request.uri().path()));
+        Self::start(protocol, runs, layer.layer(service)).await
+    }
+
+    /// How often the handler ran.
+    pub fn runs(&self) -> usize {
+        self.runs.load(Ordering::SeqCst)
+    }
+
+    async fn start<S, B>(protocol: Protocol, runs: Arc<AtomicUsize>, service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes, Error = Broken> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
+                let (io, service) = (TokioIo::new(stream), TowerToHyperService::new(service.clone()));
+                // A connection that ends in an error is what many tests want.
+                match protocol {
+                    Protocol::H1 => {
+                        let http = http1::Builder::new().auto_date_header(false).serve_connection(io, service);
+                        tokio::spawn(async { drop(http.await) });
+                    }
+                    Protocol::H2 => {
+                        let mut http = http2::Builder::new(TokioExecutor::new());
+                        let http = http.auto_date_header(false).serve_connection(io, service);
+                        tokio::spawn(async { drop(http.await) });
+                    }
+                }
+            }
+        });
+        Self { addr, runs }
+    }
+}
+
+type Answer = std::future::Ready<Result<Response<Playing>, Infallible>>;
+
+fn answering(handler: &Handler) -> (Arc<AtomicUsize>, impl Fn(&str) -> Answer + Clone + Send + 'static) {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let (count, handler) = (Arc::clone(&runs), handler.clone());
+    let answer = move |path: &str| {
+        if path == "/next" {
+            return std::future::ready(Ok(next()));
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Ok(handler.answer()))
+    };
+    (runs, answer)
+}
