@@ -16,7 +16,7 @@ use crate::event::EventKind;
 use crate::ledger::{Ledger, fresh_nonce};
 use crate::response::{Refusal, accepted};
 use crate::run::disown_later;
-use crate::service::{Guarded, stored_request, unavailable};
+use crate::service::{Guarded, unavailable};
 use crate::store::{Filter, Query, StoreError};
 use crate::sync::lock;
 
@@ -143,8 +143,16 @@ impl Background {
         if !self.always && !prefers_async(headers) {
             return None;
         }
-        let place = format!("{}/{}", self.prefix, utf8_percent_encode(key.as_str(), ESCAPED));
-        HeaderValue::try_from(place).ok()
+        HeaderValue::try_from(format!("{}/{}", self.prefix, segment(key.as_str()))).ok()
+    }
+}
+
+/// A key as a segment of a path. One of dots alone has parentheses around it:
+/// clients resolve `.` and `..` away, and browsers `%2E` and `%2E%2E` too.
+fn segment(key: &str) -> String {
+    match key {
+        "." | ".." => format!("({key})"),
+        key => utf8_percent_encode(key, ESCAPED).to_string(),
     }
 }
 
@@ -235,7 +243,8 @@ impl Guarded {
         let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
         let slot = self.shared.desk.slot();
         let room = slot.is_some() || background.queue.has_room(ledger).await;
-        let command = Submit { fingerprint, mode: policy.mode, request: Arc::new(stored_request(parts, body)), room };
+        let command =
+            Submit { fingerprint, mode: policy.mode, request: Arc::new(self.shared.stored_request(parts, body)), room };
         let here = slot.is_some();
         let submitted = match slot {
             Some(slot) => self.submit_here(command, slot).await,
@@ -320,5 +329,19 @@ mod tests {
         };
         assert_eq!(place(b"order-17"), "/operations/order-17");
         assert_eq!(place(b"\"a/b ?%#\""), "/operations/a%2Fb%20%3F%25%23");
+    }
+
+    /// Clients resolve `.` and `..` away, and some of them `%2E` as well.
+    #[test]
+    fn a_key_of_dots_is_no_dot_segment() {
+        let place = |key: &[u8]| {
+            let key = IdempotencyKey::parse(key).unwrap();
+            Background::at("/operations").always().place_for(&HeaderMap::new(), &key).unwrap()
+        };
+        for (key, expected) in
+            [(".", "(.)"), ("..", "(..)"), ("...", "..."), (".a", ".a"), ("(.)", "%28.%29"), ("(..)", "%28..%29")]
+        {
+            assert_eq!(place(key.as_bytes()), format!("/operations/{expected}"), "{key}");
+        }
     }
 }

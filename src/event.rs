@@ -174,6 +174,13 @@ pub enum EventKind {
         /// Why.
         error: String,
     },
+    /// A header or trailer field was taken for a credential by its name, and is not
+    /// kept: a replay and an attempt of a completer's lack it. Told once for a
+    /// name, and for no more than a hundred names.
+    CredentialDropped {
+        /// The field's name.
+        name: String,
+    },
     /// Credentials were seen under [`Scope::shared`](crate::Scope::shared):
     /// callers share answers. Told once.
     SharedScope,

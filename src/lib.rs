@@ -122,6 +122,7 @@ pub mod clock;
 mod completer;
 pub mod core;
 mod detach;
+mod dropped;
 mod event;
 mod extract;
 mod future;

@@ -11,6 +11,7 @@ use crate::background::Background;
 use crate::backoff::Backoff;
 use crate::callback::Callback;
 use crate::core::Mode;
+use crate::dropped::Dropped;
 use crate::response::Problems;
 use crate::scope::Scope;
 use crate::upload::{UploadLimits, Uploads};
@@ -38,9 +39,11 @@ pub(crate) const MIN_RETENTION: Duration = Duration::from_secs(1);
 ///
 /// | status | at most once | resumable |
 /// |---|---|---|
-/// | 401, 403, 407, 425, 429 | nothing happened | nothing happened |
+/// | 307, 308, 401, 403, 407, 421, 425, 429 | nothing happened | nothing happened |
 /// | 408, 5xx | final | retryable |
 /// | all others | final | final |
+///
+/// A 101 is final and not retained: what it began can't be given again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -68,7 +71,7 @@ impl Outcome {
         if let Some(said) = said {
             return said;
         }
-        let did_not_start = matches!(status.as_u16(), 401 | 403 | 407 | 425 | 429);
+        let did_not_start = DID_NOT_START.contains(&status.as_u16());
         let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
         match mode {
             _ if did_not_start => Self::NothingHappened,
@@ -77,6 +80,11 @@ impl Outcome {
         }
     }
 }
+
+/// The statuses that mean that the handler did not start. Redirects that repeat
+/// the request elsewhere are among them: routing is no operation, and the client
+/// follows with the same key.
+pub(crate) const DID_NOT_START: [u16; 8] = [307, 308, 401, 403, 407, 421, 425, 429];
 
 /// Whether a status says that there is no such route: in the mouth of a router,
 /// that no handler was started.
@@ -105,6 +113,8 @@ pub(crate) struct Policy {
     pub(crate) problems: Problems,
     pub(crate) background: Option<Background>,
     pub(crate) callback: Option<Callback>,
+    /// What was taken for a credential, and told.
+    pub(crate) dropped: Dropped,
 }
 
 impl Policy {
@@ -127,6 +137,7 @@ impl Policy {
             problems: Problems::new(None),
             background: None,
             callback: None,
+            dropped: Dropped::default(),
         }
     }
 
@@ -144,5 +155,36 @@ impl fmt::Debug for Policy {
             .field("lease", &self.lease)
             .field("retention", &self.retention)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DID_NOT_START;
+
+    /// Wherever the documents list these statuses, they list all of them.
+    #[test]
+    fn the_documents_name_the_statuses_that_mean_did_not_start() {
+        let all = DID_NOT_START.map(|status| status.to_string());
+        let (last, first) = all.split_last().unwrap();
+        let lists = [all.join(", "), format!("{} and {last}", first.join(", "))];
+        let documents = [
+            ("policy.rs", include_str!("policy.rs")),
+            ("lib.rs", include_str!("lib.rs")),
+            ("compensation.md", include_str!("guide/compensation.md")),
+            ("guarantees.md", include_str!("guide/guarantees.md")),
+            ("README.md", include_str!("../README.md")),
+        ];
+        // Two of them in a row, spelled so that this line is no list.
+        let twice = [DID_NOT_START[3], DID_NOT_START[4]].map(|status| status.to_string()).join(", ");
+        let mut listed = 0;
+        for (name, text) in documents {
+            let text = text.replace("///", " ").replace("//!", " ");
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let whole: usize = lists.iter().map(|list| text.matches(list.as_str()).count()).sum();
+            assert_eq!(whole, text.matches(&twice).count(), "{name} has another list");
+            listed += whole;
+        }
+        assert!(listed >= 2, "the lists are somewhere else");
     }
 }

@@ -224,7 +224,9 @@ impl Problems {
             }
         };
         let reason = format!(r#","reason":"{}""#, why.name());
-        let mut response = self.problem(Refusal::NotRetained, stored.status(), detail, &reason);
+        // Nothing follows on a 1xx: it can't be what answers a retry.
+        let status = Some(stored.status()).filter(|status| !status.is_informational()).unwrap_or_default();
+        let mut response = self.problem(Refusal::NotRetained, status, detail, &reason);
         let location = stored.headers().iter().filter(|(name, _)| *name == LOCATION);
         for (name, value) in location {
             response.headers_mut().append(name.clone(), value.clone());
@@ -341,7 +343,8 @@ pub(crate) fn first<B: http_body::Body>(
     body: ResponseBody<B>,
     lost: Option<NotRetained>,
 ) -> Response<ResponseBody<B>> {
-    // The mark is ours alone.
+    // These marks are ours alone, whatever an upstream of the handler said.
+    parts.headers.remove(REPLAYED);
     match lost {
         Some(why) => drop(parts.headers.insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()))),
         None => drop(parts.headers.remove(REPLAY_UNAVAILABLE)),

@@ -311,7 +311,12 @@ impl<S> Admitted<S> {
         let run = under_lease(&attempt, async move {
             let (parts, body) = service.call(request).await?.into_parts();
             let patience = if is_endless(&parts.headers) { Duration::ZERO } else { policy.stream_after };
-            let Read { body, content } = read(&parts, body, policy.response_limit, patience).await;
+            let Read { body, content } = if parts.status.is_informational() {
+                // A switch of protocols (101) has begun something that can't be given twice.
+                Read { body: ResponseBody::theirs(body), content: Err(NotRetained::Streamed) }
+            } else {
+                read(&parts, body, policy.response_limit, patience).await
+            };
             let outcome = guarded.outcome(claimed, &parts, &content);
             let undone = if operation.can_undo() && !guarded.has_no_route(claimed, &parts) {
                 let said = Outcome::is_said_final(&parts.extensions);
@@ -360,20 +365,31 @@ async fn release(attempt: &Arc<Attempt>) -> End {
     end
 }
 
-/// The request, for whoever has to run it again.
-pub(crate) fn stored_request(parts: &Parts, body: &Content) -> StoredRequest {
-    let (bytes, none) = (body.bytes.clone(), HeaderMap::new());
-    let trailers = body.trailers.as_deref().unwrap_or(&none);
-    StoredRequest::keep(&parts.method, original_uri(parts), &parts.headers, bytes, trailers)
-}
+impl Shared {
+    /// The request, for an attempt that has to run it again.
+    pub(crate) fn stored_request(&self, parts: &Parts, body: &Content) -> StoredRequest {
+        let (bytes, none) = (body.bytes.clone(), HeaderMap::new());
+        let trailers = body.trailers.as_deref().unwrap_or(&none);
+        let uri = original_uri(parts);
+        StoredRequest::keep(&parts.method, uri, &parts.headers, bytes, trailers, |name| self.tell_dropped(name))
+    }
 
-/// The answer, for the retries.
-fn stored_response(parts: &http::response::Parts, content: Result<Content, NotRetained>) -> StoredResponse {
-    let (body, trailers) = match content {
-        Ok(Content { bytes, trailers }) => (Ok(bytes), trailers),
-        Err(why) => (Err(why), None),
-    };
-    StoredResponse::keep(parts.status, &parts.headers, body, &trailers.unwrap_or_default())
+    /// The answer, for the retries.
+    fn stored_response(&self, parts: &http::response::Parts, content: Result<Content, NotRetained>) -> StoredResponse {
+        let (body, trailers) = match content {
+            Ok(Content { bytes, trailers }) => (Ok(bytes), trailers),
+            Err(why) => (Err(why), None),
+        };
+        let trailers = trailers.unwrap_or_default();
+        StoredResponse::keep(parts.status, &parts.headers, body, &trailers, |name| self.tell_dropped(name))
+    }
+
+    fn tell_dropped(&self, name: &HeaderName) {
+        // The client's key is no news.
+        if *name != HEADER {
+            self.policy.dropped.tell(&self.ledger, name);
+        }
+    }
 }
 
 /// A stream of events has no end to wait for.
@@ -401,7 +417,7 @@ impl Guarded {
     ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
         let policy = &self.shared.policy;
         // Kept only where someone may have to run it again.
-        let request = (policy.mode == Mode::Resumable).then(|| Arc::new(stored_request(parts, body)));
+        let request = (policy.mode == Mode::Resumable).then(|| Arc::new(self.shared.stored_request(parts, body)));
         let command = Claim { fingerprint, mode: policy.mode, lease: policy.lease, request };
         let limits = Limits {
             lease: policy.lease,
@@ -444,7 +460,7 @@ impl Guarded {
             Outcome::NothingHappened => Change::Withdraw,
             Outcome::Retryable => Change::Release,
             Outcome::Final => {
-                let response = stored_response(parts, content);
+                let response = self.shared.stored_response(parts, content);
                 attempt.complete(Arc::new(response), Outcome::is_said_final(&parts.extensions))
             }
         };

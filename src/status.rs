@@ -161,7 +161,10 @@ impl fmt::Debug for StatusService {
 
 /// The key that is the last segment of a path.
 fn in_path(path: &str) -> Option<IdempotencyKey> {
-    let decoded = percent_decode_str(path.rsplit('/').next()?).decode_utf8().ok()?;
+    let segment = path.rsplit('/').next()?;
+    // Keys of dots alone: see `background::segment`.
+    let segment = if matches!(segment, "(.)" | "(..)") { segment.trim_matches(['(', ')']) } else { segment };
+    let decoded = percent_decode_str(segment).decode_utf8().ok()?;
     // As a quoted string, in which every key can be written.
     let quoted = format!("\"{}\"", decoded.replace('\\', "\\\\").replace('"', "\\\""));
     IdempotencyKey::parse(quoted.as_bytes()).ok()

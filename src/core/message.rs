@@ -5,10 +5,12 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    AGE, CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, StatusCode, Uri};
+
+use super::credential::is_credential;
 
 /// Up to this many bytes, a body is copied to be kept: it may be a slice of a
 /// buffer that is much larger, and would keep all of that. A larger one is copied
@@ -17,11 +19,27 @@ const COPIED: usize = 16 << 10;
 
 /// A request as it is kept for whoever has to run it again.
 ///
-/// Credentials are left out: `Cookie` and every header whose name speaks of
-/// authentication, a session, a token, secret, password, credential, signature,
-/// certificate or key. So is the client's `Idempotency-Key` (a record must not
-/// give it away), and so are the fields that belong to the connection. The
-/// request target and the body are kept as they came.
+/// Credentials are left out, by their names. A word is what stands between dashes
+/// or underscores. A name is taken for a credential's
+///
+/// - with one of the words `accesstoken`, `apikey`, `apikeys`, `auth`,
+///   `authenticate`, `authentication`, `authorization`, `authtoken`, `bearer`,
+///   `cert`, `certificate`, `cookie`, `cookie2`, `credential`, `credentials`,
+///   `csrf`, `csrftoken`, `dpop`, `idtoken`, `jwt`, `otp`, `passcode`,
+///   `passphrase`, `passwd`, `password`, `privatekey`, `refreshtoken`, `secret`,
+///   `secretkey`, `secrets`, `session`, `sessionid`, `sessiontoken`, `signature`,
+///   `sso`, `totp`, `xsrf`, `xsrftoken`;
+/// - with `key` or `keys` behind `access`, `api`, `encryption`, `functions`,
+///   `idempotency`, `license`, `master`, `private`, `rapidapi`, `secret`,
+///   `signing` or `subscription`: `X-Api-Key`, and not `X-Partition-Key`;
+/// - with `token` as its last word, or with `tokens` behind `access`, `auth`,
+///   `csrf`, `id`, `refresh` or `session`.
+///
+/// So the client's `Idempotency-Key` is left out too: a record must not give it
+/// away. A layer tells each other name that it leaves out once, with
+/// [`CredentialDropped`](crate::EventKind::CredentialDropped). The fields that
+/// belong to the connection are left out. The request target and the body are
+/// kept as they came.
 ///
 /// What a `Connection` header names is kept: hyper and axum hand it to the
 /// handler, so a rerun has to see it too, and no client can choose what it
@@ -57,12 +75,20 @@ impl StoredRequest {
         body: Bytes,
         trailers: &HeaderMap,
     ) -> Self {
-        Self::keep(method, uri, headers, on_its_own(in_its_own_piece(body)), trailers)
+        Self::keep(method, uri, headers, on_its_own(in_its_own_piece(body)), trailers, |_| {})
     }
 
-    /// The same with a body that shares its memory with nothing that is not kept.
-    pub(crate) fn keep(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes, trailers: &HeaderMap) -> Self {
-        let keep = |name: &HeaderName| !is_of_connection(name) && !is_credential(name);
+    /// The same with a body that shares its memory with nothing that is not kept;
+    /// `dropped` hears of credentials.
+    pub(crate) fn keep(
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+        trailers: &HeaderMap,
+        dropped: impl Fn(&HeaderName),
+    ) -> Self {
+        let keep = |name: &HeaderName| !is_of_connection(name) && !is_told_credential(name, &dropped);
         let trailers = kept(trailers, keep);
         let headers = kept(headers, |name| keep(name) || (*name == TRAILER && !trailers.is_empty()));
         Self::from_parts(method.clone(), copied(uri), headers, body, trailers)
@@ -139,7 +165,8 @@ impl NotRetained {
 ///
 /// Header lines keep their order, their duplicates and their bytes. Not kept:
 /// fields that belong to the connection (RFC 9110 §7.6.1) or to the framing,
-/// `Date`, `Age`, `Set-Cookie`, credentials, and request and trace ids.
+/// `Date`, `Age`, request and trace ids, and what is taken for a credential, by
+/// the list of [`StoredRequest`]: `Set-Cookie` is.
 /// Trailers are kept as headers are, and so is then the `Trailer` field that
 /// names them.
 ///
@@ -157,28 +184,33 @@ impl StoredResponse {
     /// delivered and not retained, because it was too large.
     pub fn capture(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
         let body = body.map(in_its_own_piece).ok_or_else(NotRetained::default);
-        Self::keep(status, headers, body, &HeaderMap::new())
+        Self::keep(status, headers, body, &HeaderMap::new(), |_| {})
     }
 
     /// Keeps an answer with its trailers.
     pub fn capture_with_trailers(status: StatusCode, headers: &HeaderMap, body: Bytes, trailers: &HeaderMap) -> Self {
-        Self::keep(status, headers, Ok(in_its_own_piece(body)), trailers)
+        Self::keep(status, headers, Ok(in_its_own_piece(body)), trailers, |_| {})
     }
 
     /// Keeps the head of an answer that was delivered and not retained.
     pub fn capture_head(status: StatusCode, headers: &HeaderMap, why: NotRetained) -> Self {
-        Self::keep(status, headers, Err(why), &HeaderMap::new())
+        Self::keep(status, headers, Err(why), &HeaderMap::new(), |_| {})
     }
 
-    /// The same with a body that went through [`in_its_own_piece`].
+    /// The same with a body that went through [`in_its_own_piece`]; `dropped` hears
+    /// of credentials.
     pub(crate) fn keep(
         status: StatusCode,
         headers: &HeaderMap,
         body: Result<Bytes, NotRetained>,
         trailers: &HeaderMap,
+        dropped: impl Fn(&HeaderName),
     ) -> Self {
         let named = named_by_connection(headers);
-        let keep = |name: &HeaderName| !is_of_connection(name) && !is_of_one_delivery(name) && !named.contains(name);
+        let keep = |name: &HeaderName| {
+            let passes = is_of_connection(name) || is_of_one_delivery(name) || named.contains(name);
+            !passes && !is_told_credential(name, &dropped)
+        };
         let trailers = kept(trailers, keep);
         let announced = |name: &HeaderName| *name == TRAILER && !trailers.is_empty() && !named.contains(name);
         let headers = kept(headers, |name| keep(name) || announced(name));
@@ -353,8 +385,16 @@ fn is_of_connection(name: &HeaderName) -> bool {
         || ["keep-alive", "proxy-connection"].contains(&name.as_str())
 }
 
+fn is_told_credential(name: &HeaderName, dropped: impl Fn(&HeaderName)) -> bool {
+    let is_credential = is_credential(name);
+    if is_credential {
+        dropped(name);
+    }
+    is_credential
+}
+
 fn is_of_one_delivery(name: &HeaderName) -> bool {
-    [DATE, AGE, SET_COOKIE, AUTHORIZATION, WWW_AUTHENTICATE].contains(name)
+    [DATE, AGE].contains(name)
         || matches!(
             name.as_str(),
             "request-id"
@@ -368,24 +408,4 @@ fn is_of_one_delivery(name: &HeaderName) -> bool {
                 | "idempotent-replayed"
                 | "idempotency-replay-unavailable"
         )
-}
-
-fn is_credential(name: &HeaderName) -> bool {
-    // Rather too many: what is left out can be given again, what is kept can leak.
-    const WORDS: [&str; 12] = [
-        "auth",
-        "cert",
-        "cookie",
-        "credential",
-        "csrf",
-        "jwt",
-        "passw",
-        "secret",
-        "session",
-        "signature",
-        "token",
-        "xsrf",
-    ];
-    // `X-Api-Key`, `Ocp-Apim-Subscription-Key`, and `Idempotency-Key`.
-    name.as_str().ends_with("key") || WORDS.iter().any(|word| name.as_str().contains(word))
 }

@@ -12,6 +12,7 @@
 
 mod callback;
 mod canonical;
+mod credential;
 mod exchange;
 mod fingerprint;
 mod history;

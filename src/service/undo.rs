@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Response;
 use http_body::Body;
 
-use super::{Guarded, release, stored_response};
+use super::{Guarded, release};
 use crate::attempt::{Attempt, End};
 use crate::body::{Content, ResponseBody};
 use crate::core::{Fingerprint, Mode, NotRetained, StoredResponse};
@@ -57,7 +57,7 @@ impl Guarded {
         if self.shared.policy.mode != Mode::Resumable || outcome != Outcome::Final || !error {
             return None;
         }
-        Some(stored_response(parts, content.clone()))
+        Some(self.shared.stored_response(parts, content.clone()))
     }
 
     /// What the client gets when the handler's answer does not count; `None`

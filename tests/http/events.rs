@@ -6,7 +6,7 @@ use tower_idempotency::{EventKind, Outcome};
 
 use crate::support::Count;
 use crate::support::bodies::Failure;
-use crate::support::lab::{Lab, operation, post, post_body, reply, secs, send, serve, stored_key, unkeyed};
+use crate::support::lab::{Lab, operation, post, post_body, reply, secs, send, serve, stored_key, unkeyed, with};
 use crate::support::store::{Call, Fault};
 
 #[tokio::test]
@@ -124,4 +124,35 @@ async fn an_observer_that_panics_harms_nobody() {
     lab.store.heal();
     tokio::time::sleep(secs(10)).await;
     send(&app, post("k")).await.assert_replay(201, "paid");
+}
+
+/// What a rerun or a replay will lack is told once for a name, and by a name of
+/// the client's own for no more than a hundred.
+#[tokio::test]
+async fn a_field_that_is_taken_for_a_credential_is_told_once() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer().resumable(), |_| async {
+        let mut response = reply(201, "done");
+        response.headers_mut().insert("x-session-token", http::HeaderValue::from_static("s"));
+        Ok(response)
+    });
+    let told = || {
+        let name = |event: &tower_idempotency::Event| match &event.kind {
+            EventKind::CredentialDropped { name } => Some(name.clone()),
+            _ => None,
+        };
+        lab.events.all().iter().filter_map(name).collect::<Vec<_>>()
+    };
+    for key in ["a", "b"] {
+        let request = with(with(post(key), "x-api-key", "k"), "x-partition-key", "7");
+        send(&app, request).await.assert_first(201, "done");
+        assert_eq!(told(), ["x-api-key", "x-session-token"]);
+    }
+    for n in 0..200 {
+        let mut request = post(&format!("k{n}"));
+        let name = http::HeaderName::try_from(format!("x-{n}-secret")).unwrap();
+        request.headers_mut().insert(name, http::HeaderValue::from_static("k"));
+        send(&app, request).await;
+    }
+    assert_eq!(told().len(), 100);
 }

@@ -152,7 +152,7 @@ async fn an_answer_without_content_replays_without_content() {
 #[tokio::test]
 async fn every_status_replays() {
     // Those that the table of outcomes lets through as final.
-    for status in (200..=599).filter(|status| ![401, 403, 407, 425, 429].contains(status)) {
+    for status in (200..=599).filter(|status| ![307, 308, 401, 403, 407, 421, 425, 429].contains(status)) {
         let lab = Lab::new();
         let body = if status == 204 || status == 304 { Bytes::new() } else { Bytes::from_static(b"x") };
         twice(&giving(&lab, status, &[], body)).await;

@@ -54,7 +54,7 @@ async fn assert_retry(layer: &IdempotencyLayer, status: u16, said: Option<Outcom
     assert_eq!(runs.get(), 1 + usize::from(again), "{case}");
 }
 
-const DID_NOT_START: [u16; 5] = [401, 403, 407, 425, 429];
+const DID_NOT_START: [u16; 8] = [307, 308, 401, 403, 407, 421, 425, 429];
 const FAILED: [u16; 7] = [408, 500, 501, 502, 503, 504, 599];
 const FINAL: [u16; 14] = [200, 201, 202, 299, 301, 303, 400, 402, 404, 409, 410, 412, 418, 422];
 
@@ -167,4 +167,86 @@ async fn an_attempt_is_resumed_only_if_both_sides_are_resumable() {
     let (amo, amo_runs) = always(&lab.layer(), 200, None);
     send(&amo, post("k2")).await.assert_problem("outcome-unknown", 500);
     assert_eq!((runs.get(), amo_runs.get()), (0, 0));
+}
+
+/// A redirect that repeats the request elsewhere is routing: nothing is stored, so
+/// that the same key can be followed there, whatever the method and the target.
+#[tokio::test]
+async fn a_redirect_can_be_followed_with_the_same_key() {
+    for (resumable, status) in [(false, 307), (false, 308), (true, 307), (true, 308), (false, 421)] {
+        let lab = Lab::new();
+        let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+        let app = serve(&layer, move |request| async move {
+            Ok(if request.uri() == "/pay" { reply(status, "over there") } else { reply(201, "paid") })
+        });
+        send(&app, post("k")).await.assert_first(status, "over there");
+        assert!(lab.store.peek(&crate::support::lab::stored_key("k")).await.is_none(), "{status}");
+        let there = || crate::support::lab::request("POST", "/v2/pay", "k", "{\"amount\":100}");
+        send(&app, there()).await.assert_first(201, "paid");
+        send(&app, there()).await.assert_replay(201, "paid");
+    }
+}
+
+/// Whatever a step did before it, the redirect frees nothing then.
+#[tokio::test]
+async fn a_redirect_after_a_step_frees_no_key() {
+    for (resumable, status) in [(true, 307), (true, 421), (false, 308)] {
+        let lab = Lab::new();
+        let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+        let charges = Count::default();
+        let count = charges.clone();
+        let app = serve(&layer, move |request| {
+            let (op, count) = (operation(&request), count.clone());
+            async move {
+                op.pay("charge", |_| async move { Ok::<_, Failure>(count.up()) }).await.unwrap();
+                Ok(reply(status, "over there"))
+            }
+        });
+        send(&app, post("k")).await.assert_first(status, "over there");
+        let elsewhere = crate::support::lab::request("POST", "/v2/pay", "k", "{\"amount\":100}");
+        send(&app, elsewhere).await.assert_problem("key-reused", 422);
+        send(&app, post("k")).await;
+        assert_eq!(charges.get(), 1);
+    }
+}
+
+/// A 101 has started something that can't be given twice.
+#[tokio::test]
+async fn a_switch_of_protocols_is_complete_and_never_replayed() {
+    for resumable in [false, true] {
+        let lab = Lab::new();
+        let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+        let runs = Count::default();
+        let count = runs.clone();
+        let app = serve(&layer, move |_| {
+            count.up();
+            async {
+                let mut response = reply(101, "");
+                response.headers_mut().insert("upgrade", http::HeaderValue::from_static("chat"));
+                Ok(response)
+            }
+        });
+        let first = send(&app, post("k")).await;
+        assert_eq!((first.status.as_u16(), &first.headers["upgrade"]), (101, &http::HeaderValue::from_static("chat")));
+        let retry = send(&app, post("k")).await;
+        retry.assert_problem("not-retained", 200);
+        assert_eq!(runs.get(), 1);
+    }
+}
+
+/// A first answer is none of ours that was given before, whatever an upstream says.
+#[tokio::test]
+async fn a_handler_can_not_call_a_first_answer_a_replay() {
+    for (resumable, status) in [(false, 201), (true, 201), (false, 503), (true, 503), (false, 401)] {
+        let lab = Lab::new();
+        let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+        let app = serve(&layer, move |_| async move {
+            let mut response = reply(status, "from upstream");
+            response.headers_mut().append("idempotent-replayed", http::HeaderValue::from_static("true"));
+            Ok(response)
+        });
+        send(&app, post("k")).await.assert_first(status, "from upstream");
+        let record = lab.store.peek(&crate::support::lab::stored_key("k")).await;
+        assert!(!format!("{record:?}").contains("replayed"), "nor is it stored");
+    }
 }

@@ -127,6 +127,54 @@ fn credentials_of_a_request_are_not_kept() {
     }
 }
 
+/// Credentials by whole words, of requests and responses alike.
+#[test]
+fn credentials_are_known_by_whole_words() {
+    let credentials = [
+        "x-api-key",
+        "x-api-keys",
+        "api_key",
+        "x-otp",
+        "x-bearer",
+        "x-auth-token",
+        "refresh-token",
+        "access-token",
+        "x-session-token",
+        "x-vault-token",
+        "private-token",
+        "x-rapidapi-key",
+        "dpop",
+        "x-csrftoken",
+        "client-cert-chain",
+        "x-amzn-oidc-accesstoken",
+        "x-hub-signature-256",
+        "set-cookie2",
+    ];
+    let others = [
+        "x-author-id",
+        "x-partition-key",
+        "x-concert-id",
+        "x-monkey",
+        "key",
+        "x-sort-key",
+        "x-authority",
+        "x-certainty",
+        "x-secretary",
+        "x-tokens-used",
+        "x-ratelimit-remaining-tokens",
+        "x-token-count",
+        "x-obsession",
+        "x-signatures-needed",
+        "x-passwordless",
+        "public-key-pins",
+    ];
+    for (name, kept) in credentials.map(|name| (name, false)).into_iter().chain(others.map(|name| (name, true))) {
+        let headers = headers(&[(name, "x")]);
+        assert_eq!(!kept_of_request(&headers).headers().is_empty(), kept, "{name} of a request");
+        assert_eq!(!kept_of_response(&headers).headers().is_empty(), kept, "{name} of a response");
+    }
+}
+
 #[test]
 fn lines_keep_their_duplicates_order_and_bytes() {
     let mut headers = headers(&[("link", "b"), ("link", "a"), ("link", "b"), ("x-empty", "")]);

@@ -9,6 +9,34 @@ planted_under!(http, "--test http");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     http(
+        "redirects-are-results",
+        "src/policy.rs",
+        "[u16; 8] = [307, 308, 401,",
+        "[u16; 8] = [401, 401, 401,",
+        "outcome::a_redirect_can_be_followed",
+    ),
+    http(
+        "replay-mark-of-an-upstream-passes",
+        "src/response.rs",
+        "    parts.headers.remove(REPLAYED);\n",
+        "",
+        "outcome::a_handler_can_not_call",
+    ),
+    http(
+        "switch-of-protocols-is-replayed",
+        "src/service.rs",
+        "if parts.status.is_informational() {",
+        "if parts.status.is_informational() && parts.status.is_success() {",
+        "outcome::a_switch_of_protocols",
+    ),
+    http(
+        "dropped-credentials-told-each-time",
+        "src/dropped.rs",
+        "told.len() < MOST && !told.contains(name) && told.insert(name.clone())",
+        "told.len() < MOST && (told.contains(name) || told.insert(name.clone()))",
+        "events::a_field_that_is_taken",
+    ),
+    http(
         "authority-forgotten",
         TARGET,
         "plain.unwrap_or(host)",
