@@ -33,6 +33,10 @@ pub struct Unreadable {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     Found(Found),
+    #[cfg_attr(
+        not(any(feature = "file", feature = "redis", feature = "postgres")),
+        expect(dead_code, reason = "a memory store reads all that it has")
+    )]
     Unreadable(Cursor),
 }
 

@@ -116,8 +116,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "client-takes-headers-from-the-rerun",
         "src/core/message.rs",
-        "let keep = |name: &HeaderName| !is_of_connection(name) && !is_credential(name);",
-        "let named = named_by_connection(headers);\n        let keep = |name: &HeaderName| !is_of_connection(name) && !is_credential(name) && !named.contains(name);",
+        "let keep = |name: &HeaderName| !is_of_connection(name) && !is_told_credential(name, &dropped);",
+        "let named = named_by_connection(headers);\n        let keep = |name: &HeaderName| !is_of_connection(name) && !is_told_credential(name, &dropped) && !named.contains(name);",
         "the_stored_request_comes_back",
     ),
     completer(

@@ -167,8 +167,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "park-cuts-others-off",
         STEP,
-        "self.operation.attempt_handle().park(&self.name, &why);",
-        "let attempt = Arc::clone(self.operation.attempt_handle());\n        attempt.park(&self.name, &why);\n        tokio::spawn(async move { attempt.write(Change::Park { why: why.into() }).await.is_ok() });",
+        "happened{and}\", self.name);\n        self.operation.attempt_handle().park(&self.name, &why);",
+        "happened{and}\", self.name);\n        let attempt = Arc::clone(self.operation.attempt_handle());\n        attempt.park(&self.name, &why);\n        tokio::spawn(async move { attempt.write(Change::Park { why: why.into() }).await.is_ok() });",
         "doubt::a_step_in_doubt_lets",
     ),
     resume(
