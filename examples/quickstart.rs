@@ -1,33 +1,45 @@
-//! The smallest program: an axum router, a memory store, one line.
+//! The program of the README: an order and a charge that a retry does not repeat.
 //!
 //! ```console
 //! $ cargo run --example quickstart
-//! $ curl -i -X POST localhost:3000/orders -H 'Idempotency-Key: "order-1"'
-//! $ curl -i -X POST localhost:3000/orders -H 'Idempotency-Key: "order-1"'
+//! $ curl -i localhost:3000/payments -H 'Idempotency-Key: "order-1"' -H 'Content-Type: application/json' -d 1999
+//! $ curl -i localhost:3000/payments -H 'Idempotency-Key: "order-1"' -H 'Content-Type: application/json' -d 1999
 //! ```
 //!
-//! The second answer is the first one, with `idempotent-replayed: true`.
+//! The second answer is the first one, with `idempotent-replayed: true`, and the
+//! program says that it charged once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use axum::{Json, Router, http::StatusCode, routing::post};
+use tower_idempotency::{IdempotencyLayer, Operation, Scope, StepError, StepKey, store};
 
-use axum::Router;
-use axum::routing::post;
-use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{IdempotencyLayer, Scope};
+async fn pay(op: Operation, Json(amount): Json<u64>) -> Result<String, (StatusCode, String)> {
+    let order = op.step("order", |_| insert_order(amount)).await.map_err(later)?;
+    let charge = op.pay("charge", |key| charge(key, amount)).await.map_err(later)?;
+    Ok(format!("order {order} is paid: {charge}\n"))
+}
 
-static ORDERS: AtomicU64 = AtomicU64::new(0);
+// Stands for your database.
+async fn insert_order(_amount: u64) -> std::io::Result<u64> {
+    Ok(17)
+}
 
-async fn order() -> String {
-    let number = ORDERS.fetch_add(1, Ordering::Relaxed) + 1;
-    format!("order number {number}\n")
+// Stands for your payment provider: send it the key as its idempotency key.
+async fn charge(key: StepKey, amount: u64) -> std::io::Result<String> {
+    println!("charging {amount} under the key {key}");
+    Ok("ch_1".to_owned())
+}
+
+fn later(error: StepError<std::io::Error>) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
 #[tokio::main]
-async fn main() -> std::io::Result<()> {
-    let app =
-        Router::new().route("/orders", post(order)).layer(IdempotencyLayer::new(MemoryStore::new(), Scope::shared()));
-
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let store = store::connect("memory:")?; // or "file:payments.db", "redis://…", "postgres://…"
+    // One caller. With several, say whose key it is: `Scope::extension::<UserId>()`.
+    let layer = IdempotencyLayer::new(store, Scope::shared()).resumable().required();
+    let app = Router::new().route("/payments", post(pay)).layer(layer);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app).await
+    axum::serve(listener, app).await?;
+    Ok(())
 }

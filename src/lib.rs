@@ -62,9 +62,10 @@
 //!
 //! *At most once* (the default): for one key within its retention your handler
 //! is started at most once. If it is not known whether it finished, the answer
-//! is `outcome-unknown`, and it is not run again until someone decides. Every
-//! answer is stored, 500s included, except those that mean "did not start"
-//! ([`Outcome`]).
+//! is `outcome-unknown`, and it is not run again until you or your reconciler
+//! decide. Every answer is stored, 500s included, except those that mean "did not
+//! start" (307, 308, 401, 403, 407, 421, 425, 429) or that the handler marks so
+//! ([`Outcome`]): these free the key, and a retry runs.
 //!
 //! *Resumable* ([`IdempotencyLayer::resumable`]): a step may run more than
 //! once, always with the same downstream key, and never again after its result
@@ -74,7 +75,8 @@
 //!
 //! # Crate features
 //!
-//! Features gate dependencies, never behaviour; none is on by default.
+//! None is on by default. They gate dependencies, and one changes what is done:
+//! with `axum`, fingerprints see the whole path of a nested route.
 //!
 //! - `file`: the embedded durable store,
 #![cfg_attr(feature = "file", doc = "  [`FileStore`](store::FileStore).")]
@@ -104,6 +106,9 @@
 //!   answers in its place, and that answer is stored like any other.
 //! - Of two layers around one route the outer one guards, with its settings, and
 //!   the inner one lets the request pass.
+//! - A guarded service that is called in process with the extensions of a guarded
+//!   request is not guarded, whatever its key. Remove the `Operation` from the
+//!   extensions of what you send it.
 //! - What a handler does outside steps, or in tasks that it spawns, is outside
 //!   the promise.
 //! - Response extensions are not replayed.

@@ -134,7 +134,7 @@ impl Refusal {
                 "Idempotency keys belong to a caller, and this request does not say who that is. Nothing was run or stored."),
             Self::OutcomeUnknown => look("outcome-unknown", StatusCode::INTERNAL_SERVER_ERROR, false,
                 "The outcome is unknown",
-                "An earlier attempt with this Idempotency-Key ended without an answer, and it is not known what it did. It will not be run again until someone has looked into it. Do not retry with a new key."),
+                "An attempt with this Idempotency-Key ended without an answer, and it is not known what it did. It will not be run again until an operator has looked into it. Do not retry with a new key."),
             Self::Interrupted => look("interrupted", StatusCode::INTERNAL_SERVER_ERROR, true,
                 "The operation was interrupted",
                 "The operation broke off half-way. Retry with the same Idempotency-Key: it resumes where it stopped."),

@@ -380,8 +380,9 @@ impl Shared {
             Ok(Content { bytes, trailers }) => (Ok(bytes), trailers),
             Err(why) => (Err(why), None),
         };
-        let trailers = trailers.unwrap_or_default();
-        StoredResponse::keep(parts.status, &parts.headers, body, &trailers, |name| self.tell_dropped(name))
+        let none = HeaderMap::new();
+        let trailers = trailers.as_deref().unwrap_or(&none);
+        StoredResponse::keep(parts.status, &parts.headers, body, trailers, |name| self.tell_dropped(name))
     }
 
     fn tell_dropped(&self, name: &HeaderName) {

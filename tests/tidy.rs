@@ -306,3 +306,13 @@ fn parse_version(version: &str) -> Vec<u32> {
     numbers.resize(3, 0);
     numbers
 }
+
+/// What README shows runs as shown.
+#[test]
+fn the_readme_shows_the_quickstart() {
+    let example = fs::read_to_string(root().join("examples/quickstart.rs")).unwrap();
+    let program = &example[example.find("use axum").unwrap()..];
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "they differ");
+    assert!(!readme.contains("\n# "), "a hidden line");
+}
