@@ -23,7 +23,7 @@ const PAGE: usize = 100;
 pub(super) const MOST: usize = 1000;
 /// How many are left alone at the most: a megabyte. What is too much for that is
 /// looked at again.
-const MOST_SHUNNED: usize = 10_000;
+const MOST_SHUNNED: usize = 11_000;
 /// How long a record that can't be read is left alone.
 pub(super) const SHUN: Duration = Duration::from_secs(60 * 60);
 

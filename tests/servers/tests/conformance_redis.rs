@@ -36,13 +36,16 @@ static VALKEY: Shared<Redis> = Shared::new();
 static CLUSTER: Shared<Cluster> = Shared::new();
 static SENTINELS: Shared<Sentinels> = Shared::new();
 
+/// Runs a command of redis-cli.
+type Cli = Box<dyn Fn(&[&str]) -> String + Send + Sync>;
+
 /// A store with a prefix of its own, on the server's own clock.
 struct OnRedis {
     url: String,
     prefix: String,
     store: Mutex<Arc<dyn Store>>,
     /// Also holds the server.
-    cli: Box<dyn Fn(&[&str]) -> String + Send + Sync>,
+    cli: Cli,
 }
 
 impl OnRedis {
