@@ -231,8 +231,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "trailers-of-an-answer-not-kept",
         SERVICE,
-        "let trailers = trailers.unwrap_or_default();",
-        "let trailers = trailers.filter(|_| false).unwrap_or_default();",
+        "let trailers = trailers.as_deref().unwrap_or(&none);",
+        "let trailers = trailers.as_deref().filter(|_| false).unwrap_or(&none);",
         "trailers::trailers_of_an_answer",
     ),
     http(
