@@ -19,7 +19,8 @@ pub(crate) use self::transaction::NotCommitted;
 use crate::backoff::{self, Backoff};
 use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Mode, Record, Status, StoredResponse};
 use crate::event::EventKind;
-use crate::ledger::{Hand, Ledger, fresh_nonce};
+use crate::ledger::{Hand, Ledger};
+use crate::nonce::fresh_nonce;
 use crate::store::StoreError;
 use crate::sync::{Signal, lock};
 
@@ -62,11 +63,12 @@ pub(crate) struct Attempt {
     running: Mutex<Vec<Box<str>>>,
     /// Those of earlier attempts to which this one came.
     reached: Mutex<Vec<Box<str>>>,
-    /// It came to a step, whoever's.
+    /// It came to a step, of an earlier attempt's or a new one.
     at_work: AtomicBool,
     /// Someone renews the lease.
     kept: AtomicBool,
-    /// Set once the lease may be over, and until nobody here goes on with it.
+    /// Set once the lease may be over, and until this process no longer goes on with
+    /// it.
     in_hand: Mutex<Option<Hand>>,
     /// The answer, once the work has stored it itself, in a transaction.
     completed: OnceLock<Arc<StoredResponse>>,

@@ -21,7 +21,7 @@ pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
 use crate::backoff;
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
-pub(crate) use crate::nonce::fresh_nonce;
+use crate::nonce::fresh_nonce;
 use crate::store::{Durability, Loaded, Page, Query, STORE_TIMEOUT, Store, StoreError, StoreErrorKind, Swap};
 use crate::sync::{Alarm, Hints};
 

@@ -13,7 +13,8 @@ use crate::attempt::{Attempt, Limits};
 use crate::core::{Change, Claim, ClaimHere, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
 use crate::detach::{CatchPanic, Panicked};
 use crate::event::EventKind;
-use crate::ledger::{Ledger, fresh_nonce};
+use crate::ledger::Ledger;
+use crate::nonce::fresh_nonce;
 use crate::store::StoreError;
 
 /// What became of a claim.

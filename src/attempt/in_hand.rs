@@ -4,7 +4,7 @@ use super::Attempt;
 use crate::sync::lock;
 
 impl Attempt {
-    /// From here on nobody in this process takes it for abandoned.
+    /// From here on this process does not take it for abandoned.
     pub(super) fn hold_on(&self) {
         lock(&self.in_hand).get_or_insert_with(|| self.ledger.in_hand().take(self.key));
     }

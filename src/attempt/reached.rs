@@ -43,8 +43,7 @@ impl Attempt {
         Reached::Only(lock(&self.reached).as_slice().into())
     }
 
-    /// The end with this answer; `is_known`: whoever gives it knows what it leaves
-    /// out.
+    /// The end with this answer; `is_known`: the handler knows what it leaves out.
     pub(crate) fn complete(&self, response: Arc<StoredResponse>, is_known: bool) -> Change {
         let reached = if is_known { Reached::All } else { self.reached() };
         Change::Complete { response, retention: self.limits.retention, reached }

@@ -25,7 +25,7 @@ use crate::core::{
 };
 use crate::detach::CatchPanic;
 use crate::event::EventKind;
-use crate::ledger::fresh_nonce;
+use crate::nonce::fresh_nonce;
 use crate::operation::Reconciled;
 use crate::policy::says_no_route;
 use crate::run::{disown_later, under_lease};

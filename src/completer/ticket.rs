@@ -8,8 +8,8 @@ use crate::core::Fingerprint;
 use crate::ledger::Ledger;
 use crate::sync::{Signal, lock};
 
-/// What a completer hands to its layer. In a request's extensions, which nobody
-/// outside of the process can write to.
+/// What a completer hands to its layer. In a request's extensions, which no client
+/// can write to.
 #[derive(Clone)]
 pub(crate) struct Ticket(Arc<Handed>);
 
@@ -52,7 +52,7 @@ impl Ticket {
         }
     }
 
-    /// Whether no layer was met. From here on nobody may run it any more.
+    /// Whether no layer was met. From here on no layer may run it any more.
     pub(super) fn take_back(&self) -> bool {
         match &*self.0 {
             Handed::Claim(granted) => lock(granted).take().is_some(),

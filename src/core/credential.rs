@@ -4,46 +4,50 @@ use http::header::HeaderName;
 
 /// A name with one of these words is a credential's. A word is what stands between
 /// dashes or underscores.
-const WORDS: [&str; 38] = [
-    "accesstoken",
-    "apikey",
-    "apikeys",
-    "auth",
-    "authenticate",
-    "authentication",
-    "authorization",
-    "authtoken",
-    "bearer",
-    "cert",
-    "certificate",
-    "cookie",
-    "cookie2",
-    "credential",
-    "credentials",
-    "csrf",
-    "csrftoken",
-    "dpop",
-    "idtoken",
-    "jwt",
-    "otp",
-    "passcode",
-    "passphrase",
-    "passwd",
-    "password",
-    "privatekey",
-    "refreshtoken",
-    "secret",
-    "secretkey",
-    "secrets",
-    "session",
-    "sessionid",
-    "sessiontoken",
-    "signature",
-    "sso",
-    "totp",
-    "xsrf",
-    "xsrftoken",
-];
+fn is_word(word: &str) -> bool {
+    matches!(
+        word,
+        "accesstoken"
+            | "apikey"
+            | "apikeys"
+            | "auth"
+            | "authenticate"
+            | "authentication"
+            | "authorization"
+            | "authtoken"
+            | "bearer"
+            | "cert"
+            | "certificate"
+            | "cookie"
+            | "cookie2"
+            | "credential"
+            | "credentials"
+            | "csrf"
+            | "csrftoken"
+            | "dpop"
+            | "idtoken"
+            | "jwt"
+            | "otp"
+            | "passcode"
+            | "passphrase"
+            | "passwd"
+            | "password"
+            | "privatekey"
+            | "refreshtoken"
+            | "secret"
+            | "secretkey"
+            | "secrets"
+            | "session"
+            | "sessionid"
+            | "sessiontoken"
+            | "signature"
+            | "sso"
+            | "totp"
+            | "xsrf"
+            | "xsrftoken"
+    )
+}
+
 /// What is a credential before the word `key` or `keys`: `X-Api-Key`, and not
 /// `X-Partition-Key`.
 const KEYS: [&str; 12] = [
@@ -70,7 +74,7 @@ pub(super) fn is_credential(name: &HeaderName) -> bool {
     let mut words = name.as_str().split(['-', '_']).peekable();
     while let Some(word) = words.next() {
         let is_last = words.peek().is_none();
-        let is_one = WORDS.binary_search(&word).is_ok()
+        let is_one = is_word(word)
             || (matches!(word, "key" | "keys") && KEYS.contains(&before))
             || (word == "tokens" && TOKENS.contains(&before))
             || (is_last && word == "token");
@@ -84,17 +88,20 @@ pub(super) fn is_credential(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEYS, TOKENS, WORDS};
+    use super::{KEYS, TOKENS, is_word};
 
-    /// Sorted, so that they are found; and in the documents of what is kept.
+    /// The documents of what is kept name each of them.
     #[test]
-    fn the_lists_are_sorted_and_documented() {
+    fn the_lists_are_documented() {
         let docs = include_str!("message.rs");
-        for list in [&WORDS[..], &KEYS[..], &TOKENS[..]] {
-            assert!(list.is_sorted(), "{list:?}");
-            for word in list {
-                assert!(docs.contains(&format!("`{word}`")), "{word} stands in no document");
-            }
+        for word in KEYS.into_iter().chain(TOKENS) {
+            assert!(docs.contains(&format!("`{word}`")), "{word} stands in no document");
+        }
+        let source = include_str!("credential.rs");
+        let words: Vec<_> = source.split('"').skip(1).step_by(2).take_while(|word| *word != "access").collect();
+        assert!(words.len() > 30 && words.is_sorted(), "{words:?}");
+        for word in words {
+            assert!(is_word(word) && docs.contains(&format!("`{word}`")), "{word} stands in no document");
         }
     }
 }

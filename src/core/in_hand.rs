@@ -1,6 +1,6 @@
 //! Claims by a process that knows whether it still runs the operation itself, or
-//! still has to store how it ended: then a lease that is over does not say that
-//! nobody goes on.
+//! still has to store how it ended: then a lease that is over does not say that the
+//! operation is abandoned.
 
 use super::record::{Hold, Record, Stamp};
 use super::resume::{Resume, Resumed};
@@ -44,7 +44,8 @@ impl Command for ResumeHere {
     }
 }
 
-/// What is not, its holder has ended, or someone has decided about.
+/// What is not, its holder has ended, or an operator or a reconciler has decided
+/// about.
 fn is_leased(current: Option<&Record>) -> bool {
     current.is_some_and(|record| matches!(record.hold, Hold::Leased { .. }))
 }

@@ -264,7 +264,7 @@ pub(crate) fn in_its_own_piece(body: Bytes) -> Bytes {
     if body.len() <= COPIED {
         return body;
     }
-    // Takes the buffer over if nobody else has a slice of it, and copies if not.
+    // Takes the buffer over if nothing else has a slice of it, and copies if not.
     let mut bytes = Vec::from(body);
     bytes.shrink_to_fit();
     bytes.into()

@@ -37,7 +37,7 @@ impl Record {
     }
 
     /// The step about which an attempt that came to `reached` would say nothing
-    /// with `response`, and why that must not be: whoever reads of a failure
+    /// with `response`, and why that must not be: a client that reads of a failure
     /// takes it that nothing was done.
     pub(crate) fn hidden_by<'a>(
         &'a self,

@@ -12,7 +12,7 @@ use crate::sync::lock;
 /// goes on with it, so that their number is that of those tasks.
 #[derive(Debug, Default)]
 pub(crate) struct InHand {
-    /// Most of the time there are none, and nobody has to look.
+    /// Most of the time there are none, and no lock has to be taken.
     count: AtomicUsize,
     keys: Mutex<HashMap<Key, usize>>,
 }

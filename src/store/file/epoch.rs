@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::directory::sync_directory;
-use crate::ledger::fresh_nonce;
+use crate::nonce::fresh_nonce;
 use crate::store::{Epoch, StoreError, StoreErrorKind};
 
 const NAME: &str = "EPOCH";

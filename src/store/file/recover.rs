@@ -7,7 +7,7 @@ use super::index::{Index, Unfinished};
 use super::layout::{Columns, value};
 use crate::clock::Clock;
 use crate::core::{Key, Record};
-use crate::ledger::fresh_nonce;
+use crate::nonce::fresh_nonce;
 
 const BATCH: usize = 1024;
 

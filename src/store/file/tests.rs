@@ -15,7 +15,7 @@ use crate::core::{
     Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Mode, Next, PartId, Reached, Stamp, Status,
     StoredRequest, StoredResponse, Timestamp,
 };
-use crate::ledger::fresh_nonce;
+use crate::nonce::fresh_nonce;
 use crate::store::{Filter, StoreErrorKind};
 
 fn key(name: &str) -> Key {

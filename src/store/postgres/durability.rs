@@ -7,7 +7,7 @@ use super::error::{not_ours, unavailable};
 use super::joined::Parameter;
 use super::row::required;
 use super::sql::{LAYOUT, Sql};
-use crate::ledger::fresh_nonce;
+use crate::nonce::fresh_nonce;
 use crate::store::{Durability, Epoch, StoreError, StoreErrorKind, Survives};
 
 const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('fsync'), pg_catalog.current_setting('full_page_writes'), \

@@ -62,8 +62,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "set-cookie-replayed",
         "src/core/credential.rs",
-        "    \"cookie\",\n",
-        "    \"cooki\",\n",
+        "            | \"cookie\"\n",
+        "            | \"cooki\"\n",
         "fidelity::what_belongs",
     ),
     http(
