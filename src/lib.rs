@@ -105,10 +105,11 @@
 //!   the client, not the work; a time-out inside it drops the handler and
 //!   answers in its place, and that answer is stored like any other.
 //! - Of two layers around one route the outer one guards, with its settings, and
-//!   the inner one lets the request pass.
-//! - A guarded service that is called in process with the extensions of a guarded
-//!   request is not guarded, whatever its key. Remove the `Operation` from the
-//!   extensions of what you send it.
+//!   the inner one lets the request pass. So it is where a guarded handler calls a
+//!   guarded service with the request that it got: what has the same scope and key
+//!   is part of the operation that runs. Another key, or the same key in another
+//!   scope, is guarded as from outside, and takes a second place under
+//!   [`max_running`](IdempotencyLayer::max_running).
 //! - What a handler does outside steps, or in tasks that it spawns, is outside
 //!   the promise.
 //! - Response extensions are not replayed.

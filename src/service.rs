@@ -81,11 +81,17 @@ impl<S> Idempotency<S> {
     /// Decides whether a request is guarded, and under which key.
     fn admit(&self, parts: &Parts) -> Result<Option<(Guarded, Upload)>, Refusal> {
         let idempotency_key = match key_of(&parts.headers) {
-            None if self.shared.policy.required => return Err(Refusal::MissingKey),
+            None if self.shared.policy.required && !is_driven(parts) => return Err(Refusal::MissingKey),
             None => return Ok(None),
             Some(key) => key.map_err(|_| Refusal::InvalidKey)?,
         };
         let scope = self.shared.scope_of(parts)?;
+        let key = Key::new(&scope, &idempotency_key);
+        // Under another layer of this kind, the operation is claimed already. It
+        // would wait for itself.
+        if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
+            return Ok(None);
+        }
         let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
         if length > self.shared.policy.request_limit {
@@ -93,7 +99,7 @@ impl<S> Idempotency<S> {
         }
         let background = self.shared.policy.background.as_ref();
         let later = background.and_then(|background| background.place_for(&parts.headers, &idempotency_key));
-        let (shared, key) = (Arc::clone(&self.shared), Key::new(&scope, &idempotency_key));
+        let shared = Arc::clone(&self.shared);
         let upload = Upload::new(&shared.policy, scope);
         Ok(Some((Guarded { shared, key, later, is_driven: false }, upload)))
     }
@@ -110,6 +116,16 @@ impl Shared {
             }
         }
     }
+}
+
+/// In the extensions of what a completer runs: its request has no key to show.
+#[derive(Clone, Copy, Debug)]
+struct Driven(Key);
+
+/// Whether it is a completer's attempt at the operation that these extensions show.
+fn is_driven(parts: &Parts) -> bool {
+    let operation = parts.extensions.get::<Operation>();
+    parts.extensions.get::<Driven>().is_some_and(|Driven(key)| operation.is_some_and(|running| running.key() == key))
 }
 
 /// The key in these headers. Two lines are refused, whatever they say: joining
@@ -141,12 +157,13 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        // Under another layer of this kind, the operation is claimed already.
-        let claimed = request.extensions().get::<Operation>().is_some();
-        if let Some(ticket) = request.extensions().get::<Ticket>().filter(|_| !claimed).cloned() {
+        // A ticket is met by the outermost layer; beyond that, it is spent.
+        let extensions = request.extensions();
+        let ticket = extensions.get::<Ticket>().filter(|_| extensions.get::<Operation>().is_none());
+        if let Some(ticket) = ticket.cloned() {
             return self.serve_ticket(&ticket, request);
         }
-        if claimed || !Policy::covers(request.method()) {
+        if !Policy::covers(request.method()) {
             return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
         }
         let (parts, body) = request.into_parts();
@@ -195,7 +212,8 @@ impl<S> Idempotency<S> {
         let service = std::mem::replace(&mut self.inner, clone);
         let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
         let guarded = Guarded { shared, key, later: None, is_driven: true };
-        let (parts, _) = request.into_parts();
+        let (mut parts, _) = request.into_parts();
+        parts.extensions.insert(Driven(key));
         let admitted = Box::new(Admitted { service, parts, guarded });
         ResponseFuture::attached(admitted.run_granted(work))
     }

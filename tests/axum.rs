@@ -118,6 +118,86 @@ async fn of_two_layers_around_a_route_the_outer_one_guards() {
     assert_eq!(runs.get(), 1);
 }
 
+/// A guarded router that a guarded handler calls, with the request that it got:
+/// its extensions have an `Operation`, and that is of another record.
+#[tokio::test]
+async fn a_router_called_from_a_guarded_handler_guards_what_is_another_record() {
+    let runs = Count::default();
+    let count = runs.clone();
+    // One store for both, as an application has it.
+    let layer = layer();
+    let ledger = Router::new()
+        .route("/book", post(move |op: Option<Operation>| async move {
+            format!("run {}, guarded {}", count.up(), op.is_some())
+        }))
+        .layer(layer.clone());
+    let forward = move |request: Request<Body>| async move {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = "/book".parse().unwrap();
+        parts.extensions.remove::<axum::extract::OriginalUri>();
+        match parts.headers.remove("x-inner-key") {
+            Some(key) if key.is_empty() => drop(parts.headers.remove("idempotency-key")),
+            Some(key) => drop(parts.headers.insert("idempotency-key", key)),
+            None => {}
+        }
+        ledger.oneshot(Request::from_parts(parts, body)).await.unwrap()
+    };
+    let app = Router::new().route("/pay", post(forward)).layer(layer);
+    let through = |key: &str, inner: Option<&str>| {
+        let mut request = keyed("/pay", key);
+        if let Some(inner) = inner {
+            request.headers_mut().insert("x-inner-key", inner.parse().unwrap());
+        }
+        request
+    };
+    let text = |text: &str| (StatusCode::OK, false, text.to_owned());
+    // Another key: as from outside. The second time it is the inner one's replay.
+    assert_eq!(send(&app, through("a", Some("inner"))).await, text("run 1, guarded true"));
+    assert_eq!(send(&app, through("b", Some("inner"))).await, text("run 1, guarded true"));
+    // The same key of the same caller: a part of this very operation.
+    assert_eq!(send(&app, through("c", None)).await, text("run 2, guarded true"));
+    // No key: it is guarded by nothing of its own.
+    assert_eq!(send(&app, through("d", Some(""))).await, text("run 3, guarded true"));
+    assert_eq!(runs.get(), 3);
+}
+
+/// A completer's attempt has no key to show, and is the same record in an inner layer.
+#[tokio::test]
+async fn a_completers_attempt_passes_an_inner_layer_that_requires_a_key() {
+    use tower_idempotency::Completer;
+    let runs = Count::default();
+    let count = runs.clone();
+    let handler = move |op: Operation| async move {
+        count.up();
+        let status = if op.is_resumed() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, format!("attempt {}", op.attempt()))
+    };
+    let pause = tower_idempotency::Backoff::new(std::time::Duration::ZERO, std::time::Duration::ZERO);
+    let outer = layer().resumable().required().backoff(pause);
+    let app: Router = Router::new().route("/pay", post(handler)).layer(outer.clone()).layer(outer.clone());
+    assert_eq!(send(&app, keyed("/pay", "k")).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let report = Completer::new::<_, Body>(&outer, app.clone()).run_once().await.unwrap();
+    assert_eq!((report.completed, runs.get()), (1, 2));
+    assert_eq!(send(&app, keyed("/pay", "k")).await, (StatusCode::OK, true, "attempt 2".into()));
+}
+
+/// Another caller inside is another record, whatever the key.
+#[tokio::test]
+async fn another_scope_inside_is_another_record() {
+    let runs = Count::default();
+    let count = runs.clone();
+    let inner = IdempotencyLayer::new(MemoryStore::new(), Scope::header("x-tenant".parse().unwrap()));
+    let ledger: Router =
+        Router::new().route("/pay", post(move || async move { format!("run {}", count.up()) })).layer(inner);
+    let app = Router::new().fallback_service(ledger).layer(layer());
+    assert_eq!(send(&app, keyed("/pay", "a")).await.0, StatusCode::FORBIDDEN);
+    for is_replay in [false, true] {
+        let mut request = keyed("/pay", "b");
+        request.headers_mut().insert("x-tenant", "t".parse().unwrap());
+        assert_eq!(send(&app, request).await, (StatusCode::OK, is_replay, "run 1".into()));
+    }
+}
+
 #[tokio::test]
 async fn a_handler_takes_the_operation_or_says_why_it_can_not() {
     let app = Router::new()

@@ -348,6 +348,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "uploads::a_body_that_takes_too_long",
     ),
     Mutant {
+        name: "nested-passes-any-operation",
+        file: SERVICE,
+        text: "is_some_and(|operation| *operation.key() == key)",
+        instead: "is_some_and(|operation| *operation.key() == key || true)",
+        target: "--test axum",
+        filter: "a_router_called",
+    },
+    Mutant {
+        name: "nested-refuses-a-completer",
+        file: SERVICE,
+        text: "self.shared.policy.required && !is_driven(parts)",
+        instead: "self.shared.policy.required",
+        target: "--test axum",
+        filter: "a_completers_attempt_passes",
+    },
+    Mutant {
         name: "siblings-share-answers",
         file: "src/extract.rs",
         text: "parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0)",
