@@ -45,10 +45,10 @@ pub(crate) struct Attempt {
     since: Instant,
     limits: Limits,
     /// As it was claimed: what earlier attempts left.
-    claimed: Record,
+    claimed: Arc<Record>,
     /// As it was last written. Its lock is what makes the writes of one
     /// operation go one after another.
-    current: AsyncMutex<Record>,
+    current: AsyncMutex<Arc<Record>>,
     /// Changes that wait for the lock; whoever gets it takes them all.
     queue: Mutex<Vec<(Change, Option<Waiting>)>>,
     paid: AtomicBool,
@@ -97,9 +97,10 @@ pub(crate) enum End {
 
 impl Attempt {
     pub(crate) fn new(ledger: Ledger, key: Key, fence: Fence, limits: Limits, claimed: Record) -> Arc<Self> {
+        let claimed = Arc::new(claimed);
         Arc::new(Self {
             paid: AtomicBool::new(claimed.status() == Status::Paid),
-            current: AsyncMutex::new(claimed.clone()),
+            current: AsyncMutex::new(Arc::clone(&claimed)),
             ledger,
             key,
             fence,
@@ -124,7 +125,7 @@ impl Attempt {
         &self.key
     }
 
-    pub(crate) const fn claimed(&self) -> &Record {
+    pub(crate) fn claimed(&self) -> &Record {
         &self.claimed
     }
 
@@ -262,19 +263,19 @@ impl Attempt {
         }
     }
 
-    fn exchange(&self, changes: Vec<Change>, current: &Record) -> Exchange<Fenced, Result<(), Lost>> {
+    fn exchange(&self, changes: Vec<Change>, current: &Arc<Record>) -> Exchange<Fenced, Result<(), Lost>> {
         let command = Fenced { fence: self.fence, changes };
-        Exchange::guessing(command, fresh_nonce(), Some(current.clone())).noting(None, self.since.elapsed())
+        Exchange::guessing(command, fresh_nonce(), Some(Arc::clone(current))).noting(None, self.since.elapsed())
     }
 
-    fn settle(&self, done: Option<Done<Result<(), Lost>>>, current: &mut Record) -> Result<(), WriteError> {
+    fn settle(&self, done: Option<Done<Result<(), Lost>>>, current: &mut Arc<Record>) -> Result<(), WriteError> {
         let Some(Done { output: Ok(()), record }) = done else {
             self.set_lost();
             return Err(WriteError::Lost);
         };
         if let Some(record) = record {
             self.paid.store(record.status() == Status::Paid, Ordering::Relaxed);
-            *current = record;
+            *current = Arc::new(record);
         }
         Ok(())
     }
@@ -302,7 +303,7 @@ impl Attempt {
             // A transaction of the work's own, of which it did not see the end.
             self.let_go();
             self.emit_late_doubt();
-            return End::Lost(Some(current.clone()));
+            return End::Lost(Some(current.as_ref().clone()));
         }
         // Whoever still waits for a write belongs to work that is over.
         let (mut changes, _) = self.take_queue();
@@ -331,7 +332,7 @@ impl Attempt {
             return End::Lost(found);
         }
         if let Some(record) = found {
-            *current = record;
+            *current = Arc::new(record);
         }
         if let Some(retry_in) = retry_in {
             self.ledger.due().set(backoff::after(retry_in));
@@ -368,8 +369,8 @@ impl Attempt {
     }
 
     /// What was last written, as far as this attempt knows.
-    pub(crate) async fn current(&self) -> Record {
-        self.current.lock().await.clone()
+    pub(crate) async fn current(&self) -> Arc<Record> {
+        Arc::clone(&*self.current.lock().await)
     }
 
     /// Needs no lock: once an attempt ends, nothing else is written.

@@ -177,7 +177,7 @@ impl Ledger {
     where
         C::Output: Send,
     {
-        let mut exchange = self.noted(Exchange::guessing(command, fresh_nonce(), guess));
+        let mut exchange = self.noted(Exchange::guessing(command, fresh_nonce(), guess.map(Arc::new)));
         self.drive(key, &mut exchange).await?;
         exchange.finish().ok_or_else(undecided)
     }

@@ -343,11 +343,14 @@ pub(crate) fn first<B: http_body::Body>(
     body: ResponseBody<B>,
     lost: Option<NotRetained>,
 ) -> Response<ResponseBody<B>> {
-    // These marks are ours alone, whatever an upstream of the handler said.
-    parts.headers.remove(REPLAYED);
-    match lost {
-        Some(why) => drop(parts.headers.insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()))),
-        None => drop(parts.headers.remove(REPLAY_UNAVAILABLE)),
+    // These marks are ours alone, whatever an upstream of the handler said. A
+    // look at all names costs less than hashing these two.
+    if parts.headers.keys().any(|name| name == REPLAYED || name == REPLAY_UNAVAILABLE) {
+        parts.headers.remove(REPLAYED);
+        parts.headers.remove(REPLAY_UNAVAILABLE);
+    }
+    if let Some(why) = lost {
+        parts.headers.insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()));
     }
     Response::from_parts(parts, body)
 }

@@ -3,13 +3,14 @@
 mod answer;
 mod undo;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
@@ -78,15 +79,22 @@ impl<S> Idempotency<S> {
         self.inner
     }
 
-    /// Decides whether a request is guarded, and under which key.
-    fn admit(&self, parts: &Parts) -> Result<Option<(Guarded, Upload)>, Refusal> {
-        let idempotency_key = match key_of(&parts.headers) {
-            None if self.shared.policy.required && !is_driven(parts) => return Err(Refusal::MissingKey),
-            None => return Ok(None),
-            Some(key) => key.map_err(|_| Refusal::InvalidKey)?,
-        };
+    /// The key of a request, if it has one and is to be guarded by it.
+    fn key_of<B>(&self, request: &Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
+        if !Policy::covers(request.method()) {
+            return Ok(None);
+        }
+        match key_of(request.headers()) {
+            None if self.shared.policy.required && !is_driven(request.extensions()) => Err(Refusal::MissingKey),
+            None => Ok(None),
+            Some(key) => key.map(Some).map_err(|_| Refusal::InvalidKey),
+        }
+    }
+
+    /// Decides whether a request with a key is guarded by this layer.
+    fn admit(&self, idempotency_key: &IdempotencyKey, parts: &Parts) -> Result<Option<(Guarded, Upload)>, Refusal> {
         let scope = self.shared.scope_of(parts)?;
-        let key = Key::new(&scope, &idempotency_key);
+        let key = Key::new(&scope, idempotency_key);
         // Under another layer of this kind, the operation is claimed already. It
         // would wait for itself.
         if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
@@ -98,10 +106,20 @@ impl<S> Idempotency<S> {
             return Err(Refusal::BodyTooLarge);
         }
         let background = self.shared.policy.background.as_ref();
-        let later = background.and_then(|background| background.place_for(&parts.headers, &idempotency_key));
+        let later = background.and_then(|background| background.place_for(&parts.headers, idempotency_key));
         let shared = Arc::clone(&self.shared);
         let upload = Upload::new(&shared.policy, scope);
         Ok(Some((Guarded { shared, key, later, is_driven: false }, upload)))
+    }
+
+    fn refuse<ReqBody, ResBody>(&self, refusal: Refusal) -> ResponseFuture<S, ReqBody, ResBody>
+    where
+        S: Service<Request<RequestBody<ReqBody>>>,
+        ReqBody: Body,
+        ResBody: Body,
+    {
+        self.shared.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
+        ResponseFuture::refused(self.shared.policy.problems.refuse(refusal))
     }
 }
 
@@ -123,9 +141,9 @@ impl Shared {
 struct Driven(Key);
 
 /// Whether it is a completer's attempt at the operation that these extensions show.
-fn is_driven(parts: &Parts) -> bool {
-    let operation = parts.extensions.get::<Operation>();
-    parts.extensions.get::<Driven>().is_some_and(|Driven(key)| operation.is_some_and(|running| running.key() == key))
+fn is_driven(extensions: &Extensions) -> bool {
+    let operation = extensions.get::<Operation>();
+    extensions.get::<Driven>().is_some_and(|Driven(key)| operation.is_some_and(|running| running.key() == key))
 }
 
 /// The key in these headers. Two lines are refused, whatever they say: joining
@@ -163,19 +181,18 @@ where
         if let Some(ticket) = ticket.cloned() {
             return self.serve_ticket(&ticket, request);
         }
-        if !Policy::covers(request.method()) {
-            return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
-        }
+        let idempotency_key = match self.key_of(&request) {
+            Ok(Some(idempotency_key)) => idempotency_key,
+            Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
+            Err(refusal) => return self.refuse(refusal),
+        };
         let (parts, body) = request.into_parts();
-        match self.admit(&parts) {
+        match self.admit(&idempotency_key, &parts) {
             Ok(None) => {
                 let request = Request::from_parts(parts, RequestBody::theirs(body));
                 ResponseFuture::theirs(self.inner.call(request))
             }
-            Err(refusal) => {
-                self.shared.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
-                ResponseFuture::refused(self.shared.policy.problems.refuse(refusal))
-            }
+            Err(refusal) => self.refuse(refusal),
             Ok(Some((guarded, upload))) => {
                 // The clone goes back, the service that was polled ready is used:
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
@@ -219,6 +236,9 @@ impl<S> Idempotency<S> {
     }
 }
 
+/// What the client gets, or the error of the inner service.
+type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
+
 /// A guarded request before its claim.
 pub(crate) struct Admitted<S> {
     service: S,
@@ -235,10 +255,7 @@ impl<S> Admitted<S> {
     ///
     /// A replay never gets to the second half, which is why that has a box of
     /// its own.
-    pub(crate) async fn work<ReqBody, ResBody>(
-        self: Box<Self>,
-        body: Content,
-    ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    pub(crate) async fn work<ReqBody, ResBody>(self: Box<Self>, body: Content) -> Answer<ResBody, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
@@ -250,21 +267,20 @@ impl<S> Admitted<S> {
             return Ok(self.guarded.refuse(Refusal::Overloaded));
         };
         let fingerprint = fingerprint(&self.parts, &body.bytes, shared.policy.by_authority);
-        if let Some(answer) = self.guarded.submit(&self.parts, fingerprint, &body).await {
+        if self.guarded.later.is_some()
+            && let Some(answer) = Box::pin(self.guarded.submit(&self.parts, fingerprint, &body)).await
+        {
             return Ok(answer);
         }
         match self.guarded.claim(&self.parts, fingerprint, &body).await {
-            Ok(Admission::Granted(attempt)) => Box::pin(self.run(attempt, fingerprint, body)).await,
+            Ok(Admission::Granted(attempt)) => self.run(attempt, fingerprint, body).await,
             Ok(Admission::Refused(claimed)) => Ok(self.guarded.answer(claimed)),
             Err(error) => Ok(self.guarded.refuse(unavailable(&error))),
         }
     }
 
     /// Runs what a completer has claimed, within what this route allows.
-    async fn run_granted<ReqBody, ResBody>(
-        self: Box<Self>,
-        work: Granted,
-    ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    async fn run_granted<ReqBody, ResBody>(self: Box<Self>, work: Granted) -> Answer<ResBody, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
@@ -281,10 +297,9 @@ impl<S> Admitted<S> {
             // It took too long to get here, and may be someone else's by now.
             return Ok(self.guarded.refuse(Refusal::InProgress));
         }
-        let run = self.run(work.attempt, work.fingerprint, work.body);
-        let Some(deadline) = limits.0 else { return run.await };
         // Kept to the end of this, so that what it was doing can still be told.
-        let mut run = Box::pin(run);
+        let mut run = self.run(work.attempt, work.fingerprint, work.body);
+        let Some(deadline) = limits.0 else { return run.await };
         match timeout(deadline, &mut run).await {
             Ok(answer) => answer,
             // Only its end is left, which takes no longer than a store may.
@@ -296,18 +311,19 @@ impl<S> Admitted<S> {
         }
     }
 
-    async fn run<ReqBody, ResBody>(
+    /// Boxed: it is large, and would be moved from hand to hand.
+    fn run<ReqBody, ResBody>(
         self: Box<Self>,
         attempt: Arc<Attempt>,
         fingerprint: Fingerprint,
         body: Content,
-    ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    ) -> Pin<Box<impl Future<Output = Answer<ResBody, S::Error>>>>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
     {
         let (held, method) = (Arc::clone(&attempt), self.parts.method.clone());
-        trace::attempt(&held, Some(&method), self.serve(attempt, fingerprint, body)).await
+        Box::pin(trace::attempt(&held, Some(&method), self.serve(attempt, fingerprint, body)))
     }
 
     async fn serve<ReqBody, ResBody>(
@@ -315,15 +331,14 @@ impl<S> Admitted<S> {
         attempt: Arc<Attempt>,
         fingerprint: Fingerprint,
         body: Content,
-    ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+    ) -> Answer<ResBody, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
     {
-        let Self { mut service, mut parts, guarded } = *self;
+        let Self { mut service, parts, guarded } = *self;
         let operation = Operation::new(Arc::clone(&attempt));
-        parts.extensions.insert(operation.clone());
-        let request = Request::from_parts(parts, RequestBody::read(body));
+        let request = of_operation(parts, &operation, body);
         let guarded = &guarded;
         let (policy, claimed) = (&guarded.shared.policy, &attempt);
         let run = under_lease(&attempt, async move {
@@ -338,7 +353,7 @@ impl<S> Admitted<S> {
             let outcome = guarded.outcome(claimed, &parts, &content);
             let undone = if operation.can_undo() && !guarded.has_no_route(claimed, &parts) {
                 let said = Outcome::is_said_final(&parts.extensions);
-                operation.undo(guarded.failure(outcome, &parts, &content), said).await
+                Box::pin(operation.undo(guarded.failure(outcome, &parts, &content), said)).await
             } else {
                 Undone::AsItIs
             };
@@ -352,12 +367,12 @@ impl<S> Admitted<S> {
         match run {
             Ok(Ok(answered)) => Ok(guarded.record(&attempt, fingerprint, answered).await),
             Ok(Err(error)) => {
-                release(&attempt).await;
+                Box::pin(release(&attempt)).await;
                 Err(error)
             }
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
-                Ok(match release(&attempt).await {
+                Ok(match Box::pin(release(&attempt)).await {
                     End::Lost(found) => guarded.lost(&attempt, fingerprint, found),
                     End::Parked => guarded.refuse(Refusal::OutcomeUnknown),
                     _ if policy.mode == Mode::Resumable => guarded.interrupted(&attempt).await,
@@ -366,6 +381,12 @@ impl<S> Admitted<S> {
             }
         }
     }
+}
+
+/// The request, as the handler gets it.
+fn of_operation<B>(mut parts: Parts, operation: &Operation, body: Content) -> Request<RequestBody<B>> {
+    parts.extensions.insert(operation.clone());
+    Request::from_parts(parts, RequestBody::read(body))
 }
 
 /// What the handler answered, and how that counts.
@@ -456,38 +477,43 @@ impl Guarded {
         answered: Answered<B>,
     ) -> Response<ResponseBody<B>> {
         let Answered { parts, body, content, outcome, undone } = answered;
-        if let Some(answer) = self.after_undo(attempt, fingerprint, undone).await {
+        // Boxed, as it is seldom.
+        if !matches!(undone, Undone::AsItIs)
+            && let Some(answer) = Box::pin(self.after_undo(attempt, fingerprint, undone)).await
+        {
             return answer;
         }
-        let lost = content.as_ref().err().copied().filter(|_| outcome == Outcome::Final);
-        match self.end(attempt, outcome, &parts, content).await {
+        let (status, lost) = (parts.status.as_u16(), content.as_ref().err().copied());
+        // Made before it is waited for: what is moved into a future is copied.
+        let change = self.change(attempt, outcome, &parts, content);
+        let end = attempt.end(change).await;
+        let is_final = outcome == Outcome::Final;
+        match &end {
+            End::Stored if is_final => attempt.emit(|| EventKind::Completed { status, retained: lost.is_none() }),
+            _ => attempt.emit_end(&end, outcome == Outcome::NothingHappened),
+        }
+        match end {
             End::Lost(found) => self.lost(attempt, fingerprint, found),
             End::Parked => self.refuse(Refusal::OutcomeUnknown),
-            End::Stored | End::Unsaved(_) => first(parts, body, lost),
+            End::Stored | End::Unsaved(_) => first(parts, body, lost.filter(|_| is_final)),
         }
     }
 
-    async fn end(
+    /// What the handler's answer does to the record.
+    fn change(
         &self,
-        attempt: &Arc<Attempt>,
+        attempt: &Attempt,
         outcome: Outcome,
         parts: &http::response::Parts,
         content: Result<Content, NotRetained>,
-    ) -> End {
-        let (status, retained) = (parts.status.as_u16(), content.is_ok());
-        let change = match outcome {
+    ) -> Change {
+        match outcome {
             Outcome::NothingHappened => Change::Withdraw,
             Outcome::Retryable => Change::Release,
             Outcome::Final => {
                 let response = self.shared.stored_response(parts, content);
                 attempt.complete(Arc::new(response), Outcome::is_said_final(&parts.extensions))
             }
-        };
-        let end = attempt.end(change).await;
-        match (&end, outcome) {
-            (End::Stored, Outcome::Final) => attempt.emit(|| EventKind::Completed { status, retained }),
-            _ => attempt.emit_end(&end, outcome == Outcome::NothingHappened),
         }
-        end
     }
 }

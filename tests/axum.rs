@@ -127,9 +127,10 @@ async fn a_router_called_from_a_guarded_handler_guards_what_is_another_record() 
     // One store for both, as an application has it.
     let layer = layer();
     let ledger = Router::new()
-        .route("/book", post(move |op: Option<Operation>| async move {
-            format!("run {}, guarded {}", count.up(), op.is_some())
-        }))
+        .route(
+            "/book",
+            post(move |op: Option<Operation>| async move { format!("run {}, guarded {}", count.up(), op.is_some()) }),
+        )
         .layer(layer.clone());
     let forward = move |request: Request<Body>| async move {
         let (mut parts, body) = request.into_parts();

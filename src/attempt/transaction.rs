@@ -76,7 +76,7 @@ impl Attempt {
         database: &Joined<D>,
         transaction: &mut D::Transaction,
         changes: &[Change],
-        current: &mut Record,
+        current: &mut Arc<Record>,
     ) -> Result<Write, NotCommitted> {
         for first in [true, false] {
             if self.has_ended() {
@@ -107,7 +107,7 @@ impl Attempt {
         Err(NotCommitted::RolledBack(StoreError::new(StoreErrorKind::Unavailable, message)))
     }
 
-    async fn renew(&self, current: &mut Record) -> Result<(), NotCommitted> {
+    async fn renew(&self, current: &mut Arc<Record>) -> Result<(), NotCommitted> {
         let mut write = self.exchange(vec![Change::Renew], current);
         self.ledger.drive(&self.key, &mut write).await.map_err(NotCommitted::RolledBack)?;
         self.settle(write.finish(), current).map_err(|error| match error {
@@ -124,7 +124,7 @@ impl Attempt {
     async fn find_out(
         &self,
         changes: &[Change],
-        current: &mut Record,
+        current: &mut Arc<Record>,
         nonce: Version,
         error: StoreError,
     ) -> Result<(), NotCommitted> {
@@ -156,13 +156,13 @@ impl Attempt {
         NotCommitted::Lost
     }
 
-    fn follow(&self, record: Option<Record>, current: &mut Record) {
+    fn follow(&self, record: Option<Record>, current: &mut Arc<Record>) {
         if let Some(record) = record {
             if record.owes_since_now() {
                 self.ledger.accepted().put(self.key);
             }
             self.paid.store(record.status() == Status::Paid, Ordering::Relaxed);
-            *current = record;
+            *current = Arc::new(record);
         }
     }
 }

@@ -174,7 +174,7 @@ impl Completer {
             let end = attempt.end(Change::Release).await;
             attempt.emit_end(&end, false);
         }
-        became(&attempt.current().await)
+        became(&*attempt.current().await)
     }
 
     /// Drives the stored request through the service, for as long as it may

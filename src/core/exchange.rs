@@ -37,8 +37,17 @@ enum Seen {
     Nothing,
     /// Nobody saw it: good enough to write on, as a write compares, and never
     /// good enough to answer from.
-    Guess(Option<Record>),
+    Guess(Option<Arc<Record>>),
     Record(Option<Record>, Timestamp),
+}
+
+impl Seen {
+    fn record(self) -> Option<Record> {
+        match self {
+            Self::Record(record, _) => record,
+            Self::Nothing | Self::Guess(_) => None,
+        }
+    }
 }
 
 /// What an [`Exchange`] asks of the store.
@@ -126,7 +135,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
     /// is right and costs nothing if it is wrong: a write compares, and is
     /// told what is there instead. A guess that leads to no write is looked
     /// up; nothing is answered from it.
-    pub const fn guessing(command: C, nonce: Version, guess: Option<Record>) -> Self {
+    pub const fn guessing(command: C, nonce: Version, guess: Option<Arc<Record>>) -> Self {
         Self::new(command, nonce, Seen::Guess(guess))
     }
 
@@ -134,13 +143,13 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
     pub fn ask(&mut self) -> Ask<'_> {
         let (record, now, guessed) = match &self.seen {
             Seen::Nothing => return Ask::Load,
-            Seen::Guess(record) => (record, Timestamp::default(), true),
-            Seen::Record(record, now) => (record, *now, false),
+            Seen::Guess(record) => (record.as_deref(), Timestamp::default(), true),
+            Seen::Record(record, now) => (record.as_ref(), *now, false),
         };
-        let live = record.as_ref().filter(|record| !record.is_expired(now));
+        let live = record.filter(|record| !record.is_expired(now));
         let (nonce, elapsed, callback) = (self.nonce, self.elapsed, self.callback);
         let stamp = Stamp { now, nonce, elapsed, by: self.by.as_deref(), callback };
-        let expected = record.as_ref().map(Record::version);
+        let expected = record.map(Record::version);
         self.expected = expected;
         let decision = self.decision.insert(self.command.apply(live, stamp));
         match (&decision.next, expected) {
@@ -183,13 +192,14 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
     /// The outcome, after [`Ask::Finish`] or an answer that said `true`;
     /// `None` before that.
     pub fn finish(self) -> Option<Done<T>> {
-        let decision = self.decision.filter(|_| self.known)?;
-        let record = match (decision.next, self.seen) {
-            (Next::Put(record), _) => Some(record),
-            (Next::Keep, Seen::Record(record, _)) => record,
-            (Next::Keep, Seen::Nothing | Seen::Guess(_)) | (Next::Remove, _) => None,
+        // Taken apart in place: records are large, and this is on every path.
+        let Self { decision: Some(Decision { next, output }), known: true, seen, .. } = self else { return None };
+        let record = match next {
+            Next::Put(record) => Some(record),
+            Next::Keep => seen.record(),
+            Next::Remove => None,
         };
-        Some(Done { output: decision.output, record })
+        Some(Done { output, record })
     }
 
     /// The record that its last decision was to write, if it was to write one.

@@ -1,6 +1,6 @@
 //! Records in this process's memory.
 
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::hash::BuildHasher;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 
 use super::page::Entry;
 use super::{Filter, Found, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
@@ -49,7 +50,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Shard {
     /// Boxed: the table stays small, and a record is overwritten in its place.
-    records: HashMap<Key, Box<Kept>>,
+    records: HashMap<Key, Box<Kept>, RandomState>,
     /// Complete records in the order in which they expire.
     complete: BTreeSet<(Timestamp, Key)>,
 }
@@ -79,7 +80,7 @@ impl MemoryStore {
     pub fn with_clock(clock: impl Clock) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             entries: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             max_entries: 100_000,
@@ -171,20 +172,24 @@ impl Shard {
 
     /// Puts the record in its place; the size of what was there.
     fn put(&mut self, key: &Key, next: &Record, now: Timestamp, size: usize) -> Option<usize> {
-        let old = self.records.get_mut(key);
-        let created = old.as_ref().and_then(|old| old.record.created_at());
+        let place = self.records.entry(*key);
+        let created = match &place {
+            Place::Occupied(old) => old.get().record.created_at(),
+            Place::Vacant(_) => None,
+        };
         let record = next.clone().stamped_over(created, now);
         let due = Some(record.due()).filter(|_| record.filed_under() == Status::Complete);
         let kept = Kept { record, size };
         let mut old_size = None;
-        if let Some(old) = old {
-            let old = std::mem::replace(&mut **old, kept);
-            old_size = Some(old.size);
-            if old.record.filed_under() == Status::Complete {
-                self.complete.remove(&(old.record.due(), *key));
+        match place {
+            Place::Occupied(mut old) => {
+                let old = std::mem::replace(&mut **old.get_mut(), kept);
+                old_size = Some(old.size);
+                if old.record.filed_under() == Status::Complete {
+                    self.complete.remove(&(old.record.due(), *key));
+                }
             }
-        } else {
-            self.records.insert(*key, Box::new(kept));
+            Place::Vacant(place) => drop(place.insert(Box::new(kept))),
         }
         if let Some(due) = due {
             self.complete.insert((due, *key));

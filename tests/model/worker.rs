@@ -227,7 +227,7 @@ impl Attempt {
         let rests = (change == Change::Release).then_some(Change::Postpone { retry_in: LEASE });
         let command = Fenced { fence: self.fence, changes: rests.into_iter().chain([change]).collect() };
         let author = Author::Holder(command.clone());
-        let exchange = Exchange::guessing(command, nonce, Some(self.record.clone()));
+        let exchange = Exchange::guessing(command, nonce, Some(Arc::new(self.record.clone())));
         self.write = Some(Task::new(exchange, author));
         self.stage = then;
     }

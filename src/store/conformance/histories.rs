@@ -185,6 +185,7 @@ impl<'h> History<'h> {
         forget_expired(&*self.store, key).await;
         let nonce = Version::new(self.rng.u64(1..));
         let described = format!("command {step}: {command:?}");
+        let guess = guess.map(Arc::new);
         let expected = drive(&self.reference, key, Exchange::guessing(command.clone(), nonce, guess.clone())).await;
         let done = drive(&*self.store, key, Exchange::guessing(command, nonce, guess)).await;
         self.check_clock(next_due).await?;

@@ -41,7 +41,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "replay-marker-on-the-first-answer",
         SERVICE,
-        "End::Stored | End::Unsaved(_) => first(parts, body, lost),",
+        "End::Stored | End::Unsaved(_) => first(parts, body, lost.filter(|_| is_final)),",
         "End::Stored | End::Unsaved(_) => {\n                let mut first = first(parts, body, lost);\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first\n            }",
         "replay::the_first_request",
     ),
@@ -84,8 +84,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "answered-before-it-is-stored",
         SERVICE,
-        "let end = attempt.end(change).await;\n        match (&end, outcome)",
-        "let late = Arc::clone(attempt);\n        tokio::spawn(async move { late.end(change).await });\n        let end = End::Stored;\n        match (&end, outcome)",
+        "let end = attempt.end(change).await;\n        let is_final",
+        "let late = Arc::clone(attempt);\n        tokio::spawn(async move { late.end(change).await });\n        let end = End::Stored;\n        let is_final",
         "replay::the_first_request",
     ),
     http(
@@ -147,22 +147,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "panic-withdraws",
         SERVICE,
-        "Ok(match release(&attempt).await {",
+        "Ok(match Box::pin(release(&attempt)).await {",
         "Ok(match attempt.end(Change::Withdraw).await {",
         "panics::at_most_once",
     ),
     http(
         "inner-error-withdraws",
         SERVICE,
-        "release(&attempt).await;\n                Err(error)",
+        "Box::pin(release(&attempt)).await;\n                Err(error)",
         "attempt.end(Change::Withdraw).await;\n                Err(error)",
         "outcome::an_error_of_the_inner",
     ),
     http(
         "invalid-key-passes-unprotected",
         SERVICE,
-        "Some(key) => key.map_err(|_| Refusal::InvalidKey)?,",
-        "Some(Err(_)) => return Ok(None),\n            Some(Ok(key)) => key,",
+        "Some(key) => key.map(Some).map_err(|_| Refusal::InvalidKey),",
+        "Some(key) => Ok(key.ok()),",
         "keys::an_invalid_key",
     ),
     http(
@@ -217,15 +217,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "first-client-not-told-that-nothing-is-retained",
         RESPONSE,
-        "Some(why) => drop(parts.headers.insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()))),",
-        "Some(_) => drop(parts.headers.remove(REPLAY_UNAVAILABLE)),",
+        "    if let Some(why) = lost {\n",
+        "    if let Some(why) = lost.filter(|_| false) {\n",
         "oversize::an_event_stream",
     ),
     http(
         "answer-that-is-not-final-marked-as-lost",
         SERVICE,
-        "content.as_ref().err().copied().filter(|_| outcome == Outcome::Final);",
-        "content.as_ref().err().copied();",
+        "first(parts, body, lost.filter(|_| is_final))",
+        "first(parts, body, lost)",
         "oversize::resumable_an_answer_of_another_length",
     ),
     http(
@@ -358,7 +358,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "nested-refuses-a-completer",
         file: SERVICE,
-        text: "self.shared.policy.required && !is_driven(parts)",
+        text: "self.shared.policy.required && !is_driven(request.extensions())",
         instead: "self.shared.policy.required",
         target: "--test axum",
         filter: "a_completers_attempt_passes",
