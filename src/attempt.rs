@@ -21,7 +21,7 @@ use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Mode, Record
 use crate::event::EventKind;
 use crate::ledger::{Hand, Ledger};
 use crate::nonce::fresh_nonce;
-use crate::store::StoreError;
+use crate::store::{STORE_TIMEOUT, StoreError};
 use crate::sync::{Signal, lock};
 
 /// What an attempt may take.
@@ -73,6 +73,10 @@ pub(crate) struct Attempt {
     /// The answer, once the work has stored it itself, in a transaction.
     completed: OnceLock<Arc<StoredResponse>>,
 }
+
+/// How much of a lease may go by unseen: between its write and the reply to it, and
+/// while a store that hangs is asked to save the end.
+const SAVING: Duration = STORE_TIMEOUT.saturating_mul(3);
 
 type Waiting = oneshot::Sender<Result<(), WriteError>>;
 
@@ -291,7 +295,7 @@ impl Attempt {
         }
         #[cfg(not(feature = "metrics"))]
         self.ending.give();
-        if self.since.elapsed() >= self.limits.lease {
+        if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {
             // While it is being saved, too.
             self.hold_on();
         }

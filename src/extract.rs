@@ -5,9 +5,20 @@ use http::request::Parts;
 
 /// The request's target as the client sent it, before nesting took a prefix
 /// off: two routes that differ by it only must not share answers.
+///
+/// What a handler sends on to another target still carries the one of the request
+/// that it got, and that is not what it asks for.
 #[cfg(feature = "axum")]
 pub(crate) fn original_uri(parts: &Parts) -> &Uri {
-    parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0)
+    let is_sent_on = parts.extensions.get::<crate::Operation>().is_some();
+    let original = parts.extensions.get::<axum::extract::OriginalUri>().filter(|_| !is_sent_on);
+    original.map(|original| &original.0).filter(|original| is_nested(original, &parts.uri)).unwrap_or(&parts.uri)
+}
+
+/// Whether `uri` may be what nesting left of `original`.
+#[cfg(feature = "axum")]
+fn is_nested(original: &Uri, uri: &Uri) -> bool {
+    (uri.path() == "/" || original.path().ends_with(uri.path())) && original.query() == uri.query()
 }
 
 #[cfg(not(feature = "axum"))]

@@ -224,7 +224,7 @@ impl IdempotencyLayer {
     /// [`Callback`]. Without one, nothing is stored or called for it.
     pub fn callback(mut self, callback: Callback) -> Self {
         let shared = Arc::make_mut(&mut self.shared);
-        shared.ledger = shared.ledger.calling_back();
+        shared.ledger = shared.ledger.calling_back(true);
         shared.policy.callback = Some(callback);
         self
     }

@@ -109,8 +109,8 @@ impl Ledger {
         Self { shared: Arc::new(Shared { instance: Some(instance.into()), ..self.shared.as_ref().clone() }) }
     }
 
-    pub(crate) fn calling_back(&self) -> Self {
-        Self { shared: Arc::new(Shared { callback: true, ..self.shared.as_ref().clone() }) }
+    pub(crate) fn calling_back(&self, callback: bool) -> Self {
+        Self { shared: Arc::new(Shared { callback, ..self.shared.as_ref().clone() }) }
     }
 
     /// The same exchange, with what this ledger says of those who write.

@@ -112,6 +112,9 @@
 //!   is part of the operation that runs. Another key, or the same key in another
 //!   scope, is guarded as from outside, and takes a second place under
 //!   [`max_running`](IdempotencyLayer::max_running).
+//! - The client's key is not stored, so a completer's attempt has none to show to a
+//!   layer in another scope. That layer answers 500 (`interrupted`) and nothing runs
+//!   there: the client's own retry finishes such an operation, or an operator does.
 //! - What a handler does outside steps, or in tasks that it spawns, is outside
 //!   the promise.
 //! - Response extensions are not replayed.

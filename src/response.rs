@@ -12,6 +12,7 @@ use http::{Response, StatusCode};
 
 use crate::body::{Content, ResponseBody};
 use crate::core::{NotRetained, StoredResponse};
+use crate::policy::Outcome;
 
 /// `Idempotent-Replayed: true` is on replays, and on nothing else.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -350,6 +351,9 @@ pub(crate) fn first<B: http_body::Body>(
         parts.headers.remove(REPLAYED);
         parts.headers.remove(REPLAY_UNAVAILABLE);
     }
+    // Said of this record, and not of that of a guarded handler that passes it on.
+    parts.extensions.remove::<Outcome>();
+    parts.extensions.remove::<Refusal>();
     if let Some(why) = lost {
         parts.headers.insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()));
     }

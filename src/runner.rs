@@ -16,6 +16,7 @@ use crate::core::{
 };
 use crate::detach::Detached;
 use crate::event::{Event, EventKind};
+use crate::layer::IdempotencyLayer;
 use crate::ledger::Ledger;
 use crate::operation::Operation;
 use crate::operation::result::to_bytes;
@@ -29,7 +30,11 @@ use crate::trace;
 /// What the layer does for a request, this does for a call: the first one
 /// claims the key and runs, later ones get its stored result, and one that
 /// died half-way is resumed from its last recovery point. Resumable unless
-/// set otherwise. The store may be shared with a layer.
+/// set otherwise.
+///
+/// The store may be shared with a layer. In one process, make the runner
+/// [`beside`](Self::beside) that layer: made apart, each takes the other for another
+/// process, and goes by leases alone.
 ///
 /// ```
 /// use tower_idempotency::{Runner, StepError, store::MemoryStore};
@@ -60,8 +65,33 @@ pub struct Runner {
 impl Runner {
     /// A runner over this store; resumable.
     pub fn new(store: impl Store) -> Self {
+        Self::over(Ledger::new(store))
+    }
+
+    /// A runner over the store of this layer; resumable. Its names and those of the
+    /// layer's requests never meet.
+    ///
+    /// Each knows what the other has in hand: the layer's completer does not take
+    /// for abandoned what this runner still runs, or could not save yet, though its
+    /// lease is over. It begins with the layer's observer and instance name. The
+    /// layer's [`Callback`](crate::Callback) is not told of its operations.
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, Runner, Scope, store::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared());
+    /// let runner = Runner::beside(&layer);
+    /// assert_eq!(runner.run("jobs", "17", "", |_| async { Ok::<_, std::io::Error>(42) }).await?, 42);
+    /// # Ok(()) }
+    /// ```
+    pub fn beside(layer: &IdempotencyLayer) -> Self {
+        Self::over(layer.shared().ledger.calling_back(false))
+    }
+
+    fn over(ledger: Ledger) -> Self {
         Self {
-            ledger: Ledger::new(store),
+            ledger,
             mode: Mode::Resumable,
             lease: Duration::from_secs(60),
             max_execution: Duration::from_secs(60 * 60),

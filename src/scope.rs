@@ -97,6 +97,15 @@ impl Scope {
         Self(Kind::Shared(Arc::default()))
     }
 
+    /// Whether both tell the same of every request, as clones do.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::By(one), Kind::By(other)) => Arc::ptr_eq(one, other),
+            (Kind::Shared(_), Kind::Shared(_)) => true,
+            _ => false,
+        }
+    }
+
     pub(crate) fn tell(&self, parts: &Parts) -> Told {
         match &self.0 {
             Kind::By(by) => {

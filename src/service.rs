@@ -32,7 +32,7 @@ use crate::operation::{Operation, Undone};
 use crate::policy::{Outcome, Policy};
 use crate::response::{Refusal, first};
 use crate::run::{Admission, claim, under_lease};
-use crate::scope::Told;
+use crate::scope::{Scope, Told};
 use crate::store::StoreError;
 use crate::target::fingerprint;
 use crate::trace;
@@ -85,9 +85,20 @@ impl<S> Idempotency<S> {
             return Ok(None);
         }
         match key_of(request.headers()) {
-            None if self.shared.policy.required && !is_driven(request.extensions()) => Err(Refusal::MissingKey),
-            None => Ok(None),
+            None => self.without_key(request.extensions()).map(|()| None),
             Some(key) => key.map(Some).map_err(|_| Refusal::InvalidKey),
+        }
+    }
+
+    /// Whether a request without a key may pass.
+    fn without_key(&self, extensions: &Extensions) -> Result<(), Refusal> {
+        match Driven::of(extensions) {
+            // What a completer runs has no key to show: it is not stored.
+            Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),
+            // From its client it would be guarded here, as a record of its own.
+            Some(_) => Err(Refusal::Interrupted),
+            None if self.shared.policy.required => Err(Refusal::MissingKey),
+            None => Ok(()),
         }
     }
 
@@ -136,14 +147,21 @@ impl Shared {
     }
 }
 
-/// In the extensions of what a completer runs: its request has no key to show.
-#[derive(Clone, Copy, Debug)]
-struct Driven(Key);
+/// In the extensions of what a completer runs.
+#[derive(Clone, Debug)]
+struct Driven {
+    key: Key,
+    /// Of the layer that runs it.
+    scope: Scope,
+}
 
-/// Whether it is a completer's attempt at the operation that these extensions show.
-fn is_driven(extensions: &Extensions) -> bool {
-    let operation = extensions.get::<Operation>();
-    extensions.get::<Driven>().is_some_and(|Driven(key)| operation.is_some_and(|running| running.key() == key))
+impl Driven {
+    /// If these extensions are of a completer's attempt at the operation that they
+    /// show.
+    fn of(extensions: &Extensions) -> Option<&Self> {
+        let driven = extensions.get::<Self>()?;
+        extensions.get::<Operation>().filter(|running| *running.key() == driven.key).map(|_| driven)
+    }
 }
 
 /// The key in these headers. Two lines are refused, whatever they say: joining
@@ -230,7 +248,7 @@ impl<S> Idempotency<S> {
         let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
         let guarded = Guarded { shared, key, later: None, is_driven: true };
         let (mut parts, _) = request.into_parts();
-        parts.extensions.insert(Driven(key));
+        parts.extensions.insert(Driven { key, scope: self.shared.policy.scope.clone() });
         let admitted = Box::new(Admitted { service, parts, guarded });
         ResponseFuture::attached(admitted.run_granted(work))
     }

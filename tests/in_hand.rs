@@ -185,3 +185,64 @@ async fn a_completer_does_not_take_what_its_process_still_runs() {
         send(&app, post("k")).await.assert_replay(201, "attempt 1");
     }
 }
+
+/// A store call may hang for longer than a short lease: until it is given up, only
+/// this process knows that it has the answer.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_saved_is_in_hand_while_the_store_hangs() {
+    for mode in [Mode::AtMostOnce, Mode::Resumable] {
+        let lab = Lab::new();
+        let (app, runs) = charges(&layer(&lab, mode).lease(secs(2)));
+        lab.store.fail_once(Call::Swap(Status::Complete), Fault::Hang);
+        let first = spawn(&app, post("k"));
+        settle().await;
+        tokio::time::sleep(secs(3)).await;
+        send(&app, post("k")).await.assert_problem("in-progress", 409);
+        first.await.unwrap().unwrap().assert_first(201, "charge 1");
+        tokio::time::sleep(secs(10)).await;
+        send(&app, post("k")).await.assert_replay(201, "charge 1");
+        assert_eq!(runs.get(), 1, "{mode:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completer_does_not_park_what_is_being_saved_while_the_store_hangs() {
+    let lab = Lab::new();
+    let layer = layer(&lab, Mode::AtMostOnce).lease(secs(2));
+    let (app, _) = charges(&layer);
+    let completer = completer(&layer, &app);
+    lab.store.fail_once(Call::Swap(Status::Complete), Fault::Hang);
+    let first = spawn(&app, post("k"));
+    settle().await;
+    tokio::time::sleep(secs(3)).await;
+    completer.run_once().await.unwrap();
+    first.await.unwrap().unwrap().assert_first(201, "charge 1");
+    tokio::time::sleep(secs(60)).await;
+    let names = lab.events.names();
+    assert!(!names.contains(&"Parked".into()) && names.contains(&"SavedLate".into()), "{names:?}");
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+}
+
+/// A runner beside a layer, whose completer goes over the same store.
+#[tokio::test(start_paused = true)]
+async fn a_completer_does_not_take_what_a_runner_beside_its_layer_still_has_to_save() {
+    for mode in [Mode::AtMostOnce, Mode::Resumable] {
+        let lab = Lab::new();
+        let layer = lab.layer();
+        let (app, _) = charges(&layer);
+        let runner = Runner::beside(&layer);
+        let runner = if mode == Mode::AtMostOnce { runner.at_most_once() } else { runner };
+        let works = Count::default();
+        takes_no_answers(&lab);
+        let run = || {
+            let works = works.clone();
+            runner.run("jobs", "17", "", move |_| async move { Ok::<_, Failure>(works.up()) })
+        };
+        assert_eq!(run().await.unwrap(), 1);
+        tokio::time::sleep(secs(90)).await;
+        completer(&layer, &app).run_once().await.unwrap();
+        lab.store.heal();
+        tokio::time::sleep(secs(60)).await;
+        assert_eq!((run().await.unwrap(), works.get()), (1, 1), "{mode:?}");
+    }
+}

@@ -86,6 +86,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_completer_does_not_take_what_its_process_still_has",
     ),
     in_hand(
+        "not-in-hand-while-it-is-saved",
+        "src/attempt.rs",
+        "if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {",
+        "if self.since.elapsed() >= self.limits.lease {",
+        "while_the_store_hangs",
+    ),
+    in_hand(
+        "runner-beside-a-layer-is-a-stranger",
+        "src/runner.rs",
+        "Self::over(layer.shared().ledger.calling_back(false))",
+        "Self::over(Ledger::new(Arc::clone(layer.shared().ledger.store())))",
+        "a_runner_beside_its_layer",
+    ),
+    in_hand(
         "unsaved-run-again-by-a-duplicate",
         "src/core/in_hand.rs",
         "if self.in_hand && is_leased(current) && abandoned {",
