@@ -289,12 +289,13 @@ impl Attempt {
     /// that fails keeps nobody waiting: saving then goes on in the background,
     /// and the claim is not given up.
     pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
+        let is_first = self.ending.give();
         #[cfg(feature = "metrics")]
-        if self.ending.give() {
+        if is_first {
             crate::metrics::attempt(self.since.elapsed(), self.claimed.mode());
         }
         #[cfg(not(feature = "metrics"))]
-        self.ending.give();
+        let _ = is_first;
         if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {
             // While it is being saved, too.
             self.hold_on();

@@ -4,7 +4,7 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::Request;
@@ -125,7 +125,14 @@ async fn a_call_is_busy_while_its_result_is_still_to_be_saved() {
 async fn what_can_not_be_saved_at_all_is_left_to_the_others() {
     let lab = Lab::new();
     let layer = lab.layer().max_execution(secs(300));
-    let (app, runs) = charges(&layer);
+    let runs = Count::default();
+    let (count, kept) = (runs.clone(), Arc::new(Mutex::new(Vec::new())));
+    let app = serve(&layer, move |request: Inner| {
+        let run = count.up();
+        // Whatever a handler left running keeps no operation in hand.
+        kept.lock().unwrap().push(operation(&request).clone());
+        async move { Ok(reply(201, format!("charge {run}"))) }
+    });
     let completer = completer(&layer, &app);
     takes_no_answers(&lab);
     send(&app, post("k")).await.assert_first(201, "charge 1");

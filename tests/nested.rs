@@ -128,32 +128,38 @@ mod forwarded {
     /// would charge again, under the inner record.
     #[tokio::test]
     async fn a_completer_drives_an_inner_record_to_its_own_route() {
-        let layer = by("x-tenant");
-        let booked = Count::default();
-        let count = booked.clone();
-        let book = Router::new().route(
-            "/book",
-            post(move |_: Operation| async move {
-                if count.up() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CREATED }
-            }),
-        );
-        let charged: Arc<Mutex<HashSet<String>>> = Arc::default();
-        let (gateway, inner) = (Arc::clone(&charged), book.clone().layer(layer.clone()));
-        let pay = move |op: Operation, request: Request<Body>| async move {
-            op.pay("charge", |key| async move {
-                gateway.lock().unwrap().insert(key.to_string());
-                Ok::<_, std::io::Error>(())
-            })
-            .await
-            .unwrap();
-            // Booked later, if not now: a completer sees to it.
-            let _ = call(inner, request, "/book", "booking-of-k").await;
-            StatusCode::CREATED
-        };
-        let app: Router = Router::new().route("/pay", post(pay)).merge(book).layer(layer.clone());
-        assert_eq!(send(&app).await.0, 201);
-        Completer::new::<_, Body>(&layer, app.clone()).run_once().await.unwrap();
-        assert_eq!((booked.get(), charged.lock().unwrap().len()), (2, 1), "bookings, and different charges");
+        // The second might be nested.
+        for target in ["/pay", "/pay/book"] {
+            let layer = by("x-tenant");
+            let booked = Count::default();
+            let count = booked.clone();
+            let book = Router::new().route(
+                "/book",
+                post(move |_: Operation| async move {
+                    if count.up() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CREATED }
+                }),
+            );
+            let charged: Arc<Mutex<HashSet<String>>> = Arc::default();
+            let (gateway, inner) = (Arc::clone(&charged), book.clone().layer(layer.clone()));
+            let pay = move |op: Operation, request: Request<Body>| async move {
+                op.pay("charge", |key| async move {
+                    gateway.lock().unwrap().insert(key.to_string());
+                    Ok::<_, std::io::Error>(())
+                })
+                .await
+                .unwrap();
+                // Booked later, if not now: a completer sees to it.
+                let _ = call(inner, request, "/book", "booking-of-k").await;
+                StatusCode::CREATED
+            };
+            let app: Router = Router::new().route(target, post(pay)).merge(book).layer(layer.clone());
+            let mut request = keyed();
+            *request.uri_mut() = target.parse().unwrap();
+            assert_eq!(app.clone().oneshot(request).await.unwrap().status(), 201);
+            Completer::new::<_, Body>(&layer, app.clone()).run_once().await.unwrap();
+            let charges = charged.lock().unwrap().len();
+            assert_eq!((booked.get(), charges), (2, 1), "{target}: bookings, and different charges");
+        }
     }
 }
 

@@ -126,8 +126,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "stuck-renewal-holds-back-the-answer",
         ATTEMPT,
-        "        self.ending.give();\n",
-        "",
+        "let is_first = self.ending.give();",
+        "let is_first = true;",
         "outage::a_store_that_went_down_at_a_renewal",
     ),
     http(
