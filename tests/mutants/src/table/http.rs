@@ -204,7 +204,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "content-length-of-the-handler-not-compared",
         READ_AHEAD,
         "lines.all(|line| line == Some(length))",
-        "lines.all(|line| line.is_some())",
+        "lines.all(|line: Option<u64>| line.is_some())",
         "oversize::at_most_once_an_answer_of_another_length",
     ),
     http(
