@@ -869,17 +869,17 @@ async fn ten_thousand_that_prove_unreadable_keep_no_other() {
 async fn more_unreadable_ones_than_are_remembered_keep_no_other() {
     let clock = ManualClock::new();
     let store = Arc::new(FaultyStore::new(MemoryStore::with_clock(clock.clone())));
-    for key in claims(&store, 0..11_500).await {
+    for key in claims(&store, 0..12_500).await {
         store.damage(key, Damage::Corrupt);
     }
     clock.advance(secs(1));
-    claims(&store, 11_500..11_503).await;
+    claims(&store, 12_500..12_503).await;
     clock.advance(secs(60));
     let (layer, _) = over_damage(&store);
     let app = app(&layer, |_, _| async { reply(200, "done") });
     let completer = completer(&layer, &app);
     let mut completed = 0;
-    for _ in 0..12 {
+    for _ in 0..14 {
         completed += once(&completer).await.completed;
     }
     assert_eq!(completed, 3);

@@ -114,6 +114,17 @@ async fn above_the_budget_uploads_are_refused_and_told_until_others_are_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn all_scopes_together_take_no_more_than_the_budget() {
+    let layer = Lab::new().layer_for(Scope::header(USER)).request_limit(64 * KIB).upload_budget(256 * KIB);
+    let (app, _) = counting(&layer);
+    let of = |user: &str, request| with(request, "x-user", user);
+    let held: Vec<_> = (0..4).map(|n| spawn(&app, of(&format!("user{n}"), stalled("k", 64 * KIB)))).collect();
+    settle().await;
+    send(&app, of("one more", slow("k", 1000))).await.assert_problem("upload-overload", 503);
+    assert!(held.iter().all(|client| !client.is_finished()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_scope_takes_no_more_than_its_share() {
     for (layer, share) in [
         (Lab::new().layer_for(Scope::header(USER)), 64),

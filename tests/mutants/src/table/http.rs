@@ -324,7 +324,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         UPLOAD,
         "held.all.saturating_add(more) > self.most || ",
         "",
-        "uploads::above_the_budget",
+        "uploads::all_scopes_together",
     ),
     http(
         "one-scope-takes-the-whole-budget",
