@@ -1,5 +1,6 @@
 //! The guarded service: admit, claim, run, record.
 
+mod admit;
 mod answer;
 mod undo;
 
@@ -10,20 +11,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
 
+pub(crate) use self::admit::key_of;
 pub(crate) use self::answer::unavailable;
 
+use self::admit::Driven;
 use crate::attempt::{Attempt, End, Limits};
 use crate::background::Background;
 use crate::body::{Content, Read, RequestBody, ResponseBody, read};
 use crate::completer::{Desk, Granted, Ticket};
-use crate::core::{
-    Change, Claim, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, NotRetained, StoredRequest, StoredResponse,
-};
+use crate::core::{Change, Claim, Fingerprint, Key, Mode, NotRetained, StoredRequest, StoredResponse};
 use crate::event::EventKind;
 use crate::extract::original_uri;
 use crate::future::ResponseFuture;
@@ -32,11 +33,9 @@ use crate::operation::{Operation, Undone};
 use crate::policy::{Outcome, Policy};
 use crate::response::{Refusal, first};
 use crate::run::{Admission, claim, under_lease};
-use crate::scope::{Scope, Told};
 use crate::store::StoreError;
 use crate::target::fingerprint;
 use crate::trace;
-use crate::upload::Upload;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -79,50 +78,6 @@ impl<S> Idempotency<S> {
         self.inner
     }
 
-    /// The key of a request, if it has one and is to be guarded by it.
-    fn key_of<B>(&self, request: &Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
-        if !Policy::covers(request.method()) {
-            return Ok(None);
-        }
-        match key_of(request.headers()) {
-            None => self.without_key(request.extensions()).map(|()| None),
-            Some(key) => key.map(Some).map_err(|_| Refusal::InvalidKey),
-        }
-    }
-
-    /// Whether a request without a key may pass.
-    fn without_key(&self, extensions: &Extensions) -> Result<(), Refusal> {
-        match Driven::of(extensions) {
-            // What a completer runs has no key to show: it is not stored.
-            Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),
-            // From its client it would be guarded here, as a record of its own.
-            Some(_) => Err(Refusal::Interrupted),
-            None if self.shared.policy.required => Err(Refusal::MissingKey),
-            None => Ok(()),
-        }
-    }
-
-    /// Decides whether a request with a key is guarded by this layer.
-    fn admit(&self, idempotency_key: &IdempotencyKey, parts: &Parts) -> Result<Option<(Guarded, Upload)>, Refusal> {
-        let scope = self.shared.scope_of(parts)?;
-        let key = Key::new(&scope, idempotency_key);
-        // Under another layer of this kind, the operation is claimed already. It
-        // would wait for itself.
-        if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
-            return Ok(None);
-        }
-        let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
-        if length > self.shared.policy.request_limit {
-            return Err(Refusal::BodyTooLarge);
-        }
-        let background = self.shared.policy.background.as_ref();
-        let later = background.and_then(|background| background.place_for(&parts.headers, idempotency_key));
-        let shared = Arc::clone(&self.shared);
-        let upload = Upload::new(&shared.policy, scope);
-        Ok(Some((Guarded { shared, key, later, is_driven: false }, upload)))
-    }
-
     fn refuse<ReqBody, ResBody>(&self, refusal: Refusal) -> ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<RequestBody<ReqBody>>>,
@@ -132,47 +87,6 @@ impl<S> Idempotency<S> {
         self.shared.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
         ResponseFuture::refused(self.shared.policy.problems.refuse(refusal))
     }
-}
-
-impl Shared {
-    /// Whose request it is.
-    pub(crate) fn scope_of(&self, parts: &Parts) -> Result<String, Refusal> {
-        loop {
-            match self.policy.scope.tell(parts) {
-                Told::Scope(scope) => return Ok(scope),
-                Told::Warn => self.ledger.emit_unkeyed(|| EventKind::SharedScope),
-                Told::Unknown => return Err(Refusal::ScopeUnknown),
-            }
-        }
-    }
-}
-
-/// In the extensions of what a completer runs.
-#[derive(Clone, Debug)]
-struct Driven {
-    key: Key,
-    /// Of the layer that runs it.
-    scope: Scope,
-}
-
-impl Driven {
-    /// If these extensions are of a completer's attempt at the operation that they
-    /// show.
-    fn of(extensions: &Extensions) -> Option<&Self> {
-        let driven = extensions.get::<Self>()?;
-        extensions.get::<Operation>().filter(|running| *running.key() == driven.key).map(|_| driven)
-    }
-}
-
-/// The key in these headers. Two lines are refused, whatever they say: joining
-/// them could make a third key.
-pub(crate) fn key_of(headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
-    let mut lines = headers.get_all(HEADER).iter();
-    let line = lines.next()?;
-    if lines.next().is_some() {
-        return Some(Err(InvalidKey::Syntax));
-    }
-    Some(IdempotencyKey::parse(line.as_bytes()))
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Idempotency<S>

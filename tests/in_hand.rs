@@ -130,7 +130,7 @@ async fn what_can_not_be_saved_at_all_is_left_to_the_others() {
     let app = serve(&layer, move |request: Inner| {
         let run = count.up();
         // Whatever a handler left running keeps no operation in hand.
-        kept.lock().unwrap().push(operation(&request).clone());
+        kept.lock().unwrap().push(operation(&request));
         async move { Ok(reply(201, format!("charge {run}"))) }
     });
     let completer = completer(&layer, &app);

@@ -2,6 +2,7 @@
 
 use super::{Mutant, TRANSITION};
 
+const ADMIT: &str = "src/service/admit.rs";
 const ATTEMPT: &str = "src/attempt.rs";
 const BODY: &str = "src/body.rs";
 const DETACH: &str = "src/detach.rs";
@@ -167,14 +168,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "invalid-key-passes-unprotected",
-        SERVICE,
+        ADMIT,
         "Some(key) => key.map(Some).map_err(|_| Refusal::InvalidKey),",
         "Some(key) => Ok(key.ok()),",
         "keys::an_invalid_key",
     ),
     http(
         "first-of-two-header-lines-taken",
-        SERVICE,
+        ADMIT,
         "if lines.next().is_some() {",
         "if lines.next().is_some() && false {",
         "keys::two_header_lines",
@@ -356,7 +357,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     Mutant {
         name: "nested-passes-any-operation",
-        file: SERVICE,
+        file: ADMIT,
         text: "is_some_and(|operation| *operation.key() == key)",
         instead: "is_some_and(|operation| *operation.key() == key || true)",
         target: "--test axum",
@@ -364,7 +365,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "nested-refuses-a-completer",
-        file: SERVICE,
+        file: ADMIT,
         text: "            Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),\n",
         instead: "",
         target: "--test axum",
@@ -372,7 +373,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "nested-passes-a-completer-in-another-scope",
-        file: SERVICE,
+        file: ADMIT,
         text: "Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),",
         instead: "Some(_) if true => Ok(()),",
         target: "--test nested",
