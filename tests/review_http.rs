@@ -220,3 +220,46 @@ async fn an_input_that_json_can_not_carry_is_not_taken_for_another_one() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Item 23, "a time-out for reading a body". The time is looked at only where the body
+/// has nothing to give, and empty frames are not counted, as they are in responses: a
+/// body that has one ready whenever it is asked holds the thread.
+#[tokio::test]
+async fn an_upload_of_empty_frames_has_an_end() {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use std::time::{Duration, Instant};
+    struct Empty(Instant);
+    impl hyper::body::Body for Empty {
+        type Data = bytes::Bytes;
+        type Error = Failure;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Failure>>> {
+            // Would never end; the test does.
+            let goes_on = self.0.elapsed() < Duration::from_secs(3);
+            Poll::Ready(goes_on.then(|| Ok(hyper::body::Frame::data(bytes::Bytes::new()))))
+        }
+    }
+    let lab = Lab::new();
+    let layer = lab.layer().upload_timeout(Duration::from_millis(50));
+    let app = serve(&layer, |_: Inner| async { Ok(reply(200, "ran")) });
+    let (started, ticks) = (Instant::now(), Count::default());
+    let others = ticks.clone();
+    tokio::spawn(async move {
+        loop {
+            others.up();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    tokio::task::yield_now().await;
+    let before = ticks.get();
+    let answer = send(&app, post("k").map(|_| Empty(started).boxed_unsync())).await;
+    assert!(
+        answer.status != 200,
+        "{answer:?} after {:?}, other tasks ran {} times",
+        started.elapsed(),
+        ticks.get() - before
+    );
+}
