@@ -54,7 +54,7 @@ const LOOKED_AT: usize = 4;
 /// - A duplicate without the preference is served as in the foreground: it
 ///   runs the operation itself if nobody does, gets 409 while someone does, and
 ///   the stored answer in the end.
-/// - At most once, an operation is started by whoever claims it first. If that
+/// - An at-most-once operation is started by the process that claims it first. If that
 ///   dies or is cut off, it is not run again: its outcome is unknown, and the
 ///   completer's [reconciler](crate::Completer::reconcile) is asked.
 /// - After a 503 because the store did not answer, the request may be on record

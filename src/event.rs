@@ -132,7 +132,7 @@ pub enum EventKind {
         /// What it found.
         finding: Box<crate::Finding>,
     },
-    /// A reconciler found out what an operation at most once did.
+    /// A reconciler found out what an at-most-once operation did.
     Reconciled,
     /// Someone was told of the operation's end: see [`Callback`](crate::Callback).
     CallbackMade {

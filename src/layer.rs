@@ -41,7 +41,14 @@ pub struct IdempotencyLayer {
 }
 
 impl IdempotencyLayer {
-    /// A layer over this store, at most once, for `POST` and `PATCH`.
+    /// A layer over this store, in at-most-once mode, for `POST` and `PATCH`:
+    /// requests of other methods pass, whatever is set.
+    ///
+    /// It starts a handler at most once for one key, unless the handler's answer
+    /// says that it did not start or that nothing happened. [`Outcome`] lists the
+    /// statuses that say so.
+    ///
+    /// [`Outcome`]: crate::Outcome
     pub fn new(store: impl Store, scope: Scope) -> Self {
         Self {
             shared: Arc::new(Shared { ledger: Ledger::new(store), policy: Policy::new(scope), desk: Arc::default() }),

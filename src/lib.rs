@@ -42,8 +42,8 @@
 //! # Overview
 //!
 //! - [`IdempotencyLayer`] wraps an axum `Router` or any tower service whose
-//!   body is bytes. Its constructor asks for a [store] and a [`Scope`]: whose
-//!   key is it?
+//!   body is bytes. Its constructor takes a [store], and a [`Scope`] that says
+//!   whose key it is.
 //! - [`Operation`], in the request's extensions and an axum extractor, runs
 //!   [steps](Operation::step), [payments](Operation::pay) and work that must
 //!   happen [once](Operation::once).
@@ -51,21 +51,23 @@
 //! - [`Background`] answers 202 and runs the request later; a
 //!   [`StatusService`] tells how far it is.
 //! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
-//!   what has expired; [`Watcher`] says when something needs a human.
+//!   what has expired; [`Watcher`] reports what needs attention.
 //! - A [`Callback`] is called, at least once, when an operation completes or is
 //!   parked.
-//! - [`Event`]s say what happens; [`Outcome`] lets a handler say how its answer
-//!   counts; a [`Refusal`] is every answer the layer makes up itself.
+//! - [`Event`]s say what happens; with an [`Outcome`] a handler marks its response
+//!   as final, retryable, or nothing happened; a [`Refusal`] is every answer the
+//!   layer makes up itself.
 //! - The [`guide`] has the long documents: what is promised, and what is not.
 //!
 //! # What is promised
 //!
-//! *At most once* (the default): for one key within its retention your handler
-//! is started at most once. If it is not known whether it finished, the answer
-//! is `outcome-unknown`, and it is not run again until you or your reconciler
-//! decide. Every answer is stored, 500s included, except those that mean "did not
-//! start" (307, 308, 401, 403, 407, 421, 425, 429) or that the handler marks so
-//! ([`Outcome`]): these free the key, and a retry runs.
+//! *At-most-once* mode (the default): for one key within its retention the layer
+//! starts your handler at most once. If it cannot tell whether the handler
+//! finished, retries get `outcome-unknown`, and it does not start the handler again
+//! until you or your reconciler decide. Every answer is stored, 500s included,
+//! except those that mean "did not start" (307, 308, 401, 403, 407, 421, 425, 429)
+//! or that the handler marks so ([`Outcome`]): these free the key, and a retry runs,
+//! unless a step was begun or done.
 //!
 //! *Resumable* ([`IdempotencyLayer::resumable`]): a step may run more than
 //! once, always with the same downstream key, and never again after its result
@@ -101,7 +103,7 @@
 //! # Caveats
 //!
 //! - Put the layer *inside* authentication, rate limits and compression, and
-//!   *outside* whatever may change the answer. A time-out outside it cuts off
+//!   *outside* any layer that alters the response. A time-out outside it cuts off
 //!   the client, not the work; a time-out inside it drops the handler and
 //!   answers in its place, and that answer is stored like any other.
 //! - Of two layers around one route the outer one guards, with its settings, and

@@ -63,8 +63,9 @@ pub enum Refusal {
     BodyTooLarge,
     /// 403: the scope can't tell whose request this is.
     ScopeUnknown,
-    /// 500: the first attempt ended without an answer. Nobody can know what it
-    /// did, and it will not be run again until someone decides.
+    /// 500: an attempt, of this request or of one before it, ended without an
+    /// answer, and what it did is not known. The handler is not started again
+    /// until an operator or the [reconciler](crate::Completer::reconcile) decides.
     OutcomeUnknown,
     /// 500: this attempt broke off. A retry resumes it.
     Interrupted,

@@ -69,7 +69,9 @@ impl Runner {
         }
     }
 
-    /// For work that is not written with steps: it is started at most once.
+    /// For work that is not written with steps: it is started at most once, unless
+    /// it calls [`Operation::nothing_happened`] and ends with an error before any
+    /// step was begun or done. Then the next call runs.
     pub const fn at_most_once(mut self) -> Self {
         self.mode = Mode::AtMostOnce;
         self
@@ -122,8 +124,8 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// [`RunError`]. An error of `work` is not stored: resumable, the next
-    /// call resumes; at most once, the next call is told that the outcome is
+    /// [`RunError`]. An error of `work` is not stored: in resumable mode the
+    /// next call resumes; in at-most-once mode the next call is told that the outcome is
     /// unknown, unless [`Operation::nothing_happened`] was called.
     ///
     /// # Cancellation

@@ -1,6 +1,10 @@
 //! Under axum and under bare hyper, over real sockets where that matters.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+/// README's program.
+#[path = "../examples/quickstart.rs"]
+#[allow(dead_code, unreachable_pub, reason = "it is a program of its own, and its `main` is not called")]
+mod quickstart;
 mod support;
 
 use std::convert::Infallible;
@@ -59,6 +63,25 @@ async fn a_router_under_the_layer_replays_what_covered_routes_said() {
     assert_eq!(send(&app, keyed("/pay", "k")).await, (StatusCode::CREATED, true, "charge 1".into()));
     let health = Request::get("/health").header("idempotency-key", "k").body(Body::empty()).unwrap();
     assert_eq!(send(&app, health).await, (StatusCode::OK, false, "fine".into()));
+}
+
+/// The program that README shows does what README says of it.
+#[tokio::test]
+async fn the_program_of_the_readme_charges_once_for_a_request_and_its_retry() {
+    let app = quickstart::app().unwrap();
+    let paying = |key: &str| {
+        let request = Request::post("/payments").header("content-type", "application/json");
+        request.header("idempotency-key", key).body(Body::from("1999")).unwrap()
+    };
+    let paid = |charge: &str| format!("order 17 is paid: {charge}\n");
+    assert_eq!(send(&app, paying("\"order-1\"")).await, (StatusCode::CREATED, false, paid("ch_1")));
+    for _ in 0..2 {
+        assert_eq!(send(&app, paying("\"order-1\"")).await, (StatusCode::CREATED, true, paid("ch_1")));
+    }
+    // The provider numbers its charges: there was one before this one.
+    assert_eq!(send(&app, paying("\"order-2\"")).await, (StatusCode::CREATED, false, paid("ch_2")));
+    let unkeyed = Request::post("/payments").header("content-type", "application/json").body(Body::from("1999"));
+    assert_eq!(send(&app, unkeyed.unwrap()).await.0, StatusCode::BAD_REQUEST);
 }
 
 /// Peer bug 35: nesting strips the prefix, and only that made them differ.

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,6 +23,7 @@ use bytes::Bytes;
 use http::Request;
 use support::bodies::{Failure, full};
 use support::lab::{App, operation, reply, send, serve, with};
+use support::sources::rust_files;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 use tower_idempotency::clock::{Clock, ManualClock};
@@ -478,9 +479,7 @@ const VALUES: [&str; 9] = ["Duration", "usize", "u32", "u64", "f64", "Backoff", 
 fn every_setter_is_walked() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut setters: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut files = Vec::new();
-    rust_files(&src, &mut files);
-    for file in files {
+    for file in rust_files(&src) {
         let name = file.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
         if name.starts_with("store/conformance") || name.ends_with("tests.rs") || name.contains("/tests/") {
             continue;
@@ -508,17 +507,6 @@ fn every_setter_is_walked() {
         );
     }
     assert!(missing.is_empty(), "setters that no test walks: {missing:#?}");
-}
-
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
 }
 
 /// Public functions that take `self` and a value, and give the same back.

@@ -1,8 +1,13 @@
 //! The architecture's invariants, read from the sources.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+#[path = "support/sources.rs"]
+mod sources;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use sources::rust_files;
 
 /// A source file of the library: its path below `src`, and its code lines.
 struct Source {
@@ -29,22 +34,10 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// All sources of the library, less comments, docs and inline test modules.
 fn sources() -> Vec<Source> {
     let src = root().join("src");
-    let mut files = Vec::new();
-    rust_files(&src, &mut files);
+    let files = rust_files(&src);
     assert!(files.len() > 20, "the sources are somewhere else");
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
@@ -281,11 +274,9 @@ fn every_dependency_has_a_licence_that_is_allowed_and_comes_from_the_registry() 
 /// What is counted for a whole server is not a test's own, unless the server is.
 #[test]
 fn a_test_that_measures_a_server_has_it_to_itself() {
-    let mut files = Vec::new();
-    rust_files(&root().join("tests/servers/tests"), &mut files);
     let counts = ["wal_insert_lsn", ".log()", "RESETSTAT", "total_net", "cmdstat_", "cpu_nanos", "pg_stat_database"];
     let (mut measuring, mut shared) = (0, Vec::new());
-    for file in files {
+    for file in rust_files(&root().join("tests/servers/tests")) {
         let text = fs::read_to_string(&file).unwrap();
         // rustfmt ends a function at its own indentation, and a test has none.
         for test in text.split("#[tokio::test").skip(1).filter_map(|test| test.split("\n}\n").next()) {
@@ -311,7 +302,7 @@ fn parse_version(version: &str) -> Vec<u32> {
 #[test]
 fn the_readme_shows_the_quickstart() {
     let example = fs::read_to_string(root().join("examples/quickstart.rs")).unwrap();
-    let program = &example[example.find("use axum").unwrap()..];
+    let program = &example[example.find("\nuse ").unwrap() + 1..];
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "they differ");
     assert!(!readme.contains("\n# "), "a hidden line");

@@ -39,7 +39,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Prepare = dyn Fn(Parts) -> BoxFuture<Result<Parts, String>> + Send + Sync;
 type Reconcile = dyn Fn(Doubt) -> BoxFuture<Reconciled<Response<Bytes>>> + Send + Sync;
 
-/// An operation at most once whose holder is gone: nobody knows what it did.
+/// An at-most-once operation whose holder is gone: what it did is not known.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Doubt {
@@ -61,7 +61,7 @@ pub struct Doubt {
 ///
 /// It also makes the [callbacks](crate::Callback) of the layer.
 ///
-/// Operations at most once are never run again. A
+/// At-most-once operations are never run again. A
 /// [reconciler](Self::reconcile) is asked what happened, and if nobody knows
 /// they are parked.
 ///
@@ -188,7 +188,7 @@ impl Completer {
         self
     }
 
-    /// Finds out what an operation at most once did whose holder is gone.
+    /// Finds out what an at-most-once operation did whose holder is gone.
     /// [`Happened`](Reconciled::Happened) is stored as its answer, after
     /// [`DidNotHappen`](Reconciled::DidNotHappen) a retry runs it, and
     /// [`Unknown`](Reconciled::Unknown) parks it, as do a panic and a hook that

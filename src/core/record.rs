@@ -123,8 +123,11 @@ impl Stamp<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the two modes of the contract")]
 pub enum Mode {
-    /// Started at most once. Whether it finished cannot be known, so it is
-    /// never started again until someone decides.
+    /// Started at most once, unless the attempt said that nothing happened: by
+    /// [`Change::Withdraw`](super::Change::Withdraw), which the layer makes of the
+    /// answers that [`Outcome`](crate::Outcome) lists. If it cannot be known whether
+    /// it finished, it is not started again until an operator or a reconciler
+    /// decides.
     AtMostOnce,
     /// Resumed from its last recovery point.
     Resumable,

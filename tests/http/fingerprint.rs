@@ -4,22 +4,10 @@
 use std::time::Duration;
 
 use http::Request;
-use tower_idempotency::IdempotencyLayer;
 use tower_idempotency::core::{Change, Claim, Claimed, Fence, Fenced, Fingerprint, Mode, Reached, StoredResponse};
 
-use crate::support::Count;
 use crate::support::bodies::{TestBody, full};
-use crate::support::lab::{App, Lab, post, reply, send, serve, stored_key, with};
-
-fn numbered(layer: &IdempotencyLayer) -> (App, Count) {
-    let runs = Count::default();
-    let count = runs.clone();
-    let app = serve(layer, move |_| {
-        let number = count.up();
-        async move { Ok(reply(201, format!("charge {number}"))) }
-    });
-    (app, runs)
-}
+use crate::support::lab::{Lab, numbered, post, send, stored_key, with};
 
 /// As HTTP/1.1 has it: a path, and `Host`.
 fn at_host(host: &str) -> Request<TestBody> {

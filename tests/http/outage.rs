@@ -5,24 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tower_idempotency::IdempotencyLayer;
 use tower_idempotency::core::Status;
 use tower_idempotency::store::{MemoryStore, StoreErrorKind};
 
 use crate::support::bodies::Failure;
-use crate::support::lab::{App, Lab, post, reply, secs, send, send_now, serve, spawn};
+use crate::support::lab::{Lab, numbered, post, reply, secs, send, send_now, serve, spawn};
 use crate::support::store::{Call, Fault, Faulty};
 use crate::support::{Count, settle};
-
-fn counting(layer: &IdempotencyLayer) -> (App, Count) {
-    let runs = Count::default();
-    let count = runs.clone();
-    let app = serve(layer, move |_| {
-        let number = count.up();
-        async move { Ok(reply(201, format!("charge {number}"))) }
-    });
-    (app, runs)
-}
 
 const CLAIM: Call = Call::Swap(Status::Pending);
 const COMPLETE: Call = Call::Swap(Status::Complete);
@@ -36,7 +25,7 @@ fn failing(kind: Call, fault: Fault) -> impl FnMut(Call) -> Fault + Send + 'stat
 #[tokio::test(start_paused = true)]
 async fn when_the_store_is_down_nothing_runs_unprotected() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer());
+    let (app, runs) = numbered(&lab.layer());
     lab.store.down();
     for _ in 0..3 {
         send(&app, post("k")).await.assert_problem("store-unavailable", 503);
@@ -52,7 +41,7 @@ async fn when_the_store_is_down_nothing_runs_unprotected() {
 #[tokio::test]
 async fn a_claim_whose_acknowledgement_was_lost_runs_once() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer());
+    let (app, runs) = numbered(&lab.layer());
     lab.store.fail_once(CLAIM, Fault::After);
     send(&app, post("k")).await.assert_first(201, "charge 1");
     send(&app, post("k")).await.assert_replay(201, "charge 1");
@@ -62,7 +51,7 @@ async fn a_claim_whose_acknowledgement_was_lost_runs_once() {
 #[tokio::test]
 async fn a_claim_that_failed_once_is_tried_again() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer());
+    let (app, runs) = numbered(&lab.layer());
     lab.store.fail_once(CLAIM, Fault::Before(StoreErrorKind::Unavailable));
     send(&app, post("k")).await.assert_first(201, "charge 1");
     assert_eq!(runs.get(), 1);
@@ -72,7 +61,7 @@ async fn a_claim_that_failed_once_is_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_applied_after_we_gave_up_is_withdrawn() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer());
+    let (app, runs) = numbered(&lab.layer());
     let mut first = true;
     lab.store.fail(move |call| match call {
         CLAIM if std::mem::take(&mut first) => Fault::Late(secs(3)),
@@ -91,7 +80,7 @@ async fn a_claim_that_is_applied_after_we_gave_up_is_withdrawn() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_took_while_the_store_looked_dead_is_withdrawn() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer());
+    let (app, runs) = numbered(&lab.layer());
     lab.store.fail(|call| if call == CLAIM { Fault::After } else { Fault::Before(StoreErrorKind::Unavailable) });
     send(&app, post("k")).await.assert_problem("store-unavailable", 503);
     assert_eq!((runs.get(), lab.store.len()), (0, 1));
@@ -108,7 +97,7 @@ async fn a_claim_that_took_while_the_store_looked_dead_is_withdrawn() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_can_not_be_stored_is_given_and_stored_later() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer());
+    let (app, runs) = numbered(&lab.layer());
     lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
     send(&app, post("k")).await.assert_first(201, "charge 1");
     assert_eq!((lab.events.count("Unsaved"), lab.events.count("SavedLate")), (1, 0));
@@ -125,12 +114,12 @@ async fn an_answer_that_can_not_be_stored_is_given_and_stored_later() {
 #[tokio::test(start_paused = true)]
 async fn at_most_once_a_late_save_takes_even_after_the_lease() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer().lease(secs(2)));
+    let (app, runs) = numbered(&lab.layer().lease(secs(2)));
     lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
     send(&app, post("k")).await.assert_first(201, "charge 1");
     tokio::time::sleep(secs(60)).await;
     send(&app, post("k")).await.assert_problem("in-progress", 409);
-    let elsewhere = counting(&Lab::over(lab.store.clone()).layer()).0;
+    let elsewhere = numbered(&Lab::over(lab.store.clone()).layer()).0;
     send(&elsewhere, post("k")).await.assert_problem("outcome-unknown", 500);
     lab.store.heal();
     tokio::time::sleep(secs(6)).await;
@@ -141,7 +130,7 @@ async fn at_most_once_a_late_save_takes_even_after_the_lease() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_never_stored_is_reported_and_never_run_again() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer().max_execution(secs(120)));
+    let (app, runs) = numbered(&lab.layer().max_execution(secs(120)));
     lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
     send(&app, post("k")).await.assert_first(201, "charge 1");
     tokio::time::sleep(secs(130)).await;
@@ -157,13 +146,13 @@ async fn an_answer_that_is_never_stored_is_reported_and_never_run_again() {
 #[tokio::test(start_paused = true)]
 async fn a_late_save_does_not_overwrite_the_answer_of_an_heir() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer().resumable().lease(secs(2)));
+    let (app, runs) = numbered(&lab.layer().resumable().lease(secs(2)));
     lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
     send(&app, post("k")).await.assert_first(201, "charge 1");
     tokio::time::sleep(secs(30)).await;
     lab.store.heal();
     // Another process, before the background save wakes up: its lease is over.
-    let (heir, its_runs) = counting(&Lab::over(lab.store.clone()).layer().resumable());
+    let (heir, its_runs) = numbered(&Lab::over(lab.store.clone()).layer().resumable());
     its_runs.up();
     send(&heir, post("k")).await.assert_first(201, "charge 2");
     tokio::time::sleep(secs(60)).await;
@@ -174,7 +163,7 @@ async fn a_late_save_does_not_overwrite_the_answer_of_an_heir() {
 #[tokio::test]
 async fn when_every_acknowledgement_is_lost_nothing_changes_for_the_client() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer());
+    let (app, runs) = numbered(&lab.layer());
     lab.store.fail(|call| if call == Call::Load { Fault::None } else { Fault::After });
     send(&app, post("k")).await.assert_first(201, "charge 1");
     send(&app, post("k")).await.assert_replay(201, "charge 1");
@@ -194,7 +183,7 @@ async fn a_withdrawal_whose_acknowledgement_was_lost_is_a_withdrawal() {
 async fn a_store_that_hangs_at_the_claim_is_a_store_that_is_down() {
     for fault in [Fault::Hang, Fault::HangAfter] {
         let lab = Lab::new();
-        let (app, runs) = counting(&lab.layer());
+        let (app, runs) = numbered(&lab.layer());
         lab.store.fail(move |_| fault);
         let started = Instant::now();
         send(&app, post("k")).await.assert_problem("store-unavailable", 503);
@@ -206,7 +195,7 @@ async fn a_store_that_hangs_at_the_claim_is_a_store_that_is_down() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_at_the_end_delays_the_true_answer_but_not_for_ever() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab.layer());
+    let (app, runs) = numbered(&lab.layer());
     lab.store.fail(failing(COMPLETE, Fault::Hang));
     let started = Instant::now();
     send(&app, post("k")).await.assert_first(201, "charge 1");
@@ -253,7 +242,7 @@ async fn what_can_not_be_read_is_not_run() {
         (StoreErrorKind::Full, "store-unavailable", 503),
     ] {
         let lab = Lab::new();
-        let (app, runs) = counting(&lab.layer());
+        let (app, runs) = numbered(&lab.layer());
         lab.store.fail(move |_| Fault::Before(kind));
         for _ in 0..2 {
             send(&app, post("k")).await.assert_problem(name, status);
@@ -321,7 +310,7 @@ async fn a_release_that_can_not_be_stored_is_stored_later() {
 #[tokio::test]
 async fn a_full_store_still_replays_and_forgets_nothing_by_it() {
     let lab = Lab::over(Faulty::over(MemoryStore::new().max_entries(3)));
-    let (app, runs) = counting(&lab.layer());
+    let (app, runs) = numbered(&lab.layer());
     for (key, body) in [("k1", "charge 1"), ("k2", "charge 2"), ("k3", "charge 3")] {
         send(&app, post(key)).await.assert_first(201, body);
     }

@@ -55,6 +55,28 @@ async fn at_most_once_a_panic_leaves_the_outcome_unknown_and_is_not_run_again() 
     }
 }
 
+/// The client whose request panicked and one that retries are told the same. To
+/// the first of them no attempt was an earlier one.
+#[tokio::test]
+async fn of_a_panic_the_first_client_and_a_retry_are_told_what_is_true_for_both() {
+    let lab = Lab::new();
+    let (app, ..) = panicking(&lab.layer(), When::AfterAwait);
+    for client in ["first", "retry"] {
+        let answer = send(&app, post("k")).await;
+        answer.assert_problem("outcome-unknown", 500);
+        let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        let detail = problem["detail"].as_str().unwrap();
+        let told = "An attempt with this Idempotency-Key ended without an answer, and it is not known what it did.";
+        assert!(detail.starts_with(told), "{client}: {detail}");
+        for word in ["earlier", "first", "previous", "before", "last"] {
+            assert!(
+                !detail.to_lowercase().split(|c: char| !c.is_alphabetic()).any(|w| w == word),
+                "{client}: {detail}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn resumable_a_retry_after_a_panic_goes_on_at_once() {
     for when in ALL {

@@ -2,24 +2,15 @@
 
 use tokio::sync::Semaphore;
 
-use crate::support::lab::{Lab, post, post_body, reply, request, secs, send, send_now, serve, spawn, unkeyed, with};
+use crate::support::lab::{
+    Lab, numbered, post, post_body, reply, request, secs, send, send_now, serve, spawn, unkeyed, with,
+};
 use crate::support::{Count, join_all, settle};
-
-/// A lab, and a service that numbers its answers.
-fn counting(lab: &Lab) -> (crate::support::lab::App, Count) {
-    let runs = Count::default();
-    let count = runs.clone();
-    let app = serve(&lab.layer(), move |_| {
-        let number = count.up();
-        async move { Ok(reply(201, format!("charge {number}"))) }
-    });
-    (app, runs)
-}
 
 #[tokio::test]
 async fn the_first_request_runs_and_every_retry_gets_its_answer() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab);
+    let (app, runs) = numbered(&lab.layer());
     send(&app, post("k")).await.assert_first(201, "charge 1");
     for _ in 0..3 {
         send(&app, post("k")).await.assert_replay(201, "charge 1");
@@ -30,7 +21,7 @@ async fn the_first_request_runs_and_every_retry_gets_its_answer() {
 #[tokio::test]
 async fn a_first_request_costs_two_round_trips_and_a_replay_one() {
     let lab = Lab::new();
-    let (app, _) = counting(&lab);
+    let (app, _) = numbered(&lab.layer());
     send(&app, post("k")).await;
     assert_eq!(lab.store.calls(), 2);
     send(&app, post("k")).await;
@@ -41,7 +32,7 @@ async fn a_first_request_costs_two_round_trips_and_a_replay_one() {
 #[tokio::test]
 async fn the_same_body_under_two_keys_runs_twice() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab);
+    let (app, runs) = numbered(&lab.layer());
     send(&app, post("k1")).await.assert_first(201, "charge 1");
     send(&app, post("k2")).await.assert_first(201, "charge 2");
     assert_eq!(runs.get(), 2);
@@ -50,7 +41,7 @@ async fn the_same_body_under_two_keys_runs_twice() {
 #[tokio::test]
 async fn without_a_key_every_request_runs_and_nothing_is_stored() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab);
+    let (app, runs) = numbered(&lab.layer());
     send(&app, unkeyed("POST")).await.assert_first(201, "charge 1");
     send(&app, unkeyed("POST")).await.assert_first(201, "charge 2");
     assert_eq!((runs.get(), lab.store.calls()), (2, 0));
@@ -60,7 +51,7 @@ async fn without_a_key_every_request_runs_and_nothing_is_stored() {
 #[tokio::test]
 async fn another_request_under_the_same_key_is_a_mismatch_and_never_runs() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab);
+    let (app, runs) = numbered(&lab.layer());
     let original = || with(request("POST", "/users/1?a=1", "k", "body"), "content-type", "text/plain");
     send(&app, original()).await.assert_first(201, "charge 1");
     let others = [
@@ -90,7 +81,7 @@ async fn another_request_under_the_same_key_is_a_mismatch_and_never_runs() {
 #[tokio::test]
 async fn other_headers_may_differ_between_a_request_and_its_retry() {
     let lab = Lab::new();
-    let (app, _) = counting(&lab);
+    let (app, _) = numbered(&lab.layer());
     send(&app, with(post("k"), "authorization", "Bearer one")).await.assert_first(201, "charge 1");
     let retry = with(with(post("k"), "authorization", "Bearer two"), "x-forwarded-for", "10.0.0.1");
     send(&app, retry).await.assert_replay(201, "charge 1");
@@ -99,7 +90,7 @@ async fn other_headers_may_differ_between_a_request_and_its_retry() {
 #[tokio::test]
 async fn an_empty_body_is_a_body() {
     let lab = Lab::new();
-    let (app, _) = counting(&lab);
+    let (app, _) = numbered(&lab.layer());
     send(&app, post_body("k", "")).await.assert_first(201, "charge 1");
     send(&app, post_body("k", "")).await.assert_replay(201, "charge 1");
     send(&app, post_body("k", "x")).await.assert_problem("key-reused", 422);
@@ -150,7 +141,7 @@ async fn a_mismatch_is_told_while_the_first_request_still_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_identical_requests_at_once_one_runs() {
     let lab = Lab::new();
-    let (app, runs) = counting(&lab);
+    let (app, runs) = numbered(&lab.layer());
     for round in 0..20 {
         let key = format!("k{round}");
         let racers: Vec<_> = (0..32).map(|_| spawn(&app, post(&key))).collect();
@@ -237,9 +228,9 @@ async fn the_retention_can_be_set() {
 #[tokio::test]
 async fn another_layer_over_the_same_store_replays() {
     let lab = Lab::new();
-    let (app, _) = counting(&lab);
+    let (app, _) = numbered(&lab.layer());
     send(&app, post("k")).await.assert_first(201, "charge 1");
-    let (other, runs) = counting(&lab);
+    let (other, runs) = numbered(&lab.layer());
     send(&other, post("k")).await.assert_replay(201, "charge 1");
     send(&other, post_body("k", "other")).await.assert_problem("key-reused", 422);
     assert_eq!(runs.get(), 0);

@@ -12,6 +12,7 @@ use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{IdempotencyKey, Key};
 use tower_idempotency::{Event, EventKind, IdempotencyLayer, Operation, Refusal, RequestBody, ResponseBody, Scope};
 
+use super::Count;
 use super::bodies::{Failure, TestBody, full};
 use super::store::Faulty;
 
@@ -96,6 +97,17 @@ where
     Fut: Future<Output = Result<Response<TestBody>, Failure>> + Send + 'static,
 {
     BoxCloneSyncService::new(layer.layer(service_fn(handler)))
+}
+
+/// A service that numbers its answers, and how often it ran.
+pub(crate) fn numbered(layer: &IdempotencyLayer) -> (App, Count) {
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = serve(layer, move |_| {
+        let number = count.up();
+        async move { Ok(reply(201, format!("charge {number}"))) }
+    });
+    (app, runs)
 }
 
 /// A request as the tests send it most of the time.

@@ -15,17 +15,18 @@ pub fn markdown(reports: &[Report]) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "A process dies, is paused for longer than its lease, or is asked to end. A retry\nwith the same key gets, \
-         one after another, what is said here. *Transactional*: on\nPostgres, the charge is a row, written in the \
-         transaction we hand out, and the rows\nare counted; *rolled back* or *committed* is what the dead process \
-         left.\n"
+        "A process dies, is paused for longer than its lease, or is asked to end. Each cell\nlists, in order, what \
+         retries with the same key receive. *Transactional*: on Postgres,\nthe charge is a row that the handler \
+         writes in the transaction we hand out, and the\nkillbox counts the rows; *rolled back* or *committed* is \
+         what the dead process left.\n"
     );
     blows(reports, Finisher::Client, &Moment::ALL, &mut text);
     outages(reports, &mut text);
     let _ = writeln!(
         text,
-        "\nThe answer was 202, and nobody asks again. The process whose completer runs it\ndies, is paused, or is \
-         asked to end. A completer of another process, or of the next\none, goes on, and this is how it ends:\n"
+        "\nBackground requests whose client never polls: the answer was 202, and the process\nwhose completer runs \
+         the operation dies, is paused, or is asked to end. A completer\nof another process, or of the next one, \
+         goes on. Each cell says how the operation ends:\n"
     );
     blows(reports, Finisher::Completer, &Moment::OF_COMPLETERS, &mut text);
     at_every_moment(reports, &mut text);
@@ -138,10 +139,10 @@ fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
 fn outages(reports: &[Report], text: &mut String) {
     let _ = writeln!(
         text,
-        "\nThe store fails, or one process's link to it, at each of these moments and for\nlonger than the lease. What a \
-         new key gets meanwhile (from the other process, if\nit is a link), and what a retry gets in the end. Power \
-         loss is not made here: it\ncan't be on one machine. Where commits do not wait for the disk, all of the \
-         server's\nprocesses are killed at once instead.\n\n\
+        "\nThe store fails, or one process's link to it, at each of these moments and for\nlonger than the lease. The \
+         cells say what a new key gets meanwhile (from the other\nprocess, if it is a link), and what a retry gets in \
+         the end. The killbox cuts no power,\nwhich one machine can't do to itself. Where commits do not wait for \
+         the disk, it kills\nall of the server's processes at once instead.\n\n\
          | fault | store | meanwhile | at most once | resumable | transactional | declared |\n\
          |---|---|---|---|---|---|---|"
     );

@@ -1,12 +1,14 @@
 //! HTTP/2 as a client sees it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
-use h2::{Error, Reason};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Error, Reason, SendStream};
 use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// A connection.
 pub struct Stream {
@@ -27,6 +29,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// The status code; 0 if no head came.
+    pub fn status(&self) -> u16 {
+        self.head.as_ref().map_or(0, |(status, _)| *status)
+    }
+
     /// The value of the first such header line.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, lines) = self.head.as_ref()?;
@@ -52,6 +59,15 @@ impl Stream {
         Self { requests }
     }
 
+    /// Sends the head and a part of the body, and leaves the rest to be sent.
+    pub async fn begin(&mut self, request: Request<Bytes>) -> Upload {
+        let (parts, begun) = request.into_parts();
+        let mut requests = self.requests.clone().ready().await.unwrap();
+        let (response, mut rest) = requests.send_request(Request::from_parts(parts, ()), false).unwrap();
+        rest.send_data(begun, false).unwrap();
+        Upload { response, rest }
+    }
+
     /// What comes back for this request.
     pub async fn exchange(&mut self, request: Request<Bytes>) -> Seen {
         let mut seen = Seen::default();
@@ -68,16 +84,54 @@ impl Stream {
         if !body.is_empty() {
             sent.send_data(body, true)?;
         }
-        let (head, mut body) = response.await?.into_parts();
-        seen.head = Some((head.status.as_u16(), lines(&head.headers)));
-        while let Some(data) = body.data().await {
-            let data = data?;
-            seen.body.extend_from_slice(&data);
-            body.flow_control().release_capacity(data.len())?;
-        }
-        seen.trailers = body.trailers().await?.map(|trailers| lines(&trailers)).unwrap_or_default();
-        Ok(())
+        read(response, seen).await
     }
+}
+
+/// A request whose body is not all sent.
+pub struct Upload {
+    response: ResponseFuture,
+    rest: SendStream<Bytes>,
+}
+
+impl Upload {
+    /// What comes back while the rest is not sent.
+    pub async fn stalled(self) -> Seen {
+        let Self { response, rest } = self;
+        let seen = settled(response).await;
+        drop(rest);
+        seen
+    }
+
+    /// What comes back once the rest is sent.
+    pub async fn finish(mut self, rest: Bytes) -> Seen {
+        self.rest.send_data(rest, true).unwrap();
+        settled(self.response).await
+    }
+}
+
+/// Longer than any test lets an upload take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn settled(response: ResponseFuture) -> Seen {
+    let mut seen = Seen::default();
+    let read = timeout(PATIENCE, read(response, &mut seen)).await.expect("an answer");
+    if let Err(error) = read {
+        seen.reset = Some(error.reason().unwrap_or(Reason::INTERNAL_ERROR));
+    }
+    seen
+}
+
+async fn read(response: ResponseFuture, seen: &mut Seen) -> Result<(), Error> {
+    let (head, mut body) = response.await?.into_parts();
+    seen.head = Some((head.status.as_u16(), lines(&head.headers)));
+    while let Some(data) = body.data().await {
+        let data = data?;
+        seen.body.extend_from_slice(&data);
+        body.flow_control().release_capacity(data.len())?;
+    }
+    seen.trailers = body.trailers().await?.map(|trailers| lines(&trailers)).unwrap_or_default();
+    Ok(())
 }
 
 fn lines(headers: &HeaderMap) -> Vec<(String, String)> {

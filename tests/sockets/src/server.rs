@@ -8,14 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{IdempotencyLayer, RequestBody, Scope};
+use tower_idempotency::{Background, IdempotencyLayer, RequestBody, Scope, StatusService};
 
 use crate::body::{Broken, Playing, Script};
 
@@ -26,6 +29,8 @@ pub enum Protocol {
     H1,
     /// HTTP/2, with prior knowledge.
     H2,
+    /// Both on one port, as the client begins.
+    Either,
 }
 
 /// What a handler answers.
@@ -85,6 +90,27 @@ impl Server {
         Self::start(protocol, runs, layer.layer(service)).await
     }
 
+    /// The same with a status resource beside it, under `/operations`. No
+    /// completer runs what is accepted.
+    pub async fn with_status(protocol: Protocol, handler: &Handler) -> Self {
+        let (runs, answer) = answering(handler);
+        let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).resumable();
+        let layer = layer.background(Background::at("/operations"));
+        let service = service_fn(move |request: Request<RequestBody<Incoming>>| answer(request.uri().path()));
+        let (guarded, status) = (layer.layer(service), StatusService::new(&layer));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (guarded, status) = (guarded.clone(), status.clone());
+            async move {
+                if request.uri().path().starts_with("/operations") {
+                    let response = status.oneshot(request).await?;
+                    return Ok(response.map(|body| boxed(body.map_err(|_| Broken))));
+                }
+                Ok(guarded.oneshot(request).await?.map(boxed))
+            }
+        });
+        Self::start(protocol, runs, service).await
+    }
+
     /// How often the handler ran.
     pub fn runs(&self) -> usize {
         self.runs.load(Ordering::SeqCst)
@@ -113,11 +139,20 @@ impl Server {
                         let http = http.auto_date_header(false).serve_connection(io, service);
                         tokio::spawn(async { drop(http.await) });
                     }
+                    Protocol::Either => {
+                        let mut http = auto::Builder::new(TokioExecutor::new());
+                        http.http1().auto_date_header(false).http2().auto_date_header(false);
+                        tokio::spawn(async move { drop(http.serve_connection(io, service).await) });
+                    }
                 }
             }
         });
         Self { addr, runs }
     }
+}
+
+fn boxed(body: impl Body<Data = Bytes, Error = Broken> + Send + 'static) -> UnsyncBoxBody<Bytes, Broken> {
+    body.boxed_unsync()
 }
 
 type Answer = std::future::Ready<Result<Response<Playing>, Infallible>>;

@@ -44,7 +44,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         CORE,
         "let mut next = found.clone();\n",
         "let mut next = found.clone();\n        if let CallbackStep::Begin { .. } = self.step {\n            next.callback = \
-         Some(Box::new(Callback::Made));\n            next.version = stamp.nonce;\n            return \
+         Some(Box::new(Callback::Made(owed.id)));\n            next.version = stamp.nonce;\n            return \
          Decision::put(next, true);\n        }\n",
         "a_crash_in_the_call",
     ),

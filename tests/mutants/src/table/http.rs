@@ -18,6 +18,13 @@ planted_under!(http, "--test http");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     http(
+        "first-client-told-of-an-earlier-attempt",
+        RESPONSE,
+        "\"An attempt with this Idempotency-Key ended",
+        "\"An earlier attempt with this Idempotency-Key ended",
+        "panics::of_a_panic_the_first_client",
+    ),
+    http(
         "retry-after-ignores-the-rest",
         "src/service/answer.rs",
         "attempt.rests().await",

@@ -100,6 +100,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "held::the_memory_store_counts_what_it_holds_of_large_headers",
     ),
     bounds(
+        "status-builds-a-tree-of-what-it-passes-on",
+        "src/status.rs",
+        "out.extend_from_slice(text.trim_ascii().as_bytes());",
+        "let _ = serde_json::from_str::<Value>(text).map(|tree| serde_json::to_writer(out, &tree));",
+        "status::",
+    ),
+    bounds(
         "targets-kept-with-the-buffer-they-were-read-into",
         "src/core/message.rs",
         "method.clone(), copied(uri),",
