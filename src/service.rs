@@ -337,6 +337,7 @@ impl<S> Admitted<S> {
         ResBody: Body<Data = Bytes>,
     {
         let Self { mut service, parts, guarded } = *self;
+        let method = parts.method.clone();
         let operation = Operation::new(Arc::clone(&attempt));
         let request = of_operation(parts, &operation, body);
         let guarded = &guarded;
@@ -350,8 +351,8 @@ impl<S> Admitted<S> {
             } else {
                 read(&parts, body, policy.response_limit, patience).await
             };
-            let outcome = guarded.outcome(claimed, &parts, &content);
-            let undone = if operation.can_undo() && !guarded.has_no_route(claimed, &parts) {
+            let outcome = guarded.outcome(claimed, &method, &parts, &content);
+            let undone = if operation.can_undo() && !guarded.has_no_route(claimed, &parts, &content) {
                 let said = Outcome::is_said_final(&parts.extensions);
                 Box::pin(operation.undo(guarded.failure(outcome, &parts, &content), said)).await
             } else {

@@ -15,6 +15,7 @@ mod canonical;
 mod credential;
 mod exchange;
 mod fingerprint;
+mod grpc;
 mod history;
 mod in_hand;
 mod key;
@@ -32,6 +33,9 @@ pub(crate) use self::callback::{CallbackAt, CallbackStep};
 pub(crate) use self::canonical::canonical;
 pub use self::exchange::{Ask, Done, Exchange, Reply};
 pub use self::fingerprint::Fingerprint;
+#[cfg(test)]
+pub(crate) use self::grpc::stands_for;
+pub(crate) use self::grpc::{is_grpc, judged};
 pub(crate) use self::history::UNDO_PLAN;
 pub use self::history::{Moment, What};
 pub(crate) use self::in_hand::{ClaimHere, ResumeHere};
