@@ -132,6 +132,8 @@ pub(crate) struct Policy {
     pub(crate) required: bool,
     /// Whether the authority is part of a request.
     pub(crate) by_authority: bool,
+    /// Whether the trailers of any request are part of it, and not only gRPC's.
+    pub(crate) by_trailers: bool,
     pub(crate) lease: Duration,
     pub(crate) max_execution: Duration,
     pub(crate) retention: Duration,
@@ -156,6 +158,7 @@ impl Policy {
             mode: Mode::AtMostOnce,
             required: false,
             by_authority: true,
+            by_trailers: false,
             lease: Duration::from_secs(60),
             max_execution: Duration::from_secs(60 * 60),
             retention: Duration::from_secs(24 * 60 * 60),
@@ -219,9 +222,6 @@ mod tests {
             let whole: usize = lists.iter().map(|list| text.matches(list.as_str()).count()).sum();
             assert_eq!(whole, text.matches(&twice).count(), "{name} has another list");
             assert_eq!(whole, expected, "{name} has not as many lists as it should");
-        }
-    }
-}
             let [one, other] = MOVED;
             let moved = format!("to a PATCH {one} and {other} too");
             assert!(text.contains(&moved), "{name} does not say {moved:?}");
@@ -248,3 +248,6 @@ mod tests {
             let all = (0..=16).map(|status: u8| status.to_string()).chain(["any other".to_owned()]);
             let missing: Vec<_> = all.filter(|status| !found.contains(status)).collect();
             assert!(missing.is_empty() && found.len() == 18, "{name}: {missing:?} of {found:?}");
+        }
+    }
+}

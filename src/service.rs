@@ -266,7 +266,7 @@ impl<S> Admitted<S> {
         let Ok(_permit) = shared.policy.permits.try_acquire() else {
             return Ok(self.guarded.refuse(Refusal::Overloaded));
         };
-        let fingerprint = fingerprint(&self.parts, &body.bytes, shared.policy.by_authority);
+        let fingerprint = fingerprint(&self.parts, &body, &shared.policy);
         if self.guarded.later.is_some()
             && let Some(answer) = Box::pin(self.guarded.submit(&self.parts, fingerprint, &body)).await
         {
