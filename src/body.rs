@@ -97,6 +97,9 @@ fn size_of(bytes: Option<&Bytes>, has_trailers: bool) -> SizeHint {
     size
 }
 
+/// A body may say nothing so many times; one that goes on may have no end.
+pub(crate) const EMPTY_FRAMES: usize = 1000;
+
 /// About how many bytes trailers take.
 pub(crate) fn weight(trailers: &HeaderMap) -> usize {
     trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()

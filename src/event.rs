@@ -112,7 +112,7 @@ pub enum EventKind {
     /// if it does not stop with a rolling update: it is tried again, by whichever
     /// process, until its tries are over.
     NoRoute {
-        /// What was answered: 404, 405, 421 or 501.
+        /// What was answered: 404, 405, 421, or 501, which stands for `grpc-status` 12 too.
         status: u16,
     },
     /// A completer's service does not lead to its layer. **Look**: it has stopped.

@@ -137,6 +137,31 @@ impl IdempotencyLayer {
         self.set(|policy| policy.by_authority = false)
     }
 
+    /// Makes the trailers of every request part of what makes two requests the same
+    /// request: the same key with other trailers is 422. By default only those of
+    /// gRPC count (a `Content-Type` that begins with `application/grpc`).
+    ///
+    /// For clients that say something in trailers that is not in the body. Left out
+    /// is what may differ in a retry: credentials, fields of the connection, dates,
+    /// and the ids of requests and traces.
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// let scope = Scope::header("x-tenant".parse()?);
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), scope).fingerprint_trailers();
+    /// # Ok::<_, http::header::InvalidHeaderName>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// Intermediaries may drop trailers (RFC 9110 §6.5.1), so that they are compared
+    /// only where both the record and the retry have some: a retry without any gets
+    /// the stored answer.
+    pub fn fingerprint_trailers(self) -> Self {
+        self.set(|policy| policy.by_trailers = true)
+    }
+
     /// The largest request body, in bytes and with its trailers: 2 MiB by
     /// default, 413 above.
     pub fn request_limit(self, bytes: usize) -> Self {
@@ -204,7 +229,8 @@ impl IdempotencyLayer {
 
     /// How long it may take to read one request body, from when it first has to
     /// be waited for: 30 seconds by default, 408 `body-timeout` after that. A body
-    /// that is there at once needs no time, whatever is set here.
+    /// that is there at once needs no time, whatever is set here; one that is always
+    /// ready and has nothing to say is as slow as any.
     ///
     /// # Caveats
     ///

@@ -65,9 +65,9 @@
 //! starts your handler at most once. If it cannot tell whether the handler
 //! finished, retries get `outcome-unknown`, and it does not start the handler again
 //! until you or your reconciler decide. Every answer is stored, 500s included,
-//! except those that mean "did not start" (307, 308, 401, 403, 407, 421, 425, 429)
-//! or that the handler marks so ([`Outcome`]): these free the key, and a retry runs,
-//! unless a step was begun or done.
+//! except those that mean "did not start" (307, 308, 401, 403, 407, 421, 425, 429;
+//! to a PATCH 301 and 302 too) or that the handler marks so ([`Outcome`]): these free
+//! the key, and a retry runs, unless a step was begun or done.
 //!
 //! *Resumable* ([`IdempotencyLayer::resumable`]): a step may run more than
 //! once, always with the same downstream key, and never again after its result

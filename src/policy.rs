@@ -39,11 +39,34 @@ pub(crate) const MIN_RETENTION: Duration = Duration::from_secs(1);
 ///
 /// | status | at most once | resumable |
 /// |---|---|---|
-/// | 307, 308, 401, 403, 407, 421, 425, 429 | nothing happened | nothing happened |
+/// | 307, 308, 401, 403, 407, 421, 425, 429; to a PATCH 301 and 302 too | nothing happened | nothing happened |
 /// | 408, 5xx | final | retryable |
 /// | all others | final | final |
 ///
+/// 301 and 302 turn a POST into a GET, and are final. What comes with another
+/// method is repeated elsewhere under the same key.
+///
 /// A 101 is final and not retained: what it began can't be given again.
+///
+/// An answer of gRPC (200, and a `Content-Type` that begins with `application/grpc`)
+/// counts as one of HTTP would that stands for its `grpc-status`, from the head or
+/// else the trailers. It is stored and replayed as it came.
+///
+/// | `grpc-status` | counts as |
+/// |---|---|
+/// | 0 | 200 |
+/// | 3, 5, 6, 9, 10, 11 | 400 |
+/// | 16 | 401 |
+/// | 7 | 403 |
+/// | 8 | 429 |
+/// | 1, 2, 13, 15, any other | 500 |
+/// | 12 | 501 |
+/// | 14 | 503 |
+/// | 4 | 504 |
+///
+/// The trailers of an answer that is [not retained](crate::core::NotRetained) are not
+/// looked at, nor is a body: gRPC-Web says its status there, so put the layer beneath
+/// what translates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -69,11 +92,14 @@ impl Outcome {
         extensions.get::<Self>() == Some(&Self::Final)
     }
 
-    pub(crate) fn of(mode: Mode, status: StatusCode, said: Option<Self>) -> Self {
+    /// Of an answer to a request of this method, judged by `status`.
+    pub(crate) fn of(mode: Mode, method: &Method, status: StatusCode, said: Option<Self>) -> Self {
         if let Some(said) = said {
             return said;
         }
-        let did_not_start = DID_NOT_START.contains(&status.as_u16());
+        let number = status.as_u16();
+        let moved = MOVED.contains(&number) && method != Method::POST;
+        let did_not_start = moved || DID_NOT_START.contains(&number);
         let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
         match mode {
             _ if did_not_start => Self::NothingHappened,
@@ -87,6 +113,10 @@ impl Outcome {
 /// the request elsewhere are among them: routing is no operation, and the client
 /// follows with the same key.
 pub(crate) const DID_NOT_START: [u16; 8] = [307, 308, 401, 403, 407, 421, 425, 429];
+
+/// Redirects that turn a POST into a GET, and repeat requests of other methods as
+/// they are: to those they are routing, too.
+pub(crate) const MOVED: [u16; 2] = [301, 302];
 
 /// Whether a status says that there is no such route: if a router says so,
 /// no handler was started.
@@ -102,6 +132,8 @@ pub(crate) struct Policy {
     pub(crate) required: bool,
     /// Whether the authority is part of a request.
     pub(crate) by_authority: bool,
+    /// Whether the trailers of any request are part of it, and not only gRPC's.
+    pub(crate) by_trailers: bool,
     pub(crate) lease: Duration,
     pub(crate) max_execution: Duration,
     pub(crate) retention: Duration,
@@ -126,6 +158,7 @@ impl Policy {
             mode: Mode::AtMostOnce,
             required: false,
             by_authority: true,
+            by_trailers: false,
             lease: Duration::from_secs(60),
             max_execution: Duration::from_secs(60 * 60),
             retention: Duration::from_secs(24 * 60 * 60),
@@ -162,7 +195,10 @@ impl fmt::Debug for Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::DID_NOT_START;
+    use http::StatusCode;
+
+    use super::{DID_NOT_START, MOVED};
+    use crate::core::stands_for;
 
     /// Each of these documents has the list, and wherever it has one it is this.
     #[test]
@@ -186,6 +222,32 @@ mod tests {
             let whole: usize = lists.iter().map(|list| text.matches(list.as_str()).count()).sum();
             assert_eq!(whole, text.matches(&twice).count(), "{name} has another list");
             assert_eq!(whole, expected, "{name} has not as many lists as it should");
+            let [one, other] = MOVED;
+            let moved = format!("to a PATCH {one} and {other} too");
+            assert!(text.contains(&moved), "{name} does not say {moved:?}");
+        }
+    }
+
+    /// Each table of these documents has every status of gRPC, and what it counts as.
+    #[test]
+    fn the_documents_name_what_stands_for_a_status_of_grpc() {
+        for (name, text) in
+            [("policy.rs", include_str!("policy.rs")), ("guarantees.md", include_str!("guide/guarantees.md"))]
+        {
+            let text = text.replace("/// ", "");
+            let (_, table) = text.split_once("| `grpc-status` | counts as |\n|---|---|\n").unwrap();
+            let rows = table.lines().map_while(|row| row.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "));
+            let mut found = Vec::new();
+            for (statuses, counts_as) in rows {
+                let counts_as: StatusCode = counts_as.parse().unwrap();
+                for status in statuses.split(", ") {
+                    assert_eq!(stands_for(status.as_bytes()), counts_as, "{name}: {status}");
+                    found.push(status.to_owned());
+                }
+            }
+            let all = (0..=16).map(|status: u8| status.to_string()).chain(["any other".to_owned()]);
+            let missing: Vec<_> = all.filter(|status| !found.contains(status)).collect();
+            assert!(missing.is_empty() && found.len() == 18, "{name}: {missing:?} of {found:?}");
         }
     }
 }

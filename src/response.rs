@@ -15,11 +15,11 @@ use crate::core::{NotRetained, StoredResponse};
 use crate::policy::Outcome;
 
 /// `Idempotent-Replayed: true` is on replays, and on nothing else.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// On a first answer that no retry gets, and on what retries get instead; its
 /// value says why.
-const REPLAY_UNAVAILABLE: HeaderName = HeaderName::from_static("idempotency-replay-unavailable");
+pub(crate) const REPLAY_UNAVAILABLE: HeaderName = HeaderName::from_static("idempotency-replay-unavailable");
 
 /// RFC 7240 §3.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");

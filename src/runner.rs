@@ -19,6 +19,7 @@ use crate::event::{Event, EventKind};
 use crate::layer::IdempotencyLayer;
 use crate::ledger::Ledger;
 use crate::operation::Operation;
+use crate::operation::finite::to_json;
 use crate::operation::result::to_bytes;
 use crate::policy::{MIN_LEASE, MIN_RETENTION};
 use crate::run::{Admission, claim, instead, under_lease};
@@ -148,7 +149,8 @@ impl Runner {
     /// this, whatever its scope and key.
     ///
     /// Input and result must survive a round trip through JSON: see
-    /// [`Operation::step`]. A result that can't be read back is
+    /// [`Operation::step`]. For an input that JSON can't carry, NaN and infinity among
+    /// them, [`RunError::Json`] is given and nothing is run. A result that can't be read back is
     /// [`RunError::Json`] to this call and to every later one, and the work is not
     /// run again.
     ///
@@ -265,7 +267,7 @@ impl Runner {
 /// What the operation is stored under, and what it is.
 fn name<I: Serialize + ?Sized, E>(scope: &str, key: &str, input: &I) -> Result<(Key, Fingerprint), RunError<E>> {
     let key = IdempotencyKey::parse(key.as_bytes()).map_err(RunError::Key)?;
-    let input = serde_json::to_vec(input).map_err(RunError::Json)?;
+    let input = to_json(input).map_err(RunError::Json)?;
     Ok((Key::of_runner(scope, &key), Fingerprint::of([b"run".as_slice(), &canonical(&input)])))
 }
 

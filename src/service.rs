@@ -198,7 +198,7 @@ impl<S> Admitted<S> {
         let Ok(_permit) = shared.policy.permits.try_acquire() else {
             return Ok(self.guarded.refuse(Refusal::Overloaded));
         };
-        let fingerprint = fingerprint(&self.parts, &body.bytes, shared.policy.by_authority);
+        let fingerprint = fingerprint(&self.parts, &body, &shared.policy);
         if self.guarded.later.is_some()
             && let Some(answer) = Box::pin(self.guarded.submit(&self.parts, fingerprint, &body)).await
         {
@@ -269,6 +269,7 @@ impl<S> Admitted<S> {
         ResBody: Body<Data = Bytes>,
     {
         let Self { mut service, parts, guarded } = *self;
+        let method = parts.method.clone();
         let operation = Operation::new(Arc::clone(&attempt));
         let request = of_operation(parts, &operation, body);
         let guarded = &guarded;
@@ -282,8 +283,8 @@ impl<S> Admitted<S> {
             } else {
                 read(&parts, body, policy.response_limit, patience).await
             };
-            let outcome = guarded.outcome(claimed, &parts, &content);
-            let undone = if operation.can_undo() && !guarded.has_no_route(claimed, &parts) {
+            let outcome = guarded.outcome(claimed, &method, &parts, &content);
+            let undone = if operation.can_undo() && !guarded.has_no_route(claimed, &parts, &content) {
                 let said = Outcome::is_said_final(&parts.extensions);
                 Box::pin(operation.undo(guarded.failure(outcome, &parts, &content), said)).await
             } else {

@@ -4,15 +4,17 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Uri};
 
-use crate::core::Fingerprint;
+use crate::body::Content;
+use crate::core::{Fingerprint, is_grpc, is_of_request};
 use crate::extract::original_uri;
+use crate::policy::Policy;
 
 /// No header line has it, so that it tells two lists apart.
 const BETWEEN: &[u8] = b"\0";
 
 /// Method, authority, path and query as they came, how the body is to be read,
-/// body.
-pub(crate) fn fingerprint(parts: &Parts, body: &[u8], by_authority: bool) -> Fingerprint {
+/// body, and trailers where they count.
+pub(crate) fn fingerprint(parts: &Parts, body: &Content, policy: &Policy) -> Fingerprint {
     let target = original_uri(parts);
     let lines = Lines::of(&parts.headers);
     let first = Fingerprint::of([
@@ -20,9 +22,14 @@ pub(crate) fn fingerprint(parts: &Parts, body: &[u8], by_authority: bool) -> Fin
         target.path().as_bytes(),
         target.query().unwrap_or_default().as_bytes(),
         lines.content_type.unwrap_or_default(),
-        body,
+        &body.bytes,
     ]);
-    let authority = by_authority.then(|| authority(target, lines.host));
+    let authority = policy.by_authority.then(|| authority(target, lines.host));
+    // Most have none.
+    let first = match &body.trailers {
+        Some(trailers) if policy.by_trailers || lines.content_type.is_some_and(is_grpc) => of_trailers(first, trailers),
+        _ => first,
+    };
     if !lines.has_more {
         return first.scheme_2(authority, []);
     }
@@ -30,6 +37,14 @@ pub(crate) fn fingerprint(parts: &Parts, body: &[u8], by_authority: bool) -> Fin
     let types = parts.headers.get_all(CONTENT_TYPE).iter().skip(1).map(|line| line.as_bytes());
     let coded = codings.iter().flat_map(|coding| [BETWEEN, coding.as_slice()]);
     first.scheme_2(authority, types.collect::<Vec<_>>().into_iter().chain(coded))
+}
+
+/// With the trailers, whatever the order of their names: that of the lines of one
+/// name says something, and no other.
+fn of_trailers(fingerprint: Fingerprint, trailers: &HeaderMap) -> Fingerprint {
+    let mut lines: Vec<_> = trailers.iter().filter(|(name, _)| is_of_request(name)).collect();
+    lines.sort_by_key(|(name, _)| name.as_str());
+    fingerprint.with_trailers(lines.into_iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
 }
 
 /// The header lines that count.
@@ -82,6 +97,12 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::scope::Scope;
+
+    fn print_of(parts: &Parts, body: &'static str, by_authority: bool) -> Fingerprint {
+        let policy = Policy { by_authority, ..Policy::new(Scope::shared()) };
+        fingerprint(parts, &bytes::Bytes::from(body).into(), &policy)
+    }
 
     fn parts(target: &str, lines: &[(&'static str, &str)]) -> Parts {
         let mut request = Request::builder().method("POST").uri(target);
@@ -95,12 +116,12 @@ mod tests {
     #[test]
     fn the_first_scheme_never_changes() {
         let lines = [("content-type", "application/json"), ("content-type", "x"), ("host", "shop.example")];
-        let found = fingerprint(&parts("/payments?a=1&b", &lines), b"{\"amount\":1999}", true);
+        let found = print_of(&parts("/payments?a=1&b", &lines), "{\"amount\":1999}", true);
         assert_eq!(hex(&found), "6022e583fb2cb1e0fc190cc4f3d46cb615df0335b5c89b239becf122758c20b0");
         let mut least = parts("/", &[]);
         least.method = http::Method::PATCH;
         assert_eq!(
-            hex(&fingerprint(&least, b"", false)),
+            hex(&print_of(&least, "", false)),
             "a72f39c981c883c5887ca64f1e2a30d19ef5377208158fa1fcf6f2473a4c9b0d"
         );
     }
@@ -133,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_type_is_no_coding() {
-        let print = |lines: &[(&'static str, &str)]| fingerprint(&parts("/", lines), b"", true);
+        let print = |lines: &[(&'static str, &str)]| print_of(&parts("/", lines), "", true);
         let (a, b) = (("content-type", "a"), ("content-type", "gzip"));
         let prints = [print(&[a]), print(&[a, b]), print(&[a, ("content-encoding", "gzip")]), print(&[a, b, b])];
         for (n, one) in prints.iter().enumerate() {

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::Body;
 use tokio::time::{Sleep, sleep};
 
-use crate::body::{Content, weight};
+use crate::body::{Content, EMPTY_FRAMES, weight};
 use crate::policy::Policy;
 use crate::response::Refusal;
 use crate::sync::lock;
@@ -115,6 +115,8 @@ pub(crate) struct Upload {
     limit: usize,
     timeout: Duration,
     patience: Patience,
+    /// How many frames with nothing in them came since it was last waited for.
+    empty: usize,
     share: Share,
 }
 
@@ -131,16 +133,30 @@ impl Upload {
         };
         let share =
             Share { uploads: policy.uploads.clone(), scope: scope.into_boxed_str(), most, most_of_scope, bytes: 0 };
-        Self { read: Vec::new(), trailers: None, limit, timeout: limits.timeout, patience: Patience::Untried, share }
+        Self {
+            read: Vec::new(),
+            trailers: None,
+            limit,
+            timeout: limits.timeout,
+            patience: Patience::Untried,
+            empty: 0,
+            share,
+        }
     }
 
-    /// Reads on; all of it, once it is there.
+    /// Reads on; all of it, once it is there. A body that has something ready for
+    /// ever, and nothing in it, is waited for like one that is slow.
     pub(crate) fn poll<B: Body<Data = Bytes>>(
         &mut self,
         mut body: Pin<&mut B>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Content, Refusal>> {
         loop {
+            if self.empty > EMPTY_FRAMES {
+                self.empty = 0;
+                cx.waker().wake_by_ref();
+                return self.wait(cx).map(Err);
+            }
             let frame = match body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Refusal::BodyIncomplete)),
@@ -150,6 +166,7 @@ impl Upload {
             let data = match frame.into_data() {
                 Ok(data) => data,
                 Err(frame) => {
+                    self.empty += 1;
                     self.trailers = frame.into_trailers().ok().filter(|all| !all.is_empty()).map(Box::new);
                     if self.read.len() + self.trailers.as_deref().map_or(0, weight) > self.limit {
                         return Poll::Ready(Err(Refusal::BodyTooLarge));
@@ -157,6 +174,7 @@ impl Upload {
                     continue;
                 }
             };
+            self.empty += usize::from(data.is_empty());
             let left = body.size_hint().upper().and_then(|left| usize::try_from(left).ok());
             if let Err(refusal) = self.add(&data, left.unwrap_or(self.limit)) {
                 return Poll::Ready(Err(refusal));

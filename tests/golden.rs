@@ -185,6 +185,12 @@ fn records() -> Vec<(&'static str, Record, Pieces)> {
                 ..claim_of(once)
             })
             .change(vec![answer(StatusCode::OK, Some(b"{}"))]),
+        Writer::new("request-that-trails").write(&Claim {
+            fingerprint: Fingerprint::of([b"POST".as_slice()])
+                .scheme_2(None, [])
+                .with_trailers([(b"x-sum".as_slice(), b"1".as_slice()), (b"x-to", b"caf\xe9")]),
+            ..claim_of(once)
+        }),
         // More than a history keeps.
         Writer::new("many-steps").claim(resumable, None).change(
             (0..40).map(|n| save(&format!("step-{n}"), b"17")).chain([answer(StatusCode::OK, Some(b"{}"))]).collect(),

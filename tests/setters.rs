@@ -177,6 +177,7 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     ));
     all.extend(walk!(layer(), backoffs(), backoff));
     all.extend(walk!(layer(), TEXTS, documentation, instance));
+    all.push(("fingerprint_trailers()".to_owned(), layer().fingerprint_trailers()));
     all
 }
 

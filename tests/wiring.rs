@@ -19,7 +19,7 @@ use tower_idempotency::{
 };
 
 use support::bodies::Failure;
-use support::lab::{Lab, secs, stored_key};
+use support::lab::{Lab, grpc, secs, stored_key};
 use support::{Count, settle};
 
 /// Accepts what is to be run later, and is tried again at once.
@@ -354,4 +354,33 @@ async fn an_operation_that_is_being_undone_is_not_parked_for_want_of_a_route() {
     clock.advance(secs(10));
     assert_eq!(Completer::new::<_, Body>(&layer, new.clone()).run_once().await.unwrap().completed, 1);
     assert_eq!((send(&new, request("/v2/trips", false)).await.0, cancels.get()), (409, 2));
+}
+
+/// As tonic says it: 200, and `UNIMPLEMENTED` in the head.
+#[tokio::test]
+async fn no_route_of_grpc_is_no_route() {
+    for (under, alone) in [("layer", true), ("layer", false), ("route_layer", true)] {
+        let (lab, clock) = Lab::manual();
+        accept(&lab, "/shop.Orders/New").await;
+        let layer = layer(&lab);
+        let old = Router::new().route("/shop.Orders/Old", handler(&Count::default()));
+        let unimplemented = move || async move { grpc("12", alone).map(Body::new) };
+        let old = match under {
+            "layer" => old.fallback(unimplemented).layer(layer.clone()),
+            _ => old.route_layer(layer.clone()).fallback(unimplemented),
+        };
+        let old = Completer::new::<_, Body>(&layer, old).max_tries(3);
+        for (released, parked) in [(1, 0), (1, 0), (1, 0), (0, 1)] {
+            let report = old.run_once().await.unwrap();
+            assert_eq!((report.released, report.parked, report.completed), (released, parked, 0), "{under} {alone}");
+            clock.advance(secs(10));
+        }
+        assert_eq!((lab.events.count("NoRoute"), lab.events.count("NotWired")), (3, 0), "{under} {alone}");
+    }
+    // There is no such thing: that is an answer.
+    let (lab, _) = Lab::manual();
+    accept(&lab, "/shop.Orders/New").await;
+    let layer = layer(&lab);
+    let app = Router::new().fallback(|| async { grpc("5", true).map(Body::new) }).layer(layer.clone());
+    assert_eq!(Completer::new::<_, Body>(&layer, app).run_once().await.unwrap().completed, 1);
 }

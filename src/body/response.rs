@@ -14,8 +14,9 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::sleep;
 
-use super::{Collected, Content, next_frame, size_of, weight};
+use super::{Collected, Content, EMPTY_FRAMES, next_frame, size_of, weight};
 use crate::core::{NotRetained, in_its_own_piece};
+use crate::response::{REPLAY_UNAVAILABLE, REPLAYED};
 
 pin_project! {
     /// The body a guarded service answers with: the inner service's, or what
@@ -133,7 +134,7 @@ impl<B: Body<Data = Bytes>> ReadAhead<B, B::Error> {
         }
         match std::mem::replace(&mut self.rest, Rest::Ended { said: true }) {
             Rest::Open(mut body) => {
-                let frame = body.as_mut().poll_frame(cx);
+                let frame = body.as_mut().poll_frame(cx).map_ok(unmarked);
                 if !matches!(frame, Poll::Ready(None)) {
                     self.rest = Rest::Open(body);
                 }
@@ -163,6 +164,15 @@ impl<B: Body<Data = Bytes>> ReadAhead<B, B::Error> {
             _ => less(&self.size, 0),
         }
     }
+}
+
+/// The marks of replays are ours alone, whatever an upstream of the handler said.
+fn unmarked(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        trailers.remove(REPLAYED);
+        trailers.remove(REPLAY_UNAVAILABLE);
+    }
+    frame
 }
 
 fn less(size: &SizeHint, given: usize) -> SizeHint {
@@ -196,7 +206,11 @@ where
         return Read { body: ResponseBody::theirs(body), content };
     }
     if size.lower() > limit as u64 {
-        return Read { body: ResponseBody::theirs(body), content: Err(NotRetained::TooLarge) };
+        // Not given on as it is, for the sake of its trailers.
+        let rest = Rest::Open(Box::pin(body));
+        let ahead = Box::new(ReadAhead { pieces: [None, None], pauses: false, trailers: None, rest, size });
+        let body = ResponseBody { kind: ResponseKind::Ahead { ahead } };
+        return Read { body, content: Err(NotRetained::TooLarge) };
     }
     let mut reading = Reading {
         read: Collected::default(),
@@ -221,9 +235,6 @@ fn is_as_announced(head: &Parts, size: &SizeHint, length: usize) -> bool {
     let mut lines = head.headers.get_all(CONTENT_LENGTH).iter().map(|line| line.to_str().ok()?.parse().ok());
     lines.all(|line| line == Some(length)) && size.lower() <= length && size.upper().is_none_or(|upper| length <= upper)
 }
-
-/// A body may say nothing so many times; one that goes on has no end.
-const EMPTY_FRAMES: usize = 1000;
 
 struct Reading<B> {
     read: Collected,
@@ -280,7 +291,7 @@ impl<B: Body<Data = Bytes>> Reading<B> {
     }
 
     fn add(&mut self, frame: Frame<Bytes>) {
-        match frame.into_data() {
+        match unmarked(frame).into_data() {
             Ok(data) => {
                 self.frames += 1;
                 self.empty += usize::from(data.is_empty());

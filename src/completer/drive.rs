@@ -21,7 +21,7 @@ use crate::attempt::{Attempt, Limits};
 use crate::body::Content;
 use crate::core::{
     Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, ResolveAt, ResumeHere, Resumed,
-    Status, StoredRequest, StoredResponse,
+    Status, StoredRequest, StoredResponse, judged,
 };
 use crate::detach::CatchPanic;
 use crate::event::EventKind;
@@ -45,13 +45,14 @@ pub(super) type Drive = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<Option<StatusCod
 
 /// An [`http::Response`], whatever its body.
 pub trait HttpResponse {
-    /// Its status code.
+    /// The status code by which it is judged: its own, or what stands for the
+    /// `grpc-status` in its head.
     fn status_code(&self) -> StatusCode;
 }
 
 impl<B> HttpResponse for http::Response<B> {
     fn status_code(&self) -> StatusCode {
-        self.status()
+        judged(self.status(), self.headers(), None)
     }
 }
 

@@ -17,7 +17,7 @@ use super::key::Hex;
 /// | scheme | what counts |
 /// |---|---|
 /// | 1 | the components of [`of`](Self::of): method, path, query, first `Content-Type` line, body |
-/// | 2 | the same, and what [`scheme_2`](Self::scheme_2) adds: authority, further `Content-Type` lines, `Content-Encoding` |
+/// | 2 | the same, and what [`scheme_2`](Self::scheme_2) adds: authority, further `Content-Type` lines, `Content-Encoding`; and of some requests their trailers ([`with_trailers`](Self::with_trailers)) |
 ///
 /// A later scheme keeps the digest of the first one as it is, and adds its own
 /// beside it: a retry that meets another release during a rollout has to
@@ -27,6 +27,8 @@ pub struct Fingerprint {
     digest: [u8; 32],
     /// What scheme 1 leaves out; `None` of scheme 1.
     added: Option<Added>,
+    /// `None` where there are none, or they do not count.
+    trailers: Option<Short>,
 }
 
 /// What scheme 2 adds.
@@ -76,9 +78,30 @@ impl Fingerprint {
         Self { added: Some(Added { authority, content }), ..self }
     }
 
+    /// The same with the trailers of the request, in an order that is always the
+    /// same. Without any it stays as it is: intermediaries may drop trailers, so that
+    /// they are compared only where both sides have some.
+    ///
+    /// ```
+    /// use tower_idempotency::core::Fingerprint;
+    ///
+    /// let call = Fingerprint::of([b"POST".as_slice(), b"/payments"]).scheme_2(None, []);
+    /// let [one, other] = [b"1999", b"2999"].map(|sum| call.with_trailers([(b"x-sum".as_slice(), sum.as_slice())]));
+    /// assert!(!one.matches(&other) && one.matches(&call) && call.matches(&other));
+    /// ```
+    #[must_use]
+    pub fn with_trailers<'a>(self, lines: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        // Neither byte is in a name, and neither is in a value.
+        let line = |trailers: Option<Short>, (name, value): (&[u8], &[u8])| {
+            let bytes = name.iter().chain(b"\0").chain(value).chain(b"\n").copied();
+            Some(trailers.unwrap_or(Short::NOTHING).and(bytes))
+        };
+        Self { trailers: lines.into_iter().fold(None, line), ..self }
+    }
+
     /// A fingerprint of scheme 1 from its 32 bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self { digest: bytes, added: None }
+        Self { digest: bytes, added: None, trailers: None }
     }
 
     /// The 32 bytes of scheme 1, which every later one has too.
@@ -98,7 +121,8 @@ impl Fingerprint {
     /// Equality (`==`) is stricter: the same scheme, with the same parts.
     pub fn matches(&self, other: &Self) -> bool {
         let added = self.added.zip(other.added).is_none_or(|(one, other)| one.matches(other));
-        same(&self.digest, &other.digest) & added
+        let trailers = self.trailers.zip(other.trailers).is_none_or(|(one, other)| one == other);
+        same(&self.digest, &other.digest) & added & trailers
     }
 }
 
@@ -112,12 +136,18 @@ impl Fingerprint {
         self.added.map(|added| added.content).filter(|content| *content != Short::NOTHING).map(Short::hex)
     }
 
-    /// Of a scheme that is newer than this release, what is known of it.
+    pub(super) fn trailers_hex(&self) -> Option<String> {
+        self.trailers.map(Short::hex)
+    }
+
+    /// Of a scheme that is newer than this release, what is known of it. `trailers`
+    /// are of a later release than the scheme.
     pub(super) fn read(
         digest: &str,
         scheme: Option<u32>,
         authority: Option<&str>,
         content: Option<&str>,
+        trailers: Option<&str>,
     ) -> Option<Self> {
         let added = match scheme {
             Some(2) => Some(Added {
@@ -129,7 +159,11 @@ impl Fingerprint {
             }),
             _ => None,
         };
-        Some(Self { digest: read_digest(digest)?, added })
+        let trailers = match trailers {
+            Some(trailers) => Some(Short::read(trailers)?),
+            None => None,
+        };
+        Some(Self { digest: read_digest(digest)?, added, trailers })
     }
 }
 
@@ -182,7 +216,7 @@ fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
 
 impl PartialEq for Fingerprint {
     fn eq(&self, other: &Self) -> bool {
-        same(&self.digest, &other.digest) & (self.added == other.added)
+        same(&self.digest, &other.digest) & (self.added == other.added) & (self.trailers == other.trailers)
     }
 }
 

@@ -385,6 +385,12 @@ fn is_of_connection(name: &HeaderName) -> bool {
         || ["keep-alive", "proxy-connection"].contains(&name.as_str())
 }
 
+/// Whether a trailer of this name is part of what a request asks for: not of how,
+/// when or by whom it was sent, which a retry may say anew.
+pub(crate) fn is_of_request(name: &HeaderName) -> bool {
+    !is_of_connection(name) && !is_of_one_delivery(name) && !is_credential(name)
+}
+
 fn is_told_credential(name: &HeaderName, dropped: impl Fn(&HeaderName)) -> bool {
     let is_credential = is_credential(name);
     if is_credential {

@@ -44,14 +44,16 @@ impl Record {
         response: &StoredResponse,
         reached: &'a Reached,
     ) -> Option<(&'a Step, Arc<str>)> {
-        let status = response.status();
+        let status = response.judged();
         if !status.is_client_error() && !status.is_server_error() {
             return None;
         }
         let step = self.unreached(reached).next()?;
         let was = if step.point == Point::Begun { "begun" } else { "paid" };
         let (status, name) = (status.as_u16(), &step.name);
-        let why = format!("its answer was {status}, and this attempt did not come to step {name:?}, which was {was}");
+        let says = if response.status() == status { "was" } else { "was one of gRPC that stands for" };
+        let why =
+            format!("its answer {says} {status}, and this attempt did not come to step {name:?}, which was {was}");
         Some((step, why.into()))
     }
 

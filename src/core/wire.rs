@@ -136,6 +136,9 @@ struct WireHead {
     /// Of what was dropped, how many steps were done.
     #[serde(default, skip_serializing_if = "is_zero")]
     dropped_done: u32,
+    /// Of the fingerprint, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trailers: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -264,6 +267,7 @@ impl Record {
             authority: self.fingerprint.authority_hex(),
             content: self.fingerprint.content_hex(),
             dropped_done: self.past.dropped_done(),
+            trailers: self.fingerprint.trailers_hex(),
         };
         Encoded { head: seal(&head, &[]), fresh: self.fresh_parts() }
     }
@@ -330,6 +334,7 @@ impl Record {
                 head.scheme,
                 head.authority.as_deref(),
                 head.content.as_deref(),
+                head.trailers.as_deref(),
             )
             .ok_or(CORRUPT_HEAD)?,
             hold: parse_hold(head.hold),

@@ -56,6 +56,8 @@ pub enum StepError<E> {
         step: String,
     },
     /// The result can't be read back from JSON. It is neither used nor run again.
+    /// Or the [input](super::StepFuture::input) can't be written as JSON: then the
+    /// step was not begun, and nothing follows of it.
     ///
     /// The attempt that has the result is told by this, and the step is on record
     /// as done. A later attempt that needs the result gets this too and parks the
@@ -141,7 +143,9 @@ impl<E: fmt::Display> fmt::Display for StepError<E> {
                 "step {step:?} has another input: attempt {attempt} ran it with {stored:016x}, now it is {given:016x}"
             ),
             Self::Undoing { step } => write!(f, "step {step:?} was not run: the operation failed, and is undone"),
-            Self::Unreadable { step, .. } => write!(f, "the result of step {step:?} can't be read back from JSON"),
+            Self::Unreadable { step, .. } => {
+                write!(f, "the input of step {step:?} is no JSON, or its result can't be read back from it")
+            }
             Self::RolledBack(error) => write!(f, "the transaction was rolled back: {error}"),
             Self::Store(error) => write!(f, "the store failed: {error}"),
         }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::StepError;
+use super::finite::to_json;
 use crate::attempt::Attempt;
 use crate::core::canonical;
 
@@ -16,12 +17,13 @@ pub(super) struct Input {
     as_written: u64,
 }
 
+/// What a step was told to depend on, if anything: an error if that is no JSON.
+pub(super) type Given = serde_json::Result<Option<Input>>;
+
 impl Input {
-    /// What can't be written as JSON has a hash of its own, so that it is told
-    /// from what can.
-    pub(super) fn of<I: Serialize + ?Sized>(input: &I) -> Self {
-        let json = serde_json::to_vec(input).unwrap_or_default();
-        Self { hash: short(&canonical(&json)), as_written: short(&json) }
+    pub(super) fn of<I: Serialize + ?Sized>(input: &I) -> Given {
+        let json = to_json(input)?;
+        Ok(Some(Self { hash: short(&canonical(&json)), as_written: short(&json) }))
     }
 
     const fn is(self, stored: u64) -> bool {
@@ -51,6 +53,10 @@ mod tests {
 
     use super::Input;
 
+    fn input<I: Serialize>(input: &I) -> Input {
+        Input::of(input).unwrap().unwrap()
+    }
+
     /// A rollout must not turn a retry into another question.
     #[test]
     fn what_an_earlier_release_hashed_is_known_again() {
@@ -61,9 +67,9 @@ mod tests {
         }
         // Of `{"item":"A-17","amount":1999}`, as SHA-256 begins with.
         let former = 0x8163_2427_2319_a711;
-        let order = Input::of(&Order { item: "A-17", amount: 1999 });
+        let order = input(&Order { item: "A-17", amount: 1999 });
         assert_ne!(order.hash, former, "its members have another order now");
         assert!(order.is(former) && order.is(order.hash) && !order.is(1));
-        assert!(!Input::of(&Order { item: "A-17", amount: 2000 }).is(former));
+        assert!(!input(&Order { item: "A-17", amount: 2000 }).is(former));
     }
 }

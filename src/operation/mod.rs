@@ -14,6 +14,7 @@
 //! the same moment are stored in one write.
 
 mod error;
+pub(crate) mod finite;
 mod input;
 pub(crate) mod result;
 mod step;

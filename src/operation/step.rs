@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::input::Input;
+use super::input::{Given, Input};
 use super::result::{Finals, Judge};
 use super::undo::{How, UndoWork};
 use super::{NotUndone, Operation, StepError, Taken, Used, result};
@@ -118,7 +118,7 @@ struct Step<'a, T, E> {
     /// It undoes another.
     undoes: bool,
     /// What it depends on.
-    input: Option<Input>,
+    input: Given,
     /// How its key is written.
     form: KeyForm,
     /// How long the receiver knows its key.
@@ -220,7 +220,7 @@ where
             harmless: None,
             undo: None,
             undoes: false,
-            input: None,
+            input: Ok(None),
             form: KeyForm::Hex,
             key_lifetime: KEY_LIFETIME,
             in_doubt: false,
@@ -295,9 +295,17 @@ where
     /// What this step depends on; must be JSON. A hash of it is stored with the
     /// step, and an attempt that runs the step with something else gets
     /// [`StepError::InputChanged`] instead of the result of another question.
+    ///
+    /// What JSON can't carry, such as a map whose keys are tuples, NaN or infinity, is
+    /// [`StepError::Unreadable`], and nothing is begun.
+    ///
+    /// # Caveats
+    ///
+    /// What is one in JSON is one input: `None`, `Some(None)` and `()` are all `null`,
+    /// and what serde is told to skip does not count.
     pub fn input<I: Serialize + ?Sized>(self, input: &I) -> Self {
         let input = Input::of(input);
-        self.set(|step| step.input = Some(input))
+        self.set(|step| step.input = input)
     }
 
     /// How long the receiver knows this step's [`StepKey`] for the call it came
@@ -380,10 +388,16 @@ where
             // Nothing is stored any more, so nothing is run either.
             return Err(StepError::Lost);
         }
+        // Before it is taken for one that was reached.
+        let input = match std::mem::replace(&mut self.input, Ok(None)) {
+            Ok(input) => input,
+            Err(source) => return Err(self.unreadable(source)),
+        };
+        self.input = Ok(input);
         let Some(mut taken) = self.operation.take_name(&self.name) else {
             return Err(StepError::Duplicate { step: self.name.into() });
         };
-        super::input::check(&attempt, &self.name, self.input)?;
+        super::input::check(&attempt, &self.name, input)?;
         let point = taken.point();
         let done = matches!(point, Some(Point::Saved(_) | Point::Failed(_)));
         if !done && !self.undoes && self.operation.is_undoing() {
@@ -492,7 +506,8 @@ where
     /// written.
     #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
     async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), WriteError> {
-        let input = self.input.map(|input| Change::Input { step: self.name.clone(), hash: input.hash });
+        let input = self.input.as_ref().ok().copied().flatten();
+        let input = input.map(|input| Change::Input { step: self.name.clone(), hash: input.hash });
         let form = Some(self.form).filter(|form| *form != KeyForm::Hex);
         let form = form.map(|form| Change::Key { step: self.name.clone(), form });
         attempt.write_all([Some(change), input, form]).await

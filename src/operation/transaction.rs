@@ -10,7 +10,7 @@ use http::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::input::{self, Input};
+use super::input::{self, Given, Input};
 use super::{Operation, StepError, Used, result};
 use crate::attempt::{Attempt, NotCommitted};
 use crate::core::{Change, Point, StoredResponse};
@@ -23,7 +23,7 @@ pub type TransactionFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>>
 
 type Running<'a, T, E> = TransactionFuture<'a, T, StepError<E>>;
 /// Starts a step, given what it depends on.
-type Start<'a, T, E> = Box<dyn FnOnce(Option<Input>) -> Running<'a, T, E> + Send + 'a>;
+type Start<'a, T, E> = Box<dyn FnOnce(Given) -> Running<'a, T, E> + Send + 'a>;
 
 /// A step in a transaction to be run: `.await` it, or set more about it first.
 ///
@@ -32,15 +32,16 @@ type Start<'a, T, E> = Box<dyn FnOnce(Option<Input>) -> Running<'a, T, E> + Send
 #[must_use = "a step does nothing unless it is awaited"]
 pub struct TransactionStep<'a, T, E> {
     start: Option<Start<'a, T, E>>,
-    input: Option<Input>,
+    input: Given,
     running: Option<Running<'a, T, E>>,
 }
 
 impl<T, E> TransactionStep<'_, T, E> {
     /// What this step depends on; must be JSON. As that of
-    /// [any step](super::StepFuture::input).
+    /// [any step](super::StepFuture::input), with the same caveats: what JSON can't
+    /// carry is [`StepError::Unreadable`], and no transaction begins.
     pub fn input<I: Serialize + ?Sized>(mut self, input: &I) -> Self {
-        self.input = Some(Input::of(input));
+        self.input = Input::of(input);
         self
     }
 }
@@ -50,7 +51,8 @@ impl<T, E> Future for TransactionStep<'_, T, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(start) = self.start.take() {
-            self.running = Some(start(self.input));
+            let input = std::mem::replace(&mut self.input, Ok(None));
+            self.running = Some(start(input));
         }
         match &mut self.running {
             Some(running) => running.as_mut().poll(cx),
@@ -61,7 +63,7 @@ impl<T, E> Future for TransactionStep<'_, T, E> {
 
 impl<T, E> fmt::Debug for TransactionStep<'_, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransactionStep").field("input", &self.input).finish_non_exhaustive()
+        f.debug_struct("TransactionStep").field("input", &self.input.as_ref().ok()).finish_non_exhaustive()
     }
 }
 
@@ -129,7 +131,7 @@ impl Operation {
             start: Some(Box::new(move |input| {
                 Box::pin(async move { operation.commit_step(&database, step, input, work).await })
             })),
-            input: None,
+            input: Ok(None),
             running: None,
         }
     }
@@ -138,7 +140,7 @@ impl Operation {
         &self,
         database: &Joined<D>,
         step: String,
-        input: Option<Input>,
+        input: Given,
         work: F,
     ) -> Result<T, StepError<E>>
     where
@@ -151,6 +153,11 @@ impl Operation {
         if attempt.has_ended() {
             return Err(StepError::Lost);
         }
+        // Before it is taken for one that was reached.
+        let input = match input {
+            Ok(input) => input,
+            Err(source) => return Err(StepError::Unreadable { step, source }),
+        };
         let Some(mut taken) = self.take_name(&step) else { return Err(StepError::Duplicate { step }) };
         input::check(&attempt, &step, input)?;
         if let Some(Point::Saved(value)) = taken.point() {
@@ -200,9 +207,9 @@ impl Operation {
     /// # Errors
     ///
     /// As [`transaction`](Self::transaction). [`StepError::InDoubt`] also if the
-    /// answer is a failure, 4xx or 5xx, and this attempt did not come to a step
-    /// that an earlier one began or paid; put [`Outcome::Final`] into the response's
-    /// extensions if that is meant.
+    /// answer is a failure, 4xx, 5xx or one [of gRPC](Outcome), and this attempt did
+    /// not come to a step that an earlier one began or paid; put [`Outcome::Final`]
+    /// into the response's extensions if that is meant.
     ///
     /// # Cancellation
     ///

@@ -2,34 +2,42 @@
 
 use std::sync::Arc;
 
-use http::Response;
+use http::{Method, Response, StatusCode};
 use http_body::Body;
 
 use super::{Guarded, release};
 use crate::attempt::{Attempt, End};
 use crate::body::{Content, ResponseBody};
-use crate::core::{Fingerprint, Mode, NotRetained, StoredResponse};
+use crate::core::{Fingerprint, Mode, NotRetained, StoredResponse, judged};
 use crate::event::EventKind;
 use crate::operation::Undone;
 use crate::policy::{Outcome, says_no_route};
 use crate::response::Refusal;
+
+/// The status by which an answer is judged.
+fn status_of(parts: &http::response::Parts, content: &Result<Content, NotRetained>) -> StatusCode {
+    let trailers = content.as_ref().ok().and_then(|content| content.trailers.as_deref());
+    judged(parts.status, &parts.headers, trailers.into_iter().flatten())
+}
 
 impl Guarded {
     /// How the handler's answer counts.
     pub(super) fn outcome(
         &self,
         attempt: &Attempt,
+        method: &Method,
         parts: &http::response::Parts,
         content: &Result<Content, NotRetained>,
     ) -> Outcome {
+        let status = status_of(parts, content);
         let incomplete = matches!(content, Err(NotRetained::Incomplete));
         let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
         let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
-        let no_route = self.has_no_route(attempt, parts);
+        let no_route = self.has_no_route(attempt, parts, content);
         if no_route {
-            attempt.emit(|| EventKind::NoRoute { status: parts.status.as_u16() });
+            attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
         }
-        match Outcome::of(self.shared.policy.mode, parts.status, said) {
+        match Outcome::of(self.shared.policy.mode, method, status, said) {
             // Another release may have it.
             Outcome::Final if no_route => Outcome::Retryable,
             // The steps are done and the next attempt can answer from
@@ -41,9 +49,14 @@ impl Guarded {
 
     /// Whether it was driven to where there is no route for it, as far as can be
     /// seen. A client that comes here itself gets that answer, as without the layer.
-    pub(super) fn has_no_route(&self, attempt: &Attempt, parts: &http::response::Parts) -> bool {
+    pub(super) fn has_no_route(
+        &self,
+        attempt: &Attempt,
+        parts: &http::response::Parts,
+        content: &Result<Content, NotRetained>,
+    ) -> bool {
         let said = attempt.nothing_happened() || parts.extensions.get::<Outcome>().is_some();
-        self.is_driven && !said && !attempt.is_at_work() && says_no_route(parts.status)
+        self.is_driven && !said && !attempt.is_at_work() && says_no_route(status_of(parts, content))
     }
 
     /// The answer, if the operation fails for good with it.
@@ -53,7 +66,8 @@ impl Guarded {
         parts: &http::response::Parts,
         content: &Result<Content, NotRetained>,
     ) -> Option<StoredResponse> {
-        let error = parts.status.is_client_error() || parts.status.is_server_error();
+        let status = status_of(parts, content);
+        let error = status.is_client_error() || status.is_server_error();
         if self.shared.policy.mode != Mode::Resumable || outcome != Outcome::Final || !error {
             return None;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Request;
 use tower_idempotency::core::{Change, Claim, Claimed, Fence, Fenced, Fingerprint, Mode, Reached, StoredResponse};
 
-use crate::support::bodies::{TestBody, full};
+use crate::support::bodies::{Part, TestBody, data, full, script};
 use crate::support::lab::{Lab, numbered, post, send, stored_key, with};
 
 /// As HTTP/1.1 has it: a path, and `Host`.
@@ -161,5 +161,101 @@ async fn processes_with_different_switches_know_each_others_requests() {
         send(&other, with(at_host("b.example"), "content-encoding", "gzip")).await.assert_replay(201, "charge 1");
         send(&other, at_host("a.example")).await.assert_problem("key-reused", 422);
         assert_eq!(runs.get(), 0);
+    }
+}
+
+/// With these trailers, if any.
+fn trailing(kind: &str, trailers: &[(&'static str, &str)]) -> Request<TestBody> {
+    let request = Request::post("/pay").header("idempotency-key", "k").header("content-type", kind);
+    let mut lines = http::HeaderMap::new();
+    for (name, value) in trailers {
+        lines.append(*name, value.parse().unwrap());
+    }
+    let trailers = (!trailers.is_empty()).then_some(Part::Trailers(lines));
+    request.body(script([data(b"abc")].into_iter().chain(trailers))).unwrap()
+}
+
+const GRPC: &str = "application/grpc+proto";
+
+#[tokio::test]
+async fn trailers_of_a_request_count_for_grpc_and_where_asked_for() {
+    for (kind, asked, count) in [
+        (GRPC, false, true),
+        ("Application/GRPC", false, true),
+        (GRPC, true, true),
+        ("application/json", true, true),
+        ("application/json", false, false),
+    ] {
+        for resumable in [false, true] {
+            let lab = Lab::new();
+            let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+            let (app, _) = numbered(&if asked { layer.fingerprint_trailers() } else { layer });
+            send(&app, trailing(kind, &[("x-amount", "1"), ("x-to", "a"), ("x-to", "b")]))
+                .await
+                .assert_first(201, "charge 1");
+            // In whichever order the names come.
+            let same = trailing(kind, &[("x-to", "a"), ("x-amount", "1"), ("x-to", "b")]);
+            send(&app, same).await.assert_replay(201, "charge 1");
+            // They may be lost on the way.
+            send(&app, trailing(kind, &[])).await.assert_replay(201, "charge 1");
+            for other in [
+                trailing(kind, &[("x-amount", "2"), ("x-to", "a"), ("x-to", "b")]),
+                trailing(kind, &[("x-amount", "1"), ("x-to", "b"), ("x-to", "a")]),
+                trailing(kind, &[("x-amount", "1"), ("x-to", "a")]),
+                trailing(kind, &[("x-amount", "1"), ("x-to", "a"), ("x-to", "b"), ("x-more", "")]),
+                trailing(kind, &[("x-amount1", ""), ("x-to", "a"), ("x-to", "b")]),
+            ] {
+                let answer = send(&app, other).await;
+                let expected = if count { 422 } else { 201 };
+                assert_eq!(answer.status, expected, "{kind} {asked}: {answer:?}");
+            }
+        }
+    }
+}
+
+/// A retry may say them anew.
+#[tokio::test]
+async fn trailers_that_belong_to_one_delivery_do_not_count() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer());
+    send(&app, trailing(GRPC, &[("traceparent", "1"), ("x-amount", "1")])).await.assert_first(201, "charge 1");
+    for trailers in [
+        [("traceparent", "2"), ("x-amount", "1")],
+        [("x-amount", "1"), ("x-api-key", "other")],
+        [("x-request-id", "1"), ("date", "tomorrow")],
+    ] {
+        send(&app, trailing(GRPC, &trailers)).await.assert_replay(201, "charge 1");
+    }
+    send(&app, trailing(GRPC, &[("traceparent", "1"), ("x-amount", "2")])).await.assert_problem("key-reused", 422);
+}
+
+/// What was lost on the way of the first request may come with a retry; and so may
+/// the retry meet a record of the release before, or of a process without the switch.
+#[tokio::test]
+async fn trailers_are_compared_only_where_both_sides_have_some() {
+    for (kind, first_asks, second_asks, first) in [
+        (GRPC, false, false, &[][..]),
+        ("text/plain", true, true, &[]),
+        ("text/plain", false, true, &[("x-amount", "2")]),
+        ("text/plain", true, false, &[("x-amount", "2")]),
+        (GRPC, true, false, &[("x-amount", "1")]),
+        (GRPC, false, true, &[("x-amount", "1")]),
+    ] {
+        let lab = Lab::new();
+        let layer = |asks: bool| if asks { lab.layer().fingerprint_trailers() } else { lab.layer() };
+        let (app, _) = numbered(&layer(first_asks));
+        send(&app, trailing(kind, first)).await.assert_first(201, "charge 1");
+        let (other, runs) = numbered(&layer(second_asks));
+        send(&other, trailing(kind, &[("x-amount", "1")])).await.assert_replay(201, "charge 1");
+        assert_eq!(runs.get(), 0);
+    }
+    let lab = Lab::new();
+    let digest = Fingerprint::of([b"POST".as_slice(), b"/pay", b"", GRPC.as_bytes(), b"abc"]);
+    for before in [digest, digest.scheme_2(Some(b""), [])] {
+        let (mode, lease) = (Mode::AtMostOnce, Duration::from_secs(60));
+        let claim = Claim { fingerprint: before, mode, lease, request: None };
+        tower_idempotency::Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, claim).await.unwrap();
+        let (app, _) = numbered(&lab.layer());
+        send(&app, trailing(GRPC, &[("x-amount", "1")])).await.assert_problem("in-progress", 409);
     }
 }

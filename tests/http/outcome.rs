@@ -1,11 +1,13 @@
 //! What an answer means for the next attempt, by mode, status and word of the
 //! handler.
 
+use http_body_util::BodyExt;
+use tower::ServiceExt;
 use tower_idempotency::{IdempotencyLayer, Outcome};
 
 use crate::support::Count;
 use crate::support::bodies::Failure;
-use crate::support::lab::{App, Lab, operation, post, reply, send, serve, try_send};
+use crate::support::lab::{App, Inner, Lab, grpc, operation, post, reply, request, send, serve, stored_key, try_send};
 
 /// What a retry meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,10 +182,167 @@ async fn a_redirect_can_be_followed_with_the_same_key() {
             Ok(if request.uri() == "/pay" { reply(status, "over there") } else { reply(201, "paid") })
         });
         send(&app, post("k")).await.assert_first(status, "over there");
-        assert!(lab.store.peek(&crate::support::lab::stored_key("k")).await.is_none(), "{status}");
-        let there = || crate::support::lab::request("POST", "/v2/pay", "k", "{\"amount\":100}");
+        assert!(lab.store.peek(&stored_key("k")).await.is_none(), "{status}");
+        let there = || request("POST", "/v2/pay", "k", "{\"amount\":100}");
         send(&app, there()).await.assert_first(201, "paid");
         send(&app, there()).await.assert_replay(201, "paid");
+    }
+}
+
+/// 301 and 302 turn a POST into a GET, and leave any other method what it is (Fetch
+/// §4.4, `curl -X`): then it is followed with the same key.
+#[tokio::test]
+async fn a_patch_that_is_redirected_can_be_followed() {
+    for (resumable, status) in [false, true].into_iter().flat_map(|mode| [301, 302, 307, 308].map(|to| (mode, to))) {
+        let lab = Lab::new();
+        let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+        let app = serve(&layer, move |request: Inner| async move {
+            Ok(if request.uri() == "/orders/17" { reply(status, "over there") } else { reply(200, "changed") })
+        });
+        send(&app, request("PATCH", "/orders/17", "k", "{}")).await.assert_first(status, "over there");
+        assert!(lab.store.peek(&stored_key("k")).await.is_none(), "{status}");
+        let there = || request("PATCH", "/orders/17/", "k", "{}");
+        send(&app, there()).await.assert_first(200, "changed");
+        send(&app, there()).await.assert_replay(200, "changed");
+        // 303 is a result, to be read with GET; and a handler may say so of any other.
+        for (status, said) in [(303, None), (status, Some(Outcome::Final))] {
+            let lab = Lab::new();
+            let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
+            let (app, _) = always(&layer, status, said);
+            send(&app, request("PATCH", "/orders/17", "k", "{}")).await.assert_first(status, "run 1 attempt 1");
+            send(&app, request("PATCH", "/orders/17", "k", "{}")).await.assert_replay(status, "run 1 attempt 1");
+        }
+    }
+}
+
+/// A service that always answers the same in gRPC, and says which run and which
+/// attempt it is.
+fn always_grpc(layer: &IdempotencyLayer, answer: impl Fn() -> Answer + Clone + Send + Sync + 'static) -> App {
+    let runs = Count::default();
+    serve(layer, move |request| {
+        let said = format!("run {} attempt {}", runs.up(), operation(&request).attempt());
+        let mut answer = answer();
+        answer.headers_mut().insert("x-said", said.parse().unwrap());
+        async move { Ok(answer) }
+    })
+}
+
+type Answer = http::Response<crate::support::bodies::TestBody>;
+
+/// All that a client sees of an answer, less the mark of a replay; and what it said.
+async fn seen(app: &App) -> (String, String) {
+    let (mut parts, body) = app.clone().oneshot(post("k")).await.unwrap().into_parts();
+    let said = parts.headers["x-said"].to_str().unwrap().to_owned();
+    let body = body.collect().await.unwrap();
+    let is_replay = parts.headers.remove("idempotent-replayed").is_some();
+    let (trailers, bytes) = (body.trailers().cloned(), body.to_bytes());
+    let what = format!("{} {:?} {bytes:?} {trailers:?}", parts.status, parts.headers);
+    (what, if is_replay { format!("replay of {said}") } else { said })
+}
+
+async fn assert_grpc_retry(
+    layer: &IdempotencyLayer,
+    answer: impl Fn() -> Answer + Clone + Send + Sync + 'static,
+    retry: Retry,
+    case: &str,
+) {
+    let app = always_grpc(layer, answer);
+    let (first, said) = seen(&app).await;
+    assert_eq!(said, "run 1 attempt 1");
+    let (second, said) = seen(&app).await;
+    let expected = match retry {
+        Retry::Replay => "replay of run 1 attempt 1",
+        Retry::RunsAnew => "run 2 attempt 1",
+        Retry::Resumes => "run 2 attempt 2",
+        Retry::Unknown => unreachable!("a problem has no such header"),
+    };
+    assert_eq!(said, expected, "{case}");
+    // Byte for byte, whatever it counts as.
+    if retry == Retry::Replay {
+        assert_eq!(first, second, "{case}");
+    }
+}
+
+/// HTTP says 200 whatever happened.
+#[tokio::test]
+async fn a_status_of_grpc_counts_as_the_one_of_http_that_stands_for_it() {
+    let table: [(&[&'static str], _, _); 3] = [
+        (&["7", "8", "16"], Retry::RunsAnew, Retry::RunsAnew),
+        (&["1", "2", "4", "12", "13", "14", "15", "17", "00", "x", ""], Retry::Replay, Retry::Resumes),
+        (&["0", "3", "5", "6", "9", "10", "11"], Retry::Replay, Retry::Replay),
+    ];
+    for (status, once, resumable) in
+        table.into_iter().flat_map(|(statuses, once, resumable)| statuses.iter().map(move |s| (*s, once, resumable)))
+    {
+        for alone in [true, false] {
+            let case = format!("{status:?} {alone}");
+            assert_grpc_retry(&Lab::new().layer(), move || grpc(status, alone), once, &case).await;
+            assert_grpc_retry(&Lab::new().layer().resumable(), move || grpc(status, alone), resumable, &case).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_a_200_of_grpc_is_judged_by_its_grpc_status() {
+    let typed = |kind: &'static str, alone| {
+        move || {
+            let mut answer = grpc("14", alone);
+            answer.headers_mut().insert("content-type", kind.parse().unwrap());
+            answer
+        }
+    };
+    for (kind, retry) in [
+        ("application/grpc+proto", Retry::Resumes),
+        ("Application/GRPC; charset=x", Retry::Resumes),
+        ("application/grpc-web+proto", Retry::Resumes),
+        ("application/grp", Retry::Replay),
+        ("application/json", Retry::Replay),
+    ] {
+        for alone in [true, false] {
+            assert_grpc_retry(&Lab::new().layer().resumable(), typed(kind, alone), retry, kind).await;
+        }
+    }
+    let with_status = |status: u16, said: &'static str| {
+        move || {
+            let mut answer = grpc(said, true);
+            *answer.status_mut() = status.try_into().unwrap();
+            answer
+        }
+    };
+    // What HTTP says itself is not made better, nor worse.
+    for (answer, retry) in [
+        (with_status(503, "0"), Retry::Resumes),
+        (with_status(401, "0"), Retry::RunsAnew),
+        (with_status(404, "14"), Retry::Replay),
+        (with_status(201, "14"), Retry::Replay),
+    ] {
+        assert_grpc_retry(&Lab::new().layer().resumable(), answer, retry, "of HTTP").await;
+    }
+    // One that says both has failed.
+    let both = || {
+        let mut answer = grpc("14", false);
+        answer.headers_mut().insert("grpc-status", "0".parse().unwrap());
+        answer
+    };
+    assert_grpc_retry(&Lab::new().layer().resumable(), both, Retry::Resumes, "both").await;
+}
+
+/// As it is with HTTP.
+#[tokio::test]
+async fn what_the_handler_says_counts_more_than_its_grpc_status() {
+    for status in ["0", "5", "14", "16"] {
+        for (said, retry) in [
+            (Outcome::Final, Retry::Replay),
+            (Outcome::Retryable, Retry::Resumes),
+            (Outcome::NothingHappened, Retry::RunsAnew),
+        ] {
+            let answer = move || {
+                let mut answer = grpc(status, false);
+                answer.extensions_mut().insert(said);
+                answer
+            };
+            assert_grpc_retry(&Lab::new().layer().resumable(), answer, retry, status).await;
+        }
     }
 }
 
@@ -203,7 +362,7 @@ async fn a_redirect_after_a_step_frees_no_key() {
             }
         });
         send(&app, post("k")).await.assert_first(status, "over there");
-        let elsewhere = crate::support::lab::request("POST", "/v2/pay", "k", "{\"amount\":100}");
+        let elsewhere = request("POST", "/v2/pay", "k", "{\"amount\":100}");
         send(&app, elsewhere).await.assert_problem("key-reused", 422);
         send(&app, post("k")).await;
         assert_eq!(charges.get(), 1);
@@ -246,7 +405,7 @@ async fn a_handler_can_not_call_a_first_answer_a_replay() {
             Ok(response)
         });
         send(&app, post("k")).await.assert_first(status, "from upstream");
-        let record = lab.store.peek(&crate::support::lab::stored_key("k")).await;
+        let record = lab.store.peek(&stored_key("k")).await;
         assert!(!format!("{record:?}").contains("replayed"), "nor is it stored");
     }
 }

@@ -5,11 +5,11 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Collected};
 use hyper::body::Body;
 use tower::ServiceExt;
-use tower_idempotency::{Completer, IdempotencyLayer};
+use tower_idempotency::{Completer, IdempotencyLayer, Refusal};
 
 use crate::support::Count;
-use crate::support::bodies::{Part, TestBody, data, full, script};
-use crate::support::lab::{App, Inner, Lab, post, reply, secs, send, serve, stored_key};
+use crate::support::bodies::{Failure, Part, TestBody, data, full, script};
+use crate::support::lab::{App, Inner, Lab, post, reply, secs, send, serve, stored_key, unkeyed};
 
 fn lines(lines: &[(&'static str, &'static str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -134,7 +134,7 @@ async fn trailers_of_a_request_reach_the_handler() {
         let (app, _) = telling(&layer);
         let expected = r#"body Some("x-sum") ["x-sum=\"17\""]"#;
         send(&app, upload("k", b"body", &[("x-sum", "17")])).await.assert_first(200, expected);
-        // They may be lost on the way, and are no other request.
+        // They may be lost on the way, and are no other request, unless that is asked for.
         send(&app, upload("k", b"body", &[])).await.assert_replay(200, expected);
         send(&app, upload("k", b"body", &[("x-sum", "18")])).await.assert_replay(200, expected);
         send(&app, upload("k", b"other", &[("x-sum", "17")])).await.assert_problem("key-reused", 422);
@@ -176,4 +176,79 @@ async fn a_completer_runs_a_request_with_its_trailers() {
     let expected = r#"fail Some("x-sum") ["x-sum=\"17\""]"#;
     send(&app, upload("k", b"fail", &trailers)).await.assert_replay(200, expected);
     assert_eq!(runs.get(), 2);
+}
+
+/// One that says how long it is, and then has trailers all the same.
+struct Announced(TestBody, u64);
+
+impl Body for Announced {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Failure>>> {
+        std::pin::Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        let mut size = hyper::body::SizeHint::new();
+        size.set_lower(self.1);
+        size
+    }
+}
+
+/// Our marks are ours alone, wherever they stand: those of an upstream never pass,
+/// whether the answer is kept, or too large to be, or slow, or not final.
+#[tokio::test(start_paused = true)]
+async fn a_handler_can_not_call_its_answer_a_replay_in_a_trailer() {
+    let kinds = [
+        ("empty", 200),
+        ("short", 200),
+        ("short", 503),
+        ("short", 401),
+        ("too large", 200),
+        ("known to be too large", 200),
+        ("slow", 200),
+    ];
+    for resumable in [false, true] {
+        for (kind, status) in kinds {
+            let lab = Lab::new();
+            let layer = lab.layer().response_limit(100);
+            let layer = if resumable { layer.resumable() } else { layer };
+            let app = serve(&layer, move |_: Inner| async move { Ok(marked(kind, status)) });
+            for _ in 0..2 {
+                let response = app.clone().oneshot(post("k")).await.unwrap();
+                let is_problem = response.extensions().get::<Refusal>().is_some();
+                let is_first = !is_problem && !response.headers().contains_key("idempotent-replayed");
+                let trailers = response.into_body().collect().await.unwrap().trailers().cloned().unwrap_or_default();
+                let names: Vec<_> = trailers.keys().map(|name| name.as_str()).collect();
+                let kept = kind == "empty" || kind == "short";
+                let expected = if is_first || kept { vec!["x-sum"] } else { vec![] };
+                assert_eq!(names, expected, "{kind} {status} resumable {resumable}, first {is_first}");
+            }
+        }
+    }
+    // Without a key the layer is not there.
+    let app = serve(&Lab::new().layer(), move |_: Inner| async move { Ok(marked("short", 200)) });
+    let response = app.oneshot(unkeyed("POST")).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().trailers().unwrap().len(), 3);
+}
+
+fn marked(kind: &str, status: u16) -> Response<TestBody> {
+    let trailers = Part::Trailers(lines(&[
+        ("idempotent-replayed", "true"),
+        ("x-sum", "1"),
+        ("idempotency-replay-unavailable", "incomplete"),
+    ]));
+    let large = || Part::Data(Bytes::from(vec![b'x'; 200]));
+    let body = match kind {
+        "empty" => script([trailers]),
+        "short" => script([data(b"abc"), trailers]),
+        "too large" => script([large(), data(b"more"), trailers]),
+        "known to be too large" => Announced(script([large(), trailers]), 200).boxed_unsync(),
+        _ => script([data(b"abc"), Part::Wait(secs(60)), trailers]),
+    };
+    Response::builder().status(status).body(body).unwrap()
 }

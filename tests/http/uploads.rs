@@ -1,12 +1,16 @@
 //! How long a request's body may take, and what all of them may hold.
 
-use std::time::Duration;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderName, Request};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame};
 use tower_idempotency::{IdempotencyLayer, Scope};
 
-use crate::support::bodies::{Part, TestBody, data, script};
+use crate::support::bodies::{Failure, Part, TestBody, data, script};
 use crate::support::lab::{Answer, App, Events, Lab, post, post_body, reply, secs, send, send_now, serve, spawn, with};
 use crate::support::{Count, settle};
 
@@ -159,4 +163,63 @@ async fn a_budget_holds_one_body_of_the_limit() {
     let lab = Lab::new();
     let (app, _) = counting(&lab.layer().request_limit(64 * KIB).upload_budget(0));
     send(&app, slow("k", 64 * KIB)).await.assert_first(200, "ran");
+}
+
+/// Has a frame ready whenever it is asked, with nothing in it; a test ends it.
+struct Empty {
+    /// One in so many frames has a byte.
+    data: usize,
+    trailers: bool,
+    frames: usize,
+    since: Instant,
+}
+
+impl Body for Empty {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        self.frames += 1;
+        let frame = match self.frames {
+            n if n % self.data == 0 => Frame::data(Bytes::from_static(b"x")),
+            _ if self.trailers => Frame::trailers(http::HeaderMap::new()),
+            _ => Frame::data(Bytes::new()),
+        };
+        Poll::Ready((self.since.elapsed() < secs(20)).then_some(Ok(frame)))
+    }
+}
+
+/// It is as slow as one that says nothing: others go on meanwhile, and its time ends.
+#[tokio::test]
+async fn an_upload_of_empty_frames_has_an_end() {
+    for (resumable, data, trailers) in [(false, usize::MAX, false), (true, usize::MAX, true), (false, 900, false)] {
+        let lab = Lab::new();
+        let layer = lab.layer().upload_timeout(Duration::from_millis(50));
+        let (app, runs) = counting(&if resumable { layer.resumable() } else { layer });
+        let ticks = Count::default();
+        let others = ticks.clone();
+        let ticking = tokio::spawn(async move {
+            loop {
+                others.up();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let body = Empty { data, trailers, frames: 0, since: Instant::now() };
+        send(&app, post("k").map(|_| body.boxed_unsync())).await.assert_problem("body-timeout", 408);
+        assert!(ticks.get() > 1, "nothing else ran meanwhile");
+        assert_eq!((runs.get(), lab.store.len()), (0, 0));
+        ticking.abort();
+    }
+}
+
+/// Some are no sign of anything.
+#[tokio::test(start_paused = true)]
+async fn an_upload_with_some_empty_frames_is_read() {
+    let lab = Lab::new();
+    let (app, _) = counting(&lab.layer().upload_timeout(Duration::ZERO));
+    let frames = (0..1000).map(|_| data(b"")).chain([data(b"x")]);
+    send(&app, upload("k", frames)).await.assert_first(200, "ran");
+    let (app, _) = counting(&lab.layer());
+    let frames = (0..10_000).map(|_| data(b"")).chain([data(b"x")]);
+    send(&app, upload("l", frames)).await.assert_first(200, "ran");
 }

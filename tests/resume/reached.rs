@@ -12,7 +12,7 @@ use tower_idempotency::{
 
 use crate::support::Count;
 use crate::support::bodies::{Failure, TestBody, full};
-use crate::support::lab::{App, Inner, Lab, operation, post, reply, secs, send, serve, stored_key, with};
+use crate::support::lab::{App, Inner, Lab, grpc, operation, post, reply, secs, send, serve, stored_key, with};
 use crate::support::store::{Call, Fault};
 
 type Said = http::Response<TestBody>;
@@ -121,27 +121,72 @@ async fn a_step_in_doubt_that_was_not_reached_is_not_answered_with_a_failure() {
     }
 }
 
+/// HTTP says 200 whatever happened: what gRPC says counts.
+#[tokio::test]
+async fn a_failure_of_grpc_does_not_hide_a_payment() {
+    for (status, alone, by_client) in [("3", true, true), ("3", false, true), ("5", true, false), ("9", false, false)] {
+        let (lab, clock) = Lab::manual();
+        let layer = layer(&lab);
+        // tonic's answer to a call that lacks its metadata.
+        let app = pays_once(&layer, move || grpc(status, alone));
+        send(&app, post("k")).await.assert_first(503, "later");
+        if by_client {
+            send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+        } else {
+            clock.advance(secs(10));
+            assert_eq!(completer(&layer, &app).run_once().await.unwrap().parked, 1);
+        }
+        let record = stored(&lab).await;
+        let why = WHY.replace("was 400", "was one of gRPC that stands for 400");
+        assert_eq!((parked_why(&record), record.status()), (why, Status::Paid), "{status} {alone}");
+    }
+    // What is no failure is none, and what is not final is tried again.
+    for alone in [true, false] {
+        let lab = Lab::new();
+        let app = pays_once(&layer(&lab), move || grpc("0", alone));
+        send(&app, post("k")).await.assert_first(503, "later");
+        assert_eq!(send(&app, post("k")).await.status, 200);
+        assert_eq!((lab.events.count("NotReached"), lab.events.count("Completed")), (1, 1));
+        let lab = Lab::new();
+        let app = pays_once(&layer(&lab), move || grpc("14", alone));
+        send(&app, post("k")).await.assert_first(503, "later");
+        assert_eq!(send(&app, post("k")).await.status, 200);
+        assert_eq!((lab.events.count("Parked"), lab.events.count("Released")), (0, 2));
+        let lab = Lab::new();
+        let app = pays_once(&layer(&lab), move || with_outcome(grpc("9", alone), Outcome::Final));
+        send(&app, post("k")).await.assert_first(503, "later");
+        assert_eq!(send(&app, post("k")).await.status, 200);
+        assert_eq!(lab.events.count("Completed"), 1);
+    }
+}
+
 /// At most once, after a human let it run again.
 #[tokio::test]
 async fn at_most_once_a_failure_does_not_hide_a_payment_either() {
     use tower_idempotency::core::{Resolution, Resolve};
-    let (lab, clock) = Lab::manual();
-    let app = serve(&lab.layer(), |request: Inner| {
-        let op = operation(&request);
-        async move {
-            if !op.is_resumed() {
-                pay(&op, "charge").await;
-                panic!("a planned panic");
+    for (in_grpc, answer) in [
+        (None, "500"),
+        (Some(true), "one of gRPC that stands for 500"),
+        (Some(false), "one of gRPC that stands for 500"),
+    ] {
+        let (lab, clock) = Lab::manual();
+        let app = serve(&lab.layer(), move |request: Inner| {
+            let op = operation(&request);
+            async move {
+                if !op.is_resumed() {
+                    pay(&op, "charge").await;
+                    panic!("a planned panic");
+                }
+                Ok(in_grpc.map_or_else(|| reply(500, "no"), |alone| grpc("13", alone)))
             }
-            Ok(reply(500, "no"))
-        }
-    });
-    send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
-    clock.advance(secs(60));
-    let again = Resolve { resolution: Resolution::RunAgain };
-    Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, again).await.unwrap().output.unwrap();
-    send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
-    assert_eq!(parked_why(&stored(&lab).await), WHY.replace("400", "500"));
+        });
+        send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+        clock.advance(secs(60));
+        let again = Resolve { resolution: Resolution::RunAgain };
+        Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, again).await.unwrap().output.unwrap();
+        send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+        assert_eq!(parked_why(&stored(&lab).await), WHY.replace("400", answer));
+    }
 }
 
 #[tokio::test]

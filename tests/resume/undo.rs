@@ -13,7 +13,7 @@ use tower_idempotency::{Completer, IdempotencyLayer, Ledger, NotUndone, Operatio
 
 use super::crash::{Connection, Points};
 use crate::support::bodies::{Failure, TestBody, full};
-use crate::support::lab::{Answer, App, Lab, collect, operation, post, reply, secs, send, serve, stored_key};
+use crate::support::lab::{Answer, App, Lab, collect, grpc, operation, post, reply, secs, send, serve, stored_key};
 use crate::support::store::{Call, Fault};
 use crate::support::{Count, poll_once, settle};
 
@@ -202,6 +202,33 @@ async fn only_a_final_failure_is_undone() {
         });
         send(&app, post("k")).await.assert_first(status, "so it is");
         assert_eq!(undos.get(), undone, "{status}");
+    }
+}
+
+/// What gRPC says counts, and not the 200 before it.
+#[tokio::test]
+async fn a_final_failure_of_grpc_is_undone() {
+    let table = [("0", 0), ("3", 1), ("5", 1), ("9", 1), ("2", 0), ("14", 0), ("8", 0), ("12", 0)];
+    for (status, undone, alone) in
+        table.into_iter().flat_map(|(status, undone)| [true, false].map(|a| (status, undone, a)))
+    {
+        let (lab, undos) = (Lab::new(), Count::default());
+        let counted = undos.clone();
+        let app = serve(&lab.layer().resumable(), move |request| {
+            let (op, counted) = (operation(&request), counted.clone());
+            async move {
+                let booked = op.step("flight", |_| async { Ok::<_, Failure>(17) });
+                let undo = move |_: i32, _| async move {
+                    counted.up();
+                    Ok(())
+                };
+                booked.undo_with(undo).await.unwrap();
+                Ok(grpc(status, alone))
+            }
+        });
+        let first = send(&app, post("k")).await;
+        assert_eq!((first.status.as_u16(), undos.get()), (200, undone), "{status} {alone}");
+        assert_eq!(first.headers.contains_key("grpc-status"), alone);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
@@ -13,7 +13,7 @@ use tower_idempotency::core::{IdempotencyKey, Key};
 use tower_idempotency::{Event, EventKind, IdempotencyLayer, Operation, Refusal, RequestBody, ResponseBody, Scope};
 
 use super::Count;
-use super::bodies::{Failure, TestBody, full};
+use super::bodies::{Failure, Part, TestBody, data, full, script};
 use super::store::Faulty;
 
 /// What an inner service gets.
@@ -142,6 +142,17 @@ pub(crate) fn stored_key(key: &str) -> Key {
 
 pub(crate) fn reply(status: u16, body: impl Into<Bytes>) -> Response<TestBody> {
     Response::builder().status(status).body(full(body)).unwrap()
+}
+
+/// An answer of gRPC with this status: alone, then it is in the head, or behind a
+/// message, in the trailers.
+pub(crate) fn grpc(status: &str, alone: bool) -> Response<TestBody> {
+    let response = Response::builder().header("content-type", "application/grpc");
+    if alone {
+        return response.header("grpc-status", status).body(script([])).unwrap();
+    }
+    let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), status.parse().unwrap())]);
+    response.body(script([data(b"\0\0\0\0\0"), Part::Trailers(trailers)])).unwrap()
 }
 
 /// The operation of a guarded request.

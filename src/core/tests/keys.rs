@@ -178,6 +178,10 @@ fn no_two_lists_share_a_fingerprint() {
     }
 }
 
+fn trailing(fingerprint: Fingerprint, values: &[&str]) -> Fingerprint {
+    fingerprint.with_trailers(values.iter().map(|value| (b"x-sum".as_slice(), value.as_bytes())))
+}
+
 /// By what both have, and by nothing else.
 #[test]
 fn fingerprints_match_if_the_parts_that_both_have_agree() {
@@ -198,11 +202,20 @@ fn fingerprints_match_if_the_parts_that_both_have_agree() {
         (first.scheme_2(a, gzip), first.scheme_2(a, []), false),
         (first.scheme_2(a, gzip), first.scheme_2(None, gzip), true),
         (first.scheme_2(a, gzip), first.scheme_2(None, []), false),
+        (first.scheme_2(a, []), trailing(first.scheme_2(a, []), &["1"]), true),
+        (first, trailing(first.scheme_2(a, []), &["1"]), true),
+        (trailing(first, &["1"]), trailing(first.scheme_2(a, []), &["1"]), true),
+        (trailing(first, &["1"]), trailing(first.scheme_2(a, []), &["2"]), false),
+        (trailing(first, &["1"]), trailing(first, &["1", "1"]), false),
+        (trailing(first, &[]), trailing(first, &["1"]), true),
+        (trailing(first, &["1"]), trailing(other, &["1"]), false),
+        (trailing(first.scheme_2(a, []), &["1"]), trailing(first.scheme_2(b, []), &["1"]), false),
     ];
     for (n, (one, other, expected)) in table.into_iter().enumerate() {
         assert_eq!((one.matches(&other), other.matches(&one)), (expected, expected), "{n}");
     }
     assert_ne!(first, first.scheme_2(None, []), "equal is more than a match");
+    assert_ne!(first, trailing(first, &["1"]), "equal is more than a match");
     assert_eq!((first.scheme(), first.scheme_2(a, []).scheme()), (1, 2));
 }
 

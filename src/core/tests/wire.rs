@@ -149,6 +149,8 @@ fn with_text(head: &Bytes, old: &str, new: &str) -> Bytes {
 fn of_a_newer_scheme_what_is_known_is_compared() {
     let first = Fingerprint::of([b"POST".as_slice()]);
     let second = first.scheme_2(Some(b"a.example"), [b"gzip".as_slice()]);
+    let second = second.with_trailers([(b"x-sum".as_slice(), b"1".as_slice())]);
+    let first = first.with_trailers([(b"x-sum".as_slice(), b"1".as_slice())]);
     let claim = Claim { fingerprint: second, request: None, ..claim(Mode::AtMostOnce) };
     let Next::Put(record) = claim.apply(None, stamp(0, 1)).next else { panic!("a first claim") };
     let head = record.encode().head;

@@ -49,8 +49,10 @@ pub async fn claims_round_trip(harness: &dyn Harness) {
     let modes = [Mode::AtMostOnce, Mode::Resumable];
     let [zero, ones] = [[0; 32], [0xff; 32]].map(Fingerprint::from_bytes);
     let second = [zero.scheme_2(None, []), ones.scheme_2(Some(b"a.example"), [b"gzip".as_slice()])];
-    let fingerprints = [second[0], second[1], Fingerprint::of([])];
-    let leases = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(1 << 40)];
+    let trailing = second[1].with_trailers([(b"x-sum".as_slice(), b"1".as_slice())]);
+    let fingerprints = [second[0], second[1], Fingerprint::of([]), trailing];
+    let minute = Duration::from_secs(60);
+    let leases = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(1 << 40), minute];
     let mut n = 0;
     for (mode, (fingerprint, lease)) in
         modes.into_iter().flat_map(|mode| fingerprints.iter().zip(leases).map(move |pair| (mode, pair)))

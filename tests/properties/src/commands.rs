@@ -111,6 +111,8 @@ fn fingerprint(request: u8) -> impl Strategy<Value = Fingerprint> {
         let authority = authority.map(|authority| authority.as_slice());
         first.scheme_2(authority, content)
     });
+    let trailers = prop_oneof![3 => Just(None), 1 => Just(Some((b"a".as_slice(), b"1".as_slice())))];
+    let second = (second, trailers).prop_map(|(second, trailers)| second.with_trailers(trailers));
     prop_oneof![1 => Just(first), 3 => second]
 }
 

@@ -25,7 +25,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     wiring(
         "no-route-parks-what-is-undone",
         SERVICE,
-        "operation.can_undo() && !guarded.has_no_route(claimed, &parts) {",
+        "operation.can_undo() && !guarded.has_no_route(claimed, &parts, &content) {",
         "operation.can_undo() {",
         "an_operation_that_is_being_undone",
     ),
@@ -35,6 +35,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "!said && !attempt.is_at_work() && says_no_route",
         "!said && says_no_route",
         "no_such_thing_of_a_handler",
+    ),
+    wiring(
+        "no-route-of-grpc-is-an-answer",
+        "src/service/undo.rs",
+        "says_no_route(status_of(parts, content))",
+        "says_no_route(parts.status)",
+        "no_route_of_grpc",
+    ),
+    wiring(
+        "no-route-of-grpc-stops-a-completer",
+        DRIVE,
+        "judged(self.status(), self.headers(), None)",
+        "self.status()",
+        "no_route_of_grpc",
+    ),
+    wiring(
+        "no-such-thing-of-grpc-is-no-route",
+        "src/core/grpc.rs",
+        "b\"3\" | b\"5\" | b\"6\"",
+        "b\"5\" => StatusCode::NOT_FOUND,\n        b\"3\" | b\"6\"",
+        "no_route_of_grpc",
     ),
     wiring(
         "no-route-driven-all-the-same",

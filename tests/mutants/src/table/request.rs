@@ -3,6 +3,7 @@
 use super::Mutant;
 
 const FINGERPRINT: &str = "src/core/fingerprint.rs";
+const GRPC: &str = "src/core/grpc.rs";
 const TARGET: &str = "src/target.rs";
 
 const UPLOAD: &str = "src/upload.rs";
@@ -17,6 +18,104 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "[u16; 8] = [307, 308, 401,",
         "[u16; 8] = [401, 401, 401,",
         "outcome::a_redirect_can_be_followed",
+    ),
+    http(
+        "moved-patch-is-a-result",
+        "src/policy.rs",
+        "MOVED: [u16; 2] = [301, 302];",
+        "MOVED: [u16; 2] = [303, 303];",
+        "outcome::a_patch_that_is_redirected",
+    ),
+    http(
+        "moved-post-is-routing",
+        "src/policy.rs",
+        "MOVED.contains(&number) && method != Method::POST;",
+        "MOVED.contains(&number) && method != Method::TRACE;",
+        "outcome::at_most_once_every",
+    ),
+    http(
+        "status-of-grpc-ignored",
+        GRPC,
+        "if status != StatusCode::OK {",
+        "if status != StatusCode::ACCEPTED {",
+        "outcome::a_status_of_grpc",
+    ),
+    http(
+        "status-of-grpc-in-trailers-ignored",
+        GRPC,
+        "head.into_iter().chain(trailers);",
+        "head.into_iter().chain(trailers.into_iter().take(0));",
+        "outcome::a_status_of_grpc",
+    ),
+    http(
+        "status-of-grpc-judges-any-answer",
+        GRPC,
+        "if !kind.is_some_and(|(_, kind)| is_grpc(kind.as_bytes())) {",
+        "if kind.is_none() {",
+        "outcome::only_a_200_of_grpc",
+    ),
+    http(
+        "replay-mark-in-a-trailer-passes",
+        "src/body/response.rs",
+        "match unmarked(frame).into_data() {",
+        "match frame.into_data() {",
+        "trailers::a_handler_can_not_call",
+    ),
+    http(
+        "replay-mark-in-a-late-trailer-passes",
+        "src/body/response.rs",
+        ".poll_frame(cx).map_ok(unmarked);",
+        ".poll_frame(cx);",
+        "trailers::a_handler_can_not_call",
+    ),
+    http(
+        "upload-of-empty-frames-has-no-end",
+        UPLOAD,
+        "if self.empty > EMPTY_FRAMES {",
+        "if self.empty > usize::MAX - EMPTY_FRAMES {",
+        "uploads::an_upload_of_empty_frames",
+    ),
+    http(
+        "upload-of-empty-trailers-has-no-end",
+        UPLOAD,
+        "                    self.empty += 1;\n",
+        "",
+        "uploads::an_upload_of_empty_frames",
+    ),
+    http(
+        "trailers-of-grpc-do-not-count",
+        TARGET,
+        "policy.by_trailers || lines.content_type.is_some_and(is_grpc)",
+        "policy.by_trailers",
+        "fingerprint::trailers_of_a_request_count",
+    ),
+    http(
+        "trailers-count-unasked",
+        TARGET,
+        "policy.by_trailers || lines.content_type.is_some_and(is_grpc)",
+        "policy.by_trailers || lines.content_type.is_some()",
+        "fingerprint::trailers_of_a_request_count",
+    ),
+    http(
+        "trailers-that-were-lost-are-missed",
+        FINGERPRINT,
+        "self.trailers.zip(other.trailers).is_none_or(|(one, other)| one == other)",
+        "self.trailers == other.trailers",
+        "fingerprint::trailers_are_compared_only",
+    ),
+    http(
+        "trailers-of-one-delivery-count",
+        TARGET,
+        ".filter(|(name, _)| is_of_request(name))",
+        "",
+        "fingerprint::trailers_that_belong",
+    ),
+    http(
+        "order-of-trailers-counts",
+        TARGET,
+        "    lines.sort_by_key(|(name, _)| name.as_str());\n",
+        "",
+        "fingerprint::trailers_of_a_request_count",
     ),
     http(
         "replay-mark-of-an-upstream-passes",

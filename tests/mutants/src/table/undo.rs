@@ -6,6 +6,41 @@ planted_under!(undo, "--test resume");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     undo(
+        "failure-of-grpc-hides-a-payment",
+        "src/core/reached.rs",
+        "let status = response.judged();",
+        "let status = response.status();",
+        "reached::a_failure_of_grpc",
+    ),
+    undo(
+        "failure-of-grpc-is-not-undone",
+        "src/service/undo.rs",
+        "        let status = status_of(parts, content);\n        let error",
+        "        let status = parts.status;\n        let error",
+        "undo::a_final_failure_of_grpc",
+    ),
+    undo(
+        "input-that-is-no-json-is-the-empty-one",
+        "src/operation/input.rs",
+        "to_json(input)?;",
+        "to_json(input).unwrap_or_default();",
+        "input::an_input_that_json",
+    ),
+    undo(
+        "numbers-that-json-has-not-are-null",
+        "src/operation/finite.rs",
+        "        value.serialize(Finite)?;\n",
+        "",
+        "input::an_input_that_json",
+    ),
+    undo(
+        "step-without-an-input-is-reached",
+        "src/operation/step.rs",
+        "            Err(source) => return Err(self.unreadable(source)),\n        };\n        self.input",
+        "            Err(source) => {\n                self.operation.take_name(&self.name);\n                return Err(self.unreadable(source));\n            }\n        };\n        self.input",
+        "input::an_input_that_json_can_not_carry_is_not",
+    ),
+    undo(
         "undo-without-what-was-not-reached",
         "src/operation/undo.rs",
         "if self.inner.attempt.hides(&answer, said).is_some() {",

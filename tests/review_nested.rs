@@ -1,0 +1,194 @@
+//! Review of item 12: guarded services inside guarded services, once a completer
+//! drives.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+mod support;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::routing::post;
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+use tower_idempotency::store::MemoryStore;
+use tower_idempotency::{Backoff, Completer, IdempotencyLayer, Operation, Scope};
+
+use support::Count;
+
+fn by(header: &'static str) -> IdempotencyLayer {
+    let pause = Backoff::new(Duration::ZERO, Duration::ZERO);
+    IdempotencyLayer::new(MemoryStore::new(), Scope::header(header.parse().unwrap())).resumable().backoff(pause)
+}
+
+fn keyed() -> Request<Body> {
+    let request = Request::post("/pay").header("idempotency-key", "k").header("x-tenant", "t").header("x-user", "u");
+    request.body(Body::from("{}")).unwrap()
+}
+
+async fn send(app: &Router) -> (u16, String) {
+    let response = app.clone().oneshot(keyed()).await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// The caveat in lib.rs: "Of two layers around one route the outer one guards, with
+/// its settings, and the inner one lets the request pass."
+///
+/// With two scopes it does not: the client's attempt writes its steps to the inner
+/// record, the completer's attempt has no key, passes the inner layer, and starts
+/// with no step: another step key, and a receiver that honours keys charges twice.
+#[tokio::test]
+async fn two_layers_with_two_scopes_charge_once() {
+    let charged: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let gateway = Arc::clone(&charged);
+    let runs = Count::default();
+    let count = runs.clone();
+    let handler = move |op: Operation| async move {
+        let run = count.up();
+        op.pay("charge", |key| async move {
+            gateway.lock().unwrap().insert(key.to_string());
+            Ok::<_, std::io::Error>(())
+        })
+        .await
+        .unwrap();
+        // What comes after the payment fails the first time.
+        if run == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CREATED }
+    };
+    let outer = by("x-tenant");
+    let app: Router = Router::new().route("/pay", post(handler)).layer(by("x-user")).layer(outer.clone());
+    assert_eq!(send(&app).await.0, 503);
+    Completer::new::<_, Body>(&outer, app.clone()).run_once().await.unwrap();
+    assert_eq!(send(&app).await.0, 201);
+    assert_eq!((runs.get(), charged.lock().unwrap().len()), (2, 1), "runs, and different step keys at the receiver");
+}
+
+/// Item 12 and lib.rs: "the same key in another scope, is guarded as from outside".
+/// A completer's attempt has no key to forward, and what is called is not guarded.
+#[tokio::test]
+async fn what_is_called_in_another_scope_is_guarded_when_a_completer_drives_too() {
+    for client_retries in [true, false] {
+        let booked = Count::default();
+        let count = booked.clone();
+        let inner = IdempotencyLayer::new(MemoryStore::new(), Scope::header("x-user".parse().unwrap())).required();
+        let ledger: Router =
+            Router::new().route("/pay", post(move || async move { format!("booking {}", count.up()) })).layer(inner);
+        let runs = Count::default();
+        let handler = move |request: Request<Body>| async move {
+            let booking = ledger.oneshot(request).await.unwrap();
+            if runs.up() == 1 { Err(StatusCode::SERVICE_UNAVAILABLE) } else { Ok(booking) }
+        };
+        let outer = by("x-tenant");
+        let app: Router = Router::new().route("/pay", post(handler)).layer(outer.clone());
+        assert_eq!(send(&app).await.0, 503);
+        if !client_retries {
+            Completer::new::<_, Body>(&outer, app.clone()).run_once().await.unwrap();
+        }
+        assert_eq!(send(&app).await, (200, "booking 1".into()), "the client retries: {client_retries}");
+        assert_eq!(booked.get(), 1);
+    }
+}
+
+/// A guarded router that a guarded handler calls with the request that it got, less
+/// the target and the key: the very case of item 12. With `axum`, the extensions
+/// that carry the `Operation` carry the outer `OriginalUri` too.
+mod forwarded {
+    use super::*;
+
+    async fn call(app: Router, request: Request<Body>, path: &str, key: &str) -> axum::response::Response {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = path.parse().unwrap();
+        parts.headers.insert("idempotency-key", key.parse().unwrap());
+        app.oneshot(Request::from_parts(parts, body)).await.unwrap()
+    }
+
+    /// "guarded as from outside": another path under one key is 422.
+    #[tokio::test]
+    async fn another_target_under_one_key_is_another_request() {
+        let layer = by("x-tenant");
+        let inner: Router = Router::new()
+            .route("/debit", post(|| async { "debited" }))
+            .route("/credit", post(|| async { "credited" }))
+            .layer(layer.clone());
+        let turn = Count::default();
+        let handler = move |request: Request<Body>| async move {
+            let path = if turn.up() == 1 { "/debit" } else { "/credit" };
+            call(inner, request, path, "inner").await
+        };
+        let app: Router = Router::new().route("/pay", post(handler)).layer(layer);
+        assert_eq!(send(&app).await, (200, "debited".into()));
+        let mut second = keyed();
+        second.headers_mut().insert("idempotency-key", "k2".parse().unwrap());
+        let response = app.clone().oneshot(second).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(status, 422, "{body:?}: the answer of another route");
+    }
+
+    /// A completer drives the inner record's request to the outer's route, and the
+    /// outer handler charges again, under the inner record.
+    #[tokio::test]
+    async fn a_completer_drives_an_inner_record_to_its_own_route() {
+        let layer = by("x-tenant");
+        let booked = Count::default();
+        let count = booked.clone();
+        let book = Router::new().route(
+            "/book",
+            post(move |_: Operation| async move {
+                if count.up() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CREATED }
+            }),
+        );
+        let charged: Arc<Mutex<HashSet<String>>> = Arc::default();
+        let (gateway, inner) = (Arc::clone(&charged), book.clone().layer(layer.clone()));
+        let pay = move |op: Operation, request: Request<Body>| async move {
+            op.pay("charge", |key| async move {
+                gateway.lock().unwrap().insert(key.to_string());
+                Ok::<_, std::io::Error>(())
+            })
+            .await
+            .unwrap();
+            // Booked later, if not now: a completer sees to it.
+            let _ = call(inner, request, "/book", "booking-of-k").await;
+            StatusCode::CREATED
+        };
+        let app: Router = Router::new().route("/pay", post(pay)).merge(book).layer(layer.clone());
+        assert_eq!(send(&app).await.0, 201);
+        Completer::new::<_, Body>(&layer, app.clone()).run_once().await.unwrap();
+        assert_eq!((booked.get(), charged.lock().unwrap().len()), (2, 1), "bookings, and different charges");
+    }
+}
+
+/// "guarded as from outside": from outside no extension comes along. What an inner
+/// handler says of the inner record (`Outcome`) frees the outer one's key.
+#[tokio::test]
+async fn what_an_inner_handler_says_of_its_record_is_not_said_of_the_outer_one() {
+    use axum::response::IntoResponse;
+    use tower_idempotency::Outcome;
+    let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::header("x-tenant".parse().unwrap()));
+    let inner: Router = Router::new()
+        .route(
+            "/book",
+            post(|| async {
+                let mut response = (StatusCode::CONFLICT, "sold out").into_response();
+                response.extensions_mut().insert(Outcome::NothingHappened);
+                response
+            }),
+        )
+        .layer(layer.clone());
+    let runs = Count::default();
+    let count = runs.clone();
+    let handler = move || async move {
+        // Charges, then books; at most once.
+        count.up();
+        let book = Request::post("/book").header("idempotency-key", "b").header("x-tenant", "t");
+        inner.oneshot(book.body(Body::empty()).unwrap()).await.unwrap()
+    };
+    let app: Router = Router::new().route("/pay", post(handler)).layer(layer);
+    assert_eq!(send(&app).await, (409, "sold out".into()));
+    assert_eq!(send(&app).await, (409, "sold out".into()));
+    assert_eq!(runs.get(), 1, "at most once");
+}
