@@ -176,6 +176,7 @@ impl Policy {
         }
     }
 
+    #[inline]
     pub(crate) fn covers(method: &Method) -> bool {
         method == Method::POST || method == Method::PATCH
     }

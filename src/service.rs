@@ -37,7 +37,7 @@ use crate::store::StoreError;
 use crate::target::fingerprint;
 use crate::trace;
 
-const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+static HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A service made idempotent; what [`IdempotencyLayer`](crate::IdempotencyLayer)
 /// makes of the one it wraps.

@@ -88,6 +88,7 @@ pub(super) struct Driven {
 impl Driven {
     /// If these extensions are of a completer's attempt at the operation that they
     /// show.
+    #[inline]
     fn of(extensions: &Extensions) -> Option<&Self> {
         let driven = extensions.get::<Self>()?;
         extensions.get::<Operation>().filter(|running| *running.key() == driven.key).map(|_| driven)
@@ -96,8 +97,9 @@ impl Driven {
 
 /// The key in these headers. Two lines are refused, whatever they say: joining
 /// them could make a third key.
+#[inline]
 pub(crate) fn key_of(headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
-    let mut lines = headers.get_all(HEADER).iter();
+    let mut lines = headers.get_all(&HEADER).iter();
     let line = lines.next()?;
     if lines.next().is_some() {
         return Some(Err(InvalidKey::Syntax));
