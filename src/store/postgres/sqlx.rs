@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgPool, PgSeverity};
-use sqlx::{AssertSqlSafe, Error, Executor, Postgres, Row, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Error, Executor, Postgres, Row, Transaction};
 
 use super::error::{says_rolled_back, unavailable};
 use super::joined::{CommitError, Parameter, TransactionDriver};
@@ -56,7 +56,13 @@ impl TransactionDriver for PgPool {
         // A server that became read-only is to lose its connections. The pool closes
         // those that have ended, and offers no other way to have one closed.
         let connection: &mut PgConnection = &mut transaction;
-        let looked = connection.fetch_one("ROLLBACK; BEGIN; SHOW transaction_read_only").await;
+        // A savepoint that could not be begun has sqlx roll back the transaction around
+        // it, and forget that: one that began here would be left open.
+        let look = match connection.is_in_transaction() {
+            true => "ROLLBACK; BEGIN; SHOW transaction_read_only",
+            false => "ROLLBACK; SHOW transaction_read_only",
+        };
+        let looked = connection.fetch_one(look).await;
         if looked.is_ok_and(|row| row.try_get::<&str, _>(0).is_ok_and(|value| value == "on")) {
             let _ = connection.execute("SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())").await;
         }
