@@ -3,7 +3,7 @@
 //!
 //! ```console
 //! $ docker run --rm -d -p 5432:5432 -e POSTGRES_HOST_AUTH_METHOD=trust postgres
-//! $ cargo run --features sqlx,axum --example postgres -- postgres://postgres@localhost/postgres
+//! $ cargo run --features sqlx-postgres,axum --example postgres -- postgres://postgres@localhost/postgres
 //! $ curl -i localhost:3000/orders -H 'idempotency-key: K1' -H 'content-type: application/json' -d '"apples"'
 //! $ curl -i localhost:3000/orders -H 'idempotency-key: K1' -H 'content-type: application/json' -d '"apples"'
 //! ```

@@ -90,7 +90,8 @@
 //! - `redis-tls`: the same over TLS, with rustls.
 //! - `postgres`: `PostgresStore`, for any number of processes, and
 //!   transactions that carry recovery points (`Operation::transaction`).
-//! - `sqlx`: the same transactions on a pool of sqlx 0.8.
+//! - `sqlx-postgres`: the same transactions on a pool of sqlx 0.9, which needs
+//!   Rust 1.94.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
 //! - `tracing`: a span for each attempt and each step, events in them, under the

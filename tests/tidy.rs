@@ -231,21 +231,51 @@ fn packages() -> Vec<serde_json::Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
+/// Features that need a newer Rust than the rest, and which.
+const NEWER_RUST: [(&str, &str); 1] = [("sqlx-postgres", "1.94")];
+
+/// What the dependencies that these features bring along need, and its name. Not
+/// what the tests do.
+fn rust_versions(packages: &[serde_json::Value], features: &str) -> Vec<(Vec<u32>, String)> {
+    let tree =
+        ["tree", "--no-default-features", "--features", features, "-e", "normal", "--prefix", "none", "--locked"];
+    let tree = cargo(&[&tree[..], &["-f", "{p}"]].concat());
+    let lines: std::collections::BTreeSet<_> = tree.lines().collect();
+    let found = packages.iter().filter(|package| {
+        let name = format!("{} v{}", package["name"].as_str().unwrap(), package["version"].as_str().unwrap());
+        lines.iter().any(|line| line.strip_prefix(&*name).is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')))
+    });
+    found
+        .filter_map(|package| {
+            let needed = package["rust_version"].as_str()?;
+            Some((parse_version(needed), format!("{} needs {needed}", package["name"])))
+        })
+        .collect()
+}
+
 #[test]
 fn the_declared_rust_version_is_true_of_every_dependency() {
-    let version = |package: &serde_json::Value| package["rust_version"].as_str().map(parse_version);
     let packages = packages();
-    let of = |name: &str| packages.iter().filter(|package| package["name"] == name).collect::<Vec<_>>();
-    let ours = version(of("tower-idempotency")[0]).expect("rust-version is declared");
-    // What the library itself needs, not what its tests do.
-    let tree = cargo(&["tree", "--all-features", "-e", "normal", "--prefix", "none", "-f", "{p}", "--locked"]);
-    let names = tree.lines().filter_map(|line| line.split_whitespace().next());
-    let newer: Vec<_> = names
-        .flat_map(of)
-        .filter(|package| version(package).is_some_and(|needed| needed > ours))
-        .map(|package| format!("{} needs {}", package["name"], package["rust_version"]))
-        .collect();
+    let own = packages.iter().find(|package| package["name"] == "tower-idempotency").unwrap();
+    let ours = parse_version(own["rust_version"].as_str().expect("rust-version is declared"));
+    let features = own["features"].as_object().unwrap().keys();
+    let features: Vec<_> =
+        features.map(String::as_str).filter(|name| NEWER_RUST.iter().all(|(newer, _)| newer != name)).collect();
+    let needed = rust_versions(&packages, &features.join(","));
+    assert!(needed.len() > 50, "the dependencies are not found any more");
+    let newer: Vec<_> = needed.iter().filter(|(version, _)| *version > ours).collect();
     assert!(newer.is_empty(), "{newer:?}");
+}
+
+#[test]
+fn a_feature_that_needs_a_newer_rust_says_which() {
+    let packages = packages();
+    for (feature, version) in NEWER_RUST {
+        let highest = rust_versions(&packages, feature).into_iter().max().unwrap();
+        assert_eq!(highest.0, parse_version(version), "{feature}: {}", highest.1);
+        let says = format!("`{feature}` needs Rust {version}");
+        assert!(fs::read_to_string(root().join("README.md")).unwrap().contains(&says), "README does not say: {says}");
+    }
 }
 
 /// What `cargo deny check licenses sources` says, where that is not installed.

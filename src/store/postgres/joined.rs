@@ -15,9 +15,10 @@ use crate::store::StoreError;
 
 /// A driver's transactions, as [`Operation::transaction`](crate::Operation::transaction) needs them.
 ///
-/// There is one for `deadpool_postgres::Pool`, and one for `sqlx::PgPool` with
-/// feature `sqlx`. Another driver, or another version of one, takes some forty
-/// lines; the source of the first is a model.
+/// There is one for `deadpool_postgres::Pool`, and one for `sqlx::PgPool` of sqlx
+/// 0.9 with feature `sqlx-postgres`; sqlx 0.8 is not supported. Another driver, or
+/// another version of one, takes some forty lines; the source of the first is a
+/// model.
 ///
 /// `begin` and `commit` are driven to their end unless the process ends. `run`
 /// and `rollback` are dropped after some seconds without an answer, and so is
@@ -138,8 +139,9 @@ impl PostgresStore {
 }
 
 impl<D: TransactionDriver> Joined<D> {
-    /// Begins a transaction. In a task of its own: not every driver stands it
-    /// if one stops waiting in the middle.
+    /// Begins a transaction. In a task of its own, which goes on when the wait is
+    /// over: sqlx puts a connection back into its pool with the transaction open if
+    /// it is dropped in the middle.
     pub(crate) async fn begin(&self) -> Result<D::Transaction, StoreError> {
         let driver = self.driver.clone();
         let begin = tokio::spawn(async move {

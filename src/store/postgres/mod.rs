@@ -10,7 +10,7 @@ mod options;
 mod row;
 mod scan;
 mod sql;
-#[cfg(feature = "sqlx")]
+#[cfg(feature = "sqlx-postgres")]
 mod sqlx;
 
 use std::fmt;

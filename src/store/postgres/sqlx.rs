@@ -1,8 +1,8 @@
-//! Transactions on a pool of sqlx.
+//! Transactions on a pool of sqlx 0.9.
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgPool, PgSeverity};
-use sqlx::{Error, Executor, Postgres, Row, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Error, Executor, Postgres, Row, Transaction};
 
 use super::error::{says_rolled_back, unavailable};
 use super::joined::{CommitError, Parameter, TransactionDriver};
@@ -14,6 +14,8 @@ impl TransactionDriver for PgPool {
     type Handle = PgConnection;
 
     async fn begin(&self) -> Result<Self::Transaction, StoreError> {
+        // Not to be dropped on the way: up to 0.9.0, the connection would go back to the
+        // pool with the transaction open (transact-rs/sqlx#4393). `Joined` sees to that.
         self.begin().await.map_err(failed)
     }
 
@@ -27,7 +29,8 @@ impl TransactionDriver for PgPool {
         parameters: &[Parameter],
     ) -> Result<i64, StoreError> {
         // Not kept by the connection: poolers may hand it to another session.
-        let mut query = sqlx::query_scalar(statement).persistent(false);
+        // And it is one of the store's: what varies is in the parameters.
+        let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).persistent(false);
         for parameter in parameters {
             query = match parameter {
                 Parameter::Integer(number) => query.bind(number),
@@ -53,7 +56,13 @@ impl TransactionDriver for PgPool {
         // A server that became read-only is to lose its connections. The pool closes
         // those that have ended, and offers no other way to have one closed.
         let connection: &mut PgConnection = &mut transaction;
-        let looked = connection.fetch_one("ROLLBACK; BEGIN; SHOW transaction_read_only").await;
+        // A savepoint that could not be begun has sqlx roll back the transaction around
+        // it, and forget that: one that began here would be left open.
+        let look = match connection.is_in_transaction() {
+            true => "ROLLBACK; BEGIN; SHOW transaction_read_only",
+            false => "ROLLBACK; SHOW transaction_read_only",
+        };
+        let looked = connection.fetch_one(look).await;
         if looked.is_ok_and(|row| row.try_get::<&str, _>(0).is_ok_and(|value| value == "on")) {
             let _ = connection.execute("SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())").await;
         }

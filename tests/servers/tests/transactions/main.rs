@@ -5,6 +5,7 @@ mod doubt;
 mod faults;
 mod isolation;
 mod moved;
+mod pools;
 mod shop;
 mod together;
 mod unknown;
