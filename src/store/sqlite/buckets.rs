@@ -1,0 +1,122 @@
+//! Whether a record that is not there was never there.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::error::Fault;
+use super::row::{self, MASK, Stored};
+use super::schema::Sql;
+use super::shared::Shared;
+use crate::core::Key;
+use crate::store::{StoreError, StoreErrorKind};
+
+const UNKNOWN: u8 = 0;
+const SOUND: u8 = 1;
+const DAMAGED: u8 = 2;
+/// Between two buckets.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Records by the first byte of their keys. For each bucket the database has the
+/// count of its records and the sum of their hashes: a page that is gone, or an old
+/// one in its place, shows. Looked at once after the store was opened.
+#[derive(Debug)]
+pub(super) struct Buckets([AtomicU8; 256]);
+
+impl Buckets {
+    pub(super) const fn new() -> Self {
+        Self([const { AtomicU8::new(UNKNOWN) }; 256])
+    }
+
+    fn state(&self, key: &Key) -> &AtomicU8 {
+        &self.0[usize::from(key.as_bytes()[0])]
+    }
+
+    /// Whether it was looked at.
+    pub(super) fn is_known(&self, key: &Key) -> bool {
+        self.state(key).load(Ordering::Relaxed) != UNKNOWN
+    }
+
+    /// An error if records of this key's bucket are missing: this may be one.
+    pub(super) fn trust(&self, key: &Key) -> Result<(), StoreError> {
+        if self.state(key).load(Ordering::Relaxed) != DAMAGED {
+            return Ok(());
+        }
+        let message =
+            "the SQLite store is damaged: records are missing where this key belongs; restore it from a backup";
+        Err(StoreError::new(StoreErrorKind::Corrupt, message))
+    }
+
+    /// How many buckets are known to be damaged.
+    pub(super) fn damaged(&self) -> usize {
+        self.0.iter().filter(|state| state.load(Ordering::Relaxed) == DAMAGED).count()
+    }
+
+    /// Looks at the bucket of `key`, unless that was done.
+    pub(super) fn verify(&self, connection: &Connection, sql: &Sql, key: &Key) -> Result<(), Fault> {
+        self.verify_bucket(connection, sql, key.as_bytes()[0])
+    }
+
+    /// Looks at all of them, with pauses for others, until the store is closed.
+    pub(super) fn verify_all(&self, connection: &Connection, shared: &Shared) {
+        for byte in 0..=u8::MAX {
+            if !shared.checkpoints.pause(PAUSE) {
+                return;
+            }
+            // What can't be read now is tried when somebody asks for it.
+            let _ = self.verify_bucket(connection, &shared.sql, byte);
+        }
+    }
+
+    /// The same for the keys that begin with `byte`.
+    fn verify_bucket(&self, connection: &Connection, sql: &Sql, byte: u8) -> Result<(), Fault> {
+        let state = &self.0[usize::from(byte)];
+        if state.load(Ordering::Relaxed) != UNKNOWN {
+            return Ok(());
+        }
+        let sound = match is_sound(connection, sql, byte) {
+            Err(fault) if fault.is_damage() => false,
+            other => other?,
+        };
+        state.store(if sound { SOUND } else { DAMAGED }, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// In one read transaction: others write meanwhile.
+fn is_sound(connection: &Connection, sql: &Sql, byte: u8) -> Result<bool, Fault> {
+    let transaction = connection.unchecked_transaction()?;
+    let expected = transaction.query_row(&sql.bucket, [format!("{byte:02X}")], |row| Ok((row.get(0)?, row.get(1)?)));
+    let expected: Option<(i64, i64)> = expected.optional()?;
+    let mut rows = transaction.prepare(&sql.bucket_rows)?;
+    let mut is_indexed = transaction.prepare(&sql.is_indexed)?;
+    let (from, to) = range(byte);
+    let mut rows = rows.query((from, to))?;
+    let (mut count, mut sum) = (0, 0_i64);
+    while let Some(found) = rows.next()? {
+        let Ok(key) = row::key(found, row::KEY) else { return Ok(false) };
+        count += 1;
+        let hash = match Stored::read(found, key.as_bytes()) {
+            Ok(stored) if stored.columns.is_unfinished() => {
+                let indexed = is_indexed.exists((stored.columns.due, key.as_bytes()))?;
+                if !indexed {
+                    return Ok(false);
+                }
+                stored.hash
+            }
+            Ok(stored) => stored.hash,
+            // It is there, and says itself what is the matter with it.
+            Err(Fault::Record(_)) => row::integer(found, row::HASH)?,
+            Err(fault) => return Err(fault),
+        };
+        sum = sum.wrapping_add(hash) & MASK;
+    }
+    Ok(expected == Some((count, sum)))
+}
+
+/// The keys that begin with `byte`: from the first on, and before the second.
+fn range(byte: u8) -> (Vec<u8>, Vec<u8>) {
+    let end = byte.checked_add(1).map_or_else(|| vec![u8::MAX; 33], |next| vec![next]);
+    (vec![byte], end)
+}

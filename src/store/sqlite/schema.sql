@@ -1,0 +1,88 @@
+-- A record: what is searched as columns, the rest as it goes over the wire.
+-- Times are milliseconds since 1970, on the store's clock. `holder` is the store
+-- whose lease it is; `hash` is over all columns and the key.
+CREATE TABLE "records" (
+    key BLOB PRIMARY KEY,
+    format INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    written INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    holder INTEGER NOT NULL,
+    steps INTEGER NOT NULL,
+    request INTEGER NOT NULL,
+    response_hash INTEGER NOT NULL,
+    hash INTEGER NOT NULL,
+    head BLOB NOT NULL,
+    response BLOB
+) WITHOUT ROWID;
+
+-- With the holder, so that the rows of one that died are found in here alone.
+CREATE INDEX "records_unfinished" ON "records" (due, key, holder) WHERE status < 2;
+CREATE INDEX "records_complete" ON "records" (due, key) WHERE status = 2;
+
+-- What is written once: the request is 0, steps begin at 1.
+CREATE TABLE "parts" (
+    key BLOB NOT NULL,
+    n INTEGER NOT NULL,
+    value BLOB NOT NULL,
+    hash INTEGER NOT NULL,
+    PRIMARY KEY (key, n)
+) WITHOUT ROWID;
+
+-- How many records begin with each byte, and the sum of their hashes: who reads
+-- a record as absent can tell whether one was lost.
+CREATE TABLE "buckets" (
+    bucket TEXT PRIMARY KEY,
+    count INTEGER NOT NULL,
+    sum INTEGER NOT NULL
+) WITHOUT ROWID;
+
+INSERT INTO "buckets"
+    WITH RECURSIVE byte (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM byte WHERE n < 255)
+    SELECT printf('%02X', n), 0, 0 FROM byte;
+
+-- Triggers, so that it is right whoever writes. The mask keeps the sum from
+-- overflowing, which would make it a floating-point number.
+CREATE TRIGGER "records_added" AFTER INSERT ON "records" BEGIN
+    UPDATE "buckets" SET count = count + 1, sum = (sum + NEW.hash) & 0x3fffffffffffffff
+        WHERE bucket = hex(substr(NEW.key, 1, 1));
+END;
+CREATE TRIGGER "records_changed" AFTER UPDATE ON "records" BEGIN
+    UPDATE "buckets" SET sum = (sum - OLD.hash + NEW.hash) & 0x3fffffffffffffff
+        WHERE bucket = hex(substr(NEW.key, 1, 1));
+END;
+CREATE TRIGGER "records_removed" AFTER DELETE ON "records" BEGIN
+    UPDATE "buckets" SET count = count - 1, sum = (sum - OLD.hash) & 0x3fffffffffffffff
+        WHERE bucket = hex(substr(OLD.key, 1, 1));
+END;
+
+-- What is true of the whole store. `commits` counts the store's transactions,
+-- `seen` is the latest time that was told, `base` the time at which the machine
+-- of `boot` started.
+CREATE TABLE "meta" (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    layout INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    mark INTEGER NOT NULL,
+    commits INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    base INTEGER NOT NULL,
+    seen INTEGER NOT NULL
+);
+
+-- For people.
+CREATE VIEW "overview" AS SELECT
+    lower(hex(key)) AS key,
+    CASE status WHEN 0 THEN 'pending' WHEN 1 THEN 'paid' ELSE 'complete' END AS status,
+    attempts,
+    steps,
+    strftime('%Y-%m-%d %H:%M:%f', created / 1000.0, 'unixepoch') AS created,
+    strftime('%Y-%m-%d %H:%M:%f', written / 1000.0, 'unixepoch') AS written,
+    strftime('%Y-%m-%d %H:%M:%f', due / 1000.0, 'unixepoch') AS due,
+    printf('%016x', holder) AS holder,
+    length(response) AS response_bytes
+FROM "records";
