@@ -93,21 +93,25 @@ fn is_sound(connection: &Connection, sql: &Sql, byte: u8) -> Result<bool, Fault>
     let mut is_indexed = transaction.prepare(&sql.is_indexed)?;
     let (from, to) = range(byte);
     let mut rows = rows.query((from, to))?;
-    let (mut count, mut sum) = (0, 0_i64);
+    let (mut count, mut sum, mut before) = (0, 0_i64, None);
     while let Some(found) = rows.next()? {
         let Ok(key) = row::key(found, row::KEY) else { return Ok(false) };
+        // Out of order, it is not found by whoever looks for it.
+        if before.replace(key).is_some_and(|before| before >= key) {
+            return Ok(false);
+        }
         count += 1;
         let hash = match Stored::read(found, key.as_bytes()) {
-            Ok(stored) if stored.columns.is_unfinished() => {
-                let indexed = is_indexed.exists((stored.columns.due, key.as_bytes()))?;
-                if !indexed {
+            Ok(stored) => {
+                let searched = stored.columns.is_unfinished();
+                if searched && !is_indexed.exists((stored.columns.due, key.as_bytes()))? {
                     return Ok(false);
                 }
                 stored.hash
             }
-            Ok(stored) => stored.hash,
-            // It is there, and says itself what is the matter with it.
-            Err(Fault::Record(_)) => row::integer(found, row::HASH)?,
+            Err(Fault::Record(error)) if error.kind() == StoreErrorKind::NewerFormat => row::integer(found, row::HASH)?,
+            // It may be the key that was changed.
+            Err(Fault::Record(_)) => return Ok(false),
             Err(fault) => return Err(fault),
         };
         sum = sum.wrapping_add(hash) & MASK;

@@ -10,6 +10,11 @@ use super::connection::without_wal;
 use super::error::{SqliteOpenError, SqliteOpenErrorKind as Kind};
 use super::schema::{APPLICATION_ID, LAYOUT, PREFIX, Sql};
 
+/// The smallest page that there is.
+const SHORTEST: u64 = 512;
+const NO_DATABASE: &str =
+    "is no SQLite database, or its first page is damaged; restore it from a backup, or name another path";
+
 /// What lies there.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -67,6 +72,9 @@ pub(super) fn inspect(path: &Path, join: bool) -> Result<Found, SqliteOpenError>
                       nothing";
         return refused(Kind::Incomplete, detail);
     }
+    if found.len() < SHORTEST {
+        return refused(Kind::NotADatabase, NO_DATABASE);
+    }
     let connection = without_wal(path).map_err(|error| SqliteOpenError::engine(path, error))?;
     database(path, &connection, join).map(Found::Database)
 }
@@ -76,9 +84,7 @@ fn database(path: &Path, connection: &Connection, join: bool) -> Result<Database
     let number = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let application = match number("application_id") {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
-            let detail =
-                "is no SQLite database, or its first page is damaged; restore it from a backup, or name another path";
-            return Err(SqliteOpenError::new(Kind::NotADatabase, path, detail));
+            return Err(SqliteOpenError::new(Kind::NotADatabase, path, NO_DATABASE));
         }
         other => other.map_err(engine)?,
     };
