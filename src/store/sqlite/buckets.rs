@@ -90,14 +90,15 @@ fn is_sound(connection: &Connection, sql: &Sql, byte: u8) -> Result<bool, Fault>
     let expected = transaction.query_row(&sql.bucket, [format!("{byte:02X}")], |row| Ok((row.get(0)?, row.get(1)?)));
     let expected: Option<(i64, i64)> = expected.optional()?;
     let mut rows = transaction.prepare(&sql.bucket_rows)?;
+    let mut is_there = transaction.prepare(&sql.is_there)?;
     let mut is_indexed = transaction.prepare(&sql.is_indexed)?;
     let (from, to) = range(byte);
     let mut rows = rows.query((from, to))?;
-    let (mut count, mut sum, mut before) = (0, 0_i64, None);
+    let (mut count, mut sum) = (0, 0_i64);
     while let Some(found) = rows.next()? {
         let Ok(key) = row::key(found, row::KEY) else { return Ok(false) };
-        // Out of order, it is not found by whoever looks for it.
-        if before.replace(key).is_some_and(|before| before >= key) {
+        // Beside a damaged one, it may be passed by whoever looks for it.
+        if !is_there.exists([key.as_bytes().as_slice()])? {
             return Ok(false);
         }
         count += 1;

@@ -56,6 +56,7 @@ pub(super) struct Sql {
     pub(super) epoch: String,
     pub(super) bucket: String,
     pub(super) bucket_rows: String,
+    pub(super) is_there: String,
     pub(super) is_indexed: String,
     pub(super) meta_page: String,
 }
@@ -109,6 +110,7 @@ impl Sql {
             epoch: format!("UPDATE {p}meta SET mark = mark + 1, commits = commits + 1 RETURNING id, mark, commits"),
             bucket: format!("SELECT count, sum FROM {p}buckets WHERE bucket = ?1"),
             bucket_rows: format!("SELECT {COLUMNS}, key FROM {p}records WHERE key >= ?1 AND key < ?2"),
+            is_there: format!("SELECT 1 FROM {p}records WHERE key = ?1"),
             is_indexed: format!(
                 "SELECT 1 FROM {p}records INDEXED BY {p}records_unfinished WHERE status < 2 AND due = ?1 AND key = ?2"
             ),
