@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
+use tower_idempotency::core::Key;
 use tower_idempotency::store::{SqliteOpenErrorKind as Kind, SqliteStore, Store, StoreErrorKind};
 
 use super::open::{refused, refused_by};
@@ -263,7 +264,7 @@ async fn a_record_that_is_gone_is_not_absent_and_others_go_on() {
     }
     answer(&store, "new").await;
     let cautions = store.durability().await.unwrap().cautions;
-    assert!(cautions.iter().any(|caution| caution.contains("1 of 256")), "{cautions:?}");
+    assert!(cautions.iter().any(|caution| caution.contains("1 of 128")), "{cautions:?}");
 }
 
 #[tokio::test]
@@ -290,7 +291,8 @@ async fn a_record_whose_due_time_is_not_searched_any_more_is_damage() {
     let store = SqliteStore::open(&path).unwrap();
     assert!(load(&store, &key("a")).await.is_some());
     // Of the same bucket.
-    let neighbour = (0..).map(key).find(|other| other.as_bytes()[0] == key("a").as_bytes()[0]).unwrap();
+    let bucket = |key: &Key| key.as_bytes()[0] >> 1;
+    let neighbour = (0..).map(key).find(|other| bucket(other) == bucket(&key("a"))).unwrap();
     assert_eq!(store.load(&neighbour).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 

@@ -30,7 +30,12 @@ async fn closed(set: &str) -> TempDir {
 }
 
 fn change(path: &Path, set: &str) {
-    Connection::open(path).unwrap().execute(&format!("UPDATE meta SET {set}"), []).unwrap();
+    let database = Connection::open(path).unwrap();
+    for set in set.split(", ") {
+        let table = if set.starts_with("sum") { "tallies" } else { "meta" };
+        let which = if set.starts_with("sum") { "WHERE bucket = -1" } else { "" };
+        database.execute(&format!("UPDATE {table} SET {set} {which}"), []).unwrap();
+    }
 }
 
 /// The store's time after it was opened, and what is said about it.
@@ -48,7 +53,7 @@ fn assert_near(found: u64, expected: u64) {
 
 #[tokio::test]
 async fn the_time_is_the_systems_and_goes_on() {
-    let directory = closed("commits = commits").await;
+    let directory = closed("boot = boot").await;
     let (now, cautions) = opened(&directory, SqliteStore::options()).await;
     assert_near(now, wall());
     assert_eq!(cautions, [String::new(); 0]);
@@ -68,7 +73,7 @@ async fn within_a_boot_all_go_by_one_line_whatever_the_wall_clock_says() {
 #[tokio::test]
 async fn a_wall_clock_behind_the_latest_time_does_not_take_it_back() {
     let latest = wall() + 40 * 365 * DAY;
-    let directory = closed(&format!("boot = 'another', seen = {latest}")).await;
+    let directory = closed(&format!("boot = 'another', sum = {latest}")).await;
     let (now, cautions) = opened(&directory, SqliteStore::options()).await;
     assert!(now >= latest && now < latest + SLACK, "{now}");
     assert!(cautions.iter().any(|caution| caution.contains("behind")), "{cautions:?}");
@@ -82,7 +87,7 @@ async fn a_wall_clock_behind_the_latest_time_does_not_take_it_back() {
 #[tokio::test]
 async fn a_gap_over_a_restart_counts_as_a_day_and_forgets_nothing() {
     // The store was last written to in 1970, so the machine's clock leapt ahead.
-    let directory = closed("boot = 'another', seen = 1000").await;
+    let directory = closed("boot = 'another', sum = 1000").await;
     let (now, cautions) = opened(&directory, SqliteStore::options()).await;
     assert_near(now, DAY + 1000);
     assert!(cautions.iter().any(|caution| caution.contains("a day")), "{cautions:?}");
@@ -108,7 +113,7 @@ async fn no_holder_outlives_a_boot() {
 
 #[tokio::test]
 async fn a_clock_that_was_reset_frees_what_rests_in_the_future() {
-    let directory = closed(&format!("boot = 'another', seen = {}", wall() + 1000 * DAY)).await;
+    let directory = closed(&format!("boot = 'another', sum = {}", wall() + 1000 * DAY)).await;
     let path = directory.path().join("keys.db");
     let store = SqliteStore::open(&path).unwrap();
     super::records::store(&store, &key("held"), None, &claim_with(Some("17".into()))).await;

@@ -12,25 +12,28 @@ use super::shared::Shared;
 use crate::core::Key;
 use crate::store::{StoreError, StoreErrorKind};
 
+/// As many as fit on one page, which every transaction changes.
+pub(super) const BUCKETS: usize = 128;
+
 const UNKNOWN: u8 = 0;
 const SOUND: u8 = 1;
 const DAMAGED: u8 = 2;
 /// Between two buckets.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Records by the first byte of their keys. For each bucket the database has the
+/// Records by the first seven bits of their keys. For each bucket the database has the
 /// count of its records and the sum of their hashes: a page that is gone, or an old
 /// one in its place, shows. Looked at once after the store was opened.
 #[derive(Debug)]
-pub(super) struct Buckets([AtomicU8; 256]);
+pub(super) struct Buckets([AtomicU8; BUCKETS]);
 
 impl Buckets {
     pub(super) const fn new() -> Self {
-        Self([const { AtomicU8::new(UNKNOWN) }; 256])
+        Self([const { AtomicU8::new(UNKNOWN) }; BUCKETS])
     }
 
     fn state(&self, key: &Key) -> &AtomicU8 {
-        &self.0[usize::from(key.as_bytes()[0])]
+        &self.0[usize::from(key.as_bytes()[0] >> 1)]
     }
 
     /// Whether it was looked at.
@@ -55,27 +58,27 @@ impl Buckets {
 
     /// Looks at the bucket of `key`, unless that was done.
     pub(super) fn verify(&self, connection: &Connection, sql: &Sql, key: &Key) -> Result<(), Fault> {
-        self.verify_bucket(connection, sql, key.as_bytes()[0])
+        self.verify_bucket(connection, sql, key.as_bytes()[0] >> 1)
     }
 
     /// Looks at all of them, with pauses for others, until the store is closed.
     pub(super) fn verify_all(&self, connection: &Connection, shared: &Shared) {
-        for byte in 0..=u8::MAX {
+        for bucket in 0..128 {
             if !shared.checkpoints.pause(PAUSE) {
                 return;
             }
             // What can't be read now is tried when somebody asks for it.
-            let _ = self.verify_bucket(connection, &shared.sql, byte);
+            let _ = self.verify_bucket(connection, &shared.sql, bucket);
         }
     }
 
-    /// The same for the keys that begin with `byte`.
-    fn verify_bucket(&self, connection: &Connection, sql: &Sql, byte: u8) -> Result<(), Fault> {
-        let state = &self.0[usize::from(byte)];
+    /// The same for the keys that begin with these seven bits.
+    fn verify_bucket(&self, connection: &Connection, sql: &Sql, bucket: u8) -> Result<(), Fault> {
+        let state = &self.0[usize::from(bucket)];
         if state.load(Ordering::Relaxed) != UNKNOWN {
             return Ok(());
         }
-        let sound = match is_sound(connection, sql, byte) {
+        let sound = match is_sound(connection, sql, bucket) {
             Err(fault) if fault.is_damage() => false,
             other => other?,
         };
@@ -85,14 +88,14 @@ impl Buckets {
 }
 
 /// In one read transaction: others write meanwhile.
-fn is_sound(connection: &Connection, sql: &Sql, byte: u8) -> Result<bool, Fault> {
+fn is_sound(connection: &Connection, sql: &Sql, bucket: u8) -> Result<bool, Fault> {
     let transaction = connection.unchecked_transaction()?;
-    let expected = transaction.query_row(&sql.bucket, [format!("{byte:02X}")], |row| Ok((row.get(0)?, row.get(1)?)));
+    let expected = transaction.query_row(&sql.bucket, [bucket], |row| Ok((row.get(0)?, row.get(1)?)));
     let expected: Option<(i64, i64)> = expected.optional()?;
     let mut rows = transaction.prepare(&sql.bucket_rows)?;
     let mut is_there = transaction.prepare(&sql.is_there)?;
     let mut is_indexed = transaction.prepare(&sql.is_indexed)?;
-    let (from, to) = range(byte);
+    let (from, to) = range(bucket);
     let mut rows = rows.query((from, to))?;
     let (mut count, mut sum) = (0, 0_i64);
     while let Some(found) = rows.next()? {
@@ -120,8 +123,9 @@ fn is_sound(connection: &Connection, sql: &Sql, byte: u8) -> Result<bool, Fault>
     Ok(expected == Some((count, sum)))
 }
 
-/// The keys that begin with `byte`: from the first on, and before the second.
-fn range(byte: u8) -> (Vec<u8>, Vec<u8>) {
-    let end = byte.checked_add(1).map_or_else(|| vec![u8::MAX; 33], |next| vec![next]);
-    (vec![byte], end)
+/// The keys of a bucket: from the first on, and before the second.
+fn range(bucket: u8) -> (Vec<u8>, Vec<u8>) {
+    let first = bucket << 1;
+    let end = first.checked_add(2).map_or_else(|| vec![u8::MAX; 33], |next| vec![next]);
+    (vec![first], end)
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// How long a statement waits for somebody else's lock. Shorter than a store may
@@ -46,6 +47,8 @@ impl Place {
     fn open(&self) -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(&self.path, FLAGS)?;
         connection.busy_timeout(BUSY)?;
+        // Or some statements would be planned anew each time, for what is bound.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.execute_batch("PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;")?;
         // Opens what it needs, so that it works on when descriptors run out.
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::batch::pragma;
+use super::batch::{begin, pragma, roll_back};
 use super::error::Fault;
 use super::writer::Session;
 use crate::store::{Durability, Epoch, StoreError, Survives};
@@ -12,21 +12,18 @@ const FULL: i64 = 2;
 
 impl Session<'_> {
     /// Reads the settings of the connection that writes, and moves the mark.
-    pub(super) fn durability(&self) -> Result<Durability, StoreError> {
+    pub(super) fn durability(&mut self) -> Result<Durability, StoreError> {
         self.shared.guard.check()?;
         let survives = survives(self.connection).map_err(|error| Fault::from(error).told())?;
-        let read = |row: &rusqlite::Row<'_>| {
-            let (id, mark): (i64, i64) = (row.get(0)?, row.get(1)?);
-            Ok((Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() }, row.get(2)?))
-        };
-        let asked = self.connection.query_row(&self.shared.sql.epoch, [], read);
-        let (epoch, commits) = asked.map_err(|error| Fault::from(error).told())?;
-        self.shared.owner.mark(commits);
+        let epoch = self.move_the_mark().map_err(|fault| {
+            let _ = roll_back(self.connection);
+            fault.told()
+        })?;
         let mut cautions = self.shared.cautions.clone();
         let damaged = self.shared.buckets.damaged();
         if damaged > 0 {
             cautions.push(format!(
-                "records are missing in {damaged} of 256 parts of the store, where no key is taken for a new one; restore \
+                "records are missing in {damaged} of 128 parts of the store, where no key is taken for a new one; restore \
                  it from a backup"
             ));
         }
@@ -34,6 +31,18 @@ impl Session<'_> {
             cautions.push("the library does not sync its log with every commit; link one that does".to_owned());
         }
         Ok(Durability { survives, epoch: Some(epoch), cautions })
+    }
+
+    fn move_the_mark(&mut self) -> Result<Epoch, Fault> {
+        begin(&mut self.statements)?;
+        let epoch = self.connection.query_row(&self.shared.sql.epoch, [], |row| {
+            let (id, mark): (i64, i64) = (row.get(0)?, row.get(1)?);
+            Ok(Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() })
+        })?;
+        let commits = self.statements.count(self.shared.clock.now())?;
+        self.statements.commit.execute([])?;
+        self.shared.owner.mark(commits);
+        Ok(epoch)
     }
 }
 

@@ -30,7 +30,7 @@ impl<'e> Evidence<'e> {
     pub(super) fn gather(path: &'e Path, database: &'e Database, others: &[Other]) -> Result<Self, SqliteOpenError> {
         let io = |error| SqliteOpenError::io(path, error);
         let pages_in_file = fs::metadata(path).map_err(io)?.len() / database.page_size.max(512);
-        let wal = Wal::walk(&wal(path), database.meta_page.unsigned_abs(), pages_in_file).map_err(io)?;
+        let wal = Wal::walk(&wal(path), database.tallies_page.unsigned_abs(), pages_in_file).map_err(io)?;
         let known = others.iter().filter_map(|other| match other {
             Other::Dead(dead) => Some(dead.commits),
             _ => None,

@@ -29,8 +29,8 @@ pub(super) struct Database {
     pub(super) is_own: bool,
     /// `None` in one that has no tables of ours yet.
     pub(super) meta: Option<Meta>,
-    /// The page on which that lies.
-    pub(super) meta_page: i64,
+    /// The page that every transaction touches.
+    pub(super) tallies_page: i64,
     pub(super) page_size: u64,
 }
 
@@ -101,11 +101,11 @@ fn database(path: &Path, connection: &Connection, join: bool) -> Result<Database
         .query_row("SELECT count(*) FROM sqlite_schema WHERE name = ?1", [format!("{prefix}meta")], |row| row.get(0))
         .map_err(engine)?;
     if tables == 0 {
-        return Ok(Database { is_own, meta: None, meta_page: 0, page_size });
+        return Ok(Database { is_own, meta: None, tallies_page: 0, page_size });
     }
     let meta = read(connection, &sql, path)?;
-    let meta_page = connection.query_row(&sql.meta_page, [], |row| row.get(0)).map_err(engine)?;
-    Ok(Database { is_own, meta: Some(meta), meta_page, page_size })
+    let tallies_page = connection.query_row(&sql.tallies_page, [], |row| row.get(0)).map_err(engine)?;
+    Ok(Database { is_own, meta: Some(meta), tallies_page, page_size })
 }
 
 /// Reads the line through this connection.

@@ -206,8 +206,11 @@ impl Opening<'_> {
                 orphans::pull_back(connection, sql, &mut statements, row::time(now))?;
             }
             let base = if let Timeline::Boot { base } = &clock { *base } else { 0 };
-            let seen = if self.options.reset_time { now } else { now.max(meta.seen) };
-            Ok(connection.query_row(&sql.set_meta, (&self.boot, base, seen), |row| row.get(0))?)
+            connection.execute(&sql.open, (&self.boot, base))?;
+            if self.options.reset_time {
+                connection.execute(&sql.reset_time, [now])?;
+            }
+            Ok(statements.count(row::time(now))?)
         };
         let commits = work().map_err(|fault| self.fault(fault))?;
         connection.execute_batch("COMMIT").map_err(|error| self.engine(error))?;
@@ -317,7 +320,8 @@ fn add_tables(connection: &Connection, sql: &Sql) -> rusqlite::Result<()> {
     }
     connection.execute_batch(&sql.tables)?;
     let id = (fresh_nonce().get() >> 1).cast_signed();
-    connection.execute(&sql.new_meta, [id]).map(drop)
+    connection.execute(&sql.new_meta, [])?;
+    connection.execute(&sql.name, [id]).map(drop)
 }
 
 /// Ends the last connection's time: frees what is still held, and if nobody else
@@ -349,13 +353,10 @@ fn leave(shared: &Shared, connection: &Connection) -> Result<bool, Fault> {
             orphans::free(connection, &shared.sql, &mut statements, Held::By(dead.number))?;
         }
     }
-    let now = shared.clock.now();
-    let commits = if alone {
-        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        connection.query_row(&shared.sql.close, [now], |row| row.get(0))?
-    } else {
-        statements.count(now)?
-    };
+    if alone {
+        connection.execute(&shared.sql.close, [])?;
+    }
+    let commits = statements.count(shared.clock.now())?;
     statements.commit.execute([])?;
     shared.owner.mark(commits);
     drop(statements);

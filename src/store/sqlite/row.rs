@@ -20,7 +20,8 @@ pub(super) const MASK: i64 = 0x3fff_ffff_ffff_ffff;
 /// Where a scan has the time at which a record falls due, its checksum, and its key.
 pub(super) const DUE: usize = 5;
 pub(super) const HASH: usize = 11;
-pub(super) const KEY: usize = 14;
+const BUCKET: usize = 14;
+pub(super) const KEY: usize = 15;
 
 const MISMATCH: DecodeError = DecodeError::Corrupt("its checksum does not match");
 const STRANGE: DecodeError = DecodeError::Corrupt("a column is not as it is written");
@@ -111,7 +112,7 @@ impl Stored {
         };
         let hash = integer(row, 11)?;
         let head = blob(row, 12)?.ok_or(STRANGE)?.to_vec();
-        if format != FORMAT || columns.hash(key, &head) != hash || columns.created < 0 || columns.written < 0 {
+        if format != FORMAT || columns.hash(key, &head) != hash || integer(row, BUCKET)? != bucket(key) {
             return Err(MISMATCH.into());
         }
         Ok(Self { columns, hash, head, response: None, parts: Vec::new() })
@@ -259,6 +260,7 @@ impl Put {
             hash,
             &self.head[..],
             self.response.as_deref(),
+            bucket(key),
         ])?;
         Ok(())
     }
@@ -292,6 +294,11 @@ pub(super) fn time(millis: i64) -> Timestamp {
 
 fn masked(hash: u64) -> i64 {
     hash.cast_signed() & MASK
+}
+
+/// Records are counted by the first bits of their keys.
+pub(super) fn bucket(key: &[u8; 32]) -> i64 {
+    i64::from(key[0] >> 1)
 }
 
 /// Never that of no response.

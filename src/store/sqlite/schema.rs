@@ -13,7 +13,7 @@ const TABLES: &str = include_str!("schema.sql");
 const NAMES: [&str; 10] = [
     "records",
     "parts",
-    "buckets",
+    "tallies",
     "meta",
     "overview",
     "records_unfinished",
@@ -26,7 +26,7 @@ const NAMES: [&str; 10] = [
 /// Columns of a record, in the order in which [`row`](super::row) takes them.
 /// What is long comes last: what is before it is read without it.
 const COLUMNS: &str = "format, version, status, created, written, due, attempts, holder, steps, request, \
-    response_hash, hash, head, response";
+    response_hash, hash, head, response, bucket";
 
 /// All statements, made once.
 #[derive(Debug)]
@@ -48,17 +48,19 @@ pub(super) struct Sql {
     pub(super) held: String,
     pub(super) ahead: String,
     pub(super) committed: String,
+    pub(super) reset_time: String,
     pub(super) layout: String,
     pub(super) new_meta: String,
+    pub(super) name: String,
     pub(super) meta: String,
-    pub(super) set_meta: String,
+    pub(super) open: String,
     pub(super) close: String,
     pub(super) epoch: String,
     pub(super) bucket: String,
     pub(super) bucket_rows: String,
     pub(super) is_there: String,
     pub(super) is_indexed: String,
-    pub(super) meta_page: String,
+    pub(super) tallies_page: String,
 }
 
 impl Sql {
@@ -74,13 +76,15 @@ impl Sql {
             tables: tables(p),
             load: format!("SELECT {COLUMNS} FROM {p}records WHERE key = ?1"),
             parts: format!("SELECT n, value, hash FROM {p}parts WHERE key = ?1 ORDER BY n"),
+            // Not `OR ABORT`, which would keep a copy of each page that it changes:
+            // what fails is rolled back as a whole.
             insert: format!(
-                "INSERT INTO {p}records (key, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
-                 ?13, ?14, ?15)"
+                "INSERT OR FAIL INTO {p}records (key, {COLUMNS}) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
             ),
             update: format!(
-                "UPDATE {p}records SET ({COLUMNS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
-                 WHERE key = ?1"
+                "UPDATE OR FAIL {p}records SET ({COLUMNS}) \
+                 = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) WHERE key = ?1"
             ),
             delete: format!("DELETE FROM {p}records WHERE key = ?1"),
             put_part: format!("INSERT OR REPLACE INTO {p}parts (key, n, value, hash) VALUES (?1, ?2, ?3, ?4)"),
@@ -93,28 +97,31 @@ impl Sql {
             held_by: format!("SELECT key FROM {p}records WHERE status < 2 AND holder = ?1"),
             ahead: format!("SELECT key FROM {p}records WHERE status < 2 AND written > ?1"),
             held: format!("SELECT key FROM {p}records WHERE status < 2 AND holder <> 0"),
-            committed: format!("UPDATE {p}meta SET commits = commits + 1, seen = max(seen, ?1) RETURNING commits"),
+            committed: format!(
+                "UPDATE OR FAIL {p}tallies SET count = count + 1, sum = max(sum, ?1) WHERE bucket = -1 RETURNING count"
+            ),
+            reset_time: format!("UPDATE {p}tallies SET sum = ?1 WHERE bucket = -1"),
             layout: format!("SELECT layout FROM {p}meta"),
             new_meta: format!(
-                "INSERT INTO {p}meta (one, layout, id, mark, commits, state, boot, base, seen) \
-                 VALUES (1, {LAYOUT}, ?1, 0, 0, 'closed', '', 0, 0)"
+                "INSERT INTO {p}meta (one, layout, mark, state, boot, base) VALUES (1, {LAYOUT}, 0, 'closed', '', 0)"
             ),
-            meta: format!("SELECT id, commits, state, boot, base, seen FROM {p}meta"),
-            set_meta: format!(
-                "UPDATE {p}meta SET state = 'open', boot = ?1, base = ?2, seen = ?3, commits = commits + 1 \
-                 RETURNING commits"
+            name: format!("UPDATE {p}tallies SET count = ?1 WHERE bucket = -2"),
+            meta: format!(
+                "SELECT store.count, done.count, state, boot, base, done.sum \
+                 FROM {p}meta, {p}tallies AS store, {p}tallies AS done WHERE store.bucket = -2 AND done.bucket = -1"
             ),
-            close: format!(
-                "UPDATE {p}meta SET state = 'closed', seen = max(seen, ?1), commits = commits + 1 RETURNING commits"
+            open: format!("UPDATE {p}meta SET state = 'open', boot = ?1, base = ?2"),
+            close: format!("UPDATE {p}meta SET state = 'closed'"),
+            epoch: format!(
+                "UPDATE {p}meta SET mark = mark + 1 RETURNING (SELECT count FROM {p}tallies WHERE bucket = -2), mark"
             ),
-            epoch: format!("UPDATE {p}meta SET mark = mark + 1, commits = commits + 1 RETURNING id, mark, commits"),
-            bucket: format!("SELECT count, sum FROM {p}buckets WHERE bucket = ?1"),
+            bucket: format!("SELECT count, sum FROM {p}tallies WHERE bucket = ?1"),
             bucket_rows: format!("SELECT {COLUMNS}, key FROM {p}records WHERE key >= ?1 AND key < ?2"),
             is_there: format!("SELECT 1 FROM {p}records WHERE key = ?1"),
             is_indexed: format!(
                 "SELECT 1 FROM {p}records INDEXED BY {p}records_unfinished WHERE status < 2 AND due = ?1 AND key = ?2"
             ),
-            meta_page: format!("SELECT rootpage FROM sqlite_schema WHERE name = '{p}meta'"),
+            tallies_page: format!("SELECT rootpage FROM sqlite_schema WHERE name = '{p}tallies'"),
         }
     }
 }

@@ -1,6 +1,6 @@
 -- A record: what is searched as columns, the rest as it goes over the wire.
 -- Times are milliseconds since 1970, on the store's clock. `holder` is the store
--- whose lease it is; `hash` is over all columns and the key.
+-- whose lease it is; `hash` is over all columns and the key, `bucket` its first bits.
 CREATE TABLE "records" (
     key BLOB PRIMARY KEY,
     format INTEGER NOT NULL,
@@ -15,6 +15,7 @@ CREATE TABLE "records" (
     request INTEGER NOT NULL,
     response_hash INTEGER NOT NULL,
     hash INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
     head BLOB NOT NULL,
     response BLOB
 ) WITHOUT ROWID;
@@ -32,46 +33,45 @@ CREATE TABLE "parts" (
     PRIMARY KEY (key, n)
 ) WITHOUT ROWID;
 
--- How many records begin with each byte, and the sum of their hashes: who reads
--- a record as absent can tell whether one was lost.
-CREATE TABLE "buckets" (
-    bucket TEXT PRIMARY KEY,
+-- How many records there are in each bucket, and the sum of their hashes: who
+-- reads a record as absent can tell whether one was lost. Each transaction touches
+-- this page, so bucket -1 has what each one changes: how many transactions of
+-- stores there were, and the latest time that one of them told. Bucket -2 has the
+-- store's own number, by which another one's page is known.
+CREATE TABLE "tallies" (
+    bucket INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
     sum INTEGER NOT NULL
-) WITHOUT ROWID;
+);
 
-INSERT INTO "buckets"
-    WITH RECURSIVE byte (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM byte WHERE n < 255)
-    SELECT printf('%02X', n), 0, 0 FROM byte;
+INSERT INTO "tallies"
+    WITH RECURSIVE bucket (n) AS (VALUES (-2) UNION ALL SELECT n + 1 FROM bucket WHERE n < 127)
+    SELECT n, 0, 0 FROM bucket;
 
 -- Triggers, so that it is right whoever writes. The mask keeps the sum from
 -- overflowing, which would make it a floating-point number.
 CREATE TRIGGER "records_added" AFTER INSERT ON "records" BEGIN
-    UPDATE "buckets" SET count = count + 1, sum = (sum + NEW.hash) & 0x3fffffffffffffff
-        WHERE bucket = hex(substr(NEW.key, 1, 1));
+    UPDATE "tallies" SET count = count + 1, sum = (sum + NEW.hash) & 0x3fffffffffffffff
+        WHERE bucket = NEW.bucket;
 END;
 CREATE TRIGGER "records_changed" AFTER UPDATE ON "records" BEGIN
-    UPDATE "buckets" SET sum = (sum - OLD.hash + NEW.hash) & 0x3fffffffffffffff
-        WHERE bucket = hex(substr(NEW.key, 1, 1));
+    UPDATE "tallies" SET sum = (sum - OLD.hash + NEW.hash) & 0x3fffffffffffffff
+        WHERE bucket = NEW.bucket;
 END;
 CREATE TRIGGER "records_removed" AFTER DELETE ON "records" BEGIN
-    UPDATE "buckets" SET count = count - 1, sum = (sum - OLD.hash) & 0x3fffffffffffffff
-        WHERE bucket = hex(substr(OLD.key, 1, 1));
+    UPDATE "tallies" SET count = count - 1, sum = (sum - OLD.hash) & 0x3fffffffffffffff
+        WHERE bucket = OLD.bucket;
 END;
 
--- What is true of the whole store. `commits` counts the store's transactions,
--- `seen` is the latest time that was told, `base` the time at which the machine
--- of `boot` started.
+-- What is true of the whole store. `base` is the time at which the machine of
+-- `boot` started.
 CREATE TABLE "meta" (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     layout INTEGER NOT NULL,
-    id INTEGER NOT NULL,
     mark INTEGER NOT NULL,
-    commits INTEGER NOT NULL,
     state TEXT NOT NULL,
     boot TEXT NOT NULL,
-    base INTEGER NOT NULL,
-    seen INTEGER NOT NULL
+    base INTEGER NOT NULL
 );
 
 -- For people.
