@@ -56,6 +56,105 @@ const ALIVE: Duration = Duration::from_millis(20);
 
 /// Keeps records in a SQLite database, through crashes and power loss. For any
 /// number of processes of one machine.
+///
+/// A write is acknowledged once the disk has it (`synchronous = FULL`). Writes that
+/// wait at the same time share one transaction and one sync, each with an answer of
+/// its own. A replay is one look-up, beside the writer.
+///
+/// ```
+/// use tower_idempotency::Runner;
+/// use tower_idempotency::store::{SqliteStore, Survives, require};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = std::env::temp_dir().join(format!("sqlite-store-doc-{}", std::process::id()));
+/// # let path = directory.join("payments.db");
+/// let store = SqliteStore::open(&path)?;
+/// require(&store, Survives::PowerLoss).await?;
+///
+/// let runner = Runner::new(store);
+/// let charge = |_| async { Ok::<_, std::fmt::Error>("ch_1".to_owned()) };
+/// let first = runner.run("charges", "order-17", "1999 EUR", charge).await?;
+///
+/// // Another process of this machine: the answer is there, and nothing runs again.
+/// let runner = Runner::new(SqliteStore::open(&path)?);
+/// let again = |_| async { Err::<String, _>(std::fmt::Error) };
+/// assert_eq!(runner.run("charges", "order-17", "1999 EUR", again).await?, first);
+/// # drop(runner);
+/// # let _ = std::fs::remove_dir_all(directory);
+/// # Ok(()) }
+/// ```
+///
+/// `sqlite3 payments.db 'SELECT * FROM overview'` shows a person what is in it.
+///
+/// # What it keeps
+///
+/// - A swap or removal is atomic: after a crash all of it is there, or none. Once
+///   acknowledged, it is there.
+/// - **A dead process's leases are free at once**, for whoever opens the store,
+///   scans it for lapsed records, or meets one of them. Each open store has a
+///   file beside the database (`….owner-…`), locked as long as its process lives;
+///   when the lock is free, so are the leases. No lease outlives a boot. Where that
+///   file is missing, nobody can know, and the lease is waited for.
+/// - **Nothing is "absent" on the word of a damaged file.** Each row has a checksum
+///   over its key and all columns, and each of 128 parts of the store a count of its
+///   rows and the sum of their checksums, which is looked at before the first key
+///   there is taken for a new one, and in the background. What does not fit is
+///   [`Corrupt`](super::StoreErrorKind::Corrupt): a record that was changed, or every
+///   key without a record in a part where records are missing.
+/// - A store that was not closed is opened only if everything is there that was
+///   acknowledged: a missing, older, shortened or foreign `-wal` is refused, and so
+///   is one that is damaged before its end. Only the last transaction may be
+///   incomplete: power failed as it was written.
+/// - Unfinished records stay until they complete, whatever their age. Complete ones
+///   are removed some time after they expired, as other writes come in.
+///
+/// # Time
+///
+/// Leases and retentions count on a clock that runs from the start of the machine,
+/// also while that is suspended, and that nobody can set: one for all processes.
+/// Over a restart of the machine, its wall clock says how long that took; at most a
+/// day counts, and time never goes back. [`durability`](Store::durability) tells
+/// when the two disagree.
+///
+/// # Errors
+///
+/// [`Unavailable`](super::StoreErrorKind::Unavailable), with the reason, while the
+/// database's write lock is somebody else's for more than 3 s (a transaction that
+/// is open in a shell), while a file of the store is missing or replaced, or while
+/// the system can't write; [`Full`](super::StoreErrorKind::Full) while there is no
+/// room. The store goes on when the cause is gone, without a restart.
+///
+/// # Limits
+///
+/// The disk's space bounds the number of records. Beside them, expect up to some
+/// 50 MiB for `-wal`, and 20 MiB of memory with the default cache. A body or a
+/// step's value may have up to 1 GB.
+///
+/// # Caveats
+///
+/// One machine: network file systems are refused. `-wal`, `-shm`, `.lock` and
+/// `.owner-…` belong to the database: move and copy them together, while the store
+/// is closed, or use SQLite's own backup. A backup of a store that was open is
+/// refused at first, since it may be older than what was acknowledged;
+/// [the options](SqliteStoreOptions::accept_the_loss_of_acknowledged_writes) accept
+/// that by name.
+///
+/// A child of `fork` must open a store of its own; its parent's refuses. As locks are
+/// inherited, the leases of a parent that died are not free before such a child
+/// ends, or runs another program.
+///
+/// It is as durable as the disk is honest: a disk that acknowledges a sync it has
+/// not done loses what was acknowledged. Damage done while the store is open is
+/// noticed when a damaged record is read, and that records went missing is noticed
+/// when it is next opened.
+///
+/// The library must be SQLite 3.51.3 or newer; an older one is refused. One program
+/// has one SQLite: sqlx 0.9 shares this one, and sqlx 0.8 can't with its feature
+/// `sqlite`.
+///
+/// Opening, and dropping the last handle, do blocking I/O. The store's threads are
+/// outside the async runtime, so a paused tokio clock does not stop its time. In
+/// tests, use [`with_clock`](SqliteStoreOptions::with_clock).
 #[derive(Clone)]
 pub struct SqliteStore(Arc<Handle>);
 

@@ -63,6 +63,9 @@ impl Writer {
             let guard = self.shared.guard.check();
             match guard.and_then(|()| self.shared.place.writer().map_err(|error| Fault::from(error).told())) {
                 Ok(connection) => {
+                    // Frames of a commit that failed may lie behind those that count, and
+                    // would look like damage one day.
+                    let _ = reset(&connection);
                     self.held_back = Some(request);
                     current = Some(connection);
                 }
@@ -280,10 +283,17 @@ impl Session<'_> {
     /// Puts the rest of the WAL into the database, so that the next batch begins
     /// it anew. Nearly everything is there already.
     fn reset_wal(&self) -> Health {
-        let _ = self.connection.busy_timeout(Duration::from_millis(20));
-        let _ = checkpoint::run(self.connection, "RESTART");
-        if self.connection.busy_timeout(BUSY).is_ok() { Health::Sound } else { Health::Broken }
+        if reset(self.connection).is_ok() { Health::Sound } else { Health::Broken }
     }
+}
+
+/// Has the WAL begin anew with the next transaction, unless somebody reads it for
+/// long. An error is one of the connection's.
+fn reset(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_millis(20))?;
+    // What can't be moved now is moved later.
+    let _ = checkpoint::run(connection, "RESTART");
+    connection.busy_timeout(BUSY)
 }
 
 fn version(found: Option<&row::Stored>) -> Option<Version> {
