@@ -97,6 +97,49 @@ async fn a_conflict_in_a_batch_does_not_undo_its_neighbours() {
     }
 }
 
+#[tokio::test]
+async fn a_damaged_page_is_an_error_for_its_records_and_not_for_a_batch() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let mut answers = Vec::new();
+    for n in 0..100 {
+        answers.push(answer(&store, n).await);
+    }
+    drop(store);
+    let mut bytes = fs::read(&path).unwrap();
+    // Where its row is, and not its line in an index.
+    let is_row = |at: usize| bytes[at..at + 200].windows(17).any(|text| text == b"tower-idempotency");
+    let page = |n: usize| {
+        let key = key(n);
+        let mut places = (0..bytes.len() - 200).filter(|at| bytes[*at..].starts_with(key.as_bytes()));
+        places.find(|at| is_row(*at)).unwrap() / 4096 * 4096
+    };
+    // In a leaf; and one that lies elsewhere.
+    let hit = (0..100).find(|n| bytes[page(*n)] == 10).unwrap();
+    let other = (0..100).find(|n| page(*n) != page(hit)).unwrap();
+    let at = page(hit);
+    bytes[at] = 0x77;
+    fs::write(&path, bytes).unwrap();
+
+    let store = SqliteStore::open(&path).unwrap();
+    let shell = Connection::open(&path).unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // They gather behind the first one, which waits for the lock.
+    let swap = |n: usize| {
+        let (store, version) = (store.clone(), answers[n].version());
+        tokio::spawn(async move { store.swap(&key(n), Some(version), &claim()).await })
+    };
+    let first = swap(other);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (damaged, again) = (swap(hit), swap(other));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    shell.execute_batch("ROLLBACK").unwrap();
+    assert!(matches!(first.await.unwrap(), Ok(Swap::Stored)));
+    assert_eq!(damaged.await.unwrap().unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert!(matches!(again.await.unwrap(), Ok(Swap::Conflict(_))), "its neighbour went on");
+}
+
 /// In a process of its own, since the limit is one of a whole process.
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
@@ -109,7 +152,8 @@ async fn a_full_disk_refuses_writes_and_nothing_else_until_there_is_room() {
         let done = Command::new("prlimit").args(["--pid", &id, &format!("--fsize={limit}:unlimited")]).status();
         assert!(done.unwrap().success());
     };
-    limit(&fs::metadata(directory.path().join("keys.db-wal")).unwrap().len().to_string());
+    // Less than a page: neither the WAL nor the database takes one.
+    limit("1000");
     for n in 0..3 {
         let told = other.tell(&format!("try full-{n}"));
         assert!(told.starts_with("Full") || told.starts_with("Unavailable"), "{told}");
