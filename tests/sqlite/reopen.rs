@@ -215,3 +215,24 @@ async fn a_scan_pages_earliest_due_first() {
     let page = files.scan(&Query::new(Filter::Lapsed, 1).after(page.next.unwrap())).await.unwrap();
     assert_eq!((page.found[0].key, page.next), (key(6), None));
 }
+
+#[tokio::test]
+async fn what_completes_or_loses_a_step_leaves_no_parts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    let files = SqliteStore::open(&path).unwrap();
+    let parts = || {
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database.query_row("SELECT count(*) FROM parts", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let first = claim_with(Some("body".into()));
+    let fence = store(&files, &key("a"), None, &first).await;
+    let begun = change(&first, fence, vec![Change::Begin { step: "a".into() }]);
+    let version = store(&files, &key("a"), Some(fence), &begun).await;
+    assert_eq!(parts(), 2, "the request and a step");
+    let cleared = change(&begun, fence, vec![Change::Clear { step: "a".into() }]);
+    let version = store(&files, &key("a"), Some(version), &cleared).await;
+    assert_eq!(parts(), 1, "the request");
+    store(&files, &key("a"), Some(version), &complete(&cleared, fence)).await;
+    assert_eq!(parts(), 0);
+}
