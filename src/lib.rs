@@ -83,6 +83,11 @@
 //! - `file`: the embedded durable store,
 #![cfg_attr(feature = "file", doc = "  [`FileStore`](store::FileStore).")]
 #![cfg_attr(not(feature = "file"), doc = "  `FileStore`.")]
+//! - `sqlite`: the embedded durable store on SQLite, for the processes of one
+//!   machine,
+#![cfg_attr(feature = "sqlite", doc = "  [`SqliteStore`](store::SqliteStore).")]
+#![cfg_attr(not(feature = "sqlite"), doc = "  `SqliteStore`.")]
+//! - `sqlite-bundled`: the same, with a SQLite that is built along.
 //! - `redis`: Redis and Valkey, for several machines: one server, Sentinel, or
 //!   a cluster,
 #![cfg_attr(feature = "redis", doc = "  [`RedisStore`](store::RedisStore).")]

@@ -7,6 +7,7 @@
     feature = "file",
     doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |"
 )]
+#![cfg_attr(feature = "sqlite", doc = "| [`SqliteStore`] | `sqlite` | crashes and power loss | yes, of one machine |")]
 #![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | `redis` | as Redis is set up; failover may forget | yes |")]
 #![cfg_attr(
     feature = "postgres",
@@ -27,6 +28,8 @@ mod page;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -52,6 +55,8 @@ pub use self::postgres::{
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::{SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions};
 
 use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 

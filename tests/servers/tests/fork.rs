@@ -11,7 +11,7 @@ use std::time::Duration;
 use fork::{Fork, fork, waitpid};
 use servers::Redis;
 use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Mode};
-use tower_idempotency::store::{MemoryStore, RedisStore};
+use tower_idempotency::store::{MemoryStore, RedisStore, SqliteStore, Store, StoreErrorKind};
 use tower_idempotency::{Ledger, Runner, StepError};
 
 const WORKERS: usize = 3;
@@ -19,9 +19,11 @@ const WORKERS: usize = 3;
 fn main() {
     // It filters by name where `cargo test` is told to.
     let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let tests: [(&str, fn()); 2] = [
+    let tests: [(&str, fn()); 3] = [
         ("no_version_is_drawn_by_a_process_and_its_copies", no_version_is_drawn_by_a_process_and_its_copies),
         ("of_prefork_workers_one_runs", of_prefork_workers_one_runs),
+        // Last: a store has threads.
+        ("a_copy_of_a_process_can_not_use_its_sqlite_store", a_copy_of_a_process_can_not_use_its_sqlite_store),
     ];
     for (name, test) in tests {
         if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
@@ -120,6 +122,31 @@ fn of_prefork_workers_one_runs() {
     });
     let runs: u64 = runs.iter().flatten().sum();
     assert_eq!(runs, 20, "requests were run by two workers");
+}
+
+/// The store's threads are not in the copy, and SQLite's locks are not its own: it
+/// is told so at once, leaves the files alone when it ends, and opens a store of its
+/// own.
+fn a_copy_of_a_process_can_not_use_its_sqlite_store() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keys.db");
+    let key = Key::from_bytes([7; 32]);
+    let store = SqliteStore::open(&path).expect("it opens");
+    run(store.load(&key)).expect("it answers");
+    let inherited = store.clone();
+    let said = copies(|_| {
+        let refused = run(inherited.load(&key)).expect_err("a copy's");
+        let told = refused.to_string().contains("forked") && refused.kind() == StoreErrorKind::Unavailable;
+        drop(inherited.clone());
+        let own = SqliteStore::open(&path).expect("it opens");
+        let fine = run(own.load(&key)).is_ok();
+        drop(own);
+        vec![u64::from(told), u64::from(fine)]
+    });
+    assert!(said.iter().all(|said| said == &[1, 1]), "{said:?}");
+    drop(inherited);
+    run(store.load(&key)).expect("the parent goes on");
+    run(store.durability()).expect("and writes");
 }
 
 /// Counters beside the store.

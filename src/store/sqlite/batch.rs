@@ -1,0 +1,175 @@
+//! Writes in one transaction.
+
+use rusqlite::{Connection, OptionalExtension, Statement};
+
+use super::error::Fault;
+use super::request::{Outcome, Write};
+use super::row::{Columns, Put, Stored};
+use super::schema::Sql;
+use super::shared::Shared;
+use crate::core::{Key, Timestamp};
+use crate::store::StoreError;
+
+/// The writer's statements, prepared once.
+pub(super) struct Statements<'c> {
+    load: Statement<'c>,
+    parts: Statement<'c>,
+    insert: Statement<'c>,
+    update: Statement<'c>,
+    delete: Statement<'c>,
+    put_part: Statement<'c>,
+    cut_steps: Statement<'c>,
+    drop_request: Statement<'c>,
+    drop_parts: Statement<'c>,
+    pub(super) expired: Statement<'c>,
+    pub(super) committed: Statement<'c>,
+    pub(super) begin: Statement<'c>,
+    pub(super) commit: Statement<'c>,
+}
+
+/// What became of one write of a batch.
+pub(super) enum Done {
+    Took,
+    Conflict(Option<Stored>),
+    /// What lies there can't be read.
+    Refused(StoreError),
+}
+
+impl Done {
+    pub(super) fn outcome(self) -> Result<Outcome, StoreError> {
+        match self {
+            Self::Took => Ok(Outcome::Took),
+            Self::Conflict(found) => Ok(Outcome::Conflict(found)),
+            Self::Refused(error) => Err(error),
+        }
+    }
+}
+
+impl<'c> Statements<'c> {
+    pub(super) fn new(connection: &'c Connection, sql: &Sql) -> rusqlite::Result<Self> {
+        let prepare = |sql: &str| connection.prepare(sql);
+        Ok(Self {
+            load: prepare(&sql.load)?,
+            parts: prepare(&sql.parts)?,
+            insert: prepare(&sql.insert)?,
+            update: prepare(&sql.update)?,
+            delete: prepare(&sql.delete)?,
+            put_part: prepare(&sql.put_part)?,
+            cut_steps: prepare(&sql.cut_steps)?,
+            drop_request: prepare(&sql.drop_request)?,
+            drop_parts: prepare(&sql.drop_parts)?,
+            expired: prepare(&sql.expired)?,
+            committed: prepare(&sql.committed)?,
+            begin: prepare("BEGIN IMMEDIATE")?,
+            commit: prepare("COMMIT")?,
+        })
+    }
+
+    /// Does one write, or says why it does not take. A fault is the transaction's.
+    pub(super) fn apply(&mut self, write: &Write, shared: &Shared, now: Timestamp) -> Result<Done, Fault> {
+        let found = match self.find(&write.key) {
+            Ok(found) => found,
+            Err(Fault::Record(error)) => return Ok(Done::Refused(error)),
+            Err(fault) => return Err(fault),
+        };
+        if found.is_none()
+            && let Err(error) = shared.buckets.trust(&write.key)
+        {
+            return Ok(Done::Refused(error));
+        }
+        if found.as_ref().map(|found| found.columns.version) != write.expected {
+            return self.conflict(&write.key, found);
+        }
+        let over = found.map(|found| found.columns);
+        match (&write.put, over) {
+            (Some(put), over) => {
+                let columns = put.columns(over.as_ref(), now, shared.owner.number());
+                self.replace(&write.key, put, over.as_ref(), &columns)?;
+            }
+            (None, Some(over)) => self.remove(&write.key, &over)?,
+            (None, None) => {}
+        }
+        Ok(Done::Took)
+    }
+
+    /// Shows what is there, if it can be read as a whole.
+    fn conflict(&mut self, key: &Key, found: Option<Stored>) -> Result<Done, Fault> {
+        let Some(mut found) = found else { return Ok(Done::Conflict(None)) };
+        match found.read_parts(&mut self.parts, key.as_bytes()) {
+            Ok(()) => Ok(Done::Conflict(Some(found))),
+            Err(Fault::Record(error)) => Ok(Done::Refused(error)),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The row at a key, with its response: what is replaced must be readable.
+    fn find(&mut self, key: &Key) -> Result<Option<Stored>, Fault> {
+        let key = key.as_bytes();
+        let mut rows = self.load.query([key.as_slice()])?;
+        rows.next()?.map(|row| Stored::read_whole(row, key)).transpose()
+    }
+
+    /// The same with its parts.
+    pub(super) fn find_whole(&mut self, key: &Key) -> Result<Option<Stored>, Fault> {
+        let Some(mut found) = self.find(key)? else { return Ok(None) };
+        found.read_parts(&mut self.parts, key.as_bytes())?;
+        Ok(Some(found))
+    }
+
+    /// Puts a record with these columns in the place of what is there.
+    pub(super) fn replace(
+        &mut self,
+        key: &Key,
+        put: &Put,
+        over: Option<&Columns>,
+        columns: &Columns,
+    ) -> Result<(), Fault> {
+        let bytes = key.as_bytes().as_slice();
+        match over {
+            None => put.write(&mut self.insert, key, columns)?,
+            Some(over) => {
+                put.write(&mut self.update, key, columns)?;
+                if over.request && !columns.request {
+                    self.drop_request.execute([bytes])?;
+                }
+                if over.steps > columns.steps {
+                    self.cut_steps.execute((bytes, columns.steps))?;
+                }
+            }
+        }
+        for (n, value, hash) in put.parts() {
+            self.put_part.execute((bytes, n, value, hash))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, key: &Key, over: &Columns) -> Result<(), Fault> {
+        let key = key.as_bytes().as_slice();
+        if over.request || over.steps > 0 {
+            self.drop_parts.execute([key])?;
+        }
+        self.delete.execute([key])?;
+        Ok(())
+    }
+
+    /// Counts the transaction, and notes the time. The count.
+    pub(super) fn count(&mut self, now: Timestamp) -> rusqlite::Result<i64> {
+        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        self.committed.query_row([now], |row| row.get(0))
+    }
+}
+
+/// Begins a transaction that no other writer is in.
+pub(super) fn begin(statements: &mut Statements<'_>) -> rusqlite::Result<()> {
+    statements.begin.execute([]).map(drop)
+}
+
+/// Undoes what was done since, unless the library has done so already.
+pub(super) fn roll_back(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("ROLLBACK") }
+}
+
+/// One number of a pragma, if it has any.
+pub(super) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).optional()
+}

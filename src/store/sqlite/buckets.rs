@@ -1,0 +1,131 @@
+//! Whether a record that is not there was never there.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::error::Fault;
+use super::row::{self, MASK, Stored};
+use super::schema::Sql;
+use super::shared::Shared;
+use crate::core::Key;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// As many as fit on one page, which every transaction changes.
+pub(super) const BUCKETS: usize = 128;
+
+const UNKNOWN: u8 = 0;
+const SOUND: u8 = 1;
+const DAMAGED: u8 = 2;
+/// Between two buckets.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Records by the first seven bits of their keys. For each bucket the database has the
+/// count of its records and the sum of their hashes: a page that is gone, or an old
+/// one in its place, shows. Looked at once after the store was opened.
+#[derive(Debug)]
+pub(super) struct Buckets([AtomicU8; BUCKETS]);
+
+impl Buckets {
+    pub(super) const fn new() -> Self {
+        Self([const { AtomicU8::new(UNKNOWN) }; BUCKETS])
+    }
+
+    fn state(&self, key: &Key) -> &AtomicU8 {
+        &self.0[usize::from(key.as_bytes()[0] >> 1)]
+    }
+
+    /// Whether it was looked at.
+    pub(super) fn is_known(&self, key: &Key) -> bool {
+        self.state(key).load(Ordering::Relaxed) != UNKNOWN
+    }
+
+    /// An error if records of this key's bucket are missing: this may be one.
+    pub(super) fn trust(&self, key: &Key) -> Result<(), StoreError> {
+        if self.state(key).load(Ordering::Relaxed) != DAMAGED {
+            return Ok(());
+        }
+        let message =
+            "the SQLite store is damaged: records are missing where this key belongs; restore it from a backup";
+        Err(StoreError::new(StoreErrorKind::Corrupt, message))
+    }
+
+    /// How many buckets are known to be damaged.
+    pub(super) fn damaged(&self) -> usize {
+        self.0.iter().filter(|state| state.load(Ordering::Relaxed) == DAMAGED).count()
+    }
+
+    /// Looks at the bucket of `key`, unless that was done.
+    pub(super) fn verify(&self, connection: &Connection, sql: &Sql, key: &Key) -> Result<(), Fault> {
+        self.verify_bucket(connection, sql, key.as_bytes()[0] >> 1)
+    }
+
+    /// Looks at all of them, with pauses for others, until the store is closed.
+    pub(super) fn verify_all(&self, connection: &Connection, shared: &Shared) {
+        for bucket in 0..128 {
+            if !shared.checkpoints.pause(PAUSE) {
+                return;
+            }
+            // What can't be read now is tried when somebody asks for it.
+            let _ = self.verify_bucket(connection, &shared.sql, bucket);
+        }
+    }
+
+    /// The same for the keys that begin with these seven bits.
+    fn verify_bucket(&self, connection: &Connection, sql: &Sql, bucket: u8) -> Result<(), Fault> {
+        let state = &self.0[usize::from(bucket)];
+        if state.load(Ordering::Relaxed) != UNKNOWN {
+            return Ok(());
+        }
+        let sound = match is_sound(connection, sql, bucket) {
+            Err(fault) if fault.is_damage() => false,
+            other => other?,
+        };
+        state.store(if sound { SOUND } else { DAMAGED }, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// In one read transaction: others write meanwhile.
+fn is_sound(connection: &Connection, sql: &Sql, bucket: u8) -> Result<bool, Fault> {
+    let transaction = connection.unchecked_transaction()?;
+    let expected = transaction.query_row(&sql.bucket, [bucket], |row| Ok((row.get(0)?, row.get(1)?)));
+    let expected: Option<(i64, i64)> = expected.optional()?;
+    let mut rows = transaction.prepare(&sql.bucket_rows)?;
+    let mut is_there = transaction.prepare(&sql.is_there)?;
+    let mut is_indexed = transaction.prepare(&sql.is_indexed)?;
+    let (from, to) = range(bucket);
+    let mut rows = rows.query((from, to))?;
+    let (mut count, mut sum) = (0, 0_i64);
+    while let Some(found) = rows.next()? {
+        let Ok(key) = row::key(found, row::KEY) else { return Ok(false) };
+        // Beside a damaged one, it may be passed by whoever looks for it.
+        if !is_there.exists([key.as_bytes().as_slice()])? {
+            return Ok(false);
+        }
+        count += 1;
+        let hash = match Stored::read(found, key.as_bytes()) {
+            Ok(stored) => {
+                let searched = stored.columns.is_unfinished();
+                if searched && !is_indexed.exists((stored.columns.due, key.as_bytes()))? {
+                    return Ok(false);
+                }
+                stored.hash
+            }
+            Err(Fault::Record(error)) if error.kind() == StoreErrorKind::NewerFormat => row::integer(found, row::HASH)?,
+            // It may be the key that was changed.
+            Err(Fault::Record(_)) => return Ok(false),
+            Err(fault) => return Err(fault),
+        };
+        sum = sum.wrapping_add(hash) & MASK;
+    }
+    Ok(expected == Some((count, sum)))
+}
+
+/// The keys of a bucket: from the first on, and before the second.
+fn range(bucket: u8) -> (Vec<u8>, Vec<u8>) {
+    let first = bucket << 1;
+    let end = first.checked_add(2).map_or_else(|| vec![u8::MAX; 33], |next| vec![next]);
+    (vec![first], end)
+}

@@ -1,0 +1,53 @@
+//! What the store survives, by its settings as they are.
+
+use rusqlite::Connection;
+
+use super::batch::{begin, pragma, roll_back};
+use super::error::Fault;
+use super::writer::Session;
+use crate::store::{Durability, Epoch, StoreError, Survives};
+
+/// As `PRAGMA synchronous` counts.
+const FULL: i64 = 2;
+
+impl Session<'_> {
+    /// Reads the settings of the connection that writes, and moves the mark.
+    pub(super) fn durability(&mut self) -> Result<Durability, StoreError> {
+        self.shared.guard.check()?;
+        let survives = survives(self.connection).map_err(|error| Fault::from(error).told())?;
+        let epoch = self.move_the_mark().map_err(|fault| {
+            let _ = roll_back(self.connection);
+            fault.told()
+        })?;
+        let mut cautions = self.shared.cautions.clone();
+        let damaged = self.shared.buckets.damaged();
+        if damaged > 0 {
+            cautions.push(format!(
+                "records are missing in {damaged} of 128 parts of the store, where no key is taken for a new one; restore \
+                 it from a backup"
+            ));
+        }
+        if survives < Survives::PowerLoss {
+            cautions.push("the library does not sync its log with every commit; link one that does".to_owned());
+        }
+        Ok(Durability { survives, epoch: Some(epoch), cautions })
+    }
+
+    fn move_the_mark(&mut self) -> Result<Epoch, Fault> {
+        begin(&mut self.statements)?;
+        let epoch = self.connection.query_row(&self.shared.sql.epoch, [], |row| {
+            let (id, mark): (i64, i64) = (row.get(0)?, row.get(1)?);
+            Ok(Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() })
+        })?;
+        let commits = self.statements.count(self.shared.clock.now())?;
+        self.statements.commit.execute([])?;
+        self.shared.owner.mark(commits);
+        Ok(epoch)
+    }
+}
+
+fn survives(connection: &Connection) -> rusqlite::Result<Survives> {
+    let journal: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    let synchronous = pragma(connection, "synchronous")?.unwrap_or_default();
+    Ok(if journal == "wal" && synchronous >= FULL { Survives::PowerLoss } else { Survives::AppCrash })
+}

@@ -1,0 +1,130 @@
+//! Whether all that was acknowledged is there, before the first one of a machine
+//! writes to the store again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::connection::beside;
+use super::error::{SqliteOpenError, SqliteOpenErrorKind as Kind};
+use super::inspect::{Database, Meta};
+use super::owner::Other;
+use super::wal::Wal;
+use crate::nonce::fresh_nonce;
+
+/// What the files say, each for itself.
+#[derive(Debug)]
+pub(super) struct Evidence<'e> {
+    path: &'e Path,
+    database: &'e Database,
+    wal: Option<Wal>,
+    /// The most transactions that anyone knew to be on the disk; `None` if nobody
+    /// left word.
+    known: Option<i64>,
+    pages_in_file: u64,
+}
+
+const RESTORE: &str = "put the files back as they were, or restore the store from a backup and open it once with \
+    `SqliteStoreOptions::accept_the_loss_of_acknowledged_writes`";
+
+impl<'e> Evidence<'e> {
+    pub(super) fn gather(path: &'e Path, database: &'e Database, others: &[Other]) -> Result<Self, SqliteOpenError> {
+        let io = |error| SqliteOpenError::io(path, error);
+        let pages_in_file = fs::metadata(path).map_err(io)?.len() / database.page_size.max(512);
+        let wal = Wal::walk(&wal(path), database.tallies_page.unsigned_abs(), pages_in_file).map_err(io)?;
+        let known = others.iter().filter_map(|other| match other {
+            Other::Dead(dead) => Some(dead.commits),
+            _ => None,
+        });
+        Ok(Self { path, database, wal, known: known.max(), pages_in_file })
+    }
+
+    /// Before the library looks at the WAL, and perhaps forgets half of it.
+    pub(super) fn check_files(&self) -> Result<(), SqliteOpenError> {
+        let Some(meta) = &self.database.meta else { return Ok(()) };
+        if let Some(wal) = &self.wal {
+            if wal.is_damaged {
+                return self
+                    .refused(Kind::Damaged, "has a damaged -wal file, with acknowledged writes behind the damage");
+            }
+            if !wal.covers(self.pages_in_file) {
+                return self.refused(Kind::Damaged, "is shorter than it was");
+            }
+        }
+        if meta.is_open && self.known.is_none() {
+            let what = "was not closed, and the files are missing that lay beside it (-wal, .owner-…): perhaps it is a copy \
+                        of this file alone";
+            return self.refused(Kind::Incomplete, what);
+        }
+        // A shell that was killed may leave such a WAL. So does a file of another
+        // database, which would be written all over this one.
+        if self.is_strange() {
+            let what = "was closed, and the -wal file beside it is not the one that it was closed with";
+            return self.refused(Kind::Incomplete, what);
+        }
+        let lost = |known| known > meta.commits && self.wal.as_ref().is_none_or(|wal| wal.commits == 0);
+        if self.known.is_some_and(lost) {
+            return self.lacks(meta.commits);
+        }
+        Ok(())
+    }
+
+    fn is_strange(&self) -> bool {
+        let closed = self.database.meta.as_ref().is_some_and(|meta| !meta.is_open);
+        let holds_others = self.wal.as_ref().is_some_and(|wal| wal.commits > 0 && !wal.has_page);
+        self.database.is_own && closed && holds_others
+    }
+
+    /// With what the library made of the WAL.
+    pub(super) fn check_state(&self, now: &Meta) -> Result<(), SqliteOpenError> {
+        let Some(meta) = &self.database.meta else { return Ok(()) };
+        if now.id != meta.id || now.commits < meta.commits {
+            return self
+                .refused(Kind::Incomplete, "has a -wal file beside it that is another database's, or an old one");
+        }
+        if self.known.is_some_and(|known| known > now.commits) {
+            return self.lacks(now.commits);
+        }
+        Ok(())
+    }
+
+    fn lacks(&self, commits: i64) -> Result<(), SqliteOpenError> {
+        let missing = self.known.unwrap_or_default().saturating_sub(commits);
+        let what = format!(
+            "lacks the last {missing} transactions that were acknowledged: its -wal file is missing, cut short or an old one"
+        );
+        self.refused(Kind::Incomplete, &what)
+    }
+
+    fn refused(&self, kind: Kind, what: &str) -> Result<(), SqliteOpenError> {
+        Err(SqliteOpenError::new(kind, self.path, format!("{what}; {RESTORE}")))
+    }
+
+    /// Puts a WAL aside that is not this database's: the loss was accepted, and it
+    /// must not become damage.
+    pub(super) fn set_aside(&self) -> Result<(), SqliteOpenError> {
+        if !self.is_strange() {
+            return Ok(());
+        }
+        let aside = beside(self.path, &format!("-wal.set-aside-{:x}", fresh_nonce().get()));
+        fs::rename(wal(self.path), aside).map_err(|error| SqliteOpenError::io(self.path, error))
+    }
+
+    /// The count that whoever enters takes over.
+    pub(super) fn known(&self) -> i64 {
+        self.known.unwrap_or_default()
+    }
+}
+
+pub(super) fn wal(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+/// Refuses to create a database where there was one.
+pub(super) fn check_absence(path: &Path, was_there: bool, others: &[Other]) -> Result<(), SqliteOpenError> {
+    if !was_there && others.is_empty() && !wal(path).exists() {
+        return Ok(());
+    }
+    let detail = "is missing, and the files beside it (.lock, .owner-…, -wal) say that it was there; put it back, or restore \
+                  it from a backup";
+    Err(SqliteOpenError::new(Kind::Incomplete, path, detail))
+}

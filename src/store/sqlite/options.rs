@@ -1,0 +1,112 @@
+//! What can be set before a store is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{SqliteOpenError, SqliteStore};
+use crate::clock::Clock;
+
+/// How a [`SqliteStore`] is to be opened.
+///
+/// ```
+/// use tower_idempotency::clock::ManualClock;
+/// use tower_idempotency::store::SqliteStore;
+///
+/// # let path = std::env::temp_dir().join(format!("sqlite-options-doc-{}", std::process::id()));
+/// let store = SqliteStore::options().cache_bytes(64 << 20).with_clock(ManualClock::new()).open(path.join("keys.db"))?;
+/// # drop(store);
+/// # std::fs::remove_dir_all(path).unwrap();
+/// # Ok::<_, tower_idempotency::store::SqliteOpenError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SqliteStoreOptions {
+    pub(super) clock: Option<Arc<dyn Clock>>,
+    pub(super) cache_bytes: u64,
+    pub(super) join: bool,
+    pub(super) network: bool,
+    pub(super) accept_loss: bool,
+    pub(super) reset_time: bool,
+}
+
+impl SqliteStoreOptions {
+    /// The machine's clock, a cache of 8 MiB, and a file of the store's own.
+    pub const fn new() -> Self {
+        Self { clock: None, cache_bytes: 8 << 20, join: false, network: false, accept_loss: false, reset_time: false }
+    }
+
+    /// Tells the store the time, for tests. What it tells must survive a restart:
+    /// leases and retentions are counted in it.
+    ///
+    /// All who share the file must share this clock.
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// How much of what the writer reads from the disk it keeps in memory. Readers
+    /// keep up to 1 MiB each.
+    pub const fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Puts the records into tables of a database that you have already.
+    ///
+    /// Their names begin with `idempotency_`. The database must exist and be in WAL
+    /// mode (`PRAGMA journal_mode = WAL`); nothing else of it is changed: it keeps
+    /// its `application_id`, its `user_version` and its way of vacuuming.
+    ///
+    /// Without this, a database that no store made is refused.
+    pub const fn join_existing_database(mut self) -> Self {
+        self.join = true;
+        self
+    }
+
+    /// Opens the store even on NFS, CIFS, 9p, virtiofs or FUSE.
+    ///
+    /// **This risks everything that the store keeps**: SQLite's WAL needs memory
+    /// that all processes share, and locks that work. Where either does not, two
+    /// processes take one claim, or the file is damaged. For a file system that you
+    /// know to be used by one machine and to lock.
+    pub const fn risk_a_network_file_system(mut self) -> Self {
+        self.network = true;
+        self
+    }
+
+    /// Opens the store even if it is known that acknowledged writes are missing or
+    /// damaged, as when a backup is to be used in place of what was lost.
+    ///
+    /// **What was acknowledged and is gone runs again when a client retries it**:
+    /// charges are made twice. Set it for one start, once you know what is missing.
+    pub const fn accept_the_loss_of_acknowledged_writes(mut self) -> Self {
+        self.accept_loss = true;
+        self
+    }
+
+    /// Forgets the latest time that the store has told, and goes on from the
+    /// machine's clock: for a store that was once opened while that was far in the
+    /// future.
+    ///
+    /// No other process may have the store open; it is ignored otherwise. Leases
+    /// and retentions that were counted from the wrong time are that much longer.
+    pub const fn reset_the_latest_time(mut self) -> Self {
+        self.reset_time = true;
+        self
+    }
+
+    /// Opens the store, as [`SqliteStore::open`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
+        SqliteStore::open_with(self, path.as_ref())
+    }
+}
+
+impl Default for SqliteStoreOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}

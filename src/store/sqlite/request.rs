@@ -1,0 +1,37 @@
+//! What the writer is asked to do.
+
+use tokio::sync::oneshot;
+
+use super::owner::Dead;
+use super::row::{Put, Stored};
+use crate::core::{Key, Version};
+use crate::store::{Durability, StoreError};
+
+/// A write that takes if `key` is at `expected`.
+pub(super) struct Write {
+    pub(super) key: Key,
+    pub(super) expected: Option<Version>,
+    /// `None` removes the record.
+    pub(super) put: Option<Put>,
+    pub(super) reply: oneshot::Sender<Reply>,
+}
+
+pub(super) type Reply = Result<Outcome, StoreError>;
+
+pub(super) enum Outcome {
+    /// It took, and is on the disk.
+    Took,
+    /// Something else is there, if anything.
+    Conflict(Option<Stored>),
+}
+
+pub(super) enum Request {
+    Write(Write),
+    /// Frees what a dead store held, and forgets it.
+    Free(Dead, oneshot::Sender<Result<(), StoreError>>),
+    /// What the settings promise, and which data this is.
+    Durability(oneshot::Sender<Result<Durability, StoreError>>),
+    /// The WAL is long, and nearly all of it is in the database: the rest is done
+    /// between two batches, and the WAL begins anew.
+    ResetWal,
+}

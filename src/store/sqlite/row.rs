@@ -1,0 +1,340 @@
+//! A record as a row, and back.
+
+use bytes::Bytes;
+use rusqlite::types::ValueRef;
+use rusqlite::{Row, Statement, params};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::Fault;
+use crate::core::{DecodeError, Hold, Key, PartId, Record, Status, Times, Timestamp, Version};
+use crate::store::{Found, StoreError};
+
+/// The format of rows that is written, and the newest that is read.
+const FORMAT: i64 = 1;
+/// The longest lease or retention, in milliseconds: adding it to any time of
+/// the next millennia does not overflow.
+const LONGEST: u64 = 1 << 61;
+/// What fits into a sum of hashes that must not overflow.
+pub(super) const MASK: i64 = 0x3fff_ffff_ffff_ffff;
+
+/// Where a scan has the time at which a record falls due, its checksum, and its key.
+pub(super) const DUE: usize = 5;
+pub(super) const HASH: usize = 11;
+const BUCKET: usize = 14;
+pub(super) const KEY: usize = 15;
+
+const MISMATCH: DecodeError = DecodeError::Corrupt("its checksum does not match");
+const STRANGE: DecodeError = DecodeError::Corrupt("a column is not as it is written");
+const DIFFERS: DecodeError = DecodeError::Corrupt("its columns and its head differ");
+
+/// What a store knows of a record without decoding it. All but the format and the
+/// hash, in the order of the columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Columns {
+    pub(super) version: Version,
+    pub(super) status: Status,
+    pub(super) created: i64,
+    pub(super) written: i64,
+    pub(super) due: i64,
+    pub(super) attempts: i64,
+    /// The store that holds it; 0 if none does.
+    pub(super) holder: i64,
+    /// How many steps it has in `parts`.
+    pub(super) steps: i64,
+    /// Whether its request is in `parts`.
+    pub(super) request: bool,
+    pub(super) response_hash: i64,
+}
+
+impl Columns {
+    /// The checksum of a row.
+    fn hash(&self, key: &[u8; 32], head: &[u8]) -> i64 {
+        let numbers = [
+            FORMAT,
+            self.version.get().cast_signed(),
+            status_code(self.status),
+            self.created,
+            self.written,
+            self.due,
+            self.attempts,
+            self.holder,
+            self.steps,
+            i64::from(self.request),
+            self.response_hash,
+            xxh3_64(head).cast_signed(),
+        ];
+        let mut bytes = [0; 32 + 12 * 8];
+        bytes[..32].copy_from_slice(key);
+        for (slot, number) in bytes[32..].chunks_exact_mut(8).zip(numbers) {
+            slot.copy_from_slice(&number.to_be_bytes());
+        }
+        masked(xxh3_64(&bytes))
+    }
+
+    pub(super) const fn is_unfinished(&self) -> bool {
+        !matches!(self.status, Status::Complete)
+    }
+
+    /// What a scan says of it.
+    pub(super) fn found(&self, key: Key) -> Found {
+        let (created, due) = (time(self.created), time(self.due));
+        Found { key, version: self.version, status: self.status, created, due }
+    }
+}
+
+/// A row whose checksum matches, without what is in `parts`.
+pub(super) struct Stored {
+    pub(super) columns: Columns,
+    pub(super) hash: i64,
+    head: Vec<u8>,
+    response: Option<Bytes>,
+    parts: Vec<(PartId, Bytes)>,
+}
+
+impl Stored {
+    /// Reads a row without its response.
+    pub(super) fn read(row: &Row<'_>, key: &[u8; 32]) -> Result<Self, Fault> {
+        let format = integer(row, 0)?;
+        if format > FORMAT {
+            return Err(DecodeError::Newer(u32::try_from(format).unwrap_or(u32::MAX)).into());
+        }
+        let columns = Columns {
+            version: Version::new(integer(row, 1)?.cast_unsigned()),
+            status: status_of(integer(row, 2)?).ok_or(STRANGE)?,
+            created: integer(row, 3)?,
+            written: integer(row, 4)?,
+            due: integer(row, 5)?,
+            attempts: integer(row, 6)?,
+            holder: integer(row, 7)?,
+            steps: integer(row, 8)?,
+            request: integer(row, 9)? != 0,
+            response_hash: integer(row, 10)?,
+        };
+        let hash = integer(row, 11)?;
+        let head = blob(row, 12)?.ok_or(STRANGE)?.to_vec();
+        if format != FORMAT || columns.hash(key, &head) != hash || integer(row, BUCKET)? != bucket(key) {
+            return Err(MISMATCH.into());
+        }
+        Ok(Self { columns, hash, head, response: None, parts: Vec::new() })
+    }
+
+    /// The same with its response.
+    pub(super) fn read_whole(row: &Row<'_>, key: &[u8; 32]) -> Result<Self, Fault> {
+        let mut stored = Self::read(row, key)?;
+        if let Some(response) = blob(row, 13)? {
+            if response_hash(response) != stored.columns.response_hash {
+                return Err(MISMATCH.into());
+            }
+            stored.response = Some(Bytes::copy_from_slice(response));
+        }
+        Ok(stored)
+    }
+
+    /// Reads what else it has.
+    pub(super) fn read_parts(&mut self, parts: &mut Statement<'_>, key: &[u8; 32]) -> Result<(), Fault> {
+        if self.columns.steps == 0 && !self.columns.request {
+            return Ok(());
+        }
+        let mut rows = parts.query([key.as_slice()])?;
+        while let Some(row) = rows.next()? {
+            let n = integer(row, 0)?;
+            let value = blob(row, 1)?.ok_or(STRANGE)?;
+            if integer(row, 2)? != part_hash(key, n, value) {
+                return Err(MISMATCH.into());
+            }
+            self.parts.push((part_id(n).ok_or(STRANGE)?, Bytes::copy_from_slice(value)));
+        }
+        Ok(())
+    }
+
+    /// The record, if this is all that it has.
+    pub(super) fn record(&self) -> Result<Record, StoreError> {
+        let times = Times { created: time(self.columns.created), written: time(self.columns.written) };
+        let record = Record::decode(times, &self.head, |id| match id {
+            PartId::Response => self.response.clone(),
+            other => self.parts.iter().find(|(id, _)| *id == other).map(|(_, value)| value.clone()),
+        })?;
+        if record.version() != self.columns.version || record.filed_under() != self.columns.status {
+            return Err(DIFFERS.into());
+        }
+        Ok(record)
+    }
+}
+
+/// A record as it is written, encoded by the caller: the writer has no time for
+/// that.
+pub(super) struct Put {
+    is_first: bool,
+    version: Version,
+    status: Status,
+    /// From being written to falling due, in milliseconds.
+    span: u64,
+    attempts: u32,
+    is_held: bool,
+    steps: i64,
+    request: bool,
+    head: Bytes,
+    response: Option<Bytes>,
+    response_hash: i64,
+    /// What goes to `parts`, with its number and checksum.
+    fresh: Vec<(i64, Bytes, i64)>,
+}
+
+impl Put {
+    pub(super) fn new(key: &Key, record: &Record) -> Self {
+        let encoded = record.encode();
+        let (mut response, mut fresh) = (None, Vec::new());
+        for (id, value) in encoded.fresh {
+            let n = match id {
+                PartId::Request => 0,
+                PartId::Step(number) => i64::from(number) + 1,
+                PartId::Response => {
+                    response = Some(value);
+                    continue;
+                }
+            };
+            let hash = part_hash(key.as_bytes(), n, &value);
+            fresh.push((n, value, hash));
+        }
+        Self {
+            is_first: record.is_first(),
+            version: record.version(),
+            status: record.filed_under(),
+            span: Timestamp::default().after(record.lasts()).as_millis().min(LONGEST),
+            attempts: record.attempts(),
+            is_held: matches!(record.hold(), Hold::Leased { .. }) && record.response().is_none(),
+            steps: i64::try_from(record.steps().len()).unwrap_or(i64::MAX),
+            request: record.request().is_some(),
+            head: encoded.head,
+            response_hash: response.as_deref().map_or(0, response_hash),
+            response,
+            fresh,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let parts: usize = self.fresh.iter().map(|(_, value, _)| value.len()).sum();
+        self.head.len() + self.response.as_ref().map_or(0, Bytes::len) + parts
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = (i64, &[u8], i64)> {
+        self.fresh.iter().map(|(n, value, hash)| (*n, &value[..], *hash))
+    }
+
+    /// The columns that it gets when it is written at `now` by `holder`, over what
+    /// was there.
+    pub(super) fn columns(&self, over: Option<&Columns>, now: Timestamp, holder: i64) -> Columns {
+        let written = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let before = over.filter(|_| !self.is_first);
+        Columns {
+            version: self.version,
+            status: self.status,
+            created: before.map_or(written, |before| before.created),
+            written,
+            due: written.saturating_add_unsigned(self.span),
+            attempts: self.attempts.into(),
+            holder: if self.is_held { holder } else { 0 },
+            steps: self.steps,
+            request: self.request,
+            response_hash: self.response_hash,
+        }
+    }
+
+    /// Writes the row with `statement`, which inserts or updates.
+    pub(super) fn write(&self, statement: &mut Statement<'_>, key: &Key, columns: &Columns) -> Result<(), Fault> {
+        let key = key.as_bytes();
+        let hash = columns.hash(key, &self.head);
+        statement.execute(params![
+            key,
+            FORMAT,
+            columns.version.get().cast_signed(),
+            status_code(columns.status),
+            columns.created,
+            columns.written,
+            columns.due,
+            columns.attempts,
+            columns.holder,
+            columns.steps,
+            columns.request,
+            columns.response_hash,
+            hash,
+            &self.head[..],
+            self.response.as_deref(),
+            bucket(key),
+        ])?;
+        Ok(())
+    }
+}
+
+/// The key in this column of a scan.
+pub(super) fn key(row: &Row<'_>, column: usize) -> Result<Key, DecodeError> {
+    let bytes = blob(row, column)?.ok_or(STRANGE)?;
+    Ok(Key::from_bytes(bytes.try_into().map_err(|_| STRANGE)?))
+}
+
+/// An integer of a row, whose checksum may be about to tell that it is none.
+pub(super) fn integer(row: &Row<'_>, column: usize) -> Result<i64, DecodeError> {
+    match row.get_ref(column) {
+        Ok(ValueRef::Integer(number)) => Ok(number),
+        _ => Err(STRANGE),
+    }
+}
+
+fn blob<'r>(row: &'r Row<'_>, column: usize) -> Result<Option<&'r [u8]>, DecodeError> {
+    match row.get_ref(column) {
+        Ok(ValueRef::Blob(bytes)) => Ok(Some(bytes)),
+        Ok(ValueRef::Null) => Ok(None),
+        _ => Err(STRANGE),
+    }
+}
+
+pub(super) fn time(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis.max(0).unsigned_abs())
+}
+
+fn masked(hash: u64) -> i64 {
+    hash.cast_signed() & MASK
+}
+
+/// Records are counted by the first bits of their keys.
+pub(super) fn bucket(key: &[u8; 32]) -> i64 {
+    i64::from(key[0] >> 1)
+}
+
+/// Never that of no response.
+fn response_hash(response: &[u8]) -> i64 {
+    masked(xxh3_64(response)).max(1)
+}
+
+/// Over its place, too: a part is no other record's.
+fn part_hash(key: &[u8; 32], n: i64, value: &[u8]) -> i64 {
+    let mut bytes = [0; 48];
+    bytes[..32].copy_from_slice(key);
+    bytes[32..40].copy_from_slice(&n.to_be_bytes());
+    bytes[40..].copy_from_slice(&xxh3_64(value).to_be_bytes());
+    masked(xxh3_64(&bytes))
+}
+
+fn part_id(n: i64) -> Option<PartId> {
+    match n {
+        0 => Some(PartId::Request),
+        n => Some(PartId::Step(u32::try_from(n.checked_sub(1)?).ok()?)),
+    }
+}
+
+const fn status_code(status: Status) -> i64 {
+    match status {
+        Status::Pending => 0,
+        Status::Paid => 1,
+        Status::Complete => 2,
+    }
+}
+
+const fn status_of(code: i64) -> Option<Status> {
+    match code {
+        0 => Some(Status::Pending),
+        1 => Some(Status::Paid),
+        2 => Some(Status::Complete),
+        _ => None,
+    }
+}

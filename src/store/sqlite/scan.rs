@@ -1,0 +1,45 @@
+//! Records by what falls due.
+
+use super::error::Fault;
+use super::reader::Reader;
+use super::row::{self, Stored};
+use crate::core::{Key, Timestamp};
+use crate::store::page::Entry;
+use crate::store::{Cursor, Filter, Page, Query};
+
+impl Reader<'_> {
+    /// One page, in one read transaction.
+    pub(super) fn scan(&mut self, query: &Query, now: Timestamp) -> Result<Page, Fault> {
+        // One more tells whether there is another page.
+        let limit = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
+        // An empty key comes before all others.
+        let (due, key) = match &query.after {
+            Some(after) => (millis(after.due), after.key.as_bytes().as_slice()),
+            None => (i64::MIN, [].as_slice()),
+        };
+        let mut rows = match query.filter {
+            Filter::Unfinished => self.unfinished.query((due, key, limit))?,
+            Filter::Lapsed => self.lapsed.query((due, key, limit, millis(now)))?,
+            Filter::Expired => self.expired.query((due, key, limit, millis(now)))?,
+        };
+        let mut entries = Vec::new();
+        while let Some(found) = rows.next()? {
+            let Ok(key) = row::key(found, row::KEY) else { continue };
+            entries.push(match Stored::read(found, key.as_bytes()) {
+                Ok(stored) => Entry::Found(stored.columns.found(key)),
+                Err(Fault::Record(_)) => Entry::Unreadable(place(found, key)?),
+                Err(fault) => return Err(fault),
+            });
+        }
+        Ok(Page::of(entries, query.limit))
+    }
+}
+
+/// Where a row lies that can't be read.
+fn place(found: &rusqlite::Row<'_>, key: Key) -> Result<Cursor, Fault> {
+    Ok(Cursor { due: row::time(row::integer(found, row::DUE)?), key })
+}
+
+fn millis(time: Timestamp) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}

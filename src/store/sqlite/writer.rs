@@ -1,0 +1,327 @@
+//! The one thread that writes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::batch::{Done, Statements, begin, pragma, roll_back};
+use super::checkpoint;
+use super::connection::BUSY;
+use super::error::{Fault, stopped};
+use super::orphans::{self, Held};
+use super::owner::Dead;
+use super::request::{Request, Write};
+use super::row;
+use super::shared::Shared;
+use crate::core::{Timestamp, Version};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// How many writes share one transaction, and how many bytes.
+const MAX_WRITES: usize = 256;
+const MAX_BYTES: usize = 8 << 20;
+/// Free pages are given back some at a time, once there are so many.
+const FREE_PAGES: i64 = 1024;
+const GIVEN_BACK: i64 = 64;
+/// How often that is looked at, in batches.
+const LOOK_EVERY: u32 = 64;
+
+/// Compares versions and writes, all that waits in one transaction: while one is
+/// on its way to the disk, the next one gathers.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) requests: Receiver<Request>,
+    /// Came while a batch was gathered, and is none of it.
+    pub(super) held_back: Option<Request>,
+}
+
+/// What became of a connection.
+#[derive(PartialEq, Eq)]
+enum Health {
+    Sound,
+    /// It is to be opened anew.
+    Broken,
+}
+
+impl Writer {
+    /// Returns when every handle is gone and everything is written, with the
+    /// connection if there is one.
+    pub(super) fn run(mut self, connection: Connection) -> Option<Connection> {
+        let mut current = Some(connection);
+        loop {
+            if let Some(connection) = current.take() {
+                // A clock that isn't ours may panic. Whoever waits hears of it,
+                // since nobody answers.
+                let served = catch_unwind(AssertUnwindSafe(|| self.serve(&connection)));
+                if matches!(served, Ok(true)) {
+                    return Some(connection);
+                }
+            }
+            let request = self.next()?;
+            let guard = self.shared.guard.check();
+            match guard.and_then(|()| self.shared.place.writer().map_err(|error| Fault::from(error).told())) {
+                Ok(connection) => {
+                    // Frames of a commit that failed may lie behind those that count, and
+                    // would look like damage one day.
+                    let _ = reset(&connection);
+                    self.held_back = Some(request);
+                    current = Some(connection);
+                }
+                Err(error) => refuse(request, &error),
+            }
+        }
+    }
+
+    /// Serves until every handle is gone (`true`) or the connection is no good.
+    fn serve(&mut self, connection: &Connection) -> bool {
+        let Ok(statements) = Statements::new(connection, &self.shared.sql) else { return false };
+        let mut session = Session { connection, statements, shared: Arc::clone(&self.shared), batches: 0 };
+        while let Some(request) = self.next() {
+            let health = match request {
+                Request::Write(first) => session.write(self.gather(first)),
+                Request::Free(dead, reply) => {
+                    let freed = session.free(dead);
+                    let _ = reply.send(freed);
+                    Health::Sound
+                }
+                Request::Durability(reply) => {
+                    let _ = reply.send(session.durability());
+                    Health::Sound
+                }
+                Request::ResetWal => session.reset_wal(),
+            };
+            if health == Health::Broken {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn next(&mut self) -> Option<Request> {
+        self.held_back.take().or_else(|| self.requests.recv().ok())
+    }
+
+    fn gather(&mut self, first: Write) -> Vec<Write> {
+        let mut bytes = first.put.as_ref().map_or(0, row::Put::len);
+        let mut writes = vec![first];
+        while writes.len() < MAX_WRITES && bytes < MAX_BYTES {
+            match self.requests.try_recv() {
+                Ok(Request::Write(write)) => {
+                    bytes += write.put.as_ref().map_or(0, row::Put::len);
+                    writes.push(write);
+                }
+                other => {
+                    self.held_back = other.ok();
+                    break;
+                }
+            }
+        }
+        writes
+    }
+}
+
+fn refuse(request: Request, error: &StoreError) {
+    match request {
+        Request::Write(write) => drop(write.reply.send(Err(error.clone()))),
+        Request::Free(_, reply) => drop(reply.send(Err(error.clone()))),
+        Request::Durability(reply) => drop(reply.send(Err(error.clone()))),
+        Request::ResetWal => {}
+    }
+}
+
+/// One connection's time as the writer's.
+pub(super) struct Session<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) statements: Statements<'c>,
+    pub(super) shared: Arc<Shared>,
+    batches: u32,
+}
+
+impl Session<'_> {
+    /// Does all of these that can be done, in their order, and tells each.
+    fn write(&mut self, mut writes: Vec<Write>) -> Health {
+        if let Err(error) = self.shared.guard.check() {
+            return tell(writes, &error, Health::Sound);
+        }
+        loop {
+            if let Err(error) = begin(&mut self.statements) {
+                return self.without_the_lock(writes, error);
+            }
+            let (damaged, fault) = match self.apply(&writes) {
+                Ok(done) => return self.commit(writes, done),
+                Err(failed) => failed,
+            };
+            if roll_back(self.connection).is_err() {
+                return tell(writes, &fault.told(), Health::Broken);
+            }
+            if !fault.is_damage() {
+                return tell(writes, &fault.told(), Health::Broken);
+            }
+            // The others have nothing to do with the page that can't be read.
+            let damaged = writes.remove(damaged);
+            let _ = damaged.reply.send(Err(fault.told()));
+            if writes.is_empty() {
+                return Health::Sound;
+            }
+        }
+    }
+
+    /// What becomes of each; or at which one the transaction failed, and why.
+    fn apply(&mut self, writes: &[Write]) -> Result<Vec<Done>, (usize, Fault)> {
+        let now = self.shared.clock.now();
+        let mut done = Vec::with_capacity(writes.len());
+        for (index, write) in writes.iter().enumerate() {
+            done.push(self.statements.apply(write, &self.shared, now).map_err(|fault| (index, fault))?);
+        }
+        Ok(done)
+    }
+
+    fn commit(&mut self, writes: Vec<Write>, done: Vec<Done>) -> Health {
+        if !done.iter().any(|done| matches!(done, Done::Took)) {
+            let health = if roll_back(self.connection).is_ok() { Health::Sound } else { Health::Broken };
+            return answer(writes, done, health);
+        }
+        let now = self.shared.clock.now();
+        if let Err((sure, error)) = self.finish(now, writes.len()) {
+            let _ = roll_back(self.connection);
+            let error = if sure { error.told() } else { unsure(error) };
+            return tell(writes, &error, Health::Broken);
+        }
+        let pages: usize = writes.iter().map(|write| 3 + write.put.as_ref().map_or(0, row::Put::len) / 4096).sum();
+        self.shared.checkpoints.written(pages);
+        // What went to a file that is gone by now is gone with it.
+        match self.shared.guard.check() {
+            Ok(()) => answer(writes, done, Health::Sound),
+            Err(error) => tell(writes, &error, Health::Sound),
+        }
+    }
+
+    /// Ends the transaction. Of an error, whether nothing was written for sure.
+    fn finish(&mut self, now: Timestamp, writes: usize) -> Result<(), (bool, Fault)> {
+        self.sweep(now, 2 * i64::try_from(writes).unwrap_or(i64::MAX / 4) + 32).map_err(|fault| (true, fault))?;
+        self.give_back().map_err(|error| (true, error.into()))?;
+        let commits = self.statements.count(now).map_err(|error| (true, error.into()))?;
+        self.statements.commit.execute([]).map_err(|error| {
+            // The last frame is the one that makes the others count.
+            (error.sqlite_error_code() == Some(ErrorCode::DiskFull), error.into())
+        })?;
+        self.shared.owner.mark(commits);
+        Ok(())
+    }
+
+    /// Lets some of the complete records that have expired go.
+    fn sweep(&mut self, now: Timestamp, limit: i64) -> Result<(), Fault> {
+        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let mut expired = Vec::new();
+        let mut rows = self.statements.expired.query((i64::MIN, [0_u8].as_slice(), limit, now))?;
+        while let Some(found) = rows.next()? {
+            // What can't be read is not ours to forget.
+            let Ok(key) = row::key(found, row::KEY) else { continue };
+            if let Ok(stored) = row::Stored::read(found, key.as_bytes()) {
+                expired.push((key, stored.columns));
+            }
+        }
+        drop(rows);
+        expired.iter().try_for_each(|(key, columns)| self.statements.remove(key, columns))
+    }
+
+    /// Makes the file smaller, bit by bit, when much of it is free. Does nothing
+    /// in a database that is not set up for it.
+    fn give_back(&mut self) -> rusqlite::Result<()> {
+        self.batches = self.batches.wrapping_add(1);
+        if !self.batches.is_multiple_of(LOOK_EVERY) || !self.shared.is_own {
+            return Ok(());
+        }
+        let free = pragma(self.connection, "freelist_count")?.unwrap_or_default();
+        let pages = pragma(self.connection, "page_count")?.unwrap_or_default();
+        if free > FREE_PAGES && free > pages / 4 {
+            self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({GIVEN_BACK})"))?;
+        }
+        Ok(())
+    }
+
+    /// Somebody else has a transaction open, or nothing works. A conflict is true
+    /// nevertheless, and a replay needs no more.
+    fn without_the_lock(&mut self, writes: Vec<Write>, error: rusqlite::Error) -> Health {
+        let error = Fault::from(error);
+        let busy = matches!(&error, Fault::Engine(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy));
+        let health = if busy { Health::Sound } else { Health::Broken };
+        let error = error.told();
+        for write in writes {
+            let outcome = match self.statements.find_whole(&write.key) {
+                Ok(found) if busy && version(found.as_ref()) != write.expected => Done::Conflict(found).outcome(),
+                Err(Fault::Record(error)) => Err(error),
+                _ => Err(error.clone()),
+            };
+            let _ = write.reply.send(outcome);
+        }
+        health
+    }
+
+    /// Frees what a dead store held. Its count of commits is ours from now on.
+    fn free(&mut self, dead: Dead) -> Result<(), StoreError> {
+        self.shared.guard.check()?;
+        let freed = begin(&mut self.statements).map_err(Fault::from).and_then(|()| {
+            orphans::free(self.connection, &self.shared.sql, &mut self.statements, Held::By(dead.number))?;
+            let commits = self.statements.count(self.shared.clock.now())?;
+            self.statements.commit.execute([])?;
+            Ok(commits)
+        });
+        let commits = freed.map_err(|fault| {
+            let _ = roll_back(self.connection);
+            fault.told()
+        })?;
+        if self.shared.owner.mark_durably(commits.max(dead.commits)).is_ok() {
+            // Whoever finds the file once more finds nothing to free.
+            let _ = dead.bury();
+        }
+        Ok(())
+    }
+
+    /// Puts the rest of the WAL into the database, so that the next batch begins
+    /// it anew. Nearly everything is there already.
+    fn reset_wal(&self) -> Health {
+        if reset(self.connection).is_ok() { Health::Sound } else { Health::Broken }
+    }
+}
+
+/// Has the WAL begin anew with the next transaction, unless somebody reads it for
+/// long. An error is one of the connection's.
+fn reset(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_millis(20))?;
+    // What can't be moved now is moved later.
+    let _ = checkpoint::run(connection, "RESTART");
+    connection.busy_timeout(BUSY)
+}
+
+fn version(found: Option<&row::Stored>) -> Option<Version> {
+    found.map(|found| found.columns.version)
+}
+
+/// Whoever asked may have gone.
+fn answer(writes: Vec<Write>, done: Vec<Done>, health: Health) -> Health {
+    for (write, done) in writes.into_iter().zip(done) {
+        let _ = write.reply.send(done.outcome());
+    }
+    health
+}
+
+fn tell(writes: Vec<Write>, error: &StoreError, health: Health) -> Health {
+    for write in writes {
+        let _ = write.reply.send(Err(error.clone()));
+    }
+    health
+}
+
+/// The commit itself failed: the system may have written it all the same.
+fn unsure(error: Fault) -> StoreError {
+    let cause = error.told();
+    StoreError::new(StoreErrorKind::Unavailable, format!("{cause}; the write may have taken")).caused_by(cause)
+}
+
+/// For whoever waits for an answer that will not come.
+pub(super) fn unanswered<T>(_: T) -> StoreError {
+    stopped()
+}

@@ -1,0 +1,24 @@
+//! The SQLite store on real files and in real processes: what survives what, and
+//! what it refuses.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![cfg(unix)]
+
+#[path = "sqlite/concurrency.rs"]
+mod concurrency;
+#[path = "sqlite/damage.rs"]
+mod damage;
+#[path = "sqlite/faults.rs"]
+mod faults;
+#[path = "sqlite/flips.rs"]
+mod flips;
+#[path = "sqlite/open.rs"]
+mod open;
+#[path = "sqlite/processes.rs"]
+mod processes;
+#[path = "sqlite/records.rs"]
+mod records;
+#[path = "sqlite/reopen.rs"]
+mod reopen;
+#[path = "sqlite/time.rs"]
+mod time;
