@@ -16,6 +16,7 @@
 mod error;
 pub(crate) mod finite;
 mod input;
+mod kind;
 pub(crate) mod result;
 mod step;
 #[cfg(feature = "postgres")]

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::input::{Given, Input};
+use super::kind::Kind;
 use super::result::{Finals, Judge};
 use super::undo::{How, UndoWork};
 use super::{NotUndone, Operation, StepError, Taken, Used, result};
@@ -37,23 +38,6 @@ pub enum Reconciled<T> {
     DidNotHappen,
     /// Nobody knows. The operation is parked.
     Unknown,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Step,
-    Pay,
-    Once,
-}
-
-impl Kind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Step => "step",
-            Self::Pay => "pay",
-            Self::Once => "once",
-        }
-    }
 }
 
 /// A step to be run: `.await` it, or set more about it first.
