@@ -2,7 +2,7 @@
 
 mod in_hand;
 mod reached;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod transaction;
 
 use std::fmt;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{Instant, sleep};
 
-#[cfg(feature = "postgres")]
-pub(crate) use self::transaction::NotCommitted;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use self::transaction::{Begun, NotCommitted};
 
 use crate::backoff::{self, Backoff};
 use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Mode, Record, Status, StoredResponse};
@@ -48,7 +48,7 @@ pub(crate) struct Attempt {
     claimed: Arc<Record>,
     /// As it was last written. Its lock is what makes the writes of one
     /// operation go one after another.
-    current: AsyncMutex<Arc<Record>>,
+    current: Arc<AsyncMutex<Arc<Record>>>,
     /// Changes that wait for the lock; whoever gets it takes them all.
     queue: Mutex<Vec<(Change, Option<Waiting>)>>,
     paid: AtomicBool,
@@ -104,7 +104,7 @@ impl Attempt {
         let claimed = Arc::new(claimed);
         Arc::new(Self {
             paid: AtomicBool::new(claimed.status() == Status::Paid),
-            current: AsyncMutex::new(Arc::clone(&claimed)),
+            current: Arc::new(AsyncMutex::new(Arc::clone(&claimed))),
             ledger,
             key,
             fence,

@@ -1,7 +1,7 @@
 //! The only loop: look, decide, swap, again.
 
 mod in_hand;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod joined;
 mod unsaved;
 
@@ -22,7 +22,7 @@ use crate::backoff;
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::event::{EventKind, Observer, emit};
 use crate::nonce::fresh_nonce;
-use crate::store::{Durability, Loaded, Page, Query, STORE_TIMEOUT, Store, StoreError, StoreErrorKind, Swap};
+use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::sync::{Alarm, Hints};
 
 /// A failure that took longer is not tried again at once: somebody waits.
@@ -243,23 +243,23 @@ impl Ledger {
 
     /// What the store has.
     pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
-        within(self.shared.store.load(key)).await
+        self.within(self.shared.store.load(key)).await
     }
 
     /// One page of what the store finds.
     pub(crate) async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
-        within(self.shared.store.scan(query)).await
+        self.within(self.shared.store.scan(query)).await
     }
 
     /// What the store survives.
     pub(crate) async fn durability(&self) -> Result<Durability, StoreError> {
-        within(self.shared.store.durability()).await
+        self.within(self.shared.store.durability()).await
     }
 
     /// Removes the record at `key` if it is still at `version`, which a scan
     /// found to be expired.
     pub(crate) async fn forget(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        within(self.shared.store.remove(key, version)).await
+        self.within(self.shared.store.remove(key, version)).await
     }
 
     async fn load(&self, key: &Key) -> Result<Reply, StoreError> {
@@ -268,7 +268,7 @@ impl Ledger {
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Reply, StoreError> {
-        Ok(match within(self.shared.store.swap(key, expected, next)).await? {
+        Ok(match self.within(self.shared.store.swap(key, expected, next)).await? {
             Swap::Stored => {
                 if next.owes_since_now() {
                     self.shared.accepted.put(*key);
@@ -281,7 +281,7 @@ impl Ledger {
     }
 
     async fn remove(&self, key: &Key, expected: Version) -> Result<Reply, StoreError> {
-        if within(self.shared.store.remove(key, expected)).await? {
+        if self.within(self.shared.store.remove(key, expected)).await? {
             return Ok(Reply::Written);
         }
         match self.load(key).await? {
@@ -289,24 +289,25 @@ impl Ledger {
             reply => Ok(reply),
         }
     }
+
+    /// A store that hangs is a store that fails. One that answers at once, as
+    /// those in memory do, costs no timer.
+    async fn within<T>(&self, reply: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        let mut reply = pin!(reply);
+        if let Poll::Ready(reply) = poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
+            return reply;
+        }
+        let started = Instant::now();
+        let patience = self.shared.store.patience();
+        let reply = timeout(patience, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()));
+        reply.map_err(|error| if started.elapsed() < QUICK { error } else { error.slow() })
+    }
 }
 
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ledger").field("store", self.store()).finish_non_exhaustive()
     }
-}
-
-/// A store that hangs is a store that fails. One that answers at once, as
-/// those in memory do, costs no timer.
-async fn within<T>(reply: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
-    let mut reply = pin!(reply);
-    if let Poll::Ready(reply) = poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
-        return reply;
-    }
-    let started = Instant::now();
-    let reply = timeout(STORE_TIMEOUT, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()));
-    reply.map_err(|error| if started.elapsed() < QUICK { error } else { error.slow() })
 }
 
 /// A replica that lags behind, perhaps. Taken for an answer, it would be asked

@@ -179,7 +179,7 @@ pub use self::future::ResponseFuture;
 pub use self::layer::IdempotencyLayer;
 pub use self::ledger::Ledger;
 pub use self::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::operation::{TransactionFuture, TransactionStep};
 pub use self::policy::Outcome;
 pub use self::response::Refusal;

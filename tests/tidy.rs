@@ -232,7 +232,7 @@ fn packages() -> Vec<serde_json::Value> {
 }
 
 /// Features that need a newer Rust than the rest, and which.
-const NEWER_RUST: [(&str, &str); 1] = [("sqlx-postgres", "1.94")];
+const NEWER_RUST: [(&str, &str); 2] = [("sqlx-postgres", "1.94"), ("sqlx-sqlite", "1.94")];
 
 /// What the dependencies that these features bring along need, and its name. Not
 /// what the tests do.

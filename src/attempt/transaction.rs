@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout};
 
 use super::{Attempt, WriteError};
 use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, Status, UNDO_PLAN, Version};
-use crate::store::{CommitError, Joined, StoreError, StoreErrorKind, TransactionDriver};
+use crate::store::{CommitError, JoinedDatabase, StoreError, StoreErrorKind};
 
 /// Why a transaction did not commit, or may not have.
 #[derive(Debug)]
@@ -25,34 +29,76 @@ pub(crate) enum NotCommitted {
 
 type Write = Exchange<Fenced, Result<(), Lost>>;
 
+/// How long the operation's own writes may keep a transaction from beginning.
+const BEGINNING: Duration = Duration::from_secs(5);
+
+/// A transaction that was begun.
+pub(crate) struct Begun<D: JoinedDatabase> {
+    pub(crate) transaction: D::Transaction,
+    /// What keeps the operation's own writes waiting, if the transaction would: one
+    /// that holds the lock and waits for the database would never end.
+    seat: Option<OwnedMutexGuard<Arc<Record>>>,
+}
+
 impl Attempt {
+    /// Begins a transaction.
+    pub(crate) async fn begin<D: JoinedDatabase>(&self, database: &D) -> Result<Begun<D>, StoreError> {
+        let started = Instant::now();
+        loop {
+            let transaction = database.begin(self.limits.lease).await?;
+            if !D::LOCKS_THE_STORE {
+                return Ok(Begun { transaction, seat: None });
+            }
+            if let Ok(seat) = Arc::clone(&self.current).try_lock_owned() {
+                return Ok(Begun { transaction, seat: Some(seat) });
+            }
+            // A write of the operation's own waits for this transaction.
+            D::roll_back(transaction).await;
+            let written = timeout(BEGINNING.saturating_sub(started.elapsed()), self.current.lock()).await;
+            if written.is_err() {
+                let message = "no transaction could be begun in time: the operation itself kept writing";
+                return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+            }
+        }
+    }
+
     /// Stores `changes` in `transaction`, and commits it. The first of them is
     /// what it is about. In a task of its own: whoever stops waiting leaves
     /// nothing half done.
-    pub(crate) async fn commit<D: TransactionDriver>(
+    pub(crate) async fn commit<D: JoinedDatabase>(
         self: &Arc<Self>,
-        database: &Joined<D>,
-        transaction: D::Transaction,
+        database: &D,
+        begun: Begun<D>,
         changes: Vec<Change>,
     ) -> Result<(), NotCommitted> {
         let (this, database) = (Arc::clone(self), database.clone());
-        let commit = tokio::spawn(async move { this.join(&database, transaction, changes).await });
+        let commit = tokio::spawn(async move { this.join(&database, begun, changes).await });
         commit.await.unwrap_or_else(|_| Err(NotCommitted::Unknown(StoreError::timed_out())))
     }
 
-    async fn join<D: TransactionDriver>(
+    async fn join<D: JoinedDatabase>(
         &self,
-        database: &Joined<D>,
-        mut transaction: D::Transaction,
+        database: &D,
+        begun: Begun<D>,
         changes: Vec<Change>,
     ) -> Result<(), NotCommitted> {
-        // Only now that the caller's work is done: renewals need this lock.
-        let mut current = self.current.lock().await;
-        let mut write = match self.write_into(database, &mut transaction, &changes, &mut current).await {
-            Ok(write) => write,
-            Err(error) => {
-                Joined::<D>::roll_back(transaction).await;
-                return Err(error);
+        let Begun { mut transaction, seat } = begun;
+        let mut current = match seat {
+            Some(seat) => seat,
+            // Only now that the caller's work is done: renewals need this lock.
+            None => Arc::clone(&self.current).lock_owned().await,
+        };
+        let written = self.write_into(database, &mut transaction, &changes, &mut current).await;
+        let mut write = match written {
+            Ok(Some(write)) => write,
+            not_written => {
+                D::roll_back(transaction).await;
+                not_written?;
+                if D::LOCKS_THE_STORE {
+                    // Whether someone took over: the store knows.
+                    self.renew(&mut current).await?;
+                }
+                return Err(NotCommitted::RolledBack(StoreError::new(StoreErrorKind::Unavailable, D::NOT_THERE)));
             }
         };
         match self.ledger.commit::<D>(transaction).await {
@@ -71,13 +117,14 @@ impl Attempt {
         Ok(())
     }
 
-    async fn write_into<D: TransactionDriver>(
+    /// `None` if the record is not there as this attempt knows it.
+    async fn write_into<D: JoinedDatabase>(
         &self,
-        database: &Joined<D>,
+        database: &D,
         transaction: &mut D::Transaction,
         changes: &[Change],
         current: &mut Arc<Record>,
-    ) -> Result<Write, NotCommitted> {
+    ) -> Result<Option<Write>, NotCommitted> {
         for first in [true, false] {
             if self.has_ended() {
                 return Err(NotCommitted::Lost);
@@ -93,18 +140,15 @@ impl Attempt {
             }
             let mut write = self.exchange(changes.to_vec(), current);
             match self.ledger.join(&self.key, &mut write, database, transaction).await {
-                Ok(true) => return Ok(write),
+                Ok(true) => return Ok(Some(write)),
                 // Someone took over, or an earlier write of ours took although
                 // its answer was lost: the store knows.
-                Ok(false) if first => self.renew(current).await?,
+                Ok(false) if first && !D::LOCKS_THE_STORE => self.renew(current).await?,
                 Ok(false) => break,
                 Err(error) => return Err(NotCommitted::RolledBack(error)),
             }
         }
-        let message = "the record of this operation is not in the database of this transaction, \
-                       or the transaction was ended by the work that got it, \
-                       or it saw the past: above READ COMMITTED it must take less than a third of the lease";
-        Err(NotCommitted::RolledBack(StoreError::new(StoreErrorKind::Unavailable, message)))
+        Ok(None)
     }
 
     async fn renew(&self, current: &mut Arc<Record>) -> Result<(), NotCommitted> {

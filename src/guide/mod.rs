@@ -18,6 +18,6 @@ pub mod compensation {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc = include_str!("transactions.md")]
 pub mod transactions {}

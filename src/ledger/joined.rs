@@ -2,9 +2,13 @@
 
 use tokio::time::timeout;
 
-use super::{Ledger, within};
-use crate::core::{Ask, Command, Exchange, Key};
-use crate::store::{CommitError, Joined, STORE_TIMEOUT, StoreError, TransactionDriver};
+use super::Ledger;
+use crate::core::{Ask, Command, Exchange, Key, Reply};
+use crate::store::{CommitError, JoinedDatabase, Joining, StoreError};
+
+/// How often something else is found: a renewal of ours may be, and then nothing
+/// new comes.
+const LOOKS: u32 = 3;
 
 impl Ledger {
     /// Makes the write that `exchange` asks for, inside `transaction`. `false`
@@ -13,27 +17,32 @@ impl Ledger {
         &self,
         key: &Key,
         exchange: &mut Exchange<C, T>,
-        database: &Joined<D>,
+        database: &D,
         transaction: &mut D::Transaction,
     ) -> Result<bool, StoreError>
     where
         C: Command<Output = T> + Send + Sync,
         T: Send,
-        D: TransactionDriver,
+        D: JoinedDatabase,
     {
-        match exchange.ask() {
-            Ask::Swap { expected: Some(expected), next } => {
-                within(database.swap(transaction, key, expected, next)).await
+        for _ in 0..LOOKS {
+            let Ask::Swap { expected: Some(expected), next } = exchange.ask() else { return Ok(false) };
+            match self.within(database.swap(transaction, key, expected, next)).await? {
+                Joining::Written => return Ok(true),
+                Joining::Unseen => return Ok(false),
+                Joining::Found(found) => {
+                    exchange.answer(Reply::Found(found.record, found.now));
+                }
             }
-            _ => Ok(false),
         }
+        Ok(false)
     }
 
     /// Commits. In a task of its own: a commit that nobody waits for any more
     /// goes on, and its fate is found out.
-    pub(crate) async fn commit<D: TransactionDriver>(&self, transaction: D::Transaction) -> Result<(), CommitError> {
+    pub(crate) async fn commit<D: JoinedDatabase>(&self, transaction: D::Transaction) -> Result<(), CommitError> {
         let commit = tokio::spawn(D::commit(transaction));
-        match timeout(STORE_TIMEOUT, commit).await {
+        match timeout(self.store().patience(), commit).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panicked)) => Err(CommitError::Unknown(StoreError::timed_out())),
             Err(_) => Err(CommitError::Unknown(StoreError::timed_out())),

@@ -19,7 +19,7 @@ mod input;
 mod kind;
 pub(crate) mod result;
 mod step;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod transaction;
 mod undo;
 
@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 
 pub use self::error::StepError;
 pub use self::step::{Reconciled, StepFuture};
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::transaction::{TransactionFuture, TransactionStep};
 pub use self::undo::NotUndone;
 pub(crate) use self::undo::Undone;

@@ -9,14 +9,15 @@ use bytes::Bytes;
 use http::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::input::{self, Given, Input};
 use super::{Operation, StepError, Used, result};
-use crate::attempt::{Attempt, NotCommitted};
+use crate::attempt::{Attempt, Begun, NotCommitted};
 use crate::core::{Change, Point, StoredResponse};
 use crate::event::EventKind;
 use crate::policy::Outcome;
-use crate::store::{Joined, TransactionDriver};
+use crate::store::JoinedDatabase;
 
 /// What the work of a transaction returns: `Box::pin(async move { … })`.
 pub type TransactionFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
@@ -116,12 +117,12 @@ impl Operation {
     ///   transaction does not see, and it is then rolled back.
     pub fn transaction<'a, D, T, E, F>(
         &self,
-        database: &Joined<D>,
+        database: &D,
         name: impl Into<String>,
         work: F,
     ) -> TransactionStep<'a, T, E>
     where
-        D: TransactionDriver,
+        D: JoinedDatabase,
         T: Serialize + DeserializeOwned + Send + Sync + 'a,
         E: Send + 'a,
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send + 'a,
@@ -138,13 +139,13 @@ impl Operation {
 
     async fn commit_step<D, T, E, F>(
         &self,
-        database: &Joined<D>,
+        database: &D,
         step: String,
         input: Given,
         work: F,
     ) -> Result<T, StepError<E>>
     where
-        D: TransactionDriver,
+        D: JoinedDatabase,
         T: Serialize + DeserializeOwned + Send + Sync,
         E: Send,
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send,
@@ -169,18 +170,18 @@ impl Operation {
         if self.is_undoing() {
             return Err(StepError::Undoing { step });
         }
-        let (value, transaction) = run(database, work).await?;
+        let (value, begun) = run(&attempt, database, work).await?;
         let (bytes, unreadable) = result::to_bytes(&value);
         if let Some(source) = unreadable {
             // Not done at all, which is better than done and unreadable.
-            Joined::<D>::roll_back(transaction).await;
+            D::roll_back(begun.transaction).await;
             return Err(StepError::Unreadable { step, source });
         }
         // From here on it commits, whether or not anyone waits for it.
         taken.becomes = Used::Stored;
         let mut changes = vec![Change::Save { step: step.as_str().into(), value: bytes }];
         changes.extend(input.map(|input| Change::Input { step: step.as_str().into(), hash: input.hash }));
-        if let Err(error) = attempt.commit(database, transaction, changes).await {
+        if let Err(error) = attempt.commit(database, begun, changes).await {
             if matches!(error, NotCommitted::RolledBack(_)) {
                 taken.becomes = Used::Again;
             }
@@ -214,9 +215,9 @@ impl Operation {
     /// # Cancellation
     ///
     /// As there.
-    pub async fn complete<D, E, F>(&self, database: &Joined<D>, work: F) -> Result<(), StepError<E>>
+    pub async fn complete<D, E, F>(&self, database: &D, work: F) -> Result<(), StepError<E>>
     where
-        D: TransactionDriver,
+        D: JoinedDatabase,
         E: Send,
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, Response<Bytes>, E> + Send,
     {
@@ -228,12 +229,12 @@ impl Operation {
         if self.is_undoing() {
             return Err(StepError::Undoing { step: "complete".into() });
         }
-        let (response, transaction) = run(database, work).await?;
+        let (response, begun) = run(&attempt, database, work).await?;
         let (parts, body) = response.into_parts();
         let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
         let complete = attempt.complete(response, Outcome::is_said_final(&parts.extensions));
         attempt
-            .commit(database, transaction, vec![complete])
+            .commit(database, begun, vec![complete])
             .await
             .map_err(|error| not_committed(error, "complete".into()))?;
         attempt.emit_left_out();
@@ -251,22 +252,27 @@ fn unless_parked<E>(attempt: &Attempt) -> Result<(), StepError<E>> {
 }
 
 /// What `work` gave, and the transaction, still open.
-async fn run<D, T, E, F>(database: &Joined<D>, work: F) -> Result<(T, D::Transaction), StepError<E>>
+async fn run<D, T, E, F>(attempt: &Attempt, database: &D, work: F) -> Result<(T, Begun<D>), StepError<E>>
 where
-    D: TransactionDriver,
+    D: JoinedDatabase,
     T: Send,
     F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send,
 {
-    let mut transaction = database.begin().await.map_err(StepError::RolledBack)?;
-    let outcome = match D::handle(&mut transaction) {
-        Some(handle) => work(handle).await,
-        None => return Err(StepError::Lost),
+    let mut begun = attempt.begin(database).await.map_err(StepError::RolledBack)?;
+    let limit = D::limit(&begun.transaction);
+    let Some(handle) = D::handle(&mut begun.transaction) else { return Err(StepError::Lost) };
+    let outcome = match limit {
+        None => work(handle).await.map_err(StepError::Retry),
+        Some(limit) => match timeout(limit.left(), work(handle)).await {
+            Ok(outcome) => outcome.map_err(StepError::Retry),
+            Err(_) => Err(StepError::RolledBack(limit.passed())),
+        },
     };
     match outcome {
-        Ok(value) => Ok((value, transaction)),
+        Ok(value) => Ok((value, begun)),
         Err(error) => {
-            Joined::<D>::roll_back(transaction).await;
-            Err(StepError::Retry(error))
+            D::roll_back(begun.transaction).await;
+            Err(error)
         }
     }
 }

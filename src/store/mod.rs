@@ -22,6 +22,8 @@ mod durability;
 mod file;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod for_all;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod joined;
 mod memory;
 mod page;
 #[cfg(feature = "postgres")]
@@ -46,11 +48,15 @@ pub use self::connect::{ConnectError, connect};
 pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, require};
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use self::joined::{CommitError, JoinedDatabase};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use self::joined::Joining;
 pub use self::memory::MemoryStore;
 pub use self::page::{Page, Unreadable};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{
-    CommitError, Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool,
+    Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool,
     TransactionDriver,
 };
 #[cfg(feature = "redis")]
@@ -60,7 +66,7 @@ pub use self::sqlite::{SqliteOpenError, SqliteOpenErrorKind, SqliteStore, Sqlite
 
 use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 
-/// How long a store may take for one answer; the ledger waits no longer.
+/// How long a store may take for one answer, unless it says otherwise.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps records and compares versions; never decides.
@@ -177,6 +183,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`] if the store can't be asked.
     async fn durability(&self) -> Result<Durability, StoreError> {
         Ok(Durability::of(Survives::Nothing))
+    }
+
+    /// How long it may take for one answer: whoever asks waits no longer. 5 seconds,
+    /// unless the store says otherwise. A store around another one says what that
+    /// says.
+    fn patience(&self) -> Duration {
+        STORE_TIMEOUT
     }
 }
 
@@ -377,5 +390,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn durability<'s: 'r, 'r>(&'s self) -> Reply<'r, Durability> {
         self.as_ref().durability()
+    }
+
+    fn patience(&self) -> Duration {
+        self.as_ref().patience()
     }
 }

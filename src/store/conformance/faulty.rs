@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -370,5 +371,9 @@ impl<S: Store> Store for FaultyStore<S> {
     /// Of the store inside, without faults.
     async fn durability(&self) -> Result<Durability, StoreError> {
         self.inner.durability().await
+    }
+
+    fn patience(&self) -> Duration {
+        self.inner.patience()
     }
 }

@@ -11,9 +11,9 @@ use tokio_postgres::error::Severity;
 
 use super::call::{Connections, Lent, PATIENCE, Retired};
 use super::error::{self, unavailable};
-use super::joined::{CommitError, Parameter, TransactionDriver};
+use super::joined::{Parameter, TransactionDriver};
 use super::row::{borrowed, required};
-use crate::store::StoreError;
+use crate::store::{CommitError, StoreError};
 
 /// Dropped, the connection is closed, which rolls back.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use super::deadpool::StorePool;
 use super::row::Put;
 use super::{PostgresStore, Shared, error};
 use crate::core::{Key, Record, Version};
+use crate::store::joined::{CommitError, JoinedDatabase, Joining, Limit, Sealed};
 use crate::store::StoreError;
 
 /// A driver's transactions, as [`Operation::transaction`](crate::Operation::transaction) needs them.
@@ -91,17 +92,6 @@ impl fmt::Debug for Parameter {
     }
 }
 
-/// How a commit failed.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "there is no third")]
-pub enum CommitError {
-    /// Nothing was committed, and never will be: the server itself said so. Not
-    /// a pooler that lost it, nor an error that ends the session.
-    RolledBack(StoreError),
-    /// Nobody knows.
-    Unknown(StoreError),
-}
-
 /// A pool whose transactions can carry the recovery points of a
 /// [`PostgresStore`]. Made by [`PostgresStore::joined_by`]; cheap to clone.
 ///
@@ -138,11 +128,22 @@ impl PostgresStore {
     }
 }
 
-impl<D: TransactionDriver> Joined<D> {
-    /// Begins a transaction. In a task of its own, which goes on when the wait is
-    /// over: sqlx puts a connection back into its pool with the transaction open if
-    /// it is dropped in the middle.
-    pub(crate) async fn begin(&self) -> Result<D::Transaction, StoreError> {
+impl<D> Sealed for Joined<D> {}
+
+#[async_trait]
+impl<D: TransactionDriver> JoinedDatabase for Joined<D> {
+    type Handle = D::Handle;
+    type Transaction = D::Transaction;
+
+    const LOCKS_THE_STORE: bool = false;
+    const NOT_THERE: &'static str = "the record of this operation is not in the database of this transaction, \
+        or the transaction was ended by the work that got it, \
+        or it saw the past: above READ COMMITTED it must take less than a third of the lease";
+
+    /// In a task of its own, which goes on when the wait is over: sqlx puts a
+    /// connection back into its pool with the transaction open if it is dropped in
+    /// the middle.
+    async fn begin(&self, _lease: Duration) -> Result<D::Transaction, StoreError> {
         let driver = self.driver.clone();
         let begin = tokio::spawn(async move {
             let mut transaction = driver.begin().await?;
@@ -155,23 +156,34 @@ impl<D: TransactionDriver> Joined<D> {
         }
     }
 
-    /// Rolls back, and waits for it, if the server answers. In a task of its own,
-    /// as above.
-    pub(crate) async fn roll_back(transaction: D::Transaction) {
-        let _ = tokio::spawn(timeout(ROLLING_BACK, D::rollback(transaction))).await;
+    fn handle(transaction: &mut D::Transaction) -> Option<&mut D::Handle> {
+        D::handle(transaction)
     }
 
-    /// As [`Store::swap`](crate::store::Store::swap), as part of `transaction`,
-    /// and to last once that commits.
-    pub(crate) async fn swap(
+    /// A row's lock is in nobody's way but the operation's.
+    fn limit(_transaction: &D::Transaction) -> Option<Limit> {
+        None
+    }
+
+    async fn swap(
         &self,
         transaction: &mut D::Transaction,
         key: &Key,
         expected: Version,
         next: &Record,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Joining, StoreError> {
         let put = Put::new(key, Some(expected), next);
-        Ok(D::run(transaction, put.pick(&self.store.sql.join), put.parameters()).await? == 1)
+        let written = D::run(transaction, put.pick(&self.store.sql.join), put.parameters()).await?;
+        Ok(if written == 1 { Joining::Written } else { Joining::Unseen })
+    }
+
+    async fn commit(transaction: D::Transaction) -> Result<(), CommitError> {
+        D::commit(transaction).await
+    }
+
+    /// In a task of its own, as above.
+    async fn roll_back(transaction: D::Transaction) {
+        let _ = tokio::spawn(timeout(ROLLING_BACK, D::rollback(transaction))).await;
     }
 }
 

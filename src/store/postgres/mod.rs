@@ -19,7 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::deadpool::{PooledTransaction, StorePool};
-pub use self::joined::{CommitError, Joined, Parameter, TransactionDriver};
+pub use self::joined::{Joined, Parameter, TransactionDriver};
 pub use self::options::PostgresStoreOptions;
 
 use self::call::{Connections, Repeat, bounded};

@@ -5,8 +5,8 @@ use sqlx::postgres::{PgConnection, PgDatabaseError, PgPool, PgSeverity};
 use sqlx::{AssertSqlSafe, Connection, Error, Executor, Postgres, Row, Transaction};
 
 use super::error::{says_rolled_back, unavailable};
-use super::joined::{CommitError, Parameter, TransactionDriver};
-use crate::store::StoreError;
+use super::joined::{Parameter, TransactionDriver};
+use crate::store::{CommitError, StoreError};
 
 #[async_trait]
 impl TransactionDriver for PgPool {

@@ -1,10 +1,11 @@
 //! Writes in one transaction.
 
-use rusqlite::{Connection, OptionalExtension, Statement};
+use rusqlite::{Connection, OptionalExtension, Statement, params_from_iter};
 
 use super::error::Fault;
+use super::plan::{self, Verdict, Which};
 use super::request::{Outcome, Write};
-use super::row::{Columns, Put, Stored};
+use super::row::{Cell, Columns, Put, Stored};
 use super::schema::Sql;
 use super::shared::Shared;
 use crate::core::{Key, Timestamp};
@@ -67,29 +68,35 @@ impl<'c> Statements<'c> {
 
     /// Does one write, or says why it does not take. A fault is the transaction's.
     pub(super) fn apply(&mut self, write: &Write, shared: &Shared, now: Timestamp) -> Result<Done, Fault> {
-        let found = match self.find(&write.key) {
-            Ok(found) => found,
-            Err(Fault::Record(error)) => return Ok(Done::Refused(error)),
-            Err(fault) => return Err(fault),
+        let found = self.find(&write.key);
+        let over = match plan::judge(&shared.buckets, &write.key, write.expected, found)? {
+            Verdict::Takes(over) => over,
+            Verdict::Conflict(found) => return self.conflict(&write.key, found),
+            Verdict::Refused(error) => return Ok(Done::Refused(error)),
         };
-        if found.is_none()
-            && let Err(error) = shared.buckets.trust(&write.key)
-        {
-            return Ok(Done::Refused(error));
-        }
-        if found.as_ref().map(|found| found.columns.version) != write.expected {
-            return self.conflict(&write.key, found);
-        }
-        let over = found.map(|found| found.columns);
         match (&write.put, over) {
             (Some(put), over) => {
-                let columns = put.columns(over.as_ref(), now, shared.owner.number());
-                self.replace(&write.key, put, over.as_ref(), &columns)?;
+                let by = (now, shared.owner.number());
+                plan::put(&write.key, put, over.as_ref(), by, |which, cells| self.run(which, cells))?;
             }
             (None, Some(over)) => self.remove(&write.key, &over)?,
             (None, None) => {}
         }
         Ok(Done::Took)
+    }
+
+    fn run(&mut self, which: Which, cells: &[Cell<'_>]) -> Result<(), Fault> {
+        let statement = match which {
+            Which::Insert => &mut self.insert,
+            Which::Update => &mut self.update,
+            Which::Delete => &mut self.delete,
+            Which::PutPart => &mut self.put_part,
+            Which::CutSteps => &mut self.cut_steps,
+            Which::DropRequest => &mut self.drop_request,
+            Which::DropParts => &mut self.drop_parts,
+        };
+        statement.execute(params_from_iter(cells))?;
+        Ok(())
     }
 
     /// Shows what is there, if it can be read as a whole.
@@ -124,32 +131,11 @@ impl<'c> Statements<'c> {
         over: Option<&Columns>,
         columns: &Columns,
     ) -> Result<(), Fault> {
-        let bytes = key.as_bytes().as_slice();
-        match over {
-            None => put.write(&mut self.insert, key, columns)?,
-            Some(over) => {
-                put.write(&mut self.update, key, columns)?;
-                if over.request && !columns.request {
-                    self.drop_request.execute([bytes])?;
-                }
-                if over.steps > columns.steps {
-                    self.cut_steps.execute((bytes, columns.steps))?;
-                }
-            }
-        }
-        for (n, value, hash) in put.parts() {
-            self.put_part.execute((bytes, n, value, hash))?;
-        }
-        Ok(())
+        plan::replace(key, put, over, columns, |which, cells| self.run(which, cells))
     }
 
     pub(super) fn remove(&mut self, key: &Key, over: &Columns) -> Result<(), Fault> {
-        let key = key.as_bytes().as_slice();
-        if over.request || over.steps > 0 {
-            self.drop_parts.execute([key])?;
-        }
-        self.delete.execute([key])?;
-        Ok(())
+        plan::remove(key, over, |which, cells| self.run(which, cells))
     }
 
     /// Counts the transaction, and notes the time. The count.

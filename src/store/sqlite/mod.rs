@@ -14,6 +14,7 @@ mod open;
 mod options;
 mod orphans;
 mod owner;
+mod plan;
 mod reader;
 mod request;
 mod row;

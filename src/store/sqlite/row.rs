@@ -1,8 +1,8 @@
 //! A record as a row, and back.
 
 use bytes::Bytes;
-use rusqlite::types::ValueRef;
-use rusqlite::{Row, Statement, params};
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{Row, Statement};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::Fault;
@@ -26,6 +26,34 @@ pub(super) const KEY: usize = 15;
 const MISMATCH: DecodeError = DecodeError::Corrupt("its checksum does not match");
 const STRANGE: DecodeError = DecodeError::Corrupt("a column is not as it is written");
 const DIFFERS: DecodeError = DecodeError::Corrupt("its columns and its head differ");
+
+/// A row, whichever driver read it.
+pub(super) trait Cells {
+    fn cell(&self, column: usize) -> Option<ValueRef<'_>>;
+}
+
+impl Cells for Row<'_> {
+    fn cell(&self, column: usize) -> Option<ValueRef<'_>> {
+        self.get_ref(column).ok()
+    }
+}
+
+impl Cells for Vec<Value> {
+    fn cell(&self, column: usize) -> Option<ValueRef<'_>> {
+        self.get(column).map(ValueRef::from)
+    }
+}
+
+/// What is bound to a statement.
+pub(super) type Cell<'c> = ToSqlOutput<'c>;
+
+pub(super) const fn number_cell(number: i64) -> Cell<'static> {
+    ToSqlOutput::Owned(Value::Integer(number))
+}
+
+pub(super) const fn bytes_cell(bytes: &[u8]) -> Cell<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Blob(bytes))
+}
 
 /// What a store knows of a record without decoding it. All but the format and the
 /// hash, in the order of the columns.
@@ -75,6 +103,10 @@ impl Columns {
         !matches!(self.status, Status::Complete)
     }
 
+    pub(super) const fn has_parts(&self) -> bool {
+        self.steps > 0 || self.request
+    }
+
     /// What a scan says of it.
     pub(super) fn found(&self, key: Key) -> Found {
         let (created, due) = (time(self.created), time(self.due));
@@ -93,7 +125,7 @@ pub(super) struct Stored {
 
 impl Stored {
     /// Reads a row without its response.
-    pub(super) fn read(row: &Row<'_>, key: &[u8; 32]) -> Result<Self, Fault> {
+    pub(super) fn read(row: &impl Cells, key: &[u8; 32]) -> Result<Self, Fault> {
         let format = integer(row, 0)?;
         if format > FORMAT {
             return Err(DecodeError::Newer(u32::try_from(format).unwrap_or(u32::MAX)).into());
@@ -119,7 +151,7 @@ impl Stored {
     }
 
     /// The same with its response.
-    pub(super) fn read_whole(row: &Row<'_>, key: &[u8; 32]) -> Result<Self, Fault> {
+    pub(super) fn read_whole(row: &impl Cells, key: &[u8; 32]) -> Result<Self, Fault> {
         let mut stored = Self::read(row, key)?;
         if let Some(response) = blob(row, 13)? {
             if response_hash(response) != stored.columns.response_hash {
@@ -132,18 +164,24 @@ impl Stored {
 
     /// Reads what else it has.
     pub(super) fn read_parts(&mut self, parts: &mut Statement<'_>, key: &[u8; 32]) -> Result<(), Fault> {
-        if self.columns.steps == 0 && !self.columns.request {
+        if !self.columns.has_parts() {
             return Ok(());
         }
         let mut rows = parts.query([key.as_slice()])?;
         while let Some(row) = rows.next()? {
-            let n = integer(row, 0)?;
-            let value = blob(row, 1)?.ok_or(STRANGE)?;
-            if integer(row, 2)? != part_hash(key, n, value) {
-                return Err(MISMATCH.into());
-            }
-            self.parts.push((part_id(n).ok_or(STRANGE)?, Bytes::copy_from_slice(value)));
+            self.read_part(row, key)?;
         }
+        Ok(())
+    }
+
+    /// Reads one of its parts.
+    pub(super) fn read_part(&mut self, row: &impl Cells, key: &[u8; 32]) -> Result<(), Fault> {
+        let n = integer(row, 0)?;
+        let value = blob(row, 1)?.ok_or(STRANGE)?;
+        if integer(row, 2)? != part_hash(key, n, value) {
+            return Err(MISMATCH.into());
+        }
+        self.parts.push((part_id(n).ok_or(STRANGE)?, Bytes::copy_from_slice(value)));
         Ok(())
     }
 
@@ -240,50 +278,48 @@ impl Put {
         }
     }
 
-    /// Writes the row with `statement`, which inserts or updates.
-    pub(super) fn write(&self, statement: &mut Statement<'_>, key: &Key, columns: &Columns) -> Result<(), Fault> {
+    /// The row, as the statements that insert or update it take it.
+    pub(super) fn cells<'c>(&'c self, key: &'c Key, columns: &Columns) -> [Cell<'c>; 16] {
         let key = key.as_bytes();
-        let hash = columns.hash(key, &self.head);
-        statement.execute(params![
-            key,
-            FORMAT,
-            columns.version.get().cast_signed(),
-            status_code(columns.status),
-            columns.created,
-            columns.written,
-            columns.due,
-            columns.attempts,
-            columns.holder,
-            columns.steps,
-            columns.request,
-            columns.response_hash,
-            hash,
-            &self.head[..],
-            self.response.as_deref(),
-            bucket(key),
-        ])?;
-        Ok(())
+        [
+            bytes_cell(key),
+            number_cell(FORMAT),
+            number_cell(columns.version.get().cast_signed()),
+            number_cell(status_code(columns.status)),
+            number_cell(columns.created),
+            number_cell(columns.written),
+            number_cell(columns.due),
+            number_cell(columns.attempts),
+            number_cell(columns.holder),
+            number_cell(columns.steps),
+            number_cell(columns.request.into()),
+            number_cell(columns.response_hash),
+            number_cell(columns.hash(key, &self.head)),
+            bytes_cell(&self.head),
+            self.response.as_deref().map_or(ToSqlOutput::Owned(Value::Null), bytes_cell),
+            number_cell(bucket(key)),
+        ]
     }
 }
 
 /// The key in this column of a scan.
-pub(super) fn key(row: &Row<'_>, column: usize) -> Result<Key, DecodeError> {
+pub(super) fn key(row: &impl Cells, column: usize) -> Result<Key, DecodeError> {
     let bytes = blob(row, column)?.ok_or(STRANGE)?;
     Ok(Key::from_bytes(bytes.try_into().map_err(|_| STRANGE)?))
 }
 
 /// An integer of a row, whose checksum may be about to tell that it is none.
-pub(super) fn integer(row: &Row<'_>, column: usize) -> Result<i64, DecodeError> {
-    match row.get_ref(column) {
-        Ok(ValueRef::Integer(number)) => Ok(number),
+pub(super) fn integer(row: &impl Cells, column: usize) -> Result<i64, DecodeError> {
+    match row.cell(column) {
+        Some(ValueRef::Integer(number)) => Ok(number),
         _ => Err(STRANGE),
     }
 }
 
-fn blob<'r>(row: &'r Row<'_>, column: usize) -> Result<Option<&'r [u8]>, DecodeError> {
-    match row.get_ref(column) {
-        Ok(ValueRef::Blob(bytes)) => Ok(Some(bytes)),
-        Ok(ValueRef::Null) => Ok(None),
+fn blob(row: &impl Cells, column: usize) -> Result<Option<&[u8]>, DecodeError> {
+    match row.cell(column) {
+        Some(ValueRef::Blob(bytes)) => Ok(Some(bytes)),
+        Some(ValueRef::Null) => Ok(None),
         _ => Err(STRANGE),
     }
 }

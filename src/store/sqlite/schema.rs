@@ -1,5 +1,7 @@
 //! The tables, and the statements on them with the tables' names filled in.
 
+use super::plan::Which;
+
 /// The layout that this release reads and writes.
 pub(super) const LAYOUT: i64 = 1;
 /// In the header of a file that a store made: "TwId" in ASCII. `file` shows it.
@@ -49,6 +51,7 @@ pub(super) struct Sql {
     pub(super) ahead: String,
     pub(super) committed: String,
     pub(super) reset_time: String,
+    pub(super) shortest: String,
     pub(super) layout: String,
     pub(super) new_meta: String,
     pub(super) name: String,
@@ -101,6 +104,12 @@ impl Sql {
                 "UPDATE OR FAIL {p}tallies SET count = count + 1, sum = max(sum, ?1) WHERE bucket = -1 RETURNING count"
             ),
             reset_time: format!("UPDATE {p}tallies SET sum = ?1 WHERE bucket = -1"),
+            // Those that end soon, of which the short ones are some. (Not all: a
+            // transaction begins with this.)
+            shortest: format!(
+                "SELECT min(length) FROM (SELECT due - written AS length FROM {p}records \
+                 WHERE status < 2 AND due > ?1 AND due <= ?2 AND holder <> 0 ORDER BY due, key LIMIT 256)"
+            ),
             layout: format!("SELECT layout FROM {p}meta"),
             new_meta: format!(
                 "INSERT INTO {p}meta (one, layout, mark, state, boot, base) VALUES (1, {LAYOUT}, 0, 'closed', '', 0)"
@@ -122,6 +131,20 @@ impl Sql {
                 "SELECT 1 FROM {p}records INDEXED BY {p}records_unfinished WHERE status < 2 AND due = ?1 AND key = ?2"
             ),
             tallies_page: format!("SELECT rootpage FROM sqlite_schema WHERE name = '{p}tallies'"),
+        }
+    }
+}
+
+impl Sql {
+    pub(super) fn text(&self, which: Which) -> &str {
+        match which {
+            Which::Insert => &self.insert,
+            Which::Update => &self.update,
+            Which::Delete => &self.delete,
+            Which::PutPart => &self.put_part,
+            Which::CutSteps => &self.cut_steps,
+            Which::DropRequest => &self.drop_request,
+            Which::DropParts => &self.drop_parts,
         }
     }
 }

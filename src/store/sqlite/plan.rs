@@ -1,0 +1,102 @@
+//! What a write comes to, whoever carries it out: the writer, or a transaction
+//! of the caller's.
+
+use super::buckets::Buckets;
+use super::error::Fault;
+use super::row::{Cell, Columns, Put, Stored, bytes_cell, number_cell};
+use crate::core::{Key, Timestamp, Version};
+use crate::store::StoreError;
+
+/// The statements that a write is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Insert,
+    Update,
+    Delete,
+    PutPart,
+    CutSteps,
+    DropRequest,
+    DropParts,
+}
+
+/// Whether a write takes.
+pub(super) enum Verdict {
+    /// It does, over this.
+    Takes(Option<Columns>),
+    /// Something else is there, if anything.
+    Conflict(Option<Stored>),
+    /// What lies there can't be read.
+    Refused(StoreError),
+}
+
+/// Compares what is there with what is expected. A fault is the transaction's.
+pub(super) fn judge(
+    buckets: &Buckets,
+    key: &Key,
+    expected: Option<Version>,
+    found: Result<Option<Stored>, Fault>,
+) -> Result<Verdict, Fault> {
+    let found = match found {
+        Ok(found) => found,
+        Err(Fault::Record(error)) => return Ok(Verdict::Refused(error)),
+        Err(fault) => return Err(fault),
+    };
+    if found.is_none()
+        && let Err(error) = buckets.trust(key)
+    {
+        return Ok(Verdict::Refused(error));
+    }
+    if found.as_ref().map(|found| found.columns.version) != expected {
+        return Ok(Verdict::Conflict(found));
+    }
+    Ok(Verdict::Takes(found.map(|found| found.columns)))
+}
+
+/// Puts a record in the place of what is there.
+pub(super) fn put<E>(
+    key: &Key,
+    put: &Put,
+    over: Option<&Columns>,
+    (now, holder): (Timestamp, i64),
+    run: impl FnMut(Which, &[Cell<'_>]) -> Result<(), E>,
+) -> Result<(), E> {
+    replace(key, put, over, &put.columns(over, now, holder), run)
+}
+
+/// The same with these columns.
+pub(super) fn replace<E>(
+    key: &Key,
+    put: &Put,
+    over: Option<&Columns>,
+    columns: &Columns,
+    mut run: impl FnMut(Which, &[Cell<'_>]) -> Result<(), E>,
+) -> Result<(), E> {
+    let bytes = || bytes_cell(key.as_bytes());
+    let row = if over.is_none() { Which::Insert } else { Which::Update };
+    run(row, &put.cells(key, columns))?;
+    if let Some(over) = over {
+        if over.request && !columns.request {
+            run(Which::DropRequest, &[bytes()])?;
+        }
+        if over.steps > columns.steps {
+            run(Which::CutSteps, &[bytes(), number_cell(columns.steps)])?;
+        }
+    }
+    for (n, value, hash) in put.parts() {
+        run(Which::PutPart, &[bytes(), number_cell(n), bytes_cell(value), number_cell(hash)])?;
+    }
+    Ok(())
+}
+
+/// Removes what is there.
+pub(super) fn remove<E>(
+    key: &Key,
+    over: &Columns,
+    mut run: impl FnMut(Which, &[Cell<'_>]) -> Result<(), E>,
+) -> Result<(), E> {
+    let key = bytes_cell(key.as_bytes());
+    if over.has_parts() {
+        run(Which::DropParts, std::slice::from_ref(&key))?;
+    }
+    run(Which::Delete, &[key])
+}
