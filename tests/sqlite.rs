@@ -12,6 +12,8 @@ mod damage;
 mod faults;
 #[path = "sqlite/flips.rs"]
 mod flips;
+#[path = "sqlite/locks.rs"]
+mod locks;
 #[path = "sqlite/open.rs"]
 mod open;
 #[path = "sqlite/processes.rs"]
@@ -20,5 +22,9 @@ mod processes;
 mod records;
 #[path = "sqlite/reopen.rs"]
 mod reopen;
+#[path = "sqlite/shop.rs"]
+mod shop;
 #[path = "sqlite/time.rs"]
 mod time;
+#[path = "sqlite/together.rs"]
+mod together;

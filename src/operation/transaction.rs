@@ -79,7 +79,10 @@ impl Operation {
     /// rows it writes there are covered: a call to someone else is made again
     /// if the transaction is.
     ///
+    /// On Postgres:
+    ///
     /// ```no_run
+    /// # #[cfg(feature = "postgres")] mod shop {
     /// use tower_idempotency::{Operation, StepError};
     /// use tower_idempotency::store::{Joined, PostgresStore};
     /// use deadpool_postgres::Pool;
@@ -90,6 +93,25 @@ impl Operation {
     ///         Ok(row.get(0))
     ///     })).await
     /// }
+    /// # }
+    /// ```
+    ///
+    /// On SQLite, with rusqlite (with sqlx, the closure gets a `SqliteConnection`):
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "sqlite")] mod shop {
+    /// use tower_idempotency::{Operation, StepError};
+    /// use tower_idempotency::store::SqliteJoined;
+    ///
+    /// async fn order(op: Operation, shop: SqliteJoined, item: String) -> Result<i64, StepError<rusqlite::Error>> {
+    ///     op.transaction(&shop, "order", move |tx| Box::pin(async move {
+    ///         tx.call(move |db| {
+    ///             let order = "INSERT INTO orders (item) VALUES (?1) RETURNING id";
+    ///             db.query_row(order, [item], |row| row.get(0))
+    ///         }).await
+    ///     })).await
+    /// }
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -105,16 +127,30 @@ impl Operation {
     /// # Caveats
     ///
     /// - Nothing may commit or roll back inside `work`, other than to savepoints;
-    ///   if something does, the step fails, and what was committed stays.
+    ///   if something does, the step fails. What was committed on Postgres stays; on
+    ///   SQLite it can't be committed.
     /// - A connection is held while `work` runs; it is waited for up to 5
     ///   seconds, or as long as its pool waits: 2 seconds on one of deadpool.
-    ///   Renewals go on meanwhile, on connections of the store.
+    ///
+    /// On Postgres:
+    ///
+    /// - Renewals go on meanwhile, on connections of the store.
     /// - `work` itself has no limit. Where a database can fall silent, put a
     ///   [`timeout`](tokio::time::timeout) around this.
     /// - The isolation level is the database's default, or what `work` sets with
     ///   `SET TRANSACTION` before anything else. Above READ COMMITTED, `work` has
     ///   less than a third of the lease: a renewal would be a change that the
     ///   transaction does not see, and it is then rolled back.
+    ///
+    /// On SQLite:
+    ///
+    /// - The transaction has the database's only write lock: it is rolled back after
+    ///   5 seconds, a third of the lease, or a third of the shortest lease of others
+    ///   that is about to end. Renewals wait, and are in time.
+    /// - Nothing of the operation can be stored inside `work`: that would wait for
+    ///   itself.
+    /// - It may take up to 6 seconds to begin; one that somebody has open in a shell
+    ///   is no longer waited for.
     pub fn transaction<'a, D, T, E, F>(
         &self,
         database: &D,

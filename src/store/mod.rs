@@ -62,7 +62,9 @@ pub use self::postgres::{
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};
 #[cfg(feature = "sqlite")]
-pub use self::sqlite::{SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions};
+pub use self::sqlite::{
+    Rusqlite, SqliteJoined, SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions, SqliteTransaction,
+};
 
 use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 

@@ -14,6 +14,7 @@ use super::records::*;
 
 /// Set for a process that these tests start: where its store is.
 const PATH: &str = "TOWER_IDEMPOTENCY_SQLITE";
+const KIND: &str = "TOWER_IDEMPOTENCY_SQLITE_KIND";
 
 /// A process with the store open, which does as it is told.
 pub(crate) struct Other {
@@ -24,12 +25,22 @@ pub(crate) struct Other {
 
 impl Other {
     pub(crate) fn start(path: &Path) -> Self {
+        Self::start_as(path, "own")
+    }
+
+    /// With the store in a shop's database.
+    pub(crate) fn start_shop(path: &Path) -> Self {
+        Self::start_as(path, "shop")
+    }
+
+    fn start_as(path: &Path, kind: &str) -> Self {
         // A write that is not allowed is to be an error, and not a signal.
         let mut process = Command::new("sh")
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "processes::another_process", "--nocapture", "--ignored"])
             .env(PATH, path)
+            .env(KIND, kind)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -47,7 +58,7 @@ impl Other {
         self.answer()
     }
 
-    fn answer(&mut self) -> String {
+    pub(crate) fn answer(&mut self) -> String {
         let mut answers = self.answers.by_ref().map(Result::unwrap);
         // The harness writes lines of its own.
         answers.find_map(|line| line.split_once("> ").map(|(_, said)| said.to_owned())).expect("it says something")
@@ -73,7 +84,10 @@ impl Other {
 #[ignore = "a process of other tests"]
 async fn another_process() {
     let Some(path) = std::env::var_os(PATH) else { return };
-    let store = SqliteStore::open(path).unwrap();
+    let is_shop = std::env::var(KIND).is_ok_and(|kind| kind == "shop");
+    let options = SqliteStore::options();
+    let options = if is_shop { options.join_existing_database() } else { options };
+    let store = options.open(&path).unwrap();
     println!("> open");
     for order in std::io::stdin().lines() {
         let order = order.unwrap();
@@ -87,10 +101,55 @@ async fn another_process() {
             "try" => println!("> {}", tried(&store, name).await),
             // Until it is killed.
             "write" => write(&store, name).await,
+            #[cfg(feature = "sqlx-sqlite")]
+            "orders" if name == "sqlx" => order::<super::shop::Sqlx>(&store, path.as_ref()).await,
+            "orders" => order::<super::shop::Plain>(&store, path.as_ref()).await,
+            "stop" => stop(&store, name).await,
             "take" => println!("> {}", take(&store, name.parse().unwrap()).await),
             other => panic!("{other}"),
         }
     }
+}
+
+/// Until it is killed.
+async fn order<D: super::shop::Driver>(store: &SqliteStore, path: &Path) {
+    use super::shop::{INSERT, Outcome};
+    let joined = D::join(store, path);
+    let runner = tower_idempotency::Runner::new(store.clone());
+    for n in 0.. {
+        let joined = joined.clone();
+        let order = runner.run("shop", &format!("order-{n}"), "", move |op| async move {
+            op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await
+        });
+        let order: Outcome = order.await;
+        assert_eq!(order.unwrap(), n + 1);
+        println!("> {n}");
+    }
+}
+
+/// Says that it is there, and waits to be killed.
+async fn stop(store: &SqliteStore, at: &str) {
+    use super::shop::{Failed, INSERT, Outcome};
+    let (joined, inside) = (store.joined(), at == "in the work");
+    let stops = async || {
+        println!("> stops");
+        std::future::pending::<()>().await;
+    };
+    let order = tower_idempotency::Runner::new(store.clone()).run("shop", "stopped", "", move |op| async move {
+        let order = op.transaction(&joined, "order", move |tx| {
+            Box::pin(async move {
+                let row = tx.call(|db| db.query_row(INSERT, [], |row| row.get::<_, i64>(0))).await;
+                if inside {
+                    stops().await;
+                }
+                row.map_err(|error| Failed::from(error.to_string()))
+            })
+        });
+        let order = order.await;
+        stops().await;
+        order
+    });
+    let _: Outcome = order.await;
 }
 
 async fn tried(store: &SqliteStore, name: &str) -> String {

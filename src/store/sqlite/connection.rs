@@ -6,9 +6,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-/// How long a statement waits for somebody else's lock. Shorter than a store may
-/// take for an answer.
-pub(super) const BUSY: Duration = Duration::from_secs(3);
+/// For how long a transaction of the caller's may hold the write lock.
+pub(super) const LONGEST: Duration = Duration::from_secs(5);
+/// How long a statement waits for somebody else's lock: longer than that. Whoever
+/// waits for one of those is not told that there is an error.
+pub(super) const BUSY: Duration = Duration::from_secs(6);
+/// How long the store may take for an answer: longer than that, again.
+pub(super) const PATIENCE: Duration = Duration::from_secs(9);
 
 /// A symbolic link is followed; its target is what is opened.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
@@ -34,6 +38,16 @@ impl Place {
     pub(super) fn reader(&self) -> rusqlite::Result<Connection> {
         let connection = self.open()?;
         connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -1024;")?;
+        Ok(connection)
+    }
+
+    /// A connection for transactions of the caller's.
+    pub(super) fn joined(&self) -> rusqlite::Result<Connection> {
+        let connection = self.open()?;
+        // Their statements are planned as in any other connection.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, false)?;
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -2048;")?;
         Ok(connection)
     }
 

@@ -141,7 +141,12 @@ impl Fault {
 }
 
 fn told(error: rusqlite::Error) -> StoreError {
-    let (kind, message) = match error.sqlite_error_code() {
+    told_of(error.sqlite_error_code(), plain(error))
+}
+
+/// What either driver says, for people.
+pub(super) fn told_of(code: Option<ErrorCode>, error: io::Error) -> StoreError {
+    let (kind, message) = match code {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             (StoreErrorKind::Corrupt, "the SQLite store is damaged here; restore it from a backup")
         }
@@ -153,8 +158,18 @@ fn told(error: rusqlite::Error) -> StoreError {
         Some(ErrorCode::ReadOnly) => (StoreErrorKind::Unavailable, "the SQLite store's files can't be written to"),
         _ => (StoreErrorKind::Unavailable, "the SQLite store could not do it"),
     };
-    let error = plain(error);
     StoreError::new(kind, format!("{message} ({error})")).caused_by(error)
+}
+
+/// Whether a commit that failed so has written nothing for sure.
+pub(super) const fn says_rolled_back(code: Option<ErrorCode>) -> bool {
+    matches!(
+        code,
+        // The last frame is the one that makes the others count.
+        Some(ErrorCode::DiskFull)
+            // Before anything is written: a deferred key that leads nowhere, or a hook.
+            | Some(ErrorCode::ConstraintViolation | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::ReadOnly)
+    )
 }
 
 /// The writer or a reader is gone: it panicked, as a clock that isn't ours may.

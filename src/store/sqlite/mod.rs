@@ -10,6 +10,7 @@ mod error;
 mod evidence;
 mod files;
 mod inspect;
+mod joined;
 mod open;
 mod options;
 mod orphans;
@@ -21,11 +22,12 @@ mod row;
 mod scan;
 mod schema;
 mod shared;
+mod turn;
 mod version;
 mod wal;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::{self, Sender};
@@ -38,8 +40,10 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use self::error::{SqliteOpenError, SqliteOpenErrorKind};
+pub use self::joined::{Rusqlite, SqliteJoined, SqliteTransaction};
 pub use self::options::SqliteStoreOptions;
 
+use self::connection::PATIENCE;
 use self::owner::{Dead, Other};
 use self::reader::{Reader, Tasks};
 use self::request::{Outcome, Request, Write};
@@ -120,7 +124,7 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// # Errors
 ///
 /// [`Unavailable`](super::StoreErrorKind::Unavailable), with the reason, while the
-/// database's write lock is somebody else's for more than 3 s (a transaction that
+/// database's write lock is somebody else's for more than 6 s (a transaction that
 /// is open in a shell), while a file of the store is missing or replaced, or while
 /// the system can't write; [`Full`](super::StoreErrorKind::Full) while there is no
 /// room. The store goes on when the cause is gone, without a restart.
@@ -166,6 +170,8 @@ struct Handle {
     requests: Option<Sender<Request>>,
     writer: Option<JoinHandle<Option<Connection>>>,
     others: Vec<JoinHandle<()>>,
+    /// A connection that is left over from a transaction of the caller's.
+    idle: Mutex<Option<Connection>>,
     /// Stores that were alive, and when.
     alive: Mutex<HashMap<i64, Instant>>,
 }
@@ -199,10 +205,12 @@ impl SqliteStore {
             requests: Some(requests),
             writer: None,
             others: Vec::new(),
+            idle: Mutex::default(),
             alive: Mutex::default(),
         };
         // From here on, dropping the handle closes what was opened.
-        let writer = Writer { shared, requests: waiting, held_back: None };
+        let writer =
+            Writer { shared, requests: waiting, waiting: VecDeque::new(), writes_first: false, shut: None };
         let io = |error| SqliteOpenError::io(path, error);
         handle.writer = Some(spawn("idempotency-writer", move || writer.run(connection)).map_err(io)?);
         handle.start(path)?;
@@ -346,8 +354,10 @@ impl Drop for Handle {
             // A fork's copy: the threads, and what they hold, are the parent's.
             self.others.drain(..).for_each(std::mem::forget);
             self.writer.take().into_iter().for_each(std::mem::forget);
+            lock(&self.idle).take().into_iter().for_each(std::mem::forget);
             return;
         }
+        drop(lock(&self.idle).take());
         self.tasks.end();
         self.shared.checkpoints.end();
         for thread in self.others.drain(..) {
@@ -419,5 +429,10 @@ impl Store for SqliteStore {
         let (reply, answer) = oneshot::channel();
         self.0.ask(Request::Durability(reply))?;
         answer.await.map_err(unanswered)?
+    }
+
+    /// A transaction may be waited for.
+    fn patience(&self) -> Duration {
+        PATIENCE
     }
 }

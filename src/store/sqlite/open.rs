@@ -24,6 +24,7 @@ use super::owner::{self, Other, Owner};
 use super::row;
 use super::schema::{APPLICATION_ID, Sql};
 use super::shared::{Guard, Shared};
+use super::turn::Gate;
 use super::version;
 use crate::core::Timestamp;
 use crate::nonce::fresh_nonce;
@@ -102,6 +103,8 @@ impl Opening<'_> {
             guard,
             buckets: Buckets::new(),
             checkpoints: Arc::new(Checkpoints::default()),
+            gate: Gate::of(self.path),
+            transaction_limit: self.options.transaction_limit,
             cautions,
         };
         Ok((shared, connection))

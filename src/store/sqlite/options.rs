@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::connection::LONGEST;
 use super::{SqliteOpenError, SqliteStore};
 use crate::clock::Clock;
 
@@ -27,12 +29,21 @@ pub struct SqliteStoreOptions {
     pub(super) network: bool,
     pub(super) accept_loss: bool,
     pub(super) reset_time: bool,
+    pub(super) transaction_limit: Duration,
 }
 
 impl SqliteStoreOptions {
     /// The machine's clock, a cache of 8 MiB, and a file of the store's own.
     pub const fn new() -> Self {
-        Self { clock: None, cache_bytes: 8 << 20, join: false, network: false, accept_loss: false, reset_time: false }
+        Self {
+            clock: None,
+            cache_bytes: 8 << 20,
+            join: false,
+            network: false,
+            accept_loss: false,
+            reset_time: false,
+            transaction_limit: LONGEST,
+        }
     }
 
     /// Tells the store the time, for tests. What it tells must survive a restart:
@@ -92,6 +103,15 @@ impl SqliteStoreOptions {
     /// and retentions that were counted from the wrong time are that much longer.
     pub const fn reset_the_latest_time(mut self) -> Self {
         self.reset_time = true;
+        self
+    }
+
+    /// For how long a [transaction](SqliteStore::joined) of yours may keep everybody
+    /// else from writing: 5 seconds, and no longer, since that is how long the others
+    /// wait. A third of the operation's lease is the limit, too, and of the shortest
+    /// lease that is about to end in this file.
+    pub const fn transaction_limit(mut self, limit: Duration) -> Self {
+        self.transaction_limit = if limit.as_nanos() < LONGEST.as_nanos() { limit } else { LONGEST };
         self
     }
 

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::owner::Dead;
 use super::row::{Put, Stored};
+use super::turn::Asking;
 use crate::core::{Key, Version};
 use crate::store::{Durability, StoreError};
 
@@ -31,6 +32,8 @@ pub(super) enum Request {
     Free(Dead, oneshot::Sender<Result<(), StoreError>>),
     /// What the settings promise, and which data this is.
     Durability(oneshot::Sender<Result<Durability, StoreError>>),
+    /// A transaction of the caller's wants the write lock.
+    Turn(Asking),
     /// The WAL is long, and nearly all of it is in the database: the rest is done
     /// between two batches, and the WAL begins anew.
     ResetWal,

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::buckets::Buckets;
 use super::checkpoint::Checkpoints;
@@ -12,6 +13,7 @@ use super::clock::Timeline;
 use super::connection::Place;
 use super::owner::Owner;
 use super::schema::Sql;
+use super::turn::Gate;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// An open store, but for its threads.
@@ -27,6 +29,8 @@ pub(super) struct Shared {
     pub(super) guard: Guard,
     pub(super) buckets: Buckets,
     pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) gate: Gate,
+    pub(super) transaction_limit: Duration,
     /// What was found as the store was opened, for whoever asks how durable it is.
     pub(super) cautions: Vec<String>,
 }
@@ -86,6 +90,11 @@ impl Guard {
             return Ok(());
         }
         Err(unavailable("a process that was forked can't use the SQLite store of its parent; open it after the fork"))
+    }
+
+    /// Whether the database lies at `path`.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        Identity::of(path).is_ok_and(|found| found == self.file)
     }
 
     /// What is written to a file that was removed or replaced is lost.

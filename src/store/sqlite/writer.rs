@@ -1,5 +1,6 @@
 //! The one thread that writes.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -10,17 +11,20 @@ use rusqlite::{Connection, ErrorCode};
 use super::batch::{Done, Statements, begin, pragma, roll_back};
 use super::checkpoint;
 use super::connection::BUSY;
-use super::error::{Fault, stopped};
+use super::error::{Fault, says_rolled_back, stopped};
 use super::orphans::{self, Held};
 use super::owner::Dead;
 use super::request::{Request, Write};
 use super::row;
 use super::shared::Shared;
+use super::turn::{self, Asking, Shut};
 use crate::core::{Timestamp, Version};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// How many writes share one transaction, and how many bytes.
 const MAX_WRITES: usize = 256;
+/// The same after a wait, or who waited longest would wait again.
+const MAX_LATE_WRITES: usize = 4096;
 const MAX_BYTES: usize = 8 << 20;
 /// Free pages are given back some at a time, once there are so many.
 const FREE_PAGES: i64 = 1024;
@@ -34,7 +38,11 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) requests: Receiver<Request>,
     /// Came while a batch was gathered, and is none of it.
-    pub(super) held_back: Option<Request>,
+    pub(super) waiting: VecDeque<Request>,
+    /// Something else just had the lock: who waits to write is next.
+    pub(super) writes_first: bool,
+    /// Keeps other processes' transactions from being next.
+    pub(super) shut: Option<Shut>,
 }
 
 /// What became of a connection.
@@ -66,7 +74,7 @@ impl Writer {
                     // Frames of a commit that failed may lie behind those that count, and
                     // would look like damage one day.
                     let _ = reset(&connection);
-                    self.held_back = Some(request);
+                    self.waiting.push_front(request);
                     current = Some(connection);
                 }
                 Err(error) => refuse(request, &error),
@@ -80,14 +88,20 @@ impl Writer {
         let mut session = Session { connection, statements, shared: Arc::clone(&self.shared), batches: 0 };
         while let Some(request) = self.next() {
             let health = match request {
-                Request::Write(first) => session.write(self.gather(first)),
+                Request::Write(first) => session.write(self, first),
                 Request::Free(dead, reply) => {
+                    self.go_last();
                     let freed = session.free(dead);
                     let _ = reply.send(freed);
                     Health::Sound
                 }
                 Request::Durability(reply) => {
+                    self.go_last();
                     let _ = reply.send(session.durability());
+                    Health::Sound
+                }
+                Request::Turn(asking) => {
+                    self.give_turn(asking);
                     Health::Sound
                 }
                 Request::ResetWal => session.reset_wal(),
@@ -100,25 +114,51 @@ impl Writer {
     }
 
     fn next(&mut self) -> Option<Request> {
-        self.held_back.take().or_else(|| self.requests.recv().ok())
+        if std::mem::take(&mut self.writes_first) {
+            self.waiting.extend(self.requests.try_iter());
+            let write = self.waiting.iter().position(|request| matches!(request, Request::Write(_)));
+            if let Some(write) = write {
+                return self.waiting.remove(write);
+            }
+            self.shut = None;
+        }
+        self.waiting.pop_front().or_else(|| self.requests.recv().ok())
     }
 
-    fn gather(&mut self, first: Write) -> Vec<Write> {
+    /// What waits to be written, too; transactions of the caller's are passed by.
+    fn gather(&mut self, first: Write, most: usize) -> Vec<Write> {
         let mut bytes = first.put.as_ref().map_or(0, row::Put::len);
-        let mut writes = vec![first];
-        while writes.len() < MAX_WRITES && bytes < MAX_BYTES {
-            match self.requests.try_recv() {
-                Ok(Request::Write(write)) => {
+        let (mut writes, mut passed) = (vec![first], Vec::new());
+        while writes.len() < most && bytes < MAX_BYTES {
+            match self.waiting.pop_front().or_else(|| self.requests.try_recv().ok()) {
+                Some(Request::Write(write)) => {
                     bytes += write.put.as_ref().map_or(0, row::Put::len);
                     writes.push(write);
                 }
+                Some(turn @ Request::Turn(_)) => passed.push(turn),
                 other => {
-                    self.held_back = other.ok();
+                    passed.extend(other);
                     break;
                 }
             }
         }
+        for request in passed.into_iter().rev() {
+            self.waiting.push_front(request);
+        }
         writes
+    }
+
+    /// Before something that may wait for the lock: those who wait meanwhile are
+    /// not to wait twice.
+    fn go_last(&mut self) {
+        self.shut = self.shared.gate.shut();
+        self.writes_first = true;
+    }
+
+    /// Nothing is written while a transaction of the caller's has the lock.
+    fn give_turn(&mut self, asking: Asking) {
+        self.shut = turn::give(asking, &self.shared.gate);
+        self.writes_first = true;
     }
 }
 
@@ -127,6 +167,7 @@ fn refuse(request: Request, error: &StoreError) {
         Request::Write(write) => drop(write.reply.send(Err(error.clone()))),
         Request::Free(_, reply) => drop(reply.send(Err(error.clone()))),
         Request::Durability(reply) => drop(reply.send(Err(error.clone()))),
+        Request::Turn(asking) => drop(asking.send(Err(error.clone()))),
         Request::ResetWal => {}
     }
 }
@@ -140,15 +181,41 @@ pub(super) struct Session<'c> {
 }
 
 impl Session<'_> {
-    /// Does all of these that can be done, in their order, and tells each.
-    fn write(&mut self, mut writes: Vec<Write>) -> Health {
+    /// Does this and all else that waits, as far as it can be done, in its order, and
+    /// tells each.
+    fn write(&mut self, writer: &mut Writer, first: Write) -> Health {
         if let Err(error) = self.shared.guard.check() {
-            return tell(writes, &error, Health::Sound);
+            return tell(writer.gather(first, MAX_WRITES), &error, Health::Sound);
         }
+        let begun = self.begin(&mut writer.shut);
+        // Who came while this waited for the lock has waited, too.
+        let most = if let Ok(false) = begun { MAX_WRITES } else { MAX_LATE_WRITES };
+        let writes = writer.gather(first, most);
+        writer.shut = None;
+        match begun {
+            Ok(_) => self.write_all(writes),
+            Err(error) => self.without_the_lock(writes, error),
+        }
+    }
+
+    /// Begins a transaction, and says whether somebody else had to end one first.
+    fn begin(&mut self, shut: &mut Option<Shut>) -> rusqlite::Result<bool> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let begun = begin(&mut self.statements);
+        self.connection.busy_timeout(BUSY)?;
+        match begun {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
+            other => return other.map(|()| false),
+        }
+        if shut.is_none() {
+            *shut = self.shared.gate.shut();
+        }
+        begin(&mut self.statements).map(|()| true)
+    }
+
+    /// In the transaction that is open.
+    fn write_all(&mut self, mut writes: Vec<Write>) -> Health {
         loop {
-            if let Err(error) = begin(&mut self.statements) {
-                return self.without_the_lock(writes, error);
-            }
             let (damaged, fault) = match self.apply(&writes) {
                 Ok(done) => return self.commit(writes, done),
                 Err(failed) => failed,
@@ -164,6 +231,9 @@ impl Session<'_> {
             let _ = damaged.reply.send(Err(fault.told()));
             if writes.is_empty() {
                 return Health::Sound;
+            }
+            if let Err(error) = begin(&mut self.statements) {
+                return self.without_the_lock(writes, error);
             }
         }
     }
@@ -204,8 +274,7 @@ impl Session<'_> {
         self.give_back().map_err(|error| (true, error.into()))?;
         let commits = self.statements.count(now).map_err(|error| (true, error.into()))?;
         self.statements.commit.execute([]).map_err(|error| {
-            // The last frame is the one that makes the others count.
-            (error.sqlite_error_code() == Some(ErrorCode::DiskFull), error.into())
+            (says_rolled_back(error.sqlite_error_code()), error.into())
         })?;
         self.shared.owner.mark(commits);
         Ok(())

@@ -1,0 +1,638 @@
+//! Rows and recovery points: together or not at all, and once.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use rusqlite::Connection;
+use tempfile::tempdir;
+use tokio::sync::Barrier;
+use tower::{ServiceExt, service_fn};
+use tower_idempotency::store::conformance::{Fault, FaultyStore, Gate, Op};
+use tower_idempotency::store::{MemoryStore, SqliteStore, StoreErrorKind};
+use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
+
+use super::shop::{Driver, ENDLESS, Error, Failed, INSERT, Outcome, Plain, Shop, with_each_driver, work};
+
+with_each_driver! {
+    a_step_that_committed_is_not_run_again
+    work_that_fails_panics_or_is_dropped_leaves_nothing
+    an_error_that_ended_the_transaction_can_not_be_swallowed
+    a_transaction_ended_inside_is_noticed_and_commits_nothing
+    savepoints_are_the_works_own
+    whoever_lost_the_claim_commits_nothing
+    another_store_is_refused
+    another_file_is_refused
+    an_attached_database_is_refused
+    duplicates_and_retries_make_one_row
+    an_answer_that_committed_is_the_answer
+    a_commit_that_is_refused_leaves_nothing
+    whatever_the_store_does_there_is_one_row
+    what_was_committed_is_counted_and_found_after_a_crash
+    a_file_that_is_moved_away_under_a_transaction_is_in_doubt
+    a_step_that_runs_at_the_same_time_waits_for_nobody_for_long
+}
+
+async fn a_step_that_committed_is_not_run_again<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let mut orders = Vec::new();
+    for attempt in 1..=3 {
+        let joined = shop.joined.clone();
+        let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+            let order = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await?;
+            // Dies twice after the commit.
+            if attempt < 3 { Err(Error::Retry("died".into())) } else { Ok::<i64, Error>(order) }
+        });
+        orders.push(outcome.await.ok());
+        assert_eq!(shop.orders(), 1, "after attempt {attempt}");
+    }
+    assert_eq!(orders, [None, None, Some(1)]);
+}
+
+async fn work_that_fails_panics_or_is_dropped_leaves_nothing<D: Driver>() {
+    let shop = Shop::<D>::open();
+    for how in ["fails", "panics", "dropped", "dropped in a query", ""] {
+        let joined = shop.joined.clone();
+        let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+            let work = work::<D, _, _>(move |tx| {
+                Box::pin(async move {
+                    let order = D::run(tx, INSERT).await?;
+                    match how {
+                        "fails" => Err("no".to_owned()),
+                        "panics" => panic!("on purpose"),
+                        "dropped" => std::future::pending().await,
+                        "dropped in a query" => D::run(tx, ENDLESS).await,
+                        _ => Ok(order),
+                    }
+                })
+            });
+            let step = op.transaction(&joined, "order", work);
+            let patience = if how.starts_with("dropped") { 300 } else { 60_000 };
+            match tokio::time::timeout(Duration::from_millis(patience), step).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Error::Retry("gave up".into())),
+            }
+        });
+        let outcome: Outcome = outcome.await;
+        match (how, &outcome) {
+            ("fails", Err(RunError::Work(StepError::Retry(error)))) => assert_eq!(error, "no"),
+            ("panics", Err(RunError::Panicked)) | ("", Ok(_)) => {}
+            ("dropped" | "dropped in a query", Err(RunError::Work(StepError::Retry(error)))) => {
+                assert_eq!(error, "gave up");
+            }
+            _ => panic!("{how}: {outcome:?}"),
+        }
+        let locked = shop.locked_for();
+        assert!(locked < Duration::from_secs(1), "{how}: nothing is left open: {locked:?}");
+        assert_eq!(shop.orders(), i64::from(how.is_empty()), "{how}");
+    }
+}
+
+async fn an_error_that_ended_the_transaction_can_not_be_swallowed<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let joined = shop.joined.clone();
+    let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+        let work = work::<D, _, _>(move |tx| {
+            Box::pin(async move {
+                D::script(tx, "INSERT INTO orders (key) VALUES ('a')").await?;
+                let twice = D::script(tx, "INSERT OR ROLLBACK INTO orders (key) VALUES ('a')").await;
+                assert!(twice.is_err());
+                // In no transaction any more: this would commit by itself.
+                let alone = D::script(tx, "INSERT INTO orders (key) VALUES ('b')").await;
+                assert!(alone.is_err(), "it must not commit");
+                Ok(7)
+            })
+        });
+        op.transaction(&joined, "order", work).await
+    });
+    let outcome: Outcome = outcome.await;
+    assert!(matches!(outcome, Err(RunError::Work(StepError::RolledBack(_)))), "{outcome:?}");
+    assert_eq!(shop.orders(), 0);
+    shop.order("K").await.unwrap();
+}
+
+/// A commit or rollback by hand would part the rows from their recovery point.
+async fn a_transaction_ended_inside_is_noticed_and_commits_nothing<D: Driver>() {
+    for by_hand in ["COMMIT", "END; BEGIN", "ROLLBACK", "ROLLBACK; BEGIN IMMEDIATE"] {
+        let shop = Shop::<D>::open();
+        let joined = shop.joined.clone();
+        let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+            let work = work::<D, _, _>(move |tx| {
+                Box::pin(async move {
+                    let order = D::run(tx, INSERT).await?;
+                    let ended = D::script(tx, by_hand).await;
+                    assert_eq!(ended.is_ok(), by_hand.starts_with("ROLLBACK"), "{by_hand}: {ended:?}");
+                    let _ = D::run(tx, INSERT).await;
+                    Ok(order)
+                })
+            });
+            op.transaction(&joined, "order", work).await
+        });
+        let outcome: Outcome = outcome.await;
+        let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{by_hand}: {outcome:?}") };
+        assert!(error.to_string().contains("ended by the work"), "{error}");
+        assert_eq!(shop.orders(), 0, "{by_hand}");
+        assert_eq!(shop.number("SELECT count(*) FROM idempotency_parts"), 0, "{by_hand}");
+        assert_eq!(shop.order("K").await.unwrap(), 1, "{by_hand}");
+    }
+}
+
+async fn savepoints_are_the_works_own<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let joined = shop.joined.clone();
+    let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+        let work = work::<D, _, _>(move |tx| {
+            Box::pin(async move {
+                let order = D::run(tx, INSERT).await?;
+                D::script(tx, "SAVEPOINT a").await?;
+                D::run(tx, INSERT).await?;
+                D::script(tx, "ROLLBACK TO a; RELEASE a; SAVEPOINT b").await?;
+                // One that is left open goes with the commit.
+                Ok(order)
+            })
+        });
+        op.transaction(&joined, "order", work).await
+    });
+    let outcome: Outcome = outcome.await;
+    assert_eq!(outcome.unwrap(), 1);
+    assert_eq!(shop.orders(), 1);
+}
+
+async fn whoever_lost_the_claim_commits_nothing<D: Driver>() {
+    let shop = Shop::<D>::open();
+    // It is never renewed, and so over soon.
+    let zombie = shop.runner().lease(Duration::from_millis(200)).max_execution(Duration::ZERO);
+    let (joined, runner, other) = (shop.joined.clone(), shop.runner(), shop.joined.clone());
+    let outcome = zombie.run("shop", "K", "", move |op| async move {
+        loop {
+            let other = other.clone();
+            let next = runner.run("shop", "K", "", move |op| async move {
+                op.transaction(&other, "order", |tx| D::run(tx, INSERT)).await
+            });
+            let next: Outcome = next.await;
+            match next {
+                Ok(_) => break,
+                Err(RunError::Busy(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        let outcome = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await;
+        assert!(matches!(outcome, Err(StepError::Lost)), "{outcome:?}");
+        outcome
+    });
+    let _: Outcome = outcome.await;
+    assert_eq!(shop.orders(), 1);
+}
+
+async fn another_store_is_refused<D: Driver>() {
+    let (shop, other) = (Shop::<D>::open(), Shop::<D>::open());
+    for runner in [Runner::new(MemoryStore::new()), other.runner()] {
+        let joined = shop.joined.clone();
+        let outcome = runner.run("shop", "K", "", move |op| async move {
+            op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await
+        });
+        let outcome: Outcome = outcome.await;
+        let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{outcome:?}") };
+        assert!(error.to_string().contains("not in the database"), "{error}");
+        assert_eq!(shop.orders(), 0);
+    }
+}
+
+/// The plain driver has connections of the store's own, to whatever lies there.
+async fn another_file_is_refused<D: Driver>() {
+    let (shop, other) = (Shop::<D>::open(), Shop::<D>::open());
+    let joined = D::join(&shop.store, &other.path);
+    let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+        op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await
+    });
+    let outcome: Outcome = outcome.await;
+    if std::any::type_name::<D>().ends_with("Plain") {
+        assert_eq!(outcome.unwrap(), 1);
+        return;
+    }
+    let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{outcome:?}") };
+    assert!(error.to_string().contains("another file"), "{error}");
+    assert_eq!((shop.orders(), other.orders()), (0, 0));
+}
+
+async fn an_attached_database_is_refused<D: Driver>() {
+    let shop = Shop::<D>::open();
+    for attached in ["/proc/self/nothing", ":memory:", ""] {
+        let joined = shop.joined.clone();
+        let path = shop.path.with_file_name("other.db").display().to_string();
+        let name = if attached.starts_with('/') { path } else { attached.to_owned() };
+        let script: &'static str = Box::leak(format!("ATTACH '{name}' AS beside; CREATE TABLE beside.t (a)").into());
+        let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+            let work = work::<D, _, _>(move |tx| {
+                Box::pin(async move {
+                    let order = D::run(tx, INSERT).await?;
+                    D::script(tx, script).await?;
+                    Ok(order)
+                })
+            });
+            op.transaction(&joined, "order", work).await
+        });
+        let outcome: Outcome = outcome.await;
+        let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{name}: {outcome:?}") };
+        assert!(error.to_string().contains("attached") && error.to_string().contains("beside"), "{error}");
+        assert_eq!(shop.orders(), 0);
+    }
+    // Temporary tables are the connection's own affair; and it goes on.
+    let joined = shop.joined.clone();
+    let outcome = shop.runner().run("shop", "temp", "", move |op| async move {
+        let work = work::<D, _, _>(move |tx| {
+            Box::pin(async move {
+                D::script(tx, "DETACH beside").await.ok();
+                D::script(tx, "CREATE TEMP TABLE t (a); INSERT INTO t VALUES (1)").await?;
+                D::run(tx, INSERT).await
+            })
+        });
+        op.transaction(&joined, "order", work).await
+    });
+    let outcome: Outcome = outcome.await;
+    outcome.unwrap();
+    assert_eq!(shop.orders(), 1);
+}
+
+async fn duplicates_and_retries_make_one_row<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let (barrier, runs) = (Arc::new(Barrier::new(16)), Arc::new(AtomicU32::new(0)));
+    let calls = (0..16).map(|_| {
+        let (runner, joined) = (shop.runner(), shop.joined.clone());
+        let (barrier, runs) = (Arc::clone(&barrier), Arc::clone(&runs));
+        tokio::spawn(async move {
+            barrier.wait().await;
+            loop {
+                let (joined, runs) = (joined.clone(), Arc::clone(&runs));
+                let call = runner.run("shop", "K", "", move |op| async move {
+                    let order = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await?;
+                    // The first two attempts die after the commit.
+                    if runs.fetch_add(1, Ordering::SeqCst) < 2 { Err(Error::Retry("died".into())) } else { Ok(order) }
+                });
+                match call.await {
+                    Ok(order) => return order,
+                    Err(RunError::Busy(_) | RunError::Work(StepError::Retry(_))) => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.expect("no panic"), 1);
+    }
+    assert_eq!(shop.orders(), 1);
+}
+
+async fn an_answer_that_committed_is_the_answer<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let runs = Arc::new(AtomicU32::new(0));
+    let (joined, counted) = (shop.joined.clone(), Arc::clone(&runs));
+    let handler = service_fn(move |request: Request<_>| {
+        let (joined, counted) = (joined.clone(), Arc::clone(&counted));
+        let op = request.extensions().get::<Operation>().expect("an operation").clone();
+        drop::<Request<tower_idempotency::RequestBody<Full<Bytes>>>>(request);
+        async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let work = work::<D, _, _>(move |tx| {
+                Box::pin(async move {
+                    let order = D::run(tx, INSERT).await?;
+                    let mut response = Response::new(Bytes::from(format!("order {order}\u{0}\u{ff}")));
+                    *response.status_mut() = StatusCode::CREATED;
+                    response.headers_mut().append("link", "<a>".parse().expect("a value"));
+                    Ok(response)
+                })
+            });
+            op.step("before", |_| async { Ok::<_, Failed>(1) }).await.expect("it is stored");
+            op.complete(&joined, work).await.expect("it commits");
+            let twice =
+                op.complete(&joined, |_| Box::pin(async { Err::<Response<Bytes>, Failed>("ran".into()) })).await;
+            assert!(matches!(twice, Err(StepError::Lost)), "{twice:?}");
+            let late = op.step("late", |_| async { Ok::<_, Failed>(1) }).await;
+            assert!(matches!(late, Err(StepError::Lost)), "nothing is stored after the answer");
+            let mut other = Response::new(Full::new(Bytes::from_static(b"something else")));
+            *other.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            Ok::<_, Infallible>(other)
+        }
+    });
+    let service = IdempotencyLayer::new(shop.store.clone(), Scope::shared()).resumable().layer(handler);
+    let mut answers = Vec::new();
+    for n in 0..3 {
+        let request = Request::post("/orders").header("idempotency-key", "K").body(Full::new(Bytes::new()));
+        let response = service.clone().oneshot(request.expect("a request")).await.expect("infallible");
+        let (mut parts, body) = response.into_parts();
+        assert_eq!(parts.headers.remove("idempotent-replayed").is_some(), n > 0);
+        let body = body.collect().await.expect("a body").to_bytes();
+        answers.push((parts.status, format!("{:?}", parts.headers), body));
+    }
+    assert_eq!(answers[0].0, StatusCode::CREATED);
+    assert_eq!(answers[0].2, Bytes::from("order 1\u{0}\u{ff}"));
+    assert!(answers[1] == answers[0] && answers[2] == answers[0], "{answers:?}");
+    assert_eq!((shop.orders(), runs.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(shop.number("SELECT count(*) FROM idempotency_parts"), 0, "they were for going on");
+}
+
+/// A deferred key that leads nowhere is found by the commit.
+async fn a_commit_that_is_refused_leaves_nothing<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let call = |item: &'static str| {
+        let joined = shop.joined.clone();
+        shop.runner().run("shop", "K", "", move |op| async move {
+            let work = work::<D, _, _>(move |tx| {
+                Box::pin(async move {
+                    let order = D::run(tx, INSERT).await?;
+                    D::script(tx, item).await?;
+                    Ok(order)
+                })
+            });
+            op.transaction(&joined, "order", work).await
+        })
+    };
+    let refused: Outcome = call("INSERT INTO items VALUES (4711)").await;
+    let Err(RunError::Work(StepError::RolledBack(error))) = refused else { panic!("{refused:?}") };
+    assert!(error.to_string().contains("FOREIGN KEY"), "{error}");
+    assert_eq!(shop.orders(), 0);
+    assert!(shop.locked_for() < Duration::from_secs(1));
+    let agreed: Outcome = call("INSERT INTO items SELECT max(id) FROM orders").await;
+    agreed.unwrap();
+    assert_eq!((shop.orders(), shop.number("SELECT count(*) FROM items")), (1, 1));
+}
+
+async fn whatever_the_store_does_there_is_one_row<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let mut expected = 0;
+    for call in 1..=4 {
+        for (name, op, fault) in faults() {
+            let store = Arc::new(FaultyStore::new(shop.store.clone()));
+            let gates: Vec<Gate> = match &fault {
+                Fault::Late(gate) => vec![gate.clone()],
+                _ => Vec::new(),
+            };
+            store.faults().nth(op, call, fault.clone());
+            let key = format!("{name}-{op:?}-{call}");
+            let runner = Runner::new(Arc::clone(&store)).lease(Duration::from_millis(600));
+            let mut orders = Vec::new();
+            // A few retries after the first success: they replay.
+            while orders.len() < 2 {
+                let joined = shop.joined.clone();
+                let outcome = runner.run("shop", &key, "", move |op| async move {
+                    op.step("before", |_| async { Ok::<_, Failed>(1) }).await?;
+                    let order = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await?;
+                    op.step("after", |_| async { Ok::<_, Failed>(2) }).await?;
+                    Ok::<i64, Error>(order)
+                });
+                match outcome.await {
+                    Ok(order) => orders.push(order),
+                    Err(RunError::Busy(_) | RunError::Store(_) | RunError::Work(_)) => {
+                        gates.iter().for_each(Gate::open);
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    Err(error) => panic!("{key}: {error:?}"),
+                }
+            }
+            gates.iter().for_each(Gate::open);
+            expected += 1;
+            assert_eq!(orders[0], orders[1], "{key}");
+            assert_eq!(shop.orders(), expected, "{key}");
+        }
+    }
+}
+
+fn faults() -> Vec<(&'static str, Op, Fault)> {
+    let mut faults = Vec::new();
+    for op in [Op::Load, Op::Swap] {
+        faults.extend([
+            ("before", op, Fault::Before),
+            ("after", op, Fault::After),
+            ("twice", op, Fault::Twice),
+            ("late", op, Fault::Late(Gate::new())),
+            ("full", op, Fault::Refused(StoreErrorKind::Full)),
+        ]);
+    }
+    faults
+}
+
+/// The count of the store's transactions and its sums go on with it: what is missing
+/// is missed, and what is there is trusted.
+async fn what_was_committed_is_counted_and_found_after_a_crash<D: Driver>() {
+    let shop = Shop::<D>::open();
+    for n in 0..20 {
+        shop.order(&format!("K{n}")).await.unwrap();
+    }
+    // As it is on the disk when the process dies.
+    let (whole, cut) = (tempdir().unwrap(), tempdir().unwrap());
+    let live = shop.path.parent().unwrap();
+    super::records::copy(live, whole.path());
+    shop.order("last").await.unwrap();
+    super::records::copy(live, cut.path());
+    let wal = |directory: &std::path::Path| directory.join("shop.db-wal");
+    std::fs::copy(wal(whole.path()), wal(cut.path())).unwrap();
+    let refused = SqliteStore::options().join_existing_database().open(cut.path().join("shop.db")).unwrap_err();
+    assert!(refused.to_string().contains("lacks the last"), "a transaction is missing: {refused}");
+
+    let again = Shop::<D>::at(&whole.path().join("shop.db"));
+    for n in 0..20 {
+        assert_eq!(again.order(&format!("K{n}")).await.unwrap(), n + 1, "it is remembered");
+    }
+    // Nothing is missing where new keys belong.
+    for n in 0..20 {
+        again.order(&format!("new-{n}")).await.unwrap();
+    }
+    assert_eq!(again.orders(), 40);
+}
+
+/// What goes to a file that is gone is gone with it.
+async fn a_file_that_is_moved_away_under_a_transaction_is_in_doubt<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let aside = shop.path.with_file_name("aside");
+    let (joined, path, to) = (shop.joined.clone(), shop.path.clone(), aside.clone());
+    let outcome = shop.runner().lease(Duration::from_secs(1)).run("shop", "K", "", move |op| async move {
+        let work = work::<D, _, _>(move |tx| {
+            Box::pin(async move {
+                let order = D::run(tx, INSERT).await?;
+                std::fs::rename(&path, &to).unwrap();
+                Ok(order)
+            })
+        });
+        op.transaction(&joined, "order", work).await
+    });
+    let outcome: Outcome = outcome.await;
+    let Err(RunError::Work(StepError::RolledBack(error) | StepError::Store(error))) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(error.to_string().contains("removed"), "{error}");
+    std::fs::rename(&aside, &shop.path).unwrap();
+    let mut again = shop.order("K").await;
+    while let Err(RunError::Busy(_) | RunError::Store(_)) = again {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        again = shop.order("K").await;
+    }
+    assert_eq!(again.unwrap(), 1);
+    assert_eq!(shop.orders(), 1);
+}
+
+/// Its write waits for the transaction, which waits for it in turn if the order of
+/// locks is wrong.
+async fn a_step_that_runs_at_the_same_time_waits_for_nobody_for_long<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let joined = shop.joined.clone();
+    let since = Instant::now();
+    let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+        let work = work::<D, _, _>(move |tx| {
+            Box::pin(async move {
+                let order = D::run(tx, INSERT).await?;
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok(order)
+            })
+        });
+        let beside = async {
+            for n in 0..20 {
+                let pause = Duration::from_millis(n * 3);
+                let step = op.step(format!("beside {n}"), |_| async move {
+                    tokio::time::sleep(pause).await;
+                    Ok::<_, Failed>(1)
+                });
+                step.await?;
+            }
+            Ok(0)
+        };
+        let (order, beside) = tokio::join!(op.transaction(&joined, "order", work), beside);
+        beside.and(order)
+    });
+    let outcome: Outcome = outcome.await;
+    assert_eq!(outcome.unwrap(), 1);
+    assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_store_with_a_file_of_its_own_may_have_rows_of_yours() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    for round in 0..3 {
+        let store = SqliteStore::open(&path).unwrap();
+        let joined = store.joined();
+        let outcome = Runner::new(store).run("shop", "K", "", move |op| async move {
+            op.transaction(&joined, "order", |tx| {
+                Box::pin(async move {
+                    tx.call(|db| {
+                        db.execute_batch("CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY)")?;
+                        db.query_row(INSERT, [], |row| row.get::<_, i64>(0))
+                    })
+                    .await
+                })
+            })
+            .await
+        });
+        let outcome: Result<i64, RunError<StepError<rusqlite::Error>>> = outcome.await;
+        assert_eq!(outcome.unwrap(), 1, "{round}");
+    }
+    let rows = Connection::open(&path).unwrap().query_row("SELECT count(*) FROM orders", [], |row| row.get(0));
+    assert_eq!(rows, Ok(1));
+}
+
+/// On one thread: a query that takes long holds up nobody else.
+#[tokio::test(flavor = "current_thread")]
+async fn no_query_blocks_the_runtime() {
+    let shop = Shop::<Plain>::open();
+    let joined = shop.joined.clone();
+    let ticks = Arc::new(AtomicU32::new(0));
+    let ticker = {
+        let ticks = Arc::clone(&ticks);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                ticks.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    };
+    let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+        let work = work::<Plain, _, _>(move |tx| {
+            Box::pin(async move {
+                tx.call(|_| {
+                    std::thread::sleep(Duration::from_millis(500));
+                    Ok(3)
+                })
+                .await
+                .map_err(|error| error.to_string())
+            })
+        });
+        op.transaction(&joined, "order", work).await
+    });
+    let outcome: Outcome = outcome.await;
+    assert_eq!(outcome.unwrap(), 3);
+    ticker.abort();
+    assert!(ticks.load(Ordering::SeqCst) > 10, "{ticks:?}");
+}
+
+#[cfg(feature = "sqlx-sqlite")]
+#[tokio::test]
+async fn a_connection_of_a_pool_must_be_durable_and_is_given_back_as_it_was() {
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
+    let shop = Shop::<super::shop::Sqlx>::open();
+    let order = async |synchronous: SqliteSynchronous| {
+        let options = SqliteConnectOptions::new().filename(&shop.path).synchronous(synchronous);
+        let options = options.busy_timeout(Duration::from_millis(1234));
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+        let joined = shop.store.joined_by(pool.clone());
+        let outcome = shop.runner().run("shop", &format!("{synchronous:?}"), "", move |op| async move {
+            let order = op.transaction(&joined, "order", |tx| {
+                Box::pin(async move { sqlx::query_scalar(INSERT).fetch_one(tx).await })
+            });
+            order.await
+        });
+        let outcome: Result<i64, RunError<StepError<sqlx::Error>>> = outcome.await;
+        let timeout: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&pool).await.unwrap();
+        assert_eq!(timeout, 1234);
+        // Its own transactions are nobody's affair.
+        let mut own = pool.begin().await.unwrap();
+        sqlx::query("INSERT INTO items VALUES (NULL)").execute(&mut *own).await.unwrap();
+        own.commit().await.unwrap();
+        outcome
+    };
+    for refused in [SqliteSynchronous::Off, SqliteSynchronous::Normal] {
+        let outcome = order(refused).await;
+        let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{outcome:?}") };
+        assert!(error.to_string().contains("synchronous"), "{error}");
+    }
+    assert_eq!(shop.orders(), 0);
+    order(SqliteSynchronous::Full).await.unwrap();
+    order(SqliteSynchronous::Extra).await.unwrap();
+    assert_eq!((shop.orders(), shop.number("SELECT count(*) FROM items")), (2, 4));
+}
+
+/// sqlx takes a savepoint that fails for the whole transaction, and goes on outside
+/// of it.
+#[cfg(feature = "sqlx-sqlite")]
+#[tokio::test]
+async fn nested_transactions_of_sqlx_are_savepoints() {
+    use sqlx::Connection as _;
+    let shop = Shop::<super::shop::Sqlx>::open();
+    let joined = shop.joined.clone();
+    let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+        let order = op.transaction(&joined, "order", |tx| {
+            Box::pin(async move {
+                let order: i64 = sqlx::query_scalar(INSERT).fetch_one(&mut *tx).await?;
+                let mut inner = tx.begin().await?;
+                sqlx::query(INSERT).execute(&mut *inner).await?;
+                inner.rollback().await?;
+                let mut inner = tx.begin().await?;
+                sqlx::query(INSERT).execute(&mut *inner).await?;
+                // Dropped: rolled back.
+                drop(inner);
+                let mut inner = tx.begin().await?;
+                sqlx::query(INSERT).execute(&mut *inner).await?;
+                inner.commit().await?;
+                Ok(order)
+            })
+        });
+        order.await
+    });
+    let outcome: Result<i64, RunError<StepError<sqlx::Error>>> = outcome.await;
+    outcome.unwrap();
+    assert_eq!(shop.orders(), 2);
+}
