@@ -14,7 +14,10 @@ use crate::core::{Key, Record, Version};
 /// takes. There is nothing to call on it.
 ///
 #[cfg_attr(feature = "postgres", doc = "- [`Joined`](super::Joined), of a [`PostgresStore`](super::PostgresStore)")]
-#[cfg_attr(feature = "sqlite", doc = "- [`SqliteJoined`](super::SqliteJoined), of a [`SqliteStore`](super::SqliteStore)")]
+#[cfg_attr(
+    feature = "sqlite",
+    doc = "- [`SqliteJoined`](super::SqliteJoined), of a [`SqliteStore`](super::SqliteStore)"
+)]
 #[async_trait]
 pub trait JoinedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// What the work in a transaction gets to see of it.

@@ -49,15 +49,14 @@ pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, req
 #[cfg(feature = "file")]
 pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use self::joined::{CommitError, JoinedDatabase};
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::joined::Joining;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use self::joined::{CommitError, JoinedDatabase};
 pub use self::memory::MemoryStore;
 pub use self::page::{Page, Unreadable};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{
-    Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool,
-    TransactionDriver,
+    Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool, TransactionDriver,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};

@@ -48,9 +48,9 @@ impl Driver for Plain {
     }
 
     fn script<'t>(tx: &'t mut SqliteTransaction, sql: &'static str) -> Answer<'t> {
-        Box::pin(async move {
-            tx.call(|db| db.execute_batch(sql)).await.map(|()| 0).map_err(|error| error.to_string())
-        })
+        Box::pin(
+            async move { tx.call(|db| db.execute_batch(sql)).await.map(|()| 0).map_err(|error| error.to_string()) },
+        )
     }
 }
 
@@ -72,9 +72,9 @@ impl Driver for Sqlx {
     }
 
     fn script<'t>(connection: &'t mut sqlx::SqliteConnection, sql: &'static str) -> Answer<'t> {
-        Box::pin(async move {
-            sqlx::raw_sql(sql).execute(connection).await.map(|_| 0).map_err(|error| error.to_string())
-        })
+        Box::pin(
+            async move { sqlx::raw_sql(sql).execute(connection).await.map(|_| 0).map_err(|error| error.to_string()) },
+        )
     }
 }
 

@@ -206,9 +206,9 @@ async fn another_store_is_refused<D: Driver>() {
 async fn another_file_is_refused<D: Driver>() {
     let (shop, other) = (Shop::<D>::open(), Shop::<D>::open());
     let joined = D::join(&shop.store, &other.path);
-    let outcome = shop.runner().run("shop", "K", "", move |op| async move {
-        op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await
-    });
+    let outcome = shop
+        .runner()
+        .run("shop", "K", "", move |op| async move { op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await });
     let outcome: Outcome = outcome.await;
     if std::any::type_name::<D>().ends_with("Plain") {
         assert_eq!(outcome.unwrap(), 1);

@@ -11,8 +11,8 @@ use super::deadpool::StorePool;
 use super::row::Put;
 use super::{PostgresStore, Shared, error};
 use crate::core::{Key, Record, Version};
-use crate::store::joined::{CommitError, JoinedDatabase, Joining, Limit, Sealed};
 use crate::store::StoreError;
+use crate::store::joined::{CommitError, JoinedDatabase, Joining, Limit, Sealed};
 
 /// A driver's transactions, as [`Operation::transaction`](crate::Operation::transaction) needs them.
 ///

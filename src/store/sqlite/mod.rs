@@ -209,8 +209,7 @@ impl SqliteStore {
             alive: Mutex::default(),
         };
         // From here on, dropping the handle closes what was opened.
-        let writer =
-            Writer { shared, requests: waiting, waiting: VecDeque::new(), writes_first: false, shut: None };
+        let writer = Writer { shared, requests: waiting, waiting: VecDeque::new(), writes_first: false, shut: None };
         let io = |error| SqliteOpenError::io(path, error);
         handle.writer = Some(spawn("idempotency-writer", move || writer.run(connection)).map_err(io)?);
         handle.start(path)?;

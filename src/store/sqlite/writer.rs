@@ -273,9 +273,10 @@ impl Session<'_> {
         self.sweep(now, 2 * i64::try_from(writes).unwrap_or(i64::MAX / 4) + 32).map_err(|fault| (true, fault))?;
         self.give_back().map_err(|error| (true, error.into()))?;
         let commits = self.statements.count(now).map_err(|error| (true, error.into()))?;
-        self.statements.commit.execute([]).map_err(|error| {
-            (says_rolled_back(error.sqlite_error_code()), error.into())
-        })?;
+        self.statements
+            .commit
+            .execute([])
+            .map_err(|error| (says_rolled_back(error.sqlite_error_code()), error.into()))?;
         self.shared.owner.mark(commits);
         Ok(())
     }

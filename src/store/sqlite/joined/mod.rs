@@ -25,7 +25,7 @@ use super::connection::BUSY;
 use super::error::{Fault, says_rolled_back, stopped, told_of};
 use super::plan::{self, Verdict};
 use super::request::Request;
-use super::row::{self, Put, Stored};
+use super::row::{Put, Stored};
 use super::turn::{Ends, Turn};
 use crate::core::{Key, Record, Version};
 use crate::store::joined::{CommitError, JoinedDatabase, Joining, Limit, Sealed};
@@ -75,7 +75,7 @@ pub trait SqliteDriver: Clone + fmt::Debug + Send + Sync + 'static {
 }
 
 /// A statement, and what is bound to it.
-pub type Statement = (String, Vec<Value>);
+type Statement = (String, Vec<Value>);
 
 /// What a driver's transaction holds on to, besides the connection.
 #[derive(Debug)]
@@ -87,6 +87,8 @@ pub struct Open {
 }
 
 /// Why a transaction did not begin.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "hidden")]
 pub enum NotBegun<I> {
     /// Somebody else has the lock.
     Busy(I, Failed),
@@ -279,11 +281,7 @@ impl<D: SqliteDriver> SqliteJoined<D> {
         }
     }
 
-    async fn try_to_begin(
-        &self,
-        idle: D::Idle,
-        turn: Turn,
-    ) -> Result<(D::Transaction, Arc<State>), NotBegun<D::Idle>> {
+    async fn try_to_begin(&self, idle: D::Idle, turn: Turn) -> Result<(D::Transaction, Arc<State>), NotBegun<D::Idle>> {
         let entered = match self.store.0.shared.gate.enter() {
             Ok(Some(entered)) => entered,
             // A writer of some process waits: it is next.
@@ -298,6 +296,12 @@ impl<D: SqliteDriver> SqliteJoined<D> {
         // A writer that gave up waiting meets the lock itself.
         let _ = begun.send(());
         Ok((transaction, state))
+    }
+}
+
+impl<D: SqliteDriver> fmt::Debug for Running<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use ::rusqlite::types::Value;
 use ::rusqlite::{ErrorCode, ffi};
 use ::sqlx::pool::PoolConnection;
+use ::sqlx::sqlite::SqliteTransactionManager as Manager;
 use ::sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use ::sqlx::{AssertSqlSafe, Connection, Database, Error, Executor, Row, SqlSafeStr, Sqlite, TypeInfo, ValueRef};
+use ::sqlx::{AssertSqlSafe, Error, Executor, Row, SqlSafeStr, Sqlite, TypeInfo, ValueRef};
+// sqlx does not export it, and its own guard gives connections back as they are.
 use async_trait::async_trait;
+use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::Handle;
 
 use super::{Failed, NotBegun, Open, SqliteDriver, State, Statement};
@@ -18,12 +21,15 @@ use crate::store::sqlite::SqliteStore;
 /// After so many instructions of the library, a query is asked whether anyone waits
 /// for it.
 const INSTRUCTIONS: i32 = 1000;
+const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// Dropped, it is rolled back.
+#[derive(Debug)]
 pub struct SqlxTransaction(Option<Held>);
 
 /// A connection with its transaction. Not sqlx's own guard, which would give the
 /// connection back to its pool as it is.
+#[derive(Debug)]
 struct Held {
     connection: PoolConnection<Sqlite>,
     /// How long the connection waits for locks when it is not ours.
@@ -32,30 +38,12 @@ struct Held {
     open: Open,
 }
 
-// sqlx counts transactions, and does so by a trait that it does not export: what is
-// generic may use it.
-
-async fn begin<DB: Database>(connection: &mut DB::Connection) -> Result<(), Error> {
-    DB::TransactionManager::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str())).await
-}
-
-async fn commit<DB: Database>(connection: &mut DB::Connection) -> Result<(), Error> {
-    DB::TransactionManager::commit(connection).await
-}
-
-async fn roll_back<DB: Database>(connection: &mut DB::Connection) -> Result<(), Error> {
-    DB::TransactionManager::rollback(connection).await
-}
-
-fn depth<DB: Database>(connection: &DB::Connection) -> usize {
-    DB::TransactionManager::get_transaction_depth(connection)
-}
-
 impl Held {
     /// Rolls back. The connection goes back to its pool if nothing is odd.
     async fn roll_back(mut self) {
         self.open.state.give_up();
-        let rolled_back = depth::<Sqlite>(&self.connection) == 1 && roll_back::<Sqlite>(&mut self.connection).await.is_ok();
+        let rolled_back = Manager::get_transaction_depth(&self.connection) == 1
+            && Manager::rollback(&mut self.connection).await.is_ok();
         self.give_back(rolled_back).await;
     }
 
@@ -90,12 +78,15 @@ impl SqliteDriver for SqlitePool {
         self.acquire().await.map_err(|error| failed(error).told())
     }
 
-    async fn begin(mut connection: PoolConnection<Sqlite>, open: Open) -> Result<SqlxTransaction, NotBegun<Self::Idle>> {
+    async fn begin(
+        mut connection: PoolConnection<Sqlite>,
+        open: Open,
+    ) -> Result<SqlxTransaction, NotBegun<Self::Idle>> {
         let busy_timeout = match watch(&mut connection, &open.state).await {
             Ok(busy_timeout) => busy_timeout,
             Err(error) => return Err(NotBegun::Failed(failed(error))),
         };
-        match begin::<Sqlite>(&mut connection).await {
+        match Manager::begin(&mut connection, Some(BEGIN.into_sql_str())).await {
             Ok(()) => Ok(SqlxTransaction(Some(Held { connection, busy_timeout, open }))),
             Err(error) => {
                 let error = failed(error);
@@ -117,7 +108,7 @@ impl SqliteDriver for SqlitePool {
     async fn run(transaction: &mut SqlxTransaction, statements: Vec<Statement>) -> Result<Vec<Vec<Value>>, Failed> {
         let Some(held) = &mut transaction.0 else { return Err(Failed::over()) };
         // With a savepoint left open, it would take back what is written now.
-        if depth::<Sqlite>(&held.connection) != 1 {
+        if Manager::get_transaction_depth(&held.connection) != 1 {
             return Err(Failed::over());
         }
         let mut found = Vec::new();
@@ -140,7 +131,7 @@ impl SqliteDriver for SqlitePool {
 
     async fn commit(mut transaction: SqlxTransaction) -> Result<(), Failed> {
         let Some(mut held) = transaction.0.take() else { return Err(Failed::over()) };
-        let committed = commit::<Sqlite>(&mut held.connection).await.map_err(failed);
+        let committed = Manager::commit(&mut held.connection).await.map_err(failed);
         held.give_back(committed.is_ok()).await;
         committed
     }
