@@ -26,6 +26,7 @@ mod memory;
 mod model;
 mod request;
 mod resume;
+mod sqlite;
 mod undo;
 mod watcher;
 
@@ -47,7 +48,7 @@ pub(crate) struct Mutant {
 const TRANSITION: &str = "src/core/transition.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 12] = [
+pub(crate) const GROUPS: [&[Mutant]; 13] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -60,4 +61,5 @@ pub(crate) const GROUPS: [&[Mutant]; 12] = [
     memory::MUTANTS,
     limits::MUTANTS,
     file::MUTANTS,
+    sqlite::MUTANTS,
 ];
