@@ -26,7 +26,6 @@ mod memory;
 mod model;
 mod request;
 mod resume;
-mod sqlite;
 mod undo;
 mod watcher;
 
@@ -48,7 +47,7 @@ pub(crate) struct Mutant {
 const TRANSITION: &str = "src/core/transition.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 13] = [
+pub(crate) const GROUPS: [&[Mutant]; 12] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -61,5 +60,4 @@ pub(crate) const GROUPS: [&[Mutant]; 13] = [
     memory::MUTANTS,
     limits::MUTANTS,
     file::MUTANTS,
-    sqlite::MUTANTS,
 ];
