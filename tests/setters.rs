@@ -421,6 +421,17 @@ fn file_stores(folder: &Path) -> Vec<(String, Result<tower_idempotency::store::F
     all.into_iter().map(open).collect()
 }
 
+#[cfg(feature = "sqlite")]
+fn sqlite_stores(folder: &Path) -> Vec<(String, Result<tower_idempotency::store::SqliteStore, String>)> {
+    let mut numbers = [0, 1, u64::MAX].into_iter();
+    let all = walk!(tower_idempotency::store::SqliteStoreOptions::new(), numbers.by_ref(), cache_bytes);
+    let open = |(what, options): (String, tower_idempotency::store::SqliteStoreOptions)| {
+        let opened = options.open(folder.join(format!("{what}.db"))).map_err(|error| error.to_string());
+        (what, opened)
+    };
+    all.into_iter().map(open).collect()
+}
+
 async fn look<S: Store>(wrong: &mut Wrong, name: &str, stores: Vec<(String, Result<S, String>)>) {
     for (what, store) in stores {
         let driven = async {
@@ -450,11 +461,16 @@ async fn no_setter_of_a_store_makes_anything_panic() {
         let folder = tempfile::tempdir().unwrap();
         look(&mut wrong, "FileStoreOptions", file_stores(folder.path())).await;
     }
+    #[cfg(feature = "sqlite")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        look(&mut wrong, "SqliteStoreOptions", sqlite_stores(folder.path())).await;
+    }
     wrong.assert_nothing();
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 16] = [
+const WALKED: [(&str, &str); 17] = [
     ("backoff.rs", "backoffs"),
     ("background.rs", "backgrounds"),
     ("callback.rs", "callbacks"),
@@ -469,6 +485,7 @@ const WALKED: [(&str, &str); 16] = [
     ("store/memory.rs", "memory_stores"),
     ("store/postgres/options.rs", "postgres_stores"),
     ("store/redis/options.rs", "redis_stores"),
+    ("store/sqlite/options.rs", "sqlite_stores"),
     ("sweeper.rs", "sweepers"),
     ("watcher/mod.rs", "watchers"),
 ];

@@ -16,8 +16,12 @@ mod flips;
 mod locks;
 #[path = "sqlite/open.rs"]
 mod open;
+#[path = "sqlite/power.rs"]
+mod power;
 #[path = "sqlite/processes.rs"]
 mod processes;
+#[path = "sqlite/random.rs"]
+mod random;
 #[path = "sqlite/records.rs"]
 mod records;
 #[path = "sqlite/reopen.rs"]

@@ -8,20 +8,10 @@ use tempfile::tempdir;
 use tower_idempotency::core::Record;
 use tower_idempotency::store::{SqliteStore, Store, StoreErrorKind};
 
+use super::random::Random;
 use super::records::*;
 
 const RECORDS: usize = 60;
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((bits ^ (bits >> 31)) % below.max(1) as u64).unwrap()
-    }
-}
 
 /// Hurts one of the store's files; what was done.
 fn hurt(directory: &Path, random: &mut Random) -> String {

@@ -90,7 +90,8 @@ use crate::store::{ConnectError, Durability, Epoch, Loaded, Page, Query, Store, 
 /// - *Failover may forget acknowledged claims*: replication is asynchronous.
 ///   [`wait`](RedisStoreOptions::wait) makes that rarer, not impossible.
 /// - Without an append-only file a restart of Redis forgets every claim; with
-///   `appendfsync everysec` power loss may forget the last two seconds.
+///   `appendfsync everysec` power loss may forget the last two seconds, and so may
+///   a kill of Redis while its disk is busy: it writes nothing while a flush is late.
 /// - An eviction policy `allkeys-*` may evict unfinished records and is
 ///   refused. `volatile-*` may forget answers early. Use `noeviction`, and an
 ///   instance of its own rather than one shared with a cache.

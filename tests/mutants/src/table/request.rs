@@ -9,7 +9,6 @@ const TARGET: &str = "src/target.rs";
 const UPLOAD: &str = "src/upload.rs";
 
 planted_under!(http, "--test http");
-planted_under!(wire, "--package tower-idempotency --package sockets --test requests");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     http(
@@ -172,33 +171,5 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "self.authority.zip(other.authority).is_none_or(",
         "self.authority.zip(other.authority).is_some_and(",
         "fingerprint::processes_with_different_switches",
-    ),
-    wire(
-        "authority-of-http-2-forgotten",
-        TARGET,
-        "target.authority().map(",
-        "target.authority().filter(|_| false).map(",
-        "two_authorities_share_no_answer",
-    ),
-    wire(
-        "upload-that-stalls-is-waited-for",
-        UPLOAD,
-        "                cx.waker().wake_by_ref();\n                return Poll::Pending;",
-        "                return Poll::Pending;",
-        "a_slow_upload_over_http_2",
-    ),
-    wire(
-        "upload-that-stalls-holds-nothing",
-        UPLOAD,
-        "self.share.grow(self.read.capacity())",
-        "self.share.grow(0)",
-        "an_upload_over_http_2",
-    ),
-    wire(
-        "keys-of-dots-are-percent-encoded",
-        "src/background.rs",
-        "\".\" | \"..\" => format!(\"({key})\"),",
-        "\".\" | \"..\" => key.replace('.', \"%2E\"),",
-        "where_a_client_is_sent",
     ),
 ];
