@@ -159,7 +159,7 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
     let short = Shop::<D>::at(&shop.path);
     let seen = Arc::clone(&lost);
     let runner = short.runner().lease(Duration::from_millis(1500)).on_event(move |event| {
-        if matches!(event.kind(), EventKind::LeaseLost) {
+        if matches!(event.kind, EventKind::LeaseLost) {
             seen.fetch_add(1, Ordering::SeqCst);
         }
     });
@@ -253,7 +253,7 @@ async fn renewals_go_on_around_transactions<D: Driver>() {
     let lost = Arc::new(AtomicU32::new(0));
     let (joined, seen) = (shop.joined.clone(), Arc::clone(&lost));
     let runner = shop.runner().lease(Duration::from_millis(900)).on_event(move |event| {
-        if matches!(event.kind(), EventKind::LeaseLost) {
+        if matches!(event.kind, EventKind::LeaseLost) {
             seen.fetch_add(1, Ordering::SeqCst);
         }
     });

@@ -102,8 +102,8 @@ async fn another_process() {
             // Until it is killed.
             "write" => write(&store, name).await,
             #[cfg(feature = "sqlx-sqlite")]
-            "orders" if name == "sqlx" => order::<super::shop::Sqlx>(&store, path.as_ref()).await,
-            "orders" => order::<super::shop::Plain>(&store, path.as_ref()).await,
+            "orders" if name == "sqlx" => orders::<super::shop::Sqlx>(&store, path.as_ref()).await,
+            "orders" => orders::<super::shop::Plain>(&store, path.as_ref()).await,
             "stop" => stop(&store, name).await,
             "take" => println!("> {}", take(&store, name.parse().unwrap()).await),
             other => panic!("{other}"),
@@ -112,7 +112,7 @@ async fn another_process() {
 }
 
 /// Until it is killed.
-async fn order<D: super::shop::Driver>(store: &SqliteStore, path: &Path) {
+async fn orders<D: super::shop::Driver>(store: &SqliteStore, path: &Path) {
     use super::shop::{INSERT, Outcome};
     let joined = D::join(store, path);
     let runner = tower_idempotency::Runner::new(store.clone());

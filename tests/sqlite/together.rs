@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use rusqlite::Connection;
 use tempfile::tempdir;
 use tokio::sync::Barrier;
-use tower::{ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Gate, Op};
 use tower_idempotency::store::{MemoryStore, SqliteStore, StoreErrorKind};
 use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
@@ -221,7 +221,9 @@ async fn another_file_is_refused<D: Driver>() {
 
 async fn an_attached_database_is_refused<D: Driver>() {
     let shop = Shop::<D>::open();
-    for attached in ["/proc/self/nothing", ":memory:", ""] {
+    let beside = Connection::open(shop.path.with_file_name("other.db")).unwrap();
+    beside.execute_batch("CREATE TABLE there (a)").unwrap();
+    for attached in ["/", ":memory:", ""] {
         let joined = shop.joined.clone();
         let path = shop.path.with_file_name("other.db").display().to_string();
         let name = if attached.starts_with('/') { path } else { attached.to_owned() };
@@ -241,12 +243,11 @@ async fn an_attached_database_is_refused<D: Driver>() {
         assert!(error.to_string().contains("attached") && error.to_string().contains("beside"), "{error}");
         assert_eq!(shop.orders(), 0);
     }
-    // Temporary tables are the connection's own affair; and it goes on.
+    // Temporary tables are the connection's own affair. Those it had are gone.
     let joined = shop.joined.clone();
     let outcome = shop.runner().run("shop", "temp", "", move |op| async move {
         let work = work::<D, _, _>(move |tx| {
             Box::pin(async move {
-                D::script(tx, "DETACH beside").await.ok();
                 D::script(tx, "CREATE TEMP TABLE t (a); INSERT INTO t VALUES (1)").await?;
                 D::run(tx, INSERT).await
             })

@@ -132,6 +132,8 @@ struct State {
     rolled_back: AtomicBool,
     /// Nobody wants it any more.
     given_up: AtomicBool,
+    /// The connection is not to be used again: the work may have made it what it is.
+    unfit: AtomicBool,
 }
 
 impl State {
@@ -154,6 +156,14 @@ impl State {
     #[cfg(feature = "sqlx-sqlite")]
     fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::SeqCst)
+    }
+
+    fn is_unfit(&self) -> bool {
+        self.unfit.load(Ordering::SeqCst)
+    }
+
+    fn set_unfit(&self) {
+        self.unfit.store(true, Ordering::SeqCst);
     }
 
     fn give_up(&self) {
@@ -331,6 +341,10 @@ impl<D: SqliteDriver> Running<D> {
 
     /// Whether its commit is one of the store's file, and of that alone.
     async fn check(&mut self) -> Result<(), StoreError> {
+        self.look().await.inspect_err(|_| self.state.set_unfit())
+    }
+
+    async fn look(&mut self) -> Result<(), StoreError> {
         let databases = self.run(CONNECTION, Vec::new()).await?;
         let guard = &self.store.0.shared.guard;
         guard.check()?;

@@ -185,7 +185,7 @@ impl Held {
     /// For the next transaction, unless the library says that something is wrong.
     fn keep(self) {
         let Self { connection, open, .. } = self;
-        if connection.is_autocommit() && !connection.is_busy() {
+        if connection.is_autocommit() && !connection.is_busy() && !open.state.is_unfit() {
             *lock(&open.store.0.idle) = Some(connection);
         }
     }

@@ -48,7 +48,7 @@ impl Held {
     }
 
     async fn give_back(mut self, sound: bool) {
-        if !sound || release(&mut self.connection, self.busy_timeout).await.is_err() {
+        if !sound || self.open.state.is_unfit() || release(&mut self.connection, self.busy_timeout).await.is_err() {
             // A connection that is closed rolls back.
             let _ = self.connection.close().await;
         }
