@@ -158,7 +158,7 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
     }
     let short = Shop::<D>::at(&shop.path);
     let seen = Arc::clone(&lost);
-    let runner = short.runner().lease(Duration::from_millis(1500)).on_event(move |event| {
+    let runner = short.runner().lease(Duration::from_secs(3)).on_event(move |event| {
         if matches!(event.kind, EventKind::LeaseLost) {
             seen.fetch_add(1, Ordering::SeqCst);
         }
@@ -170,7 +170,7 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
         calls.push(tokio::spawn(async move {
             let call = runner.run("short", &n.to_string(), "", move |op| async move {
                 runs.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_secs(8)).await;
+                tokio::time::sleep(Duration::from_secs(10)).await;
                 op.step("end", |_| async { Ok::<_, Failed>(n) }).await
             });
             call.await

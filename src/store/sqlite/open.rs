@@ -188,6 +188,8 @@ impl Opening<'_> {
         others: &[Other],
         owner: &Owner,
     ) -> Result<(Timeline, Vec<String>), SqliteOpenError> {
+        // Transactions of other processes' callers wait until this is done.
+        let _shut = Gate::of(self.path).shut();
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| self.engine(error))?;
         add_tables(connection, sql).map_err(|error| self.engine(error))?;
         let meta = inspect::read(connection, sql, self.path)?;
@@ -349,7 +351,9 @@ fn leave(shared: &Shared, connection: &Connection) -> Result<bool, Fault> {
     let others = others.unwrap_or_else(|_| vec![Other::Unknown]);
     let alone = others.iter().all(|other| matches!(other, Other::Dead(_)));
     let mut statements = Statements::new(connection, &shared.sql)?;
+    let shut = shared.gate.shut();
     begin(&mut statements)?;
+    drop(shut);
     orphans::free(connection, &shared.sql, &mut statements, Held::By(shared.owner.number()))?;
     for other in &others {
         if let Other::Dead(dead) = other {

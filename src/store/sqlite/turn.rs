@@ -2,25 +2,25 @@
 //!
 //! A transaction of the caller's may hold it for seconds, and renewals must not wait
 //! for two of them. So a store's transactions ask its writer for their turn, which
-//! serves all who wait to write between two of them; and writers that wait keep the
-//! transactions of all processes from beginning, with a lock on a file.
+//! serves all who wait to write between two of them. Between processes, two files
+//! are locked: writers that wait shut the gate, and no transaction begins; and a
+//! transaction that is next has writers that did not wait let it go first.
 
 use std::convert::Infallible;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::connection::{BUSY, beside};
 use crate::store::StoreError;
 
-/// How long a transaction may take to begin, once it may: it does not wait then.
+/// How long a transaction may take to begin, once it may: it does not wait long.
 const TRY: Duration = Duration::from_secs(1);
-const SUFFIX: &str = ".turn";
 
 /// Whoever gets it may try to have the write lock, and gives it back by dropping this.
 #[derive(Debug)]
@@ -56,10 +56,15 @@ pub(super) fn give(asking: Asking, gate: &Gate) -> Option<Shut> {
     shut
 }
 
-/// The file that keeps transactions from beginning. There is none before there was
-/// a transaction.
+/// Two files beside the database. There are none before there was a transaction.
 #[derive(Debug)]
-pub(super) struct Gate(PathBuf);
+pub(super) struct Gate {
+    /// Shared by those who wait to write; nobody else's for a moment as a
+    /// transaction begins.
+    gate: PathBuf,
+    /// That of the transaction that is next.
+    next: PathBuf,
+}
 
 /// No transaction begins while this lives.
 #[derive(Debug)]
@@ -73,18 +78,28 @@ pub(super) struct Entered {
     _locked: File,
 }
 
+/// Who only writes lets this one go first.
+#[derive(Debug)]
+pub(super) struct Next {
+    _locked: Option<File>,
+}
+
 impl Gate {
     pub(super) fn of(database: &Path) -> Self {
-        Self(beside(database, SUFFIX))
+        Self { gate: beside(database, ".turn"), next: beside(database, ".turn-next") }
+    }
+
+    /// For a transaction that has its turn. Of several processes' one is the next;
+    /// the others try all the same.
+    pub(super) fn next(&self) -> io::Result<Next> {
+        let file = open(&self.next)?;
+        let locked = file.try_lock().is_ok();
+        Ok(Next { _locked: locked.then_some(file) })
     }
 
     /// `None` while a writer of any process waits.
     pub(super) fn enter(&self) -> io::Result<Option<Entered>> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&self.0)?;
+        let file = open(&self.gate)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Entered { _locked: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -95,18 +110,34 @@ impl Gate {
     /// Keeps transactions from beginning. `None` if that can't be done: then it is
     /// luck who is next.
     pub(super) fn shut(&self) -> Option<Shut> {
-        if !fs::exists(&self.0).unwrap_or_default() {
-            return None;
-        }
-        let file = File::open(&self.0).ok()?;
         // Whoever enters is gone at once, unless it was stopped there.
-        for _ in 0..50 {
-            match file.try_lock_shared() {
-                Ok(()) => return Some(Shut { _locked: file }),
-                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
-                Err(TryLockError::Error(_)) => return None,
-            }
+        shared(&self.gate, Duration::from_millis(50)).map(|locked| Shut { _locked: locked })
+    }
+
+    /// Lets a transaction begin that is next, if one is.
+    pub(super) fn let_go_first(&self) {
+        // It tries all the time, unless it was stopped there.
+        drop(shared(&self.next, Duration::from_millis(20)));
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Locks the file for one of many, if it is there and that can be done in so long.
+fn shared(path: &Path, patience: Duration) -> Option<File> {
+    let file = File::open(path).ok()?;
+    let since = Instant::now();
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Some(file),
+            Err(TryLockError::WouldBlock) if since.elapsed() < patience => thread::sleep(Duration::from_millis(1)),
+            Err(_) => return None,
         }
-        None
     }
 }

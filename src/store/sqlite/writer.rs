@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -26,6 +27,9 @@ const MAX_WRITES: usize = 256;
 /// The same after a wait, or who waited longest would wait again.
 const MAX_LATE_WRITES: usize = 4096;
 const MAX_BYTES: usize = 8 << 20;
+/// Pauses between two tries for the lock.
+const BRIEF: Duration = Duration::from_micros(500);
+const MAX_PAUSE: Duration = Duration::from_millis(10);
 /// Free pages are given back some at a time, once there are so many.
 const FREE_PAGES: i64 = 1024;
 const GIVEN_BACK: i64 = 64;
@@ -91,7 +95,7 @@ impl Writer {
                 Request::Write(first) => session.write(self, first),
                 Request::Free(dead, reply) => {
                     self.go_last();
-                    let freed = session.free(dead);
+                    let freed = session.free(dead, &mut self.shut);
                     let _ = reply.send(freed);
                     Health::Sound
                 }
@@ -200,17 +204,29 @@ impl Session<'_> {
 
     /// Begins a transaction, and says whether somebody else had to end one first.
     fn begin(&mut self, shut: &mut Option<Shut>) -> rusqlite::Result<bool> {
-        self.connection.busy_timeout(Duration::ZERO)?;
-        let begun = begin(&mut self.statements);
-        self.connection.busy_timeout(BUSY)?;
-        match begun {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
-            other => return other.map(|()| false),
-        }
         if shut.is_none() {
-            *shut = self.shared.gate.shut();
+            self.shared.gate.let_go_first();
         }
-        begin(&mut self.statements).map(|()| true)
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let begun = self.begin_in_time(shut);
+        self.connection.busy_timeout(BUSY)?;
+        begun
+    }
+
+    /// With pauses of our own: those of the library get longer than a lease may be.
+    fn begin_in_time(&mut self, shut: &mut Option<Shut>) -> rusqlite::Result<bool> {
+        let since = Instant::now();
+        loop {
+            match begin(&mut self.statements) {
+                Ok(()) => return Ok(since.elapsed() > BRIEF),
+                Err(error) if !is_busy(&error) || since.elapsed() >= BUSY => return Err(error),
+                Err(_) => {}
+            }
+            if shut.is_none() {
+                *shut = self.shared.gate.shut();
+            }
+            thread::sleep((since.elapsed() / 8).clamp(BRIEF, MAX_PAUSE));
+        }
     }
 
     /// In the transaction that is open.
@@ -316,7 +332,7 @@ impl Session<'_> {
     /// nevertheless, and a replay needs no more.
     fn without_the_lock(&mut self, writes: Vec<Write>, error: rusqlite::Error) -> Health {
         let error = Fault::from(error);
-        let busy = matches!(&error, Fault::Engine(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy));
+        let busy = matches!(&error, Fault::Engine(error) if is_busy(error));
         let health = if busy { Health::Sound } else { Health::Broken };
         let error = error.told();
         for write in writes {
@@ -331,9 +347,9 @@ impl Session<'_> {
     }
 
     /// Frees what a dead store held. Its count of commits is ours from now on.
-    fn free(&mut self, dead: Dead) -> Result<(), StoreError> {
+    fn free(&mut self, dead: Dead, shut: &mut Option<Shut>) -> Result<(), StoreError> {
         self.shared.guard.check()?;
-        let freed = begin(&mut self.statements).map_err(Fault::from).and_then(|()| {
+        let freed = self.begin(shut).map_err(Fault::from).and_then(|_| {
             orphans::free(self.connection, &self.shared.sql, &mut self.statements, Held::By(dead.number))?;
             let commits = self.statements.count(self.shared.clock.now())?;
             self.statements.commit.execute([])?;
@@ -364,6 +380,10 @@ fn reset(connection: &Connection) -> rusqlite::Result<()> {
     // What can't be moved now is moved later.
     let _ = checkpoint::run(connection, "RESTART");
     connection.busy_timeout(BUSY)
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 fn version(found: Option<&row::Stored>) -> Option<Version> {

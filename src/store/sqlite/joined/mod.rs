@@ -45,6 +45,8 @@ const ROLLING_BACK: Duration = Duration::from_secs(3);
 /// Leases of at most this length may be shorter than three times the longest
 /// transaction.
 const SHORT: i64 = 15_000;
+/// How long a transaction that has its turn tries for the lock.
+const MOMENT: Duration = Duration::from_millis(100);
 /// The longest pause before the lock is asked for again.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
@@ -81,7 +83,7 @@ type Statement = (String, Vec<Value>);
 #[derive(Debug)]
 pub struct Open {
     state: Arc<State>,
-    _ends: Ends,
+    _ends: Arc<Ends>,
     /// Keeps the store open.
     store: SqliteStore,
 }
@@ -291,21 +293,40 @@ impl<D: SqliteDriver> SqliteJoined<D> {
         }
     }
 
-    async fn try_to_begin(&self, idle: D::Idle, turn: Turn) -> Result<(D::Transaction, Arc<State>), NotBegun<D::Idle>> {
-        let entered = match self.store.0.shared.gate.enter() {
-            Ok(Some(entered)) => entered,
-            // A writer of some process waits: it is next.
-            Ok(None) => return Err(NotBegun::Busy(idle, Failed::busy())),
-            Err(error) => return Err(NotBegun::Failed(Failed { code: None, error })),
-        };
+    /// Tries for a moment: the store's own writer waits meanwhile.
+    async fn try_to_begin(
+        &self,
+        mut idle: D::Idle,
+        turn: Turn,
+    ) -> Result<(D::Transaction, Arc<State>), NotBegun<D::Idle>> {
+        let gate = &self.store.0.shared.gate;
+        let failed = |error| NotBegun::Failed(Failed { code: None, error });
+        let _next = gate.next().map_err(failed)?;
         let (begun, ends) = turn.parts();
-        let state = Arc::<State>::default();
-        let open = Open { state: Arc::clone(&state), _ends: ends, store: self.store.clone() };
-        let transaction = D::begin(idle, open).await?;
-        drop(entered);
-        // A writer that gave up waiting meets the lock itself.
-        let _ = begun.send(());
-        Ok((transaction, state))
+        let ends = Arc::new(ends);
+        let since = Instant::now();
+        loop {
+            let mut failed = Failed::busy();
+            // Not while a writer of some process waits: that is next.
+            if let Some(entered) = gate.enter().map_err(|error| NotBegun::Failed(Failed { code: None, error }))? {
+                let state = Arc::<State>::default();
+                let open = Open { state: Arc::clone(&state), _ends: Arc::clone(&ends), store: self.store.clone() };
+                match D::begin(idle, open).await {
+                    Ok(transaction) => {
+                        drop(entered);
+                        // A writer that gave up waiting meets the lock itself.
+                        let _ = begun.send(());
+                        return Ok((transaction, state));
+                    }
+                    Err(NotBegun::Busy(back, error)) => (idle, failed) = (back, error),
+                    Err(other) => return Err(other),
+                }
+            }
+            if since.elapsed() >= MOMENT {
+                return Err(NotBegun::Busy(idle, failed));
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 
