@@ -92,13 +92,13 @@ impl Outcome {
         extensions.get::<Self>() == Some(&Self::Final)
     }
 
-    /// Of an answer to a request of this method, judged by `status`.
-    pub(crate) fn of(mode: Mode, method: &Method, status: StatusCode, said: Option<Self>) -> Self {
+    /// Of an answer that is judged by `status`; `is_post`: to a POST.
+    pub(crate) fn of(mode: Mode, is_post: bool, status: StatusCode, said: Option<Self>) -> Self {
         if let Some(said) = said {
             return said;
         }
         let number = status.as_u16();
-        let moved = MOVED.contains(&number) && method != Method::POST;
+        let moved = !is_post && MOVED.contains(&number);
         let did_not_start = moved || DID_NOT_START.contains(&number);
         let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
         match mode {

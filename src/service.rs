@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
@@ -269,7 +269,7 @@ impl<S> Admitted<S> {
         ResBody: Body<Data = Bytes>,
     {
         let Self { mut service, parts, guarded } = *self;
-        let method = parts.method.clone();
+        let is_post = parts.method == Method::POST;
         let operation = Operation::new(Arc::clone(&attempt));
         let request = of_operation(parts, &operation, body);
         let guarded = &guarded;
@@ -283,7 +283,7 @@ impl<S> Admitted<S> {
             } else {
                 read(&parts, body, policy.response_limit, patience).await
             };
-            let outcome = guarded.outcome(claimed, &method, &parts, &content);
+            let outcome = guarded.outcome(claimed, is_post, &parts, &content);
             let undone = if operation.can_undo() && !guarded.has_no_route(claimed, &parts, &content) {
                 let said = Outcome::is_said_final(&parts.extensions);
                 Box::pin(operation.undo(guarded.failure(outcome, &parts, &content), said)).await

@@ -115,8 +115,6 @@ pub(crate) struct Upload {
     limit: usize,
     timeout: Duration,
     patience: Patience,
-    /// How many frames with nothing in them came since it was last waited for.
-    empty: usize,
     share: Share,
 }
 
@@ -133,15 +131,7 @@ impl Upload {
         };
         let share =
             Share { uploads: policy.uploads.clone(), scope: scope.into_boxed_str(), most, most_of_scope, bytes: 0 };
-        Self {
-            read: Vec::new(),
-            trailers: None,
-            limit,
-            timeout: limits.timeout,
-            patience: Patience::Untried,
-            empty: 0,
-            share,
-        }
+        Self { read: Vec::new(), trailers: None, limit, timeout: limits.timeout, patience: Patience::Untried, share }
     }
 
     /// Reads on; all of it, once it is there. A body that has something ready for
@@ -151,9 +141,10 @@ impl Upload {
         mut body: Pin<&mut B>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Content, Refusal>> {
+        // How many frames with nothing in them came since it was last waited for.
+        let mut empty = 0;
         loop {
-            if self.empty > EMPTY_FRAMES {
-                self.empty = 0;
+            if empty > EMPTY_FRAMES {
                 cx.waker().wake_by_ref();
                 return self.wait(cx).map(Err);
             }
@@ -166,7 +157,7 @@ impl Upload {
             let data = match frame.into_data() {
                 Ok(data) => data,
                 Err(frame) => {
-                    self.empty += 1;
+                    empty += 1;
                     self.trailers = frame.into_trailers().ok().filter(|all| !all.is_empty()).map(Box::new);
                     if self.read.len() + self.trailers.as_deref().map_or(0, weight) > self.limit {
                         return Poll::Ready(Err(Refusal::BodyTooLarge));
@@ -174,7 +165,7 @@ impl Upload {
                     continue;
                 }
             };
-            self.empty += usize::from(data.is_empty());
+            empty += usize::from(data.is_empty());
             let left = body.size_hint().upper().and_then(|left| usize::try_from(left).ok());
             if let Err(refusal) = self.add(&data, left.unwrap_or(self.limit)) {
                 return Poll::Ready(Err(refusal));

@@ -169,10 +169,16 @@ impl<B: Body<Data = Bytes>> ReadAhead<B, B::Error> {
 /// The marks of replays are ours alone, whatever an upstream of the handler said.
 fn unmarked(mut frame: Frame<Bytes>) -> Frame<Bytes> {
     if let Some(trailers) = frame.trailers_mut() {
-        trailers.remove(REPLAYED);
-        trailers.remove(REPLAY_UNAVAILABLE);
+        unmark(trailers);
     }
     frame
+}
+
+/// Apart, since few bodies have any.
+#[cold]
+fn unmark(trailers: &mut HeaderMap) {
+    trailers.remove(REPLAYED);
+    trailers.remove(REPLAY_UNAVAILABLE);
 }
 
 fn less(size: &SizeHint, given: usize) -> SizeHint {

@@ -44,11 +44,11 @@ impl Record {
         response: &StoredResponse,
         reached: &'a Reached,
     ) -> Option<(&'a Step, Arc<str>)> {
+        let step = self.unreached(reached).next()?;
         let status = response.judged();
         if !status.is_client_error() && !status.is_server_error() {
             return None;
         }
-        let step = self.unreached(reached).next()?;
         let was = if step.point == Point::Begun { "begun" } else { "paid" };
         let (status, name) = (status.as_u16(), &step.name);
         let says = if response.status() == status { "was" } else { "was one of gRPC that stands for" };

@@ -17,13 +17,10 @@ pub(super) struct Input {
     as_written: u64,
 }
 
-/// What a step was told to depend on, if anything: an error if that is no JSON.
-pub(super) type Given = serde_json::Result<Option<Input>>;
-
 impl Input {
-    pub(super) fn of<I: Serialize + ?Sized>(input: &I) -> Given {
+    pub(super) fn of<I: Serialize + ?Sized>(input: &I) -> serde_json::Result<Self> {
         let json = to_json(input)?;
-        Ok(Some(Self { hash: short(&canonical(&json)), as_written: short(&json) }))
+        Ok(Self { hash: short(&canonical(&json)), as_written: short(&json) })
     }
 
     const fn is(self, stored: u64) -> bool {
@@ -54,7 +51,7 @@ mod tests {
     use super::Input;
 
     fn input<I: Serialize>(input: &I) -> Input {
-        Input::of(input).unwrap().unwrap()
+        Input::of(input).unwrap()
     }
 
     /// A rollout must not turn a retry into another question.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::input::{Given, Input};
+use super::input::Input;
 use super::kind::Kind;
 use super::result::{Finals, Judge};
 use super::undo::{How, UndoWork};
@@ -102,7 +102,9 @@ struct Step<'a, T, E> {
     /// It undoes another.
     undoes: bool,
     /// What it depends on.
-    input: Given,
+    input: Option<Input>,
+    /// Why that is not known.
+    unwritable: Option<serde_json::Error>,
     /// How its key is written.
     form: KeyForm,
     /// How long the receiver knows its key.
@@ -204,7 +206,8 @@ where
             harmless: None,
             undo: None,
             undoes: false,
-            input: Ok(None),
+            input: None,
+            unwritable: None,
             form: KeyForm::Hex,
             key_lifetime: KEY_LIFETIME,
             in_doubt: false,
@@ -288,8 +291,11 @@ where
     /// What is one in JSON is one input: `None`, `Some(None)` and `()` are all `null`,
     /// and what serde is told to skip does not count.
     pub fn input<I: Serialize + ?Sized>(self, input: &I) -> Self {
-        let input = Input::of(input);
-        self.set(|step| step.input = input)
+        let (input, unwritable) = match Input::of(input) {
+            Ok(input) => (Some(input), None),
+            Err(error) => (None, Some(error)),
+        };
+        self.set(|step| (step.input, step.unwritable) = (input, unwritable))
     }
 
     /// How long the receiver knows this step's [`StepKey`] for the call it came
@@ -373,15 +379,13 @@ where
             return Err(StepError::Lost);
         }
         // Before it is taken for one that was reached.
-        let input = match std::mem::replace(&mut self.input, Ok(None)) {
-            Ok(input) => input,
-            Err(source) => return Err(self.unreadable(source)),
-        };
-        self.input = Ok(input);
+        if let Some(source) = self.unwritable.take() {
+            return Err(self.unreadable(source));
+        }
         let Some(mut taken) = self.operation.take_name(&self.name) else {
             return Err(StepError::Duplicate { step: self.name.into() });
         };
-        super::input::check(&attempt, &self.name, input)?;
+        super::input::check(&attempt, &self.name, self.input)?;
         let point = taken.point();
         let done = matches!(point, Some(Point::Saved(_) | Point::Failed(_)));
         if !done && !self.undoes && self.operation.is_undoing() {
@@ -490,8 +494,7 @@ where
     /// written.
     #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
     async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), WriteError> {
-        let input = self.input.as_ref().ok().copied().flatten();
-        let input = input.map(|input| Change::Input { step: self.name.clone(), hash: input.hash });
+        let input = self.input.map(|input| Change::Input { step: self.name.clone(), hash: input.hash });
         let form = Some(self.form).filter(|form| *form != KeyForm::Hex);
         let form = form.map(|form| Change::Key { step: self.name.clone(), form });
         attempt.write_all([Some(change), input, form]).await

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::input::{self, Given, Input};
+use super::input::{self, Input};
 use super::{Operation, StepError, Used, result};
 use crate::attempt::{Attempt, Begun, NotCommitted};
 use crate::core::{Change, Point, StoredResponse};
@@ -23,7 +23,9 @@ use crate::store::JoinedDatabase;
 pub type TransactionFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
 
 type Running<'a, T, E> = TransactionFuture<'a, T, StepError<E>>;
-/// Starts a step, given what it depends on.
+/// What a step depends on, if it was told: an error if that is no JSON.
+type Given = serde_json::Result<Option<Input>>;
+/// Starts a step, given that.
 type Start<'a, T, E> = Box<dyn FnOnce(Given) -> Running<'a, T, E> + Send + 'a>;
 
 /// A step in a transaction to be run: `.await` it, or set more about it first.
@@ -42,7 +44,7 @@ impl<T, E> TransactionStep<'_, T, E> {
     /// [any step](super::StepFuture::input), with the same caveats: what JSON can't
     /// carry is [`StepError::Unreadable`], and no transaction begins.
     pub fn input<I: Serialize + ?Sized>(mut self, input: &I) -> Self {
-        self.input = Input::of(input);
+        self.input = Input::of(input).map(Some);
         self
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Body;
 
 use super::{Guarded, release};
@@ -25,7 +25,7 @@ impl Guarded {
     pub(super) fn outcome(
         &self,
         attempt: &Attempt,
-        method: &Method,
+        is_post: bool,
         parts: &http::response::Parts,
         content: &Result<Content, NotRetained>,
     ) -> Outcome {
@@ -37,7 +37,7 @@ impl Guarded {
         if no_route {
             attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
         }
-        match Outcome::of(self.shared.policy.mode, method, status, said) {
+        match Outcome::of(self.shared.policy.mode, is_post, status, said) {
             // Another release may have it.
             Outcome::Final if no_route => Outcome::Retryable,
             // The steps are done and the next attempt can answer from

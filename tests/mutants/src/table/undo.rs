@@ -36,8 +36,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "step-without-an-input-is-reached",
         "src/operation/step.rs",
-        "            Err(source) => return Err(self.unreadable(source)),\n        };\n        self.input",
-        "            Err(source) => {\n                self.operation.take_name(&self.name);\n                return Err(self.unreadable(source));\n            }\n        };\n        self.input",
+        "            return Err(self.unreadable(source));\n        }\n        let Some(mut taken)",
+        "            self.operation.take_name(&self.name);\n            return Err(self.unreadable(source));\n        }\n        let Some(mut taken)",
         "input::an_input_that_json_can_not_carry_is_not",
     ),
     undo(
