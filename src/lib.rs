@@ -80,9 +80,6 @@
 //! None is on by default. They gate dependencies, and one changes what is done:
 //! with `axum`, fingerprints see the whole path of a nested route.
 //!
-//! - `file`: the embedded durable store,
-#![cfg_attr(feature = "file", doc = "  [`FileStore`](store::FileStore).")]
-#![cfg_attr(not(feature = "file"), doc = "  `FileStore`.")]
 //! - `sqlite`: the embedded durable store on SQLite, for the processes of one
 //!   machine,
 #![cfg_attr(feature = "sqlite", doc = "  [`SqliteStore`](store::SqliteStore).")]

@@ -334,10 +334,9 @@ fn what_it_can_not_use_is_told_in_one_line() {
     std::fs::create_dir(world.path().join("photos")).unwrap();
     std::fs::write(world.path().join("photos/cat.jpg"), "cat").unwrap();
     std::fs::write(world.path().join("diary"), "Dear diary\n").unwrap();
-    let cases: [(&[&str], &str); 11] = [
-        (&[], "already open"),
-        (&["--store", "file:photos"], "photos"),
-        (&["--store", "file:photos/cat.jpg"], "not a directory"),
+    let cases: [(&[&str], &str); 10] = [
+        (&["--store", "sqlite:photos"], "is no file"),
+        (&["--store", "sqlite:photos/cat.jpg"], "is no SQLite database"),
         (&["--store", "mysql://localhost"], "memory:"),
         (&["--store", "memory:", "--gateway-log", "/nowhere/gateway.log"], "--gateway-log"),
         (&["--store", "memory:", "--gateway-log", "diary"], "--gateway-log"),

@@ -19,13 +19,13 @@ macro_rules! planted_under {
 mod background;
 mod callback;
 mod completer;
-mod file;
 mod http;
 mod limits;
 mod memory;
 mod model;
 mod request;
 mod resume;
+mod sqlite;
 mod undo;
 mod watcher;
 
@@ -59,5 +59,5 @@ pub(crate) const GROUPS: [&[Mutant]; 12] = [
     callback::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
-    file::MUTANTS,
+    sqlite::MUTANTS,
 ];
