@@ -78,7 +78,9 @@ impl Workshop {
         // One set of features for all, or every change of target would build
         // the library twice.
         // Not those of the networked stores: nothing is planted in them here.
-        command.args(["test", "--features", "axum,conformance,sqlite-bundled,metrics,tracing"]).args(target.split_whitespace());
+        command
+            .args(["test", "--features", "axum,conformance,sqlite-bundled,metrics,tracing"])
+            .args(target.split_whitespace());
         // Every mutant is compiled once and run once. That is worth optimising
         // where the run walks some hundred thousand states.
         if target != "--test model" {
