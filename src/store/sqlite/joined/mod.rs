@@ -91,7 +91,6 @@ pub struct Open {
 
 /// Why a transaction did not begin.
 #[derive(Debug)]
-#[expect(clippy::exhaustive_enums, reason = "hidden")]
 pub enum NotBegun<I> {
     /// Another connection has the lock.
     Busy(I, Failed),
