@@ -413,7 +413,8 @@ fn postgres_stores() -> Vec<(String, Result<tower_idempotency::store::PostgresSt
 #[cfg(feature = "sqlite")]
 fn sqlite_stores(folder: &Path) -> Vec<(String, Result<tower_idempotency::store::SqliteStore, String>)> {
     let mut numbers = [0, 1, u64::MAX].into_iter();
-    let all = walk!(tower_idempotency::store::SqliteStoreOptions::new(), numbers.by_ref(), cache_bytes);
+    let mut all = walk!(tower_idempotency::store::SqliteStoreOptions::new(), numbers.by_ref(), cache_bytes);
+    all.extend(walk!(tower_idempotency::store::SqliteStoreOptions::new(), LENGTHS, transaction_limit));
     let open = |(what, options): (String, tower_idempotency::store::SqliteStoreOptions)| {
         let opened = options.open(folder.join(format!("{what}.db"))).map_err(|error| error.to_string());
         (what, opened)

@@ -29,6 +29,9 @@ mod sqlite;
 mod undo;
 mod watcher;
 
+/// The model checker: it walks too many states for a build without optimising.
+pub(crate) const MODEL: &str = "--release -p model";
+
 /// One planted bug.
 pub(crate) struct Mutant {
     /// What is wrong, in a few words; for `--only`.
