@@ -49,7 +49,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         OPEN,
         "                if let Other::Dead(dead) = other {\n                    orphans::free",
         "                if let Other::Dead(dead) = other && dead.number == 0 {\n                    orphans::free",
-        "locks::",
+        "processes::what_a_killed_process_held",
     ),
     sqlite(
         "acknowledged-before-the-commit",
