@@ -412,6 +412,7 @@ impl Outage {
         match (self, store) {
             (Self::Stop | Self::Kill, Store::RedisForgetful) => Some("forgets every key"),
             (Self::Flush, _) => Some("forgets every key"),
+            (Self::Kill, Store::RedisEverysec) => Some("forgets the last two seconds, if its disk was busy"),
             (Self::LossyFailover, Store::Sentinel | Store::Standby) => Some("forgets acknowledged claims and answers"),
             (Self::Expiring, _) => Some("forgets answers early, keeps what is unfinished"),
             _ => None,
