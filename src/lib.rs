@@ -127,65 +127,43 @@
 // Here and not in Cargo.toml: tests and examples may.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
-mod attempt;
-mod background;
-mod backoff;
-mod body;
-mod callback;
-pub mod clock;
-mod completer;
 pub mod core;
-mod detach;
-mod dropped;
-mod event;
-mod extract;
-mod future;
+mod engine;
 pub mod guide;
-mod layer;
-mod ledger;
-#[cfg(feature = "metrics")]
-mod metrics;
-mod nonce;
-mod operation;
-mod policy;
-mod response;
-mod run;
+mod http;
 mod runner;
-mod scope;
-mod service;
-mod status;
 pub mod store;
-mod sweeper;
-mod sync;
-mod target;
-mod trace;
-mod upload;
-mod watcher;
+mod telemetry;
+mod util;
+mod workers;
 
-pub use self::background::Background;
-pub use self::backoff::Backoff;
-pub use self::body::{RequestBody, ResponseBody};
-pub use self::callback::{Callback, Ended};
-pub use self::completer::{Completer, CompleterError, Doubt, Report};
 #[doc(inline)]
 pub use self::core::{Key, Mode, Status, StepKey};
-pub use self::event::{Event, EventKind};
-#[cfg(feature = "axum")]
-pub use self::extract::MissingOperation;
-pub use self::future::ResponseFuture;
-pub use self::layer::IdempotencyLayer;
-pub use self::ledger::Ledger;
-pub use self::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
+pub use self::engine::ledger::Ledger;
+pub use self::engine::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use self::operation::{TransactionFuture, TransactionStep};
-pub use self::policy::Outcome;
-pub use self::response::Refusal;
+pub use self::engine::operation::{TransactionFuture, TransactionStep};
+pub use self::engine::outcome::Outcome;
+pub use self::http::background::Background;
+pub use self::http::body::{RequestBody, ResponseBody};
+pub use self::http::callback::{Callback, Ended};
+#[cfg(feature = "axum")]
+pub use self::http::extract::MissingOperation;
+pub use self::http::future::ResponseFuture;
+pub use self::http::layer::IdempotencyLayer;
+pub use self::http::scope::Scope;
+pub use self::http::service::Idempotency;
+pub use self::http::status::StatusService;
 pub use self::runner::{RunError, Runner};
-pub use self::scope::Scope;
-pub use self::service::Idempotency;
-pub use self::status::StatusService;
-pub use self::sweeper::{Sweeper, Swept};
-pub use self::watcher::{Finding, FindingKind, Watched, Watcher};
+pub use self::telemetry::event::{Event, EventKind};
+pub use self::telemetry::finding::{Finding, FindingKind};
+pub use self::telemetry::refusal::Refusal;
+pub use self::util::backoff::Backoff;
+#[doc(inline)]
+pub use self::util::clock;
+pub use self::workers::completer::{Completer, CompleterError, Doubt, Report};
+pub use self::workers::sweeper::{Sweeper, Swept};
+pub use self::workers::watcher::{Watched, Watcher};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -9,22 +9,21 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::attempt::{Attempt, End, Limits};
-use crate::backoff::Backoff;
 use crate::core::{
     Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredResponse, canonical,
 };
-use crate::detach::Detached;
-use crate::event::{Event, EventKind};
-use crate::layer::IdempotencyLayer;
-use crate::ledger::Ledger;
-use crate::operation::Operation;
-use crate::operation::finite::to_json;
-use crate::operation::result::to_bytes;
-use crate::policy::{MIN_LEASE, MIN_RETENTION};
-use crate::run::{Admission, claim, instead, under_lease};
+use crate::engine::attempt::{Attempt, End, Limits};
+use crate::engine::claim::{Admission, claim, instead, under_lease};
+use crate::engine::ledger::{Ledger, OverLedger};
+use crate::engine::limits::{MIN_LEASE, MIN_RETENTION};
+use crate::engine::operation::Operation;
+use crate::engine::operation::finite::to_json;
+use crate::engine::operation::result::to_bytes;
 use crate::store::{Store, StoreError};
-use crate::trace;
+use crate::telemetry::event::{Event, EventKind};
+use crate::telemetry::span;
+use crate::util::backoff::Backoff;
+use crate::util::detached::Detached;
 
 /// Runs closures under a key: a queue's message, a day's export.
 ///
@@ -86,8 +85,8 @@ impl Runner {
     /// assert_eq!(runner.run("jobs", "17", "", |_| async { Ok::<_, std::io::Error>(42) }).await?, 42);
     /// # Ok(()) }
     /// ```
-    pub fn beside(layer: &IdempotencyLayer) -> Self {
-        Self::over(layer.shared().ledger.calling_back(false))
+    pub fn beside(layer: &impl OverLedger) -> Self {
+        Self::over(layer.ledger().calling_back(false))
     }
 
     fn over(ledger: Ledger) -> Self {
@@ -206,7 +205,7 @@ impl Runner {
             Err(error) => return Err(RunError::Store(error)),
         };
         let held = Arc::clone(&attempt);
-        trace::attempt(&held, None, self.granted(attempt, fingerprint, work)).await
+        span::attempt(held.key(), held.claimed(), None, self.granted(attempt, fingerprint, work)).await
     }
 
     async fn granted<T, E, F, Fut>(

@@ -30,7 +30,7 @@ fn documented() -> BTreeSet<String> {
 
 #[test]
 fn the_table_and_the_code_name_the_same_metrics() {
-    let code = read("src/metrics.rs");
+    let code = read("src/telemetry/metrics.rs");
     assert_eq!(names(&code), documented());
     assert_eq!(documented().len(), 10);
     let guide = read("src/guide/operations.md");

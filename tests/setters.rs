@@ -456,22 +456,22 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 
 /// Which function above walks the setters of which file.
 const WALKED: [(&str, &str); 16] = [
-    ("backoff.rs", "backoffs"),
-    ("background.rs", "backgrounds"),
-    ("callback.rs", "callbacks"),
-    ("completer/mod.rs", "completers"),
+    ("util/backoff.rs", "backoffs"),
+    ("http/background.rs", "backgrounds"),
+    ("http/callback.rs", "callbacks"),
+    ("workers/completer/mod.rs", "completers"),
     ("core/exchange.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record.rs", "no_value_of_the_core_makes_anything_panic"),
-    ("layer.rs", "layers"),
-    ("operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),
+    ("http/layer.rs", "layers"),
+    ("engine/operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),
     ("runner.rs", "runners"),
-    ("status.rs", "statuses"),
+    ("http/status.rs", "statuses"),
     ("store/memory.rs", "memory_stores"),
     ("store/postgres/options.rs", "postgres_stores"),
     ("store/redis/options.rs", "redis_stores"),
     ("store/sqlite/options.rs", "sqlite_stores"),
-    ("sweeper.rs", "sweepers"),
-    ("watcher/mod.rs", "watchers"),
+    ("workers/sweeper.rs", "sweepers"),
+    ("workers/watcher/mod.rs", "watchers"),
 ];
 
 /// What can be set to nonsense.

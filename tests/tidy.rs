@@ -64,8 +64,6 @@ fn the_core_is_pure() {
         "tokio",
         "tower::",
         "tower_",
-        "crate::clock",
-        "crate::store",
         "fastrand",
         "getrandom",
         "async ",
@@ -78,6 +76,59 @@ fn the_core_is_pure() {
     forbid(&impure, |source| source.is_under("core/"));
 }
 
+/// Each wing of the library, and those that it may know besides the crates it uses.
+const WINGS: [(&str, &[&str]); 9] = [
+    ("core", &[]),
+    ("util", &["core"]),
+    ("store", &["core", "util"]),
+    ("telemetry", &["core", "util", "store"]),
+    ("engine", &["core", "util", "store", "telemetry"]),
+    ("http", &["core", "util", "store", "telemetry", "engine"]),
+    ("runner", &["core", "util", "store", "telemetry", "engine"]),
+    ("workers", &["core", "util", "store", "telemetry", "engine", "http"]),
+    ("guide", &[]),
+];
+
+/// What a line of code names behind `crate::`.
+fn named(line: &str) -> impl Iterator<Item = &str> {
+    // A macro for others has `$crate`.
+    let line = if line.contains("$crate") { "" } else { line };
+    line.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+/// Why `source` must not name `what`.
+fn arrow_up(source: &Source, what: &str) -> Option<String> {
+    let wing = source.path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let Some((_, below)) = WINGS.iter().find(|(name, _)| *name == wing) else {
+        return Some(format!("{} is in no wing; see WINGS", source.path));
+    };
+    let is_allowed = what == wing || below.contains(&what);
+    // The root shows what users name; here a path says in which wing it is.
+    (!is_allowed).then(|| format!("{} names crate::{what}, which {wing} must not know", source.path))
+}
+
+#[test]
+fn a_wing_knows_only_those_below_it() {
+    let sources = sources();
+    let inside = || sources.iter().filter(|source| source.path != "lib.rs" && !source.is_test());
+    let mut found: Vec<_> = inside()
+        .flat_map(|source| source.lines.iter().flat_map(|line| named(line)).filter_map(|what| arrow_up(source, what)))
+        .collect();
+    found.sort();
+    found.dedup();
+    assert!(found.is_empty(), "{found:#?}");
+    for wing in inside().filter_map(|source| Some(source.path.split_once('/')?.0)) {
+        let text = fs::read_to_string(root().join(format!("src/{wing}/mod.rs"))).unwrap();
+        assert!(text.starts_with("//!"), "{wing}/mod.rs does not say what is in it");
+    }
+    // It sees an arrow up where there is one.
+    let planted = Source { path: "core/planted.rs".to_owned(), lines: vec!["use crate::store::Store;".to_owned()] };
+    assert!(planted.lines.iter().flat_map(|line| named(line)).any(|what| arrow_up(&planted, what).is_some()));
+}
+
 #[test]
 fn only_the_core_decides() {
     // A store keeps and compares; commands are none of its business.
@@ -88,7 +139,7 @@ fn only_the_core_decides() {
 #[test]
 fn only_the_ledger_swaps() {
     forbid(&[".swap(key", ".remove(key, expected", ".store.swap"], |source| {
-        source.path != "ledger.rs" && !source.is_under("store/")
+        source.path != "engine/ledger.rs" && !source.is_under("store/")
     });
 }
 
@@ -102,7 +153,7 @@ fn only_the_wire_derives_serde() {
 #[test]
 fn the_middleware_has_no_error_of_its_own() {
     let sources = sources();
-    let service = sources.iter().find(|source| source.path == "service.rs").unwrap();
+    let service = sources.iter().find(|source| source.path == "http/service.rs").unwrap();
     assert!(service.mentions("type Error = S::Error;").is_some());
 }
 
@@ -110,12 +161,12 @@ fn the_middleware_has_no_error_of_its_own() {
 /// them to the clock does so in one place, and saturates.
 #[test]
 fn only_the_back_off_multiplies_lengths_and_adds_them_to_the_clock() {
-    forbid(&["mul_f64(", "mul_f32(", "Instant::now() +"], |source| source.path != "backoff.rs");
+    forbid(&["mul_f64(", "mul_f32(", "Instant::now() +"], |source| source.path != "util/backoff.rs");
 }
 
 #[test]
 fn only_one_file_builds_refusals() {
-    forbid(&["Response::new(", "Response::builder(", "problem+json"], |source| source.path != "response.rs");
+    forbid(&["Response::new(", "Response::builder(", "problem+json"], |source| source.path != "http/problem.rs");
 }
 
 /// What clients and handlers say is not for logs: what holds it shows how much

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use tokio::time::Instant;
 
 use super::StoreError;
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// Made when it is first needed, and again when it was forgotten.
 pub(super) struct ForAll<T> {

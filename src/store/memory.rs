@@ -12,9 +12,9 @@ use foldhash::fast::RandomState;
 
 use super::page::Entry;
 use super::{Filter, Found, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
-use crate::clock::{Clock, SystemClock};
 use crate::core::{Key, Record, Status, Timestamp, Version};
-use crate::sync::lock;
+use crate::util::clock::{Clock, SystemClock};
+use crate::util::signal::lock;
 
 const SHARDS: usize = 64;
 

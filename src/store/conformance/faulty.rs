@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use super::{Damage, Gate};
 use crate::core::{Key, Record, Version};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// What can go wrong with one call.
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::clock::ManualClock;
 use crate::core::Key;
 use crate::store::{Store, StoreErrorKind};
+use crate::util::clock::ManualClock;
 
 /// What may be the matter with a record that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

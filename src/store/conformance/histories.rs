@@ -20,12 +20,12 @@ use bytes::Bytes;
 use super::sample::{begin, complete, key, request, response, save};
 use super::scans::scan_all;
 use super::{Harness, Reference, assert_same};
-use crate::clock::{Clock, ManualClock};
 use crate::core::{
     Ask, Change, Claim, Claimed, Command, Done, Exchange, Fence, Fenced, Fingerprint, Key, Lost, Mode, NotResolved,
     Record, Reply, Resolution, Resolve, Timestamp, Version,
 };
 use crate::store::{Filter, Found, Loaded, Store, Swap};
+use crate::util::clock::{Clock, ManualClock};
 
 const COMMANDS: usize = 120;
 const KEYS: u32 = 3;

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 
-use crate::clock::{Clock, ManualClock};
 use crate::core::{Key, Record, Status, Timestamp, Version};
 use crate::store::page::Entry;
 use crate::store::{Filter, Found, Loaded, Page, Query, Store, StoreError, Swap};
-use crate::sync::lock;
+use crate::util::clock::{Clock, ManualClock};
+use crate::util::signal::lock;
 
 /// A map under one lock, which never forgets: the model that other stores are
 /// compared with.

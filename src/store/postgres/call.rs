@@ -13,7 +13,7 @@ use super::joined::Parameter;
 use super::row::borrowed;
 use super::sql::Migration;
 use crate::store::StoreError;
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// How long a connection is waited for, made or free. Then there is time left
 /// for a statement: the ledger gives up after 5 seconds.

@@ -7,8 +7,8 @@ use super::error::{not_ours, unavailable};
 use super::joined::Parameter;
 use super::row::required;
 use super::sql::{LAYOUT, Sql};
-use crate::nonce::fresh_nonce;
 use crate::store::{Durability, Epoch, StoreError, StoreErrorKind, Survives};
+use crate::util::nonce::fresh_nonce;
 
 const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('fsync'), pg_catalog.current_setting('full_page_writes'), \
      pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('synchronous_standby_names'), \

@@ -13,7 +13,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
 use tokio::time::timeout;
 
 use super::script::{Call, is_unknown_script};
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// How long sentinels may take to name the primary. The driver asks three at
 /// once, takes their answers in the order in which they are configured, and

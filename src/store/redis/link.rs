@@ -17,7 +17,7 @@ use super::settings::{self, Settings};
 use super::wait::Waiting;
 use crate::store::for_all::ForAll;
 use crate::store::{Durability, RequireError, StoreError, Survives};
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// Milliseconds between tries of a call that the server turned away: less
 /// than a second in all, the caller waits.

@@ -23,8 +23,8 @@ use self::layout::{PARTITIONS, Reply, no_reply_of_ours, parse_reply};
 use self::link::Link;
 use self::script::{Call, EPOCH};
 use crate::core::{Key, Record, Version};
-use crate::nonce::fresh_nonce;
 use crate::store::{ConnectError, Durability, Epoch, Loaded, Page, Query, Store, StoreError, Swap};
+use crate::util::nonce::fresh_nonce;
 
 /// Keeps records in Redis or Valkey: one server, a primary behind Sentinel, or
 /// a cluster. For several processes on several machines.

@@ -10,7 +10,7 @@ use super::connection::{Connection, Limits, Source};
 use super::error::{unavailable, wants_reconnect};
 use super::script::Call;
 use crate::store::StoreError;
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// How many writes wait at once. The others wait for a connection.
 const CONNECTIONS: usize = 32;

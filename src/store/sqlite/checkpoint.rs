@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::connection::Place;
 use super::request::Request;
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// So many pages of the WAL make it worth while.
 const PAGES: usize = 2000;

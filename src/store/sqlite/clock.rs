@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::clock::Clock;
 use crate::core::Timestamp;
+use crate::util::clock::Clock;
 
 const DAY: u64 = 24 * 3600 * 1000;
 

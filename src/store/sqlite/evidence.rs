@@ -9,7 +9,7 @@ use super::error::{SqliteOpenError, SqliteOpenErrorKind as Kind};
 use super::inspect::{Database, Meta};
 use super::owner::Other;
 use super::wal::Wal;
-use crate::nonce::fresh_nonce;
+use crate::util::nonce::fresh_nonce;
 
 /// What the files say, each for itself.
 #[derive(Debug)]

@@ -52,7 +52,7 @@ use self::shared::Shared;
 use self::writer::{Writer, unanswered};
 use super::{Durability, Filter, Loaded, Page, Query, Store, StoreError, Swap};
 use crate::core::{Key, Record, Version};
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// How many threads read.
 const READERS: usize = 2;

@@ -27,7 +27,7 @@ use super::shared::{Guard, Shared};
 use super::turn::Gate;
 use super::version;
 use crate::core::Timestamp;
-use crate::nonce::fresh_nonce;
+use crate::util::nonce::fresh_nonce;
 
 /// How long others may take to open or close.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::connection::LONGEST;
 use super::{SqliteOpenError, SqliteStore};
-use crate::clock::Clock;
+use crate::util::clock::Clock;
 
 /// How a [`SqliteStore`] is to be opened.
 ///

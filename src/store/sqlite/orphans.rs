@@ -7,7 +7,7 @@ use super::error::Fault;
 use super::row::{self, Put};
 use super::schema::Sql;
 use crate::core::{Key, Timestamp};
-use crate::nonce::fresh_nonce;
+use crate::util::nonce::fresh_nonce;
 
 /// Which records to free.
 #[derive(Clone, Copy, Debug)]

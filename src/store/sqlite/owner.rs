@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::connection::beside;
 use super::files;
-use crate::nonce::fresh_nonce;
+use crate::util::nonce::fresh_nonce;
 
 const MAGIC: &[u8; 8] = b"TwIdOwn1";
 /// Magic, number, the boot's id, the count of commits and its checksum.

@@ -11,7 +11,7 @@ use super::row::Stored;
 use super::shared::Shared;
 use crate::core::Key;
 use crate::store::StoreError;
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// What a reader is asked to do; an error is why it can't.
 pub(super) type Task = Box<dyn for<'r, 'c> FnOnce(Result<&'r mut Reader<'c>, StoreError>) + Send>;

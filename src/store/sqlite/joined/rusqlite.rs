@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use super::{Failed, NotBegun, Open, SqliteDriver, State, Statement};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreErrorKind};
-use crate::sync::lock;
+use crate::util::signal::lock;
 
 /// Transactions on connections of the store's own: see [`SqliteStore::joined`].
 #[derive(Clone, Copy, Debug)]

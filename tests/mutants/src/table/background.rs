@@ -2,10 +2,10 @@
 
 use super::Mutant;
 
-const CREW: &str = "src/completer/crew.rs";
-const BACKGROUND: &str = "src/background.rs";
+const CREW: &str = "src/engine/handoff/slots.rs";
+const BACKGROUND: &str = "src/http/background.rs";
 const RECORD: &str = "src/core/record.rs";
-const STATUS: &str = "src/status.rs";
+const STATUS: &str = "src/http/status.rs";
 const SUBMIT: &str = "src/core/submit.rs";
 
 planted_under!(background, "--test background");
@@ -13,7 +13,7 @@ planted_under!(background, "--test background");
 pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "completer-takes-from-its-own-process",
-        "src/completer/crew.rs",
+        "src/engine/handoff/slots.rs",
         "let running = crew.keys.enter(key);",
         "let running = crew.keys.enter(Key::from_bytes([0; 32]));",
         "a_completer_takes_nothing_from_its_own_process",
@@ -57,14 +57,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "route-deadline-ignored",
-        "src/service.rs",
+        "src/http/service.rs",
         "let Some(deadline) = limits.0 else { return run.await };",
         "let Some(deadline) = limits.0.filter(|_| false) else { return run.await };",
         "what_hangs_is_cut_off",
     ),
     background(
         "route-tries-ignored",
-        "src/service.rs",
+        "src/http/service.rs",
         "limits.1.is_some_and(|most| tries > most)",
         "limits.1.is_some_and(|most| tries > most + 1)",
         "what_hangs_is_cut_off",
@@ -122,7 +122,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "stops-before-what-it-was-handed",
-        "src/completer/mod.rs",
+        "src/workers/completer/mod.rs",
         "        round.all_free().await;\n",
         "",
         "a_completer_that_stops",

@@ -3,9 +3,9 @@
 use super::Mutant;
 
 const CORE: &str = "src/core/callback.rs";
-const DRIVE: &str = "src/completer/drive.rs";
-const LEDGER: &str = "src/ledger.rs";
-const MAKER: &str = "src/completer/callback.rs";
+const DRIVE: &str = "src/workers/completer/drive.rs";
+const LEDGER: &str = "src/engine/ledger.rs";
+const MAKER: &str = "src/workers/completer/callback.rs";
 const RECORD: &str = "src/core/record.rs";
 
 planted_under!(callback, "--test callback");
@@ -141,7 +141,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     callback(
         "owed-callbacks-fill-the-queue",
-        "src/background.rs",
+        "src/http/background.rs",
         ".filter(|found| found.status == Status::Pending).count()",
         ".count()",
         "what_only_owes_a_callback",
@@ -155,7 +155,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     callback(
         "waiting-callbacks-made-at-the-stop",
-        "src/completer/mod.rs",
+        "src/workers/completer/mod.rs",
         "        round.calls.close();\n",
         "",
         "a_completer_that_stops_makes_no_more_callbacks",

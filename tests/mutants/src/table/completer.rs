@@ -2,13 +2,13 @@
 
 use super::Mutant;
 
-const ATTEMPT: &str = "src/attempt.rs";
-const DRIVE: &str = "src/completer/drive.rs";
-const LEDGER: &str = "src/ledger.rs";
-const LOOP: &str = "src/completer/mod.rs";
+const ATTEMPT: &str = "src/engine/attempt.rs";
+const DRIVE: &str = "src/workers/completer/drive.rs";
+const LEDGER: &str = "src/engine/ledger.rs";
+const LOOP: &str = "src/workers/completer/mod.rs";
 const RECORD: &str = "src/core/record.rs";
-const ROUND: &str = "src/completer/round.rs";
-const SERVICE: &str = "src/service.rs";
+const ROUND: &str = "src/workers/completer/round.rs";
+const SERVICE: &str = "src/http/service.rs";
 
 planted_under!(completer, "--test completer");
 planted_under!(in_hand, "--test in_hand");
@@ -17,7 +17,7 @@ planted_under!(wiring, "--test wiring");
 pub(super) const MUTANTS: &[Mutant] = &[
     wiring(
         "no-route-is-an-answer",
-        "src/service/undo.rs",
+        "src/http/service/undo.rs",
         "Outcome::Final if no_route => Outcome::Retryable,",
         "Outcome::Final if no_route => Outcome::Final,",
         "what_has_no_route_in_this_process",
@@ -31,14 +31,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "no-route-of-a-handler-at-work",
-        "src/service/undo.rs",
+        "src/http/service/undo.rs",
         "!said && !attempt.is_at_work() && says_no_route",
         "!said && says_no_route",
         "no_such_thing_of_a_handler",
     ),
     wiring(
         "no-route-of-grpc-is-an-answer",
-        "src/service/undo.rs",
+        "src/http/service/undo.rs",
         "says_no_route(status_of(parts, content))",
         "says_no_route(parts.status)",
         "no_route_of_grpc",
@@ -66,14 +66,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "wiring-not-asked",
-        "src/completer/wiring.rs",
+        "src/workers/completer/wiring.rs",
         "Some(request) => self.way_to(request.uri()).await,",
         "Some(_) => Way::Layer,",
         "a_completer_of_a_service_without_the_layer",
     ),
     wiring(
         "any-layer-will-do",
-        "src/completer/ticket.rs",
+        "src/engine/handoff/ticket.rs",
         "if wanted.is_kin(ledger) {",
         "if wanted.is_kin(wanted) || wanted.is_kin(ledger) {",
         "a_completer_of_a_service_with_the_layer_of_another",
@@ -87,14 +87,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "outer-refusal-stops-it",
-        "src/completer/wiring.rs",
+        "src/workers/completer/wiring.rs",
         "matches!(status.as_u16(), 401 | 403 | 407 | 429) => Way::Unknown,",
         "matches!(status.as_u16(), 407) => Way::Unknown,",
         "an_error_from_before_the_layer",
     ),
     wiring(
         "accepted-and-claimed-unproven",
-        "src/completer/crew.rs",
+        "src/engine/handoff/slots.rs",
         "lock(&self.0).clone().filter(|crew| crew.completer.wiring.is_proven())?;",
         "lock(&self.0).clone()?;",
         "a_completer_that_runs_stops",
@@ -108,7 +108,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     in_hand(
         "not-in-hand-while-it-is-saved",
-        "src/attempt.rs",
+        "src/engine/attempt.rs",
         "if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {",
         "if self.since.elapsed() >= self.limits.lease {",
         "while_the_store_hangs",
@@ -227,7 +227,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "cut-off-work-goes-on",
-        "src/detach.rs",
+        "src/util/detached.rs",
         "attached.stays = true;",
         "attached.stays = false;",
         "an_attempt_that_hangs",
@@ -255,7 +255,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "route-deadline-cuts-off-the-end",
-        "src/service.rs",
+        "src/http/service.rs",
         "Err(_) if attempt.has_ended() =>",
         "Err(_) if attempt.has_ended() && false =>",
         "a_deadline_does_not_cut_off_the_end",
@@ -326,14 +326,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "sweeper-stops-at-what-it-can-not-read",
-        "src/sweeper.rs",
+        "src/workers/sweeper.rs",
         "Err(error) if error.is_unreadable() => {",
         "Err(error) if error.is_unreadable() && false => {",
         "a_sweeper_goes_past",
     ),
     completer(
         "sweeper-forgets-what-lapsed",
-        "src/sweeper.rs",
+        "src/workers/sweeper.rs",
         "Query::new(Filter::Expired, PAGE)",
         "Query::new(Filter::Lapsed, PAGE)",
         "the_sweeper_removes",

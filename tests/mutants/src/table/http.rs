@@ -2,39 +2,39 @@
 
 use super::{Mutant, TRANSITION};
 
-const ADMIT: &str = "src/service/admit.rs";
-const ATTEMPT: &str = "src/attempt.rs";
-const BODY: &str = "src/body.rs";
-const DETACH: &str = "src/detach.rs";
+const ADMIT: &str = "src/http/service/admit.rs";
+const ATTEMPT: &str = "src/engine/attempt.rs";
+const BODY: &str = "src/http/body.rs";
+const DETACH: &str = "src/util/detached.rs";
 const KEY: &str = "src/core/key.rs";
 const MESSAGE: &str = "src/core/message.rs";
-const READ_AHEAD: &str = "src/body/response.rs";
-const RESPONSE: &str = "src/response.rs";
-const RUN: &str = "src/run.rs";
-const SCOPE: &str = "src/scope.rs";
-const SERVICE: &str = "src/service.rs";
-const UPLOAD: &str = "src/upload.rs";
+const READ_AHEAD: &str = "src/http/body/response.rs";
+const RESPONSE: &str = "src/http/problem.rs";
+const RUN: &str = "src/engine/claim.rs";
+const SCOPE: &str = "src/http/scope.rs";
+const SERVICE: &str = "src/http/service.rs";
+const UPLOAD: &str = "src/http/upload.rs";
 
 planted_under!(http, "--test http");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "first-client-told-of-an-earlier-attempt",
-        RESPONSE,
+        "src/telemetry/refusal.rs",
         "\"An attempt with this Idempotency-Key ended",
         "\"An earlier attempt with this Idempotency-Key ended",
         "panics::of_a_panic_the_first_client",
     ),
     http(
         "retry-after-ignores-the-rest",
-        "src/service/answer.rs",
+        "src/http/service/answer.rs",
         "attempt.rests().await",
         "{\n            attempt.rests().await;\n            Duration::ZERO\n        }",
         "panics::what_was_interrupted",
     ),
     http(
         "retry-after-ignores-the-lease",
-        "src/service/answer.rs",
+        "src/http/service/answer.rs",
         "if left < lease / 2 { left }",
         "if left < lease / 20 { left }",
         "lease::a_busy_client",
@@ -210,7 +210,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "another-length-is-final-where-it-can-be-made-anew",
-        "src/service/undo.rs",
+        "src/http/service/undo.rs",
         "let incomplete = matches!(content, Err(NotRetained::Incomplete));",
         "let incomplete = content.is_err() && false;",
         "oversize::resumable_an_answer_of_another_length",
@@ -273,7 +273,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "completer-forgets-trailers",
-        "src/completer/drive.rs",
+        "src/workers/completer/drive.rs",
         "Content::of(request.body().clone(), request.trailers());",
         "Content::of(request.body().clone(), &[]);",
         "trailers::a_completer",
@@ -287,7 +287,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "oversize-answer-runs-again",
-        "src/service/undo.rs",
+        "src/http/service/undo.rs",
         "            outcome => outcome,\n",
         "            Outcome::Final if content.is_err() => Outcome::NothingHappened,\n            outcome => outcome,\n",
         "oversize::a_body_of_the_cap",
@@ -381,7 +381,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "sent-on-under-the-outer-target",
-        file: "src/extract.rs",
+        file: "src/http/extract.rs",
         text: "let is_sent_on = parts.extensions.get::<crate::Operation>().is_some();",
         instead: "let is_sent_on = false && parts.extensions.get::<crate::Operation>().is_some();",
         target: "--test nested",
@@ -389,7 +389,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "sent-on-by-a-bare-handler-under-its-target",
-        file: "src/extract.rs",
+        file: "src/http/extract.rs",
         text: ".filter(|original| is_nested(original, &parts.uri)).unwrap_or(&parts.uri)",
         instead: ".filter(|original| is_nested(original, &parts.uri) || true).unwrap_or(&parts.uri)",
         target: "--test nested",
@@ -405,7 +405,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "siblings-share-answers",
-        file: "src/extract.rs",
+        file: "src/http/extract.rs",
         text: "parts.extensions.get::<axum::extract::OriginalUri>().filter(|_| !is_sent_on)",
         instead: "parts.extensions.get::<axum::extract::OriginalUri>().filter(|_| false)",
         target: "--test axum",

@@ -2,8 +2,8 @@
 
 use super::Mutant;
 
-const BACKOFF: &str = "src/backoff.rs";
-const NONCE: &str = "src/nonce.rs";
+const BACKOFF: &str = "src/util/backoff.rs";
+const NONCE: &str = "src/util/nonce.rs";
 
 planted_under!(unit, "--lib");
 planted_under!(kept, "--test kept");
@@ -59,28 +59,28 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     unit(
         "clock-follows-the-systems-steps",
-        "src/clock.rs",
+        "src/util/clock.rs",
         "self.start.after(self.since.elapsed())",
         "Timestamp::default().after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())",
         "once_it_is_made",
     ),
     unit(
         "hints-without-bound",
-        "src/sync.rs",
+        "src/util/signal.rs",
         "if queue.len() >= HINTS {",
         "if queue.len() == usize::MAX {",
         "hints_that_nobody_takes",
     ),
     unit(
         "unsaved-answers-without-bound",
-        "src/ledger/unsaved.rs",
+        "src/engine/ledger/unsaved.rs",
         "if all.len() < MOST || all.contains_key(&key) {",
         "if all.len() < usize::MAX || all.contains_key(&key) {",
         "answers_that_can_not_be_saved",
     ),
     http(
         "claims-taken-back-without-bound",
-        "src/ledger.rs",
+        "src/engine/ledger.rs",
         "Semaphore::new(DISOWNING)",
         "Semaphore::new(DISOWNING * 1000)",
         "taken_back",
@@ -101,7 +101,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     bounds(
         "status-builds-a-tree-of-what-it-passes-on",
-        "src/status.rs",
+        "src/http/status.rs",
         "out.extend_from_slice(text.trim_ascii().as_bytes());",
         "let _ = serde_json::from_str::<Value>(text).map(|tree| serde_json::to_writer(out, &tree));",
         "status::",

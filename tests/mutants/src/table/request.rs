@@ -4,30 +4,30 @@ use super::Mutant;
 
 const FINGERPRINT: &str = "src/core/fingerprint.rs";
 const GRPC: &str = "src/core/grpc.rs";
-const TARGET: &str = "src/target.rs";
+const TARGET: &str = "src/http/target.rs";
 
-const UPLOAD: &str = "src/upload.rs";
+const UPLOAD: &str = "src/http/upload.rs";
 
 planted_under!(http, "--test http");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "redirects-are-results",
-        "src/policy.rs",
+        "src/engine/outcome.rs",
         "[u16; 8] = [307, 308, 401,",
         "[u16; 8] = [401, 401, 401,",
         "outcome::a_redirect_can_be_followed",
     ),
     http(
         "moved-patch-is-a-result",
-        "src/policy.rs",
+        "src/engine/outcome.rs",
         "MOVED: [u16; 2] = [301, 302];",
         "MOVED: [u16; 2] = [303, 303];",
         "outcome::a_patch_that_is_redirected",
     ),
     http(
         "moved-post-is-routing",
-        "src/policy.rs",
+        "src/engine/outcome.rs",
         "let moved = !is_post && MOVED.contains(&number);",
         "let moved = MOVED.contains(&number);",
         "outcome::at_most_once_every",
@@ -55,14 +55,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "replay-mark-in-a-trailer-passes",
-        "src/body/response.rs",
+        "src/http/body/response.rs",
         "match unmarked(frame).into_data() {",
         "match frame.into_data() {",
         "trailers::a_handler_can_not_call",
     ),
     http(
         "replay-mark-in-a-late-trailer-passes",
-        "src/body/response.rs",
+        "src/http/body/response.rs",
         ".poll_frame(cx).map_ok(unmarked);",
         ".poll_frame(cx);",
         "trailers::a_handler_can_not_call",
@@ -118,21 +118,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "replay-mark-of-an-upstream-passes",
-        "src/response.rs",
+        "src/http/problem.rs",
         "    parts.headers.remove(REPLAYED);\n",
         "",
         "outcome::a_handler_can_not_call",
     ),
     http(
         "switch-of-protocols-is-replayed",
-        "src/service.rs",
+        "src/http/service.rs",
         "if parts.status.is_informational() {",
         "if parts.status.is_informational() && parts.status.is_success() {",
         "outcome::a_switch_of_protocols",
     ),
     http(
         "dropped-credentials-told-each-time",
-        "src/dropped.rs",
+        "src/http/dropped.rs",
         "told.len() < MOST && !told.contains(name) && told.insert(name.clone())",
         "told.len() < MOST && (told.contains(name) || told.insert(name.clone()))",
         "events::a_field_that_is_taken",

@@ -2,9 +2,9 @@
 
 use super::Mutant;
 
-const ATTEMPT: &str = "src/attempt.rs";
-const OPERATION: &str = "src/operation/mod.rs";
-const STEP: &str = "src/operation/step.rs";
+const ATTEMPT: &str = "src/engine/attempt.rs";
+const OPERATION: &str = "src/engine/operation/mod.rs";
+const STEP: &str = "src/engine/operation/step.rs";
 
 planted_under!(resume, "--test resume");
 planted_under!(unit, "--lib");
@@ -12,7 +12,7 @@ planted_under!(unit, "--lib");
 pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "results-not-read-back",
-        "src/operation/result.rs",
+        "src/engine/operation/result.rs",
         ".and_then(|json| serde_json::from_slice::<T>(&json).map(|_| json))",
         "",
         "unreadable::a_result_that_does_not_read_back",
@@ -47,7 +47,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "undo-keys-sent-for-ever",
-        "src/operation/undo.rs",
+        "src/engine/operation/undo.rs",
         "if self.plan_age().await >= key_lifetime {",
         "if self.plan_age().await >= key_lifetime.saturating_mul(100) {",
         "keys::a_key_that_undoes",
@@ -61,7 +61,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "inputs-hashed-as-they-come",
-        "src/operation/input.rs",
+        "src/engine/operation/input.rs",
         "short(&canonical(&json))",
         "short(&json)",
         "input::equal_inputs",
@@ -75,7 +75,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "reached-steps-forgotten",
-        "src/attempt/reached.rs",
+        "src/engine/attempt/reached.rs",
         "if self.claimed.step(step).is_some() {",
         "if self.claimed.step(step).is_none() {",
         "reached::a_failure_after",
@@ -89,7 +89,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "said-final-does-not-count",
-        "src/policy.rs",
+        "src/engine/outcome.rs",
         "extensions.get::<Self>() == Some(&Self::Final)",
         "extensions.get::<Self>() == Some(&Self::Retryable)",
         "reached::an_answer_that_is_said",

@@ -1,0 +1,70 @@
+//! Which steps an attempt came to, and what follows for its answer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Attempt;
+use crate::core::{Change, Reached, StoredResponse};
+use crate::telemetry::event::EventKind;
+use crate::util::signal::lock;
+
+impl Attempt {
+    /// Notes that a step runs, or no longer does.
+    pub(crate) fn set_running(&self, step: &str, runs: bool) {
+        if !runs {
+            let mut running = lock(&self.running);
+            if let Some(at) = running.iter().position(|other| **other == *step) {
+                running.swap_remove(at);
+            }
+            return;
+        }
+        lock(&self.running).push(step.into());
+        self.at_work.store(true, Ordering::Relaxed);
+        // Only for those of earlier attempts does it ever have to be known.
+        if self.claimed.step(step).is_some() {
+            lock(&self.reached).push(step.into());
+        }
+    }
+
+    /// The steps that run now.
+    pub(crate) fn running(&self) -> Vec<String> {
+        lock(&self.running).iter().map(ToString::to_string).collect()
+    }
+
+    /// Whether it came to any step.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.at_work.load(Ordering::Relaxed)
+    }
+
+    fn reached(&self) -> Reached {
+        if self.claimed.steps().is_empty() {
+            return Reached::All;
+        }
+        Reached::Only(lock(&self.reached).as_slice().into())
+    }
+
+    /// The end with this answer; `is_known`: the handler knows what it leaves out.
+    pub(crate) fn complete(&self, response: Arc<StoredResponse>, is_known: bool) -> Change {
+        let reached = if is_known { Reached::All } else { self.reached() };
+        Change::Complete { response, retention: self.limits.retention, reached }
+    }
+
+    /// Whether this failure would hide what was done: then the attempt is to be
+    /// parked at its end. The step that it is about.
+    pub(crate) fn hides(&self, response: &StoredResponse, is_known: bool) -> Option<String> {
+        let reached = if is_known { Reached::All } else { self.reached() };
+        let (step, why) = self.claimed.hidden_by(response, &reached)?;
+        self.park(step.name(), &why);
+        Some(step.name().to_owned())
+    }
+
+    /// Tells what was begun or paid before and is left out by the answer that was
+    /// stored.
+    pub(crate) fn emit_left_out(&self) {
+        let reached = self.reached();
+        let steps: Vec<_> = self.claimed.unreached(&reached).map(|step| step.name().to_owned()).collect();
+        if !steps.is_empty() {
+            self.emit(|| EventKind::NotReached { steps });
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Runs work under a claim: what HTTP and everything else have in common.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::core::{Change, Claim, ClaimHere, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
+use crate::engine::attempt::{Attempt, Limits};
+use crate::engine::ledger::Ledger;
+use crate::store::StoreError;
+use crate::telemetry::event::EventKind;
+use crate::util::detached::{CatchPanic, Panicked};
+use crate::util::nonce::fresh_nonce;
+
+/// What became of a claim.
+pub(crate) enum Admission {
+    /// Ours to run.
+    Granted(Arc<Attempt>),
+    /// Not ours, and why.
+    Refused(Claimed),
+}
+
+/// Claims `key`. The nonce is minted before the write, so a claim whose
+/// acknowledgement was lost is recognised as ours.
+pub(crate) fn claim(
+    ledger: &Ledger,
+    key: Key,
+    claim: Claim,
+    limits: Limits,
+) -> impl Future<Output = Result<Admission, StoreError>> + Send {
+    let command = ClaimHere { claim, in_hand: ledger.in_hand().has(&key) };
+    let mut exchange = ledger.noted(Exchange::guessing(command, fresh_nonce(), None));
+    async move {
+        if let Err(error) = ledger.drive(&key, &mut exchange).await {
+            ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });
+            withdraw_claim(ledger, key, Fence::of(exchange.nonce()), limits.lease);
+            return Err(error);
+        }
+        let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
+        Ok(match (done.output, done.record) {
+            (Claimed::Granted(fence), Some(record)) => {
+                let attempt = record.attempts();
+                ledger.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
+                Admission::Granted(Attempt::new(ledger.clone(), key, fence, limits, record))
+            }
+            (claimed, _) => Admission::Refused(claimed),
+        })
+    }
+}
+
+/// What whoever lost a claim is told: never an answer that is not the one on
+/// record.
+pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claimed {
+    let found = found.filter(|found| found.fingerprint().matches(&fingerprint));
+    match found.as_ref().map(|found| (found.response(), found.hold())) {
+        Some((Some(stored), _)) => Claimed::Replay(Arc::clone(stored)),
+        Some((None, Hold::Leased { lease, .. })) => Claimed::Busy(*lease),
+        _ => Claimed::Unknown { parked: None },
+    }
+}
+
+pub(crate) fn withdraw_claim(ledger: &Ledger, key: Key, fence: Fence, lease: Duration) {
+    let Some(permit) = ledger.may_disown() else { return };
+    let disown = disown(ledger.clone(), key, fence, lease);
+    tokio::spawn(async move {
+        disown.await;
+        drop(permit);
+    });
+}
+
+/// Takes back a claim that may have been stored, or may be yet, for work that
+/// is known not to have started.
+async fn disown(ledger: Ledger, key: Key, fence: Fence, lease: Duration) {
+    let mut waited = Duration::ZERO;
+    let mut pause = Duration::from_millis(100);
+    // A write that is on its way may arrive after we looked, so once is not
+    // enough. Whatever arrives after a whole lease, the lease rules decide.
+    while waited < lease {
+        sleep(pause).await;
+        waited = waited.saturating_add(pause);
+        pause = pause.saturating_mul(2);
+        let command = Fenced { fence, changes: vec![Change::Withdraw] };
+        let mut exchange = Exchange::looking(command, fresh_nonce());
+        let withdrawn = ledger.drive(&key, &mut exchange).await.is_ok();
+        if withdrawn && exchange.finish().is_some_and(|done| done.output.is_ok()) {
+            return ledger.emit(&key, || EventKind::Withdrawn);
+        }
+    }
+}
+
+/// Runs `work` under the attempt's lease, which is renewed once the work has
+/// to wait for anything.
+pub(crate) fn under_lease<F: Future>(attempt: &Arc<Attempt>, work: F) -> UnderLease<F> {
+    UnderLease { work: CatchPanic::new(work), attempt: Arc::clone(attempt), keeper: Keeper(None) }
+}
+
+pin_project! {
+    /// The future of [`under_lease`].
+    pub(crate) struct UnderLease<F> {
+        #[pin]
+        work: CatchPanic<F>,
+        attempt: Arc<Attempt>,
+        keeper: Keeper,
+    }
+}
+
+struct Keeper(Option<JoinHandle<()>>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl<F: Future> Future for UnderLease<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let output = this.work.poll(cx);
+        if output.is_pending() && this.keeper.0.is_none() && this.attempt.starts_keeping() {
+            // Only now: work that is done at once needs no renewal and no task.
+            this.keeper.0 = Some(tokio::spawn(Arc::clone(this.attempt).keep()));
+        } else if output.is_ready() {
+            this.keeper.0.take().inspect(JoinHandle::abort);
+        }
+        output
+    }
+}

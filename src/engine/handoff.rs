@@ -1,0 +1,122 @@
+//! How a claim goes from the layer to a completer of its process, and how a
+//! completer's claim gets through the service to the layer.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::core::{Fence, Fingerprint, Key, Record};
+use crate::engine::attempt::Attempt;
+use crate::engine::content::Content;
+use crate::engine::ledger::Ledger;
+use crate::util::signal::{Signal, lock};
+
+/// A completer that runs: it takes what is accepted, while it has room.
+pub(crate) trait Driver: fmt::Debug + Send + Sync {
+    /// Room for one operation more, if there is some.
+    fn room(&self) -> Option<OwnedSemaphorePermit>;
+    /// How long the claim is to hold; the driver renews it.
+    fn lease(&self) -> Duration;
+    /// Runs what was claimed, in a task of the completer's. One that has stopped
+    /// meanwhile withdraws the claim.
+    fn drive(&self, key: Key, fence: Fence, record: Record, room: OwnedSemaphorePermit);
+}
+
+/// Where a completer registers while it runs, and what is accepted finds it. Shared
+/// by all clones of a layer.
+#[derive(Debug, Default)]
+pub(crate) struct Handoff(Mutex<Option<Arc<dyn Driver>>>);
+
+/// Room for one operation.
+#[derive(Debug)]
+pub(crate) struct WorkerSlot {
+    driver: Arc<dyn Driver>,
+    room: OwnedSemaphorePermit,
+}
+
+impl Handoff {
+    /// Room for one operation, if a completer has it.
+    pub(crate) fn slot(&self) -> Option<WorkerSlot> {
+        let driver = lock(&self.0).clone()?;
+        let room = driver.room()?;
+        Some(WorkerSlot { driver, room })
+    }
+
+    /// From now on `driver` is handed what is accepted.
+    pub(crate) fn register(&self, driver: Arc<dyn Driver>) {
+        *lock(&self.0) = Some(driver);
+    }
+
+    /// Unless another one registered meanwhile.
+    pub(crate) fn unregister(&self, driver: &Arc<dyn Driver>) {
+        let mut registered = lock(&self.0);
+        if registered.as_ref().is_some_and(|registered| Arc::ptr_eq(registered, driver)) {
+            *registered = None;
+        }
+    }
+}
+
+impl WorkerSlot {
+    pub(crate) fn lease(&self) -> Duration {
+        self.driver.lease()
+    }
+
+    pub(crate) fn drive(self, key: Key, fence: Fence, record: Record) {
+        self.driver.drive(key, fence, record, self.room);
+    }
+}
+
+/// What a completer hands to its layer. In a request's extensions, which no client
+/// can write to.
+#[derive(Clone)]
+pub(crate) struct ClaimHandoff(Arc<Handed>);
+
+enum Handed {
+    /// A claim that was granted, to be run.
+    Claim(Mutex<Option<GrantedClaim>>),
+    /// A question: is this the layer of that ledger?
+    Probe(Ledger, Arc<Signal>),
+}
+
+/// What the layer needs to run it.
+pub(crate) struct GrantedClaim {
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) body: Content,
+}
+
+impl ClaimHandoff {
+    pub(crate) fn new(granted: GrantedClaim) -> Self {
+        Self(Arc::new(Handed::Claim(Mutex::new(Some(granted)))))
+    }
+
+    /// With the signal that is given if the layer of `ledger` is met.
+    pub(crate) fn probe(ledger: &Ledger) -> (Self, Arc<Signal>) {
+        let met = Arc::new(Signal::default());
+        (Self(Arc::new(Handed::Probe(ledger.clone(), Arc::clone(&met)))), met)
+    }
+
+    /// A layer over `ledger` is met: what it is to run, the first time. A service
+    /// that repeats its requests must not run one twice.
+    pub(crate) fn meet(&self, ledger: &Ledger) -> Option<GrantedClaim> {
+        match &*self.0 {
+            Handed::Claim(granted) => lock(granted).take(),
+            Handed::Probe(wanted, met) => {
+                if wanted.is_kin(ledger) {
+                    met.give();
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether no layer was met. From here on no layer may run it any more.
+    pub(crate) fn take_back(&self) -> bool {
+        match &*self.0 {
+            Handed::Claim(granted) => lock(granted).take().is_some(),
+            Handed::Probe(..) => false,
+        }
+    }
+}

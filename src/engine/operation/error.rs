@@ -1,0 +1,173 @@
+//! Why a step gave no result.
+
+use std::fmt;
+
+use crate::engine::attempt::WriteError;
+use crate::store::StoreError;
+
+/// Why a step gave no result. `E` is the error of the step's own work.
+///
+/// The usual answer to everything but [`Final`](Self::Final) is a 503: under a
+/// resumable layer it is not stored, and the client's retry resumes.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StepError<E> {
+    /// The work failed. Nothing is stored; the next attempt runs it again.
+    Retry(E),
+    /// The work failed for good, now or in an earlier attempt. It is stored,
+    /// and never run again.
+    Final(E),
+    /// The work took longer than the step's time-out.
+    TimedOut {
+        /// The step's name.
+        step: String,
+    },
+    /// Nobody can know whether it happened. It is not run again; when this
+    /// attempt ends, whatever its answer, the operation is parked until a human
+    /// or a reconciler decides. Steps that run can still save their results;
+    /// those that are run after it get this error, too.
+    InDoubt {
+        /// The name of the step that is in doubt.
+        step: String,
+    },
+    /// Another attempt took over. Stop: it does the rest.
+    Lost,
+    /// This attempt has already run, or is running, a step of this name.
+    Duplicate {
+        /// The step's name.
+        step: String,
+    },
+    /// An earlier attempt ran this step with another [input](super::StepFuture::input).
+    /// Its result answers another question: it is neither used nor run again.
+    InputChanged {
+        /// The step's name.
+        step: String,
+        /// The hash of the input that is on record.
+        stored: u64,
+        /// The hash of the input that was given now.
+        given: u64,
+        /// The attempt that stored it; the first is 1.
+        attempt: u32,
+    },
+    /// The operation failed for good and is [undone](super::StepFuture::undo_with):
+    /// nothing else is done. Whatever the handler answers now does not count.
+    Undoing {
+        /// The step's name.
+        step: String,
+    },
+    /// The result can't be read back from JSON. It is neither used nor run again.
+    /// Or the [input](super::StepFuture::input) can't be written as JSON: then the
+    /// step was not begun, and nothing follows of it.
+    ///
+    /// The attempt that has the result is told by this, and the step is on record
+    /// as done. A later attempt that needs the result gets this too and parks the
+    /// operation, for no attempt can ever read it. A result that an earlier attempt
+    /// stored with another type parks nothing: the release that can read it may be
+    /// the next to try.
+    Unreadable {
+        /// The step's name.
+        step: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The transaction of this step was rolled back, or could not begin: none
+    /// of its rows are there. The next attempt runs it again.
+    RolledBack(StoreError),
+    /// The store failed for longer than the lease. Whether the step's result
+    /// is stored is not known.
+    Store(StoreError),
+}
+
+impl<E> StepError<E> {
+    /// The error of the step's own work, if it is one.
+    pub fn into_work(self) -> Option<E> {
+        match self {
+            Self::Retry(error) | Self::Final(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Its name, in a word or two.
+    #[cfg(feature = "tracing")]
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Retry(_) => "failed",
+            Self::Final(_) => "final",
+            Self::TimedOut { .. } => "timed-out",
+            Self::InDoubt { .. } => "in-doubt",
+            Self::Lost => "lost",
+            Self::Duplicate { .. } => "duplicate",
+            Self::InputChanged { .. } => "input-changed",
+            Self::Undoing { .. } => "undoing",
+            Self::Unreadable { .. } => "unreadable",
+            Self::RolledBack(_) => "rolled-back",
+            Self::Store(_) => "store-failed",
+        }
+    }
+
+    /// Whether it is on record as final.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Final(_))
+    }
+
+    /// The same, with the work's error mapped.
+    pub fn map<F>(self, map: impl FnOnce(E) -> F) -> StepError<F> {
+        match self {
+            Self::Retry(error) => StepError::Retry(map(error)),
+            Self::Final(error) => StepError::Final(map(error)),
+            Self::TimedOut { step } => StepError::TimedOut { step },
+            Self::InDoubt { step } => StepError::InDoubt { step },
+            Self::Lost => StepError::Lost,
+            Self::Duplicate { step } => StepError::Duplicate { step },
+            Self::InputChanged { step, stored, given, attempt } => {
+                StepError::InputChanged { step, stored, given, attempt }
+            }
+            Self::Undoing { step } => StepError::Undoing { step },
+            Self::Unreadable { step, source } => StepError::Unreadable { step, source },
+            Self::RolledBack(error) => StepError::RolledBack(error),
+            Self::Store(error) => StepError::Store(error),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for StepError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry(error) | Self::Final(error) => error.fmt(f),
+            Self::TimedOut { step } => write!(f, "step {step:?} took too long"),
+            Self::InDoubt { step } => write!(f, "nobody knows whether step {step:?} happened; it was parked"),
+            Self::Lost => f.write_str("another attempt took over this operation"),
+            Self::Duplicate { step } => write!(f, "step {step:?} was used twice in one attempt"),
+            Self::InputChanged { step, stored, given, attempt } => write!(
+                f,
+                "step {step:?} has another input: attempt {attempt} ran it with {stored:016x}, now it is {given:016x}"
+            ),
+            Self::Undoing { step } => write!(f, "step {step:?} was not run: the operation failed, and is undone"),
+            Self::Unreadable { step, .. } => {
+                write!(f, "the input of step {step:?} is no JSON, or its result can't be read back from it")
+            }
+            Self::RolledBack(error) => write!(f, "the transaction was rolled back: {error}"),
+            Self::Store(error) => write!(f, "the store failed: {error}"),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for StepError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Retry(error) | Self::Final(error) => error.source(),
+            Self::Unreadable { source, .. } => Some(source),
+            Self::RolledBack(error) | Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl<E> From<WriteError> for StepError<E> {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Lost => Self::Lost,
+            WriteError::Store(error) => Self::Store(error),
+        }
+    }
+}

@@ -1,0 +1,607 @@
+//! Running one step.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::input::Input;
+use super::kind::Kind;
+use super::result::{Finals, Judge};
+use super::undo::{How, UndoWork};
+use super::{NotUndone, Operation, StepError, Taken, Used, result};
+use crate::core::{Change, KeyForm, Point, StepKey, in_its_own_piece};
+use crate::engine::attempt::{Attempt, WriteError};
+use crate::telemetry::event::EventKind;
+use crate::telemetry::span::StepSpan;
+
+/// How long a receiver is taken to know a step's key. Most keep one for a day.
+const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type Work<'a, T, E> = Box<dyn FnOnce(StepKey) -> BoxFuture<'a, Result<T, E>> + Send + 'a>;
+type Reconcile<'a, T> = Box<dyn FnOnce() -> BoxFuture<'a, Reconciled<T>> + Send + 'a>;
+
+/// What is known about a step in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
+pub enum Reconciled<T> {
+    /// It happened, and this was its result.
+    Happened(T),
+    /// It did not happen, and will not: it may be run now.
+    DidNotHappen,
+    /// Nobody knows. The operation is parked.
+    Unknown,
+}
+
+/// A step to be run: `.await` it, or set more about it first.
+///
+/// Lazy: nothing happens before it is polled.
+///
+/// ```
+/// use std::time::Duration;
+/// use serde::{Deserialize, Serialize};
+/// use tower_idempotency::{Reconciled, Runner, StepError, StepKey, store::MemoryStore};
+///
+/// #[derive(Debug, Serialize, Deserialize)]
+/// enum Failed { Declined, Refused, Broken }
+/// # async fn charge(_: StepKey) -> Result<u64, Failed> { Err(Failed::Declined) }
+/// # async fn send(_: &str) -> Result<(), Failed> { Ok(()) }
+/// # async fn was_sent() -> Option<bool> { Some(false) }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runner = Runner::new(MemoryStore::new());
+/// let done = runner.run("shop", "order-17", "", |op| async move {
+///     let receipt = op.once("receipt", || send("A-17")).reconcile(|| async {
+///         match was_sent().await {
+///             Some(true) => Reconciled::Happened(()),
+///             Some(false) => Reconciled::DidNotHappen,
+///             None => Reconciled::Unknown,
+///         }
+///     });
+///     receipt.await?;
+///     op.pay("charge", charge)
+///         .timeout(Duration::from_secs(10))
+///         .final_when(|error| matches!(error, Failed::Declined))
+///         .harmless_when(|error| matches!(error, Failed::Refused))
+///         .await
+/// });
+/// # let error = done.await.unwrap_err();
+/// # assert!(matches!(error, tower_idempotency::RunError::Work(StepError::Final(Failed::Declined))));
+/// # Ok(()) }
+/// ```
+///
+/// # Cancellation
+///
+/// Dropping it stops the work, not the writes: an intent or a result that was
+/// on its way to the store gets there. What was begun and dropped is in doubt,
+/// as after a crash.
+#[must_use = "a step does nothing unless it is awaited"]
+pub struct StepFuture<'a, T, E> {
+    step: Option<Step<'a, T, E>>,
+    running: Option<BoxFuture<'a, Result<T, StepError<E>>>>,
+}
+
+struct Step<'a, T, E> {
+    operation: Operation,
+    name: Box<str>,
+    kind: Kind,
+    work: Option<Work<'a, T, E>>,
+    timeout: Option<Duration>,
+    reconcile: Option<Reconcile<'a, T>>,
+    finals: Option<Finals<'a, E>>,
+    harmless: Option<Judge<'a, E>>,
+    /// How it is undone.
+    undo: Option<UndoWork>,
+    /// It undoes another.
+    undoes: bool,
+    /// What it depends on.
+    input: Option<Input>,
+    /// Why that is not known.
+    unwritable: Option<serde_json::Error>,
+    /// How its key is written.
+    form: KeyForm,
+    /// How long the receiver knows its key.
+    key_lifetime: Duration,
+    /// An earlier attempt or try began it, and may have done it.
+    in_doubt: bool,
+}
+
+impl Operation {
+    /// Runs `work`, or gives the result it had in an earlier attempt.
+    ///
+    /// At least once: if the process dies before the result is stored, the
+    /// next attempt runs it again, with the same [`StepKey`]. The result must
+    /// survive a round trip through JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]. Errors of the work are not stored and the next attempt
+    /// runs it again, unless [`final_when`](StepFuture::final_when) says
+    /// otherwise. A result that can't be read back, such as `NaN` or a map whose
+    /// keys are tuples, is [`StepError::Unreadable`]; the step counts as done.
+    ///
+    /// # Caveats
+    ///
+    /// What reads back and is not the same is not noticed, and a later attempt gets
+    /// that: JSON makes `None` of `Some(None)`, and leaves out what serde is told to
+    /// skip.
+    pub fn step<'a, T, E, F, Fut>(&self, name: impl Into<String>, work: F) -> StepFuture<'a, T, E>
+    where
+        F: FnOnce(StepKey) -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
+        T: Serialize + DeserializeOwned + Send + Sync + 'a,
+        E: Send + 'a,
+    {
+        StepFuture::new(self, name.into(), Kind::Step, Box::new(move |key| Box::pin(work(key))))
+    }
+
+    /// As [`step`](Self::step), for work that can't be taken back: that it is
+    /// about to happen is stored before, and once its result is stored the
+    /// operation is *paid*.
+    ///
+    /// Send the [`StepKey`] downstream as *its* idempotency key. If the
+    /// process dies between the effect and the write of its result, the next
+    /// attempt makes the same call with the same key, and only the receiver
+    /// can know that it is the same: no store can close that window.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    ///
+    /// # Caveats
+    ///
+    /// For a receiver that does not honour a key, use [`once`](Self::once).
+    pub fn pay<'a, T, E, F, Fut>(&self, name: impl Into<String>, work: F) -> StepFuture<'a, T, E>
+    where
+        F: FnOnce(StepKey) -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
+        T: Serialize + DeserializeOwned + Send + Sync + 'a,
+        E: Send + 'a,
+    {
+        StepFuture::new(self, name.into(), Kind::Pay, Box::new(move |key| Box::pin(work(key))))
+    }
+
+    /// Runs `work` at most once. If it was begun before, by whichever attempt,
+    /// and left no result, it is in doubt: [`reconcile`](StepFuture::reconcile) is asked,
+    /// and without an answer the operation is parked for a human.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step), and [`StepError::InDoubt`]. Any error of the
+    /// work leaves the step in doubt (a time-out says nothing about what
+    /// happened) unless [`final_when`](StepFuture::final_when) or
+    /// [`harmless_when`](StepFuture::harmless_when) says otherwise.
+    pub fn once<'a, T, E, F, Fut>(&self, name: impl Into<String>, work: F) -> StepFuture<'a, T, E>
+    where
+        F: FnOnce() -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T, E>> + Send + 'a,
+        T: Serialize + DeserializeOwned + Send + Sync + 'a,
+        E: Send + 'a,
+    {
+        StepFuture::new(self, name.into(), Kind::Once, Box::new(move |_| Box::pin(work())))
+    }
+}
+
+impl<'a, T, E> StepFuture<'a, T, E>
+where
+    T: Serialize + DeserializeOwned + Send + Sync + 'a,
+    E: Send + 'a,
+{
+    fn new(operation: &Operation, name: String, kind: Kind, work: Work<'a, T, E>) -> Self {
+        let step = Step {
+            operation: operation.clone(),
+            name: name.into(),
+            kind,
+            work: Some(work),
+            timeout: None,
+            reconcile: None,
+            finals: None,
+            harmless: None,
+            undo: None,
+            undoes: false,
+            input: None,
+            unwritable: None,
+            form: KeyForm::Hex,
+            key_lifetime: KEY_LIFETIME,
+            in_doubt: false,
+        };
+        Self { step: Some(step), running: None }
+    }
+
+    fn set(mut self, set: impl FnOnce(&mut Step<'a, T, E>)) -> Self {
+        if let Some(step) = &mut self.step {
+            set(step);
+        }
+        self
+    }
+
+    /// Gives up on the work after `limit`, and drops it: [`StepError::TimedOut`].
+    /// What was sent may have arrived. By default there is no limit.
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.set(|step| step.timeout = Some(limit))
+    }
+
+    /// Errors for which this is true are final: stored, and given again
+    /// instead of running the work again. A declined card, not a lost
+    /// connection.
+    pub fn final_when(self, is_final: impl Fn(&E) -> bool + Send + 'a) -> Self
+    where
+        E: Serialize + DeserializeOwned,
+    {
+        self.set(|step| step.finals = Some(Finals::new(is_final)))
+    }
+
+    /// Errors for which this is true prove that nothing happened: the step is
+    /// not in doubt, and may be run again. A refused connection, not a
+    /// time-out. A step that an earlier attempt or try left in doubt stays so.
+    pub fn harmless_when(self, is_harmless: impl Fn(&E) -> bool + Send + 'a) -> Self {
+        self.set(|step| step.harmless = Some(Box::new(is_harmless)))
+    }
+
+    /// How this step is undone, should the operation fail for good: given the
+    /// result it had, and a [`StepKey`] of its own to send downstream. See the
+    /// [guide](crate::guide::compensation). A [`step`](Operation::step) becomes
+    /// a [`pay`](Operation::pay) by it: its intent is stored before.
+    ///
+    /// At least once, as a step of its own that is called `undo` and the name
+    /// of this one. Under a [`Runner`](crate::Runner), which knows no failure
+    /// for good, nothing is undone, nor at most once.
+    pub fn undo_with<F, Fut>(self, undo: F) -> Self
+    where
+        F: FnOnce(T, StepKey) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), NotUndone>> + Send + 'static,
+        T: 'static,
+    {
+        self.set(|step| {
+            if step.kind == Kind::Step {
+                step.kind = Kind::Pay;
+            }
+            step.undo = Some(Box::new(move |result, key| {
+                Box::pin(async move {
+                    let result = serde_json::from_slice(&result);
+                    let result = result.map_err(|error| {
+                        NotUndone::never(format!("its result can't be read ({:?} error)", error.classify()))
+                    });
+                    undo(result?, key).await
+                })
+            }));
+        })
+    }
+
+    pub(super) fn undoing(self) -> Self {
+        self.set(|step| step.undoes = true)
+    }
+
+    /// What this step depends on; must be JSON. A hash of it is stored with the
+    /// step, and an attempt that runs the step with something else gets
+    /// [`StepError::InputChanged`] instead of the result of another question.
+    ///
+    /// What JSON can't carry, such as a map whose keys are tuples, NaN or infinity, is
+    /// [`StepError::Unreadable`], and nothing is begun.
+    ///
+    /// # Caveats
+    ///
+    /// What is one in JSON is one input: `None`, `Some(None)` and `()` are all `null`,
+    /// and what serde is told to skip does not count.
+    pub fn input<I: Serialize + ?Sized>(self, input: &I) -> Self {
+        let (input, unwritable) = match Input::of(input) {
+            Ok(input) => (Some(input), None),
+            Err(error) => (None, Some(error)),
+        };
+        self.set(|step| (step.input, step.unwritable) = (input, unwritable))
+    }
+
+    /// How long the receiver knows this step's [`StepKey`] for the call it came
+    /// with first: 23 hours by default, for most providers keep one for 24. Counted
+    /// from the intent of a [`pay`](Operation::pay), by the store's clock, and
+    /// looked at before each call; the [`timeout`](Self::timeout) comes off it.
+    ///
+    /// After it the receiver would take the same call for a new one. A step that is
+    /// still in doubt is then treated as a [`once`](Operation::once) is:
+    /// [`reconcile`](Self::reconcile) is asked, and without an answer the operation
+    /// is parked. The same holds for the call that
+    /// [undoes](Self::undo_with) the step, counted from when that was decided.
+    ///
+    /// # Caveats
+    ///
+    /// Of a [`step`](Operation::step) no intent is stored, so it is not known
+    /// whether its key was sent before: this does not apply. Nor does it to a
+    /// `once`, which sends none.
+    pub fn key_lifetime(self, lifetime: Duration) -> Self {
+        self.set(|step| step.key_lifetime = lifetime)
+    }
+
+    /// The [`StepKey`] is a UUID, as [`to_uuid`](StepKey::to_uuid) makes it, for a
+    /// receiver that wants one or takes no more than 36 characters. Stored with the
+    /// intent of a [`pay`](Operation::pay): what was begun under one form of the
+    /// key keeps it, whatever a later attempt says, and is undone under it.
+    ///
+    /// # Caveats
+    ///
+    /// Of a [`step`](Operation::step) no intent is stored. Do not change it there
+    /// while operations are unfinished.
+    pub fn uuid_key(self) -> Self {
+        self.set(|step| step.form = KeyForm::Uuid)
+    }
+
+    /// Asked, when the step is in doubt, whether it happened.
+    pub fn reconcile<F, Fut>(self, reconcile: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'a,
+        Fut: Future<Output = Reconciled<T>> + Send + 'a,
+    {
+        self.set(|step| step.reconcile = Some(Box::new(move || Box::pin(reconcile()))))
+    }
+}
+
+impl<'a, T, E> Future for StepFuture<'a, T, E>
+where
+    T: Serialize + DeserializeOwned + Send + Sync + 'a,
+    E: Send + 'a,
+{
+    type Output = Result<T, StepError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(step) = self.step.take() {
+            let span = StepSpan::new(&step.name, step.kind.name());
+            self.running = Some(Box::pin(span.clone().around(step.run(span), StepError::name)));
+        }
+        match &mut self.running {
+            Some(running) => running.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for StepFuture<'_, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.step.as_ref().map(|step| &step.name);
+        f.debug_struct("StepFuture").field("name", &name).finish_non_exhaustive()
+    }
+}
+
+impl<T, E> Step<'_, T, E>
+where
+    T: Serialize + DeserializeOwned + Send + Sync,
+    E: Send,
+{
+    async fn run(mut self, span: StepSpan) -> Result<T, StepError<E>> {
+        let attempt = Arc::clone(self.operation.attempt_handle());
+        if attempt.has_ended() {
+            // Nothing is stored any more, so nothing is run either.
+            return Err(StepError::Lost);
+        }
+        // Before it is taken for one that was reached.
+        if let Some(source) = self.unwritable.take() {
+            return Err(self.unreadable(source));
+        }
+        let Some(mut taken) = self.operation.take_name(&self.name) else {
+            return Err(StepError::Duplicate { step: self.name.into() });
+        };
+        super::input::check(&attempt, &self.name, self.input)?;
+        let point = taken.point();
+        let done = matches!(point, Some(Point::Saved(_) | Point::Failed(_)));
+        if !done && !self.undoes && self.operation.is_undoing() {
+            return Err(StepError::Undoing { step: self.name.into() });
+        }
+        let mut begun = false;
+        match point {
+            Some(Point::Saved(value)) => {
+                taken.becomes = Used::Stored;
+                attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
+                span.outcome("replayed");
+                if self.undo.is_some() {
+                    self.keep_form(&attempt).await;
+                }
+                self.can_be_undone(&value);
+                return self.decode(&value);
+            }
+            Some(Point::Failed(error)) => {
+                taken.becomes = Used::Stored;
+                attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
+                return Err(self.decode_final(&error));
+            }
+            Some(Point::Begun) => {
+                begun = true;
+                match self.what_happened(&attempt).await {
+                    Ok(Some(value)) => return self.save(&attempt, &mut taken, value, &span).await,
+                    Ok(None) => {}
+                    Err(and) => return Err(self.park(and)),
+                }
+            }
+            None => {}
+        }
+        if let Some(step) = attempt.parked() {
+            // A human has to look first: nothing new is started.
+            return Err(StepError::InDoubt { step: step.to_owned() });
+        }
+        self.start(&attempt, begun).await?;
+        if self.kind != Kind::Step {
+            taken.becomes = Used::InDoubt;
+        }
+        match self.work().await {
+            Ok(value) => self.save(&attempt, &mut taken, value, &span).await,
+            Err(error) => Err(self.fail(&attempt, &mut taken, error).await),
+        }
+    }
+
+    /// Of a step that was begun: its result if it happened, nothing if the call may
+    /// be made again, and else what there is to say beside that it is in doubt.
+    async fn what_happened(&mut self, attempt: &Attempt) -> Result<Option<T>, &'static str> {
+        self.in_doubt = true;
+        if self.undo.is_some() {
+            self.operation.may_have_happened(&self.name);
+        }
+        match self.reconciled().await {
+            Reconciled::Happened(value) => return Ok(Some(value)),
+            Reconciled::DidNotHappen => self.in_doubt = false,
+            Reconciled::Unknown if self.kind == Kind::Once => return Err(""),
+            Reconciled::Unknown if self.is_key_forgotten(attempt).await => {
+                return Err(", and its receiver may have forgotten its key");
+            }
+            // The same call with the same key again.
+            Reconciled::Unknown => {}
+        }
+        self.keep_form(attempt).await;
+        Ok(None)
+    }
+
+    /// Stores the intent, where there is to be one.
+    async fn start(&mut self, attempt: &Arc<Attempt>, begun: bool) -> Result<(), StepError<E>> {
+        // Under `once` even if the intent is on record: finding out what became
+        // of it takes time, and who lost the claim meanwhile is told here.
+        if self.kind == Kind::Once || (self.kind == Kind::Pay && !begun) {
+            self.begin(attempt).await?;
+        }
+        if self.undoes || self.operation.may_start(&self.name, self.undo.is_some()) {
+            return Ok(());
+        }
+        // It failed for good meanwhile. What was in doubt before stays so.
+        if !begun && self.kind != Kind::Step {
+            attempt.write(Change::Clear { step: self.name.clone() }).await?;
+        }
+        Err(StepError::Undoing { step: self.name.to_string() })
+    }
+
+    async fn begin(&mut self, attempt: &Arc<Attempt>) -> Result<(), WriteError> {
+        self.write(attempt, Change::Begin { step: self.name.clone() }).await?;
+        attempt.emit(|| EventKind::StepBegun { step: self.name.to_string() });
+        Ok(())
+    }
+
+    /// Whether the same call could be a new one to its receiver by now, or become
+    /// one while it is made.
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
+    async fn is_key_forgotten(&mut self, attempt: &Attempt) -> bool {
+        let age = attempt.step_age(&self.name).await.unwrap_or_default();
+        age >= self.key_lifetime.saturating_sub(self.timeout.unwrap_or_default())
+    }
+
+    /// What was begun under one form of its key keeps it.
+    async fn keep_form(&mut self, attempt: &Attempt) {
+        let current = attempt.current().await;
+        self.form = current.step(&self.name).map_or(self.form, |step| step.key_form());
+    }
+
+    /// Stores a change, and with it what the step depends on and how its key is
+    /// written.
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
+    async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), WriteError> {
+        let input = self.input.map(|input| Change::Input { step: self.name.clone(), hash: input.hash });
+        let form = Some(self.form).filter(|form| *form != KeyForm::Hex);
+        let form = form.map(|form| Change::Key { step: self.name.clone(), form });
+        attempt.write_all([Some(change), input, form]).await
+    }
+
+    fn can_be_undone(&mut self, result: &[u8]) {
+        if let Some(work) = self.undo.take() {
+            let (form, key_lifetime) = (self.form, self.key_lifetime);
+            let how = How { result: Bytes::copy_from_slice(result), work, form, key_lifetime };
+            self.operation.happened(&self.name, how);
+        }
+    }
+
+    async fn reconciled(&mut self) -> Reconciled<T> {
+        match self.reconcile.take() {
+            Some(reconcile) => reconcile().await,
+            None => Reconciled::Unknown,
+        }
+    }
+
+    async fn work(&mut self) -> Result<T, StepError<E>> {
+        let key = self.operation.step_key(&self.name).written(self.form);
+        let Some(work) = self.work.take() else { return Err(StepError::Duplicate { step: self.name.to_string() }) };
+        let work = work(key);
+        let Some(limit) = self.timeout else { return work.await.map_err(StepError::Retry) };
+        match timeout(limit, work).await {
+            Ok(outcome) => outcome.map_err(StepError::Retry),
+            Err(_) => Err(StepError::TimedOut { step: self.name.to_string() }),
+        }
+    }
+
+    async fn save(
+        mut self,
+        attempt: &Arc<Attempt>,
+        taken: &mut Taken,
+        value: T,
+        span: &StepSpan,
+    ) -> Result<T, StepError<E>> {
+        span.outcome("saved");
+        let (bytes, unreadable) = result::to_bytes(&value);
+        // From here on the work is done, whatever becomes of the write.
+        taken.becomes = Used::Stored;
+        let bytes = in_its_own_piece(bytes);
+        self.write(attempt, Change::Save { step: self.name.clone(), value: bytes.clone() }).await?;
+        self.can_be_undone(&bytes);
+        attempt.emit(|| EventKind::StepSaved { step: self.name.to_string() });
+        unreadable.map_or(Ok(value), |source| Err(self.unreadable(source)))
+    }
+
+    async fn fail(mut self, attempt: &Arc<Attempt>, taken: &mut Taken, error: StepError<E>) -> StepError<E> {
+        let StepError::Retry(error) = error else { return error };
+        if let Some(finals) = self.finals.as_ref().filter(|finals| (finals.is_final)(&error)) {
+            let (bytes, unreadable) = (finals.encode)(&error);
+            if let Err(error) = self.write(attempt, Change::Fail { step: self.name.clone(), error: bytes }).await {
+                return error.into();
+            }
+            taken.becomes = Used::Stored;
+            self.operation.did_not_happen(&self.name);
+            attempt.emit(|| EventKind::StepFailed { step: self.name.to_string() });
+            return unreadable.map_or(StepError::Final(error), |source| self.unreadable(source));
+        }
+        // That this call did nothing says nothing of an earlier one, of this
+        // attempt or another: its intent stays on record.
+        let harmless = !self.in_doubt && self.harmless.as_ref().is_some_and(|harmless| harmless(&error));
+        if harmless && self.kind != Kind::Step {
+            self.operation.did_not_happen(&self.name);
+            // Whatever becomes of the write: the next try states its intent anew.
+            taken.becomes = Used::Cleared;
+            if let Err(error) = attempt.write(Change::Clear { step: self.name.clone() }).await {
+                return error.into();
+            }
+        }
+        StepError::Retry(error)
+    }
+
+    fn park(self, and: &str) -> StepError<E> {
+        let why = format!("step {:?} was begun and nobody knows whether it happened{and}", self.name);
+        self.operation.attempt_handle().park(&self.name, &why);
+        StepError::InDoubt { step: self.name.into() }
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<T, StepError<E>> {
+        serde_json::from_slice(value).map_err(|source| self.unreadable_now(value, source))
+    }
+
+    fn decode_final(&self, error: &[u8]) -> StepError<E> {
+        let Some(finals) = &self.finals else {
+            let missing = "an earlier attempt stored a final error, and this step has no `final_when`";
+            return self.unreadable(serde::de::Error::custom(missing));
+        };
+        match (finals.decode)(error) {
+            Ok(error) => StepError::Final(error),
+            Err(source) => self.unreadable_now(error, source),
+        }
+    }
+
+    /// What is on record can't be read now. What no release can read parks the
+    /// operation, for this attempt needs it.
+    fn unreadable_now(&self, stored: &[u8], source: serde_json::Error) -> StepError<E> {
+        if result::is_unreadable(stored) {
+            let why = format!("step {:?} was done, and its result could not be written as JSON", self.name);
+            self.operation.attempt_handle().park(&self.name, &why);
+        }
+        self.unreadable(source)
+    }
+
+    fn unreadable(&self, source: serde_json::Error) -> StepError<E> {
+        StepError::Unreadable { step: self.name.to_string(), source }
+    }
+}

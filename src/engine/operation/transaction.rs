@@ -1,0 +1,326 @@
+//! Steps whose rows and recovery point commit together.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Response;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::input::{self, Input};
+use super::{Operation, StepError, Used, result};
+use crate::core::{Change, Point, StoredResponse};
+use crate::engine::attempt::{Attempt, Begun, NotCommitted};
+use crate::engine::outcome::Outcome;
+use crate::store::JoinedDatabase;
+use crate::telemetry::event::EventKind;
+
+/// What the work of a transaction returns: `Box::pin(async move { … })`.
+pub type TransactionFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
+
+type Running<'a, T, E> = TransactionFuture<'a, T, StepError<E>>;
+/// What a step depends on, if it was told: an error if that is no JSON.
+type Given = serde_json::Result<Option<Input>>;
+/// Starts a step, given that.
+type Start<'a, T, E> = Box<dyn FnOnce(Given) -> Running<'a, T, E> + Send + 'a>;
+
+/// A step in a transaction to be run: `.await` it, or set more about it first.
+///
+/// Lazy: nothing happens before it is polled. Made by
+/// [`Operation::transaction`].
+#[must_use = "a step does nothing unless it is awaited"]
+pub struct TransactionStep<'a, T, E> {
+    start: Option<Start<'a, T, E>>,
+    input: Given,
+    running: Option<Running<'a, T, E>>,
+}
+
+impl<T, E> TransactionStep<'_, T, E> {
+    /// What this step depends on; must be JSON. As that of
+    /// [any step](super::StepFuture::input), with the same caveats: what JSON can't
+    /// carry is [`StepError::Unreadable`], and no transaction begins.
+    pub fn input<I: Serialize + ?Sized>(mut self, input: &I) -> Self {
+        self.input = Input::of(input).map(Some);
+        self
+    }
+}
+
+impl<T, E> Future for TransactionStep<'_, T, E> {
+    type Output = Result<T, StepError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(start) = self.start.take() {
+            let input = std::mem::replace(&mut self.input, Ok(None));
+            self.running = Some(start(input));
+        }
+        match &mut self.running {
+            Some(running) => running.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for TransactionStep<'_, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransactionStep").field("input", &self.input.as_ref().ok()).finish_non_exhaustive()
+    }
+}
+
+impl Operation {
+    /// Runs `work` in a transaction that carries this step's recovery point, or
+    /// gives the result it had: its rows and the step's result commit
+    /// together, once, or not at all.
+    ///
+    /// `work` gets the driver's connection inside the transaction, and leaves
+    /// it open. Its result must survive a round trip through JSON; if it can't be
+    /// read back, all is rolled back. Only the
+    /// rows it writes there are covered: a call to someone else is made again
+    /// if the transaction is.
+    ///
+    /// On Postgres:
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "postgres")] mod shop {
+    /// use tower_idempotency::{Operation, StepError};
+    /// use tower_idempotency::store::{Joined, PostgresStore};
+    /// use deadpool_postgres::Pool;
+    ///
+    /// async fn order(op: Operation, shop: Joined<Pool>, item: String) -> Result<i64, StepError<tokio_postgres::Error>> {
+    ///     op.transaction(&shop, "order", move |tx| Box::pin(async move {
+    ///         let row = tx.query_one("INSERT INTO orders (item) VALUES ($1) RETURNING id", &[&item]).await?;
+    ///         Ok(row.get(0))
+    ///     })).await
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// On SQLite, with rusqlite (with sqlx, the closure gets a `SqliteConnection`):
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "sqlite")] mod shop {
+    /// use tower_idempotency::{Operation, StepError};
+    /// use tower_idempotency::store::SqliteJoined;
+    ///
+    /// async fn order(op: Operation, shop: SqliteJoined, item: String) -> Result<i64, StepError<rusqlite::Error>> {
+    ///     op.transaction(&shop, "order", move |tx| Box::pin(async move {
+    ///         tx.call(move |db| {
+    ///             let order = "INSERT INTO orders (item) VALUES (?1) RETURNING id";
+    ///             db.query_row(order, [item], |row| row.get(0))
+    ///         }).await
+    ///     })).await
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`]. If `work` fails, its transaction is rolled back. So it is
+    /// where [`StepError::RolledBack`] and [`StepError::Lost`] come from. With
+    /// [`StepError::Store`] nobody knows yet, and the next attempt finds it out.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped before `work` is done, it is rolled back. After that it commits.
+    ///
+    /// # Caveats
+    ///
+    /// - Nothing may commit or roll back inside `work`, other than to savepoints;
+    ///   if something does, the step fails. What was committed on Postgres stays; on
+    ///   SQLite it can't be committed.
+    /// - A connection is held while `work` runs; it is waited for up to 5
+    ///   seconds, or as long as its pool waits: 2 seconds on one of deadpool.
+    ///
+    /// On Postgres:
+    ///
+    /// - Renewals go on meanwhile, on connections of the store.
+    /// - `work` itself has no limit. Where a database can fall silent, put a
+    ///   [`timeout`](tokio::time::timeout) around this.
+    /// - The isolation level is the database's default, or what `work` sets with
+    ///   `SET TRANSACTION` before anything else. Above READ COMMITTED, `work` has
+    ///   less than a third of the lease: a renewal would be a change that the
+    ///   transaction does not see, and it is then rolled back.
+    ///
+    /// On SQLite:
+    ///
+    /// - The transaction has the database's only write lock: it is rolled back after
+    ///   5 seconds, a third of the lease, or a third of the shortest lease of others
+    ///   that is about to end. Renewals wait, and are in time.
+    /// - Nothing of the operation can be stored inside `work`: that would wait for
+    ///   itself.
+    /// - It may take up to 6 seconds to begin; one that somebody has open in a shell
+    ///   is no longer waited for.
+    pub fn transaction<'a, D, T, E, F>(
+        &self,
+        database: &D,
+        name: impl Into<String>,
+        work: F,
+    ) -> TransactionStep<'a, T, E>
+    where
+        D: JoinedDatabase,
+        T: Serialize + DeserializeOwned + Send + Sync + 'a,
+        E: Send + 'a,
+        F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send + 'a,
+    {
+        let (operation, database, step) = (self.clone(), database.clone(), name.into());
+        TransactionStep {
+            start: Some(Box::new(move |input| {
+                Box::pin(async move { operation.commit_step(&database, step, input, work).await })
+            })),
+            input: Ok(None),
+            running: None,
+        }
+    }
+
+    async fn commit_step<D, T, E, F>(
+        &self,
+        database: &D,
+        step: String,
+        input: Given,
+        work: F,
+    ) -> Result<T, StepError<E>>
+    where
+        D: JoinedDatabase,
+        T: Serialize + DeserializeOwned + Send + Sync,
+        E: Send,
+        F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send,
+    {
+        let attempt = Arc::clone(self.attempt_handle());
+        if attempt.has_ended() {
+            return Err(StepError::Lost);
+        }
+        // Before it is taken for one that was reached.
+        let input = match input {
+            Ok(input) => input,
+            Err(source) => return Err(StepError::Unreadable { step, source }),
+        };
+        let Some(mut taken) = self.take_name(&step) else { return Err(StepError::Duplicate { step }) };
+        input::check(&attempt, &step, input)?;
+        if let Some(Point::Saved(value)) = taken.point() {
+            taken.becomes = Used::Stored;
+            attempt.emit(|| EventKind::StepReplayed { step: step.clone() });
+            return serde_json::from_slice(&value).map_err(|source| StepError::Unreadable { step, source });
+        }
+        unless_parked(&attempt)?;
+        if self.is_undoing() {
+            return Err(StepError::Undoing { step });
+        }
+        let (value, begun) = run(&attempt, database, work).await?;
+        let (bytes, unreadable) = result::to_bytes(&value);
+        if let Some(source) = unreadable {
+            // Not done at all, which is better than done and unreadable.
+            D::roll_back(begun.transaction).await;
+            return Err(StepError::Unreadable { step, source });
+        }
+        // From here on it commits, whether or not anyone waits for it.
+        taken.becomes = Used::Stored;
+        let mut changes = vec![Change::Save { step: step.as_str().into(), value: bytes }];
+        changes.extend(input.map(|input| Change::Input { step: step.as_str().into(), hash: input.hash }));
+        if let Err(error) = attempt.commit(database, begun, changes).await {
+            if matches!(error, NotCommitted::RolledBack(_)) {
+                taken.becomes = Used::Again;
+            }
+            return Err(not_committed(error, step));
+        }
+        attempt.emit(|| EventKind::StepSaved { step });
+        Ok(value)
+    }
+
+    /// Runs `work` in a transaction that completes the operation: its rows and
+    /// the answer it returns commit together, once, or not at all.
+    ///
+    /// That answer is the one the client gets, whatever the handler does and
+    /// returns afterwards, and the one that every retry gets. Of its headers,
+    /// those that are not [stored](StoredResponse::capture) are not given to
+    /// the first client either. Nothing can be stored under the operation after
+    /// it. It has no trailers: for gRPC, put `grpc-status` among its headers and
+    /// leave its body empty.
+    ///
+    /// A step that is in doubt stops it. One that is found to be in doubt only
+    /// while the transaction commits comes too late: the answer stands, and
+    /// [`Parked`](crate::EventKind::Parked) is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction). [`StepError::InDoubt`] also if the
+    /// answer is a failure, 4xx, 5xx or one [of gRPC](Outcome), and this attempt did
+    /// not come to a step that an earlier one began or paid; put [`Outcome::Final`]
+    /// into the response's extensions if that is meant.
+    ///
+    /// # Cancellation
+    ///
+    /// As there.
+    pub async fn complete<D, E, F>(&self, database: &D, work: F) -> Result<(), StepError<E>>
+    where
+        D: JoinedDatabase,
+        E: Send,
+        F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, Response<Bytes>, E> + Send,
+    {
+        let attempt = Arc::clone(self.attempt_handle());
+        if attempt.has_ended() {
+            return Err(StepError::Lost);
+        }
+        unless_parked(&attempt)?;
+        if self.is_undoing() {
+            return Err(StepError::Undoing { step: "complete".into() });
+        }
+        let (response, begun) = run(&attempt, database, work).await?;
+        let (parts, body) = response.into_parts();
+        let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
+        let complete = attempt.complete(response, Outcome::is_said_final(&parts.extensions));
+        attempt
+            .commit(database, begun, vec![complete])
+            .await
+            .map_err(|error| not_committed(error, "complete".into()))?;
+        attempt.emit_left_out();
+        attempt.emit(|| EventKind::Completed { status: parts.status.as_u16(), retained: true });
+        Ok(())
+    }
+}
+
+/// A human has to look first: nothing new is started.
+fn unless_parked<E>(attempt: &Attempt) -> Result<(), StepError<E>> {
+    match attempt.parked() {
+        Some(step) => Err(StepError::InDoubt { step: step.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// What `work` gave, and the transaction, still open.
+async fn run<D, T, E, F>(attempt: &Attempt, database: &D, work: F) -> Result<(T, Begun<D>), StepError<E>>
+where
+    D: JoinedDatabase,
+    T: Send,
+    F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send,
+{
+    let mut begun = attempt.begin(database).await.map_err(StepError::RolledBack)?;
+    let limit = D::limit(&begun.transaction);
+    let Some(handle) = D::handle(&mut begun.transaction) else { return Err(StepError::Lost) };
+    let outcome = match limit {
+        None => work(handle).await.map_err(StepError::Retry),
+        Some(limit) => match timeout(limit.left(), work(handle)).await {
+            Ok(outcome) => outcome.map_err(StepError::Retry),
+            Err(_) => Err(StepError::RolledBack(limit.passed())),
+        },
+    };
+    match outcome {
+        Ok(value) => Ok((value, begun)),
+        Err(error) => {
+            D::roll_back(begun.transaction).await;
+            Err(error)
+        }
+    }
+}
+
+fn not_committed<E>(error: NotCommitted, step: String) -> StepError<E> {
+    match error {
+        NotCommitted::Lost => StepError::Lost,
+        NotCommitted::Parked(step) => StepError::InDoubt { step },
+        NotCommitted::Undoing => StepError::Undoing { step },
+        NotCommitted::RolledBack(error) => StepError::RolledBack(error),
+        NotCommitted::Unknown(error) => StepError::Store(error),
+    }
+}

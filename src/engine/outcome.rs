@@ -1,0 +1,161 @@
+//! How a handler's answer counts.
+
+use http::StatusCode;
+
+use crate::core::Mode;
+
+/// How a handler's answer counts. A handler says so by putting one into its
+/// response's extensions; otherwise the status code decides.
+///
+/// ```
+/// use http::{Response, StatusCode};
+/// use tower_idempotency::Outcome;
+///
+/// fn sold_out() -> Response<String> {
+///     let mut response = Response::new("sold out, try again tomorrow".to_string());
+///     *response.status_mut() = StatusCode::CONFLICT;
+///     response.extensions_mut().insert(Outcome::NothingHappened);
+///     response
+/// }
+/// # assert!(sold_out().extensions().get::<Outcome>().is_some());
+/// ```
+///
+/// | status | at most once | resumable |
+/// |---|---|---|
+/// | 307, 308, 401, 403, 407, 421, 425, 429; to a PATCH 301 and 302 too | nothing happened | nothing happened |
+/// | 408, 5xx | final | retryable |
+/// | all others | final | final |
+///
+/// 301 and 302 turn a POST into a GET, and are final. What comes with another
+/// method is repeated elsewhere under the same key.
+///
+/// A 101 is final and not retained: what it began can't be given again.
+///
+/// An answer of gRPC (200, and a `Content-Type` that begins with `application/grpc`)
+/// counts as one of HTTP would that stands for its `grpc-status`, from the head or
+/// else the trailers. It is stored and replayed as it came.
+///
+/// | `grpc-status` | counts as |
+/// |---|---|
+/// | 0 | 200 |
+/// | 3, 5, 6, 9, 10, 11 | 400 |
+/// | 16 | 401 |
+/// | 7 | 403 |
+/// | 8 | 429 |
+/// | 1, 2, 13, 15, any other | 500 |
+/// | 12 | 501 |
+/// | 14 | 503 |
+/// | 4 | 504 |
+///
+/// The trailers of an answer that is [not retained](crate::core::NotRetained) are not
+/// looked at, nor is a body: gRPC-Web says its status there, so put the layer beneath
+/// what translates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The answer is stored, and every retry gets it.
+    ///
+    /// Without this word a failure, 4xx or 5xx, is not final while a step that an
+    /// earlier attempt began or paid was not reached by this one: the operation is
+    /// parked. With it, the handler says that it knows what it leaves out.
+    Final,
+    /// The answer is not stored, and a retry resumes. In at-most-once mode
+    /// nothing can be resumed, and a retry is told that the outcome is unknown.
+    Retryable,
+    /// The answer is not stored, and the key is as if it had never been used,
+    /// unless a step was begun or done, or there was an attempt before this one:
+    /// then it is as `Retryable`. A request that was accepted for the
+    /// [background](crate::Background) stays accepted, and is tried again.
+    NothingHappened,
+}
+
+impl Outcome {
+    /// Whether a handler said that its answer is final, whatever was done.
+    pub(crate) fn is_said_final(extensions: &http::Extensions) -> bool {
+        extensions.get::<Self>() == Some(&Self::Final)
+    }
+
+    /// Of an answer that is judged by `status`; `is_post`: to a POST.
+    pub(crate) fn of(mode: Mode, is_post: bool, status: StatusCode, said: Option<Self>) -> Self {
+        if let Some(said) = said {
+            return said;
+        }
+        let number = status.as_u16();
+        let moved = !is_post && MOVED.contains(&number);
+        let did_not_start = moved || DID_NOT_START.contains(&number);
+        let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
+        match mode {
+            _ if did_not_start => Self::NothingHappened,
+            Mode::Resumable if failed => Self::Retryable,
+            _ => Self::Final,
+        }
+    }
+}
+
+/// The statuses that mean that the handler did not start. Redirects that repeat
+/// the request elsewhere are among them: routing is no operation, and the client
+/// follows with the same key.
+pub(crate) const DID_NOT_START: [u16; 8] = [307, 308, 401, 403, 407, 421, 425, 429];
+
+/// Redirects that turn a POST into a GET, and repeat requests of other methods as
+/// they are: to those they are routing, too.
+pub(crate) const MOVED: [u16; 2] = [301, 302];
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::{DID_NOT_START, MOVED};
+    use crate::core::stands_for;
+
+    /// Each of these documents has the list, and wherever it has one it is this.
+    #[test]
+    fn the_documents_name_the_statuses_that_mean_did_not_start() {
+        let all = DID_NOT_START.map(|status| status.to_string());
+        let (last, first) = all.split_last().unwrap();
+        let lists = [all.join(", "), format!("{} and {last}", first.join(", "))];
+        let documents = [
+            // In the docs of `Outcome`, and as the constant.
+            ("outcome.rs", include_str!("outcome.rs"), 2),
+            ("lib.rs", include_str!("../lib.rs"), 1),
+            ("compensation.md", include_str!("../guide/compensation.md"), 1),
+            ("guarantees.md", include_str!("../guide/guarantees.md"), 1),
+            ("README.md", include_str!("../../README.md"), 1),
+        ];
+        // Two of them in a row, spelled so that this line is no list.
+        let twice = [DID_NOT_START[3], DID_NOT_START[4]].map(|status| status.to_string()).join(", ");
+        for (name, text, expected) in documents {
+            let text = text.replace("///", " ").replace("//!", " ");
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let whole: usize = lists.iter().map(|list| text.matches(list.as_str()).count()).sum();
+            assert_eq!(whole, text.matches(&twice).count(), "{name} has another list");
+            assert_eq!(whole, expected, "{name} has not as many lists as it should");
+            let [one, other] = MOVED;
+            let moved = format!("to a PATCH {one} and {other} too");
+            assert!(text.contains(&moved), "{name} does not say {moved:?}");
+        }
+    }
+
+    /// Each table of these documents has every status of gRPC, and what it counts as.
+    #[test]
+    fn the_documents_name_what_stands_for_a_status_of_grpc() {
+        for (name, text) in
+            [("outcome.rs", include_str!("outcome.rs")), ("guarantees.md", include_str!("../guide/guarantees.md"))]
+        {
+            let text = text.replace("/// ", "");
+            let (_, table) = text.split_once("| `grpc-status` | counts as |\n|---|---|\n").unwrap();
+            let rows = table.lines().map_while(|row| row.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "));
+            let mut found = Vec::new();
+            for (statuses, counts_as) in rows {
+                let counts_as: StatusCode = counts_as.parse().unwrap();
+                for status in statuses.split(", ") {
+                    assert_eq!(stands_for(status.as_bytes()), counts_as, "{name}: {status}");
+                    found.push(status.to_owned());
+                }
+            }
+            let all = (0..=16).map(|status: u8| status.to_string()).chain(["any other".to_owned()]);
+            let missing: Vec<_> = all.filter(|status| !found.contains(status)).collect();
+            assert!(missing.is_empty() && found.len() == 18, "{name}: {missing:?} of {found:?}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Answering 202, and running the request later.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body::Body;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::Instant;
+
+use crate::core::{Claimed, Exchange, Fence, Fingerprint, IdempotencyKey, Status, Submit, SubmitHere, Submitted};
+use crate::engine::claim::withdraw_claim;
+use crate::engine::content::Content;
+use crate::engine::handoff::WorkerSlot;
+use crate::engine::ledger::Ledger;
+use crate::http::body::ResponseBody;
+use crate::http::problem::accepted;
+use crate::http::service::{Guarded, unavailable};
+use crate::store::{Filter, Query, StoreError};
+use crate::telemetry::event::EventKind;
+use crate::telemetry::refusal::Refusal;
+use crate::util::nonce::fresh_nonce;
+use crate::util::signal::lock;
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// What needs no escape in a path (RFC 3986 §2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// How long what the store said of its backlog is believed.
+const BELIEVED: Duration = Duration::from_millis(500);
+/// How many times the length of the queue is looked at to count what waits.
+const LOOKED_AT: usize = 4;
+
+/// Requests that are answered 202 at once and run by a
+/// [`Completer`](crate::Completer), of this process or another one.
+///
+/// A client asks for it with `Prefer: respond-async` (RFC 7240). It gets 202
+/// once its request is stored, with `Location`, where a
+/// [`StatusService`](crate::StatusService) tells how far it is, `Retry-After`
+/// and `Preference-Applied: respond-async`. Duplicates that ask for it get the
+/// same 202 while the operation is unfinished, and then the stored answer.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::{Background, IdempotencyLayer, Scope, store::MemoryStore};
+///
+/// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared())
+///     .resumable()
+///     .background(Background::at("/operations").retry_after(Duration::from_secs(2)).deadline(Duration::from_secs(60)));
+/// ```
+///
+/// # Caveats
+///
+/// - Without a running completer nobody runs what is accepted.
+/// - The `wait` preference is ignored, which RFC 7240 allows.
+/// - A duplicate without the preference is served as in the foreground: it
+///   runs the operation itself if nobody does, gets 409 while someone does, and
+///   the stored answer in the end.
+/// - An at-most-once operation is started by the process that claims it first. If that
+///   dies or is cut off, it is not run again: its outcome is unknown, and the
+///   completer's [reconciler](crate::Completer::reconcile) is asked.
+/// - After a 503 because the store did not answer, the request may be on record
+///   all the same, and then it is run. A retry with the same key finds out.
+/// - Credentials are not stored; see [`Completer`](crate::Completer).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Background {
+    prefix: String,
+    always: bool,
+    retry_after: Duration,
+    deadline: Option<Duration>,
+    max_tries: Option<u32>,
+    queue: Queue,
+}
+
+impl Background {
+    /// On request, with `Location: prefix/KEY`. The key is percent-encoded; the
+    /// prefix is taken as it is, and only its visible ASCII characters.
+    pub fn at(prefix: &str) -> Self {
+        let fit = |c: &char| c.is_ascii_graphic() && !['"', '\\', '<', '>'].contains(c);
+        Self {
+            prefix: prefix.trim_end_matches('/').chars().filter(fit).collect(),
+            always: false,
+            retry_after: Duration::from_secs(1),
+            deadline: None,
+            max_tries: None,
+            queue: Queue::new(10_000),
+        }
+    }
+
+    /// Whatever the client prefers.
+    pub const fn always(mut self) -> Self {
+        self.always = true;
+        self
+    }
+
+    /// When a client should ask again: after one second by default. Rounded
+    /// down to seconds, at least one.
+    pub const fn retry_after(mut self, pause: Duration) -> Self {
+        self.retry_after = pause;
+        self
+    }
+
+    /// How many operations may wait to be run: 10,000 by default, at least one.
+    /// Above, new ones are refused with 503 and `Retry-After`; duplicates of
+    /// what was accepted are not.
+    ///
+    /// # Caveats
+    ///
+    /// Counted in the process; once the count is full the store is asked what
+    /// is really due, at most twice a second. So processes that share a store
+    /// may each accept as many before they look.
+    pub fn queue(mut self, operations: usize) -> Self {
+        self.queue = Queue::new(operations.max(1));
+        self
+    }
+
+    /// How long one attempt of this route may take when a completer runs it;
+    /// as long as the [completer's](crate::Completer::deadline) by default, and
+    /// never longer. It is then cut off, told with the steps in which it hung
+    /// ([`EventKind::CutOff`]), and counts as a try.
+    pub const fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = Some(limit);
+        self
+    }
+
+    /// After how many attempts an operation of this route is parked; as many as
+    /// the [completer](crate::Completer::max_tries) allows by default, and
+    /// never more. At least one.
+    pub fn max_tries(mut self, tries: u32) -> Self {
+        self.max_tries = Some(tries.max(1));
+        self
+    }
+
+    /// Deadline and tries of one route.
+    pub(crate) const fn limits(&self) -> (Option<Duration>, Option<u32>) {
+        (self.deadline, self.max_tries)
+    }
+
+    pub(crate) const fn again_after(&self) -> Duration {
+        self.retry_after
+    }
+
+    /// Where to ask for the answer, if this request is to be run later.
+    pub(crate) fn place_for(&self, headers: &HeaderMap, key: &IdempotencyKey) -> Option<HeaderValue> {
+        if !self.always && !prefers_async(headers) {
+            return None;
+        }
+        HeaderValue::try_from(format!("{}/{}", self.prefix, segment(key.as_str()))).ok()
+    }
+}
+
+/// A key as a segment of a path. One of dots alone has parentheses around it:
+/// clients resolve `.` and `..` away, and browsers `%2E` and `%2E%2E` too.
+fn segment(key: &str) -> String {
+    match key {
+        "." | ".." => format!("({key})"),
+        key => utf8_percent_encode(key, ESCAPED).to_string(),
+    }
+}
+
+/// Whether `respond-async` is among the preferences: tokens with parameters and
+/// values, of which none counts here (RFC 7240 §2).
+fn prefers_async(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(preferences).any(|preference| preference.eq_ignore_ascii_case("respond-async"))
+}
+
+/// The names of the preferences in one header line.
+fn preferences(line: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let at_comma = move |c: char| {
+        let literal = std::mem::take(&mut escaped);
+        match c {
+            '\\' if quoted && !literal => escaped = true,
+            '"' if !literal => quoted = !quoted,
+            _ => {}
+        }
+        c == ',' && !quoted
+    };
+    line.split(at_comma).filter_map(|preference| preference.split([';', '=']).next()).map(str::trim)
+}
+
+/// How many wait to be run, as far as this process knows. Shared by clones.
+#[derive(Clone, Debug)]
+struct Queue {
+    most: usize,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    waiting: usize,
+    /// When the store was asked.
+    looked: Option<Instant>,
+}
+
+impl Queue {
+    fn new(most: usize) -> Self {
+        Self { most, known: Arc::new(Mutex::new(Known { waiting: 0, looked: None })) }
+    }
+
+    /// Whether there is room for one more.
+    async fn has_room(&self, ledger: &Ledger) -> bool {
+        {
+            let mut known = lock(&self.known);
+            if known.waiting < self.most {
+                return true;
+            }
+            if known.looked.is_some_and(|looked| looked.elapsed() < BELIEVED) {
+                return false;
+            }
+            // One asks; the others believe what was known so far.
+            known.looked = Some(Instant::now());
+        }
+        // A store that fails is found out by what follows.
+        let (mut query, mut waiting, mut seen) = (Query::new(Filter::Lapsed, self.most), 0, 0);
+        while waiting < self.most && seen < LOOKED_AT.saturating_mul(self.most) {
+            let Ok(page) = ledger.scan(&query).await else { return true };
+            seen += page.found.len() + page.unreadable.keys.len();
+            // The others are on their way, or only owe a callback.
+            waiting += page.found.iter().filter(|found| found.status == Status::Pending).count();
+            // A store may hand out fewer at a time than it was asked for.
+            let Some(next) = page.next else { break };
+            query = query.after(next);
+        }
+        let mut known = lock(&self.known);
+        known.waiting = waiting;
+        known.waiting < self.most
+    }
+
+    fn add(&self) {
+        lock(&self.known).waiting += 1;
+    }
+}
+
+impl Guarded {
+    /// Accepts the request for later; the answer, unless it is to be run now.
+    pub(crate) async fn submit<B: Body>(
+        &self,
+        parts: &Parts,
+        fingerprint: Fingerprint,
+        body: &Content,
+    ) -> Option<Response<ResponseBody<B>>> {
+        let (policy, ledger) = (&self.shared.policy, &self.shared.ledger);
+        let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
+        let slot = self.shared.handoff.slot();
+        let room = slot.is_some() || background.queue.has_room(ledger).await;
+        let command =
+            Submit { fingerprint, mode: policy.mode, request: Arc::new(self.shared.stored_request(parts, body)), room };
+        let here = slot.is_some();
+        let submitted = match slot {
+            Some(slot) => self.submit_here(command, slot).await,
+            None => ledger.apply(&self.key, None, command).await.map(|done| done.output),
+        };
+        let submitted = match submitted {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                ledger.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });
+                return Some(self.refuse(unavailable(&error)));
+            }
+        };
+        Some(match submitted {
+            // Its lease is over, and it goes on here all the same.
+            Submitted::Unknown { parked: None } if ledger.in_hand().has(&self.key) => {
+                accepted(place, background.retry_after)
+            }
+            Submitted::First if here => accepted(place, background.retry_after),
+            Submitted::First => {
+                background.queue.add();
+                ledger.emit(&self.key, || EventKind::Accepted);
+                ledger.accepted().put(self.key);
+                accepted(place, background.retry_after)
+            }
+            Submitted::Again => accepted(place, background.retry_after),
+            Submitted::Replay(stored) => self.answer(Claimed::Replay(stored)),
+            Submitted::Mismatch => self.answer(Claimed::Mismatch),
+            Submitted::Unknown { parked } => self.answer(Claimed::Unknown { parked }),
+            Submitted::Full => self.refuse(Refusal::Overloaded),
+            Submitted::CallerOnly => return None,
+        })
+    }
+
+    /// Accepts it and claims it in one write, for a completer of this process that
+    /// has room.
+    async fn submit_here(&self, submit: Submit, slot: WorkerSlot) -> Result<Submitted, StoreError> {
+        let (ledger, lease) = (&self.shared.ledger, slot.lease());
+        let mut exchange = ledger.noted(Exchange::guessing(SubmitHere { submit, lease }, fresh_nonce(), None));
+        if let Err(error) = ledger.drive(&self.key, &mut exchange).await {
+            // Perhaps it was granted; nothing has run, so that others may.
+            withdraw_claim(ledger, self.key, Fence::of(exchange.nonce()), lease);
+            return Err(error);
+        }
+        let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
+        let (submitted, fence) = done.output;
+        if let Some((fence, record)) = fence.zip(done.record) {
+            ledger.emit(&self.key, || EventKind::Accepted);
+            slot.drive(self.key, fence, record);
+        }
+        Ok(submitted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preferences_are_read_as_rfc_7240_says() {
+        let prefers = |line: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(PREFER, line.parse().unwrap());
+            prefers_async(&headers)
+        };
+        for line in
+            ["respond-async", "Respond-Async, wait=10", "foo; bar, respond-async", "a=\"x,\\\"y\", respond-async"]
+        {
+            assert!(prefers(line), "{line}");
+        }
+        for line in
+            ["", "wait=10", "foo=\"a, respond-async, b\"", "foo; respond-async", "x-respond-async", "return=minimal"]
+        {
+            assert!(!prefers(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_one_segment_of_the_path() {
+        let place = |key: &[u8]| {
+            let key = IdempotencyKey::parse(key).unwrap();
+            Background::at("/operations/").always().place_for(&HeaderMap::new(), &key).unwrap()
+        };
+        assert_eq!(place(b"order-17"), "/operations/order-17");
+        assert_eq!(place(b"\"a/b ?%#\""), "/operations/a%2Fb%20%3F%25%23");
+    }
+
+    /// Clients resolve `.` and `..` away, and some of them `%2E` as well.
+    #[test]
+    fn a_key_of_dots_is_no_dot_segment() {
+        let place = |key: &[u8]| {
+            let key = IdempotencyKey::parse(key).unwrap();
+            Background::at("/operations").always().place_for(&HeaderMap::new(), &key).unwrap()
+        };
+        for (key, expected) in
+            [(".", "(.)"), ("..", "(..)"), ("...", "..."), (".a", ".a"), ("(.)", "%28.%29"), ("(..)", "%28..%29")]
+        {
+            assert_eq!(place(key.as_bytes()), format!("/operations/{expected}"), "{key}");
+        }
+    }
+}

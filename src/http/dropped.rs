@@ -1,0 +1,29 @@
+//! What is taken for a credential is told once.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use http::HeaderName;
+
+use crate::engine::ledger::Ledger;
+use crate::telemetry::event::EventKind;
+use crate::util::signal::lock;
+
+/// Clients choose names, so there is an end to how many are remembered.
+const MOST: usize = 100;
+
+/// The names of the fields that were not kept and that an observer knows of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dropped(Arc<Mutex<HashSet<HeaderName>>>);
+
+impl Dropped {
+    pub(crate) fn tell(&self, ledger: &Ledger, name: &HeaderName) {
+        let is_new = {
+            let mut told = lock(&self.0);
+            told.len() < MOST && !told.contains(name) && told.insert(name.clone())
+        };
+        if is_new {
+            ledger.emit_unkeyed(|| EventKind::CredentialDropped { name: name.to_string() });
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The layer, and what can be set about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tower_layer::Layer;
+
+use crate::core::Mode;
+use crate::engine::ledger::{Ledger, OverLedger};
+use crate::engine::limits::{MIN_LEASE, MIN_RETENTION};
+use crate::http::background::Background;
+use crate::http::callback::Callback;
+use crate::http::policy::Policy;
+use crate::http::problem::Problems;
+use crate::http::scope::Scope;
+use crate::http::service::{Idempotency, Shared};
+use crate::store::Store;
+use crate::telemetry::event::Event;
+use crate::util::backoff::Backoff;
+
+/// Makes the services it wraps idempotent, for requests that carry an
+/// `Idempotency-Key`.
+///
+/// See the [crate docs](crate) for an example, and [`Scope`] for the choice
+/// the constructor asks for.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+///
+/// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>())
+///     .resumable()
+///     .required()
+///     .retention(Duration::from_secs(7 * 24 * 60 * 60))
+///     .on_event(|event| eprintln!("{event:?}"));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct IdempotencyLayer {
+    shared: Arc<Shared>,
+}
+
+impl IdempotencyLayer {
+    /// A layer over this store, in at-most-once mode, for `POST` and `PATCH`:
+    /// requests of other methods pass, whatever is set.
+    ///
+    /// It starts a handler at most once for one key, unless the handler's answer
+    /// says that it did not start or that nothing happened. [`Outcome`] lists the
+    /// statuses that say so.
+    ///
+    /// [`Outcome`]: crate::Outcome
+    pub fn new(store: impl Store, scope: Scope) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                ledger: Ledger::new(store),
+                policy: Policy::new(scope),
+                handoff: Arc::default(),
+            }),
+        }
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn set(mut self, set: impl FnOnce(&mut Policy)) -> Self {
+        set(&mut Arc::make_mut(&mut self.shared).policy);
+        self
+    }
+
+    /// The handlers are written with steps ([`Operation`](crate::Operation)):
+    /// one that dies half-way is run again, from its last recovery point.
+    ///
+    /// # Caveats
+    ///
+    /// What a handler does outside steps is done again by every attempt.
+    pub fn resumable(self) -> Self {
+        self.set(|policy| policy.mode = Mode::Resumable)
+    }
+
+    /// Refuses covered requests without a key: 400. By default they pass, as
+    /// if the layer was not there.
+    pub fn required(self) -> Self {
+        self.set(|policy| policy.required = true)
+    }
+
+    /// How long an operation stays held when nothing is heard of its holder.
+    /// 60 seconds by default, at least 10 ms; a handler that runs renews it at
+    /// a third of that.
+    ///
+    /// # Caveats
+    ///
+    /// A handler that blocks its thread for longer, without an `.await`, can
+    /// not renew it.
+    pub fn lease(self, lease: Duration) -> Self {
+        self.set(|policy| policy.lease = lease.max(MIN_LEASE))
+    }
+
+    /// How long a handler may run before its lease is no longer renewed. One
+    /// hour by default. The handler is not stopped.
+    pub fn max_execution(self, limit: Duration) -> Self {
+        self.set(|policy| policy.max_execution = limit)
+    }
+
+    /// How long a resumable operation whose attempt ended without an answer
+    /// rests before a [`Completer`](crate::Completer), of whichever process,
+    /// goes on with it. Up to 2 seconds after the first try and up to 10 minutes
+    /// later on by default. A client's retry does not wait.
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        self.set(|policy| policy.backoff = backoff)
+    }
+
+    /// How long an answer is remembered, from its completion. 24 hours by
+    /// default, at least one second. A retry after that runs anew.
+    pub fn retention(self, retention: Duration) -> Self {
+        self.set(|policy| policy.retention = retention.max(MIN_RETENTION))
+    }
+
+    /// Leaves the authority (`Host`, `:authority`) out of what makes two requests
+    /// the same request. By default the same key at another authority is 422,
+    /// as it is with another path (RFC 9110 §7.1).
+    ///
+    /// For servers whose clients, proxies or fail-over change the name between
+    /// a request and its retry. Names are compared in lower case, and
+    /// without the ports 80 and 443, in any case.
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::header("x-tenant".parse()?)).ignore_authority();
+    /// # Ok::<_, http::header::InvalidHeaderName>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// Under one scope, a retry at one name then gets the answer that was made
+    /// for another: only for names that stand for the same service. It may be
+    /// switched while others run without it: the authority counts where both
+    /// the record and the retry's process have it.
+    pub fn ignore_authority(self) -> Self {
+        self.set(|policy| policy.by_authority = false)
+    }
+
+    /// Makes the trailers of every request part of what makes two requests the same
+    /// request: the same key with other trailers is 422. By default only those of
+    /// gRPC count (a `Content-Type` that begins with `application/grpc`).
+    ///
+    /// For clients that say something in trailers that is not in the body. Left out
+    /// is what may differ in a retry: credentials, fields of the connection, dates,
+    /// and the ids of requests and traces.
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// let scope = Scope::header("x-tenant".parse()?);
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), scope).fingerprint_trailers();
+    /// # Ok::<_, http::header::InvalidHeaderName>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// Intermediaries may drop trailers (RFC 9110 §6.5.1), so that they are compared
+    /// only where both the record and the retry have some: a retry without any gets
+    /// the stored answer.
+    pub fn fingerprint_trailers(self) -> Self {
+        self.set(|policy| policy.by_trailers = true)
+    }
+
+    /// The largest request body, in bytes and with its trailers: 2 MiB by
+    /// default, 413 above.
+    pub fn request_limit(self, bytes: usize) -> Self {
+        self.set(|policy| policy.request_limit = bytes)
+    }
+
+    /// The largest response body that is kept, in bytes and with its trailers:
+    /// 2 MiB by default. Larger ones are delivered and not retained, and so are
+    /// event streams, and bodies that are not whole five seconds after they
+    /// first paused. Any other is read to its end before the client gets the
+    /// first of it; how it is framed, and how it ends, stays as without the
+    /// layer.
+    ///
+    /// The first answer says in its head if it is not retained, and a retry is
+    /// told: see [the guide](crate::guide::problems#answers-that-are-not-retained).
+    pub fn response_limit(self, bytes: usize) -> Self {
+        self.set(|policy| policy.response_limit = bytes)
+    }
+
+    /// How many guarded requests may be at work at once, over all clones of
+    /// this layer: 10,000 by default, 503 above. They go on when their client
+    /// hangs up, so nothing else bounds them.
+    pub fn max_running(self, operations: usize) -> Self {
+        let permits = operations.min(Semaphore::MAX_PERMITS);
+        self.set(|policy| policy.permits = Arc::new(Semaphore::new(permits)))
+    }
+
+    /// How many bytes the request bodies that are being read may hold in memory,
+    /// all together, over all clones of this layer: 256 MiB by default, 503
+    /// `upload-overload` above. It is at least [`request_limit`](Self::request_limit),
+    /// so that any one body that is accepted fits.
+    ///
+    /// A body counts, with the memory that is set aside for it, from when it has
+    /// to be waited for until all of it is there or its client leaves. One that is
+    /// there at once never counts, so that slow uploads do not keep others out. Once it
+    /// is read, [`max_running`](Self::max_running) bounds it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>())
+    ///     .upload_budget(64 << 20)
+    ///     .upload_budget_per_scope(8 << 20)
+    ///     .upload_timeout(Duration::from_secs(10));
+    /// ```
+    pub fn upload_budget(self, bytes: usize) -> Self {
+        self.set(|policy| policy.upload_limits.budget = bytes)
+    }
+
+    /// How many bytes of the [`upload_budget`](Self::upload_budget) the callers of
+    /// one scope may hold: a quarter of it by default, 503 `upload-overload` above.
+    /// It is at least [`request_limit`](Self::request_limit). Under
+    /// [`Scope::shared`] there is but one scope, which may hold all of the
+    /// budget; then this is ignored.
+    ///
+    /// # Caveats
+    ///
+    /// Four scopes that hold all they may hold the whole budget, until
+    /// [`upload_timeout`](Self::upload_timeout) is over. Bodies that are there at
+    /// once are served meanwhile.
+    pub fn upload_budget_per_scope(self, bytes: usize) -> Self {
+        self.set(|policy| policy.upload_limits.per_scope = Some(bytes))
+    }
+
+    /// How long it may take to read one request body, from when it first has to
+    /// be waited for: 30 seconds by default, 408 `body-timeout` after that. A body
+    /// that is there at once needs no time, whatever is set here; one that is always
+    /// ready and has nothing to say is as slow as any.
+    ///
+    /// # Caveats
+    ///
+    /// It is the time for the whole body, not for the pause between two pieces of
+    /// it: set it to the largest body over the slowest line that you serve.
+    pub fn upload_timeout(self, limit: Duration) -> Self {
+        self.set(|policy| policy.upload_limits.timeout = limit)
+    }
+
+    /// Requests may be answered 202 and run in the background, by a
+    /// [`Completer`](crate::Completer): see [`Background`].
+    pub fn background(self, background: Background) -> Self {
+        self.set(|policy| policy.background = Some(background))
+    }
+
+    /// Tells someone when an operation completes or is parked, at least once: see
+    /// [`Callback`]. Without one, nothing is stored or called for it.
+    pub fn callback(mut self, callback: Callback) -> Self {
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.ledger = shared.ledger.calling_back(true);
+        shared.policy.callback = Some(callback);
+        self
+    }
+
+    /// The page that documents your use of keys: retention, what is
+    /// fingerprinted, the problems. The problems' `type`s become
+    /// `url#missing-key` and so on, and link to it.
+    ///
+    /// Tell your clients there what marks a stored answer,
+    /// `Idempotent-Replayed: true`, and what marks one that no retry gets,
+    /// `Idempotency-Replay-Unavailable`: on the first answer, and on the problem
+    /// `url#not-retained` that retries get in its place, under the stored status
+    /// code ([the guide](crate::guide::problems#answers-that-are-not-retained)).
+    pub fn documentation(self, url: &str) -> Self {
+        self.set(|policy| policy.problems = Problems::new(Some(url)))
+    }
+
+    /// What this process calls itself in the history of operations
+    /// ([`Record::history`](crate::core::Record::history)): a host's name, say.
+    /// Nothing by default.
+    pub fn instance(mut self, name: &str) -> Self {
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.ledger = shared.ledger.named(name);
+        self
+    }
+
+    /// Calls `observer` with everything that happens. On the request's path:
+    /// it should be quick. If it panics, nothing else does.
+    pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.ledger = shared.ledger.observed_by(Arc::new(observer));
+        self
+    }
+}
+
+impl OverLedger for IdempotencyLayer {
+    fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+}
+
+impl<S> Layer<S> for IdempotencyLayer {
+    type Service = Idempotency<S>;
+
+    fn layer(&self, inner: S) -> Idempotency<S> {
+        Idempotency::new(inner, Arc::clone(&self.shared))
+    }
+}

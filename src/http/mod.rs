@@ -1,0 +1,22 @@
+//! The edge: requests in, responses out. It translates, and decides nothing that is
+//! stored.
+//!
+//! It may know `core`, `util`, `store`, `telemetry` and `engine`. Start with
+//! [`service`]: `Idempotency::call`; [`layer`] has the settings, [`problem`] the only
+//! place that builds refusals, [`background`] and [`status`] what is accepted now and
+//! answered later.
+
+pub(crate) mod background;
+pub(crate) mod body;
+pub(crate) mod callback;
+pub(crate) mod dropped;
+pub(crate) mod extract;
+pub(crate) mod future;
+pub(crate) mod layer;
+pub(crate) mod policy;
+pub(crate) mod problem;
+pub(crate) mod scope;
+pub(crate) mod service;
+pub(crate) mod status;
+pub(crate) mod target;
+pub(crate) mod upload;

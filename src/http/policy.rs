@@ -1,0 +1,93 @@
+//! What the layer does, as data.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::sync::Semaphore;
+
+use crate::core::Mode;
+use crate::http::background::Background;
+use crate::http::callback::Callback;
+use crate::http::dropped::Dropped;
+use crate::http::problem::Problems;
+use crate::http::scope::Scope;
+use crate::http::upload::{UploadLimits, Uploads};
+use crate::util::backoff::Backoff;
+
+/// Whether a status says that there is no such route: if a router says so,
+/// no handler was started.
+pub(crate) const fn says_no_route(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 404 | 405 | 421 | 501)
+}
+
+/// Everything the layer was told.
+#[derive(Clone)]
+pub(crate) struct Policy {
+    pub(crate) scope: Scope,
+    pub(crate) mode: Mode,
+    pub(crate) required: bool,
+    /// Whether the authority is part of a request.
+    pub(crate) by_authority: bool,
+    /// Whether the trailers of any request are part of it, and not only gRPC's.
+    pub(crate) by_trailers: bool,
+    pub(crate) lease: Duration,
+    pub(crate) max_execution: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) request_limit: usize,
+    pub(crate) response_limit: usize,
+    pub(crate) stream_after: Duration,
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) upload_limits: UploadLimits,
+    pub(crate) uploads: Uploads,
+    pub(crate) problems: Problems,
+    pub(crate) background: Option<Background>,
+    pub(crate) callback: Option<Callback>,
+    /// What was taken for a credential, and told.
+    pub(crate) dropped: Dropped,
+}
+
+impl Policy {
+    pub(crate) fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            mode: Mode::AtMostOnce,
+            required: false,
+            by_authority: true,
+            by_trailers: false,
+            lease: Duration::from_secs(60),
+            max_execution: Duration::from_secs(60 * 60),
+            retention: Duration::from_secs(24 * 60 * 60),
+            backoff: Backoff::default(),
+            request_limit: 2 << 20,
+            response_limit: 2 << 20,
+            stream_after: Duration::from_secs(5),
+            permits: Arc::new(Semaphore::new(10_000)),
+            upload_limits: UploadLimits::DEFAULT,
+            uploads: Uploads::default(),
+            problems: Problems::new(None),
+            background: None,
+            callback: None,
+            dropped: Dropped::default(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn covers(method: &Method) -> bool {
+        method == Method::POST || method == Method::PATCH
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("scope", &self.scope)
+            .field("mode", &self.mode)
+            .field("required", &self.required)
+            .field("lease", &self.lease)
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! Every answer the layer makes up itself: refusals, and replays.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK,
+    LOCATION, RETRY_AFTER,
+};
+use http::{Response, StatusCode};
+
+use crate::core::{NotRetained, StoredResponse};
+use crate::engine::content::Content;
+use crate::engine::outcome::Outcome;
+use crate::http::body::ResponseBody;
+use crate::telemetry::refusal::{Look, Refusal};
+
+/// `Idempotent-Replayed: true` is on replays, and on nothing else.
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// On a first answer that no retry gets, and on what retries get instead; its
+/// value says why.
+pub(crate) const REPLAY_UNAVAILABLE: HeaderName = HeaderName::from_static("idempotency-replay-unavailable");
+
+/// RFC 7240 §3.
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The rules that the problems link to, unless the policy names other ones.
+const DRAFT: &str = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07";
+
+/// Where the problems' types and links point.
+#[derive(Clone, Debug)]
+pub(crate) struct Problems {
+    types: String,
+    link: HeaderValue,
+}
+
+impl Problems {
+    /// Types and links under the page `url`, or under the draft's.
+    pub(crate) fn new(url: Option<&str>) -> Self {
+        let page = url.unwrap_or(DRAFT);
+        let types = url.map_or_else(|| "urn:tower-idempotency:problem:".to_owned(), |url| format!("{url}#"));
+        // What is no URL, and could say more than where to look, is not linked to.
+        let linkable = |page: &&str| page.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
+        let page = Some(page).filter(linkable).unwrap_or(DRAFT);
+        let link = format!("<{page}>; rel=\"describedby\"; type=\"text/html\"");
+        let link = HeaderValue::try_from(link).unwrap_or_else(|_| HeaderValue::from_static("<about:blank>"));
+        Self { types: serde_json::Value::from(types).to_string(), link }
+    }
+
+    pub(crate) fn refuse<B: http_body::Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
+        self.refuse_for(refusal, Duration::ZERO)
+    }
+
+    /// The problem that stands for a stored answer whose body is gone.
+    pub(crate) fn not_retained<B: http_body::Body>(
+        &self,
+        stored: &StoredResponse,
+        why: NotRetained,
+    ) -> Response<ResponseBody<B>> {
+        let detail = match why {
+            NotRetained::TooLarge => {
+                "The operation is complete, and was not run again. Its response was sent once, and was too large to be kept."
+            }
+            NotRetained::Streamed => {
+                "The operation is complete, and was not run again. Its response was sent once, as a stream that was not kept."
+            }
+            NotRetained::Incomplete => {
+                "The operation is complete, and was not run again. Its response broke off when it was first sent, or had another length than announced, and was not kept."
+            }
+        };
+        let reason = format!(r#","reason":"{}""#, why.name());
+        // Nothing follows on a 1xx: it can't be what answers a retry.
+        let status = Some(stored.status()).filter(|status| !status.is_informational()).unwrap_or_default();
+        let mut response = self.problem(Refusal::NotRetained, status, detail, &reason);
+        let location = stored.headers().iter().filter(|(name, _)| *name == LOCATION);
+        for (name, value) in location {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+        response.headers_mut().insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()));
+        response
+    }
+
+    /// `more` is what else there is to say, as members of a JSON object.
+    fn problem<B: http_body::Body>(
+        &self,
+        refusal: Refusal,
+        status: StatusCode,
+        detail: &str,
+        more: &str,
+    ) -> Response<ResponseBody<B>> {
+        let Look { name, title, .. } = refusal.look();
+        // `types` is a JSON string already, less its closing quote; names,
+        // titles and details are ours and need no escaping.
+        let types = self.types.trim_end_matches('"');
+        let number = status.as_u16();
+        let body =
+            format!(r#"{{"type":{types}{name}","title":"{title}","status":{number},"detail":"{detail}"{more}}}"#);
+        let bodyless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+        let body = if bodyless { Bytes::new() } else { Bytes::from(body) };
+        let mut response = Response::new(ResponseBody::whole(body));
+        *response.status_mut() = status;
+        response.extensions_mut().insert(refusal);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static("en"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(LINK, self.link.clone());
+        response
+    }
+
+    /// The same, where something will change in that time.
+    pub(crate) fn refuse_for<B: http_body::Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
+        let Look { status, detail, again, .. } = refusal.look();
+        let mut response = self.problem(refusal, status, detail, "");
+        let headers = response.headers_mut();
+        if again {
+            let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if refusal == Refusal::MethodNotAllowed {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, DELETE"));
+        }
+        response
+    }
+}
+
+/// 202: it is on record, and will be run. The same for every duplicate.
+pub(crate) fn accepted<B: http_body::Body>(location: &HeaderValue, again_after: Duration) -> Response<ResponseBody<B>> {
+    // Percent-encoded, so it needs no escaping.
+    let place = location.to_str().unwrap_or_default();
+    let mut response = json(format!(r#"{{"state":"accepted","location":"{place}"}}"#), Some(again_after));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location.clone());
+    headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
+    response
+}
+
+/// What a status resource shows; its body only if `shown`.
+pub(crate) fn status<B: http_body::Body>(
+    text: Vec<u8>,
+    tag: Option<HeaderValue>,
+    again_after: Option<Duration>,
+    shown: bool,
+) -> Response<ResponseBody<B>> {
+    let length = text.len();
+    let mut response = json(if shown { text } else { Vec::new() }, again_after);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    tag.into_iter().for_each(|tag| drop(headers.insert(ETAG, tag)));
+    response
+}
+
+/// 304: it is as it was.
+pub(crate) fn not_modified<B: http_body::Body>(
+    tag: HeaderValue,
+    again_after: Option<Duration>,
+) -> Response<ResponseBody<B>> {
+    let mut response = json(String::new(), again_after);
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response.headers_mut().remove(CONTENT_TYPE);
+    response.headers_mut().insert(ETAG, tag);
+    response
+}
+
+/// 204: acknowledged.
+pub(crate) fn acknowledged<B: http_body::Body>() -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn json<B: http_body::Body>(text: impl Into<Bytes>, again_after: Option<Duration>) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::whole(text.into()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(after) = again_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    response
+}
+
+/// The handler's answer, for its first client: marked, if no retry gets it.
+pub(crate) fn first<B: http_body::Body>(
+    mut parts: http::response::Parts,
+    body: ResponseBody<B>,
+    lost: Option<NotRetained>,
+) -> Response<ResponseBody<B>> {
+    // These marks are ours alone, whatever an upstream of the handler said. A
+    // look at all names costs less than hashing these two.
+    if parts.headers.keys().any(|name| name == REPLAYED || name == REPLAY_UNAVAILABLE) {
+        parts.headers.remove(REPLAYED);
+        parts.headers.remove(REPLAY_UNAVAILABLE);
+    }
+    // Said of this record, and not of that of a guarded handler that passes it on.
+    parts.extensions.remove::<Outcome>();
+    parts.extensions.remove::<Refusal>();
+    if let Some(why) = lost {
+        parts.headers.insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()));
+    }
+    Response::from_parts(parts, body)
+}
+
+/// A stored answer, byte for byte: as a replay, or to its first client.
+pub(crate) fn given<B: http_body::Body>(stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
+    let body = stored.body().cloned().unwrap_or_default();
+    let mut response = Response::new(ResponseBody::whole(Content::of(body, stored.trailers())));
+    *response.status_mut() = stored.status();
+    let headers = response.headers_mut();
+    // A hint: what is too much to reserve may still fit.
+    let _ = headers.try_reserve(stored.headers().len() + 1);
+    for (name, value) in stored.headers() {
+        headers.append(name.clone(), value.clone());
+    }
+    if is_replay {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}

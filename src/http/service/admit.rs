@@ -1,0 +1,108 @@
+//! Whether a request is guarded, and under which key.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Extensions, HeaderMap, Request};
+
+use super::{Guarded, HEADER, Idempotency, Shared};
+use crate::core::{IdempotencyKey, InvalidKey, Key};
+use crate::engine::operation::Operation;
+use crate::http::policy::Policy;
+use crate::http::scope::{Scope, Told};
+use crate::http::upload::Upload;
+use crate::telemetry::event::EventKind;
+use crate::telemetry::refusal::Refusal;
+
+impl<S> Idempotency<S> {
+    /// The key of a request, if it has one and is to be guarded by it.
+    pub(super) fn key_of<B>(&self, request: &Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
+        if !Policy::covers(request.method()) {
+            return Ok(None);
+        }
+        match key_of(request.headers()) {
+            None => self.without_key(request.extensions()).map(|()| None),
+            Some(key) => key.map(Some).map_err(|_| Refusal::InvalidKey),
+        }
+    }
+
+    /// Whether a request without a key may pass.
+    fn without_key(&self, extensions: &Extensions) -> Result<(), Refusal> {
+        match Driven::of(extensions) {
+            // What a completer runs has no key to show: it is not stored.
+            Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),
+            // From its client it would be guarded here, as a record of its own.
+            Some(_) => Err(Refusal::Interrupted),
+            None if self.shared.policy.required => Err(Refusal::MissingKey),
+            None => Ok(()),
+        }
+    }
+
+    /// Decides whether a request with a key is guarded by this layer.
+    pub(super) fn admit(
+        &self,
+        idempotency_key: &IdempotencyKey,
+        parts: &Parts,
+    ) -> Result<Option<(Guarded, Upload)>, Refusal> {
+        let scope = self.shared.scope_of(parts)?;
+        let key = Key::new(&scope, idempotency_key);
+        // Under another layer of this kind, the operation is claimed already. It
+        // would wait for itself.
+        if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
+            return Ok(None);
+        }
+        let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+        if length > self.shared.policy.request_limit {
+            return Err(Refusal::BodyTooLarge);
+        }
+        let background = self.shared.policy.background.as_ref();
+        let later = background.and_then(|background| background.place_for(&parts.headers, idempotency_key));
+        let shared = Arc::clone(&self.shared);
+        let upload = Upload::new(&shared.policy, scope);
+        Ok(Some((Guarded { shared, key, later, is_driven: false }, upload)))
+    }
+}
+
+impl Shared {
+    /// Whose request it is.
+    pub(crate) fn scope_of(&self, parts: &Parts) -> Result<String, Refusal> {
+        loop {
+            match self.policy.scope.tell(parts) {
+                Told::Scope(scope) => return Ok(scope),
+                Told::Warn => self.ledger.emit_unkeyed(|| EventKind::SharedScope),
+                Told::Unknown => return Err(Refusal::ScopeUnknown),
+            }
+        }
+    }
+}
+
+/// In the extensions of what a completer runs.
+#[derive(Clone, Debug)]
+pub(super) struct Driven {
+    pub(super) key: Key,
+    /// Of the layer that runs it.
+    pub(super) scope: Scope,
+}
+
+impl Driven {
+    /// If these extensions are of a completer's attempt at the operation that they
+    /// show.
+    #[inline]
+    fn of(extensions: &Extensions) -> Option<&Self> {
+        let driven = extensions.get::<Self>()?;
+        extensions.get::<Operation>().filter(|running| *running.key() == driven.key).map(|_| driven)
+    }
+}
+
+/// The key in these headers. Two lines are refused, whatever they say: joining
+/// them could make a third key.
+#[inline]
+pub(crate) fn key_of(headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
+    let mut lines = headers.get_all(&HEADER).iter();
+    let line = lines.next()?;
+    if lines.next().is_some() {
+        return Some(Err(InvalidKey::Syntax));
+    }
+    Some(IdempotencyKey::parse(line.as_bytes()))
+}

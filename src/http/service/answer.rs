@@ -1,0 +1,94 @@
+//! What is answered in the handler's place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use http_body::Body;
+
+use super::Guarded;
+use crate::core::{Claimed, Fingerprint, Record, StoredResponse};
+use crate::engine::attempt::Attempt;
+use crate::engine::claim::instead;
+use crate::http::body::ResponseBody;
+use crate::http::problem::given;
+use crate::store::{StoreError, StoreErrorKind};
+use crate::telemetry::event::EventKind;
+use crate::telemetry::refusal::Refusal;
+
+impl Guarded {
+    pub(crate) fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
+        self.refuse_for(refusal, Duration::ZERO)
+    }
+
+    /// The same, where something will change in that time.
+    fn refuse_for<B: Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
+        self.shared.ledger.emit(&self.key, || EventKind::Refused { refusal });
+        self.shared.policy.problems.refuse_for(refusal, time)
+    }
+
+    /// The attempt is over, and the next one goes on after a rest.
+    pub(super) async fn interrupted<B: Body>(&self, attempt: &Attempt) -> Response<ResponseBody<B>> {
+        self.refuse_for(Refusal::Interrupted, attempt.rests().await)
+    }
+
+    /// When it pays to ask again about an operation whose lease has this much
+    /// left. Who is alive writes each third of it, and may be done at any time;
+    /// of who has said nothing for longer, nothing comes before its end.
+    fn again_after(&self, left: Duration) -> Duration {
+        let lease = self.shared.policy.lease;
+        if left < lease / 2 { left } else { Duration::ZERO }
+    }
+
+    /// What is answered for work that is not the one that counts: what is on
+    /// record instead, or what it stored itself before its end.
+    pub(super) fn lost<B: Body>(
+        &self,
+        attempt: &Attempt,
+        fingerprint: Fingerprint,
+        found: Option<Record>,
+    ) -> Response<ResponseBody<B>> {
+        match attempt.completed() {
+            Some(stored) => self.stored(stored),
+            None => self.answer(instead(fingerprint, found)),
+        }
+    }
+
+    fn replay<B: Body>(&self, stored: &Arc<StoredResponse>) -> Response<ResponseBody<B>> {
+        if stored.not_retained().is_none() {
+            self.shared.ledger.emit(&self.key, || EventKind::Replayed);
+        }
+        self.given(stored, true)
+    }
+
+    /// An answer that counts in the place of the one that the handler gave: it
+    /// stored that itself, or an earlier attempt did.
+    pub(super) fn stored<B: Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
+        self.given(stored, false)
+    }
+
+    fn given<B: Body>(&self, stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
+        let Some(why) = stored.not_retained() else { return given(stored, is_replay) };
+        let refusal = Refusal::NotRetained;
+        self.shared.ledger.emit(&self.key, || EventKind::Refused { refusal });
+        self.shared.policy.problems.not_retained(stored, why)
+    }
+
+    pub(crate) fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
+        match claimed {
+            Claimed::Replay(stored) => self.replay(&stored),
+            Claimed::Mismatch => self.refuse(Refusal::KeyReused),
+            Claimed::Busy(left) => self.refuse_for(Refusal::InProgress, self.again_after(left)),
+            Claimed::Granted(_) => self.refuse(Refusal::InProgress),
+            Claimed::Unknown { .. } => self.refuse(Refusal::OutcomeUnknown),
+        }
+    }
+}
+
+pub(crate) fn unavailable(error: &StoreError) -> Refusal {
+    match error.kind() {
+        StoreErrorKind::Unavailable | StoreErrorKind::Full => Refusal::StoreUnavailable,
+        StoreErrorKind::Corrupt => Refusal::RecordCorrupt,
+        StoreErrorKind::NewerFormat => Refusal::RecordNewer,
+    }
+}

@@ -1,0 +1,108 @@
+//! An operation that failed for good, and what it did before that.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use http_body::Body;
+
+use super::{Guarded, release};
+use crate::core::{Fingerprint, Mode, NotRetained, StoredResponse, judged};
+use crate::engine::attempt::{Attempt, End};
+use crate::engine::content::Content;
+use crate::engine::operation::Undone;
+use crate::engine::outcome::Outcome;
+use crate::http::body::ResponseBody;
+use crate::http::policy::says_no_route;
+use crate::telemetry::event::EventKind;
+use crate::telemetry::refusal::Refusal;
+
+/// The status by which an answer is judged.
+fn status_of(parts: &http::response::Parts, content: &Result<Content, NotRetained>) -> StatusCode {
+    let trailers = content.as_ref().ok().and_then(|content| content.trailers.as_deref());
+    judged(parts.status, &parts.headers, trailers.into_iter().flatten())
+}
+
+impl Guarded {
+    /// How the handler's answer counts.
+    pub(super) fn outcome(
+        &self,
+        attempt: &Attempt,
+        is_post: bool,
+        parts: &http::response::Parts,
+        content: &Result<Content, NotRetained>,
+    ) -> Outcome {
+        let status = status_of(parts, content);
+        let incomplete = matches!(content, Err(NotRetained::Incomplete));
+        let withdraw = attempt.nothing_happened().then_some(Outcome::NothingHappened);
+        let said = parts.extensions.get::<Outcome>().copied().or(withdraw);
+        let no_route = self.has_no_route(attempt, parts, content);
+        if no_route {
+            attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
+        }
+        match Outcome::of(self.shared.policy.mode, is_post, status, said) {
+            // Another release may have it.
+            Outcome::Final if no_route => Outcome::Retryable,
+            // The steps are done and the next attempt can answer from
+            // them; without steps this is all there will ever be.
+            Outcome::Final if self.shared.policy.mode == Mode::Resumable && incomplete => Outcome::Retryable,
+            outcome => outcome,
+        }
+    }
+
+    /// Whether it was driven to where there is no route for it, as far as can be
+    /// seen. A client that comes here itself gets that answer, as without the layer.
+    pub(super) fn has_no_route(
+        &self,
+        attempt: &Attempt,
+        parts: &http::response::Parts,
+        content: &Result<Content, NotRetained>,
+    ) -> bool {
+        let said = attempt.nothing_happened() || parts.extensions.get::<Outcome>().is_some();
+        self.is_driven && !said && !attempt.is_at_work() && says_no_route(status_of(parts, content))
+    }
+
+    /// The answer, if the operation fails for good with it.
+    pub(super) fn failure(
+        &self,
+        outcome: Outcome,
+        parts: &http::response::Parts,
+        content: &Result<Content, NotRetained>,
+    ) -> Option<StoredResponse> {
+        let status = status_of(parts, content);
+        let error = status.is_client_error() || status.is_server_error();
+        if self.shared.policy.mode != Mode::Resumable || outcome != Outcome::Final || !error {
+            return None;
+        }
+        Some(self.shared.stored_response(parts, content.clone()))
+    }
+
+    /// What the client gets when the handler's answer does not count; `None`
+    /// if it does.
+    pub(super) async fn after_undo<B: Body>(
+        &self,
+        attempt: &Arc<Attempt>,
+        fingerprint: Fingerprint,
+        undone: Undone,
+    ) -> Option<Response<ResponseBody<B>>> {
+        let (end, answer) = match undone {
+            Undone::AsItIs => return None,
+            Undone::NotYet => (release(attempt).await, None),
+            Undone::Earlier(response) => {
+                let end = attempt.end(attempt.complete(Arc::clone(&response), true)).await;
+                if matches!(end, End::Stored) {
+                    let (status, retained) = (response.status().as_u16(), response.body().is_some());
+                    attempt.emit(|| EventKind::Completed { status, retained });
+                } else {
+                    attempt.emit_end(&end, false);
+                }
+                (end, Some(response))
+            }
+        };
+        Some(match (end, answer) {
+            (End::Lost(found), _) => self.lost(attempt, fingerprint, found),
+            (End::Parked, _) => self.refuse(Refusal::OutcomeUnknown),
+            (_, None) => self.interrupted(attempt).await,
+            (_, Some(stored)) => self.stored(&stored),
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! What a watcher has to say.
+
+use std::fmt;
+
+use crate::core::{Key, Timestamp};
+
+/// Something that a human should know of.
+///
+/// Displayed, it is one line: what, which operation, the cause, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What kind of finding it is.
+    pub kind: FindingKind,
+    /// The operation, where it is about one: the hash it is stored under.
+    pub key: Option<Key>,
+    /// Why it is one, in one line.
+    pub cause: String,
+    /// Since when. By the store's clock where it is about what the store has,
+    /// by this process's clock otherwise.
+    pub since: Timestamp,
+    /// It was told before, and is over now.
+    pub over: bool,
+}
+
+/// What kind of [`Finding`] it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// Nobody may go on until a human decides.
+    Parked,
+    /// Nobody holds it, and nobody knows what it did: it is at most once, or a
+    /// step was begun and has no result.
+    InDoubt,
+    /// Its client has an answer that could not be stored.
+    Unsaved,
+    /// The point of no return is on record, and no answer, for too long.
+    Paid,
+    /// Claimed, and neither paid nor answered, for too long.
+    Pending,
+    /// What the store has can't be read.
+    Unreadable,
+    /// The store survives less than is required.
+    BelowDurability,
+    /// The store was wiped, exchanged, or is back at an earlier state.
+    EpochChanged,
+    /// The store can't be asked: the watcher is blind.
+    StoreAway,
+    /// There is more than one round looks at.
+    Capped,
+}
+
+impl FindingKind {
+    /// All there are.
+    pub const ALL: [Self; 10] = [
+        Self::Parked,
+        Self::InDoubt,
+        Self::Unsaved,
+        Self::Paid,
+        Self::Pending,
+        Self::Unreadable,
+        Self::BelowDurability,
+        Self::EpochChanged,
+        Self::StoreAway,
+        Self::Capped,
+    ];
+
+    /// Its name, as the metrics have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Parked => "parked",
+            Self::InDoubt => "in-doubt",
+            Self::Unsaved => "unsaved",
+            Self::Paid => "paid",
+            Self::Pending => "pending",
+            Self::Unreadable => "unreadable",
+            Self::BelowDurability => "below-durability",
+            Self::EpochChanged => "epoch-changed",
+            Self::StoreAway => "store-away",
+            Self::Capped => "capped",
+        }
+    }
+
+    /// What to do first.
+    pub const fn first_response(self) -> &'static str {
+        match self {
+            Self::Parked => "find out what happened, then decide: answer it, decide its step, or run it again",
+            Self::InDoubt => "ask the receiver whether it happened, then decide; let a reconciler do so next time",
+            Self::Unsaved => "keep this process alive and bring the store back: only it knows the answer",
+            Self::Paid => "see that a completer runs and what its attempts say: somebody paid and has no answer",
+            Self::Pending => "see whether the handler hangs, and that a completer runs",
+            Self::Unreadable => {
+                "roll back the release if its format is newer, else restore that record; do not delete it"
+            }
+            Self::BelowDurability => "undo what changed the store's settings, or stop taking payments on it",
+            Self::EpochChanged => {
+                "stop completers, find out what was lost, and ask the receivers before anything runs again"
+            }
+            Self::StoreAway => "bring the store back; keyed requests are refused meanwhile",
+            Self::Capped => "see why so much is unfinished: is a completer running, is a receiver down?",
+        }
+    }
+}
+
+impl Finding {
+    /// What to do first.
+    pub const fn first_response(&self) -> &'static str {
+        self.kind.first_response()
+    }
+
+    /// Whether it says the same: what a failing store says may differ from one
+    /// call to the next, and is no news.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        let loose = self.kind == FindingKind::StoreAway;
+        self.kind == other.kind && self.over == other.over && (loose || self.cause == other.cause)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        if let Some(key) = &self.key {
+            write!(f, " {key}")?;
+        }
+        if self.over {
+            return f.write_str(": over");
+        }
+        write!(f, ": {}; {}", self.cause, self.first_response())
+    }
+}

@@ -1,0 +1,100 @@
+//! Events as metrics of the `metrics` facade.
+//!
+//! Names and labels are the table in `guide/operations.md`. No label has a key,
+//! a step or anything else that a client can choose.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+use crate::core::Mode;
+use crate::store::StoreErrorKind;
+use crate::telemetry::event::EventKind;
+use crate::telemetry::finding::FindingKind;
+
+const OPERATIONS: &str = "idempotency_operations_total";
+const STEPS: &str = "idempotency_steps_total";
+const LEASES: &str = "idempotency_leases_total";
+const STORE: &str = "idempotency_store_failures_total";
+const UNSAVED: &str = "idempotency_unsaved_total";
+const FINDINGS: &str = "idempotency_findings";
+const ROUNDS: &str = "idempotency_watcher_rounds_total";
+const REFUSALS: &str = "idempotency_refusals_total";
+const SHARED_SCOPE: &str = "idempotency_shared_scope_total";
+const ATTEMPTS: &str = "idempotency_attempt_duration_seconds";
+
+pub(crate) fn count(kind: &EventKind) {
+    match kind {
+        EventKind::Accepted => operation("accepted"),
+        EventKind::Claimed => operation("claimed"),
+        EventKind::Resumed { .. } => operation("resumed"),
+        EventKind::Replayed => operation("replayed"),
+        EventKind::Completed { retained: true, .. } => operation("completed"),
+        EventKind::Completed { retained: false, .. } => operation("completed-not-retained"),
+        EventKind::Released { mode: Mode::Resumable } => operation("released"),
+        EventKind::Released { mode: Mode::AtMostOnce } => operation("outcome-unknown"),
+        EventKind::NotReached { .. } => operation("not-reached"),
+        EventKind::Undoing { .. } => operation("undoing"),
+        EventKind::Withdrawn => operation("withdrawn"),
+        EventKind::Parked { .. } => operation("parked"),
+        EventKind::Panicked => operation("panicked"),
+        EventKind::CutOff { .. } => operation("cut-off"),
+        EventKind::NoRoute { .. } => operation("no-route"),
+        EventKind::NotWired { .. } => operation("not-wired"),
+        EventKind::Reconciled => operation("reconciled"),
+        EventKind::CallbackMade { .. } => operation("callback-made"),
+        EventKind::CallbackFailed { given_up: false, .. } => operation("callback-failed"),
+        EventKind::CallbackFailed { given_up: true, .. } => operation("callback-given-up"),
+        EventKind::Unreadable { .. } => operation("unreadable"),
+        EventKind::StepBegun { .. } => step("begun"),
+        EventKind::StepSaved { .. } => step("saved"),
+        EventKind::StepFailed { .. } => step("failed"),
+        EventKind::StepReplayed { .. } => step("replayed"),
+        EventKind::LeaseLost => counter!(LEASES, "what" => "lost").increment(1),
+        EventKind::Overdue => counter!(LEASES, "what" => "overdue").increment(1),
+        EventKind::Refused { refusal } => {
+            counter!(REFUSALS, "problem" => refusal.name()).increment(1);
+        }
+        EventKind::StoreFailed { error } => counter!(STORE, "kind" => store_failure(error.kind())).increment(1),
+        EventKind::Unsaved { .. } => counter!(UNSAVED, "what" => "waiting").increment(1),
+        EventKind::SavedLate => counter!(UNSAVED, "what" => "saved").increment(1),
+        EventKind::SaveFailed { .. } => counter!(UNSAVED, "what" => "given-up").increment(1),
+        // Gauges: see `watched`.
+        EventKind::Found { .. } => {}
+        // A name, told once: there is nothing to count.
+        EventKind::CredentialDropped { .. } => {}
+        EventKind::SharedScope => counter!(SHARED_SCOPE).increment(1),
+    }
+}
+
+/// An attempt ended.
+pub(crate) fn attempt(took: Duration, mode: Mode) {
+    let mode = if mode == Mode::Resumable { "resumable" } else { "at-most-once" };
+    histogram!(ATTEMPTS, "mode" => mode).record(took);
+}
+
+/// A watcher looked.
+pub(crate) fn watched(asked: bool, open: impl Fn(FindingKind) -> usize) {
+    counter!(ROUNDS, "what" => if asked { "done" } else { "failed" }).increment(1);
+    for kind in FindingKind::ALL {
+        // As exact as a gauge is, up to 2^53.
+        gauge!(FINDINGS, "kind" => kind.name()).set(u32::try_from(open(kind)).unwrap_or(u32::MAX));
+    }
+}
+
+fn operation(what: &'static str) {
+    counter!(OPERATIONS, "what" => what).increment(1);
+}
+
+fn step(what: &'static str) {
+    counter!(STEPS, "what" => what).increment(1);
+}
+
+const fn store_failure(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::Unavailable => "unavailable",
+        StoreErrorKind::Full => "full",
+        StoreErrorKind::Corrupt => "corrupt",
+        StoreErrorKind::NewerFormat => "newer-format",
+    }
+}

@@ -1,0 +1,163 @@
+//! Why the layer answered a request itself. What such an answer looks like is built
+//! in `http/problem.rs`.
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// Why the layer answered a request itself. In the response's extensions, so
+/// that layers outside this one can see it.
+///
+/// As problem details (RFC 9457) each has a `type` of its own; titles and
+/// details of the first three are those of the IETF draft, §2.7.
+///
+/// ```
+/// use http::{Response, StatusCode};
+/// use tower_idempotency::Refusal;
+///
+/// // In a layer outside, say for metrics:
+/// fn label<B>(response: &Response<B>) -> &'static str {
+///     response.extensions().get::<Refusal>().map_or("served", |refusal| refusal.name())
+/// }
+/// # assert_eq!(label(&Response::new(())), "served");
+/// assert_eq!(Refusal::InProgress.status(), StatusCode::CONFLICT);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// 400: the route requires a key.
+    MissingKey,
+    /// 422: the key was used for another request.
+    KeyReused,
+    /// 409: the first request with this key is still running.
+    InProgress,
+    /// 400: the header is not an idempotency key, or came twice.
+    InvalidKey,
+    /// 400: the request's body ended early.
+    BodyIncomplete,
+    /// 408: the request's body took longer than
+    /// [`upload_timeout`](crate::IdempotencyLayer::upload_timeout) allows.
+    BodyTimeout,
+    /// 413: the request's body is larger than may be fingerprinted.
+    BodyTooLarge,
+    /// 403: the scope can't tell whose request this is.
+    ScopeUnknown,
+    /// 500: an attempt, of this request or of one before it, ended without an
+    /// answer, and what it did is not known. The handler is not started again
+    /// until an operator or the [reconciler](crate::Completer::reconcile) decides.
+    OutcomeUnknown,
+    /// 500: this attempt broke off. A retry resumes it.
+    Interrupted,
+    /// The stored status code: the answer was sent once, and could not be kept,
+    /// see [the guide](crate::guide::problems#answers-that-are-not-retained).
+    NotRetained,
+    /// 500: the stored record is damaged.
+    RecordCorrupt,
+    /// 409: the stored record was written by a newer release.
+    RecordNewer,
+    /// 503: the store can't be asked, or has no room.
+    StoreUnavailable,
+    /// 503: too many guarded requests are running, or wait to be run.
+    Overloaded,
+    /// 503: the request bodies that are being read hold all of the
+    /// [`upload_budget`](crate::IdempotencyLayer::upload_budget), or of the
+    /// caller's [share](crate::IdempotencyLayer::upload_budget_per_scope).
+    UploadOverload,
+    /// 404: the caller has no such operation.
+    NoSuchOperation,
+    /// 409: the operation has no answer that could be acknowledged yet.
+    Unfinished,
+    /// 405: a status resource has no such method.
+    MethodNotAllowed,
+}
+
+/// What a refusal looks like.
+pub(crate) struct Look {
+    pub(crate) name: &'static str,
+    pub(crate) status: StatusCode,
+    pub(crate) title: &'static str,
+    pub(crate) detail: &'static str,
+    /// Whether trying again, as it is, may help.
+    pub(crate) again: bool,
+}
+
+const fn look(name: &'static str, status: StatusCode, again: bool, title: &'static str, detail: &'static str) -> Look {
+    Look { name, status, title, detail, again }
+}
+
+impl Refusal {
+    #[rustfmt::skip]
+    pub(crate) const fn look(self) -> Look {
+        match self {
+            Self::MissingKey => look("missing-key", StatusCode::BAD_REQUEST, false,
+                "Idempotency-Key is missing",
+                "This operation is idempotent and it requires correct usage of Idempotency Key."),
+            Self::KeyReused => look("key-reused", StatusCode::UNPROCESSABLE_ENTITY, false,
+                "Idempotency-Key is already used",
+                "This operation is idempotent and it requires correct usage of Idempotency Key. Idempotency Key MUST not be reused across different payloads of this operation."),
+            Self::InProgress => look("in-progress", StatusCode::CONFLICT, true,
+                "A request is outstanding for this Idempotency-Key",
+                "A request with the same Idempotency-Key for the same operation is being processed or is outstanding."),
+            Self::InvalidKey => look("invalid-key", StatusCode::BAD_REQUEST, false,
+                "Idempotency-Key is not valid",
+                "Send one Idempotency-Key header: a quoted string (RFC 9651) or a bare token of 1 to 255 visible ASCII characters."),
+            Self::BodyIncomplete => look("body-incomplete", StatusCode::BAD_REQUEST, false,
+                "The request body is incomplete",
+                "The request body ended early. Nothing was run or stored."),
+            Self::BodyTimeout => look("body-timeout", StatusCode::REQUEST_TIMEOUT, true, "The request body took too long",
+                "The request body did not arrive in time. Nothing was run or stored. Retry with the same Idempotency-Key."),
+            Self::BodyTooLarge => look("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, false,
+                "The request body is too large",
+                "The request body is larger than this operation accepts. Nothing was run or stored."),
+            Self::ScopeUnknown => look("scope-unknown", StatusCode::FORBIDDEN, false,
+                "The caller is unknown",
+                "Idempotency keys belong to a caller, and this request does not say who that is. Nothing was run or stored."),
+            Self::OutcomeUnknown => look("outcome-unknown", StatusCode::INTERNAL_SERVER_ERROR, false,
+                "The outcome is unknown",
+                "An attempt with this Idempotency-Key ended without an answer, and it is not known what it did. It will not be run again until an operator has looked into it. Do not retry with a new key."),
+            Self::Interrupted => look("interrupted", StatusCode::INTERNAL_SERVER_ERROR, true,
+                "The operation was interrupted",
+                "The operation broke off half-way. Retry with the same Idempotency-Key: it resumes where it stopped."),
+            Self::NotRetained => look("not-retained", StatusCode::OK, false,
+                "The response was not retained",
+                "The operation is complete, and was not run again. Its response was sent once, and could not be kept."),
+            Self::RecordCorrupt => look("record-corrupt", StatusCode::INTERNAL_SERVER_ERROR, false,
+                "The stored record is damaged",
+                "What is stored under this Idempotency-Key can't be read. Nothing was run. Do not retry with a new key."),
+            Self::RecordNewer => look("record-newer", StatusCode::CONFLICT, true,
+                "The stored record is newer than this server",
+                "What is stored under this Idempotency-Key was written by a newer release. Nothing was run. Retry later with the same key."),
+            Self::StoreUnavailable => look("store-unavailable", StatusCode::SERVICE_UNAVAILABLE, true,
+                "The idempotency store is unavailable",
+                "The operation was not run, because it can't be protected now. Retry with the same Idempotency-Key."),
+            Self::Overloaded => look("overloaded", StatusCode::SERVICE_UNAVAILABLE, true,
+                "Too many operations are running",
+                "The operation was not run. Retry with the same Idempotency-Key."),
+            Self::UploadOverload => look("upload-overload", StatusCode::SERVICE_UNAVAILABLE, true, "Too many uploads are in progress",
+                "There is no room for this request's body now. Nothing was run or stored. Retry with the same Idempotency-Key."),
+            Self::NoSuchOperation => look("no-such-operation", StatusCode::NOT_FOUND, false, "There is no such operation",
+                "You have no operation under this Idempotency-Key, or its answer is forgotten by now."),
+            Self::Unfinished => look("unfinished", StatusCode::CONFLICT, true, "The operation is not complete",
+                "An operation can be acknowledged once it has its answer."),
+            Self::MethodNotAllowed => look("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false, "The method is not allowed",
+                "A status resource can be read (GET, HEAD) and acknowledged (DELETE)."),
+        }
+    }
+
+    /// The last part of the problem's `type`.
+    pub const fn name(self) -> &'static str {
+        self.look().name
+    }
+
+    /// The status code; that of [`NotRetained`](Self::NotRetained) is the
+    /// stored one instead.
+    pub const fn status(self) -> StatusCode {
+        self.look().status
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.look().title)
+    }
+}

@@ -1,0 +1,11 @@
+//! Tools that know nothing of idempotency: time, nonces, back-off, wake-ups, and
+//! futures that outlive those who wait for them.
+//!
+//! It may know `core`. Start with [`detached`]: what becomes of the work when the
+//! client hangs up.
+
+pub(crate) mod backoff;
+pub mod clock;
+pub(crate) mod detached;
+pub(crate) mod nonce;
+pub(crate) mod signal;

@@ -1,0 +1,122 @@
+//! Telling someone of the end of one operation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::Completer;
+use super::report::Did;
+use super::round::MOST;
+use crate::core::{CallbackAt, CallbackStep, Key, Record};
+use crate::http::callback::{Callback, Ended};
+use crate::store::StoreError;
+use crate::telemetry::event::EventKind;
+use crate::util::backoff;
+
+/// How much longer a callback stays claimed than it may take.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long what someone else has to tell is left alone.
+const NOT_OURS: Duration = Duration::from_secs(60);
+
+/// How long one is left alone for which there was no room.
+const NO_ROOM: Duration = Duration::from_secs(10);
+
+/// Room for callbacks.
+#[derive(Clone)]
+pub(super) struct Calls {
+    /// How many more may wait for a slot: each keeps its record in memory.
+    line: Arc<Semaphore>,
+    /// How many more may be made.
+    slots: Arc<Semaphore>,
+}
+
+impl Calls {
+    pub(super) fn new(concurrency: usize) -> Self {
+        let slots = concurrency.min(Semaphore::MAX_PERMITS);
+        Self { line: Arc::new(Semaphore::new(MOST.max(slots))), slots: Arc::new(Semaphore::new(slots)) }
+    }
+
+    /// Makes no more than those under way. What waits is left to others.
+    pub(super) fn close(&self) {
+        self.slots.close();
+    }
+}
+
+impl Completer {
+    /// Makes the callback that `record` owes, once there is room.
+    pub(super) async fn tell(&self, key: Key, record: Record, calls: &Calls) -> Did {
+        let Some(callback) = &self.shared.policy.callback else {
+            self.shun(key, NOT_OURS);
+            return Did::Skipped;
+        };
+        let Ok(_place) = calls.line.try_acquire() else {
+            self.shun(key, NO_ROOM);
+            self.shared.ledger.due().set(backoff::after(NO_ROOM));
+            return Did::Skipped;
+        };
+        let Ok(_slot) = calls.slots.acquire().await else { return Did::Skipped };
+        self.call_back(callback, key, record).await.unwrap_or_else(|error| self.failed(key, error))
+    }
+
+    /// If someone else was faster meanwhile, what it notes does not take.
+    async fn call_back(&self, callback: &Callback, key: Key, record: Record) -> Result<Did, StoreError> {
+        let tries = record.owed().map_or(0, |owed| owed.tries());
+        if tries >= callback.max_tries {
+            // Whoever made the last one never said how it went.
+            let given_up = self.note_callback(&key, record, CallbackStep::GiveUp).await?.is_some();
+            if given_up {
+                self.callback_failed(&key, tries, "nobody knows how the last call went".to_owned(), true);
+            }
+            return Ok(if given_up { Did::Untold } else { Did::Skipped });
+        }
+        let (lease, began) = (callback.deadline.saturating_add(GRACE), Instant::now());
+        let Some(record) = self.note_callback(&key, record, CallbackStep::Begin { lease }).await? else {
+            return Ok(Did::Skipped);
+        };
+        let (id, call) = record.owed().map(|owed| (owed.id(&key), owed.tries())).unwrap_or_default();
+        let ended = Ended { id, key, call, record: record.clone() };
+        // The claim is as old as the question, and may not outlive its answer.
+        let outcome = callback.call(ended, callback.deadline.min(lease.saturating_sub(began.elapsed()))).await;
+        self.called(callback, key, record, outcome, call).await
+    }
+
+    async fn called(
+        &self,
+        callback: &Callback,
+        key: Key,
+        record: Record,
+        outcome: Result<(), String>,
+        call: u32,
+    ) -> Result<Did, StoreError> {
+        let Err(error) = outcome else {
+            // That it was made is to be heard of, whatever the store says.
+            let noted = self.note_callback(&key, record, CallbackStep::Made).await;
+            self.shared.ledger.emit(&key, || EventKind::CallbackMade { call });
+            return noted.map(|noted| if noted.is_some() { Did::Told } else { Did::Skipped });
+        };
+        let given_up = call >= callback.max_tries;
+        let rest = callback.backoff.pause(call);
+        let step = if given_up { CallbackStep::GiveUp } else { CallbackStep::Failed { rest } };
+        let noted = self.note_callback(&key, record, step).await;
+        let stored = matches!(noted, Ok(Some(_)));
+        if stored && !given_up {
+            self.shared.ledger.due().set(backoff::after(rest));
+        }
+        // What is not on record is not given up: it is called again.
+        self.callback_failed(&key, call, error, given_up && stored);
+        noted.map(|_| Did::Untold)
+    }
+
+    fn callback_failed(&self, key: &Key, call: u32, error: String, given_up: bool) {
+        self.shared.ledger.emit(key, || EventKind::CallbackFailed { call, error, given_up });
+    }
+
+    /// The record with that on it, unless something else was written since.
+    async fn note_callback(&self, key: &Key, looked: Record, step: CallbackStep) -> Result<Option<Record>, StoreError> {
+        let Some(command) = looked.owed().map(|owed| CallbackAt::new(owed, step)) else { return Ok(None) };
+        let done = self.shared.ledger.apply(key, Some(looked), command).await?;
+        Ok(done.record.filter(|_| done.output))
+    }
+}

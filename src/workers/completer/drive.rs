@@ -1,0 +1,295 @@
+//! Finishing one operation.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::callback::Calls;
+use super::report::Did;
+use super::round::SHUN;
+use super::wiring::Way;
+use super::{BoxFuture, Completer, Doubt};
+use crate::core::{
+    Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, ResolveAt, ResumeHere, Resumed,
+    Status, StoredRequest, StoredResponse, judged,
+};
+use crate::engine::attempt::{Attempt, Limits};
+use crate::engine::claim::{under_lease, withdraw_claim};
+use crate::engine::content::Content;
+use crate::engine::handoff::{ClaimHandoff, GrantedClaim};
+use crate::engine::operation::Reconciled;
+use crate::http::policy::says_no_route;
+use crate::store::StoreError;
+use crate::telemetry::event::EventKind;
+use crate::util::detached::CatchPanic;
+use crate::util::nonce::fresh_nonce;
+use crate::util::signal::lock;
+
+/// How far one look at an operation got.
+enum Went {
+    Did(Did),
+    /// It ended, and someone is to be told.
+    Owes(Box<Record>),
+}
+
+/// A service with its types forgotten. What it answers is on record, so that only
+/// the status is of use, and only if it did not come from the layer.
+pub(super) type Drive = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<Option<StatusCode>> + Send + Sync>;
+
+/// An [`http::Response`], whatever its body.
+pub trait HttpResponse {
+    /// The status code by which it is judged: its own, or what stands for the
+    /// `grpc-status` in its head.
+    fn status_code(&self) -> StatusCode;
+}
+
+impl<B> HttpResponse for http::Response<B> {
+    fn status_code(&self) -> StatusCode {
+        judged(self.status(), self.headers(), None)
+    }
+}
+
+pub(super) fn through<S, B>(service: S) -> Drive
+where
+    S: Service<Request<B>> + Clone + Send + 'static,
+    S::Response: HttpResponse,
+    S::Future: Send,
+    B: From<Bytes> + Send + 'static,
+{
+    let service = Mutex::new(service);
+    Arc::new(move |request| {
+        let mut service = lock(&service).clone();
+        Box::pin(async move {
+            // An error is the service's own, and leaves the operation unfinished.
+            poll_fn(|cx| service.poll_ready(cx)).await.ok()?;
+            service.call(request.map(B::from)).await.ok().map(|response| response.status_code())
+        })
+    })
+}
+
+impl Completer {
+    /// What became of it, and of its callback, which is not made in its slot.
+    pub(super) async fn finish(&self, key: Key, slot: OwnedSemaphorePermit, calls: Calls) -> [Option<Did>; 2] {
+        let (did, went) = match self.go_on(key).await {
+            Went::Did(did) if !(did.is_end() && self.shared.policy.callback.is_some()) => return [Some(did), None],
+            Went::Did(did) => (Some(did), self.go_on(key).await),
+            owes @ Went::Owes(_) => (None, owes),
+        };
+        drop(slot);
+        let told = match went {
+            Went::Owes(record) => self.tell(key, *record, &calls).await,
+            Went::Did(again) => again,
+        };
+        [did, Some(told).filter(|told| did.is_none() || *told != Did::Skipped)]
+    }
+
+    async fn go_on(&self, key: Key) -> Went {
+        self.resume(key).await.unwrap_or_else(|error| Went::Did(self.failed(key, error)))
+    }
+
+    pub(super) fn failed(&self, key: Key, error: StoreError) -> Did {
+        if !error.is_unreadable() {
+            return Did::Failed;
+        }
+        self.shun(key, SHUN);
+        self.shared.ledger.emit(&key, || EventKind::Unreadable { error });
+        Did::Unreadable
+    }
+
+    async fn resume(&self, key: Key) -> Result<Went, StoreError> {
+        let ledger = &self.shared.ledger;
+        let command = ResumeHere { resume: self.command(), in_hand: ledger.in_hand().has(&key) };
+        if command.in_hand {
+            // Or rounds would meet nothing else while the store takes no answers.
+            self.shun(key, self.settings.poll);
+        }
+        let mut exchange = ledger.noted(Exchange::looking(command, fresh_nonce()));
+        let mut way = Way::Layer;
+        if !self.wiring.is_proven() {
+            // Before it is claimed: what is not driven costs no try. The exchange
+            // needs no look of its own after this one.
+            let found = ledger.look(&key).await?;
+            way = self.way_for(found.record.as_ref()).await;
+            exchange.answer(Reply::Found(found.record, found.now));
+        }
+        if way == Way::Astray {
+            return Ok(Went::Did(Did::Skipped));
+        }
+        if let Err(error) = ledger.drive(&key, &mut exchange).await {
+            // Perhaps it was granted; nothing has run, and nothing will.
+            withdraw_claim(ledger, key, Fence::of(exchange.nonce()), self.shared.policy.lease);
+            return Err(error);
+        }
+        let Some(done) = exchange.finish() else { return Ok(Went::Did(Did::Failed)) };
+        let did = match (done.output, done.record) {
+            (Resumed::Granted(fence), Some(record)) => self.run_on(key, fence, record, way).await,
+            (Resumed::Owes, Some(record)) => return Ok(Went::Owes(Box::new(record))),
+            (Resumed::InDoubt, Some(record)) => self.settle(key, record).await?,
+            (Resumed::Parked(why), _) => {
+                ledger.emit(&key, || EventKind::Parked { why: why.to_string() });
+                Did::Parked
+            }
+            _ => Did::Skipped,
+        };
+        Ok(Went::Did(did))
+    }
+
+    pub(super) async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {
+        self.run_on(key, fence, record, Way::Layer).await
+    }
+
+    async fn run_on(&self, key: Key, fence: Fence, record: Record, way: Way) -> Did {
+        let policy = &self.shared.policy;
+        let limits = Limits {
+            lease: policy.lease,
+            max_execution: self.settings.deadline,
+            backoff: policy.backoff,
+            retention: policy.retention,
+        };
+        let number = record.attempts();
+        let (fingerprint, request) = (*record.fingerprint(), record.request().cloned());
+        let attempt = Attempt::new(self.shared.ledger.clone(), key, fence, limits, record);
+        attempt.emit(|| EventKind::Resumed { attempt: number });
+        if let Way::NoRoute(status) = way {
+            leave_to_others(&attempt, status).await;
+        }
+        match request.filter(|_| !attempt.has_ended()) {
+            Some(request) if request.body().len() > policy.request_limit => {
+                attempt.park("", &format!("its request has {} bytes, more than is read", request.body().len()));
+            }
+            Some(request) => {
+                let body = Content::of(request.body().clone(), request.trailers());
+                let granted = GrantedClaim { attempt: Arc::clone(&attempt), fingerprint, body };
+                self.drive(&attempt, &request, granted).await;
+            }
+            None => {}
+        }
+        if !attempt.has_ended() {
+            let end = attempt.end(Change::Release).await;
+            attempt.emit_end(&end, false);
+        }
+        became(&*attempt.current().await)
+    }
+
+    /// Drives the stored request through the service, for as long as it may
+    /// take.
+    async fn drive(&self, attempt: &Arc<Attempt>, stored: &StoredRequest, granted: GrantedClaim) {
+        let handoff = ClaimHandoff::new(granted);
+        // Pinned here, so that what it was doing can still be told at its end.
+        // The lease is renewed from here on: the way to the handler may be long.
+        let mut answered = None;
+        let mut call = pin!(under_lease(attempt, async {
+            let parts = self.prepared(rebuilt(stored)).await?;
+            let mut request = Request::from_parts(parts, stored.body().clone());
+            request.extensions_mut().insert(handoff.clone());
+            Ok::<_, String>((self.drive)(request).await)
+        }));
+        match timeout(self.settings.deadline, &mut call).await {
+            Ok(Ok(Ok(status))) => answered = status,
+            Ok(Ok(Err(why))) => attempt.park("", &why),
+            Ok(Err(_panicked)) => attempt.emit(|| EventKind::Panicked),
+            // The work is over, and its end on the way to the store: that takes no
+            // longer than a store may. What comes after it is nobody's.
+            Err(_) if attempt.has_ended() => tokio::select! {
+                biased;
+                _ = &mut call => {}
+                _ = attempt.current() => {}
+            },
+            Err(_) => attempt.emit(|| EventKind::CutOff { steps: attempt.running() }),
+        }
+        if let (true, Some(status)) = (handoff.take_back(), answered) {
+            self.unserved(attempt, status);
+        }
+    }
+
+    /// The layer was not met, and this was answered.
+    fn unserved(&self, attempt: &Attempt, status: StatusCode) {
+        if status.is_success() || status.is_redirection() {
+            // A handler may have run, unprotected.
+            self.refuse(status);
+        } else if says_no_route(status) {
+            attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
+        }
+    }
+
+    async fn prepared(&self, parts: Parts) -> Result<Parts, String> {
+        match &self.prepare {
+            Some(prepare) => prepare(parts).await,
+            None => Ok(parts),
+        }
+    }
+
+    /// At most once: asks what happened, and calls a human if nobody knows.
+    async fn settle(&self, key: Key, record: Record) -> Result<Did, StoreError> {
+        let ledger = &self.shared.ledger;
+        let version = record.version();
+        let resolution = self.decide(key, record).await;
+        let parks = matches!(resolution, Resolution::Park { .. });
+        if ledger.in_hand().has(&key) {
+            return Ok(Did::Skipped);
+        }
+        let done = ledger.apply(&key, None, ResolveAt { version, resolve: Resolve { resolution } }).await?;
+        if done.output.is_err() {
+            return Ok(Did::Skipped);
+        }
+        let Some(Hold::Parked { why }) = done.record.as_ref().map(Record::hold).filter(|_| parks) else {
+            ledger.emit(&key, || EventKind::Reconciled);
+            return Ok(Did::Reconciled);
+        };
+        ledger.emit(&key, || EventKind::Parked { why: why.to_string() });
+        Ok(Did::Parked)
+    }
+
+    async fn decide(&self, key: Key, record: Record) -> Resolution {
+        const LOST: &str = "its holder is gone, and nobody knows what it did";
+        let Some(reconcile) = &self.reconcile else { return Resolution::Park { why: LOST.into() } };
+        let found = CatchPanic::new(async { reconcile(Doubt { key, record }).await });
+        match timeout(self.settings.deadline, found).await {
+            Ok(Ok(Reconciled::Happened(response))) => {
+                let (parts, body) = response.into_parts();
+                let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
+                Resolution::Answer { response, retention: self.shared.policy.retention }
+            }
+            Ok(Ok(Reconciled::DidNotHappen)) => Resolution::RunAgain,
+            Ok(Ok(Reconciled::Unknown)) => Resolution::Park { why: LOST.into() },
+            Ok(Err(_)) => Resolution::Park { why: "its reconciler panicked".into() },
+            Err(_) => Resolution::Park { why: "its reconciler took too long".into() },
+        }
+    }
+}
+
+/// It was not driven, as there is no route for it here.
+async fn leave_to_others(attempt: &Arc<Attempt>, status: StatusCode) {
+    attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
+    let resumable = attempt.claimed().mode() == Mode::Resumable;
+    let end = attempt.end(if resumable { Change::Release } else { Change::Withdraw }).await;
+    attempt.emit_end(&end, !resumable);
+}
+
+/// The head of the request, as it was stored.
+fn rebuilt(stored: &StoredRequest) -> Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = stored.method().clone();
+    parts.uri = stored.uri().clone();
+    for (name, value) in stored.headers() {
+        parts.headers.append(name.clone(), value.clone());
+    }
+    parts
+}
+
+fn became(record: &Record) -> Did {
+    match (record.status(), record.hold()) {
+        (Status::Complete, _) => Did::Completed,
+        (_, Hold::Parked { .. }) => Did::Parked,
+        (_, Hold::Free | Hold::Cleared) => Did::Released,
+        // The end is not stored, or someone else took over.
+        _ => Did::Failed,
+    }
+}

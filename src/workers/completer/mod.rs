@@ -1,0 +1,346 @@
+//! Finishes what nobody else finishes.
+
+mod callback;
+mod drive;
+mod report;
+mod round;
+mod slots;
+mod wiring;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use tokio::time::Instant;
+use tower_service::Service;
+
+pub use self::report::Report;
+pub use self::wiring::CompleterError;
+
+use self::drive::{Drive, HttpResponse};
+use self::round::Round;
+use self::wiring::Wiring;
+use crate::core::{Key, Record, Resume};
+use crate::engine::operation::Reconciled;
+use crate::http::layer::IdempotencyLayer;
+use crate::http::service::Shared;
+use crate::store::Cursor;
+use crate::util::backoff::{self, Backoff};
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Prepare = dyn Fn(Parts) -> BoxFuture<Result<Parts, String>> + Send + Sync;
+type Reconcile = dyn Fn(Doubt) -> BoxFuture<Reconciled<Response<Bytes>>> + Send + Sync;
+
+/// An at-most-once operation whose holder is gone: what it did is not known.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Doubt {
+    /// What it is stored under; [`StepKey`](crate::StepKey)s are derived from it.
+    pub key: Key,
+    /// What is known about it.
+    pub record: Record,
+}
+
+/// Finishes what nobody else finishes: operations whose client does not retry.
+///
+/// It looks for resumable operations that nobody holds and that are
+/// [due](crate::core::Record::due), claims one at a time by a swap, and drives
+/// its stored request through the same service. Any number of completers may
+/// work on one store, in any number of processes: none runs an operation that
+/// another one holds. What fails is tried again after the layer's
+/// [back-off](IdempotencyLayer::backoff), which is kept in the store and so
+/// holds for all of them; what fails too often is parked for a human.
+///
+/// It also makes the [callbacks](crate::Callback) of the layer.
+///
+/// At-most-once operations are never run again. A
+/// [reconciler](Self::reconcile) is asked what happened, and if nobody knows
+/// they are parked.
+///
+/// ```
+/// use axum::{Router, body::Body, routing::post};
+/// use tower_idempotency::{Completer, IdempotencyLayer, Scope, store::MemoryStore};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::header("x-user".parse().unwrap())).resumable();
+/// let app: Router = Router::new().route("/payments", post(|| async { "paid" })).layer(layer.clone());
+/// // Inside authentication: a completer has no credentials to show.
+/// let completer = Completer::new::<_, Body>(&layer, app.clone());
+/// // let app = app.layer(authentication);
+///
+/// // In a test, or by hand:
+/// let report = completer.run_once().await.unwrap();
+/// assert_eq!(report.found, 0);
+/// // In production:
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let completing = tokio::spawn(async move { completer.run(async { stopped.await.unwrap_or(()) }).await });
+/// stop.send(()).unwrap();
+/// completing.await.unwrap().unwrap();
+/// # }
+/// ```
+///
+/// # Caveats
+///
+/// - All that share a store share its work: the service should know the routes
+///   of all of them. What has none here is tried again, by whichever process, see
+///   [the guide](crate::guide::completer#rolling-updates).
+/// - Before it drives anything it asks its service, with a request of the method
+///   `IDEMPOTENCY-PROBE` and nothing else to the path of the operation, whether that
+///   leads to the layer. The layer answers it; of other services none should serve
+///   that method. Outer layers see it.
+/// - Credentials are not stored. What a handler needs to know about its caller
+///   must be in the stored request, as a header that your authentication sets,
+///   or be put back by [`prepare`](Self::prepare).
+/// - What a handler does outside steps is done again by every attempt.
+#[derive(Clone)]
+#[must_use]
+pub struct Completer {
+    shared: Arc<Shared>,
+    drive: Drive,
+    prepare: Option<Arc<Prepare>>,
+    reconcile: Option<Arc<Reconcile>>,
+    settings: Settings,
+    wiring: Arc<Wiring>,
+    /// What it can't do anything about, and until when it is left alone.
+    shunned: Arc<Mutex<HashMap<Key, Instant>>>,
+    /// Where the last round stopped, if there was more than it starts.
+    place: Arc<Mutex<Option<Cursor>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    poll: Duration,
+    concurrency: usize,
+    deadline: Duration,
+    max_tries: u32,
+    max_age: Duration,
+}
+
+/// While the store is away it is asked less and less often.
+const OUTAGE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
+
+impl Completer {
+    /// A completer for the operations of `layer`, which drives them through
+    /// `service`. The layer, or one that is made of it by `clone`, is somewhere
+    /// inside of it: around the routes, and inside authentication.
+    ///
+    /// A service that does not lead to the layer would run its handlers unprotected.
+    /// So the first work is not claimed before the layer has answered for it, and a
+    /// completer of such a service stops: [`CompleterError::NotWired`].
+    pub fn new<S, B>(layer: &IdempotencyLayer, service: S) -> Self
+    where
+        S: Service<Request<B>> + Clone + Send + 'static,
+        S::Response: HttpResponse,
+        S::Future: Send,
+        B: From<Bytes> + Send + 'static,
+    {
+        Self {
+            shared: Arc::clone(layer.shared()),
+            drive: drive::through(service),
+            prepare: None,
+            reconcile: None,
+            settings: Settings {
+                poll: Duration::from_secs(5),
+                concurrency: 16,
+                deadline: Duration::from_secs(5 * 60),
+                max_tries: 20,
+                max_age: Duration::from_secs(3 * 24 * 60 * 60),
+            },
+            wiring: Arc::default(),
+            shunned: Arc::default(),
+            place: Arc::default(),
+        }
+    }
+
+    /// Drives without asking first whether the service leads to the layer: for what
+    /// can't be asked, since it answers a method that it does not know before the
+    /// layer is reached. axum's `post(handler).route_layer(layer)` is such a service;
+    /// `post(handler).layer(layer)` and `Router::route_layer` are not.
+    ///
+    /// # Caveats
+    ///
+    /// If it does not lead there, an operation runs unprotected before that is
+    /// noticed: a 2xx or 3xx that did not come from the layer stops the completer.
+    pub fn assume_guarded(self) -> Self {
+        // Of its own: clones that were made before go on asking.
+        let wiring = Arc::new(Wiring::default());
+        wiring.prove();
+        Self { wiring, ..self }
+    }
+
+    /// Puts back what the stored request lacks, before it is driven: an
+    /// identity in its extensions, say. An error parks the operation, with the
+    /// error as the reason.
+    pub fn prepare<F, Fut>(mut self, prepare: F) -> Self
+    where
+        F: Fn(Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Parts, String>> + Send + 'static,
+    {
+        self.prepare = Some(Arc::new(move |parts| Box::pin(prepare(parts))));
+        self
+    }
+
+    /// Finds out what an at-most-once operation did whose holder is gone.
+    /// [`Happened`](Reconciled::Happened) is stored as its answer, after
+    /// [`DidNotHappen`](Reconciled::DidNotHappen) a retry runs it, and
+    /// [`Unknown`](Reconciled::Unknown) parks it, as do a panic and a hook that
+    /// takes longer than the [deadline](Self::deadline).
+    ///
+    /// Two completers may ask at the same time; the first decision counts.
+    pub fn reconcile<F, Fut>(mut self, reconcile: F) -> Self
+    where
+        F: Fn(Doubt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Reconciled<Response<Bytes>>> + Send + 'static,
+    {
+        self.reconcile = Some(Arc::new(move |doubt| Box::pin(reconcile(doubt))));
+        self
+    }
+
+    /// How often the store is asked what is due: every 5 seconds, give or take
+    /// a third, by default. At least 10 ms. What this process itself released
+    /// is looked for when it falls due.
+    pub fn poll(mut self, every: Duration) -> Self {
+        self.settings.poll = every.max(Duration::from_millis(10));
+        self
+    }
+
+    /// How many operations are run at once: 16 by default, at least one. As many
+    /// [callbacks](crate::Callback) are made beside them.
+    pub fn concurrency(mut self, operations: usize) -> Self {
+        self.settings.concurrency = operations.max(1);
+        self
+    }
+
+    /// How long one attempt may take before it is cut off and counts as a
+    /// failed one: 5 minutes by default. Its lease is renewed until then.
+    pub const fn deadline(mut self, limit: Duration) -> Self {
+        self.settings.deadline = limit;
+        self
+    }
+
+    /// After how many attempts, the client's included, an operation is parked:
+    /// 20 by default, at least one. A decision by hand starts the count anew.
+    pub fn max_tries(mut self, tries: u32) -> Self {
+        self.settings.max_tries = tries.max(1);
+        self
+    }
+
+    /// How old an operation may be, from its first claim, before it is parked
+    /// instead of tried again: three days by default.
+    pub const fn max_age(mut self, age: Duration) -> Self {
+        self.settings.max_age = age;
+        self
+    }
+
+    /// Finishes what is due, up to 1,000 operations, and says what became of
+    /// them. The next call goes on where this one stopped, and after the last one
+    /// with the first.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleterError::Store`] if the store can't be asked what is due, and
+    /// [`CompleterError::NotWired`] if its service does not lead to its layer. What
+    /// was begun before that is ended first.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped, it cuts off what it runs; that is as after a crash, and another
+    /// attempt goes on when the lease is over.
+    pub async fn run_once(&self) -> Result<Report, CompleterError> {
+        let mut round = Round::new(self.settings.concurrency);
+        let scanned = self.fill(&mut round).await;
+        round.finish().await;
+        match self.wiring.refusal() {
+            Some(refusal) => Err(refusal),
+            None => Ok(scanned.map(|_| round.report)?),
+        }
+    }
+
+    /// Finishes what falls due, until `shutdown` resolves; then it starts
+    /// nothing new, and returns when what runs has ended, and the callbacks that
+    /// are being made.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleterError::NotWired`], at the first work that shows that its service
+    /// does not lead to its layer. It is also told as an
+    /// [event](crate::EventKind::NotWired). A store that is away is waited for.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`run_once`](Self::run_once).
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), CompleterError> {
+        let mut shutdown = pin!(shutdown);
+        self.probe_root().await;
+        let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
+        let registration = self.register(&round);
+        loop {
+            let scanned = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = self.wiring.refused() => break,
+                scanned = self.fill(&mut round) => scanned,
+            };
+            let failed = std::mem::take(&mut round.report.failed) > 0;
+            let go_on = !failed && matches!(scanned, Ok(true));
+            outages = if scanned.is_ok() { 0 } else { outages + 1 };
+            if let (Err(error), 1) = (scanned, outages) {
+                // Once for an outage, however long it lasts.
+                self.shared.ledger.emit_unkeyed(|| crate::telemetry::event::EventKind::StoreFailed { error });
+            }
+            if go_on {
+                continue;
+            }
+            let pause = match outages {
+                0 => backoff::jittered(self.settings.poll, 2.0 / 3.0, 4.0 / 3.0),
+                _ => backoff::jittered(self.settings.poll.max(OUTAGE.longest(outages)), 0.5, 1.0),
+            };
+            let latest = backoff::after(pause);
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = self.wiring.refused() => break,
+                () = self.rest(&mut round, latest, outages > 0) => {}
+            }
+        }
+        registration.close();
+        round.calls.close();
+        round.finish().await;
+        round.all_free().await;
+        self.wiring.refusal().map_or(Ok(()), Err)
+    }
+
+    /// Until something falls due, it is time to look, or the store may be back.
+    /// What this process accepts meanwhile is started at once.
+    async fn rest(&self, round: &mut Round, latest: Instant, away: bool) {
+        if away {
+            // What falls due meanwhile does not bring the store back.
+            return tokio::time::sleep_until(latest).await;
+        }
+        let ledger = &self.shared.ledger;
+        loop {
+            let key = tokio::select! {
+                biased;
+                () = ledger.due().rings(latest) => return,
+                key = ledger.accepted().next() => key,
+            };
+            self.start(round, key).await;
+        }
+    }
+
+    fn command(&self) -> Resume {
+        let Settings { max_tries, max_age, .. } = self.settings;
+        Resume { lease: self.shared.policy.lease, max_tries, max_age }
+    }
+}
+
+impl fmt::Debug for Completer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completer").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

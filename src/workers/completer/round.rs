@@ -1,0 +1,167 @@
+//! Which operations are run, and how many at once.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Completer;
+use super::callback::Calls;
+use super::report::{Did, Report};
+use crate::core::Key;
+use crate::store::{Filter, Query, StoreError};
+use crate::util::backoff;
+use crate::util::detached::CatchPanic;
+use crate::util::signal::lock;
+
+/// How many records one page of a scan has.
+const PAGE: usize = 100;
+/// How many operations one round starts.
+pub(super) const MOST: usize = 1000;
+/// How many are left alone at the most: a megabyte. What is too much for that is
+/// looked at again.
+const MOST_SHUNNED: usize = 11_000;
+/// How long a record that can't be read is left alone.
+pub(super) const SHUN: Duration = Duration::from_secs(60 * 60);
+
+/// The operations that a completer runs now. What it runs itself it does not take
+/// from itself, should this process have stood still for longer than a lease.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Keys(Arc<Mutex<HashSet<Key>>>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Running(Keys, Key);
+
+impl Keys {
+    /// `None` if it runs already.
+    pub(super) fn enter(&self, key: Key) -> Option<Running> {
+        lock(&self.0).insert(key).then(|| Running(self.clone(), key))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        lock(&self.0.0).remove(&self.1);
+    }
+}
+
+/// What is under way.
+pub(super) struct Round {
+    /// Room for those that do not run yet.
+    pub(super) slots: Arc<Semaphore>,
+    /// Room of their own for callbacks: one that hangs keeps no operation waiting.
+    pub(super) calls: Calls,
+    most: u32,
+    running: JoinSet<[Option<Did>; 2]>,
+    pub(super) keys: Keys,
+    pub(super) report: Report,
+}
+
+impl Round {
+    pub(super) fn new(concurrency: usize) -> Self {
+        let most = u32::try_from(concurrency).unwrap_or(u32::MAX);
+        Self {
+            slots: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS))),
+            calls: Calls::new(concurrency),
+            most,
+            running: JoinSet::new(),
+            keys: Keys::default(),
+            report: Report::default(),
+        }
+    }
+
+    /// Waits for all that have a slot, whoever started them.
+    pub(super) async fn all_free(&self) {
+        // Nobody closes it.
+        let _ = self.slots.acquire_many(self.most).await;
+    }
+
+    /// Waits for one to end; `false` if none runs.
+    async fn next(&mut self) -> bool {
+        let Some(ended) = self.running.join_next().await else { return false };
+        self.note(ended.ok());
+        true
+    }
+
+    fn note(&mut self, ended: Option<[Option<Did>; 2]>) {
+        ended.into_iter().flatten().flatten().for_each(|did| self.report.add(did));
+    }
+
+    pub(super) async fn finish(&mut self) {
+        while self.next().await {}
+    }
+
+    fn reap(&mut self) {
+        while let Some(ended) = self.running.try_join_next() {
+            self.note(ended.ok());
+        }
+    }
+}
+
+impl Completer {
+    /// Starts what is due, a few at a time. `true` if there was more of it than one
+    /// round starts: what runs already or is left alone does not count.
+    pub(super) async fn fill(&self, round: &mut Round) -> Result<bool, StoreError> {
+        round.reap();
+        let (mut seen, mut started) = (HashSet::new(), 0);
+        let mut query = Query { after: lock(&self.place).take(), ..Query::new(Filter::Lapsed, PAGE) };
+        loop {
+            let page = self.shared.ledger.scan(&query).await?;
+            round.report.unreadable += page.unreadable.nameless();
+            // What a scan can't read is looked at, to tell what is wrong with it.
+            for key in page.found.iter().map(|found| found.key).chain(page.unreadable.keys) {
+                // With no pause at all, one may come round again.
+                if !self.is_shunned(&key) && seen.insert(key) {
+                    started += usize::from(self.start(round, key).await);
+                }
+            }
+            let Some(next) = page.next else { return Ok(false) };
+            if started >= MOST {
+                // The next round goes on here: from the start, it might not get past
+                // what can't be finished.
+                *lock(&self.place) = Some(next);
+                return Ok(true);
+            }
+            query = query.after(next);
+        }
+    }
+
+    /// Starts one, unless it runs already, once there is room. Whether it did.
+    pub(super) async fn start(&self, round: &mut Round, key: Key) -> bool {
+        round.reap();
+        let Some(running) = round.keys.enter(key) else { return false };
+        let Ok(slot) = Arc::clone(&round.slots).acquire_owned().await else { return false };
+        round.report.found += 1;
+        let (completer, calls) = (self.clone(), round.calls.clone());
+        round.running.spawn(async move {
+            let did = CatchPanic::new(completer.finish(key, slot, calls)).await;
+            drop(running);
+            did.unwrap_or([Some(Did::Failed), None])
+        });
+        true
+    }
+
+    fn is_shunned(&self, key: &Key) -> bool {
+        lock(&self.shunned).get(key).is_some_and(|until| Instant::now() < *until)
+    }
+
+    /// Leaves what it can't do anything about alone for a while: it can't be
+    /// marked.
+    pub(super) fn shun(&self, key: Key, pause: Duration) {
+        let mut shunned = lock(&self.shunned);
+        let now = Instant::now();
+        if shunned.len() == shunned.capacity() {
+            // Before it grows.
+            shunned.retain(|_, until| now < *until);
+        }
+        if shunned.len() >= MOST_SHUNNED && !shunned.contains_key(&key) {
+            let any = shunned.keys().next().copied();
+            any.and_then(|any| shunned.remove(&any));
+        }
+        shunned.insert(key, backoff::after(pause));
+    }
+}

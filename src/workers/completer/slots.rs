@@ -1,0 +1,92 @@
+//! Work that is claimed by the very write that accepts it, while a completer of
+//! this process has room for it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use super::Completer;
+use super::round::{Keys, Round};
+use crate::core::{Fence, Key, Record};
+use crate::engine::claim::withdraw_claim;
+use crate::engine::handoff::Driver;
+use crate::util::signal::lock;
+
+/// A completer that runs.
+#[derive(Debug)]
+struct WorkerSlots {
+    completer: Completer,
+    /// How many operations it may run besides those that run.
+    slots: Arc<Semaphore>,
+    /// What it runs.
+    keys: Keys,
+    /// `None` once it has stopped.
+    tasks: Mutex<Option<JoinSet<()>>>,
+}
+
+/// Keeps the completer registered.
+#[derive(Debug)]
+pub(super) struct Registration {
+    slots: Arc<WorkerSlots>,
+    driver: Arc<dyn Driver>,
+}
+
+impl Driver for WorkerSlots {
+    fn room(&self) -> Option<OwnedSemaphorePermit> {
+        // One that does not know yet whether its service leads to the layer finds
+        // that out before it claims anything.
+        if !self.completer.wiring.is_proven() {
+            return None;
+        }
+        Arc::clone(&self.slots).try_acquire_owned().ok()
+    }
+
+    fn lease(&self) -> Duration {
+        self.completer.shared.policy.lease
+    }
+
+    fn drive(&self, key: Key, fence: Fence, record: Record, room: OwnedSemaphorePermit) {
+        let completer = self.completer.clone();
+        if let Some(tasks) = &mut *lock(&self.tasks) {
+            while tasks.try_join_next().is_some() {}
+            let running = self.keys.enter(key);
+            tasks.spawn(async move {
+                completer.run_claimed(key, fence, record).await;
+                drop((running, room));
+            });
+            return;
+        }
+        // It was cut off meanwhile. Nothing has run, so that another may.
+        withdraw_claim(&completer.shared.ledger, key, fence, completer.shared.policy.lease);
+    }
+}
+
+impl Completer {
+    /// From now on it is handed what is accepted, while there are slots.
+    pub(super) fn register(&self, round: &Round) -> Registration {
+        let tasks = Mutex::new(Some(JoinSet::new()));
+        let (slots, keys) = (Arc::clone(&round.slots), round.keys.clone());
+        let slots = Arc::new(WorkerSlots { completer: self.clone(), slots, keys, tasks });
+        let driver: Arc<dyn Driver> = Arc::clone(&slots) as _;
+        self.shared.handoff.register(Arc::clone(&driver));
+        Registration { slots, driver }
+    }
+}
+
+impl Registration {
+    /// Takes nothing more.
+    pub(super) fn close(&self) {
+        self.slots.completer.shared.handoff.unregister(&self.driver);
+    }
+}
+
+/// What still runs is cut off.
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.close();
+        let tasks = lock(&self.slots.tasks).take();
+        drop(tasks);
+    }
+}

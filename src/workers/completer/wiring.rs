@@ -1,0 +1,190 @@
+//! Whether what a completer drives through its service gets to its layer.
+//!
+//! It asks before it drives anything: a request that the layer answers in the
+//! service's place, and that no handler serves.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri};
+use tokio::time::timeout;
+
+use super::Completer;
+use crate::core::{Hold, Mode, Record};
+use crate::engine::handoff::ClaimHandoff;
+use crate::http::policy::says_no_route;
+use crate::store::StoreError;
+use crate::telemetry::event::EventKind;
+use crate::util::detached::CatchPanic;
+use crate::util::signal::Signal;
+
+/// The method of the question. No handler serves it, unless it serves every one.
+const METHOD: &[u8] = b"IDEMPOTENCY-PROBE";
+/// How long an answer is waited for. Whatever is around the layer may hang.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a completer stopped, or did nothing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CompleterError {
+    /// The store can't be asked what is due.
+    Store(StoreError),
+    /// Its service does not lead to its layer: what it drives would run
+    /// unprotected, so it drives nothing any more.
+    NotWired {
+        /// What the service answered in the layer's place.
+        status: StatusCode,
+    },
+}
+
+impl fmt::Display for CompleterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::NotWired { status } => write!(
+                f,
+                "the completer's service answered {status} and its layer was not reached: the service is without the \
+                 layer, or with a layer of another store or an instance of its own; give Completer::new the service \
+                 that has the same layer, or a clone of it, around its routes"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CompleterError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::NotWired { .. } => None,
+        }
+    }
+}
+
+impl From<StoreError> for CompleterError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What a completer knows of its service. Shared by its clones.
+#[derive(Debug, Default)]
+pub(super) struct Wiring {
+    proven: AtomicBool,
+    refused: OnceLock<StatusCode>,
+    on_refusal: Signal,
+}
+
+/// Where the way through the service leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To the layer, as far as is known.
+    Layer,
+    /// To something before it, which may let the next request pass.
+    Unknown,
+    /// Nowhere, in this process.
+    NoRoute(StatusCode),
+    /// Past the layer.
+    Astray,
+}
+
+impl Wiring {
+    pub(super) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed) && !self.on_refusal.is_given()
+    }
+
+    pub(super) fn refusal(&self) -> Option<CompleterError> {
+        self.refused.get().map(|status| CompleterError::NotWired { status: *status })
+    }
+
+    /// Resolves once nothing is to be driven any more.
+    pub(super) async fn refused(&self) {
+        self.on_refusal.given().await;
+    }
+}
+
+impl Completer {
+    /// Drives nothing any more.
+    pub(super) fn refuse(&self, status: StatusCode) {
+        let _ = self.wiring.refused.set(status);
+        if self.wiring.on_refusal.give() {
+            let why = CompleterError::NotWired { status }.to_string();
+            self.shared.ledger.emit_unkeyed(|| EventKind::NotWired { why });
+        }
+    }
+
+    /// Finds out where this operation would go.
+    pub(super) async fn way_for(&self, record: Option<&Record>) -> Way {
+        match record.filter(|record| is_driven(record)).and_then(Record::request) {
+            Some(request) => self.way_to(request.uri()).await,
+            None => Way::Layer,
+        }
+    }
+
+    async fn way_to(&self, target: &Uri) -> Way {
+        if self.wiring.on_refusal.is_given() {
+            return Way::Astray;
+        }
+        match self.probe(target).await {
+            Ok(()) => {
+                self.wiring.prove();
+                Way::Layer
+            }
+            Err(None) => Way::Unknown,
+            // It does not know the method, and there is a route.
+            Err(Some(status)) if status.as_u16() == 405 => self.astray(status),
+            Err(Some(status)) if status.is_server_error() => Way::Unknown,
+            Err(Some(status)) if says_no_route(status) => Way::NoRoute(status),
+            Err(Some(status)) if matches!(status.as_u16(), 401 | 403 | 407 | 429) => Way::Unknown,
+            Err(Some(status)) => self.astray(status),
+        }
+    }
+
+    fn astray(&self, status: StatusCode) -> Way {
+        self.refuse(status);
+        Way::Astray
+    }
+
+    /// Asks at the root, where any layer around a whole router answers. If none
+    /// does, that says nothing of other paths.
+    pub(super) async fn probe_root(&self) {
+        if !self.wiring.is_proven() && self.probe(&Uri::from_static("/")).await.is_ok() {
+            self.wiring.prove();
+        }
+    }
+
+    /// `Ok` if this very layer was met; else what something else answered, if it
+    /// did.
+    async fn probe(&self, target: &Uri) -> Result<(), Option<StatusCode>> {
+        let (handoff, met) = ClaimHandoff::probe(&self.shared.ledger);
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = Method::from_bytes(METHOD).unwrap_or(Method::TRACE);
+        *request.uri_mut() = target.clone();
+        request.extensions_mut().insert(handoff);
+        let answer = timeout(PATIENCE, CatchPanic::new((self.drive)(request)));
+        tokio::select! {
+            biased;
+            () = met.given() => Ok(()),
+            answer = answer => match answer {
+                _ if met.is_given() => Ok(()),
+                Ok(Ok(status)) => Err(status),
+                Ok(Err(_)) | Err(_) => Err(None),
+            },
+        }
+    }
+}
+
+/// Whether a completer would drive it, and not only look after it.
+fn is_driven(record: &Record) -> bool {
+    match record.hold() {
+        Hold::Parked { .. } => false,
+        Hold::Cleared => true,
+        Hold::Leased { .. } | Hold::Free => record.mode() == Mode::Resumable,
+    }
+}

@@ -1,0 +1,133 @@
+//! Forgets what has expired.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::core::Key;
+use crate::engine::ledger::Ledger;
+use crate::store::{Filter, Query, Store, StoreError};
+use crate::telemetry::event::EventKind;
+use crate::util::backoff;
+
+/// How many records one page of a scan has.
+const PAGE: usize = 100;
+
+/// What a [`Sweeper`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swept {
+    /// How many records it removed.
+    pub removed: usize,
+    /// How many it left because they can't be read.
+    pub unreadable: usize,
+}
+
+/// Removes complete records whose retention is over, a few at a time.
+/// Unfinished ones never.
+///
+/// Stores that forget by themselves (memory, SQLite) do not need it, and it does
+/// them no harm. On Postgres it works, and `PostgresStore::sweep` does the same
+/// in one statement for many records.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::{Sweeper, store::MemoryStore};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let sweeper = Sweeper::new(MemoryStore::new()).every(Duration::from_secs(300));
+/// assert_eq!(sweeper.run_once().await.unwrap(), 0);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Sweeper {
+    ledger: Ledger,
+    every: Duration,
+}
+
+impl Sweeper {
+    /// A sweeper of this store, once a minute.
+    pub fn new(store: impl Store) -> Self {
+        Self { ledger: Ledger::new(store), every: Duration::from_secs(60) }
+    }
+
+    /// How often it looks, give or take half; at least 10 ms.
+    pub fn every(mut self, every: Duration) -> Self {
+        self.every = every.max(Duration::from_millis(10));
+        self
+    }
+
+    /// Removes all that has expired by now; how many there were.
+    ///
+    /// A record is removed only if it is still what the scan found. One that can't
+    /// be read stays, is told as [`Unreadable`](crate::EventKind::Unreadable) to
+    /// `tracing` and `metrics`, and keeps no other.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store can't be asked. What was removed before stays
+    /// removed.
+    ///
+    /// # Cancellation
+    ///
+    /// It may be dropped at any time.
+    pub async fn run_once(&self) -> Result<usize, StoreError> {
+        Ok(self.sweep().await?.removed)
+    }
+
+    /// The same, and says how much could not be read, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_once`](Self::run_once).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`run_once`](Self::run_once).
+    pub async fn sweep(&self) -> Result<Swept, StoreError> {
+        let (mut query, mut swept) = (Query::new(Filter::Expired, PAGE), Swept::default());
+        loop {
+            let page = self.ledger.scan(&query).await?;
+            swept.unreadable += page.unreadable.count;
+            for key in page.unreadable.keys {
+                let error = self.ledger.look(&key).await.err().filter(StoreError::is_unreadable);
+                error.into_iter().for_each(|error| self.tell(&key, error));
+            }
+            for found in page.found {
+                match self.ledger.forget(&found.key, found.version).await {
+                    Ok(removed) => swept.removed += usize::from(removed),
+                    Err(error) if error.is_unreadable() => {
+                        swept.unreadable += 1;
+                        self.tell(&found.key, error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let Some(next) = page.next else { return Ok(swept) };
+            query = query.after(next);
+        }
+    }
+
+    fn tell(&self, key: &Key, error: StoreError) {
+        self.ledger.emit(key, || EventKind::Unreadable { error });
+    }
+
+    /// Does so again and again, until `shutdown` resolves. A store that fails is
+    /// asked again the next time.
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let swept = async {
+                sleep(backoff::jittered(self.every, 0.5, 1.5)).await;
+                let _ = self.run_once().await;
+            };
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                () = swept => {}
+            }
+        }
+    }
+}

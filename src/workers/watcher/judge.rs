@@ -1,0 +1,81 @@
+//! What is wrong with one operation.
+
+use std::time::Duration;
+
+use crate::core::{Hold, Mode, Point, Record, Status, Timestamp};
+use crate::store::Found;
+use crate::telemetry::finding::FindingKind;
+
+/// What is taken for too long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) pending: Duration,
+    pub(super) paid: Duration,
+    pub(super) in_doubt: Duration,
+}
+
+/// A finding, less the operation it is about.
+pub(super) type Wrong = (FindingKind, String, Timestamp);
+
+/// What falls due later than this is not going to: nobody goes on with it
+/// unasked.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+impl Limits {
+    /// Whether a record has to be looked at, to tell.
+    pub(super) fn suspects(&self, found: &Found, now: Timestamp) -> bool {
+        let unattended = now >= found.due.after(self.in_doubt) || found.due > now.after(FAR);
+        unattended || now >= found.created.after(self.age(found.status))
+    }
+
+    const fn age(&self, status: Status) -> Duration {
+        match status {
+            Status::Pending => self.pending,
+            Status::Paid | Status::Complete => self.paid,
+        }
+    }
+
+    /// The worst that is wrong with it. What it says must not change while the
+    /// operation does not: it would be told anew.
+    pub(super) fn judge(&self, record: &Record, now: Timestamp) -> Option<Wrong> {
+        if record.status() == Status::Complete {
+            return None;
+        }
+        if let Hold::Parked { why } = record.hold() {
+            return Some((FindingKind::Parked, why.to_string(), record.written_at()));
+        }
+        let since = unattended_since(record, now).filter(|since| now >= since.after(self.in_doubt));
+        if let Some((since, doubt)) = since.zip(doubt(record)) {
+            return Some((FindingKind::InDoubt, doubt, since));
+        }
+        let created = record.created_at().unwrap_or_default();
+        if now < created.after(self.age(record.status())) {
+            return None;
+        }
+        Some(match record.status() {
+            Status::Paid => (FindingKind::Paid, "it is paid for and has no answer".to_owned(), created),
+            _ => (FindingKind::Pending, "it is neither paid for nor answered".to_owned(), created),
+        })
+    }
+}
+
+/// Since when somebody could go on with it, and nobody does.
+fn unattended_since(record: &Record, now: Timestamp) -> Option<Timestamp> {
+    let due = record.due();
+    match record.hold() {
+        Hold::Leased { .. } => Some(due).filter(|due| *due <= now),
+        _ if due > now.after(FAR) => Some(record.written_at()),
+        _ => Some(due).filter(|due| *due <= now),
+    }
+}
+
+/// What nobody knows about it.
+fn doubt(record: &Record) -> Option<String> {
+    let begun = |step: &&std::sync::Arc<crate::core::Step>| *step.point() == Point::Begun;
+    let steps: Vec<_> = record.steps().iter().filter(begun).map(|step| format!("{:?}", step.name())).collect();
+    if !steps.is_empty() {
+        return Some(format!("begun, with no result and no holder: {}", steps.join(", ")));
+    }
+    let unknown = record.mode() == Mode::AtMostOnce && *record.hold() != Hold::Cleared;
+    unknown.then(|| "it is at most once, and nobody knows whether it finished".to_owned())
+}

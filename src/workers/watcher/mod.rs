@@ -1,0 +1,214 @@
+//! Says when something needs a human.
+
+mod board;
+mod judge;
+mod round;
+mod store;
+
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+
+pub use self::round::Watched;
+
+use self::judge::Limits;
+use self::round::State;
+use crate::engine::ledger::Ledger;
+use crate::http::layer::IdempotencyLayer;
+use crate::store::Survives;
+use crate::telemetry::finding::Finding;
+use crate::util::backoff;
+use crate::util::clock::SystemClock;
+use crate::util::detached::CatchPanic;
+
+type Telling = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+type Hook = dyn Fn(Finding) -> Telling + Send + Sync;
+
+/// How long a hook may take for one finding.
+const TELLING: Duration = Duration::from_secs(10);
+
+/// Says when something needs a human: an operation that stays half-done, is in
+/// doubt or parked, an answer that could not be stored, a store that is away,
+/// forgot, or survives less than it should.
+///
+/// Each finding is told once, again when it changes, and once more when it is
+/// [over](Finding::over); while all is well it is quiet. It only looks, and
+/// decides nothing. Run one in each process: answers that could not be stored
+/// are known only to the process that has them.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::{IdempotencyLayer, Scope, Watcher, store::{MemoryStore, Survives}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared());
+/// let watcher = Watcher::new(&layer)
+///     .paid_for(Duration::from_secs(120))
+///     .require(Survives::PowerLoss)
+///     .on_finding(|finding| async move {
+///         eprintln!("{finding}");
+///         Ok(())
+///     });
+/// // In a test, or by hand:
+/// assert_eq!(watcher.run_once().await.open, 1, "a store in memory survives nothing");
+/// // In production:
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let watching = tokio::spawn(async move { watcher.run(async { stopped.await.unwrap_or(()) }).await });
+/// stop.send(()).unwrap();
+/// watching.await.unwrap();
+/// # }
+/// ```
+///
+/// Without a hook, findings are events ([`EventKind::Found`](crate::EventKind::Found)),
+/// and by them log lines and metrics.
+///
+/// # Caveats
+///
+/// - What was open is kept in this process: after a restart it is told again,
+///   and what ended meanwhile is not told to be over.
+/// - So is the store's epoch: a store that was wiped while no watcher ran is
+///   taken as it is found.
+/// - A round looks at 10,000 unfinished operations at the most, and at 1,000 of
+///   them closely; the next goes on from there. Of findings about operations
+///   1,000 are kept. Where there is more, that is a finding
+///   ([`Capped`](FindingKind::Capped)).
+#[must_use]
+pub struct Watcher {
+    ledger: Ledger,
+    settings: Settings,
+    hook: Option<Arc<Hook>>,
+    clock: SystemClock,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    every: Duration,
+    limits: Limits,
+    require: Survives,
+}
+
+impl Watcher {
+    /// A watcher of what this layer does, and of the whole store behind it.
+    pub fn new(layer: &IdempotencyLayer) -> Self {
+        Self::over(&layer.shared().ledger)
+    }
+
+    /// The same without a layer. Answers that could not be stored are known to
+    /// the ledger that has them, and to its clones.
+    pub fn over(ledger: &Ledger) -> Self {
+        let limits = Limits {
+            pending: Duration::from_secs(15 * 60),
+            paid: Duration::from_secs(5 * 60),
+            in_doubt: Duration::from_secs(60),
+        };
+        Self {
+            ledger: ledger.clone(),
+            settings: Settings { every: Duration::from_secs(30), limits, require: Survives::Nothing },
+            hook: None,
+            clock: SystemClock::new(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// After how long an operation that is neither paid for nor answered is a
+    /// finding, from its first claim: 15 minutes by default. Longer than your
+    /// slowest handler takes.
+    pub const fn pending_for(mut self, limit: Duration) -> Self {
+        self.settings.limits.pending = limit;
+        self
+    }
+
+    /// After how long an operation that is paid for and not answered is a
+    /// finding, from its first claim: 5 minutes by default.
+    pub const fn paid_for(mut self, limit: Duration) -> Self {
+        self.settings.limits.paid = limit;
+        self
+    }
+
+    /// After how long an operation of which nobody knows what it did is a
+    /// finding, counted from when somebody could have found it out: one minute
+    /// by default. Until then a completer may still see to it.
+    pub const fn in_doubt_for(mut self, limit: Duration) -> Self {
+        self.settings.limits.in_doubt = limit;
+        self
+    }
+
+    /// How often it looks, give or take half: every 30 seconds by default, at
+    /// least 10 ms.
+    pub fn every(mut self, every: Duration) -> Self {
+        self.settings.every = every.max(Duration::from_millis(10));
+        self
+    }
+
+    /// What the store must survive. It is asked once a minute; by default
+    /// anything will do.
+    pub const fn require(mut self, least: Survives) -> Self {
+        self.settings.require = least;
+        self
+    }
+
+    /// Calls `hook` with each finding, one at a time. An error, a panic, or 10
+    /// seconds without an answer: it is told again in the next round, and
+    /// whatever else is to be told waits, too.
+    pub fn on_finding<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Finding) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.hook = Some(Arc::new(move |finding| Box::pin(hook(finding))));
+        self
+    }
+
+    /// Looks once, and tells what is new. A store that can't be asked is a
+    /// finding, not an error.
+    ///
+    /// # Cancellation
+    ///
+    /// It may be dropped at any time; what was not told is told by the next.
+    pub async fn run_once(&self) -> Watched {
+        let mut state = self.state.lock().await;
+        let watched = self.round(&mut state).await;
+        self.tell(&mut state).await;
+        watched
+    }
+
+    /// Does so again and again, until `shutdown` resolves.
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let watched = async {
+                self.run_once().await;
+                sleep(backoff::jittered(self.settings.every, 0.5, 1.5)).await;
+            };
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                () = watched => {}
+            }
+        }
+    }
+
+    async fn tell(&self, state: &mut State) {
+        while let Some((subject, finding)) = state.board.untold() {
+            if let Some(hook) = &self.hook {
+                let telling = timeout(TELLING, CatchPanic::new(async { hook(finding).await }));
+                if !matches!(telling.await, Ok(Ok(Ok(())))) {
+                    // Whoever listens is away; the rest would only wait.
+                    return;
+                }
+            }
+            state.board.told(subject);
+        }
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

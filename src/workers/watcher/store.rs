@@ -1,0 +1,106 @@
+//! What the store is, and the answers it does not have.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Watcher;
+use super::board::Subject;
+use super::round::{State, finding};
+use crate::core::{Key, Status};
+use crate::engine::ledger::Unsaved;
+use crate::store::{Durability, Epoch, Since, StoreError};
+use crate::telemetry::finding::FindingKind;
+
+/// How often the store is asked what it survives.
+const ASK: Duration = Duration::from_secs(60);
+/// For how long a store that forgot is a finding: the retention by default.
+/// Until then retries may come of what it forgot.
+const FORGOT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is known of the store.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    asked: Option<Instant>,
+    epoch: Option<Epoch>,
+    forgot: Option<Instant>,
+}
+
+impl Watcher {
+    /// Asks the store what it survives, now and then.
+    pub(super) async fn ask_store(&self, state: &mut State) -> Result<(), StoreError> {
+        if state.store.asked.is_some_and(|asked| asked.elapsed() < ASK) {
+            return Ok(());
+        }
+        let found = self.ledger.durability().await?;
+        state.store.asked = Some(Instant::now());
+        self.judge_durability(state, &found);
+        self.judge_epoch(state, found.epoch);
+        Ok(())
+    }
+
+    fn judge_durability(&self, state: &mut State, found: &Durability) {
+        let least = self.settings.require;
+        if found.survives >= least {
+            return state.board.clear(Subject::Store(FindingKind::BelowDurability));
+        }
+        let mut cause = format!("the store survives {}, and {least} is required", found.survives);
+        for caution in &found.cautions {
+            cause.push_str("; ");
+            cause.push_str(caution);
+        }
+        self.store_finding(state, FindingKind::BelowDurability, cause);
+    }
+
+    fn judge_epoch(&self, state: &mut State, epoch: Option<Epoch>) {
+        let before = state.store.epoch;
+        state.store.epoch = epoch.or(before);
+        let since = before.zip(epoch).map_or(Since::Same, |(before, epoch)| epoch.since(&before));
+        let cause = match since {
+            Since::Same => {
+                if state.store.forgot.is_some_and(|forgot| forgot.elapsed() >= FORGOT) {
+                    state.store.forgot = None;
+                    state.board.clear(Subject::Store(FindingKind::EpochChanged));
+                }
+                return;
+            }
+            Since::Wiped => "the store was wiped, or it is another one: what it knew may be run again",
+            Since::Restored => "the store is back at an earlier state: what it forgot may be run again",
+        };
+        state.store.forgot = Some(Instant::now());
+        self.store_finding(state, FindingKind::EpochChanged, cause.to_owned());
+    }
+
+    /// The answers of this process that are not stored.
+    pub(super) async fn answers(&self, state: &mut State) {
+        let unsaved = self.ledger.unsaved().all();
+        for key in state.board.answers() {
+            if !unsaved.iter().any(|(other, _)| *other == key) {
+                state.board.clear(Subject::Answer(key));
+            }
+        }
+        for (key, unsaved) in unsaved {
+            if unsaved.given_up && self.is_settled(&key).await {
+                self.ledger.unsaved().remove(&key);
+                state.board.clear(Subject::Answer(key));
+            } else {
+                self.unsaved_finding(state, key, &unsaved);
+            }
+        }
+    }
+
+    fn unsaved_finding(&self, state: &mut State, key: Key, unsaved: &Unsaved) {
+        let cause = match unsaved.given_up {
+            false => format!("the client has an answer that is not stored yet: {}", unsaved.error),
+            true => format!("the client has an answer that will not be stored: {}", unsaved.error),
+        };
+        let wrong = (FindingKind::Unsaved, cause, unsaved.since);
+        state.board.set(Subject::Answer(key), finding(Some(key), wrong), None, 0);
+    }
+
+    /// Whether the store has an answer by now, whoever gave it.
+    async fn is_settled(&self, key: &Key) -> bool {
+        let looked = self.ledger.look(key).await;
+        looked.is_ok_and(|found| found.record.is_none_or(|record| record.status() == Status::Complete))
+    }
+}
