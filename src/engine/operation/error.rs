@@ -88,7 +88,6 @@ impl<E> StepError<E> {
     }
 
     /// Its name, in a word or two.
-    #[cfg(feature = "tracing")]
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Retry(_) => "failed",

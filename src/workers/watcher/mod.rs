@@ -75,7 +75,7 @@ const TELLING: Duration = Duration::from_secs(10);
 /// - A round looks at 10,000 unfinished operations at the most, and at 1,000 of
 ///   them closely; the next goes on from there. Of findings about operations
 ///   1,000 are kept. Where there is more, that is a finding
-///   ([`Capped`](FindingKind::Capped)).
+///   ([`Capped`](crate::FindingKind::Capped)).
 #[must_use]
 pub struct Watcher {
     ledger: Ledger,
