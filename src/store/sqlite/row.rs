@@ -17,11 +17,13 @@ const LONGEST: u64 = 1 << 61;
 /// What fits into a sum of hashes that must not overflow.
 pub(super) const MASK: i64 = 0x3fff_ffff_ffff_ffff;
 
-/// Where a scan has the time at which a record falls due, its checksum, and its key.
+/// Where a row has the time at which a record falls due, its checksum, and its own
+/// key; and a scan the one by which it was found.
 pub(super) const DUE: usize = 5;
 pub(super) const HASH: usize = 11;
 const BUCKET: usize = 14;
-pub(super) const KEY: usize = 15;
+const OWN_KEY: usize = 15;
+pub(super) const KEY: usize = 16;
 
 const MISMATCH: DecodeError = DecodeError::Corrupt("its checksum does not match");
 const STRANGE: DecodeError = DecodeError::Corrupt("a column is not as it is written");
@@ -144,7 +146,8 @@ impl Stored {
         };
         let hash = integer(row, 11)?;
         let head = blob(row, 12)?.ok_or(STRANGE)?.to_vec();
-        if format != FORMAT || columns.hash(key, &head) != hash || integer(row, BUCKET)? != bucket(key) {
+        let is_at_its_place = blob(row, OWN_KEY)? == Some(key) && integer(row, BUCKET)? == bucket(key);
+        if format != FORMAT || !is_at_its_place || columns.hash(key, &head) != hash {
             return Err(MISMATCH.into());
         }
         Ok(Self { columns, hash, head, response: None, parts: Vec::new() })

@@ -12,12 +12,13 @@ pub(super) const PREFIX: &str = "idempotency_";
 /// As they are created, without a prefix.
 const TABLES: &str = include_str!("schema.sql");
 /// The names that get one.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "records",
     "parts",
     "tallies",
     "meta",
     "overview",
+    "records_key",
     "records_unfinished",
     "records_complete",
     "records_added",
@@ -69,16 +70,20 @@ pub(super) struct Sql {
 impl Sql {
     pub(super) fn new(prefix: &str) -> Self {
         let p = prefix;
+        // The key that the row itself has, and not the index by which it is found.
+        let own = format!("(SELECT own.key FROM {p}records AS own WHERE own.id = {p}records.id)");
         let scan = |which: &str, order: &str| {
             format!(
-                "SELECT {COLUMNS}, key FROM {p}records WHERE {which} AND (due, key) > (?1, ?2) \
+                "SELECT {COLUMNS}, {own}, key FROM {p}records WHERE {which} AND (due, key) > (?1, ?2) \
                  AND length(key) = 32 ORDER BY {order} LIMIT ?3"
             )
         };
+        // Where it is a parameter.
+        let id = format!("(SELECT id FROM {p}records INDEXED BY {p}records_key WHERE key = ?1)");
         Self {
             tables: tables(p),
-            load: format!("SELECT {COLUMNS} FROM {p}records WHERE key = ?1"),
-            parts: format!("SELECT n, value, hash FROM {p}parts WHERE key = ?1 ORDER BY n"),
+            load: format!("SELECT {COLUMNS}, key FROM {p}records WHERE id = {id}"),
+            parts: format!("SELECT n, value, hash FROM {p}parts WHERE record = {id} ORDER BY n"),
             // Not `OR ABORT`, which would keep a copy of each page that it changes:
             // what fails is rolled back as a whole.
             insert: format!(
@@ -90,10 +95,10 @@ impl Sql {
                  = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) WHERE key = ?1"
             ),
             delete: format!("DELETE FROM {p}records WHERE key = ?1"),
-            put_part: format!("INSERT OR REPLACE INTO {p}parts (key, n, value, hash) VALUES (?1, ?2, ?3, ?4)"),
-            cut_steps: format!("DELETE FROM {p}parts WHERE key = ?1 AND n > ?2"),
-            drop_request: format!("DELETE FROM {p}parts WHERE key = ?1 AND n = 0"),
-            drop_parts: format!("DELETE FROM {p}parts WHERE key = ?1"),
+            put_part: format!("INSERT OR REPLACE INTO {p}parts (record, n, value, hash) VALUES ({id}, ?2, ?3, ?4)"),
+            cut_steps: format!("DELETE FROM {p}parts WHERE record = {id} AND n > ?2"),
+            drop_request: format!("DELETE FROM {p}parts WHERE record = {id} AND n = 0"),
+            drop_parts: format!("DELETE FROM {p}parts WHERE record = {id}"),
             unfinished: scan("status < 2", "due, key"),
             lapsed: scan("status < 2 AND due <= ?4", "due, key"),
             expired: scan("status = 2 AND due <= ?4", "due, key"),
@@ -125,8 +130,10 @@ impl Sql {
                 "UPDATE {p}meta SET mark = mark + 1 RETURNING (SELECT count FROM {p}tallies WHERE bucket = -2), mark"
             ),
             bucket: format!("SELECT count, sum FROM {p}tallies WHERE bucket = ?1"),
-            bucket_rows: format!("SELECT {COLUMNS}, key FROM {p}records WHERE key >= ?1 AND key < ?2"),
-            is_there: format!("SELECT 1 FROM {p}records WHERE key = ?1"),
+            bucket_rows: format!(
+                "SELECT {COLUMNS}, {own}, key FROM {p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"
+            ),
+            is_there: format!("SELECT 1 FROM {p}records INDEXED BY {p}records_key WHERE key = ?1"),
             is_indexed: format!(
                 "SELECT 1 FROM {p}records INDEXED BY {p}records_unfinished WHERE status < 2 AND due = ?1 AND key = ?2"
             ),

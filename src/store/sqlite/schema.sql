@@ -1,8 +1,11 @@
--- A record: what is searched as columns, the rest as it goes over the wire.
+-- A record: what is searched as columns, the rest as it goes over the wire. Keys are
+-- hashes, so by key each new record would go to a page of its own: they are kept in
+-- the order in which they come, and only the index below is all over the place.
 -- Times are milliseconds since 1970, on the store's clock. `holder` is the store
 -- whose lease it is; `hash` is over all columns and the key, `bucket` its first bits.
 CREATE TABLE "records" (
-    key BLOB PRIMARY KEY,
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL,
     format INTEGER NOT NULL,
     version INTEGER NOT NULL,
     status INTEGER NOT NULL,
@@ -18,19 +21,21 @@ CREATE TABLE "records" (
     bucket INTEGER NOT NULL,
     head BLOB NOT NULL,
     response BLOB
-) WITHOUT ROWID;
+);
 
+CREATE UNIQUE INDEX "records_key" ON "records" (key);
 -- With the holder, so that the rows of one that died are found in here alone.
 CREATE INDEX "records_unfinished" ON "records" (due, key, holder) WHERE status < 2;
 CREATE INDEX "records_complete" ON "records" (due, key) WHERE status = 2;
 
--- What is written once: the request is 0, steps begin at 1.
+-- What is written once, of the record with this id: the request is 0, steps begin
+-- at 1.
 CREATE TABLE "parts" (
-    key BLOB NOT NULL,
+    record INTEGER NOT NULL,
     n INTEGER NOT NULL,
     value BLOB NOT NULL,
     hash INTEGER NOT NULL,
-    PRIMARY KEY (key, n)
+    PRIMARY KEY (record, n)
 ) WITHOUT ROWID;
 
 -- How many records there are in each bucket, and the sum of their hashes: who
