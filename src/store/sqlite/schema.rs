@@ -29,7 +29,7 @@ const NAMES: [&str; 11] = [
 /// Columns of a record, in the order in which [`row`](super::row) takes them.
 /// What is long comes last: what is before it is read without it.
 const COLUMNS: &str = "format, version, status, created, written, due, attempts, holder, steps, request, \
-    response_hash, hash, head, response, bucket";
+    response_hash, hash, head, response, bucket, key_hash";
 
 /// All statements, made once.
 #[derive(Debug)]
@@ -61,6 +61,7 @@ pub(super) struct Sql {
     pub(super) close: String,
     pub(super) epoch: String,
     pub(super) bucket: String,
+    pub(super) bucket_keys: String,
     pub(super) bucket_rows: String,
     pub(super) is_there: String,
     pub(super) is_indexed: String,
@@ -78,21 +79,27 @@ impl Sql {
                  AND length(key) = 32 ORDER BY {order} LIMIT ?3"
             )
         };
+        let columns = format!("own.{}", COLUMNS.replace(", ", ", own."));
         // Where it is a parameter.
         let id = format!("(SELECT id FROM {p}records INDEXED BY {p}records_key WHERE key = ?1)");
         Self {
             tables: tables(p),
-            load: format!("SELECT {COLUMNS}, key FROM {p}records WHERE id = {id}"),
+            // A row that the index knows and that is not there is no record that is not
+            // there: it is one without values.
+            load: format!(
+                "SELECT {columns}, own.key FROM {p}records AS found INDEXED BY {p}records_key \
+                 LEFT JOIN {p}records AS own ON own.id = found.id WHERE found.key = ?1"
+            ),
             parts: format!("SELECT n, value, hash FROM {p}parts WHERE record = {id} ORDER BY n"),
             // Not `OR ABORT`, which would keep a copy of each page that it changes:
             // what fails is rolled back as a whole.
             insert: format!(
                 "INSERT OR FAIL INTO {p}records (key, {COLUMNS}) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
             ),
             update: format!(
                 "UPDATE OR FAIL {p}records SET ({COLUMNS}) \
-                 = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) WHERE key = ?1"
+                 = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) WHERE key = ?1"
             ),
             delete: format!("DELETE FROM {p}records WHERE key = ?1"),
             put_part: format!("INSERT OR REPLACE INTO {p}parts (record, n, value, hash) VALUES ({id}, ?2, ?3, ?4)"),
@@ -129,7 +136,8 @@ impl Sql {
             epoch: format!(
                 "UPDATE {p}meta SET mark = mark + 1 RETURNING (SELECT count FROM {p}tallies WHERE bucket = -2), mark"
             ),
-            bucket: format!("SELECT count, sum FROM {p}tallies WHERE bucket = ?1"),
+            bucket: format!("SELECT count, sum, keys FROM {p}tallies WHERE bucket = ?1"),
+            bucket_keys: format!("SELECT key FROM {p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"),
             bucket_rows: format!(
                 "SELECT {COLUMNS}, {own}, key FROM {p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"
             ),

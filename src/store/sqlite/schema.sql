@@ -2,7 +2,8 @@
 -- hashes, so by key each new record would go to a page of its own: they are kept in
 -- the order in which they come, and only the index below is all over the place.
 -- Times are milliseconds since 1970, on the store's clock. `holder` is the store
--- whose lease it is; `hash` is over all columns and the key, `bucket` its first bits.
+-- whose lease it is; `hash` is over all columns and the key, `key_hash` over the key,
+-- `bucket` its first bits.
 CREATE TABLE "records" (
     id INTEGER PRIMARY KEY,
     key BLOB NOT NULL,
@@ -19,6 +20,7 @@ CREATE TABLE "records" (
     response_hash INTEGER NOT NULL,
     hash INTEGER NOT NULL,
     bucket INTEGER NOT NULL,
+    key_hash INTEGER NOT NULL,
     head BLOB NOT NULL,
     response BLOB
 );
@@ -38,33 +40,37 @@ CREATE TABLE "parts" (
     PRIMARY KEY (record, n)
 ) WITHOUT ROWID;
 
--- How many records there are in each bucket, and the sum of their hashes: who
--- reads a record as absent can tell whether one was lost. Each transaction touches
+-- How many records there are in each bucket, and the sums of their hashes and their
+-- keys': who finds no record can tell whether one was lost. Each transaction touches
 -- this page, so bucket -1 has what each one changes: how many transactions of
 -- stores there were, and the latest time that one of them told. Bucket -2 has the
 -- store's own number, by which another one's page is known.
 CREATE TABLE "tallies" (
     bucket INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
-    sum INTEGER NOT NULL
+    sum INTEGER NOT NULL,
+    keys INTEGER NOT NULL
 );
 
 INSERT INTO "tallies"
     WITH RECURSIVE bucket (n) AS (VALUES (-2) UNION ALL SELECT n + 1 FROM bucket WHERE n < 127)
-    SELECT n, 0, 0 FROM bucket;
+    SELECT n, 0, 0, 0 FROM bucket;
 
 -- Triggers, so that it is right whoever writes. The mask keeps the sum from
 -- overflowing, which would make it a floating-point number.
 CREATE TRIGGER "records_added" AFTER INSERT ON "records" BEGIN
-    UPDATE "tallies" SET count = count + 1, sum = (sum + NEW.hash) & 0x3fffffffffffffff
+    UPDATE "tallies" SET count = count + 1, sum = (sum + NEW.hash) & 0x3fffffffffffffff,
+        keys = (keys + NEW.key_hash) & 0x3fffffffffffffff
         WHERE bucket = NEW.bucket;
 END;
 CREATE TRIGGER "records_changed" AFTER UPDATE ON "records" BEGIN
-    UPDATE "tallies" SET sum = (sum - OLD.hash + NEW.hash) & 0x3fffffffffffffff
+    UPDATE "tallies" SET sum = (sum - OLD.hash + NEW.hash) & 0x3fffffffffffffff,
+        keys = (keys - OLD.key_hash + NEW.key_hash) & 0x3fffffffffffffff
         WHERE bucket = NEW.bucket;
 END;
 CREATE TRIGGER "records_removed" AFTER DELETE ON "records" BEGIN
-    UPDATE "tallies" SET count = count - 1, sum = (sum - OLD.hash) & 0x3fffffffffffffff
+    UPDATE "tallies" SET count = count - 1, sum = (sum - OLD.hash) & 0x3fffffffffffffff,
+        keys = (keys - OLD.key_hash) & 0x3fffffffffffffff
         WHERE bucket = OLD.bucket;
 END;
 
