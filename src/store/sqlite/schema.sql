@@ -57,7 +57,8 @@ INSERT INTO "tallies"
     SELECT n, 0, 0, 0 FROM bucket;
 
 -- Triggers, so that it is right whoever writes. The mask keeps the sum from
--- overflowing, which would make it a floating-point number.
+-- overflowing, which would make it a floating-point number. `OR FAIL`: a copy of each
+-- page that a `DELETE` changes would be kept for undoing it alone, which nobody does.
 CREATE TRIGGER "records_added" AFTER INSERT ON "records" BEGIN
     UPDATE "tallies" SET count = count + 1, sum = (sum + NEW.hash) & 0x3fffffffffffffff,
         keys = (keys + NEW.key_hash) & 0x3fffffffffffffff
@@ -69,7 +70,7 @@ CREATE TRIGGER "records_changed" AFTER UPDATE ON "records" BEGIN
         WHERE bucket = NEW.bucket;
 END;
 CREATE TRIGGER "records_removed" AFTER DELETE ON "records" BEGIN
-    UPDATE "tallies" SET count = count - 1, sum = (sum - OLD.hash) & 0x3fffffffffffffff,
+    UPDATE OR FAIL "tallies" SET count = count - 1, sum = (sum - OLD.hash) & 0x3fffffffffffffff,
         keys = (keys - OLD.key_hash) & 0x3fffffffffffffff
         WHERE bucket = OLD.bucket;
 END;
