@@ -40,7 +40,7 @@ fn later(error: StepError<std::io::Error>) -> Answer {
 
 /// What the server serves: one route, under the layer.
 pub fn app() -> Result<Router, store::ConnectError> {
-    let store = store::connect("memory:")?; // or "file:payments.db", "redis://…", "postgres://…"
+    let store = store::connect("memory:")?; // or "sqlite:payments.db", "redis://…", "postgres://…"
     // One caller. With several, say whose key it is: `Scope::extension::<UserId>()`.
     let layer = IdempotencyLayer::new(store, Scope::shared()).resumable().required();
     Ok(Router::new().route("/payments", post(pay)).layer(layer))

@@ -58,7 +58,7 @@ Draws forty tickets at once, in the background, and sends one mail.
 Usage: tickets [OPTIONS]
 
   --listen ADDR    where to listen [127.0.0.1:3000]
-  --store URL      where operations are kept, `file:PATH` or `memory:` [file:tickets.db]
+  --store URL      where operations are kept, `sqlite:PATH` or `memory:` [sqlite:tickets.db]
   --log FILE       where the shop writes what it does [shop.log]
   --pause MILLIS   how much longer each ticket takes than the one before [200]
   --help           this text
@@ -78,7 +78,7 @@ impl Options {
 
         let mut options = Self {
             listen: "127.0.0.1:3000".to_owned(),
-            store: "file:tickets.db".to_owned(),
+            store: "sqlite:tickets.db".to_owned(),
             log: "shop.log".to_owned(),
             pause: Duration::from_millis(200),
         };

@@ -1,4 +1,4 @@
-//! The clock of the embedded stores.
+//! The time that stores in this process go by.
 
 use std::fmt;
 use std::sync::Arc;

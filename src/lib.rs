@@ -80,14 +80,11 @@
 //! None is on by default. They gate dependencies, and one changes what is done:
 //! with `axum`, fingerprints see the whole path of a nested route.
 //!
-//! - `file`: the embedded durable store,
-#![cfg_attr(feature = "file", doc = "  [`FileStore`](store::FileStore).")]
-#![cfg_attr(not(feature = "file"), doc = "  `FileStore`.")]
-//! - `sqlite`: the embedded durable store on SQLite, for the processes of one
-//!   machine,
+//! - `sqlite`: the embedded durable store, for the processes of one machine, on the
+//!   system's SQLite,
 #![cfg_attr(feature = "sqlite", doc = "  [`SqliteStore`](store::SqliteStore).")]
 #![cfg_attr(not(feature = "sqlite"), doc = "  `SqliteStore`.")]
-//! - `sqlite-bundled`: the same, with a SQLite that is built along.
+//! - `sqlite-bundled`: the same, with a SQLite that is built along. Needs a C compiler.
 //! - `redis`: Redis and Valkey, for several machines: one server, Sentinel, or
 //!   a cluster,
 #![cfg_attr(feature = "redis", doc = "  [`RedisStore`](store::RedisStore).")]

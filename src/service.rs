@@ -368,7 +368,8 @@ impl Shared {
 /// A stream of events has no end to wait for.
 fn is_endless(headers: &HeaderMap) -> bool {
     let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.is_some_and(|value| value.trim_start().starts_with("text/event-stream"))
+    let media_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+    media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("text/event-stream"))
 }
 
 /// What a guarded request needs from its claim to its answer.

@@ -27,7 +27,7 @@ pub struct Swept {
 /// Removes complete records whose retention is over, a few at a time.
 /// Unfinished ones never.
 ///
-/// Stores that forget by themselves (memory, file) do not need it, and it does
+/// Stores that forget by themselves (memory, SQLite) do not need it, and it does
 /// them no harm. On Postgres it works, and `PostgresStore::sweep` does the same
 /// in one statement for many records.
 ///

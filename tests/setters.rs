@@ -410,21 +410,11 @@ fn postgres_stores() -> Vec<(String, Result<tower_idempotency::store::PostgresSt
     all.into_iter().map(|(what, options)| (what, connect(options).map_err(|error| error.to_string()))).collect()
 }
 
-#[cfg(feature = "file")]
-fn file_stores(folder: &Path) -> Vec<(String, Result<tower_idempotency::store::FileStore, String>)> {
-    let mut numbers = [0, 1, u64::MAX].into_iter();
-    let all = walk!(tower_idempotency::store::FileStoreOptions::new(), numbers.by_ref(), cache_bytes);
-    let open = |(what, options): (String, tower_idempotency::store::FileStoreOptions)| {
-        let opened = options.open(folder.join(&what)).map_err(|error| error.to_string());
-        (what, opened)
-    };
-    all.into_iter().map(open).collect()
-}
-
 #[cfg(feature = "sqlite")]
 fn sqlite_stores(folder: &Path) -> Vec<(String, Result<tower_idempotency::store::SqliteStore, String>)> {
     let mut numbers = [0, 1, u64::MAX].into_iter();
-    let all = walk!(tower_idempotency::store::SqliteStoreOptions::new(), numbers.by_ref(), cache_bytes);
+    let mut all = walk!(tower_idempotency::store::SqliteStoreOptions::new(), numbers.by_ref(), cache_bytes);
+    all.extend(walk!(tower_idempotency::store::SqliteStoreOptions::new(), LENGTHS, transaction_limit));
     let open = |(what, options): (String, tower_idempotency::store::SqliteStoreOptions)| {
         let opened = options.open(folder.join(format!("{what}.db"))).map_err(|error| error.to_string());
         (what, opened)
@@ -456,11 +446,6 @@ async fn no_setter_of_a_store_makes_anything_panic() {
     look(&mut wrong, "RedisStoreOptions", redis_stores()).await;
     #[cfg(feature = "postgres")]
     look(&mut wrong, "PostgresStoreOptions", postgres_stores()).await;
-    #[cfg(feature = "file")]
-    {
-        let folder = tempfile::tempdir().unwrap();
-        look(&mut wrong, "FileStoreOptions", file_stores(folder.path())).await;
-    }
     #[cfg(feature = "sqlite")]
     {
         let folder = tempfile::tempdir().unwrap();
@@ -470,7 +455,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 17] = [
+const WALKED: [(&str, &str); 16] = [
     ("backoff.rs", "backoffs"),
     ("background.rs", "backgrounds"),
     ("callback.rs", "callbacks"),
@@ -481,7 +466,6 @@ const WALKED: [(&str, &str); 17] = [
     ("operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),
     ("runner.rs", "runners"),
     ("status.rs", "statuses"),
-    ("store/file/options.rs", "file_stores"),
     ("store/memory.rs", "memory_stores"),
     ("store/postgres/options.rs", "postgres_stores"),
     ("store/redis/options.rs", "redis_stores"),

@@ -9,7 +9,7 @@ A payment service whose retries never charge twice.
 Usage: payment [OPTIONS]
 
   --listen ADDR        where to listen [127.0.0.1:3000]
-  --store URL          where operations are kept [file:payment.db]: `file:PATH`, `memory:`, or,
+  --store URL          where operations are kept [sqlite:payment.db]: `sqlite:PATH`, `memory:`, or,
                        built with `--features redis` or `postgres`, `redis://HOST` and
                        `postgres://USER@HOST/DATABASE`, which gets its tables if they are missing
   --gateway-log FILE   where the gateway keeps its charges [gateway.log]
@@ -33,7 +33,7 @@ impl Options {
 
         let mut options = Self {
             listen: "127.0.0.1:3000".to_owned(),
-            store: "file:payment.db".to_owned(),
+            store: "sqlite:payment.db".to_owned(),
             gateway_log: "gateway.log".into(),
             lease: Duration::from_secs(60),
             opaque: false,

@@ -50,9 +50,14 @@ fn is_word(word: &str) -> bool {
 
 /// What is a credential before the word `key` or `keys`: `X-Api-Key`, and not
 /// `X-Partition-Key`.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 17] = [
     "access",
+    "account",
+    "admin",
     "api",
+    "app",
+    "application",
+    "customer",
     "encryption",
     "functions",
     "idempotency",
@@ -68,6 +73,9 @@ const KEYS: [&str; 12] = [
 /// last word: `X-Vault-Token`, and not `X-Token-Count`.
 const TOKENS: [&str; 6] = ["access", "auth", "csrf", "id", "refresh", "session"];
 
+/// What is none before that: `X-Next-Page-Token`.
+const PLACES: [&str; 3] = ["continuation", "page", "sync"];
+
 /// Whether a field of this name is taken for a credential, and not kept.
 pub(super) fn is_credential(name: &HeaderName) -> bool {
     let mut before = "";
@@ -77,7 +85,8 @@ pub(super) fn is_credential(name: &HeaderName) -> bool {
         let is_one = is_word(word)
             || (matches!(word, "key" | "keys") && KEYS.contains(&before))
             || (word == "tokens" && TOKENS.contains(&before))
-            || (is_last && word == "token");
+            || (is_last && word == "token" && !PLACES.contains(&before))
+            || (word == "data" && before == "oidc");
         if is_one {
             return true;
         }
@@ -88,13 +97,13 @@ pub(super) fn is_credential(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEYS, TOKENS, is_word};
+    use super::{KEYS, PLACES, TOKENS, is_word};
 
     /// The documents of what is kept name each of them.
     #[test]
     fn the_lists_are_documented() {
         let docs = include_str!("message.rs");
-        for word in KEYS.into_iter().chain(TOKENS) {
+        for word in KEYS.into_iter().chain(TOKENS).chain(PLACES) {
             assert!(docs.contains(&format!("`{word}`")), "{word} stands in no document");
         }
         let source = include_str!("credential.rs");

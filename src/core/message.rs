@@ -29,11 +29,15 @@ const COPIED: usize = 16 << 10;
 ///   `passphrase`, `passwd`, `password`, `privatekey`, `refreshtoken`, `secret`,
 ///   `secretkey`, `secrets`, `session`, `sessionid`, `sessiontoken`, `signature`,
 ///   `sso`, `totp`, `xsrf`, `xsrftoken`;
-/// - with `key` or `keys` behind `access`, `api`, `encryption`, `functions`,
-///   `idempotency`, `license`, `master`, `private`, `rapidapi`, `secret`,
-///   `signing` or `subscription`: `X-Api-Key`, and not `X-Partition-Key`;
-/// - with `token` as its last word, or with `tokens` behind `access`, `auth`,
-///   `csrf`, `id`, `refresh` or `session`.
+/// - with `key` or `keys` behind `access`, `account`, `admin`, `api`, `app`,
+///   `application`, `customer`, `encryption`, `functions`, `idempotency`,
+///   `license`, `master`, `private`, `rapidapi`, `secret`, `signing` or
+///   `subscription`: `X-Api-Key`, and not `X-Partition-Key`;
+/// - with `token` as its last word, but for one that marks a place (behind
+///   `continuation`, `page` or `sync`), or with `tokens` behind `access`, `auth`,
+///   `csrf`, `id`, `refresh` or `session`;
+/// - with `data` behind `oidc`, which is how a load balancer of AWS hands on what
+///   it knows of a user.
 ///
 /// So the client's `Idempotency-Key` is left out too: a record must not give it
 /// away. A layer tells each other name that it leaves out once, with

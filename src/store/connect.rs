@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::{MemoryStore, Store};
 
-/// Opens the store that `url` names: `memory:`, `file:PATH` with feature
-/// `file`, `sqlite:PATH` with feature `sqlite`, `redis://…` with feature `redis`, or
-/// `postgres://USER:PASSWORD@HOST/DATABASE` with feature `postgres`.
+/// Opens the store that `url` names: `memory:`, `sqlite:PATH` with feature `sqlite`,
+/// `redis://…` with feature `redis`, or `postgres://USER:PASSWORD@HOST/DATABASE`
+/// with feature `postgres`. `file:PATH` is another way to write `sqlite:PATH`.
 ///
 /// ```
 /// use tower_idempotency::store;
@@ -18,9 +18,9 @@ use super::{MemoryStore, Store};
 /// # Ok::<_, store::ConnectError>(())
 /// ```
 ///
-/// The path is all that follows `file:`, `file://`, `sqlite:` or `sqlite://`, as it
-/// is: relative to the working directory unless it starts with `/`. What is not
-/// there is created, parent directories too. Opening such a store does blocking I/O.
+/// The path is all that follows `sqlite:` or `sqlite://`, as it is: relative to the
+/// working directory unless it starts with `/`. What is not there is created, parent
+/// directories too. Opening such a store does blocking I/O.
 ///
 /// A Redis store connects when it is first used; its URLs are in the docs of
 /// `RedisStore::connect`.
@@ -38,30 +38,15 @@ pub fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
     match scheme {
         "memory" if rest.trim_matches('/').is_empty() => Ok(Arc::new(MemoryStore::new())),
         "memory" => Err(ConnectError::new(url, "a memory store has no name; write \"memory:\"")),
-        "file" => open_file(url, rest.strip_prefix("//").unwrap_or(rest)),
-        "sqlite" => open_sqlite(url, rest.strip_prefix("//").unwrap_or(rest)),
+        "sqlite" | "file" => open_sqlite(url, rest.strip_prefix("//").unwrap_or(rest)),
         "redis" | "rediss" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
         | "rediss+cluster" => open_redis(url),
         "postgres" | "postgresql" => open_postgres(url),
         _ => Err(ConnectError::new(
             url,
-            "not a store URL; write \"memory:\", \"file:PATH\", \"sqlite:PATH\", \"redis://…\" or \"postgres://…\"",
+            "not a store URL; write \"memory:\", \"sqlite:PATH\", \"redis://…\" or \"postgres://…\"",
         )),
     }
-}
-
-#[cfg(feature = "file")]
-fn open_file(url: &str, path: &str) -> Result<Arc<dyn Store>, ConnectError> {
-    if path.is_empty() {
-        return Err(ConnectError::new(url, "the path is missing; write \"file:PATH\""));
-    }
-    let store = super::FileStore::open(path).map_err(|error| ConnectError::caused_by(url, error))?;
-    Ok(Arc::new(store))
-}
-
-#[cfg(not(feature = "file"))]
-fn open_file(url: &str, _path: &str) -> Result<Arc<dyn Store>, ConnectError> {
-    Err(ConnectError::new(url, "compiled without the feature `file` of tower-idempotency; enable it"))
 }
 
 #[cfg(feature = "sqlite")]
@@ -113,7 +98,7 @@ impl ConnectError {
         Self { scheme: scheme.to_owned(), message: message.into(), source: None }
     }
 
-    #[cfg(any(feature = "file", feature = "postgres", feature = "redis", feature = "sqlite"))]
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     pub(super) fn caused_by(url: &str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self { source: Some(Box::new(source)), ..Self::new(url, "") }
     }

@@ -16,7 +16,9 @@ pub enum Survives {
     /// The end of this process, however it comes.
     AppCrash,
     /// A crash of the store's own process. Power loss may forget the last
-    /// moments before it.
+    /// moments before it; so may such a crash while the store was late with its
+    /// file, as Redis under `appendfsync everysec` is on a busy disk. A caution
+    /// tells which.
     StoreCrash,
     /// Power loss of the store's machine.
     PowerLoss,

@@ -73,7 +73,6 @@ pub trait Sealed {}
 
 /// What became of a swap in a transaction.
 #[derive(Debug)]
-#[expect(clippy::exhaustive_enums, reason = "hidden")]
 #[cfg_attr(
     not(all(feature = "postgres", feature = "sqlite")),
     allow(dead_code, reason = "each kind of database has its answers")

@@ -3,10 +3,6 @@
 //! | store | feature | survives | several processes |
 //! |---|---|---|---|
 //! | [`MemoryStore`] | – | nothing: a restart forgets every key | no |
-#![cfg_attr(
-    feature = "file",
-    doc = "| [`FileStore`] | `file` | crashes and power loss | no: a second one is refused |"
-)]
 #![cfg_attr(feature = "sqlite", doc = "| [`SqliteStore`] | `sqlite` | crashes and power loss | yes, of one machine |")]
 #![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | `redis` | as Redis is set up; failover may forget | yes |")]
 #![cfg_attr(
@@ -18,8 +14,6 @@
 
 mod connect;
 mod durability;
-#[cfg(feature = "file")]
-mod file;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod for_all;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -46,8 +40,6 @@ use async_trait::async_trait;
 
 pub use self::connect::{ConnectError, connect};
 pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, require};
-#[cfg(feature = "file")]
-pub use self::file::{FileStore, FileStoreOptions, OpenError, OpenErrorKind};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::joined::Joining;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -34,7 +34,7 @@ pub struct Unreadable {
 pub(super) enum Entry {
     Found(Found),
     #[cfg_attr(
-        not(any(feature = "file", feature = "redis", feature = "postgres", feature = "sqlite")),
+        not(any(feature = "redis", feature = "postgres", feature = "sqlite")),
         expect(dead_code, reason = "a memory store reads all that it has")
     )]
     Unreadable(Cursor),

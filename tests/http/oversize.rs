@@ -92,7 +92,7 @@ async fn an_event_stream_is_not_held_back() {
             let parts = [data(b"data: 1\n\n"), Part::Wait(secs(3)), data(b"data: 2\n\n"), Part::Wait(secs(1 << 20))];
             let mut response = Response::new(script(parts));
             *response.status_mut() = http::StatusCode::CREATED;
-            response.headers_mut().insert("content-type", "text/event-stream; charset=utf-8".parse().unwrap());
+            response.headers_mut().insert("content-type", "Text/Event-Stream; charset=utf-8".parse().unwrap());
             response.headers_mut().insert("location", "/orders/17".parse().unwrap());
             async { Ok(response) }
         });

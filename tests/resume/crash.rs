@@ -6,6 +6,7 @@
 //! of it survives: the store, the gateway and the mailer.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -14,7 +15,9 @@ use tokio::sync::Notify;
 use tower::ServiceExt;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{Key, Record, StepKey, Version};
-use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use tower_idempotency::store::{
+    Loaded, MemoryStore, Page, Query, SqliteStore, Store, StoreError, StoreErrorKind, Swap,
+};
 use tower_idempotency::{Completer, CompleterError, IdempotencyLayer, Report, Scope, StepError};
 
 use crate::support::bodies::{Failure, full};
@@ -50,7 +53,7 @@ impl Points {
 /// The store as one process sees it.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) store: Arc<MemoryStore>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) points: Arc<Points>,
     /// Of the store's calls, the one that fails, and whether it was done.
     pub(super) failing: Option<(usize, bool)>,
@@ -100,10 +103,57 @@ impl Store for Connection {
     }
 }
 
+/// A SQLite store in a runtime whose time stands still. Time must not leap while a
+/// thread of the store works, and it does not while a blocking task runs.
+#[derive(Debug)]
+struct Unhurried(Arc<SqliteStore>);
+
+impl Unhurried {
+    async fn call<T, F>(&self, call: impl FnOnce(Arc<SqliteStore>) -> F + Send + 'static) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let (store, runtime) = (self.0.clone(), tokio::runtime::Handle::current());
+        tokio::task::spawn_blocking(move || runtime.block_on(call(store))).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Store for Unhurried {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        let key = *key;
+        self.call(async move |store| store.load(&key).await).await
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        let (key, next) = (*key, next.clone());
+        self.call(async move |store| store.swap(&key, expected, &next).await).await
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        let key = *key;
+        self.call(async move |store| store.remove(&key, expected).await).await
+    }
+
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        let query = query.clone();
+        self.call(async move |store| store.scan(&query).await).await
+    }
+}
+
+/// Where the operations are kept.
+#[derive(Clone)]
+enum Kept {
+    Memory(Arc<MemoryStore>),
+    /// Opened anew by each process.
+    File(Arc<Path>),
+}
+
 /// What is outside of the process.
 #[derive(Clone)]
 struct World {
-    store: Arc<MemoryStore>,
+    store: Kept,
     clock: ManualClock,
     outside: Arc<Mutex<Outside>>,
 }
@@ -128,8 +178,23 @@ enum Seen {
 impl World {
     fn new() -> Self {
         let clock = ManualClock::new();
-        let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+        let store = Kept::Memory(Arc::new(MemoryStore::with_clock(clock.clone())));
         Self { store, clock, outside: Arc::default() }
+    }
+
+    fn on_file(path: &Path) -> Self {
+        Self { store: Kept::File(path.into()), ..Self::new() }
+    }
+
+    /// The store, as a process has it that starts.
+    fn store(&self) -> Arc<dyn Store> {
+        match &self.store {
+            Kept::Memory(store) => store.clone(),
+            Kept::File(path) => {
+                let store = SqliteStore::options().with_clock(self.clock.clone()).open(path).unwrap();
+                Arc::new(Unhurried(Arc::new(store)))
+            }
+        }
     }
 
     /// One attempt in a process that dies at point `fatal`, over a store that
@@ -156,7 +221,7 @@ impl World {
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let points = Arc::new(Points::new(fatal));
-        let store = Connection { store: self.store.clone(), points: points.clone(), failing, calls: Mutex::default() };
+        let store = Connection { store: self.store(), points: points.clone(), failing, calls: Mutex::default() };
         let layer = IdempotencyLayer::new(store, Scope::shared()).resumable();
         let (world, handler_points) = (self.clone(), points.clone());
         let app = serve(&layer, move |request| {
@@ -306,6 +371,30 @@ fn a_payment_that_crashes_at_any_two_points_charges_once_and_ends() {
     }
     // Each kind of ending was there: none of this was vacuous.
     assert!(crashes > 200 && done > 50 && in_doubt > 10 && repeated > 10, "{crashes} {done} {in_doubt} {repeated}");
+}
+
+/// The same on a file, which each process opens anew: what a dead one held is free
+/// at once.
+#[test]
+fn a_payment_on_sqlite_that_crashes_at_any_point_charges_once_and_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut done, mut in_doubt, mut repeated) = (0, 0, 0);
+    for fatal in 1.. {
+        let case = format!("a crash at point {fatal}, on SQLite");
+        let world = World::on_file(&directory.path().join(format!("{fatal}.db")));
+        let crashed = matches!(world.attempt(Some(fatal), None), Seen::Crash);
+        let Seen::Answer(last) = world.attempt(None, None) else { unreachable!("no fault was planned") };
+        match world.assert_promises(&last, &case) {
+            Ending::Done => done += 1,
+            Ending::InDoubt => in_doubt += 1,
+        }
+        repeated += usize::from(world.outside.lock().unwrap().calls_to_the_gateway > 1);
+        assert_settled(&world, &last, &case);
+        if !crashed {
+            break;
+        }
+    }
+    assert!(done > 10 && in_doubt > 1 && repeated > 1, "{done} {in_doubt} {repeated}");
 }
 
 /// The same with a store that fails from its n-th call on, done or not, and is

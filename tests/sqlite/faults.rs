@@ -4,10 +4,14 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tempfile::tempdir;
+use tower_idempotency::clock::Clock;
+use tower_idempotency::core::Timestamp;
 use tower_idempotency::store::{SqliteOpenErrorKind, SqliteStore, Store, StoreErrorKind, Swap};
 
 use super::processes::Other;
@@ -213,6 +217,35 @@ async fn crowded(path: &Path) {
     answer(&SqliteStore::open(path).unwrap(), "again").await;
     drop(store);
     assert!(load(&SqliteStore::open(path).unwrap(), &key(49)).await.is_some());
+}
+
+/// Panics for as long as it is broken.
+#[derive(Debug)]
+struct BreakingClock(Arc<AtomicBool>);
+
+impl Clock for BreakingClock {
+    fn now(&self) -> Timestamp {
+        assert!(!self.0.load(Ordering::SeqCst), "this clock is broken");
+        Timestamp::from_millis(1_000_000_000_000)
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_is_an_error_and_no_hang() {
+    let directory = tempdir().unwrap();
+    let broken = Arc::new(AtomicBool::new(false));
+    let options = SqliteStore::options().with_clock(BreakingClock(broken.clone()));
+    let store = options.open(directory.path().join("keys.db")).unwrap();
+    answer(&store, "a").await;
+    broken.store(true, Ordering::SeqCst);
+    let limit = Duration::from_secs(5);
+    for _ in 0..3 {
+        let swap = tokio::time::timeout(limit, swap_kind(&store, "b")).await.expect("an error, and no hang");
+        assert_eq!(swap.unwrap_err().0, StoreErrorKind::Unavailable);
+    }
+    broken.store(false, Ordering::SeqCst);
+    swap_kind(&store, "c").await.unwrap();
+    assert!(load(&store, &key("a")).await.is_some());
 }
 
 #[tokio::test]

@@ -181,6 +181,68 @@ async fn it_is_opened_by_url_and_through_links() {
 }
 
 #[tokio::test]
+async fn file_is_another_way_to_write_sqlite_and_no_way_into_an_old_folder() {
+    let directory = tempdir().unwrap();
+    let url = |name: &str| format!("file:{}/{name}", directory.path().display());
+    let first = claim();
+    let named = store::connect(&url("keys.db")).unwrap();
+    named.swap(&key("a"), None, &first).await.unwrap();
+    let opened = SqliteStore::open(directory.path().join("keys.db")).unwrap();
+    assert_same(load(&opened, &key("a")).await, &first);
+    assert!(store::connect("file:").unwrap_err().to_string().contains("sqlite:PATH"));
+
+    let old = directory.path().join("old");
+    fs::create_dir_all(old.join("engine")).unwrap();
+    fs::write(old.join("TOWER-IDEMPOTENCY"), "tower-idempotency file store, format 1\nready\n").unwrap();
+    fs::write(old.join("engine/0.jnl"), "an answer").unwrap();
+    let before = (contents(directory.path()), contents(&old), contents(&old.join("engine")));
+    let told = store::connect(&url("old")).unwrap_err().to_string();
+    assert!(told.contains("earlier release") && told.contains("another path"), "{told}");
+    assert!((contents(directory.path()), contents(&old), contents(&old.join("engine"))) == before, "it was touched");
+}
+
+/// Network storage and desktops put such things everywhere.
+#[tokio::test]
+async fn strange_files_and_folders_beside_it_are_left_alone() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    let beside = |name: &str| directory.path().join(name);
+    let store = SqliteStore::open(&path).unwrap();
+    answer(&store, "a").await;
+    drop(store);
+    let folders = ["@eaDir", "@eaDir/keys.db@SynoEAStream", "lost+found", "keys.db.owner-@eaDir"];
+    folders.iter().for_each(|name| fs::create_dir(beside(name)).unwrap());
+    let files = [".DS_Store", "keys.db.bak", "keys.db.owner-", "keys.db.owner-backup", "keys.db-conflict", "0.jnl"];
+    files.iter().for_each(|name| fs::write(beside(name), "stray").unwrap());
+    for name in ["b", "c"] {
+        let store = SqliteStore::open(&path).unwrap();
+        answer(&store, name).await;
+        assert!(load(&store, &key("a")).await.is_some());
+    }
+    assert!(folders.iter().all(|name| beside(name).is_dir()));
+    assert!(files.iter().all(|name| fs::read(beside(name)).unwrap() == b"stray"));
+}
+
+/// Where a file of the store should be: an error, and no panic.
+#[tokio::test]
+async fn a_folder_in_the_place_of_a_file_of_the_store_is_an_error() {
+    for name in ["keys.db.lock", "keys.db-wal", "keys.db.owner-0000000000000007"] {
+        let directory = tempdir().unwrap();
+        let path = directory.path().join("keys.db");
+        let store = SqliteStore::open(&path).unwrap();
+        answer(&store, "a").await;
+        drop(store);
+        let folder = directory.path().join(name);
+        let _ = fs::remove_file(&folder);
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(refused(&path), Kind::Io, "{name}");
+        fs::remove_dir(&folder).unwrap();
+        // A lock file of its own is made anew.
+        assert!(load(&SqliteStore::open(&path).unwrap(), &key("a")).await.is_some(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn handles_of_one_process_share_a_file() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("keys.db");

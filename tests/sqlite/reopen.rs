@@ -236,3 +236,27 @@ async fn what_completes_or_loses_a_step_leaves_no_parts() {
     store(&files, &key("a"), Some(version), &complete(&cleared, fence)).await;
     assert_eq!(parts(), 0);
 }
+
+#[tokio::test]
+async fn a_step_costs_what_it_weighs() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    let files = SqliteStore::open(&path).unwrap();
+    let first = claim_with(Some(Bytes::from(vec![1; 1 << 20])));
+    let fence = store(&files, &key("a"), None, &first).await;
+    // While this reads, the WAL only grows.
+    let reader = rusqlite::Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    reader.query_row("SELECT count(*) FROM records", [], |row| row.get::<_, i64>(0)).unwrap();
+    let wal = || std::fs::metadata(directory.path().join("keys.db-wal")).unwrap().len();
+    let before = wal();
+    let (mut record, mut version) = (first, fence);
+    for n in 0..200 {
+        record = save(&record, fence, &format!("step {n}"), &"2".repeat(100));
+        version = store(&files, &key("a"), Some(version), &record).await;
+    }
+    let steps = wal() - before;
+    assert!(steps < 200 * 40_000, "{steps} bytes for 200 steps of 100 bytes beside a request of 1 MiB");
+    let found = load(&files, &key("a")).await.unwrap();
+    assert_eq!((found.steps().len(), found.request().unwrap().body().len()), (200, 1 << 20));
+}

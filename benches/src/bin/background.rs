@@ -111,8 +111,8 @@ async fn main() {
     for (work, doing) in [(Duration::ZERO, "no work"), (Duration::from_millis(5), "5 ms of waiting")] {
         let memory = MemoryStore::new().max_entries(10_000_000).max_bytes(usize::MAX);
         compare(&format!("memory, {doing}"), Arc::new(memory), work, slice).await;
-        let path = directory.path().join(doing);
-        let file = store::connect(&format!("file:{}", path.display())).expect("a store");
-        compare(&format!("file, {doing}"), file, work, slice).await;
+        let path = directory.path().join(format!("{doing}.db"));
+        let sqlite = store::connect(&format!("sqlite:{}", path.display())).expect("a store");
+        compare(&format!("SQLite, {doing}"), sqlite, work, slice).await;
     }
 }

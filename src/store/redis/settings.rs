@@ -88,6 +88,9 @@ fn collect_texts(value: Value, texts: &mut Vec<String>) {
     }
 }
 
+/// Redis puts its writes to the file off, for up to two seconds, while a flush is late.
+const LATE: &str = "power loss, or a kill of redis while its disk is busy, may forget the last two seconds of claims";
+
 impl Settings {
     fn is(&self, field: &str, value: &str) -> bool {
         self.info.get(field).is_some_and(|found| found == value)
@@ -144,12 +147,8 @@ impl Settings {
     fn fsync_caution(&self) -> Option<String> {
         match self.fsync.as_deref() {
             Some("always") => None,
-            Some(_) => Some("power loss may forget the last two seconds of claims; set appendfsync always".to_owned()),
-            None => Some(
-                "CONFIG GET is refused, so appendfsync is not known: power loss may forget the last two seconds of \
-                 claims"
-                    .to_owned(),
-            ),
+            Some(_) => Some(format!("{LATE}; set appendfsync always")),
+            None => Some(format!("CONFIG GET is refused, so appendfsync is not known: {LATE}")),
         }
     }
 

@@ -116,12 +116,7 @@ impl Sql {
                 "UPDATE OR FAIL {p}tallies SET count = count + 1, sum = max(sum, ?1) WHERE bucket = -1 RETURNING count"
             ),
             reset_time: format!("UPDATE {p}tallies SET sum = ?1 WHERE bucket = -1"),
-            // Those that end soon, of which the short ones are some. (Not all: a
-            // transaction begins with this.)
-            shortest: format!(
-                "SELECT min(length) FROM (SELECT due - written AS length FROM {p}records \
-                 WHERE status < 2 AND due > ?1 AND due <= ?2 AND holder <> 0 ORDER BY due, key LIMIT 256)"
-            ),
+            shortest: shortest_lease(p),
             layout: format!("SELECT layout FROM {p}meta"),
             new_meta: format!(
                 "INSERT INTO {p}meta (one, layout, mark, state, boot, base) VALUES (1, {LAYOUT}, 0, 'closed', '', 0)"
@@ -162,6 +157,15 @@ impl Sql {
             Which::DropParts => &self.drop_parts,
         }
     }
+}
+
+/// Of the leases that end soon, of which the short ones are some. (Not of all: a
+/// transaction begins with this.)
+fn shortest_lease(p: &str) -> String {
+    format!(
+        "SELECT min(length) FROM (SELECT due - written AS length FROM {p}records \
+         WHERE status < 2 AND due > ?1 AND due <= ?2 AND holder <> 0 ORDER BY due, key LIMIT 256)"
+    )
 }
 
 /// The statements that create the tables, with the prefix before each name.

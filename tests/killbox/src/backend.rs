@@ -30,7 +30,7 @@ pub struct Backend {
 
 enum Engine {
     Memory,
-    File,
+    Sqlite,
     Redis(Redis),
     Postgres(Postgres),
     Sentinels(Sentinels),
@@ -53,7 +53,7 @@ impl Backend {
         let mut clock = None;
         let engine = match store {
             Store::Memory => Engine::Memory,
-            Store::File => Engine::File,
+            Store::Sqlite => Engine::Sqlite,
             Store::Redis => Engine::Redis(Redis::start_with(&ALWAYS)),
             Store::RedisEverysec => Engine::Redis(Redis::start_with(&EVERYSEC)),
             Store::RedisForgetful => Engine::Redis(Redis::start()),
@@ -96,7 +96,7 @@ impl Backend {
     /// The server's port, where there is one that stays.
     fn port(&self) -> Option<u16> {
         match &self.engine {
-            Engine::Memory | Engine::File | Engine::Sentinels(_) | Engine::Cluster(..) => None,
+            Engine::Memory | Engine::Sqlite | Engine::Sentinels(_) | Engine::Cluster(..) => None,
             Engine::Redis(redis) => Some(redis.port()),
             Engine::Postgres(postgres) | Engine::Standby(Pair { primary: postgres, .. }) => Some(postgres.port()),
         }
@@ -107,7 +107,8 @@ impl Backend {
         let port = self.links.get(process).map_or(0, |link| link.address().port());
         match &self.engine {
             Engine::Memory => "memory:".to_owned(),
-            Engine::File => "file:payment.db".to_owned(),
+            // In the folder that both processes are started in.
+            Engine::Sqlite => "sqlite:payment.db".to_owned(),
             Engine::Redis(_) => format!("redis://127.0.0.1:{port}"),
             Engine::Postgres(_) | Engine::Standby(_) => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
             Engine::Sentinels(sentinels) => sentinels.url(),
@@ -240,7 +241,7 @@ impl Backend {
                     cluster.nodes_mut()[*node].kill();
                 }
                 Engine::Standby(_) => self.fail_over_to_standby(outage),
-                Engine::Memory | Engine::File => unreachable!("no server here"),
+                Engine::Memory | Engine::Sqlite => unreachable!("no server here"),
             },
         }
     }

@@ -7,7 +7,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Store {
     Memory,
-    File,
+    /// One file, which the processes of this machine share.
+    Sqlite,
     /// Append-only file, synced at each write.
     Redis,
     /// Append-only file, synced every second.
@@ -37,7 +38,7 @@ pub enum Store {
 impl Store {
     pub const ALL: [Self; 15] = [
         Self::Memory,
-        Self::File,
+        Self::Sqlite,
         Self::Redis,
         Self::RedisEverysec,
         Self::RedisForgetful,
@@ -55,12 +56,17 @@ impl Store {
 
     /// Whether several processes may share it.
     pub const fn is_shared(self) -> bool {
-        !matches!(self, Self::Memory | Self::File)
+        !matches!(self, Self::Memory)
+    }
+
+    /// Whether a reply of it can be lost on its way.
+    const fn has_link(self) -> bool {
+        !matches!(self, Self::Memory | Self::Sqlite)
     }
 
     /// Whether processes die on it at every moment.
     const fn is_main(self) -> bool {
-        matches!(self, Self::Memory | Self::File | Self::Redis | Self::RedisForgetful | Self::Postgres)
+        matches!(self, Self::Memory | Self::Sqlite | Self::Redis | Self::RedisForgetful | Self::Postgres)
     }
 
     /// Whether processes die on it after the charge only: how it is kept makes
@@ -83,7 +89,7 @@ impl Store {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
-            Self::File => "file",
+            Self::Sqlite => "SQLite",
             Self::Redis => "Redis (AOF always)",
             Self::RedisEverysec => "Redis (AOF everysec)",
             Self::RedisForgetful => "Redis (no persistence)",
@@ -102,7 +108,7 @@ impl Store {
     const fn slug(self) -> &'static str {
         match self {
             Self::Memory => "memory",
-            Self::File => "file",
+            Self::Sqlite => "sqlite",
             Self::Redis => "redis",
             Self::RedisEverysec => "redis-everysec",
             Self::RedisForgetful => "redis-forgetful",
@@ -406,6 +412,7 @@ impl Outage {
         match (self, store) {
             (Self::Stop | Self::Kill, Store::RedisForgetful) => Some("forgets every key"),
             (Self::Flush, _) => Some("forgets every key"),
+            (Self::Kill, Store::RedisEverysec) => Some("forgets the last two seconds, if its disk was busy"),
             (Self::LossyFailover, Store::Sentinel | Store::Standby) => Some("forgets acknowledged claims and answers"),
             (Self::Expiring, _) => Some("forgets answers early, keeps what is unfinished"),
             _ => None,
@@ -473,7 +480,7 @@ impl Cell {
     /// Those where nobody asks again.
     fn of_completers() -> Vec<Self> {
         let mut cells = Vec::new();
-        for store in [Store::Memory, Store::File, Store::Redis, Store::Postgres] {
+        for store in [Store::Memory, Store::Sqlite, Store::Redis, Store::Postgres] {
             let moments = |blow| Moment::OF_COMPLETERS.map(|moment| (Fault::Blow(blow), moment));
             let blows = Blow::ALL.into_iter().flat_map(moments);
             let others = Fault::OF_COMPLETERS.map(|fault| (fault, Moment::Every));
@@ -543,7 +550,7 @@ impl Cell {
 const fn is_blow_meant(store: Store, blow: Blow, moment: Moment) -> bool {
     match blow {
         Blow::Overlap => store.is_shared() && moment.is_in_handler(),
-        _ => store.is_shared() || !matches!(moment, Moment::ClaimSent),
+        _ => store.has_link() || !matches!(moment, Moment::ClaimSent),
     }
 }
 

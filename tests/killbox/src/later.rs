@@ -513,6 +513,6 @@ mod tests {
         let memory = Cell { store: Store::Memory, ..CELL };
         assert!(is_promised(memory, End::Forgotten, 1));
         assert!(!is_promised(Cell { fault: Fault::Blow(Blow::Pause), ..memory }, End::Forgotten, 1));
-        assert!(!is_promised(Cell { store: Store::File, ..memory }, End::Forgotten, 1));
+        assert!(!is_promised(Cell { store: Store::Sqlite, ..memory }, End::Forgotten, 1));
     }
 }

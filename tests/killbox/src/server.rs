@@ -8,13 +8,14 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, kill_process, prlimit, waitpid};
 use tempfile::TempDir;
 
 use crate::http::{Answer, Post, exchange};
 
-/// The stores it is built with, besides those it always has.
-const FEATURES: [&str; 2] = ["--features", "postgres,redis"];
+/// The packages and features of `scripts/test`: one build serves all tests.
+const LIKE_THE_TESTS: [&str; 6] =
+    ["--workspace", "--exclude", "tower-idempotency-benches", "--exclude", "model", "--all-features"];
 
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -153,29 +154,25 @@ pub fn build() {
     payment();
 }
 
-/// The example's program, built once per run, as users build it.
+/// The example's program, built once per run.
 fn payment() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        // For trying a harness on a program with a bug in it.
-        if let Some(program) = std::env::var_os("PAYMENT") {
-            return program.into();
-        }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build
-            .current_dir(root)
-            .args(["build", "--quiet", "--example", "payment", "--message-format=json"])
-            .args(FEATURES);
-        let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
-        assert!(output.status.success(), "the example does not build");
-        let lines = output.stdout.split(|byte| *byte == b'\n');
-        let messages = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-        let mut examples = messages.filter(|message| message["target"]["name"] == "payment");
-        let example = examples.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-        example.expect("cargo says where it is")
-    })
+    // For trying a harness on a program with a bug in it.
+    PROGRAM.get_or_init(|| std::env::var_os("PAYMENT").map_or_else(|| example("payment"), PathBuf::from))
+}
+
+/// Builds an example of the crate, and tells where its program is.
+pub fn example(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.current_dir(root).args(["build", "--quiet", "--example", name, "--message-format=json"]).args(LIKE_THE_TESTS);
+    let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(output.status.success(), "the example does not build");
+    let lines = output.stdout.split(|byte| *byte == b'\n');
+    let messages = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+    let mut examples = messages.filter(|message| message["target"]["name"] == name);
+    examples.find_map(|message| message["executable"].as_str().map(PathBuf::from)).expect("cargo says where it is")
 }
 
 /// What a process printed so far.
@@ -228,6 +225,18 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// It may have so many files and sockets from now on.
+    pub fn limit_descriptors(&self, most: u64) {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).expect("limited");
+    }
+
+    /// How many it has.
+    pub fn descriptors(&self) -> usize {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs");
+        all.count()
     }
 
     /// Waits for a line with this text.

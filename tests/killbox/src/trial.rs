@@ -407,6 +407,23 @@ impl Trial {
 
     /// The first attempt, waiting for the reply to a claim that was stored.
     fn claim_sent<'s>(&mut self, backend: &Backend, scope: &'s Scope<'s, '_>, clients: &'s Clients) -> First<'s> {
+        for _ in 0..3 {
+            if let Some(first) = self.try_claim_sent(backend, scope, clients) {
+                return first;
+            }
+            backend.heal();
+            self.key.push_str("-again");
+        }
+        panic!("the claim is there before another process asks");
+    }
+
+    /// Nothing if the other process was quicker: what was sent first was not the claim.
+    fn try_claim_sent<'s>(
+        &mut self,
+        backend: &Backend,
+        scope: &'s Scope<'s, '_>,
+        clients: &'s Clients,
+    ) -> Option<First<'s>> {
         // Connected before, so that the claim is all that is sent.
         clients.post(0, &Post::new(&format!("{}-before", self.key)));
         backend.lose_replies();
@@ -415,11 +432,15 @@ impl Trial {
         clients.seen.begin(post.key());
         let first = scope.spawn(move || clients.post(0, &post));
         wait_until("the claim to be sent", || backend.sent() > sent);
-        // Somebody else sees it.
-        clients.retry(self.other(), &self.post(), |reply| *reply == Reply::Busy);
+        let seen = |reply: &Reply| matches!(reply, Reply::Busy | Reply::Ran | Reply::Replay);
+        let seen = clients.retry(self.other(), &self.post(), seen);
+        if seen.last() != Some(&Reply::Busy) {
+            first.join().expect("a client");
+            return None;
+        }
         let line = self.servers[self.other()].wait_for("refused: ");
         self.hash = line.split(' ').next().map(str::to_owned);
-        First::Sent(first)
+        Some(First::Sent(first))
     }
 
     /// The first attempt, with its COMMIT sent, to what `backend` does with it.

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use killbox::{Answer, Post, Server, World, throw};
+use killbox::{Answer, Post, Server, Unfinished, World, throw};
 
 /// Both are final answers of one operation, and they are the same.
 #[track_caller]
@@ -334,10 +334,9 @@ fn what_it_can_not_use_is_told_in_one_line() {
     std::fs::create_dir(world.path().join("photos")).unwrap();
     std::fs::write(world.path().join("photos/cat.jpg"), "cat").unwrap();
     std::fs::write(world.path().join("diary"), "Dear diary\n").unwrap();
-    let cases: [(&[&str], &str); 11] = [
-        (&[], "already open"),
-        (&["--store", "file:photos"], "photos"),
-        (&["--store", "file:photos/cat.jpg"], "not a directory"),
+    let cases: [(&[&str], &str); 10] = [
+        (&["--store", "sqlite:photos"], "is no file"),
+        (&["--store", "sqlite:photos/cat.jpg"], "is no SQLite database"),
         (&["--store", "mysql://localhost"], "memory:"),
         (&["--store", "memory:", "--gateway-log", "/nowhere/gateway.log"], "--gateway-log"),
         (&["--store", "memory:", "--gateway-log", "diary"], "--gateway-log"),
@@ -414,6 +413,36 @@ fn a_client_that_hung_up_before_the_end_of_the_process_is_charged_once() {
     assert_eq!(answer.status, 201, "{answer:?}");
     assert_eq!(answer.essence(), server.post(&post).essence());
     assert_eq!((server.count(), world.receipts()), (1, (1, 1)));
+}
+
+/// Idle connections have them all. Who got in is served, and so is everybody once
+/// there are some again: nothing has to be started anew.
+#[test]
+fn without_a_descriptor_left_it_goes_on() {
+    const MOST: usize = 64;
+    let world = World::new(&[]);
+    let server = world.start();
+    let before = server.post(&Post::new("before"));
+    let posts: Vec<_> = (0..4).map(|n| Post::new(&format!("order-{n}"))).collect();
+    let half = |post: &Post| Unfinished::send(server.address(), &post.bytes(), 20).expect("it listens");
+    let halves: Vec<_> = posts.iter().map(half).collect();
+    server.get("/gateway");
+    server.limit_descriptors(MOST as u64);
+    let idle: Vec<_> = (0..MOST + 16).map(|_| TcpStream::connect(server.address()).expect("it listens")).collect();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while server.descriptors() < MOST {
+        assert!(Instant::now() < deadline, "{} descriptors", server.descriptors());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let answers: Vec<_> = halves.into_iter().map(|half| half.finish().expect("an answer")).collect();
+    drop(idle);
+    assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
+    for (post, answer) in posts.iter().zip(&answers) {
+        assert_replay(answer, &server.post(post));
+    }
+    assert_replay(&before, &server.post(&Post::new("before")));
+    assert_eq!(server.post(&Post::new("after")).status, 201);
+    assert_eq!((server.count(), world.receipts()), (6, (6, 6)));
 }
 
 #[test]

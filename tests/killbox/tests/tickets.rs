@@ -12,23 +12,10 @@ use killbox::{Answer, exchange};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The example's program, as users build it.
+/// The example's program.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        // The features of the other example: one build of the library for both.
-        build.current_dir(root).args(["build", "--quiet", "--example", "tickets", "--message-format=json"]);
-        build.args(["--features", "postgres,redis"]);
-        let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
-        assert!(output.status.success(), "the example does not build");
-        let lines = output.stdout.split(|byte| *byte == b'\n');
-        let messages = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-        let mut examples = messages.filter(|message| message["target"]["name"] == "tickets");
-        examples.find_map(|message| message["executable"].as_str().map(PathBuf::from)).expect("cargo says where it is")
-    })
+    PROGRAM.get_or_init(|| killbox::example("tickets"))
 }
 
 /// A running process. Dropped, it is killed.

@@ -10,13 +10,15 @@
 //! The text is looked for first, and for the whole table, however little is
 //! planted. A mutant that survives or is stale is an error.
 //!
-//! `--seconds` stops planting after that time, not counting the first build.
+//! `--seconds` stops planting after that time, not counting the builds and runs
+//! without a mutant, which come before the first one of each target.
 //! Then the groups of the table take turns, so that something of each is
 //! planted; `--seed` says where in each group to start.
 
 mod run;
 mod table;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -80,15 +82,19 @@ fn run(options: &Options) -> Result<bool, String> {
         }
     }
     let wanted = chosen(options, &stale)?;
-    check_unmutated(&workshop, &wanted)?;
-    let deadline = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let (mut planted, mut died) = (0, 0);
+    let (mut spent, mut checked) = (Duration::ZERO, HashSet::new());
     for mutant in &wanted {
-        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+        if options.seconds.is_some_and(|seconds| spent.as_secs() >= seconds) {
             break;
         }
+        if checked.insert(mutant.target) {
+            check_unmutated(&workshop, mutant.target, &wanted)?;
+        }
+        let started = Instant::now();
         planted += 1;
         died += usize::from(try_one(&workshop, mutant)?);
+        spent += started.elapsed();
     }
     let (total, stale) = (all().count(), stale.len());
     println!(
@@ -125,17 +131,12 @@ fn chosen(options: &Options, stale: &[&str]) -> Result<Vec<&'static Mutant>, Str
 }
 
 /// A test that fails anyway kills nothing.
-fn check_unmutated(workshop: &Workshop, mutants: &[&Mutant]) -> Result<(), String> {
-    let mut targets: Vec<_> = mutants.iter().map(|mutant| mutant.target).collect();
-    targets.sort_unstable();
-    targets.dedup();
-    for target in targets {
-        let filters: Vec<_> = mutants.iter().filter(|m| m.target == target).map(|m| m.filter).collect();
-        match workshop.run(target, &filters)? {
-            Outcome::Green => println!("{target:<44} green without mutants"),
-            Outcome::Red(line) => return Err(format!("{target} fails without any mutant: {line}")),
-            Outcome::Uncompiled(line) => return Err(format!("{target} does not compile: {line}")),
-        }
+fn check_unmutated(workshop: &Workshop, target: &str, mutants: &[&Mutant]) -> Result<(), String> {
+    let filters: Vec<_> = mutants.iter().filter(|mutant| mutant.target == target).map(|mutant| mutant.filter).collect();
+    match workshop.run(target, &filters)? {
+        Outcome::Green => println!("{target:<44} green without mutants"),
+        Outcome::Red(line) => return Err(format!("{target} fails without any mutant: {line}")),
+        Outcome::Uncompiled(line) => return Err(format!("{target} does not compile: {line}")),
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 
 use crate::table::Mutant;
 
-/// A copy of the tracked files, with a build directory that all runs share.
+/// A copy of the tracked files. What it depends on is built already: it has the
+/// build directory of the tests.
 pub(crate) struct Workshop {
     copy: PathBuf,
     build: PathBuf,
@@ -24,7 +25,9 @@ impl Workshop {
     /// Copies what is tracked below `root`, as it is in the working tree.
     pub(crate) fn open(root: &Path) -> Result<Self, String> {
         let base = std::path::absolute(root.join("target/mutants")).map_err(|error| error.to_string())?;
-        let workshop = Self { copy: base.join("copy"), build: base.join("build") };
+        let build = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        let build = std::path::absolute(build).map_err(|error| error.to_string())?;
+        let workshop = Self { copy: base.join("copy"), build };
         let listing = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
         let listing = listing.map_err(|error| format!("git ls-files: {error}"))?.stdout;
         if listing.is_empty() {
@@ -75,17 +78,14 @@ impl Workshop {
 
     fn cargo(&self, target: &str, more: &[&str]) -> Result<Output, String> {
         let mut command = Command::new("cargo");
-        // One set of features for all, or every change of target would build
-        // the library twice.
-        // Not those of the networked stores: nothing is planted in them here.
-        command.args(["test", "--features", "axum,conformance,file,metrics,tracing"]).args(target.split_whitespace());
-        // Every mutant is compiled once and run once. That is worth optimising
-        // where the run walks some hundred thousand states.
-        if target != "--test model" {
-            command.args(["--config", "profile.test.opt-level=0"]);
-            command.args(["--config", "profile.test.package.'*'.opt-level=1"]);
+        command.arg("test").args(target.split_whitespace());
+        if target != crate::table::MODEL {
+            // The packages and features of `scripts/test`.
+            command.args(["--workspace", "--exclude", "tower-idempotency-benches", "--exclude", "model"]);
+            command.arg("--all-features");
         }
-        command.args(["--config", "profile.test.debug=false", "--config", "build.incremental=true"]).args(more);
+        // Every mutant is compiled once more: only what changed, and without lines.
+        command.args(["--config", "profile.test.debug=false"]).env_remove("CARGO_INCREMENTAL").args(more);
         command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build).env("RUST_BACKTRACE", "0");
         command.output().map_err(|error| format!("cargo test {target}: {error}"))
     }

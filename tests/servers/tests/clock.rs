@@ -1,4 +1,4 @@
-//! The clock of the embedded stores, while the system's is stepped: a lease of a
+//! The clock of the memory store, while the system's is stepped: a lease of a
 //! process that runs must neither end nor last for that.
 //!
 //! Without the test harness: the process that is asked is this program again,

@@ -3,12 +3,12 @@
 mod rusqlite;
 #[cfg(feature = "sqlx-sqlite")]
 mod sqlx;
+mod state;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::rusqlite::ErrorCode;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use self::rusqlite::{Rusqlite, SqliteTransaction};
 
+use self::state::State;
 use super::SqliteStore;
 use super::connection::BUSY;
 use super::error::{Fault, says_rolled_back, stopped, told_of};
@@ -90,9 +91,8 @@ pub struct Open {
 
 /// Why a transaction did not begin.
 #[derive(Debug)]
-#[expect(clippy::exhaustive_enums, reason = "hidden")]
 pub enum NotBegun<I> {
-    /// Somebody else has the lock.
+    /// Another connection has the lock.
     Busy(I, Failed),
     Failed(Failed),
 }
@@ -121,55 +121,6 @@ impl Failed {
 impl From<::rusqlite::Error> for Failed {
     fn from(error: ::rusqlite::Error) -> Self {
         Self { code: error.sqlite_error_code(), error: super::error::plain(error) }
-    }
-}
-
-/// How it stands with a transaction, for the library's hooks.
-#[derive(Debug, Default)]
-struct State {
-    /// A commit is ours. Any other is refused: it would part the rows from their
-    /// recovery point.
-    may_commit: AtomicBool,
-    /// It was rolled back, by a statement or by the library.
-    rolled_back: AtomicBool,
-    /// Nobody wants it any more.
-    given_up: AtomicBool,
-    /// The connection is not to be used again: the work may have made it what it is.
-    unfit: AtomicBool,
-}
-
-impl State {
-    fn may_commit(&self) -> bool {
-        self.may_commit.load(Ordering::SeqCst)
-    }
-
-    fn let_commit(&self) {
-        self.may_commit.store(true, Ordering::SeqCst);
-    }
-
-    fn is_rolled_back(&self) -> bool {
-        self.rolled_back.load(Ordering::SeqCst)
-    }
-
-    fn set_rolled_back(&self) {
-        self.rolled_back.store(true, Ordering::SeqCst);
-    }
-
-    #[cfg(feature = "sqlx-sqlite")]
-    fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::SeqCst)
-    }
-
-    fn is_unfit(&self) -> bool {
-        self.unfit.load(Ordering::SeqCst)
-    }
-
-    fn set_unfit(&self) {
-        self.unfit.store(true, Ordering::SeqCst);
-    }
-
-    fn give_up(&self) {
-        self.given_up.store(true, Ordering::SeqCst);
     }
 }
 

@@ -216,29 +216,30 @@ fn value(row: &::rusqlite::Row<'_>, column: usize) -> ::rusqlite::Result<Value> 
 
 #[async_trait]
 impl SqliteDriver for Rusqlite {
-    type Idle = Connection;
+    // Boxed: it goes back and forth while others have the lock.
+    type Idle = Box<Connection>;
     type Transaction = SqliteTransaction;
     type Handle = SqliteTransaction;
 
-    async fn connect(&self, store: &SqliteStore) -> Result<Connection, StoreError> {
+    async fn connect(&self, store: &SqliteStore) -> Result<Box<Connection>, StoreError> {
         if let Some(idle) = lock(&store.0.idle).take() {
-            return Ok(idle);
+            return Ok(Box::new(idle));
         }
         let store = store.clone();
         let connection = spawn_blocking(move || {
             store.0.shared.guard.check()?;
-            store.0.shared.place.joined().map_err(|error| Failed::from(error).told())
+            store.0.shared.place.joined().map(Box::new).map_err(|error| Failed::from(error).told())
         });
         connection.await.unwrap_or_else(|_| Err(ends()))
     }
 
-    async fn begin(idle: Connection, open: Open) -> Result<SqliteTransaction, NotBegun<Connection>> {
+    async fn begin(idle: Box<Connection>, open: Open) -> Result<SqliteTransaction, NotBegun<Box<Connection>>> {
         let begun = spawn_blocking(move || {
             if let Err(error) = watch(&idle, &open.state) {
                 return Err(NotBegun::Failed(error.into()));
             }
             match idle.execute_batch("BEGIN IMMEDIATE") {
-                Ok(()) => Ok(Held { interrupt: Arc::new(idle.get_interrupt_handle()), connection: idle, open }),
+                Ok(()) => Ok(Held { interrupt: Arc::new(idle.get_interrupt_handle()), connection: *idle, open }),
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                     Err(NotBegun::Busy(idle, error.into()))
                 }

@@ -19,15 +19,18 @@ macro_rules! planted_under {
 mod background;
 mod callback;
 mod completer;
-mod file;
 mod http;
 mod limits;
 mod memory;
 mod model;
 mod request;
 mod resume;
+mod sqlite;
 mod undo;
 mod watcher;
+
+/// The model checker: it walks too many states for a build without optimising.
+pub(crate) const MODEL: &str = "--release -p model";
 
 /// One planted bug.
 pub(crate) struct Mutant {
@@ -59,5 +62,5 @@ pub(crate) const GROUPS: [&[Mutant]; 12] = [
     callback::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
-    file::MUTANTS,
+    sqlite::MUTANTS,
 ];

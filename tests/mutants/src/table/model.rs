@@ -9,7 +9,7 @@ const RESOLVE: &str = "src/core/resolve.rs";
 const EXCHANGE: &str = "src/core/exchange.rs";
 
 const fn model(name: &'static str, file: &'static str, text: &'static str, instead: &'static str) -> Mutant {
-    Mutant { name, file, text, instead, target: "--test model", filter: "" }
+    Mutant { name, file, text, instead, target: super::MODEL, filter: "" }
 }
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -199,31 +199,31 @@ pub(super) const MUTANTS: &[Mutant] = &[
     // What the core asks of those around it, planted in the model's own parts.
     model(
         "store-ignores-expected",
-        "tests/model/store.rs",
+        "tests/model/src/store.rs",
         "Request::Swap { expected, next } if version == *expected => {",
         "Request::Swap { expected, next } if version == *expected || version.is_some() => {",
     ),
     model(
         "effect-before-intent",
-        "tests/model/worker.rs",
+        "tests/model/src/worker.rs",
         "None => self.begin(\"charge\", Stage::Charging { ours: true }, nonce()),",
         "None => return self.stage = Stage::Charging { ours: true },",
     ),
     model(
         "once-repeated",
-        "tests/model/worker.rs",
+        "tests/model/src/worker.rs",
         "Some(Point::Begun) => self.write(park(), Stage::Over, nonce()),",
         "Some(Point::Begun) => return self.stage = Stage::Mailing,",
     ),
     model(
         "earlier-intent-taken-back",
-        "tests/model/step.rs",
+        "tests/model/src/step.rs",
         "if attempt.stage == (Stage::Charging { ours: true }) {",
         "if matches!(attempt.stage, Stage::Charging { .. }) {",
     ),
     model(
         "counters-as-versions",
-        "tests/model/state.rs",
+        "tests/model/src/state.rs",
         "mint(&mut self.minted)\n    }\n\n    /// What tells",
         "{\n            let is = self.shelf.record.as_ref().map_or(0, |record| record.version().get());\n            Version::new(is + 1)\n        }\n    }\n\n    /// What tells",
     ),

@@ -23,6 +23,7 @@ async fn settings_are_read() {
     assert!(cautions.contains("since the last snapshot"), "{cautions}");
     let (survives, cautions) = of(&["--appendonly", "yes"]).await;
     assert_eq!(survives, Survives::StoreCrash);
+    assert!(cautions.contains("a kill of redis while its disk is busy"), "{cautions}");
     assert!(cautions.contains("set appendfsync always"), "{cautions}");
     let (survives, cautions) = of(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     assert_eq!((survives, &*cautions), (Survives::PowerLoss, ""));

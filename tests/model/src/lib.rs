@@ -16,8 +16,10 @@
 //! Not explored: more than one key, stores that lose what they confirmed, and
 //! writes that travel for longer than an answer is kept.
 //!
-//! For more than the default, use a release build: `MODEL_WORKERS=3 cargo test
-//! --release --test model -- --nocapture`.
+//! It walks many states: `MODEL_WORKERS=3 cargo test --release -p model --
+//! --nocapture`.
+
+#![cfg(test)]
 
 mod branch;
 mod budget;

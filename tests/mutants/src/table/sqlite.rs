@@ -1,0 +1,76 @@
+//! The SQLite store: what survives, and what is refused.
+
+use super::Mutant;
+
+const EVIDENCE: &str = "src/store/sqlite/evidence.rs";
+const OPEN: &str = "src/store/sqlite/open.rs";
+const WRITER: &str = "src/store/sqlite/writer.rs";
+
+planted_under!(sqlite, "--test sqlite");
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    sqlite(
+        "writes-are-not-synced",
+        "src/store/sqlite/connection.rs",
+        "PRAGMA synchronous = FULL; PRAGMA cache_size = -{kibibytes};",
+        "PRAGMA synchronous = OFF; PRAGMA cache_size = -{kibibytes};",
+        "power::",
+    ),
+    sqlite(
+        "lost-transactions-are-not-missed",
+        EVIDENCE,
+        "if self.known.is_some_and(|known| known > now.commits) {",
+        "if self.known.is_some_and(|known| known < 0) {",
+        "damage::a_wal_that_was_cut_short",
+    ),
+    sqlite(
+        "owner-does-not-note-commits",
+        "src/store/sqlite/owner.rs",
+        "if self.marked.fetch_max(commits, Ordering::SeqCst) < commits {",
+        "if self.marked.fetch_max(commits, Ordering::SeqCst) > commits {",
+        "damage::a_wal_that_was_cut_short",
+    ),
+    sqlite(
+        "damage-before-the-end-is-taken-for-the-end",
+        EVIDENCE,
+        "            if wal.is_damaged {\n",
+        "            if wal.is_damaged && wal.commits == 0 {\n",
+        "damage::a_bad_frame",
+    ),
+    sqlite(
+        "a-store-that-is-gone-is-made-anew",
+        OPEN,
+        "        check_absence(self.path, was_there, others)?;\n",
+        "        let _ = (was_there, check_absence);\n",
+        "damage::a_database_that_was_closed_and_is_gone",
+    ),
+    sqlite(
+        "leases-outlive-their-process",
+        OPEN,
+        "                if let Other::Dead(dead) = other {\n                    orphans::free",
+        "                if let Other::Dead(dead) = other && dead.number == 0 {\n                    orphans::free",
+        "processes::what_a_killed_process_held",
+    ),
+    sqlite(
+        "acknowledged-before-the-commit",
+        WRITER,
+        "            Ok(done) => return self.commit(writes, done),",
+        "            Ok(done) => {\n                let _ = self.commit(Vec::new(), vec![Done::Conflict(None)]);\n                \
+         return answer(writes, done, Health::Sound);\n            }",
+        "reopen::",
+    ),
+    sqlite(
+        "expired-never-swept",
+        WRITER,
+        "        expired.iter().try_for_each(|(key, columns)| self.statements.remove(key, columns))\n",
+        "        expired.iter().take(0).try_for_each(|(key, columns)| self.statements.remove(key, columns))\n",
+        "reopen::expired_records_go",
+    ),
+    sqlite(
+        "clock-that-went-back-holds-work-up",
+        OPEN,
+        "            if meta.seen > now {\n",
+        "            if meta.seen > now && now < 0 {\n",
+        "reopen::what_was_written_by_a_clock",
+    ),
+];
