@@ -71,25 +71,10 @@ pub(super) struct Sql {
 impl Sql {
     pub(super) fn new(prefix: &str) -> Self {
         let p = prefix;
-        // The key that the row itself has, and not the index by which it is found.
-        let own = format!("(SELECT own.key FROM {p}records AS own WHERE own.id = {p}records.id)");
-        let scan = |which: &str, order: &str| {
-            format!(
-                "SELECT {COLUMNS}, {own}, key FROM {p}records WHERE {which} AND (due, key) > (?1, ?2) \
-                 AND length(key) = 32 ORDER BY {order} LIMIT ?3"
-            )
-        };
-        let columns = format!("own.{}", COLUMNS.replace(", ", ", own."));
-        // Where it is a parameter.
-        let id = format!("(SELECT id FROM {p}records INDEXED BY {p}records_key WHERE key = ?1)");
+        let (id, own) = (id_of(p), own_key(p));
         Self {
             tables: tables(p),
-            // A row that the index knows and that is not there is no record that is not
-            // there: it is one without values.
-            load: format!(
-                "SELECT {columns}, own.key FROM {p}records AS found INDEXED BY {p}records_key \
-                 LEFT JOIN {p}records AS own ON own.id = found.id WHERE found.key = ?1"
-            ),
+            load: load(p),
             parts: format!("SELECT n, value, hash FROM {p}parts WHERE record = {id} ORDER BY n"),
             // Not `OR ABORT`, which would keep a copy of each page that it changes:
             // what fails is rolled back as a whole.
@@ -106,9 +91,9 @@ impl Sql {
             cut_steps: format!("DELETE FROM {p}parts WHERE record = {id} AND n > ?2"),
             drop_request: format!("DELETE FROM {p}parts WHERE record = {id} AND n = 0"),
             drop_parts: format!("DELETE FROM {p}parts WHERE record = {id}"),
-            unfinished: scan("status < 2", "due, key"),
-            lapsed: scan("status < 2 AND due <= ?4", "due, key"),
-            expired: scan("status = 2 AND due <= ?4", "due, key"),
+            unfinished: scan(p, "status < 2"),
+            lapsed: scan(p, "status < 2 AND due <= ?4"),
+            expired: scan(p, "status = 2 AND due <= ?4"),
             held_by: format!("SELECT key FROM {p}records WHERE status < 2 AND holder = ?1"),
             ahead: format!("SELECT key FROM {p}records WHERE status < 2 AND written > ?1"),
             held: format!("SELECT key FROM {p}records WHERE status < 2 AND holder <> 0"),
@@ -157,6 +142,34 @@ impl Sql {
             Which::DropParts => &self.drop_parts,
         }
     }
+}
+
+/// The id of the record whose key is a parameter.
+fn id_of(p: &str) -> String {
+    format!("(SELECT id FROM {p}records INDEXED BY {p}records_key WHERE key = ?1)")
+}
+
+/// The key that a row itself has, and not the index by which it was found.
+fn own_key(p: &str) -> String {
+    format!("(SELECT own.key FROM {p}records AS own WHERE own.id = {p}records.id)")
+}
+
+/// A row that the index knows and that is gone is no record that is not there: it is
+/// one without values.
+fn load(p: &str) -> String {
+    let columns = COLUMNS.replace(", ", ", own.");
+    format!(
+        "SELECT own.{columns}, own.key FROM {p}records AS found INDEXED BY {p}records_key \
+         LEFT JOIN {p}records AS own ON own.id = found.id WHERE found.key = ?1"
+    )
+}
+
+fn scan(p: &str, which: &str) -> String {
+    let own = own_key(p);
+    format!(
+        "SELECT {COLUMNS}, {own}, key FROM {p}records WHERE {which} AND (due, key) > (?1, ?2) \
+         AND length(key) = 32 ORDER BY due, key LIMIT ?3"
+    )
 }
 
 /// Of the leases that end soon, of which the short ones are some. (Not of all: a
