@@ -12,12 +12,13 @@ pub(super) const PREFIX: &str = "idempotency_";
 /// As they are created, without a prefix.
 const TABLES: &str = include_str!("schema.sql");
 /// The names that get one.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "records",
     "parts",
     "tallies",
     "meta",
     "overview",
+    "records_key",
     "records_unfinished",
     "records_complete",
     "records_added",
@@ -28,7 +29,7 @@ const NAMES: [&str; 10] = [
 /// Columns of a record, in the order in which [`row`](super::row) takes them.
 /// What is long comes last: what is before it is read without it.
 const COLUMNS: &str = "format, version, status, created, written, due, attempts, holder, steps, request, \
-    response_hash, hash, head, response, bucket";
+    response_hash, hash, head, response, bucket, key_hash";
 
 /// All statements, made once.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ pub(super) struct Sql {
     pub(super) close: String,
     pub(super) epoch: String,
     pub(super) bucket: String,
+    pub(super) bucket_keys: String,
     pub(super) bucket_rows: String,
     pub(super) is_there: String,
     pub(super) is_indexed: String,
@@ -69,34 +71,29 @@ pub(super) struct Sql {
 impl Sql {
     pub(super) fn new(prefix: &str) -> Self {
         let p = prefix;
-        let scan = |which: &str, order: &str| {
-            format!(
-                "SELECT {COLUMNS}, key FROM {p}records WHERE {which} AND (due, key) > (?1, ?2) \
-                 AND length(key) = 32 ORDER BY {order} LIMIT ?3"
-            )
-        };
+        let (id, own) = (id_of(p), own_key(p));
         Self {
             tables: tables(p),
-            load: format!("SELECT {COLUMNS} FROM {p}records WHERE key = ?1"),
-            parts: format!("SELECT n, value, hash FROM {p}parts WHERE key = ?1 ORDER BY n"),
+            load: load(p),
+            parts: format!("SELECT n, value, hash FROM {p}parts WHERE record = {id} ORDER BY n"),
             // Not `OR ABORT`, which would keep a copy of each page that it changes:
             // what fails is rolled back as a whole.
             insert: format!(
                 "INSERT OR FAIL INTO {p}records (key, {COLUMNS}) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
             ),
             update: format!(
                 "UPDATE OR FAIL {p}records SET ({COLUMNS}) \
-                 = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) WHERE key = ?1"
+                 = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) WHERE key = ?1"
             ),
             delete: format!("DELETE FROM {p}records WHERE key = ?1"),
-            put_part: format!("INSERT OR REPLACE INTO {p}parts (key, n, value, hash) VALUES (?1, ?2, ?3, ?4)"),
-            cut_steps: format!("DELETE FROM {p}parts WHERE key = ?1 AND n > ?2"),
-            drop_request: format!("DELETE FROM {p}parts WHERE key = ?1 AND n = 0"),
-            drop_parts: format!("DELETE FROM {p}parts WHERE key = ?1"),
-            unfinished: scan("status < 2", "due, key"),
-            lapsed: scan("status < 2 AND due <= ?4", "due, key"),
-            expired: scan("status = 2 AND due <= ?4", "due, key"),
+            put_part: format!("INSERT OR REPLACE INTO {p}parts (record, n, value, hash) VALUES ({id}, ?2, ?3, ?4)"),
+            cut_steps: format!("DELETE FROM {p}parts WHERE record = {id} AND n > ?2"),
+            drop_request: format!("DELETE FROM {p}parts WHERE record = {id} AND n = 0"),
+            drop_parts: format!("DELETE FROM {p}parts WHERE record = {id}"),
+            unfinished: scan(p, "status < 2"),
+            lapsed: scan(p, "status < 2 AND due <= ?4"),
+            expired: scan(p, "status = 2 AND due <= ?4"),
             held_by: format!("SELECT key FROM {p}records WHERE status < 2 AND holder = ?1"),
             ahead: format!("SELECT key FROM {p}records WHERE status < 2 AND written > ?1"),
             held: format!("SELECT key FROM {p}records WHERE status < 2 AND holder <> 0"),
@@ -119,9 +116,12 @@ impl Sql {
             epoch: format!(
                 "UPDATE {p}meta SET mark = mark + 1 RETURNING (SELECT count FROM {p}tallies WHERE bucket = -2), mark"
             ),
-            bucket: format!("SELECT count, sum FROM {p}tallies WHERE bucket = ?1"),
-            bucket_rows: format!("SELECT {COLUMNS}, key FROM {p}records WHERE key >= ?1 AND key < ?2"),
-            is_there: format!("SELECT 1 FROM {p}records WHERE key = ?1"),
+            bucket: format!("SELECT count, sum, keys FROM {p}tallies WHERE bucket = ?1"),
+            bucket_keys: format!("SELECT key FROM {p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"),
+            bucket_rows: format!(
+                "SELECT {COLUMNS}, {own}, key FROM {p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"
+            ),
+            is_there: format!("SELECT 1 FROM {p}records INDEXED BY {p}records_key WHERE key = ?1"),
             is_indexed: format!(
                 "SELECT 1 FROM {p}records INDEXED BY {p}records_unfinished WHERE status < 2 AND due = ?1 AND key = ?2"
             ),
@@ -142,6 +142,34 @@ impl Sql {
             Which::DropParts => &self.drop_parts,
         }
     }
+}
+
+/// The id of the record whose key is a parameter.
+fn id_of(p: &str) -> String {
+    format!("(SELECT id FROM {p}records INDEXED BY {p}records_key WHERE key = ?1)")
+}
+
+/// The key that a row itself has, and not the index by which it was found.
+fn own_key(p: &str) -> String {
+    format!("(SELECT own.key FROM {p}records AS own WHERE own.id = {p}records.id)")
+}
+
+/// A row that the index knows and that is gone is no record that is not there: it is
+/// one without values.
+fn load(p: &str) -> String {
+    let columns = COLUMNS.replace(", ", ", own.");
+    format!(
+        "SELECT own.{columns}, own.key FROM {p}records AS found INDEXED BY {p}records_key \
+         LEFT JOIN {p}records AS own ON own.id = found.id WHERE found.key = ?1"
+    )
+}
+
+fn scan(p: &str, which: &str) -> String {
+    let own = own_key(p);
+    format!(
+        "SELECT {COLUMNS}, {own}, key FROM {p}records WHERE {which} AND (due, key) > (?1, ?2) \
+         AND length(key) = 32 ORDER BY due, key LIMIT ?3"
+    )
 }
 
 /// Of the leases that end soon, of which the short ones are some. (Not of all: a
