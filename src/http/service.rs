@@ -370,9 +370,12 @@ impl Shared {
 
 /// A stream of events has no end to wait for.
 fn is_endless(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-    media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("text/event-stream"))
+    const EVENTS: &[u8] = b"text/event-stream";
+    let Some(value) = headers.get(http::header::CONTENT_TYPE) else { return false };
+    let Some((media_type, rest)) = value.as_bytes().trim_ascii_start().split_at_checked(EVENTS.len()) else {
+        return false;
+    };
+    media_type.eq_ignore_ascii_case(EVENTS) && rest.first().is_none_or(|next| matches!(next, b';' | b' ' | b'\t'))
 }
 
 /// What a guarded request needs from its claim to its answer.
