@@ -68,7 +68,8 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) fn new(prefix: &str) -> Self {
-        let p = prefix;
+        // A temporary table of that name would come first otherwise.
+        let p = &format!("main.{prefix}");
         let scan = |which: &str, order: &str| {
             format!(
                 "SELECT {COLUMNS}, key FROM {p}records WHERE {which} AND (due, key) > (?1, ?2) \
@@ -76,7 +77,7 @@ impl Sql {
             )
         };
         Self {
-            tables: tables(p),
+            tables: tables(prefix),
             load: format!("SELECT {COLUMNS} FROM {p}records WHERE key = ?1"),
             parts: format!("SELECT n, value, hash FROM {p}parts WHERE key = ?1 ORDER BY n"),
             // Not `OR ABORT`, which would keep a copy of each page that it changes:
@@ -123,9 +124,9 @@ impl Sql {
             bucket_rows: format!("SELECT {COLUMNS}, key FROM {p}records WHERE key >= ?1 AND key < ?2"),
             is_there: format!("SELECT 1 FROM {p}records WHERE key = ?1"),
             is_indexed: format!(
-                "SELECT 1 FROM {p}records INDEXED BY {p}records_unfinished WHERE status < 2 AND due = ?1 AND key = ?2"
+                "SELECT 1 FROM {p}records INDEXED BY {prefix}records_unfinished WHERE status < 2 AND due = ?1 AND key = ?2"
             ),
-            tallies_page: format!("SELECT rootpage FROM sqlite_schema WHERE name = '{p}tallies'"),
+            tallies_page: format!("SELECT rootpage FROM main.sqlite_schema WHERE name = '{prefix}tallies'"),
         }
     }
 }
