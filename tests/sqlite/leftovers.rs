@@ -141,3 +141,32 @@ async fn another_connection_in_the_place_of_the_transactions_is_noticed() {
     assert_eq!(shop.orders(), 0);
     assert_eq!(shop.order("K").await.unwrap(), 1);
 }
+
+/// The future of an operation may be dropped anywhere.
+#[test]
+fn dropped_outside_of_a_runtime_it_is_rolled_back() {
+    fn dropped<D: Driver>() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let shop = runtime.block_on(async { Shop::<D>::open() });
+        let joined = shop.joined.clone();
+        let call = shop.runner().run("shop", "K", "", move |op| async move {
+            let work = work::<D, _, _>(move |tx| {
+                Box::pin(async move {
+                    D::run(tx, INSERT).await?;
+                    std::future::pending().await
+                })
+            });
+            op.transaction(&joined, "order", work).await
+        });
+        let mut call: std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>> = Box::pin(call);
+        runtime.block_on(async {
+            let _ = tokio::time::timeout(Duration::from_millis(500), &mut call).await;
+        });
+        drop(call);
+        assert!(shop.locked_for() < Duration::from_secs(1));
+        assert_eq!(shop.orders(), 0);
+    }
+    dropped::<Plain>();
+    #[cfg(feature = "sqlx-sqlite")]
+    dropped::<super::shop::Sqlx>();
+}
