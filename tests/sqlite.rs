@@ -12,6 +12,8 @@ mod damage;
 mod faults;
 #[path = "sqlite/flips.rs"]
 mod flips;
+#[path = "sqlite/kills.rs"]
+mod kills;
 #[path = "sqlite/leftovers.rs"]
 mod leftovers;
 #[path = "sqlite/locks.rs"]
