@@ -74,11 +74,13 @@ async fn an_exclusive_lock_is_not_kept_beyond_the_transaction<D: Driver>() {
     }
 }
 
-fn called<'t>(tx: &'t mut SqliteTransaction, f: fn(&mut Connection) -> rusqlite::Result<i64>) -> Answer<'t> {
+type Queries = fn(&mut Connection) -> rusqlite::Result<i64>;
+
+fn called<'t>(tx: &'t mut SqliteTransaction, f: Queries) -> Answer<'t> {
     Box::pin(async move { tx.call(f).await.map_err(|error| error.to_string()) })
 }
 
-async fn call(shop: &Shop<Plain>, key: &str, f: fn(&mut Connection) -> rusqlite::Result<i64>) -> Outcome {
+async fn call(shop: &Shop<Plain>, key: &str, f: Queries) -> Outcome {
     let joined = shop.joined.clone();
     let outcome = shop.runner().run("shop", key, "", move |op| async move {
         op.transaction(&joined, "order", work::<Plain, _, _>(move |tx| called(tx, f))).await
@@ -89,7 +91,7 @@ async fn call(shop: &Shop<Plain>, key: &str, f: fn(&mut Connection) -> rusqlite:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_finds_nothing_of_the_one_before() {
     let shop = Shop::<Plain>::open();
-    let changes: [(&str, fn(&mut Connection) -> rusqlite::Result<i64>); 6] = [
+    let changes: [(&str, Queries); 6] = [
         ("temp-table", |db| db.execute_batch("CREATE TEMP TABLE t (a)").map(|()| 1)),
         ("query-only", |db| db.execute_batch("PRAGMA query_only = ON").map(|()| 1)),
         ("busy-timeout", |db| db.busy_timeout(Duration::from_secs(9)).map(|()| 1)),
