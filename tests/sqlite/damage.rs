@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
+use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::Key;
 use tower_idempotency::store::{SqliteOpenErrorKind as Kind, SqliteStore, Store, StoreErrorKind};
 
@@ -288,6 +289,31 @@ async fn a_record_whose_key_was_changed_is_not_absent() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_changed_in_its_row_and_not_in_the_index_is_damage_and_others_go_on() {
+    let directory = tempdir().unwrap();
+    let (path, clock) = (directory.path().join("keys.db"), ManualClock::new());
+    let open = || SqliteStore::options().with_clock(clock.clone()).open(&path).unwrap();
+    let store = open();
+    for n in 0..10 {
+        answer(&store, n).await;
+    }
+    drop(store);
+    let mut bytes = fs::read(&path).unwrap();
+    let is_in_a_row = |at: &usize| bytes[at / 4096 * 4096] == 13 && bytes[*at..].starts_with(key(3).as_bytes());
+    let at = (4096..bytes.len()).find(is_in_a_row).unwrap();
+    bytes[at + 31] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let store = open();
+    assert_eq!(store.load(&key(3)).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert_eq!(store.swap(&key(3), None, &claim()).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    // It stays where it is as its neighbours expire, which fail for nobody.
+    clock.advance(RETENTION);
+    answer(&store, "new").await;
+    assert!(load(&store, &key(4)).await.is_none());
+    assert_eq!(store.load(&key(3)).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+}
+
+#[tokio::test]
 async fn a_record_whose_due_time_is_not_searched_any_more_is_damage() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("keys.db");
@@ -313,7 +339,16 @@ async fn a_record_whose_due_time_is_not_searched_any_more_is_damage() {
     // Of the same bucket.
     let bucket = |key: &Key| key.as_bytes()[0] >> 1;
     let neighbour = (0..).map(key).find(|other| bucket(other) == bucket(&key("a"))).unwrap();
-    assert_eq!(store.load(&neighbour).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    // In the background, which looks at every record.
+    let begin = std::time::Instant::now();
+    let error = loop {
+        match store.load(&neighbour).await {
+            Ok(_) => assert!(begin.elapsed().as_secs() < 30, "it goes unnoticed"),
+            Err(error) => break error,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ fn killed_in_its_commit(live: &Path, bytes: usize) {
     let before = fs::read(wal(other.path())).unwrap();
     let database = Connection::open(other.path().join("keys.db")).unwrap();
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
-    let insert = format!("INSERT INTO parts VALUES (randomblob(32), 1, randomblob({bytes}), 0)");
+    let insert = format!("INSERT INTO parts VALUES (-1, {bytes}, randomblob({bytes}), 0)");
     database.execute_batch(&format!("PRAGMA wal_autocheckpoint = 0; {insert}")).unwrap();
     drop(database);
     let after = fs::read(wal(other.path())).unwrap();

@@ -34,7 +34,7 @@ async fn scripted<D: Driver>(shop: &Shop<D>, key: &str, script: &'static str) ->
 async fn temporary_tables_are_not_taken_for_the_stores<D: Driver>() {
     let shop = Shop::<D>::open();
     let scripts = [
-        "CREATE TEMP TABLE idempotency_parts (key, n, value, hash, PRIMARY KEY (key, n)) WITHOUT ROWID",
+        "CREATE TEMP TABLE idempotency_parts (record, n, value, hash, PRIMARY KEY (record, n)) WITHOUT ROWID",
         "CREATE TEMP TABLE idempotency_tallies AS SELECT * FROM idempotency_tallies",
         "CREATE TEMP TABLE idempotency_records AS SELECT * FROM idempotency_records",
     ];

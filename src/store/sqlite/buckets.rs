@@ -22,8 +22,11 @@ const DAMAGED: u8 = 2;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Records by the first seven bits of their keys. For each bucket the database has the
-/// count of its records and the sum of their hashes: a page that is gone, or an old
-/// one in its place, shows. Looked at once after the store was opened.
+/// count of its records and the sums of their keys' hashes and of their own: a page
+/// that is gone, or an old one in its place, shows. Looked at once after the store was
+/// opened: at the index of keys, which says that one is absent, before the first time
+/// that this is believed; at the records themselves, which are spread over the whole
+/// file, in the background.
 #[derive(Debug)]
 pub(super) struct Buckets([AtomicU8; BUCKETS]);
 
@@ -56,54 +59,87 @@ impl Buckets {
         self.0.iter().filter(|state| state.load(Ordering::Relaxed) == DAMAGED).count()
     }
 
-    /// Looks at the bucket of `key`, unless that was done.
+    /// Looks at the keys of the bucket of `key`, unless that was done.
     pub(super) fn verify(&self, connection: &Connection, sql: &Sql, key: &Key) -> Result<(), Fault> {
-        self.verify_bucket(connection, sql, key.as_bytes()[0] >> 1)
+        self.verify_keys(connection, sql, key.as_bytes()[0] >> 1)
     }
 
-    /// Looks at all of them, with pauses for others, until the store is closed.
+    /// Looks at all of them and at their records, with pauses for others, until the
+    /// store is closed.
     pub(super) fn verify_all(&self, connection: &Connection, shared: &Shared) {
         for bucket in 0..128 {
             if !shared.checkpoints.pause(PAUSE) {
                 return;
             }
             // What can't be read now is tried when somebody asks for it.
-            let _ = self.verify_bucket(connection, &shared.sql, bucket);
+            let _ = self.verify_keys(connection, &shared.sql, bucket);
+        }
+        for bucket in 0..128 {
+            if !shared.checkpoints.pause(PAUSE) {
+                return;
+            }
+            if found_unsound(records_are_sound(connection, &shared.sql, bucket)).unwrap_or(false) {
+                self.0[usize::from(bucket)].store(DAMAGED, Ordering::Relaxed);
+            }
         }
     }
 
     /// The same for the keys that begin with these seven bits.
-    fn verify_bucket(&self, connection: &Connection, sql: &Sql, bucket: u8) -> Result<(), Fault> {
+    fn verify_keys(&self, connection: &Connection, sql: &Sql, bucket: u8) -> Result<(), Fault> {
         let state = &self.0[usize::from(bucket)];
         if state.load(Ordering::Relaxed) != UNKNOWN {
             return Ok(());
         }
-        let sound = match is_sound(connection, sql, bucket) {
-            Err(fault) if fault.is_damage() => false,
-            other => other?,
-        };
-        state.store(if sound { SOUND } else { DAMAGED }, Ordering::Relaxed);
+        let unsound = found_unsound(keys_are_sound(connection, sql, bucket))?;
+        state.store(if unsound { DAMAGED } else { SOUND }, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// In one read transaction: others write meanwhile.
-fn is_sound(connection: &Connection, sql: &Sql, bucket: u8) -> Result<bool, Fault> {
+/// What can't be read for damage is not sound.
+fn found_unsound(sound: Result<bool, Fault>) -> Result<bool, Fault> {
+    match sound {
+        Err(fault) if fault.is_damage() => Ok(true),
+        other => other.map(|sound| !sound),
+    }
+}
+
+/// Whether the index has all keys, and each of them where it is looked for. In one
+/// read transaction: others write meanwhile.
+fn keys_are_sound(connection: &Connection, sql: &Sql, bucket: u8) -> Result<bool, Fault> {
+    let transaction = connection.unchecked_transaction()?;
+    let expected = transaction.query_row(&sql.bucket, [bucket], |row| Ok((row.get(0)?, row.get(2)?)));
+    let expected: Option<(i64, i64)> = expected.optional()?;
+    let mut keys = transaction.prepare(&sql.bucket_keys)?;
+    let mut is_there = transaction.prepare(&sql.is_there)?;
+    let (from, to) = range(bucket);
+    let mut keys = keys.query((from, to))?;
+    let (mut count, mut sum) = (0, 0_i64);
+    while let Some(found) = keys.next()? {
+        let Ok(key) = row::key(found, 0) else { return Ok(false) };
+        // Beside a damaged one, it may be passed by whoever looks for it.
+        if !is_there.exists([key.as_bytes().as_slice()])? {
+            return Ok(false);
+        }
+        count += 1;
+        sum = sum.wrapping_add(row::key_hash(key.as_bytes())) & MASK;
+    }
+    Ok(expected == Some((count, sum)))
+}
+
+/// The same of the records themselves, and of the index by which unfinished ones are
+/// found.
+fn records_are_sound(connection: &Connection, sql: &Sql, bucket: u8) -> Result<bool, Fault> {
     let transaction = connection.unchecked_transaction()?;
     let expected = transaction.query_row(&sql.bucket, [bucket], |row| Ok((row.get(0)?, row.get(1)?)));
     let expected: Option<(i64, i64)> = expected.optional()?;
     let mut rows = transaction.prepare(&sql.bucket_rows)?;
-    let mut is_there = transaction.prepare(&sql.is_there)?;
     let mut is_indexed = transaction.prepare(&sql.is_indexed)?;
     let (from, to) = range(bucket);
     let mut rows = rows.query((from, to))?;
     let (mut count, mut sum) = (0, 0_i64);
     while let Some(found) = rows.next()? {
         let Ok(key) = row::key(found, row::KEY) else { return Ok(false) };
-        // Beside a damaged one, it may be passed by whoever looks for it.
-        if !is_there.exists([key.as_bytes().as_slice()])? {
-            return Ok(false);
-        }
         count += 1;
         let hash = match Stored::read(found, key.as_bytes()) {
             Ok(stored) => {

@@ -102,10 +102,11 @@ const ALIVE: Duration = Duration::from_millis(20);
 ///   file is missing, nobody can know, and the lease is waited for.
 /// - **Nothing is "absent" on the word of a damaged file.** Each row has a checksum
 ///   over its key and all columns, and each of 128 parts of the store a count of its
-///   rows and the sum of their checksums, which is looked at before the first key
-///   there is taken for a new one, and in the background. What does not fit is
-///   [`Corrupt`](super::StoreErrorKind::Corrupt): a record that was changed, or every
-///   key without a record in a part where records are missing.
+///   keys and the sum of their hashes, which is looked at before the first key there
+///   is taken for a new one. The sum of the rows' checksums is looked at in the
+///   background. What does not fit is [`Corrupt`](super::StoreErrorKind::Corrupt): a
+///   record that was changed, or every key without a record in a part where records
+///   are missing.
 /// - A store that was not closed is opened only if everything is there that was
 ///   acknowledged: a missing, older, shortened or foreign `-wal` is refused, and so
 ///   is one that is damaged before its end. Only the last transaction may be

@@ -17,11 +17,14 @@ const LONGEST: u64 = 1 << 61;
 /// What fits into a sum of hashes that must not overflow.
 pub(super) const MASK: i64 = 0x3fff_ffff_ffff_ffff;
 
-/// Where a scan has the time at which a record falls due, its checksum, and its key.
+/// Where a row has the time at which a record falls due, its checksum, and its own
+/// key; and a scan the one by which it was found.
 pub(super) const DUE: usize = 5;
 pub(super) const HASH: usize = 11;
 const BUCKET: usize = 14;
-pub(super) const KEY: usize = 15;
+const KEY_HASH: usize = 15;
+const OWN_KEY: usize = 16;
+pub(super) const KEY: usize = 17;
 
 const MISMATCH: DecodeError = DecodeError::Corrupt("its checksum does not match");
 const STRANGE: DecodeError = DecodeError::Corrupt("a column is not as it is written");
@@ -144,7 +147,9 @@ impl Stored {
         };
         let hash = integer(row, 11)?;
         let head = blob(row, 12)?.ok_or(STRANGE)?.to_vec();
-        if format != FORMAT || columns.hash(key, &head) != hash || integer(row, BUCKET)? != bucket(key) {
+        let places = (integer(row, BUCKET)?, integer(row, KEY_HASH)?);
+        let is_at_its_place = blob(row, OWN_KEY)? == Some(key) && places == (bucket(key), key_hash(key));
+        if format != FORMAT || !is_at_its_place || columns.hash(key, &head) != hash {
             return Err(MISMATCH.into());
         }
         Ok(Self { columns, hash, head, response: None, parts: Vec::new() })
@@ -279,7 +284,7 @@ impl Put {
     }
 
     /// The row, as the statements that insert or update it take it.
-    pub(super) fn cells<'c>(&'c self, key: &'c Key, columns: &Columns) -> [Cell<'c>; 16] {
+    pub(super) fn cells<'c>(&'c self, key: &'c Key, columns: &Columns) -> [Cell<'c>; 17] {
         let key = key.as_bytes();
         [
             bytes_cell(key),
@@ -298,6 +303,7 @@ impl Put {
             bytes_cell(&self.head),
             self.response.as_deref().map_or(ToSqlOutput::Owned(Value::Null), bytes_cell),
             number_cell(bucket(key)),
+            number_cell(key_hash(key)),
         ]
     }
 }
@@ -335,6 +341,11 @@ fn masked(hash: u64) -> i64 {
 /// Records are counted by the first bits of their keys.
 pub(super) fn bucket(key: &[u8; 32]) -> i64 {
     i64::from(key[0] >> 1)
+}
+
+/// What a record's key adds to the sum of its bucket's.
+pub(super) fn key_hash(key: &[u8; 32]) -> i64 {
+    masked(xxh3_64(key))
 }
 
 /// Never that of no response.

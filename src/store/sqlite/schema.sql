@@ -1,8 +1,12 @@
--- A record: what is searched as columns, the rest as it goes over the wire.
+-- A record: what is searched as columns, the rest as it goes over the wire. Keys are
+-- hashes, so by key each new record would go to a page of its own: they are kept in
+-- the order in which they come, and only the index below is all over the place.
 -- Times are milliseconds since 1970, on the store's clock. `holder` is the store
--- whose lease it is; `hash` is over all columns and the key, `bucket` its first bits.
+-- whose lease it is; `hash` is over all columns and the key, `key_hash` over the key,
+-- `bucket` its first bits.
 CREATE TABLE "records" (
-    key BLOB PRIMARY KEY,
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL,
     format INTEGER NOT NULL,
     version INTEGER NOT NULL,
     status INTEGER NOT NULL,
@@ -16,50 +20,58 @@ CREATE TABLE "records" (
     response_hash INTEGER NOT NULL,
     hash INTEGER NOT NULL,
     bucket INTEGER NOT NULL,
+    key_hash INTEGER NOT NULL,
     head BLOB NOT NULL,
     response BLOB
-) WITHOUT ROWID;
+);
 
+CREATE UNIQUE INDEX "records_key" ON "records" (key);
 -- With the holder, so that the rows of one that died are found in here alone.
 CREATE INDEX "records_unfinished" ON "records" (due, key, holder) WHERE status < 2;
 CREATE INDEX "records_complete" ON "records" (due, key) WHERE status = 2;
 
--- What is written once: the request is 0, steps begin at 1.
+-- What is written once, of the record with this id: the request is 0, steps begin
+-- at 1.
 CREATE TABLE "parts" (
-    key BLOB NOT NULL,
+    record INTEGER NOT NULL,
     n INTEGER NOT NULL,
     value BLOB NOT NULL,
     hash INTEGER NOT NULL,
-    PRIMARY KEY (key, n)
+    PRIMARY KEY (record, n)
 ) WITHOUT ROWID;
 
--- How many records there are in each bucket, and the sum of their hashes: who
--- reads a record as absent can tell whether one was lost. Each transaction touches
+-- How many records there are in each bucket, and the sums of their hashes and their
+-- keys': who finds no record can tell whether one was lost. Each transaction touches
 -- this page, so bucket -1 has what each one changes: how many transactions of
 -- stores there were, and the latest time that one of them told. Bucket -2 has the
 -- store's own number, by which another one's page is known.
 CREATE TABLE "tallies" (
     bucket INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
-    sum INTEGER NOT NULL
+    sum INTEGER NOT NULL,
+    keys INTEGER NOT NULL
 );
 
 INSERT INTO "tallies"
     WITH RECURSIVE bucket (n) AS (VALUES (-2) UNION ALL SELECT n + 1 FROM bucket WHERE n < 127)
-    SELECT n, 0, 0 FROM bucket;
+    SELECT n, 0, 0, 0 FROM bucket;
 
 -- Triggers, so that it is right whoever writes. The mask keeps the sum from
--- overflowing, which would make it a floating-point number.
+-- overflowing, which would make it a floating-point number. `OR FAIL`: a copy of each
+-- page that a `DELETE` changes would be kept for undoing it alone, which nobody does.
 CREATE TRIGGER "records_added" AFTER INSERT ON "records" BEGIN
-    UPDATE "tallies" SET count = count + 1, sum = (sum + NEW.hash) & 0x3fffffffffffffff
+    UPDATE "tallies" SET count = count + 1, sum = (sum + NEW.hash) & 0x3fffffffffffffff,
+        keys = (keys + NEW.key_hash) & 0x3fffffffffffffff
         WHERE bucket = NEW.bucket;
 END;
 CREATE TRIGGER "records_changed" AFTER UPDATE ON "records" BEGIN
-    UPDATE "tallies" SET sum = (sum - OLD.hash + NEW.hash) & 0x3fffffffffffffff
+    UPDATE "tallies" SET sum = (sum - OLD.hash + NEW.hash) & 0x3fffffffffffffff,
+        keys = (keys - OLD.key_hash + NEW.key_hash) & 0x3fffffffffffffff
         WHERE bucket = NEW.bucket;
 END;
 CREATE TRIGGER "records_removed" AFTER DELETE ON "records" BEGIN
-    UPDATE "tallies" SET count = count - 1, sum = (sum - OLD.hash) & 0x3fffffffffffffff
+    UPDATE OR FAIL "tallies" SET count = count - 1, sum = (sum - OLD.hash) & 0x3fffffffffffffff,
+        keys = (keys - OLD.key_hash) & 0x3fffffffffffffff
         WHERE bucket = OLD.bucket;
 END;
 

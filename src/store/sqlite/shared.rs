@@ -51,8 +51,22 @@ pub(super) struct Guard {
 pub(super) struct Identity(u64, u64);
 
 impl Identity {
-    /// That of the file at `path`. An error, too, if it is empty.
+    /// That of the file at `path`.
+    #[cfg(target_os = "linux")]
     pub(super) fn of(path: &Path) -> io::Result<Self> {
+        use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+        // Not its times: once they were asked for, the next write to the file changes
+        // them to the nanosecond, and the sync of each commit would write them, too.
+        let Ok(found) = statx(CWD, path, AtFlags::empty(), StatxFlags::INO) else { return Self::by_metadata(path) };
+        Ok(Self(rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        Self::by_metadata(path)
+    }
+
+    fn by_metadata(path: &Path) -> io::Result<Self> {
         let found = fs::metadata(path)?;
         #[cfg(unix)]
         let identity = {

@@ -200,15 +200,16 @@ impl Lines {
         }
     }
 
-    fn wait_for(&self, text: &str) -> String {
+    fn wait_for(&self, texts: &[&str]) -> String {
         let seen = self.seen.lock().unwrap();
-        let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
+        let is_it = |line: &&String| texts.iter().any(|text| line.contains(text));
+        let found = |lines: &[String]| lines.iter().find(is_it).cloned();
         let waiting = |seen: &mut (Vec<String>, bool)| found(&seen.0).is_none() && !seen.1;
         let (seen, _) = self.more.wait_timeout_while(seen, PATIENCE, waiting).unwrap();
         let lines = seen.0.clone();
         // Whoever is told that nothing came still wants to read the rest.
         drop(seen);
-        found(&lines).unwrap_or_else(|| panic!("{text:?} did not come: {lines:#?}"))
+        found(&lines).unwrap_or_else(|| panic!("{texts:?} did not come: {lines:#?}"))
     }
 }
 
@@ -241,7 +242,12 @@ impl Server {
 
     /// Waits for a line with this text.
     pub fn wait_for(&self, text: &str) -> String {
-        self.lines.wait_for(text)
+        self.lines.wait_for(&[text])
+    }
+
+    /// Waits until it has printed a line with one of these, and gives it back.
+    pub fn wait_for_any(&self, texts: &[&str]) -> String {
+        self.lines.wait_for(texts)
     }
 
     /// How many lines with this text it has printed.
