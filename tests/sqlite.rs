@@ -12,6 +12,10 @@ mod damage;
 mod faults;
 #[path = "sqlite/flips.rs"]
 mod flips;
+#[path = "sqlite/kills.rs"]
+mod kills;
+#[path = "sqlite/leftovers.rs"]
+mod leftovers;
 #[path = "sqlite/locks.rs"]
 mod locks;
 #[path = "sqlite/open.rs"]

@@ -20,6 +20,8 @@ pub(super) struct Evidence<'e> {
     /// The most transactions that anyone knew to be on the disk; `None` if nobody
     /// left word.
     known: Option<i64>,
+    /// Whether there were no more than that: power was not lost since.
+    is_exact: bool,
     pages_in_file: u64,
 }
 
@@ -35,18 +37,22 @@ impl<'e> Evidence<'e> {
             Other::Dead(dead) => Some(dead.commits),
             _ => None,
         });
-        Ok(Self { path, database, wal, known: known.max(), pages_in_file })
+        let of_this_boot = |other: &Other| matches!(other, Other::Dead(dead) if dead.is_of_this_boot);
+        let is_exact = !others.is_empty() && others.iter().all(of_this_boot);
+        Ok(Self { path, database, wal, known: known.max(), is_exact, pages_in_file })
     }
 
     /// Before the library looks at the WAL, and perhaps forgets half of it.
     pub(super) fn check_files(&self) -> Result<(), SqliteOpenError> {
         let Some(meta) = &self.database.meta else { return Ok(()) };
         if let Some(wal) = &self.wal {
-            if wal.is_damaged {
+            // A process that was killed in its commit leaves the like of it behind what
+            // others wrote over it. Where the count is exact, it tells.
+            if wal.is_damaged && !self.is_exact {
                 return self
                     .refused(Kind::Damaged, "has a damaged -wal file, with acknowledged writes behind the damage");
             }
-            if !wal.covers(self.pages_in_file) {
+            if !wal.covers(self.pages_in_file, self.database.page_size) {
                 return self.refused(Kind::Damaged, "is shorter than it was");
             }
         }

@@ -102,11 +102,23 @@ const fn network_name(kind: u64) -> Option<&'static str> {
     }
 }
 
+/// A file that is locked for a moment. Closing it is not enough: a copy of the
+/// process that was forked meanwhile has the lock as well, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Locked(pub(super) File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closed next.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The lock of whoever opens or closes a store: one at a time. Its file stays, and
 /// says whether there was a database.
 #[derive(Debug)]
 pub(super) struct Entrance {
-    file: File,
+    file: Locked,
 }
 
 const SUFFIX: &str = ".lock";
@@ -124,7 +136,7 @@ impl Entrance {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let file = options.open(&path)?;
             match file.try_lock() {
-                Ok(()) if is_at(&file, &path) => return Ok(Some(Self { file })),
+                Ok(()) if is_at(&file, &path) => return Ok(Some(Self { file: Locked(file) })),
                 Ok(()) | Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -137,14 +149,14 @@ impl Entrance {
 
     /// Whether a database was created once.
     pub(super) fn knows_a_database(&self) -> io::Result<bool> {
-        Ok(self.file.metadata()?.len() > 0)
+        Ok(self.file.0.metadata()?.len() > 0)
     }
 
     /// Notes that there is one.
     pub(super) fn know_the_database(&mut self) -> io::Result<()> {
         if !self.knows_a_database()? {
-            self.file.write_all(CREATED.as_bytes())?;
-            self.file.sync_all()?;
+            self.file.0.write_all(CREATED.as_bytes())?;
+            self.file.0.sync_all()?;
         }
         Ok(())
     }

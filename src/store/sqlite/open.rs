@@ -87,8 +87,13 @@ impl Opening<'_> {
         let (connection, known) =
             if alone { self.connect_alone(&place, &database, &sql, &others)? } else { (self.connect(&place)?, 0) };
         let owner = Owner::enter(self.path, &self.boot, known).map_err(|error| self.io(error))?;
-        // If it fails, the file of this owner stays, as that of one that died.
-        let (clock, cautions) = self.start(&connection, &sql, alone, &others, &owner)?;
+        let started = self.start(&connection, &sql, alone, &others, &owner);
+        if started.is_err() && others.iter().any(|other| !matches!(other, Other::Unknown)) {
+            // What the others' files say is enough. Without them, this one stays, as that
+            // of one that died: the database may be noted as open.
+            let _ = owner.leave();
+        }
+        let (clock, cautions) = started?;
         entrance.know_the_database().map_err(|error| self.io(error))?;
         bury(others);
         let guard = Guard::new(self.path, wal(self.path)).map_err(|error| self.io(error))?;

@@ -114,6 +114,8 @@ pub(super) struct Dead {
     pub(super) number: i64,
     /// How many transactions it knew to be on the disk.
     pub(super) commits: i64,
+    /// Then that is the latest: nothing of its file was lost with power.
+    pub(super) is_of_this_boot: bool,
     path: PathBuf,
     _locked: File,
 }
@@ -179,7 +181,10 @@ fn look(path: &Path, boot: &str) -> io::Result<Other> {
         return Ok(Other::Unknown);
     };
     match file.try_lock() {
-        Ok(()) => Ok(Other::Dead(Dead { number, commits, path: path.to_owned(), _locked: file })),
+        Ok(()) => {
+            let is_of_this_boot = of == boot && !boot.is_empty();
+            Ok(Other::Dead(Dead { number, commits, is_of_this_boot, path: path.to_owned(), _locked: file }))
+        }
         Err(TryLockError::WouldBlock) => Ok(Other::Alive { is_of_this_boot: of == boot }),
         Err(TryLockError::Error(error)) => Err(error),
     }

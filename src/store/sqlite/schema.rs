@@ -70,62 +70,67 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) fn new(prefix: &str) -> Self {
+        // All in `main`: a temporary table of such a name would come first otherwise.
         let p = prefix;
         let (id, own) = (id_of(p), own_key(p));
         Self {
             tables: tables(p),
             load: load(p),
-            parts: format!("SELECT n, value, hash FROM {p}parts WHERE record = {id} ORDER BY n"),
+            parts: format!("SELECT n, value, hash FROM main.{p}parts WHERE record = {id} ORDER BY n"),
             // Not `OR ABORT`, which would keep a copy of each page that it changes:
             // what fails is rolled back as a whole.
             insert: format!(
-                "INSERT OR FAIL INTO {p}records (key, {COLUMNS}) \
+                "INSERT OR FAIL INTO main.{p}records (key, {COLUMNS}) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
             ),
             update: format!(
-                "UPDATE OR FAIL {p}records SET ({COLUMNS}) \
+                "UPDATE OR FAIL main.{p}records SET ({COLUMNS}) \
                  = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) WHERE key = ?1"
             ),
-            delete: format!("DELETE FROM {p}records WHERE key = ?1"),
-            put_part: format!("INSERT OR REPLACE INTO {p}parts (record, n, value, hash) VALUES ({id}, ?2, ?3, ?4)"),
-            cut_steps: format!("DELETE FROM {p}parts WHERE record = {id} AND n > ?2"),
-            drop_request: format!("DELETE FROM {p}parts WHERE record = {id} AND n = 0"),
-            drop_parts: format!("DELETE FROM {p}parts WHERE record = {id}"),
+            delete: format!("DELETE FROM main.{p}records WHERE key = ?1"),
+            put_part: format!(
+                "INSERT OR REPLACE INTO main.{p}parts (record, n, value, hash) VALUES ({id}, ?2, ?3, ?4)"
+            ),
+            cut_steps: format!("DELETE FROM main.{p}parts WHERE record = {id} AND n > ?2"),
+            drop_request: format!("DELETE FROM main.{p}parts WHERE record = {id} AND n = 0"),
+            drop_parts: format!("DELETE FROM main.{p}parts WHERE record = {id}"),
             unfinished: scan(p, "status < 2"),
             lapsed: scan(p, "status < 2 AND due <= ?4"),
             expired: scan(p, "status = 2 AND due <= ?4"),
-            held_by: format!("SELECT key FROM {p}records WHERE status < 2 AND holder = ?1"),
-            ahead: format!("SELECT key FROM {p}records WHERE status < 2 AND written > ?1"),
-            held: format!("SELECT key FROM {p}records WHERE status < 2 AND holder <> 0"),
+            held_by: format!("SELECT key FROM main.{p}records WHERE status < 2 AND holder = ?1"),
+            ahead: format!("SELECT key FROM main.{p}records WHERE status < 2 AND written > ?1"),
+            held: format!("SELECT key FROM main.{p}records WHERE status < 2 AND holder <> 0"),
             committed: format!(
-                "UPDATE OR FAIL {p}tallies SET count = count + 1, sum = max(sum, ?1) WHERE bucket = -1 RETURNING count"
+                "UPDATE OR FAIL main.{p}tallies SET count = count + 1, sum = max(sum, ?1) WHERE bucket = -1 RETURNING count"
             ),
-            reset_time: format!("UPDATE {p}tallies SET sum = ?1 WHERE bucket = -1"),
+            reset_time: format!("UPDATE main.{p}tallies SET sum = ?1 WHERE bucket = -1"),
             shortest: shortest_lease(p),
-            layout: format!("SELECT layout FROM {p}meta"),
+            layout: format!("SELECT layout FROM main.{p}meta"),
             new_meta: format!(
-                "INSERT INTO {p}meta (one, layout, mark, state, boot, base) VALUES (1, {LAYOUT}, 0, 'closed', '', 0)"
+                "INSERT INTO main.{p}meta (one, layout, mark, state, boot, base) VALUES (1, {LAYOUT}, 0, 'closed', '', 0)"
             ),
-            name: format!("UPDATE {p}tallies SET count = ?1 WHERE bucket = -2"),
+            name: format!("UPDATE main.{p}tallies SET count = ?1 WHERE bucket = -2"),
             meta: format!(
                 "SELECT store.count, done.count, state, boot, base, done.sum \
-                 FROM {p}meta, {p}tallies AS store, {p}tallies AS done WHERE store.bucket = -2 AND done.bucket = -1"
+                 FROM main.{p}meta, main.{p}tallies AS store, main.{p}tallies AS done WHERE store.bucket = -2 AND done.bucket = -1"
             ),
-            open: format!("UPDATE {p}meta SET state = 'open', boot = ?1, base = ?2"),
-            close: format!("UPDATE {p}meta SET state = 'closed'"),
+            open: format!("UPDATE main.{p}meta SET state = 'open', boot = ?1, base = ?2"),
+            close: format!("UPDATE main.{p}meta SET state = 'closed'"),
             epoch: format!(
-                "UPDATE {p}meta SET mark = mark + 1 RETURNING (SELECT count FROM {p}tallies WHERE bucket = -2), mark"
+                "UPDATE main.{p}meta SET mark = mark + 1 RETURNING (SELECT count FROM main.{p}tallies WHERE bucket = -2), mark"
             ),
-            bucket: format!("SELECT count, sum, keys FROM {p}tallies WHERE bucket = ?1"),
-            bucket_keys: format!("SELECT key FROM {p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"),
+            bucket: format!("SELECT count, sum, keys FROM main.{p}tallies WHERE bucket = ?1"),
+            bucket_keys: format!(
+                "SELECT key FROM main.{p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"
+            ),
             bucket_rows: format!(
-                "SELECT {COLUMNS}, {own}, key FROM {p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"
+                "SELECT {COLUMNS}, {own}, key FROM main.{p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"
             ),
-            is_there: format!("SELECT 1 FROM {p}records INDEXED BY {p}records_key WHERE key = ?1"),
+            is_there: format!("SELECT 1 FROM main.{p}records INDEXED BY {p}records_key WHERE key = ?1"),
             is_indexed: format!(
-                "SELECT 1 FROM {p}records INDEXED BY {p}records_unfinished WHERE status < 2 AND due = ?1 AND key = ?2"
+                "SELECT 1 FROM main.{p}records INDEXED BY {p}records_unfinished WHERE status < 2 AND due = ?1 AND key = ?2"
             ),
-            tallies_page: format!("SELECT rootpage FROM sqlite_schema WHERE name = '{p}tallies'"),
+            tallies_page: format!("SELECT rootpage FROM main.sqlite_schema WHERE name = '{p}tallies'"),
         }
     }
 }
@@ -146,12 +151,12 @@ impl Sql {
 
 /// The id of the record whose key is a parameter.
 fn id_of(p: &str) -> String {
-    format!("(SELECT id FROM {p}records INDEXED BY {p}records_key WHERE key = ?1)")
+    format!("(SELECT id FROM main.{p}records INDEXED BY {p}records_key WHERE key = ?1)")
 }
 
 /// The key that a row itself has, and not the index by which it was found.
 fn own_key(p: &str) -> String {
-    format!("(SELECT own.key FROM {p}records AS own WHERE own.id = {p}records.id)")
+    format!("(SELECT own.key FROM main.{p}records AS own WHERE own.id = main.{p}records.id)")
 }
 
 /// A row that the index knows and that is gone is no record that is not there: it is
@@ -159,15 +164,15 @@ fn own_key(p: &str) -> String {
 fn load(p: &str) -> String {
     let columns = COLUMNS.replace(", ", ", own.");
     format!(
-        "SELECT own.{columns}, own.key FROM {p}records AS found INDEXED BY {p}records_key \
-         LEFT JOIN {p}records AS own ON own.id = found.id WHERE found.key = ?1"
+        "SELECT own.{columns}, own.key FROM main.{p}records AS found INDEXED BY {p}records_key \
+         LEFT JOIN main.{p}records AS own ON own.id = found.id WHERE found.key = ?1"
     )
 }
 
 fn scan(p: &str, which: &str) -> String {
     let own = own_key(p);
     format!(
-        "SELECT {COLUMNS}, {own}, key FROM {p}records WHERE {which} AND (due, key) > (?1, ?2) \
+        "SELECT {COLUMNS}, {own}, key FROM main.{p}records WHERE {which} AND (due, key) > (?1, ?2) \
          AND length(key) = 32 ORDER BY due, key LIMIT ?3"
     )
 }
@@ -176,7 +181,7 @@ fn scan(p: &str, which: &str) -> String {
 /// transaction begins with this.)
 fn shortest_lease(p: &str) -> String {
     format!(
-        "SELECT min(length) FROM (SELECT due - written AS length FROM {p}records \
+        "SELECT min(length) FROM (SELECT due - written AS length FROM main.{p}records \
          WHERE status < 2 AND due > ?1 AND due <= ?2 AND holder <> 0 ORDER BY due, key LIMIT 256)"
     )
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::connection::{BUSY, beside};
+use super::files::Locked;
 use crate::store::StoreError;
 
 /// How long a transaction may take to begin, once it may: it does not wait long.
@@ -69,19 +70,19 @@ pub(super) struct Gate {
 /// No transaction begins while this lives.
 #[derive(Debug)]
 pub(super) struct Shut {
-    _locked: File,
+    _locked: Locked,
 }
 
 /// To be dropped as soon as a transaction has begun, or has not.
 #[derive(Debug)]
 pub(super) struct Entered {
-    _locked: File,
+    _locked: Locked,
 }
 
 /// Who only writes lets this one go first.
 #[derive(Debug)]
 pub(super) struct Next {
-    _locked: Option<File>,
+    _locked: Option<Locked>,
 }
 
 impl Gate {
@@ -94,14 +95,14 @@ impl Gate {
     pub(super) fn next(&self) -> io::Result<Next> {
         let file = open(&self.next)?;
         let locked = file.try_lock().is_ok();
-        Ok(Next { _locked: locked.then_some(file) })
+        Ok(Next { _locked: locked.then(|| Locked(file)) })
     }
 
     /// `None` while a writer of any process waits.
     pub(super) fn enter(&self) -> io::Result<Option<Entered>> {
         let file = open(&self.gate)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Entered { _locked: file })),
+            Ok(()) => Ok(Some(Entered { _locked: Locked(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -130,12 +131,12 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Locks the file for one of many, if it is there and that can be done in so long.
-fn shared(path: &Path, patience: Duration) -> Option<File> {
+fn shared(path: &Path, patience: Duration) -> Option<Locked> {
     let file = File::open(path).ok()?;
     let since = Instant::now();
     loop {
         match file.try_lock_shared() {
-            Ok(()) => return Some(file),
+            Ok(()) => return Some(Locked(file)),
             Err(TryLockError::WouldBlock) if since.elapsed() < patience => thread::sleep(Duration::from_millis(1)),
             Err(_) => return None,
         }

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+/// Where the library locks bytes. The page there is never written.
+const LOCKS: u64 = 1 << 30;
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 /// The last bit says in which order of bytes the checksums are made.
@@ -29,8 +31,9 @@ pub(super) struct Wal {
 impl Wal {
     /// Whether it makes up for what the database file, of so many pages, is short
     /// of.
-    pub(super) fn covers(&self, in_file: u64) -> bool {
-        (in_file + 1..=self.pages).all(|page| self.beyond.contains(&page))
+    pub(super) fn covers(&self, in_file: u64, page_size: u64) -> bool {
+        let locks = LOCKS / page_size.max(512) + 1;
+        (in_file + 1..=self.pages).all(|page| page == locks || self.beyond.contains(&page))
     }
 
     /// Reads the WAL at `path`, if there is one, beside a database file of so many
@@ -165,5 +168,20 @@ impl Walker {
         self.found.pages = size;
         self.found.has_page |= self.open_has_page;
         self.found.beyond.append(&mut self.open);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At its first gigabyte a database has a page that nobody writes: locks lie there.
+    #[test]
+    fn the_page_of_the_locks_is_in_no_wal() {
+        let locks = (1 << 30) / 4096 + 1;
+        let beyond = (locks - 2..=locks + 2).filter(|page| *page != locks).collect();
+        let wal = Wal { pages: locks + 2, beyond, ..Wal::default() };
+        assert!(wal.covers(locks - 3, 4096));
+        assert!(!wal.covers(locks - 4, 4096));
     }
 }

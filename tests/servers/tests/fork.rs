@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::process::exit;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fork::{Fork, fork, waitpid};
@@ -19,11 +20,12 @@ const WORKERS: usize = 3;
 fn main() {
     // It filters by name where `cargo test` is told to.
     let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         ("no_version_is_drawn_by_a_process_and_its_copies", no_version_is_drawn_by_a_process_and_its_copies),
         ("of_prefork_workers_one_runs", of_prefork_workers_one_runs),
         // Last: a store has threads.
         ("a_copy_of_a_process_can_not_use_its_sqlite_store", a_copy_of_a_process_can_not_use_its_sqlite_store),
+        ("a_copy_made_within_a_transaction_holds_up_no_other", a_copy_made_within_a_transaction_holds_up_no_other),
     ];
     for (name, test) in tests {
         if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
@@ -147,6 +149,44 @@ fn a_copy_of_a_process_can_not_use_its_sqlite_store() {
     drop(inherited);
     run(store.load(&key)).expect("the parent goes on");
     run(store.durability()).expect("and writes");
+}
+
+/// A transaction is under way, and a file is locked so that writers are next. The
+/// copy has that lock, too.
+fn a_copy_made_within_a_transaction_holds_up_no_other() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = SqliteStore::open(directory.path().join("keys.db")).expect("it opens");
+    let (ends, end) = std::io::pipe().expect("a pipe");
+    let mut ends = Some(ends);
+    let copy = Arc::new(Mutex::new(None));
+    for n in 0..3 {
+        let (joined, runner) = (store.joined(), Runner::new(store.clone()));
+        let (ends, seen) = (ends.take(), Arc::clone(&copy));
+        let outcome = runner.run("shop", &n.to_string(), "", move |op| async move {
+            let work = op.transaction(&joined, "order", move |tx| {
+                Box::pin(async move {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    if let Some(mut ends) = ends {
+                        match fork().expect("a copy") {
+                            Fork::Child => {
+                                // Until it is told to.
+                                let _ = ends.read(&mut [0]);
+                                std::process::abort();
+                            }
+                            Fork::Parent(child) => *seen.lock().expect("a lock") = Some(child),
+                        }
+                    }
+                    let one = tx.call(|db| db.query_row("SELECT 1", [], |row| row.get::<_, i64>(0))).await;
+                    one.map_err(|error| error.to_string())
+                })
+            });
+            work.await
+        });
+        assert_eq!(run(outcome).expect("it has its turn"), 1, "{n}");
+    }
+    let child = copy.lock().expect("a lock").take().expect("a copy was made");
+    (&end).write_all(&[0]).expect("the copy lives");
+    let _ = waitpid(child);
 }
 
 /// Counters beside the store.

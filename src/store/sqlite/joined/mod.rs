@@ -54,7 +54,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 /// What a connection is to be for a transaction: the database of the store alone,
 /// durable. The schema is that of the main database.
 const CONNECTION: &str = "SELECT name, file, (SELECT synchronous FROM pragma_synchronous), \
-    (SELECT journal_mode FROM pragma_journal_mode) FROM pragma_database_list";
+    (SELECT journal_mode FROM pragma_journal_mode), (SELECT locking_mode FROM pragma_locking_mode) \
+    FROM pragma_database_list";
 
 /// A driver's transactions.
 #[async_trait]
@@ -321,7 +322,9 @@ impl<D: SqliteDriver> Running<D> {
         let guard = &self.store.0.shared.guard;
         guard.check()?;
         for database in &databases {
-            let [Value::Text(name), file, Value::Integer(synchronous), Value::Text(journal)] = &database[..] else {
+            let [Value::Text(name), file, Value::Integer(synchronous), Value::Text(journal), Value::Text(locking)] =
+                &database[..]
+            else {
                 return Err(unavailable("the connection does not say which database it leads to"));
             };
             match name.as_str() {
@@ -334,6 +337,11 @@ impl<D: SqliteDriver> Running<D> {
                 "main" if *synchronous < FULL || journal != "wal" => {
                     return Err(unavailable(
                         "the connection is not set to `synchronous = FULL` in WAL mode: what it commits could be lost",
+                    ));
+                }
+                "main" if locking == "exclusive" => {
+                    return Err(unavailable(
+                        "the connection is set to `locking_mode = EXCLUSIVE`: nobody else could use the database",
                     ));
                 }
                 "main" => {}

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::rusqlite::hooks::{Action, AuthAction, AuthContext, Authorization};
 use ::rusqlite::types::Value;
 use ::rusqlite::{Connection, ErrorCode, InterruptHandle, ffi, params_from_iter};
 use async_trait::async_trait;
@@ -190,7 +191,12 @@ impl Held {
         }
     }
 
-    fn run(&self, statements: &[Statement]) -> ::rusqlite::Result<Vec<Vec<Value>>> {
+    fn run(&self, statements: &[Statement]) -> Result<Vec<Vec<Value>>, Failed> {
+        // Each would commit by itself. Its hooks tell of an end as well, unless the work
+        // took them away, or put another connection in its place.
+        if self.connection.is_autocommit() {
+            return Err(Failed::over());
+        }
         let mut found = Vec::new();
         for (sql, bound) in statements {
             let mut statement = self.connection.prepare(sql)?;
@@ -262,7 +268,7 @@ impl SqliteDriver for Rusqlite {
         });
         let (held, rows) = ran.await.map_err(|_| Failed::over())?;
         transaction.0 = Place::Here(held);
-        Ok(rows?)
+        rows
     }
 
     async fn commit(mut transaction: SqliteTransaction) -> Result<(), Failed> {
@@ -281,11 +287,35 @@ impl SqliteDriver for Rusqlite {
     }
 }
 
-/// Has the library tell what becomes of the transaction.
+/// Has the library tell what becomes of the transaction, and undoes what the one
+/// before may have set.
 fn watch(connection: &Connection, state: &Arc<State>) -> ::rusqlite::Result<()> {
-    let (commits, rolls_back) = (Arc::clone(state), Arc::clone(state));
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    connection.update_hook(None::<fn(Action, &str, &str, i64)>)?;
+    let [commits, rolls_back, changes] = std::array::from_fn(|_| Arc::clone(state));
     connection.commit_hook(Some(move || !commits.may_commit()))?;
-    connection.rollback_hook(Some(move || rolls_back.set_rolled_back()))
+    connection.rollback_hook(Some(move || rolls_back.set_rolled_back()))?;
+    connection.authorizer(Some(move |asked: AuthContext<'_>| {
+        if outlives_the_transaction(&asked.action) {
+            changes.set_unfit();
+        }
+        Authorization::Allow
+    }))
+}
+
+/// Whether it changes the connection, and not the database: the next transaction is
+/// not to find it.
+const fn outlives_the_transaction(action: &AuthAction<'_>) -> bool {
+    matches!(
+        action,
+        AuthAction::Attach { .. }
+            | AuthAction::CreateTempIndex { .. }
+            | AuthAction::CreateTempTable { .. }
+            | AuthAction::CreateTempTrigger { .. }
+            | AuthAction::CreateTempView { .. }
+            | AuthAction::Pragma { pragma_value: Some(_), .. }
+    )
 }
 
 fn ends() -> StoreError {

@@ -34,6 +34,8 @@ struct Held {
     connection: PoolConnection<Sqlite>,
     /// How long the connection waits for locks when it is not ours.
     busy_timeout: i64,
+    /// Where the pool has its tasks.
+    runtime: Handle,
     /// Goes last: it says that the lock is free.
     open: Open,
 }
@@ -58,12 +60,16 @@ impl Held {
 
 impl Drop for SqlxTransaction {
     fn drop(&mut self) {
-        let Some(mut held) = self.0.take() else { return };
+        let Some(held) = self.0.take() else { return };
         held.open.state.give_up();
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(held.roll_back())),
-            // The runtime ends, and the pool with it.
-            Err(_) => held.connection.close_on_drop(),
+            // Nobody may poll a task now. Out of the pool, it is closed at once, and so
+            // rolled back; the pool may want to spawn one for that.
+            Err(_) => {
+                let _inside = held.runtime.enter();
+                drop(held.connection.detach());
+            }
         }
     }
 }
@@ -87,7 +93,7 @@ impl SqliteDriver for SqlitePool {
             Err(error) => return Err(NotBegun::Failed(failed(error))),
         };
         match Manager::begin(&mut connection, Some(BEGIN.into_sql_str())).await {
-            Ok(()) => Ok(SqlxTransaction(Some(Held { connection, busy_timeout, open }))),
+            Ok(()) => Ok(SqlxTransaction(Some(Held { connection, busy_timeout, runtime: Handle::current(), open }))),
             Err(error) => {
                 let error = failed(error);
                 if release(&mut connection, busy_timeout).await.is_err() {

@@ -33,8 +33,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     sqlite(
         "damage-before-the-end-is-taken-for-the-end",
         EVIDENCE,
-        "            if wal.is_damaged {\n",
-        "            if wal.is_damaged && wal.commits == 0 {\n",
+        "            if wal.is_damaged && !self.is_exact {\n",
+        "            if wal.is_damaged && wal.commits == 0 && !self.is_exact {\n",
         "damage::a_bad_frame",
     ),
     sqlite(

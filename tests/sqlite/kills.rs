@@ -1,0 +1,72 @@
+//! What processes leave behind that are killed one after the other.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use tempfile::tempdir;
+use tower_idempotency::store::{SqliteOpenErrorKind as Kind, SqliteStore};
+
+use super::records::{answer, copy, key, load};
+
+/// As if another process had been killed as it waited for its commit's sync: all of
+/// its frames are in the WAL, and nobody knows of them.
+fn killed_in_its_commit(live: &Path, bytes: usize) {
+    let other = tempdir().unwrap();
+    copy(live, other.path());
+    let wal = |directory: &Path| directory.join("keys.db-wal");
+    let before = fs::read(wal(other.path())).unwrap();
+    let database = Connection::open(other.path().join("keys.db")).unwrap();
+    database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    let insert = format!("INSERT INTO parts VALUES (-1, {bytes}, randomblob({bytes}), 0)");
+    database.execute_batch(&format!("PRAGMA wal_autocheckpoint = 0; {insert}")).unwrap();
+    drop(database);
+    let after = fs::read(wal(other.path())).unwrap();
+    let differs = |at: &usize| before.get(*at) != after.get(*at);
+    let (from, to) = ((0..after.len()).find(differs).unwrap(), (0..after.len()).rfind(differs).unwrap() + 1);
+    let file = fs::OpenOptions::new().write(true).open(wal(live)).unwrap();
+    file.write_all_at(&after[from..to], from as u64).unwrap();
+}
+
+#[tokio::test]
+async fn commits_that_were_never_made_are_not_taken_for_damage() {
+    let (live, left) = (tempdir().unwrap(), tempdir().unwrap());
+    let store = SqliteStore::open(live.path().join("keys.db")).unwrap();
+    // The WAL does not begin anew meanwhile.
+    let reader = Connection::open(live.path().join("keys.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM records").unwrap();
+    answer(&store, 0).await;
+    killed_in_its_commit(live.path(), 100 * 4096);
+    answer(&store, 1).await;
+    killed_in_its_commit(live.path(), 50 * 4096);
+    answer(&store, 2).await;
+    copy(live.path(), left.path());
+    let again = SqliteStore::open(left.path().join("keys.db")).unwrap();
+    for n in 0..3 {
+        assert!(load(&again, &key(n)).await.is_some(), "{n}");
+    }
+}
+
+/// A program that is started again and again.
+#[tokio::test]
+async fn openings_that_fail_leave_no_more_than_one_file() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    drop(SqliteStore::open(&path).unwrap());
+    let files = || fs::read_dir(directory.path()).unwrap().count();
+    let shell = Connection::open(&path).unwrap();
+    for lock in ["BEGIN IMMEDIATE", "BEGIN; SELECT count(*) FROM records"] {
+        shell.execute_batch(lock).unwrap();
+        let mut counts = Vec::new();
+        for _ in 0..3 {
+            assert_eq!(SqliteStore::open(&path).unwrap_err().kind(), Kind::Busy);
+            counts.push(files());
+        }
+        shell.execute_batch("ROLLBACK").unwrap();
+        assert!(counts[2] <= counts[0] + 1, "{lock}: {counts:?}");
+    }
+    drop(SqliteStore::open(&path).unwrap());
+    drop(shell);
+}
