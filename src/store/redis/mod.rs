@@ -8,7 +8,6 @@ mod options;
 mod scan;
 mod script;
 mod settings;
-mod squeeze;
 mod url;
 mod wait;
 
