@@ -69,15 +69,18 @@ async fn a_complete_record_takes_little_more_than_its_answer() {
     assert!(largest <= 560, "{largest} bytes");
 }
 
-/// With its share of the tables that lead to it. The usual prefix is longer than
-/// that of the other tests.
+/// With its share of the tables that lead to it. It is 590 with the allocator that
+/// Redis brings along; that of a distribution makes 32 bytes of the 24 that each of
+/// two entries has. The usual prefix is longer than that of the other tests.
 #[tokio::test]
 async fn a_server_takes_little_more_for_a_key_than_its_record() {
-    const KEYS: usize = 4000;
+    // Little less than its tables have room for, and many beside its buffers.
+    const KEYS: usize = 8000;
     let redis = Redis::start();
     let used = || redis.info("used_memory").parse::<usize>().unwrap();
     let ledger = Ledger::new(RedisStore::connect(&redis.url()).unwrap());
-    claim_key(&ledger, &key("warm")).await.unwrap().unwrap();
+    let warm = claim_key(&ledger, &key("warm")).await.unwrap().unwrap();
+    change(&ledger, &key("warm"), warm, complete(300)).await;
     let before = used();
     for n in 0..KEYS {
         let key = key(&n.to_string());
@@ -86,7 +89,7 @@ async fn a_server_takes_little_more_for_a_key_than_its_record() {
     }
     let each = (used() - before) / KEYS;
     println!("a key with a 318-byte response: {each} bytes of its server");
-    assert!(each <= 600, "{each} bytes");
+    assert!(each <= 616, "{each} bytes");
 }
 
 #[tokio::test]
