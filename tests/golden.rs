@@ -172,7 +172,7 @@ fn usual_lines() -> StoredResponse {
     ];
     let values = [
         "application/json",
-        "application/problem+json",
+        "application/json; charset=utf-8",
         "text/plain; charset=utf-8",
         "text/html; charset=utf-8",
         "application/octet-stream",

@@ -40,7 +40,7 @@ static NAMES: [HeaderName; 24] = [
 ];
 const VALUES: [&str; 8] = [
     "application/json",
-    "application/problem+json",
+    "application/json; charset=utf-8",
     "text/plain; charset=utf-8",
     "text/html; charset=utf-8",
     "application/octet-stream",
