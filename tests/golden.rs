@@ -1,8 +1,9 @@
 //! Records of every released format still load.
 //!
-//! `tests/golden/v1` has one file for each head and each part of a handful of
-//! records, as format 1 writes them. `GOLDEN_REGENERATE=1` writes the files
-//! anew; a change to one is a change to the format.
+//! `tests/golden/v2` has one file for each head and each part of a handful of
+//! records, as format 2 writes them. `GOLDEN_REGENERATE=1` writes the files
+//! anew; a change to one is a change to the format. Format 1 was not released, and
+//! `v1` has what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::collections::BTreeMap;
@@ -14,18 +15,15 @@ use std::{env, fs};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, Mode, Next, NotRetained, PartId, Reached, Record, Resolution,
-    Resolve, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
+    Change, Claim, Command, DecodeError, Fence, Fenced, Fingerprint, Mode, Next, NotRetained, PartId, Reached, Record,
+    Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
 use tower_idempotency::store::conformance::assert_same;
 
 const TIMES: Times = Times { created: Timestamp::from_millis(5), written: Timestamp::from_millis(7) };
 
-/// A step that was paid, as it was written before such steps were marked.
-const UNMARKED: &str = "paid.step-1.txt";
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+fn folder(format: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format)
 }
 
 /// The pieces of a record by the name of their file.
@@ -33,10 +31,10 @@ type Pieces = BTreeMap<String, Bytes>;
 
 fn file_name(record: &str, part: Option<PartId>) -> String {
     match part {
-        None => format!("{record}.head.txt"),
-        Some(PartId::Request) => format!("{record}.request.txt"),
-        Some(PartId::Response) => format!("{record}.response.txt"),
-        Some(PartId::Step(n)) => format!("{record}.step-{n}.txt"),
+        None => format!("{record}.head"),
+        Some(PartId::Request) => format!("{record}.request"),
+        Some(PartId::Response) => format!("{record}.response"),
+        Some(PartId::Step(n)) => format!("{record}.step-{n}"),
     }
 }
 
@@ -50,18 +48,26 @@ struct Writer {
     name: &'static str,
     record: Option<Record>,
     nonce: u64,
+    /// Who writes, and wants to be called.
+    by: Option<&'static str>,
     pieces: Pieces,
 }
 
 impl Writer {
     fn new(name: &'static str) -> Self {
-        Self { name, record: None, nonce: 0xfeed_0000_0000_0000, pieces: Pieces::new() }
+        Self { name, record: None, nonce: 0xfeed_0000_0000_0000, by: None, pieces: Pieces::new() }
+    }
+
+    fn by(mut self, instance: &'static str) -> Self {
+        self.by = Some(instance);
+        self
     }
 
     fn write(mut self, command: &impl Command) -> Self {
         self.nonce += 1;
         let now = Timestamp::from_millis(7 + 60_000 * (self.nonce & 0xff));
-        let stamp = Stamp::new(now, Version::new(self.nonce));
+        let called = self.by.is_some();
+        let stamp = Stamp { by: self.by, callback: called, ..Stamp::new(now, Version::new(self.nonce)) };
         let Next::Put(next) = command.apply(self.record.as_ref(), stamp).next else { panic!("{}", self.name) };
         let encoded = next.encode();
         self.pieces.insert(file_name(self.name, None), encoded.head);
@@ -136,6 +142,51 @@ fn complete(response: StoredResponse) -> Change {
     }
 }
 
+/// Every name and every value that the format has a number for.
+fn usual_lines() -> StoredResponse {
+    let names = [
+        "content-type",
+        "location",
+        "etag",
+        "cache-control",
+        "vary",
+        "content-language",
+        "content-encoding",
+        "content-location",
+        "content-disposition",
+        "last-modified",
+        "expires",
+        "link",
+        "retry-after",
+        "server",
+        "x-content-type-options",
+        "strict-transport-security",
+        "access-control-allow-origin",
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "user-agent",
+        "host",
+        "origin",
+        "referer",
+    ];
+    let values = [
+        "application/json",
+        "application/json; charset=utf-8",
+        "text/plain; charset=utf-8",
+        "text/html; charset=utf-8",
+        "application/octet-stream",
+        "application/grpc",
+        "no-store",
+        "*/*",
+    ];
+    let mut headers = HeaderMap::new();
+    for (name, value) in names.into_iter().zip(values.into_iter().cycle()) {
+        headers.append(name, HeaderValue::from_static(value));
+    }
+    StoredResponse::capture(StatusCode::OK, &headers, Some(Bytes::new()))
+}
+
 fn lost(why: NotRetained) -> Change {
     complete(StoredResponse::capture_head(StatusCode::OK, &headers(), why))
 }
@@ -205,13 +256,16 @@ fn records() -> Vec<(&'static str, Record, Pieces)> {
             Bytes::from_static(b"\0\0\0\0\0"),
             &trailers(),
         ))]),
+        Writer::new("called").by("pod-7").claim(once, None),
+        Writer::new("owed").by("pod-7").claim(once, None).change(vec![answer(StatusCode::OK, Some(b"{}"))]),
+        Writer::new("usual-lines").claim(once, None).change(vec![complete(usual_lines())]),
     ]
     .map(Writer::finish)
     .into()
 }
 
 fn golden(name: &str) -> Bytes {
-    let path = folder().join(name);
+    let path = folder("v2").join(name);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
 }
 
@@ -231,22 +285,37 @@ fn golden_records_load_as_what_they_are() {
     }
 }
 
+/// It was JSON, and no release wrote it.
+#[test]
+fn format_1_is_refused() {
+    let mut refused = 0;
+    for file in fs::read_dir(folder("v1")).unwrap() {
+        let bytes: Bytes = fs::read(file.unwrap().path()).unwrap().into();
+        let error = DecodeError::Unreleased(1);
+        assert_eq!(Record::parts_of(&bytes), Err(error.clone()));
+        assert_eq!(Record::decode(TIMES, &bytes, |_| None), Err(error.clone()));
+        // And as a part.
+        let head = golden("complete.head");
+        assert_eq!(Record::decode(TIMES, &head, |_| Some(bytes.clone())), Err(error));
+        refused += 1;
+    }
+    assert!(refused >= 4, "{refused} files");
+}
+
 #[test]
 fn records_are_written_as_they_always_were() {
     let mut expected: Vec<String> = Vec::new();
     for (_, _, pieces) in records() {
         for (name, bytes) in pieces {
-            if env::var_os("GOLDEN_REGENERATE").is_some() && name != UNMARKED {
-                fs::create_dir_all(folder()).unwrap();
-                fs::write(folder().join(&name), &bytes).unwrap();
+            if env::var_os("GOLDEN_REGENERATE").is_some() {
+                fs::create_dir_all(folder("v2")).unwrap();
+                fs::write(folder("v2").join(&name), &bytes).unwrap();
             }
-            if name != UNMARKED {
-                assert_eq!(bytes, golden(&name), "{name}");
-            }
+            assert_eq!(bytes, golden(&name), "{name}");
             expected.push(name);
         }
     }
-    let there = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let there = fs::read_dir(folder("v2")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut there: Vec<_> = there.collect();
     there.sort();
     expected.sort();

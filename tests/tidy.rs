@@ -144,9 +144,10 @@ fn only_the_ledger_swaps() {
 }
 
 #[test]
-fn only_the_wire_derives_serde() {
+fn only_the_wire_knows_how_records_are_encoded() {
+    forbid(&["minicbor"], |source| !source.is_under("core/wire/") && !source.is_under("core/tests/"));
     forbid(&["Serialize, Deserialize", "derive(Serialize", "derive(Deserialize"], |source| {
-        source.path != "core/wire.rs" && !source.is_under("store/conformance")
+        !source.is_under("store/conformance")
     });
 }
 

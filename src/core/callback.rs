@@ -10,7 +10,6 @@ use super::history::What;
 use super::key::Hex;
 use super::record::{Hold, Record, Stamp, Status, Version};
 use super::transition::{Command, Decision};
-use super::wire::{WireCallback, millis};
 
 /// How far the callback of an operation is that has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,36 +25,12 @@ pub(super) enum Callback {
 }
 
 impl Callback {
-    pub(super) fn wire(&self) -> WireCallback {
-        match self {
-            Self::Wanted => WireCallback::Wanted,
-            Self::Owed(Owed { id, tries, rest }) => {
-                WireCallback::Owed { id: id.get(), tries: *tries, rest_ms: millis(*rest) }
-            }
-            Self::Made(id) => WireCallback::Made { id: id.get() },
-            Self::GivenUp(id) => WireCallback::GivenUp { id: id.get() },
-        }
-    }
-
     /// What the last write was, if it was about the callback.
     pub(super) const fn shows(&self) -> Option<What> {
         match self {
             Self::Wanted | Self::Owed(Owed { tries: 0, .. }) => None,
             Self::Owed(_) | Self::GivenUp(_) => Some(What::Called),
             Self::Made(_) => Some(What::Told),
-        }
-    }
-}
-
-impl From<WireCallback> for Callback {
-    fn from(wire: WireCallback) -> Self {
-        match wire {
-            WireCallback::Wanted => Self::Wanted,
-            WireCallback::Owed { id, tries, rest_ms } => {
-                Self::Owed(Owed { id: Version::new(id), tries, rest: Duration::from_millis(rest_ms) })
-            }
-            WireCallback::Made { id } => Self::Made(Version::new(id)),
-            WireCallback::GivenUp { id } => Self::GivenUp(Version::new(id)),
         }
     }
 }

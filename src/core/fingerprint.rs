@@ -128,54 +128,27 @@ impl Fingerprint {
 
 /// As a record has it.
 impl Fingerprint {
-    pub(super) fn authority_hex(&self) -> Option<String> {
-        self.added.and_then(|added| added.authority).map(Short::hex)
-    }
-
-    pub(super) fn content_hex(&self) -> Option<String> {
-        self.added.map(|added| added.content).filter(|content| *content != Short::NOTHING).map(Short::hex)
-    }
-
-    pub(super) fn trailers_hex(&self) -> Option<String> {
-        self.trailers.map(Short::hex)
+    /// Authority, content and trailers, where there is something to say.
+    pub(super) fn added(&self) -> (Option<NonZeroU32>, Option<NonZeroU32>, Option<NonZeroU32>) {
+        let authority = self.added.and_then(|added| added.authority);
+        let content = self.added.map(|added| added.content).filter(|content| *content != Short::NOTHING);
+        let number = |short: Option<Short>| short.map(|Short(number)| number);
+        (number(authority), number(content), number(self.trailers))
     }
 
     /// Of a scheme that is newer than this release, what is known of it. `trailers`
     /// are of a later release than the scheme.
     pub(super) fn read(
-        digest: &str,
-        scheme: Option<u32>,
-        authority: Option<&str>,
-        content: Option<&str>,
-        trailers: Option<&str>,
-    ) -> Option<Self> {
-        let added = match scheme {
-            Some(2) => Some(Added {
-                authority: match authority {
-                    Some(authority) => Some(Short::read(authority)?),
-                    None => None,
-                },
-                content: content.map_or(Some(Short::NOTHING), Short::read)?,
-            }),
-            _ => None,
-        };
-        let trailers = match trailers {
-            Some(trailers) => Some(Short::read(trailers)?),
-            None => None,
-        };
-        Some(Self { digest: read_digest(digest)?, added, trailers })
+        digest: [u8; 32],
+        scheme: u32,
+        authority: Option<NonZeroU32>,
+        content: Option<NonZeroU32>,
+        trailers: Option<NonZeroU32>,
+    ) -> Self {
+        let content = content.map_or(Short::NOTHING, Short);
+        let added = (scheme == 2).then_some(Added { authority: authority.map(Short), content });
+        Self { digest, added, trailers: trailers.map(Short) }
     }
-}
-
-fn read_digest(hex: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 impl Added {
@@ -196,16 +169,6 @@ impl Short {
         let hash = bytes.fold(self.0.get(), |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         // Zero counts as one.
         Self(NonZeroU32::new(hash).unwrap_or(NonZeroU32::MIN))
-    }
-
-    fn hex(self) -> String {
-        format!("{:08x}", self.0)
-    }
-
-    fn read(hex: &str) -> Option<Self> {
-        let digits = hex.len() == 8 && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let short = u32::from_str_radix(hex, 16).ok().filter(|_| digits);
-        short.and_then(NonZeroU32::new).map(Self)
     }
 }
 

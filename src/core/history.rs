@@ -75,6 +75,7 @@ pub enum What {
 }
 
 impl What {
+    /// With its name. A record has its place in here: **only ever add at the end**.
     const ALL: [(Self, &'static str); 13] = [
         (Self::Accepted, "accepted"),
         (Self::Claimed, "claimed"),
@@ -96,8 +97,12 @@ impl What {
         Self::ALL.iter().find(|(what, _)| *what == self).map_or("", |(_, name)| name)
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, other)| *other == name).map(|(what, _)| *what)
+    pub(super) fn number(self) -> u32 {
+        (0..).zip(Self::ALL).find(|(_, (what, _))| *what == self).map_or(u32::MAX, |(number, _)| number)
+    }
+
+    pub(super) fn numbered(number: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).map(|(what, _)| *what)
     }
 
     const fn is_of_step(self) -> bool {

@@ -159,9 +159,18 @@ impl NotRetained {
         }
     }
 
-    /// What a record does not say, or a later release says, is the default.
-    pub(super) fn named(name: Option<&str>) -> Self {
-        Self::ALL.into_iter().find(|why| Some(why.name()) == name).unwrap_or_default()
+    /// Its number in a record.
+    pub(super) const fn number(self) -> u32 {
+        match self {
+            Self::TooLarge => 0,
+            Self::Streamed => 1,
+            Self::Incomplete => 2,
+        }
+    }
+
+    /// What a later release says is the default.
+    pub(super) fn numbered(number: u32) -> Self {
+        Self::ALL.into_iter().find(|why| why.number() == number).unwrap_or_default()
     }
 }
 

@@ -24,7 +24,6 @@ mod reached;
 mod record;
 mod resolve;
 mod resume;
-mod seal;
 mod submit;
 mod transition;
 mod wire;

@@ -57,10 +57,8 @@ impl Record {
         Some((step, why.into()))
     }
 
-    /// Whether this step made the operation paid. Releases that did not write
-    /// that down leave no step marked; then it may have been any that was done.
+    /// Whether this step made the operation paid.
     fn is_paid(&self, step: &Step) -> bool {
-        let done = matches!(step.point, Point::Saved(_)) && self.progress != Progress::Pending;
-        done && (step.paid || !self.steps.iter().any(|other| other.paid))
+        step.paid && self.progress != Progress::Pending
     }
 }

@@ -350,7 +350,7 @@ impl From<DecodeError> for StoreError {
     fn from(error: DecodeError) -> Self {
         let kind = match error {
             DecodeError::Newer(_) => StoreErrorKind::NewerFormat,
-            DecodeError::Corrupt(_) => StoreErrorKind::Corrupt,
+            DecodeError::Corrupt(_) | DecodeError::Unreleased(_) => StoreErrorKind::Corrupt,
         };
         Self::new(kind, error.to_string()).caused_by(error)
     }

@@ -113,16 +113,19 @@ async fn a_damaged_page_is_an_error_for_its_records_and_not_for_a_batch() {
     drop(store);
     let mut bytes = fs::read(&path).unwrap();
     // Where its row is, and not its line in an index.
-    let is_row = |at: usize| bytes[at..at + 200].windows(17).any(|text| text == b"tower-idempotency");
+    // A head: its format, its checksum, and the version as the first field.
+    let is_head = |head: &[u8]| head.starts_with(&[0xf1, 2]) && head[11..].starts_with(&[0, 0x1b]);
+    let is_row = |at: usize| bytes[at..at + 200].windows(13).any(is_head);
     let page = |n: usize| {
         let key = key(n);
-        let mut places = (0..bytes.len() - 200).filter(|at| bytes[*at..].starts_with(key.as_bytes()));
-        places.find(|at| is_row(*at)).unwrap() / 4096 * 4096
+        let places = (0..bytes.len() - 200).filter(|at| bytes[*at..].starts_with(key.as_bytes()) && is_row(*at));
+        // A leaf of the table. What was one before it was split has the bytes, too.
+        places.map(|at| at / 4096 * 4096).find(|page| bytes[*page] == 13).unwrap()
     };
     // In leaves that are far from each other: records lie in the order in which they came.
     let (hit, other) = (10, 90);
     let at = page(hit);
-    assert_eq!([bytes[at], bytes[page(other)]], [13; 2]);
+    assert_ne!(at, page(other));
     bytes[at] = 0x77;
     fs::write(&path, bytes).unwrap();
 

@@ -222,10 +222,9 @@ fn a_trailer_field_is_kept_with_its_trailers_only() {
 #[test]
 fn a_reason_that_only_a_later_release_knows_is_the_usual_one() {
     for why in [NotRetained::TooLarge, NotRetained::Streamed, NotRetained::Incomplete] {
-        assert_eq!(NotRetained::named(Some(why.name())), why);
+        assert_eq!(NotRetained::numbered(why.number()), why);
     }
-    assert_eq!(NotRetained::named(Some("forgotten")), NotRetained::TooLarge);
-    assert_eq!(NotRetained::named(None), NotRetained::TooLarge);
+    assert_eq!(NotRetained::numbered(99), NotRetained::TooLarge);
 }
 
 #[test]

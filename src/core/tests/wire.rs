@@ -1,8 +1,9 @@
 //! Records as bytes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use minicbor::{Decoder, Encoder};
 use sha2::{Digest, Sha256};
 
 use super::transitions::{claim, every_state, stamp};
@@ -119,28 +120,144 @@ fn damage_is_an_error_wherever_it_is() {
     }
 }
 
+/// What is before the map: a byte, the format, the checksum.
+const SEAL: usize = 10;
+
 #[test]
 fn a_newer_format_is_told_from_damage() {
     let (head, parts) = pieces(&every_state()[1].1);
-    let text = String::from_utf8(head.to_vec()).unwrap();
-    let old = format!("tower-idempotency/{WIRE_FORMAT} ");
+    let with_format = |format: &[u8]| Bytes::from([&head[..1], format, &head[2..]].concat());
     for newer in [WIRE_FORMAT + 1, 99, u32::MAX] {
-        let head = text.replacen(&old, &format!("tower-idempotency/{newer} "), 1);
-        assert_eq!(decode(&(head.into(), parts.clone())), Err(DecodeError::Newer(newer)));
+        let mut format = Vec::new();
+        Encoder::new(&mut format).u32(newer).unwrap();
+        assert_eq!(decode(&(with_format(&format), parts.clone())), Err(DecodeError::Newer(newer)));
     }
-    for odd in ["tower-idempotency/ ", "tower-idempotency/-1 ", "tower-idempotency/99999999999 ", "Tower/1 "] {
-        let head = text.replacen(&old, odd, 1);
-        assert!(matches!(decode(&(head.into(), parts.clone())), Err(DecodeError::Corrupt(_))), "{odd}");
+    // Longer than it has to be, none, too large, of another kind.
+    for odd in [&[0x18, 2][..], &[0], &[1], &[0x1b, 0, 0, 0, 1, 0, 0, 0, 0], &[0x21], &[0x42], b"2", b""] {
+        let found = decode(&(with_format(odd), parts.clone()));
+        assert!(matches!(found, Err(DecodeError::Corrupt(_))), "{odd:?}: {found:?}");
     }
 }
 
-/// The same head with another text in it, and a checksum that says so.
-fn with_text(head: &Bytes, old: &str, new: &str) -> Bytes {
-    let text = String::from_utf8(head.to_vec()).unwrap().replacen(old, new, 1);
-    let (_, rest) = text.split_once('\n').unwrap();
-    let digest: [u8; 32] = Sha256::digest(rest).into();
-    let sum: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("tower-idempotency/{WIRE_FORMAT} {sum}\n{rest}").into()
+/// Format 1 was JSON. Nothing reads it, and who has some is told why.
+#[test]
+fn format_1_is_refused_by_name() {
+    let (_, parts) = pieces(&every_state()[1].1);
+    for text in ["9f86d081884c7d65\n{\"version\":1}\n", ""] {
+        let head = Bytes::from(format!("tower-idempotency/1 {text}"));
+        let error = decode(&(head.clone(), parts.clone())).unwrap_err();
+        assert_eq!((&error, Record::parts_of(&head)), (&DecodeError::Unreleased(1), Err(error.clone())));
+        let said = error.to_string();
+        assert!(said.contains("format 1") && said.contains("before the first release"), "{said}");
+    }
+}
+
+/// The fields of a piece, as CBOR.
+type Fields = BTreeMap<u32, Vec<u8>>;
+
+fn fields(piece: &Bytes) -> Fields {
+    let mut map = Decoder::new(&piece[SEAL..]);
+    let count = map.map().unwrap().unwrap();
+    let fields = (0..count).map(|_| {
+        let (number, start) = (map.u32().unwrap(), map.position());
+        map.skip().unwrap();
+        (number, piece[SEAL + start..SEAL + map.position()].to_vec())
+    });
+    fields.collect()
+}
+
+fn sealed(fields: &Fields) -> Bytes {
+    let mut map = Vec::new();
+    Encoder::new(&mut map).map(fields.len() as u64).unwrap();
+    for (number, value) in fields {
+        Encoder::new(&mut map).u32(*number).unwrap();
+        map.extend_from_slice(value);
+    }
+    sealed_map(&map)
+}
+
+fn sealed_map(map: &[u8]) -> Bytes {
+    let digest: [u8; 32] = Sha256::digest(map).into();
+    [&[0xf1, 2][..], &digest[..8], map].concat().into()
+}
+
+/// The same piece with another value in a field.
+fn with(piece: &Bytes, number: u32, value: &[u8]) -> Bytes {
+    let mut fields = fields(piece);
+    fields.insert(number, value.to_vec());
+    sealed(&fields)
+}
+
+/// With fields that this release does not know, as a newer one may write them.
+fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
+    let values: [&[u8]; 7] = [
+        &[0x63, b'n', b'e', b'w'],
+        &[0xa1, 0x61, b'a', 0x82, 0x01, 0xf6],
+        // Of no definite length, and in another one.
+        &[0x9f, 0x01, 0xbf, 0x01, 0x02, 0xff, 0xff],
+        &[0x82, 0x9f, 0xff, 0x5f, 0x41, 0x00, 0xff],
+        // A time, a number with a fraction, a negative one.
+        &[0xc1, 0x1a, 0, 0, 0, 1],
+        &[0xfb, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    ];
+    let mut fields = fields(piece);
+    fields.extend([20, 21, 22, 23, 24, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
+    sealed(&fields)
+}
+
+/// During a rolling upgrade: a newer release writes, this one reads, goes on and
+/// writes, and what it writes is what it always writes.
+#[test]
+fn what_a_newer_release_adds_is_skipped_and_dropped() {
+    for (name, history) in every_state() {
+        let (head, parts) = pieces(&history);
+        assert_eq!(sealed(&fields(&head)), head, "{name}");
+        let newer =
+            (as_of_a_newer_release(&head), parts.iter().map(|(id, part)| (*id, as_of_a_newer_release(part))).collect());
+        assert_eq!(Record::parts_of(&newer.0), Record::parts_of(&head), "{name}");
+        let found = decode(&newer).unwrap();
+        assert_eq!(found, decode(&(head.clone(), parts.clone())).unwrap(), "{name}");
+        assert_eq!(found.encode().head, head, "{name}");
+        // And the other way round: the newer release finds its parts as they were.
+        for (id, part) in found.encode().fresh {
+            assert_eq!(part, parts[&id], "{name} {id:?}");
+        }
+    }
+}
+
+/// A kind that decides what may be done is not taken for another one.
+#[test]
+fn an_unknown_kind_is_refused() {
+    let (head, parts) = pieces(&every_state()[1].1);
+    for (number, value) in [(1, &[9][..]), (3, &[0x81, 9]), (4, &[0x81, 9]), (15, &[0x81, 9]), (3, &[0xf6])] {
+        let found = decode(&(with(&head, number, value), parts.clone()));
+        assert!(matches!(found, Err(DecodeError::Corrupt(_))), "{number}: {found:?}");
+    }
+    let (_, history) =
+        every_state().into_iter().find(|(_, history)| !history.last().unwrap().steps().is_empty()).unwrap();
+    let (head, mut parts) = pieces(&history);
+    let step = &parts[&PartId::Step(0)];
+    let step = with(step, 1, &[9]);
+    parts.insert(PartId::Step(0), step);
+    assert!(matches!(decode(&(head, parts)), Err(DecodeError::Corrupt(_))));
+}
+
+/// What happened is only told: of a kind that is not known, that there was something.
+#[test]
+fn an_unknown_moment_counts_as_dropped() {
+    let (name, history) =
+        every_state().into_iter().find(|(_, history)| !history.last().unwrap().has_no_past()).unwrap();
+    let (head, parts) = pieces(&history);
+    let known = decode(&(head.clone(), parts.clone())).unwrap();
+    let past = &fields(&head)[&11];
+    let count = Decoder::new(past).array().unwrap().unwrap();
+    let mut more = Vec::new();
+    Encoder::new(&mut more).array(count + 1).unwrap();
+    more.extend_from_slice(&past[1..]);
+    more.extend_from_slice(&[0x83, 1, 0x18, 99, 7]);
+    let found = decode(&(with(&head, 11, &more), parts)).unwrap();
+    assert_eq!((found.history(), found.history_dropped()), (known.history(), known.history_dropped() + 1), "{name}");
 }
 
 /// A fingerprint by a scheme that this release does not know is compared by the
@@ -156,12 +273,10 @@ fn of_a_newer_scheme_what_is_known_is_compared() {
     let head = record.encode().head;
     let read = |head: &Bytes| Record::decode(TIMES, head, |_| None).map(|record| *record.fingerprint());
     assert_eq!(read(&head), Ok(second));
-    let newer = with_text(&head, "\"scheme\":2", "\"scheme\":17,\"body\":{\"any\":[\"thing\"]}");
+    let newer = with(&with(&head, 16, &[17]), 23, &[0xa1, 1, 2]);
     assert_eq!(read(&newer), Ok(first));
-    for broken in ["\"authority\":\"+\"", "\"authority\":\"\"", "\"authority\":\"000000000\""] {
-        let (_, authority) = std::str::from_utf8(&head).unwrap().split_once("\"authority\":").unwrap();
-        let whole = format!("\"authority\":{}", &authority[..10]);
-        assert!(matches!(read(&with_text(&head, &whole, broken)), Err(DecodeError::Corrupt(_))), "{broken}");
+    for broken in [&[0][..], &[0x61, b'+'], &[0x1b, 0, 0, 0, 1, 0, 0, 0, 0]] {
+        assert!(matches!(read(&with(&head, 17, broken)), Err(DecodeError::Corrupt(_))), "{broken:?}");
     }
 }
 
@@ -172,4 +287,40 @@ fn a_decoded_record_goes_on_as_the_original() {
         assert!(found.encode().fresh.iter().all(|(id, _)| !matches!(id, PartId::Step(_))), "{name}");
         assert_eq!(found.encode().head, history.last().unwrap().encode().head, "{name}");
     }
+}
+
+/// What has a right checksum may be anything, too: of a release with a fault, or by
+/// someone who writes to the store.
+#[test]
+fn strange_pieces_with_a_right_checksum_are_no_panic() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let states: Vec<_> = every_state().iter().map(|(_, history)| pieces(history)).collect();
+    let strange = |piece: &Bytes, rng: &mut fastrand::Rng| {
+        let mut map = piece[SEAL..].to_vec();
+        for _ in 0..rng.usize(1..4) {
+            let at = rng.usize(..map.len());
+            match rng.u8(..4) {
+                0 => map.truncate(at.max(1)),
+                1 => map.insert(at, rng.u8(..)),
+                _ => map[at] = rng.u8(..),
+            }
+        }
+        sealed_map(&map)
+    };
+    let mut read = 0;
+    for round in 0..20_000 {
+        let (head, parts) = &states[round % states.len()];
+        let head = if rng.bool() { strange(head, &mut rng) } else { head.clone() };
+        let parts =
+            parts.iter().map(|(id, part)| (*id, if rng.bool() { strange(part, &mut rng) } else { part.clone() }));
+        let Ok(found) = decode(&(head, parts.collect())) else { continue };
+        read += 1;
+        // What was read is written as something that is read.
+        let again = found.encode().head;
+        assert!(matches!(
+            Record::decode(TIMES, &again, |_| None),
+            Ok(_) | Err(DecodeError::Corrupt("one of its parts is missing"))
+        ));
+    }
+    assert!(read > 100, "{read}");
 }

@@ -22,7 +22,7 @@ pub(super) struct Put {
     pub(super) has_steps: bool,
     is_first: bool,
     keeps_request: bool,
-    parameters: [Parameter; 11],
+    parameters: [Parameter; 12],
 }
 
 impl Put {
@@ -50,6 +50,7 @@ impl Put {
             Parameter::Bytes(Some(encoded.head.into())),
             Parameter::Bytes(request),
             Parameter::Bytes(response),
+            Parameter::Integer(next.attempts().into()),
             Parameter::Integer(expected.map_or(0, signed)),
             Parameter::Integer(steps),
             Parameter::Integers(numbers),
@@ -74,7 +75,7 @@ impl Put {
 
     /// Those that a record without steps needs.
     pub(super) fn without_steps(&self) -> &[Parameter] {
-        let count = if self.expected.is_some() { 8 } else { 7 };
+        let count = if self.expected.is_some() { 9 } else { 8 };
         &self.parameters[..count]
     }
 }

@@ -132,7 +132,7 @@ impl Sql {
         let with_steps =
             |put: &str| format!("WITH put AS ({put} RETURNING key), {} SELECT 1::int8 FROM put", follow(&steps));
         let replace = |steps: &str, also: &str| Replace::new(&records, &now, steps, also);
-        let count = "steps = $9::int8::int4,";
+        let count = "steps = $10::int8::int4,";
         let past = |matching: &str| format!("{matching} AND due <= {at_start}");
         Self {
             load: format!(
@@ -145,7 +145,7 @@ impl Sql {
             ),
             create: create(&records, &now, "0"),
             replace: replace("", "AND r.steps = 0"),
-            create_with_steps: with_steps(&create(&records, &now, "$9::int8::int4")),
+            create_with_steps: with_steps(&create(&records, &now, "$10::int8::int4")),
             replace_with_steps: replace(count, "").map(with_steps),
             join: replace(count, IN_TRANSACTION).map(with_steps),
             remove: format!("DELETE FROM {records} AS r WHERE r.key = $1 AND r.version = $2 AND {SETTINGS}"),
@@ -173,14 +173,14 @@ const IN_TRANSACTION: &str = "AND pg_catalog.current_setting('tower_idempotency.
 /// Puts a record where there is none.
 fn create(records: &str, now: &str, steps: &str) -> String {
     format!(
-        "INSERT INTO {records} (key, version, status, created, due, span, steps, head, request, response) \
+        "INSERT INTO {records} (key, version, status, created, due, span, steps, attempts, head, request, response) \
          SELECT $1::bytea, $2::int8, $3::int8, clock.now, clock.now + $4::int8, $4::int8, {steps}, \
-         $5::bytea, $6::bytea, $7::bytea FROM (SELECT {now} AS now WHERE {SETTINGS}) AS clock \
+         $8::int8, $5::bytea, $6::bytea, $7::bytea FROM (SELECT {now} AS now WHERE {SETTINGS}) AS clock \
          ON CONFLICT (key) DO NOTHING"
     )
 }
 
-/// Puts a record in the place of the one at version `$8`. In three forms: one
+/// Puts a record in the place of the one at version `$9`. In three forms: one
 /// with a `CASE` for each column costs every write a tenth more.
 #[derive(Debug)]
 pub(super) struct Replace {
@@ -196,8 +196,8 @@ impl Replace {
         let update = |created: &str, now: &str, request: &str, from: &str| {
             format!(
                 "UPDATE {records} AS r SET version = $2::int8, status = $3::int8, {created} \
-                 due = {now} + $4::int8, span = $4::int8, {steps} head = $5::bytea, {request} \
-                 response = $7::bytea {from} WHERE r.key = $1::bytea AND r.version = $8::int8 {also} AND {SETTINGS}"
+                 due = {now} + $4::int8, span = $4::int8, {steps} attempts = $8::int8, head = $5::bytea, {request} \
+                 response = $7::bytea {from} WHERE r.key = $1::bytea AND r.version = $9::int8 {also} AND {SETTINGS}"
             )
         };
         let request = "request = $6::bytea,";
@@ -216,9 +216,9 @@ impl Replace {
 /// Deletes the steps that are no more, and writes those that are new with `put`.
 fn follow(steps: &str) -> String {
     format!(
-        "dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $9::int8), \
+        "dropped AS (DELETE FROM {steps} AS s USING put WHERE s.key = put.key AND s.n >= $10::int8), \
          written AS (INSERT INTO {steps} (key, n, value) SELECT put.key, fresh.n, fresh.value \
-         FROM put, ROWS FROM (pg_catalog.unnest($10::int4[]), pg_catalog.unnest($11::bytea[])) AS fresh (n, value) \
+         FROM put, ROWS FROM (pg_catalog.unnest($11::int4[]), pg_catalog.unnest($12::bytea[])) AS fresh (n, value) \
          ON CONFLICT (key, n) DO UPDATE SET value = excluded.value)"
     )
 }
@@ -228,8 +228,8 @@ fn follow(steps: &str) -> String {
 /// row.
 fn probe(records: &str, steps: &str, meta: &str) -> String {
     format!(
-        "WITH r AS (INSERT INTO {records} (key, version, status, created, due, span, steps, head, request, response) \
-         SELECT ''::bytea, 0::int8, 0::int2, 0::int8, 0::int8, 0::int8, 0::int4, ''::bytea, ''::bytea, ''::bytea \
+        "WITH r AS (INSERT INTO {records} (key, version, status, created, due, span, steps, attempts, head, request, response) \
+         SELECT ''::bytea, 0::int8, 0::int2, 0::int8, 0::int8, 0::int8, 0::int4, 0::int8, ''::bytea, ''::bytea, ''::bytea \
          WHERE false), \
          s AS (INSERT INTO {steps} (key, n, value) SELECT ''::bytea, 0::int4, ''::bytea WHERE false), \
          updated AS (UPDATE {records} SET version = 0::int8 WHERE key = ''::bytea), \

@@ -15,7 +15,8 @@ end
 local status, version, created, steps, request
 local differs = old or parts
 if ARGV[1] ~= '' then
-  if old then status, version, created, steps, request = string.match(old, '^1 (%u) (%x+) (%d+) %d+ (%d+)(q?) %d+\n') end
+  local columns = '^2 (%u) (%d+) %-?%d+ (%d+)(q?) %d+ %d+\n(........)'
+  if old then status, created, steps, request, version = string.match(old, columns) end
   differs = version ~= ARGV[1]
 end
 if differs then

@@ -9,23 +9,41 @@
 //!
 //! Most records are strings: a hash takes 120 bytes more, and longer.
 //!
-//! The pieces of a record are [squeezed](super::squeeze). `NN` is the partition,
-//! 00 to 15, and fixed by the key: in a cluster, a record lies in the slot of its
-//! index.
+//! `NN` is the partition, 00 to 15, and fixed by the key: in a cluster, a record
+//! lies in the slot of its index. `KEY` is base64 of the key's bytes, in an alphabet
+//! that keeps their order: `./0-9A-Za-z`.
+//!
+//! The columns are a line for people and scripts, and eight bytes:
+//!
+//! ```text
+//! 2 C 1764000000000 17 0 1 72
+//! ```
+//!
+//! The layout; `P`ending, `N`o return (paid) or `C`omplete; when it was created, in
+//! milliseconds since 1970, and how long after that it was written; how many steps
+//! there are, with a `q` behind if there is a request; attempts; length of the head.
+//! The bytes are the version. When it is due is in the index, and of a complete
+//! record its `PEXPIRETIME`.
 
+use base64::Engine;
+use base64::alphabet::CRYPT;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::NO_PAD;
 use bytes::Bytes;
 use redis::Value;
 
 use super::error::{corrupt, unavailable};
 use super::script::{Call, LOAD, PUT, REMOVE, Script};
-use super::squeeze::{hex, push_hex, squeeze, unsqueeze};
 use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::{Loaded, StoreError};
 
 /// Fixed: a record's key depends on it.
 pub(super) const PARTITIONS: u8 = 16;
 
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
+/// A record's version, behind the line of its columns.
+const VERSION: usize = 8;
+const NAME: GeneralPurpose = GeneralPurpose::new(&CRYPT, NO_PAD);
 const CORRUPT: DecodeError = DecodeError::Corrupt("its columns do not parse");
 
 /// The names under which everything lies.
@@ -50,16 +68,16 @@ impl Names {
         self.stems.get(usize::from(partition)).map_or("", String::as_str)
     }
 
-    fn record(&self, key: &Key) -> Vec<u8> {
-        let mut name = Vec::with_capacity(96);
-        name.extend_from_slice(self.stem(partition(key)).as_bytes());
-        push_hex(key.as_bytes(), &mut name);
+    fn record(&self, key: &Key) -> String {
+        let mut name = String::with_capacity(96);
+        name.push_str(self.stem(partition(key)));
+        NAME.encode_string(key.as_bytes(), &mut name);
         name
     }
 
     fn record_and_index(&self, script: &'static Script, key: &Key, size: usize) -> Call {
         let index = self.of(partition(key), "due");
-        Call::new(script, size + 256).keys([&self.record(key), index.as_bytes()])
+        Call::new(script, size + 256).keys([self.record(key).as_bytes(), index.as_bytes()])
     }
 
     pub(super) fn load(&self, key: &Key) -> Call {
@@ -67,40 +85,36 @@ impl Names {
     }
 
     pub(super) fn remove(&self, key: &Key, expected: Version) -> Call {
-        self.record_and_index(&REMOVE, key, 0).arg(version_text(expected)).arg(hex(key.as_bytes()))
+        self.record_and_index(&REMOVE, key, 0).arg(&version_bytes(expected)).arg(name(key))
     }
 
     pub(super) fn put(&self, key: &Key, expected: Option<Version>, next: &Record) -> Call {
         let encoded = next.encode();
-        let mut head = Vec::with_capacity(512);
-        squeeze(&encoded.head, &mut head);
-        let (length, mut parts) = (head.len(), Vec::new());
+        let length = encoded.head.len();
+        let (mut head, mut parts) = (encoded.head, Vec::new());
         for (id, bytes) in encoded.fresh {
-            let Some(field) = field(id) else {
+            match field(id) {
+                Some(field) => parts.push((field, bytes)),
                 // A replay reads one field.
-                squeeze(&bytes, &mut head);
-                continue;
-            };
-            let mut part = Vec::with_capacity(bytes.len());
-            squeeze(&bytes, &mut part);
-            parts.push((field, part));
+                None => head = [head, bytes].concat().into(),
+            }
         }
         let size = head.len() + parts.iter().map(|(_, part)| part.len() + 16).sum::<usize>();
         let created = next.created_at().map(|at| at.as_millis().to_string()).unwrap_or_default();
         let call = self
             .record_and_index(&PUT, key, size)
-            .arg(expected.map(version_text).unwrap_or_default())
-            .arg(hex(key.as_bytes()))
+            .arg(expected.map(version_bytes).as_ref().map_or(&[][..], |version| version))
+            .arg(name(key))
             .arg(status_letter(next.filed_under()))
-            .arg(version_text(next.version()))
+            .arg(&version_bytes(next.version()))
             // When it is due, counted from its write.
             .arg(Timestamp::default().after(next.lasts()).as_millis())
             .arg(if next.is_first() { "now" } else { &created })
             .arg(next.steps().len())
             .arg(if next.request().is_some() { "q" } else { "" })
-            .arg(length)
-            .arg(head);
-        parts.into_iter().fold(call, |call, (field, part)| call.arg(field).arg(part))
+            .arg(format!("{} {length}", next.attempts()))
+            .arg(&*head);
+        parts.into_iter().fold(call, |call, (field, part)| call.arg(field).arg(&*part))
     }
 }
 
@@ -108,8 +122,18 @@ fn partition(key: &Key) -> u8 {
     key.as_bytes()[31] % PARTITIONS
 }
 
-fn version_text(version: Version) -> Vec<u8> {
-    hex(&version.get().to_be_bytes())
+fn version_bytes(version: Version) -> [u8; VERSION] {
+    version.get().to_be_bytes()
+}
+
+/// A key in the names of records, and in the index. 43 characters; two bits of the
+/// last one stay zero, as `scan.lua` knows.
+pub(super) fn name(key: &Key) -> String {
+    NAME.encode(key.as_bytes())
+}
+
+pub(super) fn parse_name(name: &[u8]) -> Option<Key> {
+    NAME.decode(name).ok()?.try_into().ok().map(Key::from_bytes)
 }
 
 /// The field of a part; `None` for the answer, which follows the head.
@@ -131,23 +155,29 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    pub(super) fn parse(line: &[u8]) -> Result<Self, DecodeError> {
-        let line = str::from_utf8(line).map_err(|_| CORRUPT)?;
+    /// The columns, and what is behind them.
+    pub(super) fn parse(value: &[u8]) -> Result<(Self, usize), DecodeError> {
+        let end = value.iter().position(|&byte| byte == b'\n').ok_or(CORRUPT)?;
+        let line = str::from_utf8(&value[..end]).map_err(|_| CORRUPT)?;
         let mut columns = line.split(' ');
         let mut next = || columns.next().ok_or(CORRUPT);
         let format = next()?;
         if format != FORMAT {
-            let newer = format.parse().ok().filter(|&number| number > 1);
-            return Err(newer.map_or(CORRUPT, DecodeError::Newer));
+            return Err(match format.parse() {
+                Ok(1) => DecodeError::Unreleased(1),
+                Ok(newer) if newer > 1 => DecodeError::Newer(newer),
+                _ => CORRUPT,
+            });
         }
         let status = status_of(next()?).ok_or(CORRUPT)?;
-        let version = u64::from_str_radix(next()?, 16).map_err(|_| CORRUPT)?;
-        let mut number = || next()?.parse::<u64>().map_err(|_| CORRUPT);
-        let (created, written) = (number()?, number()?);
-        // Steps and request are for the scripts.
-        let head = columns.nth(1).and_then(|head| head.parse().ok()).ok_or(CORRUPT)?;
-        let times = Times { created: Timestamp::from_millis(created), written: Timestamp::from_millis(written) };
-        Ok(Self { status, version: Version::new(version), times, head })
+        let created: u64 = next()?.parse().map_err(|_| CORRUPT)?;
+        let later: i64 = next()?.parse().map_err(|_| CORRUPT)?;
+        // Steps and request are for the scripts, attempts for people.
+        let head = columns.nth(2).and_then(|head| head.parse().ok()).ok_or(CORRUPT)?;
+        let version = value[end + 1..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes)).ok_or(CORRUPT)?;
+        let written = Timestamp::from_millis(created.saturating_add_signed(later));
+        let times = Times { created: Timestamp::from_millis(created), written };
+        Ok((Self { status, version: Version::new(version), times, head }, end + 1 + VERSION))
     }
 }
 
@@ -185,22 +215,22 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
              of its own",
         ));
     };
-    let Some(end) = value.iter().position(|&byte| byte == b'\n') else {
+    if !value.contains(&b'\n') {
         return Err(corrupt(
             "redis has something else than a record at this key: its columns do not parse; look at it, and give this \
              store a prefix or a database of its own",
         ));
-    };
-    let columns = Columns::parse(&value[..end])?;
-    let rest = value.slice(end + 1..);
+    }
+    let (columns, end) = Columns::parse(value)?;
+    let rest = value.slice(end..);
     if columns.head > rest.len() {
         return Err(CORRUPT.into());
     }
     let part = |id| match field(id) {
-        Some(field) => get(&fields, &field).map(|part| unsqueeze(part)),
-        None => Some(unsqueeze(&rest[columns.head..])),
+        Some(field) => get(&fields, &field).cloned(),
+        None => Some(rest.slice(columns.head..)),
     };
-    let record = Record::decode(columns.times, &unsqueeze(&rest[..columns.head]), part)?;
+    let record = Record::decode(columns.times, &rest[..columns.head], part)?;
     if record.version() != columns.version || record.filed_under() != columns.status {
         return Err(DecodeError::Corrupt("its columns and its head differ").into());
     }

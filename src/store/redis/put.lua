@@ -1,6 +1,6 @@
 -- ARGV[3] status  [4] version  [5] milliseconds until it is due
 -- [6] created: 'now', a time, or ''  [7] number of steps  [8] 'q' if there is a request, or ''
--- [9] length of the head  [10] the head (and the answer)  [11...] fresh parts: field, value
+-- [9] attempts and length of the head  [10] the head (and the answer)  [11...] fresh parts: field, value
 local due = math.min(now + ARGV[5], 2 ^ 53)
 if ARGV[6] == 'now' then created = now end
 if not created then created = ARGV[6] ~= '' and ARGV[6] or now end
@@ -15,7 +15,8 @@ else
 end
 -- Only a complete record is ever forgotten by age.
 local dies = ARGV[3] == 'C' and due < 2 ^ 53 and string.format('%.0f', due)
-local columns = string.format('1 %s %s %.0f %.0f %s%s %s\n', ARGV[3], ARGV[4], created, now, ARGV[7], ARGV[8], ARGV[9])
+local line = string.format('2 %s %.0f %.0f %s%s %s\n', ARGV[3], created, now - created, ARGV[7], ARGV[8], ARGV[9])
+local columns = line .. ARGV[4]
 if ARGV[7] == '0' and ARGV[8] == '' then
   if dies then
     redis.call('SET', KEYS[1], columns .. ARGV[10], 'PXAT', dies)

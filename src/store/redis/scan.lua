@@ -30,13 +30,13 @@ while #found < 3 * limit do
     local record = redis.pcall('GET', ARGV[1] .. name)
     if type(record) == 'table' then record = redis.pcall('HGET', ARGV[1] .. name, 'h') end
     if record then rank = rank + 1 else redis.call('ZREM', KEYS[1], name) end
-    if record and (#name ~= 64 or string.find(name, '[^%da-f]')) then
+    if record and (#name ~= 43 or not string.find(name, '^[%w./]*[.26AEIMQUYcgkosw]$')) then
       strange = strange + 1
     elseif record then
       found[#found + 1] = name
       found[#found + 1] = string.format('%.0f', due)
       -- What is not ours may be long, or of another type.
-      found[#found + 1] = type(record) == 'string' and string.match(string.sub(record, 1, 256), '^[^\n]*') or ''
+      found[#found + 1] = type(record) == 'string' and string.match(string.sub(record, 1, 256), '^[^\n]*\n........') or ''
     end
   end
 end

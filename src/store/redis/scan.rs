@@ -4,9 +4,9 @@ use redis::Value;
 use tokio::task::JoinSet;
 
 use super::RedisStore;
-use super::layout::{Columns, PARTITIONS, no_reply_of_ours};
+use super::layout::{Columns, PARTITIONS, name, no_reply_of_ours, parse_name};
 use super::script::{Call, SCAN};
-use crate::core::{Key, Timestamp};
+use crate::core::Timestamp;
 use crate::store::page::Entry;
 use crate::store::{Cursor, Filter, Found, Page, Query, StoreError};
 
@@ -38,9 +38,9 @@ impl RedisStore {
     }
 
     fn share(&self, partition: u8, query: &Query) -> Call {
-        let (due, name) = query
+        let (due, last) = query
             .after
-            .map_or((String::new(), String::new()), |after| (after.due.as_millis().to_string(), after.key.to_string()));
+            .map_or((String::new(), String::new()), |after| (after.due.as_millis().to_string(), name(&after.key)));
         let names = &self.link.names;
         Call::new(&SCAN, 256)
             .keys([names.of(partition, "due").as_bytes()])
@@ -48,7 +48,7 @@ impl RedisStore {
             .arg(query.limit + 1)
             .arg(if query.filter == Filter::Lapsed { "1" } else { "0" })
             .arg(due)
-            .arg(name)
+            .arg(last)
     }
 
     /// The replies to calls that are under way together.
@@ -72,11 +72,11 @@ fn parse(reply: Value) -> Option<(Vec<Entry>, usize)> {
     Some((entries?, usize::try_from(strange).ok()?))
 }
 
-fn entry(name: &[u8], due: &[u8], columns: &[u8]) -> Option<Entry> {
+fn entry(key: &[u8], due: &[u8], columns: &[u8]) -> Option<Entry> {
     let due = Timestamp::from_millis(str::from_utf8(due).ok()?.parse().ok()?);
-    let place = Cursor { due, key: parse_key(name)? };
+    let place = Cursor { due, key: parse_name(key)? };
     // What does not parse takes its place, too, or a page of it would be the last.
-    Some(Columns::parse(columns).map_or(Entry::Unreadable(place), |columns| {
+    Some(Columns::parse(columns).map_or(Entry::Unreadable(place), |(columns, _)| {
         Entry::Found(Found {
             key: place.key,
             version: columns.version,
@@ -85,15 +85,4 @@ fn entry(name: &[u8], due: &[u8], columns: &[u8]) -> Option<Entry> {
             due,
         })
     }))
-}
-
-fn parse_key(hex: &[u8]) -> Option<Key> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(hex.chunks(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(Key::from_bytes(bytes))
 }

@@ -15,4 +15,4 @@ pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::Postgres;
 pub use self::process::{Process, free_port, program, wait_until};
 pub use self::proxy::{Fault, Proxy, Trap, Way};
-pub use self::redis::{Cluster, Redis, Sentinels};
+pub use self::redis::{Cluster, Redis, Sentinels, redis_name};

@@ -365,3 +365,13 @@ fn addresses(servers: &[Redis]) -> String {
     let addresses: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
     addresses.join(",")
 }
+
+/// Where the store keeps the record of this key. The layout is fixed: another one
+/// would not find what is there.
+pub fn redis_name(prefix: &str, key: &[u8; 32]) -> String {
+    const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let bit = |at: usize| key.get(at / 8).is_some_and(|byte| byte << (at % 8) & 0x80 != 0);
+    let digit = |digit: usize| (0..6).fold(0, |value, n| value << 1 | usize::from(bit(6 * digit + n)));
+    let digits: String = (0..43).map(|n| char::from(DIGITS[digit(n)])).collect();
+    format!("{{{prefix}:{:02}}}:{digits}", key[31] % 16)
+}

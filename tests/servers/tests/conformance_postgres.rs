@@ -64,8 +64,8 @@ impl Harness for OnPostgres {
 
     async fn damage(&self, key: &Key, how: Damage) -> bool {
         let what = match how {
-            // Its format is the 19th byte of its head.
-            Damage::NewerFormat => "head = set_byte(head, 18, 50)",
+            // Its format is the second byte of its head.
+            Damage::NewerFormat => "head = set_byte(head, 1, 3)",
             _ => "created = -1",
         };
         let damage = format!("UPDATE \"{}\".\"Shop \"\"records\" SET {what} WHERE key = $1", self.schema);

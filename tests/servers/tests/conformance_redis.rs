@@ -85,10 +85,10 @@ impl Harness for OnRedis {
     }
 
     async fn damage(&self, key: &Key, how: Damage) -> bool {
-        let name = format!("{{{}:{:02}}}:{key}", self.prefix, key.as_bytes()[31] % 16);
+        let name = servers::redis_name(&self.prefix, key.as_bytes());
         let cli = |arguments: &[&str]| assert!(!(self.cli)(arguments).contains("ERR"), "{arguments:?}");
         match how {
-            Damage::NewerFormat => cli(&["SET", &name, "2 whatever comes\nthen"]),
+            Damage::NewerFormat => cli(&["SET", &name, "3 whatever comes\nthen"]),
             // Text, and what is no text at all.
             _ if (key.as_bytes()[30] ^ key.as_bytes()[31]) & 2 == 0 => cli(&["SET", &name, "garbage"]),
             _ => {

@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS "idempotency"."records" (
     span     bigint   NOT NULL,
     -- How many recovery points there are.
     steps    integer  NOT NULL,
+    -- How often it was tried. For people: the store reads it from the head.
+    attempts bigint   NOT NULL DEFAULT 1,
+    -- This and the bytes below are CBOR behind a checksum, not for people.
     head     bytea    NOT NULL,
     request  bytea,
     response bytea

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use servers::Redis;
 use tower_idempotency::Ledger;
 use tower_idempotency::core::{Change, Claim, Mode, StoredRequest};
-use tower_idempotency::store::{Filter, Query, Store, Swap};
+use tower_idempotency::store::{Filter, Query, RedisStore, Store, Swap};
 
 use super::support::*;
 
@@ -62,13 +62,34 @@ async fn a_complete_record_takes_little_more_than_its_answer() {
         let key = key(&n.to_string());
         let fence = claim_key(&ledger, &key).await.unwrap().unwrap();
         change(&ledger, &key, fence, complete(300)).await;
-        let name = redis.cli(&["--scan", "--pattern", &format!("*{key}")]);
+        let name = servers::redis_name("t", key.as_bytes());
         largest = largest.max(redis.cli(&["MEMORY", "USAGE", &name, "SAMPLES", "0"]).parse::<usize>().unwrap());
     }
-    // The response with its status line and header line, and a key of 32 bytes.
-    let bound = (318 + 32 + 200) * 3 / 2;
-    println!("a complete record of a 318-byte response: {largest} bytes, {bound} allowed");
-    assert!(largest <= bound, "{largest} bytes, {bound} allowed");
+    println!("a complete record of a 318-byte response: {largest} bytes");
+    assert!(largest <= 560, "{largest} bytes");
+}
+
+/// With its share of the tables that lead to it. It is 590 with the allocator that
+/// Redis brings along; that of a distribution makes 32 bytes of the 24 that each of
+/// two entries has. The usual prefix is longer than that of the other tests.
+#[tokio::test]
+async fn a_server_takes_little_more_for_a_key_than_its_record() {
+    // Little less than its tables have room for, and many beside its buffers.
+    const KEYS: usize = 8000;
+    let redis = Redis::start();
+    let used = || redis.info("used_memory").parse::<usize>().unwrap();
+    let ledger = Ledger::new(RedisStore::connect(&redis.url()).unwrap());
+    let warm = claim_key(&ledger, &key("warm")).await.unwrap().unwrap();
+    change(&ledger, &key("warm"), warm, complete(300)).await;
+    let before = used();
+    for n in 0..KEYS {
+        let key = key(&n.to_string());
+        let fence = claim_key(&ledger, &key).await.unwrap().unwrap();
+        change(&ledger, &key, fence, complete(300)).await;
+    }
+    let each = (used() - before) / KEYS;
+    println!("a key with a 318-byte response: {each} bytes of its server");
+    assert!(each <= 616, "{each} bytes");
 }
 
 #[tokio::test]
@@ -113,7 +134,7 @@ async fn only_complete_records_have_a_time_to_live() {
     let claim = Claim { mode: Mode::Resumable, request: Some(Arc::new(request)), ..claim() };
     let version = ledger.apply(&key("a"), None, claim).await.unwrap().record.unwrap().version();
     let fence = tower_idempotency::core::Fence::of(version);
-    let name = redis.cli(&["--scan", "--pattern", &format!("*{}", key("a"))]);
+    let name = servers::redis_name("t", key("a").as_bytes());
     assert_eq!(redis.cli(&["TTL", &name]), "-1");
     change(&ledger, &key("a"), fence, Change::Save { step: "a".into(), value: "1".into() }).await;
     assert_eq!(redis.cli(&["HLEN", &name]), "3", "its head, its request, its step");

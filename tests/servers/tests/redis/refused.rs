@@ -7,7 +7,7 @@ use tower_idempotency::store::{self, RedisStore, Store, StoreErrorKind};
 use super::support::*;
 
 fn name(key: &tower_idempotency::core::Key) -> String {
-    format!("{{t:{:02}}}:{key}", key.as_bytes()[31] % 16)
+    servers::redis_name("t", key.as_bytes())
 }
 
 /// Neither a load nor a claim; what is there stays.
@@ -42,14 +42,22 @@ async fn a_foreign_hash_at_our_key() {
 #[tokio::test]
 async fn a_newer_format_at_our_key() {
     let redis = Redis::start();
-    redis.cli(&["HSET", &name(&key("a")), "h", "2 whatever comes\nthen"]);
-    is_refused(&redis, StoreErrorKind::NewerFormat, "format 2").await;
+    redis.cli(&["HSET", &name(&key("a")), "h", "3 whatever comes\nthen"]);
+    is_refused(&redis, StoreErrorKind::NewerFormat, "format 3").await;
+}
+
+/// As builds from before the first release wrote it.
+#[tokio::test]
+async fn format_1_at_our_key() {
+    let redis = Redis::start();
+    redis.cli(&["SET", &name(&key("a")), "1 C 00000000000000a7 1764000000000 1764000000017 0 2\nxy"]);
+    is_refused(&redis, StoreErrorKind::Corrupt, "before the first release").await;
 }
 
 #[tokio::test]
 async fn another_type_at_our_index() {
     let redis = Redis::start();
-    redis.cli(&["SET", &name(&key("a")).replace(&key("a").to_string(), "due"), "theirs"]);
+    redis.cli(&["SET", &format!("{}due", &name(&key("a"))[.."{t:00}:".len()]), "theirs"]);
     let ledger = Ledger::new(open(&redis));
     let error = claim_key(&ledger, &key("a")).await.expect_err("no run");
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");

@@ -1,0 +1,302 @@
+//! The head: see the table of its fields in [`super`].
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use minicbor::{Decode, Encode};
+
+use super::{PartId, is_default, millis};
+use crate::core::callback::{Callback, Owed};
+use crate::core::history::{Kept, Moment, Past, What};
+use crate::core::record::{Fence, Hold, Mode, Progress, Record, Timestamp, Version};
+use crate::core::{Fingerprint, StoredResponse};
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+pub(super) struct WireHead<'a> {
+    #[n(0)]
+    version: u64,
+    #[cbor(n(1), skip_if = "is_default")]
+    mode: WireMode,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    digest: [u8; 32],
+    #[cbor(b(3), skip_if = "is_default")]
+    hold: WireHold<'a>,
+    #[cbor(n(4), skip_if = "is_default")]
+    progress: WireProgress,
+    /// Not written where it is one.
+    #[n(5)]
+    attempts: Option<u32>,
+    #[cbor(n(6), skip_if = "is_default")]
+    forgiven: u32,
+    #[cbor(n(7), skip_if = "is_default")]
+    retry_in_ms: u64,
+    #[cbor(n(8), skip_if = "is_default")]
+    request: bool,
+    #[cbor(n(9), skip_if = "is_default")]
+    steps: u32,
+    #[b(10)]
+    by: Option<&'a str>,
+    #[cbor(b(11), skip_if = "Vec::is_empty")]
+    past: Vec<WireMoment<'a>>,
+    #[cbor(n(12), skip_if = "is_default")]
+    dropped: u32,
+    #[cbor(n(13), skip_if = "is_default")]
+    dropped_done: u32,
+    #[cbor(n(14), skip_if = "is_default")]
+    accepted: bool,
+    #[cbor(n(15), skip_if = "is_default")]
+    callback: WireCallback,
+    /// Not written where it is one.
+    #[n(16)]
+    scheme: Option<u32>,
+    #[n(17)]
+    authority: Option<NonZeroU32>,
+    #[n(18)]
+    content: Option<NonZeroU32>,
+    #[n(19)]
+    trailers: Option<NonZeroU32>,
+    // 20 to 23 are reserved.
+}
+
+/// None of these is optional in the head: a kind that is not known would be read
+/// as none.
+#[derive(Default, PartialEq, Encode, Decode)]
+#[cbor(index_only)]
+enum WireMode {
+    #[default]
+    #[n(0)]
+    AtMostOnce,
+    #[n(1)]
+    Resumable,
+}
+
+#[derive(Default, PartialEq, Encode, Decode)]
+#[cbor(flat)]
+enum WireHold<'a> {
+    #[default]
+    #[n(0)]
+    Free,
+    #[n(1)]
+    Leased {
+        #[n(0)]
+        fence: u64,
+        #[n(1)]
+        lease_ms: u64,
+    },
+    #[n(2)]
+    Parked {
+        #[b(0)]
+        why: &'a str,
+    },
+    #[n(3)]
+    Cleared,
+}
+
+#[derive(Default, PartialEq, Encode, Decode)]
+#[cbor(flat)]
+enum WireProgress {
+    #[default]
+    #[n(0)]
+    Pending,
+    #[n(1)]
+    Paid,
+    #[n(2)]
+    Complete {
+        #[n(0)]
+        retention_ms: u64,
+    },
+}
+
+#[derive(Default, PartialEq, Encode, Decode)]
+#[cbor(flat)]
+enum WireCallback {
+    #[default]
+    #[n(0)]
+    None,
+    #[n(1)]
+    Wanted,
+    #[n(2)]
+    Owed {
+        #[n(0)]
+        id: u64,
+        #[n(1)]
+        tries: u32,
+        #[n(2)]
+        rest_ms: u64,
+    },
+    #[n(3)]
+    Made {
+        #[n(0)]
+        id: u64,
+    },
+    #[n(4)]
+    GivenUp {
+        #[n(0)]
+        id: u64,
+    },
+}
+
+#[derive(Encode, Decode)]
+struct WireMoment<'a> {
+    #[n(0)]
+    attempt: u32,
+    #[n(1)]
+    what: u32,
+    #[n(2)]
+    at_ms: u64,
+    #[b(3)]
+    text: Option<&'a str>,
+    #[b(4)]
+    by: Option<&'a str>,
+}
+
+impl<'a> WireHead<'a> {
+    pub(super) fn of(record: &'a Record) -> Self {
+        let (authority, content, trailers) = record.fingerprint.added();
+        Self {
+            version: record.version.get(),
+            mode: match record.mode {
+                Mode::AtMostOnce => WireMode::AtMostOnce,
+                Mode::Resumable => WireMode::Resumable,
+            },
+            digest: *record.fingerprint.as_bytes(),
+            hold: WireHold::of(&record.hold),
+            progress: match &record.progress {
+                Progress::Pending => WireProgress::Pending,
+                Progress::Paid => WireProgress::Paid,
+                Progress::Complete { retention, .. } => WireProgress::Complete { retention_ms: millis(*retention) },
+            },
+            attempts: Some(record.attempts).filter(|attempts| *attempts != 1),
+            forgiven: record.forgiven,
+            retry_in_ms: millis(record.retry_in),
+            request: record.request.is_some(),
+            steps: u32::try_from(record.steps.len()).unwrap_or(u32::MAX),
+            by: record.by(),
+            past: record.past.moments().iter().map(WireMoment::of).collect(),
+            dropped: record.past.dropped(),
+            dropped_done: record.past.dropped_done(),
+            accepted: record.accepted,
+            callback: record.callback.as_deref().map_or(WireCallback::None, WireCallback::of),
+            scheme: Some(record.fingerprint.scheme()).filter(|scheme| *scheme != 1),
+            authority,
+            content,
+            trailers,
+        }
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = PartId> + use<> {
+        let request = self.request.then_some(PartId::Request);
+        let response = matches!(self.progress, WireProgress::Complete { .. }).then_some(PartId::Response);
+        request.into_iter().chain(response).chain((0..self.steps).map(PartId::Step))
+    }
+
+    /// Without its request, its steps and its times. Nothing if it is complete and
+    /// there is no `response`.
+    pub(super) fn record(self, response: Option<Arc<StoredResponse>>) -> Option<Record> {
+        let past = self.past();
+        let scheme = self.scheme.unwrap_or(1);
+        Some(Record {
+            version: Version::new(self.version),
+            mode: match self.mode {
+                WireMode::AtMostOnce => Mode::AtMostOnce,
+                WireMode::Resumable => Mode::Resumable,
+            },
+            fingerprint: Fingerprint::read(self.digest, scheme, self.authority, self.content, self.trailers),
+            hold: self.hold.into(),
+            progress: match self.progress {
+                WireProgress::Pending => Progress::Pending,
+                WireProgress::Paid => Progress::Paid,
+                WireProgress::Complete { retention_ms } => {
+                    Progress::Complete { response: response?, retention: Duration::from_millis(retention_ms) }
+                }
+            },
+            attempts: self.attempts.unwrap_or(1),
+            forgiven: self.forgiven,
+            retry_in: Duration::from_millis(self.retry_in_ms),
+            past,
+            accepted: self.accepted,
+            callback: self.callback.read().map(Box::new),
+            request: None,
+            steps: Vec::new(),
+            created_at: None,
+            written_at: Timestamp::default(),
+        })
+    }
+
+    /// A moment of a kind that this release does not know counts as dropped.
+    fn past(&self) -> Past {
+        let moments: Vec<_> = self.past.iter().filter_map(WireMoment::read).collect();
+        let unknown = u32::try_from(self.past.len() - moments.len()).unwrap_or(u32::MAX);
+        Past::new(Kept {
+            by: self.by.map(Arc::from),
+            moments,
+            dropped: self.dropped.saturating_add(unknown),
+            dropped_done: self.dropped_done,
+        })
+    }
+}
+
+impl<'a> WireHold<'a> {
+    fn of(hold: &'a Hold) -> Self {
+        match hold {
+            Hold::Leased { fence, lease } => Self::Leased { fence: fence.version().get(), lease_ms: millis(*lease) },
+            Hold::Free => Self::Free,
+            Hold::Parked { why } => Self::Parked { why },
+            Hold::Cleared => Self::Cleared,
+        }
+    }
+}
+
+impl From<WireHold<'_>> for Hold {
+    fn from(hold: WireHold<'_>) -> Self {
+        match hold {
+            WireHold::Leased { fence, lease_ms } => {
+                Self::Leased { fence: Fence::of(Version::new(fence)), lease: Duration::from_millis(lease_ms) }
+            }
+            WireHold::Free => Self::Free,
+            WireHold::Parked { why } => Self::Parked { why: why.into() },
+            WireHold::Cleared => Self::Cleared,
+        }
+    }
+}
+
+impl<'a> WireMoment<'a> {
+    fn of(moment: &'a Moment) -> Self {
+        let Moment { attempt, what, at, text, by } = moment;
+        let (text, by) = (text.as_deref(), by.as_deref());
+        Self { attempt: *attempt, what: what.number(), at_ms: at.as_millis(), text, by }
+    }
+
+    fn read(&self) -> Option<Moment> {
+        let (text, by) = (self.text.map(Arc::from), self.by.map(Arc::from));
+        let (what, at) = (What::numbered(self.what)?, Timestamp::from_millis(self.at_ms));
+        Some(Moment { attempt: self.attempt, what, text, by, at })
+    }
+}
+
+impl WireCallback {
+    fn of(callback: &Callback) -> Self {
+        match callback {
+            Callback::Wanted => Self::Wanted,
+            Callback::Owed(Owed { id, tries, rest }) => {
+                Self::Owed { id: id.get(), tries: *tries, rest_ms: millis(*rest) }
+            }
+            Callback::Made(id) => Self::Made { id: id.get() },
+            Callback::GivenUp(id) => Self::GivenUp { id: id.get() },
+        }
+    }
+
+    fn read(self) -> Option<Callback> {
+        Some(match self {
+            Self::None => return None,
+            Self::Wanted => Callback::Wanted,
+            Self::Owed { id, tries, rest_ms } => {
+                Callback::Owed(Owed { id: Version::new(id), tries, rest: Duration::from_millis(rest_ms) })
+            }
+            Self::Made { id } => Callback::Made(Version::new(id)),
+            Self::GivenUp { id } => Callback::GivenUp(Version::new(id)),
+        })
+    }
+}

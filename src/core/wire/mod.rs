@@ -1,0 +1,223 @@
+//! Records as bytes: a small head and write-once parts.
+//!
+//! Every piece begins with a byte that no text begins with, the number of the
+//! format, and eight bytes of a SHA-256 of what follows: a map of CBOR (RFC 8949)
+//! whose keys are the numbers below. A field that has its default is left out.
+//!
+//! | head | | default |
+//! |---|---|---|
+//! | 0 | version | |
+//! | 1 | mode: 0 at most once, 1 resumable | 0 |
+//! | 2 | the fingerprint's digest | |
+//! | 3 | hold: `[0]` free, `[1, fence, lease]`, `[2, why]` parked, `[3]` cleared | `[0]` |
+//! | 4 | progress: `[0]` pending, `[1]` paid, `[2, retention]` complete | `[0]` |
+//! | 5, 6 | attempts, and how many of them are forgiven | 1, 0 |
+//! | 7 | how long it rests | 0 |
+//! | 8, 9 | whether there is a request, how many steps | no, 0 |
+//! | 10 | the instance that wrote it | none |
+//! | 11, 12, 13 | history: moments, how many are dropped, how many of those are steps that were done | none, 0, 0 |
+//! | 14 | whether it was accepted for later | no |
+//! | 15 | callback: `[0]` none, `[1]` wanted, `[2, id, tries, rest]` owed, `[3, id]` made, `[4, id]` given up | `[0]` |
+//! | 16, 17, 18, 19 | the fingerprint's scheme, authority, content, trailers | 1, none |
+//! | 20 | *reserved:* the principal | |
+//! | 21 | *reserved:* labels | |
+//! | 22 | *reserved:* the reason of an attempt | |
+//! | 23 | *reserved:* what a later scheme of fingerprints adds | |
+//!
+//! | | request | response | step |
+//! |---|---|---|---|
+//! | 0 | method | status | name |
+//! | 1 | target | headers | 0 begun, 1 saved, 2 failed |
+//! | 2 | headers | trailers | attempt, if it is not 1 |
+//! | 3 | trailers | body, if it is retained | how long after the claim |
+//! | 4 | body | why not: 0 too large, 1 streamed, 2 incomplete | hash of the input |
+//! | 5 | | | whether its key is a UUID |
+//! | 6 | | | whether it was paid |
+//! | 7 | | | result or error, as the handler's JSON |
+//!
+//! Times are milliseconds. Header lines are in `lines`.
+//!
+//! # What may change
+//!
+//! Fields may be added, and are skipped by a release that does not know them. It
+//! also drops them from a piece that it writes anew: from the head with every
+//! write, from a step when its result is saved, from requests and responses never.
+//! So a new field has to be one whose absence means what it meant before. What
+//! must not be skipped (another kind of hold, progress, callback, or state of a
+//! step) and what means something else takes another format: a higher number is
+//! [newer](DecodeError::Newer), anything else is corrupt, and neither is ever taken
+//! for "no record". Format 1 was JSON, and was never released.
+
+mod head;
+mod lines;
+mod parts;
+mod seal;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::head::WireHead;
+use self::parts::{decode_request, decode_response, decode_step, encode_request, encode_response, encode_step};
+use self::seal::{open, seal};
+use super::record::{Record, Timestamp};
+
+/// The format that is written, and the only one that is read.
+pub const WIRE_FORMAT: u32 = 2;
+
+/// Names one part of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "a store must keep all of them")]
+pub enum PartId {
+    /// The stored request.
+    Request,
+    /// The stored response.
+    Response,
+    /// The n-th step.
+    Step(u32),
+}
+
+/// A record as bytes: the head, and the parts that are new in this version.
+///
+/// `Debug` shows how much there is of it, and not what.
+#[derive(Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "taken apart by stores")]
+pub struct Encoded {
+    /// The head; small, and another one in every version.
+    pub head: Bytes,
+    /// The parts that were written in this version. Older parts stay as they
+    /// are, and the head says which there are.
+    pub fresh: Vec<(PartId, Bytes)>,
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fresh: Vec<_> = self.fresh.iter().map(|(id, bytes)| (id, bytes.len())).collect();
+        f.debug_struct("Encoded").field("head_len", &self.head.len()).field("fresh_len", &fresh).finish()
+    }
+}
+
+/// The times a store keeps beside a record's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "these two are all there is")]
+pub struct Times {
+    /// When the record was first stored.
+    pub created: Timestamp,
+    /// When it was last stored.
+    pub written: Timestamp,
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are damaged, cut short, or something else.
+    Corrupt(&'static str),
+    /// They were written by a newer release, in this format.
+    Newer(u32),
+    /// They were written in this format by a build from before the first release.
+    /// No release reads it.
+    Unreleased(u32),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corrupt(what) => write!(f, "the stored record is damaged: {what}"),
+            Self::Newer(format) => {
+                write!(f, "the stored record has format {format}, this release reads up to {WIRE_FORMAT}")
+            }
+            Self::Unreleased(format) => write!(
+                f,
+                "the stored record has format {format}, which only builds from before the first release wrote; this \
+                 release reads format {WIRE_FORMAT}: start with an empty store"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+const CORRUPT_HEAD: DecodeError = DecodeError::Corrupt("its head does not parse");
+const CORRUPT_PART: DecodeError = DecodeError::Corrupt("one of its parts does not parse");
+const MISSING_PART: DecodeError = DecodeError::Corrupt("one of its parts is missing");
+
+impl Record {
+    /// The record as bytes, as a store is to keep it.
+    ///
+    /// The parts are those that the swap to this version has to write. A store
+    /// that starts from nothing (`expected` is `None`) gets all of them. Parts
+    /// that the former head names and this one does not are to be deleted: they
+    /// must not come back with a later record.
+    ///
+    /// The times are not among the bytes: a store keeps [`Times`] beside them,
+    /// and the time of creation stays unless [`is_first`](Self::is_first).
+    pub fn encode(&self) -> Encoded {
+        Encoded { head: seal(&WireHead::of(self), 0), fresh: self.fresh_parts() }
+    }
+
+    fn fresh_parts(&self) -> Vec<(PartId, Bytes)> {
+        let mut fresh = Vec::new();
+        // The request comes with the first claim and never changes.
+        if let Some(request) = self.request.as_ref().filter(|_| self.is_first()) {
+            fresh.push((PartId::Request, encode_request(request)));
+        }
+        if let Some(response) = self.response() {
+            fresh.push((PartId::Response, encode_response(response)));
+        }
+        for (index, step) in (0..).zip(&self.steps) {
+            if step.written == self.version {
+                fresh.push((PartId::Step(index), encode_step(step)));
+            }
+        }
+        fresh
+    }
+
+    /// The parts that a head refers to, in the order [`Record::decode`] asks
+    /// for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::decode`].
+    pub fn parts_of(head: &[u8]) -> Result<Vec<PartId>, DecodeError> {
+        Ok(open::<WireHead<'_>>(head, &CORRUPT_HEAD)?.parts().collect())
+    }
+
+    /// A record from its bytes.
+    ///
+    /// `part` is asked for each part the head refers to.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if anything is damaged, missing, newer or of no release. The
+    /// record is then to be kept as it is and reported, and never to be overwritten.
+    pub fn decode(
+        times: Times,
+        head: &[u8],
+        mut part: impl FnMut(PartId) -> Option<Bytes>,
+    ) -> Result<Self, DecodeError> {
+        let head = open::<WireHead<'_>>(head, &CORRUPT_HEAD)?;
+        let (mut request, mut response, mut steps) = (None, None, Vec::new());
+        for id in head.parts() {
+            let bytes = part(id).ok_or(MISSING_PART)?;
+            match id {
+                PartId::Request => request = Some(Arc::new(decode_request(&bytes)?)),
+                PartId::Response => response = Some(Arc::new(decode_response(&bytes)?)),
+                PartId::Step(_) => steps.push(Arc::new(decode_step(&bytes)?)),
+            }
+        }
+        let record = head.record(response).ok_or(CORRUPT_HEAD)?;
+        Ok(Self { request, steps, created_at: Some(times.created), written_at: times.written, ..record })
+    }
+}
+
+/// What most pieces do without is not written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,176 @@
+//! Requests, responses and steps: see the table of their fields in [`super`].
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri};
+use minicbor::bytes::ByteSlice;
+use minicbor::{Decode, Encode};
+
+use super::lines::{self, Lines};
+use super::seal::{open, seal};
+use super::{CORRUPT_PART, DecodeError, is_default, millis};
+use crate::core::record::{Point, Step, Version};
+use crate::core::{KeyForm, NotRetained, StoredRequest, StoredResponse};
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireRequest<'a> {
+    #[b(0)]
+    method: &'a str,
+    #[b(1)]
+    target: Cow<'a, str>,
+    #[cbor(n(2), with = "lines", skip_if = "lines::none")]
+    headers: Lines<'a>,
+    #[cbor(n(3), with = "lines", skip_if = "lines::none")]
+    trailers: Lines<'a>,
+    #[b(4)]
+    body: Option<&'a ByteSlice>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireResponse<'a> {
+    #[n(0)]
+    status: u16,
+    #[cbor(n(1), with = "lines", skip_if = "lines::none")]
+    headers: Lines<'a>,
+    #[cbor(n(2), with = "lines", skip_if = "lines::none")]
+    trailers: Lines<'a>,
+    /// None if it is not retained.
+    #[b(3)]
+    body: Option<&'a ByteSlice>,
+    #[cbor(n(4), skip_if = "is_default")]
+    reason: u32,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireStep<'a> {
+    #[b(0)]
+    name: &'a str,
+    #[n(1)]
+    point: WirePoint,
+    /// Not written where it is one.
+    #[n(2)]
+    attempt: Option<u32>,
+    #[cbor(n(3), skip_if = "is_default")]
+    after_ms: u64,
+    #[n(4)]
+    input: Option<u64>,
+    #[cbor(n(5), skip_if = "is_default")]
+    uuid: bool,
+    #[cbor(n(6), skip_if = "is_default")]
+    paid: bool,
+    #[b(7)]
+    value: Option<&'a ByteSlice>,
+}
+
+/// Not optional in a step: one that is not known would be read as none.
+#[derive(Encode, Decode)]
+#[cbor(index_only)]
+enum WirePoint {
+    #[n(0)]
+    Begun,
+    #[n(1)]
+    Saved,
+    #[n(2)]
+    Failed,
+}
+
+pub(super) fn encode_request(request: &StoredRequest) -> Bytes {
+    let wire = WireRequest {
+        method: request.method().as_str(),
+        target: request.uri().to_string().into(),
+        headers: Cow::Borrowed(request.headers()),
+        trailers: Cow::Borrowed(request.trailers()),
+        body: Some(request.body().as_ref()).filter(|body| !body.is_empty()).map(Into::into),
+    };
+    seal(&wire, request.body().len())
+}
+
+pub(super) fn decode_request(bytes: &Bytes) -> Result<StoredRequest, DecodeError> {
+    let wire = open::<WireRequest<'_>>(bytes, &CORRUPT_PART)?;
+    let method = Method::from_bytes(wire.method.as_bytes()).map_err(|_| CORRUPT_PART)?;
+    let uri: Uri = wire.target.parse().map_err(|_| CORRUPT_PART)?;
+    let (headers, trailers) = (wire.headers.into_owned(), wire.trailers.into_owned());
+    Ok(StoredRequest::from_parts(method, uri, headers, slice(bytes, wire.body), trailers))
+}
+
+pub(super) fn encode_response(response: &StoredResponse) -> Bytes {
+    let body = response.body();
+    let wire = WireResponse {
+        status: response.status().as_u16(),
+        headers: Cow::Borrowed(response.headers()),
+        trailers: Cow::Borrowed(response.trailers()),
+        body: body.map(|body| body.as_ref().into()),
+        reason: response.not_retained().map_or(0, NotRetained::number),
+    };
+    seal(&wire, body.map_or(0, Bytes::len))
+}
+
+pub(super) fn decode_response(bytes: &Bytes) -> Result<StoredResponse, DecodeError> {
+    let wire = open::<WireResponse<'_>>(bytes, &CORRUPT_PART)?;
+    let status = StatusCode::from_u16(wire.status).map_err(|_| CORRUPT_PART)?;
+    let (headers, trailers) = (wire.headers.into_owned(), wire.trailers.into_owned());
+    let body = match wire.body {
+        Some(body) => Ok(slice(bytes, Some(body))),
+        None => Err(NotRetained::numbered(wire.reason)),
+    };
+    Ok(StoredResponse::from_parts(status, headers, body, trailers))
+}
+
+impl StoredResponse {
+    /// As a part of a record has it, for what keeps an answer elsewhere.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        encode_response(self)
+    }
+
+    pub(crate) fn from_bytes(bytes: &Bytes) -> Option<Self> {
+        decode_response(bytes).ok()
+    }
+}
+
+pub(super) fn encode_step(step: &Step) -> Bytes {
+    let (point, value) = match &step.point {
+        Point::Begun => (WirePoint::Begun, None),
+        Point::Saved(value) => (WirePoint::Saved, Some(value)),
+        Point::Failed(error) => (WirePoint::Failed, Some(error)),
+    };
+    let wire = WireStep {
+        name: &step.name,
+        point,
+        attempt: Some(step.attempt).filter(|attempt| *attempt != 1),
+        after_ms: millis(step.after),
+        input: step.input,
+        uuid: step.key == KeyForm::Uuid,
+        paid: step.paid,
+        value: value.map(|value| value.as_ref()).filter(|value| !value.is_empty()).map(Into::into),
+    };
+    seal(&wire, value.map_or(0, Bytes::len))
+}
+
+pub(super) fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
+    let wire = open::<WireStep<'_>>(bytes, &CORRUPT_PART)?;
+    let value = slice(bytes, wire.value);
+    Ok(Step {
+        name: wire.name.into(),
+        point: match wire.point {
+            WirePoint::Begun => Point::Begun,
+            WirePoint::Saved => Point::Saved(value),
+            WirePoint::Failed => Point::Failed(value),
+        },
+        written: Version::new(0),
+        attempt: wire.attempt.unwrap_or(1),
+        after: Duration::from_millis(wire.after_ms),
+        input: wire.input,
+        key: if wire.uuid { KeyForm::Uuid } else { KeyForm::Hex },
+        paid: wire.paid,
+    })
+}
+
+/// Without a copy.
+fn slice(bytes: &Bytes, of: Option<&ByteSlice>) -> Bytes {
+    of.map_or_else(Bytes::new, |of| bytes.slice_ref(of))
+}
