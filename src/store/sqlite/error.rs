@@ -41,6 +41,8 @@ pub enum SqliteOpenErrorKind {
     Incomplete,
     /// A file is damaged.
     Damaged,
+    /// The process was forked while its parent had a store open.
+    Forked,
     /// The operating system refused something. Part of an empty store may have
     /// been created; opening it again goes on from there.
     Io,

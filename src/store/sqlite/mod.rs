@@ -16,6 +16,7 @@ mod options;
 mod orphans;
 mod owner;
 mod plan;
+mod process;
 mod reader;
 mod request;
 mod row;
@@ -145,8 +146,10 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// [the options](SqliteStoreOptions::accept_the_loss_of_acknowledged_writes) accept
 /// that by name.
 ///
-/// A child of `fork` must open a store of its own; its parent's refuses. As locks are
-/// inherited, the leases of a parent that died are not free before such a child
+/// Fork first, and open a store in each child. A child that was forked while its
+/// parent had a store open can neither use that one nor open one of its own, unless
+/// it runs another program: SQLite's locks may be held by threads that it does not
+/// have. As locks are inherited, the leases of a parent that died are not free before such a child
 /// ends, or runs another program.
 ///
 /// It is as durable as the disk is honest: a disk that acknowledges a sync it has

@@ -21,6 +21,7 @@ use super::inspect::{self, Database, Found, Meta, inspect};
 use super::options::SqliteStoreOptions;
 use super::orphans::{self, Held};
 use super::owner::{self, Other, Owner};
+use super::process::OpenHere;
 use super::row;
 use super::schema::{APPLICATION_ID, Sql};
 use super::shared::{Guard, Shared};
@@ -32,8 +33,15 @@ use crate::util::nonce::fresh_nonce;
 /// How long others may take to open or close.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+const FORKED: &str = "can't be opened in a process that was forked while its parent had a store open: locks of the library \
+                      may be held there by threads that this process does not have; fork first, or run another program";
+
 /// Opens the store at `path`, with the connection of its writer.
 pub(super) fn open(options: &SqliteStoreOptions, path: &Path) -> Result<(Shared, Connection), SqliteOpenError> {
+    // Before the library is asked for anything.
+    let Some(here) = OpenHere::enter() else {
+        return Err(SqliteOpenError::new(Kind::Forked, path, FORKED));
+    };
     version::check(path, rusqlite::version_number())?;
     let found = inspect(path, options.join)?;
     refuse_network(options, path)?;
@@ -52,7 +60,7 @@ pub(super) fn open(options: &SqliteStoreOptions, path: &Path) -> Result<(Shared,
             "is being opened or closed by another process, for too long",
         ));
     };
-    Opening { options, path, boot: clock::boot() }.run(&mut entrance)
+    Opening { options, path, boot: clock::boot() }.run(&mut entrance, here)
 }
 
 fn refuse_network(options: &SqliteStoreOptions, path: &Path) -> Result<(), SqliteOpenError> {
@@ -73,7 +81,7 @@ struct Opening<'o> {
 }
 
 impl Opening<'_> {
-    fn run(&self, entrance: &mut Entrance) -> Result<(Shared, Connection), SqliteOpenError> {
+    fn run(&self, entrance: &mut Entrance, here: OpenHere) -> Result<(Shared, Connection), SqliteOpenError> {
         owner::tidy(self.path).map_err(|error| self.io(error))?;
         let others = owner::others(self.path, &self.boot, 0).map_err(|error| self.io(error))?;
         if others.iter().any(|other| matches!(other, Other::Alive { is_of_this_boot: false })) {
@@ -110,6 +118,7 @@ impl Opening<'_> {
             checkpoints: Arc::new(Checkpoints::default()),
             gate: Gate::of(self.path),
             transaction_limit: self.options.transaction_limit,
+            _here: here,
             cautions,
         };
         Ok((shared, connection))

@@ -12,6 +12,7 @@ use super::checkpoint::Checkpoints;
 use super::clock::Timeline;
 use super::connection::Place;
 use super::owner::Owner;
+use super::process::OpenHere;
 use super::schema::Sql;
 use super::turn::Gate;
 use crate::store::{StoreError, StoreErrorKind};
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(super) gate: Gate,
     pub(super) transaction_limit: Duration,
+    pub(super) _here: OpenHere,
     /// What was found as the store was opened, for whoever asks how durable it is.
     pub(super) cautions: Vec<String>,
 }

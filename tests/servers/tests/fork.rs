@@ -12,7 +12,7 @@ use std::time::Duration;
 use fork::{Fork, fork, waitpid};
 use servers::Redis;
 use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Mode};
-use tower_idempotency::store::{MemoryStore, RedisStore, SqliteStore, Store, StoreErrorKind};
+use tower_idempotency::store::{MemoryStore, RedisStore, SqliteOpenErrorKind, SqliteStore, Store, StoreErrorKind};
 use tower_idempotency::{Ledger, Runner, StepError};
 
 const WORKERS: usize = 3;
@@ -20,9 +20,10 @@ const WORKERS: usize = 3;
 fn main() {
     // It filters by name where `cargo test` is told to.
     let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 5] = [
         ("no_version_is_drawn_by_a_process_and_its_copies", no_version_is_drawn_by_a_process_and_its_copies),
         ("of_prefork_workers_one_runs", of_prefork_workers_one_runs),
+        ("copies_open_stores_of_their_own", copies_open_stores_of_their_own),
         // Last: a store has threads.
         ("a_copy_of_a_process_can_not_use_its_sqlite_store", a_copy_of_a_process_can_not_use_its_sqlite_store),
         ("a_copy_made_within_a_transaction_holds_up_no_other", a_copy_made_within_a_transaction_holds_up_no_other),
@@ -126,9 +127,21 @@ fn of_prefork_workers_one_runs() {
     assert_eq!(runs, 20, "requests were run by two workers");
 }
 
+/// Forked first, each copy opens a store of its own on the same file.
+fn copies_open_stores_of_their_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keys.db");
+    let said = copies(|n| {
+        let store = SqliteStore::open(&path).expect("it opens");
+        let key = Key::from_bytes([u8::try_from(n).expect("few"); 32]);
+        vec![u64::from(run(store.load(&key)).is_ok())]
+    });
+    assert!(said.iter().all(|said| said == &[1]), "{said:?}");
+}
+
 /// The store's threads are not in the copy, and SQLite's locks are not its own: it
-/// is told so at once, leaves the files alone when it ends, and opens a store of its
-/// own.
+/// is told so at once, opens no other store, and leaves the files alone when it ends.
+/// Once the parent has none open, a copy opens one.
 fn a_copy_of_a_process_can_not_use_its_sqlite_store() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keys.db");
@@ -140,15 +153,16 @@ fn a_copy_of_a_process_can_not_use_its_sqlite_store() {
         let refused = run(inherited.load(&key)).expect_err("a copy's");
         let told = refused.to_string().contains("forked") && refused.kind() == StoreErrorKind::Unavailable;
         drop(inherited.clone());
-        let own = SqliteStore::open(&path).expect("it opens");
-        let fine = run(own.load(&key)).is_ok();
-        drop(own);
-        vec![u64::from(told), u64::from(fine)]
+        let own = SqliteStore::open(&path).expect_err("it is a copy");
+        vec![u64::from(told), u64::from(own.kind() == SqliteOpenErrorKind::Forked)]
     });
     assert!(said.iter().all(|said| said == &[1, 1]), "{said:?}");
     drop(inherited);
     run(store.load(&key)).expect("the parent goes on");
     run(store.durability()).expect("and writes");
+    drop(store);
+    let said = copies(|_| vec![u64::from(SqliteStore::open(&path).is_ok())]);
+    assert!(said.iter().all(|said| said == &[1]), "{said:?}");
 }
 
 /// A transaction is under way, and a file is locked so that writers are next. The
