@@ -110,15 +110,10 @@ impl Sql {
                 "INSERT INTO main.{p}meta (one, layout, mark, state, boot, base) VALUES (1, {LAYOUT}, 0, 'closed', '', 0)"
             ),
             name: format!("UPDATE main.{p}tallies SET count = ?1 WHERE bucket = -2"),
-            meta: format!(
-                "SELECT store.count, done.count, state, boot, base, done.sum \
-                 FROM main.{p}meta, main.{p}tallies AS store, main.{p}tallies AS done WHERE store.bucket = -2 AND done.bucket = -1"
-            ),
+            meta: meta(p),
             open: format!("UPDATE main.{p}meta SET state = 'open', boot = ?1, base = ?2"),
             close: format!("UPDATE main.{p}meta SET state = 'closed'"),
-            epoch: format!(
-                "UPDATE main.{p}meta SET mark = mark + 1 RETURNING (SELECT count FROM main.{p}tallies WHERE bucket = -2), mark"
-            ),
+            epoch: epoch(p),
             bucket: format!("SELECT count, sum, keys FROM main.{p}tallies WHERE bucket = ?1"),
             bucket_keys: format!(
                 "SELECT key FROM main.{p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"
@@ -174,6 +169,20 @@ fn scan(p: &str, which: &str) -> String {
     format!(
         "SELECT {COLUMNS}, {own}, key FROM main.{p}records WHERE {which} AND (due, key) > (?1, ?2) \
          AND length(key) = 32 ORDER BY due, key LIMIT ?3"
+    )
+}
+
+/// The line about the whole store, with what is counted elsewhere.
+fn meta(p: &str) -> String {
+    format!(
+        "SELECT store.count, done.count, state, boot, base, done.sum \
+         FROM main.{p}meta, main.{p}tallies AS store, main.{p}tallies AS done WHERE store.bucket = -2 AND done.bucket = -1"
+    )
+}
+
+fn epoch(p: &str) -> String {
+    format!(
+        "UPDATE main.{p}meta SET mark = mark + 1 RETURNING (SELECT count FROM main.{p}tallies WHERE bucket = -2), mark"
     )
 }
 
