@@ -382,8 +382,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "sent-on-under-the-outer-target",
         file: "src/http/extract.rs",
-        text: "let is_sent_on = parts.extensions.get::<crate::Operation>().is_some();",
-        instead: "let is_sent_on = false && parts.extensions.get::<crate::Operation>().is_some();",
+        text: "let is_sent_on = parts.extensions.get::<crate::engine::operation::Operation>().is_some();",
+        instead: "let is_sent_on = false && parts.extensions.get::<crate::engine::operation::Operation>().is_some();",
         target: "--test nested",
         filter: "forwarded",
     },
