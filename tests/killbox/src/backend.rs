@@ -235,7 +235,7 @@ impl Backend {
                 Engine::Postgres(postgres) => apply_to_postgres(postgres, outage),
                 Engine::Sentinels(sentinels) => fail_over(sentinels, outage, self.store),
                 Engine::Cluster(cluster, node) => {
-                    let pattern = format!("*:{}*", hash.expect("a record"));
+                    let pattern = format!("*:{}*", redis_name(hash.expect("a record")));
                     let has_it = |node: &Redis| !node.cli(&["KEYS", &pattern]).is_empty();
                     *node = cluster.nodes().iter().position(has_it).expect("a node that has it");
                     cluster.nodes_mut()[*node].kill();
@@ -350,6 +350,15 @@ fn with_schema(postgres: Postgres) -> Postgres {
     // On disk, whatever the server's default is.
     postgres.sql(&format!("SET synchronous_commit = on; {SCHEMA}; {}", till::TABLES));
     postgres
+}
+
+/// How the name of a record of this hash begins, in hexadecimal, in Redis: base64 in
+/// the order of `./0-9A-Za-z`, of as many digits as are whole.
+fn redis_name(hash: &str) -> String {
+    const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let bits: String = hash.chars().filter_map(|digit| Some(format!("{:04b}", digit.to_digit(16)?))).collect();
+    let whole = bits.as_bytes().chunks_exact(6).map(|six| six.iter().fold(0, |n, bit| n * 2 + usize::from(bit & 1)));
+    whole.map(|n| char::from(DIGITS[n])).collect()
 }
 
 fn apply_to_redis(redis: &mut Redis, outage: Outage) {
