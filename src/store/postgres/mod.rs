@@ -30,7 +30,7 @@ use crate::store::for_all::ForAll;
 use crate::store::{ConnectError, Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap};
 
 /// How often a write is tried that others keep getting in the way of.
-const RACES: u32 = 3;
+const RACES: u32 = 8;
 
 /// Keeps records in Postgres, for any number of processes. With feature
 /// `postgres`. Clones are handles to the same store.
