@@ -133,6 +133,20 @@ fn lose_power(notes: &Path, random: &mut Random) {
     }
 }
 
+/// Power comes back with another boot: what processes noted of theirs says so.
+fn start_the_machine_again(home: &Path) {
+    for entry in fs::read_dir(home).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_str().unwrap().contains(".owner-") {
+            let mut bytes = fs::read(&path).unwrap();
+            if let Some(boot) = bytes.get_mut(16..52) {
+                boot.copy_from_slice(b"00000000-0000-4000-8000-000000000000");
+            }
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+}
+
 fn take_back(file: &mut Vec<u8>, note: &Note) {
     if file.len() < note.offset + note.was.len() {
         file.resize(note.offset + note.was.len(), 0);
@@ -219,6 +233,7 @@ async fn what_was_acknowledged_outlives_a_loss_of_power() {
             let until = 20 + random.next(most);
             acknowledged.extend(run_and_kill(&library, &path, &notes, until));
             lose_power(&notes, &mut random);
+            start_the_machine_again(&home);
             fs::remove_file(notes).unwrap();
             let store = SqliteStore::open(&path).unwrap_or_else(|error| panic!("seed {seed}, run {run}: {error}"));
             assert_kept(&store, &acknowledged, seed).await;
