@@ -138,12 +138,13 @@ async fn a_record_of_this_release_is_met_by_the_one_before() {
         let (app, _) = numbered(&layer(&lab));
         send(&app, with(at_host("a.example"), "content-encoding", "gzip")).await.assert_first(201, "charge 1");
         let record = lab.store.peek(&stored_key("k")).await.unwrap();
+        // SHA-256 over the framed parts, reckoned elsewhere; as it lies in the record.
+        let digest = [
+            0x8a, 0xd5, 0xc9, 0xcf, 0x86, 0x17, 0x3e, 0x0a, 0x2f, 0x71, 0x7c, 0x75, 0x4c, 0x08, 0x69, 0xd1, 0xdf, 0x45,
+            0x40, 0xe4, 0x49, 0x45, 0x15, 0xa1, 0x21, 0x4d, 0x5b, 0xf2, 0x34, 0x55, 0x49, 0xc7,
+        ];
         let head = record.encode().head;
-        let json = head.split(|byte| *byte == b'\n').nth(1).unwrap();
-        let json: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).unwrap();
-        // SHA-256 over the framed parts, reckoned elsewhere.
-        assert_eq!(json["fingerprint"], "8ad5c9cf86173e0a2f717c754c0869d1df4540e4494515a1214d5bf2345549c7");
-        assert_eq!(json["scheme"], 2);
+        assert!(head.windows(32).any(|bytes| bytes == digest), "{head:?}");
     }
 }
 

@@ -204,6 +204,7 @@ impl Opening<'_> {
     ) -> Result<(Timeline, Vec<String>), SqliteOpenError> {
         // Transactions of other processes' callers wait until this is done.
         let _shut = Gate::of(self.path).shut();
+        connection.busy_timeout(BUSY * 2).map_err(|error| self.engine(error))?;
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| self.engine(error))?;
         add_tables(connection, sql).map_err(|error| self.engine(error))?;
         let meta = inspect::read(connection, sql, self.path)?;

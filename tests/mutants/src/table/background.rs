@@ -2,7 +2,7 @@
 
 use super::Mutant;
 
-const CREW: &str = "src/engine/handoff/slots.rs";
+const CREW: &str = "src/workers/completer/slots.rs";
 const BACKGROUND: &str = "src/http/background.rs";
 const RECORD: &str = "src/core/record.rs";
 const STATUS: &str = "src/http/status.rs";
@@ -13,9 +13,9 @@ planted_under!(background, "--test background");
 pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "completer-takes-from-its-own-process",
-        "src/engine/handoff/slots.rs",
-        "let running = crew.keys.enter(key);",
-        "let running = crew.keys.enter(Key::from_bytes([0; 32]));",
+        "src/workers/completer/slots.rs",
+        "let running = self.keys.enter(key);",
+        "let running = self.keys.enter(Key::from_bytes([0; 32]));",
         "a_completer_takes_nothing_from_its_own_process",
     ),
     background(
@@ -108,8 +108,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "accepting-never-claims",
         BACKGROUND,
-        "let slot = self.shared.desk.slot();",
-        "let slot = self.shared.desk.slot().filter(|_| false);",
+        "let slot = self.shared.handoff.slot();",
+        "let slot = self.shared.handoff.slot().filter(|_| false);",
         "with_room_in_the_process",
     ),
     background(
@@ -137,15 +137,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "lost-claim-is-kept",
         BACKGROUND,
-        "            disown_later(ledger, self.key, Fence::of(exchange.nonce()), lease);\n",
-        "            let _ = (disown_later, Fence::of(exchange.nonce()));\n",
+        "            withdraw_claim(ledger, self.key, Fence::of(exchange.nonce()), lease);\n",
+        "            let _ = (withdraw_claim, Fence::of(exchange.nonce()));\n",
         "a_lost_claim_of_what_is_handed_over",
     ),
     background(
         "claim-for-nobody-is-kept",
         CREW,
-        "        disown_later(&completer.shared.ledger, key, fence, completer.shared.policy.lease);\n",
-        "        let _ = (disown_later, key, fence);\n",
+        "        withdraw_claim(&completer.shared.ledger, key, fence, completer.shared.policy.lease);\n",
+        "        let _ = (withdraw_claim, key, fence);\n",
         "a_claim_for_a_completer_that_is_gone",
     ),
 ];

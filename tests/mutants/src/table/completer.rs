@@ -73,7 +73,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "any-layer-will-do",
-        "src/engine/handoff/ticket.rs",
+        "src/engine/handoff.rs",
         "if wanted.is_kin(ledger) {",
         "if wanted.is_kin(wanted) || wanted.is_kin(ledger) {",
         "a_completer_of_a_service_with_the_layer_of_another",
@@ -94,9 +94,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "accepted-and-claimed-unproven",
-        "src/engine/handoff/slots.rs",
-        "lock(&self.0).clone().filter(|crew| crew.completer.wiring.is_proven())?;",
-        "lock(&self.0).clone()?;",
+        "src/workers/completer/slots.rs",
+        "if !self.completer.wiring.is_proven() {",
+        "if false && !self.completer.wiring.is_proven() {",
         "a_completer_that_runs_stops",
     ),
     in_hand(
@@ -116,8 +116,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     in_hand(
         "runner-beside-a-layer-is-a-stranger",
         "src/runner.rs",
-        "Self::over(layer.shared().ledger.calling_back(false))",
-        "Self::over(Ledger::new(Arc::clone(layer.shared().ledger.store())))",
+        "Self::over(layer.ledger().calling_back(false))",
+        "Self::over(Ledger::new(Arc::clone(layer.ledger().store())))",
         "a_runner_beside_its_layer",
     ),
     in_hand(
