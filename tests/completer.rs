@@ -762,9 +762,8 @@ async fn a_plain_operation_has_its_history_for_nothing() {
     send(&app, post("k")).await.assert_first(200, "done");
     let record = stored(&lab).await;
     assert_eq!(record.history().iter().map(|moment| moment.what).collect::<Vec<_>>(), [What::Claimed, What::Completed]);
-    let head = String::from_utf8(record.encode().head.to_vec()).unwrap();
-    assert!(!head.contains("past") && !head.contains("by") && !head.contains("retry"), "{head}");
-    assert!(head.len() < 320, "{} bytes: {head}", head.len());
+    let head = record.encode().head;
+    assert!(head.len() <= 80, "{} bytes: {head:?}", head.len());
 }
 
 #[tokio::test]
