@@ -28,10 +28,7 @@ struct WorkerSlots {
 
 /// Keeps the completer registered.
 #[derive(Debug)]
-pub(super) struct Registration {
-    slots: Arc<WorkerSlots>,
-    driver: Arc<dyn Driver>,
-}
+pub(super) struct Registration(Arc<WorkerSlots>);
 
 impl Driver for WorkerSlots {
     fn room(&self) -> Option<OwnedSemaphorePermit> {
@@ -69,16 +66,16 @@ impl Completer {
         let tasks = Mutex::new(Some(JoinSet::new()));
         let (slots, keys) = (Arc::clone(&round.slots), round.keys.clone());
         let slots = Arc::new(WorkerSlots { completer: self.clone(), slots, keys, tasks });
-        let driver: Arc<dyn Driver> = Arc::clone(&slots) as _;
-        self.shared.handoff.register(Arc::clone(&driver));
-        Registration { slots, driver }
+        self.shared.handoff.register(Arc::clone(&slots) as _);
+        Registration(slots)
     }
 }
 
 impl Registration {
     /// Takes nothing more.
     pub(super) fn close(&self) {
-        self.slots.completer.shared.handoff.unregister(&self.driver);
+        let driver: Arc<dyn Driver> = Arc::clone(&self.0) as _;
+        self.0.completer.shared.handoff.unregister(&driver);
     }
 }
 
@@ -86,7 +83,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.close();
-        let tasks = lock(&self.slots.tasks).take();
+        let tasks = lock(&self.0.tasks).take();
         drop(tasks);
     }
 }
