@@ -102,7 +102,7 @@ async fn shown(layer: &IdempotencyLayer, key: &str) -> Shown {
     ask(&StatusService::new(layer), "GET", &format!("/operations/{key}"), &[]).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_client_chooses_and_the_duplicates_get_the_same() {
     let (lab, _clock) = Lab::manual();
     let layer = layer(&lab);
@@ -132,7 +132,7 @@ async fn the_client_chooses_and_the_duplicates_get_the_same() {
     assert_eq!(history, [(0, What::Accepted), (1, What::Claimed), (1, What::Completed)]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_route_can_always_do_so() {
     let (lab, _clock) = Lab::manual();
     let layer = layer(&lab).background(Background::at("/jobs/").always().retry_after(secs(7)));
@@ -147,7 +147,7 @@ async fn a_route_can_always_do_so() {
 }
 
 /// While it runs, those who prefer so get the 202, the others 409.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn duplicates_while_it_runs() {
     let (lab, _clock) = Lab::manual();
     let (layer, gate) = (layer(&lab), Arc::new(Semaphore::new(0)));
@@ -173,7 +173,7 @@ async fn duplicates_while_it_runs() {
 }
 
 /// One that runs in the foreground can be waited for as well.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_duplicate_of_what_runs_in_the_foreground() {
     let (lab, _clock) = Lab::manual();
     let (layer, gate) = (layer(&lab), Arc::new(Semaphore::new(0)));
@@ -195,7 +195,7 @@ async fn a_duplicate_of_what_runs_in_the_foreground() {
 }
 
 /// Two processes: what one accepted, the completer of the other one runs.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn instances_that_share_a_store_share_the_work() {
     let (here, _clock) = Lab::manual();
     let there = Lab::over(here.store.clone());
@@ -236,7 +236,7 @@ async fn a_completer_in_the_same_process_starts_at_once() {
 }
 
 /// What it costs: one write to accept it, and what every attempt costs.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_round_trips() {
     let (lab, _clock) = Lab::manual();
     let layer = layer(&lab);
@@ -383,7 +383,7 @@ async fn a_process_that_dies() {
 }
 
 /// The reply of the store is lost: it is on record, and found out by looking.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn lost_replies_while_it_is_accepted() {
     let (lab, _clock) = Lab::manual();
     let layer = layer(&lab);
@@ -417,7 +417,7 @@ async fn a_full_store_accepts_nothing() {
     assert_eq!(kinds, [StoreErrorKind::Full]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_status_of_every_state() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -485,7 +485,7 @@ async fn the_status_of_every_state() {
 }
 
 /// Steps of which a complete record has no moment any more were done, too.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_steps_that_are_done_do_not_become_fewer_when_the_record_completes() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -506,7 +506,7 @@ async fn the_steps_that_are_done_do_not_become_fewer_when_the_record_completes()
 }
 
 /// The plan of what is undone is on record as a step, and no step of the handler's.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_status_shows_the_handlers_steps_and_their_undoing_alone() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -533,7 +533,7 @@ async fn a_status_shows_the_handlers_steps_and_their_undoing_alone() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn results_that_are_no_json() {
     let (lab, _clock) = Lab::manual();
     let layer = layer(&lab).response_limit(10);
@@ -556,7 +556,7 @@ async fn results_that_are_no_json() {
 }
 
 /// A foreign operation and one that never was are the same 404.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nobody_sees_another_tenants_operation() {
     let (lab, _clock) = Lab::manual();
     let scope = Scope::header("x-user".parse().unwrap());
@@ -579,7 +579,7 @@ async fn nobody_sees_another_tenants_operation() {
     send(&app, with(post("done"), "x-user", "ann")).await.assert_replay(201, "paid");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_has_not_changed_is_not_sent_again() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -613,7 +613,7 @@ async fn what_has_not_changed_is_not_sent_again() {
 }
 
 /// The answer stays for duplicates that are on their way, and no longer.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_was_received_may_go_early() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -641,7 +641,7 @@ async fn an_answer_that_was_received_may_go_early() {
     assert_eq!(ask(&service, "GET", "/operations/k", &[]).await.status, 404);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_key_may_come_as_a_header() {
     let (lab, _clock) = Lab::manual();
     let layer = layer(&lab);
@@ -661,7 +661,7 @@ async fn the_key_may_come_as_a_header() {
 }
 
 /// An answer that says "did not start" does not undo the promise to run it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_was_accepted_and_did_not_start_is_tried_again() {
     for resumable in [true, false] {
         let (lab, clock) = Lab::manual();

@@ -84,7 +84,7 @@ async fn decide(lab: &Lab, resolution: Resolution) {
     done.unwrap().output.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_completion_is_told_with_its_answer() {
     let (lab, _) = Lab::manual();
     let receiver = Receiver::default();
@@ -132,7 +132,7 @@ async fn a_parked_operation_is_told_with_its_reason_and_its_step() {
     assert_eq!(once(&completer).await, Report::default());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_given_up_is_told() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::default();
@@ -146,7 +146,7 @@ async fn what_is_given_up_is_told() {
 }
 
 /// At most once, by what its reconciler says.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_reconciler_found_out_is_told() {
     for happened in [true, false] {
         let (lab, clock) = Lab::manual();
@@ -167,7 +167,7 @@ async fn what_a_reconciler_found_out_is_told() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn work_in_the_background_is_told_in_the_same_round() {
     let (lab, _) = Lab::manual();
     let receiver = Receiver::default();
@@ -180,7 +180,7 @@ async fn work_in_the_background_is_told_in_the_same_round() {
     assert_eq!(receiver.told()[0].answer().unwrap().body().unwrap(), "later");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_only_owes_a_callback_does_not_fill_the_queue() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::failing(100);
@@ -198,7 +198,7 @@ async fn what_only_owes_a_callback_does_not_fill_the_queue() {
 }
 
 /// The process died after the answer was stored: another one tells.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_crash_before_the_call_loses_nothing() {
     let (lab, _) = Lab::manual();
     let (app, _) = over(&lab, Receiver::default().callback(), 201);
@@ -211,7 +211,7 @@ async fn a_crash_before_the_call_loses_nothing() {
 
 /// The process died in the call: another one tells, with the same id, once it is
 /// sure that the first one does not.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_crash_in_the_call_repeats_it_under_the_same_id() {
     let (lab, clock) = Lab::manual();
     let ids = Arc::new(Mutex::new(Vec::new()));
@@ -236,7 +236,7 @@ async fn a_crash_in_the_call_repeats_it_under_the_same_id() {
 }
 
 /// The call was made, and nobody could be told so.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_whose_end_is_not_stored_is_repeated() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::default();
@@ -256,7 +256,7 @@ async fn a_call_whose_end_is_not_stored_is_repeated() {
     assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hook_that_fails_is_called_again_with_the_same_id_after_a_pause() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::failing(2);
@@ -304,7 +304,7 @@ async fn a_hook_that_panics_or_hangs_has_failed() {
     assert_eq!(once(&completer).await.told, 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hook_that_always_fails_is_given_up_and_a_human_is_called() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::failing(99);
@@ -328,7 +328,7 @@ async fn a_hook_that_always_fails_is_given_up_and_a_human_is_called() {
 }
 
 /// A hook that takes its process down does not do so for ever.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn calls_of_which_nobody_heard_count() {
     let (lab, clock) = Lab::manual();
     let calls = Count::default();
@@ -380,7 +380,7 @@ async fn two_completers_never_call_at_the_same_time() {
 }
 
 /// Who asks for no callback pays nothing: no write, and no byte of a record.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_callback_nothing_is_written_for_it() {
     let (lab, _) = Lab::manual();
     let layer = lab.layer().resumable();
@@ -419,7 +419,7 @@ async fn in_the_same_process_it_is_told_at_once() {
 }
 
 /// Its record outlives its retention, for as long as somebody is to be told.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_to_be_told_does_not_expire() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::default();
@@ -437,7 +437,7 @@ async fn what_is_to_be_told_does_not_expire() {
 }
 
 /// Each end has its own id, whoever brings it about.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_goes_on_after_it_was_parked_is_told_again_when_it_ends() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::default();
@@ -461,7 +461,7 @@ fn stored_answer() -> Arc<tower_idempotency::core::StoredResponse> {
 }
 
 /// News that is out of date by then is not told.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_went_on_before_it_was_told_is_told_once_it_ends() {
     let (lab, _) = Lab::manual();
     let receiver = Receiver::default();
@@ -478,7 +478,7 @@ async fn what_went_on_before_it_was_told_is_told_once_it_ends() {
 }
 
 /// The next operation under the same key has ids of its own.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_new_operation_under_an_old_key_is_told_under_another_id() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::default();
@@ -493,7 +493,7 @@ async fn a_new_operation_under_an_old_key_is_told_under_another_id() {
 }
 
 /// A completer without a callback leaves them to others, and is not held up.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_has_no_callback_leaves_it_to_others() {
     let (lab, _) = Lab::manual();
     let receiver = Receiver::default();
@@ -509,7 +509,7 @@ async fn who_has_no_callback_leaves_it_to_others() {
 }
 
 /// What was begun under no callback has none.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_began_without_a_callback_has_none() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::default();
@@ -528,7 +528,7 @@ async fn what_began_without_a_callback_has_none() {
 }
 
 /// When it ended, and when that was told.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_history_has_both_times() {
     let (lab, clock) = Lab::manual();
     let (app, completer) = over(&lab, Receiver::failing(1).callback(), 201);
@@ -548,7 +548,7 @@ async fn the_history_has_both_times() {
 }
 
 /// A lost reply to the write that ends it leaves its callback owed all the same.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_lost_reply_does_not_lose_the_callback() {
     let (lab, _) = Lab::manual();
     let receiver = Receiver::default();
@@ -559,7 +559,7 @@ async fn a_lost_reply_does_not_lose_the_callback() {
 }
 
 /// The client thanks for its answer just then.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_acknowledged_during_the_call_is_told_once() {
     let (lab, clock) = Lab::manual();
     let (calls, store) = (Count::default(), lab.store.clone());
@@ -601,7 +601,7 @@ async fn an_answer_that_was_told_of_is_known_to_be_stored() {
 }
 
 /// What is refused, released or withdrawn did not end.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_did_not_end_is_not_told() {
     for status in [503, 401] {
         let (lab, _) = Lab::manual();

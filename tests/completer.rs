@@ -83,7 +83,7 @@ async fn crashed(lab: &Lab, key: &str, mode: Mode, body: &'static [u8]) {
     Ledger::new(lab.store.clone()).apply(&stored_key(key), None, claim).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_client_gave_up_is_finished_when_it_is_due() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -102,7 +102,7 @@ async fn what_a_client_gave_up_is_finished_when_it_is_due() {
 }
 
 /// The request that is run again is the one that was stored.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_stored_request_comes_back_without_its_credentials() {
     let (lab, clock) = Lab::manual();
     let (layer, runs) = (layer(&lab), Count::default());
@@ -128,7 +128,7 @@ async fn the_stored_request_comes_back_without_its_credentials() {
     assert_eq!(text, r#"POST /pay Some("ann") None b"{\"amount\":100}""#);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_operation_whose_holder_died_is_finished_after_its_lease() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -142,7 +142,7 @@ async fn an_operation_whose_holder_died_is_finished_after_its_lease() {
 }
 
 /// In two processes, that is: they share nothing but the store.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_completers_never_run_one_operation_twice_at_a_time() {
     let (lab, clock) = Lab::manual();
     crashed(&lab, "k", Mode::Resumable, b"{}").await;
@@ -172,7 +172,7 @@ async fn two_completers_never_run_one_operation_twice_at_a_time() {
 
 /// When to try again is in the store, so it holds for every machine. A client
 /// need not wait.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_back_off_is_kept_in_the_store() {
     let (lab, clock) = Lab::manual();
     let mut longest = Duration::ZERO;
@@ -201,7 +201,7 @@ async fn the_back_off_is_kept_in_the_store() {
     assert!(longest > secs(10), "it grows: {longest:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_fails_too_often_is_parked_and_the_others_go_on() {
     let (lab, clock) = Lab::manual();
     let (layer, runs) = (layer(&lab), Count::default());
@@ -234,7 +234,7 @@ async fn what_fails_too_often_is_parked_and_the_others_go_on() {
     assert_eq!(once(&completer).await.released, 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_too_old_is_parked() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -252,7 +252,7 @@ async fn what_is_too_old_is_parked() {
 #[derive(Clone)]
 struct User(&'static str);
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hook_puts_back_what_is_not_stored() {
     for knows in [true, false] {
         let (lab, clock) = Lab::manual();
@@ -281,7 +281,7 @@ async fn a_hook_puts_back_what_is_not_stored() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn at_most_once_a_reconciler_is_asked_and_nothing_runs_again() {
     let said: [(Option<Reconciled<u16>>, &str); 4] = [
         (Some(Reconciled::Happened(201)), "replayed"),
@@ -394,7 +394,7 @@ async fn what_hangs_after_the_end_is_not_waited_for() {
     send(&app, post("k")).await.assert_replay(201, "paid");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reconciler_that_panics_calls_a_human() {
     let (lab, clock) = Lab::manual();
     let layer = lab.layer();
@@ -406,7 +406,7 @@ async fn a_reconciler_that_panics_calls_a_human() {
     assert_eq!(parked_why(&stored(&lab).await), "its reconciler panicked");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stored_request_that_is_too_large_by_now_is_parked() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab).request_limit(3);
@@ -418,7 +418,7 @@ async fn a_stored_request_that_is_too_large_by_now_is_parked() {
 }
 
 /// It can't be marked, as it is not overwritten; so it is told once, and left.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_can_not_be_read_is_told_once_and_the_others_go_on() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -477,7 +477,7 @@ async fn an_attempt_that_hangs_is_cut_off_and_counts() {
 }
 
 /// A service that answers before the layer is reached must not make it a loop.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_from_before_the_layer_counts_as_a_try() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -494,7 +494,7 @@ async fn an_answer_from_before_the_layer_counts_as_a_try() {
 }
 
 /// A service that repeats its requests gets one run out of one claim.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_claim_is_run_once_however_often_the_service_asks() {
     let (lab, clock) = Lab::manual();
     let (layer, runs) = (layer(&lab), Count::default());
@@ -527,7 +527,7 @@ async fn a_claim_is_run_once_however_often_the_service_asks() {
     assert_eq!((runs.get(), refusals.lock().unwrap().as_slice()), (1, [None, Some(Refusal::InProgress)].as_slice()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_more_run_at_once_than_may() {
     let (lab, clock) = Lab::manual();
     let (running, most, gate) = (Count::default(), Count::default(), Arc::new(Semaphore::new(0)));
@@ -555,7 +555,7 @@ async fn no_more_run_at_once_than_may() {
 }
 
 /// Work that only its caller can go on with is met once, and left.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_has_no_request_is_left_to_its_caller() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -658,7 +658,7 @@ async fn others_go_on_while_one_hangs_and_shutdown_waits() {
     send(&app, slow()).await.assert_replay(200, "done");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_sweeper_removes_what_has_expired_and_nothing_else() {
     let clock = ManualClock::new();
     let store = Faulty::on(&clock);
@@ -730,7 +730,7 @@ async fn the_history_of_an_operation_stays_with_it() {
 }
 
 /// However long it takes, a record stays small.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_long_history_leaves_out_its_middle() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -766,7 +766,7 @@ async fn a_plain_operation_has_its_history_for_nothing() {
     assert!(head.len() <= 80, "{} bytes: {head:?}", head.len());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_and_a_completer_meet_and_one_runs() {
     let (lab, clock) = Lab::manual();
     let (gate, runs) = (Arc::new(Semaphore::new(0)), Count::default());
@@ -864,7 +864,7 @@ async fn ten_thousand_that_prove_unreadable_keep_no_other() {
 
 /// More than are remembered: those that are forgotten are looked at again, and
 /// what lies behind them has its turn.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn more_unreadable_ones_than_are_remembered_keep_no_other() {
     let clock = ManualClock::new();
     let store = Arc::new(FaultyStore::new(MemoryStore::with_clock(clock.clone())));
@@ -884,7 +884,7 @@ async fn more_unreadable_ones_than_are_remembered_keep_no_other() {
     assert_eq!(completed, 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_sweeper_goes_past_what_it_can_not_read() {
     let clock = ManualClock::new();
     let store = Arc::new(FaultyStore::new(MemoryStore::with_clock(clock.clone())));

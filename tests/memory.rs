@@ -146,7 +146,7 @@ async fn a_single_record_that_is_too_large_is_refused() {
     assert!(store.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn accounting_returns_to_zero() {
     let clock = ManualClock::new();
     let store = Arc::new(MemoryStore::with_clock(clock.clone()));
@@ -166,7 +166,7 @@ async fn accounting_returns_to_zero() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn expired_answers_make_room_as_others_are_written() {
     let clock = ManualClock::new();
     let store = Arc::new(MemoryStore::with_clock(clock.clone()));
@@ -206,7 +206,7 @@ async fn full_it_drops_those_that_expire_first() {
     assert!(dropped.iter().all(|rank| *rank < answers * 3 / 4), "of {answers}, by expiry: {dropped:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn answers_that_live_long_keep_no_expired_ones_alive() {
     let clock = ManualClock::new();
     let store = Arc::new(MemoryStore::with_clock(clock.clone()));

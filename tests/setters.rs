@@ -348,7 +348,7 @@ async fn no_time_out_of_a_step_makes_anything_panic() {
 }
 
 /// The values that stores and front ends of others make.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_value_of_the_core_makes_anything_panic() {
     let put = |next| match next {
         Next::Put(record) => Some(record),

@@ -375,7 +375,7 @@ async fn a_record_that_cannot_be_read_is_told_and_hides_no_other() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_round_is_bounded_says_so_and_the_next_goes_on() {
     let clock = ManualClock::new();
     let store = Faulty::over(MemoryStore::with_clock(clock.clone()).max_entries(50_000));
@@ -483,7 +483,7 @@ async fn no_key_is_told() {
 
 /// More than a page, and more than there is room for: the findings are bounded, what
 /// lies behind is judged, and what is known is not read again.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_scan_can_not_read_is_told_once_and_hides_no_other() {
     for (damaged, room) in [(600, 600), (3000, 1000)] {
         let clock = ManualClock::new();

@@ -162,7 +162,7 @@ async fn a_method_routers_route_layer_has_to_be_vouched_for() {
 }
 
 /// What was vouched for wrongly stops with the first work that shows it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_never_met_the_layer_stops_the_completer() {
     for status in [201, 303] {
         let (lab, clock) = Lab::manual();
@@ -184,7 +184,7 @@ async fn an_answer_that_never_met_the_layer_stops_the_completer() {
 }
 
 /// Of an outer layer nothing is known; it may let the next one pass.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_error_from_before_the_layer_is_a_try() {
     for status in [401, 403, 429, 503] {
         let (lab, clock) = Lab::manual();
@@ -206,7 +206,7 @@ async fn an_error_from_before_the_layer_is_a_try() {
 }
 
 /// A new release accepts what an old one does not know.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_has_no_route_in_this_process_is_left_to_the_others() {
     for under in ["layer", "route_layer", "a method router's layer"] {
         let (lab, clock) = Lab::manual();
@@ -234,7 +234,7 @@ async fn what_has_no_route_in_this_process_is_left_to_the_others() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_has_no_route_anywhere_is_parked_when_its_tries_are_over() {
     let (lab, clock) = Lab::manual();
     accept(&lab, "/v2/orders").await;
@@ -251,7 +251,7 @@ async fn what_has_no_route_anywhere_is_parked_when_its_tries_are_over() {
 
 /// Which of them a router said, and which a handler, can't be told apart; unless it
 /// came to a step, or says so itself.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_such_thing_of_a_handler_is_an_answer_if_it_says_so_or_came_to_a_step() {
     for status in [404, 405, 421, 501] {
         for how in ["plain", "final", "step", "client"] {
@@ -315,7 +315,7 @@ async fn at_most_once_what_may_have_had_no_route_is_not_run_again() {
 }
 
 /// Nothing has run for sure: it is as it was.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn at_most_once_what_is_not_driven_for_want_of_a_route_is_run_by_another() {
     let (lab, clock) = Lab::manual();
     let (layer, runs) = (at_most_once(&lab), Count::default());
@@ -330,7 +330,7 @@ async fn at_most_once_what_is_not_driven_for_want_of_a_route_is_run_by_another()
 }
 
 /// Half undone, and met by a release that has no such route.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_operation_that_is_being_undone_is_not_parked_for_want_of_a_route() {
     let (lab, clock) = Lab::manual();
     let (layer, cancels) = (layer(&lab), Count::default());
@@ -357,7 +357,7 @@ async fn an_operation_that_is_being_undone_is_not_parked_for_want_of_a_route() {
 }
 
 /// As tonic says it: 200, and `UNIMPLEMENTED` in the head.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_route_of_grpc_is_no_route() {
     for (under, alone) in [("layer", true), ("layer", false), ("route_layer", true)] {
         let (lab, clock) = Lab::manual();

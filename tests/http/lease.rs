@@ -40,7 +40,7 @@ async fn a_long_handler_keeps_its_lease() {
 
 /// Who lives may be done at any time; after who has fallen silent, nothing comes
 /// before the lease is over.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_busy_client_is_told_when_it_pays_to_ask_again() {
     let (lab, clock) = Lab::manual();
     let start = clock.now();
@@ -146,7 +146,7 @@ fn lapse(clock: &ManualClock) {
     clock.advance(secs(61));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn at_most_once_a_lapsed_lease_means_that_nobody_knows() {
     let (lab, clock) = Lab::manual();
     let (app, runs, doors) = doors(&lab.layer());
@@ -164,7 +164,7 @@ async fn at_most_once_a_lapsed_lease_means_that_nobody_knows() {
 }
 
 /// Peer bugs 10, 11, 12, 24 and 27, and faults E1 to E5.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn resumable_a_lapsed_lease_is_taken_over_and_the_zombie_gets_the_stored_answer() {
     let (lab, clock) = Lab::manual();
     let (app, runs, doors) = doors(&lab.layer().resumable());
@@ -179,7 +179,7 @@ async fn resumable_a_lapsed_lease_is_taken_over_and_the_zombie_gets_the_stored_a
     assert_eq!((runs.get(), lab.events.count("LeaseLost")), (2, 1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_zombie_that_ends_while_the_heir_runs_is_told_to_wait() {
     let (lab, clock) = Lab::manual();
     let (app, _, doors) = doors(&lab.layer().resumable());
@@ -196,7 +196,7 @@ async fn a_zombie_that_ends_while_the_heir_runs_is_told_to_wait() {
     heir.await.unwrap().unwrap().assert_first(200, "attempt 2 run 2 cancelled false");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_zombie_whose_heir_ended_without_an_answer_does_not_know_the_outcome() {
     for outcome in [Outcome::Retryable, Outcome::NothingHappened] {
         let (lab, clock) = Lab::manual();
@@ -226,7 +226,7 @@ async fn a_zombie_whose_heir_ended_without_an_answer_does_not_know_the_outcome()
 }
 
 /// Faults E15 and E16: the key was used anew since.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_zombie_of_a_forgotten_operation_gets_nothing_of_the_new_one() {
     let (lab, clock) = Lab::manual();
     let (app, _, doors) = doors(&lab.layer().resumable());
@@ -290,7 +290,7 @@ async fn a_handler_whose_lease_can_not_be_renewed_is_told() {
 }
 
 /// Work that never waits needs no renewal, and so no task.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_is_done_at_once_spawns_nothing_and_renews_nothing() {
     let (lab, _) = Lab::manual();
     let app = serve(&lab.layer(), |_| async { Ok(reply(200, "done")) });

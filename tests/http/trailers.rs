@@ -161,7 +161,7 @@ async fn trailers_of_a_request_count_for_its_limit() {
 
 /// Whoever goes on with the request sees what the first attempt saw, less what
 /// may be a credential.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_completer_runs_a_request_with_its_trailers() {
     let (lab, clock) = Lab::manual();
     let layer = lab.layer().resumable();

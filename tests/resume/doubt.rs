@@ -113,7 +113,7 @@ async fn a_once_that_failed_is_parked_if_the_same_attempt_runs_it_again() {
 }
 
 /// Finding out takes time, and someone else may have found out meanwhile.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_zombie_that_was_reconciling_does_not_run_what_its_heir_ran() {
     let (lab, clock) = Lab::manual();
     let (gate, charges) = (Arc::new(Semaphore::new(0)), Count::default());

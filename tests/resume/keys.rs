@@ -85,7 +85,7 @@ async fn a_key_is_not_sent_again_once_its_receiver_may_have_forgotten_it() {
 }
 
 /// Counted from when it was begun first, through attempts that fail in turn.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_try_does_not_give_the_key_another_day() {
     let ((lab, clock), receiver) = (Lab::manual(), Receiver::default());
     let app = charging(&lab, &receiver, |step| step);
@@ -99,7 +99,7 @@ async fn each_try_does_not_give_the_key_another_day() {
 
 /// Very many attempts: the history forgets those in the middle, and the step's
 /// age is then too long rather than too short.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_step_is_never_younger_than_it_is() {
     let ((lab, clock), receiver) = (Lab::manual(), Receiver::default());
     let late = receiver.clone();
@@ -159,7 +159,7 @@ async fn tries_within_one_attempt_are_counted_too() {
 }
 
 /// What a reconciler finds out counts, as under `once`.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_forgotten_key_is_reconciled_first() {
     for (found, heard) in [(Reconciled::Happened(7), 1), (Reconciled::DidNotHappen, 2)] {
         let ((lab, clock), receiver) = (Lab::manual(), Receiver::default());
@@ -189,7 +189,7 @@ fn refunding(lab: &Lab, refunds: &Receiver) -> App {
     })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_that_undoes_is_not_sent_again_for_longer_either() {
     let ((lab, clock), refunds) = (Lab::manual(), Receiver::default());
     let app = refunding(&lab, &refunds);
@@ -233,7 +233,7 @@ async fn a_begun_step_keeps_the_form_of_its_key() {
 }
 
 /// A harmless error takes the intent back, and with it the form and the time.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cleared_intent_is_begun_anew() {
     let ((lab, clock), receiver) = (Lab::manual(), Receiver::default());
     let told = receiver.clone();

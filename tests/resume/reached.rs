@@ -62,7 +62,7 @@ fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
 
 const WHY: &str = "its answer was 400, and this attempt did not come to step \"charge\", which was paid";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_payment_that_was_not_reached_is_not_answered_with_a_failure_by_a_completer() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
@@ -122,7 +122,7 @@ async fn a_step_in_doubt_that_was_not_reached_is_not_answered_with_a_failure() {
 }
 
 /// HTTP says 200 whatever happened: what gRPC says counts.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_failure_of_grpc_does_not_hide_a_payment() {
     for (status, alone, by_client) in [("3", true, true), ("3", false, true), ("5", true, false), ("9", false, false)] {
         let (lab, clock) = Lab::manual();
@@ -161,7 +161,7 @@ async fn a_failure_of_grpc_does_not_hide_a_payment() {
 }
 
 /// At most once, after a human let it run again.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn at_most_once_a_failure_does_not_hide_a_payment_either() {
     use tower_idempotency::core::{Resolution, Resolve};
     for (in_grpc, answer) in [

@@ -33,7 +33,7 @@ async fn the_first_call_runs_and_later_ones_get_its_result() {
 }
 
 /// A lease of nothing would hold nothing: everyone at once would be let in.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_lease_and_no_retention_are_too_short_to_hold() {
     let clock = ManualClock::new();
     let runner = Runner::new(Faulty::on(&clock)).lease(Duration::ZERO).retention(Duration::ZERO);
