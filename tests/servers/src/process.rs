@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,10 +23,19 @@ pub fn program(name: &str, folders: &[PathBuf], package: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("missing: {name}; install it (Debian: apt-get install {package})"))
 }
 
-/// A port of 127.0.0.1 that was free a moment ago.
+/// A port of 127.0.0.1 that is free.
+///
+/// Below those that the system gives to connections, or one of them might take it before
+/// the server does, or while that is restarted; and no process begins where another does.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static DRAWN: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(97);
+    let draw = || start.wrapping_add(DRAWN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+    let mut ports = (0..COUNT).map(|_| u16::try_from(FIRST + draw()).expect("a port"));
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("a free port")
 }
 
 /// Asks `ready` again and again, until it says yes.
