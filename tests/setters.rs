@@ -4,6 +4,8 @@
 //! in whichever task.
 //!
 //! A setter that is not walked here is found by reading the sources.
+//!
+//! A program of its own: its panic hook is that of the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;

@@ -1,4 +1,6 @@
 //! Metrics and spans, as a recorder and a subscriber see them.
+//!
+//! A program of its own: tracing keeps for the whole process who listens to what.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 #[path = "support/mod.rs"]

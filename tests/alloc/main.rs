@@ -1,4 +1,7 @@
-//! Memory is bounded, and counted as it is held.
+//! Memory is bounded, and counted as it is held; and a request that is not guarded
+//! allocates nothing.
+//!
+//! A program of its own: its allocator counts.
 //!
 //! What is measured here is counted in the measuring thread alone, so tests that
 //! run beside do not disturb it.
@@ -9,6 +12,7 @@ mod support;
 
 mod held;
 mod status;
+mod unguarded;
 mod uploads;
 
 use allocation_counter::{AllocationInfo, measure};

@@ -1,5 +1,4 @@
 //! What a request that is not guarded pays for the layer: nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::convert::Infallible;
 use std::future::ready;

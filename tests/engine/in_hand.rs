@@ -1,8 +1,4 @@
 //! What this process still has in hand, it does not take from itself.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::sync::{Arc, Mutex};
 
@@ -14,10 +10,12 @@ use tower_idempotency::core::{Hold, Mode, Record, Status};
 use tower_idempotency::store::StoreErrorKind;
 use tower_idempotency::{Background, Completer, IdempotencyLayer, Operation, Reconciled, RunError, Runner};
 
-use support::bodies::Failure;
-use support::lab::{App, Inner, Lab, operation, post, post_body, reply, secs, send, serve, spawn, stored_key, with};
-use support::store::{Call, Fault};
-use support::{Count, settle};
+use crate::support::bodies::Failure;
+use crate::support::lab::{
+    App, Inner, Lab, operation, post, post_body, reply, secs, send, serve, spawn, stored_key, with,
+};
+use crate::support::store::{Call, Fault};
+use crate::support::{self, Count, settle};
 
 /// The answers of a handler that charges, and how often it did.
 fn charges(layer: &IdempotencyLayer) -> (App, Count) {

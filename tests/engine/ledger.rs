@@ -1,6 +1,5 @@
 //! The ledger on a store that fails: what a command answers, and how many
 //! round trips it takes to say so.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -252,7 +251,7 @@ async fn a_claim_that_applies_late_within_the_command_is_ours() {
     assert_eq!(record.version(), fence.version());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_claim_that_applies_after_it_was_given_up_ends_with_its_lease() {
     let bench = Bench::new();
     let late = Gate::new();
@@ -267,7 +266,7 @@ async fn a_claim_that_applies_after_it_was_given_up_ends_with_its_lease() {
     assert_eq!(record.attempts(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_late_write_of_a_lost_holder_changes_nothing() {
     let bench = Bench::new();
     let late = Gate::new();

@@ -1,7 +1,6 @@
 //! Two workers must never write with one nonce: each would take the other's claim
 //! for its own, and both would run. (`fork`, beside the servers' tests, has the
 //! copies of a process.)
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,16 +1,14 @@
 //! The engine without HTTP: a closure under a key.
 
-mod support;
-
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Count, settle};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use support::{Count, settle};
 use tokio::sync::Semaphore;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::core::{IdempotencyKey, Key};

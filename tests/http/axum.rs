@@ -1,11 +1,9 @@
 //! Under axum and under bare hyper, over real sockets where that matters.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 /// README's program.
-#[path = "../examples/quickstart.rs"]
+#[path = "../../examples/quickstart.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is a program of its own, and its `main` is not called")]
 mod quickstart;
-mod support;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,8 +24,8 @@ use tower::{Layer, ServiceExt};
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{IdempotencyLayer, Operation, Outcome, Scope};
 
-use support::raw::{Wire, exchange};
-use support::{Count, raw};
+use crate::support::raw::{Wire, exchange};
+use crate::support::{Count, raw};
 
 fn layer() -> IdempotencyLayer {
     IdempotencyLayer::new(MemoryStore::new(), Scope::shared())

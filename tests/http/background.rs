@@ -1,8 +1,4 @@
 //! What is answered 202 and run later, and what the status resource tells.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::sync::Arc;
 
@@ -19,10 +15,12 @@ use tower_idempotency::{
     Refusal, Scope, StatusService,
 };
 
-use support::bodies::{Failure, TestBody};
-use support::lab::{Answer, App, Inner, Lab, operation, post, post_body, reply, secs, send, serve, stored_key, with};
-use support::store::{Call, Fault, Faulty};
-use support::{Count, settle};
+use crate::support::bodies::{Failure, TestBody};
+use crate::support::lab::{
+    Answer, App, Inner, Lab, operation, post, post_body, reply, secs, send, serve, stored_key, with,
+};
+use crate::support::store::{Call, Fault, Faulty};
+use crate::support::{self, Count, settle};
 
 fn layer(lab: &Lab) -> IdempotencyLayer {
     lab.layer().resumable().backoff(Backoff::new(secs(10), secs(10))).background(Background::at("/operations"))

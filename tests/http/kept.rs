@@ -1,15 +1,12 @@
 //! What is kept of a body is a copy, not a slice of the buffer that it was read
 //! into, which would stay in memory as a whole.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::lab::{Lab, post_body, reply, send, serve, stored_key};
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use support::lab::{Lab, post_body, reply, send, serve, stored_key};
 use tower_idempotency::core::{StoredRequest, StoredResponse};
 
 /// A connection's buffer, which knows how many of its kind there are.

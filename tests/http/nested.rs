@@ -1,8 +1,5 @@
 //! Guarded services that guarded handlers call, and layers within layers, also where
 //! a completer drives.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-mod support;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -17,7 +14,7 @@ use tower::ServiceExt;
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{Backoff, Completer, IdempotencyLayer, Operation, Scope};
 
-use support::Count;
+use crate::support::Count;
 
 fn by(header: &'static str) -> IdempotencyLayer {
     let pause = Backoff::new(Duration::ZERO, Duration::ZERO);

@@ -208,7 +208,6 @@ async fn a_store_that_hangs_at_the_end_delays_the_true_answer_but_not_for_ever()
 
 /// A renewal that is stuck must not keep the answer.
 #[tokio::test(start_paused = true)]
-
 async fn a_store_that_went_down_at_a_renewal_does_not_hold_back_the_answer() {
     let lab = Lab::new();
     let gate = Arc::new(Semaphore::new(0));

@@ -1,15 +1,13 @@
 //! What clients send, and what handlers make of it, is not for logs: no `Debug`
 //! and no error of the public API shows it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-mod support;
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
+use crate::support;
+use crate::support::lab::{App, Lab, operation, post_body, reply, secs, send, serve};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use support::lab::{App, Lab, operation, post_body, reply, secs, send, serve};
 use tower::ServiceExt;
 use tower_idempotency::core::{
     Ask, Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached,

@@ -1,7 +1,4 @@
 //! HTTP/1.1 byte by byte: what a socket sees.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-mod support;
 
 use std::net::SocketAddr;
 
@@ -13,8 +10,8 @@ use tokio::net::TcpListener;
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{IdempotencyLayer, Scope};
 
-use support::Count;
-use support::raw::{self, Raw, Wire, exchange};
+use crate::support::raw::{self, Raw, Wire, exchange};
+use crate::support::{self, Count};
 
 /// A server whose answers count its runs.
 async fn server() -> (SocketAddr, Count) {

@@ -1,6 +1,5 @@
 //! The store contract, on the SQLite store: with one handle, and with two on one
 //! file, as two processes have it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};

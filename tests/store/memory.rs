@@ -1,5 +1,4 @@
 //! What only the memory store promises: its bounds.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::time::Duration;
 

@@ -1,7 +1,11 @@
-//! The architecture's invariants, read from the sources.
+//! The architecture's invariants, and what documents say of the code, read from the
+//! sources.
+//!
+//! A program of its own: it needs the library for next to nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
-#[path = "support/sources.rs"]
+mod operations;
+#[path = "../support/sources.rs"]
 mod sources;
 
 use std::fs;

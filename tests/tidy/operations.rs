@@ -1,5 +1,4 @@
 //! The guide's tables, the code, the dashboard and the alerts name the same.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::collections::BTreeSet;
 use std::fs;

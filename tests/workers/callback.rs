@@ -1,8 +1,4 @@
 //! Who is told of the end of an operation, and that nobody is forgotten.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::sync::{Arc, Mutex};
 
@@ -17,10 +13,10 @@ use tower_idempotency::{
     Background, Backoff, Callback, Completer, Ended, EventKind, IdempotencyLayer, Ledger, Operation, Reconciled, Report,
 };
 
-use support::bodies::{Failure, TestBody};
-use support::lab::{App, Lab, operation, post, reply, secs, send, serve, stored_key, with};
-use support::store::{Call, Fault};
-use support::{Count, settle};
+use crate::support::bodies::{Failure, TestBody};
+use crate::support::lab::{App, Lab, operation, post, reply, secs, send, serve, stored_key, with};
+use crate::support::store::{Call, Fault};
+use crate::support::{self, Count, settle};
 
 const BACKOFF: Backoff = Backoff::new(secs(10), secs(40));
 

@@ -1,8 +1,4 @@
 //! What is finished without its client, and what is not.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,10 +19,10 @@ use tower_idempotency::{
     Sweeper,
 };
 
-use support::bodies::{Failure, TestBody};
-use support::lab::{App, Inner, Lab, operation, post, reply, secs, send, serve, spawn, stored_key, with};
-use support::store::{Call, Fault, Faulty};
-use support::{Count, settle};
+use crate::support::bodies::{Failure, TestBody};
+use crate::support::lab::{App, Inner, Lab, operation, post, reply, secs, send, serve, spawn, stored_key, with};
+use crate::support::store::{Call, Fault, Faulty};
+use crate::support::{self, Count, settle};
 
 type Said = Response<TestBody>;
 

@@ -1,8 +1,4 @@
 //! What needs a human is told, once; all else is not.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,9 +13,9 @@ use tower_idempotency::store::conformance::{Damage, FaultyStore, Op};
 use tower_idempotency::store::{Durability, Epoch, MemoryStore, StoreErrorKind, Survives};
 use tower_idempotency::{EventKind, Finding, FindingKind, Ledger, Watched, Watcher};
 
-use support::lab::{Lab, post, reply, secs, send, serve, stored_key};
-use support::settle;
-use support::store::{Call, Fault, Faulty};
+use crate::support::lab::{Lab, post, reply, secs, send, serve, stored_key};
+use crate::support::settle;
+use crate::support::store::{Call, Fault, Faulty};
 
 /// A store on a clock of its own, and who watches it.
 struct Watch {
@@ -136,7 +132,7 @@ async fn records_that_are_in_order_are_not_loaded() {
     assert_eq!(watch.told.take(), []);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_operation_that_stays_pending_is_told_once_and_when_it_is_over() {
     let watch = Watch::new();
     let fence = watch.claim("k", Mode::Resumable).await;
@@ -159,7 +155,7 @@ async fn an_operation_that_stays_pending_is_told_once_and_when_it_is_over() {
     assert_eq!(watch.round().await, []);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_paid_has_less_time_and_a_change_is_told_again() {
     let watch = Watch::new();
     let fence = watch.claim("k", Mode::Resumable).await;
@@ -183,7 +179,7 @@ async fn what_is_paid_has_less_time_and_a_change_is_told_again() {
     assert_eq!(watch.round().await, [(FindingKind::Parked, OVER)]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_step_in_doubt_is_told_once_nobody_sees_to_it() {
     let watch = Watch::new();
     let fence = watch.claim("k", Mode::Resumable).await;
@@ -210,7 +206,7 @@ impl Watch {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn at_most_once_a_dead_holder_is_doubt_even_without_steps() {
     let watch = Watch::new();
     watch.claim("k", Mode::AtMostOnce).await;
@@ -226,7 +222,7 @@ async fn at_most_once_a_dead_holder_is_doubt_even_without_steps() {
 }
 
 /// A Pending finding turns into doubt without any write.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn time_alone_can_change_a_finding() {
     let watch = Watch::new();
     let fence = watch.claim("k", Mode::AtMostOnce).await;

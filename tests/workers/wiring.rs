@@ -1,9 +1,5 @@
 //! What a completer is given leads to its layer, or nothing is driven; and what
 //! has no route in this process is left to the others.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -18,9 +14,9 @@ use tower_idempotency::{
     Background, Backoff, Completer, IdempotencyLayer, Operation, Outcome, Reconciled, Scope, StepError,
 };
 
-use support::bodies::Failure;
-use support::lab::{Lab, grpc, secs, stored_key};
-use support::{Count, settle};
+use crate::support::bodies::Failure;
+use crate::support::lab::{Lab, grpc, secs, stored_key};
+use crate::support::{Count, settle};
 
 /// Accepts what is to be run later, and is tried again at once.
 fn layer(lab: &Lab) -> IdempotencyLayer {

@@ -1,9 +1,5 @@
 //! Handlers written with steps: what they are promised, and that a crash at
 //! any point keeps it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod crash;
 mod doubt;

@@ -1,14 +1,15 @@
 //! Plants known bugs, one at a time, and expects a test to find each.
 //!
 //! ```text
-//! cargo run -p mutants [-- --only NAME,NAME] [--list] [--seconds N] [--seed N]
+//! cargo run -p mutants [-- --only NAME,NAME] [--list] [--check] [--seconds N] [--seed N]
 //! ```
 //!
 //! The tracked files are copied below `target/`, so the working tree stays as
 //! it is. A mutant is dead if its test fails. One that does not compile, or
 //! whose text is not found exactly once any more, is stale: it proves nothing.
 //! The text is looked for first, and for the whole table, however little is
-//! planted. A mutant that survives or is stale is an error.
+//! planted; `--check` does no more than that. A mutant that survives or is stale is
+//! an error.
 //!
 //! `--seconds` stops planting after that time, not counting the builds and runs
 //! without a mutant, which come before the first one of each target.
@@ -31,6 +32,7 @@ use crate::table::{GROUPS, Mutant};
 struct Options {
     only: Option<String>,
     list: bool,
+    check: bool,
     seconds: Option<u64>,
     seed: usize,
 }
@@ -53,12 +55,13 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         let number = |_| format!("{word} needs a number");
         match word.as_str() {
             "--list" => options.list = true,
+            "--check" => options.check = true,
             "--only" => options.only = Some(value()?),
             "--seconds" => options.seconds = Some(value()?.parse().map_err(number)?),
             "--seed" => options.seed = value()?.parse().map_err(number)?,
             other => {
                 return Err(format!(
-                    "{other} is not known; there are --only NAME,NAME, --list, --seconds N and --seed N"
+                    "{other} is not known; there are --only NAME,NAME, --list, --check, --seconds N and --seed N"
                 ));
             }
         }
@@ -70,7 +73,8 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
 fn run(options: &Options) -> Result<bool, String> {
     let all = || GROUPS.into_iter().flatten();
     if options.list {
-        all().for_each(|mutant| println!("{:<44} {}  ({} {})", mutant.name, mutant.file, mutant.target, mutant.filter));
+        all()
+            .for_each(|mutant| println!("{:<44} {}  ({} {})", mutant.name, mutant.file, mutant.target, mutant.tests()));
         return Ok(true);
     }
     let workshop = Workshop::open(Path::new("."))?;
@@ -80,6 +84,10 @@ fn run(options: &Options) -> Result<bool, String> {
             println!("{:<44}         STALE     its text is not there exactly once", mutant.name);
             stale.push(mutant.name);
         }
+    }
+    if options.check {
+        println!("{} mutants, {} of them stale", all().count(), stale.len());
+        return Ok(stale.is_empty());
     }
     let wanted = chosen(options, &stale)?;
     let (mut planted, mut died) = (0, 0);
@@ -132,7 +140,8 @@ fn chosen(options: &Options, stale: &[&str]) -> Result<Vec<&'static Mutant>, Str
 
 /// A test that fails anyway kills nothing.
 fn check_unmutated(workshop: &Workshop, target: &str, mutants: &[&Mutant]) -> Result<(), String> {
-    let filters: Vec<_> = mutants.iter().filter(|mutant| mutant.target == target).map(|mutant| mutant.filter).collect();
+    let filters: Vec<_> =
+        mutants.iter().filter(|mutant| mutant.target == target).map(|mutant| mutant.tests()).collect();
     match workshop.run(target, &filters)? {
         Outcome::Green => println!("{target:<44} green without mutants"),
         Outcome::Red(line) => return Err(format!("{target} fails without any mutant: {line}")),
@@ -143,7 +152,7 @@ fn check_unmutated(workshop: &Workshop, target: &str, mutants: &[&Mutant]) -> Re
 
 fn try_one(workshop: &Workshop, mutant: &Mutant) -> Result<bool, String> {
     let started = Instant::now();
-    let (died, verdict) = match workshop.with(mutant, || workshop.run(mutant.target, &[mutant.filter]))? {
+    let (died, verdict) = match workshop.with(mutant, || workshop.run(mutant.target, &[mutant.tests()]))? {
         Outcome::Red(line) => (true, format!("died      {line}")),
         Outcome::Green => (false, "SURVIVED".to_owned()),
         Outcome::Uncompiled(line) => (false, format!("STALE     does not compile: {line}")),

@@ -62,13 +62,14 @@ impl Workshop {
 
     /// Builds and runs some tests of one target, and tells a red test from a
     /// broken build.
-    pub(crate) fn run(&self, target: &str, filters: &[&str]) -> Result<Outcome, String> {
+    pub(crate) fn run(&self, target: &str, filters: &[String]) -> Result<Outcome, String> {
         let built = self.cargo(target, &["--no-run"])?;
         if !built.status.success() {
             let said = String::from_utf8_lossy(&built.stderr).into_owned();
             return Ok(Outcome::Uncompiled(first(&said, |line| line.starts_with("error"))));
         }
-        let ran = self.cargo(target, &[&["--"], filters].concat())?;
+        let filters: Vec<_> = filters.iter().map(String::as_str).collect();
+        let ran = self.cargo(target, &[&["--"], &filters[..]].concat())?;
         if ran.status.success() {
             return Ok(Outcome::Green);
         }

@@ -8,7 +8,8 @@ const RECORD: &str = "src/core/record.rs";
 const STATUS: &str = "src/http/status.rs";
 const SUBMIT: &str = "src/core/submit.rs";
 
-planted_under!(background, "--test background");
+planted_under!(unit, "--lib");
+planted_under!(background, "--test http", "background");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     background(
@@ -25,14 +26,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "moment.text.as_deref().filter(|name| !name.is_empty() || *name != UNDO_PLAN)?;",
         "a_status_shows_the_handlers_steps",
     ),
-    Mutant {
-        name: "quoted-preference-counts",
-        file: BACKGROUND,
-        text: "c == ',' && !quoted",
-        instead: "c == ','",
-        target: "--lib",
-        filter: "preferences_are_read",
-    },
+    unit("quoted-preference-counts", BACKGROUND, "c == ',' && !quoted", "c == ','", "preferences_are_read"),
     background(
         "full-queue-refuses-what-it-accepted",
         SUBMIT,

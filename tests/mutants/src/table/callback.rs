@@ -8,7 +8,7 @@ const LEDGER: &str = "src/engine/ledger.rs";
 const MAKER: &str = "src/workers/completer/callback.rs";
 const RECORD: &str = "src/core/record.rs";
 
-planted_under!(callback, "--test callback");
+planted_under!(callback, "--test workers", "callback");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     callback(

@@ -10,9 +10,10 @@ const RECORD: &str = "src/core/record.rs";
 const ROUND: &str = "src/workers/completer/round.rs";
 const SERVICE: &str = "src/http/service.rs";
 
-planted_under!(completer, "--test completer");
-planted_under!(in_hand, "--test in_hand");
-planted_under!(wiring, "--test wiring");
+planted_under!(completer, "--test workers", "completer");
+planted_under!(in_hand, "--test engine", "in_hand");
+planted_under!(wiring, "--test workers", "wiring");
+planted_under!(ledger, "--test engine", "ledger");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     wiring(
@@ -111,14 +112,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/engine/attempt.rs",
         "if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {",
         "if self.since.elapsed() >= self.limits.lease {",
-        "while_the_store_hangs",
+        "what_is_being_saved_is_in_hand_while_the_store_hangs",
     ),
     in_hand(
         "runner-beside-a-layer-is-a-stranger",
         "src/runner.rs",
         "Self::over(layer.ledger().calling_back(false))",
         "Self::over(Ledger::new(Arc::clone(layer.ledger().store())))",
-        "a_runner_beside_its_layer",
+        "a_completer_does_not_take_what_a_runner_beside",
     ),
     in_hand(
         "unsaved-run-again-by-a-duplicate",
@@ -338,12 +339,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Query::new(Filter::Lapsed, PAGE)",
         "the_sweeper_removes",
     ),
-    Mutant {
-        name: "contradiction-believed",
-        file: LEDGER,
-        text: "Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),",
-        instead: "",
-        target: "--test ledger",
-        filter: "a_store_that_contradicts",
-    },
+    ledger(
+        "contradiction-believed",
+        LEDGER,
+        "Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),",
+        "",
+        "a_store_that_contradicts",
+    ),
 ];

@@ -16,6 +16,8 @@ const SERVICE: &str = "src/http/service.rs";
 const UPLOAD: &str = "src/http/upload.rs";
 
 planted_under!(http, "--test http");
+planted_under!(axum, "--test http", "axum");
+planted_under!(nested, "--test http", "nested");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     http(
@@ -355,60 +357,53 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            Patience::Until(time) => time.set(sleep(self.timeout)),",
         "uploads::a_body_that_takes_too_long",
     ),
-    Mutant {
-        name: "nested-passes-any-operation",
-        file: ADMIT,
-        text: "is_some_and(|operation| *operation.key() == key)",
-        instead: "is_some_and(|operation| *operation.key() == key || true)",
-        target: "--test axum",
-        filter: "a_router_called",
-    },
-    Mutant {
-        name: "nested-refuses-a-completer",
-        file: ADMIT,
-        text: "            Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),\n",
-        instead: "",
-        target: "--test axum",
-        filter: "a_completers_attempt_passes",
-    },
-    Mutant {
-        name: "nested-passes-a-completer-in-another-scope",
-        file: ADMIT,
-        text: "Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),",
-        instead: "Some(_) if true => Ok(()),",
-        target: "--test nested",
-        filter: "",
-    },
-    Mutant {
-        name: "sent-on-under-the-outer-target",
-        file: "src/http/extract.rs",
-        text: "let is_sent_on = parts.extensions.get::<crate::engine::operation::Operation>().is_some();",
-        instead: "let is_sent_on = false && parts.extensions.get::<crate::engine::operation::Operation>().is_some();",
-        target: "--test nested",
-        filter: "forwarded",
-    },
-    Mutant {
-        name: "sent-on-by-a-bare-handler-under-its-target",
-        file: "src/http/extract.rs",
-        text: ".filter(|original| is_nested(original, &parts.uri)).unwrap_or(&parts.uri)",
-        instead: ".filter(|original| is_nested(original, &parts.uri) || true).unwrap_or(&parts.uri)",
-        target: "--test nested",
-        filter: "a_handler_that_is_not_guarded",
-    },
-    Mutant {
-        name: "outcome-of-an-inner-record-counts",
-        file: RESPONSE,
-        text: "    parts.extensions.remove::<Outcome>();\n",
-        instead: "",
-        target: "--test nested",
-        filter: "what_an_inner_handler_says",
-    },
-    Mutant {
-        name: "siblings-share-answers",
-        file: "src/http/extract.rs",
-        text: "parts.extensions.get::<axum::extract::OriginalUri>().filter(|_| !is_sent_on)",
-        instead: "parts.extensions.get::<axum::extract::OriginalUri>().filter(|_| false)",
-        target: "--test axum",
-        filter: "siblings_with_the_same",
-    },
+    axum(
+        "nested-passes-any-operation",
+        ADMIT,
+        "is_some_and(|operation| *operation.key() == key)",
+        "is_some_and(|operation| *operation.key() == key || true)",
+        "a_router_called",
+    ),
+    axum(
+        "nested-refuses-a-completer",
+        ADMIT,
+        "            Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),\n",
+        "",
+        "a_completers_attempt_passes",
+    ),
+    nested(
+        "nested-passes-a-completer-in-another-scope",
+        ADMIT,
+        "Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),",
+        "Some(_) if true => Ok(()),",
+        "",
+    ),
+    nested(
+        "sent-on-under-the-outer-target",
+        "src/http/extract.rs",
+        "let is_sent_on = parts.extensions.get::<crate::engine::operation::Operation>().is_some();",
+        "let is_sent_on = false && parts.extensions.get::<crate::engine::operation::Operation>().is_some();",
+        "forwarded",
+    ),
+    nested(
+        "sent-on-by-a-bare-handler-under-its-target",
+        "src/http/extract.rs",
+        ".filter(|original| is_nested(original, &parts.uri)).unwrap_or(&parts.uri)",
+        ".filter(|original| is_nested(original, &parts.uri) || true).unwrap_or(&parts.uri)",
+        "a_handler_that_is_not_guarded",
+    ),
+    nested(
+        "outcome-of-an-inner-record-counts",
+        RESPONSE,
+        "    parts.extensions.remove::<Outcome>();\n",
+        "",
+        "what_an_inner_handler_says",
+    ),
+    axum(
+        "siblings-share-answers",
+        "src/http/extract.rs",
+        "parts.extensions.get::<axum::extract::OriginalUri>().filter(|_| !is_sent_on)",
+        "parts.extensions.get::<axum::extract::OriginalUri>().filter(|_| false)",
+        "siblings_with_the_same",
+    ),
 ];

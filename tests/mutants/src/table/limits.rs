@@ -6,12 +6,12 @@ const BACKOFF: &str = "src/util/backoff.rs";
 const NONCE: &str = "src/util/nonce.rs";
 
 planted_under!(unit, "--lib");
-planted_under!(kept, "--test kept");
-planted_under!(bounds, "--test bounds");
-planted_under!(background, "--test background");
-planted_under!(redacted, "--test redacted");
+planted_under!(kept, "--test http", "kept");
+planted_under!(alloc, "--test alloc");
+planted_under!(background, "--test http", "background");
+planted_under!(redacted, "--test http", "redacted");
 planted_under!(http, "--test http");
-planted_under!(nonces, "--test nonces");
+planted_under!(nonces, "--test engine", "nonces");
 planted_under!(setters, "--test setters");
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -90,23 +90,23 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/core/message.rs",
         "if body.len() <= COPIED { Bytes::copy_from_slice(&body) } else { body }",
         "if body.len() <= COPIED { body } else { body }",
-        "holds_no_buffer",
+        "",
     ),
-    bounds(
+    alloc(
         "header-values-kept-with-the-buffer-they-were-read-into",
         "src/core/message.rs",
         "            *value = copy;",
         "            let _ = copy;",
         "held::the_memory_store_counts_what_it_holds_of_large_headers",
     ),
-    bounds(
+    alloc(
         "status-builds-a-tree-of-what-it-passes-on",
         "src/http/status.rs",
         "out.extend_from_slice(text.trim_ascii().as_bytes());",
         "let _ = serde_json::from_str::<Value>(text).map(|tree| serde_json::to_writer(out, &tree));",
         "status::",
     ),
-    bounds(
+    alloc(
         "targets-kept-with-the-buffer-they-were-read-into",
         "src/core/message.rs",
         "method.clone(), copied(uri),",
@@ -118,7 +118,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/core/history.rs",
         "kept.dropped_done.saturating_add(u32::from(dropped.is_step_done()))",
         "kept.dropped_done",
-        "do_not_become_fewer",
+        "the_steps_that_are_done_do_not_become_fewer",
     ),
     redacted(
         "debug-shows-results-of-steps",

@@ -5,7 +5,7 @@ use super::Mutant;
 const MEMORY: &str = "src/store/memory.rs";
 
 const fn memory(name: &'static str, text: &'static str, instead: &'static str, filter: &'static str) -> Mutant {
-    Mutant { name, file: MEMORY, text, instead, target: "--test memory", filter }
+    Mutant { name, file: MEMORY, text, instead, target: "--test store", module: "memory", filter }
 }
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -34,11 +34,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "expired_answers_make_room",
     ),
     Mutant {
-        name: "memory-store-ignores-expected",
-        file: MEMORY,
-        text: "if current.map(Record::version) != expected {",
-        instead: "if expected.is_none() && current.is_some() {",
-        target: "--test conformance",
-        filter: "memory::swap_at",
+        module: "conformance",
+        ..memory(
+            "memory-store-ignores-expected",
+            "if current.map(Record::version) != expected {",
+            "if expected.is_none() && current.is_some() {",
+            "memory::swap_at",
+        )
     },
 ];

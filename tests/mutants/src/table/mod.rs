@@ -3,7 +3,10 @@
 /// Names a function that makes the mutants of one table: they differ in all but
 /// the tests that have to fail.
 macro_rules! planted_under {
-    ($function:ident, $target:literal) => {
+    ($function:ident, $target:expr) => {
+        planted_under!($function, $target, "");
+    };
+    ($function:ident, $target:expr, $module:literal) => {
         const fn $function(
             name: &'static str,
             file: &'static str,
@@ -11,7 +14,7 @@ macro_rules! planted_under {
             instead: &'static str,
             filter: &'static str,
         ) -> Mutant {
-            Mutant { name, file, text, instead, target: $target, filter }
+            Mutant { name, file, text, instead, target: $target, module: $module, filter }
         }
     };
 }
@@ -43,8 +46,17 @@ pub(crate) struct Mutant {
     pub(crate) instead: &'static str,
     /// The tests that have to fail, as arguments of `cargo test`: which binary,
     pub(crate) target: &'static str,
-    /// and which part of it; the less runs, the sooner it is over.
+    /// which module of it,
+    pub(crate) module: &'static str,
+    /// and which part of that; the less runs, the sooner it is over.
     pub(crate) filter: &'static str,
+}
+
+impl Mutant {
+    /// What the names of the tests that have to fail begin with.
+    pub(crate) fn tests(&self) -> String {
+        if self.module.is_empty() { self.filter.to_owned() } else { format!("{}::{}", self.module, self.filter) }
+    }
 }
 
 const TRANSITION: &str = "src/core/transition.rs";

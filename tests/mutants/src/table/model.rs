@@ -9,7 +9,7 @@ const RESOLVE: &str = "src/core/resolve.rs";
 const EXCHANGE: &str = "src/core/exchange.rs";
 
 const fn model(name: &'static str, file: &'static str, text: &'static str, instead: &'static str) -> Mutant {
-    Mutant { name, file, text, instead, target: super::MODEL, filter: "" }
+    Mutant { name, file, text, instead, target: super::MODEL, module: "", filter: "" }
 }
 
 pub(super) const MUTANTS: &[Mutant] = &[

@@ -6,7 +6,7 @@ const ATTEMPT: &str = "src/engine/attempt.rs";
 const OPERATION: &str = "src/engine/operation/mod.rs";
 const STEP: &str = "src/engine/operation/step.rs";
 
-planted_under!(resume, "--test resume");
+planted_under!(resume, "--test engine", "resume");
 planted_under!(unit, "--lib");
 
 pub(super) const MUTANTS: &[Mutant] = &[

@@ -2,7 +2,7 @@
 
 use super::Mutant;
 
-planted_under!(undo, "--test resume");
+planted_under!(undo, "--test engine", "resume");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     undo(

@@ -2,7 +2,7 @@
 
 use super::Mutant;
 
-planted_under!(watcher, "--test watcher");
+planted_under!(watcher, "--test workers", "watcher");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     watcher(

@@ -4,7 +4,6 @@
 //! records, as format 2 writes them. `GOLDEN_REGENERATE=1` writes the files
 //! anew; a change to one is a change to the format. Format 1 was not released, and
 //! `v1` has what is refused.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

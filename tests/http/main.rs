@@ -1,5 +1,5 @@
-//! The layer over scripted services, without a socket: what every request
-//! gets, whatever happens.
+//! The layer: what every request gets, whatever happens. Over scripted services,
+//! without a socket, but for `axum` and `wire`.
 //!
 //! Numbers in comments ("peer bug 38") are those of the bugs that libraries
 //! like this one shipped.
@@ -9,19 +9,25 @@
 mod support;
 
 mod admission;
+mod axum;
+mod background;
 mod events;
 mod fidelity;
 mod fingerprint;
 mod hangup;
+mod kept;
 mod keys;
 mod lease;
+mod nested;
 mod outage;
 mod outcome;
 mod oversize;
 mod panics;
 mod ready;
+mod redacted;
 mod replay;
 mod scope;
 mod taken_back;
 mod trailers;
 mod uploads;
+mod wire;

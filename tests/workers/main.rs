@@ -1,0 +1,11 @@
+//! What runs beside the requests: what is finished without its client, who is told
+//! of the end, and what needs a human.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod callback;
+mod completer;
+mod watcher;
+mod wiring;
