@@ -4,6 +4,7 @@
 //! A program of its own: it needs the library for next to nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod index;
 mod operations;
 #[path = "../support/sources.rs"]
 mod sources;
