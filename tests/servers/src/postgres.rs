@@ -315,32 +315,3 @@ fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_keeps_its_data_and_its_port_over_every_kind_of_end() {
-        let mut server = Postgres::start();
-        server.sql("CREATE TABLE t (n int)");
-        for (n, end) in [Postgres::stop, Postgres::stop_at_once, Postgres::kill].iter().enumerate() {
-            server.sql("INSERT INTO t VALUES (1)");
-            end(&mut server);
-            server.start_again();
-            assert_eq!(server.sql("SELECT sum(n) FROM t"), (n + 1).to_string());
-        }
-    }
-
-    #[test]
-    fn a_standby_follows_and_can_be_promoted() {
-        let primary = Postgres::start();
-        let standby = primary.standby();
-        primary.sql("CREATE TABLE t (n int)");
-        primary.wait_for(&standby);
-        assert_eq!(standby.sql("SELECT pg_is_in_recovery()"), "t");
-        drop(primary);
-        standby.promote();
-        standby.sql("INSERT INTO t VALUES (1)");
-    }
-}
