@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use tokio::sync::Semaphore;
 use tower_idempotency::store::{Store, StoreErrorKind, Swap};
 use tower_idempotency::{EventKind, RunError, StepError};
 
@@ -129,7 +130,8 @@ async fn whoever_waits_for_a_transaction_gets_what_it_wants<D: Driver>() {
 /// as long as they may. The third one's lease is short, and kept.
 async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Driver>() {
     let shop = Shop::<D>::open();
-    let over = Arc::new(AtomicBool::new(false));
+    // Closed when it is over: nothing waits any longer then.
+    let over = Arc::new(Semaphore::new(0));
     let (held, lost) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let mut busy = Vec::new();
     for n in 0..3 {
@@ -137,16 +139,16 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
         let (over, held) = (Arc::clone(&over), Arc::clone(&held));
         busy.push(tokio::spawn(async move {
             for turn in 0.. {
-                if over.load(Ordering::SeqCst) {
+                if over.is_closed() {
                     break;
                 }
-                let (joined, held) = (shop.joined.clone(), Arc::clone(&held));
+                let (joined, held, over) = (shop.joined.clone(), Arc::clone(&held), Arc::clone(&over));
                 let outcome = shop.runner().run("shop", &format!("{n}-{turn}"), "", move |op| async move {
                     let work = work::<D, _, _>(move |tx| {
                         Box::pin(async move {
                             D::run(tx, INSERT).await?;
                             held.fetch_add(1, Ordering::SeqCst);
-                            tokio::time::sleep(Duration::from_secs(30)).await;
+                            over.acquire().await.map(drop).map_err(|_| "it is over".to_owned())?;
                             Ok(1)
                         })
                     });
@@ -166,11 +168,15 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
     let runs = Arc::new(AtomicU32::new(0));
     let mut calls = Vec::new();
     for n in 0..4 {
-        let (runner, runs) = (runner.clone(), Arc::clone(&runs));
+        let (runner, runs, held) = (runner.clone(), Arc::clone(&runs), Arc::clone(&held));
         calls.push(tokio::spawn(async move {
             let call = runner.run("short", &n.to_string(), "", move |op| async move {
                 runs.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_secs(10)).await;
+                let (since, before) = (Instant::now(), held.load(Ordering::SeqCst));
+                // Over two leases, with the lock in other hands.
+                while since.elapsed() < Duration::from_secs(7) || held.load(Ordering::SeqCst) < before + 6 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
                 op.step("end", |_| async { Ok::<_, Failed>(n) }).await
             });
             call.await
@@ -180,7 +186,7 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
         let outcome = call.await.unwrap();
         assert_eq!(outcome.unwrap(), n);
     }
-    over.store(true, Ordering::SeqCst);
+    over.close();
     for busy in busy {
         busy.await.unwrap();
     }
