@@ -127,14 +127,15 @@ async fn whoever_waits_for_a_transaction_gets_what_it_wants<D: Driver>() {
 }
 
 /// Three processes on one file; two of them with nothing but transactions that take
-/// as long as they may. The third one's lease is short, and kept.
+/// as long as they may. The third one's lease is short, and kept: a fourth one that
+/// asks for its operations all the time never gets them.
 async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Driver>() {
     let shop = Shop::<D>::open();
     // Closed when it is over: nothing waits any longer then.
     let over = Arc::new(Semaphore::new(0));
     let (held, lost) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     // Opened before the others are busy: opening waits for a transaction too.
-    let short = Shop::<D>::at(&shop.path);
+    let (short, rival) = (Shop::<D>::at(&shop.path), Shop::<D>::at(&shop.path));
     let mut busy = Vec::new();
     for n in 0..3 {
         let shop = Shop::<D>::at(&shop.path);
@@ -167,8 +168,23 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
         }
     });
     let runs = Arc::new(AtomicU32::new(0));
-    let mut calls = Vec::new();
-    for n in 0..4 {
+    let (mut calls, mut rivals) = (Vec::new(), Vec::new());
+    for n in 0..4_usize {
+        let (rival, again) = (rival.runner(), Arc::clone(&runs));
+        rivals.push(tokio::spawn(async move {
+            loop {
+                // Its holder comes first.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let again = Arc::clone(&again);
+                let call = rival.run("short", &n.to_string(), "", move |op| async move {
+                    again.fetch_add(1, Ordering::SeqCst);
+                    op.step("end", |_| async { Ok::<_, Failed>(n) }).await
+                });
+                if call.await.is_ok() {
+                    break;
+                }
+            }
+        }));
         let (runner, runs) = (runner.clone(), Arc::clone(&runs));
         calls.push(tokio::spawn(async move {
             let call = runner.run("short", &n.to_string(), "", move |op| async move {
@@ -183,6 +199,9 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
     for (n, call) in calls.into_iter().enumerate() {
         let outcome = call.await.unwrap();
         assert_eq!(outcome.unwrap(), n);
+    }
+    for rival in rivals {
+        rival.await.unwrap();
     }
     over.close();
     for busy in busy {
