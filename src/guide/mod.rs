@@ -3,6 +3,9 @@
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
 
+#[doc = include_str!("crashes.md")]
+pub mod crashes {}
+
 #[doc = include_str!("problems.md")]
 pub mod problems {}
 

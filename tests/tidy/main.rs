@@ -386,3 +386,20 @@ fn the_readme_shows_the_quickstart() {
     assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "they differ");
     assert!(!readme.contains("\n# "), "a hidden line");
 }
+
+/// README's rows are rows of the guide, and a run of the killbox holds those.
+#[test]
+fn the_readme_shows_ten_rows_of_the_guide() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let (readme, guide) = (read("README.md"), read("src/guide/crashes.md"));
+    let shown = readme.split("<!-- ten rows -->").nth(1).unwrap().split("<!-- /ten rows -->").next().unwrap();
+    let (headers, rows): (Vec<_>, Vec<_>) = shown
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .partition(|line| line.starts_with("| when |") || line.starts_with("| fault |"));
+    assert_eq!((headers.len(), rows.len()), (2, 10));
+    let strange: Vec<_> =
+        headers.iter().chain(&rows).filter(|row| !guide.lines().any(|line| line == **row)).collect();
+    assert!(strange.is_empty(), "{strange:#?}");
+    assert!(readme.lines().count() < 200, "README is {} lines long", readme.lines().count());
+}

@@ -1,4 +1,4 @@
-//! What was seen, as the table that the README shows.
+//! What was seen, as the table that the guide shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
