@@ -1,5 +1,8 @@
 //! The long documents.
 
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
+
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
 

@@ -84,10 +84,10 @@ impl FindingKind {
     /// What to do first.
     pub const fn first_response(self) -> &'static str {
         match self {
-            Self::Parked => "find out what happened, then decide: answer it, decide its step, or run it again",
+            Self::Parked => "find out what happened, then decide: store a response, decide its step, or run it again",
             Self::InDoubt => "ask the receiver whether it happened, then decide; let a reconciler do so next time",
-            Self::Unsaved => "keep this process alive and bring the store back: only it knows the answer",
-            Self::Paid => "see that a completer runs and what its attempts say: somebody paid and has no answer",
+            Self::Unsaved => "keep this process alive and bring the store back: only it knows the response",
+            Self::Paid => "see that a completer runs and what its attempts say: the client paid and has no response",
             Self::Pending => "see whether the handler hangs, and that a completer runs",
             Self::Unreadable => {
                 "roll back the release if its format is newer, else restore that record; do not delete it"
