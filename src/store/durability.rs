@@ -11,18 +11,18 @@ use super::{Store, StoreError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Survives {
-    /// None that is known of: a restart of this process forgets every key.
+    /// Nothing, as far as is known: a restart of this process forgets every key.
     Nothing,
-    /// The end of this process, however it comes.
+    /// The end of this process, for any reason.
     AppCrash,
     /// A crash of the store's own process. Power loss may forget the last
     /// moments before it; so may such a crash while the store was late with its
-    /// file, as Redis under `appendfsync everysec` is on a busy disk. A caution
-    /// tells which.
+    /// file, as Redis under `appendfsync everysec` is on a busy disk. A warning
+    /// says which.
     StoreCrash,
     /// Power loss of the store's machine.
     PowerLoss,
-    /// Loss of the store's machine: another one has all that was acknowledged.
+    /// Loss of the store's machine: another one has everything that was acknowledged.
     MachineLoss,
 }
 
@@ -46,12 +46,12 @@ pub struct Durability {
     pub survives: Survives,
     /// Which data this is; `None` if the store can't tell.
     pub epoch: Option<Epoch>,
-    /// Settings that weaken a promise or will: one line each, with what to do.
+    /// Settings that weaken a promise, or will do so: one line each, with what to do.
     pub cautions: Vec<String>,
 }
 
 impl Durability {
-    /// A store that survives so much, and of which nothing else is known.
+    /// A store that survives so much; nothing else is known of it.
     pub const fn of(survives: Survives) -> Self {
         Self { survives, epoch: None, cautions: Vec::new() }
     }
@@ -59,8 +59,8 @@ impl Durability {
 
 /// Which data a store has: tells a store from a wiped, a restored or another one.
 ///
-/// The identity is drawn when a store is first asked and lies in it, as does
-/// the mark, which grows with every question.
+/// The id is drawn when a store is first asked, and is kept in the store. So is the
+/// mark, which grows each time it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Epoch {
@@ -70,11 +70,11 @@ pub struct Epoch {
     pub mark: u64,
 }
 
-/// What happened to a store between two looks at its [`Epoch`].
+/// What happened to a store between two reads of its [`Epoch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
 pub enum Since {
-    /// It goes on.
+    /// Nothing: it is the same store.
     Same,
     /// It was wiped, or it is another one.
     Wiped,
@@ -95,9 +95,9 @@ impl Epoch {
     }
 }
 
-/// Asks `store` what it survives, and refuses less than `least`.
+/// Asks `store` what it survives, and refuses less than `minimum`.
 ///
-/// For the start of a service that must not run on a store which forgets.
+/// Call it when a service starts that must not run on a store which forgets.
 ///
 /// ```
 /// use tower_idempotency::store::{self, MemoryStore, Survives};
@@ -132,7 +132,7 @@ pub enum RequireError {
     Below {
         /// What was required.
         least: Survives,
-        /// What it said.
+        /// What the store reported.
         found: Durability,
     },
 }

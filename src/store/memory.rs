@@ -21,10 +21,10 @@ const SHARDS: usize = 64;
 /// Keeps records in memory, within bounds. For tests and for one process.
 ///
 /// At most 100,000 records and 256 MiB by default. When it is full it drops
-/// complete records, expired or not: of the 64th part of all keys that the new
-/// one belongs to, those that expire first. It never drops unfinished ones, and
-/// refuses new work when nothing else is left. Steps and answers of work that
-/// was admitted are never refused, so that work may take it over its bytes.
+/// complete records, expired or not: keys are spread over 64 shards, and it drops
+/// those of the new key's shard that expire first. It never drops unfinished ones, and
+/// refuses new work when it has nothing else. It never refuses steps and responses of
+/// work that it has admitted, so that work may take it over its bytes.
 ///
 /// ```
 /// use tower_idempotency::store::MemoryStore;
@@ -114,7 +114,7 @@ impl MemoryStore {
     }
 
     fn shard_of(&self, key: &Key) -> usize {
-        // Keyed, so that nobody can choose keys that share a shard.
+        // Keyed, so that no client can choose keys that share a shard.
         usize::try_from(self.hasher.hash_one(key) >> 58).unwrap_or(0) % SHARDS
     }
 

@@ -59,7 +59,7 @@ pub use self::sqlite::{
 
 use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
 
-/// How long a store may take for one answer, unless it says otherwise.
+/// How long a store may take for one call, unless it says otherwise.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps records and compares versions; never decides.
@@ -69,17 +69,17 @@ pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// - [`swap`](Self::swap) and [`remove`](Self::remove) are atomic and
 ///   linearizable per key: of many concurrent calls that expect the same
 ///   version, exactly one takes.
-/// - A swap that answered [`Swap::Stored`] survives whatever the store says it
-///   survives. One that answered an error may or may not have taken, and may
+/// - A swap that returned [`Swap::Stored`] survives whatever the store says it
+///   survives. One that returned an error may or may not have taken, and may
 ///   even take later; callers find out by looking for their version.
 /// - A stored record is [`stamped_over`](Record::stamped_over) the one it
 ///   replaces, with the store's own clock, and every reply that shows a record
 ///   carries that clock's time. A caller's clock is never used.
 /// - Scans and expiry go by what a record is [filed under](Record::filed_under):
-///   a complete one that still owes a [callback](crate::Callback) counts as
+///   a complete one whose [callback](crate::Callback) is still pending counts as
 ///   unfinished.
 /// - Unfinished records are never dropped: not by age, not by memory pressure,
-///   not by eviction. When there is no room, `swap` answers
+///   not by eviction. When there is no room, `swap` returns
 ///   [`StoreErrorKind::Full`].
 /// - A complete record is kept at least until it [expires](Record::is_expired).
 ///   Expired ones may vanish at any time, and may still be handed out.
@@ -146,7 +146,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`]; unless its kind says otherwise, the write may have taken.
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError>;
 
-    /// If the record at `key` is at `expected`, removes it and says `true`.
+    /// If the record at `key` is at `expected`, removes it and returns `true`.
     ///
     /// # Errors
     ///
@@ -158,9 +158,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A page is a hint: what it names may have moved on since, and may prove
     /// unreadable when it is loaded.
     ///
-    /// A scan goes past what it can't read, and [says so](Page::unreadable): each
-    /// page that goes on ends behind the one before, may have found nothing, and no
-    /// record is missed because of those that lie before it.
+    /// A scan goes past what it can't read, and [counts it](Page::unreadable). Each page
+    /// that has a next one ends behind the page before it, even if it found nothing, so
+    /// that no record is missed because of unreadable ones before it.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// What the store survives, by its settings as they are now.
     ///
-    /// A store that does not say is taken to survive nothing.
+    /// The default: it survives nothing.
     ///
     /// # Errors
     ///
@@ -178,15 +178,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         Ok(Durability::of(Survives::Nothing))
     }
 
-    /// How long it may take for one answer: whoever asks waits no longer. 5 seconds,
-    /// unless the store says otherwise. A store around another one says what that
-    /// says.
+    /// How long one call may take: the ledger waits no longer. 5 seconds,
+    /// unless the store says otherwise. A store around another one returns the value of
+    /// the inner one.
     fn patience(&self) -> Duration {
         STORE_TIMEOUT
     }
 }
 
-/// A record as a store handed it out.
+/// A record, and the store's time when it was read.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Loaded {
@@ -202,7 +202,7 @@ pub struct Loaded {
 pub enum Swap {
     /// The record is there.
     Stored,
-    /// Something else is there, and this is it: saves the second look.
+    /// Another record, or none, is there, and this is it: that saves a second read.
     Conflict(Loaded),
 }
 
@@ -210,23 +210,23 @@ pub enum Swap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "every store must answer all of them")]
 pub enum Filter {
-    /// Unfinished records, whoever holds them.
+    /// Unfinished records, held or not.
     Unfinished,
     /// Unfinished records that are [due](Record::due): no live lease holds
-    /// them, they are not put off, and it is not a human's turn. And all that owe
-    /// a callback that is due.
+    /// them, their back-off is over, and they do not wait for an operator. And all
+    /// records whose callback is pending and due.
     Lapsed,
     /// Complete records whose retention is over.
     Expired,
 }
 
-/// One page's worth of question.
+/// What one page is to have.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "taken apart by stores")]
 pub struct Query {
     /// What to look for.
     pub filter: Filter,
-    /// How many at the most, with those that can't be read.
+    /// How many records at most, unreadable ones included.
     pub limit: usize,
     /// Where the last page ended.
     pub after: Option<Cursor>,
@@ -272,7 +272,7 @@ pub struct Found {
     pub due: Timestamp,
 }
 
-/// Why a store could not do what it was asked.
+/// Why a call to a store failed.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -285,9 +285,9 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It can't be reached or did not answer. A write may have taken.
+    /// It can't be reached or did not reply. A write may have taken.
     Unavailable,
-    /// There is no room, and nothing that may be dropped. Nothing was written.
+    /// There is no room, and no record that may be dropped. Nothing was written.
     Full,
     /// What it has at this key is damaged or not ours. Nothing was written.
     Corrupt,
@@ -328,7 +328,7 @@ impl StoreError {
         self
     }
 
-    /// Whether asking again would keep whoever waits for as long again.
+    /// Whether asking again would take as long again.
     pub(crate) const fn was_slow(&self) -> bool {
         self.slow
     }

@@ -1,12 +1,11 @@
-//! Why the layer answered a request itself. What such an answer looks like is built
-//! in `http/problem.rs`.
+//! Why the layer responded to a request itself. `http/problem.rs` builds the response.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// Why the layer answered a request itself. In the response's extensions, so
-/// that layers outside this one can see it.
+/// Why the layer responded to a request itself. It is in the response's extensions, so
+/// that outer layers can see it.
 ///
 /// As problem details (RFC 9457) each has a `type` of its own; titles and
 /// details of the first three are those of the IETF draft, §2.7.
@@ -27,7 +26,7 @@ use http::StatusCode;
 pub enum Refusal {
     /// 400: the route requires a key.
     MissingKey,
-    /// 422: the key was used for another request.
+    /// 422: the key was used for a different request.
     KeyReused,
     /// 409: the first request with this key is still running.
     InProgress,
@@ -42,14 +41,14 @@ pub enum Refusal {
     BodyTooLarge,
     /// 403: the scope can't tell whose request this is.
     ScopeUnknown,
-    /// 500: an attempt, of this request or of one before it, ended without an
-    /// answer, and what it did is not known. The handler is not started again
+    /// 500: an attempt, of this request or of one before it, ended without a
+    /// response, and what it did is not known. The handler is not started again
     /// until an operator or the [reconciler](crate::Completer::reconcile) decides.
     OutcomeUnknown,
-    /// 500: this attempt broke off. A retry resumes it.
+    /// 500: this attempt was interrupted. A retry resumes it.
     Interrupted,
-    /// The stored status code: the answer was sent once, and could not be kept,
-    /// see [the guide](crate::guide::problems#answers-that-are-not-retained).
+    /// The stored status code: the response was sent once, and could not be kept,
+    /// see [the guide](crate::guide::problems#responses-that-are-not-retained).
     NotRetained,
     /// 500: the stored record is damaged.
     RecordCorrupt,
@@ -65,13 +64,13 @@ pub enum Refusal {
     UploadOverload,
     /// 404: the caller has no such operation.
     NoSuchOperation,
-    /// 409: the operation has no answer that could be acknowledged yet.
+    /// 409: the operation has no response that could be acknowledged yet.
     Unfinished,
     /// 405: a status resource has no such method.
     MethodNotAllowed,
 }
 
-/// What a refusal looks like.
+/// How a refusal appears to the client.
 pub(crate) struct Look {
     pub(crate) name: &'static str,
     pub(crate) status: StatusCode,
@@ -114,10 +113,10 @@ impl Refusal {
                 "Idempotency keys belong to a caller, and this request does not say who that is. Nothing was run or stored."),
             Self::OutcomeUnknown => look("outcome-unknown", StatusCode::INTERNAL_SERVER_ERROR, false,
                 "The outcome is unknown",
-                "An attempt with this Idempotency-Key ended without an answer, and it is not known what it did. It will not be run again until an operator has looked into it. Do not retry with a new key."),
+                "An attempt with this Idempotency-Key ended without a response, and it is not known what it did. It will not be run again until an operator has looked into it. Do not retry with a new key."),
             Self::Interrupted => look("interrupted", StatusCode::INTERNAL_SERVER_ERROR, true,
                 "The operation was interrupted",
-                "The operation broke off half-way. Retry with the same Idempotency-Key: it resumes where it stopped."),
+                "The operation was interrupted half-way. Retry with the same Idempotency-Key: it resumes where it stopped."),
             Self::NotRetained => look("not-retained", StatusCode::OK, false,
                 "The response was not retained",
                 "The operation is complete, and was not run again. Its response was sent once, and could not be kept."),
@@ -136,9 +135,9 @@ impl Refusal {
             Self::UploadOverload => look("upload-overload", StatusCode::SERVICE_UNAVAILABLE, true, "Too many uploads are in progress",
                 "There is no room for this request's body now. Nothing was run or stored. Retry with the same Idempotency-Key."),
             Self::NoSuchOperation => look("no-such-operation", StatusCode::NOT_FOUND, false, "There is no such operation",
-                "You have no operation under this Idempotency-Key, or its answer is forgotten by now."),
+                "You have no operation under this Idempotency-Key, or its response is forgotten by now."),
             Self::Unfinished => look("unfinished", StatusCode::CONFLICT, true, "The operation is not complete",
-                "An operation can be acknowledged once it has its answer."),
+                "An operation can be acknowledged once it has its response."),
             Self::MethodNotAllowed => look("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false, "The method is not allowed",
                 "A status resource can be read (GET, HEAD) and acknowledged (DELETE)."),
         }

@@ -22,7 +22,7 @@ impl Hand {
         Self { store, key, record: None, nonce: 0x5eed_0000_0000_0000, callback: false }
     }
 
-    /// The same; someone is to be told of the end of what it claims.
+    /// The same; a callback is to be made at the end of what it claims.
     #[must_use]
     pub const fn calling_back(mut self) -> Self {
         self.callback = true;

@@ -51,7 +51,7 @@ pub trait Harness: fmt::Debug + Send + Sync {
     /// Closes the store and opens it again with what it kept; `false` if it
     /// keeps nothing. By then the cases have dropped their handles.
     ///
-    /// The lease of whoever held a record may be gone after it.
+    /// The leases that were held may be gone after it.
     async fn reopen(&self) -> bool {
         false
     }

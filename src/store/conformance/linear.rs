@@ -47,7 +47,7 @@ pub struct Event {
     pub call: Call,
     /// When it was asked.
     pub asked: u64,
-    /// When it was answered, and what. `None` if nobody knows: the call may
+    /// When it was answered, and what. `None` if that is not known: the call may
     /// have taken at any time since it was asked, or never.
     pub answered: Option<(u64, Answer)>,
 }

@@ -239,7 +239,7 @@ pub async fn a_dropped_swap_is_all_or_nothing(harness: &dyn Harness) {
         let mut found = hand.load().await.record.expect("a record");
         if found.version() == old.version() {
             assert_same(Some(&found), Some(&old));
-            // The write may be on its way yet: whoever wins, it is whole.
+            // The write may be on its way yet: whichever wins, it is whole.
             if let Swap::Conflict(now) = store.swap(&hand.key(), Some(old.version()), &next).await.expect("swap") {
                 found = now.record.expect("a record");
                 assert_same(Some(&found), Some(&next));

@@ -166,7 +166,7 @@ pub async fn what_owes_a_callback_is_found_until_it_is_told(harness: &dyn Harnes
     }
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "they are being told");
     harness.advance(lease).await;
-    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]), "nobody heard of it");
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]), "its holder did not write again");
     assert!(found_keys(harness, Filter::Expired).await.is_empty());
     hands[0].check().await;
     for hand in &mut hands {

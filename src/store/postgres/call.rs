@@ -39,7 +39,7 @@ pub(super) async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     pub(super) pool: Pool,
-    /// Whether nobody else uses this pool.
+    /// Whether only the store uses this pool.
     pub(super) own: bool,
     /// Whether statements are prepared once for each connection.
     pub(super) prepared: bool,
@@ -301,7 +301,7 @@ impl Drop for Lent {
     }
 }
 
-/// Closes the idle connections that nobody used since this one was lent: the
+/// Closes the idle connections that were not used since this one was checked out: the
 /// server may be as silent on them, and each would have to be found out.
 fn retire_older(silent: &Object) {
     let lent = Object::metrics(silent).last_used();

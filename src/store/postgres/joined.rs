@@ -23,7 +23,7 @@ use crate::store::joined::{CommitError, JoinedDatabase, Joining, Limit, Sealed};
 ///
 /// `begin` and `commit` are driven to their end unless the process ends. `run`
 /// and `rollback` are dropped after some seconds without an answer, and so is
-/// the caller's own work if nobody waits for it any more; the transaction is
+/// the caller's own work once its step is dropped; the transaction is
 /// then rolled back or dropped.
 #[async_trait]
 pub trait TransactionDriver: Clone + fmt::Debug + Send + Sync + 'static {
@@ -61,7 +61,7 @@ pub trait TransactionDriver: Clone + fmt::Debug + Send + Sync + 'static {
     /// [`CommitError`]: whether it is known that nothing was committed.
     async fn commit(transaction: Self::Transaction) -> Result<(), CommitError>;
 
-    /// Rolls back, as far as that can be said to anyone.
+    /// Rolls back, if the connection still works.
     async fn rollback(transaction: Self::Transaction);
 }
 
@@ -160,7 +160,7 @@ impl<D: TransactionDriver> JoinedDatabase for Joined<D> {
         D::handle(transaction)
     }
 
-    /// A row's lock is in nobody's way but the operation's.
+    /// A row's lock is in the way of its own operation only.
     fn limit(_transaction: &D::Transaction) -> Option<Limit> {
         None
     }

@@ -46,8 +46,7 @@ const RACES: u32 = 8;
 /// ```
 ///
 /// It is lazy: nothing is connected before the first call, so a service starts
-/// while the database is away, and answers keyed requests with 503 until it is
-/// back.
+/// while the database is away. Keyed requests get a 503 until it is back.
 ///
 /// A claim, a recovery point and a completion are one statement and one round
 /// trip each, a replay two. Every statement commits by itself, at the database's
@@ -67,10 +66,10 @@ const RACES: u32 = 8;
 ///
 /// # Forgetting
 ///
-/// Postgres forgets nothing by itself: answers whose retention is over stay, and
-/// the tables grow, until [`sweep`](Self::sweep) takes them. Let one task in each
-/// process do so; they share the work. A [`Sweeper`](crate::Sweeper) will do,
-/// too, and takes a statement for each record.
+/// Postgres forgets nothing by itself: responses whose retention is over stay, and the
+/// tables grow, until [`sweep`](Self::sweep) removes them. Let one task in each process
+/// call it; they share the work. A [`Sweeper`](crate::Sweeper) does the same, with a
+/// statement for each record.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -242,7 +241,7 @@ impl Store for PostgresStore {
             if found.record.as_ref().map(Record::version) != expected {
                 return Ok(Swap::Conflict(found));
             }
-            // What is there has steps after all, or someone was in between.
+            // What is there has steps after all, or another write came in between.
             with_steps = true;
         }
         Err(error::unavailable("others kept changing the record"))

@@ -136,8 +136,8 @@ impl RedisStoreOptions {
     ///
     /// # Caveats
     ///
-    /// With [`wait`](Self::wait), all writes and looks go over this connection
-    /// one after another, and block whoever else uses it.
+    /// With [`wait`](Self::wait), all writes and reads go over this connection
+    /// one after another, and hold up its other users.
     pub fn manager(self, manager: ConnectionManager) -> Result<RedisStore, ConnectError> {
         self.build(Source::Given(Connection::Managed(manager)))
     }

@@ -71,7 +71,7 @@ impl Buckets {
             if !shared.checkpoints.pause(PAUSE) {
                 return;
             }
-            // What can't be read now is tried when somebody asks for it.
+            // What can't be read now is tried when a call needs it.
             let _ = self.verify_keys(connection, &shared.sql, bucket);
         }
         for bucket in 0..128 {
@@ -117,7 +117,7 @@ fn keys_are_sound(connection: &Connection, sql: &Sql, bucket: u8) -> Result<bool
     let (mut count, mut sum) = (0, 0_i64);
     while let Some(found) = keys.next()? {
         let Ok(key) = row::key(found, 0) else { return Ok(false) };
-        // Beside a damaged one, it may be passed by whoever looks for it.
+        // Beside a damaged one, a search may pass it by.
         if !is_there.exists([key.as_bytes().as_slice()])? {
             return Ok(false);
         }

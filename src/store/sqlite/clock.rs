@@ -16,7 +16,7 @@ pub(super) enum Timeline {
     /// A test's.
     Given(Arc<dyn Clock>),
     /// The time since the machine started, from `base` on. It counts while the
-    /// machine is suspended, and nobody can set it.
+    /// machine is suspended, and it can't be set.
     Boot { base: i64 },
     /// Where there is no such clock: the system's, less its steps back.
     Wall { latest: AtomicU64 },

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OpenFlags};
 
 /// For how long a transaction of the caller's may hold the write lock.
 pub(super) const LONGEST: Duration = Duration::from_secs(5);
-/// How long a statement waits for somebody else's lock: longer than that. Whoever
-/// waits for one of those is not told that there is an error.
+/// How long a statement waits for another connection's lock: longer than that. So to
+/// wait for one of those is no error.
 pub(super) const BUSY: Duration = Duration::from_secs(6);
 /// How long the store may take for an answer: longer than that, again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(9);
@@ -73,7 +73,7 @@ impl Place {
 /// A connection that reads the database as it was at the last check-point, and
 /// takes no lock and makes no file.
 ///
-/// Not with plain I/O: whoever closes a file drops the locks that SQLite has on
+/// Not with plain I/O: a process that closes a file drops the locks that SQLite has on
 /// it for others in this process.
 pub(super) fn without_wal(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -64,7 +64,7 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// number of processes of one machine.
 ///
 /// A write is acknowledged once the disk has it (`synchronous = FULL`). Writes that
-/// wait at the same time share one transaction and one sync, each with an answer of
+/// wait at the same time share one transaction and one sync, each with a result of
 /// its own. A replay is one look-up, beside the writer.
 ///
 /// ```
@@ -81,7 +81,7 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// let charge = |_| async { Ok::<_, std::fmt::Error>("ch_1".to_owned()) };
 /// let first = runner.run("charges", "order-17", "1999 EUR", charge).await?;
 ///
-/// // Another process of this machine: the answer is there, and nothing runs again.
+/// // Another process of this machine: the response is there, and nothing runs again.
 /// let runner = Runner::new(SqliteStore::open(&path)?);
 /// let again = |_| async { Err::<String, _>(std::fmt::Error) };
 /// assert_eq!(runner.run("charges", "order-17", "1999 EUR", again).await?, first);
@@ -90,17 +90,17 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// # Ok(()) }
 /// ```
 ///
-/// `sqlite3 payments.db 'SELECT * FROM overview'` shows a person what is in it.
+/// `sqlite3 payments.db 'SELECT * FROM overview'` shows an operator what is in it.
 ///
 /// # What it keeps
 ///
 /// - A swap or removal is atomic: after a crash all of it is there, or none. Once
 ///   acknowledged, it is there.
-/// - **A dead process's leases are free at once**, for whoever opens the store,
+/// - **A dead process's leases are free at once**, for a process that opens the store,
 ///   scans it for lapsed records, or meets one of them. Each open store has a
 ///   file beside the database (`….owner-…`), locked as long as its process lives;
 ///   when the lock is free, so are the leases. No lease outlives a boot. Where that
-///   file is missing, nobody can know, and the lease is waited for.
+///   file is missing, that can't be known, and the lease is waited for.
 /// - **Nothing is "absent" on the word of a damaged file.** Each row has a checksum
 ///   over its key and all columns, and each of 128 parts of the store a count of its
 ///   keys and the sum of their hashes, which is looked at before the first key there
@@ -118,7 +118,7 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// # Time
 ///
 /// Leases and retentions count on a clock that runs from the start of the machine,
-/// also while that is suspended, and that nobody can set: one for all processes.
+/// also while that is suspended, and that can't be set: one for all processes.
 /// Over a restart of the machine, its wall clock says how long that took; at most a
 /// day counts, and time never goes back. [`durability`](Store::durability) tells
 /// when the two disagree.
@@ -126,8 +126,8 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// # Errors
 ///
 /// [`Unavailable`](super::StoreErrorKind::Unavailable), with the reason, while the
-/// database's write lock is somebody else's for more than 6 s (a transaction that
-/// is open in a shell), while a file of the store is missing or replaced, or while
+/// database's write lock is held for more than 6 s (by a transaction that is open
+/// in a shell, say), while a file of the store is missing or replaced, or while
 /// the system can't write; [`Full`](super::StoreErrorKind::Full) while there is no
 /// room. The store goes on when the cause is gone, without a restart.
 ///
@@ -236,7 +236,7 @@ impl SqliteStore {
         self.0.shared.guard.check_process()?;
         let (reply, answer) = oneshot::channel();
         self.0.tasks.push(Box::new(move |reader| {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = reply.send(reader.and_then(work));
         }));
         answer.await.map_err(unanswered)?
@@ -364,7 +364,7 @@ impl Drop for Handle {
         self.tasks.end();
         self.shared.checkpoints.end();
         for thread in self.others.drain(..) {
-            // If it panicked, whoever waited has been told.
+            // If it panicked, its callers got an error.
             let _ = thread.join();
         }
         drop(self.requests.take());

@@ -73,7 +73,7 @@ fn refuse_network(options: &SqliteStoreOptions, path: &Path) -> Result<(), Sqlit
     Err(SqliteOpenError::new(Kind::NetworkFileSystem, path, detail))
 }
 
-/// While nobody else opens or closes the store.
+/// While no other process opens or closes the store.
 struct Opening<'o> {
     options: &'o SqliteStoreOptions,
     path: &'o Path,
@@ -147,7 +147,7 @@ impl Opening<'_> {
         create_tables(&unfinished).map_err(|error| self.engine(error))?;
         let put = || {
             fs::File::open(&unfinished)?.sync_all()?;
-            // Not over what somebody else puts there meanwhile.
+            // Not over what another program puts there meanwhile.
             fs::hard_link(&unfinished, self.path)?;
             fs::remove_file(&unfinished)?;
             files::sync_directory(&files::parent(self.path))
@@ -165,7 +165,7 @@ impl Opening<'_> {
         Ok(connection)
     }
 
-    /// Nobody else has it open: now is the time to see whether all is there. Also
+    /// No other process has it open: now is the time to see whether all is there. Also
     /// how many transactions others knew of.
     fn connect_alone(
         &self,
@@ -244,14 +244,14 @@ impl Opening<'_> {
         Ok((clock, cautions))
     }
 
-    /// That the store is open must be known to whoever finds the database without
-    /// its WAL.
+    /// The process that finds the database without its WAL must see that the store
+    /// was open.
     fn fix_that_it_is_open(&self, connection: &Connection) -> Result<(), SqliteOpenError> {
         let moved = checkpoint::run(connection, "TRUNCATE").map_err(|error| self.engine(error))?;
         if moved.all {
             return Ok(());
         }
-        let detail = "is being read by a transaction that somebody has open; end that first";
+        let detail = "is being read by a transaction of another connection; end that first";
         Err(SqliteOpenError::new(Kind::Busy, self.path, detail))
     }
 
@@ -303,7 +303,7 @@ impl Opening<'_> {
 fn bury(others: Vec<Other>) {
     for other in others {
         if let Other::Dead(dead) = other {
-            // Whoever finds it once more finds nothing to free.
+            // A process that finds it once more finds nothing to free.
             let _ = dead.bury();
         }
     }
@@ -344,7 +344,7 @@ fn add_tables(connection: &Connection, sql: &Sql) -> rusqlite::Result<()> {
     connection.execute(&sql.name, [id]).map(drop)
 }
 
-/// Ends the last connection's time: frees what is still held, and if nobody else
+/// Closes the last connection: frees what is still held, and if no other process
 /// has the store open, notes that it was closed.
 pub(super) fn close(shared: &Shared, connection: Connection) {
     // Busy for too long: it is as if the process had died.
@@ -359,8 +359,8 @@ pub(super) fn close(shared: &Shared, connection: Connection) {
     drop(entrance);
 }
 
-/// Whether all that this store wrote is in the database, so that nobody will miss
-/// its count.
+/// Whether all that this store wrote is in the database, so that its count is
+/// needed no more.
 fn leave(shared: &Shared, connection: &Connection) -> Result<bool, Fault> {
     let others = owner::others(&shared.place.path, &shared.boot, shared.owner.number());
     let others = others.unwrap_or_else(|_| vec![Other::Unknown]);

@@ -18,8 +18,8 @@ pub(super) enum Held {
     ByAnyone,
 }
 
-/// Frees them within the transaction that is open. Whoever held them is dead. What
-/// can't be read stays as it is. How many were freed.
+/// Frees them within the transaction that is open. Their holders are dead. What
+/// can't be read stays as it is. Returns how many were freed.
 pub(super) fn free(
     connection: &Connection,
     sql: &Sql,

@@ -38,7 +38,7 @@ pub(super) struct Owner {
 impl Owner {
     /// Draws a number, and leaves a locked file of that name beside the database.
     pub(super) fn enter(database: &Path, boot: &str, commits: i64) -> io::Result<Self> {
-        // Positive: zero is nobody.
+        // Positive: zero is no owner.
         let number = (fresh_nonce().get() >> 1).max(1).cast_signed();
         let path = beside(database, &format!("{SUFFIX}{number:016x}"));
         let unfinished = beside(&path, UNFINISHED);
@@ -46,7 +46,7 @@ impl Owner {
         file.write_all(&content(number, boot, commits))?;
         file.lock()?;
         file.sync_all()?;
-        // Locked before anyone can find it.
+        // Locked before another process can find it.
         fs::rename(&unfinished, &path)?;
         files::sync_directory(&files::parent(&path))?;
         Ok(Self { number, path, file, marked: AtomicI64::new(commits) })
@@ -108,7 +108,7 @@ fn mark(number: i64, commits: i64) -> [u8; 16] {
     bytes
 }
 
-/// A store that left without saying so. Nobody else can find it while this lives.
+/// A store that left without saying so. No other process can find it while this lives.
 #[derive(Debug)]
 pub(super) struct Dead {
     pub(super) number: i64,

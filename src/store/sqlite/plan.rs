@@ -1,4 +1,4 @@
-//! What a write comes to, whoever carries it out: the writer, or a transaction
+//! The statements of a write, for both that run them: the writer, and a transaction
 //! of the caller's.
 
 use super::buckets::Buckets;

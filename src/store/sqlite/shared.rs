@@ -33,7 +33,7 @@ pub(super) struct Shared {
     pub(super) gate: Gate,
     pub(super) transaction_limit: Duration,
     pub(super) _here: OpenHere,
-    /// What was found as the store was opened, for whoever asks how durable it is.
+    /// What was found as the store was opened, for callers of `durability`.
     pub(super) cautions: Vec<String>,
 }
 

@@ -64,8 +64,8 @@ impl Writer {
         let mut current = Some(connection);
         loop {
             if let Some(connection) = current.take() {
-                // A clock that isn't ours may panic. Whoever waits hears of it,
-                // since nobody answers.
+                // A clock that isn't ours may panic. The callers that wait get an
+                // error, since their channels close.
                 let served = catch_unwind(AssertUnwindSafe(|| self.serve(&connection)));
                 if matches!(served, Ok(true)) {
                     return Some(connection);
@@ -202,7 +202,7 @@ impl Session<'_> {
         }
     }
 
-    /// Begins a transaction, and says whether somebody else had to end one first.
+    /// Begins a transaction, and says whether another one had to end first.
     fn begin(&mut self, shut: &mut Option<Shut>) -> rusqlite::Result<bool> {
         if shut.is_none() {
             self.shared.gate.let_go_first();
@@ -328,7 +328,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Somebody else has a transaction open, or nothing works. A conflict is true
+    /// Another connection has a transaction open, or nothing works. A conflict is true
     /// nevertheless, and a replay needs no more.
     fn without_the_lock(&mut self, writes: Vec<Write>, error: rusqlite::Error) -> Health {
         let error = Fault::from(error);
@@ -360,7 +360,7 @@ impl Session<'_> {
             fault.told()
         })?;
         if self.shared.owner.mark_durably(commits.max(dead.commits)).is_ok() {
-            // Whoever finds the file once more finds nothing to free.
+            // A process that finds the file once more finds nothing to free.
             let _ = dead.bury();
         }
         Ok(())
@@ -373,7 +373,7 @@ impl Session<'_> {
     }
 }
 
-/// Has the WAL begin anew with the next transaction, unless somebody reads it for
+/// Has the WAL begin anew with the next transaction, unless a reader has it open for
 /// long. An error is one of the connection's.
 fn reset(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_millis(20))?;
@@ -390,7 +390,7 @@ fn version(found: Option<&row::Stored>) -> Option<Version> {
     found.map(|found| found.columns.version)
 }
 
-/// Whoever asked may have gone.
+/// A caller may have gone.
 fn answer(writes: Vec<Write>, done: Vec<Done>, health: Health) -> Health {
     for (write, done) in writes.into_iter().zip(done) {
         let _ = write.reply.send(done.outcome());
@@ -411,7 +411,7 @@ fn unsure(error: Fault) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, format!("{cause}; the write may have taken")).caused_by(cause)
 }
 
-/// For whoever waits for an answer that will not come.
+/// For a caller whose reply will not come.
 pub(super) fn unanswered<T>(_: T) -> StoreError {
     stopped()
 }

@@ -1,4 +1,4 @@
-//! The findings that are open, and what is still to be told of them.
+//! The findings that are open, and which of them are still to be reported.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ pub(super) const MOST_OPEN: usize = 1000;
 pub(super) enum Subject {
     /// What the store has under a key.
     Operation(Key),
-    /// An answer of this process.
+    /// A response of this process.
     Answer(Key),
     /// The store as a whole, or the watch itself.
     Store(FindingKind),
 }
 
-/// One that is open, or is over and was not told yet.
+/// One that is open, or is over and was not reported yet.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) finding: Finding,
@@ -28,7 +28,7 @@ pub(super) struct Open {
     /// In which sweep it was last met.
     pub(super) sweep: u64,
     untold: bool,
-    /// It was told before, perhaps as something else.
+    /// It was reported before, perhaps as something else.
     known: bool,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Board {
     open: BTreeMap<Subject, Open>,
-    /// What is new since it was last asked.
+    /// What is new since the last call of `news`.
     news: Vec<Finding>,
 }
 
@@ -49,7 +49,7 @@ impl Board {
         self.open.len() < MOST_OPEN
     }
 
-    /// What is so now: news, unless it was so before.
+    /// It is open now: that is news, unless it was open before.
     pub(super) fn set(&mut self, subject: Subject, finding: Finding, version: Option<Version>, sweep: u64) {
         let mut known = false;
         if let Some(open) = self.open.get_mut(&subject) {
@@ -63,14 +63,14 @@ impl Board {
         self.open.insert(subject, Open { finding, version, sweep, untold: true, known });
     }
 
-    /// It is no longer so.
+    /// It is over.
     pub(super) fn clear(&mut self, subject: Subject) {
         let Some(open) = self.open.get_mut(&subject).filter(|open| !open.finding.over) else { return };
         open.finding.over = true;
         open.untold = true;
         self.news.push(open.finding.clone());
         if !open.known {
-            // Nobody heard of it.
+            // It was never reported.
             self.open.remove(&subject);
         }
     }
@@ -84,7 +84,7 @@ impl Board {
         self.open.iter().filter_map(unmet).collect()
     }
 
-    /// The answers that are open.
+    /// The responses that are open.
     pub(super) fn answers(&self) -> Vec<Key> {
         let answer = |subject: &Subject| if let Subject::Answer(key) = subject { Some(*key) } else { None };
         self.open.keys().filter_map(answer).collect()
@@ -94,12 +94,12 @@ impl Board {
         std::mem::take(&mut self.news)
     }
 
-    /// The next that is to be told.
+    /// The next that is to be reported.
     pub(super) fn untold(&self) -> Option<(Subject, Finding)> {
         self.open.iter().find(|(_, open)| open.untold).map(|(subject, open)| (*subject, open.finding.clone()))
     }
 
-    /// It was told. What is over is forgotten by that.
+    /// It was reported. If it is over, it is forgotten now.
     pub(super) fn told(&mut self, subject: Subject) {
         let Some(open) = self.open.get_mut(&subject) else { return };
         (open.untold, open.known) = (false, true);

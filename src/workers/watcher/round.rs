@@ -22,7 +22,7 @@ const MOST_LOADS: usize = 1000;
 pub struct Watched {
     /// How many unfinished operations it came across.
     pub scanned: usize,
-    /// How much it came across that can't be read. The others are looked at all the
+    /// How many of what it came across can't be read. It looks at the others all the
     /// same.
     pub unreadable: usize,
     /// How many of them it looked at closely.
@@ -139,12 +139,12 @@ impl Watcher {
         }
     }
 
-    /// What lies among the records and has no key of one.
+    /// Entries among the records that do not have the key of a record.
     fn nameless_finding(&self, state: &mut State) {
         match std::mem::take(&mut state.nameless) {
             0 => state.board.clear(Subject::Store(FindingKind::Unreadable)),
             count => {
-                let cause = format!("{count} of what lies among its records is not ours: it has no key of a record");
+                let cause = format!("{count} entries among its records do not have the key of a record");
                 self.store_finding(state, FindingKind::Unreadable, cause);
             }
         }
@@ -164,7 +164,7 @@ impl Watcher {
         self.settings.limits.suspects(found, now)
     }
 
-    /// Judges one operation; the store's time.
+    /// Classifies one operation. Returns the store's time.
     async fn look(
         &self,
         state: &mut State,

@@ -1,4 +1,4 @@
-//! What the store is, and the answers it does not have.
+//! What the store survives, and the responses that it does not have.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::telemetry::finding::FindingKind;
 
 /// How often the store is asked what it survives.
 const ASK: Duration = Duration::from_secs(60);
-/// For how long a store that forgot is a finding: the retention by default.
-/// Until then retries may come of what it forgot.
+/// For how long a store that lost records is a finding: as long as the retention is by
+/// default. Until then, retries of what it lost may come.
 const FORGOT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is known of the store.
@@ -64,14 +64,14 @@ impl Watcher {
                 }
                 return;
             }
-            Since::Wiped => "the store was wiped, or it is another one: what it knew may be run again",
-            Since::Restored => "the store is back at an earlier state: what it forgot may be run again",
+            Since::Wiped => "the store was wiped, or it is another one: retries of what it had may run again",
+            Since::Restored => "the store is back at an earlier state: retries of what it lost may run again",
         };
         state.store.forgot = Some(Instant::now());
         self.store_finding(state, FindingKind::EpochChanged, cause.to_owned());
     }
 
-    /// The answers of this process that are not stored.
+    /// The responses of this process that are not stored.
     pub(super) async fn answers(&self, state: &mut State) {
         let unsaved = self.ledger.unsaved().all();
         for key in state.board.answers() {
@@ -91,14 +91,14 @@ impl Watcher {
 
     fn unsaved_finding(&self, state: &mut State, key: Key, unsaved: &Unsaved) {
         let cause = match unsaved.given_up {
-            false => format!("the client has an answer that is not stored yet: {}", unsaved.error),
-            true => format!("the client has an answer that will not be stored: {}", unsaved.error),
+            false => format!("the client has a response that is not stored yet: {}", unsaved.error),
+            true => format!("the client has a response that will not be stored: {}", unsaved.error),
         };
         let wrong = (FindingKind::Unsaved, cause, unsaved.since);
         state.board.set(Subject::Answer(key), finding(Some(key), wrong), None, 0);
     }
 
-    /// Whether the store has an answer by now, whoever gave it.
+    /// Whether the store has a response by now, from any attempt.
     async fn is_settled(&self, key: &Key) -> bool {
         let looked = self.ledger.look(key).await;
         looked.is_ok_and(|found| found.record.is_none_or(|record| record.status() == Status::Complete))

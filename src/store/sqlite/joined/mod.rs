@@ -179,7 +179,7 @@ impl SqliteStore {
     /// Rows of yours belong into a database of yours that the
     /// [store joins](super::SqliteStoreOptions::join_existing_database). A file of the
     /// store's own may have tables of yours as well, under other names than the
-    /// store's, as long as nobody writes to them while no store is open: it could not
+    /// store's, as long as they are not written to while no store is open: it could not
     /// tell such a write from one of its own that went missing.
     ///
     /// Of one process, one transaction at a time has the write lock; the others wait
@@ -304,7 +304,7 @@ impl<D: SqliteDriver> Running<D> {
         let bound = vec![Value::Integer(now), Value::Integer(now.saturating_add(SHORT))];
         let shortest = self.store.0.shared.sql.shortest.clone();
         let rows = self.run(&shortest, bound).await?;
-        // Whoever has such a lease must be able to renew it after this transaction.
+        // The holder of such a lease must be able to renew it after this transaction.
         if let Some(Value::Integer(shortest)) = rows.first().and_then(|row| row.first()) {
             let third = Duration::from_millis(shortest.unsigned_abs() / 3);
             self.limit.length = self.limit.length.min(third);
@@ -341,7 +341,7 @@ impl<D: SqliteDriver> Running<D> {
                 }
                 "main" if locking == "exclusive" => {
                     return Err(unavailable(
-                        "the connection is set to `locking_mode = EXCLUSIVE`: nobody else could use the database",
+                        "the connection is set to `locking_mode = EXCLUSIVE`: no other connection could use the database",
                     ));
                 }
                 "main" => {}

@@ -24,8 +24,7 @@ use crate::util::signal::lock;
 #[non_exhaustive]
 pub struct Rusqlite;
 
-/// How often a query that nobody waits for any more is interrupted: it may be one
-/// of many.
+/// How often a query whose step was dropped is interrupted: it may be one of many.
 const INTERRUPTS: Duration = Duration::from_millis(1);
 
 /// What the work in a transaction gets: queries go through [`call`](Self::call).
@@ -86,7 +85,7 @@ impl SqliteTransaction {
         let done = spawn_blocking(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| queries(&mut held.connection)));
             if outcome.is_ok() {
-                // If nobody waits for it, it goes here: it is closed, and so rolled back.
+                // If the step was dropped, it goes here: it is closed, and so rolled back.
                 let _ = back.send(held);
             }
             outcome

@@ -18,8 +18,8 @@ use super::{Failed, NotBegun, Open, SqliteDriver, State, Statement};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
-/// After so many instructions of the library, a query is asked whether anyone waits
-/// for it.
+/// After so many instructions of the library, a query checks whether its step was
+/// dropped.
 const INSTRUCTIONS: i32 = 1000;
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
@@ -64,7 +64,7 @@ impl Drop for SqlxTransaction {
         held.open.state.give_up();
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(held.roll_back())),
-            // Nobody may poll a task now. Out of the pool, it is closed at once, and so
+            // No runtime would poll a task now. Out of the pool, it is closed at once, and so
             // rolled back; the pool may want to spawn one for that.
             Err(_) => {
                 let _inside = held.runtime.enter();
