@@ -23,7 +23,7 @@ pub struct Resume {
 
 /// The answer to a [`Resume`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "whoever resumes must handle all of them")]
+#[expect(clippy::exhaustive_enums, reason = "a caller must handle all of them")]
 pub enum Resumed {
     /// The operation is ours to run, under this fence.
     Granted(Fence),

@@ -67,7 +67,7 @@ impl Completer {
             // Whoever made the last one never said how it went.
             let given_up = self.note_callback(&key, record, CallbackStep::GiveUp).await?.is_some();
             if given_up {
-                self.callback_failed(&key, tries, "nobody knows how the last call went".to_owned(), true);
+                self.callback_failed(&key, tries, "it is not known how the last call went".to_owned(), true);
             }
             return Ok(if given_up { Did::Untold } else { Did::Skipped });
         }

@@ -1,5 +1,5 @@
 //! Kills real `payment` processes and their stores, and counts the charges. Then
-//! the same where the answer was 202, nobody retries, and a completer dies.
+//! the same where the response was 202, nobody retries, and a completer dies.
 //!
 //! ```console
 //! $ cargo run -p killbox                      # for two minutes, every fault on every store

@@ -213,6 +213,13 @@ mod tests {
         }
     }
 
+    /// What a bounded run says at its end, without the run.
+    #[test]
+    fn the_page_has_the_rows_of_all_cells() {
+        let shown = Shown::read().expect("crashes.md has a place for the table");
+        assert_eq!(shown.misplaced(&Cell::all()), [""; 0]);
+    }
+
     #[test]
     fn what_came_otherwise_is_denied() {
         let text = shown(&table::markdown(&reports()));
