@@ -44,7 +44,7 @@ impl fmt::Display for Survives {
 pub struct Durability {
     /// The worst event that forgets nothing.
     pub survives: Survives,
-    /// Which data this is; `None` if the store can't tell.
+    /// Which data this is; `None` if the store does not know.
     pub epoch: Option<Epoch>,
     /// Settings that weaken a promise, or will do so: one line each, with what to do.
     pub cautions: Vec<String>,
@@ -57,7 +57,7 @@ impl Durability {
     }
 }
 
-/// Which data a store has: tells a store from a wiped, a restored or another one.
+/// Which data a store has: it differs if the store was wiped, restored or replaced.
 ///
 /// The id is drawn when a store is first asked, and is kept in the store. So is the
 /// mark, which grows each time it is read.

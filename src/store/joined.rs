@@ -75,7 +75,7 @@ pub trait Sealed {}
 #[derive(Debug)]
 #[cfg_attr(
     not(all(feature = "postgres", feature = "sqlite")),
-    allow(dead_code, reason = "each kind of database has its answers")
+    allow(dead_code, reason = "each kind of database has its own outcomes")
 )]
 pub enum Joining {
     Written,

@@ -50,12 +50,12 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Shard {
     /// Boxed: the table stays small, and a record is overwritten in its place.
-    records: HashMap<Key, Box<Kept>, RandomState>,
+    records: HashMap<Key, Box<Slot>, RandomState>,
     /// Complete records in the order in which they expire.
     complete: BTreeSet<(Timestamp, Key)>,
 }
 
-struct Kept {
+struct Slot {
     record: Record,
     /// As it was counted.
     size: usize,
@@ -64,10 +64,10 @@ struct Kept {
 /// About how many bytes a record takes here: with its places in the tables, which
 /// have room for some more than they hold.
 fn held(record: &Record) -> usize {
-    const PLACE: usize = (size_of::<(Key, Box<Kept>)>() + 1) * 8 / 5;
+    const PLACE: usize = (size_of::<(Key, Box<Slot>)>() + 1) * 8 / 5;
     const TURN: usize = size_of::<(Timestamp, Key)>() * 8 / 5;
     let turn = if record.filed_under() == Status::Complete { TURN } else { 0 };
-    size_of::<Kept>() - size_of::<Record>() + record.size() + PLACE + turn
+    size_of::<Slot>() - size_of::<Record>() + record.size() + PLACE + turn
 }
 
 impl MemoryStore {
@@ -179,7 +179,7 @@ impl Shard {
         };
         let record = next.clone().stamped_over(created, now);
         let due = Some(record.due()).filter(|_| record.filed_under() == Status::Complete);
-        let kept = Kept { record, size };
+        let kept = Slot { record, size };
         let mut old_size = None;
         match place {
             Place::Occupied(mut old) => {
@@ -197,7 +197,7 @@ impl Shard {
         old_size
     }
 
-    fn take(&mut self, key: &Key) -> Option<Box<Kept>> {
+    fn take(&mut self, key: &Key) -> Option<Box<Slot>> {
         let kept = self.records.remove(key)?;
         if kept.record.filed_under() == Status::Complete {
             self.complete.remove(&(kept.record.due(), *key));
@@ -206,7 +206,7 @@ impl Shard {
     }
 
     /// The complete record that expires first, if it does before `limit`.
-    fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Box<Kept>> {
+    fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Box<Slot>> {
         let (due, _) = *self.complete.first()?;
         if limit.is_some_and(|limit| due > limit) {
             return None;
@@ -243,7 +243,7 @@ impl Store for MemoryStore {
         let unfinished = next.status() != Status::Complete;
         if unfinished && expected.is_none() && !self.fits(1, held(next)) {
             // A write that meets a record needs no room, and must not drop
-            // anything: least of all the answer that it is about to be given.
+            // anything: least of all the response that it is about to get.
             if let Some(current) = lock(&self.shards[home]).record(key) {
                 return Ok(Swap::Conflict(self.loaded(Some(current))));
             }

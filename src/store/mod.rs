@@ -14,6 +14,7 @@
 
 mod connect;
 mod durability;
+mod error;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod for_all;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -38,8 +39,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::connect::{ConnectError, connect};
+pub use self::connect::connect;
 pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, require};
+pub use self::error::{ConnectError, StoreError, StoreErrorKind};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::joined::Joining;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -57,7 +59,7 @@ pub use self::sqlite::{
     Rusqlite, SqliteJoined, SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions, SqliteTransaction,
 };
 
-use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
+use crate::core::{Key, Record, Status, Timestamp, Version};
 
 /// How long a store may take for one call, unless it says otherwise.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -272,95 +274,11 @@ pub struct Found {
     pub due: Timestamp,
 }
 
-/// Why a call to a store failed.
-#[derive(Clone, Debug)]
-pub struct StoreError {
-    kind: StoreErrorKind,
-    message: String,
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
-    slow: bool,
-}
-
-/// What kind of [`StoreError`] it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StoreErrorKind {
-    /// It can't be reached or did not reply. A write may have taken.
-    Unavailable,
-    /// There is no room, and no record that may be dropped. Nothing was written.
-    Full,
-    /// What it has at this key is damaged or not ours. Nothing was written.
-    Corrupt,
-    /// What it has at this key was written by a newer release. Nothing was
-    /// written.
-    NewerFormat,
-}
-
-impl StoreError {
-    /// An error of this kind, with one line on what happened.
-    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, slow: false }
-    }
-
-    /// The same, with its cause.
-    #[must_use]
-    pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
-        self
-    }
-
-    /// What kind of error it is.
-    pub const fn kind(&self) -> StoreErrorKind {
-        self.kind
-    }
-
-    /// Whether it is about what the store has at one key.
-    pub(crate) const fn is_unreadable(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat)
-    }
-
-    pub(crate) fn timed_out() -> Self {
-        Self::new(StoreErrorKind::Unavailable, "the store did not answer in time").slow()
-    }
-
-    pub(crate) const fn slow(mut self) -> Self {
-        self.slow = true;
-        self
-    }
-
-    /// Whether asking again would take as long again.
-    pub(crate) const fn was_slow(&self) -> bool {
-        self.slow
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source.as_ref() as _)
-    }
-}
-
-impl From<DecodeError> for StoreError {
-    fn from(error: DecodeError) -> Self {
-        let kind = match error {
-            DecodeError::Newer(_) => StoreErrorKind::NewerFormat,
-            DecodeError::Corrupt(_) | DecodeError::Unreleased(_) => StoreErrorKind::Corrupt,
-        };
-        Self::new(kind, error.to_string()).caused_by(error)
-    }
-}
-
-type Reply<'r, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'r>>;
+type BoxFuture<'r, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'r>>;
 
 /// Written out rather than with `async_trait`, which would box every reply twice.
 impl<S: Store + ?Sized> Store for Arc<S> {
-    fn load<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key) -> Reply<'r, Loaded> {
+    fn load<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key) -> BoxFuture<'r, Loaded> {
         self.as_ref().load(key)
     }
 
@@ -369,19 +287,19 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         key: &'k Key,
         expected: Option<Version>,
         next: &'n Record,
-    ) -> Reply<'r, Swap> {
+    ) -> BoxFuture<'r, Swap> {
         self.as_ref().swap(key, expected, next)
     }
 
-    fn remove<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key, expected: Version) -> Reply<'r, bool> {
+    fn remove<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key, expected: Version) -> BoxFuture<'r, bool> {
         self.as_ref().remove(key, expected)
     }
 
-    fn scan<'s: 'r, 'q: 'r, 'r>(&'s self, query: &'q Query) -> Reply<'r, Page> {
+    fn scan<'s: 'r, 'q: 'r, 'r>(&'s self, query: &'q Query) -> BoxFuture<'r, Page> {
         self.as_ref().scan(query)
     }
 
-    fn durability<'s: 'r, 'r>(&'s self) -> Reply<'r, Durability> {
+    fn durability<'s: 'r, 'r>(&'s self) -> BoxFuture<'r, Durability> {
         self.as_ref().durability()
     }
 

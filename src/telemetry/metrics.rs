@@ -61,7 +61,7 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::SaveFailed { .. } => counter!(UNSAVED, "what" => "given-up").increment(1),
         // Gauges: see `watched`.
         EventKind::Found { .. } => {}
-        // A name, told once: there is nothing to count.
+        // A name, once: there is nothing to count.
         EventKind::CredentialDropped { .. } => {}
         EventKind::SharedScope => counter!(SHARED_SCOPE).increment(1),
     }

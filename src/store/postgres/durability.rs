@@ -3,8 +3,8 @@
 use tokio_postgres::Row;
 
 use super::call::Connections;
+use super::driver::Parameter;
 use super::error::{not_ours, unavailable};
-use super::joined::Parameter;
 use super::row::required;
 use super::sql::{LAYOUT, Sql};
 use crate::store::{Durability, Epoch, StoreError, StoreErrorKind, Survives};
@@ -31,7 +31,7 @@ pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durabil
     let row = rows.first().ok_or_else(|| not_ours("its meta table is empty"))?;
     let (id, mark): (i64, i64) = (required(row, 0)?, required(row, 1)?);
     let epoch = Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() };
-    Ok(Durability { epoch: Some(epoch), ..judge(settings)? })
+    Ok(Durability { epoch: Some(epoch), ..durability_by(settings)? })
 }
 
 /// Whether the tables are those of this release.
@@ -44,7 +44,7 @@ pub(super) fn check_layout(row: Option<&Row>) -> Result<(), StoreError> {
     Err(StoreError::new(StoreErrorKind::NewerFormat, message))
 }
 
-fn judge(settings: &Row) -> Result<Durability, StoreError> {
+fn durability_by(settings: &Row) -> Result<Durability, StoreError> {
     let is_on = |column| required::<&str>(settings, column).map(|value| value == "on");
     let (fsync, full_pages) = (is_on(1)?, is_on(2)?);
     let (commit, names): (&str, &str) = (required(settings, 3)?, required(settings, 4)?);

@@ -2,6 +2,7 @@
 
 mod call;
 mod deadpool;
+mod driver;
 mod durability;
 mod error;
 mod hosts;
@@ -19,11 +20,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::deadpool::{PooledTransaction, StorePool};
-pub use self::joined::{Joined, Parameter, TransactionDriver};
+pub use self::driver::{Parameter, TransactionDriver};
+pub use self::joined::Joined;
 pub use self::options::PostgresStoreOptions;
 
 use self::call::{Connections, Repeat, bounded};
-use self::row::{Put, loaded, signed};
+use self::row::{RowWrite, loaded, signed};
 use self::sql::{Migration, Sql};
 use crate::core::{Key, Record, Version};
 use crate::store::for_all::ForAll;
@@ -110,9 +112,9 @@ const RACES: u32 = 8;
 ///   [`deadpool_postgres::Pool`] with the connector of your choice, and pass it
 ///   to [`with_pool`](Self::with_pool). `prefer`, the default, means plain text here.
 #[derive(Clone)]
-pub struct PostgresStore(Arc<Shared>);
+pub struct PostgresStore(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     connections: Connections,
     transactions: StorePool,
     sql: Sql,
@@ -161,7 +163,7 @@ impl PostgresStore {
         bounded(self.0.connections.migrate(&self.0.migration)).await
     }
 
-    /// Removes up to `limit` answers whose retention is over, and says how many
+    /// Removes up to `limit` responses whose retention is over, and returns how many
     /// there were. What is unfinished is never touched. Several processes may
     /// sweep at once: each takes what no other one has.
     ///
@@ -199,7 +201,7 @@ impl PostgresStore {
     }
 
     /// Whether it took.
-    async fn put(&self, put: &Put, with_steps: bool) -> Result<bool, StoreError> {
+    async fn put(&self, put: &RowWrite, with_steps: bool) -> Result<bool, StoreError> {
         let sql = &self.0.sql;
         let (statement, parameters) = match (put.expected, with_steps) {
             (None, false) => (&*sql.create, put.without_steps()),
@@ -212,7 +214,7 @@ impl PostgresStore {
     }
 
     /// A load for when something is there, most likely: cheaper then.
-    async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
+    async fn read(&self, key: &Key) -> Result<Loaded, StoreError> {
         let rows = self.0.connections.query(&self.0.sql.look, &[Parameter::key(key)]).await?;
         match rows.first() {
             Some(row) => loaded(row),
@@ -231,13 +233,13 @@ impl Store for PostgresStore {
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
         self.check().await?;
-        let put = Put::new(key, expected, next);
+        let put = RowWrite::new(key, expected, next);
         let mut with_steps = put.has_steps;
         for _ in 0..RACES {
             if self.put(&put, with_steps).await? {
                 return Ok(Swap::Stored);
             }
-            let found = self.look(key).await?;
+            let found = self.read(key).await?;
             if found.record.as_ref().map(Record::version) != expected {
                 return Ok(Swap::Conflict(found));
             }

@@ -13,7 +13,7 @@ use super::deadpool::StorePool;
 use super::error::of;
 use super::hosts::Hosts;
 use super::sql::{Names, Sql};
-use super::{PostgresStore, Shared};
+use super::{Inner, PostgresStore};
 use crate::store::for_all::ForAll;
 use crate::store::{ConnectError, Survives};
 
@@ -92,7 +92,7 @@ impl PostgresStoreOptions {
         self
     }
 
-    /// An SQL expression that tells the time instead of the server, for tests.
+    /// An SQL expression for the time, in place of the server's clock, for tests.
     #[cfg(feature = "conformance")]
     #[doc(hidden)]
     pub fn with_clock(mut self, expression: impl Into<String>) -> Self {
@@ -153,7 +153,7 @@ impl PostgresStoreOptions {
             refused: self.names.refused(),
             migration: self.creates_schema.then(|| migration.clone()),
         };
-        PostgresStore(Arc::new(Shared {
+        PostgresStore(Arc::new(Inner {
             transactions: StorePool::new(connections.pool.clone(), connections.retired.clone()),
             connections,
             sql: Sql::new(&self.names),

@@ -25,7 +25,7 @@ const SETTINGS: &str = "pg_catalog.set_config('lock_timeout', '3s', true) IS NOT
 /// The columns of a record that is handed out, after the time.
 const COLUMNS: &str = "r.version, r.created, r.due - r.span, r.head, r.request, r.response";
 
-/// Where the tables are, and what tells the time.
+/// Where the tables are, and the expression for the time.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     pub(super) schema: String,

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgPool, PgSeverity};
 use sqlx::{AssertSqlSafe, Connection, Error, Executor, Postgres, Row, Transaction};
 
+use super::driver::{Parameter, TransactionDriver};
 use super::error::{says_rolled_back, unavailable};
-use super::joined::{Parameter, TransactionDriver};
 use crate::store::{CommitError, StoreError};
 
 #[async_trait]

@@ -2,7 +2,7 @@
 //!
 //! | key | type | what |
 //! |---|---|---|
-//! | `{PREFIX:NN}:KEY` | string | a record: its columns and head (and answer, once complete) |
+//! | `{PREFIX:NN}:KEY` | string | a record: its columns and head (and response, once complete) |
 //! | | or hash | the same where it has a request or steps: `h` as the string, `q` its request, `0`… its steps |
 //! | `{PREFIX:NN}:due` | sorted set | the unfinished records of the partition by when they fall due |
 //! | `{PREFIX:NN}:epoch` | hash | which data this is |
@@ -136,7 +136,7 @@ pub(super) fn parse_name(name: &[u8]) -> Option<Key> {
     NAME.decode(name).ok()?.try_into().ok().map(Key::from_bytes)
 }
 
-/// The field of a part; `None` for the answer, which follows the head.
+/// The field of a part; `None` for the response, which follows the head.
 fn field(id: PartId) -> Option<String> {
     match id {
         PartId::Request => Some("q".to_owned()),
@@ -182,26 +182,26 @@ impl Columns {
 }
 
 /// What a script that compares, or loads, replied.
-pub(super) enum Reply {
+pub(super) enum ScriptReply {
     /// It was done.
     Done,
     /// This is there (instead).
     Found(Loaded),
 }
 
-pub(super) fn parse_reply(reply: Value) -> Result<Reply, StoreError> {
+pub(super) fn parse_reply(reply: Value) -> Result<ScriptReply, StoreError> {
     let reply = match reply {
-        Value::Int(_) => return Ok(Reply::Done),
+        Value::Int(_) => return Ok(ScriptReply::Done),
         Value::Array(reply) => <[Value; 2]>::try_from(reply),
         _ => return Err(no_reply_of_ours()),
     };
     let Ok([Value::Int(now), fields]) = reply else { return Err(no_reply_of_ours()) };
     let now = Timestamp::from_millis(now.unsigned_abs());
-    Ok(Reply::Found(Loaded { record: record(fields)?, now }))
+    Ok(ScriptReply::Found(Loaded { record: record(fields)?, now }))
 }
 
 pub(super) fn no_reply_of_ours() -> StoreError {
-    unavailable("redis answered a script with something else than the script returns; is there a proxy?")
+    unavailable("redis returned something else than the script returns; is there a proxy?")
 }
 
 fn record(fields: Value) -> Result<Option<Record>, StoreError> {

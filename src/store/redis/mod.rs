@@ -18,7 +18,7 @@ use redis::Value;
 
 pub use self::options::RedisStoreOptions;
 
-use self::layout::{PARTITIONS, Reply, no_reply_of_ours, parse_reply};
+use self::layout::{PARTITIONS, ScriptReply, no_reply_of_ours, parse_reply};
 use self::link::Link;
 use self::script::{Call, EPOCH};
 use crate::core::{Key, Record, Version};
@@ -51,7 +51,7 @@ use crate::util::nonce::fresh_nonce;
 /// A complete record takes some 250 bytes of memory besides its response; an unfinished
 /// one some 300, and where it has a request or steps 200 more besides those.
 ///
-/// # Limits
+/// # Timeouts
 ///
 /// Redis 6.2 or later, or Valkey, with scripts. Reads and writes go to
 /// primaries only. A value may have 512 MiB. Scans hand out at most 500
@@ -176,7 +176,7 @@ fn parse_epoch(reply: &Value) -> Option<Epoch> {
 impl Store for RedisStore {
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         let (reply, acknowledged) = self.link.call_acknowledged(&self.link.names.load(key)).await?;
-        let Reply::Found(found) = parse_reply(reply)? else { return Err(no_reply_of_ours()) };
+        let ScriptReply::Found(found) = parse_reply(reply)? else { return Err(no_reply_of_ours()) };
         // Else a write that was not acknowledged would be after a second look.
         acknowledged.map(|()| found)
     }
@@ -185,8 +185,8 @@ impl Store for RedisStore {
         let call = self.link.names.put(key, expected, next);
         let (reply, acknowledged) = self.link.call_acknowledged(&call).await?;
         match parse_reply(reply)? {
-            Reply::Done => acknowledged.map(|()| Swap::Stored),
-            Reply::Found(found) => {
+            ScriptReply::Done => acknowledged.map(|()| Swap::Stored),
+            ScriptReply::Found(found) => {
                 if found.record.as_ref().is_some_and(|found| found.version() == next.version()) {
                     acknowledged?;
                 }
@@ -198,8 +198,8 @@ impl Store for RedisStore {
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
         let (reply, acknowledged) = self.link.call_acknowledged(&self.link.names.remove(key, expected)).await?;
         match parse_reply(reply)? {
-            Reply::Done => acknowledged.map(|()| true),
-            Reply::Found(_) => Ok(false),
+            ScriptReply::Done => acknowledged.map(|()| true),
+            ScriptReply::Found(_) => Ok(false),
         }
     }
 
@@ -210,6 +210,6 @@ impl Store for RedisStore {
     async fn durability(&self) -> Result<Durability, StoreError> {
         let servers = self.link.settings().await?;
         let epoch = self.epoch().await?;
-        Ok(Durability { epoch: Some(epoch), ..self.link.judged(&servers) })
+        Ok(Durability { epoch: Some(epoch), ..self.link.durability_by(&servers) })
     }
 }

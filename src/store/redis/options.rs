@@ -9,7 +9,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::sentinel::SentinelClient;
 
 use super::RedisStore;
-use super::connection::{Connection, Limits, Sentinels, Source};
+use super::connection::{Connection, Sentinels, Source, Timeouts};
 use super::layout::Names;
 use super::link::{Link, OnCaution};
 use super::url::{Problem, parse};
@@ -21,7 +21,7 @@ use crate::store::{ConnectError, STORE_TIMEOUT, Survives};
 #[must_use]
 pub struct RedisStoreOptions {
     prefix: String,
-    limits: Limits,
+    timeouts: Timeouts,
     least: Survives,
     on_caution: Option<OnCaution>,
     acknowledged: Option<Acknowledged>,
@@ -31,7 +31,7 @@ impl RedisStoreOptions {
     pub(super) fn new() -> Self {
         Self {
             prefix: "idempotency".to_owned(),
-            limits: Limits { connect: Duration::from_secs(1), response: Duration::from_secs(2) },
+            timeouts: Timeouts { connect: Duration::from_secs(1), response: Duration::from_secs(2) },
             least: Survives::Nothing,
             on_caution: None,
             acknowledged: None,
@@ -54,19 +54,19 @@ impl RedisStoreOptions {
     /// primary, all of them together: one that is silent costs one or one and a
     /// half, if fewer than three are.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.connect = timeout;
+        self.timeouts.connect = timeout;
         self
     }
 
     /// How long one reply may take; two seconds by default. The write of a
     /// call that took longer may have taken. Given connections have their own.
     pub const fn response_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.response = timeout;
+        self.timeouts.response = timeout;
         self
     }
 
     /// Refuses a server that survives less, whenever it connects: every call
-    /// then answers `Unavailable` with what to set. `Nothing` by default.
+    /// then returns `Unavailable` with what to set. `Nothing` by default.
     pub const fn require(mut self, least: Survives) -> Self {
         self.least = least;
         self
@@ -82,7 +82,7 @@ impl RedisStoreOptions {
 
     /// Every write waits until so many replicas have it in memory (`WAIT`).
     ///
-    /// If fewer do within `timeout`, the call answers `Unavailable`, and so
+    /// If fewer do within `timeout`, the call returns `Unavailable`, and so
     /// does every look at that record until enough have it: a claim is not
     /// granted and a result not acknowledged. What was written stays written;
     /// a claim is taken back, or ends with its lease. A replay waits as long,
@@ -181,13 +181,13 @@ impl RedisStoreOptions {
             return Err(ConnectError::new("redis", "the prefix must be 1 to 64 printable characters without braces"));
         }
         let link = Link {
-            limits: self.limits,
+            timeouts: self.timeouts,
             waiting: self.acknowledged.map(|acknowledged| Waiting::new(acknowledged, &source)),
             source,
             names: Names::new(&self.prefix),
             least: self.least,
             on_caution: self.on_caution,
-            told: Mutex::default(),
+            reported: Mutex::default(),
             current: ForAll::new(),
         };
         Ok(RedisStore { link: Arc::new(link) })
@@ -198,7 +198,7 @@ impl fmt::Debug for RedisStoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStoreOptions")
             .field("prefix", &self.prefix)
-            .field("limits", &self.limits)
+            .field("timeouts", &self.timeouts)
             .field("least", &self.least)
             .field("acknowledged", &self.acknowledged)
             .finish_non_exhaustive()

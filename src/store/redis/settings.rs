@@ -14,7 +14,7 @@ use crate::store::{StoreError, Survives};
 
 /// The settings of one server that matter here.
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct ServerSettings {
     info: HashMap<String, String>,
     /// `None` where `CONFIG GET` is refused.
     fsync: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Settings {
 
 /// Asks the server, or every primary of a cluster; of these, one that is away
 /// takes only its own keys with it.
-pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Vec<Settings>, StoreError> {
+pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Vec<ServerSettings>, StoreError> {
     let mut asked = JoinSet::new();
     let late = || unavailable(format!("redis did not answer within {within:?}"));
     let primaries = timeout(within, connection.primaries()).await.map_err(|_| late())?;
@@ -53,7 +53,7 @@ pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Ve
     Ok(servers)
 }
 
-async fn read_one(connection: &Connection, node: &Node) -> Result<Settings, RedisError> {
+async fn read_one(connection: &Connection, node: &Node) -> Result<ServerSettings, RedisError> {
     // At once: where a node hangs, a cluster's driver lets all others wait.
     let info = redis::cmd("INFO");
     let (info, fsync, snapshots) = tokio::join!(
@@ -64,7 +64,11 @@ async fn read_one(connection: &Connection, node: &Node) -> Result<Settings, Redi
     let mut texts = Vec::new();
     collect_texts(info?, &mut texts);
     let lines = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(':'));
-    Ok(Settings { info: lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(), fsync, snapshots })
+    Ok(ServerSettings {
+        info: lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        fsync,
+        snapshots,
+    })
 }
 
 /// Managed servers refuse `CONFIG`.
@@ -91,7 +95,7 @@ fn collect_texts(value: Value, texts: &mut Vec<String>) {
 /// Redis puts its writes to the file off, for up to two seconds, while a flush is late.
 const LATE: &str = "power loss, or a kill of redis while its disk is busy, may forget the last two seconds of claims";
 
-impl Settings {
+impl ServerSettings {
     fn is(&self, field: &str, value: &str) -> bool {
         self.info.get(field).is_some_and(|found| found == value)
     }
@@ -128,7 +132,7 @@ impl Settings {
         let policy = self.policy();
         if policy.starts_with("volatile-") {
             cautions.push(format!(
-                "maxmemory-policy {policy} may forget answers before their retention is over; set noeviction"
+                "maxmemory-policy {policy} may forget responses before their retention is over; set noeviction"
             ));
         }
         if self.is("aof_enabled", "1") {

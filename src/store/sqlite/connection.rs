@@ -11,7 +11,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(5);
 /// How long a statement waits for another connection's lock: longer than that. So to
 /// wait for one of those is no error.
 pub(super) const BUSY: Duration = Duration::from_secs(6);
-/// How long the store may take for an answer: longer than that, again.
+/// How long the store may take for a call: longer than that, again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(9);
 
 /// A symbolic link is followed; its target is what is opened.
@@ -42,7 +42,7 @@ impl Place {
     }
 
     /// A connection for transactions of the caller's.
-    pub(super) fn joined(&self) -> rusqlite::Result<Connection> {
+    pub(super) fn for_transactions(&self) -> rusqlite::Result<Connection> {
         let connection = self.open()?;
         // Their statements are planned as in any other connection.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, false)?;

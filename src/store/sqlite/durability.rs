@@ -14,10 +14,10 @@ impl Session<'_> {
     /// Reads the settings of the connection that writes, and moves the mark.
     pub(super) fn durability(&mut self) -> Result<Durability, StoreError> {
         self.shared.guard.check()?;
-        let survives = survives(self.connection).map_err(|error| Fault::from(error).told())?;
+        let survives = survives(self.connection).map_err(|error| Fault::from(error).into_store_error())?;
         let epoch = self.move_the_mark().map_err(|fault| {
             let _ = roll_back(self.connection);
-            fault.told()
+            fault.into_store_error()
         })?;
         let mut cautions = self.shared.cautions.clone();
         let damaged = self.shared.buckets.damaged();

@@ -12,6 +12,7 @@ mod files;
 mod inspect;
 mod joined;
 mod open;
+mod open_store;
 mod options;
 mod orphans;
 mod owner;
@@ -22,7 +23,6 @@ mod request;
 mod row;
 mod scan;
 mod schema;
-mod shared;
 mod turn;
 mod version;
 mod wal;
@@ -45,11 +45,11 @@ pub use self::joined::{Rusqlite, SqliteJoined, SqliteTransaction};
 pub use self::options::SqliteStoreOptions;
 
 use self::connection::PATIENCE;
+use self::open_store::OpenStore;
 use self::owner::{Dead, Other};
 use self::reader::{Reader, Tasks};
-use self::request::{Outcome, Request, Write};
-use self::row::{Put, Stored};
-use self::shared::Shared;
+use self::request::{Outcome, Request, WriteRequest};
+use self::row::{RowWrite, Stored};
 use self::writer::{Writer, unanswered};
 use super::{Durability, Filter, Loaded, Page, Query, Store, StoreError, Swap};
 use crate::core::{Key, Record, Version};
@@ -168,7 +168,7 @@ const ALIVE: Duration = Duration::from_millis(20);
 pub struct SqliteStore(Arc<Handle>);
 
 struct Handle {
-    shared: Arc<Shared>,
+    shared: Arc<OpenStore>,
     tasks: Arc<Tasks>,
     /// Taken when the last handle goes, which ends the writer.
     requests: Option<Sender<Request>>,
@@ -221,10 +221,10 @@ impl SqliteStore {
     }
 
     /// Does one write. Of a conflict, what is there; its parts may be missing.
-    async fn write(&self, key: &Key, expected: Option<Version>, put: Option<Put>) -> Result<Outcome, StoreError> {
+    async fn write(&self, key: &Key, expected: Option<Version>, row: Option<RowWrite>) -> Result<Outcome, StoreError> {
         self.0.shared.guard.check_process()?;
         let (reply, answer) = oneshot::channel();
-        self.0.ask(Request::Write(Write { key: *key, expected, put, reply }))?;
+        self.0.ask(Request::Write(WriteRequest { key: *key, expected, row, reply }))?;
         answer.await.map_err(unanswered)?
     }
 
@@ -324,7 +324,9 @@ impl Handle {
         self.others.push(moves.map_err(io)?);
         let connection = self.shared.place.reader().map_err(engine)?;
         let shared = Arc::clone(&self.shared);
-        let verifies = spawn("idempotency-verify", move || shared.buckets.verify_all(&connection, &shared));
+        let verifies = spawn("idempotency-verify", move || {
+            shared.buckets.verify_all(&connection, &shared.sql, &shared.checkpoints);
+        });
         self.others.push(verifies.map_err(io)?);
         Ok(())
     }
@@ -391,7 +393,7 @@ impl Store for SqliteStore {
         if expected.is_none() {
             self.trust(key).await?;
         }
-        match self.write(key, expected, Some(Put::new(key, next))).await? {
+        match self.write(key, expected, Some(RowWrite::new(key, next))).await? {
             Outcome::Took => Ok(Swap::Stored),
             Outcome::Conflict(None) => {
                 self.trust(key).await?;
@@ -421,7 +423,7 @@ impl Store for SqliteStore {
         let query = query.clone();
         self.read(move |reader| {
             let now = reader.shared.clock.now();
-            reader.scan(&query, now).map_err(|fault| reader.told(fault))
+            reader.scan(&query, now).map_err(|fault| reader.after_fault(fault))
         })
         .await
     }

@@ -12,19 +12,19 @@ use rusqlite::{Connection, OpenFlags};
 use super::batch::{Statements, begin};
 use super::buckets::Buckets;
 use super::checkpoint::{self, Checkpoints};
-use super::clock::{self, Clocks, Kept, Timeline};
+use super::clock::{self, Clocks, StoredTime, Timeline};
 use super::connection::{BUSY, Place, beside};
 use super::error::{Fault, SqliteOpenError, SqliteOpenErrorKind as Kind};
 use super::evidence::{Evidence, check_absence, wal};
 use super::files::{self, Entrance};
 use super::inspect::{self, Database, Found, Meta, inspect};
+use super::open_store::{Guard, OpenStore};
 use super::options::SqliteStoreOptions;
 use super::orphans::{self, Held};
 use super::owner::{self, Other, Owner};
 use super::process::OpenHere;
 use super::row;
 use super::schema::{APPLICATION_ID, Sql};
-use super::shared::{Guard, Shared};
 use super::turn::Gate;
 use super::version;
 use crate::core::Timestamp;
@@ -37,7 +37,7 @@ const FORKED: &str = "can't be opened in a process that was forked while its par
                       may be held there by threads that this process does not have; fork first, or run another program";
 
 /// Opens the store at `path`, with the connection of its writer.
-pub(super) fn open(options: &SqliteStoreOptions, path: &Path) -> Result<(Shared, Connection), SqliteOpenError> {
+pub(super) fn open(options: &SqliteStoreOptions, path: &Path) -> Result<(OpenStore, Connection), SqliteOpenError> {
     // Before the library is asked for anything.
     let Some(here) = OpenHere::enter() else {
         return Err(SqliteOpenError::new(Kind::Forked, path, FORKED));
@@ -81,7 +81,7 @@ struct Opening<'o> {
 }
 
 impl Opening<'_> {
-    fn run(&self, entrance: &mut Entrance, here: OpenHere) -> Result<(Shared, Connection), SqliteOpenError> {
+    fn run(&self, entrance: &mut Entrance, here: OpenHere) -> Result<(OpenStore, Connection), SqliteOpenError> {
         owner::tidy(self.path).map_err(|error| self.io(error))?;
         let others = owner::others(self.path, &self.boot, 0).map_err(|error| self.io(error))?;
         if others.iter().any(|other| matches!(other, Other::Alive { is_of_this_boot: false })) {
@@ -106,7 +106,7 @@ impl Opening<'_> {
         bury(others);
         let guard = Guard::new(self.path, wal(self.path)).map_err(|error| self.io(error))?;
         guard.know_the_wal();
-        let shared = Shared {
+        let shared = OpenStore {
             place,
             sql,
             is_own: database.is_own,
@@ -266,9 +266,9 @@ impl Opening<'_> {
         let clocks = Clocks { boot: &self.boot, since_boot, wall: clock::wall() };
         let reset = self.options.reset_time && alone;
         let kept = if reset {
-            Kept { boot: "", base: 0, seen: 0 }
+            StoredTime { boot: "", base: 0, seen: 0 }
         } else {
-            Kept { boot: &meta.boot, base: meta.base, seen: meta.seen.max(0).unsigned_abs() }
+            StoredTime { boot: &meta.boot, base: meta.base, seen: meta.seen.max(0).unsigned_abs() }
         };
         let start = clock::start(kept, clocks);
         let clock = if self.boot.is_empty() {
@@ -346,7 +346,7 @@ fn add_tables(connection: &Connection, sql: &Sql) -> rusqlite::Result<()> {
 
 /// Closes the last connection: frees what is still held, and if no other process
 /// has the store open, notes that it was closed.
-pub(super) fn close(shared: &Shared, connection: Connection) {
+pub(super) fn close(shared: &OpenStore, connection: Connection) {
     // Busy for too long: it is as if the process had died.
     let Ok(Some(entrance)) = Entrance::enter(&shared.place.path, Duration::from_secs(5)) else { return };
     if shared.guard.check().is_err() {
@@ -361,7 +361,7 @@ pub(super) fn close(shared: &Shared, connection: Connection) {
 
 /// Whether all that this store wrote is in the database, so that its count is
 /// needed no more.
-fn leave(shared: &Shared, connection: &Connection) -> Result<bool, Fault> {
+fn leave(shared: &OpenStore, connection: &Connection) -> Result<bool, Fault> {
     let others = owner::others(&shared.place.path, &shared.boot, shared.owner.number());
     let others = others.unwrap_or_else(|_| vec![Other::Unknown]);
     let alone = others.iter().all(|other| matches!(other, Other::Dead(_)));

@@ -46,7 +46,7 @@ impl SqliteStoreOptions {
         }
     }
 
-    /// Tells the store the time, for tests. What it tells must survive a restart:
+    /// The store's clock, for tests. Its times must survive a restart:
     /// leases and retentions are counted in it.
     ///
     /// All who share the file must share this clock.
@@ -95,7 +95,7 @@ impl SqliteStoreOptions {
         self
     }
 
-    /// Forgets the latest time that the store has told, and goes on from the
+    /// Forgets the latest time that the store has given, and goes on from the
     /// machine's clock: for a store that was once opened while that was far in the
     /// future.
     ///

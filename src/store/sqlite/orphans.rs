@@ -4,7 +4,7 @@ use rusqlite::{Connection, Params};
 
 use super::batch::Statements;
 use super::error::Fault;
-use super::row::{self, Put};
+use super::row::{self, RowWrite};
 use super::schema::Sql;
 use crate::core::{Key, Timestamp};
 use crate::util::nonce::fresh_nonce;
@@ -69,7 +69,7 @@ fn rewrite(statements: &mut Statements<'_>, keys: &[Key], written: Option<Timest
         let Ok(record) = found.record() else { continue };
         // Not written anew otherwise: its history and its age stay.
         let written = written.unwrap_or_else(|| row::time(found.columns.written));
-        let put = Put::new(key, &record.orphaned(fresh_nonce()));
+        let put = RowWrite::new(key, &record.orphaned(fresh_nonce()));
         let columns = put.columns(Some(&found.columns), written, 0);
         statements.replace(key, &put, Some(&found.columns), &columns)?;
         count += 1;

@@ -71,7 +71,7 @@ impl Owner {
         self.file.sync_data()
     }
 
-    /// Goes, with nothing left to be told.
+    /// Goes, with nothing left to free.
     pub(super) fn leave(&self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
@@ -142,7 +142,7 @@ pub(super) enum Other {
 
 /// Looks for the store of this number.
 pub(super) fn probe(database: &Path, number: i64, boot: &str) -> Other {
-    look(&beside(database, &format!("{SUFFIX}{number:016x}")), boot).unwrap_or(Other::Unknown)
+    inspect(&beside(database, &format!("{SUFFIX}{number:016x}")), boot).unwrap_or(Other::Unknown)
 }
 
 /// All that have files beside the database, but for this one.
@@ -152,7 +152,7 @@ pub(super) fn others(database: &Path, boot: &str, own: i64) -> io::Result<Vec<Ot
         if number_of(&path) == Some(own) {
             continue;
         }
-        others.push(match look(&path, boot) {
+        others.push(match inspect(&path, boot) {
             Ok(other) => other,
             // It left meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -173,7 +173,7 @@ pub(super) fn tidy(database: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn look(path: &Path, boot: &str) -> io::Result<Other> {
+fn inspect(path: &Path, boot: &str) -> io::Result<Other> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut bytes = Vec::with_capacity(LENGTH);
     Read::by_ref(&mut file).take(LENGTH as u64 + 1).read_to_end(&mut bytes)?;

@@ -206,7 +206,7 @@ impl Stored {
 
 /// A record as it is written, encoded by the caller: the writer has no time for
 /// that.
-pub(super) struct Put {
+pub(super) struct RowWrite {
     is_first: bool,
     version: Version,
     status: Status,
@@ -223,7 +223,7 @@ pub(super) struct Put {
     fresh: Vec<(i64, Bytes, i64)>,
 }
 
-impl Put {
+impl RowWrite {
     pub(super) fn new(key: &Key, record: &Record) -> Self {
         let encoded = record.encode();
         let (mut response, mut fresh) = (None, Vec::new());

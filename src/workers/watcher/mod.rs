@@ -1,8 +1,9 @@
 //! Reports what needs attention.
 
-mod board;
-mod judge;
+mod classify;
+mod open_findings;
 mod round;
+mod state;
 mod store;
 
 use std::fmt;
@@ -13,10 +14,10 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-pub use self::round::Watched;
+pub use self::state::Watched;
 
-use self::judge::Limits;
-use self::round::State;
+use self::classify::Thresholds;
+use self::state::State;
 use crate::engine::ledger::Ledger;
 use crate::http::layer::IdempotencyLayer;
 use crate::store::Survives;
@@ -25,11 +26,11 @@ use crate::util::backoff;
 use crate::util::clock::SystemClock;
 use crate::util::detached::CatchPanic;
 
-type Telling = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
-type Hook = dyn Fn(Finding) -> Telling + Send + Sync;
+type HookFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+type Hook = dyn Fn(Finding) -> HookFuture + Send + Sync;
 
 /// How long a hook may take for one finding.
-const TELLING: Duration = Duration::from_secs(10);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reports what needs attention: an operation that stays half-done, is in doubt or
 /// parked; a response that could not be stored; a store that is away, has lost records,
@@ -77,16 +78,16 @@ const TELLING: Duration = Duration::from_secs(10);
 #[must_use]
 pub struct Watcher {
     ledger: Ledger,
-    settings: Settings,
+    settings: WatcherSettings,
     hook: Option<Arc<Hook>>,
     clock: SystemClock,
     state: Mutex<State>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Settings {
+struct WatcherSettings {
     every: Duration,
-    limits: Limits,
+    thresholds: Thresholds,
     require: Survives,
 }
 
@@ -99,14 +100,14 @@ impl Watcher {
     /// The same without a layer. Only the ledger that has an unsaved response, and its
     /// clones, know of it.
     pub fn over(ledger: &Ledger) -> Self {
-        let limits = Limits {
+        let thresholds = Thresholds {
             pending: Duration::from_secs(15 * 60),
             paid: Duration::from_secs(5 * 60),
             in_doubt: Duration::from_secs(60),
         };
         Self {
             ledger: ledger.clone(),
-            settings: Settings { every: Duration::from_secs(30), limits, require: Survives::Nothing },
+            settings: WatcherSettings { every: Duration::from_secs(30), thresholds, require: Survives::Nothing },
             hook: None,
             clock: SystemClock::new(),
             state: Mutex::default(),
@@ -117,21 +118,21 @@ impl Watcher {
     /// finding, from its first claim: 15 minutes by default. Longer than your
     /// slowest handler takes.
     pub const fn pending_for(mut self, limit: Duration) -> Self {
-        self.settings.limits.pending = limit;
+        self.settings.thresholds.pending = limit;
         self
     }
 
-    /// After how long an operation that is paid for and not answered is a
+    /// After how long an operation that is paid for and not complete is a
     /// finding, from its first claim: 5 minutes by default.
     pub const fn paid_for(mut self, limit: Duration) -> Self {
-        self.settings.limits.paid = limit;
+        self.settings.thresholds.paid = limit;
         self
     }
 
     /// After how long an operation in doubt is a finding, counted from when a
     /// completer could have resolved it: one minute by default.
     pub const fn in_doubt_for(mut self, limit: Duration) -> Self {
-        self.settings.limits.in_doubt = limit;
+        self.settings.thresholds.in_doubt = limit;
         self
     }
 
@@ -170,7 +171,7 @@ impl Watcher {
     pub async fn run_once(&self) -> Watched {
         let mut state = self.state.lock().await;
         let watched = self.round(&mut state).await;
-        self.tell(&mut state).await;
+        self.report(&mut state).await;
         watched
     }
 
@@ -190,16 +191,16 @@ impl Watcher {
         }
     }
 
-    async fn tell(&self, state: &mut State) {
-        while let Some((subject, finding)) = state.board.untold() {
+    async fn report(&self, state: &mut State) {
+        while let Some((subject, finding)) = state.findings.unreported() {
             if let Some(hook) = &self.hook {
-                let telling = timeout(TELLING, CatchPanic::new(async { hook(finding).await }));
-                if !matches!(telling.await, Ok(Ok(Ok(())))) {
+                let calling = timeout(HOOK_TIMEOUT, CatchPanic::new(async { hook(finding).await }));
+                if !matches!(calling.await, Ok(Ok(Ok(())))) {
                     // The receiver is away; the rest would only wait.
                     return;
                 }
             }
-            state.board.told(subject);
+            state.findings.reported(subject);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Watcher;
-use super::board::Subject;
-use super::round::{State, finding};
+use super::open_findings::Subject;
+use super::state::{State, finding};
 use crate::core::{Key, Status};
 use crate::engine::ledger::Unsaved;
 use crate::store::{Durability, Epoch, Since, StoreError};
@@ -18,14 +18,6 @@ const ASK: Duration = Duration::from_secs(60);
 /// default. Until then, retries of what it lost may come.
 const FORGOT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is known of the store.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    asked: Option<Instant>,
-    epoch: Option<Epoch>,
-    forgot: Option<Instant>,
-}
-
 impl Watcher {
     /// Asks the store what it survives, now and then.
     pub(super) async fn ask_store(&self, state: &mut State) -> Result<(), StoreError> {
@@ -34,15 +26,15 @@ impl Watcher {
         }
         let found = self.ledger.durability().await?;
         state.store.asked = Some(Instant::now());
-        self.judge_durability(state, &found);
-        self.judge_epoch(state, found.epoch);
+        self.check_durability(state, &found);
+        self.check_epoch(state, found.epoch);
         Ok(())
     }
 
-    fn judge_durability(&self, state: &mut State, found: &Durability) {
+    fn check_durability(&self, state: &mut State, found: &Durability) {
         let least = self.settings.require;
         if found.survives >= least {
-            return state.board.clear(Subject::Store(FindingKind::BelowDurability));
+            return state.findings.clear(Subject::Store(FindingKind::BelowDurability));
         }
         let mut cause = format!("the store survives {}, and {least} is required", found.survives);
         for caution in &found.cautions {
@@ -52,7 +44,7 @@ impl Watcher {
         self.store_finding(state, FindingKind::BelowDurability, cause);
     }
 
-    fn judge_epoch(&self, state: &mut State, epoch: Option<Epoch>) {
+    fn check_epoch(&self, state: &mut State, epoch: Option<Epoch>) {
         let before = state.store.epoch;
         state.store.epoch = epoch.or(before);
         let since = before.zip(epoch).map_or(Since::Same, |(before, epoch)| epoch.since(&before));
@@ -60,7 +52,7 @@ impl Watcher {
             Since::Same => {
                 if state.store.forgot.is_some_and(|forgot| forgot.elapsed() >= FORGOT) {
                     state.store.forgot = None;
-                    state.board.clear(Subject::Store(FindingKind::EpochChanged));
+                    state.findings.clear(Subject::Store(FindingKind::EpochChanged));
                 }
                 return;
             }
@@ -72,17 +64,17 @@ impl Watcher {
     }
 
     /// The responses of this process that are not stored.
-    pub(super) async fn answers(&self, state: &mut State) {
+    pub(super) async fn responses(&self, state: &mut State) {
         let unsaved = self.ledger.unsaved().all();
-        for key in state.board.answers() {
+        for key in state.findings.responses() {
             if !unsaved.iter().any(|(other, _)| *other == key) {
-                state.board.clear(Subject::Answer(key));
+                state.findings.clear(Subject::Response(key));
             }
         }
         for (key, unsaved) in unsaved {
             if unsaved.given_up && self.is_settled(&key).await {
                 self.ledger.unsaved().remove(&key);
-                state.board.clear(Subject::Answer(key));
+                state.findings.clear(Subject::Response(key));
             } else {
                 self.unsaved_finding(state, key, &unsaved);
             }
@@ -94,8 +86,8 @@ impl Watcher {
             false => format!("the client has a response that is not stored yet: {}", unsaved.error),
             true => format!("the client has a response that will not be stored: {}", unsaved.error),
         };
-        let wrong = (FindingKind::Unsaved, cause, unsaved.since);
-        state.board.set(Subject::Answer(key), finding(Some(key), wrong), None, 0);
+        let violation = (FindingKind::Unsaved, cause, unsaved.since);
+        state.findings.set(Subject::Response(key), finding(Some(key), violation), None, 0);
     }
 
     /// Whether the store has a response by now, from any attempt.

@@ -26,7 +26,7 @@ use super::connection::BUSY;
 use super::error::{Fault, says_rolled_back, stopped, told_of};
 use super::plan::{self, Verdict};
 use super::request::Request;
-use super::row::{Put, Stored};
+use super::row::{RowWrite, Stored};
 use super::turn::{Ends, Turn};
 use crate::core::{Key, Record, Version};
 use crate::store::joined::{CommitError, JoinedDatabase, Joining, Limit, Sealed};
@@ -114,7 +114,7 @@ impl Failed {
         Self { code: None, error: std::io::Error::other("the transaction is over") }
     }
 
-    fn told(self) -> StoreError {
+    fn into_store_error(self) -> StoreError {
         told_of(self.code, self.error)
     }
 }
@@ -221,14 +221,14 @@ impl<D: SqliteDriver> SqliteJoined<D> {
             let turn = self.store.turn(BUSY.saturating_sub(started.elapsed())).await?;
             let failed = match self.try_to_begin(idle, turn).await {
                 Ok(begun) => break begun,
-                Err(NotBegun::Failed(failed)) => return Err(failed.told()),
+                Err(NotBegun::Failed(failed)) => return Err(failed.into_store_error()),
                 Err(NotBegun::Busy(back, failed)) => {
                     idle = back;
                     failed
                 }
             };
             if started.elapsed() >= BUSY {
-                return Err(failed.told());
+                return Err(failed.into_store_error());
             }
             sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
@@ -294,7 +294,7 @@ impl<D: SqliteDriver> Running<D> {
     }
 
     async fn run_all(&mut self, statements: Vec<Statement>) -> Result<Vec<Vec<Value>>, StoreError> {
-        D::run(&mut self.transaction, statements).await.map_err(Failed::told)
+        D::run(&mut self.transaction, statements).await.map_err(Failed::into_store_error)
     }
 
     /// Before the caller's work sees it.
@@ -314,10 +314,10 @@ impl<D: SqliteDriver> Running<D> {
 
     /// Whether its commit is one of the store's file, and of that alone.
     async fn check(&mut self) -> Result<(), StoreError> {
-        self.look().await.inspect_err(|_| self.state.set_unfit())
+        self.check_connection().await.inspect_err(|_| self.state.set_unfit())
     }
 
-    async fn look(&mut self) -> Result<(), StoreError> {
+    async fn check_connection(&mut self) -> Result<(), StoreError> {
         let databases = self.run(CONNECTION, Vec::new()).await?;
         let guard = &self.store.0.shared.guard;
         guard.check()?;
@@ -375,7 +375,7 @@ impl<D: SqliteDriver> Running<D> {
         let shared = Arc::clone(&self.store.0.shared);
         let found = self.find(key).await;
         let now = shared.clock.now();
-        let over = match plan::judge(&shared.buckets, key, Some(expected), found).map_err(Fault::told)? {
+        let over = match plan::compare(&shared.buckets, key, Some(expected), found).map_err(Fault::into_store_error)? {
             Verdict::Takes(over) => over,
             Verdict::Conflict(found) => {
                 let record = found.as_ref().map(Stored::record).transpose()?;
@@ -383,7 +383,7 @@ impl<D: SqliteDriver> Running<D> {
             }
             Verdict::Refused(error) => return Err(error),
         };
-        let put = Put::new(key, next);
+        let put = RowWrite::new(key, next);
         let mut statements = Vec::new();
         let by = (now, shared.owner.number());
         let planned: Result<(), Infallible> = plan::put(key, &put, over.as_ref(), by, |which, cells| {
@@ -482,7 +482,7 @@ impl<D: SqliteDriver> JoinedDatabase for SqliteJoined<D> {
             // Its frames may lie behind those that count, and would look like damage.
             let _ = store.0.ask(Request::ResetWal);
             let rolled_back = says_rolled_back(failed.code);
-            let error = failed.told();
+            let error = failed.into_store_error();
             return Err(if rolled_back { CommitError::RolledBack(error) } else { CommitError::Unknown(error) });
         }
         let noted = spawn_blocking(move || {

@@ -233,7 +233,13 @@ impl SqliteDriver for Rusqlite {
         let store = store.clone();
         let connection = spawn_blocking(move || {
             store.0.shared.guard.check()?;
-            store.0.shared.place.joined().map(Box::new).map_err(|error| Failed::from(error).told())
+            store
+                .0
+                .shared
+                .place
+                .for_transactions()
+                .map(Box::new)
+                .map_err(|error| Failed::from(error).into_store_error())
         });
         connection.await.unwrap_or_else(|_| Err(ends()))
     }

@@ -28,7 +28,7 @@ async fn settings_are_read() {
     let (survives, cautions) = of(&["--appendonly", "yes", "--appendfsync", "always"]).await;
     assert_eq!((survives, &*cautions), (Survives::PowerLoss, ""));
     let (_, cautions) = of(&["--maxmemory", "1gb", "--maxmemory-policy", "volatile-lru"]).await;
-    assert!(cautions.contains("volatile-lru may forget answers"), "{cautions}");
+    assert!(cautions.contains("volatile-lru may forget responses"), "{cautions}");
 }
 
 #[tokio::test]

@@ -8,19 +8,19 @@ use crate::telemetry::finding::FindingKind;
 
 /// After how long each is a finding.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct Thresholds {
     pub(super) pending: Duration,
     pub(super) paid: Duration,
     pub(super) in_doubt: Duration,
 }
 
 /// A finding, less the operation it is about.
-pub(super) type Wrong = (FindingKind, String, Timestamp);
+pub(super) type Violation = (FindingKind, String, Timestamp);
 
 /// What falls due later than this never will: no completer continues it.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-impl Limits {
+impl Thresholds {
     /// Whether the record itself has to be read, to find out.
     pub(super) fn suspects(&self, found: &Found, now: Timestamp) -> bool {
         let unattended = now >= found.due.after(self.in_doubt) || found.due > now.after(FAR);
@@ -36,7 +36,7 @@ impl Limits {
 
     /// The worst finding. Its text must not change while the operation does not: it
     /// would be reported anew.
-    pub(super) fn judge(&self, record: &Record, now: Timestamp) -> Option<Wrong> {
+    pub(super) fn classify(&self, record: &Record, now: Timestamp) -> Option<Violation> {
         if record.status() == Status::Complete {
             return None;
         }

@@ -14,7 +14,7 @@ pub(super) enum Subject {
     /// What the store has under a key.
     Operation(Key),
     /// A response of this process.
-    Answer(Key),
+    Response(Key),
     /// The store as a whole, or the watch itself.
     Store(FindingKind),
 }
@@ -27,20 +27,20 @@ pub(super) struct Open {
     pub(super) version: Option<Version>,
     /// In which sweep it was last met.
     pub(super) sweep: u64,
-    untold: bool,
+    unreported: bool,
     /// It was reported before, perhaps as something else.
     known: bool,
 }
 
 /// All that are open. Bounded: see [`MOST_OPEN`].
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct OpenFindings {
     open: BTreeMap<Subject, Open>,
     /// What is new since the last call of `news`.
     news: Vec<Finding>,
 }
 
-impl Board {
+impl OpenFindings {
     pub(super) fn get_mut(&mut self, subject: Subject) -> Option<&mut Open> {
         self.open.get_mut(&subject).filter(|open| !open.finding.over)
     }
@@ -60,14 +60,14 @@ impl Board {
             }
         }
         self.news.push(finding.clone());
-        self.open.insert(subject, Open { finding, version, sweep, untold: true, known });
+        self.open.insert(subject, Open { finding, version, sweep, unreported: true, known });
     }
 
     /// It is over.
     pub(super) fn clear(&mut self, subject: Subject) {
         let Some(open) = self.open.get_mut(&subject).filter(|open| !open.finding.over) else { return };
         open.finding.over = true;
-        open.untold = true;
+        open.unreported = true;
         self.news.push(open.finding.clone());
         if !open.known {
             // It was never reported.
@@ -85,9 +85,9 @@ impl Board {
     }
 
     /// The responses that are open.
-    pub(super) fn answers(&self) -> Vec<Key> {
-        let answer = |subject: &Subject| if let Subject::Answer(key) = subject { Some(*key) } else { None };
-        self.open.keys().filter_map(answer).collect()
+    pub(super) fn responses(&self) -> Vec<Key> {
+        let response = |subject: &Subject| if let Subject::Response(key) = subject { Some(*key) } else { None };
+        self.open.keys().filter_map(response).collect()
     }
 
     pub(super) fn news(&mut self) -> Vec<Finding> {
@@ -95,14 +95,14 @@ impl Board {
     }
 
     /// The next that is to be reported.
-    pub(super) fn untold(&self) -> Option<(Subject, Finding)> {
-        self.open.iter().find(|(_, open)| open.untold).map(|(subject, open)| (*subject, open.finding.clone()))
+    pub(super) fn unreported(&self) -> Option<(Subject, Finding)> {
+        self.open.iter().find(|(_, open)| open.unreported).map(|(subject, open)| (*subject, open.finding.clone()))
     }
 
     /// It was reported. If it is over, it is forgotten now.
-    pub(super) fn told(&mut self, subject: Subject) {
+    pub(super) fn reported(&mut self, subject: Subject) {
         let Some(open) = self.open.get_mut(&subject) else { return };
-        (open.untold, open.known) = (false, true);
+        (open.unreported, open.known) = (false, true);
         if open.finding.over {
             self.open.remove(&subject);
         }
