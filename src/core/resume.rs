@@ -45,7 +45,7 @@ impl Command for Resume {
     type Output = Resumed;
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Resumed> {
-        let unfinished = current.filter(|record| record.filed_under() != Status::Complete);
+        let unfinished = current.filter(|record| record.index_class() != Status::Complete);
         let Some(current) = unfinished.filter(|record| record.due() <= stamp.now) else {
             return Decision::keep(Resumed::NotDue);
         };

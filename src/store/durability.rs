@@ -10,7 +10,7 @@ use super::{Store, StoreError};
 /// key may run the handler again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Survives {
+pub enum DurabilityLevel {
     /// Nothing, as far as is known: a restart of this process forgets every key.
     Nothing,
     /// The end of this process, for any reason.
@@ -26,7 +26,7 @@ pub enum Survives {
     MachineLoss,
 }
 
-impl fmt::Display for Survives {
+impl fmt::Display for DurabilityLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => "nothing",
@@ -43,17 +43,17 @@ impl fmt::Display for Survives {
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Durability {
     /// The worst event that forgets nothing.
-    pub survives: Survives,
+    pub survives: DurabilityLevel,
     /// Which data this is; `None` if the store does not know.
     pub epoch: Option<Epoch>,
     /// Settings that weaken a promise, or will do so: one line each, with what to do.
-    pub cautions: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 impl Durability {
     /// A store that survives so much; nothing else is known of it.
-    pub const fn of(survives: Survives) -> Self {
-        Self { survives, epoch: None, cautions: Vec::new() }
+    pub const fn of(survives: DurabilityLevel) -> Self {
+        Self { survives, epoch: None, warnings: Vec::new() }
     }
 }
 
@@ -100,10 +100,10 @@ impl Epoch {
 /// Call it when a service starts that must not run on a store which forgets.
 ///
 /// ```
-/// use tower_idempotency::store::{self, MemoryStore, Survives};
+/// use tower_idempotency::store::{self, MemoryStore, DurabilityLevel};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let refused = store::require(&MemoryStore::new(), Survives::PowerLoss).await;
+/// let refused = store::require(&MemoryStore::new(), DurabilityLevel::PowerLoss).await;
 /// assert_eq!(
 ///     refused.unwrap_err().to_string(),
 ///     "the store survives nothing, and power loss is required",
@@ -114,10 +114,10 @@ impl Epoch {
 /// # Errors
 ///
 /// [`RequireError`] if it survives less, or can't be asked.
-pub async fn require(store: &(impl Store + ?Sized), least: Survives) -> Result<Durability, RequireError> {
+pub async fn require(store: &(impl Store + ?Sized), minimum: DurabilityLevel) -> Result<Durability, RequireError> {
     let found = store.durability().await.map_err(RequireError::Unknown)?;
-    if found.survives < least {
-        return Err(RequireError::Below { least, found });
+    if found.survives < minimum {
+        return Err(RequireError::Below { minimum, found });
     }
     Ok(found)
 }
@@ -131,7 +131,7 @@ pub enum RequireError {
     /// It survives less.
     Below {
         /// What was required.
-        least: Survives,
+        minimum: DurabilityLevel,
         /// What the store reported.
         found: Durability,
     },
@@ -141,9 +141,9 @@ impl fmt::Display for RequireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(error) => write!(f, "the store could not be asked what it survives: {error}"),
-            Self::Below { least, found } => {
-                write!(f, "the store survives {}, and {least} is required", found.survives)?;
-                found.cautions.iter().try_for_each(|caution| write!(f, "; {caution}"))
+            Self::Below { minimum, found } => {
+                write!(f, "the store survives {}, and {minimum} is required", found.survives)?;
+                found.warnings.iter().try_for_each(|warning| write!(f, "; {warning}"))
             }
         }
     }

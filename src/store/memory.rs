@@ -66,7 +66,7 @@ struct Slot {
 fn held(record: &Record) -> usize {
     const PLACE: usize = (size_of::<(Key, Box<Slot>)>() + 1) * 8 / 5;
     const TURN: usize = size_of::<(Timestamp, Key)>() * 8 / 5;
-    let turn = if record.filed_under() == Status::Complete { TURN } else { 0 };
+    let turn = if record.index_class() == Status::Complete { TURN } else { 0 };
     size_of::<Slot>() - size_of::<Record>() + record.size() + PLACE + turn
 }
 
@@ -178,14 +178,14 @@ impl Shard {
             Place::Vacant(_) => None,
         };
         let record = next.clone().stamped_over(created, now);
-        let due = Some(record.due()).filter(|_| record.filed_under() == Status::Complete);
+        let due = Some(record.due()).filter(|_| record.index_class() == Status::Complete);
         let kept = Slot { record, size };
         let mut old_size = None;
         match place {
             Place::Occupied(mut old) => {
                 let old = std::mem::replace(&mut **old.get_mut(), kept);
                 old_size = Some(old.size);
-                if old.record.filed_under() == Status::Complete {
+                if old.record.index_class() == Status::Complete {
                     self.complete.remove(&(old.record.due(), *key));
                 }
             }
@@ -199,7 +199,7 @@ impl Shard {
 
     fn take(&mut self, key: &Key) -> Option<Box<Slot>> {
         let kept = self.records.remove(key)?;
-        if kept.record.filed_under() == Status::Complete {
+        if kept.record.index_class() == Status::Complete {
             self.complete.remove(&(kept.record.due(), *key));
         }
         Some(kept)
@@ -279,7 +279,7 @@ impl Store for MemoryStore {
             found.extend(matching.map(|(key, record)| Found {
                 key: *key,
                 version: record.version(),
-                status: record.filed_under(),
+                status: record.index_class(),
                 created: record.created_at().unwrap_or_default(),
                 due: record.due(),
             }));
@@ -289,7 +289,7 @@ impl Store for MemoryStore {
 }
 
 fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
-    let unfinished = record.filed_under() != Status::Complete;
+    let unfinished = record.index_class() != Status::Complete;
     match filter {
         Filter::Unfinished => unfinished,
         Filter::Lapsed => unfinished && record.due() <= now,

@@ -14,11 +14,11 @@
 
 mod connect;
 mod durability;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod enlisted;
 mod error;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod for_all;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod joined;
 mod memory;
 mod page;
 #[cfg(feature = "postgres")]
@@ -40,23 +40,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::connect::connect;
-pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, require};
+pub use self::durability::{Durability, DurabilityLevel, Epoch, RequireError, Since, require};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use self::enlisted::EnlistedSwap;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use self::enlisted::{CommitError, EnlistedDatabase};
 pub use self::error::{ConnectError, StoreError, StoreErrorKind};
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) use self::joined::Joining;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use self::joined::{CommitError, JoinedDatabase};
 pub use self::memory::MemoryStore;
 pub use self::page::{Page, Unreadable};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{
-    Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool, TransactionDriver,
+    Enlisted, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool, TransactionDriver,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{
-    Rusqlite, SqliteJoined, SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions, SqliteTransaction,
+    Rusqlite, SqliteEnlisted, SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions, SqliteTransaction,
 };
 
 use crate::core::{Key, Record, Status, Timestamp, Version};
@@ -77,7 +77,7 @@ pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// - A stored record is [`stamped_over`](Record::stamped_over) the one it
 ///   replaces, with the store's own clock, and every reply that shows a record
 ///   carries that clock's time. A caller's clock is never used.
-/// - Scans and expiry go by what a record is [filed under](Record::filed_under):
+/// - Scans and expiry go by what a record is [indexed under](Record::index_class):
 ///   a complete one whose [callback](crate::Callback) is still pending counts as
 ///   unfinished.
 /// - Unfinished records are never dropped: not by age, not by memory pressure,
@@ -177,7 +177,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`] if the store can't be asked.
     async fn durability(&self) -> Result<Durability, StoreError> {
-        Ok(Durability::of(Survives::Nothing))
+        Ok(Durability::of(DurabilityLevel::Nothing))
     }
 
     /// How long one call may take: the ledger waits no longer. 5 seconds,
@@ -266,7 +266,7 @@ pub struct Found {
     pub key: Key,
     /// Its version when it was found.
     pub version: Version,
-    /// What it was [filed under](Record::filed_under).
+    /// What it was [indexed under](Record::index_class).
     pub status: Status,
     /// When it was first stored.
     pub created: Timestamp,

@@ -39,7 +39,7 @@ fn others_listen() -> bool {
 #[cfg(feature = "tracing")]
 fn trace(event: &Event) {
     let key = event.key.map(|key| key.to_string()).unwrap_or_default();
-    if event.kind.wants_a_look() {
+    if event.kind.needs_attention() {
         tracing::warn!(target: "tower_idempotency", key, event = ?event.kind);
     } else {
         tracing::debug!(target: "tower_idempotency", key, event = ?event.kind);

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 ///
 /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).on_event(|event| match &event.kind {
 ///     EventKind::Replayed => println!("a retry, answered from the store"),
-///     kind if kind.wants_a_look() => eprintln!("{:?}: {kind:?}", event.key),
+///     kind if kind.needs_attention() => eprintln!("{:?}: {kind:?}", event.key),
 ///     _ => {}
 /// });
 /// ```
@@ -135,7 +135,7 @@ pub enum EventKind {
     /// A reconciler found out what an at-most-once operation did.
     Reconciled,
     /// The operation's callback was delivered: see [`Callback`](crate::Callback).
-    CallbackMade {
+    CallbackDelivered {
         /// Which call it was; the first is 1.
         call: u32,
     },
@@ -188,7 +188,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Whether an operator should look into it.
-    pub const fn wants_a_look(&self) -> bool {
+    pub const fn needs_attention(&self) -> bool {
         if let Self::Found { finding } = self {
             return !finding.over;
         }

@@ -42,7 +42,7 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::NoRoute { .. } => operation("no-route"),
         EventKind::NotWired { .. } => operation("not-wired"),
         EventKind::Reconciled => operation("reconciled"),
-        EventKind::CallbackMade { .. } => operation("callback-made"),
+        EventKind::CallbackDelivered { .. } => operation("callback-delivered"),
         EventKind::CallbackFailed { given_up: false, .. } => operation("callback-failed"),
         EventKind::CallbackFailed { given_up: true, .. } => operation("callback-given-up"),
         EventKind::Unreadable { .. } => operation("unreadable"),

@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::store::StoreError;
-use crate::store::joined::CommitError;
+use crate::store::enlisted::CommitError;
 
 /// A driver's transactions, as [`Operation::transaction`](crate::Operation::transaction) needs them.
 ///

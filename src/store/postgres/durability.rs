@@ -7,7 +7,7 @@ use super::driver::Parameter;
 use super::error::{not_ours, unavailable};
 use super::row::required;
 use super::sql::{LAYOUT, Sql};
-use crate::store::{Durability, Epoch, StoreError, StoreErrorKind, Survives};
+use crate::store::{Durability, DurabilityLevel, Epoch, StoreError, StoreErrorKind};
 use crate::util::nonce::fresh_nonce;
 
 const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('fsync'), pg_catalog.current_setting('full_page_writes'), \
@@ -52,11 +52,11 @@ fn durability_by(settings: &Row) -> Result<Durability, StoreError> {
     // Our writes never go below `on` by default: see the statements.
     let waits = !names.trim().is_empty() && matches!(commit, "off" | "on" | "remote_apply");
     let survives = match (fsync && full_pages, waits) {
-        (false, _) => Survives::StoreCrash,
-        (true, false) => Survives::PowerLoss,
-        (true, true) => Survives::MachineLoss,
+        (false, _) => DurabilityLevel::StoreCrash,
+        (true, false) => DurabilityLevel::PowerLoss,
+        (true, true) => DurabilityLevel::MachineLoss,
     };
-    let cautions = [
+    let warnings = [
         (!fsync, "fsync is off: power loss may destroy the whole database; turn it on"),
         (!full_pages, "full_page_writes is off: power loss may damage pages; turn it on"),
         (
@@ -69,6 +69,6 @@ fn durability_by(settings: &Row) -> Result<Durability, StoreError> {
              set synchronous_standby_names",
         ),
     ];
-    let cautions = cautions.into_iter().filter(|(applies, _)| *applies).map(|(_, caution)| caution.to_owned());
-    Ok(Durability { cautions: cautions.collect(), ..Durability::of(survives) })
+    let warnings = warnings.into_iter().filter(|(applies, _)| *applies).map(|(_, warning)| warning.to_owned());
+    Ok(Durability { warnings: warnings.collect(), ..Durability::of(survives) })
 }

@@ -4,9 +4,9 @@ mod call;
 mod deadpool;
 mod driver;
 mod durability;
+mod enlisted;
 mod error;
 mod hosts;
-mod joined;
 mod options;
 mod row;
 mod scan;
@@ -21,7 +21,7 @@ use async_trait::async_trait;
 
 pub use self::deadpool::{PooledTransaction, StorePool};
 pub use self::driver::{Parameter, TransactionDriver};
-pub use self::joined::Joined;
+pub use self::enlisted::Enlisted;
 pub use self::options::PostgresStoreOptions;
 
 use self::call::{Connections, Repeat, bounded};
@@ -29,7 +29,9 @@ use self::row::{RowWrite, loaded, signed};
 use self::sql::{Migration, Sql};
 use crate::core::{Key, Record, Version};
 use crate::store::for_all::ForAll;
-use crate::store::{ConnectError, Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap};
+use crate::store::{
+    ConnectError, Durability, DurabilityLevel, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap,
+};
 
 /// How often a write is tried that others keep getting in the way of.
 const RACES: u32 = 8;
@@ -120,7 +122,7 @@ struct Inner {
     sql: Sql,
     migration: Migration,
     /// What it must survive.
-    least: Option<Survives>,
+    minimum: Option<DurabilityLevel>,
     /// That this was asked, and that the tables are ours to use.
     checked: ForAll<()>,
 }
@@ -193,8 +195,8 @@ impl PostgresStore {
     async fn probe(&self) -> Result<(), StoreError> {
         let rows = self.0.connections.query(&self.0.sql.probe, &[]).await?;
         durability::check_layout(rows.first())?;
-        let Some(least) = self.0.least else { return Ok(()) };
-        match crate::store::require(self, least).await {
+        let Some(minimum) = self.0.minimum else { return Ok(()) };
+        match crate::store::require(self, minimum).await {
             Ok(_) => Ok(()),
             Err(refused) => Err(StoreError::new(StoreErrorKind::Unavailable, refused.to_string())),
         }

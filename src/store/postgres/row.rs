@@ -39,13 +39,13 @@ impl RowWrite {
                 }
             }
         }
-        let span = Timestamp::default().after(next.lasts()).as_millis().min(LONGEST);
+        let span = Timestamp::default().after(next.due_in()).as_millis().min(LONGEST);
         let keeps_request = next.request().is_some() && request.is_none();
         let steps = i64::try_from(next.steps().len()).unwrap_or(i64::MAX);
         let parameters = [
             Parameter::key(key),
             Parameter::Integer(signed(next.version())),
-            Parameter::Integer(status_code(next.filed_under())),
+            Parameter::Integer(status_code(next.index_class())),
             Parameter::Integer(span.cast_signed()),
             Parameter::Bytes(Some(encoded.head.into())),
             Parameter::Bytes(request),

@@ -105,10 +105,10 @@ impl Names {
             .record_and_index(&PUT, key, size)
             .arg(expected.map(version_bytes).as_ref().map_or(&[][..], |version| version))
             .arg(name(key))
-            .arg(status_letter(next.filed_under()))
+            .arg(status_letter(next.index_class()))
             .arg(&version_bytes(next.version()))
             // When it is due, counted from its write.
-            .arg(Timestamp::default().after(next.lasts()).as_millis())
+            .arg(Timestamp::default().after(next.due_in()).as_millis())
             .arg(if next.is_first() { "now" } else { &created })
             .arg(next.steps().len())
             .arg(if next.request().is_some() { "q" } else { "" })
@@ -231,7 +231,7 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
         None => Some(rest.slice(columns.head..)),
     };
     let record = Record::decode(columns.times, &rest[..columns.head], part)?;
-    if record.version() != columns.version || record.filed_under() != columns.status {
+    if record.version() != columns.version || record.index_class() != columns.status {
         return Err(DecodeError::Corrupt("its columns and its head differ").into());
     }
     Ok(Some(record))

@@ -16,22 +16,22 @@ use super::script::{Call, PROBE};
 use super::settings::{self, ServerSettings};
 use super::wait::Waiting;
 use crate::store::for_all::ForAll;
-use crate::store::{Durability, RequireError, StoreError, Survives};
+use crate::store::{Durability, DurabilityLevel, RequireError, StoreError};
 use crate::util::signal::lock;
 
 /// Milliseconds between tries of a call that the server turned away: less
 /// than a second in all, the caller waits.
 const PAUSES: [u64; 5] = [20, 50, 100, 200, 400];
 
-pub(super) type OnCaution = Box<dyn Fn(&str) + Send + Sync>;
+pub(super) type OnWarning = Box<dyn Fn(&str) + Send + Sync>;
 
 pub(super) struct Link {
     pub(super) source: Source,
     pub(super) timeouts: Timeouts,
     pub(super) waiting: Option<Waiting>,
     pub(super) names: Names,
-    pub(super) least: Survives,
-    pub(super) on_caution: Option<OnCaution>,
+    pub(super) minimum: DurabilityLevel,
+    pub(super) on_warning: Option<OnWarning>,
     pub(super) reported: Mutex<Vec<String>>,
     /// The connection that was found good.
     pub(super) current: ForAll<Arc<Connection>>,
@@ -128,9 +128,9 @@ impl Link {
         let servers = acceptable(settings::read(&connection, self.timeouts.response).await?)?;
         self.probe(&connection).await?;
         let found = self.durability_by(&servers);
-        self.report(&found.cautions);
-        if found.survives < self.least {
-            return Err(unavailable(RequireError::Below { least: self.least, found }.to_string()));
+        self.report(&found.warnings);
+        if found.survives < self.minimum {
+            return Err(unavailable(RequireError::Below { minimum: self.minimum, found }.to_string()));
         }
         Ok(Arc::new(connection))
     }
@@ -167,17 +167,17 @@ impl Link {
     pub(super) fn durability_by(&self, servers: &[ServerSettings]) -> Durability {
         let acknowledged = self.waiting.as_ref().map(|waiting| &waiting.acknowledged);
         let survives = servers.iter().map(|server| server.survives(acknowledged)).min();
-        let mut cautions: Vec<_> = servers.iter().flat_map(ServerSettings::cautions).collect();
-        cautions.sort_unstable();
-        cautions.dedup();
-        Durability { survives: survives.unwrap_or(Survives::Nothing), epoch: None, cautions }
+        let mut warnings: Vec<_> = servers.iter().flat_map(ServerSettings::warnings).collect();
+        warnings.sort_unstable();
+        warnings.dedup();
+        Durability { survives: survives.unwrap_or(DurabilityLevel::Nothing), epoch: None, warnings }
     }
 
-    /// Reports the cautions that it did not report the last time.
-    fn report(&self, cautions: &[String]) {
-        let reported = std::mem::replace(&mut *lock(&self.reported), cautions.to_vec());
-        let Some(on_caution) = &self.on_caution else { return };
-        cautions.iter().filter(|caution| !reported.contains(caution)).for_each(|caution| on_caution(caution));
+    /// Reports the warnings that it did not report the last time.
+    fn report(&self, warnings: &[String]) {
+        let reported = std::mem::replace(&mut *lock(&self.reported), warnings.to_vec());
+        let Some(on_warning) = &self.on_warning else { return };
+        warnings.iter().filter(|warning| !reported.contains(warning)).for_each(|warning| on_warning(warning));
     }
 }
 

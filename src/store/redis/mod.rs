@@ -29,13 +29,13 @@ use crate::util::nonce::fresh_nonce;
 /// a cluster. For several processes on several machines.
 ///
 /// ```
-/// use tower_idempotency::store::{RedisStore, Survives};
+/// use tower_idempotency::store::{RedisStore, DurabilityLevel};
 ///
 /// // Nothing is connected yet: the service starts also while Redis is down.
 /// let store = RedisStore::options()
 ///     .prefix("shop")
-///     .require(Survives::StoreCrash)
-///     .on_caution(|caution| eprintln!("redis: {caution}"))
+///     .require(DurabilityLevel::StoreCrash)
+///     .on_warning(|warning| eprintln!("redis: {warning}"))
 ///     .connect("redis://localhost:6379/1")?;
 /// # drop(store);
 /// # Ok::<_, tower_idempotency::store::ConnectError>(())

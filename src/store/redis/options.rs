@@ -11,19 +11,19 @@ use redis::sentinel::SentinelClient;
 use super::RedisStore;
 use super::connection::{Connection, Sentinels, Source, Timeouts};
 use super::layout::Names;
-use super::link::{Link, OnCaution};
+use super::link::{Link, OnWarning};
 use super::url::{Problem, parse};
 use super::wait::{Acknowledged, Waiting};
 use crate::store::for_all::ForAll;
-use crate::store::{ConnectError, STORE_TIMEOUT, Survives};
+use crate::store::{ConnectError, DurabilityLevel, STORE_TIMEOUT};
 
 /// How to use a Redis; made by [`RedisStore::options`].
 #[must_use]
 pub struct RedisStoreOptions {
     prefix: String,
     timeouts: Timeouts,
-    least: Survives,
-    on_caution: Option<OnCaution>,
+    minimum: DurabilityLevel,
+    on_warning: Option<OnWarning>,
     acknowledged: Option<Acknowledged>,
 }
 
@@ -32,8 +32,8 @@ impl RedisStoreOptions {
         Self {
             prefix: "idempotency".to_owned(),
             timeouts: Timeouts { connect: Duration::from_secs(1), response: Duration::from_secs(2) },
-            least: Survives::Nothing,
-            on_caution: None,
+            minimum: DurabilityLevel::Nothing,
+            on_warning: None,
             acknowledged: None,
         }
     }
@@ -67,16 +67,16 @@ impl RedisStoreOptions {
 
     /// Refuses a server that survives less, whenever it connects: every call
     /// then returns `Unavailable` with what to set. `Nothing` by default.
-    pub const fn require(mut self, least: Survives) -> Self {
-        self.least = least;
+    pub const fn require(mut self, minimum: DurabilityLevel) -> Self {
+        self.minimum = minimum;
         self
     }
 
     /// Called with each setting of the server that weakens a promise, in one
     /// line with what to do: at the first connect, and after a reconnect if it
     /// is new. Must not block.
-    pub fn on_caution(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.on_caution = Some(Box::new(hook));
+    pub fn on_warning(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.on_warning = Some(Box::new(hook));
         self
     }
 
@@ -185,8 +185,8 @@ impl RedisStoreOptions {
             waiting: self.acknowledged.map(|acknowledged| Waiting::new(acknowledged, &source)),
             source,
             names: Names::new(&self.prefix),
-            least: self.least,
-            on_caution: self.on_caution,
+            minimum: self.minimum,
+            on_warning: self.on_warning,
             reported: Mutex::default(),
             current: ForAll::new(),
         };
@@ -199,7 +199,7 @@ impl fmt::Debug for RedisStoreOptions {
         f.debug_struct("RedisStoreOptions")
             .field("prefix", &self.prefix)
             .field("timeouts", &self.timeouts)
-            .field("least", &self.least)
+            .field("minimum", &self.minimum)
             .field("acknowledged", &self.acknowledged)
             .finish_non_exhaustive()
     }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::connection::{Connection, Node};
 use super::error::{is_away, store_error, unavailable};
 use super::wait::Acknowledged;
-use crate::store::{StoreError, Survives};
+use crate::store::{DurabilityLevel, StoreError};
 
 /// The settings of one server that matter here.
 #[derive(Debug)]
@@ -118,37 +118,37 @@ impl ServerSettings {
         })
     }
 
-    pub(super) fn survives(&self, acknowledged: Option<&Acknowledged>) -> Survives {
+    pub(super) fn survives(&self, acknowledged: Option<&Acknowledged>) -> DurabilityLevel {
         let always = self.fsync.as_deref() == Some("always") || acknowledged.is_some_and(Acknowledged::is_on_disk);
         match (self.is("aof_enabled", "1"), always) {
-            (true, true) => Survives::PowerLoss,
-            (true, false) => Survives::StoreCrash,
-            (false, _) => Survives::AppCrash,
+            (true, true) => DurabilityLevel::PowerLoss,
+            (true, false) => DurabilityLevel::StoreCrash,
+            (false, _) => DurabilityLevel::AppCrash,
         }
     }
 
-    pub(super) fn cautions(&self) -> Vec<String> {
-        let mut cautions = Vec::new();
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
         let policy = self.policy();
         if policy.starts_with("volatile-") {
-            cautions.push(format!(
+            warnings.push(format!(
                 "maxmemory-policy {policy} may forget responses before their retention is over; set noeviction"
             ));
         }
         if self.is("aof_enabled", "1") {
-            cautions.extend(self.fsync_caution());
+            warnings.extend(self.fsync_warning());
         } else {
-            cautions.push(self.persistence_caution());
+            warnings.push(self.persistence_warning());
         }
         for field in ["aof_last_write_status", "aof_last_bgrewrite_status"] {
             if self.info.get(field).is_some_and(|status| status != "ok") {
-                cautions.push(format!("{field} is not ok: redis can't write its append-only file; see its log"));
+                warnings.push(format!("{field} is not ok: redis can't write its append-only file; see its log"));
             }
         }
-        cautions
+        warnings
     }
 
-    fn fsync_caution(&self) -> Option<String> {
+    fn fsync_warning(&self) -> Option<String> {
         match self.fsync.as_deref() {
             Some("always") => None,
             Some(_) => Some(format!("{LATE}; set appendfsync always")),
@@ -156,7 +156,7 @@ impl ServerSettings {
         }
     }
 
-    fn persistence_caution(&self) -> String {
+    fn persistence_warning(&self) -> String {
         let snapshots = self.snapshots.as_deref().is_none_or(|save| !save.is_empty());
         let what = if snapshots { "all since the last snapshot" } else { "every claim" };
         format!("there is no append-only file: a restart of redis forgets {what}; set appendonly yes")

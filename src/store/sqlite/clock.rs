@@ -63,7 +63,7 @@ pub(super) struct Start {
     /// The time at which the machine started.
     pub(super) base: i64,
     /// What an operator should know.
-    pub(super) caution: Option<String>,
+    pub(super) warning: Option<String>,
 }
 
 /// Goes on from what is kept. Within a boot the line is given. In another boot only
@@ -74,29 +74,29 @@ pub(super) fn start(kept: StoredTime<'_>, clocks: Clocks<'_>) -> Start {
     let going_on = base(kept.seen);
     if kept.boot == clocks.boot && !clocks.boot.is_empty() {
         // Not before a time that was given, should a snapshot of a machine go on.
-        return Start { base: kept.base.max(going_on), caution: None };
+        return Start { base: kept.base.max(going_on), warning: None };
     }
     if kept.seen == 0 {
-        return Start { base: base(clocks.wall), caution: None };
+        return Start { base: base(clocks.wall), warning: None };
     }
     if clocks.wall < kept.seen {
-        let caution = format!(
+        let warning = format!(
             "the system's clock is {} s behind the store's, which goes on from the latest time that it has given; \
              set the clock, or reset the store's latest time if that is the wrong one",
             (kept.seen - clocks.wall) / 1000
         );
-        return Start { base: going_on, caution: Some(caution).filter(|_| kept.seen - clocks.wall > 1000) };
+        return Start { base: going_on, warning: Some(warning).filter(|_| kept.seen - clocks.wall > 1000) };
     }
     let gap = clocks.wall - kept.seen;
     if gap <= DAY {
-        return Start { base: base(clocks.wall), caution: None };
+        return Start { base: base(clocks.wall), warning: None };
     }
-    let caution = format!(
+    let warning = format!(
         "the system's clock went on by {} h while the store was closed over a restart of the machine; a day of it \
          counts, and what the store keeps expires that much later",
         gap / 3_600_000
     );
-    Start { base: base(kept.seen + DAY), caution: Some(caution) }
+    Start { base: base(kept.seen + DAY), warning: Some(warning) }
 }
 
 /// The system's time. Before 1970, time starts in 1970.
@@ -134,7 +134,7 @@ mod tests {
 
     fn at(kept: StoredTime<'_>, clocks: Clocks<'_>) -> (u64, bool) {
         let start = start(kept, clocks);
-        (clocks.since_boot.saturating_add_signed(start.base), start.caution.is_some())
+        (clocks.since_boot.saturating_add_signed(start.base), start.warning.is_some())
     }
 
     #[test]

@@ -6,11 +6,11 @@ mod checkpoint;
 mod clock;
 mod connection;
 mod durability;
+mod enlisted;
 mod error;
 mod evidence;
 mod files;
 mod inspect;
-mod joined;
 mod open;
 mod open_store;
 mod options;
@@ -40,8 +40,8 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+pub use self::enlisted::{Rusqlite, SqliteEnlisted, SqliteTransaction};
 pub use self::error::{SqliteOpenError, SqliteOpenErrorKind};
-pub use self::joined::{Rusqlite, SqliteJoined, SqliteTransaction};
 pub use self::options::SqliteStoreOptions;
 
 use self::connection::PATIENCE;
@@ -69,13 +69,13 @@ const ALIVE: Duration = Duration::from_millis(20);
 ///
 /// ```
 /// use tower_idempotency::Runner;
-/// use tower_idempotency::store::{SqliteStore, Survives, require};
+/// use tower_idempotency::store::{SqliteStore, DurabilityLevel, require};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = std::env::temp_dir().join(format!("sqlite-store-doc-{}", std::process::id()));
 /// # let path = directory.join("payments.db");
 /// let store = SqliteStore::open(&path)?;
-/// require(&store, Survives::PowerLoss).await?;
+/// require(&store, DurabilityLevel::PowerLoss).await?;
 ///
 /// let runner = Runner::new(store);
 /// let charge = |_| async { Ok::<_, std::fmt::Error>("ch_1".to_owned()) };

@@ -101,7 +101,7 @@ impl Opening<'_> {
             // of one that died: the database may be noted as open.
             let _ = owner.leave();
         }
-        let (clock, cautions) = started?;
+        let (clock, warnings) = started?;
         entrance.know_the_database().map_err(|error| self.io(error))?;
         bury(others);
         let guard = Guard::new(self.path, wal(self.path)).map_err(|error| self.io(error))?;
@@ -119,7 +119,7 @@ impl Opening<'_> {
             gate: Gate::of(self.path),
             transaction_limit: self.options.transaction_limit,
             _here: here,
-            cautions,
+            warnings,
         };
         Ok((shared, connection))
     }
@@ -208,7 +208,7 @@ impl Opening<'_> {
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| self.engine(error))?;
         add_tables(connection, sql).map_err(|error| self.engine(error))?;
         let meta = inspect::read(connection, sql, self.path)?;
-        let (clock, now, cautions) = self.time(&meta, alone);
+        let (clock, now, warnings) = self.time(&meta, alone);
         let work = || -> Result<i64, Fault> {
             let mut statements = Statements::new(connection, sql)?;
             if alone && meta.boot != self.boot {
@@ -241,7 +241,7 @@ impl Opening<'_> {
             others.iter().filter_map(|other| if let Other::Dead(dead) = other { Some(dead.commits) } else { None });
         let known = if self.options.accept_loss { commits } else { dead.fold(commits, i64::max) };
         owner.mark_durably(known).map_err(|error| self.io(error))?;
-        Ok((clock, cautions))
+        Ok((clock, warnings))
     }
 
     /// The process that finds the database without its WAL must see that the store
@@ -278,7 +278,7 @@ impl Opening<'_> {
             Timeline::Boot { base: start.base }
         };
         let now = millis(clock.now());
-        (clock, now, start.caution.into_iter().collect())
+        (clock, now, start.warning.into_iter().collect())
     }
 
     fn io(&self, error: std::io::Error) -> SqliteOpenError {

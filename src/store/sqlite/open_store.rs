@@ -34,7 +34,7 @@ pub(super) struct OpenStore {
     pub(super) transaction_limit: Duration,
     pub(super) _here: OpenHere,
     /// What was found as the store was opened, for callers of `durability`.
-    pub(super) cautions: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Notices that the files are others by now, or that the process is another one.

@@ -197,7 +197,7 @@ impl Stored {
             PartId::Response => self.response.clone(),
             other => self.parts.iter().find(|(id, _)| *id == other).map(|(_, value)| value.clone()),
         })?;
-        if record.version() != self.columns.version || record.filed_under() != self.columns.status {
+        if record.version() != self.columns.version || record.index_class() != self.columns.status {
             return Err(DIFFERS.into());
         }
         Ok(record)
@@ -242,8 +242,8 @@ impl RowWrite {
         Self {
             is_first: record.is_first(),
             version: record.version(),
-            status: record.filed_under(),
-            span: Timestamp::default().after(record.lasts()).as_millis().min(LONGEST),
+            status: record.index_class(),
+            span: Timestamp::default().after(record.due_in()).as_millis().min(LONGEST),
             attempts: record.attempts(),
             is_held: matches!(record.hold(), Hold::Leased { .. }) && record.response().is_none(),
             steps: i64::try_from(record.steps().len()).unwrap_or(i64::MAX),

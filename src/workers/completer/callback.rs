@@ -93,7 +93,7 @@ impl Completer {
         let Err(error) = outcome else {
             // That it was made is to be heard of, whatever the store says.
             let noted = self.note_callback(&key, record, CallbackStep::Made).await;
-            self.shared.ledger.emit(&key, || EventKind::CallbackMade { call });
+            self.shared.ledger.emit(&key, || EventKind::CallbackDelivered { call });
             return noted.map(|noted| if noted.is_some() { Did::Told } else { Did::Skipped });
         };
         let given_up = call >= callback.max_tries;

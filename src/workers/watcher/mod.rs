@@ -20,7 +20,7 @@ use self::classify::Thresholds;
 use self::state::State;
 use crate::engine::ledger::Ledger;
 use crate::http::layer::IdempotencyLayer;
-use crate::store::Survives;
+use crate::store::DurabilityLevel;
 use crate::telemetry::finding::Finding;
 use crate::util::backoff;
 use crate::util::clock::SystemClock;
@@ -42,13 +42,13 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_idempotency::{IdempotencyLayer, Scope, Watcher, store::{MemoryStore, Survives}};
+/// use tower_idempotency::{IdempotencyLayer, Scope, Watcher, store::{MemoryStore, DurabilityLevel}};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared());
 /// let watcher = Watcher::new(&layer)
 ///     .paid_for(Duration::from_secs(120))
-///     .require(Survives::PowerLoss)
+///     .require(DurabilityLevel::PowerLoss)
 ///     .on_finding(|finding| async move {
 ///         eprintln!("{finding}");
 ///         Ok(())
@@ -88,7 +88,7 @@ pub struct Watcher {
 struct WatcherSettings {
     every: Duration,
     thresholds: Thresholds,
-    require: Survives,
+    require: DurabilityLevel,
 }
 
 impl Watcher {
@@ -107,7 +107,7 @@ impl Watcher {
         };
         Self {
             ledger: ledger.clone(),
-            settings: WatcherSettings { every: Duration::from_secs(30), thresholds, require: Survives::Nothing },
+            settings: WatcherSettings { every: Duration::from_secs(30), thresholds, require: DurabilityLevel::Nothing },
             hook: None,
             clock: SystemClock::new(),
             state: Mutex::default(),
@@ -144,9 +144,9 @@ impl Watcher {
     }
 
     /// What the store must survive. It is asked once a minute; the default is
-    /// [`Nothing`](Survives::Nothing).
-    pub const fn require(mut self, least: Survives) -> Self {
-        self.settings.require = least;
+    /// [`Nothing`](DurabilityLevel::Nothing).
+    pub const fn require(mut self, minimum: DurabilityLevel) -> Self {
+        self.settings.require = minimum;
         self
     }
 

@@ -32,14 +32,14 @@ impl Watcher {
     }
 
     fn check_durability(&self, state: &mut State, found: &Durability) {
-        let least = self.settings.require;
-        if found.survives >= least {
+        let minimum = self.settings.require;
+        if found.survives >= minimum {
             return state.findings.clear(Subject::Store(FindingKind::BelowDurability));
         }
-        let mut cause = format!("the store survives {}, and {least} is required", found.survives);
-        for caution in &found.cautions {
+        let mut cause = format!("the store survives {}, and {minimum} is required", found.survives);
+        for warning in &found.warnings {
             cause.push_str("; ");
-            cause.push_str(caution);
+            cause.push_str(warning);
         }
         self.store_finding(state, FindingKind::BelowDurability, cause);
     }

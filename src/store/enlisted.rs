@@ -13,13 +13,13 @@ use crate::core::{Key, Record, Version};
 /// recovery points: what [`Operation::transaction`](crate::Operation::transaction)
 /// takes. There is nothing to call on it.
 ///
-#[cfg_attr(feature = "postgres", doc = "- [`Joined`](super::Joined), of a [`PostgresStore`](super::PostgresStore)")]
+#[cfg_attr(feature = "postgres", doc = "- [`Enlisted`](super::Enlisted), of a [`PostgresStore`](super::PostgresStore)")]
 #[cfg_attr(
     feature = "sqlite",
-    doc = "- [`SqliteJoined`](super::SqliteJoined), of a [`SqliteStore`](super::SqliteStore)"
+    doc = "- [`SqliteEnlisted`](super::SqliteEnlisted), of a [`SqliteStore`](super::SqliteStore)"
 )]
 #[async_trait]
-pub trait JoinedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
+pub trait EnlistedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     /// What the work in a transaction gets.
     type Handle: Send + ?Sized;
 
@@ -57,7 +57,7 @@ pub trait JoinedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         key: &Key,
         expected: Version,
         next: &Record,
-    ) -> Result<Joining, StoreError>;
+    ) -> Result<EnlistedSwap, StoreError>;
 
     /// Commits. To be driven to its end.
     #[doc(hidden)]
@@ -77,7 +77,7 @@ pub trait Sealed {}
     not(all(feature = "postgres", feature = "sqlite")),
     allow(dead_code, reason = "each kind of database has its own outcomes")
 )]
-pub enum Joining {
+pub enum EnlistedSwap {
     Written,
     /// Another record is there, and no other write can change it meanwhile.
     Found(Loaded),

@@ -13,13 +13,13 @@ use super::row::RowWrite;
 use super::{Inner, PostgresStore, error};
 use crate::core::{Key, Record, Version};
 use crate::store::StoreError;
-use crate::store::joined::{CommitError, JoinedDatabase, Joining, Limit, Sealed};
+use crate::store::enlisted::{CommitError, EnlistedDatabase, EnlistedSwap, Limit, Sealed};
 
 /// A pool whose transactions can carry the recovery points of a
-/// [`PostgresStore`]. Made by [`PostgresStore::joined_by`]; cheap to clone.
+/// [`PostgresStore`]. Made by [`PostgresStore::transactions_on`]; cheap to clone.
 ///
 /// The pool must lead to the database that has the store's tables.
-pub struct Joined<D> {
+pub struct Enlisted<D> {
     store: Arc<Inner>,
     driver: D,
 }
@@ -37,24 +37,24 @@ const ROLLING_BACK: Duration = Duration::from_secs(3);
 impl PostgresStore {
     /// Lets transactions of another pool carry this store's recovery points:
     /// those of a `sqlx::PgPool`, say. Not this store's own pool: its renewals
-    /// would wait for transactions that wait; [`joined`](Self::joined) is for that.
-    pub fn joined_by<D: TransactionDriver>(&self, driver: D) -> Joined<D> {
-        Joined { store: Arc::clone(&self.0), driver }
+    /// would wait for transactions that wait; [`transactions`](Self::transactions) is for that.
+    pub fn transactions_on<D: TransactionDriver>(&self, driver: D) -> Enlisted<D> {
+        Enlisted { store: Arc::clone(&self.0), driver }
     }
 
     /// Lets transactions on this store's own pool carry its recovery points.
     ///
     /// Of its connections, two are left for claims and renewals: 14 of 16 can
     /// have a transaction. One that finds none free waits up to 2 seconds.
-    pub fn joined(&self) -> Joined<StorePool> {
-        self.joined_by(self.0.transactions.clone())
+    pub fn transactions(&self) -> Enlisted<StorePool> {
+        self.transactions_on(self.0.transactions.clone())
     }
 }
 
-impl<D> Sealed for Joined<D> {}
+impl<D> Sealed for Enlisted<D> {}
 
 #[async_trait]
-impl<D: TransactionDriver> JoinedDatabase for Joined<D> {
+impl<D: TransactionDriver> EnlistedDatabase for Enlisted<D> {
     type Handle = D::Handle;
     type Transaction = D::Transaction;
 
@@ -94,10 +94,10 @@ impl<D: TransactionDriver> JoinedDatabase for Joined<D> {
         key: &Key,
         expected: Version,
         next: &Record,
-    ) -> Result<Joining, StoreError> {
+    ) -> Result<EnlistedSwap, StoreError> {
         let put = RowWrite::new(key, Some(expected), next);
         let written = D::run(transaction, put.pick(&self.store.sql.join), put.parameters()).await?;
-        Ok(if written == 1 { Joining::Written } else { Joining::Unseen })
+        Ok(if written == 1 { EnlistedSwap::Written } else { EnlistedSwap::Unseen })
     }
 
     async fn commit(transaction: D::Transaction) -> Result<(), CommitError> {
@@ -110,14 +110,14 @@ impl<D: TransactionDriver> JoinedDatabase for Joined<D> {
     }
 }
 
-impl<D: Clone> Clone for Joined<D> {
+impl<D: Clone> Clone for Enlisted<D> {
     fn clone(&self) -> Self {
         Self { store: Arc::clone(&self.store), driver: self.driver.clone() }
     }
 }
 
-impl<D: fmt::Debug> fmt::Debug for Joined<D> {
+impl<D: fmt::Debug> fmt::Debug for Enlisted<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Joined").field("driver", &self.driver).finish_non_exhaustive()
+        f.debug_struct("Enlisted").field("driver", &self.driver).finish_non_exhaustive()
     }
 }

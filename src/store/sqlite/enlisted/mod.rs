@@ -29,14 +29,14 @@ use super::request::Request;
 use super::row::{RowWrite, Stored};
 use super::turn::{Ends, Turn};
 use crate::core::{Key, Record, Version};
-use crate::store::joined::{CommitError, JoinedDatabase, Joining, Limit, Sealed};
+use crate::store::enlisted::{CommitError, EnlistedDatabase, EnlistedSwap, Limit, Sealed};
 use crate::store::{Loaded, StoreError, StoreErrorKind};
 
 /// Transactions that can carry the recovery points of a [`SqliteStore`]: for
 /// [`Operation::transaction`](crate::Operation::transaction). Made by
-/// [`SqliteStore::joined`], on connections of the store's own, or by
-/// `SqliteStore::joined_by`, on those of a `sqlx::SqlitePool`; cheap to clone.
-pub struct SqliteJoined<D = Rusqlite> {
+/// [`SqliteStore::transactions`], on connections of the store's own, or by
+/// `SqliteStore::transactions_on`, on those of a `sqlx::SqlitePool`; cheap to clone.
+pub struct SqliteEnlisted<D = Rusqlite> {
     store: SqliteStore,
     driver: D,
 }
@@ -143,10 +143,10 @@ impl SqliteStore {
     /// own, with rusqlite 0.39.
     ///
     /// ```
-    /// use tower_idempotency::store::{SqliteJoined, SqliteStore};
+    /// use tower_idempotency::store::{SqliteEnlisted, SqliteStore};
     /// use tower_idempotency::{Operation, StepError};
     ///
-    /// async fn order(op: &Operation, shop: &SqliteJoined, item: String) -> Result<i64, StepError<rusqlite::Error>> {
+    /// async fn order(op: &Operation, shop: &SqliteEnlisted, item: String) -> Result<i64, StepError<rusqlite::Error>> {
     ///     op.transaction(shop, "order", move |tx| Box::pin(async move {
     ///         tx.call(move |db| {
     ///             db.execute("INSERT INTO orders (item) VALUES (?1)", [item])?;
@@ -163,7 +163,7 @@ impl SqliteStore {
     ///
     /// // The shop's database, which is in WAL mode and has the table.
     /// let store = SqliteStore::options().join_existing_database().open(&path)?;
-    /// let joined = store.joined();
+    /// let joined = store.transactions();
     /// # let runner = tower_idempotency::Runner::new(store);
     /// # for _ in 0..2 {
     /// #     let joined = joined.clone();
@@ -184,8 +184,8 @@ impl SqliteStore {
     ///
     /// Of one process, one transaction at a time has the write lock; the others wait
     /// for their turn, up to 6 seconds.
-    pub fn joined(&self) -> SqliteJoined {
-        SqliteJoined { store: self.clone(), driver: Rusqlite }
+    pub fn transactions(&self) -> SqliteEnlisted {
+        SqliteEnlisted { store: self.clone(), driver: Rusqlite }
     }
 
     /// The same for transactions on connections of a pool of sqlx 0.9, with feature
@@ -196,8 +196,8 @@ impl SqliteStore {
     /// their hooks for commits and rollbacks are the store's, and what was set before
     /// is not set again.
     #[cfg(feature = "sqlx-sqlite")]
-    pub fn joined_by(&self, pool: ::sqlx::SqlitePool) -> SqliteJoined<::sqlx::SqlitePool> {
-        SqliteJoined { store: self.clone(), driver: pool }
+    pub fn transactions_on(&self, pool: ::sqlx::SqlitePool) -> SqliteEnlisted<::sqlx::SqlitePool> {
+        SqliteEnlisted { store: self.clone(), driver: pool }
     }
 
     /// Waits until a transaction may have the lock.
@@ -211,7 +211,7 @@ impl SqliteStore {
     }
 }
 
-impl<D: SqliteDriver> SqliteJoined<D> {
+impl<D: SqliteDriver> SqliteEnlisted<D> {
     async fn begin_now(&self, lease: Duration) -> Result<Running<D>, StoreError> {
         let shared = Arc::clone(&self.store.0.shared);
         shared.guard.check_process()?;
@@ -371,7 +371,7 @@ impl<D: SqliteDriver> Running<D> {
         Ok(Some(stored))
     }
 
-    async fn swap(&mut self, key: &Key, expected: Version, next: &Record) -> Result<Joining, StoreError> {
+    async fn swap(&mut self, key: &Key, expected: Version, next: &Record) -> Result<EnlistedSwap, StoreError> {
         let shared = Arc::clone(&self.store.0.shared);
         let found = self.find(key).await;
         let now = shared.clock.now();
@@ -379,7 +379,7 @@ impl<D: SqliteDriver> Running<D> {
             Verdict::Takes(over) => over,
             Verdict::Conflict(found) => {
                 let record = found.as_ref().map(Stored::record).transpose()?;
-                return Ok(Joining::Found(Loaded { record, now }));
+                return Ok(EnlistedSwap::Found(Loaded { record, now }));
             }
             Verdict::Refused(error) => return Err(error),
         };
@@ -400,7 +400,7 @@ impl<D: SqliteDriver> Running<D> {
             return Err(unavailable("the store's tables do not count its transactions"));
         };
         (self.commits, self.pages) = (*commits, 3 + put.len() / 4096);
-        Ok(Joining::Written)
+        Ok(EnlistedSwap::Written)
     }
 }
 
@@ -429,10 +429,10 @@ fn unavailable(message: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, message)
 }
 
-impl<D> Sealed for SqliteJoined<D> {}
+impl<D> Sealed for SqliteEnlisted<D> {}
 
 #[async_trait]
-impl<D: SqliteDriver> JoinedDatabase for SqliteJoined<D> {
+impl<D: SqliteDriver> EnlistedDatabase for SqliteEnlisted<D> {
     type Handle = D::Handle;
     type Transaction = Running<D>;
 
@@ -460,7 +460,7 @@ impl<D: SqliteDriver> JoinedDatabase for SqliteJoined<D> {
         key: &Key,
         expected: Version,
         next: &Record,
-    ) -> Result<Joining, StoreError> {
+    ) -> Result<EnlistedSwap, StoreError> {
         if transaction.limit.left().is_zero() {
             return Err(transaction.limit.passed());
         }
@@ -504,14 +504,14 @@ impl<D: SqliteDriver> JoinedDatabase for SqliteJoined<D> {
     }
 }
 
-impl<D: Clone> Clone for SqliteJoined<D> {
+impl<D: Clone> Clone for SqliteEnlisted<D> {
     fn clone(&self) -> Self {
         Self { store: self.store.clone(), driver: self.driver.clone() }
     }
 }
 
-impl<D: fmt::Debug> fmt::Debug for SqliteJoined<D> {
+impl<D: fmt::Debug> fmt::Debug for SqliteEnlisted<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteJoined").field("store", &self.store).field("driver", &self.driver).finish()
+        f.debug_struct("SqliteEnlisted").field("store", &self.store).field("driver", &self.driver).finish()
     }
 }

@@ -19,7 +19,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::util::signal::lock;
 
-/// Transactions on connections of the store's own: see [`SqliteStore::joined`].
+/// Transactions on connections of the store's own: see [`SqliteStore::transactions`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Rusqlite;
