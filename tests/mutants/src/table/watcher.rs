@@ -43,7 +43,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     watcher(
         "watcher-loads-everything",
         "src/workers/watcher/round.rs",
-        "        self.settings.limits.suspects(found, now)\n",
+        "        self.settings.thresholds.suspects(found, now)\n",
         "        let _ = (found, now); true\n",
         "records_that_are_in_order",
     ),
