@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use sqlx::PgPool;
-use tower_idempotency::store::{Joined, PostgresStore};
+use tower_idempotency::store::{Enlisted, PostgresStore};
 use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError, StepKey};
 
 const USAGE: &str = "\
@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Yours would be migrations.
     store.create_schema().await?;
     sqlx::raw_sql(TABLES).execute(&pool).await?;
-    let shop = store.joined_by(pool.clone());
+    let shop = store.transactions_on(pool.clone());
 
     let runner = Runner::new(store.clone()).lease(Duration::from_secs(5));
     tokio::spawn(do_jobs(pool, shop.clone(), runner));
@@ -67,7 +67,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// The order, its job, and the step's result commit together, or none of them.
 async fn order(
-    State(shop): State<Joined<PgPool>>,
+    State(shop): State<Enlisted<PgPool>>,
     op: Operation,
     headers: HeaderMap,
     Json(item): Json<String>,
@@ -94,7 +94,7 @@ fn later(error: StepError<sqlx::Error>) -> (StatusCode, String) {
 
 /// Looks for jobs, those of a process that died too. Every instance may: the
 /// job's key lets one of them in.
-async fn do_jobs(pool: PgPool, shop: Joined<PgPool>, runner: Runner) {
+async fn do_jobs(pool: PgPool, shop: Enlisted<PgPool>, runner: Runner) {
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let jobs = sqlx::query_scalar("SELECT order_id FROM jobs ORDER BY order_id LIMIT 100");
@@ -125,7 +125,7 @@ async fn forget(store: PostgresStore) {
 }
 
 /// One job. It has its result and is off the list in one commit.
-async fn ship(op: Operation, shop: Joined<PgPool>, order: i64) -> Result<(), Failed> {
+async fn ship(op: Operation, shop: Enlisted<PgPool>, order: i64) -> Result<(), Failed> {
     let parcel = op.pay("parcel", |key| book_parcel(key, order)).await?;
     let done = op.complete(&shop, move |tx| {
         Box::pin(async move {

@@ -16,7 +16,7 @@
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use tower_idempotency::store::{RedisStore, Survives};
+use tower_idempotency::store::{DurabilityLevel, RedisStore};
 use tower_idempotency::{EventKind, IdempotencyLayer, Operation, Scope, StepError, StepKey};
 
 #[tokio::main]
@@ -27,8 +27,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // is refused: those requests get 503, and nothing is charged.
     let store = RedisStore::options()
         .prefix("payments")
-        .require(Survives::StoreCrash)
-        .on_caution(|caution| eprintln!("redis: {caution}"))
+        .require(DurabilityLevel::StoreCrash)
+        .on_warning(|warning| eprintln!("redis: {warning}"))
         .connect(&url)?;
     // Behind your authentication: `Scope::extension::<UserId>()`. Here a retry may
     // go to another port, and so to another authority; behind a proxy it does not.

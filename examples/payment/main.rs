@@ -139,7 +139,7 @@ fn print_event(event: &Event) {
         EventKind::Completed { status, .. } => format!("completed: the answer ({status}) is stored"),
         EventKind::Replayed => "replayed: the stored answer is given again".to_owned(),
         EventKind::Released { mode: Mode::Resumable } => "released: no final answer, a retry goes on".to_owned(),
-        EventKind::Released { .. } => "released: no answer, and nobody knows what happened; look into it".to_owned(),
+        EventKind::Released { .. } => "released: no answer, and it is not known what happened; look into it".to_owned(),
         EventKind::Withdrawn => "withdrawn: nothing happened, the key is free".to_owned(),
         EventKind::Refused { refusal } => format!("refused: {refusal}"),
         other => format!("{other:?}"),

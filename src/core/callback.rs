@@ -148,7 +148,7 @@ impl Record {
     ///
     /// For stores, beside [`due`](Self::due); everyone else asks for its
     /// [`status`](Self::status).
-    pub fn filed_under(&self) -> Status {
+    pub fn index_class(&self) -> Status {
         match self.status() {
             Status::Complete if self.owed().is_some() => Status::Paid,
             status => status,

@@ -424,11 +424,11 @@ impl Record {
     /// A thousand years ahead, if nobody should: a human has to decide, or its
     /// request is not stored and only its caller can go on.
     pub fn due(&self) -> Timestamp {
-        self.written_at.after(self.lasts())
+        self.written_at.after(self.due_in())
     }
 
     /// How long after its write that is.
-    pub(crate) fn lasts(&self) -> Duration {
+    pub(crate) fn due_in(&self) -> Duration {
         if let Some(owed) = self.owed() {
             return owed.rest;
         }
@@ -445,7 +445,7 @@ impl Record {
     /// Whether the record may be forgotten. Only complete ones ever may, and only
     /// once they owe no callback.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.filed_under() == Status::Complete && now >= self.due()
+        self.index_class() == Status::Complete && now >= self.due()
     }
 
     /// How much of its holder's lease is left.

@@ -23,7 +23,7 @@ pub struct Resume {
 
 /// The answer to a [`Resume`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "whoever resumes must handle all of them")]
+#[expect(clippy::exhaustive_enums, reason = "a caller must handle all of them")]
 pub enum Resumed {
     /// The operation is ours to run, under this fence.
     Granted(Fence),
@@ -45,7 +45,7 @@ impl Command for Resume {
     type Output = Resumed;
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Resumed> {
-        let unfinished = current.filter(|record| record.filed_under() != Status::Complete);
+        let unfinished = current.filter(|record| record.index_class() != Status::Complete);
         let Some(current) = unfinished.filter(|record| record.due() <= stamp.now) else {
             return Decision::keep(Resumed::NotDue);
         };

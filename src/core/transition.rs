@@ -27,7 +27,7 @@ pub trait Command {
 
 /// What a [`Command`] decided.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_structs, reason = "built by whoever implements a command")]
+#[expect(clippy::exhaustive_structs, reason = "built by commands")]
 pub struct Decision<T> {
     /// What to do with the record.
     pub next: Next,

@@ -20,7 +20,8 @@ pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
 
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
-use crate::telemetry::event::{EventKind, Observer, emit};
+use crate::telemetry::emit::{Observer, emit};
+use crate::telemetry::event::EventKind;
 use crate::util::backoff;
 use crate::util::nonce::fresh_nonce;
 use crate::util::signal::{Alarm, Hints};

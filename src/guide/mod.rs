@@ -1,7 +1,13 @@
 //! The long documents.
 
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
+
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
+
+#[doc = include_str!("crashes.md")]
+pub mod crashes {}
 
 #[doc = include_str!("problems.md")]
 pub mod problems {}

@@ -181,7 +181,7 @@ impl IdempotencyLayer {
     /// layer.
     ///
     /// The first answer says in its head if it is not retained, and a retry is
-    /// told: see [the guide](crate::guide::problems#answers-that-are-not-retained).
+    /// told: see [the guide](crate::guide::problems#responses-that-are-not-retained).
     pub fn response_limit(self, bytes: usize) -> Self {
         self.set(|policy| policy.response_limit = bytes)
     }
@@ -268,7 +268,7 @@ impl IdempotencyLayer {
     /// `Idempotent-Replayed: true`, and what marks one that no retry gets,
     /// `Idempotency-Replay-Unavailable`: on the first answer, and on the problem
     /// `url#not-retained` that retries get in its place, under the stored status
-    /// code ([the guide](crate::guide::problems#answers-that-are-not-retained)).
+    /// code ([the guide](crate::guide::problems#responses-that-are-not-retained)).
     pub fn documentation(self, url: &str) -> Self {
         self.set(|policy| policy.problems = Problems::new(Some(url)))
     }

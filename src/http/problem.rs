@@ -13,7 +13,7 @@ use crate::core::{NotRetained, StoredResponse};
 use crate::engine::content::Content;
 use crate::engine::outcome::Outcome;
 use crate::http::body::ResponseBody;
-use crate::telemetry::refusal::{Look, Refusal};
+use crate::telemetry::refusal::{ProblemText, Refusal};
 
 /// `Idempotent-Replayed: true` is on replays, and on nothing else.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -89,7 +89,7 @@ impl Problems {
         detail: &str,
         more: &str,
     ) -> Response<ResponseBody<B>> {
-        let Look { name, title, .. } = refusal.look();
+        let ProblemText { name, title, .. } = refusal.text();
         // `types` is a JSON string already, less its closing quote; names,
         // titles and details are ours and need no escaping.
         let types = self.types.trim_end_matches('"');
@@ -111,10 +111,10 @@ impl Problems {
 
     /// The same, where something will change in that time.
     pub(crate) fn refuse_for<B: http_body::Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
-        let Look { status, detail, again, .. } = refusal.look();
+        let ProblemText { status, detail, retryable, .. } = refusal.text();
         let mut response = self.problem(refusal, status, detail, "");
         let headers = response.headers_mut();
-        if again {
+        if retryable {
             let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }

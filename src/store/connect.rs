@@ -1,10 +1,8 @@
 //! A store by its URL.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
-use super::{MemoryStore, Store};
+use super::{ConnectError, MemoryStore, Store};
 
 /// Opens the store that `url` names: `memory:`, `sqlite:PATH` with feature `sqlite`,
 /// `redis://…` with feature `redis`, or `postgres://USER:PASSWORD@HOST/DATABASE`
@@ -81,40 +79,4 @@ fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 #[cfg(not(feature = "postgres"))]
 fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
     Err(ConnectError::new(url, "compiled without the feature `postgres` of tower-idempotency; enable it"))
-}
-
-/// Why [`connect`] gave no store.
-#[derive(Debug)]
-pub struct ConnectError {
-    /// Without what may be a password: the scheme only.
-    scheme: String,
-    message: Cow<'static, str>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl ConnectError {
-    pub(super) fn new(url: &str, message: impl Into<Cow<'static, str>>) -> Self {
-        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-        Self { scheme: scheme.to_owned(), message: message.into(), source: None }
-    }
-
-    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
-    pub(super) fn caused_by(url: &str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self { source: Some(Box::new(source)), ..Self::new(url, "") }
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            Some(source) => write!(f, "can't open the {:?} store: {source}", self.scheme),
-            None => write!(f, "can't open the {:?} store: {}", self.scheme, self.message),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source.as_ref() as _)
-    }
 }

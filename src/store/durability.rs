@@ -10,23 +10,23 @@ use super::{Store, StoreError};
 /// key may run the handler again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Survives {
-    /// None that is known of: a restart of this process forgets every key.
+pub enum DurabilityLevel {
+    /// Nothing, as far as is known: a restart of this process forgets every key.
     Nothing,
-    /// The end of this process, however it comes.
+    /// The end of this process, for any reason.
     AppCrash,
     /// A crash of the store's own process. Power loss may forget the last
     /// moments before it; so may such a crash while the store was late with its
-    /// file, as Redis under `appendfsync everysec` is on a busy disk. A caution
-    /// tells which.
+    /// file, as Redis under `appendfsync everysec` is on a busy disk. A warning
+    /// says which.
     StoreCrash,
     /// Power loss of the store's machine.
     PowerLoss,
-    /// Loss of the store's machine: another one has all that was acknowledged.
+    /// Loss of the store's machine: another one has everything that was acknowledged.
     MachineLoss,
 }
 
-impl fmt::Display for Survives {
+impl fmt::Display for DurabilityLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => "nothing",
@@ -43,24 +43,24 @@ impl fmt::Display for Survives {
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Durability {
     /// The worst event that forgets nothing.
-    pub survives: Survives,
-    /// Which data this is; `None` if the store can't tell.
+    pub survives: DurabilityLevel,
+    /// Which data this is; `None` if the store does not know.
     pub epoch: Option<Epoch>,
-    /// Settings that weaken a promise or will: one line each, with what to do.
-    pub cautions: Vec<String>,
+    /// Settings that weaken a promise, or will do so: one line each, with what to do.
+    pub warnings: Vec<String>,
 }
 
 impl Durability {
-    /// A store that survives so much, and of which nothing else is known.
-    pub const fn of(survives: Survives) -> Self {
-        Self { survives, epoch: None, cautions: Vec::new() }
+    /// A store that survives so much; nothing else is known of it.
+    pub const fn of(survives: DurabilityLevel) -> Self {
+        Self { survives, epoch: None, warnings: Vec::new() }
     }
 }
 
-/// Which data a store has: tells a store from a wiped, a restored or another one.
+/// Which data a store has: it differs if the store was wiped, restored or replaced.
 ///
-/// The identity is drawn when a store is first asked and lies in it, as does
-/// the mark, which grows with every question.
+/// The id is drawn when a store is first asked, and is kept in the store. So is the
+/// mark, which grows each time it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Epoch {
@@ -70,11 +70,11 @@ pub struct Epoch {
     pub mark: u64,
 }
 
-/// What happened to a store between two looks at its [`Epoch`].
+/// What happened to a store between two reads of its [`Epoch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
 pub enum Since {
-    /// It goes on.
+    /// Nothing: it is the same store.
     Same,
     /// It was wiped, or it is another one.
     Wiped,
@@ -95,15 +95,15 @@ impl Epoch {
     }
 }
 
-/// Asks `store` what it survives, and refuses less than `least`.
+/// Asks `store` what it survives, and refuses less than `minimum`.
 ///
-/// For the start of a service that must not run on a store which forgets.
+/// Call it when a service starts that must not run on a store which forgets.
 ///
 /// ```
-/// use tower_idempotency::store::{self, MemoryStore, Survives};
+/// use tower_idempotency::store::{self, MemoryStore, DurabilityLevel};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let refused = store::require(&MemoryStore::new(), Survives::PowerLoss).await;
+/// let refused = store::require(&MemoryStore::new(), DurabilityLevel::PowerLoss).await;
 /// assert_eq!(
 ///     refused.unwrap_err().to_string(),
 ///     "the store survives nothing, and power loss is required",
@@ -114,10 +114,10 @@ impl Epoch {
 /// # Errors
 ///
 /// [`RequireError`] if it survives less, or can't be asked.
-pub async fn require(store: &(impl Store + ?Sized), least: Survives) -> Result<Durability, RequireError> {
+pub async fn require(store: &(impl Store + ?Sized), minimum: DurabilityLevel) -> Result<Durability, RequireError> {
     let found = store.durability().await.map_err(RequireError::Unknown)?;
-    if found.survives < least {
-        return Err(RequireError::Below { least, found });
+    if found.survives < minimum {
+        return Err(RequireError::Below { minimum, found });
     }
     Ok(found)
 }
@@ -131,8 +131,8 @@ pub enum RequireError {
     /// It survives less.
     Below {
         /// What was required.
-        least: Survives,
-        /// What it said.
+        minimum: DurabilityLevel,
+        /// What the store reported.
         found: Durability,
     },
 }
@@ -141,9 +141,9 @@ impl fmt::Display for RequireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(error) => write!(f, "the store could not be asked what it survives: {error}"),
-            Self::Below { least, found } => {
-                write!(f, "the store survives {}, and {least} is required", found.survives)?;
-                found.cautions.iter().try_for_each(|caution| write!(f, "; {caution}"))
+            Self::Below { minimum, found } => {
+                write!(f, "the store survives {}, and {minimum} is required", found.survives)?;
+                found.warnings.iter().try_for_each(|warning| write!(f, "; {warning}"))
             }
         }
     }

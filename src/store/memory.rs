@@ -21,10 +21,10 @@ const SHARDS: usize = 64;
 /// Keeps records in memory, within bounds. For tests and for one process.
 ///
 /// At most 100,000 records and 256 MiB by default. When it is full it drops
-/// complete records, expired or not: of the 64th part of all keys that the new
-/// one belongs to, those that expire first. It never drops unfinished ones, and
-/// refuses new work when nothing else is left. Steps and answers of work that
-/// was admitted are never refused, so that work may take it over its bytes.
+/// complete records, expired or not: keys are spread over 64 shards, and it drops
+/// those of the new key's shard that expire first. It never drops unfinished ones, and
+/// refuses new work when it has nothing else. It never refuses steps and responses of
+/// work that it has admitted, so that work may take it over its bytes.
 ///
 /// ```
 /// use tower_idempotency::store::MemoryStore;
@@ -50,12 +50,12 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Shard {
     /// Boxed: the table stays small, and a record is overwritten in its place.
-    records: HashMap<Key, Box<Kept>, RandomState>,
+    records: HashMap<Key, Box<Slot>, RandomState>,
     /// Complete records in the order in which they expire.
     complete: BTreeSet<(Timestamp, Key)>,
 }
 
-struct Kept {
+struct Slot {
     record: Record,
     /// As it was counted.
     size: usize,
@@ -64,10 +64,10 @@ struct Kept {
 /// About how many bytes a record takes here: with its places in the tables, which
 /// have room for some more than they hold.
 fn held(record: &Record) -> usize {
-    const PLACE: usize = (size_of::<(Key, Box<Kept>)>() + 1) * 8 / 5;
+    const PLACE: usize = (size_of::<(Key, Box<Slot>)>() + 1) * 8 / 5;
     const TURN: usize = size_of::<(Timestamp, Key)>() * 8 / 5;
-    let turn = if record.filed_under() == Status::Complete { TURN } else { 0 };
-    size_of::<Kept>() - size_of::<Record>() + record.size() + PLACE + turn
+    let turn = if record.index_class() == Status::Complete { TURN } else { 0 };
+    size_of::<Slot>() - size_of::<Record>() + record.size() + PLACE + turn
 }
 
 impl MemoryStore {
@@ -114,7 +114,7 @@ impl MemoryStore {
     }
 
     fn shard_of(&self, key: &Key) -> usize {
-        // Keyed, so that nobody can choose keys that share a shard.
+        // Keyed, so that no client can choose keys that share a shard.
         usize::try_from(self.hasher.hash_one(key) >> 58).unwrap_or(0) % SHARDS
     }
 
@@ -178,14 +178,14 @@ impl Shard {
             Place::Vacant(_) => None,
         };
         let record = next.clone().stamped_over(created, now);
-        let due = Some(record.due()).filter(|_| record.filed_under() == Status::Complete);
-        let kept = Kept { record, size };
+        let due = Some(record.due()).filter(|_| record.index_class() == Status::Complete);
+        let kept = Slot { record, size };
         let mut old_size = None;
         match place {
             Place::Occupied(mut old) => {
                 let old = std::mem::replace(&mut **old.get_mut(), kept);
                 old_size = Some(old.size);
-                if old.record.filed_under() == Status::Complete {
+                if old.record.index_class() == Status::Complete {
                     self.complete.remove(&(old.record.due(), *key));
                 }
             }
@@ -197,16 +197,16 @@ impl Shard {
         old_size
     }
 
-    fn take(&mut self, key: &Key) -> Option<Box<Kept>> {
+    fn take(&mut self, key: &Key) -> Option<Box<Slot>> {
         let kept = self.records.remove(key)?;
-        if kept.record.filed_under() == Status::Complete {
+        if kept.record.index_class() == Status::Complete {
             self.complete.remove(&(kept.record.due(), *key));
         }
         Some(kept)
     }
 
     /// The complete record that expires first, if it does before `limit`.
-    fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Box<Kept>> {
+    fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Box<Slot>> {
         let (due, _) = *self.complete.first()?;
         if limit.is_some_and(|limit| due > limit) {
             return None;
@@ -243,7 +243,7 @@ impl Store for MemoryStore {
         let unfinished = next.status() != Status::Complete;
         if unfinished && expected.is_none() && !self.fits(1, held(next)) {
             // A write that meets a record needs no room, and must not drop
-            // anything: least of all the answer that it is about to be given.
+            // anything: least of all the response that it is about to get.
             if let Some(current) = lock(&self.shards[home]).record(key) {
                 return Ok(Swap::Conflict(self.loaded(Some(current))));
             }
@@ -279,7 +279,7 @@ impl Store for MemoryStore {
             found.extend(matching.map(|(key, record)| Found {
                 key: *key,
                 version: record.version(),
-                status: record.filed_under(),
+                status: record.index_class(),
                 created: record.created_at().unwrap_or_default(),
                 due: record.due(),
             }));
@@ -289,7 +289,7 @@ impl Store for MemoryStore {
 }
 
 fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
-    let unfinished = record.filed_under() != Status::Complete;
+    let unfinished = record.index_class() != Status::Complete;
     match filter {
         Filter::Unfinished => unfinished,
         Filter::Lapsed => unfinished && record.due() <= now,

@@ -14,10 +14,11 @@
 
 mod connect;
 mod durability;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod enlisted;
+mod error;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod for_all;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod joined;
 mod memory;
 mod page;
 #[cfg(feature = "postgres")]
@@ -38,28 +39,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::connect::{ConnectError, connect};
-pub use self::durability::{Durability, Epoch, RequireError, Since, Survives, require};
+pub use self::connect::connect;
+pub use self::durability::{Durability, DurabilityLevel, Epoch, RequireError, Since, require};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) use self::joined::Joining;
+pub(crate) use self::enlisted::EnlistedSwap;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use self::joined::{CommitError, JoinedDatabase};
+pub use self::enlisted::{CommitError, EnlistedDatabase};
+pub use self::error::{ConnectError, StoreError, StoreErrorKind};
 pub use self::memory::MemoryStore;
 pub use self::page::{Page, Unreadable};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{
-    Joined, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool, TransactionDriver,
+    Enlisted, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool, TransactionDriver,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{
-    Rusqlite, SqliteJoined, SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions, SqliteTransaction,
+    Rusqlite, SqliteEnlisted, SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions, SqliteTransaction,
 };
 
-use crate::core::{DecodeError, Key, Record, Status, Timestamp, Version};
+use crate::core::{Key, Record, Status, Timestamp, Version};
 
-/// How long a store may take for one answer, unless it says otherwise.
+/// How long a store may take for one call, unless it says otherwise.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keeps records and compares versions; never decides.
@@ -69,17 +71,17 @@ pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// - [`swap`](Self::swap) and [`remove`](Self::remove) are atomic and
 ///   linearizable per key: of many concurrent calls that expect the same
 ///   version, exactly one takes.
-/// - A swap that answered [`Swap::Stored`] survives whatever the store says it
-///   survives. One that answered an error may or may not have taken, and may
+/// - A swap that returned [`Swap::Stored`] survives whatever the store says it
+///   survives. One that returned an error may or may not have taken, and may
 ///   even take later; callers find out by looking for their version.
 /// - A stored record is [`stamped_over`](Record::stamped_over) the one it
 ///   replaces, with the store's own clock, and every reply that shows a record
 ///   carries that clock's time. A caller's clock is never used.
-/// - Scans and expiry go by what a record is [filed under](Record::filed_under):
-///   a complete one that still owes a [callback](crate::Callback) counts as
+/// - Scans and expiry go by what a record is [indexed under](Record::index_class):
+///   a complete one whose [callback](crate::Callback) is still pending counts as
 ///   unfinished.
 /// - Unfinished records are never dropped: not by age, not by memory pressure,
-///   not by eviction. When there is no room, `swap` answers
+///   not by eviction. When there is no room, `swap` returns
 ///   [`StoreErrorKind::Full`].
 /// - A complete record is kept at least until it [expires](Record::is_expired).
 ///   Expired ones may vanish at any time, and may still be handed out.
@@ -146,7 +148,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`]; unless its kind says otherwise, the write may have taken.
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError>;
 
-    /// If the record at `key` is at `expected`, removes it and says `true`.
+    /// If the record at `key` is at `expected`, removes it and returns `true`.
     ///
     /// # Errors
     ///
@@ -158,9 +160,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A page is a hint: what it names may have moved on since, and may prove
     /// unreadable when it is loaded.
     ///
-    /// A scan goes past what it can't read, and [says so](Page::unreadable): each
-    /// page that goes on ends behind the one before, may have found nothing, and no
-    /// record is missed because of those that lie before it.
+    /// A scan goes past what it can't read, and [counts it](Page::unreadable). Each page
+    /// that has a next one ends behind the page before it, even if it found nothing, so
+    /// that no record is missed because of unreadable ones before it.
     ///
     /// # Errors
     ///
@@ -169,24 +171,24 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// What the store survives, by its settings as they are now.
     ///
-    /// A store that does not say is taken to survive nothing.
+    /// The default: it survives nothing.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the store can't be asked.
     async fn durability(&self) -> Result<Durability, StoreError> {
-        Ok(Durability::of(Survives::Nothing))
+        Ok(Durability::of(DurabilityLevel::Nothing))
     }
 
-    /// How long it may take for one answer: whoever asks waits no longer. 5 seconds,
-    /// unless the store says otherwise. A store around another one says what that
-    /// says.
+    /// How long one call may take: the ledger waits no longer. 5 seconds,
+    /// unless the store says otherwise. A store around another one returns the value of
+    /// the inner one.
     fn patience(&self) -> Duration {
         STORE_TIMEOUT
     }
 }
 
-/// A record as a store handed it out.
+/// A record, and the store's time when it was read.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Loaded {
@@ -202,7 +204,7 @@ pub struct Loaded {
 pub enum Swap {
     /// The record is there.
     Stored,
-    /// Something else is there, and this is it: saves the second look.
+    /// Another record, or none, is there, and this is it: that saves a second read.
     Conflict(Loaded),
 }
 
@@ -210,23 +212,23 @@ pub enum Swap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "every store must answer all of them")]
 pub enum Filter {
-    /// Unfinished records, whoever holds them.
+    /// Unfinished records, held or not.
     Unfinished,
     /// Unfinished records that are [due](Record::due): no live lease holds
-    /// them, they are not put off, and it is not a human's turn. And all that owe
-    /// a callback that is due.
+    /// them, their back-off is over, and they do not wait for an operator. And all
+    /// records whose callback is pending and due.
     Lapsed,
     /// Complete records whose retention is over.
     Expired,
 }
 
-/// One page's worth of question.
+/// What one page is to have.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "taken apart by stores")]
 pub struct Query {
     /// What to look for.
     pub filter: Filter,
-    /// How many at the most, with those that can't be read.
+    /// How many records at most, unreadable ones included.
     pub limit: usize,
     /// Where the last page ended.
     pub after: Option<Cursor>,
@@ -264,7 +266,7 @@ pub struct Found {
     pub key: Key,
     /// Its version when it was found.
     pub version: Version,
-    /// What it was [filed under](Record::filed_under).
+    /// What it was [indexed under](Record::index_class).
     pub status: Status,
     /// When it was first stored.
     pub created: Timestamp,
@@ -272,95 +274,11 @@ pub struct Found {
     pub due: Timestamp,
 }
 
-/// Why a store could not do what it was asked.
-#[derive(Clone, Debug)]
-pub struct StoreError {
-    kind: StoreErrorKind,
-    message: String,
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
-    slow: bool,
-}
-
-/// What kind of [`StoreError`] it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StoreErrorKind {
-    /// It can't be reached or did not answer. A write may have taken.
-    Unavailable,
-    /// There is no room, and nothing that may be dropped. Nothing was written.
-    Full,
-    /// What it has at this key is damaged or not ours. Nothing was written.
-    Corrupt,
-    /// What it has at this key was written by a newer release. Nothing was
-    /// written.
-    NewerFormat,
-}
-
-impl StoreError {
-    /// An error of this kind, with one line on what happened.
-    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, slow: false }
-    }
-
-    /// The same, with its cause.
-    #[must_use]
-    pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
-        self
-    }
-
-    /// What kind of error it is.
-    pub const fn kind(&self) -> StoreErrorKind {
-        self.kind
-    }
-
-    /// Whether it is about what the store has at one key.
-    pub(crate) const fn is_unreadable(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat)
-    }
-
-    pub(crate) fn timed_out() -> Self {
-        Self::new(StoreErrorKind::Unavailable, "the store did not answer in time").slow()
-    }
-
-    pub(crate) const fn slow(mut self) -> Self {
-        self.slow = true;
-        self
-    }
-
-    /// Whether asking again would keep whoever waits for as long again.
-    pub(crate) const fn was_slow(&self) -> bool {
-        self.slow
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source.as_ref() as _)
-    }
-}
-
-impl From<DecodeError> for StoreError {
-    fn from(error: DecodeError) -> Self {
-        let kind = match error {
-            DecodeError::Newer(_) => StoreErrorKind::NewerFormat,
-            DecodeError::Corrupt(_) | DecodeError::Unreleased(_) => StoreErrorKind::Corrupt,
-        };
-        Self::new(kind, error.to_string()).caused_by(error)
-    }
-}
-
-type Reply<'r, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'r>>;
+type BoxFuture<'r, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'r>>;
 
 /// Written out rather than with `async_trait`, which would box every reply twice.
 impl<S: Store + ?Sized> Store for Arc<S> {
-    fn load<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key) -> Reply<'r, Loaded> {
+    fn load<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key) -> BoxFuture<'r, Loaded> {
         self.as_ref().load(key)
     }
 
@@ -369,19 +287,19 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         key: &'k Key,
         expected: Option<Version>,
         next: &'n Record,
-    ) -> Reply<'r, Swap> {
+    ) -> BoxFuture<'r, Swap> {
         self.as_ref().swap(key, expected, next)
     }
 
-    fn remove<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key, expected: Version) -> Reply<'r, bool> {
+    fn remove<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key, expected: Version) -> BoxFuture<'r, bool> {
         self.as_ref().remove(key, expected)
     }
 
-    fn scan<'s: 'r, 'q: 'r, 'r>(&'s self, query: &'q Query) -> Reply<'r, Page> {
+    fn scan<'s: 'r, 'q: 'r, 'r>(&'s self, query: &'q Query) -> BoxFuture<'r, Page> {
         self.as_ref().scan(query)
     }
 
-    fn durability<'s: 'r, 'r>(&'s self) -> Reply<'r, Durability> {
+    fn durability<'s: 'r, 'r>(&'s self) -> BoxFuture<'r, Durability> {
         self.as_ref().durability()
     }
 

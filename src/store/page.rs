@@ -1,9 +1,9 @@
-//! What a scan hands out.
+//! What a scan returns.
 
 use super::{Cursor, Found};
 use crate::core::Key;
 
-/// One page of what a [`Store::scan`](super::Store::scan) came by.
+/// One page of a [`Store::scan`](super::Store::scan).
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Page {
@@ -11,14 +11,13 @@ pub struct Page {
     pub found: Vec<Found>,
     /// What could not be read.
     pub unreadable: Unreadable,
-    /// Where to go on; `None` if that was all.
+    /// Where the next page starts; `None` if this was the last.
     pub next: Option<Cursor>,
 }
 
-/// What a scan came by and could not read: of a newer format, damaged, or not ours.
+/// What a scan found and could not read: of a newer format, damaged, or not a record.
 ///
-/// A scan goes past it, and a pass from the first page to the last counts it
-/// once.
+/// A scan goes past it. A pass from the first page to the last counts each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Unreadable {

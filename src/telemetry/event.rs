@@ -1,21 +1,19 @@
-//! What the layer tells whoever listens.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+//! Events: what the layer and its workers report.
 
 use crate::core::{Key, Mode};
 use crate::store::StoreError;
 
 /// Something that happened to an operation.
 ///
-/// Keys appear as their hash only. Costs nothing while nobody listens.
+/// Keys appear as their hash only. An event is built only if an observer, `tracing` or
+/// `metrics` listens.
 ///
 /// ```
 /// use tower_idempotency::{EventKind, IdempotencyLayer, Scope, store::MemoryStore};
 ///
 /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).on_event(|event| match &event.kind {
 ///     EventKind::Replayed => println!("a retry, answered from the store"),
-///     kind if kind.wants_a_look() => eprintln!("{:?}: {kind:?}", event.key),
+///     kind if kind.needs_attention() => eprintln!("{:?}: {kind:?}", event.key),
 ///     _ => {}
 /// });
 /// ```
@@ -66,169 +64,131 @@ pub enum EventKind {
         /// The names of the steps, in the order in which they were done.
         steps: Vec<String>,
     },
-    /// The answer is stored, and the attempt that gave it did not come to steps
-    /// that an earlier one began or paid. **Look**: a release may have dropped them,
-    /// or the answer says nothing of what was paid.
+    /// The response is stored, and the attempt that gave it did not get to steps that
+    /// an earlier one began or paid. **Needs attention**: a release may have dropped
+    /// them, or the response says nothing of what was paid.
     NotReached {
         /// The names of the steps.
         steps: Vec<String>,
     },
-    /// The answer is stored.
+    /// The response is stored.
     Completed {
         /// Its status code.
         status: u16,
-        /// Whether its body is; one that is too large or endless is not.
+        /// Whether its body is stored; one that is too large or endless is not.
         retained: bool,
     },
-    /// A stored answer was given.
+    /// A retry got the stored response.
     Replayed,
-    /// The attempt ended without a final answer. **Look**, if it is at most
-    /// once: it will not be run again until someone decides.
+    /// The attempt ended without a final response. In at-most-once mode this **needs
+    /// attention**: the operation is not run again until an operator decides.
     Released {
         /// In [`Mode::Resumable`] a retry resumes.
         mode: Mode,
     },
     /// The attempt ended and nothing had happened.
     Withdrawn,
-    /// Nobody can know what happened. **Look**: a human has to decide.
+    /// The operation is parked. **Needs attention**: an operator has to decide.
     Parked {
-        /// Why.
+        /// The reason, as it is on record.
         why: String,
     },
-    /// The handler panicked.
+    /// The handler panicked. **Needs attention.**
     Panicked,
-    /// The attempt lost its claim: someone else took over, or its lease is in
-    /// doubt because the store does not answer.
+    /// The attempt lost its claim: another attempt took over, or its lease is in doubt
+    /// because the store does not reply. **Needs attention.**
     LeaseLost,
-    /// The attempt ran longer than it may keep its lease.
+    /// The attempt ran longer than it may keep its lease. **Needs attention.**
     Overdue,
-    /// An attempt of the completer took longer than it may and was cut off.
-    /// **Look**, if it happens again: something hangs.
+    /// An attempt of the completer took longer than it may and was cut off. **Needs
+    /// attention**, if it happens again: something hangs.
     CutOff {
         /// The steps that were running.
         steps: Vec<String>,
     },
-    /// A completer drove an operation to where there is no route for it. **Look**,
-    /// if it does not stop with a rolling update: it is tried again, by whichever
-    /// process, until its tries are over.
+    /// A completer's service has no route for an operation. **Needs attention**, if it
+    /// does not stop after a rolling update: processes try it again until its tries are
+    /// used up.
     NoRoute {
-        /// What was answered: 404, 405, 421, or 501, which stands for `grpc-status` 12 too.
+        /// The status of the response: 404, 405, 421, or 501, which stands for
+        /// `grpc-status` 12 too.
         status: u16,
     },
-    /// A completer's service does not lead to its layer. **Look**: it has stopped.
-    /// Told once.
+    /// A completer's service does not lead to its layer. **Needs attention**: the
+    /// completer has stopped. Emitted once.
     NotWired {
-        /// Why, and what to do.
+        /// How the completer noticed, and what to do.
         why: String,
     },
-    /// What should be finished can't be read. **Look**: it stays as it is.
+    /// A record that should be finished can't be read. **Needs attention**: it stays as
+    /// it is.
     Unreadable {
-        /// Why.
+        /// What the store says of it.
         error: StoreError,
     },
-    /// A [`Watcher`](crate::Watcher) found something, or it is over. **Look**,
-    /// unless it is over.
+    /// A [`Watcher`](crate::Watcher) has a finding. **Needs attention**, unless the
+    /// finding is over.
     Found {
-        /// What it found.
+        /// The finding.
         finding: Box<crate::telemetry::finding::Finding>,
     },
     /// A reconciler found out what an at-most-once operation did.
     Reconciled,
-    /// Someone was told of the operation's end: see [`Callback`](crate::Callback).
-    CallbackMade {
+    /// The operation's callback was delivered: see [`Callback`](crate::Callback).
+    CallbackDelivered {
         /// Which call it was; the first is 1.
         call: u32,
     },
-    /// Someone could not be told of the operation's end. **Look**, if it is given
-    /// up: nobody is going to be told any more.
+    /// The operation's callback failed. **Needs attention**, if it is given up: it is
+    /// not called again.
     CallbackFailed {
         /// Which call it was; the first is 1.
         call: u32,
-        /// What the hook said.
+        /// The hook's error.
         error: String,
         /// It failed for the last time.
         given_up: bool,
     },
-    /// A refusal was answered; its reason.
+    /// The layer refused a request.
     Refused {
-        /// Why.
+        /// The reason.
         refusal: crate::telemetry::refusal::Refusal,
     },
-    /// The store failed.
+    /// A call to the store failed. **Needs attention.**
     StoreFailed {
-        /// How.
+        /// Its error.
         error: StoreError,
     },
-    /// The true answer was given but could not be stored yet. **Look**: saving
-    /// goes on in the background, and if the process dies before it succeeds,
-    /// nobody will know the outcome.
+    /// The client got the true response, which could not be stored yet. **Needs
+    /// attention**: saving goes on in the background, and if the process dies before it
+    /// succeeds, the outcome is unknown.
     Unsaved {
-        /// Why.
+        /// The store's error.
         error: StoreError,
     },
-    /// An answer that could not be stored at first is stored now.
+    /// A response that could not be stored at first is stored now.
     SavedLate,
-    /// An answer could not be stored. **Look**: the client got it, and no
+    /// A response could not be stored. **Needs attention**: the client got it, and no
     /// retry will.
     SaveFailed {
-        /// Why.
+        /// The last error.
         error: String,
     },
     /// A header or trailer field was taken for a credential by its name, and is not
-    /// kept: a replay and an attempt of a completer's lack it. Told once for a
+    /// kept: a replay and an attempt of a completer's lack it. Emitted once for a
     /// name, and for no more than a hundred names.
     CredentialDropped {
         /// The field's name.
         name: String,
     },
     /// Credentials were seen under [`Scope::shared`](crate::Scope::shared):
-    /// callers share answers. Told once.
+    /// callers share responses. Emitted once. **Needs attention.**
     SharedScope,
 }
 
-/// Listens to events.
-pub(crate) type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
-
-/// Hands an event to the observer, if there is one, and to `tracing`.
-pub(crate) fn emit(observer: Option<&Observer>, key: Option<Key>, kind: impl FnOnce() -> EventKind) {
-    if observer.is_none() && !others_listen() {
-        return;
-    }
-    let event = Event { key, kind: kind() };
-    #[cfg(feature = "metrics")]
-    crate::telemetry::metrics::count(&event.kind);
-    #[cfg(feature = "tracing")]
-    trace(&event);
-    if let Some(observer) = observer {
-        // One that panics must not take a claim or a write along. The panic
-        // hook has reported it.
-        let _ = catch_unwind(AssertUnwindSafe(|| observer(&event)));
-    }
-}
-
-/// Whether a log or a meter may want it. Whether a meter is installed can't be
-/// told.
-fn others_listen() -> bool {
-    #[cfg(feature = "tracing")]
-    if tracing::enabled!(target: "tower_idempotency", tracing::Level::WARN) {
-        return true;
-    }
-    cfg!(feature = "metrics")
-}
-
-#[cfg(feature = "tracing")]
-fn trace(event: &Event) {
-    let key = event.key.map(|key| key.to_string()).unwrap_or_default();
-    if event.kind.wants_a_look() {
-        tracing::warn!(target: "tower_idempotency", key, event = ?event.kind);
-    } else {
-        tracing::debug!(target: "tower_idempotency", key, event = ?event.kind);
-    }
-}
-
 impl EventKind {
-    /// Whether somebody should look.
-    pub const fn wants_a_look(&self) -> bool {
+    /// Whether an operator should look into it.
+    pub const fn needs_attention(&self) -> bool {
         if let Self::Found { finding } = self {
             return !finding.over;
         }

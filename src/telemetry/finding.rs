@@ -1,10 +1,10 @@
-//! What a watcher has to say.
+//! What a watcher reports.
 
 use std::fmt;
 
 use crate::core::{Key, Timestamp};
 
-/// Something that a human should know of.
+/// Something that an operator should know of.
 ///
 /// Displayed, it is one line: what, which operation, the cause, what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,12 +14,12 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The operation, where it is about one: the hash it is stored under.
     pub key: Option<Key>,
-    /// Why it is one, in one line.
+    /// The cause, in one line.
     pub cause: String,
     /// Since when. By the store's clock where it is about what the store has,
     /// by this process's clock otherwise.
     pub since: Timestamp,
-    /// It was told before, and is over now.
+    /// It was reported before, and is over now.
     pub over: bool,
 }
 
@@ -27,26 +27,26 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum FindingKind {
-    /// Nobody may go on until a human decides.
+    /// The operation is parked: it waits for an operator.
     Parked,
-    /// Nobody holds it, and nobody knows what it did: it is at most once, or a
-    /// step was begun and has no result.
+    /// The operation has no holder, and it is not known what it did: it ran in
+    /// at-most-once mode, or a step was begun and has no result.
     InDoubt,
-    /// Its client has an answer that could not be stored.
+    /// Its client has a response that could not be stored.
     Unsaved,
-    /// The point of no return is on record, and no answer, for too long.
+    /// A payment is on record, and for too long no response.
     Paid,
-    /// Claimed, and neither paid nor answered, for too long.
+    /// Claimed, and for too long neither paid nor complete.
     Pending,
-    /// What the store has can't be read.
+    /// A record can't be read.
     Unreadable,
     /// The store survives less than is required.
     BelowDurability,
     /// The store was wiped, exchanged, or is back at an earlier state.
     EpochChanged,
-    /// The store can't be asked: the watcher is blind.
+    /// The store does not respond, so the watcher sees nothing.
     StoreAway,
-    /// There is more than one round looks at.
+    /// There is more than the watcher looks at in one round.
     Capped,
 }
 
@@ -84,10 +84,10 @@ impl FindingKind {
     /// What to do first.
     pub const fn first_response(self) -> &'static str {
         match self {
-            Self::Parked => "find out what happened, then decide: answer it, decide its step, or run it again",
+            Self::Parked => "find out what happened, then decide: store a response, decide its step, or run it again",
             Self::InDoubt => "ask the receiver whether it happened, then decide; let a reconciler do so next time",
-            Self::Unsaved => "keep this process alive and bring the store back: only it knows the answer",
-            Self::Paid => "see that a completer runs and what its attempts say: somebody paid and has no answer",
+            Self::Unsaved => "keep this process alive and bring the store back: only it knows the response",
+            Self::Paid => "see that a completer runs and what its attempts say: the client paid and has no response",
             Self::Pending => "see whether the handler hangs, and that a completer runs",
             Self::Unreadable => {
                 "roll back the release if its format is newer, else restore that record; do not delete it"

@@ -42,7 +42,7 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::NoRoute { .. } => operation("no-route"),
         EventKind::NotWired { .. } => operation("not-wired"),
         EventKind::Reconciled => operation("reconciled"),
-        EventKind::CallbackMade { .. } => operation("callback-made"),
+        EventKind::CallbackDelivered { .. } => operation("callback-delivered"),
         EventKind::CallbackFailed { given_up: false, .. } => operation("callback-failed"),
         EventKind::CallbackFailed { given_up: true, .. } => operation("callback-given-up"),
         EventKind::Unreadable { .. } => operation("unreadable"),
@@ -61,7 +61,7 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::SaveFailed { .. } => counter!(UNSAVED, "what" => "given-up").increment(1),
         // Gauges: see `watched`.
         EventKind::Found { .. } => {}
-        // A name, told once: there is nothing to count.
+        // A name, once: there is nothing to count.
         EventKind::CredentialDropped { .. } => {}
         EventKind::SharedScope => counter!(SHARED_SCOPE).increment(1),
     }

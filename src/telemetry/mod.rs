@@ -1,9 +1,10 @@
 //! What happened, in words: events, findings, refusals, and how metrics and spans
 //! show them.
 //!
-//! It may know `core`, `util` and `store`. Start with [`event`]: `emit` is the only
-//! place where an event goes out, and only there are `metrics` and `tracing` known.
+//! It may know `core`, `util` and `store`. Start with [`event`], then [`emit`]: the
+//! only place where an event goes out, and that knows `metrics` and `tracing`.
 
+pub(crate) mod emit;
 pub(crate) mod event;
 pub(crate) mod finding;
 #[cfg(feature = "metrics")]

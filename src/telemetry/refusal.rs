@@ -1,12 +1,11 @@
-//! Why the layer answered a request itself. What such an answer looks like is built
-//! in `http/problem.rs`.
+//! Why the layer responded to a request itself. `http/problem.rs` builds the response.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// Why the layer answered a request itself. In the response's extensions, so
-/// that layers outside this one can see it.
+/// Why the layer responded to a request itself. It is in the response's extensions, so
+/// that outer layers can see it.
 ///
 /// As problem details (RFC 9457) each has a `type` of its own; titles and
 /// details of the first three are those of the IETF draft, §2.7.
@@ -27,7 +26,7 @@ use http::StatusCode;
 pub enum Refusal {
     /// 400: the route requires a key.
     MissingKey,
-    /// 422: the key was used for another request.
+    /// 422: the key was used for a different request.
     KeyReused,
     /// 409: the first request with this key is still running.
     InProgress,
@@ -40,16 +39,16 @@ pub enum Refusal {
     BodyTimeout,
     /// 413: the request's body is larger than may be fingerprinted.
     BodyTooLarge,
-    /// 403: the scope can't tell whose request this is.
+    /// 403: the request does not say whose key it is.
     ScopeUnknown,
-    /// 500: an attempt, of this request or of one before it, ended without an
-    /// answer, and what it did is not known. The handler is not started again
+    /// 500: an attempt, of this request or of one before it, ended without a
+    /// response, and what it did is not known. The handler is not started again
     /// until an operator or the [reconciler](crate::Completer::reconcile) decides.
     OutcomeUnknown,
-    /// 500: this attempt broke off. A retry resumes it.
+    /// 500: this attempt was interrupted. A retry resumes it.
     Interrupted,
-    /// The stored status code: the answer was sent once, and could not be kept,
-    /// see [the guide](crate::guide::problems#answers-that-are-not-retained).
+    /// The stored status code: the response was sent once, and could not be kept,
+    /// see [the guide](crate::guide::problems#responses-that-are-not-retained).
     NotRetained,
     /// 500: the stored record is damaged.
     RecordCorrupt,
@@ -65,99 +64,105 @@ pub enum Refusal {
     UploadOverload,
     /// 404: the caller has no such operation.
     NoSuchOperation,
-    /// 409: the operation has no answer that could be acknowledged yet.
+    /// 409: the operation has no response that could be acknowledged yet.
     Unfinished,
     /// 405: a status resource has no such method.
     MethodNotAllowed,
 }
 
-/// What a refusal looks like.
-pub(crate) struct Look {
+/// How a refusal appears to the client.
+pub(crate) struct ProblemText {
     pub(crate) name: &'static str,
     pub(crate) status: StatusCode,
     pub(crate) title: &'static str,
     pub(crate) detail: &'static str,
     /// Whether trying again, as it is, may help.
-    pub(crate) again: bool,
+    pub(crate) retryable: bool,
 }
 
-const fn look(name: &'static str, status: StatusCode, again: bool, title: &'static str, detail: &'static str) -> Look {
-    Look { name, status, title, detail, again }
+const fn text(
+    name: &'static str,
+    status: StatusCode,
+    retryable: bool,
+    title: &'static str,
+    detail: &'static str,
+) -> ProblemText {
+    ProblemText { name, status, title, detail, retryable }
 }
 
 impl Refusal {
     #[rustfmt::skip]
-    pub(crate) const fn look(self) -> Look {
+    pub(crate) const fn text(self) -> ProblemText {
         match self {
-            Self::MissingKey => look("missing-key", StatusCode::BAD_REQUEST, false,
+            Self::MissingKey => text("missing-key", StatusCode::BAD_REQUEST, false,
                 "Idempotency-Key is missing",
                 "This operation is idempotent and it requires correct usage of Idempotency Key."),
-            Self::KeyReused => look("key-reused", StatusCode::UNPROCESSABLE_ENTITY, false,
+            Self::KeyReused => text("key-reused", StatusCode::UNPROCESSABLE_ENTITY, false,
                 "Idempotency-Key is already used",
                 "This operation is idempotent and it requires correct usage of Idempotency Key. Idempotency Key MUST not be reused across different payloads of this operation."),
-            Self::InProgress => look("in-progress", StatusCode::CONFLICT, true,
+            Self::InProgress => text("in-progress", StatusCode::CONFLICT, true,
                 "A request is outstanding for this Idempotency-Key",
                 "A request with the same Idempotency-Key for the same operation is being processed or is outstanding."),
-            Self::InvalidKey => look("invalid-key", StatusCode::BAD_REQUEST, false,
+            Self::InvalidKey => text("invalid-key", StatusCode::BAD_REQUEST, false,
                 "Idempotency-Key is not valid",
                 "Send one Idempotency-Key header: a quoted string (RFC 9651) or a bare token of 1 to 255 visible ASCII characters."),
-            Self::BodyIncomplete => look("body-incomplete", StatusCode::BAD_REQUEST, false,
+            Self::BodyIncomplete => text("body-incomplete", StatusCode::BAD_REQUEST, false,
                 "The request body is incomplete",
                 "The request body ended early. Nothing was run or stored."),
-            Self::BodyTimeout => look("body-timeout", StatusCode::REQUEST_TIMEOUT, true, "The request body took too long",
+            Self::BodyTimeout => text("body-timeout", StatusCode::REQUEST_TIMEOUT, true, "The request body took too long",
                 "The request body did not arrive in time. Nothing was run or stored. Retry with the same Idempotency-Key."),
-            Self::BodyTooLarge => look("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, false,
+            Self::BodyTooLarge => text("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, false,
                 "The request body is too large",
                 "The request body is larger than this operation accepts. Nothing was run or stored."),
-            Self::ScopeUnknown => look("scope-unknown", StatusCode::FORBIDDEN, false,
+            Self::ScopeUnknown => text("scope-unknown", StatusCode::FORBIDDEN, false,
                 "The caller is unknown",
                 "Idempotency keys belong to a caller, and this request does not say who that is. Nothing was run or stored."),
-            Self::OutcomeUnknown => look("outcome-unknown", StatusCode::INTERNAL_SERVER_ERROR, false,
+            Self::OutcomeUnknown => text("outcome-unknown", StatusCode::INTERNAL_SERVER_ERROR, false,
                 "The outcome is unknown",
-                "An attempt with this Idempotency-Key ended without an answer, and it is not known what it did. It will not be run again until an operator has looked into it. Do not retry with a new key."),
-            Self::Interrupted => look("interrupted", StatusCode::INTERNAL_SERVER_ERROR, true,
+                "An attempt with this Idempotency-Key ended without a response, and it is not known what it did. It will not be run again until an operator has looked into it. Do not retry with a new key."),
+            Self::Interrupted => text("interrupted", StatusCode::INTERNAL_SERVER_ERROR, true,
                 "The operation was interrupted",
-                "The operation broke off half-way. Retry with the same Idempotency-Key: it resumes where it stopped."),
-            Self::NotRetained => look("not-retained", StatusCode::OK, false,
+                "The operation was interrupted half-way. Retry with the same Idempotency-Key: it resumes where it stopped."),
+            Self::NotRetained => text("not-retained", StatusCode::OK, false,
                 "The response was not retained",
                 "The operation is complete, and was not run again. Its response was sent once, and could not be kept."),
-            Self::RecordCorrupt => look("record-corrupt", StatusCode::INTERNAL_SERVER_ERROR, false,
+            Self::RecordCorrupt => text("record-corrupt", StatusCode::INTERNAL_SERVER_ERROR, false,
                 "The stored record is damaged",
                 "What is stored under this Idempotency-Key can't be read. Nothing was run. Do not retry with a new key."),
-            Self::RecordNewer => look("record-newer", StatusCode::CONFLICT, true,
+            Self::RecordNewer => text("record-newer", StatusCode::CONFLICT, true,
                 "The stored record is newer than this server",
                 "What is stored under this Idempotency-Key was written by a newer release. Nothing was run. Retry later with the same key."),
-            Self::StoreUnavailable => look("store-unavailable", StatusCode::SERVICE_UNAVAILABLE, true,
+            Self::StoreUnavailable => text("store-unavailable", StatusCode::SERVICE_UNAVAILABLE, true,
                 "The idempotency store is unavailable",
                 "The operation was not run, because it can't be protected now. Retry with the same Idempotency-Key."),
-            Self::Overloaded => look("overloaded", StatusCode::SERVICE_UNAVAILABLE, true,
+            Self::Overloaded => text("overloaded", StatusCode::SERVICE_UNAVAILABLE, true,
                 "Too many operations are running",
                 "The operation was not run. Retry with the same Idempotency-Key."),
-            Self::UploadOverload => look("upload-overload", StatusCode::SERVICE_UNAVAILABLE, true, "Too many uploads are in progress",
+            Self::UploadOverload => text("upload-overload", StatusCode::SERVICE_UNAVAILABLE, true, "Too many uploads are in progress",
                 "There is no room for this request's body now. Nothing was run or stored. Retry with the same Idempotency-Key."),
-            Self::NoSuchOperation => look("no-such-operation", StatusCode::NOT_FOUND, false, "There is no such operation",
-                "You have no operation under this Idempotency-Key, or its answer is forgotten by now."),
-            Self::Unfinished => look("unfinished", StatusCode::CONFLICT, true, "The operation is not complete",
-                "An operation can be acknowledged once it has its answer."),
-            Self::MethodNotAllowed => look("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false, "The method is not allowed",
+            Self::NoSuchOperation => text("no-such-operation", StatusCode::NOT_FOUND, false, "There is no such operation",
+                "You have no operation under this Idempotency-Key, or its response is forgotten by now."),
+            Self::Unfinished => text("unfinished", StatusCode::CONFLICT, true, "The operation is not complete",
+                "An operation can be acknowledged once it has its response."),
+            Self::MethodNotAllowed => text("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false, "The method is not allowed",
                 "A status resource can be read (GET, HEAD) and acknowledged (DELETE)."),
         }
     }
 
     /// The last part of the problem's `type`.
     pub const fn name(self) -> &'static str {
-        self.look().name
+        self.text().name
     }
 
     /// The status code; that of [`NotRetained`](Self::NotRetained) is the
     /// stored one instead.
     pub const fn status(self) -> StatusCode {
-        self.look().status
+        self.text().status
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.look().title)
+        f.write_str(self.text().title)
     }
 }

@@ -1,4 +1,4 @@
-//! Forgets what has expired.
+//! Removes what has expired.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -59,11 +59,11 @@ impl Sweeper {
         self
     }
 
-    /// Removes all that has expired by now; how many there were.
+    /// Removes everything that has expired; returns the count.
     ///
     /// A record is removed only if it is still what the scan found. One that can't
-    /// be read stays, is told as [`Unreadable`](crate::EventKind::Unreadable) to
-    /// `tracing` and `metrics`, and keeps no other.
+    /// be read stays: an event ([`Unreadable`](crate::EventKind::Unreadable)) says so to
+    /// `tracing` and `metrics`, and the sweep continues.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Sweeper {
         Ok(self.sweep().await?.removed)
     }
 
-    /// The same, and says how much could not be read, too.
+    /// The same; also returns how many records could not be read.
     ///
     /// # Errors
     ///
@@ -93,14 +93,14 @@ impl Sweeper {
             swept.unreadable += page.unreadable.count;
             for key in page.unreadable.keys {
                 let error = self.ledger.look(&key).await.err().filter(StoreError::is_unreadable);
-                error.into_iter().for_each(|error| self.tell(&key, error));
+                error.into_iter().for_each(|error| self.emit_unreadable(&key, error));
             }
             for found in page.found {
                 match self.ledger.forget(&found.key, found.version).await {
                     Ok(removed) => swept.removed += usize::from(removed),
                     Err(error) if error.is_unreadable() => {
                         swept.unreadable += 1;
-                        self.tell(&found.key, error);
+                        self.emit_unreadable(&found.key, error);
                     }
                     Err(error) => return Err(error),
                 }
@@ -110,12 +110,12 @@ impl Sweeper {
         }
     }
 
-    fn tell(&self, key: &Key, error: StoreError) {
+    fn emit_unreadable(&self, key: &Key, error: StoreError) {
         self.ledger.emit(key, || EventKind::Unreadable { error });
     }
 
-    /// Does so again and again, until `shutdown` resolves. A store that fails is
-    /// asked again the next time.
+    /// Calls [`run_once`](Self::run_once) again and again, until `shutdown` resolves. A
+    /// store that fails is asked again the next time.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
         loop {

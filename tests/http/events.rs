@@ -84,7 +84,7 @@ async fn what_somebody_should_look_at_says_so() {
     let app = serve(&lab.layer(), |_| async { panic!("planned") });
     send(&app, post("k")).await;
     assert_eq!(lab.events.names(), ["Claimed", "Panicked", "Released", "Refused outcome-unknown"]);
-    let looks: Vec<_> = lab.events.all().iter().filter(|event| event.kind.wants_a_look()).cloned().collect();
+    let looks: Vec<_> = lab.events.all().iter().filter(|event| event.kind.needs_attention()).cloned().collect();
     assert_eq!(looks.len(), 2, "the panic, and what it left behind");
 }
 

@@ -265,8 +265,8 @@ async fn a_record_that_is_gone_is_not_absent_and_others_go_on() {
         assert!(load(&store, &key(n)).await.is_some(), "{n}");
     }
     answer(&store, "new").await;
-    let cautions = store.durability().await.unwrap().cautions;
-    assert!(cautions.iter().any(|caution| caution.contains("1 of 128")), "{cautions:?}");
+    let warnings = store.durability().await.unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("1 of 128")), "{warnings:?}");
 }
 
 #[tokio::test]

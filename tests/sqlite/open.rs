@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use tempfile::tempdir;
 use tower_idempotency::store::{
-    self, Since, SqliteOpenErrorKind as Kind, SqliteStore, SqliteStoreOptions, Store, Survives, require,
+    self, DurabilityLevel, Since, SqliteOpenErrorKind as Kind, SqliteStore, SqliteStoreOptions, Store, require,
 };
 
 use super::records::*;
@@ -157,7 +157,7 @@ async fn it_tells_its_own_data_from_a_wiped_or_restored_one() {
     let (kept, backup) = (tempdir().unwrap(), tempdir().unwrap());
     let epoch = async |path: &Path| {
         let store = SqliteStore::open(path.join("keys.db")).unwrap();
-        require(&store, Survives::PowerLoss).await.unwrap().epoch.unwrap()
+        require(&store, DurabilityLevel::PowerLoss).await.unwrap().epoch.unwrap()
     };
     let first = epoch(kept.path()).await;
     copy(kept.path(), backup.path());

@@ -130,7 +130,7 @@ async fn orders<D: super::shop::Driver>(store: &SqliteStore, path: &Path) {
 /// Says that it is there, and waits to be killed.
 async fn stop(store: &SqliteStore, at: &str) {
     use super::shop::{Failed, INSERT, Outcome};
-    let (joined, inside) = (store.joined(), at == "in the work");
+    let (joined, inside) = (store.transactions(), at == "in the work");
     let stops = async || {
         println!("> stops");
         std::future::pending::<()>().await;

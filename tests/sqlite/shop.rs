@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
-use tower_idempotency::store::{JoinedDatabase, SqliteJoined, SqliteStore, SqliteTransaction};
+use tower_idempotency::store::{EnlistedDatabase, SqliteEnlisted, SqliteStore, SqliteTransaction};
 use tower_idempotency::{Operation, RunError, Runner, StepError, TransactionFuture};
 
 /// What goes wrong in the shop itself.
@@ -14,7 +14,7 @@ pub(crate) type Failed = String;
 pub(crate) type Error = StepError<Failed>;
 pub(crate) type Outcome = Result<i64, RunError<Error>>;
 pub(crate) type Answer<'t> = Pin<Box<dyn Future<Output = Result<i64, Failed>> + Send + 't>>;
-pub(crate) type Handle<D> = <<D as Driver>::Database as JoinedDatabase>::Handle;
+pub(crate) type Handle<D> = <<D as Driver>::Database as EnlistedDatabase>::Handle;
 
 pub(crate) const INSERT: &str = "INSERT INTO orders DEFAULT VALUES RETURNING id";
 /// Takes long: an hour on a good machine.
@@ -23,7 +23,7 @@ pub(crate) const ENDLESS: &str =
 
 /// The two drivers, as far as the tests need them.
 pub(crate) trait Driver: Sized + 'static {
-    type Database: JoinedDatabase;
+    type Database: EnlistedDatabase;
     fn join(store: &SqliteStore, path: &Path) -> Self::Database;
     /// Runs a statement of one row with one number.
     fn run<'t>(handle: &'t mut Handle<Self>, sql: &'static str) -> Answer<'t>;
@@ -35,10 +35,10 @@ pub(crate) trait Driver: Sized + 'static {
 pub(crate) struct Plain;
 
 impl Driver for Plain {
-    type Database = SqliteJoined;
+    type Database = SqliteEnlisted;
 
-    fn join(store: &SqliteStore, _path: &Path) -> SqliteJoined {
-        store.joined()
+    fn join(store: &SqliteStore, _path: &Path) -> SqliteEnlisted {
+        store.transactions()
     }
 
     fn run<'t>(tx: &'t mut SqliteTransaction, sql: &'static str) -> Answer<'t> {
@@ -60,11 +60,11 @@ pub(crate) struct Sqlx;
 
 #[cfg(feature = "sqlx-sqlite")]
 impl Driver for Sqlx {
-    type Database = SqliteJoined<sqlx::SqlitePool>;
+    type Database = SqliteEnlisted<sqlx::SqlitePool>;
 
     fn join(store: &SqliteStore, path: &Path) -> Self::Database {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-        store.joined_by(sqlx::sqlite::SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options))
+        store.transactions_on(sqlx::sqlite::SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options))
     }
 
     fn run<'t>(connection: &'t mut sqlx::SqliteConnection, sql: &'static str) -> Answer<'t> {

@@ -43,7 +43,7 @@ async fn opened(directory: &TempDir, options: SqliteStoreOptions) -> (u64, Vec<S
     let store = options.open(directory.path().join("keys.db")).unwrap();
     let loaded = store.load(&key("a")).await.unwrap();
     assert!(loaded.record.is_some());
-    (loaded.now.as_millis(), store.durability().await.unwrap().cautions)
+    (loaded.now.as_millis(), store.durability().await.unwrap().warnings)
 }
 
 #[track_caller]
@@ -54,9 +54,9 @@ fn assert_near(found: u64, expected: u64) {
 #[tokio::test]
 async fn the_time_is_the_systems_and_goes_on() {
     let directory = closed("boot = boot").await;
-    let (now, cautions) = opened(&directory, SqliteStore::options()).await;
+    let (now, warnings) = opened(&directory, SqliteStore::options()).await;
     assert_near(now, wall());
-    assert!(cautions.is_empty(), "{cautions:?}");
+    assert!(warnings.is_empty(), "{warnings:?}");
 }
 
 #[tokio::test]
@@ -74,23 +74,23 @@ async fn within_a_boot_all_go_by_one_line_whatever_the_wall_clock_says() {
 async fn a_wall_clock_behind_the_latest_time_does_not_take_it_back() {
     let latest = wall() + 40 * 365 * DAY;
     let directory = closed(&format!("boot = 'another', sum = {latest}")).await;
-    let (now, cautions) = opened(&directory, SqliteStore::options()).await;
+    let (now, warnings) = opened(&directory, SqliteStore::options()).await;
     assert!(now >= latest && now < latest + SLACK, "{now}");
-    assert!(cautions.iter().any(|caution| caution.contains("behind")), "{cautions:?}");
+    assert!(warnings.iter().any(|warning| warning.contains("behind")), "{warnings:?}");
 
     change(&directory.path().join("keys.db"), "boot = 'another'");
-    let (now, cautions) = opened(&directory, SqliteStore::options().reset_the_latest_time()).await;
+    let (now, warnings) = opened(&directory, SqliteStore::options().reset_the_latest_time()).await;
     assert_near(now, wall());
-    assert!(cautions.is_empty(), "{cautions:?}");
+    assert!(warnings.is_empty(), "{warnings:?}");
 }
 
 #[tokio::test]
 async fn a_gap_over_a_restart_counts_as_a_day_and_forgets_nothing() {
     // The store was last written to in 1970, so the machine's clock leapt ahead.
     let directory = closed("boot = 'another', sum = 1000").await;
-    let (now, cautions) = opened(&directory, SqliteStore::options()).await;
+    let (now, warnings) = opened(&directory, SqliteStore::options()).await;
     assert_near(now, DAY + 1000);
-    assert!(cautions.iter().any(|caution| caution.contains("a day")), "{cautions:?}");
+    assert!(warnings.iter().any(|warning| warning.contains("a day")), "{warnings:?}");
 }
 
 #[tokio::test]

@@ -516,7 +516,7 @@ async fn a_store_with_a_file_of_its_own_may_have_rows_of_yours() {
     let path = directory.path().join("keys.db");
     for round in 0..3 {
         let store = SqliteStore::open(&path).unwrap();
-        let joined = store.joined();
+        let joined = store.transactions();
         let outcome = Runner::new(store).run("shop", "K", "", move |op| async move {
             op.transaction(&joined, "order", |tx| {
                 Box::pin(async move {
@@ -579,7 +579,7 @@ async fn a_connection_of_a_pool_must_be_durable_and_is_given_back_as_it_was() {
         let options = SqliteConnectOptions::new().filename(&shop.path).synchronous(synchronous);
         let options = options.busy_timeout(Duration::from_millis(1234));
         let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
-        let joined = shop.store.joined_by(pool.clone());
+        let joined = shop.store.transactions_on(pool.clone());
         let outcome = shop.runner().run("shop", &format!("{synchronous:?}"), "", move |op| async move {
             let order = op.transaction(&joined, "order", |tx| {
                 Box::pin(async move { sqlx::query_scalar(INSERT).fetch_one(tx).await })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{Change, Claim, Fingerprint, Key, Mode, Reached, StoredResponse};
-use tower_idempotency::store::conformance::{Hand, assert_same};
+use tower_idempotency::store::conformance::{Holder, assert_same};
 use tower_idempotency::store::{MemoryStore, Store, StoreErrorKind, Swap};
 
 use std::sync::Arc;
@@ -28,20 +28,20 @@ fn answer(body: &[u8], retention: Duration) -> Change {
     Change::Complete { response: Arc::new(response), retention, reached: Reached::All }
 }
 
-async fn pending(store: &Arc<MemoryStore>, n: u32) -> Hand {
-    let mut hand = Hand::new(Arc::clone(store) as Arc<dyn Store>, key(n));
+async fn pending(store: &Arc<MemoryStore>, n: u32) -> Holder {
+    let mut hand = Holder::new(Arc::clone(store) as Arc<dyn Store>, key(n));
     hand.claim(claim()).await;
     hand
 }
 
-async fn completed(store: &Arc<MemoryStore>, n: u32, body: &[u8]) -> Hand {
+async fn completed(store: &Arc<MemoryStore>, n: u32, body: &[u8]) -> Holder {
     let mut hand = pending(store, n).await;
     hand.change([answer(body, DAY)]).await;
     hand
 }
 
 /// Whether the store still has what this hand wrote.
-async fn is_kept(hand: &Hand) -> bool {
+async fn is_kept(hand: &Holder) -> bool {
     let found = hand.load().await.record;
     if found.is_some() {
         assert_same(found.as_ref(), Some(hand.record()));

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{Key, Record, Status, Version};
 use tower_idempotency::store::{
-    Durability, Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap,
+    Durability, DurabilityLevel, Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap,
 };
 
 /// A call, as a fault plan sees it.
@@ -67,7 +67,7 @@ impl Faulty {
             inner: Arc::new(store),
             plan: Arc::new(Mutex::new(Box::new(|_| Fault::None))),
             counts: Arc::default(),
-            durability: Arc::new(Mutex::new(Durability::of(Survives::Nothing))),
+            durability: Arc::new(Mutex::new(Durability::of(DurabilityLevel::Nothing))),
             asked: Arc::default(),
         }
     }

@@ -386,3 +386,48 @@ fn the_readme_shows_the_quickstart() {
     assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "they differ");
     assert!(!readme.contains("\n# "), "a hidden line");
 }
+
+/// Each has the name of an actor in its place: the client, the handler, the holder, the
+/// completer, the operator.
+const NO_ACTORS: [&str; 7] = ["nobody", "whoever", "someone", "somebody", "anyone", "anybody", "everybody"];
+
+#[test]
+fn the_guide_the_readme_and_messages_name_the_actor() {
+    let mut texts: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| !source.is_test())
+        .map(|source| (source.path, source.lines.join("\n")))
+        .collect();
+    let guide = fs::read_dir(root().join("src/guide")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = guide.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
+    let pages: Vec<_> = pages.chain([root().join("README.md")]).collect();
+    assert!(pages.len() > 8, "the pages are not found any more");
+    texts.extend(pages.into_iter().map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap())));
+    let nameless = |line: &str| {
+        let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| NO_ACTORS.contains(&&*word.to_lowercase()))
+    };
+    let found: Vec<_> = texts
+        .iter()
+        .flat_map(|(path, text)| {
+            text.lines().filter(|line| nameless(line)).map(move |line| format!("{path}: {}", line.trim()))
+        })
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// README's rows are rows of the guide, and a run of the killbox holds those.
+#[test]
+fn the_readme_shows_ten_rows_of_the_guide() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let (readme, guide) = (read("README.md"), read("src/guide/crashes.md"));
+    let shown = readme.split("<!-- ten rows -->").nth(1).unwrap().split("<!-- /ten rows -->").next().unwrap();
+    let (headers, rows): (Vec<_>, Vec<_>) = shown
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .partition(|line| line.starts_with("| when |") || line.starts_with("| fault |"));
+    assert_eq!((headers.len(), rows.len()), (2, 10));
+    let strange: Vec<_> = headers.iter().chain(&rows).filter(|row| !guide.lines().any(|line| line == **row)).collect();
+    assert!(strange.is_empty(), "{strange:#?}");
+    assert!(readme.lines().count() < 200, "README is {} lines long", readme.lines().count());
+}

@@ -96,7 +96,7 @@ async fn a_completion_is_told_with_its_answer() {
     assert_eq!(ended.answer().unwrap().body().unwrap(), "done");
     assert_eq!(ended.parked(), None);
     assert_eq!(once(&completer).await, Report::default(), "once is enough");
-    assert_eq!(lab.events.count("CallbackMade"), 1);
+    assert_eq!(lab.events.count("CallbackDelivered"), 1);
     send(&app, post("k")).await.assert_replay(201, "done");
 }
 
@@ -244,7 +244,7 @@ async fn a_call_whose_end_is_not_stored_is_repeated() {
         _ => Fault::None,
     });
     assert_eq!(once(&completer).await.failed, 1);
-    assert_eq!(lab.events.count("CallbackMade"), 1, "who listens hears of it all the same");
+    assert_eq!(lab.events.count("CallbackDelivered"), 1, "who listens hears of it all the same");
     lab.store.heal();
     clock.advance(secs(60));
     assert_eq!(once(&completer).await.told, 1);
@@ -273,7 +273,7 @@ async fn a_hook_that_fails_is_called_again_with_the_same_id_after_a_pause() {
     assert_eq!(ids.len(), 3);
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     assert_eq!(receiver.told().iter().map(|ended| ended.call).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!((lab.events.count("CallbackFailed"), lab.events.count("CallbackMade")), (2, 1));
+    assert_eq!((lab.events.count("CallbackFailed"), lab.events.count("CallbackDelivered")), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,7 +317,7 @@ async fn a_hook_that_always_fails_is_given_up_and_a_human_is_called() {
     };
     let events = lab.events.all();
     let last: Vec<_> = events.iter().map(|event| &event.kind).filter(|kind| given_up(kind)).collect();
-    assert!(last.len() == 1 && last[0].wants_a_look(), "{last:?}");
+    assert!(last.len() == 1 && last[0].needs_attention(), "{last:?}");
     // Its answer is forgotten in its time, as any other.
     clock.advance(secs(25 * 3600));
     assert!(stored(&lab).await.is_expired(tower_idempotency::clock::Clock::now(&clock)));
@@ -570,7 +570,7 @@ async fn what_is_acknowledged_during_the_call_is_told_once() {
     assert_eq!(once(&completer).await.told, 1);
     clock.advance(secs(100));
     assert_eq!((once(&completer).await, calls.get()), (Report::default(), 1));
-    assert_eq!(lab.events.count("CallbackMade"), 1);
+    assert_eq!(lab.events.count("CallbackDelivered"), 1);
 }
 
 /// The answer was stored, nobody heard of it, and its callback went on with the
@@ -678,7 +678,7 @@ async fn a_completer_that_stops_makes_no_more_callbacks() {
     settle().await;
     gate.add_permits(2);
     running.await.unwrap().unwrap();
-    assert_eq!((calls.get(), lab.events.count("CallbackMade")), (1, 1));
+    assert_eq!((calls.get(), lab.events.count("CallbackDelivered")), (1, 1));
     assert_eq!(once(&completer).await.told, 1);
 }
 

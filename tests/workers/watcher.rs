@@ -10,7 +10,7 @@ use tower_idempotency::core::{
     StoredResponse,
 };
 use tower_idempotency::store::conformance::{Damage, FaultyStore, Op};
-use tower_idempotency::store::{Durability, Epoch, MemoryStore, StoreErrorKind, Survives};
+use tower_idempotency::store::{Durability, DurabilityLevel, Epoch, MemoryStore, StoreErrorKind};
 use tower_idempotency::{EventKind, Finding, FindingKind, Ledger, Watched, Watcher};
 
 use crate::support::lab::{Lab, post, reply, secs, send, serve, stored_key};
@@ -293,10 +293,11 @@ async fn an_answer_that_was_given_up_stays_until_someone_decides() {
 #[tokio::test(start_paused = true)]
 async fn a_store_below_its_required_durability_is_told() {
     let watch = Watch::new();
-    let watch = Watch { watcher: watch.told.hook(Watcher::over(&watch.ledger).require(Survives::PowerLoss)), ..watch };
-    watch.store.survives(Durability::of(Survives::PowerLoss));
+    let watch =
+        Watch { watcher: watch.told.hook(Watcher::over(&watch.ledger).require(DurabilityLevel::PowerLoss)), ..watch };
+    watch.store.survives(Durability::of(DurabilityLevel::PowerLoss));
     assert_eq!(watch.round().await, []);
-    let weak = Durability { cautions: vec!["appendfsync is no".into()], ..Durability::of(Survives::AppCrash) };
+    let weak = Durability { warnings: vec!["appendfsync is no".into()], ..Durability::of(DurabilityLevel::AppCrash) };
     watch.store.survives(weak);
     assert_eq!(watch.round().await, [], "it is asked once a minute");
     tokio::time::sleep(secs(61)).await;
@@ -306,7 +307,7 @@ async fn a_store_below_its_required_durability_is_told() {
     assert!(finding.cause.contains("power loss") && finding.cause.contains("appendfsync"), "{finding}");
     tokio::time::sleep(secs(61)).await;
     assert_eq!(watch.round().await, []);
-    watch.store.survives(Durability::of(Survives::MachineLoss));
+    watch.store.survives(Durability::of(DurabilityLevel::MachineLoss));
     tokio::time::sleep(secs(61)).await;
     assert_eq!(watch.round().await, [(FindingKind::BelowDurability, OVER)]);
 }
@@ -315,7 +316,7 @@ async fn a_store_below_its_required_durability_is_told() {
 async fn a_store_that_was_wiped_or_restored_is_told() {
     let watch = Watch::new();
     let says = |id, mark| {
-        watch.store.survives(Durability { epoch: Some(Epoch { id, mark }), ..Durability::of(Survives::Nothing) })
+        watch.store.survives(Durability { epoch: Some(Epoch { id, mark }), ..Durability::of(DurabilityLevel::Nothing) })
     };
     says(1, 10);
     assert_eq!(watch.round().await, []);

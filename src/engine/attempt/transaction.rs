@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Attempt, WriteError};
 use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, Status, UNDO_PLAN, Version};
-use crate::store::{CommitError, JoinedDatabase, StoreError, StoreErrorKind};
+use crate::store::{CommitError, EnlistedDatabase, StoreError, StoreErrorKind};
 
 /// Why a transaction did not commit, or may not have.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ type Write = Exchange<Fenced, Result<(), Lost>>;
 const BEGINNING: Duration = Duration::from_secs(5);
 
 /// A transaction that was begun.
-pub(crate) struct Begun<D: JoinedDatabase> {
+pub(crate) struct Begun<D: EnlistedDatabase> {
     pub(crate) transaction: D::Transaction,
     /// What keeps the operation's own writes waiting, if the transaction would: one
     /// that holds the lock and waits for the database would never end.
@@ -42,7 +42,7 @@ pub(crate) struct Begun<D: JoinedDatabase> {
 
 impl Attempt {
     /// Begins a transaction.
-    pub(crate) async fn begin<D: JoinedDatabase>(&self, database: &D) -> Result<Begun<D>, StoreError> {
+    pub(crate) async fn begin<D: EnlistedDatabase>(&self, database: &D) -> Result<Begun<D>, StoreError> {
         let started = Instant::now();
         loop {
             let transaction = database.begin(self.limits.lease).await?;
@@ -65,7 +65,7 @@ impl Attempt {
     /// Stores `changes` in `transaction`, and commits it. The first of them is
     /// what it is about. In a task of its own: whoever stops waiting leaves
     /// nothing half done.
-    pub(crate) async fn commit<D: JoinedDatabase>(
+    pub(crate) async fn commit<D: EnlistedDatabase>(
         self: &Arc<Self>,
         database: &D,
         begun: Begun<D>,
@@ -76,7 +76,7 @@ impl Attempt {
         commit.await.unwrap_or_else(|_| Err(NotCommitted::Unknown(StoreError::timed_out())))
     }
 
-    async fn join<D: JoinedDatabase>(
+    async fn join<D: EnlistedDatabase>(
         &self,
         database: &D,
         begun: Begun<D>,
@@ -118,7 +118,7 @@ impl Attempt {
     }
 
     /// `None` if the record is not there as this attempt knows it.
-    async fn write_into<D: JoinedDatabase>(
+    async fn write_into<D: EnlistedDatabase>(
         &self,
         database: &D,
         transaction: &mut D::Transaction,

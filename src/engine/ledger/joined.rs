@@ -4,7 +4,7 @@ use tokio::time::timeout;
 
 use super::Ledger;
 use crate::core::{Ask, Command, Exchange, Key, Reply};
-use crate::store::{CommitError, JoinedDatabase, Joining, StoreError};
+use crate::store::{CommitError, EnlistedDatabase, EnlistedSwap, StoreError};
 
 /// How often something else is found: a renewal of ours may be, and then nothing
 /// new comes.
@@ -23,14 +23,14 @@ impl Ledger {
     where
         C: Command<Output = T> + Send + Sync,
         T: Send,
-        D: JoinedDatabase,
+        D: EnlistedDatabase,
     {
         for _ in 0..LOOKS {
             let Ask::Swap { expected: Some(expected), next } = exchange.ask() else { return Ok(false) };
             match self.within(database.swap(transaction, key, expected, next)).await? {
-                Joining::Written => return Ok(true),
-                Joining::Unseen => return Ok(false),
-                Joining::Found(found) => {
+                EnlistedSwap::Written => return Ok(true),
+                EnlistedSwap::Unseen => return Ok(false),
+                EnlistedSwap::Found(found) => {
                     exchange.answer(Reply::Found(found.record, found.now));
                 }
             }
@@ -40,7 +40,7 @@ impl Ledger {
 
     /// Commits. In a task of its own: a commit that nobody waits for any more
     /// goes on, and its fate is found out.
-    pub(crate) async fn commit<D: JoinedDatabase>(&self, transaction: D::Transaction) -> Result<(), CommitError> {
+    pub(crate) async fn commit<D: EnlistedDatabase>(&self, transaction: D::Transaction) -> Result<(), CommitError> {
         let commit = tokio::spawn(D::commit(transaction));
         match timeout(self.store().patience(), commit).await {
             Ok(Ok(outcome)) => outcome,

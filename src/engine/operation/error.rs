@@ -134,7 +134,7 @@ impl<E: fmt::Display> fmt::Display for StepError<E> {
         match self {
             Self::Retry(error) | Self::Final(error) => error.fmt(f),
             Self::TimedOut { step } => write!(f, "step {step:?} took too long"),
-            Self::InDoubt { step } => write!(f, "nobody knows whether step {step:?} happened; it was parked"),
+            Self::InDoubt { step } => write!(f, "it is not known whether step {step:?} happened; it was parked"),
             Self::Lost => f.write_str("another attempt took over this operation"),
             Self::Duplicate { step } => write!(f, "step {step:?} was used twice in one attempt"),
             Self::InputChanged { step, stored, given, attempt } => write!(

@@ -571,7 +571,7 @@ where
     }
 
     fn park(self, and: &str) -> StepError<E> {
-        let why = format!("step {:?} was begun and nobody knows whether it happened{and}", self.name);
+        let why = format!("step {:?} was begun and it is not known whether it happened{and}", self.name);
         self.operation.attempt_handle().park(&self.name, &why);
         StepError::InDoubt { step: self.name.into() }
     }

@@ -16,7 +16,7 @@ use super::{Operation, StepError, Used, result};
 use crate::core::{Change, Point, StoredResponse};
 use crate::engine::attempt::{Attempt, Begun, NotCommitted};
 use crate::engine::outcome::Outcome;
-use crate::store::JoinedDatabase;
+use crate::store::EnlistedDatabase;
 use crate::telemetry::event::EventKind;
 
 /// What the work of a transaction returns: `Box::pin(async move { … })`.
@@ -86,10 +86,10 @@ impl Operation {
     /// ```no_run
     /// # #[cfg(feature = "postgres")] mod shop {
     /// use tower_idempotency::{Operation, StepError};
-    /// use tower_idempotency::store::{Joined, PostgresStore};
+    /// use tower_idempotency::store::{Enlisted, PostgresStore};
     /// use deadpool_postgres::Pool;
     ///
-    /// async fn order(op: Operation, shop: Joined<Pool>, item: String) -> Result<i64, StepError<tokio_postgres::Error>> {
+    /// async fn order(op: Operation, shop: Enlisted<Pool>, item: String) -> Result<i64, StepError<tokio_postgres::Error>> {
     ///     op.transaction(&shop, "order", move |tx| Box::pin(async move {
     ///         let row = tx.query_one("INSERT INTO orders (item) VALUES ($1) RETURNING id", &[&item]).await?;
     ///         Ok(row.get(0))
@@ -103,9 +103,9 @@ impl Operation {
     /// ```no_run
     /// # #[cfg(feature = "sqlite")] mod shop {
     /// use tower_idempotency::{Operation, StepError};
-    /// use tower_idempotency::store::SqliteJoined;
+    /// use tower_idempotency::store::SqliteEnlisted;
     ///
-    /// async fn order(op: Operation, shop: SqliteJoined, item: String) -> Result<i64, StepError<rusqlite::Error>> {
+    /// async fn order(op: Operation, shop: SqliteEnlisted, item: String) -> Result<i64, StepError<rusqlite::Error>> {
     ///     op.transaction(&shop, "order", move |tx| Box::pin(async move {
     ///         tx.call(move |db| {
     ///             let order = "INSERT INTO orders (item) VALUES (?1) RETURNING id";
@@ -160,7 +160,7 @@ impl Operation {
         work: F,
     ) -> TransactionStep<'a, T, E>
     where
-        D: JoinedDatabase,
+        D: EnlistedDatabase,
         T: Serialize + DeserializeOwned + Send + Sync + 'a,
         E: Send + 'a,
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send + 'a,
@@ -183,7 +183,7 @@ impl Operation {
         work: F,
     ) -> Result<T, StepError<E>>
     where
-        D: JoinedDatabase,
+        D: EnlistedDatabase,
         T: Serialize + DeserializeOwned + Send + Sync,
         E: Send,
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send,
@@ -255,7 +255,7 @@ impl Operation {
     /// As there.
     pub async fn complete<D, E, F>(&self, database: &D, work: F) -> Result<(), StepError<E>>
     where
-        D: JoinedDatabase,
+        D: EnlistedDatabase,
         E: Send,
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, Response<Bytes>, E> + Send,
     {
@@ -292,7 +292,7 @@ fn unless_parked<E>(attempt: &Attempt) -> Result<(), StepError<E>> {
 /// What `work` gave, and the transaction, still open.
 async fn run<D, T, E, F>(attempt: &Attempt, database: &D, work: F) -> Result<(T, Begun<D>), StepError<E>>
 where
-    D: JoinedDatabase,
+    D: EnlistedDatabase,
     T: Send,
     F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send,
 {

@@ -181,7 +181,8 @@ impl Operation {
             (undos.iter().map(|undo| undo.step.to_string()).collect(), unknown)
         };
         if let Some(step) = unknown {
-            let why = format!("it failed for good, and nobody knows whether step {step:?} happened and must be undone");
+            let why =
+                format!("it failed for good, and it is not known whether step {step:?} happened and must be undone");
             return Err(self.give_up(&why));
         }
         let plan = Plan { steps, answer };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::sample::{bare_claim, claim, complete, key, save};
-use super::{Hand, Harness, assert_same};
+use super::{Harness, Holder, assert_same};
 use crate::core::{Change, Command, Fenced, Hold, Key, Next, Record, Stamp, Version};
 use crate::store::{Loaded, Store, Swap};
 
@@ -20,12 +20,12 @@ pub(super) async fn conflict(store: &dyn Store, key: &Key, expected: Option<Vers
     }
 }
 
-/// A hand that holds `key(n)`, and a record that another one would put there.
-async fn held_and_rival(harness: &dyn Harness, n: u32) -> (Hand, Record) {
-    let mut hand = Hand::new(harness.store(), key(n));
-    hand.claim(claim(minute(harness))).await;
-    let mut rival = Hand::new(harness.store(), key(n + 1));
-    (hand, rival.decide(bare_claim(minute(harness))).await)
+/// A holder that holds `key(n)`, and a record that another one would put there.
+async fn held_and_rival(harness: &dyn Harness, n: u32) -> (Holder, Record) {
+    let mut holder = Holder::new(harness.store(), key(n));
+    holder.claim(claim(minute(harness))).await;
+    let mut rival = Holder::new(harness.store(), key(n + 1));
+    (holder, rival.decide(bare_claim(minute(harness))).await)
 }
 
 /// Nothing is there before something is put there.
@@ -35,17 +35,17 @@ pub async fn absent_loads_as_absent(harness: &dyn Harness) {
 
 /// A record that was put where none was is there.
 pub async fn created_record_is_there(harness: &dyn Harness) {
-    let mut hand = Hand::new(harness.store(), key(1));
-    hand.claim(claim(minute(harness))).await;
-    hand.check().await;
+    let mut holder = Holder::new(harness.store(), key(1));
+    holder.claim(claim(minute(harness))).await;
+    holder.check().await;
 }
 
 /// The second of two creations conflicts, and is handed the first one's record.
 pub async fn created_once(harness: &dyn Harness) {
-    let (hand, rival) = held_and_rival(harness, 1).await;
-    let found = conflict(&*harness.store(), &hand.key(), None, &rival).await;
-    assert_same(found.record.as_ref(), Some(hand.record()));
-    hand.check().await;
+    let (holder, rival) = held_and_rival(harness, 1).await;
+    let found = conflict(&*harness.store(), &holder.key(), None, &rival).await;
+    assert_same(found.record.as_ref(), Some(holder.record()));
+    holder.check().await;
 }
 
 /// A swap that expects a record conflicts where none is.
@@ -59,34 +59,34 @@ pub async fn swap_of_an_absent_record_conflicts(harness: &dyn Harness) {
 
 /// A swap that expects what was there before conflicts, with what is there now.
 pub async fn swap_at_an_old_version_conflicts(harness: &dyn Harness) {
-    let (mut hand, rival) = held_and_rival(harness, 1).await;
-    let old = hand.version();
-    hand.change([save("order", b"17")]).await;
-    let found = conflict(&*harness.store(), &hand.key(), Some(old), &rival).await;
-    assert_same(found.record.as_ref(), Some(hand.record()));
-    hand.check().await;
+    let (mut holder, rival) = held_and_rival(harness, 1).await;
+    let old = holder.version();
+    holder.change([save("order", b"17")]).await;
+    let found = conflict(&*harness.store(), &holder.key(), Some(old), &rival).await;
+    assert_same(found.record.as_ref(), Some(holder.record()));
+    holder.check().await;
 }
 
 /// A swap that expects what was removed conflicts, with nothing.
 pub async fn swap_at_a_removed_version_conflicts(harness: &dyn Harness) {
-    let (mut hand, rival) = held_and_rival(harness, 1).await;
-    let old = hand.version();
-    hand.remove().await;
-    let found = conflict(&*harness.store(), &hand.key(), Some(old), &rival).await;
+    let (mut holder, rival) = held_and_rival(harness, 1).await;
+    let old = holder.version();
+    holder.remove().await;
+    let found = conflict(&*harness.store(), &holder.key(), Some(old), &rival).await;
     assert_same(found.record.as_ref(), None);
-    hand.check().await;
+    holder.check().await;
 }
 
 /// Versions are compared in all their 64 bits, not as floats, not as signed.
 pub async fn versions_are_compared_exactly(harness: &dyn Harness) {
-    let (hand, rival) = held_and_rival(harness, 1).await;
+    let (holder, rival) = held_and_rival(harness, 1).await;
     let store = harness.store();
     for bit in 0..64 {
-        let near = Version::new(hand.version().get() ^ 1 << bit);
-        conflict(&*store, &hand.key(), Some(near), &rival).await;
-        assert!(!store.remove(&hand.key(), near).await.expect("remove"), "removed at another version");
+        let near = Version::new(holder.version().get() ^ 1 << bit);
+        conflict(&*store, &holder.key(), Some(near), &rival).await;
+        assert!(!store.remove(&holder.key(), near).await.expect("remove"), "removed at another version");
     }
-    hand.check().await;
+    holder.check().await;
 }
 
 /// The outermost versions are versions.
@@ -111,81 +111,81 @@ async fn first_at(harness: &dyn Harness, nonce: Version) -> Record {
 
 /// A conflict leaves the record, its steps and its request as they were.
 pub async fn a_conflict_changes_nothing(harness: &dyn Harness) {
-    let (mut hand, _) = held_and_rival(harness, 1).await;
-    hand.change([save("a", b"1")]).await;
-    let stale = hand.clone();
-    hand.change([save("b", b"2")]).await;
+    let (mut holder, _) = held_and_rival(harness, 1).await;
+    holder.change([save("a", b"1")]).await;
+    let stale = holder.clone();
+    holder.change([save("b", b"2")]).await;
     let mut late = stale.clone();
     let Hold::Leased { fence, .. } = *late.record().hold() else { panic!("not held") };
     let changes = vec![save("b", b"other"), save("c", b"3"), complete(b"late", minute(harness))];
     let next = late.decide(Fenced { fence, changes }).await;
-    conflict(&*harness.store(), &hand.key(), Some(stale.version()), &next).await;
-    hand.check().await;
-    hand.change([save("d", b"4")]).await;
-    hand.check().await;
+    conflict(&*harness.store(), &holder.key(), Some(stale.version()), &next).await;
+    holder.check().await;
+    holder.change([save("d", b"4")]).await;
+    holder.check().await;
 }
 
 /// Remove takes at the version that is there, and at no other.
 pub async fn removed_only_at_its_version(harness: &dyn Harness) {
-    let (mut hand, rival) = held_and_rival(harness, 1).await;
+    let (mut holder, rival) = held_and_rival(harness, 1).await;
     let store = harness.store();
-    let old = hand.version();
-    hand.change([save("a", b"1")]).await;
+    let old = holder.version();
+    holder.change([save("a", b"1")]).await;
     for wrong in [old, rival.version()] {
-        assert!(!store.remove(&hand.key(), wrong).await.expect("remove"), "removed at another version");
-        hand.check().await;
+        assert!(!store.remove(&holder.key(), wrong).await.expect("remove"), "removed at another version");
+        holder.check().await;
     }
-    hand.remove().await;
-    hand.check().await;
+    holder.remove().await;
+    holder.check().await;
 }
 
 /// Removing what is not there says so.
 pub async fn remove_of_nothing_is_false(harness: &dyn Harness) {
-    let (mut hand, _) = held_and_rival(harness, 1).await;
-    let (store, version) = (harness.store(), hand.version());
-    hand.remove().await;
-    assert!(!store.remove(&hand.key(), version).await.expect("remove"), "removed twice");
+    let (mut holder, _) = held_and_rival(harness, 1).await;
+    let (store, version) = (harness.store(), holder.version());
+    holder.remove().await;
+    assert!(!store.remove(&holder.key(), version).await.expect("remove"), "removed twice");
     assert!(!store.remove(&key(9), version).await.expect("remove"), "removed what never was");
 }
 
 /// Keys that differ in one bit have nothing to do with one another.
 pub async fn keys_one_bit_apart_are_independent(harness: &dyn Harness) {
-    let mut hands = Vec::new();
+    let mut holders = Vec::new();
     for bit in 0..=256_usize {
         let mut bytes = *key(0).as_bytes();
         if let Some(byte) = bytes.get_mut(bit / 8) {
             *byte ^= 1 << (bit % 8);
         }
-        let mut hand = Hand::new(harness.store(), Key::from_bytes(bytes));
-        hand.claim(bare_claim(minute(harness))).await;
-        hand.change([save("bit", &bit.to_le_bytes())]).await;
-        hands.push(hand);
+        let mut holder = Holder::new(harness.store(), Key::from_bytes(bytes));
+        holder.claim(bare_claim(minute(harness))).await;
+        holder.change([save("bit", &bit.to_le_bytes())]).await;
+        holders.push(holder);
     }
-    hands[7].remove().await;
-    for hand in &hands {
-        hand.check().await;
+    holders[7].remove().await;
+    for holder in &holders {
+        holder.check().await;
     }
 }
 
 /// All handles show one state.
 pub async fn handles_share_one_state(harness: &dyn Harness) {
-    let mut hand = Hand::new(harness.store(), key(1));
-    hand.claim(claim(minute(harness))).await;
+    let mut holder = Holder::new(harness.store(), key(1));
+    holder.claim(claim(minute(harness))).await;
     let other = harness.store().load(&key(1)).await.expect("load");
-    assert_same(other.record.as_ref(), Some(hand.record()));
+    assert_same(other.record.as_ref(), Some(holder.record()));
 }
 
 /// What was stored is there after the store was closed and opened again. (A
 /// lease may have ended with its holder's process.)
 pub async fn stored_survives_reopening(harness: &dyn Harness) {
-    let mut hand = Hand::new(harness.store(), key(1));
-    hand.claim(claim(minute(harness))).await;
-    hand.change([save("a", b"1"), Change::Release]).await;
-    let mut done = Hand::new(harness.store(), key(2));
+    let mut holder = Holder::new(harness.store(), key(1));
+    holder.claim(claim(minute(harness))).await;
+    holder.change([save("a", b"1"), Change::Release]).await;
+    let mut done = Holder::new(harness.store(), key(2));
     done.claim(claim(minute(harness))).await;
     done.change([complete(b"answer", minute(harness))]).await;
-    let expected = [hand.record().clone(), done.record().clone()];
-    drop((hand, done));
+    let expected = [holder.record().clone(), done.record().clone()];
+    drop((holder, done));
     if !harness.reopen().await {
         return;
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::basics::{conflict, minute};
 use super::sample::{bare_claim, begin, claim, complete, key, save};
-use super::{Hand, Harness, assert_same};
+use super::{Harness, Holder, assert_same};
 use crate::core::{Change, Record};
 use crate::store::{Store, StoreErrorKind};
 
@@ -15,35 +15,35 @@ fn full_at(harness: &dyn Harness) -> Option<Arc<dyn Store>> {
     harness.bounded(ROOM as usize)
 }
 
-async fn held(store: &Arc<dyn Store>, harness: &dyn Harness, n: u32) -> Hand {
-    let mut hand = Hand::new(Arc::clone(store), key(n));
-    hand.claim(claim(minute(harness))).await;
-    hand
+async fn held(store: &Arc<dyn Store>, harness: &dyn Harness, n: u32) -> Holder {
+    let mut holder = Holder::new(Arc::clone(store), key(n));
+    holder.claim(claim(minute(harness))).await;
+    holder
 }
 
 /// A first record for `key(n)`, unwritten.
 async fn newcomer(store: &Arc<dyn Store>, harness: &dyn Harness, n: u32) -> Record {
-    Hand::new(Arc::clone(store), key(n)).decide(bare_claim(minute(harness))).await
+    Holder::new(Arc::clone(store), key(n)).decide(bare_claim(minute(harness))).await
 }
 
 /// A retry at a full store is handed the record that is there, and does not
 /// push it out by asking for it.
 pub async fn a_full_store_hands_out_what_it_has(harness: &dyn Harness) {
     let Some(store) = full_at(harness) else { return };
-    let mut hands = Vec::new();
+    let mut holders = Vec::new();
     for n in 0..ROOM {
-        let mut hand = held(&store, harness, n).await;
+        let mut holder = held(&store, harness, n).await;
         if n % 2 == 0 {
-            hand.change([complete(b"answer", minute(harness))]).await;
+            holder.change([complete(b"answer", minute(harness))]).await;
         }
-        hands.push(hand);
+        holders.push(holder);
     }
     for _ in 0..3 {
-        for (n, hand) in (0..).zip(&hands) {
+        for (n, holder) in (0..).zip(&holders) {
             let retry = newcomer(&store, harness, n).await;
-            let found = conflict(&*store, &hand.key(), None, &retry).await;
-            assert_same(found.record.as_ref(), Some(hand.record()));
-            hand.check().await;
+            let found = conflict(&*store, &holder.key(), None, &retry).await;
+            assert_same(found.record.as_ref(), Some(holder.record()));
+            holder.check().await;
         }
     }
 }
@@ -52,39 +52,39 @@ pub async fn a_full_store_hands_out_what_it_has(harness: &dyn Harness) {
 /// and they stay.
 pub async fn a_full_store_drops_no_unfinished_record(harness: &dyn Harness) {
     let Some(store) = full_at(harness) else { return };
-    let mut hands = Vec::new();
+    let mut holders = Vec::new();
     for n in 0..ROOM {
-        hands.push(held(&store, harness, n).await);
+        holders.push(held(&store, harness, n).await);
     }
-    hands[1].change([save("a", b"1"), Change::Release]).await;
-    hands[2].change([begin("a"), Change::Park { why: "unknown".into() }]).await;
-    hands[3].change([begin("a"), save("a", b"1")]).await;
+    holders[1].change([save("a", b"1"), Change::Release]).await;
+    holders[2].change([begin("a"), Change::Park { why: "unknown".into() }]).await;
+    holders[3].change([begin("a"), save("a", b"1")]).await;
     for n in 100..120 {
         let refused = store.swap(&key(n), None, &newcomer(&store, harness, n).await).await;
         assert_eq!(refused.map_err(|error| error.kind()).err(), Some(StoreErrorKind::Full));
         harness.advance(minute(harness)).await;
     }
-    for hand in &hands {
-        hand.check().await;
+    for holder in &holders {
+        holder.check().await;
     }
 }
 
 /// What was admitted may go on and end, and then there is room again.
 pub async fn a_full_store_lets_work_go_on(harness: &dyn Harness) {
     let Some(store) = full_at(harness) else { return };
-    let mut hands = Vec::new();
+    let mut holders = Vec::new();
     for n in 0..ROOM {
-        hands.push(held(&store, harness, n).await);
+        holders.push(held(&store, harness, n).await);
     }
-    for hand in &mut hands {
-        hand.change([save("a", b"1")]).await;
-        hand.check().await;
+    for holder in &mut holders {
+        holder.change([save("a", b"1")]).await;
+        holder.check().await;
     }
-    hands[0].change([complete(b"answer", harness.tick())]).await;
-    hands[0].check().await;
+    holders[0].change([complete(b"answer", harness.tick())]).await;
+    holders[0].check().await;
     harness.advance(harness.tick() * 2).await;
     held(&store, harness, 100).await.check().await;
-    for hand in &hands[1..] {
-        hand.check().await;
+    for holder in &holders[1..] {
+        holder.check().await;
     }
 }

@@ -25,7 +25,7 @@ pub enum Fault {
     Delay(Gate),
     /// It is executed, and its reply is held up at the gate.
     Stall(Gate),
-    /// It is neither executed nor answered, ever.
+    /// It is never executed, and never returns.
     Hang,
     /// It fails at once, and is executed when the gate opens.
     Late(Gate),
@@ -142,7 +142,7 @@ impl Faults {
         let mut script = lock(&self.0);
         *script.calls.entry(op).or_default() += 1;
         let mut drawn = None;
-        // Every rule counts every call, also one that another rule answers.
+        // Every rule counts every call, also one that another rule handles.
         for rule in script.rules.iter_mut().filter(|rule| rule.op == op) {
             if rule.when.applies() && drawn.is_none() {
                 drawn = Some(rule.fault.clone());
@@ -169,7 +169,7 @@ impl When {
     }
 }
 
-/// A store made of a store, which fails as it is told by its [`Faults`].
+/// A store around another one, which fails as its [`Faults`] say.
 #[derive(Debug)]
 pub struct FaultyStore<S> {
     inner: Arc<S>,
@@ -180,9 +180,9 @@ pub struct FaultyStore<S> {
     damaged: Mutex<BTreeMap<Key, (Damage, bool)>>,
 }
 
-type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 /// Makes the call; as often as it is called.
-type Call<T> = Box<dyn Fn() -> Answer<T> + Send + Sync>;
+type Call<T> = Box<dyn Fn() -> StoreFuture<T> + Send + Sync>;
 
 impl<S: Store> FaultyStore<S> {
     /// A store that has no faults yet.
@@ -218,7 +218,7 @@ impl<S: Store> FaultyStore<S> {
         lock(&self.damaged).insert(key, (how, false));
     }
 
-    /// What a call for this key answers if that was damaged.
+    /// What a call for this key returns if that was damaged.
     fn whole(&self, key: &Key) -> Result<(), StoreError> {
         match lock(&self.damaged).get(key) {
             Some((how, _)) => Err(StoreError::new(how.kind(), "damaged, as the test asked for")),

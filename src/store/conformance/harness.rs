@@ -21,7 +21,7 @@ pub enum Damage {
 }
 
 impl Damage {
-    /// What a load of such a record answers.
+    /// What a load of such a record returns.
     pub const fn kind(self) -> StoreErrorKind {
         match self {
             Self::Corrupt => StoreErrorKind::Corrupt,
@@ -38,7 +38,7 @@ pub trait Harness: fmt::Debug + Send + Sync {
 
     /// Moves the store's clock forward by at least this much.
     ///
-    /// A store that can't be told the time waits that long.
+    /// A store whose clock can't be set waits that long.
     async fn advance(&self, by: Duration);
 
     /// The unit of every lease, retention and pause in the cases.
@@ -51,7 +51,7 @@ pub trait Harness: fmt::Debug + Send + Sync {
     /// Closes the store and opens it again with what it kept; `false` if it
     /// keeps nothing. By then the cases have dropped their handles.
     ///
-    /// The lease of whoever held a record may be gone after it.
+    /// The leases that were held may be gone after it.
     async fn reopen(&self) -> bool {
         false
     }
@@ -65,7 +65,7 @@ pub trait Harness: fmt::Debug + Send + Sync {
     }
 
     /// Another store, empty and on the same clock, which is full once it has
-    /// this many records; `None` if it can't be told how many it may have.
+    /// this many records; `None` if its capacity can't be set.
     fn bounded(&self, _records: usize) -> Option<Arc<dyn Store>> {
         None
     }

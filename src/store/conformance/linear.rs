@@ -29,8 +29,8 @@ pub enum Call {
 
 /// What the store said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the answers of a store that concern one key")]
-pub enum Answer {
+#[expect(clippy::exhaustive_enums, reason = "what a store returns for one key")]
+pub enum Returned {
     /// To a load, or to a swap that conflicted: this is there.
     Found(Option<u64>),
     /// To a swap: it took.
@@ -39,7 +39,7 @@ pub enum Answer {
     Removed(bool),
 }
 
-/// One call, and when it was made and answered on a common count of events.
+/// One call, and when it was made and returned, on a common count of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a plain record of what happened")]
 pub struct Event {
@@ -47,34 +47,34 @@ pub struct Event {
     pub call: Call,
     /// When it was asked.
     pub asked: u64,
-    /// When it was answered, and what. `None` if nobody knows: the call may
+    /// When it returned, and what. `None` if that is not known: the call may
     /// have taken at any time since it was asked, or never.
-    pub answered: Option<(u64, Answer)>,
+    pub answered: Option<(u64, Returned)>,
 }
 
 impl Event {
-    /// What the record is after this call, if its answer is one that the call
+    /// What the record is after this call, if its result is one that the call
     /// would have got from `state`.
     fn step(&self, state: Option<u64>) -> Option<Option<u64>> {
         let (answer, after) = match self.call {
-            Call::Load => (Answer::Found(state), state),
-            Call::Swap { expected, next } if expected == state => (Answer::Stored, Some(next)),
-            Call::Swap { .. } => (Answer::Found(state), state),
-            Call::Remove { expected } if state == Some(expected) => (Answer::Removed(true), None),
-            Call::Remove { .. } => (Answer::Removed(false), state),
+            Call::Load => (Returned::Found(state), state),
+            Call::Swap { expected, next } if expected == state => (Returned::Stored, Some(next)),
+            Call::Swap { .. } => (Returned::Found(state), state),
+            Call::Remove { expected } if state == Some(expected) => (Returned::Removed(true), None),
+            Call::Remove { .. } => (Returned::Removed(false), state),
         };
         self.answered.is_none_or(|(_, given)| given == answer).then_some(after)
     }
 }
 
-/// Whether some order of these calls explains every answer, starting from no
-/// record, with every call between the moments it was asked and answered.
+/// Whether some order of these calls explains every result, starting from no
+/// record, with every call between the moments it was made and returned.
 pub fn is_linearizable(history: &[Event]) -> bool {
     let mut seen = HashSet::new();
     let mut open = vec![(Taken::none(history.len()), None)];
     while let Some((taken, state)) = open.pop() {
         let rest = || history.iter().enumerate().filter(|(index, _)| !taken.has(*index));
-        // Whatever comes next was asked before any other answer was given.
+        // Whatever comes next was asked before any other call returned.
         let Some(first_answer) = rest().filter_map(|(_, event)| event.answered.map(|(at, _)| at)).min() else {
             return true;
         };
@@ -111,14 +111,14 @@ impl Taken {
 
 #[cfg(test)]
 mod tests {
-    use super::Answer::{Found, Removed, Stored};
+    use super::Returned::{Found, Removed, Stored};
     use super::*;
 
     fn load(asked: u64, answered: u64, found: Option<u64>) -> Event {
         Event { call: Call::Load, asked, answered: Some((answered, Found(found))) }
     }
 
-    fn swap(asked: u64, answered: u64, expected: Option<u64>, next: u64, answer: Answer) -> Event {
+    fn swap(asked: u64, answered: u64, expected: Option<u64>, next: u64, answer: Returned) -> Event {
         Event { call: Call::Swap { expected, next }, asked, answered: Some((answered, answer)) }
     }
 

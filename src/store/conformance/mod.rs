@@ -60,9 +60,9 @@ pub mod bounds;
 mod faulty;
 pub mod fields;
 mod gate;
-mod hand;
 mod harness;
 pub mod histories;
+mod holder;
 pub mod linear;
 mod macros;
 pub mod races;
@@ -75,6 +75,6 @@ pub mod unreadable;
 
 pub use self::faulty::{Fault, Faults, FaultyStore, Op};
 pub use self::gate::Gate;
-pub use self::hand::{Hand, assert_same};
 pub use self::harness::{Damage, Harness, Manual};
+pub use self::holder::{Holder, assert_same};
 pub use self::reference::Reference;

@@ -11,9 +11,9 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::basics::minute;
-use super::linear::{Answer, Call, Event, is_linearizable};
+use super::linear::{Call, Event, Returned, is_linearizable};
 use super::sample::{bare_claim, claim, complete, key, save};
-use super::{Hand, Harness, assert_same};
+use super::{Harness, Holder, assert_same};
 use crate::core::{Change, Claim, Command, Fenced, Hold, Key, Next, Record, Stamp, Timestamp, Version};
 use crate::store::{Store, Swap};
 
@@ -79,12 +79,12 @@ pub async fn one_of_many_creates(harness: &dyn Harness) {
 /// wrote.
 pub async fn one_of_many_takes_over(harness: &dyn Harness) {
     for n in 0..ROUNDS {
-        let mut hand = Hand::new(harness.store(), key(n));
-        hand.claim(claim(minute(harness))).await;
-        hand.change([save("a", b"1"), Change::Release]).await;
-        let (expected, mut nexts) = (hand.version(), Vec::new());
+        let mut holder = Holder::new(harness.store(), key(n));
+        holder.claim(claim(minute(harness))).await;
+        holder.change([save("a", b"1"), Change::Release]).await;
+        let (expected, mut nexts) = (holder.version(), Vec::new());
         for _ in 0..RACERS {
-            nexts.push(hand.decide(claim(minute(harness))).await);
+            nexts.push(holder.decide(claim(minute(harness))).await);
         }
         let racers = nexts.into_iter().map(|next| {
             let store = harness.store();
@@ -94,32 +94,32 @@ pub async fn one_of_many_takes_over(harness: &dyn Harness) {
             }
         });
         let results = race(racers).await;
-        assert_one_winner(results, hand.load().await.record.as_ref());
+        assert_one_winner(results, holder.load().await.record.as_ref());
     }
 }
 
 /// Of 32 that remove one record one does.
 pub async fn one_of_many_removes(harness: &dyn Harness) {
     for n in 0..ROUNDS {
-        let mut hand = Hand::new(harness.store(), key(n));
-        hand.claim(bare_claim(minute(harness))).await;
-        let version = hand.version();
+        let mut holder = Holder::new(harness.store(), key(n));
+        holder.claim(bare_claim(minute(harness))).await;
+        let version = holder.version();
         let racers = (0..RACERS).map(|_| {
             let store = harness.store();
             async move { store.remove(&key(n), version).await.expect("remove") }
         });
         let removed = race(racers).await.into_iter().filter(|&removed| removed).count();
         assert_eq!(removed, 1, "{removed} removed it");
-        assert!(hand.load().await.record.is_none());
+        assert!(holder.load().await.record.is_none());
     }
 }
 
 /// Of a removal and a swap that expect one version one takes.
 pub async fn removal_and_swap_exclude_each_other(harness: &dyn Harness) {
     for n in 0..ROUNDS {
-        let mut hand = Hand::new(harness.store(), key(n));
-        hand.claim(bare_claim(minute(harness))).await;
-        let (expected, next) = (hand.version(), hand.record().clone().orphaned(Version::new(99)));
+        let mut holder = Holder::new(harness.store(), key(n));
+        holder.claim(bare_claim(minute(harness))).await;
+        let (expected, next) = (holder.version(), holder.record().clone().orphaned(Version::new(99)));
         let (swapping, removing) = (harness.store(), harness.store());
         let swap = tokio::spawn(async move {
             matches!(swapping.swap(&key(n), Some(expected), &next).await.expect("swap"), Swap::Stored)
@@ -127,7 +127,7 @@ pub async fn removal_and_swap_exclude_each_other(harness: &dyn Harness) {
         let remove = tokio::spawn(async move { removing.remove(&key(n), expected).await.expect("remove") });
         let (swapped, removed) = (swap.await.expect("swap"), remove.await.expect("remove"));
         assert!(swapped != removed, "swapped: {swapped}, removed: {removed}");
-        assert_eq!(hand.load().await.record.is_some(), swapped);
+        assert_eq!(holder.load().await.record.is_some(), swapped);
     }
 }
 
@@ -135,24 +135,24 @@ pub async fn removal_and_swap_exclude_each_other(harness: &dyn Harness) {
 pub async fn many_keys_at_once(harness: &dyn Harness) {
     let minute = minute(harness);
     let workers = (0..RACERS as u32).map(|n| {
-        let mut hand = Hand::new(harness.store(), key(n));
+        let mut holder = Holder::new(harness.store(), key(n));
         async move {
-            hand.claim(claim(minute)).await;
+            holder.claim(claim(minute)).await;
             for step in 0..20_u32 {
-                hand.change([save(&format!("{n} {step}"), &step.to_be_bytes())]).await;
+                holder.change([save(&format!("{n} {step}"), &step.to_be_bytes())]).await;
             }
-            hand.check().await;
-            hand.change([complete(&n.to_be_bytes(), minute)]).await;
-            hand
+            holder.check().await;
+            holder.change([complete(&n.to_be_bytes(), minute)]).await;
+            holder
         }
     });
-    for hand in race(workers).await {
-        hand.check().await;
+    for holder in race(workers).await {
+        holder.check().await;
     }
 }
 
-/// What many tasks are told about a few keys is what one record behind one
-/// lock would have told them, for each key.
+/// What many tasks see of a few keys is what one record behind one lock would
+/// have shown them, for each key.
 pub async fn every_history_is_linearizable(harness: &dyn Harness) {
     for round in 0..5 {
         for (key, history) in contend(harness, round).await {
@@ -196,8 +196,8 @@ async fn contend(harness: &dyn Harness, seed: u64) -> BTreeMap<Key, Vec<Event>> 
 fn last_seen(events: &[(Key, Event)], key: &Key) -> Option<u64> {
     let (_, last) = events.iter().rfind(|(at, _)| at == key)?;
     match (last.call, last.answered?.1) {
-        (Call::Swap { next, .. }, Answer::Stored) => Some(next),
-        (_, Answer::Found(found)) => found,
+        (Call::Swap { next, .. }, Returned::Stored) => Some(next),
+        (_, Returned::Found(found)) => found,
         _ => None,
     }
 }
@@ -210,18 +210,20 @@ fn draw(rng: &mut fastrand::Rng, seen: Option<u64>, next: u64) -> Call {
     }
 }
 
-async fn ask(store: &dyn Store, key: &Key, call: Call, claim: &Claim) -> Answer {
+async fn ask(store: &dyn Store, key: &Key, call: Call, claim: &Claim) -> Returned {
     let version = |record: Option<Record>| record.map(|record| record.version().get());
     match call {
-        Call::Load => Answer::Found(version(store.load(key).await.expect("load").record)),
+        Call::Load => Returned::Found(version(store.load(key).await.expect("load").record)),
         Call::Swap { expected, next } => {
             let next = first(claim, next, Timestamp::default());
             match store.swap(key, expected.map(Version::new), &next).await.expect("swap") {
-                Swap::Stored => Answer::Stored,
-                Swap::Conflict(found) => Answer::Found(version(found.record)),
+                Swap::Stored => Returned::Stored,
+                Swap::Conflict(found) => Returned::Found(version(found.record)),
             }
         }
-        Call::Remove { expected } => Answer::Removed(store.remove(key, Version::new(expected)).await.expect("remove")),
+        Call::Remove { expected } => {
+            Returned::Removed(store.remove(key, Version::new(expected)).await.expect("remove"))
+        }
     }
 }
 
@@ -230,28 +232,28 @@ async fn ask(store: &dyn Store, key: &Key, call: Call, claim: &Claim) -> Answer 
 pub async fn a_dropped_swap_is_all_or_nothing(harness: &dyn Harness) {
     let store = harness.store();
     for polls in 0..24 {
-        let mut hand = Hand::new(harness.store(), key(polls));
-        hand.claim(claim(minute(harness))).await;
-        hand.change([save("a", b"1"), save("b", b"2")]).await;
-        let old = hand.record().clone();
-        let next = hand.decide_answer(minute(harness)).await;
-        give_up_after(polls, store.swap(&hand.key(), Some(old.version()), &next)).await;
-        let mut found = hand.load().await.record.expect("a record");
+        let mut holder = Holder::new(harness.store(), key(polls));
+        holder.claim(claim(minute(harness))).await;
+        holder.change([save("a", b"1"), save("b", b"2")]).await;
+        let old = holder.record().clone();
+        let next = holder.decide_answer(minute(harness)).await;
+        give_up_after(polls, store.swap(&holder.key(), Some(old.version()), &next)).await;
+        let mut found = holder.load().await.record.expect("a record");
         if found.version() == old.version() {
             assert_same(Some(&found), Some(&old));
-            // The write may be on its way yet: whoever wins, it is whole.
-            if let Swap::Conflict(now) = store.swap(&hand.key(), Some(old.version()), &next).await.expect("swap") {
+            // The write may be on its way yet: whichever wins, it is whole.
+            if let Swap::Conflict(now) = store.swap(&holder.key(), Some(old.version()), &next).await.expect("swap") {
                 found = now.record.expect("a record");
                 assert_same(Some(&found), Some(&next));
             }
         } else {
             assert_same(Some(&found), Some(&next));
         }
-        assert_same(hand.load().await.record.as_ref(), Some(&next));
+        assert_same(holder.load().await.record.as_ref(), Some(&next));
     }
 }
 
-impl Hand {
+impl Holder {
     async fn decide_answer(&mut self, retention: std::time::Duration) -> Record {
         let Hold::Leased { fence, .. } = *self.record().hold() else { panic!("not held") };
         self.decide(Fenced { fence, changes: vec![complete(b"answer", retention)] }).await

@@ -27,12 +27,12 @@ impl Reference {
 
     fn found(key: &Key, record: &Record) -> Found {
         let created = record.created_at().unwrap_or_default();
-        Found { key: *key, version: record.version(), status: record.filed_under(), created, due: record.due() }
+        Found { key: *key, version: record.version(), status: record.index_class(), created, due: record.due() }
     }
 }
 
 fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
-    let unfinished = record.filed_under() != Status::Complete;
+    let unfinished = record.index_class() != Status::Complete;
     match filter {
         Filter::Unfinished => unfinished,
         Filter::Lapsed => unfinished && record.due() <= now,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, key, save};
-use super::{Hand, Harness};
+use super::{Harness, Holder};
 use crate::core::{CallbackAt, CallbackStep, Change, Claim, Key, Record, Status, Submit};
 use crate::store::{Filter, Found, Query, Store};
 
@@ -33,10 +33,10 @@ fn some_keys(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<Key> {
     numbers.into_iter().map(key).collect()
 }
 
-async fn held(harness: &dyn Harness, n: u32) -> Hand {
-    let mut hand = Hand::new(harness.store(), key(n));
-    hand.claim(claim(minute(harness))).await;
-    hand
+async fn held(harness: &dyn Harness, n: u32) -> Holder {
+    let mut holder = Holder::new(harness.store(), key(n));
+    holder.claim(claim(minute(harness))).await;
+    holder
 }
 
 /// Nothing is found where nothing is.
@@ -49,27 +49,27 @@ pub async fn scans_of_nothing_are_empty(harness: &dyn Harness) {
 
 /// "Unfinished" finds what is held, free, parked or paid, and nothing complete.
 pub async fn unfinished_are_found(harness: &dyn Harness) {
-    let mut hands = Vec::new();
+    let mut holders = Vec::new();
     for n in 0..5 {
-        hands.push(held(harness, n).await);
+        holders.push(held(harness, n).await);
     }
-    hands[1].change([Change::Release]).await;
-    hands[2].change([begin("a"), Change::Park { why: "unknown".into() }]).await;
-    hands[3].change([begin("a"), save("a", b"1")]).await;
-    hands[4].change([complete(b"", minute(harness))]).await;
+    holders[1].change([Change::Release]).await;
+    holders[2].change([begin("a"), Change::Park { why: "unknown".into() }]).await;
+    holders[3].change([begin("a"), save("a", b"1")]).await;
+    holders[4].change([complete(b"", minute(harness))]).await;
     assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys(0..4));
 }
 
 /// "Lapsed" finds what is due: free at once, held when the lease is over, and
-/// nothing that a human has to decide about.
+/// nothing that an operator has to decide about.
 pub async fn lapsed_are_found(harness: &dyn Harness) {
-    let mut hands = Vec::new();
+    let mut holders = Vec::new();
     for n in 0..4 {
-        hands.push(held(harness, n).await);
+        holders.push(held(harness, n).await);
     }
-    hands[1].change([Change::Release]).await;
-    hands[2].change([Change::Park { why: "unknown".into() }]).await;
-    hands[3].change([complete(b"", harness.tick())]).await;
+    holders[1].change([Change::Release]).await;
+    holders[2].change([Change::Park { why: "unknown".into() }]).await;
+    holders[3].change([complete(b"", harness.tick())]).await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
     harness.advance(minute(harness)).await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]));
@@ -80,44 +80,44 @@ pub async fn lapsed_are_found(harness: &dyn Harness) {
 pub async fn accepted_are_found_at_once(harness: &dyn Harness) {
     let Claim { fingerprint, mode, request, .. } = claim(minute(harness));
     let request = request.expect("a request");
-    let mut hand = Hand::new(harness.store(), key(1));
-    hand.write(Submit { fingerprint, mode, request, room: true }).await;
-    hand.check().await;
+    let mut holder = Holder::new(harness.store(), key(1));
+    holder.write(Submit { fingerprint, mode, request, room: true }).await;
+    holder.check().await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
-    hand.refresh().await;
-    let created = hand.record().created_at();
+    holder.refresh().await;
+    let created = holder.record().created_at();
     harness.advance(harness.tick() * 5).await;
-    hand.claim(claim(minute(harness))).await;
-    hand.check().await;
+    holder.claim(claim(minute(harness))).await;
+    holder.check().await;
     assert_eq!(
-        hand.load().await.record.expect("a record").created_at(),
+        holder.load().await.record.expect("a record").created_at(),
         created,
         "it was created when it was accepted"
     );
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "it is held");
-    hand.change([begin("step"), Change::Release]).await;
-    hand.check().await;
+    holder.change([begin("step"), Change::Release]).await;
+    holder.check().await;
 }
 
 /// What is put off is not found as "lapsed" before its time.
 pub async fn postponed_are_found_when_they_are_due(harness: &dyn Harness) {
-    let mut hand = held(harness, 1).await;
-    hand.change([Change::Postpone { retry_in: minute(harness) }, Change::Release]).await;
-    hand.check().await;
+    let mut holder = held(harness, 1).await;
+    holder.change([Change::Postpone { retry_in: minute(harness) }, Change::Release]).await;
+    holder.check().await;
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "before its time");
     assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys([1]));
     harness.advance(minute(harness)).await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
-    hand.claim(claim(minute(harness))).await;
-    hand.change([Change::Release]).await;
+    holder.claim(claim(minute(harness))).await;
+    holder.change([Change::Release]).await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]), "the next attempt starts anew");
 }
 
 /// A renewed lease has not lapsed.
 pub async fn renewed_are_not_lapsed(harness: &dyn Harness) {
-    let mut hand = held(harness, 1).await;
+    let mut holder = held(harness, 1).await;
     harness.advance(minute(harness) / 2).await;
-    hand.change([Change::Renew]).await;
+    holder.change([Change::Renew]).await;
     harness.advance(minute(harness) * 2 / 3).await;
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty());
     harness.advance(minute(harness) / 2).await;
@@ -127,70 +127,70 @@ pub async fn renewed_are_not_lapsed(harness: &dyn Harness) {
 /// "Expired" finds nothing but complete records whose retention is over. (The
 /// store may have forgotten them by itself.)
 pub async fn only_expired_are_found_as_expired(harness: &dyn Harness) {
-    let mut hands = Vec::new();
+    let mut holders = Vec::new();
     for n in 0..4 {
-        hands.push(held(harness, n).await);
+        holders.push(held(harness, n).await);
     }
-    hands[1].change([complete(b"", harness.tick())]).await;
-    hands[2].change([complete(b"", minute(harness) * 10)]).await;
-    hands[3].change([Change::Release]).await;
+    holders[1].change([complete(b"", harness.tick())]).await;
+    holders[2].change([complete(b"", minute(harness) * 10)]).await;
+    holders[3].change([Change::Release]).await;
     assert!(found_keys(harness, Filter::Expired).await.is_empty());
     harness.advance(minute(harness)).await;
     let found = found_keys(harness, Filter::Expired).await;
-    let forgotten = hands[1].load().await.record.is_none();
+    let forgotten = holders[1].load().await.record.is_none();
     assert!(found == some_keys([1]) || (forgotten && found.is_empty()), "found {found:?}");
 }
 
 /// What ended and owes a callback is found as soon as that is due, and kept,
-/// complete or not; once it is told, it is as any other.
+/// complete or not; once it is delivered, it is as any other.
 pub async fn what_owes_a_callback_is_found_until_it_is_told(harness: &dyn Harness) {
     let (lease, retention) = (minute(harness), harness.tick() * 2);
     let at = |record: &Record, step| CallbackAt::new(record.owed().expect("it owes one"), step);
-    let mut hands = Vec::new();
+    let mut holders = Vec::new();
     for n in 0..2 {
-        let mut hand = Hand::new(harness.store(), key(n)).calling_back();
-        hand.claim(claim(minute(harness))).await;
-        hands.push(hand);
+        let mut holder = Holder::new(harness.store(), key(n)).calling_back();
+        holder.claim(claim(minute(harness))).await;
+        holders.push(holder);
     }
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "they are held");
-    hands[0].change([begin("a"), save("a", b"1"), complete(b"told", retention)]).await;
-    hands[1].change([begin("a"), Change::Park { why: "unknown".into() }]).await;
-    for hand in &hands {
-        hand.check().await;
+    holders[0].change([begin("a"), save("a", b"1"), complete(b"told", retention)]).await;
+    holders[1].change([begin("a"), Change::Park { why: "unknown".into() }]).await;
+    for holder in &holders {
+        holder.check().await;
     }
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]));
     assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys([0, 1]));
-    for hand in &mut hands {
-        hand.write(at(hand.record(), CallbackStep::Begin { lease })).await;
-        hand.check().await;
+    for holder in &mut holders {
+        holder.write(at(holder.record(), CallbackStep::Begin { lease })).await;
+        holder.check().await;
     }
-    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "they are being told");
+    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "their callbacks are being made");
     harness.advance(lease).await;
-    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]), "nobody heard of it");
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([0, 1]), "its holder did not write again");
     assert!(found_keys(harness, Filter::Expired).await.is_empty());
-    hands[0].check().await;
-    for hand in &mut hands {
-        hand.write(at(hand.record(), CallbackStep::Made)).await;
-        hand.check().await;
+    holders[0].check().await;
+    for holder in &mut holders {
+        holder.write(at(holder.record(), CallbackStep::Made)).await;
+        holder.check().await;
     }
-    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "they are told");
+    assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "their callbacks are delivered");
     assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys([1]));
     harness.advance(retention).await;
     let found = found_keys(harness, Filter::Expired).await;
-    let forgotten = hands[0].load().await.record.is_none();
+    let forgotten = holders[0].load().await.record.is_none();
     assert!(found == some_keys([0]) || (forgotten && found.is_empty()), "found {found:?}");
 }
 
 /// What is found is described as it is.
 pub async fn found_records_are_described(harness: &dyn Harness) {
-    let mut hand = held(harness, 1).await;
+    let mut holder = held(harness, 1).await;
     harness.advance(harness.tick()).await;
-    hand.change([begin("a"), save("a", b"1")]).await;
-    let record = hand.load().await.record.expect("a record");
+    holder.change([begin("a"), save("a", b"1")]).await;
+    let record = holder.load().await.record.expect("a record");
     let found = scan_all(&*harness.store(), Filter::Unfinished, 10).await;
     let expected = Found {
-        key: hand.key(),
-        version: hand.version(),
+        key: holder.key(),
+        version: holder.version(),
         status: Status::Paid,
         created: record.created_at().expect("a time of creation"),
         due: record.due(),
@@ -202,8 +202,8 @@ pub async fn found_records_are_described(harness: &dyn Harness) {
 /// among many that fall due at the same moment.
 pub async fn pages_are_in_order_and_miss_nothing(harness: &dyn Harness) {
     for n in 0..60_u32 {
-        let mut hand = Hand::new(harness.store(), key(n));
-        hand.claim(bare_claim(harness.tick() * (100 - n * 37 % 7))).await;
+        let mut holder = Holder::new(harness.store(), key(n));
+        holder.claim(bare_claim(harness.tick() * (100 - n * 37 % 7))).await;
     }
     for limit in [1, 2, 7, 59, 60, 61, 1000] {
         let found = scan_all(&*harness.store(), Filter::Unfinished, limit).await;
@@ -216,8 +216,8 @@ pub async fn pages_are_in_order_and_miss_nothing(harness: &dyn Harness) {
 /// The first page holds what falls due first.
 pub async fn a_limit_cuts_off_the_latest(harness: &dyn Harness) {
     for n in 0..10 {
-        let mut hand = Hand::new(harness.store(), key(n));
-        hand.claim(bare_claim(harness.tick() * (100 - n))).await;
+        let mut holder = Holder::new(harness.store(), key(n));
+        holder.claim(bare_claim(harness.tick() * (100 - n))).await;
     }
     let page = harness.store().scan(&Query::new(Filter::Unfinished, 3)).await.expect("scan");
     let found: Vec<_> = page.found.iter().map(|found| found.key).collect();
@@ -227,28 +227,28 @@ pub async fn a_limit_cuts_off_the_latest(harness: &dyn Harness) {
 
 /// Records that moved on are found where they are now, and nowhere else.
 pub async fn moved_records_leave_the_lists(harness: &dyn Harness) {
-    let mut hand = held(harness, 1).await;
+    let mut holder = held(harness, 1).await;
     let mut gone = held(harness, 2).await;
-    hand.change([Change::Release]).await;
+    holder.change([Change::Release]).await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
-    hand.claim(bare_claim(minute(harness))).await;
+    holder.claim(bare_claim(minute(harness))).await;
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "a record that is held again");
     gone.remove().await;
     assert_eq!(found_keys(harness, Filter::Unfinished).await, some_keys([1]));
-    hand.change([complete(b"", harness.tick())]).await;
+    holder.change([complete(b"", harness.tick())]).await;
     assert!(found_keys(harness, Filter::Unfinished).await.is_empty(), "a complete record");
     harness.advance(minute(harness)).await;
-    hand.refresh().await;
-    hand.claim(bare_claim(minute(harness))).await;
+    holder.refresh().await;
+    holder.claim(bare_claim(minute(harness))).await;
     assert!(found_keys(harness, Filter::Expired).await.is_empty(), "a record that was replaced");
     assert_eq!(scan_all(&*harness.store(), Filter::Unfinished, 1).await.len(), 1);
 }
 
 /// What matches from the first page to the last is found, whatever else moves.
 pub async fn a_scan_under_way_misses_nothing(harness: &dyn Harness) {
-    let mut hands = Vec::new();
+    let mut holders = Vec::new();
     for n in 0..30 {
-        hands.push(held(harness, n).await);
+        holders.push(held(harness, n).await);
     }
     let store = harness.store();
     let (mut found, mut query) = (BTreeSet::new(), Query::new(Filter::Unfinished, 4));
@@ -257,7 +257,7 @@ pub async fn a_scan_under_way_misses_nothing(harness: &dyn Harness) {
         found.extend(keys(&page.found));
         let Some(next) = page.next else { break };
         query = query.after(next);
-        hands[moved].change([complete(b"", minute(harness))]).await;
+        holders[moved].change([complete(b"", minute(harness))]).await;
         held(harness, 100 + u32::try_from(moved).expect("small")).await;
     }
     let rest = store.scan(&Query { limit: 1000, ..query }).await.expect("scan");

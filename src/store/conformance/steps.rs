@@ -2,13 +2,13 @@
 
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, key, save};
-use super::{Hand, Harness};
+use super::{Harness, Holder};
 use crate::core::{Change, Resolution, Status};
 
-async fn held(harness: &dyn Harness) -> Hand {
-    let mut hand = Hand::new(harness.store(), key(1));
-    hand.claim(claim(minute(harness))).await;
-    hand
+async fn held(harness: &dyn Harness) -> Holder {
+    let mut holder = Holder::new(harness.store(), key(1));
+    holder.claim(claim(minute(harness))).await;
+    holder
 }
 
 fn clear(step: &str) -> Change {
@@ -17,120 +17,120 @@ fn clear(step: &str) -> Change {
 
 /// Steps that were written in many swaps all come back, in their order.
 pub async fn steps_accumulate_in_order(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
+    let mut holder = held(harness).await;
     for n in 0..300_u32 {
         // Neither sorted by name nor by value.
-        hand.change([save(&format!("step {}", n * 7919 % 300), &n.to_be_bytes())]).await;
+        holder.change([save(&format!("step {}", n * 7919 % 300), &n.to_be_bytes())]).await;
     }
-    assert_eq!(hand.record().steps().len(), 300);
-    hand.check().await;
+    assert_eq!(holder.record().steps().len(), 300);
+    holder.check().await;
 }
 
 /// A writer that goes on from what it loaded adds to it, and loses nothing.
 pub async fn steps_survive_a_reload(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
+    let mut holder = held(harness).await;
     for n in 0..20_u32 {
-        hand.change([save(&n.to_string(), b"value")]).await;
-        hand.refresh().await;
+        holder.change([save(&n.to_string(), b"value")]).await;
+        holder.refresh().await;
     }
-    assert_eq!(hand.record().steps().len(), 20);
-    assert!(hand.record().request().is_some(), "the request was lost");
+    assert_eq!(holder.record().steps().len(), 20);
+    assert!(holder.record().request().is_some(), "the request was lost");
 }
 
 /// Several steps in one swap are all written.
 pub async fn steps_of_one_swap_come_back(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
-    hand.change((0..40).map(|n| save(&n.to_string(), b"ticket"))).await;
-    hand.change((0..40).map(|n| begin(&format!("begun {n}")))).await;
-    hand.check().await;
+    let mut holder = held(harness).await;
+    holder.change((0..40).map(|n| save(&n.to_string(), b"ticket"))).await;
+    holder.change((0..40).map(|n| begin(&format!("begun {n}")))).await;
+    holder.check().await;
 }
 
 /// A cleared step does not come back, and those behind it keep their values.
 pub async fn cleared_steps_do_not_come_back(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
-    hand.change([begin("a"), save("b", b"2"), begin("c"), save("d", b"4")]).await;
-    hand.change([clear("a")]).await;
-    hand.check().await;
-    hand.change([clear("c"), save("e", b"5")]).await;
-    hand.check().await;
-    hand.change([begin("a"), save("a", b"1")]).await;
-    hand.check().await;
+    let mut holder = held(harness).await;
+    holder.change([begin("a"), save("b", b"2"), begin("c"), save("d", b"4")]).await;
+    holder.change([clear("a")]).await;
+    holder.check().await;
+    holder.change([clear("c"), save("e", b"5")]).await;
+    holder.check().await;
+    holder.change([begin("a"), save("a", b"1")]).await;
+    holder.check().await;
 }
 
 /// The last step, cleared, leaves nothing behind for the next one.
 pub async fn a_cleared_last_step_leaves_nothing(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
-    hand.change([save("a", b"1"), begin("b")]).await;
-    hand.change([clear("b")]).await;
-    hand.check().await;
-    hand.refresh().await;
-    hand.change([save("c", b"3")]).await;
-    hand.check().await;
+    let mut holder = held(harness).await;
+    holder.change([save("a", b"1"), begin("b")]).await;
+    holder.change([clear("b")]).await;
+    holder.check().await;
+    holder.refresh().await;
+    holder.change([save("c", b"3")]).await;
+    holder.check().await;
 }
 
 /// "It did not happen" clears the step that was begun, and no other, in a
 /// record that was loaded.
 pub async fn resolved_doubts_do_not_come_back(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
-    hand.change([begin("a"), save("b", b"2"), begin("c"), Change::Release]).await;
-    hand.refresh().await;
-    hand.resolve(Resolution::DidNotHappen { step: "a".into() }).await;
-    assert_eq!(hand.record().steps().len(), 2);
-    hand.check().await;
-    hand.resolve(Resolution::DidNotHappen { step: "c".into() }).await;
-    assert_eq!(hand.record().steps().len(), 1);
-    hand.check().await;
+    let mut holder = held(harness).await;
+    holder.change([begin("a"), save("b", b"2"), begin("c"), Change::Release]).await;
+    holder.refresh().await;
+    holder.resolve(Resolution::DidNotHappen { step: "a".into() }).await;
+    assert_eq!(holder.record().steps().len(), 2);
+    holder.check().await;
+    holder.resolve(Resolution::DidNotHappen { step: "c".into() }).await;
+    assert_eq!(holder.record().steps().len(), 1);
+    holder.check().await;
 }
 
 /// A completed record has neither its request nor its steps.
 pub async fn completion_drops_request_and_steps(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
-    hand.change([begin("a"), save("a", b"1"), save("b", b"2")]).await;
-    hand.change([complete(b"answer", minute(harness))]).await;
-    let found = hand.load().await.record.expect("a record");
+    let mut holder = held(harness).await;
+    holder.change([begin("a"), save("a", b"1"), save("b", b"2")]).await;
+    holder.change([complete(b"answer", minute(harness))]).await;
+    let found = holder.load().await.record.expect("a record");
     assert_eq!((found.status(), found.steps().len()), (Status::Complete, 0));
     assert!(found.request().is_none(), "the request was kept");
-    hand.check().await;
+    holder.check().await;
 }
 
 /// Removed and made again, a record has nothing of the old one.
 pub async fn recreated_has_no_leftovers(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
-    hand.change([save("a", b"1"), begin("b")]).await;
-    hand.remove().await;
-    hand.claim(bare_claim(minute(harness))).await;
-    hand.check().await;
-    hand.change([begin("c")]).await;
-    hand.check().await;
-    hand.change([complete(b"second answer", minute(harness))]).await;
-    hand.remove().await;
-    hand.claim(claim(minute(harness))).await;
-    hand.check().await;
+    let mut holder = held(harness).await;
+    holder.change([save("a", b"1"), begin("b")]).await;
+    holder.remove().await;
+    holder.claim(bare_claim(minute(harness))).await;
+    holder.check().await;
+    holder.change([begin("c")]).await;
+    holder.check().await;
+    holder.change([complete(b"second answer", minute(harness))]).await;
+    holder.remove().await;
+    holder.claim(claim(minute(harness))).await;
+    holder.check().await;
 }
 
 /// A record in the place of an expired one has nothing of it.
 pub async fn replaced_has_no_leftovers(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
+    let mut holder = held(harness).await;
     for round in 0..3_u8 {
-        hand.change([save("a", &[round]), save("b", b"2")]).await;
-        hand.change([complete(&[round], harness.tick())]).await;
-        hand.check().await;
+        holder.change([save("a", &[round]), save("b", b"2")]).await;
+        holder.change([complete(&[round], harness.tick())]).await;
+        holder.check().await;
         harness.advance(harness.tick() * 2).await;
         // The store may have forgotten it by now, or not.
-        hand.refresh().await;
-        hand.claim(bare_claim(minute(harness))).await;
-        hand.check().await;
-        assert_eq!((hand.record().attempts(), hand.record().steps().len()), (1, 0));
+        holder.refresh().await;
+        holder.claim(bare_claim(minute(harness))).await;
+        holder.check().await;
+        assert_eq!((holder.record().attempts(), holder.record().steps().len()), (1, 0));
     }
 }
 
 /// A renewal writes no step again and loses none.
 pub async fn renewals_keep_everything(harness: &dyn Harness) {
-    let mut hand = held(harness).await;
-    hand.change([begin("a"), save("a", b"1")]).await;
+    let mut holder = held(harness).await;
+    holder.change([begin("a"), save("a", b"1")]).await;
     for _ in 0..10 {
         harness.advance(harness.tick()).await;
-        hand.change([Change::Renew]).await;
-        hand.check().await;
+        holder.change([Change::Renew]).await;
+        holder.check().await;
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::basics::minute;
 use super::sample::{bare_claim, complete, key};
-use super::{Damage, Hand, Harness};
+use super::{Damage, Harness, Holder};
 use crate::core::Key;
 use crate::store::{Filter, Page, Query, Store};
 
@@ -53,9 +53,9 @@ async fn lapsed(harness: &dyn Harness, key: fn(u32) -> Key) -> Option<[BTreeSet<
         if n == DAMAGED {
             harness.advance(harness.tick()).await;
         }
-        let mut hand = Hand::new(harness.store(), key(n));
-        hand.claim(bare_claim(harness.tick())).await;
-        keys[usize::from(n >= DAMAGED)].insert(hand.key());
+        let mut holder = Holder::new(harness.store(), key(n));
+        holder.claim(bare_claim(harness.tick())).await;
+        keys[usize::from(n >= DAMAGED)].insert(holder.key());
     }
     for n in 0..DAMAGED {
         if !harness.damage(&key(n), how(n)).await {
@@ -103,13 +103,13 @@ pub async fn a_partition_that_starts_with_them_is_found_behind_them(harness: &dy
 /// by itself.)
 pub async fn what_expired_is_found_behind_them(harness: &dyn Harness) {
     for n in 0..DAMAGED + WHOLE {
-        let mut hand = Hand::new(harness.store(), key(n));
-        hand.claim(bare_claim(minute(harness))).await;
+        let mut holder = Holder::new(harness.store(), key(n));
+        holder.claim(bare_claim(minute(harness))).await;
         if n == DAMAGED {
             harness.advance(harness.tick()).await;
         }
         // Nothing is to expire before all are written: stores drop as they write.
-        hand.change([complete(b"", harness.tick() * 60)]).await;
+        holder.change([complete(b"", harness.tick() * 60)]).await;
     }
     for n in 0..DAMAGED {
         if !harness.damage(&key(n), how(n)).await {
@@ -130,8 +130,8 @@ pub async fn what_expired_is_found_behind_them(harness: &dyn Harness) {
 /// Where there is nothing else, a scan ends.
 pub async fn scans_of_nothing_else_end(harness: &dyn Harness) {
     for n in 0..20 {
-        let mut hand = Hand::new(harness.store(), neighbour(n));
-        hand.claim(bare_claim(harness.tick())).await;
+        let mut holder = Holder::new(harness.store(), neighbour(n));
+        holder.claim(bare_claim(harness.tick())).await;
     }
     for n in 0..20 {
         if !harness.damage(&neighbour(n), Damage::NewerFormat).await {

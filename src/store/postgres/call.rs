@@ -8,8 +8,8 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row, Statement};
 
+use super::driver::Parameter;
 use super::error;
-use super::joined::Parameter;
 use super::row::borrowed;
 use super::sql::Migration;
 use crate::store::StoreError;
@@ -39,7 +39,7 @@ pub(super) async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     pub(super) pool: Pool,
-    /// Whether nobody else uses this pool.
+    /// Whether only the store uses this pool.
     pub(super) own: bool,
     /// Whether statements are prepared once for each connection.
     pub(super) prepared: bool,
@@ -55,7 +55,7 @@ pub(super) struct Connections {
 pub(super) enum Repeat {
     /// It does no more by that, and what it finds tells what happened.
     Harmless,
-    /// Its answer would be another one.
+    /// Its result would be another one.
     ChangesAnswer,
 }
 
@@ -81,14 +81,14 @@ impl Connections {
     pub(super) async fn query(&self, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>, StoreError> {
         let mut tries = Tries::default();
         loop {
-            let lent = self.get().await?;
-            match self.rows(&lent, sql, parameters).await {
+            let connection = self.get().await?;
+            match self.rows(&connection, sql, parameters).await {
                 Ok(rows) => {
-                    lent.give_back();
+                    connection.release();
                     return Ok(rows);
                 }
                 // Boxed: it is seldom.
-                Err(error) => Box::pin(self.mend(lent, error, &mut tries)).await?,
+                Err(error) => Box::pin(self.recover_from_error(connection, error, &mut tries)).await?,
             }
         }
     }
@@ -97,37 +97,42 @@ impl Connections {
     pub(super) async fn execute(&self, sql: &str, parameters: &[Parameter], repeat: Repeat) -> Result<u64, StoreError> {
         let mut tries = Tries { repeat, ..Tries::default() };
         loop {
-            let lent = self.get().await?;
-            match self.count(&lent, sql, parameters).await {
+            let connection = self.get().await?;
+            match self.count(&connection, sql, parameters).await {
                 Ok(count) => {
-                    lent.give_back();
+                    connection.release();
                     return Ok(count);
                 }
-                Err(error) => Box::pin(self.mend(lent, error, &mut tries)).await?,
+                Err(error) => Box::pin(self.recover_from_error(connection, error, &mut tries)).await?,
             }
         }
     }
 
     /// After an error: returns when the statement may be run again.
-    async fn mend(&self, lent: Lent, error: Error, tries: &mut Tries) -> Result<(), StoreError> {
+    async fn recover_from_error(
+        &self,
+        connection: PooledConnection,
+        error: Error,
+        tries: &mut Tries,
+    ) -> Result<(), StoreError> {
         tries.count += 1;
         match &self.migration {
             // The connection is closed, and another one prepares it anew.
-            _ if tries.count < TRIES && error::is_stale_statement(&error) => drop(lent),
+            _ if tries.count < TRIES && error::is_stale_statement(&error) => drop(connection),
             _ if error::is_not_here(&error) => {
-                lent.retire();
+                connection.retire();
                 tries.move_on(error)?;
             }
             _ if tries.count < RACES && error::is_transient(&error) => {
-                lent.give_back();
+                connection.release();
                 rest(tries.count).await;
             }
             Some(migration) if tries.count == 1 && error::is_missing(&error) => {
-                lent.give_back();
+                connection.release();
                 self.migrate(migration).await?;
             }
             _ => {
-                lent.give_back();
+                connection.release();
                 return Err(error::of(error));
             }
         }
@@ -140,16 +145,16 @@ impl Connections {
         let (mut script, mut denied, mut tries) = (&migration.whole, None, Tries::default());
         loop {
             tries.count += 1;
-            let lent = self.get().await?;
-            let Some(client) = lent.client() else { return Ok(()) };
+            let connection = self.get().await?;
+            let Some(client) = connection.client() else { return Ok(()) };
             let outcome = client.batch_execute(script).await;
             match outcome {
                 Err(error) if error::is_not_here(&error) => {
-                    lent.retire();
+                    connection.retire();
                     tries.move_on(error)?;
                     continue;
                 }
-                _ => lent.give_back(),
+                _ => connection.release(),
             }
             match outcome {
                 Ok(()) => return Ok(()),
@@ -162,8 +167,13 @@ impl Connections {
         }
     }
 
-    async fn rows(&self, lent: &Lent, sql: &str, parameters: &[Parameter]) -> Result<Vec<Row>, Error> {
-        let Some(client) = lent.client() else { return Ok(Vec::new()) };
+    async fn rows(
+        &self,
+        connection: &PooledConnection,
+        sql: &str,
+        parameters: &[Parameter],
+    ) -> Result<Vec<Row>, Error> {
+        let Some(client) = connection.client() else { return Ok(Vec::new()) };
         if !self.prepared {
             return client.query_typed(sql, &borrowed(parameters)).await;
         }
@@ -171,8 +181,8 @@ impl Connections {
         client.query(&statement, &values).await
     }
 
-    async fn count(&self, lent: &Lent, sql: &str, parameters: &[Parameter]) -> Result<u64, Error> {
-        let Some(client) = lent.client() else { return Ok(0) };
+    async fn count(&self, connection: &PooledConnection, sql: &str, parameters: &[Parameter]) -> Result<u64, Error> {
+        let Some(client) = connection.client() else { return Ok(0) };
         if !self.prepared {
             return client.execute_typed(sql, &borrowed(parameters)).await;
         }
@@ -180,19 +190,19 @@ impl Connections {
         client.execute(&statement, &values).await
     }
 
-    async fn get(&self) -> Result<Lent, StoreError> {
+    async fn get(&self) -> Result<PooledConnection, StoreError> {
         match self.refused {
             Some(refused) => Err(error::unavailable(refused)),
             None => {
-                let mut lent = Self::lend(&self.pool, &self.retired).await?;
-                lent.own = self.own;
-                Ok(lent)
+                let mut connection = Self::check_out(&self.pool, &self.retired).await?;
+                connection.own = self.own;
+                Ok(connection)
             }
         }
     }
 
     /// A connection of this pool, if one is free or made in time.
-    pub(super) async fn lend(pool: &Pool, retired: &Retired) -> Result<Lent, StoreError> {
+    pub(super) async fn check_out(pool: &Pool, retired: &Retired) -> Result<PooledConnection, StoreError> {
         let get = async {
             loop {
                 let object = pool.get().await?;
@@ -203,7 +213,7 @@ impl Connections {
             }
         };
         match timeout(PATIENCE, get).await {
-            Ok(object) => Ok(Lent::new(object.map_err(error::of_pool)?, retired.clone())),
+            Ok(object) => Ok(PooledConnection::new(object.map_err(error::of_pool)?, retired.clone())),
             Err(_) => Err(error::unavailable("no connection to Postgres became free in time")),
         }
     }
@@ -252,7 +262,7 @@ async fn rest(tries: u32) {
 /// Dropped, it is closed: a caller that stopped waiting for its statement left
 /// it running, and the next one on this connection would wait for it.
 #[derive(Debug)]
-pub(super) struct Lent {
+pub(super) struct PooledConnection {
     object: Option<Object>,
     /// Whether its pool is ours alone, and this is for one statement.
     own: bool,
@@ -261,12 +271,12 @@ pub(super) struct Lent {
     retired: Retired,
 }
 
-impl Lent {
+impl PooledConnection {
     fn new(object: Object, retired: Retired) -> Self {
         Self { object: Some(object), own: false, since: Instant::now(), retired }
     }
 
-    /// Closes it, and uses none that was made before it was lent: writes belong
+    /// Closes it, and uses none that was made before it was checked out: writes belong
     /// elsewhere. What was made later may lead there.
     pub(super) fn retire(mut self) {
         self.retired.raise(self.since);
@@ -286,12 +296,12 @@ impl Lent {
     }
 
     /// Nothing is running on it any more.
-    pub(super) fn give_back(mut self) {
+    pub(super) fn release(mut self) {
         self.object.take();
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
         if self.own && Object::metrics(&object).last_used() >= SILENCE {
@@ -301,11 +311,11 @@ impl Drop for Lent {
     }
 }
 
-/// Closes the idle connections that nobody used since this one was lent: the
+/// Closes the idle connections that were not used since this one was checked out: the
 /// server may be as silent on them, and each would have to be found out.
 fn retire_older(silent: &Object) {
-    let lent = Object::metrics(silent).last_used();
+    let checked_out = Object::metrics(silent).last_used();
     if let Some(pool) = Object::pool(silent) {
-        pool.retain(|_, idle| idle.last_used() < lent);
+        pool.retain(|_, idle| idle.last_used() < checked_out);
     }
 }

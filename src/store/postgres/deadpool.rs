@@ -9,16 +9,16 @@ use tokio::time::timeout;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::Severity;
 
-use super::call::{Connections, Lent, PATIENCE, Retired};
+use super::call::{Connections, PATIENCE, PooledConnection, Retired};
+use super::driver::{Parameter, TransactionDriver};
 use super::error::{self, unavailable};
-use super::joined::{Parameter, TransactionDriver};
 use super::row::{borrowed, required};
 use crate::store::{CommitError, StoreError};
 
 /// Dropped, the connection is closed, which rolls back.
 #[derive(Debug)]
 pub struct PooledTransaction {
-    lent: Lent,
+    connection: PooledConnection,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -50,7 +50,7 @@ impl TransactionDriver for StorePool {
             Ok(slot) => slot.ok(),
             Err(_) => return Err(unavailable("too many transactions on this store's connections")),
         };
-        Ok(PooledTransaction { lent: begin(&self.pool, &self.retired).await?, _slot: slot })
+        Ok(PooledTransaction { connection: begin(&self.pool, &self.retired).await?, _slot: slot })
     }
 
     fn handle(transaction: &mut PooledTransaction) -> Option<&mut Object> {
@@ -76,7 +76,7 @@ impl TransactionDriver for StorePool {
 
 impl PooledTransaction {
     async fn execute(&self, command: &str) -> Result<(), tokio_postgres::Error> {
-        match self.lent.client() {
+        match self.connection.client() {
             Some(client) => client.batch_execute(command).await,
             None => Ok(()),
         }
@@ -89,11 +89,11 @@ impl TransactionDriver for Pool {
     type Handle = Object;
 
     async fn begin(&self) -> Result<PooledTransaction, StoreError> {
-        Ok(PooledTransaction { lent: begin(self, &Retired::default()).await?, _slot: None })
+        Ok(PooledTransaction { connection: begin(self, &Retired::default()).await?, _slot: None })
     }
 
     fn handle(transaction: &mut PooledTransaction) -> Option<&mut Object> {
-        transaction.lent.client_mut()
+        transaction.connection.client_mut()
     }
 
     async fn run(
@@ -101,14 +101,14 @@ impl TransactionDriver for Pool {
         statement: &str,
         parameters: &[Parameter],
     ) -> Result<i64, StoreError> {
-        let client = transaction.lent.client().ok_or_else(|| unavailable("the transaction is over"))?;
+        let client = transaction.connection.client().ok_or_else(|| unavailable("the transaction is over"))?;
         let rows = client.query_typed(statement, &borrowed(parameters)).await.map_err(error::of)?;
         rows.first().map_or(Ok(0), |row| required(row, 0))
     }
 
     async fn commit(transaction: PooledTransaction) -> Result<(), CommitError> {
         let Err(failed) = transaction.execute("COMMIT").await else {
-            transaction.lent.give_back();
+            transaction.connection.release();
             return Ok(());
         };
         let rolled_back = failed
@@ -119,11 +119,11 @@ impl TransactionDriver for Pool {
     }
 
     async fn rollback(transaction: PooledTransaction) {
-        match may_write_after(&transaction.lent, "ROLLBACK").await {
-            Ok(true) => transaction.lent.give_back(),
+        match may_write_after(&transaction.connection, "ROLLBACK").await {
+            Ok(true) => transaction.connection.release(),
             // Whatever the caller's statements were told, we did not see it.
-            Ok(false) => transaction.lent.retire(),
-            Err(error) if error::is_not_here(&error) => transaction.lent.retire(),
+            Ok(false) => transaction.connection.retire(),
+            Err(error) if error::is_not_here(&error) => transaction.connection.retire(),
             Err(_) => {}
         }
     }
@@ -131,14 +131,14 @@ impl TransactionDriver for Pool {
 
 /// Begins a transaction on a connection that may write. One that may not is
 /// closed, and what a new one says then is the last word.
-async fn begin(pool: &Pool, retired: &Retired) -> Result<Lent, StoreError> {
+async fn begin(pool: &Pool, retired: &Retired) -> Result<PooledConnection, StoreError> {
     let mut moved_on = false;
     loop {
-        let lent = Connections::lend(pool, retired).await?;
-        match may_write_after(&lent, "BEGIN").await {
-            Ok(may_write) if may_write || moved_on => return Ok(lent),
-            Ok(_) => lent.retire(),
-            Err(error) if !moved_on && error::is_not_here(&error) => lent.retire(),
+        let connection = Connections::check_out(pool, retired).await?;
+        match may_write_after(&connection, "BEGIN").await {
+            Ok(may_write) if may_write || moved_on => return Ok(connection),
+            Ok(_) => connection.retire(),
+            Err(error) if !moved_on && error::is_not_here(&error) => connection.retire(),
             Err(error) => return Err(error::of(error)),
         }
         moved_on = true;
@@ -147,8 +147,8 @@ async fn begin(pool: &Pool, retired: &Retired) -> Result<Lent, StoreError> {
 
 /// Runs `command`, and says whether what follows may write. In one round trip, and
 /// with no query: after one, the isolation level could not be chosen any more.
-async fn may_write_after(lent: &Lent, command: &str) -> Result<bool, tokio_postgres::Error> {
-    let Some(client) = lent.client() else { return Ok(false) };
+async fn may_write_after(connection: &PooledConnection, command: &str) -> Result<bool, tokio_postgres::Error> {
+    let Some(client) = connection.client() else { return Ok(false) };
     let replies = client.simple_query(&format!("{command}; SHOW transaction_read_only")).await?;
     let is_read_only = |reply: &SimpleQueryMessage| matches!(reply, SimpleQueryMessage::Row(row) if row.try_get(0).ok().flatten() == Some("on"));
     Ok(!replies.iter().any(is_read_only))

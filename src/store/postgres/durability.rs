@@ -3,11 +3,11 @@
 use tokio_postgres::Row;
 
 use super::call::Connections;
+use super::driver::Parameter;
 use super::error::{not_ours, unavailable};
-use super::joined::Parameter;
 use super::row::required;
 use super::sql::{LAYOUT, Sql};
-use crate::store::{Durability, Epoch, StoreError, StoreErrorKind, Survives};
+use crate::store::{Durability, DurabilityLevel, Epoch, StoreError, StoreErrorKind};
 use crate::util::nonce::fresh_nonce;
 
 const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('fsync'), pg_catalog.current_setting('full_page_writes'), \
@@ -31,7 +31,7 @@ pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durabil
     let row = rows.first().ok_or_else(|| not_ours("its meta table is empty"))?;
     let (id, mark): (i64, i64) = (required(row, 0)?, required(row, 1)?);
     let epoch = Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() };
-    Ok(Durability { epoch: Some(epoch), ..judge(settings)? })
+    Ok(Durability { epoch: Some(epoch), ..durability_by(settings)? })
 }
 
 /// Whether the tables are those of this release.
@@ -44,7 +44,7 @@ pub(super) fn check_layout(row: Option<&Row>) -> Result<(), StoreError> {
     Err(StoreError::new(StoreErrorKind::NewerFormat, message))
 }
 
-fn judge(settings: &Row) -> Result<Durability, StoreError> {
+fn durability_by(settings: &Row) -> Result<Durability, StoreError> {
     let is_on = |column| required::<&str>(settings, column).map(|value| value == "on");
     let (fsync, full_pages) = (is_on(1)?, is_on(2)?);
     let (commit, names): (&str, &str) = (required(settings, 3)?, required(settings, 4)?);
@@ -52,11 +52,11 @@ fn judge(settings: &Row) -> Result<Durability, StoreError> {
     // Our writes never go below `on` by default: see the statements.
     let waits = !names.trim().is_empty() && matches!(commit, "off" | "on" | "remote_apply");
     let survives = match (fsync && full_pages, waits) {
-        (false, _) => Survives::StoreCrash,
-        (true, false) => Survives::PowerLoss,
-        (true, true) => Survives::MachineLoss,
+        (false, _) => DurabilityLevel::StoreCrash,
+        (true, false) => DurabilityLevel::PowerLoss,
+        (true, true) => DurabilityLevel::MachineLoss,
     };
-    let cautions = [
+    let warnings = [
         (!fsync, "fsync is off: power loss may destroy the whole database; turn it on"),
         (!full_pages, "full_page_writes is off: power loss may damage pages; turn it on"),
         (
@@ -69,6 +69,6 @@ fn judge(settings: &Row) -> Result<Durability, StoreError> {
              set synchronous_standby_names",
         ),
     ];
-    let cautions = cautions.into_iter().filter(|(applies, _)| *applies).map(|(_, caution)| caution.to_owned());
-    Ok(Durability { cautions: cautions.collect(), ..Durability::of(survives) })
+    let warnings = warnings.into_iter().filter(|(applies, _)| *applies).map(|(_, warning)| warning.to_owned());
+    Ok(Durability { warnings: warnings.collect(), ..Durability::of(survives) })
 }

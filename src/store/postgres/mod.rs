@@ -2,10 +2,11 @@
 
 mod call;
 mod deadpool;
+mod driver;
 mod durability;
+mod enlisted;
 mod error;
 mod hosts;
-mod joined;
 mod options;
 mod row;
 mod scan;
@@ -19,15 +20,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::deadpool::{PooledTransaction, StorePool};
-pub use self::joined::{Joined, Parameter, TransactionDriver};
+pub use self::driver::{Parameter, TransactionDriver};
+pub use self::enlisted::Enlisted;
 pub use self::options::PostgresStoreOptions;
 
 use self::call::{Connections, Repeat, bounded};
-use self::row::{Put, loaded, signed};
+use self::row::{RowWrite, loaded, signed};
 use self::sql::{Migration, Sql};
 use crate::core::{Key, Record, Version};
 use crate::store::for_all::ForAll;
-use crate::store::{ConnectError, Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Survives, Swap};
+use crate::store::{
+    ConnectError, Durability, DurabilityLevel, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap,
+};
 
 /// How often a write is tried that others keep getting in the way of.
 const RACES: u32 = 8;
@@ -46,8 +50,7 @@ const RACES: u32 = 8;
 /// ```
 ///
 /// It is lazy: nothing is connected before the first call, so a service starts
-/// while the database is away, and answers keyed requests with 503 until it is
-/// back.
+/// while the database is away. Keyed requests get a 503 until it is back.
 ///
 /// A claim, a recovery point and a completion are one statement and one round
 /// trip each, a replay two. Every statement commits by itself, at the database's
@@ -67,10 +70,10 @@ const RACES: u32 = 8;
 ///
 /// # Forgetting
 ///
-/// Postgres forgets nothing by itself: answers whose retention is over stay, and
-/// the tables grow, until [`sweep`](Self::sweep) takes them. Let one task in each
-/// process do so; they share the work. A [`Sweeper`](crate::Sweeper) will do,
-/// too, and takes a statement for each record.
+/// Postgres forgets nothing by itself: responses whose retention is over stay, and the
+/// tables grow, until [`sweep`](Self::sweep) removes them. Let one task in each process
+/// call it; they share the work. A [`Sweeper`](crate::Sweeper) does the same, with a
+/// statement for each record.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -111,15 +114,15 @@ const RACES: u32 = 8;
 ///   [`deadpool_postgres::Pool`] with the connector of your choice, and pass it
 ///   to [`with_pool`](Self::with_pool). `prefer`, the default, means plain text here.
 #[derive(Clone)]
-pub struct PostgresStore(Arc<Shared>);
+pub struct PostgresStore(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     connections: Connections,
     transactions: StorePool,
     sql: Sql,
     migration: Migration,
     /// What it must survive.
-    least: Option<Survives>,
+    minimum: Option<DurabilityLevel>,
     /// That this was asked, and that the tables are ours to use.
     checked: ForAll<()>,
 }
@@ -162,7 +165,7 @@ impl PostgresStore {
         bounded(self.0.connections.migrate(&self.0.migration)).await
     }
 
-    /// Removes up to `limit` answers whose retention is over, and says how many
+    /// Removes up to `limit` responses whose retention is over, and returns how many
     /// there were. What is unfinished is never touched. Several processes may
     /// sweep at once: each takes what no other one has.
     ///
@@ -192,15 +195,15 @@ impl PostgresStore {
     async fn probe(&self) -> Result<(), StoreError> {
         let rows = self.0.connections.query(&self.0.sql.probe, &[]).await?;
         durability::check_layout(rows.first())?;
-        let Some(least) = self.0.least else { return Ok(()) };
-        match crate::store::require(self, least).await {
+        let Some(minimum) = self.0.minimum else { return Ok(()) };
+        match crate::store::require(self, minimum).await {
             Ok(_) => Ok(()),
             Err(refused) => Err(StoreError::new(StoreErrorKind::Unavailable, refused.to_string())),
         }
     }
 
     /// Whether it took.
-    async fn put(&self, put: &Put, with_steps: bool) -> Result<bool, StoreError> {
+    async fn put(&self, put: &RowWrite, with_steps: bool) -> Result<bool, StoreError> {
         let sql = &self.0.sql;
         let (statement, parameters) = match (put.expected, with_steps) {
             (None, false) => (&*sql.create, put.without_steps()),
@@ -213,7 +216,7 @@ impl PostgresStore {
     }
 
     /// A load for when something is there, most likely: cheaper then.
-    async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
+    async fn read(&self, key: &Key) -> Result<Loaded, StoreError> {
         let rows = self.0.connections.query(&self.0.sql.look, &[Parameter::key(key)]).await?;
         match rows.first() {
             Some(row) => loaded(row),
@@ -232,17 +235,17 @@ impl Store for PostgresStore {
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
         self.check().await?;
-        let put = Put::new(key, expected, next);
+        let put = RowWrite::new(key, expected, next);
         let mut with_steps = put.has_steps;
         for _ in 0..RACES {
             if self.put(&put, with_steps).await? {
                 return Ok(Swap::Stored);
             }
-            let found = self.look(key).await?;
+            let found = self.read(key).await?;
             if found.record.as_ref().map(Record::version) != expected {
                 return Ok(Swap::Conflict(found));
             }
-            // What is there has steps after all, or someone was in between.
+            // What is there has steps after all, or another write came in between.
             with_steps = true;
         }
         Err(error::unavailable("others kept changing the record"))

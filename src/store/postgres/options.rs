@@ -13,9 +13,9 @@ use super::deadpool::StorePool;
 use super::error::of;
 use super::hosts::Hosts;
 use super::sql::{Names, Sql};
-use super::{PostgresStore, Shared};
+use super::{Inner, PostgresStore};
 use crate::store::for_all::ForAll;
-use crate::store::{ConnectError, Survives};
+use crate::store::{ConnectError, DurabilityLevel};
 
 const WANTS_TLS: &str = "it wants TLS (sslmode); make a deadpool_postgres::Pool with a TLS connector \
                          and pass it to PostgresStore::with_pool";
@@ -26,11 +26,11 @@ const MOST_CONNECTIONS: usize = 262_143;
 /// How a [`PostgresStore`] is to work.
 ///
 /// ```
-/// use tower_idempotency::store::{PostgresStore, Survives};
+/// use tower_idempotency::store::{PostgresStore, DurabilityLevel};
 ///
 /// let store = PostgresStore::options()
 ///     .schema("shop_idempotency")
-///     .require(Survives::PowerLoss)
+///     .require(DurabilityLevel::PowerLoss)
 ///     .connect("postgres://app@db.internal/shop")?;
 /// # Ok::<_, tower_idempotency::store::ConnectError>(())
 /// ```
@@ -41,14 +41,14 @@ pub struct PostgresStoreOptions {
     connections: usize,
     prepared: bool,
     creates_schema: bool,
-    least: Option<Survives>,
+    minimum: Option<DurabilityLevel>,
 }
 
 impl PostgresStoreOptions {
     /// The schema `idempotency`, no prefix, 16 connections, prepared
     /// statements.
     pub fn new() -> Self {
-        Self { names: Names::new(), connections: 16, prepared: true, creates_schema: false, least: None }
+        Self { names: Names::new(), connections: 16, prepared: true, creates_schema: false, minimum: None }
     }
 
     /// The schema of the tables. 1 to 63 bytes; need not be a plain name.
@@ -85,14 +85,14 @@ impl PostgresStoreOptions {
         self
     }
 
-    /// Refuses every call while the database [survives](Survives) less than
+    /// Refuses every call while the database [survives](DurabilityLevel) less than
     /// this. Asked once, before the first call.
-    pub const fn require(mut self, least: Survives) -> Self {
-        self.least = Some(least);
+    pub const fn require(mut self, minimum: DurabilityLevel) -> Self {
+        self.minimum = Some(minimum);
         self
     }
 
-    /// An SQL expression that tells the time instead of the server, for tests.
+    /// An SQL expression for the time, in place of the server's clock, for tests.
     #[cfg(feature = "conformance")]
     #[doc(hidden)]
     pub fn with_clock(mut self, expression: impl Into<String>) -> Self {
@@ -153,12 +153,12 @@ impl PostgresStoreOptions {
             refused: self.names.refused(),
             migration: self.creates_schema.then(|| migration.clone()),
         };
-        PostgresStore(Arc::new(Shared {
+        PostgresStore(Arc::new(Inner {
             transactions: StorePool::new(connections.pool.clone(), connections.retired.clone()),
             connections,
             sql: Sql::new(&self.names),
             migration,
-            least: self.least,
+            minimum: self.minimum,
             checked: ForAll::new(),
         }))
     }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
+use super::driver::Parameter;
 use super::error::not_ours;
-use super::joined::Parameter;
 use super::sql::Replace;
 use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::{Found, Loaded, StoreError};
@@ -16,7 +16,7 @@ const LONGEST: u64 = 1 << 61;
 
 /// What is written for one record.
 #[derive(Clone, Debug)]
-pub(super) struct Put {
+pub(super) struct RowWrite {
     pub(super) expected: Option<Version>,
     /// Whether it has steps, or may have had some.
     pub(super) has_steps: bool,
@@ -25,7 +25,7 @@ pub(super) struct Put {
     parameters: [Parameter; 12],
 }
 
-impl Put {
+impl RowWrite {
     pub(super) fn new(key: &Key, expected: Option<Version>, next: &Record) -> Self {
         let encoded = next.encode();
         let (mut request, mut response, mut numbers, mut values) = (None, None, Vec::new(), Vec::new());
@@ -39,13 +39,13 @@ impl Put {
                 }
             }
         }
-        let span = Timestamp::default().after(next.lasts()).as_millis().min(LONGEST);
+        let span = Timestamp::default().after(next.due_in()).as_millis().min(LONGEST);
         let keeps_request = next.request().is_some() && request.is_none();
         let steps = i64::try_from(next.steps().len()).unwrap_or(i64::MAX);
         let parameters = [
             Parameter::key(key),
             Parameter::Integer(signed(next.version())),
-            Parameter::Integer(status_code(next.filed_under())),
+            Parameter::Integer(status_code(next.index_class())),
             Parameter::Integer(span.cast_signed()),
             Parameter::Bytes(Some(encoded.head.into())),
             Parameter::Bytes(request),

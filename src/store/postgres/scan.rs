@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use super::PostgresStore;
-use super::joined::Parameter;
+use super::driver::Parameter;
 use super::row::{found, required};
 use crate::core::{Key, Timestamp};
 use crate::store::page::Entry;

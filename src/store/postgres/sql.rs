@@ -8,7 +8,7 @@
 const MIGRATION: &str = include_str!("migrations/1.sql");
 const SCHEMA: &str = "\"idempotency\"";
 
-/// The lock of whoever makes the tables: "tower-id" in ASCII.
+/// The lock of the process that makes the tables: "tower-id" in ASCII.
 const MIGRATING: i64 = 0x746f_7765_722d_6964;
 
 /// The layout that this release reads and writes.
@@ -25,7 +25,7 @@ const SETTINGS: &str = "pg_catalog.set_config('lock_timeout', '3s', true) IS NOT
 /// The columns of a record that is handed out, after the time.
 const COLUMNS: &str = "r.version, r.created, r.due - r.span, r.head, r.request, r.response";
 
-/// Where the tables are, and what tells the time.
+/// Where the tables are, and the expression for the time.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     pub(super) schema: String,
@@ -167,7 +167,7 @@ impl Sql {
 }
 
 /// The transaction that was begun for this write is still the one we are in:
-/// nobody committed it or rolled it back by hand.
+/// the caller neither committed it nor rolled it back.
 const IN_TRANSACTION: &str = "AND pg_catalog.current_setting('tower_idempotency.transaction', true) = 'begun'";
 
 /// Puts a record where there is none.

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgPool, PgSeverity};
 use sqlx::{AssertSqlSafe, Connection, Error, Executor, Postgres, Row, Transaction};
 
+use super::driver::{Parameter, TransactionDriver};
 use super::error::{says_rolled_back, unavailable};
-use super::joined::{Parameter, TransactionDriver};
 use crate::store::{CommitError, StoreError};
 
 #[async_trait]
@@ -15,7 +15,7 @@ impl TransactionDriver for PgPool {
 
     async fn begin(&self) -> Result<Self::Transaction, StoreError> {
         // Not to be dropped on the way: up to 0.9.0, the connection would go back to the
-        // pool with the transaction open (transact-rs/sqlx#4393). `Joined` sees to that.
+        // pool with the transaction open (transact-rs/sqlx#4393). `Enlisted` sees to that.
         self.begin().await.map_err(failed)
     }
 

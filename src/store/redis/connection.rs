@@ -16,7 +16,7 @@ use super::script::{Call, is_unknown_script};
 use crate::util::signal::lock;
 
 /// How long sentinels may take to name the primary. The driver asks three at
-/// once, takes their answers in the order in which they are configured, and
+/// once, takes their replies in the order in which they are configured, and
 /// gives a silent one a second and a half.
 const LOOKUP: Duration = Duration::from_secs(2);
 
@@ -150,31 +150,31 @@ fn too_late(what: &str, limit: Duration) -> RedisError {
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct Timeouts {
     pub(super) connect: Duration,
     pub(super) response: Duration,
 }
 
 impl Source {
     /// A fresh connection, to where the primaries are now.
-    pub(super) async fn open(&self, limits: Limits) -> Result<Connection, RedisError> {
+    pub(super) async fn open(&self, timeouts: Timeouts) -> Result<Connection, RedisError> {
         if let Self::Sentinel(sentinels) = self {
             sentinels.ask().await?;
         }
-        self.open_another(limits, Duration::ZERO).await
+        self.open_another(timeouts, Duration::ZERO).await
     }
 
     /// One more to where the last one led; `blocking` is how much longer than
     /// others its commands may take.
-    pub(super) async fn open_another(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
-        let opened = timeout(limits.connect, self.open_unbounded(limits, blocking)).await;
-        opened.unwrap_or_else(|_| Err(too_late("it can't be reached", limits.connect)))
+    pub(super) async fn open_another(&self, timeouts: Timeouts, blocking: Duration) -> Result<Connection, RedisError> {
+        let opened = timeout(timeouts.connect, self.open_unbounded(timeouts, blocking)).await;
+        opened.unwrap_or_else(|_| Err(too_late("it can't be reached", timeouts.connect)))
     }
 
-    async fn open_unbounded(&self, limits: Limits, blocking: Duration) -> Result<Connection, RedisError> {
+    async fn open_unbounded(&self, timeouts: Timeouts, blocking: Duration) -> Result<Connection, RedisError> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limits.connect))
-            .set_response_timeout(Some(limits.response.saturating_add(blocking)));
+            .set_connection_timeout(Some(timeouts.connect))
+            .set_response_timeout(Some(timeouts.response.saturating_add(blocking)));
         Ok(match self {
             Self::Single(client) => {
                 Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?)
@@ -187,8 +187,8 @@ impl Source {
                 // First those that are named are tried, then those that they
                 // name, and one that hangs must leave time for the others.
                 let config = redis::cluster::ClusterConfig::new()
-                    .set_connection_timeout(limits.connect / 3)
-                    .set_response_timeout(limits.response.saturating_add(blocking));
+                    .set_connection_timeout(timeouts.connect / 3)
+                    .set_response_timeout(timeouts.response.saturating_add(blocking));
                 Connection::Cluster(client.get_async_connection_with_config(config).await?)
             }
             Self::Given(connection) => connection.clone(),

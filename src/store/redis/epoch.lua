@@ -1,6 +1,6 @@
 -- KEYS: the partition's epoch. ARGV: [1] an identity, for when there is none
 -- [2] '' to only look, or what its mark becomes more than.
--- First a write that needs no memory: where it is full, this is to be answered too.
+-- First a write that needs no memory: where it is full, this call has to work too.
 redis.call('HDEL', KEYS[1], '')
 redis.call('HSETNX', KEYS[1], 'id', ARGV[1])
 local mark = tonumber(redis.call('HGET', KEYS[1], 'mark') or 0)

@@ -2,7 +2,7 @@
 //!
 //! | key | type | what |
 //! |---|---|---|
-//! | `{PREFIX:NN}:KEY` | string | a record: its columns and head (and answer, once complete) |
+//! | `{PREFIX:NN}:KEY` | string | a record: its columns and head (and response, once complete) |
 //! | | or hash | the same where it has a request or steps: `h` as the string, `q` its request, `0`… its steps |
 //! | `{PREFIX:NN}:due` | sorted set | the unfinished records of the partition by when they fall due |
 //! | `{PREFIX:NN}:epoch` | hash | which data this is |
@@ -105,10 +105,10 @@ impl Names {
             .record_and_index(&PUT, key, size)
             .arg(expected.map(version_bytes).as_ref().map_or(&[][..], |version| version))
             .arg(name(key))
-            .arg(status_letter(next.filed_under()))
+            .arg(status_letter(next.index_class()))
             .arg(&version_bytes(next.version()))
             // When it is due, counted from its write.
-            .arg(Timestamp::default().after(next.lasts()).as_millis())
+            .arg(Timestamp::default().after(next.due_in()).as_millis())
             .arg(if next.is_first() { "now" } else { &created })
             .arg(next.steps().len())
             .arg(if next.request().is_some() { "q" } else { "" })
@@ -136,7 +136,7 @@ pub(super) fn parse_name(name: &[u8]) -> Option<Key> {
     NAME.decode(name).ok()?.try_into().ok().map(Key::from_bytes)
 }
 
-/// The field of a part; `None` for the answer, which follows the head.
+/// The field of a part; `None` for the response, which follows the head.
 fn field(id: PartId) -> Option<String> {
     match id {
         PartId::Request => Some("q".to_owned()),
@@ -182,26 +182,26 @@ impl Columns {
 }
 
 /// What a script that compares, or loads, replied.
-pub(super) enum Reply {
+pub(super) enum ScriptReply {
     /// It was done.
     Done,
     /// This is there (instead).
     Found(Loaded),
 }
 
-pub(super) fn parse_reply(reply: Value) -> Result<Reply, StoreError> {
+pub(super) fn parse_reply(reply: Value) -> Result<ScriptReply, StoreError> {
     let reply = match reply {
-        Value::Int(_) => return Ok(Reply::Done),
+        Value::Int(_) => return Ok(ScriptReply::Done),
         Value::Array(reply) => <[Value; 2]>::try_from(reply),
         _ => return Err(no_reply_of_ours()),
     };
     let Ok([Value::Int(now), fields]) = reply else { return Err(no_reply_of_ours()) };
     let now = Timestamp::from_millis(now.unsigned_abs());
-    Ok(Reply::Found(Loaded { record: record(fields)?, now }))
+    Ok(ScriptReply::Found(Loaded { record: record(fields)?, now }))
 }
 
 pub(super) fn no_reply_of_ours() -> StoreError {
-    unavailable("redis answered a script with something else than the script returns; is there a proxy?")
+    unavailable("redis returned something else than the script returns; is there a proxy?")
 }
 
 fn record(fields: Value) -> Result<Option<Record>, StoreError> {
@@ -231,7 +231,7 @@ fn record(fields: Value) -> Result<Option<Record>, StoreError> {
         None => Some(rest.slice(columns.head..)),
     };
     let record = Record::decode(columns.times, &rest[..columns.head], part)?;
-    if record.version() != columns.version || record.filed_under() != columns.status {
+    if record.version() != columns.version || record.index_class() != columns.status {
         return Err(DecodeError::Corrupt("its columns and its head differ").into());
     }
     Ok(Some(record))

@@ -9,30 +9,30 @@ use redis::{RedisError, Value};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{Connection, Limits, Source};
+use super::connection::{Connection, Source, Timeouts};
 use super::error::{is_away, is_full, is_loading, passes, store_error, unavailable, wants_reconnect};
 use super::layout::{Names, PARTITIONS, no_reply_of_ours};
 use super::script::{Call, PROBE};
-use super::settings::{self, Settings};
+use super::settings::{self, ServerSettings};
 use super::wait::Waiting;
 use crate::store::for_all::ForAll;
-use crate::store::{Durability, RequireError, StoreError, Survives};
+use crate::store::{Durability, DurabilityLevel, RequireError, StoreError};
 use crate::util::signal::lock;
 
 /// Milliseconds between tries of a call that the server turned away: less
 /// than a second in all, the caller waits.
 const PAUSES: [u64; 5] = [20, 50, 100, 200, 400];
 
-pub(super) type OnCaution = Box<dyn Fn(&str) + Send + Sync>;
+pub(super) type OnWarning = Box<dyn Fn(&str) + Send + Sync>;
 
 pub(super) struct Link {
     pub(super) source: Source,
-    pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
     pub(super) waiting: Option<Waiting>,
     pub(super) names: Names,
-    pub(super) least: Survives,
-    pub(super) on_caution: Option<OnCaution>,
-    pub(super) told: Mutex<Vec<String>>,
+    pub(super) minimum: DurabilityLevel,
+    pub(super) on_warning: Option<OnWarning>,
+    pub(super) reported: Mutex<Vec<String>>,
     /// The connection that was found good.
     pub(super) current: ForAll<Arc<Connection>>,
 }
@@ -53,8 +53,8 @@ impl Link {
     /// No longer than one reply may take, while the driver of a cluster looks for
     /// other ways to a node that does not answer.
     async fn call_in_time(&self, connection: &Connection, call: &Call) -> Result<Value, RedisError> {
-        timeout(self.limits.response, connection.call(call)).await.unwrap_or_else(|_| {
-            let message = format!("a node of the cluster did not answer within {:?}", self.limits.response);
+        timeout(self.timeouts.response, connection.call(call)).await.unwrap_or_else(|_| {
+            let message = format!("a node of the cluster did not answer within {:?}", self.timeouts.response);
             Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
         })
     }
@@ -63,7 +63,7 @@ impl Link {
     /// options ask for.
     pub(super) async fn call_acknowledged(&self, call: &Call) -> Result<(Value, Result<(), StoreError>), StoreError> {
         let Some(waiting) = &self.waiting else { return Ok((self.call(call).await?, Ok(()))) };
-        Box::pin(self.patiently(|_| waiting.call(&self.source, self.limits, call))).await
+        Box::pin(self.patiently(|_| waiting.call(&self.source, self.timeouts, call))).await
     }
 
     async fn patiently<T, F>(&self, call: impl Fn(Arc<Connection>) -> F) -> Result<T, StoreError>
@@ -92,9 +92,9 @@ impl Link {
 
     /// What the servers say about themselves now. If they are to be refused by
     /// now, so is every call until they are not.
-    pub(super) async fn settings(&self) -> Result<Vec<Settings>, StoreError> {
+    pub(super) async fn settings(&self) -> Result<Vec<ServerSettings>, StoreError> {
         let connection = self.connection().await?;
-        match settings::read(&connection, self.limits.response).await {
+        match settings::read(&connection, self.timeouts.response).await {
             Ok(servers) => acceptable(servers).inspect_err(|_| self.give_up(&connection)),
             Err(error) => {
                 if !connection.is_cluster() {
@@ -124,13 +124,13 @@ impl Link {
 
     /// Opened, and checked.
     async fn open(&self) -> Result<Arc<Connection>, StoreError> {
-        let connection = self.source.open(self.limits).await.map_err(store_error)?;
-        let servers = acceptable(settings::read(&connection, self.limits.response).await?)?;
+        let connection = self.source.open(self.timeouts).await.map_err(store_error)?;
+        let servers = acceptable(settings::read(&connection, self.timeouts.response).await?)?;
         self.probe(&connection).await?;
-        let found = self.judged(&servers);
-        self.tell(&found.cautions);
-        if found.survives < self.least {
-            return Err(unavailable(RequireError::Below { least: self.least, found }.to_string()));
+        let found = self.durability_by(&servers);
+        self.report(&found.warnings);
+        if found.survives < self.minimum {
+            return Err(unavailable(RequireError::Below { minimum: self.minimum, found }.to_string()));
         }
         Ok(Arc::new(connection))
     }
@@ -164,26 +164,26 @@ impl Link {
     }
 
     /// What these servers survive; the worst of them counts.
-    pub(super) fn judged(&self, servers: &[Settings]) -> Durability {
+    pub(super) fn durability_by(&self, servers: &[ServerSettings]) -> Durability {
         let acknowledged = self.waiting.as_ref().map(|waiting| &waiting.acknowledged);
         let survives = servers.iter().map(|server| server.survives(acknowledged)).min();
-        let mut cautions: Vec<_> = servers.iter().flat_map(Settings::cautions).collect();
-        cautions.sort_unstable();
-        cautions.dedup();
-        Durability { survives: survives.unwrap_or(Survives::Nothing), epoch: None, cautions }
+        let mut warnings: Vec<_> = servers.iter().flat_map(ServerSettings::warnings).collect();
+        warnings.sort_unstable();
+        warnings.dedup();
+        Durability { survives: survives.unwrap_or(DurabilityLevel::Nothing), epoch: None, warnings }
     }
 
-    /// Tells what it has not told the last time.
-    fn tell(&self, cautions: &[String]) {
-        let told = std::mem::replace(&mut *lock(&self.told), cautions.to_vec());
-        let Some(on_caution) = &self.on_caution else { return };
-        cautions.iter().filter(|caution| !told.contains(caution)).for_each(|caution| on_caution(caution));
+    /// Reports the warnings that it did not report the last time.
+    fn report(&self, warnings: &[String]) {
+        let reported = std::mem::replace(&mut *lock(&self.reported), warnings.to_vec());
+        let Some(on_warning) = &self.on_warning else { return };
+        warnings.iter().filter(|warning| !reported.contains(warning)).for_each(|warning| on_warning(warning));
     }
 }
 
 /// These, unless one of them is to be refused.
-fn acceptable(servers: Vec<Settings>) -> Result<Vec<Settings>, StoreError> {
-    match servers.iter().find_map(Settings::refusal) {
+fn acceptable(servers: Vec<ServerSettings>) -> Result<Vec<ServerSettings>, StoreError> {
+    match servers.iter().find_map(ServerSettings::refusal) {
         Some(refusal) => Err(unavailable(refusal)),
         None => Ok(servers),
     }
@@ -191,6 +191,6 @@ fn acceptable(servers: Vec<Settings>) -> Result<Vec<Settings>, StoreError> {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("source", &self.source).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Link").field("source", &self.source).field("timeouts", &self.timeouts).finish_non_exhaustive()
     }
 }

@@ -18,7 +18,7 @@ use redis::Value;
 
 pub use self::options::RedisStoreOptions;
 
-use self::layout::{PARTITIONS, Reply, no_reply_of_ours, parse_reply};
+use self::layout::{PARTITIONS, ScriptReply, no_reply_of_ours, parse_reply};
 use self::link::Link;
 use self::script::{Call, EPOCH};
 use crate::core::{Key, Record, Version};
@@ -29,13 +29,13 @@ use crate::util::nonce::fresh_nonce;
 /// a cluster. For several processes on several machines.
 ///
 /// ```
-/// use tower_idempotency::store::{RedisStore, Survives};
+/// use tower_idempotency::store::{RedisStore, DurabilityLevel};
 ///
 /// // Nothing is connected yet: the service starts also while Redis is down.
 /// let store = RedisStore::options()
 ///     .prefix("shop")
-///     .require(Survives::StoreCrash)
-///     .on_caution(|caution| eprintln!("redis: {caution}"))
+///     .require(DurabilityLevel::StoreCrash)
+///     .on_warning(|warning| eprintln!("redis: {warning}"))
 ///     .connect("redis://localhost:6379/1")?;
 /// # drop(store);
 /// # Ok::<_, tower_idempotency::store::ConnectError>(())
@@ -48,10 +48,10 @@ use crate::util::nonce::fresh_nonce;
 /// compares and puts, stamps with the server's `TIME`, and decides nothing. All
 /// callers share one connection.
 ///
-/// Of memory, a complete record takes some 250 bytes and its answer; an unfinished
-/// one some 300, and 200 more, its request and its steps where it has any.
+/// A complete record takes some 250 bytes of memory besides its response; an unfinished
+/// one some 300, and where it has a request or steps 200 more besides those.
 ///
-/// # Limits
+/// # Timeouts
 ///
 /// Redis 6.2 or later, or Valkey, with scripts. Reads and writes go to
 /// primaries only. A value may have 512 MiB. Scans hand out at most 500
@@ -59,13 +59,13 @@ use crate::util::nonce::fresh_nonce;
 /// retention or lease that ends after the year 287,000 ends never.
 ///
 /// When memory is full (`noeviction`), new keys are refused with `Full`; work
-/// that was admitted goes on and may exceed `maxmemory` by its size.
+/// that was admitted continues, and may exceed `maxmemory` by its size.
 ///
 /// # Rights
 ///
-/// Of a user with an ACL:
+/// A user with an ACL needs:
 ///
-/// - for all that it does: `+evalsha`, `+eval`, `+time`, `+get`, `+set`, `+del`,
+/// - in any case: `+evalsha`, `+eval`, `+time`, `+get`, `+set`, `+del`,
 ///   `+persist`, `+pexpireat`, `+hget`, `+hset`, `+hsetnx`, `+hincrby`, `+hdel`,
 ///   `+hgetall`, `+zadd`, `+zrem`, `+zrange`, `+zcount`, `+info`;
 /// - for a database in the URL: `+select`;
@@ -80,7 +80,7 @@ use crate::util::nonce::fresh_nonce;
 ///
 /// # Cancellation
 ///
-/// A dropped call may have written.
+/// A call that is dropped may have written.
 ///
 /// # Caveats
 ///
@@ -92,10 +92,10 @@ use crate::util::nonce::fresh_nonce;
 ///   `appendfsync everysec` power loss may forget the last two seconds, and so may
 ///   a kill of Redis while its disk is busy: it writes nothing while a flush is late.
 /// - An eviction policy `allkeys-*` may evict unfinished records and is
-///   refused. `volatile-*` may forget answers early. Use `noeviction`, and an
+///   refused. `volatile-*` may forget responses early. Use `noeviction`, and an
 ///   instance of its own rather than one shared with a cache.
 /// - Settings are checked whenever a connection is opened (to a cluster at the
-///   first call only), and whenever someone asks for
+///   first call only), and at every call of
 ///   [`durability`](Store::durability), as a [`Watcher`](crate::Watcher) does
 ///   every minute: if they are to be refused by then, so is every call until they
 ///   are not. Between checks a change goes unnoticed, and so do the settings of a
@@ -121,11 +121,11 @@ impl RedisStore {
     /// | `redis+cluster://[USER:PASSWORD@]HOST:PORT,…` | a cluster, by some of its nodes |
     ///
     /// `rediss` instead of `redis` means TLS, and needs the feature `redis-tls`.
-    /// Trusted is whom the system trusts, or the file in `SSL_CERT_FILE`; with client
-    /// certificates, hand in a [connection](RedisStoreOptions::manager).
+    /// It trusts the certificates that the system trusts, or those in `SSL_CERT_FILE`. For
+    /// client certificates, pass a [connection](RedisStoreOptions::manager).
     ///
-    /// One server may be asked for RESP3 with `?protocol=3`. What is not known
-    /// after a `?` is refused.
+    /// One server may be asked for RESP3 with `?protocol=3`. An unknown parameter
+    /// is refused.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl RedisStore {
 
     /// The mark is the smallest of the partitions', because one that fell back
     /// has the smallest. They grow together, or not at all: if the others ran ahead
-    /// while one is away, they could fall back that far and nobody would see it.
+    /// while one is away, they could fall back that far unseen.
     async fn epoch(&self) -> Result<Epoch, StoreError> {
         let identity = format!("{:016x}", fresh_nonce().get());
         let looked = self.epochs(&identity, "").await?;
@@ -176,7 +176,7 @@ fn parse_epoch(reply: &Value) -> Option<Epoch> {
 impl Store for RedisStore {
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         let (reply, acknowledged) = self.link.call_acknowledged(&self.link.names.load(key)).await?;
-        let Reply::Found(found) = parse_reply(reply)? else { return Err(no_reply_of_ours()) };
+        let ScriptReply::Found(found) = parse_reply(reply)? else { return Err(no_reply_of_ours()) };
         // Else a write that was not acknowledged would be after a second look.
         acknowledged.map(|()| found)
     }
@@ -185,8 +185,8 @@ impl Store for RedisStore {
         let call = self.link.names.put(key, expected, next);
         let (reply, acknowledged) = self.link.call_acknowledged(&call).await?;
         match parse_reply(reply)? {
-            Reply::Done => acknowledged.map(|()| Swap::Stored),
-            Reply::Found(found) => {
+            ScriptReply::Done => acknowledged.map(|()| Swap::Stored),
+            ScriptReply::Found(found) => {
                 if found.record.as_ref().is_some_and(|found| found.version() == next.version()) {
                     acknowledged?;
                 }
@@ -198,8 +198,8 @@ impl Store for RedisStore {
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
         let (reply, acknowledged) = self.link.call_acknowledged(&self.link.names.remove(key, expected)).await?;
         match parse_reply(reply)? {
-            Reply::Done => acknowledged.map(|()| true),
-            Reply::Found(_) => Ok(false),
+            ScriptReply::Done => acknowledged.map(|()| true),
+            ScriptReply::Found(_) => Ok(false),
         }
     }
 
@@ -210,6 +210,6 @@ impl Store for RedisStore {
     async fn durability(&self) -> Result<Durability, StoreError> {
         let servers = self.link.settings().await?;
         let epoch = self.epoch().await?;
-        Ok(Durability { epoch: Some(epoch), ..self.link.judged(&servers) })
+        Ok(Durability { epoch: Some(epoch), ..self.link.durability_by(&servers) })
     }
 }

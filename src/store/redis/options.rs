@@ -9,21 +9,21 @@ use redis::cluster_async::ClusterConnection;
 use redis::sentinel::SentinelClient;
 
 use super::RedisStore;
-use super::connection::{Connection, Limits, Sentinels, Source};
+use super::connection::{Connection, Sentinels, Source, Timeouts};
 use super::layout::Names;
-use super::link::{Link, OnCaution};
+use super::link::{Link, OnWarning};
 use super::url::{Problem, parse};
 use super::wait::{Acknowledged, Waiting};
 use crate::store::for_all::ForAll;
-use crate::store::{ConnectError, STORE_TIMEOUT, Survives};
+use crate::store::{ConnectError, DurabilityLevel, STORE_TIMEOUT};
 
 /// How to use a Redis; made by [`RedisStore::options`].
 #[must_use]
 pub struct RedisStoreOptions {
     prefix: String,
-    limits: Limits,
-    least: Survives,
-    on_caution: Option<OnCaution>,
+    timeouts: Timeouts,
+    minimum: DurabilityLevel,
+    on_warning: Option<OnWarning>,
     acknowledged: Option<Acknowledged>,
 }
 
@@ -31,9 +31,9 @@ impl RedisStoreOptions {
     pub(super) fn new() -> Self {
         Self {
             prefix: "idempotency".to_owned(),
-            limits: Limits { connect: Duration::from_secs(1), response: Duration::from_secs(2) },
-            least: Survives::Nothing,
-            on_caution: None,
+            timeouts: Timeouts { connect: Duration::from_secs(1), response: Duration::from_secs(2) },
+            minimum: DurabilityLevel::Nothing,
+            on_warning: None,
             acknowledged: None,
         }
     }
@@ -54,35 +54,35 @@ impl RedisStoreOptions {
     /// primary, all of them together: one that is silent costs one or one and a
     /// half, if fewer than three are.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.connect = timeout;
+        self.timeouts.connect = timeout;
         self
     }
 
     /// How long one reply may take; two seconds by default. The write of a
     /// call that took longer may have taken. Given connections have their own.
     pub const fn response_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.response = timeout;
+        self.timeouts.response = timeout;
         self
     }
 
     /// Refuses a server that survives less, whenever it connects: every call
-    /// then answers `Unavailable` with what to set. `Nothing` by default.
-    pub const fn require(mut self, least: Survives) -> Self {
-        self.least = least;
+    /// then returns `Unavailable` with what to set. `Nothing` by default.
+    pub const fn require(mut self, minimum: DurabilityLevel) -> Self {
+        self.minimum = minimum;
         self
     }
 
     /// Called with each setting of the server that weakens a promise, in one
     /// line with what to do: at the first connect, and after a reconnect if it
     /// is new. Must not block.
-    pub fn on_caution(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.on_caution = Some(Box::new(hook));
+    pub fn on_warning(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.on_warning = Some(Box::new(hook));
         self
     }
 
     /// Every write waits until so many replicas have it in memory (`WAIT`).
     ///
-    /// If fewer do within `timeout`, the call answers `Unavailable`, and so
+    /// If fewer do within `timeout`, the call returns `Unavailable`, and so
     /// does every look at that record until enough have it: a claim is not
     /// granted and a result not acknowledged. What was written stays written;
     /// a claim is taken back, or ends with its lease. A replay waits as long,
@@ -136,8 +136,8 @@ impl RedisStoreOptions {
     ///
     /// # Caveats
     ///
-    /// With [`wait`](Self::wait), all writes and looks go over this connection
-    /// one after another, and block whoever else uses it.
+    /// With [`wait`](Self::wait), all writes and reads go over this connection
+    /// one after another, and hold up its other users.
     pub fn manager(self, manager: ConnectionManager) -> Result<RedisStore, ConnectError> {
         self.build(Source::Given(Connection::Managed(manager)))
     }
@@ -181,13 +181,13 @@ impl RedisStoreOptions {
             return Err(ConnectError::new("redis", "the prefix must be 1 to 64 printable characters without braces"));
         }
         let link = Link {
-            limits: self.limits,
+            timeouts: self.timeouts,
             waiting: self.acknowledged.map(|acknowledged| Waiting::new(acknowledged, &source)),
             source,
             names: Names::new(&self.prefix),
-            least: self.least,
-            on_caution: self.on_caution,
-            told: Mutex::default(),
+            minimum: self.minimum,
+            on_warning: self.on_warning,
+            reported: Mutex::default(),
             current: ForAll::new(),
         };
         Ok(RedisStore { link: Arc::new(link) })
@@ -198,8 +198,8 @@ impl fmt::Debug for RedisStoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStoreOptions")
             .field("prefix", &self.prefix)
-            .field("limits", &self.limits)
-            .field("least", &self.least)
+            .field("timeouts", &self.timeouts)
+            .field("minimum", &self.minimum)
             .field("acknowledged", &self.acknowledged)
             .finish_non_exhaustive()
     }

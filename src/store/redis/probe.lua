@@ -1,5 +1,5 @@
--- Runs every command of the other scripts once, on keys of its own: whoever
--- lacks a right is told before anything is half written.
+-- Runs every command of the other scripts once, on keys of its own: a user
+-- that lacks a right gets the error before anything is half written.
 -- KEYS: a string and then a hash, a sorted set.
 local commands = {
   -- First, for it needs no memory, and what a refused command left is no more.

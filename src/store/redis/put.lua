@@ -1,6 +1,6 @@
 -- ARGV[3] status  [4] version  [5] milliseconds until it is due
 -- [6] created: 'now', a time, or ''  [7] number of steps  [8] 'q' if there is a request, or ''
--- [9] attempts and length of the head  [10] the head (and the answer)  [11...] fresh parts: field, value
+-- [9] attempts and length of the head  [10] the head (and the response)  [11...] fresh parts: field, value
 local due = math.min(now + ARGV[5], 2 ^ 53)
 if ARGV[6] == 'now' then created = now end
 if not created then created = ARGV[6] ~= '' and ARGV[6] or now end

@@ -10,11 +10,11 @@ use tokio::time::timeout;
 use super::connection::{Connection, Node};
 use super::error::{is_away, store_error, unavailable};
 use super::wait::Acknowledged;
-use crate::store::{StoreError, Survives};
+use crate::store::{DurabilityLevel, StoreError};
 
 /// The settings of one server that matter here.
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct ServerSettings {
     info: HashMap<String, String>,
     /// `None` where `CONFIG GET` is refused.
     fsync: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Settings {
 
 /// Asks the server, or every primary of a cluster; of these, one that is away
 /// takes only its own keys with it.
-pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Vec<Settings>, StoreError> {
+pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Vec<ServerSettings>, StoreError> {
     let mut asked = JoinSet::new();
     let late = || unavailable(format!("redis did not answer within {within:?}"));
     let primaries = timeout(within, connection.primaries()).await.map_err(|_| late())?;
@@ -53,7 +53,7 @@ pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Ve
     Ok(servers)
 }
 
-async fn read_one(connection: &Connection, node: &Node) -> Result<Settings, RedisError> {
+async fn read_one(connection: &Connection, node: &Node) -> Result<ServerSettings, RedisError> {
     // At once: where a node hangs, a cluster's driver lets all others wait.
     let info = redis::cmd("INFO");
     let (info, fsync, snapshots) = tokio::join!(
@@ -64,7 +64,11 @@ async fn read_one(connection: &Connection, node: &Node) -> Result<Settings, Redi
     let mut texts = Vec::new();
     collect_texts(info?, &mut texts);
     let lines = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(':'));
-    Ok(Settings { info: lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(), fsync, snapshots })
+    Ok(ServerSettings {
+        info: lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        fsync,
+        snapshots,
+    })
 }
 
 /// Managed servers refuse `CONFIG`.
@@ -91,7 +95,7 @@ fn collect_texts(value: Value, texts: &mut Vec<String>) {
 /// Redis puts its writes to the file off, for up to two seconds, while a flush is late.
 const LATE: &str = "power loss, or a kill of redis while its disk is busy, may forget the last two seconds of claims";
 
-impl Settings {
+impl ServerSettings {
     fn is(&self, field: &str, value: &str) -> bool {
         self.info.get(field).is_some_and(|found| found == value)
     }
@@ -114,37 +118,37 @@ impl Settings {
         })
     }
 
-    pub(super) fn survives(&self, acknowledged: Option<&Acknowledged>) -> Survives {
+    pub(super) fn survives(&self, acknowledged: Option<&Acknowledged>) -> DurabilityLevel {
         let always = self.fsync.as_deref() == Some("always") || acknowledged.is_some_and(Acknowledged::is_on_disk);
         match (self.is("aof_enabled", "1"), always) {
-            (true, true) => Survives::PowerLoss,
-            (true, false) => Survives::StoreCrash,
-            (false, _) => Survives::AppCrash,
+            (true, true) => DurabilityLevel::PowerLoss,
+            (true, false) => DurabilityLevel::StoreCrash,
+            (false, _) => DurabilityLevel::AppCrash,
         }
     }
 
-    pub(super) fn cautions(&self) -> Vec<String> {
-        let mut cautions = Vec::new();
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
         let policy = self.policy();
         if policy.starts_with("volatile-") {
-            cautions.push(format!(
-                "maxmemory-policy {policy} may forget answers before their retention is over; set noeviction"
+            warnings.push(format!(
+                "maxmemory-policy {policy} may forget responses before their retention is over; set noeviction"
             ));
         }
         if self.is("aof_enabled", "1") {
-            cautions.extend(self.fsync_caution());
+            warnings.extend(self.fsync_warning());
         } else {
-            cautions.push(self.persistence_caution());
+            warnings.push(self.persistence_warning());
         }
         for field in ["aof_last_write_status", "aof_last_bgrewrite_status"] {
             if self.info.get(field).is_some_and(|status| status != "ok") {
-                cautions.push(format!("{field} is not ok: redis can't write its append-only file; see its log"));
+                warnings.push(format!("{field} is not ok: redis can't write its append-only file; see its log"));
             }
         }
-        cautions
+        warnings
     }
 
-    fn fsync_caution(&self) -> Option<String> {
+    fn fsync_warning(&self) -> Option<String> {
         match self.fsync.as_deref() {
             Some("always") => None,
             Some(_) => Some(format!("{LATE}; set appendfsync always")),
@@ -152,7 +156,7 @@ impl Settings {
         }
     }
 
-    fn persistence_caution(&self) -> String {
+    fn persistence_warning(&self) -> String {
         let snapshots = self.snapshots.as_deref().is_none_or(|save| !save.is_empty());
         let what = if snapshots { "all since the last snapshot" } else { "every claim" };
         format!("there is no append-only file: a restart of redis forgets {what}; set appendonly yes")

@@ -69,7 +69,7 @@ fn refuse_unknown(url: &str) -> Result<(), Problem> {
 #[cfg(feature = "redis-tls")]
 fn choose_cryptography() -> bool {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error says that someone else chose just now.
+        // An error says that another part of the program chose just now.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     true

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use tokio::sync::Semaphore;
 
-use super::connection::{Connection, Limits, Source};
+use super::connection::{Connection, Source, Timeouts};
 use super::error::{unavailable, wants_reconnect};
 use super::script::Call;
 use crate::store::StoreError;
@@ -56,7 +56,7 @@ impl Acknowledged {
         }
     }
 
-    fn judge(&self, reply: &Value) -> Result<(), StoreError> {
+    fn check(&self, reply: &Value) -> Result<(), StoreError> {
         let counts = match reply {
             Value::Int(replicas) => vec![*replicas],
             Value::Array(counts) => counts.iter().map(|count| if let Value::Int(n) = count { *n } else { 0 }).collect(),
@@ -110,20 +110,20 @@ impl Waiting {
     pub(super) async fn call(
         &self,
         source: &Source,
-        limits: Limits,
+        timeouts: Timeouts,
         call: &Call,
     ) -> Result<(Value, Result<(), StoreError>), redis::RedisError> {
         let _permit = self.permits.acquire().await;
         let idle = lock(&self.idle).pop();
         let connection = match idle {
             Some(Idle(connection)) => connection,
-            None => source.open_another(limits, self.acknowledged.within()).await?,
+            None => source.open_another(timeouts, self.acknowledged.within()).await?,
         };
         let replies = connection.call_and(call, &self.acknowledged.command()).await;
         if !replies.as_ref().is_err_and(wants_reconnect) {
             lock(&self.idle).push(Idle(connection));
         }
         let (reply, count) = replies?;
-        Ok((reply, self.acknowledged.judge(&count)))
+        Ok((reply, self.acknowledged.check(&count)))
     }
 }

@@ -3,11 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Statement, params_from_iter};
 
 use super::error::Fault;
-use super::plan::{self, Verdict, Which};
-use super::request::{Outcome, Write};
-use super::row::{Cell, Columns, Put, Stored};
+use super::open_store::OpenStore;
+use super::plan::{self, Verdict};
+use super::request::{Outcome, WriteRequest};
+use super::row::{Cell, Columns, RowWrite, Stored};
 use super::schema::Sql;
-use super::shared::Shared;
+use super::schema::StatementKind;
 use crate::core::{Key, Timestamp};
 use crate::store::StoreError;
 
@@ -67,14 +68,14 @@ impl<'c> Statements<'c> {
     }
 
     /// Does one write, or says why it does not take. A fault is the transaction's.
-    pub(super) fn apply(&mut self, write: &Write, shared: &Shared, now: Timestamp) -> Result<Done, Fault> {
+    pub(super) fn apply(&mut self, write: &WriteRequest, shared: &OpenStore, now: Timestamp) -> Result<Done, Fault> {
         let found = self.find(&write.key);
-        let over = match plan::judge(&shared.buckets, &write.key, write.expected, found)? {
+        let over = match plan::compare(&shared.buckets, &write.key, write.expected, found)? {
             Verdict::Takes(over) => over,
             Verdict::Conflict(found) => return self.conflict(&write.key, found),
             Verdict::Refused(error) => return Ok(Done::Refused(error)),
         };
-        match (&write.put, over) {
+        match (&write.row, over) {
             (Some(put), over) => {
                 let by = (now, shared.owner.number());
                 plan::put(&write.key, put, over.as_ref(), by, |which, cells| self.run(which, cells))?;
@@ -85,15 +86,15 @@ impl<'c> Statements<'c> {
         Ok(Done::Took)
     }
 
-    fn run(&mut self, which: Which, cells: &[Cell<'_>]) -> Result<(), Fault> {
+    fn run(&mut self, which: StatementKind, cells: &[Cell<'_>]) -> Result<(), Fault> {
         let statement = match which {
-            Which::Insert => &mut self.insert,
-            Which::Update => &mut self.update,
-            Which::Delete => &mut self.delete,
-            Which::PutPart => &mut self.put_part,
-            Which::CutSteps => &mut self.cut_steps,
-            Which::DropRequest => &mut self.drop_request,
-            Which::DropParts => &mut self.drop_parts,
+            StatementKind::Insert => &mut self.insert,
+            StatementKind::Update => &mut self.update,
+            StatementKind::Delete => &mut self.delete,
+            StatementKind::PutPart => &mut self.put_part,
+            StatementKind::CutSteps => &mut self.cut_steps,
+            StatementKind::DropRequest => &mut self.drop_request,
+            StatementKind::DropParts => &mut self.drop_parts,
         };
         statement.execute(params_from_iter(cells))?;
         Ok(())
@@ -127,7 +128,7 @@ impl<'c> Statements<'c> {
     pub(super) fn replace(
         &mut self,
         key: &Key,
-        put: &Put,
+        put: &RowWrite,
         over: Option<&Columns>,
         columns: &Columns,
     ) -> Result<(), Fault> {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::checkpoint::Checkpoints;
 use super::error::Fault;
 use super::row::{self, MASK, Stored};
 use super::schema::Sql;
-use super::shared::Shared;
 use crate::core::Key;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -66,19 +66,19 @@ impl Buckets {
 
     /// Looks at all of them and at their records, with pauses for others, until the
     /// store is closed.
-    pub(super) fn verify_all(&self, connection: &Connection, shared: &Shared) {
+    pub(super) fn verify_all(&self, connection: &Connection, sql: &Sql, checkpoints: &Checkpoints) {
         for bucket in 0..128 {
-            if !shared.checkpoints.pause(PAUSE) {
+            if !checkpoints.pause(PAUSE) {
                 return;
             }
-            // What can't be read now is tried when somebody asks for it.
-            let _ = self.verify_keys(connection, &shared.sql, bucket);
+            // What can't be read now is tried when a call needs it.
+            let _ = self.verify_keys(connection, sql, bucket);
         }
         for bucket in 0..128 {
-            if !shared.checkpoints.pause(PAUSE) {
+            if !checkpoints.pause(PAUSE) {
                 return;
             }
-            if found_unsound(records_are_sound(connection, &shared.sql, bucket)).unwrap_or(false) {
+            if found_unsound(records_are_sound(connection, sql, bucket)).unwrap_or(false) {
                 self.0[usize::from(bucket)].store(DAMAGED, Ordering::Relaxed);
             }
         }
@@ -117,7 +117,7 @@ fn keys_are_sound(connection: &Connection, sql: &Sql, bucket: u8) -> Result<bool
     let (mut count, mut sum) = (0, 0_i64);
     while let Some(found) = keys.next()? {
         let Ok(key) = row::key(found, 0) else { return Ok(false) };
-        // Beside a damaged one, it may be passed by whoever looks for it.
+        // Beside a damaged one, a search may pass it by.
         if !is_there.exists([key.as_bytes().as_slice()])? {
             return Ok(false);
         }

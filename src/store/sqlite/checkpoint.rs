@@ -18,7 +18,7 @@ const LONG: i64 = 8000;
 /// What is written is in the database so long after, at the latest.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How much there is to move, told by the writer.
+/// How much there is to move, as the writer counts it.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
     pages: AtomicUsize,
@@ -68,7 +68,7 @@ impl Checkpoints {
                 continue;
             }
             let Some(current) = connection.take().or_else(|| place.checkpointer().ok()) else { continue };
-            // A failure is the next one's to mend, or the writer's to tell.
+            // The next one tries again after a failure, or the writer reports it.
             if let Ok(pages) = run(&current, "PASSIVE") {
                 if pages.in_wal >= LONG {
                     let _ = writer.send(Request::ResetWal);

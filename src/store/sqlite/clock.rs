@@ -16,7 +16,7 @@ pub(super) enum Timeline {
     /// A test's.
     Given(Arc<dyn Clock>),
     /// The time since the machine started, from `base` on. It counts while the
-    /// machine is suspended, and nobody can set it.
+    /// machine is suspended, and it can't be set.
     Boot { base: i64 },
     /// Where there is no such clock: the system's, less its steps back.
     Wall { latest: AtomicU64 },
@@ -40,11 +40,11 @@ impl Timeline {
 
 /// What the database says of the time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kept<'m> {
+pub(super) struct StoredTime<'m> {
     /// The boot in which `base` is the time at which the machine started.
     pub(super) boot: &'m str,
     pub(super) base: i64,
-    /// The latest time that was told; 0 if none was.
+    /// The latest time that was given; 0 if none was.
     pub(super) seen: u64,
 }
 
@@ -63,40 +63,40 @@ pub(super) struct Start {
     /// The time at which the machine started.
     pub(super) base: i64,
     /// What an operator should know.
-    pub(super) caution: Option<String>,
+    pub(super) warning: Option<String>,
 }
 
 /// Goes on from what is kept. Within a boot the line is given. In another boot only
 /// the wall clock knows how long the machine was down, and is not believed blindly:
-/// an answer that is forgotten too early is a second charge.
-pub(super) fn start(kept: Kept<'_>, clocks: Clocks<'_>) -> Start {
+/// a response that is forgotten too early is a second charge.
+pub(super) fn start(kept: StoredTime<'_>, clocks: Clocks<'_>) -> Start {
     let base = |now: u64| now.cast_signed().saturating_sub_unsigned(clocks.since_boot);
     let going_on = base(kept.seen);
     if kept.boot == clocks.boot && !clocks.boot.is_empty() {
-        // Not before what was told, should a snapshot of a machine go on.
-        return Start { base: kept.base.max(going_on), caution: None };
+        // Not before a time that was given, should a snapshot of a machine go on.
+        return Start { base: kept.base.max(going_on), warning: None };
     }
     if kept.seen == 0 {
-        return Start { base: base(clocks.wall), caution: None };
+        return Start { base: base(clocks.wall), warning: None };
     }
     if clocks.wall < kept.seen {
-        let caution = format!(
-            "the system's clock is {} s behind the store's, which goes on from the latest time that it has told; \
+        let warning = format!(
+            "the system's clock is {} s behind the store's, which goes on from the latest time that it has given; \
              set the clock, or reset the store's latest time if that is the wrong one",
             (kept.seen - clocks.wall) / 1000
         );
-        return Start { base: going_on, caution: Some(caution).filter(|_| kept.seen - clocks.wall > 1000) };
+        return Start { base: going_on, warning: Some(warning).filter(|_| kept.seen - clocks.wall > 1000) };
     }
     let gap = clocks.wall - kept.seen;
     if gap <= DAY {
-        return Start { base: base(clocks.wall), caution: None };
+        return Start { base: base(clocks.wall), warning: None };
     }
-    let caution = format!(
+    let warning = format!(
         "the system's clock went on by {} h while the store was closed over a restart of the machine; a day of it \
          counts, and what the store keeps expires that much later",
         gap / 3_600_000
     );
-    Start { base: base(kept.seen + DAY), caution: Some(caution) }
+    Start { base: base(kept.seen + DAY), warning: Some(warning) }
 }
 
 /// The system's time. Before 1970, time starts in 1970.
@@ -132,14 +132,14 @@ mod tests {
 
     const NOW: u64 = 1_700_000_000_000;
 
-    fn at(kept: Kept<'_>, clocks: Clocks<'_>) -> (u64, bool) {
+    fn at(kept: StoredTime<'_>, clocks: Clocks<'_>) -> (u64, bool) {
         let start = start(kept, clocks);
-        (clocks.since_boot.saturating_add_signed(start.base), start.caution.is_some())
+        (clocks.since_boot.saturating_add_signed(start.base), start.warning.is_some())
     }
 
     #[test]
     fn within_a_boot_the_wall_clock_has_no_say() {
-        let kept = Kept { boot: "a", base: NOW.cast_signed(), seen: NOW + 5000 };
+        let kept = StoredTime { boot: "a", base: NOW.cast_signed(), seen: NOW + 5000 };
         for wall in [0, NOW, NOW + 365 * DAY, u64::MAX] {
             assert_eq!(at(kept, Clocks { boot: "a", since_boot: 7000, wall }), (NOW + 7000, false));
         }
@@ -147,13 +147,13 @@ mod tests {
 
     #[test]
     fn a_new_store_starts_with_the_wall_clock() {
-        let kept = Kept { boot: "", base: 0, seen: 0 };
+        let kept = StoredTime { boot: "", base: 0, seen: 0 };
         assert_eq!(at(kept, Clocks { boot: "a", since_boot: 7000, wall: NOW }), (NOW, false));
     }
 
     #[test]
     fn after_a_restart_time_goes_on_and_a_gap_counts_as_a_day() {
-        let kept = Kept { boot: "a", base: 17, seen: NOW };
+        let kept = StoredTime { boot: "a", base: 17, seen: NOW };
         let after = |wall| at(kept, Clocks { boot: "b", since_boot: 10, wall });
         assert_eq!(after(NOW + 60_000), (NOW + 60_000, false));
         assert_eq!(after(NOW + DAY), (NOW + DAY, false));
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_does_not_say_when_it_started_goes_by_the_wall_clock() {
-        let kept = Kept { boot: "", base: 17, seen: NOW };
+        let kept = StoredTime { boot: "", base: 17, seen: NOW };
         assert_eq!(at(kept, Clocks { boot: "", since_boot: 0, wall: NOW + 5 }), (NOW + 5, false));
     }
 

@@ -8,10 +8,10 @@ use rusqlite::{Connection, OpenFlags};
 
 /// For how long a transaction of the caller's may hold the write lock.
 pub(super) const LONGEST: Duration = Duration::from_secs(5);
-/// How long a statement waits for somebody else's lock: longer than that. Whoever
-/// waits for one of those is not told that there is an error.
+/// How long a statement waits for another connection's lock: longer than that. So to
+/// wait for one of those is no error.
 pub(super) const BUSY: Duration = Duration::from_secs(6);
-/// How long the store may take for an answer: longer than that, again.
+/// How long the store may take for a call: longer than that, again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(9);
 
 /// A symbolic link is followed; its target is what is opened.
@@ -42,7 +42,7 @@ impl Place {
     }
 
     /// A connection for transactions of the caller's.
-    pub(super) fn joined(&self) -> rusqlite::Result<Connection> {
+    pub(super) fn for_transactions(&self) -> rusqlite::Result<Connection> {
         let connection = self.open()?;
         // Their statements are planned as in any other connection.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, false)?;
@@ -73,7 +73,7 @@ impl Place {
 /// A connection that reads the database as it was at the last check-point, and
 /// takes no lock and makes no file.
 ///
-/// Not with plain I/O: whoever closes a file drops the locks that SQLite has on
+/// Not with plain I/O: a process that closes a file drops the locks that SQLite has on
 /// it for others in this process.
 pub(super) fn without_wal(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;

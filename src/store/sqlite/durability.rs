@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::batch::{begin, pragma, roll_back};
 use super::error::Fault;
 use super::writer::Session;
-use crate::store::{Durability, Epoch, StoreError, Survives};
+use crate::store::{Durability, DurabilityLevel, Epoch, StoreError};
 
 /// As `PRAGMA synchronous` counts.
 const FULL: i64 = 2;
@@ -14,23 +14,23 @@ impl Session<'_> {
     /// Reads the settings of the connection that writes, and moves the mark.
     pub(super) fn durability(&mut self) -> Result<Durability, StoreError> {
         self.shared.guard.check()?;
-        let survives = survives(self.connection).map_err(|error| Fault::from(error).told())?;
+        let survives = survives(self.connection).map_err(|error| Fault::from(error).into_store_error())?;
         let epoch = self.move_the_mark().map_err(|fault| {
             let _ = roll_back(self.connection);
-            fault.told()
+            fault.into_store_error()
         })?;
-        let mut cautions = self.shared.cautions.clone();
+        let mut warnings = self.shared.warnings.clone();
         let damaged = self.shared.buckets.damaged();
         if damaged > 0 {
-            cautions.push(format!(
+            warnings.push(format!(
                 "records are missing in {damaged} of 128 parts of the store, where no key is taken for a new one; restore \
                  it from a backup"
             ));
         }
-        if survives < Survives::PowerLoss {
-            cautions.push("the library does not sync its log with every commit; link one that does".to_owned());
+        if survives < DurabilityLevel::PowerLoss {
+            warnings.push("the library does not sync its log with every commit; link one that does".to_owned());
         }
-        Ok(Durability { survives, epoch: Some(epoch), cautions })
+        Ok(Durability { survives, epoch: Some(epoch), warnings })
     }
 
     fn move_the_mark(&mut self) -> Result<Epoch, Fault> {
@@ -46,8 +46,8 @@ impl Session<'_> {
     }
 }
 
-fn survives(connection: &Connection) -> rusqlite::Result<Survives> {
+fn survives(connection: &Connection) -> rusqlite::Result<DurabilityLevel> {
     let journal: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     let synchronous = pragma(connection, "synchronous")?.unwrap_or_default();
-    Ok(if journal == "wal" && synchronous >= FULL { Survives::PowerLoss } else { Survives::AppCrash })
+    Ok(if journal == "wal" && synchronous >= FULL { DurabilityLevel::PowerLoss } else { DurabilityLevel::AppCrash })
 }

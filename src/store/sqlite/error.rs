@@ -1,4 +1,4 @@
-//! Why a SQLite store did not open, and how the library's errors are told.
+//! Why a SQLite store did not open, and the library's errors as a store's.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,7 +34,7 @@ pub enum SqliteOpenErrorKind {
     NewerFormat,
     /// It lies where locks can't be relied on.
     NetworkFileSystem,
-    /// Another process, or someone's open transaction, is in the way.
+    /// Another process, or an open transaction, is in the way.
     Busy,
     /// What was acknowledged is not all there: a file is missing, older than the
     /// others, or another database's.
@@ -68,7 +68,7 @@ impl SqliteOpenError {
                 (SqliteOpenErrorKind::Damaged, "is damaged; restore it from a backup")
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                (SqliteOpenErrorKind::Busy, "is locked by a transaction that somebody has open; end that first")
+                (SqliteOpenErrorKind::Busy, "is locked by an open transaction; end that first")
             }
             _ => (SqliteOpenErrorKind::Io, "can't be opened or created"),
         };
@@ -134,15 +134,15 @@ impl Fault {
     }
 
     /// For a call that wrote nothing, or whose writes were rolled back.
-    pub(super) fn told(self) -> StoreError {
+    pub(super) fn into_store_error(self) -> StoreError {
         match self {
             Self::Record(error) => error,
-            Self::Engine(error) => told(error),
+            Self::Engine(error) => engine_error(error),
         }
     }
 }
 
-fn told(error: rusqlite::Error) -> StoreError {
+fn engine_error(error: rusqlite::Error) -> StoreError {
     told_of(error.sqlite_error_code(), plain(error))
 }
 
@@ -154,7 +154,7 @@ pub(super) fn told_of(code: Option<ErrorCode>, error: io::Error) -> StoreError {
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             StoreErrorKind::Unavailable,
-            "the database's write lock is taken: somebody has a transaction open, perhaps in a shell; end that",
+            "the database's write lock is taken: another program has a transaction open, perhaps in a shell; end that",
         ),
         Some(ErrorCode::DiskFull) => (StoreErrorKind::Full, "there is no room for the SQLite store; free some"),
         Some(ErrorCode::ReadOnly) => (StoreErrorKind::Unavailable, "the SQLite store's files can't be written to"),

@@ -17,8 +17,8 @@ pub(super) struct Evidence<'e> {
     path: &'e Path,
     database: &'e Database,
     wal: Option<Wal>,
-    /// The most transactions that anyone knew to be on the disk; `None` if nobody
-    /// left word.
+    /// The most transactions that any process knew to be on the disk; `None` if none
+    /// noted it.
     known: Option<i64>,
     /// Whether there were no more than that: power was not lost since.
     is_exact: bool,
@@ -115,7 +115,7 @@ impl<'e> Evidence<'e> {
         fs::rename(wal(self.path), aside).map_err(|error| SqliteOpenError::io(self.path, error))
     }
 
-    /// The count that whoever enters takes over.
+    /// The count that the next process takes over.
     pub(super) fn known(&self) -> i64 {
         self.known.unwrap_or_default()
     }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::beside;
 
-/// A new file that only this user can read: answers may be anybody's personal
-/// data.
+/// A new file that only this user can read: responses may be personal data.
 pub(super) fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
@@ -114,7 +113,7 @@ impl Drop for Locked {
     }
 }
 
-/// The lock of whoever opens or closes a store: one at a time. Its file stays, and
+/// The lock of the process that opens or closes a store: one at a time. Its file stays, and
 /// says whether there was a database.
 #[derive(Debug)]
 pub(super) struct Entrance {

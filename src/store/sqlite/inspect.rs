@@ -61,7 +61,7 @@ pub(super) fn inspect(path: &Path, join: bool) -> Result<Found, SqliteOpenError>
     };
     if found.is_dir() && path.join("TOWER-IDEMPOTENCY").exists() {
         let detail = "is the directory of a store of an earlier release, which this one does not read; let that release \
-                      finish what is in it, keep it for as long as its answers are to be remembered, and name another path";
+                      finish what is in it, keep it for as long as its responses are to be remembered, and name another path";
         return refused(Kind::NotADatabase, detail);
     }
     if !found.is_file() {

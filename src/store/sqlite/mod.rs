@@ -6,12 +6,13 @@ mod checkpoint;
 mod clock;
 mod connection;
 mod durability;
+mod enlisted;
 mod error;
 mod evidence;
 mod files;
 mod inspect;
-mod joined;
 mod open;
+mod open_store;
 mod options;
 mod orphans;
 mod owner;
@@ -22,7 +23,6 @@ mod request;
 mod row;
 mod scan;
 mod schema;
-mod shared;
 mod turn;
 mod version;
 mod wal;
@@ -40,16 +40,16 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+pub use self::enlisted::{Rusqlite, SqliteEnlisted, SqliteTransaction};
 pub use self::error::{SqliteOpenError, SqliteOpenErrorKind};
-pub use self::joined::{Rusqlite, SqliteJoined, SqliteTransaction};
 pub use self::options::SqliteStoreOptions;
 
 use self::connection::PATIENCE;
+use self::open_store::OpenStore;
 use self::owner::{Dead, Other};
 use self::reader::{Reader, Tasks};
-use self::request::{Outcome, Request, Write};
-use self::row::{Put, Stored};
-use self::shared::Shared;
+use self::request::{Outcome, Request, WriteRequest};
+use self::row::{RowWrite, Stored};
 use self::writer::{Writer, unanswered};
 use super::{Durability, Filter, Loaded, Page, Query, Store, StoreError, Swap};
 use crate::core::{Key, Record, Version};
@@ -64,24 +64,24 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// number of processes of one machine.
 ///
 /// A write is acknowledged once the disk has it (`synchronous = FULL`). Writes that
-/// wait at the same time share one transaction and one sync, each with an answer of
+/// wait at the same time share one transaction and one sync, each with a result of
 /// its own. A replay is one look-up, beside the writer.
 ///
 /// ```
 /// use tower_idempotency::Runner;
-/// use tower_idempotency::store::{SqliteStore, Survives, require};
+/// use tower_idempotency::store::{SqliteStore, DurabilityLevel, require};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = std::env::temp_dir().join(format!("sqlite-store-doc-{}", std::process::id()));
 /// # let path = directory.join("payments.db");
 /// let store = SqliteStore::open(&path)?;
-/// require(&store, Survives::PowerLoss).await?;
+/// require(&store, DurabilityLevel::PowerLoss).await?;
 ///
 /// let runner = Runner::new(store);
 /// let charge = |_| async { Ok::<_, std::fmt::Error>("ch_1".to_owned()) };
 /// let first = runner.run("charges", "order-17", "1999 EUR", charge).await?;
 ///
-/// // Another process of this machine: the answer is there, and nothing runs again.
+/// // Another process of this machine: the response is there, and nothing runs again.
 /// let runner = Runner::new(SqliteStore::open(&path)?);
 /// let again = |_| async { Err::<String, _>(std::fmt::Error) };
 /// assert_eq!(runner.run("charges", "order-17", "1999 EUR", again).await?, first);
@@ -90,17 +90,17 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// # Ok(()) }
 /// ```
 ///
-/// `sqlite3 payments.db 'SELECT * FROM overview'` shows a person what is in it.
+/// `sqlite3 payments.db 'SELECT * FROM overview'` shows an operator what is in it.
 ///
 /// # What it keeps
 ///
 /// - A swap or removal is atomic: after a crash all of it is there, or none. Once
 ///   acknowledged, it is there.
-/// - **A dead process's leases are free at once**, for whoever opens the store,
+/// - **A dead process's leases are free at once**, for a process that opens the store,
 ///   scans it for lapsed records, or meets one of them. Each open store has a
 ///   file beside the database (`….owner-…`), locked as long as its process lives;
 ///   when the lock is free, so are the leases. No lease outlives a boot. Where that
-///   file is missing, nobody can know, and the lease is waited for.
+///   file is missing, that can't be known, and the lease is waited for.
 /// - **Nothing is "absent" on the word of a damaged file.** Each row has a checksum
 ///   over its key and all columns, and each of 128 parts of the store a count of its
 ///   keys and the sum of their hashes, which is looked at before the first key there
@@ -118,7 +118,7 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// # Time
 ///
 /// Leases and retentions count on a clock that runs from the start of the machine,
-/// also while that is suspended, and that nobody can set: one for all processes.
+/// also while that is suspended, and that can't be set: one for all processes.
 /// Over a restart of the machine, its wall clock says how long that took; at most a
 /// day counts, and time never goes back. [`durability`](Store::durability) tells
 /// when the two disagree.
@@ -126,8 +126,8 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// # Errors
 ///
 /// [`Unavailable`](super::StoreErrorKind::Unavailable), with the reason, while the
-/// database's write lock is somebody else's for more than 6 s (a transaction that
-/// is open in a shell), while a file of the store is missing or replaced, or while
+/// database's write lock is held for more than 6 s (by a transaction that is open
+/// in a shell, say), while a file of the store is missing or replaced, or while
 /// the system can't write; [`Full`](super::StoreErrorKind::Full) while there is no
 /// room. The store goes on when the cause is gone, without a restart.
 ///
@@ -168,7 +168,7 @@ const ALIVE: Duration = Duration::from_millis(20);
 pub struct SqliteStore(Arc<Handle>);
 
 struct Handle {
-    shared: Arc<Shared>,
+    shared: Arc<OpenStore>,
     tasks: Arc<Tasks>,
     /// Taken when the last handle goes, which ends the writer.
     requests: Option<Sender<Request>>,
@@ -221,10 +221,10 @@ impl SqliteStore {
     }
 
     /// Does one write. Of a conflict, what is there; its parts may be missing.
-    async fn write(&self, key: &Key, expected: Option<Version>, put: Option<Put>) -> Result<Outcome, StoreError> {
+    async fn write(&self, key: &Key, expected: Option<Version>, row: Option<RowWrite>) -> Result<Outcome, StoreError> {
         self.0.shared.guard.check_process()?;
         let (reply, answer) = oneshot::channel();
-        self.0.ask(Request::Write(Write { key: *key, expected, put, reply }))?;
+        self.0.ask(Request::Write(WriteRequest { key: *key, expected, row, reply }))?;
         answer.await.map_err(unanswered)?
     }
 
@@ -236,7 +236,7 @@ impl SqliteStore {
         self.0.shared.guard.check_process()?;
         let (reply, answer) = oneshot::channel();
         self.0.tasks.push(Box::new(move |reader| {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = reply.send(reader.and_then(work));
         }));
         answer.await.map_err(unanswered)?
@@ -324,7 +324,9 @@ impl Handle {
         self.others.push(moves.map_err(io)?);
         let connection = self.shared.place.reader().map_err(engine)?;
         let shared = Arc::clone(&self.shared);
-        let verifies = spawn("idempotency-verify", move || shared.buckets.verify_all(&connection, &shared));
+        let verifies = spawn("idempotency-verify", move || {
+            shared.buckets.verify_all(&connection, &shared.sql, &shared.checkpoints);
+        });
         self.others.push(verifies.map_err(io)?);
         Ok(())
     }
@@ -364,7 +366,7 @@ impl Drop for Handle {
         self.tasks.end();
         self.shared.checkpoints.end();
         for thread in self.others.drain(..) {
-            // If it panicked, whoever waited has been told.
+            // If it panicked, its callers got an error.
             let _ = thread.join();
         }
         drop(self.requests.take());
@@ -391,7 +393,7 @@ impl Store for SqliteStore {
         if expected.is_none() {
             self.trust(key).await?;
         }
-        match self.write(key, expected, Some(Put::new(key, next))).await? {
+        match self.write(key, expected, Some(RowWrite::new(key, next))).await? {
             Outcome::Took => Ok(Swap::Stored),
             Outcome::Conflict(None) => {
                 self.trust(key).await?;
@@ -421,7 +423,7 @@ impl Store for SqliteStore {
         let query = query.clone();
         self.read(move |reader| {
             let now = reader.shared.clock.now();
-            reader.scan(&query, now).map_err(|fault| reader.told(fault))
+            reader.scan(&query, now).map_err(|fault| reader.after_fault(fault))
         })
         .await
     }

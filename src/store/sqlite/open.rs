@@ -12,19 +12,19 @@ use rusqlite::{Connection, OpenFlags};
 use super::batch::{Statements, begin};
 use super::buckets::Buckets;
 use super::checkpoint::{self, Checkpoints};
-use super::clock::{self, Clocks, Kept, Timeline};
+use super::clock::{self, Clocks, StoredTime, Timeline};
 use super::connection::{BUSY, Place, beside};
 use super::error::{Fault, SqliteOpenError, SqliteOpenErrorKind as Kind};
 use super::evidence::{Evidence, check_absence, wal};
 use super::files::{self, Entrance};
 use super::inspect::{self, Database, Found, Meta, inspect};
+use super::open_store::{Guard, OpenStore};
 use super::options::SqliteStoreOptions;
 use super::orphans::{self, Held};
 use super::owner::{self, Other, Owner};
 use super::process::OpenHere;
 use super::row;
 use super::schema::{APPLICATION_ID, Sql};
-use super::shared::{Guard, Shared};
 use super::turn::Gate;
 use super::version;
 use crate::core::Timestamp;
@@ -37,7 +37,7 @@ const FORKED: &str = "can't be opened in a process that was forked while its par
                       may be held there by threads that this process does not have; fork first, or run another program";
 
 /// Opens the store at `path`, with the connection of its writer.
-pub(super) fn open(options: &SqliteStoreOptions, path: &Path) -> Result<(Shared, Connection), SqliteOpenError> {
+pub(super) fn open(options: &SqliteStoreOptions, path: &Path) -> Result<(OpenStore, Connection), SqliteOpenError> {
     // Before the library is asked for anything.
     let Some(here) = OpenHere::enter() else {
         return Err(SqliteOpenError::new(Kind::Forked, path, FORKED));
@@ -73,7 +73,7 @@ fn refuse_network(options: &SqliteStoreOptions, path: &Path) -> Result<(), Sqlit
     Err(SqliteOpenError::new(Kind::NetworkFileSystem, path, detail))
 }
 
-/// While nobody else opens or closes the store.
+/// While no other process opens or closes the store.
 struct Opening<'o> {
     options: &'o SqliteStoreOptions,
     path: &'o Path,
@@ -81,7 +81,7 @@ struct Opening<'o> {
 }
 
 impl Opening<'_> {
-    fn run(&self, entrance: &mut Entrance, here: OpenHere) -> Result<(Shared, Connection), SqliteOpenError> {
+    fn run(&self, entrance: &mut Entrance, here: OpenHere) -> Result<(OpenStore, Connection), SqliteOpenError> {
         owner::tidy(self.path).map_err(|error| self.io(error))?;
         let others = owner::others(self.path, &self.boot, 0).map_err(|error| self.io(error))?;
         if others.iter().any(|other| matches!(other, Other::Alive { is_of_this_boot: false })) {
@@ -101,12 +101,12 @@ impl Opening<'_> {
             // of one that died: the database may be noted as open.
             let _ = owner.leave();
         }
-        let (clock, cautions) = started?;
+        let (clock, warnings) = started?;
         entrance.know_the_database().map_err(|error| self.io(error))?;
         bury(others);
         let guard = Guard::new(self.path, wal(self.path)).map_err(|error| self.io(error))?;
         guard.know_the_wal();
-        let shared = Shared {
+        let shared = OpenStore {
             place,
             sql,
             is_own: database.is_own,
@@ -119,7 +119,7 @@ impl Opening<'_> {
             gate: Gate::of(self.path),
             transaction_limit: self.options.transaction_limit,
             _here: here,
-            cautions,
+            warnings,
         };
         Ok((shared, connection))
     }
@@ -147,7 +147,7 @@ impl Opening<'_> {
         create_tables(&unfinished).map_err(|error| self.engine(error))?;
         let put = || {
             fs::File::open(&unfinished)?.sync_all()?;
-            // Not over what somebody else puts there meanwhile.
+            // Not over what another program puts there meanwhile.
             fs::hard_link(&unfinished, self.path)?;
             fs::remove_file(&unfinished)?;
             files::sync_directory(&files::parent(self.path))
@@ -165,7 +165,7 @@ impl Opening<'_> {
         Ok(connection)
     }
 
-    /// Nobody else has it open: now is the time to see whether all is there. Also
+    /// No other process has it open: now is the time to see whether all is there. Also
     /// how many transactions others knew of.
     fn connect_alone(
         &self,
@@ -208,7 +208,7 @@ impl Opening<'_> {
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| self.engine(error))?;
         add_tables(connection, sql).map_err(|error| self.engine(error))?;
         let meta = inspect::read(connection, sql, self.path)?;
-        let (clock, now, cautions) = self.time(&meta, alone);
+        let (clock, now, warnings) = self.time(&meta, alone);
         let work = || -> Result<i64, Fault> {
             let mut statements = Statements::new(connection, sql)?;
             if alone && meta.boot != self.boot {
@@ -241,17 +241,17 @@ impl Opening<'_> {
             others.iter().filter_map(|other| if let Other::Dead(dead) = other { Some(dead.commits) } else { None });
         let known = if self.options.accept_loss { commits } else { dead.fold(commits, i64::max) };
         owner.mark_durably(known).map_err(|error| self.io(error))?;
-        Ok((clock, cautions))
+        Ok((clock, warnings))
     }
 
-    /// That the store is open must be known to whoever finds the database without
-    /// its WAL.
+    /// The process that finds the database without its WAL must see that the store
+    /// was open.
     fn fix_that_it_is_open(&self, connection: &Connection) -> Result<(), SqliteOpenError> {
         let moved = checkpoint::run(connection, "TRUNCATE").map_err(|error| self.engine(error))?;
         if moved.all {
             return Ok(());
         }
-        let detail = "is being read by a transaction that somebody has open; end that first";
+        let detail = "is being read by a transaction of another connection; end that first";
         Err(SqliteOpenError::new(Kind::Busy, self.path, detail))
     }
 
@@ -266,9 +266,9 @@ impl Opening<'_> {
         let clocks = Clocks { boot: &self.boot, since_boot, wall: clock::wall() };
         let reset = self.options.reset_time && alone;
         let kept = if reset {
-            Kept { boot: "", base: 0, seen: 0 }
+            StoredTime { boot: "", base: 0, seen: 0 }
         } else {
-            Kept { boot: &meta.boot, base: meta.base, seen: meta.seen.max(0).unsigned_abs() }
+            StoredTime { boot: &meta.boot, base: meta.base, seen: meta.seen.max(0).unsigned_abs() }
         };
         let start = clock::start(kept, clocks);
         let clock = if self.boot.is_empty() {
@@ -278,7 +278,7 @@ impl Opening<'_> {
             Timeline::Boot { base: start.base }
         };
         let now = millis(clock.now());
-        (clock, now, start.caution.into_iter().collect())
+        (clock, now, start.warning.into_iter().collect())
     }
 
     fn io(&self, error: std::io::Error) -> SqliteOpenError {
@@ -303,7 +303,7 @@ impl Opening<'_> {
 fn bury(others: Vec<Other>) {
     for other in others {
         if let Other::Dead(dead) = other {
-            // Whoever finds it once more finds nothing to free.
+            // A process that finds it once more finds nothing to free.
             let _ = dead.bury();
         }
     }
@@ -344,9 +344,9 @@ fn add_tables(connection: &Connection, sql: &Sql) -> rusqlite::Result<()> {
     connection.execute(&sql.name, [id]).map(drop)
 }
 
-/// Ends the last connection's time: frees what is still held, and if nobody else
+/// Closes the last connection: frees what is still held, and if no other process
 /// has the store open, notes that it was closed.
-pub(super) fn close(shared: &Shared, connection: Connection) {
+pub(super) fn close(shared: &OpenStore, connection: Connection) {
     // Busy for too long: it is as if the process had died.
     let Ok(Some(entrance)) = Entrance::enter(&shared.place.path, Duration::from_secs(5)) else { return };
     if shared.guard.check().is_err() {
@@ -359,9 +359,9 @@ pub(super) fn close(shared: &Shared, connection: Connection) {
     drop(entrance);
 }
 
-/// Whether all that this store wrote is in the database, so that nobody will miss
-/// its count.
-fn leave(shared: &Shared, connection: &Connection) -> Result<bool, Fault> {
+/// Whether all that this store wrote is in the database, so that its count is
+/// needed no more.
+fn leave(shared: &OpenStore, connection: &Connection) -> Result<bool, Fault> {
     let others = owner::others(&shared.place.path, &shared.boot, shared.owner.number());
     let others = others.unwrap_or_else(|_| vec![Other::Unknown]);
     let alone = others.iter().all(|other| matches!(other, Other::Dead(_)));

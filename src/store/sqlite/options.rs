@@ -46,7 +46,7 @@ impl SqliteStoreOptions {
         }
     }
 
-    /// Tells the store the time, for tests. What it tells must survive a restart:
+    /// The store's clock, for tests. Its times must survive a restart:
     /// leases and retentions are counted in it.
     ///
     /// All who share the file must share this clock.
@@ -95,7 +95,7 @@ impl SqliteStoreOptions {
         self
     }
 
-    /// Forgets the latest time that the store has told, and goes on from the
+    /// Forgets the latest time that the store has given, and goes on from the
     /// machine's clock: for a store that was once opened while that was far in the
     /// future.
     ///
@@ -106,9 +106,9 @@ impl SqliteStoreOptions {
         self
     }
 
-    /// For how long a [transaction](SqliteStore::joined) of yours may keep everybody
-    /// else from writing: 5 seconds, and no longer, since that is how long the others
-    /// wait. A third of the operation's lease is the limit, too, and of the shortest
+    /// For how long a [transaction](SqliteStore::transactions) of yours may hold the write
+    /// lock: 5 seconds at most, since other writers wait no longer. A third of the
+    /// operation's lease is the limit, too, and a third of the shortest
     /// lease that is about to end in this file.
     pub const fn transaction_limit(mut self, limit: Duration) -> Self {
         self.transaction_limit = if limit.as_nanos() < LONGEST.as_nanos() { limit } else { LONGEST };

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Params};
 
 use super::batch::Statements;
 use super::error::Fault;
-use super::row::{self, Put};
+use super::row::{self, RowWrite};
 use super::schema::Sql;
 use crate::core::{Key, Timestamp};
 use crate::util::nonce::fresh_nonce;
@@ -18,8 +18,8 @@ pub(super) enum Held {
     ByAnyone,
 }
 
-/// Frees them within the transaction that is open. Whoever held them is dead. What
-/// can't be read stays as it is. How many were freed.
+/// Frees them within the transaction that is open. Their holders are dead. What
+/// can't be read stays as it is. Returns how many were freed.
 pub(super) fn free(
     connection: &Connection,
     sql: &Sql,
@@ -69,7 +69,7 @@ fn rewrite(statements: &mut Statements<'_>, keys: &[Key], written: Option<Timest
         let Ok(record) = found.record() else { continue };
         // Not written anew otherwise: its history and its age stay.
         let written = written.unwrap_or_else(|| row::time(found.columns.written));
-        let put = Put::new(key, &record.orphaned(fresh_nonce()));
+        let put = RowWrite::new(key, &record.orphaned(fresh_nonce()));
         let columns = put.columns(Some(&found.columns), written, 0);
         statements.replace(key, &put, Some(&found.columns), &columns)?;
         count += 1;

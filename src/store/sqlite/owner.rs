@@ -38,7 +38,7 @@ pub(super) struct Owner {
 impl Owner {
     /// Draws a number, and leaves a locked file of that name beside the database.
     pub(super) fn enter(database: &Path, boot: &str, commits: i64) -> io::Result<Self> {
-        // Positive: zero is nobody.
+        // Positive: zero is no owner.
         let number = (fresh_nonce().get() >> 1).max(1).cast_signed();
         let path = beside(database, &format!("{SUFFIX}{number:016x}"));
         let unfinished = beside(&path, UNFINISHED);
@@ -46,7 +46,7 @@ impl Owner {
         file.write_all(&content(number, boot, commits))?;
         file.lock()?;
         file.sync_all()?;
-        // Locked before anyone can find it.
+        // Locked before another process can find it.
         fs::rename(&unfinished, &path)?;
         files::sync_directory(&files::parent(&path))?;
         Ok(Self { number, path, file, marked: AtomicI64::new(commits) })
@@ -71,7 +71,7 @@ impl Owner {
         self.file.sync_data()
     }
 
-    /// Goes, with nothing left to be told.
+    /// Goes, with nothing left to free.
     pub(super) fn leave(&self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
@@ -108,7 +108,7 @@ fn mark(number: i64, commits: i64) -> [u8; 16] {
     bytes
 }
 
-/// A store that left without saying so. Nobody else can find it while this lives.
+/// A store that left without saying so. No other process can find it while this lives.
 #[derive(Debug)]
 pub(super) struct Dead {
     pub(super) number: i64,
@@ -142,7 +142,7 @@ pub(super) enum Other {
 
 /// Looks for the store of this number.
 pub(super) fn probe(database: &Path, number: i64, boot: &str) -> Other {
-    look(&beside(database, &format!("{SUFFIX}{number:016x}")), boot).unwrap_or(Other::Unknown)
+    inspect(&beside(database, &format!("{SUFFIX}{number:016x}")), boot).unwrap_or(Other::Unknown)
 }
 
 /// All that have files beside the database, but for this one.
@@ -152,7 +152,7 @@ pub(super) fn others(database: &Path, boot: &str, own: i64) -> io::Result<Vec<Ot
         if number_of(&path) == Some(own) {
             continue;
         }
-        others.push(match look(&path, boot) {
+        others.push(match inspect(&path, boot) {
             Ok(other) => other,
             // It left meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -173,7 +173,7 @@ pub(super) fn tidy(database: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn look(path: &Path, boot: &str) -> io::Result<Other> {
+fn inspect(path: &Path, boot: &str) -> io::Result<Other> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut bytes = Vec::with_capacity(LENGTH);
     Read::by_ref(&mut file).take(LENGTH as u64 + 1).read_to_end(&mut bytes)?;

@@ -1,23 +1,12 @@
-//! What a write comes to, whoever carries it out: the writer, or a transaction
+//! The statements of a write, for both that run them: the writer, and a transaction
 //! of the caller's.
 
 use super::buckets::Buckets;
 use super::error::Fault;
-use super::row::{Cell, Columns, Put, Stored, bytes_cell, number_cell};
+use super::row::{Cell, Columns, RowWrite, Stored, bytes_cell, number_cell};
+use super::schema::StatementKind;
 use crate::core::{Key, Timestamp, Version};
 use crate::store::StoreError;
-
-/// The statements that a write is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
-    Insert,
-    Update,
-    Delete,
-    PutPart,
-    CutSteps,
-    DropRequest,
-    DropParts,
-}
 
 /// Whether a write takes.
 pub(super) enum Verdict {
@@ -30,7 +19,7 @@ pub(super) enum Verdict {
 }
 
 /// Compares what is there with what is expected. A fault is the transaction's.
-pub(super) fn judge(
+pub(super) fn compare(
     buckets: &Buckets,
     key: &Key,
     expected: Option<Version>,
@@ -55,10 +44,10 @@ pub(super) fn judge(
 /// Puts a record in the place of what is there.
 pub(super) fn put<E>(
     key: &Key,
-    put: &Put,
+    put: &RowWrite,
     over: Option<&Columns>,
     (now, holder): (Timestamp, i64),
-    run: impl FnMut(Which, &[Cell<'_>]) -> Result<(), E>,
+    run: impl FnMut(StatementKind, &[Cell<'_>]) -> Result<(), E>,
 ) -> Result<(), E> {
     replace(key, put, over, &put.columns(over, now, holder), run)
 }
@@ -66,24 +55,24 @@ pub(super) fn put<E>(
 /// The same with these columns.
 pub(super) fn replace<E>(
     key: &Key,
-    put: &Put,
+    put: &RowWrite,
     over: Option<&Columns>,
     columns: &Columns,
-    mut run: impl FnMut(Which, &[Cell<'_>]) -> Result<(), E>,
+    mut run: impl FnMut(StatementKind, &[Cell<'_>]) -> Result<(), E>,
 ) -> Result<(), E> {
     let bytes = || bytes_cell(key.as_bytes());
-    let row = if over.is_none() { Which::Insert } else { Which::Update };
+    let row = if over.is_none() { StatementKind::Insert } else { StatementKind::Update };
     run(row, &put.cells(key, columns))?;
     if let Some(over) = over {
         if over.request && !columns.request {
-            run(Which::DropRequest, &[bytes()])?;
+            run(StatementKind::DropRequest, &[bytes()])?;
         }
         if over.steps > columns.steps {
-            run(Which::CutSteps, &[bytes(), number_cell(columns.steps)])?;
+            run(StatementKind::CutSteps, &[bytes(), number_cell(columns.steps)])?;
         }
     }
     for (n, value, hash) in put.parts() {
-        run(Which::PutPart, &[bytes(), number_cell(n), bytes_cell(value), number_cell(hash)])?;
+        run(StatementKind::PutPart, &[bytes(), number_cell(n), bytes_cell(value), number_cell(hash)])?;
     }
     Ok(())
 }
@@ -92,11 +81,11 @@ pub(super) fn replace<E>(
 pub(super) fn remove<E>(
     key: &Key,
     over: &Columns,
-    mut run: impl FnMut(Which, &[Cell<'_>]) -> Result<(), E>,
+    mut run: impl FnMut(StatementKind, &[Cell<'_>]) -> Result<(), E>,
 ) -> Result<(), E> {
     let key = bytes_cell(key.as_bytes());
     if over.has_parts() {
-        run(Which::DropParts, std::slice::from_ref(&key))?;
+        run(StatementKind::DropParts, std::slice::from_ref(&key))?;
     }
-    run(Which::Delete, &[key])
+    run(StatementKind::Delete, &[key])
 }

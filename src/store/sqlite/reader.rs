@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use rusqlite::{Connection, Statement};
 
 use super::error::Fault;
+use super::open_store::OpenStore;
 use super::row::Stored;
-use super::shared::Shared;
 use crate::core::Key;
 use crate::store::StoreError;
 use crate::util::signal::lock;
@@ -55,7 +55,7 @@ impl Tasks {
     }
 
     /// Runs until the [end](Self::end).
-    pub(super) fn run(&self, shared: &Arc<Shared>, first: Connection) {
+    pub(super) fn run(&self, shared: &Arc<OpenStore>, first: Connection) {
         let mut current = Some(first);
         loop {
             let connection = match current.take() {
@@ -68,7 +68,7 @@ impl Tasks {
                             connection
                         }
                         Err(error) => {
-                            task(Err(Fault::from(error).told()));
+                            task(Err(Fault::from(error).into_store_error()));
                             continue;
                         }
                     }
@@ -88,7 +88,7 @@ impl Tasks {
 /// several: the WAL can't begin anew while one lasts.
 pub(super) struct Reader<'c> {
     pub(super) connection: &'c Connection,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<OpenStore>,
     load: Statement<'c>,
     parts: Statement<'c>,
     pub(super) unfinished: Statement<'c>,
@@ -98,7 +98,7 @@ pub(super) struct Reader<'c> {
 }
 
 impl<'c> Reader<'c> {
-    fn new(connection: &'c Connection, shared: &Arc<Shared>) -> rusqlite::Result<Self> {
+    fn new(connection: &'c Connection, shared: &Arc<OpenStore>) -> rusqlite::Result<Self> {
         let sql = &shared.sql;
         Ok(Self {
             connection,
@@ -114,7 +114,7 @@ impl<'c> Reader<'c> {
 
     /// What is at `key`. Absent only if nothing that was there can be missing.
     pub(super) fn load(&mut self, key: &Key) -> Result<Option<Stored>, StoreError> {
-        let found = self.find(key).map_err(|fault| self.told(fault))?;
+        let found = self.find(key).map_err(|fault| self.after_fault(fault))?;
         if found.is_none() {
             self.verify(key)?;
             self.shared.buckets.trust(key)?;
@@ -125,7 +125,7 @@ impl<'c> Reader<'c> {
     /// Looks whether "absent" can be believed of this key.
     pub(super) fn verify(&mut self, key: &Key) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        shared.buckets.verify(self.connection, &shared.sql, key).map_err(|fault| self.told(fault))
+        shared.buckets.verify(self.connection, &shared.sql, key).map_err(|fault| self.after_fault(fault))
     }
 
     fn find(&mut self, key: &Key) -> Result<Option<Stored>, Fault> {
@@ -141,8 +141,8 @@ impl<'c> Reader<'c> {
 
     /// Tells what went wrong, and has the connection opened anew where that may
     /// help.
-    pub(super) fn told(&mut self, fault: Fault) -> StoreError {
+    pub(super) fn after_fault(&mut self, fault: Fault) -> StoreError {
         self.broken |= matches!(fault, Fault::Engine(_)) && !fault.is_damage();
-        fault.told()
+        fault.into_store_error()
     }
 }

@@ -3,21 +3,21 @@
 use tokio::sync::oneshot;
 
 use super::owner::Dead;
-use super::row::{Put, Stored};
+use super::row::{RowWrite, Stored};
 use super::turn::Asking;
 use crate::core::{Key, Version};
 use crate::store::{Durability, StoreError};
 
 /// A write that takes if `key` is at `expected`.
-pub(super) struct Write {
+pub(super) struct WriteRequest {
     pub(super) key: Key,
     pub(super) expected: Option<Version>,
     /// `None` removes the record.
-    pub(super) put: Option<Put>,
-    pub(super) reply: oneshot::Sender<Reply>,
+    pub(super) row: Option<RowWrite>,
+    pub(super) reply: oneshot::Sender<WriteResult>,
 }
 
-pub(super) type Reply = Result<Outcome, StoreError>;
+pub(super) type WriteResult = Result<Outcome, StoreError>;
 
 pub(super) enum Outcome {
     /// It took, and is on the disk.
@@ -27,7 +27,7 @@ pub(super) enum Outcome {
 }
 
 pub(super) enum Request {
-    Write(Write),
+    Write(WriteRequest),
     /// Frees what a dead store held, and forgets it.
     Free(Dead, oneshot::Sender<Result<(), StoreError>>),
     /// What the settings promise, and which data this is.

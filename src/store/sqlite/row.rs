@@ -197,7 +197,7 @@ impl Stored {
             PartId::Response => self.response.clone(),
             other => self.parts.iter().find(|(id, _)| *id == other).map(|(_, value)| value.clone()),
         })?;
-        if record.version() != self.columns.version || record.filed_under() != self.columns.status {
+        if record.version() != self.columns.version || record.index_class() != self.columns.status {
             return Err(DIFFERS.into());
         }
         Ok(record)
@@ -206,7 +206,7 @@ impl Stored {
 
 /// A record as it is written, encoded by the caller: the writer has no time for
 /// that.
-pub(super) struct Put {
+pub(super) struct RowWrite {
     is_first: bool,
     version: Version,
     status: Status,
@@ -223,7 +223,7 @@ pub(super) struct Put {
     fresh: Vec<(i64, Bytes, i64)>,
 }
 
-impl Put {
+impl RowWrite {
     pub(super) fn new(key: &Key, record: &Record) -> Self {
         let encoded = record.encode();
         let (mut response, mut fresh) = (None, Vec::new());
@@ -242,8 +242,8 @@ impl Put {
         Self {
             is_first: record.is_first(),
             version: record.version(),
-            status: record.filed_under(),
-            span: Timestamp::default().after(record.lasts()).as_millis().min(LONGEST),
+            status: record.index_class(),
+            span: Timestamp::default().after(record.due_in()).as_millis().min(LONGEST),
             attempts: record.attempts(),
             is_held: matches!(record.hold(), Hold::Leased { .. }) && record.response().is_none(),
             steps: i64::try_from(record.steps().len()).unwrap_or(i64::MAX),

@@ -1,6 +1,16 @@
 //! The tables, and the statements on them with the tables' names filled in.
 
-use super::plan::Which;
+/// The statements that a write is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StatementKind {
+    Insert,
+    Update,
+    Delete,
+    PutPart,
+    CutSteps,
+    DropRequest,
+    DropParts,
+}
 
 /// The layout that this release reads and writes.
 pub(super) const LAYOUT: i64 = 1;
@@ -131,15 +141,15 @@ impl Sql {
 }
 
 impl Sql {
-    pub(super) fn text(&self, which: Which) -> &str {
+    pub(super) fn text(&self, which: StatementKind) -> &str {
         match which {
-            Which::Insert => &self.insert,
-            Which::Update => &self.update,
-            Which::Delete => &self.delete,
-            Which::PutPart => &self.put_part,
-            Which::CutSteps => &self.cut_steps,
-            Which::DropRequest => &self.drop_request,
-            Which::DropParts => &self.drop_parts,
+            StatementKind::Insert => &self.insert,
+            StatementKind::Update => &self.update,
+            StatementKind::Delete => &self.delete,
+            StatementKind::PutPart => &self.put_part,
+            StatementKind::CutSteps => &self.cut_steps,
+            StatementKind::DropRequest => &self.drop_request,
+            StatementKind::DropParts => &self.drop_parts,
         }
     }
 }

@@ -56,9 +56,9 @@ INSERT INTO "tallies"
     WITH RECURSIVE bucket (n) AS (VALUES (-2) UNION ALL SELECT n + 1 FROM bucket WHERE n < 127)
     SELECT n, 0, 0, 0 FROM bucket;
 
--- Triggers, so that it is right whoever writes. The mask keeps the sum from
+-- Triggers, so that it is right for any program that writes. The mask keeps the sum from
 -- overflowing, which would make it a floating-point number. `OR FAIL`: a copy of each
--- page that a `DELETE` changes would be kept for undoing it alone, which nobody does.
+-- page that a `DELETE` changes would be kept for undoing it alone, which never happens.
 CREATE TRIGGER "records_added" AFTER INSERT ON "records" BEGIN
     UPDATE "tallies" SET count = count + 1, sum = (sum + NEW.hash) & 0x3fffffffffffffff,
         keys = (keys + NEW.key_hash) & 0x3fffffffffffffff

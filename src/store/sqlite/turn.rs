@@ -23,7 +23,8 @@ use crate::store::StoreError;
 /// How long a transaction may take to begin, once it may: it does not wait long.
 const TRY: Duration = Duration::from_secs(1);
 
-/// Whoever gets it may try to have the write lock, and gives it back by dropping this.
+/// A transaction that gets it may try to have the write lock, and gives it back by
+/// dropping this.
 #[derive(Debug)]
 pub(super) struct Turn {
     begun: Sender<()>,
@@ -46,13 +47,13 @@ pub(super) type Asking = oneshot::Sender<Result<Turn, StoreError>>;
 /// gate shut.
 pub(super) fn give(asking: Asking, gate: &Gate) -> Option<Shut> {
     let ((begun, begins), (ends, ending)) = (mpsc::channel(), mpsc::channel());
-    // Whoever asked may have gone.
+    // The transaction that asked may have gone.
     asking.send(Ok(Turn { begun, ends })).ok()?;
     begins.recv_timeout(TRY).ok()?;
     // Or another process could be next, and who waits here would wait for both.
     let shut = gate.shut();
-    // Work that does not end, but for what is no query, keeps the lock: then whoever
-    // wants that tells.
+    // Work that does not end keeps the lock: then the next one that wants it reports
+    // that.
     let _ = ending.recv_timeout(BUSY);
     shut
 }
@@ -60,8 +61,7 @@ pub(super) fn give(asking: Asking, gate: &Gate) -> Option<Shut> {
 /// Two files beside the database. There are none before there was a transaction.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// Shared by those who wait to write; nobody else's for a moment as a
-    /// transaction begins.
+    /// Shared by writers that wait; exclusive for a moment as a transaction begins.
     gate: PathBuf,
     /// That of the transaction that is next.
     next: PathBuf,
@@ -111,7 +111,7 @@ impl Gate {
     /// Keeps transactions from beginning. `None` if that can't be done: then it is
     /// luck who is next.
     pub(super) fn shut(&self) -> Option<Shut> {
-        // Whoever enters is gone at once, unless it was stopped there.
+        // A transaction that enters is gone at once, unless its process was stopped there.
         shared(&self.gate, Duration::from_millis(50)).map(|locked| Shut { _locked: locked })
     }
 

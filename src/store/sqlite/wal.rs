@@ -175,7 +175,7 @@ impl Walker {
 mod tests {
     use super::*;
 
-    /// At its first gigabyte a database has a page that nobody writes: locks lie there.
+    /// At its first gigabyte a database has a page that is never written: locks lie there.
     #[test]
     fn the_page_of_the_locks_is_in_no_wal() {
         let locks = (1 << 30) / 4096 + 1;

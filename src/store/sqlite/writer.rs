@@ -13,11 +13,11 @@ use super::batch::{Done, Statements, begin, pragma, roll_back};
 use super::checkpoint;
 use super::connection::BUSY;
 use super::error::{Fault, says_rolled_back, stopped};
+use super::open_store::OpenStore;
 use super::orphans::{self, Held};
 use super::owner::Dead;
-use super::request::{Request, Write};
+use super::request::{Request, WriteRequest};
 use super::row;
-use super::shared::Shared;
 use super::turn::{self, Asking, Shut};
 use crate::core::{Timestamp, Version};
 use crate::store::{StoreError, StoreErrorKind};
@@ -39,7 +39,7 @@ const LOOK_EVERY: u32 = 64;
 /// Compares versions and writes, all that waits in one transaction: while one is
 /// on its way to the disk, the next one gathers.
 pub(super) struct Writer {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<OpenStore>,
     pub(super) requests: Receiver<Request>,
     /// Came while a batch was gathered, and is none of it.
     pub(super) waiting: VecDeque<Request>,
@@ -64,8 +64,8 @@ impl Writer {
         let mut current = Some(connection);
         loop {
             if let Some(connection) = current.take() {
-                // A clock that isn't ours may panic. Whoever waits hears of it,
-                // since nobody answers.
+                // A clock that isn't ours may panic. The callers that wait get an
+                // error, since their channels close.
                 let served = catch_unwind(AssertUnwindSafe(|| self.serve(&connection)));
                 if matches!(served, Ok(true)) {
                     return Some(connection);
@@ -73,7 +73,8 @@ impl Writer {
             }
             let request = self.next()?;
             let guard = self.shared.guard.check();
-            match guard.and_then(|()| self.shared.place.writer().map_err(|error| Fault::from(error).told())) {
+            match guard.and_then(|()| self.shared.place.writer().map_err(|error| Fault::from(error).into_store_error()))
+            {
                 Ok(connection) => {
                     // Frames of a commit that failed may lie behind those that count, and
                     // would look like damage one day.
@@ -130,13 +131,13 @@ impl Writer {
     }
 
     /// What waits to be written, too; transactions of the caller's are passed by.
-    fn gather(&mut self, first: Write, most: usize) -> Vec<Write> {
-        let mut bytes = first.put.as_ref().map_or(0, row::Put::len);
+    fn gather(&mut self, first: WriteRequest, most: usize) -> Vec<WriteRequest> {
+        let mut bytes = first.row.as_ref().map_or(0, row::RowWrite::len);
         let (mut writes, mut passed) = (vec![first], Vec::new());
         while writes.len() < most && bytes < MAX_BYTES {
             match self.waiting.pop_front().or_else(|| self.requests.try_recv().ok()) {
                 Some(Request::Write(write)) => {
-                    bytes += write.put.as_ref().map_or(0, row::Put::len);
+                    bytes += write.row.as_ref().map_or(0, row::RowWrite::len);
                     writes.push(write);
                 }
                 Some(turn @ Request::Turn(_)) => passed.push(turn),
@@ -180,16 +181,16 @@ fn refuse(request: Request, error: &StoreError) {
 pub(super) struct Session<'c> {
     pub(super) connection: &'c Connection,
     pub(super) statements: Statements<'c>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<OpenStore>,
     batches: u32,
 }
 
 impl Session<'_> {
     /// Does this and all else that waits, as far as it can be done, in its order, and
     /// tells each.
-    fn write(&mut self, writer: &mut Writer, first: Write) -> Health {
+    fn write(&mut self, writer: &mut Writer, first: WriteRequest) -> Health {
         if let Err(error) = self.shared.guard.check() {
-            return tell(writer.gather(first, MAX_WRITES), &error, Health::Sound);
+            return fail_all(writer.gather(first, MAX_WRITES), &error, Health::Sound);
         }
         let begun = self.begin(&mut writer.shut);
         // Who came while this waited for the lock has waited, too.
@@ -202,7 +203,7 @@ impl Session<'_> {
         }
     }
 
-    /// Begins a transaction, and says whether somebody else had to end one first.
+    /// Begins a transaction, and says whether another one had to end first.
     fn begin(&mut self, shut: &mut Option<Shut>) -> rusqlite::Result<bool> {
         if shut.is_none() {
             self.shared.gate.let_go_first();
@@ -230,21 +231,21 @@ impl Session<'_> {
     }
 
     /// In the transaction that is open.
-    fn write_all(&mut self, mut writes: Vec<Write>) -> Health {
+    fn write_all(&mut self, mut writes: Vec<WriteRequest>) -> Health {
         loop {
             let (damaged, fault) = match self.apply(&writes) {
                 Ok(done) => return self.commit(writes, done),
                 Err(failed) => failed,
             };
             if roll_back(self.connection).is_err() {
-                return tell(writes, &fault.told(), Health::Broken);
+                return fail_all(writes, &fault.into_store_error(), Health::Broken);
             }
             if !fault.is_damage() {
-                return tell(writes, &fault.told(), Health::Broken);
+                return fail_all(writes, &fault.into_store_error(), Health::Broken);
             }
             // The others have nothing to do with the page that can't be read.
             let damaged = writes.remove(damaged);
-            let _ = damaged.reply.send(Err(fault.told()));
+            let _ = damaged.reply.send(Err(fault.into_store_error()));
             if writes.is_empty() {
                 return Health::Sound;
             }
@@ -255,7 +256,7 @@ impl Session<'_> {
     }
 
     /// What becomes of each; or at which one the transaction failed, and why.
-    fn apply(&mut self, writes: &[Write]) -> Result<Vec<Done>, (usize, Fault)> {
+    fn apply(&mut self, writes: &[WriteRequest]) -> Result<Vec<Done>, (usize, Fault)> {
         let now = self.shared.clock.now();
         let mut done = Vec::with_capacity(writes.len());
         for (index, write) in writes.iter().enumerate() {
@@ -264,30 +265,30 @@ impl Session<'_> {
         Ok(done)
     }
 
-    fn commit(&mut self, writes: Vec<Write>, done: Vec<Done>) -> Health {
+    fn commit(&mut self, writes: Vec<WriteRequest>, done: Vec<Done>) -> Health {
         if !done.iter().any(|done| matches!(done, Done::Took)) {
             let health = if roll_back(self.connection).is_ok() { Health::Sound } else { Health::Broken };
-            return answer(writes, done, health);
+            return reply_all(writes, done, health);
         }
         let now = self.shared.clock.now();
         if let Err((sure, error)) = self.finish(now, writes.len()) {
             let _ = roll_back(self.connection);
-            let error = if sure { error.told() } else { unsure(error) };
-            return tell(writes, &error, Health::Broken);
+            let error = if sure { error.into_store_error() } else { unsure(error) };
+            return fail_all(writes, &error, Health::Broken);
         }
-        let pages: usize = writes.iter().map(|write| 3 + write.put.as_ref().map_or(0, row::Put::len) / 4096).sum();
+        let pages: usize = writes.iter().map(|write| 3 + write.row.as_ref().map_or(0, row::RowWrite::len) / 4096).sum();
         self.shared.checkpoints.written(pages);
         // What went to a file that is gone by now is gone with it.
         match self.shared.guard.check() {
-            Ok(()) => answer(writes, done, Health::Sound),
-            Err(error) => tell(writes, &error, Health::Sound),
+            Ok(()) => reply_all(writes, done, Health::Sound),
+            Err(error) => fail_all(writes, &error, Health::Sound),
         }
     }
 
     /// Ends the transaction. Of an error, whether nothing was written for sure.
     fn finish(&mut self, now: Timestamp, writes: usize) -> Result<(), (bool, Fault)> {
         self.sweep(now, 2 * i64::try_from(writes).unwrap_or(i64::MAX / 4) + 32).map_err(|fault| (true, fault))?;
-        self.give_back().map_err(|error| (true, error.into()))?;
+        self.shrink().map_err(|error| (true, error.into()))?;
         let commits = self.statements.count(now).map_err(|error| (true, error.into()))?;
         self.statements
             .commit
@@ -315,7 +316,7 @@ impl Session<'_> {
 
     /// Makes the file smaller, bit by bit, when much of it is free. Does nothing
     /// in a database that is not set up for it.
-    fn give_back(&mut self) -> rusqlite::Result<()> {
+    fn shrink(&mut self) -> rusqlite::Result<()> {
         self.batches = self.batches.wrapping_add(1);
         if !self.batches.is_multiple_of(LOOK_EVERY) || !self.shared.is_own {
             return Ok(());
@@ -328,13 +329,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Somebody else has a transaction open, or nothing works. A conflict is true
+    /// Another connection has a transaction open, or nothing works. A conflict is true
     /// nevertheless, and a replay needs no more.
-    fn without_the_lock(&mut self, writes: Vec<Write>, error: rusqlite::Error) -> Health {
+    fn without_the_lock(&mut self, writes: Vec<WriteRequest>, error: rusqlite::Error) -> Health {
         let error = Fault::from(error);
         let busy = matches!(&error, Fault::Engine(error) if is_busy(error));
         let health = if busy { Health::Sound } else { Health::Broken };
-        let error = error.told();
+        let error = error.into_store_error();
         for write in writes {
             let outcome = match self.statements.find_whole(&write.key) {
                 Ok(found) if busy && version(found.as_ref()) != write.expected => Done::Conflict(found).outcome(),
@@ -357,10 +358,10 @@ impl Session<'_> {
         });
         let commits = freed.map_err(|fault| {
             let _ = roll_back(self.connection);
-            fault.told()
+            fault.into_store_error()
         })?;
         if self.shared.owner.mark_durably(commits.max(dead.commits)).is_ok() {
-            // Whoever finds the file once more finds nothing to free.
+            // A process that finds the file once more finds nothing to free.
             let _ = dead.bury();
         }
         Ok(())
@@ -373,7 +374,7 @@ impl Session<'_> {
     }
 }
 
-/// Has the WAL begin anew with the next transaction, unless somebody reads it for
+/// Has the WAL begin anew with the next transaction, unless a reader has it open for
 /// long. An error is one of the connection's.
 fn reset(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_millis(20))?;
@@ -390,15 +391,15 @@ fn version(found: Option<&row::Stored>) -> Option<Version> {
     found.map(|found| found.columns.version)
 }
 
-/// Whoever asked may have gone.
-fn answer(writes: Vec<Write>, done: Vec<Done>, health: Health) -> Health {
+/// A caller may have gone.
+fn reply_all(writes: Vec<WriteRequest>, done: Vec<Done>, health: Health) -> Health {
     for (write, done) in writes.into_iter().zip(done) {
         let _ = write.reply.send(done.outcome());
     }
     health
 }
 
-fn tell(writes: Vec<Write>, error: &StoreError, health: Health) -> Health {
+fn fail_all(writes: Vec<WriteRequest>, error: &StoreError, health: Health) -> Health {
     for write in writes {
         let _ = write.reply.send(Err(error.clone()));
     }
@@ -407,11 +408,11 @@ fn tell(writes: Vec<Write>, error: &StoreError, health: Health) -> Health {
 
 /// The commit itself failed: the system may have written it all the same.
 fn unsure(error: Fault) -> StoreError {
-    let cause = error.told();
+    let cause = error.into_store_error();
     StoreError::new(StoreErrorKind::Unavailable, format!("{cause}; the write may have taken")).caused_by(cause)
 }
 
-/// For whoever waits for an answer that will not come.
+/// For a caller whose reply will not come.
 pub(super) fn unanswered<T>(_: T) -> StoreError {
     stopped()
 }

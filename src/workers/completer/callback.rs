@@ -67,7 +67,7 @@ impl Completer {
             // Whoever made the last one never said how it went.
             let given_up = self.note_callback(&key, record, CallbackStep::GiveUp).await?.is_some();
             if given_up {
-                self.callback_failed(&key, tries, "nobody knows how the last call went".to_owned(), true);
+                self.callback_failed(&key, tries, "it is not known how the last call went".to_owned(), true);
             }
             return Ok(if given_up { Did::Untold } else { Did::Skipped });
         }
@@ -93,7 +93,7 @@ impl Completer {
         let Err(error) = outcome else {
             // That it was made is to be heard of, whatever the store says.
             let noted = self.note_callback(&key, record, CallbackStep::Made).await;
-            self.shared.ledger.emit(&key, || EventKind::CallbackMade { call });
+            self.shared.ledger.emit(&key, || EventKind::CallbackDelivered { call });
             return noted.map(|noted| if noted.is_some() { Did::Told } else { Did::Skipped });
         };
         let given_up = call >= callback.max_tries;

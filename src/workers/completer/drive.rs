@@ -248,7 +248,7 @@ impl Completer {
     }
 
     async fn decide(&self, key: Key, record: Record) -> Resolution {
-        const LOST: &str = "its holder is gone, and nobody knows what it did";
+        const LOST: &str = "its holder is gone, and it is not known what it did";
         let Some(reconcile) = &self.reconcile else { return Resolution::Park { why: LOST.into() } };
         let found = CatchPanic::new(async { reconcile(Doubt { key, record }).await });
         match timeout(self.settings.deadline, found).await {

@@ -1,8 +1,9 @@
-//! Says when something needs a human.
+//! Reports what needs attention.
 
-mod board;
-mod judge;
+mod classify;
+mod open_findings;
 mod round;
+mod state;
 mod store;
 
 use std::fmt;
@@ -13,42 +14,41 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-pub use self::round::Watched;
+pub use self::state::Watched;
 
-use self::judge::Limits;
-use self::round::State;
+use self::classify::Thresholds;
+use self::state::State;
 use crate::engine::ledger::Ledger;
 use crate::http::layer::IdempotencyLayer;
-use crate::store::Survives;
+use crate::store::DurabilityLevel;
 use crate::telemetry::finding::Finding;
 use crate::util::backoff;
 use crate::util::clock::SystemClock;
 use crate::util::detached::CatchPanic;
 
-type Telling = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
-type Hook = dyn Fn(Finding) -> Telling + Send + Sync;
+type HookFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+type Hook = dyn Fn(Finding) -> HookFuture + Send + Sync;
 
 /// How long a hook may take for one finding.
-const TELLING: Duration = Duration::from_secs(10);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Says when something needs a human: an operation that stays half-done, is in
-/// doubt or parked, an answer that could not be stored, a store that is away,
-/// forgot, or survives less than it should.
+/// Reports what needs attention: an operation that stays half-done, is in doubt or
+/// parked; a response that could not be stored; a store that is away, has lost records,
+/// or survives less than it should.
 ///
-/// Each finding is told once, again when it changes, and once more when it is
-/// [over](Finding::over); while all is well it is quiet. It only looks, and
-/// decides nothing. Run one in each process: answers that could not be stored
-/// are known only to the process that has them.
+/// Each finding is reported once, again when it changes, and once more when it is
+/// [over](Finding::over). A watcher only reads, and decides nothing. Run one in each
+/// process: only the process that has an unsaved response knows of it.
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_idempotency::{IdempotencyLayer, Scope, Watcher, store::{MemoryStore, Survives}};
+/// use tower_idempotency::{IdempotencyLayer, Scope, Watcher, store::{MemoryStore, DurabilityLevel}};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared());
 /// let watcher = Watcher::new(&layer)
 ///     .paid_for(Duration::from_secs(120))
-///     .require(Survives::PowerLoss)
+///     .require(DurabilityLevel::PowerLoss)
 ///     .on_finding(|finding| async move {
 ///         eprintln!("{finding}");
 ///         Ok(())
@@ -63,33 +63,32 @@ const TELLING: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 ///
-/// Without a hook, findings are events ([`EventKind::Found`](crate::EventKind::Found)),
-/// and by them log lines and metrics.
+/// With or without a hook, findings are events
+/// ([`EventKind::Found`](crate::EventKind::Found)), and so log lines and metrics.
 ///
 /// # Caveats
 ///
-/// - What was open is kept in this process: after a restart it is told again,
-///   and what ended meanwhile is not told to be over.
-/// - So is the store's epoch: a store that was wiped while no watcher ran is
-///   taken as it is found.
-/// - A round looks at 10,000 unfinished operations at the most, and at 1,000 of
-///   them closely; the next goes on from there. Of findings about operations
-///   1,000 are kept. Where there is more, that is a finding
-///   ([`Capped`](crate::FindingKind::Capped)).
+/// - Open findings are kept in this process. After a restart they are reported again,
+///   and findings that ended meanwhile are never reported as over.
+/// - The store's epoch is kept in this process, too: a store that was wiped while no
+///   watcher ran is not noticed.
+/// - A round looks at 10,000 unfinished operations at most, and at 1,000 of them
+///   closely; the next round continues there. It keeps 1,000 findings about operations.
+///   If there is more, that is a finding ([`Capped`](crate::FindingKind::Capped)).
 #[must_use]
 pub struct Watcher {
     ledger: Ledger,
-    settings: Settings,
+    settings: WatcherSettings,
     hook: Option<Arc<Hook>>,
     clock: SystemClock,
     state: Mutex<State>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Settings {
+struct WatcherSettings {
     every: Duration,
-    limits: Limits,
-    require: Survives,
+    thresholds: Thresholds,
+    require: DurabilityLevel,
 }
 
 impl Watcher {
@@ -98,43 +97,42 @@ impl Watcher {
         Self::over(&layer.shared().ledger)
     }
 
-    /// The same without a layer. Answers that could not be stored are known to
-    /// the ledger that has them, and to its clones.
+    /// The same without a layer. Only the ledger that has an unsaved response, and its
+    /// clones, know of it.
     pub fn over(ledger: &Ledger) -> Self {
-        let limits = Limits {
+        let thresholds = Thresholds {
             pending: Duration::from_secs(15 * 60),
             paid: Duration::from_secs(5 * 60),
             in_doubt: Duration::from_secs(60),
         };
         Self {
             ledger: ledger.clone(),
-            settings: Settings { every: Duration::from_secs(30), limits, require: Survives::Nothing },
+            settings: WatcherSettings { every: Duration::from_secs(30), thresholds, require: DurabilityLevel::Nothing },
             hook: None,
             clock: SystemClock::new(),
             state: Mutex::default(),
         }
     }
 
-    /// After how long an operation that is neither paid for nor answered is a
+    /// After how long an operation that is neither paid for nor complete is a
     /// finding, from its first claim: 15 minutes by default. Longer than your
     /// slowest handler takes.
     pub const fn pending_for(mut self, limit: Duration) -> Self {
-        self.settings.limits.pending = limit;
+        self.settings.thresholds.pending = limit;
         self
     }
 
-    /// After how long an operation that is paid for and not answered is a
+    /// After how long an operation that is paid for and not complete is a
     /// finding, from its first claim: 5 minutes by default.
     pub const fn paid_for(mut self, limit: Duration) -> Self {
-        self.settings.limits.paid = limit;
+        self.settings.thresholds.paid = limit;
         self
     }
 
-    /// After how long an operation of which nobody knows what it did is a
-    /// finding, counted from when somebody could have found it out: one minute
-    /// by default. Until then a completer may still see to it.
+    /// After how long an operation in doubt is a finding, counted from when a
+    /// completer could have resolved it: one minute by default.
     pub const fn in_doubt_for(mut self, limit: Duration) -> Self {
-        self.settings.limits.in_doubt = limit;
+        self.settings.thresholds.in_doubt = limit;
         self
     }
 
@@ -145,16 +143,16 @@ impl Watcher {
         self
     }
 
-    /// What the store must survive. It is asked once a minute; by default
-    /// anything will do.
-    pub const fn require(mut self, least: Survives) -> Self {
-        self.settings.require = least;
+    /// What the store must survive. It is asked once a minute; the default is
+    /// [`Nothing`](DurabilityLevel::Nothing).
+    pub const fn require(mut self, minimum: DurabilityLevel) -> Self {
+        self.settings.require = minimum;
         self
     }
 
-    /// Calls `hook` with each finding, one at a time. An error, a panic, or 10
-    /// seconds without an answer: it is told again in the next round, and
-    /// whatever else is to be told waits, too.
+    /// Calls `hook` with each finding, one at a time. After an error, a panic, or 10
+    /// seconds without a result, the finding is reported again in the next round, and
+    /// all others wait until then.
     pub fn on_finding<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Finding) -> Fut + Send + Sync + 'static,
@@ -164,20 +162,20 @@ impl Watcher {
         self
     }
 
-    /// Looks once, and tells what is new. A store that can't be asked is a
+    /// Looks once, and reports what is new. A store that can't be asked is a
     /// finding, not an error.
     ///
     /// # Cancellation
     ///
-    /// It may be dropped at any time; what was not told is told by the next.
+    /// It may be dropped at any time; the next call reports what this one did not.
     pub async fn run_once(&self) -> Watched {
         let mut state = self.state.lock().await;
         let watched = self.round(&mut state).await;
-        self.tell(&mut state).await;
+        self.report(&mut state).await;
         watched
     }
 
-    /// Does so again and again, until `shutdown` resolves.
+    /// Calls [`run_once`](Self::run_once) again and again, until `shutdown` resolves.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
         loop {
@@ -193,16 +191,16 @@ impl Watcher {
         }
     }
 
-    async fn tell(&self, state: &mut State) {
-        while let Some((subject, finding)) = state.board.untold() {
+    async fn report(&self, state: &mut State) {
+        while let Some((subject, finding)) = state.findings.unreported() {
             if let Some(hook) = &self.hook {
-                let telling = timeout(TELLING, CatchPanic::new(async { hook(finding).await }));
-                if !matches!(telling.await, Ok(Ok(Ok(())))) {
-                    // Whoever listens is away; the rest would only wait.
+                let calling = timeout(HOOK_TIMEOUT, CatchPanic::new(async { hook(finding).await }));
+                if !matches!(calling.await, Ok(Ok(Ok(())))) {
+                    // The receiver is away; the rest would only wait.
                     return;
                 }
             }
-            state.board.told(subject);
+            state.findings.reported(subject);
         }
     }
 }

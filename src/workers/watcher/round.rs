@@ -1,13 +1,12 @@
 //! One round: what is unfinished, a page at a time.
 
 use super::Watcher;
-use super::board::{Board, Subject};
-use super::judge::Wrong;
-use super::store::Kept;
+use super::open_findings::Subject;
+use super::state::{State, Watched, finding};
 use crate::core::{Key, Timestamp, Version};
 use crate::store::{Cursor, Filter, Found, Loaded, Query, StoreError, StoreErrorKind};
 use crate::telemetry::event::EventKind;
-use crate::telemetry::finding::{Finding, FindingKind};
+use crate::telemetry::finding::FindingKind;
 use crate::util::clock::Clock;
 
 /// How many records one page of a scan has.
@@ -16,49 +15,19 @@ const PAGE: usize = 500;
 const MOST: usize = 10_000;
 const MOST_LOADS: usize = 1000;
 
-/// What one round saw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Watched {
-    /// How many unfinished operations it came across.
-    pub scanned: usize,
-    /// How much it came across that can't be read. The others are looked at all the
-    /// same.
-    pub unreadable: usize,
-    /// How many of them it looked at closely.
-    pub loaded: usize,
-    /// There were more; the next round goes on from here.
-    pub capped: bool,
-    /// How many findings are open.
-    pub open: usize,
-}
-
-/// What is kept from round to round.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) board: Board,
-    /// Where the last round stopped, if it did before the end.
-    cursor: Option<Cursor>,
-    /// Which pass over all that is unfinished this is.
-    sweep: u64,
-    /// What this pass came across that can't be read, and has no key.
-    nameless: usize,
-    pub(super) store: Kept,
-}
-
 impl Watcher {
     pub(super) async fn round(&self, state: &mut State) -> Watched {
         let mut watched = Watched::default();
         let asked = self.ask(state, &mut watched).await;
-        self.answers(state).await;
+        self.responses(state).await;
         match &asked {
-            Ok(()) => state.board.clear(Subject::Store(FindingKind::StoreAway)),
+            Ok(()) => state.findings.clear(Subject::Store(FindingKind::StoreAway)),
             Err(error) => {
                 self.store_finding(state, FindingKind::StoreAway, format!("the store can't be asked: {error}"))
             }
         }
-        watched.open = FindingKind::ALL.iter().map(|kind| state.board.count(*kind)).sum();
-        for finding in state.board.news() {
+        watched.open = FindingKind::ALL.iter().map(|kind| state.findings.count(*kind)).sum();
+        for finding in state.findings.news() {
             let emit = |kind| match &finding.key {
                 Some(key) => self.ledger.emit(key, || kind),
                 None => self.ledger.emit_unkeyed(|| kind),
@@ -66,7 +35,7 @@ impl Watcher {
             emit(EventKind::Found { finding: Box::new(finding.clone()) });
         }
         #[cfg(feature = "metrics")]
-        crate::telemetry::metrics::watched(asked.is_ok(), |kind| state.board.count(kind));
+        crate::telemetry::metrics::watched(asked.is_ok(), |kind| state.findings.count(kind));
         watched
     }
 
@@ -74,12 +43,12 @@ impl Watcher {
         self.ask_store(state).await?;
         let whole = state.cursor.is_none();
         self.sweep(state, watched).await?;
-        watched.capped = !whole || state.cursor.is_some() || !state.board.has_room();
+        watched.capped = !whole || state.cursor.is_some() || !state.findings.has_room();
         if watched.capped {
             let cause = "more is unfinished than one round looks at; it takes several".to_owned();
             self.store_finding(state, FindingKind::Capped, cause);
         } else {
-            state.board.clear(Subject::Store(FindingKind::Capped));
+            state.findings.clear(Subject::Store(FindingKind::Capped));
         }
         Ok(())
     }
@@ -96,7 +65,7 @@ impl Watcher {
             for key in &page.unreadable.keys {
                 if self.is_news(state, *key) {
                     watched.loaded += 1;
-                    now = self.look(state, *key, None).await?.or(now);
+                    now = self.examine(state, *key, None).await?.or(now);
                 }
             }
             for found in &page.found {
@@ -104,9 +73,9 @@ impl Watcher {
                     return Ok(());
                 }
                 watched.scanned += 1;
-                if self.wants_a_look(state, found, now) {
+                if self.needs_reading(state, found, now) {
                     watched.loaded += 1;
-                    now = self.look(state, found.key, Some(found.version)).await?.or(now);
+                    now = self.examine(state, found.key, Some(found.version)).await?.or(now);
                 }
                 state.cursor = Some(Cursor { due: found.due, key: found.key });
             }
@@ -119,8 +88,8 @@ impl Watcher {
         }
         self.nameless_finding(state);
         // What was not met may have moved past the cursor, or be over.
-        for key in state.board.unmet(state.sweep) {
-            self.look(state, key, None).await?;
+        for key in state.findings.unmet(state.sweep) {
+            self.examine(state, key, None).await?;
         }
         state.cursor = None;
         state.sweep += 1;
@@ -129,8 +98,8 @@ impl Watcher {
 
     /// Whether what can't be read is not known yet, and there is room for it.
     fn is_news(&self, state: &mut State, key: Key) -> bool {
-        let (sweep, room) = (state.sweep, state.board.has_room());
-        match state.board.get_mut(Subject::Operation(key)) {
+        let (sweep, room) = (state.sweep, state.findings.has_room());
+        match state.findings.get_mut(Subject::Operation(key)) {
             Some(open) => {
                 open.sweep = sweep;
                 open.finding.kind != FindingKind::Unreadable
@@ -139,12 +108,12 @@ impl Watcher {
         }
     }
 
-    /// What lies among the records and has no key of one.
+    /// Entries among the records that do not have the key of a record.
     fn nameless_finding(&self, state: &mut State) {
         match std::mem::take(&mut state.nameless) {
-            0 => state.board.clear(Subject::Store(FindingKind::Unreadable)),
+            0 => state.findings.clear(Subject::Store(FindingKind::Unreadable)),
             count => {
-                let cause = format!("{count} of what lies among its records is not ours: it has no key of a record");
+                let cause = format!("{count} entries among its records do not have the key of a record");
                 self.store_finding(state, FindingKind::Unreadable, cause);
             }
         }
@@ -152,50 +121,46 @@ impl Watcher {
 
     /// Most records show from outside that all is well with them, and one that
     /// did not change says nothing new.
-    fn wants_a_look(&self, state: &mut State, found: &Found, now: Option<Timestamp>) -> bool {
+    fn needs_reading(&self, state: &mut State, found: &Found, now: Option<Timestamp>) -> bool {
         let sweep = state.sweep;
         // The first of each round, to learn the store's time.
         let Some(now) = now else { return true };
-        if let Some(open) = state.board.get_mut(Subject::Operation(found.key)) {
+        if let Some(open) = state.findings.get_mut(Subject::Operation(found.key)) {
             open.sweep = sweep;
             let grows = matches!(open.finding.kind, FindingKind::Pending | FindingKind::Paid);
             return grows || open.version != Some(found.version);
         }
-        self.settings.limits.suspects(found, now)
+        self.settings.thresholds.suspects(found, now)
     }
 
-    /// Judges one operation; the store's time.
-    async fn look(
+    /// Classifies one operation. Returns the store's time.
+    async fn examine(
         &self,
         state: &mut State,
         key: Key,
         version: Option<Version>,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let (wrong, version, now) = match self.ledger.look(&key).await {
+        let (violation, version, now) = match self.ledger.look(&key).await {
             Ok(Loaded { record, now }) => {
-                let wrong = record.as_ref().and_then(|record| self.settings.limits.judge(record, now));
-                (wrong, record.map(|record| record.version()), Some(now))
+                let violation = record.as_ref().and_then(|record| self.settings.thresholds.classify(record, now));
+                (violation, record.map(|record| record.version()), Some(now))
             }
             Err(error) if error.kind() == StoreErrorKind::Unavailable => return Err(error),
             Err(error) => (Some((FindingKind::Unreadable, error.to_string(), self.clock.now())), version, None),
         };
         let subject = Subject::Operation(key);
-        match wrong {
-            Some(wrong) if state.board.get_mut(subject).is_some() || state.board.has_room() => {
-                state.board.set(subject, finding(Some(key), wrong), version, state.sweep);
+        match violation {
+            Some(violation) if state.findings.get_mut(subject).is_some() || state.findings.has_room() => {
+                state.findings.set(subject, finding(Some(key), violation), version, state.sweep);
             }
             Some(_) => {}
-            None => state.board.clear(subject),
+            None => state.findings.clear(subject),
         }
         Ok(now)
     }
 
     pub(super) fn store_finding(&self, state: &mut State, kind: FindingKind, cause: String) {
         let sweep = state.sweep;
-        state.board.set(Subject::Store(kind), finding(None, (kind, cause, self.clock.now())), None, sweep);
+        state.findings.set(Subject::Store(kind), finding(None, (kind, cause, self.clock.now())), None, sweep);
     }
-}
-
-pub(super) fn finding(key: Option<Key>, (kind, cause, since): Wrong) -> Finding {
-    Finding { kind, key, cause, since, over: false }
 }

@@ -1,12 +1,12 @@
-//! What the store is, and the answers it does not have.
+//! What the store survives, and the responses that it does not have.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Watcher;
-use super::board::Subject;
-use super::round::{State, finding};
+use super::open_findings::Subject;
+use super::state::{State, finding};
 use crate::core::{Key, Status};
 use crate::engine::ledger::Unsaved;
 use crate::store::{Durability, Epoch, Since, StoreError};
@@ -14,17 +14,9 @@ use crate::telemetry::finding::FindingKind;
 
 /// How often the store is asked what it survives.
 const ASK: Duration = Duration::from_secs(60);
-/// For how long a store that forgot is a finding: the retention by default.
-/// Until then retries may come of what it forgot.
+/// For how long a store that lost records is a finding: as long as the retention is by
+/// default. Until then, retries of what it lost may come.
 const FORGOT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What is known of the store.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    asked: Option<Instant>,
-    epoch: Option<Epoch>,
-    forgot: Option<Instant>,
-}
 
 impl Watcher {
     /// Asks the store what it survives, now and then.
@@ -34,25 +26,25 @@ impl Watcher {
         }
         let found = self.ledger.durability().await?;
         state.store.asked = Some(Instant::now());
-        self.judge_durability(state, &found);
-        self.judge_epoch(state, found.epoch);
+        self.check_durability(state, &found);
+        self.check_epoch(state, found.epoch);
         Ok(())
     }
 
-    fn judge_durability(&self, state: &mut State, found: &Durability) {
-        let least = self.settings.require;
-        if found.survives >= least {
-            return state.board.clear(Subject::Store(FindingKind::BelowDurability));
+    fn check_durability(&self, state: &mut State, found: &Durability) {
+        let minimum = self.settings.require;
+        if found.survives >= minimum {
+            return state.findings.clear(Subject::Store(FindingKind::BelowDurability));
         }
-        let mut cause = format!("the store survives {}, and {least} is required", found.survives);
-        for caution in &found.cautions {
+        let mut cause = format!("the store survives {}, and {minimum} is required", found.survives);
+        for warning in &found.warnings {
             cause.push_str("; ");
-            cause.push_str(caution);
+            cause.push_str(warning);
         }
         self.store_finding(state, FindingKind::BelowDurability, cause);
     }
 
-    fn judge_epoch(&self, state: &mut State, epoch: Option<Epoch>) {
+    fn check_epoch(&self, state: &mut State, epoch: Option<Epoch>) {
         let before = state.store.epoch;
         state.store.epoch = epoch.or(before);
         let since = before.zip(epoch).map_or(Since::Same, |(before, epoch)| epoch.since(&before));
@@ -60,29 +52,29 @@ impl Watcher {
             Since::Same => {
                 if state.store.forgot.is_some_and(|forgot| forgot.elapsed() >= FORGOT) {
                     state.store.forgot = None;
-                    state.board.clear(Subject::Store(FindingKind::EpochChanged));
+                    state.findings.clear(Subject::Store(FindingKind::EpochChanged));
                 }
                 return;
             }
-            Since::Wiped => "the store was wiped, or it is another one: what it knew may be run again",
-            Since::Restored => "the store is back at an earlier state: what it forgot may be run again",
+            Since::Wiped => "the store was wiped, or it is another one: retries of what it had may run again",
+            Since::Restored => "the store is back at an earlier state: retries of what it lost may run again",
         };
         state.store.forgot = Some(Instant::now());
         self.store_finding(state, FindingKind::EpochChanged, cause.to_owned());
     }
 
-    /// The answers of this process that are not stored.
-    pub(super) async fn answers(&self, state: &mut State) {
+    /// The responses of this process that are not stored.
+    pub(super) async fn responses(&self, state: &mut State) {
         let unsaved = self.ledger.unsaved().all();
-        for key in state.board.answers() {
+        for key in state.findings.responses() {
             if !unsaved.iter().any(|(other, _)| *other == key) {
-                state.board.clear(Subject::Answer(key));
+                state.findings.clear(Subject::Response(key));
             }
         }
         for (key, unsaved) in unsaved {
             if unsaved.given_up && self.is_settled(&key).await {
                 self.ledger.unsaved().remove(&key);
-                state.board.clear(Subject::Answer(key));
+                state.findings.clear(Subject::Response(key));
             } else {
                 self.unsaved_finding(state, key, &unsaved);
             }
@@ -91,14 +83,14 @@ impl Watcher {
 
     fn unsaved_finding(&self, state: &mut State, key: Key, unsaved: &Unsaved) {
         let cause = match unsaved.given_up {
-            false => format!("the client has an answer that is not stored yet: {}", unsaved.error),
-            true => format!("the client has an answer that will not be stored: {}", unsaved.error),
+            false => format!("the client has a response that is not stored yet: {}", unsaved.error),
+            true => format!("the client has a response that will not be stored: {}", unsaved.error),
         };
-        let wrong = (FindingKind::Unsaved, cause, unsaved.since);
-        state.board.set(Subject::Answer(key), finding(Some(key), wrong), None, 0);
+        let violation = (FindingKind::Unsaved, cause, unsaved.since);
+        state.findings.set(Subject::Response(key), finding(Some(key), violation), None, 0);
     }
 
-    /// Whether the store has an answer by now, whoever gave it.
+    /// Whether the store has a response by now, from any attempt.
     async fn is_settled(&self, key: &Key) -> bool {
         let looked = self.ledger.look(key).await;
         looked.is_ok_and(|found| found.record.is_none_or(|record| record.status() == Status::Complete))

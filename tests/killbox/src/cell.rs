@@ -144,7 +144,7 @@ impl Mode {
     /// As in the table.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::AtMostOnce => "at most once",
+            Self::AtMostOnce => "at-most-once",
             Self::Resumable => "resumable",
             Self::Transactional => "transactional",
         }
@@ -230,9 +230,9 @@ impl Moment {
             Self::AfterCharge => "charged, before that is stored",
             Self::CommitLost => "COMMIT lost on its way",
             Self::CommitSent => "COMMIT sent, its reply lost",
-            Self::BeforeResponse => "steps stored, before the answer is",
-            Self::AnswerSent => "COMMIT with the answer sent, its reply lost",
-            Self::AfterComplete => "answer stored",
+            Self::BeforeResponse => "steps stored, before the response is",
+            Self::AnswerSent => "COMMIT with the response sent, its reply lost",
+            Self::AfterComplete => "response stored",
             Self::Every => "at every moment",
         }
     }
@@ -413,8 +413,10 @@ impl Outage {
             (Self::Stop | Self::Kill, Store::RedisForgetful) => Some("forgets every key"),
             (Self::Flush, _) => Some("forgets every key"),
             (Self::Kill, Store::RedisEverysec) => Some("forgets the last two seconds, if its disk was busy"),
-            (Self::LossyFailover, Store::Sentinel | Store::Standby) => Some("forgets acknowledged claims and answers"),
-            (Self::Expiring, _) => Some("forgets answers early, keeps what is unfinished"),
+            (Self::LossyFailover, Store::Sentinel | Store::Standby) => {
+                Some("forgets acknowledged claims and responses")
+            }
+            (Self::Expiring, _) => Some("forgets responses early, keeps what is unfinished"),
             _ => None,
         }
     }

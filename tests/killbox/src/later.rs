@@ -1,4 +1,4 @@
-//! One cell where the answer was 202 and nobody asks again: a completer is all
+//! One cell where the response was 202 and nobody asks again: a completer is all
 //! that finishes it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -509,7 +509,7 @@ mod tests {
         let once = Cell { mode: Mode::AtMostOnce, ..CELL };
         assert!(is_promised(once, End::Parked, 1));
         assert!(!is_promised(once, End::Parked, 0), "it was charged before");
-        assert!(!is_promised(once, End::Complete, 1), "nobody can know its answer");
+        assert!(!is_promised(once, End::Complete, 1), "nobody can know its response");
         let before = Cell { moment: Moment::Claimed, ..once };
         assert!(is_promised(before, End::Parked, 0));
         assert!(!is_promised(before, End::Parked, 1), "it was run again");

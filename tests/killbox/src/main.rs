@@ -1,5 +1,5 @@
 //! Kills real `payment` processes and their stores, and counts the charges. Then
-//! the same where the answer was 202, nobody retries, and a completer dies.
+//! the same where the response was 202, nobody retries, and a completer dies.
 //!
 //! ```console
 //! $ cargo run -p killbox                      # for two minutes, every fault on every store
@@ -39,7 +39,7 @@ struct Run {
     start: Instant,
     reports: Mutex<Vec<Report>>,
     numbers: AtomicU64,
-    /// What README.md says of each cell, where not all of them are run.
+    /// What crashes.md says of each cell, where not all of them are run.
     shown: Option<Shown>,
 }
 
@@ -62,7 +62,7 @@ impl Run {
                     report = self.try_once(cell, &mut backend);
                 }
             }
-            let denied = denied(&report).map(|said| format!("README.md shows it: it says {said}"));
+            let denied = denied(&report).map(|said| format!("crashes.md shows it: it says {said}"));
             report.broken.extend(denied);
             self.tell(report);
         }
@@ -184,7 +184,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let is_bounded = !options.all && options.cell.is_none();
     let shown =
-        if is_bounded { Some(readme::Shown::read().expect("README.md has a place for the table")) } else { None };
+        if is_bounded { Some(readme::Shown::read().expect("crashes.md has a place for the table")) } else { None };
     let (reports, numbers) = (Mutex::default(), AtomicU64::new(1));
     let run = Run { options, start: Instant::now(), reports, numbers, shown };
     std::thread::scope(|scope| {

@@ -9,8 +9,8 @@ Usage: killbox [OPTIONS]
 
   --seconds N   begin no cell after so long, but try each fault on each store once [120]
   --seed N      the order, and so the choice; drawn and printed otherwise
-  --all         every cell; then the table, and whether README.md shows it
-  --write       with --all: put the table into README.md
+  --all         every cell; then the table, and whether crashes.md shows it
+  --write       with --all: put the table into crashes.md
   --cell NAME   only cells whose name has this in it, all of them
   --list        what there is
   --help        this text

@@ -1,4 +1,4 @@
-//! The table in README.md is what a full run printed.
+//! The table in `src/guide/crashes.md` is what a full run printed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,30 +11,30 @@ const BEGIN: &str = "<!-- killbox -->\n";
 const END: &str = "<!-- /killbox -->\n";
 
 fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/guide/crashes.md")
 }
 
 /// What is before the table, the table, and what is after it.
 fn read() -> Result<[String; 3], &'static str> {
-    let readme = std::fs::read_to_string(path()).expect("README.md");
-    let (before, rest) = readme.split_once(BEGIN).ok_or("it has no place for it")?;
+    let page = std::fs::read_to_string(path()).expect("crashes.md");
+    let (before, rest) = page.split_once(BEGIN).ok_or("it has no place for it")?;
     let (shown, after) = rest.split_once(END).ok_or("its place has no end")?;
     Ok([before, shown, after].map(str::to_owned))
 }
 
-/// Whether README.md shows this table; `write` makes it so.
+/// Whether crashes.md shows this table; `write` makes it so.
 pub fn compare(table: &str, write: bool) -> bool {
     let [before, shown, after] = match read() {
         Ok(parts) => parts,
         Err(why) => return complain(why),
     };
     if shown == table {
-        println!("README.md shows this table");
+        println!("crashes.md shows this table");
         return true;
     }
     if write {
-        std::fs::write(path(), format!("{before}{BEGIN}{table}{END}{after}")).expect("README.md can be written");
-        println!("README.md shows this table now");
+        std::fs::write(path(), format!("{before}{BEGIN}{table}{END}{after}")).expect("crashes.md can be written");
+        println!("crashes.md shows this table now");
         return true;
     }
     let is_in = |text: &str, line: &str| text.lines().any(|other| other == line);
@@ -48,11 +48,11 @@ pub fn compare(table: &str, write: bool) -> bool {
 }
 
 fn complain(what: &str) -> bool {
-    println!("BROKEN: README.md does not show this table: {what}; a full run with --write puts it there");
+    println!("BROKEN: crashes.md does not show this table: {what}; a full run with --write puts it there");
     false
 }
 
-/// What README.md says of cells, so that a run of a few can be held against it.
+/// What crashes.md says of cells, so that a run of a few can be held against it.
 pub struct Shown {
     /// The lines that are no rows.
     frame: String,
@@ -99,7 +99,7 @@ impl Shown {
     pub fn has_rows_of(&self, cells: &[Cell]) -> bool {
         let wrong = self.misplaced(cells);
         for wrong in &wrong {
-            println!("README.md: {wrong}");
+            println!("crashes.md: {wrong}");
         }
         wrong.is_empty() || complain("its rows are not those there are")
     }
@@ -126,7 +126,7 @@ impl Shown {
         wrong
     }
 
-    /// What README.md says instead, if it is not what came of this cell.
+    /// What crashes.md says instead, if it is not what came of this cell.
     pub fn denies(&self, report: &Report) -> Option<String> {
         let place = table::place(&report.cell)?;
         let Some(said) = self.said.get(&place).and_then(|rows| rows.first()) else {
@@ -211,6 +211,13 @@ mod tests {
         for report in &reports {
             assert_eq!(shown(&text).denies(report), None, "{}", report.cell);
         }
+    }
+
+    /// What a bounded run says at its end, without the run.
+    #[test]
+    fn the_page_has_the_rows_of_all_cells() {
+        let shown = Shown::read().expect("crashes.md has a place for the table");
+        assert_eq!(shown.misplaced(&Cell::all()), [""; 0]);
     }
 
     #[test]

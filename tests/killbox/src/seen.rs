@@ -174,7 +174,7 @@ impl Seen {
             times > 1 || times != usize::from(answers.iter().any(|answer| answer.status == 201))
         };
         let found: Vec<_> = answers.iter().filter(unpaired).collect();
-        (!found.is_empty()).then(|| format!("a receipt is there if its answer is: {found:#?}, receipts {receipts:?}"))
+        (!found.is_empty()).then(|| format!("a receipt is there if its response is: {found:#?}, receipts {receipts:?}"))
     }
 }
 

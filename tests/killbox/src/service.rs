@@ -194,7 +194,7 @@ fn books() -> Books {
 fn attended(options: &Options) -> Result<Router, Box<dyn Error>> {
     let payments = if options.transactions {
         let store = PostgresStore::connect(&options.store)?;
-        let till = store.joined();
+        let till = store.transactions();
         post(till::pay).layer(layer(store, options).resumable()).with_state(till)
     } else if options.at_most_once {
         post(pay_once).layer(layer(options.store()?, options)).with_state(books())

@@ -1,4 +1,4 @@
-//! What was seen, as the table that the README shows.
+//! What was seen, as the table that the guide shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
@@ -24,7 +24,7 @@ pub fn markdown(reports: &[Report]) -> String {
     outages(reports, &mut text);
     let _ = writeln!(
         text,
-        "\nBackground requests whose client never polls: the answer was 202, and the process\nwhose completer runs \
+        "\nBackground requests whose client never polls: the response was 202, and the process\nwhose completer runs \
          the operation dies, is paused, or is asked to end. A completer\nof another process, or of the next one, \
          goes on. Each cell says how the operation ends:\n"
     );
@@ -62,7 +62,7 @@ fn told_of_modes(told: impl Fn(Mode) -> Option<String>) -> Option<([String; 2], 
 fn blows(reports: &[Report], finisher: Finisher, moments: &[Moment], text: &mut String) {
     let is_client = finisher == Finisher::Client;
     let (name, line) = if is_client { (" transactional |", "---|") } else { ("", "") };
-    let _ = writeln!(text, "| when | how | store | at most once | resumable |{name}\n|---|---|---|---|---|{line}");
+    let _ = writeln!(text, "| when | how | store | at-most-once | resumable |{name}\n|---|---|---|---|---|{line}");
     for &moment in moments {
         // Rows that say the same become one.
         let mut rows: BTreeMap<[String; 3], BTreeMap<BTreeSet<Store>, BTreeSet<Blow>>> = BTreeMap::new();
@@ -143,7 +143,7 @@ fn outages(reports: &[Report], text: &mut String) {
          cells say what a new key gets meanwhile (from the other\nprocess, if it is a link), and what a retry gets in \
          the end. The killbox cuts no power,\nwhich one machine can't do to itself. Where commits do not wait for \
          the disk, it kills\nall of the server's processes at once instead.\n\n\
-         | fault | store | meanwhile | at most once | resumable | transactional | declared |\n\
+         | fault | store | meanwhile | at-most-once | resumable | transactional | declared |\n\
          |---|---|---|---|---|---|---|"
     );
     for outage in Outage::ALL {
@@ -177,7 +177,7 @@ fn at_every_moment(reports: &[Report], text: &mut String) {
         text,
         "\nCompleters run operations at each of these moments, and this happens to all of\nthem. An outage is longer \
          than the lease and than many polls; what is accepted\nmeanwhile is finished too:\n\n\
-         | what | store | at most once | resumable |\n|---|---|---|---|"
+         | what | store | at-most-once | resumable |\n|---|---|---|---|"
     );
     for fault in Fault::OF_COMPLETERS {
         let mut rows: BTreeMap<[String; 2], BTreeSet<Store>> = BTreeMap::new();
@@ -242,9 +242,9 @@ fn outage_told<'r>(reports: impl Iterator<Item = &'r &'r Report>) -> Option<Stri
     let most = reports.iter().map(|report| report.charges).max()?;
     let ending = match reports[0].cell.mode {
         _ if reports.iter().any(|report| !matches!(report.last, Reply::Replay | Reply::Unknown)) => "?",
-        Mode::AtMostOnce if most <= 1 => "its answer or `outcome-unknown`",
-        _ if reports.iter().all(|report| report.last == Reply::Replay) => "its answer",
-        _ => "its answer or `outcome-unknown`",
+        Mode::AtMostOnce if most <= 1 => "its response or `outcome-unknown`",
+        _ if reports.iter().all(|report| report.last == Reply::Replay) => "its response",
+        _ => "its response or `outcome-unknown`",
     };
     Some(format!("{ending}; {}", if most > 1 { charged(most) } else { "charged once at most".to_owned() }))
 }
@@ -309,7 +309,7 @@ pub fn agrees(report: &Report, said: &str, of_new_keys: Option<&str>) -> bool {
             let may_forget = cell.residual().is_some() && cell.mode != Mode::Resumable;
             let most = if may_forget || said.contains("**") { 2 } else { 1 };
             let is_ending = match report.last {
-                Reply::Replay => said.starts_with("its answer"),
+                Reply::Replay => said.starts_with("its response"),
                 Reply::Unknown => said.contains("`outcome-unknown`"),
                 _ => false,
             };

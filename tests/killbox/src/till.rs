@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
-use tower_idempotency::store::{Joined, StorePool};
+use tower_idempotency::store::{Enlisted, StorePool};
 use tower_idempotency::{Operation, StepError};
 
 use crate::service::{Pause, later, paid, read, say};
@@ -21,7 +21,7 @@ pub const TABLES: &str = r#"
 /// receipt, in a commit with the answer.
 pub async fn pay(
     op: Operation,
-    State(till): State<Joined<StorePool>>,
+    State(till): State<Enlisted<StorePool>>,
     headers: HeaderMap,
     Json(payment): Json<Value>,
 ) -> Result<axum::response::Response, StatusCode> {
@@ -49,7 +49,7 @@ pub async fn pay(
 
 async fn take(
     op: &Operation,
-    till: &Joined<StorePool>,
+    till: &Enlisted<StorePool>,
     pause: Pause,
     order: &str,
     amount: u64,
@@ -67,7 +67,12 @@ async fn take(
     .await
 }
 
-async fn answer(op: &Operation, till: &Joined<StorePool>, order: &str, charge: &str) -> Result<(), StepError<String>> {
+async fn answer(
+    op: &Operation,
+    till: &Enlisted<StorePool>,
+    order: &str,
+    charge: &str,
+) -> Result<(), StepError<String>> {
     let (order, attempt) = (order.to_owned(), op.attempt());
     let body = Bytes::from(json!({ "charge_id": charge }).to_string());
     op.complete(till, move |tx| {

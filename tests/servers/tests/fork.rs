@@ -174,7 +174,7 @@ fn a_copy_made_within_a_transaction_holds_up_no_other() {
     let mut ends = Some(ends);
     let copy = Arc::new(Mutex::new(None));
     for n in 0..3 {
-        let (joined, runner) = (store.joined(), Runner::new(store.clone()));
+        let (joined, runner) = (store.transactions(), Runner::new(store.clone()));
         let (ends, seen) = (ends.take(), Arc::clone(&copy));
         let outcome = runner.run("shop", &n.to_string(), "", move |op| async move {
             let work = op.transaction(&joined, "order", move |tx| {

@@ -84,7 +84,7 @@ async fn rows_and_recovery_points_commit_together() {
     let store = options("shop", false).connect(&pooler.url_of("orders")).expect("a URL");
     store.create_schema().await.expect("a schema");
     let calls = (0..32_u32).map(|n| {
-        let (runner, shop) = (Runner::new(store.clone()), store.joined());
+        let (runner, shop) = (Runner::new(store.clone()), store.transactions());
         let key = format!("order-{}", n % 8);
         tokio::spawn(async move {
             loop {

@@ -16,7 +16,9 @@ use tokio_postgres::NoTls;
 use tower_idempotency::core::{
     Change, Claim, Claimed, Fenced, Fingerprint, Key, Mode, Reached, Record, StoredRequest, StoredResponse,
 };
-use tower_idempotency::store::{self, Filter, PostgresStore, Query, Since, Store, StoreErrorKind, Survives, Swap};
+use tower_idempotency::store::{
+    self, DurabilityLevel, Filter, PostgresStore, Query, Since, Store, StoreErrorKind, Swap,
+};
 use tower_idempotency::{Ledger, Runner, StepError};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -110,9 +112,9 @@ async fn a_standby_is_refused_until_it_is_promoted() {
     let store = PostgresStore::options().creating_schema().connect(&primary.url()).expect("a URL");
     runs(&store, "before").await.expect("it runs");
     let before = store.durability().await.expect("settings");
-    assert_eq!(before.survives, Survives::PowerLoss);
+    assert_eq!(before.survives, DurabilityLevel::PowerLoss);
     let standby = primary.standby();
-    assert!(store.durability().await.expect("settings").cautions[0].contains("asynchronous"));
+    assert!(store.durability().await.expect("settings").warnings[0].contains("asynchronous"));
     primary.wait_for(&standby);
     let there = PostgresStore::connect(&standby.url()).expect("a URL");
     let error = runs(&there, "new").await.expect_err("it takes no writes");
@@ -133,13 +135,13 @@ async fn durability_is_read_from_the_settings() {
     let store = PostgresStore::options().creating_schema().connect(&server.url()).expect("a URL");
     runs(&store, "k").await.expect("it runs");
     let found = store.durability().await.expect("settings");
-    assert_eq!(found.survives, Survives::PowerLoss, "our writes set it on");
-    assert!(found.cautions[0].contains("synchronous_commit is off"), "{:?}", found.cautions);
+    assert_eq!(found.survives, DurabilityLevel::PowerLoss, "our writes set it on");
+    assert!(found.warnings[0].contains("synchronous_commit is off"), "{:?}", found.warnings);
     server.set("fsync=off");
     server.restart();
     let found = store.durability().await.expect("settings");
-    assert_eq!(found.survives, Survives::StoreCrash);
-    let picky = PostgresStore::options().require(Survives::PowerLoss).connect(&server.url()).expect("a URL");
+    assert_eq!(found.survives, DurabilityLevel::StoreCrash);
+    let picky = PostgresStore::options().require(DurabilityLevel::PowerLoss).connect(&server.url()).expect("a URL");
     let error = runs(&picky, "k2").await.expect_err("it is not good enough");
     assert!(error.to_string().contains("fsync is off"), "{error}");
     let first = found.epoch.expect("an epoch");
@@ -262,9 +264,9 @@ async fn with_a_synchronous_standby_a_lost_machine_loses_nothing() {
     primary.sql("SELECT pg_reload_conf()");
     wait_until("the setting to be read", || primary.sql("SHOW synchronous_standby_names") == "standby");
     primary.sql("CHECKPOINT");
-    let options = PostgresStore::options().creating_schema().require(Survives::MachineLoss);
+    let options = PostgresStore::options().creating_schema().require(DurabilityLevel::MachineLoss);
     let store = options.connect(&primary.url()).expect("a URL");
-    assert_eq!(store.durability().await.expect("settings").survives, Survives::MachineLoss);
+    assert_eq!(store.durability().await.expect("settings").survives, DurabilityLevel::MachineLoss);
     runs(&store, "before").await.expect("it runs");
 
     standby.signal_all(Signal::STOP);

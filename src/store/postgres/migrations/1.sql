@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS "idempotency"."meta" (
     mark   bigint   NOT NULL DEFAULT 0
 );
 
--- For scans: what nobody finished, and what may be forgotten, by when it falls
+-- For scans: what is not finished, and what may be forgotten, by when it falls
 -- due. One index without a condition: every further one, a condition, a check and
 -- a generated column are paid for by every write.
 CREATE INDEX IF NOT EXISTS "records_due" ON "idempotency"."records" (status, due, key);

@@ -100,7 +100,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     callback(
         "untold-answer-expires",
         RECORD,
-        "self.filed_under() == Status::Complete && now",
+        "self.index_class() == Status::Complete && now",
         "self.status() == Status::Complete && now",
         "what_is_to_be_told_does_not_expire",
     ),

@@ -17,7 +17,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     memory(
         "full-store-drops-unfinished-work",
-        "let due = Some(record.due()).filter(|_| record.filed_under() == Status::Complete);",
+        "let due = Some(record.due()).filter(|_| record.index_class() == Status::Complete);",
         "let due = Some(record.due());",
         "full_of_answers",
     ),

@@ -14,7 +14,7 @@ const fn model(name: &'static str, file: &'static str, text: &'static str, inste
 
 pub(super) const MUTANTS: &[Mutant] = &[
     model("lease-ignored", RECORD, ".filter(|left| !left.is_zero())", ".filter(|_| false)"),
-    model("pending-expires", RECORD, "self.filed_under() == Status::Complete && now", "now"),
+    model("pending-expires", RECORD, "self.index_class() == Status::Complete && now", "now"),
     model("expired-never", RECORD, "now >= self.due()\n", "now > self.due().after(*&Duration::MAX)\n"),
     model("retention-ignored", RECORD, "=> *retention,", "=> Duration::ZERO,"),
     model(

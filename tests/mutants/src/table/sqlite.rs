@@ -56,7 +56,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         WRITER,
         "            Ok(done) => return self.commit(writes, done),",
         "            Ok(done) => {\n                let _ = self.commit(Vec::new(), vec![Done::Conflict(None)]);\n                \
-         return answer(writes, done, Health::Sound);\n            }",
+         return reply_all(writes, done, Health::Sound);\n            }",
         "reopen::",
     ),
     sqlite(

@@ -7,7 +7,7 @@ planted_under!(watcher, "--test workers", "watcher");
 pub(super) const MUTANTS: &[Mutant] = &[
     watcher(
         "watcher-tells-every-round",
-        "src/workers/watcher/board.rs",
+        "src/workers/watcher/open_findings.rs",
         "if open.finding.same(&finding) {",
         "if false {",
         "a_step_in_doubt",
@@ -28,8 +28,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     watcher(
         "watcher-over-not-told",
-        "src/workers/watcher/board.rs",
-        "        open.finding.over = true;\n        open.untold = true;",
+        "src/workers/watcher/open_findings.rs",
+        "        open.finding.over = true;\n        open.unreported = true;",
         "        open.finding.over = true;",
         "a_step_in_doubt",
     ),
@@ -43,34 +43,34 @@ pub(super) const MUTANTS: &[Mutant] = &[
     watcher(
         "watcher-loads-everything",
         "src/workers/watcher/round.rs",
-        "        self.settings.limits.suspects(found, now)\n",
+        "        self.settings.thresholds.suspects(found, now)\n",
         "        let _ = (found, now); true\n",
         "records_that_are_in_order",
     ),
     watcher(
         "watcher-no-grace",
-        "src/workers/watcher/judge.rs",
+        "src/workers/watcher/classify.rs",
         "unattended_since(record, now).filter(|since| now >= since.after(self.in_doubt))",
         "unattended_since(record, now)",
         "a_step_in_doubt",
     ),
     watcher(
         "watcher-forgets-far",
-        "src/workers/watcher/judge.rs",
+        "src/workers/watcher/classify.rs",
         "unattended || now >=",
         "now >=",
         "at_most_once_a_dead",
     ),
     watcher(
         "watcher-begun-is-no-doubt",
-        "src/workers/watcher/judge.rs",
+        "src/workers/watcher/classify.rs",
         "if !steps.is_empty() {",
         "if false {",
         "a_step_in_doubt",
     ),
     watcher(
         "watcher-at-most-once-is-no-doubt",
-        "src/workers/watcher/judge.rs",
+        "src/workers/watcher/classify.rs",
         "unknown.then(||",
         "false.then(||",
         "at_most_once_a_dead",
@@ -78,8 +78,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     watcher(
         "watcher-hook-failure-counts-as-told",
         "src/workers/watcher/mod.rs",
-        "                    return;\n                }\n            }\n            state.board.told",
-        "                }\n            }\n            state.board.told",
+        "                    return;\n                }\n            }\n            state.findings.reported",
+        "                }\n            }\n            state.findings.reported",
         "a_hook_that_fails",
     ),
     watcher(
@@ -97,8 +97,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_round_is_bounded",
     ),
     watcher(
-        "watcher-unbounded-board",
-        "src/workers/watcher/board.rs",
+        "watcher-unbounded-findings",
+        "src/workers/watcher/open_findings.rs",
         "self.open.len() < MOST_OPEN",
         "true",
         "a_round_is_bounded",

@@ -122,7 +122,7 @@ async fn a_transaction_that_the_server_ended_left_nothing() {
     for (limit, rows) in [("50ms", "0"), ("0", "1")] {
         tenant.sql(&format!("ALTER ROLE {} SET idle_in_transaction_session_timeout = '{limit}'", tenant.name));
         let store = tenant.store();
-        let shop = store.joined();
+        let shop = store.transactions();
         let (server, name) = (tenant.server, tenant.name.clone());
         let outcome = Runner::new(store).run("s", "order", "", move |op| async move {
             op.transaction(&shop, "order", move |tx| {

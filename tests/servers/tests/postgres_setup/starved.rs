@@ -22,7 +22,7 @@ async fn transactions_that_wait_starve_no_renewal() {
     let lock = other.transaction().await.expect("a transaction");
     lock.batch_execute("SELECT FROM stock FOR UPDATE").await.expect("a lock");
     let calls = (0..4).map(|n| {
-        let (runner, shop) = (Runner::new(store.clone()).lease(Duration::from_secs(60)), store.joined());
+        let (runner, shop) = (Runner::new(store.clone()).lease(Duration::from_secs(60)), store.transactions());
         tokio::spawn(async move {
             let call = runner.run("shop", &format!("k{n}"), "", move |op| async move {
                 op.transaction(&shop, "take", |tx| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use servers::{Cluster, Redis};
 use tower_idempotency::Ledger;
 use tower_idempotency::core::Key;
-use tower_idempotency::store::{RedisStore, Since, Store, StoreErrorKind, Survives};
+use tower_idempotency::store::{DurabilityLevel, RedisStore, Since, Store, StoreErrorKind};
 
 use super::support::*;
 
@@ -149,13 +149,13 @@ async fn a_slot_that_moves_is_followed() {
 async fn the_worst_of_the_nodes_counts() {
     let cluster = Cluster::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = Arc::new(RedisStore::options().prefix("t").connect(&cluster.url()).unwrap());
-    assert_eq!(store.durability().await.unwrap().survives, Survives::PowerLoss);
+    assert_eq!(store.durability().await.unwrap().survives, DurabilityLevel::PowerLoss);
     for node in cluster.nodes() {
         node.cli(&["CONFIG", "SET", "appendfsync", "everysec"]);
         // Not by luck: whichever node is asked.
         for _ in 0..5 {
             let found = store.durability().await.unwrap();
-            assert_eq!(found.survives, Survives::StoreCrash, "{found:?}");
+            assert_eq!(found.survives, DurabilityLevel::StoreCrash, "{found:?}");
         }
         node.cli(&["CONFIG", "SET", "appendfsync", "always"]);
     }

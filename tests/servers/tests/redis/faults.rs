@@ -239,5 +239,5 @@ async fn valkey_waits_for_its_disk() {
     let ledger = Ledger::new(options.connect(&valkey.url()).unwrap());
     claim_key(&ledger, &key("a")).await.unwrap().expect("on disk");
     let survives = ledger.store().durability().await.unwrap().survives;
-    assert_eq!(survives, tower_idempotency::store::Survives::PowerLoss);
+    assert_eq!(survives, tower_idempotency::store::DurabilityLevel::PowerLoss);
 }

@@ -2,7 +2,7 @@
 
 use servers::{Cluster, Redis};
 use tower_idempotency::Ledger;
-use tower_idempotency::store::{RedisStore, Store, Survives};
+use tower_idempotency::store::{DurabilityLevel, RedisStore, Store};
 
 use super::support::*;
 
@@ -12,7 +12,7 @@ async fn works(redis: &Redis) {
     for n in 0..20 {
         claim_key(&ledger, &key(&n.to_string())).await.unwrap().expect("granted");
     }
-    assert_eq!(ledger.store().durability().await.unwrap().survives, Survives::PowerLoss);
+    assert_eq!(ledger.store().durability().await.unwrap().survives, DurabilityLevel::PowerLoss);
 }
 
 /// As it is set up to try a cluster out.
@@ -34,7 +34,7 @@ async fn nodes_whose_endpoint_is_unknown() {
     for node in cluster.nodes() {
         node.cli(&["CONFIG", "SET", "appendfsync", "everysec"]);
         let store = RedisStore::connect(&cluster.url()).unwrap();
-        assert_eq!(store.durability().await.unwrap().survives, Survives::StoreCrash);
+        assert_eq!(store.durability().await.unwrap().survives, DurabilityLevel::StoreCrash);
         node.cli(&["CONFIG", "SET", "appendfsync", "always"]);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use servers::{Cluster, Redis, Sentinels};
 use tower_idempotency::core::{Change, Claim, Mode, Record, StoredRequest};
-use tower_idempotency::store::{Filter, Query, RedisStore, RedisStoreOptions, Store, Survives};
+use tower_idempotency::store::{DurabilityLevel, Filter, Query, RedisStore, RedisStoreOptions, Store};
 use tower_idempotency::{Ledger, core::Fence};
 
 use super::support::*;
@@ -54,7 +54,7 @@ fn user(cli: &dyn Fn(&[&str]) -> String, rights: &[String]) {
 }
 
 /// Everything a store does.
-async fn smoke(options: RedisStoreOptions, url: &str) -> Survives {
+async fn smoke(options: RedisStoreOptions, url: &str) -> DurabilityLevel {
     let store = std::sync::Arc::new(options.connect(url).unwrap());
     let ledger = Ledger::new(store.clone());
     for name in ["a", "b", "c", "d"] {
@@ -85,11 +85,15 @@ async fn a_user_with_the_advised_rights_can_do_all() {
     let redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let cli = |arguments: &[&str]| redis.cli(arguments);
     user(&cli, &advice.of(&[]));
-    assert_eq!(smoke(options(), &url(&redis, "")).await, Survives::StoreCrash, "it is not told that it is always");
+    assert_eq!(
+        smoke(options(), &url(&redis, "")).await,
+        DurabilityLevel::StoreCrash,
+        "it is not told that it is always"
+    );
     user(&cli, &advice.of(&["database"]));
     smoke(options(), &url(&redis, "/3")).await;
     user(&cli, &advice.of(&["database", "better"]));
-    assert_eq!(smoke(options(), &url(&redis, "/4")).await, Survives::PowerLoss);
+    assert_eq!(smoke(options(), &url(&redis, "/4")).await, DurabilityLevel::PowerLoss);
     user(&cli, &advice.of(&["to wait", "database"]));
     smoke(options().wait(0, Duration::from_secs(4)), &url(&redis, "/5")).await;
 }
@@ -100,7 +104,7 @@ async fn a_user_with_the_advised_rights_can_wait_for_disks() {
     let valkey = Redis::valkey_with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
     user(&|arguments| valkey.cli(arguments), &advice.of(&["to wait", "database"]));
     let options = options().wait_aof(true, 0, Duration::from_secs(4));
-    assert_eq!(smoke(options, &url(&valkey, "/2")).await, Survives::PowerLoss);
+    assert_eq!(smoke(options, &url(&valkey, "/2")).await, DurabilityLevel::PowerLoss);
 }
 
 #[tokio::test]

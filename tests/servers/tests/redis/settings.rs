@@ -1,7 +1,7 @@
 //! Settings that are refused, and change while a store is connected.
 
 use servers::{Cluster, Redis};
-use tower_idempotency::store::{RedisStore, Store, StoreErrorKind, Survives};
+use tower_idempotency::store::{DurabilityLevel, RedisStore, Store, StoreErrorKind};
 
 use super::support::*;
 
@@ -47,7 +47,7 @@ async fn asking_finds_them_on_any_node_of_a_cluster() {
 }
 
 /// A store that was connected, and lost its connection after `change`.
-async fn reconnected(redis: &Redis, least: Survives, change: impl FnOnce()) -> RedisStore {
+async fn reconnected(redis: &Redis, least: DurabilityLevel, change: impl FnOnce()) -> RedisStore {
     let store = RedisStore::options().prefix("t").require(least).connect(&redis.url()).unwrap();
     store.load(&key("a")).await.expect("good enough");
     change();
@@ -60,19 +60,19 @@ async fn reconnected(redis: &Redis, least: Survives, change: impl FnOnce()) -> R
 #[tokio::test]
 async fn a_reconnect_finds_them() {
     let redis = Redis::start();
-    let store = reconnected(&redis, Survives::Nothing, || set_policy(&redis, "allkeys-lfu")).await;
+    let store = reconnected(&redis, DurabilityLevel::Nothing, || set_policy(&redis, "allkeys-lfu")).await;
     let error = refused(&store).await;
     assert!(error.to_string().contains("maxmemory-policy allkeys-lfu"), "{error}");
     set_policy(&redis, "noeviction");
     store.load(&key("a")).await.expect("good enough again");
 
     let follow = || _ = redis.cli(&["REPLICAOF", "127.0.0.1", &servers::free_port().to_string()]);
-    let error = refused(&reconnected(&redis, Survives::Nothing, follow).await).await;
+    let error = refused(&reconnected(&redis, DurabilityLevel::Nothing, follow).await).await;
     assert!(error.to_string().contains("is a replica"), "{error}");
     redis.cli(&["REPLICAOF", "NO", "ONE"]);
 
     redis.cli(&["CONFIG", "SET", "appendonly", "yes"]);
     let without_file = || _ = redis.cli(&["CONFIG", "SET", "appendonly", "no"]);
-    let error = refused(&reconnected(&redis, Survives::StoreCrash, without_file).await).await;
+    let error = refused(&reconnected(&redis, DurabilityLevel::StoreCrash, without_file).await).await;
     assert!(error.to_string().contains("set appendonly yes"), "{error}");
 }

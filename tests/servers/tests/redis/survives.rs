@@ -3,38 +3,38 @@
 use std::sync::{Arc, Mutex};
 
 use servers::Redis;
-use tower_idempotency::store::{RedisStore, Store, Survives};
+use tower_idempotency::store::{DurabilityLevel, RedisStore, Store};
 
 use super::support::*;
 
-async fn of(arguments: &[&str]) -> (Survives, String) {
+async fn of(arguments: &[&str]) -> (DurabilityLevel, String) {
     let redis = Redis::start_with(arguments);
     let found = open(&redis).durability().await.unwrap();
-    (found.survives, found.cautions.join("\n"))
+    (found.survives, found.warnings.join("\n"))
 }
 
 #[tokio::test]
 async fn settings_are_read() {
-    let (survives, cautions) = of(&[]).await;
-    assert_eq!(survives, Survives::AppCrash);
-    assert!(cautions.contains("forgets every claim; set appendonly yes"), "{cautions}");
-    let (survives, cautions) = of(&["--save", "3600 1"]).await;
-    assert_eq!(survives, Survives::AppCrash);
-    assert!(cautions.contains("since the last snapshot"), "{cautions}");
-    let (survives, cautions) = of(&["--appendonly", "yes"]).await;
-    assert_eq!(survives, Survives::StoreCrash);
-    assert!(cautions.contains("a kill of redis while its disk is busy"), "{cautions}");
-    assert!(cautions.contains("set appendfsync always"), "{cautions}");
-    let (survives, cautions) = of(&["--appendonly", "yes", "--appendfsync", "always"]).await;
-    assert_eq!((survives, &*cautions), (Survives::PowerLoss, ""));
-    let (_, cautions) = of(&["--maxmemory", "1gb", "--maxmemory-policy", "volatile-lru"]).await;
-    assert!(cautions.contains("volatile-lru may forget answers"), "{cautions}");
+    let (survives, warnings) = of(&[]).await;
+    assert_eq!(survives, DurabilityLevel::AppCrash);
+    assert!(warnings.contains("forgets every claim; set appendonly yes"), "{warnings}");
+    let (survives, warnings) = of(&["--save", "3600 1"]).await;
+    assert_eq!(survives, DurabilityLevel::AppCrash);
+    assert!(warnings.contains("since the last snapshot"), "{warnings}");
+    let (survives, warnings) = of(&["--appendonly", "yes"]).await;
+    assert_eq!(survives, DurabilityLevel::StoreCrash);
+    assert!(warnings.contains("a kill of redis while its disk is busy"), "{warnings}");
+    assert!(warnings.contains("set appendfsync always"), "{warnings}");
+    let (survives, warnings) = of(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    assert_eq!((survives, &*warnings), (DurabilityLevel::PowerLoss, ""));
+    let (_, warnings) = of(&["--maxmemory", "1gb", "--maxmemory-policy", "volatile-lru"]).await;
+    assert!(warnings.contains("volatile-lru may forget responses"), "{warnings}");
 }
 
 #[tokio::test]
 async fn less_than_required_is_refused() {
     let redis = Redis::start();
-    let store = RedisStore::options().prefix("t").require(Survives::StoreCrash).connect(&redis.url()).unwrap();
+    let store = RedisStore::options().prefix("t").require(DurabilityLevel::StoreCrash).connect(&redis.url()).unwrap();
     let error = refused(&store).await;
     assert!(error.to_string().contains("appendonly yes"), "{error}");
     redis.cli(&["CONFIG", "SET", "appendonly", "yes"]);
@@ -47,9 +47,9 @@ async fn cautions_are_told_once() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let hook = {
         let told = Arc::clone(&told);
-        move |caution: &str| told.lock().unwrap().push(caution.to_owned())
+        move |warning: &str| told.lock().unwrap().push(warning.to_owned())
     };
-    let store = RedisStore::options().prefix("t").on_caution(hook).connect(&redis.url()).unwrap();
+    let store = RedisStore::options().prefix("t").on_warning(hook).connect(&redis.url()).unwrap();
     store.load(&key("a")).await.unwrap();
     assert_eq!(told.lock().unwrap().len(), 1);
     redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]);

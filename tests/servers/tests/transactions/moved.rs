@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::net::SocketAddr;
 
 use servers::{Postgres, Proxy, wait_until};
-use tower_idempotency::store::{Joined, PostgresStore, TransactionDriver};
+use tower_idempotency::store::{Enlisted, PostgresStore, TransactionDriver};
 use tower_idempotency::{Runner, StepError};
 
 use crate::shop::{Driver, Failed, INSERT, Tokio};
@@ -40,7 +40,7 @@ fn fail_over(primary: &Postgres, name: &Proxy) -> Postgres {
 }
 
 /// How many attempts it takes.
-async fn attempts<D: Driver, P>(store: &PostgresStore, joined: &Joined<P>, key: &str) -> u32
+async fn attempts<D: Driver, P>(store: &PostgresStore, joined: &Enlisted<P>, key: &str) -> u32
 where
     P: TransactionDriver<Handle = <D::Pool as TransactionDriver>::Handle>,
 {
@@ -60,7 +60,7 @@ where
 /// Where the driver can tell before anything was done, the first one succeeds.
 async fn transactions_go_on_after_a_failover_behind_one_name<D: Driver>() {
     let (primary, name, url, store) = shop().await;
-    let joined = store.joined_by(D::pool(&url));
+    let joined = store.transactions_on(D::pool(&url));
     assert_eq!(attempts::<D, _>(&store, &joined, "before").await, 1);
     let standby = fail_over(&primary, &name);
     let first = attempts::<D, _>(&store, &joined, "first").await;
@@ -73,7 +73,7 @@ async fn transactions_go_on_after_a_failover_behind_one_name<D: Driver>() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_transaction_on_the_stores_own_pool_succeeds_after_a_failover() {
     let (primary, name, _, store) = shop().await;
-    let joined = store.joined();
+    let joined = store.transactions();
     assert_eq!(attempts::<Tokio, _>(&store, &joined, "before").await, 1);
     let standby = fail_over(&primary, &name);
     assert_eq!(attempts::<Tokio, _>(&store, &joined, "first").await, 1);

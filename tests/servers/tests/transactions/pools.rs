@@ -73,7 +73,7 @@ async fn a_savepoint_that_fails_leaves_no_transaction_open() {
     for swallowed in [false, true] {
         let shop = Shop::<Sqlx>::open(Postgres::shared()).await;
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy(&shop.url()).expect("a URL");
-        let joined = shop.store.joined_by(pool.clone());
+        let joined = shop.store.transactions_on(pool.clone());
         let outcome = shop.runner().run("shop", "K", "", move |op| async move {
             let work = work::<Sqlx, _, _>(move |tx| {
                 Box::pin(async move {

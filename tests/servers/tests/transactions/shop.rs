@@ -9,7 +9,7 @@ use servers::Postgres;
 use sqlx::Executor;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use tokio_postgres::NoTls;
-use tower_idempotency::store::{Joined, PostgresStore, TransactionDriver};
+use tower_idempotency::store::{Enlisted, PostgresStore, TransactionDriver};
 use tower_idempotency::{Runner, TransactionFuture};
 
 /// What goes wrong in the shop itself.
@@ -85,7 +85,7 @@ pub struct Shop<'s, D: Driver> {
     pub server: &'s Postgres,
     pub database: String,
     pub store: PostgresStore,
-    pub joined: Joined<D::Pool>,
+    pub joined: Enlisted<D::Pool>,
 }
 
 impl<'s, D: Driver> Shop<'s, D> {
@@ -105,7 +105,7 @@ impl<'s, D: Driver> Shop<'s, D> {
             assert!(error.to_string().contains("in time"), "a schema: {error}");
         }
         let through = url.replace(&format!(":{}/", server.port()), &format!(":{port}/"));
-        let joined = store.joined_by(D::pool(&through));
+        let joined = store.transactions_on(D::pool(&through));
         Self { server, database, store, joined }
     }
 

@@ -70,7 +70,7 @@ async fn commit_in_sync<D: Driver>(server: &Postgres, how: &str) {
     let outcome: Outcome = call.await.expect("no panic");
     outcome.unwrap_or_else(|error| panic!("{how}: it committed: {error:?}"));
     assert_eq!(shop.orders(), "1", "{how}");
-    let again = order(&Shop { joined: shop.store.joined_by(D::pool(&shop.url())), ..shop }).await;
+    let again = order(&Shop { joined: shop.store.transactions_on(D::pool(&shop.url())), ..shop }).await;
     assert!(again.is_ok(), "{how}: {again:?}");
 }
 
@@ -147,7 +147,7 @@ async fn a_process_that_dies_before_its_commit_leaves_nothing<D: Driver>() {
         let process = tokio::runtime::Runtime::new().expect("a runtime");
         let _inside = process.enter();
         let store = tower_idempotency::store::PostgresStore::connect(&url).expect("a URL");
-        let joined = store.joined_by(D::pool(&through));
+        let joined = store.transactions_on(D::pool(&through));
         let runner = tower_idempotency::Runner::new(store).lease(lease);
         process.spawn(async move {
             let call = runner.run("shop", "K", "", move |op| async move {

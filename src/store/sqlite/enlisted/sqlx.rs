@@ -18,8 +18,8 @@ use super::{Failed, NotBegun, Open, SqliteDriver, State, Statement};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
 
-/// After so many instructions of the library, a query is asked whether anyone waits
-/// for it.
+/// After so many instructions of the library, a query checks whether its step was
+/// dropped.
 const INSTRUCTIONS: i32 = 1000;
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
@@ -46,10 +46,10 @@ impl Held {
         self.open.state.give_up();
         let rolled_back = Manager::get_transaction_depth(&self.connection) == 1
             && Manager::rollback(&mut self.connection).await.is_ok();
-        self.give_back(rolled_back).await;
+        self.return_to_pool(rolled_back).await;
     }
 
-    async fn give_back(mut self, sound: bool) {
+    async fn return_to_pool(mut self, sound: bool) {
         if !sound || self.open.state.is_unfit() || release(&mut self.connection, self.busy_timeout).await.is_err() {
             // A connection that is closed rolls back.
             let _ = self.connection.close().await;
@@ -64,7 +64,7 @@ impl Drop for SqlxTransaction {
         held.open.state.give_up();
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(held.roll_back())),
-            // Nobody may poll a task now. Out of the pool, it is closed at once, and so
+            // No runtime would poll a task now. Out of the pool, it is closed at once, and so
             // rolled back; the pool may want to spawn one for that.
             Err(_) => {
                 let _inside = held.runtime.enter();
@@ -81,7 +81,7 @@ impl SqliteDriver for SqlitePool {
     type Handle = SqliteConnection;
 
     async fn connect(&self, _store: &SqliteStore) -> Result<PoolConnection<Sqlite>, StoreError> {
-        self.acquire().await.map_err(|error| failed(error).told())
+        self.acquire().await.map_err(|error| failed(error).into_store_error())
     }
 
     async fn begin(
@@ -138,7 +138,7 @@ impl SqliteDriver for SqlitePool {
     async fn commit(mut transaction: SqlxTransaction) -> Result<(), Failed> {
         let Some(mut held) = transaction.0.take() else { return Err(Failed::over()) };
         let committed = Manager::commit(&mut held.connection).await.map_err(failed);
-        held.give_back(committed.is_ok()).await;
+        held.return_to_pool(committed.is_ok()).await;
         committed
     }
 

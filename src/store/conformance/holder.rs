@@ -8,7 +8,7 @@ use crate::store::{Loaded, Store, Swap};
 /// Writes to one key as a holder does: from its own copy of the record, which
 /// knows none of the store's times, with a fresh nonce for every write.
 #[derive(Clone, Debug)]
-pub struct Hand {
+pub struct Holder {
     store: Arc<dyn Store>,
     key: Key,
     record: Option<Record>,
@@ -16,13 +16,13 @@ pub struct Hand {
     callback: bool,
 }
 
-impl Hand {
+impl Holder {
     /// A writer to `key`, which has no record.
     pub fn new(store: Arc<dyn Store>, key: Key) -> Self {
         Self { store, key, record: None, nonce: 0x5eed_0000_0000_0000, callback: false }
     }
 
-    /// The same; someone is to be told of the end of what it claims.
+    /// The same; a callback is to be made at the end of what it claims.
     #[must_use]
     pub const fn calling_back(mut self) -> Self {
         self.callback = true;
@@ -87,7 +87,7 @@ impl Hand {
         self.write(Fenced { fence, changes: changes.into_iter().collect() }).await;
     }
 
-    /// Makes a human's decision.
+    /// Makes an operator's decision.
     pub async fn resolve(&mut self, resolution: Resolution) {
         self.write(Resolve { resolution }).await;
     }
@@ -142,6 +142,6 @@ pub fn assert_same(found: Option<&Record>, expected: Option<&Record>) {
         assert_eq!(found.input(), expected.input(), "input of step {:?}", expected.name());
     }
     // Not `assert_eq`: it would print a mebibyte.
-    assert!(found.progress() == expected.progress(), "answer or retention");
+    assert!(found.progress() == expected.progress(), "response or retention");
     assert!(found.request() == expected.request(), "request");
 }

@@ -13,14 +13,14 @@ use crate::core::{Key, Record, Version};
 /// recovery points: what [`Operation::transaction`](crate::Operation::transaction)
 /// takes. There is nothing to call on it.
 ///
-#[cfg_attr(feature = "postgres", doc = "- [`Joined`](super::Joined), of a [`PostgresStore`](super::PostgresStore)")]
+#[cfg_attr(feature = "postgres", doc = "- [`Enlisted`](super::Enlisted), of a [`PostgresStore`](super::PostgresStore)")]
 #[cfg_attr(
     feature = "sqlite",
-    doc = "- [`SqliteJoined`](super::SqliteJoined), of a [`SqliteStore`](super::SqliteStore)"
+    doc = "- [`SqliteEnlisted`](super::SqliteEnlisted), of a [`SqliteStore`](super::SqliteStore)"
 )]
 #[async_trait]
-pub trait JoinedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
-    /// What the work in a transaction gets to see of it.
+pub trait EnlistedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
+    /// What the work in a transaction gets.
     type Handle: Send + ?Sized;
 
     /// A transaction that is under way. Dropped, it is rolled back.
@@ -44,7 +44,7 @@ pub trait JoinedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn handle(transaction: &mut Self::Transaction) -> Option<&mut Self::Handle>;
 
-    /// How long the work may take.
+    /// How long the work may take, if that is limited.
     #[doc(hidden)]
     fn limit(transaction: &Self::Transaction) -> Option<Limit>;
 
@@ -57,7 +57,7 @@ pub trait JoinedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
         key: &Key,
         expected: Version,
         next: &Record,
-    ) -> Result<Joining, StoreError>;
+    ) -> Result<EnlistedSwap, StoreError>;
 
     /// Commits. To be driven to its end.
     #[doc(hidden)]
@@ -71,17 +71,17 @@ pub trait JoinedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {
 /// Only this crate's databases are ones.
 pub trait Sealed {}
 
-/// What became of a swap in a transaction.
+/// How a swap in a transaction ended.
 #[derive(Debug)]
 #[cfg_attr(
     not(all(feature = "postgres", feature = "sqlite")),
-    allow(dead_code, reason = "each kind of database has its answers")
+    allow(dead_code, reason = "each kind of database has its own outcomes")
 )]
-pub enum Joining {
+pub enum EnlistedSwap {
     Written,
-    /// Something else is there, and nobody can change it meanwhile.
+    /// Another record is there, and no other write can change it meanwhile.
     Found(Loaded),
-    /// Something else is there, as seen from the transaction.
+    /// Another record is there, as seen from the transaction.
     Unseen,
 }
 
@@ -99,8 +99,8 @@ impl Limit {
 
     pub(crate) fn passed(&self) -> StoreError {
         let message = format!(
-            "the transaction took longer than the {:?} for which it may keep everybody else from writing, and was rolled \
-             back; keep slow calls out of it",
+            "the transaction took longer than the {:?} for which it may hold the write lock, and was rolled back; keep \
+             slow calls out of it",
             self.length
         );
         StoreError::new(StoreErrorKind::Unavailable, message)
@@ -114,6 +114,6 @@ pub enum CommitError {
     /// Nothing was committed, and never will be: the database itself said so. Not
     /// a pooler that lost it, nor an error that ends the session.
     RolledBack(StoreError),
-    /// Nobody knows.
+    /// It is not known whether it committed.
     Unknown(StoreError),
 }

@@ -1,4 +1,4 @@
-//! What is wrong with one operation.
+//! Which finding one operation is, if any.
 
 use std::time::Duration;
 
@@ -6,23 +6,22 @@ use crate::core::{Hold, Mode, Point, Record, Status, Timestamp};
 use crate::store::Found;
 use crate::telemetry::finding::FindingKind;
 
-/// What is taken for too long.
+/// After how long each is a finding.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct Thresholds {
     pub(super) pending: Duration,
     pub(super) paid: Duration,
     pub(super) in_doubt: Duration,
 }
 
 /// A finding, less the operation it is about.
-pub(super) type Wrong = (FindingKind, String, Timestamp);
+pub(super) type Violation = (FindingKind, String, Timestamp);
 
-/// What falls due later than this is not going to: nobody goes on with it
-/// unasked.
+/// What falls due later than this never will: no completer continues it.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-impl Limits {
-    /// Whether a record has to be looked at, to tell.
+impl Thresholds {
+    /// Whether the record itself has to be read, to find out.
     pub(super) fn suspects(&self, found: &Found, now: Timestamp) -> bool {
         let unattended = now >= found.due.after(self.in_doubt) || found.due > now.after(FAR);
         unattended || now >= found.created.after(self.age(found.status))
@@ -35,9 +34,9 @@ impl Limits {
         }
     }
 
-    /// The worst that is wrong with it. What it says must not change while the
-    /// operation does not: it would be told anew.
-    pub(super) fn judge(&self, record: &Record, now: Timestamp) -> Option<Wrong> {
+    /// The worst finding. Its text must not change while the operation does not: it
+    /// would be reported anew.
+    pub(super) fn classify(&self, record: &Record, now: Timestamp) -> Option<Violation> {
         if record.status() == Status::Complete {
             return None;
         }
@@ -53,13 +52,13 @@ impl Limits {
             return None;
         }
         Some(match record.status() {
-            Status::Paid => (FindingKind::Paid, "it is paid for and has no answer".to_owned(), created),
-            _ => (FindingKind::Pending, "it is neither paid for nor answered".to_owned(), created),
+            Status::Paid => (FindingKind::Paid, "it is paid for and has no response".to_owned(), created),
+            _ => (FindingKind::Pending, "it is neither paid for nor complete".to_owned(), created),
         })
     }
 }
 
-/// Since when somebody could go on with it, and nobody does.
+/// Since when a completer could have continued it.
 fn unattended_since(record: &Record, now: Timestamp) -> Option<Timestamp> {
     let due = record.due();
     match record.hold() {
@@ -69,7 +68,7 @@ fn unattended_since(record: &Record, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// What nobody knows about it.
+/// What is in doubt about it.
 fn doubt(record: &Record) -> Option<String> {
     let begun = |step: &&std::sync::Arc<crate::core::Step>| *step.point() == Point::Begun;
     let steps: Vec<_> = record.steps().iter().filter(begun).map(|step| format!("{:?}", step.name())).collect();
@@ -77,5 +76,5 @@ fn doubt(record: &Record) -> Option<String> {
         return Some(format!("begun, with no result and no holder: {}", steps.join(", ")));
     }
     let unknown = record.mode() == Mode::AtMostOnce && *record.hold() != Hold::Cleared;
-    unknown.then(|| "it is at most once, and nobody knows whether it finished".to_owned())
+    unknown.then(|| "it ran in at-most-once mode, and it is not known whether it finished".to_owned())
 }

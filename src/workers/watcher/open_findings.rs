@@ -1,4 +1,4 @@
-//! The findings that are open, and what is still to be told of them.
+//! The findings that are open, and which of them are still to be reported.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ pub(super) const MOST_OPEN: usize = 1000;
 pub(super) enum Subject {
     /// What the store has under a key.
     Operation(Key),
-    /// An answer of this process.
-    Answer(Key),
+    /// A response of this process.
+    Response(Key),
     /// The store as a whole, or the watch itself.
     Store(FindingKind),
 }
 
-/// One that is open, or is over and was not told yet.
+/// One that is open, or is over and was not reported yet.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) finding: Finding,
@@ -27,20 +27,20 @@ pub(super) struct Open {
     pub(super) version: Option<Version>,
     /// In which sweep it was last met.
     pub(super) sweep: u64,
-    untold: bool,
-    /// It was told before, perhaps as something else.
+    unreported: bool,
+    /// It was reported before, perhaps as something else.
     known: bool,
 }
 
 /// All that are open. Bounded: see [`MOST_OPEN`].
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct OpenFindings {
     open: BTreeMap<Subject, Open>,
-    /// What is new since it was last asked.
+    /// What is new since the last call of `news`.
     news: Vec<Finding>,
 }
 
-impl Board {
+impl OpenFindings {
     pub(super) fn get_mut(&mut self, subject: Subject) -> Option<&mut Open> {
         self.open.get_mut(&subject).filter(|open| !open.finding.over)
     }
@@ -49,7 +49,7 @@ impl Board {
         self.open.len() < MOST_OPEN
     }
 
-    /// What is so now: news, unless it was so before.
+    /// It is open now: that is news, unless it was open before.
     pub(super) fn set(&mut self, subject: Subject, finding: Finding, version: Option<Version>, sweep: u64) {
         let mut known = false;
         if let Some(open) = self.open.get_mut(&subject) {
@@ -60,17 +60,17 @@ impl Board {
             }
         }
         self.news.push(finding.clone());
-        self.open.insert(subject, Open { finding, version, sweep, untold: true, known });
+        self.open.insert(subject, Open { finding, version, sweep, unreported: true, known });
     }
 
-    /// It is no longer so.
+    /// It is over.
     pub(super) fn clear(&mut self, subject: Subject) {
         let Some(open) = self.open.get_mut(&subject).filter(|open| !open.finding.over) else { return };
         open.finding.over = true;
-        open.untold = true;
+        open.unreported = true;
         self.news.push(open.finding.clone());
         if !open.known {
-            // Nobody heard of it.
+            // It was never reported.
             self.open.remove(&subject);
         }
     }
@@ -84,25 +84,25 @@ impl Board {
         self.open.iter().filter_map(unmet).collect()
     }
 
-    /// The answers that are open.
-    pub(super) fn answers(&self) -> Vec<Key> {
-        let answer = |subject: &Subject| if let Subject::Answer(key) = subject { Some(*key) } else { None };
-        self.open.keys().filter_map(answer).collect()
+    /// The responses that are open.
+    pub(super) fn responses(&self) -> Vec<Key> {
+        let response = |subject: &Subject| if let Subject::Response(key) = subject { Some(*key) } else { None };
+        self.open.keys().filter_map(response).collect()
     }
 
     pub(super) fn news(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.news)
     }
 
-    /// The next that is to be told.
-    pub(super) fn untold(&self) -> Option<(Subject, Finding)> {
-        self.open.iter().find(|(_, open)| open.untold).map(|(subject, open)| (*subject, open.finding.clone()))
+    /// The next that is to be reported.
+    pub(super) fn unreported(&self) -> Option<(Subject, Finding)> {
+        self.open.iter().find(|(_, open)| open.unreported).map(|(subject, open)| (*subject, open.finding.clone()))
     }
 
-    /// It was told. What is over is forgotten by that.
-    pub(super) fn told(&mut self, subject: Subject) {
+    /// It was reported. If it is over, it is forgotten now.
+    pub(super) fn reported(&mut self, subject: Subject) {
         let Some(open) = self.open.get_mut(&subject) else { return };
-        (open.untold, open.known) = (false, true);
+        (open.unreported, open.known) = (false, true);
         if open.finding.over {
             self.open.remove(&subject);
         }

@@ -1,4 +1,4 @@
-//! What the library's hooks and a transaction tell each other.
+//! The state that the library's hooks share with a transaction.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

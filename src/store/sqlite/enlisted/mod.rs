@@ -26,17 +26,17 @@ use super::connection::BUSY;
 use super::error::{Fault, says_rolled_back, stopped, told_of};
 use super::plan::{self, Verdict};
 use super::request::Request;
-use super::row::{Put, Stored};
+use super::row::{RowWrite, Stored};
 use super::turn::{Ends, Turn};
 use crate::core::{Key, Record, Version};
-use crate::store::joined::{CommitError, JoinedDatabase, Joining, Limit, Sealed};
+use crate::store::enlisted::{CommitError, EnlistedDatabase, EnlistedSwap, Limit, Sealed};
 use crate::store::{Loaded, StoreError, StoreErrorKind};
 
 /// Transactions that can carry the recovery points of a [`SqliteStore`]: for
 /// [`Operation::transaction`](crate::Operation::transaction). Made by
-/// [`SqliteStore::joined`], on connections of the store's own, or by
-/// `SqliteStore::joined_by`, on those of a `sqlx::SqlitePool`; cheap to clone.
-pub struct SqliteJoined<D = Rusqlite> {
+/// [`SqliteStore::transactions`], on connections of the store's own, or by
+/// `SqliteStore::transactions_on`, on those of a `sqlx::SqlitePool`; cheap to clone.
+pub struct SqliteEnlisted<D = Rusqlite> {
     store: SqliteStore,
     driver: D,
 }
@@ -114,7 +114,7 @@ impl Failed {
         Self { code: None, error: std::io::Error::other("the transaction is over") }
     }
 
-    fn told(self) -> StoreError {
+    fn into_store_error(self) -> StoreError {
         told_of(self.code, self.error)
     }
 }
@@ -143,10 +143,10 @@ impl SqliteStore {
     /// own, with rusqlite 0.39.
     ///
     /// ```
-    /// use tower_idempotency::store::{SqliteJoined, SqliteStore};
+    /// use tower_idempotency::store::{SqliteEnlisted, SqliteStore};
     /// use tower_idempotency::{Operation, StepError};
     ///
-    /// async fn order(op: &Operation, shop: &SqliteJoined, item: String) -> Result<i64, StepError<rusqlite::Error>> {
+    /// async fn order(op: &Operation, shop: &SqliteEnlisted, item: String) -> Result<i64, StepError<rusqlite::Error>> {
     ///     op.transaction(shop, "order", move |tx| Box::pin(async move {
     ///         tx.call(move |db| {
     ///             db.execute("INSERT INTO orders (item) VALUES (?1)", [item])?;
@@ -163,7 +163,7 @@ impl SqliteStore {
     ///
     /// // The shop's database, which is in WAL mode and has the table.
     /// let store = SqliteStore::options().join_existing_database().open(&path)?;
-    /// let joined = store.joined();
+    /// let joined = store.transactions();
     /// # let runner = tower_idempotency::Runner::new(store);
     /// # for _ in 0..2 {
     /// #     let joined = joined.clone();
@@ -179,13 +179,13 @@ impl SqliteStore {
     /// Rows of yours belong into a database of yours that the
     /// [store joins](super::SqliteStoreOptions::join_existing_database). A file of the
     /// store's own may have tables of yours as well, under other names than the
-    /// store's, as long as nobody writes to them while no store is open: it could not
+    /// store's, as long as they are not written to while no store is open: it could not
     /// tell such a write from one of its own that went missing.
     ///
     /// Of one process, one transaction at a time has the write lock; the others wait
     /// for their turn, up to 6 seconds.
-    pub fn joined(&self) -> SqliteJoined {
-        SqliteJoined { store: self.clone(), driver: Rusqlite }
+    pub fn transactions(&self) -> SqliteEnlisted {
+        SqliteEnlisted { store: self.clone(), driver: Rusqlite }
     }
 
     /// The same for transactions on connections of a pool of sqlx 0.9, with feature
@@ -196,8 +196,8 @@ impl SqliteStore {
     /// their hooks for commits and rollbacks are the store's, and what was set before
     /// is not set again.
     #[cfg(feature = "sqlx-sqlite")]
-    pub fn joined_by(&self, pool: ::sqlx::SqlitePool) -> SqliteJoined<::sqlx::SqlitePool> {
-        SqliteJoined { store: self.clone(), driver: pool }
+    pub fn transactions_on(&self, pool: ::sqlx::SqlitePool) -> SqliteEnlisted<::sqlx::SqlitePool> {
+        SqliteEnlisted { store: self.clone(), driver: pool }
     }
 
     /// Waits until a transaction may have the lock.
@@ -211,7 +211,7 @@ impl SqliteStore {
     }
 }
 
-impl<D: SqliteDriver> SqliteJoined<D> {
+impl<D: SqliteDriver> SqliteEnlisted<D> {
     async fn begin_now(&self, lease: Duration) -> Result<Running<D>, StoreError> {
         let shared = Arc::clone(&self.store.0.shared);
         shared.guard.check_process()?;
@@ -221,14 +221,14 @@ impl<D: SqliteDriver> SqliteJoined<D> {
             let turn = self.store.turn(BUSY.saturating_sub(started.elapsed())).await?;
             let failed = match self.try_to_begin(idle, turn).await {
                 Ok(begun) => break begun,
-                Err(NotBegun::Failed(failed)) => return Err(failed.told()),
+                Err(NotBegun::Failed(failed)) => return Err(failed.into_store_error()),
                 Err(NotBegun::Busy(back, failed)) => {
                     idle = back;
                     failed
                 }
             };
             if started.elapsed() >= BUSY {
-                return Err(failed.told());
+                return Err(failed.into_store_error());
             }
             sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
@@ -294,7 +294,7 @@ impl<D: SqliteDriver> Running<D> {
     }
 
     async fn run_all(&mut self, statements: Vec<Statement>) -> Result<Vec<Vec<Value>>, StoreError> {
-        D::run(&mut self.transaction, statements).await.map_err(Failed::told)
+        D::run(&mut self.transaction, statements).await.map_err(Failed::into_store_error)
     }
 
     /// Before the caller's work sees it.
@@ -304,7 +304,7 @@ impl<D: SqliteDriver> Running<D> {
         let bound = vec![Value::Integer(now), Value::Integer(now.saturating_add(SHORT))];
         let shortest = self.store.0.shared.sql.shortest.clone();
         let rows = self.run(&shortest, bound).await?;
-        // Whoever has such a lease must be able to renew it after this transaction.
+        // The holder of such a lease must be able to renew it after this transaction.
         if let Some(Value::Integer(shortest)) = rows.first().and_then(|row| row.first()) {
             let third = Duration::from_millis(shortest.unsigned_abs() / 3);
             self.limit.length = self.limit.length.min(third);
@@ -314,10 +314,10 @@ impl<D: SqliteDriver> Running<D> {
 
     /// Whether its commit is one of the store's file, and of that alone.
     async fn check(&mut self) -> Result<(), StoreError> {
-        self.look().await.inspect_err(|_| self.state.set_unfit())
+        self.check_connection().await.inspect_err(|_| self.state.set_unfit())
     }
 
-    async fn look(&mut self) -> Result<(), StoreError> {
+    async fn check_connection(&mut self) -> Result<(), StoreError> {
         let databases = self.run(CONNECTION, Vec::new()).await?;
         let guard = &self.store.0.shared.guard;
         guard.check()?;
@@ -341,7 +341,7 @@ impl<D: SqliteDriver> Running<D> {
                 }
                 "main" if locking == "exclusive" => {
                     return Err(unavailable(
-                        "the connection is set to `locking_mode = EXCLUSIVE`: nobody else could use the database",
+                        "the connection is set to `locking_mode = EXCLUSIVE`: no other connection could use the database",
                     ));
                 }
                 "main" => {}
@@ -371,19 +371,19 @@ impl<D: SqliteDriver> Running<D> {
         Ok(Some(stored))
     }
 
-    async fn swap(&mut self, key: &Key, expected: Version, next: &Record) -> Result<Joining, StoreError> {
+    async fn swap(&mut self, key: &Key, expected: Version, next: &Record) -> Result<EnlistedSwap, StoreError> {
         let shared = Arc::clone(&self.store.0.shared);
         let found = self.find(key).await;
         let now = shared.clock.now();
-        let over = match plan::judge(&shared.buckets, key, Some(expected), found).map_err(Fault::told)? {
+        let over = match plan::compare(&shared.buckets, key, Some(expected), found).map_err(Fault::into_store_error)? {
             Verdict::Takes(over) => over,
             Verdict::Conflict(found) => {
                 let record = found.as_ref().map(Stored::record).transpose()?;
-                return Ok(Joining::Found(Loaded { record, now }));
+                return Ok(EnlistedSwap::Found(Loaded { record, now }));
             }
             Verdict::Refused(error) => return Err(error),
         };
-        let put = Put::new(key, next);
+        let put = RowWrite::new(key, next);
         let mut statements = Vec::new();
         let by = (now, shared.owner.number());
         let planned: Result<(), Infallible> = plan::put(key, &put, over.as_ref(), by, |which, cells| {
@@ -400,7 +400,7 @@ impl<D: SqliteDriver> Running<D> {
             return Err(unavailable("the store's tables do not count its transactions"));
         };
         (self.commits, self.pages) = (*commits, 3 + put.len() / 4096);
-        Ok(Joining::Written)
+        Ok(EnlistedSwap::Written)
     }
 }
 
@@ -429,10 +429,10 @@ fn unavailable(message: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, message)
 }
 
-impl<D> Sealed for SqliteJoined<D> {}
+impl<D> Sealed for SqliteEnlisted<D> {}
 
 #[async_trait]
-impl<D: SqliteDriver> JoinedDatabase for SqliteJoined<D> {
+impl<D: SqliteDriver> EnlistedDatabase for SqliteEnlisted<D> {
     type Handle = D::Handle;
     type Transaction = Running<D>;
 
@@ -460,7 +460,7 @@ impl<D: SqliteDriver> JoinedDatabase for SqliteJoined<D> {
         key: &Key,
         expected: Version,
         next: &Record,
-    ) -> Result<Joining, StoreError> {
+    ) -> Result<EnlistedSwap, StoreError> {
         if transaction.limit.left().is_zero() {
             return Err(transaction.limit.passed());
         }
@@ -482,7 +482,7 @@ impl<D: SqliteDriver> JoinedDatabase for SqliteJoined<D> {
             // Its frames may lie behind those that count, and would look like damage.
             let _ = store.0.ask(Request::ResetWal);
             let rolled_back = says_rolled_back(failed.code);
-            let error = failed.told();
+            let error = failed.into_store_error();
             return Err(if rolled_back { CommitError::RolledBack(error) } else { CommitError::Unknown(error) });
         }
         let noted = spawn_blocking(move || {
@@ -504,14 +504,14 @@ impl<D: SqliteDriver> JoinedDatabase for SqliteJoined<D> {
     }
 }
 
-impl<D: Clone> Clone for SqliteJoined<D> {
+impl<D: Clone> Clone for SqliteEnlisted<D> {
     fn clone(&self) -> Self {
         Self { store: self.store.clone(), driver: self.driver.clone() }
     }
 }
 
-impl<D: fmt::Debug> fmt::Debug for SqliteJoined<D> {
+impl<D: fmt::Debug> fmt::Debug for SqliteEnlisted<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteJoined").field("store", &self.store).field("driver", &self.driver).finish()
+        f.debug_struct("SqliteEnlisted").field("store", &self.store).field("driver", &self.driver).finish()
     }
 }

@@ -19,7 +19,7 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// An open store, but for its threads.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct OpenStore {
     pub(super) place: Place,
     pub(super) sql: Sql,
     /// Whether the file is the store's own.
@@ -33,8 +33,8 @@ pub(super) struct Shared {
     pub(super) gate: Gate,
     pub(super) transaction_limit: Duration,
     pub(super) _here: OpenHere,
-    /// What was found as the store was opened, for whoever asks how durable it is.
-    pub(super) cautions: Vec<String>,
+    /// What was found as the store was opened, for callers of `durability`.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Notices that the files are others by now, or that the process is another one.
@@ -122,11 +122,11 @@ impl Guard {
 }
 
 fn same(path: &Path, known: Identity) -> Result<(), StoreError> {
-    let told = |what| unavailable(&format!("{} {what}; put the file back", path.display()));
+    let missing = |what| unavailable(&format!("{} {what}; put the file back", path.display()));
     match Identity::of(path) {
         Ok(found) if found == known => Ok(()),
-        Ok(_) => Err(told("was replaced while the store was open")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(told("was removed while the store was open")),
+        Ok(_) => Err(missing("was replaced while the store was open")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing("was removed while the store was open")),
         Err(error) => Err(unavailable(&format!("{} can't be looked at", path.display())).caused_by(error)),
     }
 }

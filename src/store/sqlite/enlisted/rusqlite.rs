@@ -19,13 +19,12 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::util::signal::lock;
 
-/// Transactions on connections of the store's own: see [`SqliteStore::joined`].
+/// Transactions on connections of the store's own: see [`SqliteStore::transactions`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Rusqlite;
 
-/// How often a query that nobody waits for any more is interrupted: it may be one
-/// of many.
+/// How often a query whose step was dropped is interrupted: it may be one of many.
 const INTERRUPTS: Duration = Duration::from_millis(1);
 
 /// What the work in a transaction gets: queries go through [`call`](Self::call).
@@ -86,7 +85,7 @@ impl SqliteTransaction {
         let done = spawn_blocking(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| queries(&mut held.connection)));
             if outcome.is_ok() {
-                // If nobody waits for it, it goes here: it is closed, and so rolled back.
+                // If the step was dropped, it goes here: it is closed, and so rolled back.
                 let _ = back.send(held);
             }
             outcome
@@ -234,7 +233,13 @@ impl SqliteDriver for Rusqlite {
         let store = store.clone();
         let connection = spawn_blocking(move || {
             store.0.shared.guard.check()?;
-            store.0.shared.place.joined().map(Box::new).map_err(|error| Failed::from(error).told())
+            store
+                .0
+                .shared
+                .place
+                .for_transactions()
+                .map(Box::new)
+                .map_err(|error| Failed::from(error).into_store_error())
         });
         connection.await.unwrap_or_else(|_| Err(ends()))
     }
