@@ -8,7 +8,7 @@ use super::Watcher;
 use super::open_findings::Subject;
 use super::state::{State, finding};
 use crate::core::{Key, Status};
-use crate::engine::ledger::Unsaved;
+use crate::engine::unsaved::Unsaved;
 use crate::store::{Durability, Epoch, Since, StoreError};
 use crate::telemetry::finding::FindingKind;
 

@@ -4,7 +4,7 @@ use super::Mutant;
 
 const CORE: &str = "src/core/callback.rs";
 const DRIVE: &str = "src/workers/completer/drive.rs";
-const LEDGER: &str = "src/engine/ledger.rs";
+const LEDGER: &str = "src/engine/ledger/mod.rs";
 const MAKER: &str = "src/workers/completer/callback.rs";
 const RECORD: &str = "src/core/record.rs";
 

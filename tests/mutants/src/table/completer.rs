@@ -2,9 +2,9 @@
 
 use super::Mutant;
 
-const ATTEMPT: &str = "src/engine/attempt.rs";
+const ATTEMPT: &str = "src/engine/attempt/mod.rs";
 const DRIVE: &str = "src/workers/completer/drive.rs";
-const LEDGER: &str = "src/engine/ledger.rs";
+const LEDGER: &str = "src/engine/ledger/mod.rs";
 const LOOP: &str = "src/workers/completer/mod.rs";
 const RECORD: &str = "src/core/record.rs";
 const ROUND: &str = "src/workers/completer/round.rs";
@@ -109,7 +109,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     in_hand(
         "not-in-hand-while-it-is-saved",
-        "src/engine/attempt.rs",
+        "src/engine/attempt/mod.rs",
         "if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {",
         "if self.since.elapsed() >= self.limits.lease {",
         "what_is_being_saved_is_in_hand_while_the_store_hangs",

@@ -3,7 +3,7 @@
 use super::{Mutant, TRANSITION};
 
 const ADMIT: &str = "src/http/service/admit.rs";
-const ATTEMPT: &str = "src/engine/attempt.rs";
+const ATTEMPT: &str = "src/engine/attempt/mod.rs";
 const BODY: &str = "src/http/body.rs";
 const DETACH: &str = "src/util/detached.rs";
 const KEY: &str = "src/core/key.rs";

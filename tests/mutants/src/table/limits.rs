@@ -73,14 +73,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     unit(
         "unsaved-answers-without-bound",
-        "src/engine/ledger/unsaved.rs",
+        "src/engine/unsaved.rs",
         "if all.len() < MOST || all.contains_key(&key) {",
         "if all.len() < usize::MAX || all.contains_key(&key) {",
         "answers_that_can_not_be_saved",
     ),
     http(
         "claims-taken-back-without-bound",
-        "src/engine/ledger.rs",
+        "src/engine/ledger/mod.rs",
         "Semaphore::new(DISOWNING)",
         "Semaphore::new(DISOWNING * 1000)",
         "taken_back",

@@ -2,7 +2,7 @@
 
 use super::Mutant;
 
-const ATTEMPT: &str = "src/engine/attempt.rs";
+const ATTEMPT: &str = "src/engine/attempt/mod.rs";
 const OPERATION: &str = "src/engine/operation/mod.rs";
 const STEP: &str = "src/engine/operation/step.rs";
 

@@ -112,7 +112,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     watcher(
         "watcher-given-up-is-forgotten",
-        "src/engine/attempt.rs",
+        "src/engine/attempt/mod.rs",
         "self.ledger.unsaved().add(self.key, error.clone(), true);",
         "self.ledger.unsaved().remove(&self.key);",
         "an_answer_that_was_given_up",

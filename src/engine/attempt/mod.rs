@@ -1,6 +1,6 @@
 //! One granted claim: its writes, its lease, its end.
 
-mod in_hand;
+mod lease;
 mod reached;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod transaction;
@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep};
 pub(crate) use self::transaction::{Begun, NotCommitted};
 
 use crate::core::{Change, Done, Exchange, Fence, Fenced, Key, Lost, Mode, Record, Status, StoredResponse};
-use crate::engine::ledger::{Hand, Ledger};
+use crate::engine::in_hand::Hand;
+use crate::engine::ledger::Ledger;
 use crate::store::{STORE_TIMEOUT, StoreError};
 use crate::telemetry::event::EventKind;
 use crate::util::backoff::{self, Backoff};

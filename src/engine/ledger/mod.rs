@@ -1,9 +1,7 @@
 //! The only loop: look, decide, swap, again.
 
-mod in_hand;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod joined;
-mod unsaved;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,10 +13,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
-pub(crate) use self::in_hand::{Hand, InHand};
-pub(crate) use self::unsaved::{Unsaved, UnsavedAnswers};
-
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
+use crate::engine::in_hand::InHand;
+use crate::engine::unsaved::UnsavedAnswers;
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::telemetry::emit::{Observer, emit};
 use crate::telemetry::event::EventKind;
