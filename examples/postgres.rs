@@ -22,7 +22,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use sqlx::PgPool;
 use tower_idempotency::store::{Enlisted, PostgresStore};
-use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError, StepKey};
+use tower_idempotency::{Engine, IdempotencyLayer, Operation, RunError, Runner, Scope, StepError, StepKey};
 
 const USAGE: &str = "\
 Usage: postgres URL
@@ -52,12 +52,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     sqlx::raw_sql(TABLES).execute(&pool).await?;
     let shop = store.transactions_on(pool.clone());
 
-    let runner = Runner::new(store.clone()).lease(Duration::from_secs(5));
+    let runner = Runner::new(Engine::new(store.clone()).lease(Duration::from_secs(5)));
     tokio::spawn(do_jobs(pool, shop.clone(), runner));
     tokio::spawn(forget(store.clone()));
 
     // Behind your authentication: `Scope::extension::<UserId>()`.
-    let layer = IdempotencyLayer::new(store, Scope::shared()).resumable().required().lease(Duration::from_secs(5));
+    let layer =
+        IdempotencyLayer::new(Engine::new(store).lease(Duration::from_secs(5)), Scope::shared()).resumable().required();
     let app: Router = Router::new().route("/orders", post(order)).layer(layer).with_state(shop);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/orders", listener.local_addr()?);

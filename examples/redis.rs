@@ -17,7 +17,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use tower_idempotency::store::{DurabilityLevel, RedisStore};
-use tower_idempotency::{EventKind, IdempotencyLayer, Operation, Scope, StepError, StepKey};
+use tower_idempotency::{Engine, EventKind, IdempotencyLayer, Operation, Scope, StepError, StepKey};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,12 +32,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .connect(&url)?;
     // Behind your authentication: `Scope::extension::<UserId>()`. Here a retry may
     // go to another port, and so to another authority; behind a proxy it does not.
-    let layer =
-        IdempotencyLayer::new(store, Scope::shared()).resumable().required().ignore_authority().on_event(|event| {
+    let layer = IdempotencyLayer::new(
+        Engine::new(store).on_event(|event| {
             if let EventKind::StoreFailed { error } = &event.kind {
                 eprintln!("the store: {error}");
             }
-        });
+        }),
+        Scope::shared(),
+    )
+    .resumable()
+    .required()
+    .ignore_authority();
     let app: Router = Router::new().route("/payments", post(pay)).layer(layer);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/payments", listener.local_addr()?);

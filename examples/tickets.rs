@@ -41,7 +41,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{any_service, post};
@@ -216,7 +215,7 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         .with_state(Shop::open(&options)?);
 
     // It runs what is accepted, and what an earlier process left behind.
-    let completer = Completer::new::<_, Body>(&layer, app.clone());
+    let completer = Completer::new(&layer, app.clone());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let completing = tokio::spawn(async move { completer.run(async { stopped.await.unwrap_or(()) }).await });
 

@@ -47,11 +47,15 @@
 //! - [`Operation`], in the request's extensions and an axum extractor, runs
 //!   [steps](Operation::step), [payments](Operation::pay) and work that must
 //!   happen [once](Operation::once).
-//! - [`Runner`] is the same engine without HTTP: a closure under a key.
+//! - An [`Engine`] is a store with what all that works over it shares: leases,
+//!   retention, an observer. Where one is asked for, a store will do.
+//! - [`Runner`] does the same without HTTP: it runs a closure under a key.
 //! - [`Background`] answers 202 and runs the request later; a
 //!   [`StatusService`] tells how far it is.
 //! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
 //!   what has expired; [`Watcher`] reports what needs attention.
+//! - An [`Operator`] shows an operation to a person, and carries out what that
+//!   person decides.
 //! - A [`Callback`] is called, at least once, when an operation completes or is
 //!   parked.
 //! - [`Event`]s say what happens; with an [`Outcome`] a handler marks its response
@@ -131,6 +135,7 @@ pub mod core;
 mod engine;
 pub mod guide;
 mod http;
+mod operator;
 mod runner;
 pub mod store;
 mod telemetry;
@@ -139,7 +144,7 @@ mod workers;
 
 #[doc(inline)]
 pub use self::core::{Key, Mode, Status, StepKey};
-pub use self::engine::ledger::Ledger;
+pub use self::engine::Engine;
 pub use self::engine::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::engine::operation::{TransactionFuture, TransactionStep};
@@ -154,6 +159,9 @@ pub use self::http::layer::IdempotencyLayer;
 pub use self::http::scope::Scope;
 pub use self::http::service::Idempotency;
 pub use self::http::status::StatusService;
+pub use self::operator::Operator;
+pub use self::operator::error::OperatorError;
+pub use self::operator::shown::Shown;
 pub use self::runner::{RunError, Runner};
 pub use self::telemetry::event::{Event, EventKind};
 pub use self::telemetry::finding::{Finding, FindingKind};
@@ -161,9 +169,16 @@ pub use self::telemetry::refusal::Refusal;
 pub use self::util::backoff::Backoff;
 #[doc(inline)]
 pub use self::util::clock;
-pub use self::workers::completer::{Completer, CompleterError, Doubt, Report};
+pub use self::workers::completer::{Completer, CompleterError, Doubt, Report, StoredBody};
 pub use self::workers::sweeper::{Sweeper, Swept};
 pub use self::workers::watcher::{Watched, Watcher};
+
+/// The loop that carries commands to a store. Not a stable part of the API: for tests of
+/// stores.
+#[doc(hidden)]
+pub mod spi {
+    pub use crate::engine::ledger::Ledger;
+}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -12,17 +12,15 @@ use serde::de::DeserializeOwned;
 use crate::core::{
     Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredResponse, canonical,
 };
-use crate::engine::attempt::{Attempt, End, Limits};
+use crate::engine::Engine;
+use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim, instead, under_lease};
-use crate::engine::ledger::{Ledger, OverLedger};
-use crate::engine::limits::{MIN_LEASE, MIN_RETENTION};
 use crate::engine::operation::Operation;
 use crate::engine::operation::finite::to_json;
 use crate::engine::operation::result::to_bytes;
-use crate::store::{Store, StoreError};
-use crate::telemetry::event::{Event, EventKind};
+use crate::store::StoreError;
+use crate::telemetry::event::EventKind;
 use crate::telemetry::span;
-use crate::util::backoff::Backoff;
 use crate::util::detached::Detached;
 
 /// Runs closures under a key: a queue's message, a day's export.
@@ -32,9 +30,9 @@ use crate::util::detached::Detached;
 /// died half-way is resumed from its last recovery point. Resumable unless
 /// set otherwise.
 ///
-/// The store may be shared with a layer. In one process, make the runner
-/// [`beside`](Self::beside) that layer: made apart, each takes the other for another
-/// process, and goes by leases alone.
+/// The store may be shared with a layer. In one process, make the runner of that layer,
+/// or both of one [`Engine`]: made apart, each takes the other for another process, and
+/// goes by leases alone.
 ///
 /// ```
 /// use tower_idempotency::{Runner, StepError, store::MemoryStore};
@@ -55,48 +53,30 @@ use crate::util::detached::Detached;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Runner {
-    ledger: Ledger,
+    engine: Engine,
     mode: Mode,
-    lease: Duration,
-    max_execution: Duration,
-    retention: Duration,
 }
 
 impl Runner {
-    /// A runner over this store; resumable.
-    pub fn new(store: impl Store) -> Self {
-        Self::over(Ledger::new(store))
-    }
-
-    /// A runner over the store of this layer; resumable. Its names and those of the
-    /// layer's requests never meet.
+    /// A runner over this store, or over the store of this [`Engine`] or layer;
+    /// resumable. Its names and those of a layer's requests never meet.
     ///
-    /// Each knows what the other has in hand: the layer's completer does not take
-    /// for abandoned what this runner still runs, or could not save yet, though its
-    /// lease is over. It begins with the layer's observer and instance name. The
-    /// layer's [`Callback`](crate::Callback) is not told of its operations.
+    /// Of one engine with a layer, each knows what the other has in hand: the layer's
+    /// completer does not take for abandoned what this runner still runs, or could not
+    /// save yet, though its lease is over. The layer's [`Callback`](crate::Callback) is
+    /// not called for the runner's operations.
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, Runner, Scope, store::MemoryStore};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared());
-    /// let runner = Runner::beside(&layer);
+    /// let runner = Runner::new(&layer);
     /// assert_eq!(runner.run("jobs", "17", "", |_| async { Ok::<_, std::io::Error>(42) }).await?, 42);
     /// # Ok(()) }
     /// ```
-    pub fn beside(layer: &impl OverLedger) -> Self {
-        Self::over(layer.ledger().calling_back(false))
-    }
-
-    fn over(ledger: Ledger) -> Self {
-        Self {
-            ledger,
-            mode: Mode::Resumable,
-            lease: Duration::from_secs(60),
-            max_execution: Duration::from_secs(60 * 60),
-            retention: Duration::from_secs(24 * 60 * 60),
-        }
+    pub fn new(engine: impl Into<Engine>) -> Self {
+        Self { engine: engine.into(), mode: Mode::Resumable }
     }
 
     /// For work that is not written with steps: it is started at most once, unless
@@ -104,40 +84,6 @@ impl Runner {
     /// step was begun or done. Then the next call runs.
     pub const fn at_most_once(mut self) -> Self {
         self.mode = Mode::AtMostOnce;
-        self
-    }
-
-    /// How long an operation stays held when nothing is heard of its holder.
-    /// 60 seconds by default, at least 10 ms; renewed at a third of that.
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease.max(MIN_LEASE);
-        self
-    }
-
-    /// How long the lease is renewed. One hour by default.
-    pub const fn max_execution(mut self, limit: Duration) -> Self {
-        self.max_execution = limit;
-        self
-    }
-
-    /// How long a result is remembered, from its completion. 24 hours by
-    /// default, at least one second. A call after that runs anew.
-    pub fn retention(mut self, retention: Duration) -> Self {
-        self.retention = retention.max(MIN_RETENTION);
-        self
-    }
-
-    /// What this process calls itself in the history of operations
-    /// ([`Record::history`](crate::core::Record::history)): a host's name, say.
-    /// Nothing by default.
-    pub fn instance(mut self, name: &str) -> Self {
-        self.ledger = self.ledger.named(name);
-        self
-    }
-
-    /// Calls `observer` with everything that happens.
-    pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.ledger = self.ledger.observed_by(Arc::new(observer));
         self
     }
 
@@ -192,14 +138,9 @@ impl Runner {
         F: FnOnce(Operation) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        let command = Claim { fingerprint, mode: self.mode, lease: self.lease, request: None };
-        let limits = Limits {
-            lease: self.lease,
-            max_execution: self.max_execution,
-            backoff: Backoff::default(),
-            retention: self.retention,
-        };
-        let attempt = match claim(&self.ledger, key, command, limits).await {
+        let limits = self.engine.limits();
+        let command = Claim { fingerprint, mode: self.mode, lease: limits.lease, request: None };
+        let attempt = match claim(&self.engine, key, command, limits).await {
             Ok(Admission::Granted(attempt)) => attempt,
             Ok(Admission::Refused(claimed)) => return refused(claimed),
             Err(error) => return Err(RunError::Store(error)),

@@ -24,7 +24,7 @@ use std::{fs, panic};
 use bytes::Bytes;
 use http::Request;
 use support::bodies::{Failure, full};
-use support::lab::{App, operation, reply, send, serve, with};
+use support::lab::{App, completer, operation, reply, send, serve, with};
 use support::sources::rust_files;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
@@ -36,8 +36,8 @@ use tower_idempotency::core::{
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
-    Background, Backoff, Callback, Completer, IdempotencyLayer, Runner, Scope, StatusService, StepError, Sweeper,
-    Watcher,
+    Background, Backoff, Callback, Completer, Engine, IdempotencyLayer, Runner, Scope, StatusService, StepError,
+    Sweeper, Watcher,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -137,10 +137,6 @@ fn app(layer: &IdempotencyLayer) -> App {
     })
 }
 
-fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
-    Completer::new::<_, Bytes>(layer, app.clone().map_request(|request: Request<Bytes>| request.map(full)))
-}
-
 /// Requests of all kinds, and everything that works beside them.
 async fn drive(layer: &IdempotencyLayer) {
     let app = app(layer);
@@ -167,7 +163,7 @@ async fn show(status: StatusService) {
 }
 
 fn layers() -> Vec<(String, IdempotencyLayer)> {
-    let mut all = walk!(layer(), LENGTHS, lease, max_execution, retention, upload_timeout);
+    let mut all = walk!(layer(), LENGTHS, upload_timeout);
     all.extend(walk!(
         layer(),
         COUNTS,
@@ -177,8 +173,7 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
         upload_budget,
         upload_budget_per_scope
     ));
-    all.extend(walk!(layer(), backoffs(), backoff));
-    all.extend(walk!(layer(), TEXTS, documentation, instance));
+    all.extend(walk!(layer(), TEXTS, documentation));
     all.push(("fingerprint_trailers()".to_owned(), layer().fingerprint_trailers()));
     all
 }
@@ -218,9 +213,10 @@ fn statuses(layer: &IdempotencyLayer) -> Vec<(String, StatusService)> {
     walk!(StatusService::new(layer), LENGTHS, grace)
 }
 
-fn runners() -> Vec<(String, Runner)> {
-    let fresh = || Runner::new(MemoryStore::new());
+fn engines() -> Vec<(String, Engine)> {
+    let fresh = || Engine::new(MemoryStore::new());
     let mut all = walk!(fresh(), LENGTHS, lease, max_execution, retention);
+    all.extend(walk!(fresh(), backoffs(), backoff));
     all.extend(walk!(fresh(), TEXTS, instance));
     all
 }
@@ -234,6 +230,10 @@ async fn no_setter_of_a_layer_makes_anything_panic() {
     let mut wrong = Wrong::watch();
     for (what, layer) in layers() {
         wrong.in_(&format!("IdempotencyLayer::{what}"), drive(&layer)).await;
+    }
+    for (what, engine) in engines() {
+        let layer = IdempotencyLayer::new(engine, Scope::shared()).resumable();
+        wrong.in_(&format!("Engine::{what}, with a layer"), drive(&layer)).await;
     }
     for (what, background) in backgrounds() {
         wrong.in_(&format!("Background::{what}"), drive(&accepting(background))).await;
@@ -272,8 +272,8 @@ async fn no_setter_of_what_works_beside_the_requests_makes_anything_panic() {
     for (what, sweeper) in sweepers(&store) {
         wrong.in_(&format!("Sweeper::{what}"), for_a_minute(sweeper.run(std::future::pending()))).await;
     }
-    for (what, runner) in runners() {
-        wrong.in_(&format!("Runner::{what}"), run(&runner)).await;
+    for (what, engine) in engines() {
+        wrong.in_(&format!("Engine::{what}, with a runner"), run(&Runner::new(engine))).await;
     }
     wrong.assert_nothing();
 }
@@ -298,8 +298,8 @@ async fn no_length_panics_while_the_store_is_away() {
         let faults = store.faults().clone();
         let backoff = Backoff::new(length, length);
         let fresh = || {
-            let layer = IdempotencyLayer::new(Arc::clone(&store), Scope::shared()).resumable();
-            layer.lease(length).max_execution(length).retention(length).backoff(backoff)
+            let engine = Engine::new(Arc::clone(&store)).lease(length).max_execution(length);
+            IdempotencyLayer::new(engine.retention(length).backoff(backoff), Scope::shared()).resumable()
         };
         let driven = async {
             for call in 1..5 {
@@ -465,8 +465,8 @@ const WALKED: [(&str, &str); 16] = [
     ("core/exchange.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/layer.rs", "layers"),
+    ("engine/mod.rs", "engines"),
     ("engine/operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),
-    ("runner.rs", "runners"),
     ("http/status.rs", "statuses"),
     ("store/memory.rs", "memory_stores"),
     ("store/postgres/options.rs", "postgres_stores"),

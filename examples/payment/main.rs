@@ -26,7 +26,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::TcpListener;
-use tower_idempotency::{Event, EventKind, IdempotencyLayer, Mode, Operation, Reconciled, Scope, store};
+use tower_idempotency::{Engine, Event, EventKind, IdempotencyLayer, Mode, Operation, Reconciled, Scope, store};
 
 use self::demo::{Demo, Point};
 use self::gateway::{Gateway, GatewayError, Report};
@@ -115,11 +115,9 @@ fn app(options: &Options) -> Result<Router, String> {
     })?;
     // One caller, this shop's own web site, which makes up the keys. Where
     // users call, authenticate outside and use `Scope::extension::<UserId>()`.
-    let layer = IdempotencyLayer::new(store, Scope::shared())
+    let layer = IdempotencyLayer::new(Engine::new(store).lease(options.lease).on_event(print_event), Scope::shared())
         .required()
-        .lease(options.lease)
-        .request_limit(64 << 10)
-        .on_event(print_event);
+        .request_limit(64 << 10);
     let payments = if options.opaque { post(pay_opaque).layer(layer) } else { post(pay).layer(layer.resumable()) };
     Ok(Router::new()
         .route("/payments", payments)

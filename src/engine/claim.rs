@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::core::{Change, Claim, ClaimHere, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
-use crate::engine::attempt::{Attempt, Limits};
-use crate::engine::ledger::Ledger;
+use crate::engine::Engine;
+use crate::engine::attempt::Attempt;
+use crate::engine::limits::Limits;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::util::detached::{CatchPanic, Panicked};
@@ -28,32 +29,32 @@ pub(crate) enum Admission {
 /// Claims `key`. The nonce is minted before the write, so a claim whose
 /// acknowledgement was lost is recognised as ours.
 pub(crate) fn claim(
-    ledger: &Ledger,
+    engine: &Engine,
     key: Key,
     claim: Claim,
     limits: Limits,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
-    let command = ClaimHere { claim, in_hand: ledger.in_hand().has(&key) };
-    let mut exchange = ledger.noted(Exchange::guessing(command, fresh_nonce(), None));
+    let command = ClaimHere { claim, in_hand: engine.in_hand().has(&key) };
+    let mut exchange = engine.noted(Exchange::guessing(command, fresh_nonce(), None));
     async move {
-        if let Err(error) = ledger.drive(&key, &mut exchange).await {
-            ledger.emit(&key, || EventKind::StoreFailed { error: error.clone() });
-            withdraw_claim(ledger, key, Fence::of(exchange.nonce()), limits.lease);
+        if let Err(error) = engine.drive(&key, &mut exchange).await {
+            engine.emit(&key, || EventKind::StoreFailed { error: error.clone() });
+            withdraw_claim(engine, key, Fence::of(exchange.nonce()), limits.lease);
             return Err(error);
         }
         let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
         Ok(match (done.output, done.record) {
             (Claimed::Granted(fence), Some(record)) => {
                 let attempt = record.attempts();
-                ledger.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
-                Admission::Granted(Attempt::new(ledger.clone(), key, fence, limits, record))
+                engine.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
+                Admission::Granted(Attempt::new(engine.clone(), key, fence, limits, record))
             }
             (claimed, _) => Admission::Refused(claimed),
         })
     }
 }
 
-/// What whoever lost a claim is told: never an answer that is not the one on
+/// What a holder that lost its claim is told: never a response that is not the one on
 /// record.
 pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claimed {
     let found = found.filter(|found| found.fingerprint().matches(&fingerprint));
@@ -64,18 +65,18 @@ pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claime
     }
 }
 
-pub(crate) fn withdraw_claim(ledger: &Ledger, key: Key, fence: Fence, lease: Duration) {
-    let Some(permit) = ledger.may_disown() else { return };
-    let disown = disown(ledger.clone(), key, fence, lease);
+/// Withdraws a claim that may have been stored, or may be yet, for work that
+/// is known not to have started. In a task of its own, if not too many do.
+pub(crate) fn withdraw_claim(engine: &Engine, key: Key, fence: Fence, lease: Duration) {
+    let Some(permit) = engine.may_withdraw() else { return };
+    let withdrawal = withdraw(engine.clone(), key, fence, lease);
     tokio::spawn(async move {
-        disown.await;
+        withdrawal.await;
         drop(permit);
     });
 }
 
-/// Takes back a claim that may have been stored, or may be yet, for work that
-/// is known not to have started.
-async fn disown(ledger: Ledger, key: Key, fence: Fence, lease: Duration) {
+async fn withdraw(engine: Engine, key: Key, fence: Fence, lease: Duration) {
     let mut waited = Duration::ZERO;
     let mut pause = Duration::from_millis(100);
     // A write that is on its way may arrive after we looked, so once is not
@@ -86,9 +87,9 @@ async fn disown(ledger: Ledger, key: Key, fence: Fence, lease: Duration) {
         pause = pause.saturating_mul(2);
         let command = Fenced { fence, changes: vec![Change::Withdraw] };
         let mut exchange = Exchange::looking(command, fresh_nonce());
-        let withdrawn = ledger.drive(&key, &mut exchange).await.is_ok();
+        let withdrawn = engine.drive(&key, &mut exchange).await.is_ok();
         if withdrawn && exchange.finish().is_some_and(|done| done.output.is_ok()) {
-            return ledger.emit(&key, || EventKind::Withdrawn);
+            return engine.emit(&key, || EventKind::Withdrawn);
         }
     }
 }
@@ -96,7 +97,7 @@ async fn disown(ledger: Ledger, key: Key, fence: Fence, lease: Duration) {
 /// Runs `work` under the attempt's lease, which is renewed once the work has
 /// to wait for anything.
 pub(crate) fn under_lease<F: Future>(attempt: &Arc<Attempt>, work: F) -> UnderLease<F> {
-    UnderLease { work: CatchPanic::new(work), attempt: Arc::clone(attempt), keeper: Keeper(None) }
+    UnderLease { work: CatchPanic::new(work), attempt: Arc::clone(attempt), renewer: LeaseRenewer(None) }
 }
 
 pin_project! {
@@ -105,13 +106,13 @@ pin_project! {
         #[pin]
         work: CatchPanic<F>,
         attempt: Arc<Attempt>,
-        keeper: Keeper,
+        renewer: LeaseRenewer,
     }
 }
 
-struct Keeper(Option<JoinHandle<()>>);
+struct LeaseRenewer(Option<JoinHandle<()>>);
 
-impl Drop for Keeper {
+impl Drop for LeaseRenewer {
     fn drop(&mut self) {
         if let Some(task) = &self.0 {
             task.abort();
@@ -125,11 +126,11 @@ impl<F: Future> Future for UnderLease<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let output = this.work.poll(cx);
-        if output.is_pending() && this.keeper.0.is_none() && this.attempt.starts_keeping() {
+        if output.is_pending() && this.renewer.0.is_none() && this.attempt.starts_renewal() {
             // Only now: work that is done at once needs no renewal and no task.
-            this.keeper.0 = Some(tokio::spawn(Arc::clone(this.attempt).keep()));
+            this.renewer.0 = Some(tokio::spawn(Arc::clone(this.attempt).renew_until_end()));
         } else if output.is_ready() {
-            this.keeper.0.take().inspect(JoinHandle::abort);
+            this.renewer.0.take().inspect(JoinHandle::abort);
         }
         output
     }

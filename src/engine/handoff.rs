@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::core::{Fence, Fingerprint, Key, Record};
+use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::content::Content;
-use crate::engine::ledger::Ledger;
 use crate::util::signal::{Signal, lock};
 
 /// A completer that runs: it takes what is accepted, while it has room.
@@ -76,8 +76,8 @@ pub(crate) struct ClaimHandoff(Arc<Handed>);
 enum Handed {
     /// A claim that was granted, to be run.
     Claim(Mutex<Option<GrantedClaim>>),
-    /// A question: is this the layer of that ledger?
-    Probe(Ledger, Arc<Signal>),
+    /// A question: is this a layer of that engine?
+    Probe(Engine, Arc<Signal>),
 }
 
 /// What the layer needs to run it.
@@ -92,19 +92,19 @@ impl ClaimHandoff {
         Self(Arc::new(Handed::Claim(Mutex::new(Some(granted)))))
     }
 
-    /// With the signal that is given if the layer of `ledger` is met.
-    pub(crate) fn probe(ledger: &Ledger) -> (Self, Arc<Signal>) {
+    /// With the signal that is given if a layer of `engine` is met.
+    pub(crate) fn probe(engine: &Engine) -> (Self, Arc<Signal>) {
         let met = Arc::new(Signal::default());
-        (Self(Arc::new(Handed::Probe(ledger.clone(), Arc::clone(&met)))), met)
+        (Self(Arc::new(Handed::Probe(engine.clone(), Arc::clone(&met)))), met)
     }
 
-    /// A layer over `ledger` is met: what it is to run, the first time. A service
+    /// A layer of `engine` is met: what it is to run, the first time. A service
     /// that repeats its requests must not run one twice.
-    pub(crate) fn meet(&self, ledger: &Ledger) -> Option<GrantedClaim> {
+    pub(crate) fn meet(&self, engine: &Engine) -> Option<GrantedClaim> {
         match &*self.0 {
             Handed::Claim(granted) => lock(granted).take(),
             Handed::Probe(wanted, met) => {
-                if wanted.is_kin(ledger) {
+                if wanted.is_kin(engine) {
                     met.give();
                 }
                 None

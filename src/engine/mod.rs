@@ -1,9 +1,10 @@
 //! An operation from its claim to its end, without HTTP.
 //!
-//! It may know `core`, `util`, `store` and `telemetry`. Start with [`ledger`], the
-//! only loop (look, decide, swap, again); then [`attempt`], what the holder of a claim
-//! does; then [`operation`], what a handler sees of it; [`handoff`] is how the layer
-//! gives a claim to a completer of its process.
+//! It may know `core`, `util`, `store` and `telemetry`. Start with [`Engine`], what
+//! all that works over one store shares; then [`ledger`], the only loop (look, decide,
+//! swap, again); then [`attempt`], what the holder of a claim does; then [`operation`],
+//! what a handler sees of it. [`handoff`] is how the layer gives a claim to a completer
+//! of its process.
 
 pub(crate) mod attempt;
 pub(crate) mod claim;
@@ -14,4 +15,295 @@ pub(crate) mod ledger;
 pub(crate) mod limits;
 pub(crate) mod operation;
 pub(crate) mod outcome;
+mod process;
 pub(crate) mod unsaved;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use self::in_hand::InHand;
+use self::ledger::Ledger;
+use self::limits::{Limits, MIN_LEASE, MIN_RETENTION};
+use self::process::Process;
+use self::unsaved::UnsavedAnswers;
+use crate::core::{Command, Done, Exchange, Key, Record, Version};
+use crate::store::{Durability, Loaded, Page, Query, Store, StoreError};
+use crate::telemetry::emit::{Observer, emit};
+use crate::telemetry::event::{Event, EventKind};
+use crate::util::backoff::Backoff;
+use crate::util::nonce::fresh_nonce;
+use crate::util::signal::{Alarm, Hints};
+
+/// A store, and what all that works over it in this process has in common: how long
+/// leases and responses last, and who hears of what happens. Cheap to clone.
+///
+/// [`IdempotencyLayer`](crate::IdempotencyLayer), [`Runner`](crate::Runner),
+/// [`Sweeper`](crate::Sweeper), [`Watcher`](crate::Watcher) and
+/// [`Operator`](crate::Operator) are made of one. Each of them takes a store, too,
+/// which becomes an engine with the settings below; and each takes a layer, whose
+/// engine it then shares.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::{Engine, IdempotencyLayer, Runner, Scope, Watcher, store::MemoryStore};
+///
+/// let engine = Engine::new(MemoryStore::new())
+///     .lease(Duration::from_secs(30))
+///     .retention(Duration::from_secs(7 * 24 * 60 * 60))
+///     .instance("web-1")
+///     .on_event(|event| eprintln!("{event:?}"));
+/// let layer = IdempotencyLayer::new(&engine, Scope::extension::<u64>()).resumable();
+/// let watcher = Watcher::new(&engine);
+/// // Results of this runner are kept for an hour; all else is the layer's.
+/// let runner = Runner::new(engine.retention(Duration::from_secs(60 * 60)));
+/// ```
+///
+/// Engines that were cloned from one know what each other has in hand, whatever was
+/// set about them since: a completer does not take for abandoned what a runner of the
+/// same engine still runs, or could not save yet, though its lease is over. Engines
+/// that were made apart take each other for other processes, and go by leases alone.
+///
+/// A setter changes this value and those that are cloned from it later.
+#[derive(Clone)]
+#[must_use]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    ledger: Ledger,
+    process: Arc<Process>,
+    observer: Option<Observer>,
+    /// What this instance calls itself in the history of operations.
+    instance: Option<Arc<str>>,
+    limits: Limits,
+    /// Whether a callback is to be made at the end of what it begins.
+    callback: bool,
+}
+
+impl Engine {
+    /// An engine over this store.
+    pub fn new(store: impl Store) -> Self {
+        let shared = Shared {
+            ledger: Ledger::new(store),
+            process: Arc::default(),
+            observer: None,
+            instance: None,
+            limits: Limits::default(),
+            callback: false,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// How long a claim lasts unless its holder renews it: 60 seconds by default, at
+    /// least 10 ms. A handler that runs renews it at a third of that.
+    ///
+    /// # Caveats
+    ///
+    /// A handler that blocks its thread for longer, without an `.await`, can
+    /// not renew it.
+    pub fn lease(self, lease: Duration) -> Self {
+        self.set(|shared| shared.limits.lease = lease.max(MIN_LEASE))
+    }
+
+    /// How long a handler may run before its lease is no longer renewed. One
+    /// hour by default. The handler is not stopped.
+    pub fn max_execution(self, limit: Duration) -> Self {
+        self.set(|shared| shared.limits.max_execution = limit)
+    }
+
+    /// How long a resumable operation whose attempt ended without a final response
+    /// rests before a [`Completer`](crate::Completer), of whichever process,
+    /// goes on with it. Up to 2 seconds after the first try and up to 10 minutes
+    /// later on by default. A client's retry does not wait.
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        self.set(|shared| shared.limits.backoff = backoff)
+    }
+
+    /// How long a response, or the result of a runner, is remembered, from its
+    /// completion. 24 hours by default, at least one second. A retry after that runs
+    /// anew.
+    pub fn retention(self, retention: Duration) -> Self {
+        self.set(|shared| shared.limits.retention = retention.max(MIN_RETENTION))
+    }
+
+    /// What this process, or the operator who decides by hand, is called in the
+    /// history of operations ([`Record::history`]): a host's name, say. Nothing by
+    /// default.
+    pub fn instance(self, name: &str) -> Self {
+        self.set(|shared| shared.instance = Some(name.into()))
+    }
+
+    /// Calls `observer` with everything that happens. On the request's path:
+    /// it should be quick. If it panics, nothing else does. There is one observer: a
+    /// second call replaces the first.
+    pub fn on_event(self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.set(|shared| shared.observer = Some(Arc::new(observer)))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        self.shared.ledger.store()
+    }
+
+    /// The same, with or without callbacks for the operations that it begins.
+    pub(crate) fn calling_back(self, callback: bool) -> Self {
+        self.set(|shared| shared.callback = callback)
+    }
+
+    fn set(mut self, set: impl FnOnce(&mut Shared)) -> Self {
+        set(Arc::make_mut(&mut self.shared));
+        self
+    }
+}
+
+impl<S: Store> From<S> for Engine {
+    fn from(store: S) -> Self {
+        Self::new(store)
+    }
+}
+
+impl From<&Self> for Engine {
+    fn from(engine: &Self) -> Self {
+        engine.clone()
+    }
+}
+
+impl Engine {
+    pub(crate) fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
+    /// Whether both were made of one: over the same store, for the same process.
+    pub(crate) fn is_kin(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared.process, &other.shared.process)
+    }
+
+    /// What this process still has in hand.
+    pub(crate) fn in_hand(&self) -> &Arc<InHand> {
+        &self.shared.process.in_hand
+    }
+
+    /// Responses that could not be stored.
+    pub(crate) fn unsaved(&self) -> &UnsavedAnswers {
+        &self.shared.process.unsaved
+    }
+
+    pub(crate) fn due(&self) -> &Alarm {
+        &self.shared.process.due
+    }
+
+    pub(crate) fn accepted(&self) -> &Hints<Key> {
+        &self.shared.process.accepted
+    }
+
+    /// The right to withdraw a claim, if not too many are being withdrawn.
+    pub(crate) fn may_withdraw(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.shared.process.withdrawing).try_acquire_owned().ok()
+    }
+
+    pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
+        emit(self.shared.observer.as_ref(), Some(*key), kind);
+    }
+
+    pub(crate) fn emit_unkeyed(&self, kind: impl FnOnce() -> EventKind) {
+        emit(self.shared.observer.as_ref(), None, kind);
+    }
+
+    /// The same exchange, with what this engine says of those who write.
+    pub(crate) fn noted<C: Command<Output = T>, T>(&self, exchange: Exchange<C, T>) -> Exchange<C, T> {
+        exchange.noting(self.shared.instance.clone(), Duration::ZERO).calling_back(self.shared.callback)
+    }
+
+    /// Applies one command: see [`Ledger::apply`].
+    pub(crate) async fn apply<C: Command + Send + Sync>(
+        &self,
+        key: &Key,
+        guess: Option<Record>,
+        command: C,
+    ) -> Result<Done<C::Output>, StoreError>
+    where
+        C::Output: Send,
+    {
+        let mut exchange = self.noted(Exchange::guessing(command, fresh_nonce(), guess.map(Arc::new)));
+        self.drive(key, &mut exchange).await?;
+        exchange.finish().ok_or_else(ledger::undecided)
+    }
+
+    /// Drives an exchange until its outcome is known. After an error it can be
+    /// driven on.
+    pub(crate) async fn drive<C, T>(&self, key: &Key, exchange: &mut Exchange<C, T>) -> Result<(), StoreError>
+    where
+        C: Command<Output = T> + Send + Sync,
+        T: Send,
+    {
+        let driven = self.shared.ledger.drive(key, exchange).await;
+        if driven.is_ok() {
+            self.hint(key, exchange.writes());
+        }
+        driven
+    }
+
+    /// The same with pauses, until the outcome is known or `patience` is over.
+    pub(crate) async fn persist<C, T>(
+        &self,
+        key: &Key,
+        exchange: &mut Exchange<C, T>,
+        patience: Duration,
+    ) -> Result<(), StoreError>
+    where
+        C: Command<Output = T> + Send + Sync,
+        T: Send,
+    {
+        let failed = |error: &StoreError| self.emit(key, || EventKind::StoreFailed { error: error.clone() });
+        let driven = self.shared.ledger.persist(key, exchange, patience, failed).await;
+        if driven.is_ok() {
+            self.hint(key, exchange.writes());
+        }
+        driven
+    }
+
+    /// What was written may have a callback that is to be made now, by a completer.
+    pub(crate) fn hint(&self, key: &Key, written: Option<&Record>) {
+        if written.is_some_and(Record::owes_since_now) {
+            self.accepted().put(*key);
+        }
+    }
+
+    /// What the store has.
+    pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
+        self.shared.ledger.look(key).await
+    }
+
+    /// One page of what the store finds.
+    pub(crate) async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        self.shared.ledger.scan(query).await
+    }
+
+    /// What the store survives.
+    pub(crate) async fn durability(&self) -> Result<Durability, StoreError> {
+        self.shared.ledger.durability().await
+    }
+
+    /// Removes the record at `key` if it is still at `version`.
+    pub(crate) async fn forget(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
+        self.shared.ledger.forget(key, version).await
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("store", self.store())
+            .field("limits", &self.shared.limits)
+            .finish_non_exhaustive()
+    }
+}

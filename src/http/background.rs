@@ -10,10 +10,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
 use crate::core::{Claimed, Exchange, Fence, Fingerprint, IdempotencyKey, Status, Submit, SubmitHere, Submitted};
+use crate::engine::Engine;
 use crate::engine::claim::withdraw_claim;
 use crate::engine::content::Content;
 use crate::engine::handoff::WorkerSlot;
-use crate::engine::ledger::Ledger;
 use crate::http::body::ResponseBody;
 use crate::http::problem::accepted;
 use crate::http::service::{Guarded, unavailable};
@@ -201,7 +201,7 @@ impl Queue {
     }
 
     /// Whether there is room for one more.
-    async fn has_room(&self, ledger: &Ledger) -> bool {
+    async fn has_room(&self, engine: &Engine) -> bool {
         {
             let mut known = lock(&self.known);
             if known.waiting < self.most {
@@ -216,7 +216,7 @@ impl Queue {
         // A store that fails is found out by what follows.
         let (mut query, mut waiting, mut seen) = (Query::new(Filter::Lapsed, self.most), 0, 0);
         while waiting < self.most && seen < LOOKED_AT.saturating_mul(self.most) {
-            let Ok(page) = ledger.scan(&query).await else { return true };
+            let Ok(page) = engine.scan(&query).await else { return true };
             seen += page.found.len() + page.unreadable.keys.len();
             // The others are on their way, or only owe a callback.
             waiting += page.found.iter().filter(|found| found.status == Status::Pending).count();
@@ -242,34 +242,34 @@ impl Guarded {
         fingerprint: Fingerprint,
         body: &Content,
     ) -> Option<Response<ResponseBody<B>>> {
-        let (policy, ledger) = (&self.shared.policy, &self.shared.ledger);
+        let (policy, engine) = (&self.shared.policy, &self.shared.engine);
         let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
         let slot = self.shared.handoff.slot();
-        let room = slot.is_some() || background.queue.has_room(ledger).await;
+        let room = slot.is_some() || background.queue.has_room(engine).await;
         let command =
             Submit { fingerprint, mode: policy.mode, request: Arc::new(self.shared.stored_request(parts, body)), room };
         let here = slot.is_some();
         let submitted = match slot {
             Some(slot) => self.submit_here(command, slot).await,
-            None => ledger.apply(&self.key, None, command).await.map(|done| done.output),
+            None => engine.apply(&self.key, None, command).await.map(|done| done.output),
         };
         let submitted = match submitted {
             Ok(submitted) => submitted,
             Err(error) => {
-                ledger.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });
+                engine.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });
                 return Some(self.refuse(unavailable(&error)));
             }
         };
         Some(match submitted {
             // Its lease is over, and it goes on here all the same.
-            Submitted::Unknown { parked: None } if ledger.in_hand().has(&self.key) => {
+            Submitted::Unknown { parked: None } if engine.in_hand().has(&self.key) => {
                 accepted(place, background.retry_after)
             }
             Submitted::First if here => accepted(place, background.retry_after),
             Submitted::First => {
                 background.queue.add();
-                ledger.emit(&self.key, || EventKind::Accepted);
-                ledger.accepted().put(self.key);
+                engine.emit(&self.key, || EventKind::Accepted);
+                engine.accepted().put(self.key);
                 accepted(place, background.retry_after)
             }
             Submitted::Again => accepted(place, background.retry_after),
@@ -284,17 +284,17 @@ impl Guarded {
     /// Accepts it and claims it in one write, for a completer of this process that
     /// has room.
     async fn submit_here(&self, submit: Submit, slot: WorkerSlot) -> Result<Submitted, StoreError> {
-        let (ledger, lease) = (&self.shared.ledger, slot.lease());
-        let mut exchange = ledger.noted(Exchange::guessing(SubmitHere { submit, lease }, fresh_nonce(), None));
-        if let Err(error) = ledger.drive(&self.key, &mut exchange).await {
+        let (engine, lease) = (&self.shared.engine, slot.lease());
+        let mut exchange = engine.noted(Exchange::guessing(SubmitHere { submit, lease }, fresh_nonce(), None));
+        if let Err(error) = engine.drive(&self.key, &mut exchange).await {
             // Perhaps it was granted; nothing has run, so that others may.
-            withdraw_claim(ledger, self.key, Fence::of(exchange.nonce()), lease);
+            withdraw_claim(engine, self.key, Fence::of(exchange.nonce()), lease);
             return Err(error);
         }
         let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
         let (submitted, fence) = done.output;
         if let Some((fence, record)) = fence.zip(done.record) {
-            ledger.emit(&self.key, || EventKind::Accepted);
+            engine.emit(&self.key, || EventKind::Accepted);
             slot.drive(self.key, fence, record);
         }
         Ok(submitted)

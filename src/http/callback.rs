@@ -81,7 +81,7 @@ impl Ended {
 /// });
 /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).callback(tell);
 /// let app: Router = Router::new().route("/payments", post(|| async { "paid" })).layer(layer.clone());
-/// let completer = Completer::new::<_, Body>(&layer, app.clone());
+/// let completer = Completer::new(&layer, app.clone());
 ///
 /// let request = Request::post("/payments").header("idempotency-key", "order-17").body(Body::empty())?;
 /// app.oneshot(request).await?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use http::HeaderName;
 
-use crate::engine::ledger::Ledger;
+use crate::engine::Engine;
 use crate::telemetry::event::EventKind;
 use crate::util::signal::lock;
 
@@ -17,13 +17,13 @@ const MOST: usize = 100;
 pub(crate) struct Dropped(Arc<Mutex<HashSet<HeaderName>>>);
 
 impl Dropped {
-    pub(crate) fn tell(&self, ledger: &Ledger, name: &HeaderName) {
+    pub(crate) fn tell(&self, engine: &Engine, name: &HeaderName) {
         let is_new = {
             let mut told = lock(&self.0);
             told.len() < MOST && !told.contains(name) && told.insert(name.clone())
         };
         if is_new {
-            ledger.emit_unkeyed(|| EventKind::CredentialDropped { name: name.to_string() });
+            engine.emit_unkeyed(|| EventKind::CredentialDropped { name: name.to_string() });
         }
     }
 }

@@ -7,17 +7,13 @@ use tokio::sync::Semaphore;
 use tower_layer::Layer;
 
 use crate::core::Mode;
-use crate::engine::ledger::{Ledger, OverLedger};
-use crate::engine::limits::{MIN_LEASE, MIN_RETENTION};
+use crate::engine::Engine;
 use crate::http::background::Background;
 use crate::http::callback::Callback;
 use crate::http::policy::Policy;
 use crate::http::problem::Problems;
 use crate::http::scope::Scope;
 use crate::http::service::{Idempotency, Shared};
-use crate::store::Store;
-use crate::telemetry::event::Event;
-use crate::util::backoff::Backoff;
 
 /// Makes the services it wraps idempotent, for requests that carry an
 /// `Idempotency-Key`.
@@ -27,13 +23,14 @@ use crate::util::backoff::Backoff;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+/// use tower_idempotency::{Engine, IdempotencyLayer, Scope, store::MemoryStore};
 ///
-/// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>())
-///     .resumable()
-///     .required()
+/// // A store alone will do; an engine has a say about leases, retention, and who hears of
+/// // what happens.
+/// let engine = Engine::new(MemoryStore::new())
 ///     .retention(Duration::from_secs(7 * 24 * 60 * 60))
 ///     .on_event(|event| eprintln!("{event:?}"));
+/// let layer = IdempotencyLayer::new(engine, Scope::extension::<u64>()).resumable().required();
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -42,22 +39,17 @@ pub struct IdempotencyLayer {
 }
 
 impl IdempotencyLayer {
-    /// A layer over this store, in at-most-once mode, for `POST` and `PATCH`:
-    /// requests of other methods pass, whatever is set.
+    /// A layer over this store, or over the store of this [`Engine`], in at-most-once
+    /// mode, for `POST` and `PATCH`: requests of other methods pass, whatever is set.
     ///
     /// It starts a handler at most once for one key, unless the handler's answer
     /// says that it did not start or that nothing happened. [`Outcome`] lists the
     /// statuses that say so.
     ///
     /// [`Outcome`]: crate::Outcome
-    pub fn new(store: impl Store, scope: Scope) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                ledger: Ledger::new(store),
-                policy: Policy::new(scope),
-                handoff: Arc::default(),
-            }),
-        }
+    pub fn new(engine: impl Into<Engine>, scope: Scope) -> Self {
+        let (engine, policy) = (engine.into(), Policy::new(scope));
+        Self { shared: Arc::new(Shared { engine, policy, handoff: Arc::default() }) }
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
@@ -83,38 +75,6 @@ impl IdempotencyLayer {
     /// if the layer was not there.
     pub fn required(self) -> Self {
         self.set(|policy| policy.required = true)
-    }
-
-    /// How long an operation stays held when nothing is heard of its holder.
-    /// 60 seconds by default, at least 10 ms; a handler that runs renews it at
-    /// a third of that.
-    ///
-    /// # Caveats
-    ///
-    /// A handler that blocks its thread for longer, without an `.await`, can
-    /// not renew it.
-    pub fn lease(self, lease: Duration) -> Self {
-        self.set(|policy| policy.lease = lease.max(MIN_LEASE))
-    }
-
-    /// How long a handler may run before its lease is no longer renewed. One
-    /// hour by default. The handler is not stopped.
-    pub fn max_execution(self, limit: Duration) -> Self {
-        self.set(|policy| policy.max_execution = limit)
-    }
-
-    /// How long a resumable operation whose attempt ended without an answer
-    /// rests before a [`Completer`](crate::Completer), of whichever process,
-    /// goes on with it. Up to 2 seconds after the first try and up to 10 minutes
-    /// later on by default. A client's retry does not wait.
-    pub fn backoff(self, backoff: Backoff) -> Self {
-        self.set(|policy| policy.backoff = backoff)
-    }
-
-    /// How long an answer is remembered, from its completion. 24 hours by
-    /// default, at least one second. A retry after that runs anew.
-    pub fn retention(self, retention: Duration) -> Self {
-        self.set(|policy| policy.retention = retention.max(MIN_RETENTION))
     }
 
     /// Leaves the authority (`Host`, `:authority`) out of what makes two requests
@@ -255,7 +215,7 @@ impl IdempotencyLayer {
     /// [`Callback`]. Without one, nothing is stored or called for it.
     pub fn callback(mut self, callback: Callback) -> Self {
         let shared = Arc::make_mut(&mut self.shared);
-        shared.ledger = shared.ledger.calling_back(true);
+        shared.engine = shared.engine.clone().calling_back(true);
         shared.policy.callback = Some(callback);
         self
     }
@@ -272,28 +232,11 @@ impl IdempotencyLayer {
     pub fn documentation(self, url: &str) -> Self {
         self.set(|policy| policy.problems = Problems::new(Some(url)))
     }
-
-    /// What this process calls itself in the history of operations
-    /// ([`Record::history`](crate::core::Record::history)): a host's name, say.
-    /// Nothing by default.
-    pub fn instance(mut self, name: &str) -> Self {
-        let shared = Arc::make_mut(&mut self.shared);
-        shared.ledger = shared.ledger.named(name);
-        self
-    }
-
-    /// Calls `observer` with everything that happens. On the request's path:
-    /// it should be quick. If it panics, nothing else does.
-    pub fn on_event(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        let shared = Arc::make_mut(&mut self.shared);
-        shared.ledger = shared.ledger.observed_by(Arc::new(observer));
-        self
-    }
 }
 
-impl OverLedger for IdempotencyLayer {
-    fn ledger(&self) -> &Ledger {
-        &self.shared.ledger
+impl From<&IdempotencyLayer> for Engine {
+    fn from(layer: &IdempotencyLayer) -> Self {
+        layer.shared.engine.clone().calling_back(false)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::http::dropped::Dropped;
 use crate::http::problem::Problems;
 use crate::http::scope::Scope;
 use crate::http::upload::{UploadLimits, Uploads};
-use crate::util::backoff::Backoff;
 
 /// Whether a status says that there is no such route: if a router says so,
 /// no handler was started.
@@ -32,10 +31,6 @@ pub(crate) struct Policy {
     pub(crate) by_authority: bool,
     /// Whether the trailers of any request are part of it, and not only gRPC's.
     pub(crate) by_trailers: bool,
-    pub(crate) lease: Duration,
-    pub(crate) max_execution: Duration,
-    pub(crate) retention: Duration,
-    pub(crate) backoff: Backoff,
     pub(crate) request_limit: usize,
     pub(crate) response_limit: usize,
     pub(crate) stream_after: Duration,
@@ -57,10 +52,6 @@ impl Policy {
             required: false,
             by_authority: true,
             by_trailers: false,
-            lease: Duration::from_secs(60),
-            max_execution: Duration::from_secs(60 * 60),
-            retention: Duration::from_secs(24 * 60 * 60),
-            backoff: Backoff::default(),
             request_limit: 2 << 20,
             response_limit: 2 << 20,
             stream_after: Duration::from_secs(5),
@@ -86,8 +77,6 @@ impl fmt::Debug for Policy {
             .field("scope", &self.scope)
             .field("mode", &self.mode)
             .field("required", &self.required)
-            .field("lease", &self.lease)
-            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }

@@ -21,11 +21,11 @@ pub(crate) use self::answer::unavailable;
 
 use self::admit::Driven;
 use crate::core::{Change, Claim, Fingerprint, Key, Mode, NotRetained, StoredRequest, StoredResponse};
-use crate::engine::attempt::{Attempt, End, Limits};
+use crate::engine::Engine;
+use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim, under_lease};
 use crate::engine::content::Content;
 use crate::engine::handoff::{ClaimHandoff, GrantedClaim, Handoff};
-use crate::engine::ledger::Ledger;
 use crate::engine::operation::{Operation, Undone};
 use crate::engine::outcome::Outcome;
 use crate::http::background::Background;
@@ -55,7 +55,7 @@ pub struct Idempotency<S> {
 /// What all clones of a service share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    pub(crate) ledger: Ledger,
+    pub(crate) engine: Engine,
     pub(crate) policy: Policy,
     /// Where a completer of this process takes work that is accepted.
     pub(crate) handoff: Arc<Handoff>,
@@ -87,7 +87,7 @@ impl<S> Idempotency<S> {
         ReqBody: Body,
         ResBody: Body,
     {
-        self.shared.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
+        self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal });
         ResponseFuture::refused(self.shared.policy.problems.refuse(refusal))
     }
 }
@@ -155,7 +155,7 @@ impl<S> Idempotency<S> {
         ResBody: Body<Data = Bytes> + Send + 'static,
         ResBody::Error: Send,
     {
-        let Some(work) = claim.meet(&self.shared.ledger) else {
+        let Some(work) = claim.meet(&self.shared.engine) else {
             // Served already: without its key it would run unprotected. Or a
             // question, which is answered by now.
             return ResponseFuture::refused(self.shared.policy.problems.refuse(Refusal::InProgress));
@@ -363,7 +363,7 @@ impl Shared {
     fn tell_dropped(&self, name: &HeaderName) {
         // The client's key is no news.
         if *name != HEADER {
-            self.policy.dropped.tell(&self.ledger, name);
+            self.policy.dropped.tell(&self.engine, name);
         }
     }
 }
@@ -395,17 +395,11 @@ impl Guarded {
         fingerprint: Fingerprint,
         body: &Content,
     ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
-        let policy = &self.shared.policy;
+        let (policy, limits) = (&self.shared.policy, self.shared.engine.limits());
         // Kept only where someone may have to run it again.
         let request = (policy.mode == Mode::Resumable).then(|| Arc::new(self.shared.stored_request(parts, body)));
-        let command = Claim { fingerprint, mode: policy.mode, lease: policy.lease, request };
-        let limits = Limits {
-            lease: policy.lease,
-            max_execution: policy.max_execution,
-            backoff: policy.backoff,
-            retention: policy.retention,
-        };
-        claim(&self.shared.ledger, self.key, command, limits)
+        let command = Claim { fingerprint, mode: policy.mode, lease: limits.lease, request };
+        claim(&self.shared.engine, self.key, command, limits)
     }
 
     /// Stores the handler's answer, and says what the client gets: that

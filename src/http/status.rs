@@ -98,7 +98,7 @@ impl StatusService {
             _ => Err(Refusal::MethodNotAllowed),
         };
         served.unwrap_or_else(|refusal| {
-            self.shared.ledger.emit_unkeyed(|| EventKind::Refused { refusal });
+            self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal });
             self.shared.policy.problems.refuse(refusal)
         })
     }
@@ -112,7 +112,7 @@ impl StatusService {
     }
 
     async fn show(&self, parts: &Parts, shown: bool) -> Result<Answer, Refusal> {
-        let found = self.shared.ledger.look(&self.key(parts)?).await.map_err(|error| unavailable(&error))?;
+        let found = self.shared.engine.look(&self.key(parts)?).await.map_err(|error| unavailable(&error))?;
         let record = found.record.filter(|record| !record.is_expired(found.now)).ok_or(Refusal::NoSuchOperation)?;
         let state = state(&record, found.now);
         let unfinished = record.status() != Status::Complete;
@@ -129,7 +129,7 @@ impl StatusService {
 
     async fn acknowledge(&self, parts: &Parts) -> Result<Answer, Refusal> {
         let (key, command) = (self.key(parts)?, Acknowledge { grace: self.grace });
-        let done = self.shared.ledger.apply(&key, None, command).await.map_err(|error| unavailable(&error))?;
+        let done = self.shared.engine.apply(&key, None, command).await.map_err(|error| unavailable(&error))?;
         match done.output {
             Ok(()) => Ok(acknowledged()),
             Err(NotAcknowledged::Absent) => Err(Refusal::NoSuchOperation),

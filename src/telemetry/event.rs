@@ -9,9 +9,9 @@ use crate::store::StoreError;
 /// `metrics` listens.
 ///
 /// ```
-/// use tower_idempotency::{EventKind, IdempotencyLayer, Scope, store::MemoryStore};
+/// use tower_idempotency::{Engine, EventKind, store::MemoryStore};
 ///
-/// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).on_event(|event| match &event.kind {
+/// let engine = Engine::new(MemoryStore::new()).on_event(|event| match &event.kind {
 ///     EventKind::Replayed => println!("a retry, answered from the store"),
 ///     kind if kind.needs_attention() => eprintln!("{:?}: {kind:?}", event.key),
 ///     _ => {}

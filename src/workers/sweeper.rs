@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::core::Key;
-use crate::engine::ledger::Ledger;
-use crate::store::{Filter, Query, Store, StoreError};
+use crate::engine::Engine;
+use crate::store::{Filter, Query, StoreError};
 use crate::telemetry::event::EventKind;
 use crate::util::backoff;
 
@@ -43,14 +43,15 @@ pub struct Swept {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Sweeper {
-    ledger: Ledger,
+    engine: Engine,
     every: Duration,
 }
 
 impl Sweeper {
-    /// A sweeper of this store, once a minute.
-    pub fn new(store: impl Store) -> Self {
-        Self { ledger: Ledger::new(store), every: Duration::from_secs(60) }
+    /// A sweeper of the store of this engine, once a minute. It also takes a store, or
+    /// a layer.
+    pub fn new(engine: impl Into<Engine>) -> Self {
+        Self { engine: engine.into(), every: Duration::from_secs(60) }
     }
 
     /// How often it looks, give or take half; at least 10 ms.
@@ -89,14 +90,14 @@ impl Sweeper {
     pub async fn sweep(&self) -> Result<Swept, StoreError> {
         let (mut query, mut swept) = (Query::new(Filter::Expired, PAGE), Swept::default());
         loop {
-            let page = self.ledger.scan(&query).await?;
+            let page = self.engine.scan(&query).await?;
             swept.unreadable += page.unreadable.count;
             for key in page.unreadable.keys {
-                let error = self.ledger.look(&key).await.err().filter(StoreError::is_unreadable);
+                let error = self.engine.look(&key).await.err().filter(StoreError::is_unreadable);
                 error.into_iter().for_each(|error| self.emit_unreadable(&key, error));
             }
             for found in page.found {
-                match self.ledger.forget(&found.key, found.version).await {
+                match self.engine.forget(&found.key, found.version).await {
                     Ok(removed) => swept.removed += usize::from(removed),
                     Err(error) if error.is_unreadable() => {
                         swept.unreadable += 1;
@@ -111,7 +112,7 @@ impl Sweeper {
     }
 
     fn emit_unreadable(&self, key: &Key, error: StoreError) {
-        self.ledger.emit(key, || EventKind::Unreadable { error });
+        self.engine.emit(key, || EventKind::Unreadable { error });
     }
 
     /// Calls [`run_once`](Self::run_once) again and again, until `shutdown` resolves. A

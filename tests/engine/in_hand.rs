@@ -2,20 +2,17 @@
 
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use http::Request;
 use tokio::sync::Semaphore;
-use tower::ServiceExt;
 use tower_idempotency::core::{Hold, Mode, Record, Status};
 use tower_idempotency::store::StoreErrorKind;
-use tower_idempotency::{Background, Completer, IdempotencyLayer, Operation, Reconciled, RunError, Runner};
+use tower_idempotency::{Background, IdempotencyLayer, Operation, Reconciled, RunError, Runner};
 
 use crate::support::bodies::Failure;
 use crate::support::lab::{
-    App, Inner, Lab, operation, post, post_body, reply, secs, send, serve, spawn, stored_key, with,
+    App, Inner, Lab, completer, operation, post, post_body, reply, secs, send, serve, spawn, stored_key, with,
 };
 use crate::support::store::{Call, Fault};
-use crate::support::{self, Count, settle};
+use crate::support::{Count, settle};
 
 /// The answers of a handler that charges, and how often it did.
 fn charges(layer: &IdempotencyLayer) -> (App, Count) {
@@ -26,11 +23,6 @@ fn charges(layer: &IdempotencyLayer) -> (App, Count) {
         async move { Ok(reply(201, format!("charge {run}"))) }
     });
     (app, runs)
-}
-
-fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
-    let app = app.clone().map_request(|request: Request<Bytes>| request.map(support::bodies::full));
-    Completer::new::<_, Bytes>(layer, app)
 }
 
 /// The store takes no answers, and all else.
@@ -46,7 +38,11 @@ async fn stored(lab: &Lab) -> Record {
 }
 
 fn layer(lab: &Lab, mode: Mode) -> IdempotencyLayer {
-    let layer = lab.layer().background(Background::at("/operations"));
+    leased(lab, mode, secs(60))
+}
+
+fn leased(lab: &Lab, mode: Mode, lease: std::time::Duration) -> IdempotencyLayer {
+    let layer = lab.layer_with(|engine| engine.lease(lease)).background(Background::at("/operations"));
     if mode == Mode::Resumable { layer.resumable() } else { layer }
 }
 
@@ -122,7 +118,7 @@ async fn a_call_is_busy_while_its_result_is_still_to_be_saved() {
 #[tokio::test(start_paused = true)]
 async fn what_can_not_be_saved_at_all_is_left_to_the_others() {
     let lab = Lab::new();
-    let layer = lab.layer().max_execution(secs(300));
+    let layer = lab.layer_with(|engine| engine.max_execution(secs(300)));
     let runs = Count::default();
     let (count, kept) = (runs.clone(), Arc::new(Mutex::new(Vec::new())));
     let app = serve(&layer, move |request: Inner| {
@@ -197,7 +193,7 @@ async fn a_completer_does_not_take_what_its_process_still_runs() {
 async fn what_is_being_saved_is_in_hand_while_the_store_hangs() {
     for mode in [Mode::AtMostOnce, Mode::Resumable] {
         let lab = Lab::new();
-        let (app, runs) = charges(&layer(&lab, mode).lease(secs(2)));
+        let (app, runs) = charges(&leased(&lab, mode, secs(2)));
         lab.store.fail_once(Call::Swap(Status::Complete), Fault::Hang);
         let first = spawn(&app, post("k"));
         settle().await;
@@ -213,7 +209,7 @@ async fn what_is_being_saved_is_in_hand_while_the_store_hangs() {
 #[tokio::test(start_paused = true)]
 async fn a_completer_does_not_park_what_is_being_saved_while_the_store_hangs() {
     let lab = Lab::new();
-    let layer = layer(&lab, Mode::AtMostOnce).lease(secs(2));
+    let layer = leased(&lab, Mode::AtMostOnce, secs(2));
     let (app, _) = charges(&layer);
     let completer = completer(&layer, &app);
     lab.store.fail_once(Call::Swap(Status::Complete), Fault::Hang);
@@ -235,7 +231,7 @@ async fn a_completer_does_not_take_what_a_runner_beside_its_layer_still_has_to_s
         let lab = Lab::new();
         let layer = lab.layer();
         let (app, _) = charges(&layer);
-        let runner = Runner::beside(&layer);
+        let runner = Runner::new(&layer);
         let runner = if mode == Mode::AtMostOnce { runner.at_most_once() } else { runner };
         let works = Count::default();
         takes_no_answers(&lab);

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tower_idempotency::Ledger;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{
     Change, Claim, Claimed, Fence, Fenced, Fingerprint, Key, Lost, Mode, Reached, Record, Resolution, Resolve, Status,
     StoredResponse, Version,
 };
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::conformance::{Fault, Faults, FaultyStore, Gate, Op};
 use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 

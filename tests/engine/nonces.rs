@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Mode};
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{Ledger, RunError, Runner, StepError};
+use tower_idempotency::{RunError, Runner, StepError};
 
 /// What `worker` gives, in a thread and a runtime of its own, where whatever can
 /// be seeded is seeded with the same number.

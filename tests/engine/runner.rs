@@ -14,13 +14,18 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::core::{IdempotencyKey, Key};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{MemoryStore, Store};
-use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
+use tower_idempotency::{Engine, IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
 
 type Step = StepError<String>;
 
 fn runner() -> (Runner, Arc<MemoryStore>) {
+    let (engine, store) = engine();
+    (Runner::new(engine), store)
+}
+
+fn engine() -> (Engine, Arc<MemoryStore>) {
     let store = Arc::new(MemoryStore::new());
-    (Runner::new(Arc::clone(&store)), store)
+    (Engine::new(Arc::clone(&store)), store)
 }
 
 /// Charges, then fails as often as it is told to.
@@ -52,8 +57,8 @@ async fn a_second_call_gets_the_first_ones_result() {
 
 #[tokio::test]
 async fn the_history_names_who_ran_it() {
-    let (runner, store) = runner();
-    let runner = runner.instance("cron-1");
+    let (engine, store) = engine();
+    let runner = Runner::new(engine.instance("cron-1"));
     runner.run("jobs", "j", "", |op| charge(op, Count::default(), 0)).await.unwrap();
     let key = Key::of_runner("jobs", &IdempotencyKey::parse(b"j").unwrap());
     let record = store.load(&key).await.unwrap().record.unwrap();
@@ -212,8 +217,8 @@ async fn dropped_after_the_claim_it_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_job_keeps_its_lease() {
-    let (runner, _) = runner();
-    let runner = runner.lease(Duration::from_secs(1));
+    let (engine, _) = engine();
+    let runner = Runner::new(engine.lease(Duration::from_secs(1)));
     let long = runner.clone();
     let job = tokio::spawn(async move {
         let work = |_| async {
@@ -232,8 +237,8 @@ async fn a_long_job_keeps_its_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_is_remembered_for_its_retention() {
-    let (runner, _) = runner();
-    let runner = runner.retention(Duration::from_secs(60));
+    let (engine, _) = engine();
+    let runner = Runner::new(engine.retention(Duration::from_secs(60)));
     let runs = Count::default();
     let run = || {
         let runs = runs.clone();

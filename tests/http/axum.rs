@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tower::{Layer, ServiceExt};
 use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{IdempotencyLayer, Operation, Outcome, Scope};
+use tower_idempotency::{Engine, IdempotencyLayer, Operation, Outcome, Scope};
 
 use crate::support::raw::{Wire, exchange};
 use crate::support::{Count, raw};
@@ -195,10 +195,11 @@ async fn a_completers_attempt_passes_an_inner_layer_that_requires_a_key() {
         (status, format!("attempt {}", op.attempt()))
     };
     let pause = tower_idempotency::Backoff::new(std::time::Duration::ZERO, std::time::Duration::ZERO);
-    let outer = layer().resumable().required().backoff(pause);
+    let engine = Engine::new(MemoryStore::new()).backoff(pause);
+    let outer = IdempotencyLayer::new(engine, Scope::shared()).resumable().required();
     let app: Router = Router::new().route("/pay", post(handler)).layer(outer.clone()).layer(outer.clone());
     assert_eq!(send(&app, keyed("/pay", "k")).await.0, StatusCode::SERVICE_UNAVAILABLE);
-    let report = Completer::new::<_, Body>(&outer, app.clone()).run_once().await.unwrap();
+    let report = Completer::new(&outer, app.clone()).run_once().await.unwrap();
     assert_eq!((report.completed, runs.get()), (1, 2));
     assert_eq!(send(&app, keyed("/pay", "k")).await, (StatusCode::OK, true, "attempt 2".into()));
 }

@@ -2,35 +2,29 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 use tower::ServiceExt;
 use tower_idempotency::clock::Clock;
-use tower_idempotency::core::{Resolution, Resolve, Status, What};
+use tower_idempotency::core::{Resolution, Status, What};
 use tower_idempotency::store::{MemoryStore, StoreErrorKind};
 use tower_idempotency::{
-    Background, Backoff, Completer, CompleterError, EventKind, IdempotencyLayer, Ledger, Operation, Reconciled,
-    Refusal, Scope, StatusService,
+    Background, Backoff, Completer, CompleterError, EventKind, IdempotencyLayer, Operation, Reconciled, Refusal, Scope,
+    StatusService,
 };
 
 use crate::support::bodies::{Failure, TestBody};
 use crate::support::lab::{
-    Answer, App, Inner, Lab, operation, post, post_body, reply, secs, send, serve, stored_key, with,
+    Answer, App, Inner, Lab, completer, operation, post, post_body, reply, secs, send, serve, stored_key, with,
 };
 use crate::support::store::{Call, Fault, Faulty};
 use crate::support::{self, Count, settle};
 
 fn layer(lab: &Lab) -> IdempotencyLayer {
-    lab.layer().resumable().backoff(Backoff::new(secs(10), secs(10))).background(Background::at("/operations"))
-}
-
-fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
-    Completer::new::<_, Bytes>(
-        layer,
-        app.clone().map_request(|request: Request<Bytes>| request.map(support::bodies::full)),
-    )
+    lab.layer_with(|engine| engine.backoff(Backoff::new(secs(10), secs(10))))
+        .resumable()
+        .background(Background::at("/operations"))
 }
 
 /// A handler that gets its operation, and the number of times it ran.
@@ -459,14 +453,11 @@ async fn the_status_of_every_state() {
     assert_eq!(waiting["created_at_ms"], now, "when it was accepted");
     assert!(!waiting.to_string().contains("17"), "values are the handler's own");
 
-    let park = Resolve { resolution: Resolution::Park { why: "ask \"accounting\"".into() } };
-    let ledger = Ledger::new(lab.store.clone());
-    ledger.apply(&stored_key("k"), None, park).await.unwrap().output.unwrap();
+    lab.decide("k", Resolution::Park { why: "ask \"accounting\"".into() }).await;
     let parked = shown(&layer, "k").await.json();
     assert_eq!((&parked["state"], &parked["parked"]), (&json!("parked"), &json!("ask \"accounting\"")));
 
-    let again = Resolve { resolution: Resolution::RunAgain };
-    ledger.apply(&stored_key("k"), None, again).await.unwrap().output.unwrap();
+    lab.decide("k", Resolution::RunAgain).await;
     completer.run_once().await.unwrap();
     let complete = shown(&layer, "k").await;
     assert!(!complete.headers.contains_key("retry-after"));
@@ -663,7 +654,9 @@ async fn the_key_may_come_as_a_header() {
 async fn what_was_accepted_and_did_not_start_is_tried_again() {
     for resumable in [true, false] {
         let (lab, clock) = Lab::manual();
-        let layer = lab.layer().backoff(Backoff::new(secs(10), secs(10))).background(Background::at("/operations"));
+        let layer = lab
+            .layer_with(|engine| engine.backoff(Backoff::new(secs(10), secs(10))))
+            .background(Background::at("/operations"));
         let layer = if resumable { layer.resumable() } else { layer };
         let tries = Count::default();
         let count = tries.clone();
@@ -888,8 +881,8 @@ async fn a_claim_for_a_completer_that_is_gone_is_given_back() {
 async fn what_was_handed_over_and_did_not_start_is_tried_again() {
     for resumable in [true, false] {
         let lab = Lab::new();
-        let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
-        let layer = layer.backoff(Backoff::new(secs(10), secs(10))).background(Background::at("/operations"));
+        let layer = lab.layer_with(|engine| engine.backoff(Backoff::new(secs(10), secs(10))));
+        let layer = if resumable { layer.resumable() } else { layer }.background(Background::at("/operations"));
         let first = Count::default();
         let (app, runs) = counting(&layer, move |_| {
             let answer = if first.up() == 1 { reply(429, "busy") } else { reply(201, "paid") };

@@ -109,7 +109,7 @@ async fn an_answer_that_was_not_retained_says_so() {
 #[tokio::test(start_paused = true)]
 async fn an_observer_that_panics_harms_nobody() {
     let lab = Lab::new();
-    let layer = lab.layer().on_event(|_| panic!("planned"));
+    let layer = lab.layer_with(|engine| engine.on_event(|_| panic!("planned")));
     let app = serve(&layer, |request| async move {
         let op = operation(&request);
         op.pay("charge", |_| async { Ok::<_, Failure>(()) }).await.unwrap();

@@ -106,7 +106,7 @@ async fn a_record_of_the_release_before_is_met_by_this_one() {
         let lab = Lab::new();
         let (mode, lease) = (Mode::AtMostOnce, Duration::from_secs(60));
         let claim = Claim { fingerprint: first_scheme(), mode, lease, request: None };
-        let ledger = tower_idempotency::Ledger::new(lab.store.clone());
+        let ledger = tower_idempotency::spi::Ledger::new(lab.store.clone());
         let claimed = ledger.apply(&stored_key("k"), None, claim).await.unwrap().output;
         let Claimed::Granted(fence) = claimed else { panic!("{claimed:?}") };
         let (app, runs) = numbered(&layer(&lab));
@@ -121,7 +121,7 @@ async fn a_record_of_the_release_before_is_met_by_this_one() {
     }
 }
 
-async fn complete(ledger: &tower_idempotency::Ledger, fence: Fence) {
+async fn complete(ledger: &tower_idempotency::spi::Ledger, fence: Fence) {
     let response = StoredResponse::capture(201.try_into().unwrap(), &http::HeaderMap::new(), Some("paid".into()));
     let complete =
         Change::Complete { response: response.into(), retention: Duration::from_secs(60), reached: Reached::All };
@@ -255,7 +255,7 @@ async fn trailers_are_compared_only_where_both_sides_have_some() {
     for before in [digest, digest.scheme_2(Some(b""), [])] {
         let (mode, lease) = (Mode::AtMostOnce, Duration::from_secs(60));
         let claim = Claim { fingerprint: before, mode, lease, request: None };
-        tower_idempotency::Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, claim).await.unwrap();
+        tower_idempotency::spi::Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, claim).await.unwrap();
         let (app, _) = numbered(&lab.layer());
         send(&app, trailing(GRPC, &[("x-amount", "1")])).await.assert_problem("in-progress", 409);
     }

@@ -18,7 +18,7 @@ async fn a_long_handler_keeps_its_lease() {
     let lab = Lab::new();
     let runs = Count::default();
     let count = runs.clone();
-    let app = serve(&lab.layer().resumable().lease(secs(1)), move |_| {
+    let app = serve(&lab.layer_with(|engine| engine.lease(secs(1))).resumable(), move |_| {
         count.up();
         async {
             tokio::time::sleep(secs(10)).await;
@@ -44,7 +44,7 @@ async fn a_long_handler_keeps_its_lease() {
 async fn a_busy_client_is_told_when_it_pays_to_ask_again() {
     let (lab, clock) = Lab::manual();
     let start = clock.now();
-    let app = serve(&lab.layer().lease(secs(60)), |_| std::future::pending());
+    let app = serve(&lab.layer_with(|engine| engine.lease(secs(60))), |_| std::future::pending());
     let client = spawn(&app, post("k"));
     settle().await;
     for (silent, seconds) in [(0, "1"), (29_000, "1"), (30_500, "30"), (40_000, "20"), (59_999, "1")] {
@@ -60,7 +60,7 @@ async fn a_busy_client_is_told_when_it_pays_to_ask_again() {
 #[tokio::test(start_paused = true)]
 async fn renewals_end_with_the_handler() {
     let lab = Lab::new();
-    let app = serve(&lab.layer().lease(secs(3)), |_| async {
+    let app = serve(&lab.layer_with(|engine| engine.lease(secs(3))), |_| async {
         // Not when a renewal falls due: that one would end by itself.
         tokio::time::sleep(Duration::from_millis(2500)).await;
         Ok(reply(200, "done"))
@@ -78,7 +78,7 @@ async fn renewals_end_with_the_handler() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_renewal_does_not_overtake_the_answer() {
     let lab = Lab::new();
-    let app = serve(&lab.layer().lease(secs(3)), |_| async {
+    let app = serve(&lab.layer_with(|engine| engine.lease(secs(3))), |_| async {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         Ok(reply(200, "done"))
     });
@@ -95,7 +95,7 @@ async fn a_slow_renewal_does_not_overtake_the_answer() {
 #[tokio::test(start_paused = true)]
 async fn renewals_stop_at_the_longest_execution() {
     let lab = Lab::new();
-    let app = serve(&lab.layer().lease(secs(1)).max_execution(secs(3)), |_| async {
+    let app = serve(&lab.layer_with(|engine| engine.lease(secs(1)).max_execution(secs(3))), |_| async {
         tokio::time::sleep(secs(10)).await;
         Ok(reply(200, "done"))
     });
@@ -115,7 +115,7 @@ async fn renewals_stop_at_the_longest_execution() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_runs_for_too_long_is_told_when_its_lease_is_over() {
     let lab = Lab::new();
-    let app = serve(&lab.layer().lease(secs(1)).max_execution(secs(3)), |request| async move {
+    let app = serve(&lab.layer_with(|engine| engine.lease(secs(1)).max_execution(secs(3))), |request| async move {
         let op = operation(&request);
         tokio::select! {
             () = op.cancelled() => Ok(reply(200, "told")),
@@ -277,7 +277,7 @@ async fn a_handler_that_lost_its_lease_is_told() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_whose_lease_can_not_be_renewed_is_told() {
     let lab = Lab::new();
-    let app = serve(&lab.layer().lease(secs(6)), |request| async move {
+    let app = serve(&lab.layer_with(|engine| engine.lease(secs(6))), |request| async move {
         let op = operation(&request);
         op.cancelled().await;
         Ok(reply(200, "told"))

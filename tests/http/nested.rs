@@ -12,13 +12,14 @@ use axum::routing::post;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{Backoff, Completer, IdempotencyLayer, Operation, Scope};
+use tower_idempotency::{Backoff, Completer, Engine, IdempotencyLayer, Operation, Scope};
 
 use crate::support::Count;
 
 fn by(header: &'static str) -> IdempotencyLayer {
     let pause = Backoff::new(Duration::ZERO, Duration::ZERO);
-    IdempotencyLayer::new(MemoryStore::new(), Scope::header(header.parse().unwrap())).resumable().backoff(pause)
+    IdempotencyLayer::new(Engine::new(MemoryStore::new()).backoff(pause), Scope::header(header.parse().unwrap()))
+        .resumable()
 }
 
 fn keyed() -> Request<Body> {
@@ -56,7 +57,7 @@ async fn two_layers_with_two_scopes_charge_once() {
     let outer = by("x-tenant");
     let app: Router = Router::new().route("/pay", post(handler)).layer(by("x-user")).layer(outer.clone());
     assert_eq!(send(&app).await.0, 503);
-    Completer::new::<_, Body>(&outer, app.clone()).run_once().await.unwrap();
+    Completer::new(&outer, app.clone()).run_once().await.unwrap();
     assert_eq!(send(&app).await.0, 201);
     assert_eq!((runs.get(), charged.lock().unwrap().len()), (2, 1), "runs, and different step keys at the receiver");
 }
@@ -79,7 +80,7 @@ async fn what_is_called_in_another_scope_is_guarded_when_a_completer_drives_too(
         let app: Router = Router::new().route("/pay", post(handler)).layer(outer.clone());
         assert_eq!(send(&app).await.0, 503);
         if !client_retries {
-            Completer::new::<_, Body>(&outer, app.clone()).run_once().await.unwrap();
+            Completer::new(&outer, app.clone()).run_once().await.unwrap();
         }
         assert_eq!(send(&app).await, (200, "booking 1".into()), "the client retries: {client_retries}");
         assert_eq!(booked.get(), 1);
@@ -153,7 +154,7 @@ mod forwarded {
             let mut request = keyed();
             *request.uri_mut() = target.parse().unwrap();
             assert_eq!(app.clone().oneshot(request).await.unwrap().status(), 201);
-            Completer::new::<_, Body>(&layer, app.clone()).run_once().await.unwrap();
+            Completer::new(&layer, app.clone()).run_once().await.unwrap();
             let charges = charged.lock().unwrap().len();
             assert_eq!((booked.get(), charges), (2, 1), "{target}: bookings, and different charges");
         }

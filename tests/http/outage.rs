@@ -114,7 +114,7 @@ async fn an_answer_that_can_not_be_stored_is_given_and_stored_later() {
 #[tokio::test(start_paused = true)]
 async fn at_most_once_a_late_save_takes_even_after_the_lease() {
     let lab = Lab::new();
-    let (app, runs) = numbered(&lab.layer().lease(secs(2)));
+    let (app, runs) = numbered(&lab.layer_with(|engine| engine.lease(secs(2))));
     lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
     send(&app, post("k")).await.assert_first(201, "charge 1");
     tokio::time::sleep(secs(60)).await;
@@ -130,7 +130,7 @@ async fn at_most_once_a_late_save_takes_even_after_the_lease() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_never_stored_is_reported_and_never_run_again() {
     let lab = Lab::new();
-    let (app, runs) = numbered(&lab.layer().max_execution(secs(120)));
+    let (app, runs) = numbered(&lab.layer_with(|engine| engine.max_execution(secs(120))));
     lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
     send(&app, post("k")).await.assert_first(201, "charge 1");
     tokio::time::sleep(secs(130)).await;
@@ -146,7 +146,7 @@ async fn an_answer_that_is_never_stored_is_reported_and_never_run_again() {
 #[tokio::test(start_paused = true)]
 async fn a_late_save_does_not_overwrite_the_answer_of_an_heir() {
     let lab = Lab::new();
-    let (app, runs) = numbered(&lab.layer().resumable().lease(secs(2)));
+    let (app, runs) = numbered(&lab.layer_with(|engine| engine.lease(secs(2))).resumable());
     lab.store.fail(failing(COMPLETE, Fault::Before(StoreErrorKind::Unavailable)));
     send(&app, post("k")).await.assert_first(201, "charge 1");
     tokio::time::sleep(secs(30)).await;
@@ -212,7 +212,7 @@ async fn a_store_that_went_down_at_a_renewal_does_not_hold_back_the_answer() {
     let lab = Lab::new();
     let gate = Arc::new(Semaphore::new(0));
     let wait = gate.clone();
-    let app = serve(&lab.layer().lease(secs(60)), move |_| {
+    let app = serve(&lab.layer_with(|engine| engine.lease(secs(60))), move |_| {
         let wait = wait.clone();
         async move {
             wait.acquire().await.unwrap().forget();
@@ -326,7 +326,8 @@ async fn a_full_store_still_replays_and_forgets_nothing_by_it() {
 async fn times_without_end_are_times() {
     use std::time::Duration;
     let lab = Lab::new();
-    let layer = lab.layer().lease(Duration::MAX).max_execution(Duration::MAX).retention(Duration::MAX);
+    let layer =
+        lab.layer_with(|engine| engine.lease(Duration::MAX).max_execution(Duration::MAX).retention(Duration::MAX));
     let app = serve(&layer, |request| async move {
         let op = crate::support::lab::operation(&request);
         op.pay("charge", |_| async { Ok::<_, Failure>(()) }).await.unwrap();

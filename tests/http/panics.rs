@@ -93,7 +93,7 @@ async fn resumable_a_retry_after_a_panic_goes_on_at_once() {
 #[tokio::test]
 async fn what_was_interrupted_is_asked_for_again_when_it_is_due() {
     let lab = Lab::new();
-    let layer = lab.layer().resumable().backoff(Backoff::new(secs(1_000_000), secs(1_000_000)));
+    let layer = lab.layer_with(|engine| engine.backoff(Backoff::new(secs(1_000_000), secs(1_000_000)))).resumable();
     let (app, ..) = panicking(&layer, When::AfterStep);
     let interrupted = send(&app, post("k")).await;
     interrupted.assert_problem("interrupted", 500);

@@ -5,16 +5,15 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use crate::support;
-use crate::support::lab::{App, Lab, operation, post_body, reply, secs, send, serve};
+use crate::support::lab::{Lab, completer, operation, post_body, reply, secs, send, serve};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use tower::ServiceExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use tower_idempotency::core::{
     Ask, Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached,
     Record, Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Submit, Timestamp, Version,
 };
 use tower_idempotency::store::{Loaded, MemoryStore, Swap};
-use tower_idempotency::{Callback, Completer, IdempotencyLayer, Reconciled, RunError, Runner};
+use tower_idempotency::{Callback, Reconciled, RunError, Runner};
 
 const SECRET: &str = "hunter2";
 
@@ -127,11 +126,6 @@ fn no_debug_of_a_move_shows_what_it_carries() {
     assert_silent("IdempotencyKey", &IdempotencyKey::parse(SECRET.as_bytes()).unwrap());
 }
 
-fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
-    let app = app.clone().map_request(|request: Request<Bytes>| request.map(support::bodies::full));
-    Completer::new::<_, Bytes>(layer, app)
-}
-
 type Seen = Arc<Mutex<Vec<String>>>;
 
 /// Its type's name, once it is known to show no more.
@@ -151,7 +145,8 @@ async fn no_debug_of_what_reaches_hooks_shows_what_a_client_sent() {
         async { Ok::<_, std::io::Error>(()) }
     });
     let events = Arc::clone(&seen);
-    let layer = lab.layer().resumable().callback(callback).on_event(move |event| note(&events, event));
+    let layer =
+        lab.layer_with(|engine| engine.on_event(move |event| note(&events, event))).resumable().callback(callback);
     let app = serve(&layer, |request| async move {
         let op = operation(&request);
         let _ = op.pay("charge", |_| async { Ok::<_, std::io::Error>(SECRET.to_owned()) }).await;
@@ -170,7 +165,7 @@ async fn no_debug_of_what_reaches_hooks_shows_what_a_client_sent() {
     clock.advance(secs(60));
     completer(&layer, &app).run_once().await.unwrap();
     // At most once, and its holder is gone.
-    let once = lab.layer().lease(secs(1));
+    let once = lab.layer_with(|engine| engine.lease(secs(1)));
     let app = serve(&once, |_| async { std::future::pending().await });
     let sent = tokio::spawn({
         let (app, request) = (app.clone(), secret("k2", SECRET));

@@ -215,7 +215,7 @@ async fn an_answer_is_remembered_for_a_day_and_then_the_request_runs_anew() {
 #[tokio::test(start_paused = true)]
 async fn the_retention_can_be_set() {
     let lab = Lab::new();
-    let app = serve(&lab.layer().retention(secs(10)), |_| async { Ok(reply(200, "")) });
+    let app = serve(&lab.layer_with(|engine| engine.retention(secs(10))), |_| async { Ok(reply(200, "")) });
     send(&app, post("k")).await.assert_first(200, "");
     tokio::time::sleep(secs(9)).await;
     send(&app, post("k")).await.assert_replay(200, "");

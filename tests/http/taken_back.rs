@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
-use tower_idempotency::{IdempotencyLayer, Scope};
+use tower_idempotency::{Engine, IdempotencyLayer, Scope};
 
 use crate::support::lab::{post, reply, secs, send, serve};
 use crate::support::settle;
@@ -16,7 +16,7 @@ const AT_ONCE: usize = 256;
 async fn a_store_that_fails_everyone_does_not_fill_the_process_with_what_is_taken_back() {
     let store = Arc::new(FaultyStore::new(MemoryStore::new()));
     let faults = store.faults();
-    let layer = IdempotencyLayer::new(Arc::clone(&store), Scope::shared()).lease(secs(60));
+    let layer = IdempotencyLayer::new(Engine::new(Arc::clone(&store)).lease(secs(60)), Scope::shared());
     let app = serve(&layer, |_| async { Ok(reply(201, "done")) });
     faults.always(Op::Swap, Fault::Before);
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();

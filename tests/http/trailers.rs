@@ -5,11 +5,11 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Collected};
 use hyper::body::Body;
 use tower::ServiceExt;
-use tower_idempotency::{Completer, IdempotencyLayer, Refusal};
+use tower_idempotency::{IdempotencyLayer, Refusal};
 
 use crate::support::Count;
-use crate::support::bodies::{Failure, Part, TestBody, data, full, script};
-use crate::support::lab::{App, Inner, Lab, post, reply, secs, send, serve, stored_key, unkeyed};
+use crate::support::bodies::{Failure, Part, TestBody, data, script};
+use crate::support::lab::{App, Inner, Lab, completer, post, reply, secs, send, serve, stored_key, unkeyed};
 
 fn lines(lines: &[(&'static str, &'static str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -171,8 +171,7 @@ async fn a_completer_runs_a_request_with_its_trailers() {
     let stored = lab.store.peek(&stored_key("k")).await.unwrap();
     assert!(!format!("{stored:?}").contains("hidden"), "{stored:?}");
     clock.advance(secs(60 * 60));
-    let service = app.clone().map_request(|request: Request<Bytes>| request.map(full));
-    Completer::new::<_, Bytes>(&layer, service).run_once().await.unwrap();
+    completer(&layer, &app).run_once().await.unwrap();
     let expected = r#"fail Some("x-sum") ["x-sum=\"17\""]"#;
     send(&app, upload("k", b"fail", &trailers)).await.assert_replay(200, expected);
     assert_eq!(runs.get(), 2);

@@ -162,10 +162,12 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
         }));
     }
     let seen = Arc::clone(&lost);
-    let runner = short.runner().lease(Duration::from_secs(3)).on_event(move |event| {
-        if matches!(event.kind, EventKind::LeaseLost) {
-            seen.fetch_add(1, Ordering::SeqCst);
-        }
+    let runner = short.runner_with(|engine| {
+        engine.lease(Duration::from_secs(3)).on_event(move |event| {
+            if matches!(event.kind, EventKind::LeaseLost) {
+                seen.fetch_add(1, Ordering::SeqCst);
+            }
+        })
     });
     let runs = Arc::new(AtomicU32::new(0));
     let (mut calls, mut rivals) = (Vec::new(), Vec::new());
@@ -275,10 +277,12 @@ async fn renewals_go_on_around_transactions<D: Driver>() {
     let shop = Shop::<D>::open();
     let lost = Arc::new(AtomicU32::new(0));
     let (joined, seen) = (shop.joined.clone(), Arc::clone(&lost));
-    let runner = shop.runner().lease(Duration::from_millis(900)).on_event(move |event| {
-        if matches!(event.kind, EventKind::LeaseLost) {
-            seen.fetch_add(1, Ordering::SeqCst);
-        }
+    let runner = shop.runner_with(|engine| {
+        engine.lease(Duration::from_millis(900)).on_event(move |event| {
+            if matches!(event.kind, EventKind::LeaseLost) {
+                seen.fetch_add(1, Ordering::SeqCst);
+            }
+        })
     });
     let outcome = runner.run("shop", "K", "", move |op| async move {
         let mut last = 0;

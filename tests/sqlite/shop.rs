@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tower_idempotency::store::{EnlistedDatabase, SqliteEnlisted, SqliteStore, SqliteTransaction};
-use tower_idempotency::{Operation, RunError, Runner, StepError, TransactionFuture};
+use tower_idempotency::{Engine, Operation, RunError, Runner, StepError, TransactionFuture};
 
 /// What goes wrong in the shop itself.
 pub(crate) type Failed = String;
@@ -148,7 +148,12 @@ impl<D: Driver> Shop<D> {
     }
 
     pub(crate) fn runner(&self) -> Runner {
-        Runner::new(self.store.clone()).lease(Duration::from_secs(20))
+        self.runner_with(|engine| engine.lease(Duration::from_secs(20)))
+    }
+
+    /// A runner whose engine was told something.
+    pub(crate) fn runner_with(&self, tell: impl FnOnce(Engine) -> Engine) -> Runner {
+        Runner::new(tell(Engine::new(self.store.clone())))
     }
 
     /// What a query in the shop's database gives.

@@ -14,7 +14,7 @@ use tokio::sync::Barrier;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Gate, Op};
 use tower_idempotency::store::{MemoryStore, SqliteStore, StoreErrorKind};
-use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
+use tower_idempotency::{Engine, IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
 
 use super::shop::{Driver, ENDLESS, Error, Failed, INSERT, Outcome, Plain, Shop, with_each_driver, work};
 
@@ -165,7 +165,7 @@ async fn savepoints_are_the_works_own<D: Driver>() {
 async fn whoever_lost_the_claim_commits_nothing<D: Driver>() {
     let shop = Shop::<D>::open();
     // It is never renewed, and so over soon.
-    let zombie = shop.runner().lease(Duration::from_millis(200)).max_execution(Duration::ZERO);
+    let zombie = shop.runner_with(|engine| engine.lease(Duration::from_millis(200)).max_execution(Duration::ZERO));
     let (joined, runner, other) = (shop.joined.clone(), shop.runner(), shop.joined.clone());
     let outcome = zombie.run("shop", "K", "", move |op| async move {
         loop {
@@ -376,7 +376,7 @@ async fn whatever_the_store_does_there_is_one_row<D: Driver>() {
             };
             store.faults().nth(op, call, fault.clone());
             let key = format!("{name}-{op:?}-{call}");
-            let runner = Runner::new(Arc::clone(&store)).lease(Duration::from_millis(600));
+            let runner = Runner::new(Engine::new(Arc::clone(&store)).lease(Duration::from_millis(600)));
             let mut orders = Vec::new();
             // A few retries after the first success: they replay.
             while orders.len() < 2 {
@@ -452,16 +452,17 @@ async fn a_file_that_is_moved_away_under_a_transaction_is_in_doubt<D: Driver>() 
     let shop = Shop::<D>::open();
     let aside = shop.path.with_file_name("aside");
     let (joined, path, to) = (shop.joined.clone(), shop.path.clone(), aside.clone());
-    let outcome = shop.runner().lease(Duration::from_secs(1)).run("shop", "K", "", move |op| async move {
-        let work = work::<D, _, _>(move |tx| {
-            Box::pin(async move {
-                let order = D::run(tx, INSERT).await?;
-                std::fs::rename(&path, &to).unwrap();
-                Ok(order)
-            })
+    let outcome =
+        shop.runner_with(|engine| engine.lease(Duration::from_secs(1))).run("shop", "K", "", move |op| async move {
+            let work = work::<D, _, _>(move |tx| {
+                Box::pin(async move {
+                    let order = D::run(tx, INSERT).await?;
+                    std::fs::rename(&path, &to).unwrap();
+                    Ok(order)
+                })
+            });
+            op.transaction(&joined, "order", work).await
         });
-        op.transaction(&joined, "order", work).await
-    });
     let outcome: Outcome = outcome.await;
     let Err(RunError::Work(StepError::RolledBack(error) | StepError::Store(error))) = outcome else {
         panic!("{outcome:?}")

@@ -9,8 +9,11 @@ use http_body_util::BodyExt;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::clock::ManualClock;
-use tower_idempotency::core::{IdempotencyKey, Key};
-use tower_idempotency::{Event, EventKind, IdempotencyLayer, Operation, Refusal, RequestBody, ResponseBody, Scope};
+use tower_idempotency::core::{IdempotencyKey, Key, Resolution};
+use tower_idempotency::{
+    Completer, Engine, Event, EventKind, IdempotencyLayer, Operation, Operator, Refusal, RequestBody, ResponseBody,
+    Scope, StoredBody,
+};
 
 use super::Count;
 use super::bodies::{Failure, Part, TestBody, data, full, script};
@@ -79,14 +82,31 @@ impl Lab {
         Self { store, events: Events::default() }
     }
 
+    /// An engine over the store, as that of a process of its own.
+    pub(crate) fn engine(&self) -> Engine {
+        let events = self.events.clone();
+        Engine::new(self.store.clone()).on_event(move |event| events.add(event))
+    }
+
     /// A layer over the store, all callers in one scope.
     pub(crate) fn layer(&self) -> IdempotencyLayer {
         self.layer_for(Scope::shared())
     }
 
     pub(crate) fn layer_for(&self, scope: Scope) -> IdempotencyLayer {
-        let events = self.events.clone();
-        IdempotencyLayer::new(self.store.clone(), scope).on_event(move |event| events.add(event))
+        IdempotencyLayer::new(self.engine(), scope)
+    }
+
+    /// A layer whose engine was told something.
+    pub(crate) fn layer_with(&self, tell: impl FnOnce(Engine) -> Engine) -> IdempotencyLayer {
+        IdempotencyLayer::new(tell(self.engine()), Scope::shared())
+    }
+
+    /// What an operator decides, in another process.
+    pub(crate) async fn decide(&self, key: &str, resolution: Resolution) {
+        let operator = Operator::new(self.store.clone());
+        let shown = operator.find("", key).await.unwrap();
+        operator.resolve(&shown, resolution).await.unwrap();
     }
 }
 
@@ -97,6 +117,11 @@ where
     Fut: Future<Output = Result<Response<TestBody>, Failure>> + Send + 'static,
 {
     BoxCloneSyncService::new(layer.layer(service_fn(handler)))
+}
+
+/// A completer that drives what `serve` made.
+pub(crate) fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
+    Completer::new(layer, app.clone().map_request(|request: Request<StoredBody>| request.map(full)))
 }
 
 /// A service that numbers its answers, and how often it ran.

@@ -3,18 +3,16 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use tokio::sync::{Semaphore, oneshot};
-use tower::ServiceExt;
 use tower_idempotency::core::{
-    Acknowledge, Claim, Fingerprint, Hold, IdempotencyKey, Key, Mode, Record, Resolution, Resolve, Status, What,
+    Acknowledge, Claim, Fingerprint, Hold, IdempotencyKey, Key, Mode, Record, Resolution, Status, What,
 };
-use tower_idempotency::{
-    Background, Backoff, Callback, Completer, Ended, EventKind, IdempotencyLayer, Ledger, Operation, Reconciled, Report,
-};
+use tower_idempotency::spi::Ledger;
+use tower_idempotency::{Background, Backoff, Callback, Completer, Ended, EventKind, Operation, Reconciled, Report};
 
 use crate::support::bodies::{Failure, TestBody};
-use crate::support::lab::{App, Lab, operation, post, reply, secs, send, serve, stored_key, with};
+use crate::support::lab::{App, Lab, completer, operation, post, reply, secs, send, serve, stored_key, with};
 use crate::support::store::{Call, Fault};
 use crate::support::{self, Count, settle};
 
@@ -55,15 +53,10 @@ impl Receiver {
 
 /// A layer, a handler behind it that answers this, and a completer.
 fn over(lab: &Lab, callback: Callback, status: u16) -> (App, Completer) {
-    let layer = lab.layer().resumable().backoff(BACKOFF).callback(callback);
+    let layer = lab.layer_with(|engine| engine.backoff(BACKOFF)).resumable().callback(callback);
     let app = serve(&layer, move |_| async move { Ok(reply(status, "done")) });
     let completer = completer(&layer, &app);
     (app, completer)
-}
-
-fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
-    let app = app.clone().map_request(|request: Request<Bytes>| request.map(support::bodies::full));
-    Completer::new::<_, Bytes>(layer, app)
 }
 
 async fn once(completer: &Completer) -> Report {
@@ -76,8 +69,7 @@ async fn stored(lab: &Lab) -> Record {
 
 async fn decide(lab: &Lab, resolution: Resolution) {
     // By a tool that knows nothing of callbacks.
-    let done = Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, Resolve { resolution }).await;
-    done.unwrap().output.unwrap();
+    lab.decide("k", resolution).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +97,7 @@ async fn a_completion_is_told_with_its_answer() {
 async fn a_parked_operation_is_told_with_its_reason_and_its_step() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::default();
-    let layer = lab.layer().resumable().backoff(BACKOFF).callback(receiver.callback());
+    let layer = lab.layer_with(|engine| engine.backoff(BACKOFF)).resumable().callback(receiver.callback());
     let app = serve(&layer, |request| {
         let op: Operation = operation(&request);
         async move {
@@ -181,7 +173,11 @@ async fn what_only_owes_a_callback_does_not_fill_the_queue() {
     let (lab, clock) = Lab::manual();
     let receiver = Receiver::failing(100);
     let background = Background::at("/ops").always().queue(2);
-    let layer = lab.layer().resumable().backoff(BACKOFF).background(background).callback(receiver.callback());
+    let layer = lab
+        .layer_with(|engine| engine.backoff(BACKOFF))
+        .resumable()
+        .background(background)
+        .callback(receiver.callback());
     let app = serve(&layer, |_| async { Ok(reply(200, "later")) });
     let completer = completer(&layer, &app);
     for key in ["a", "b"] {
@@ -639,7 +635,7 @@ fn gated(gate: &Arc<Semaphore>, calls: &Count) -> Callback {
 async fn a_hook_that_hangs_keeps_no_operation_waiting() {
     let (lab, clock) = Lab::manual();
     let (gate, calls, runs) = (Arc::new(Semaphore::new(0)), Count::default(), Count::default());
-    let layer = lab.layer().resumable().backoff(BACKOFF).callback(gated(&gate, &calls));
+    let layer = lab.layer_with(|engine| engine.backoff(BACKOFF)).resumable().callback(gated(&gate, &calls));
     let app = serve(&layer, move |_| {
         let status = if (2..=3).contains(&runs.up()) { 503 } else { 201 };
         async move { Ok(reply(status, "done")) }
@@ -703,7 +699,7 @@ async fn callbacks_of_others_do_not_keep_a_completer_busy() {
     }
     clock.advance(secs(1));
     let other = Lab::over(lab.store.clone());
-    let layer = other.layer().resumable().backoff(Backoff::new(secs(0), secs(0)));
+    let layer = other.layer_with(|engine| engine.backoff(Backoff::new(secs(0), secs(0)))).resumable();
     let runs = Count::default();
     let service = serve(&layer, move |_| {
         let status = if runs.up() == 1 { 503 } else { 201 };

@@ -9,18 +9,21 @@ use tokio::sync::{Semaphore, oneshot};
 use tower::{ServiceExt, service_fn};
 use tower_idempotency::clock::{Clock, ManualClock};
 use tower_idempotency::core::{
-    Change, Fenced, Fingerprint, Hold, Key, Mode, Moment, Reached, Record, Resolution, Resolve, Status, StoredRequest,
+    Change, Fenced, Fingerprint, Hold, Key, Mode, Moment, Reached, Record, Resolution, Status, StoredRequest,
     StoredResponse, What,
 };
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::conformance::{Damage, FaultyStore};
 use tower_idempotency::store::{MemoryStore, Store, StoreErrorKind};
 use tower_idempotency::{
-    Backoff, Completer, EventKind, IdempotencyLayer, Ledger, Operation, Reconciled, Refusal, Report, Runner, Scope,
-    Sweeper,
+    Backoff, Completer, Engine, EventKind, IdempotencyLayer, Operation, Operator, Reconciled, Refusal, Report, Runner,
+    Scope, StoredBody, Sweeper,
 };
 
 use crate::support::bodies::{Failure, TestBody};
-use crate::support::lab::{App, Inner, Lab, operation, post, reply, secs, send, serve, spawn, stored_key, with};
+use crate::support::lab::{
+    App, Inner, Lab, completer, operation, post, reply, secs, send, serve, spawn, stored_key, with,
+};
 use crate::support::store::{Call, Fault, Faulty};
 use crate::support::{self, Count, settle};
 
@@ -29,15 +32,7 @@ type Said = Response<TestBody>;
 const BACKOFF: Backoff = Backoff::new(secs(10), secs(40));
 
 fn layer(lab: &Lab) -> IdempotencyLayer {
-    lab.layer().resumable().backoff(BACKOFF)
-}
-
-/// A completer over what `serve` makes.
-fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
-    Completer::new::<_, Bytes>(
-        layer,
-        app.clone().map_request(|request: Request<Bytes>| request.map(support::bodies::full)),
-    )
+    lab.layer_with(|engine| engine.backoff(BACKOFF)).resumable()
 }
 
 /// A handler that gets its operation and the number of the run.
@@ -191,8 +186,7 @@ async fn the_back_off_is_kept_in_the_store() {
         clock.advance(secs(40));
         assert_eq!(once(&elsewhere).await.released, 1);
         // Out of the way of the next one.
-        let park = Resolve { resolution: Resolution::Park { why: "enough".into() } };
-        Ledger::new(lab.store.clone()).apply(&stored_key(&key), None, park).await.unwrap().output.unwrap();
+        lab.decide(&key, Resolution::Park { why: "enough".into() }).await;
     }
     assert!(longest > secs(10), "it grows: {longest:?}");
 }
@@ -225,8 +219,7 @@ async fn what_fails_too_often_is_parked_and_the_others_go_on() {
     assert_eq!((lab.events.count("Parked"), lab.events.count("Panicked")), (1, 2));
     send(&app, with(post("k"), "x-poison", "yes")).await.assert_problem("outcome-unknown", 500);
     // A human says that it may go on: the count starts anew.
-    let again = Resolve { resolution: Resolution::RunAgain };
-    Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, again).await.unwrap().output.unwrap();
+    lab.decide("k", Resolution::RunAgain).await;
     assert_eq!(once(&completer).await.released, 1);
 }
 
@@ -253,7 +246,8 @@ async fn a_hook_puts_back_what_is_not_stored() {
     for knows in [true, false] {
         let (lab, clock) = Lab::manual();
         let scope = Scope::by(|parts| parts.extensions.get::<User>().map(|user| user.0));
-        let (layer, runs) = (lab.layer_for(scope).resumable().backoff(BACKOFF), Count::default());
+        let engine = lab.engine().backoff(BACKOFF);
+        let (layer, runs) = (IdempotencyLayer::new(engine, scope).resumable(), Count::default());
         let app = serve(&layer, move |request: Inner| {
             let user = request.extensions().get::<User>().expect("a user").0;
             let first = runs.up() == 1;
@@ -375,14 +369,14 @@ async fn what_hangs_after_the_end_is_not_waited_for() {
     let layer = layer(&lab);
     let app = app(&layer, |_, _| async { reply(201, "paid") });
     let inner = app.clone();
-    let hanging = service_fn(move |request: Request<Bytes>| {
+    let hanging = service_fn(move |request: Request<StoredBody>| {
         let call = inner.clone().oneshot(request.map(support::bodies::full));
         async move {
             call.await.unwrap();
             std::future::pending::<Result<Response<()>, Failure>>().await
         }
     });
-    let completer = Completer::new::<_, Bytes>(&layer, hanging).deadline(secs(1));
+    let completer = Completer::new(&layer, hanging).deadline(secs(1));
     crashed(&lab, "k", Mode::Resumable, b"{\"amount\":100}").await;
     clock.advance(secs(60));
     let report = tokio::time::timeout(secs(60), once(&completer)).await.expect("it does not wait");
@@ -477,8 +471,8 @@ async fn an_attempt_that_hangs_is_cut_off_and_counts() {
 async fn an_answer_from_before_the_layer_counts_as_a_try() {
     let (lab, clock) = Lab::manual();
     let layer = layer(&lab);
-    let outer = service_fn(|_: Request<Bytes>| async { Ok::<_, Failure>(reply(401, "who are you?")) });
-    let completer = Completer::new::<_, Bytes>(&layer, outer).max_tries(3);
+    let outer = service_fn(|_: Request<StoredBody>| async { Ok::<_, Failure>(reply(401, "who are you?")) });
+    let completer = Completer::new(&layer, outer).max_tries(3);
     crashed(&lab, "k", Mode::Resumable, b"{}").await;
     clock.advance(secs(60));
     assert_eq!(once(&completer).await.released, 1);
@@ -501,7 +495,7 @@ async fn a_claim_is_run_once_however_often_the_service_asks() {
     });
     let refusals = Arc::new(Mutex::new(Vec::new()));
     let (inner, seen) = (app.clone(), refusals.clone());
-    let twice = service_fn(move |request: Request<Bytes>| {
+    let twice = service_fn(move |request: Request<StoredBody>| {
         let (app, seen) = (inner.clone(), seen.clone());
         async move {
             let mut last = None;
@@ -519,7 +513,7 @@ async fn a_claim_is_run_once_however_often_the_service_asks() {
     });
     crashed(&lab, "k", Mode::Resumable, b"{}").await;
     clock.advance(secs(60));
-    assert_eq!(once(&Completer::new::<_, Bytes>(&layer, twice)).await.completed, 1);
+    assert_eq!(once(&Completer::new(&layer, twice)).await.completed, 1);
     assert_eq!((runs.get(), refusals.lock().unwrap().as_slice()), (1, [None, Some(Refusal::InProgress)].as_slice()));
 }
 
@@ -659,8 +653,8 @@ async fn the_sweeper_removes_what_has_expired_and_nothing_else() {
     let clock = ManualClock::new();
     let store = Faulty::on(&clock);
     let lab = Lab::over(store.clone());
-    let short = app(&lab.layer().retention(secs(1)), |_, _| async { reply(200, "done") });
-    let long = app(&lab.layer().retention(secs(1000)), |_, _| async { reply(200, "done") });
+    let short = app(&lab.layer_with(|engine| engine.retention(secs(1))), |_, _| async { reply(200, "done") });
+    let long = app(&lab.layer_with(|engine| engine.retention(secs(1000))), |_, _| async { reply(200, "done") });
     for n in 0..200 {
         send(&short, post(&format!("short {n}").replace(' ', "-"))).await;
     }
@@ -687,8 +681,8 @@ async fn the_history_of_an_operation_stays_with_it() {
         let charge = op.pay("charge", |_| async move { if resumed { Ok(1) } else { Err(Failure("away")) } });
         if charge.await.is_ok() { reply(201, "paid") } else { reply(503, "later") }
     };
-    let first = layer(&lab).instance("web-1");
-    let second = layer(&lab).instance("worker-2");
+    let named = |name| lab.layer_with(|engine| engine.backoff(BACKOFF).instance(name)).resumable();
+    let (first, second) = (named("web-1"), named("worker-2"));
     let (web, worker) = (app(&first, handler), app(&second, handler));
     send(&web, post("k")).await.assert_first(503, "later");
     let begin = stored(&lab).await.created_at().unwrap();
@@ -702,13 +696,12 @@ async fn the_history_of_an_operation_stays_with_it() {
     let unfinished =
         ["1 claimed  web-1 +0", "1 step-saved order  +2", "1 step-begun charge  +2", "1 released  web-1 +2"];
     assert_eq!(told(&stored(&lab).await), unfinished);
-    let park = Resolve { resolution: Resolution::Park { why: "wait".into() } };
-    let ledger = Ledger::new(lab.store.clone());
+    let operator = Operator::new(Engine::new(lab.store.clone()).instance("eve"));
     tokio::time::sleep(secs(1)).await;
-    ledger.named("eve").apply(&stored_key("k"), None, park).await.unwrap().output.unwrap();
+    let shown = operator.find("", "k").await.unwrap();
+    operator.resolve(&shown, Resolution::Park { why: "wait".into() }).await.unwrap();
     tokio::time::sleep(secs(1)).await;
-    let again = Resolve { resolution: Resolution::RunAgain };
-    ledger.apply(&stored_key("k"), None, again).await.unwrap().output.unwrap();
+    lab.decide("k", Resolution::RunAgain).await;
     tokio::time::sleep(secs(6)).await;
     assert_eq!(once(&completer(&second, &worker)).await.completed, 1);
     let all = [
@@ -793,11 +786,15 @@ async fn a_client_and_a_completer_meet_and_one_runs() {
 fn over_damage(store: &Arc<FaultyStore<MemoryStore>>) -> (IdempotencyLayer, Arc<std::sync::atomic::AtomicUsize>) {
     let told = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = Arc::clone(&told);
-    let layer = IdempotencyLayer::new(Arc::clone(store), Scope::shared()).resumable().on_event(move |event| {
-        if matches!(event.kind, EventKind::Unreadable { .. }) {
-            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        }
-    });
+    let layer = IdempotencyLayer::new(
+        Engine::new(Arc::clone(store)).on_event(move |event| {
+            if matches!(event.kind, EventKind::Unreadable { .. }) {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        }),
+        Scope::shared(),
+    )
+    .resumable();
     (layer, told)
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Reached, Resolution, Resolve,
-    StoredResponse,
+    Change, Claim, Claimed, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Reached, Resolution, StoredResponse,
 };
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::conformance::{Damage, FaultyStore, Op};
 use tower_idempotency::store::{Durability, DurabilityLevel, Epoch, MemoryStore, StoreErrorKind};
-use tower_idempotency::{EventKind, Finding, FindingKind, Ledger, Watched, Watcher};
+use tower_idempotency::{EventKind, Finding, FindingKind, Operator, Watched, Watcher};
 
 use crate::support::lab::{Lab, post, reply, secs, send, serve, stored_key};
 use crate::support::settle;
@@ -53,7 +53,7 @@ impl Watch {
         let clock = ManualClock::new();
         let store = Faulty::on(&clock);
         let (ledger, told) = (Ledger::new(store.clone()), Told::default());
-        let watcher = told.hook(Watcher::over(&ledger).pending_for(secs(900)).paid_for(secs(300)));
+        let watcher = told.hook(Watcher::new(store.clone()).pending_for(secs(900)).paid_for(secs(300)));
         Self { store, clock, ledger, watcher, told }
     }
 
@@ -84,7 +84,8 @@ impl Watch {
     }
 
     async fn resolve(&self, key: &str, resolution: Resolution) {
-        self.ledger.apply(&stored_key(key), None, Resolve { resolution }).await.unwrap().output.unwrap();
+        let operator = Operator::new(self.store.clone());
+        operator.resolve(&operator.find("", key).await.unwrap(), resolution).await.unwrap();
     }
 }
 
@@ -262,7 +263,7 @@ async fn an_answer_that_is_not_stored_is_told_until_it_is() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_was_given_up_stays_until_someone_decides() {
     let lab = Lab::new();
-    let layer = lab.layer().max_execution(secs(30));
+    let layer = lab.layer_with(|engine| engine.max_execution(secs(30)));
     let told = Told::default();
     let watcher = told.hook(Watcher::new(&layer).in_doubt_for(secs(3600)));
     let app = serve(&layer, |_| async { Ok(reply(201, "paid")) });
@@ -284,8 +285,7 @@ async fn an_answer_that_was_given_up_stays_until_someone_decides() {
         "first waiting, then given up"
     );
     let resolution = Resolution::Answer { response: answer(), retention: secs(60) };
-    let resolved = Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, Resolve { resolution }).await;
-    resolved.unwrap().output.unwrap();
+    lab.decide("k", resolution).await;
     watcher.run_once().await;
     assert_eq!(told.take(), [(FindingKind::Unsaved, OVER)]);
 }
@@ -293,8 +293,10 @@ async fn an_answer_that_was_given_up_stays_until_someone_decides() {
 #[tokio::test(start_paused = true)]
 async fn a_store_below_its_required_durability_is_told() {
     let watch = Watch::new();
-    let watch =
-        Watch { watcher: watch.told.hook(Watcher::over(&watch.ledger).require(DurabilityLevel::PowerLoss)), ..watch };
+    let watch = Watch {
+        watcher: watch.told.hook(Watcher::new(watch.store.clone()).require(DurabilityLevel::PowerLoss)),
+        ..watch
+    };
     watch.store.survives(Durability::of(DurabilityLevel::PowerLoss));
     assert_eq!(watch.round().await, []);
     let weak = Durability { warnings: vec!["appendfsync is no".into()], ..Durability::of(DurabilityLevel::AppCrash) };
@@ -377,7 +379,7 @@ async fn a_round_is_bounded_says_so_and_the_next_goes_on() {
     let clock = ManualClock::new();
     let store = Faulty::over(MemoryStore::with_clock(clock.clone()).max_entries(50_000));
     let (ledger, told) = (Ledger::new(store.clone()), Told::default());
-    let watcher = told.hook(Watcher::over(&ledger));
+    let watcher = told.hook(Watcher::new(store.clone()));
     let key = |n: usize| Key::new("", &IdempotencyKey::parse(format!("k{n}").as_bytes()).unwrap());
     let claim = Claim {
         fingerprint: Fingerprint::of([b"x".as_slice()]),
@@ -391,7 +393,8 @@ async fn a_round_is_bounded_says_so_and_the_next_goes_on() {
     // Parked, it comes after all others.
     let resolution = Resolution::Park { why: "look".into() };
     clock.advance(secs(60));
-    ledger.apply(&key(1), None, Resolve { resolution }).await.unwrap().output.unwrap();
+    let operator = Operator::new(store.clone());
+    operator.resolve(&operator.show(&key(1)).await.unwrap(), resolution).await.unwrap();
     let first = watcher.run_once().await;
     assert_eq!((first.scanned, first.capped), (10_000, true), "{first:?}");
     assert_eq!(told.take(), [(FindingKind::Capped, ONCE)]);
@@ -419,7 +422,7 @@ async fn a_hook_that_fails_hangs_or_panics_is_told_again() {
     watch.change("k", fence, vec![Change::Park { why: "look".into() }]).await;
     let calls = Arc::new(Mutex::new(0));
     let count = Arc::clone(&calls);
-    let watcher = Watcher::over(&watch.ledger).on_finding(move |_| {
+    let watcher = Watcher::new(watch.store.clone()).on_finding(move |_| {
         let call = {
             let mut calls = count.lock().unwrap();
             *calls += 1;
@@ -444,7 +447,7 @@ async fn a_hook_that_fails_hangs_or_panics_is_told_again() {
 async fn it_runs_until_it_is_told_to_stop() {
     let watch = Watch::new();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let (store, watcher) = (watch.store.clone(), Watcher::over(&watch.ledger).every(secs(10)));
+    let (store, watcher) = (watch.store.clone(), Watcher::new(watch.store.clone()).every(secs(10)));
     let running = tokio::spawn(async move { watcher.run(async { stopped.await.unwrap_or(()) }).await });
     tokio::time::sleep(secs(100)).await;
     let scans = store.scans();
@@ -486,7 +489,7 @@ async fn what_a_scan_can_not_read_is_told_once_and_hides_no_other() {
         let clock = ManualClock::new();
         let store = Arc::new(FaultyStore::new(MemoryStore::with_clock(clock.clone())));
         let (ledger, told) = (Ledger::new(Arc::clone(&store)), Told::default());
-        let watcher = told.hook(Watcher::over(&ledger));
+        let watcher = told.hook(Watcher::new(store.clone()));
         let claim = Claim {
             fingerprint: Fingerprint::of([b"x".as_slice()]),
             mode: Mode::Resumable,

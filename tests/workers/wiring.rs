@@ -24,7 +24,7 @@ fn layer(lab: &Lab) -> IdempotencyLayer {
 }
 
 fn at_most_once(lab: &Lab) -> IdempotencyLayer {
-    lab.layer().background(Background::at("/operations")).backoff(Backoff::new(secs(10), secs(10)))
+    lab.layer_with(|engine| engine.backoff(Backoff::new(secs(10), secs(10)))).background(Background::at("/operations"))
 }
 
 /// A handler that counts its runs.
@@ -73,7 +73,7 @@ async fn a_completer_of_a_service_without_the_layer_runs_nothing() {
     accept(&lab, "/orders").await;
     let runs = Count::default();
     let bare = Router::new().route("/orders", handler(&runs));
-    refuses(&lab, &Completer::new::<_, Body>(&layer(&lab), bare)).await;
+    refuses(&lab, &Completer::new(&layer(&lab), bare)).await;
     assert_eq!(runs.get(), 0);
 }
 
@@ -84,7 +84,7 @@ async fn a_completer_of_a_service_with_the_layer_of_another_store_runs_nothing()
     let runs = Count::default();
     let other = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).resumable();
     let app = Router::new().route("/orders", handler(&runs)).layer(other);
-    refuses(&lab, &Completer::new::<_, Body>(&layer(&lab), app)).await;
+    refuses(&lab, &Completer::new(&layer(&lab), app)).await;
     assert_eq!(runs.get(), 0);
 }
 
@@ -96,7 +96,7 @@ async fn a_completer_that_runs_stops_at_the_first_work_that_shows_the_mistake() 
     let runs = Count::default();
     let app = Router::new().route("/orders", handler(&runs)).layer(layer.clone());
     let bare = Router::new().route("/orders", handler(&runs));
-    let completer = Completer::new::<_, Body>(&layer, bare);
+    let completer = Completer::new(&layer, bare);
     let completing = tokio::spawn(async move { completer.run(std::future::pending()).await });
     settle().await;
     assert!(!completing.is_finished(), "there is no work yet");
@@ -105,7 +105,7 @@ async fn a_completer_that_runs_stops_at_the_first_work_that_shows_the_mistake() 
     assert!(error.contains("without the layer"), "{error}");
     assert_eq!((runs.get(), stored(&lab).await.attempts()), (0, 0));
     // Another one goes on with it.
-    assert_eq!(Completer::new::<_, Body>(&layer, app).run_once().await.unwrap().completed, 1);
+    assert_eq!(Completer::new(&layer, app).run_once().await.unwrap().completed, 1);
 }
 
 /// Every way to put a layer around a route leads to it.
@@ -129,13 +129,13 @@ async fn however_the_layer_is_put_around_a_route_it_is_found() {
             "/orders",
             Router::new().fallback_service(ServiceBuilder::new().layer(layer.clone()).service(route(&runs))),
         ),
-        ("made of it by clone", "/orders", route(&runs).layer(layer.clone().required().retention(secs(60)))),
+        ("made of it by clone", "/orders", route(&runs).layer(layer.clone().required().request_limit(1 << 20))),
     ];
     for (number, (name, path, app)) in apps.into_iter().enumerate() {
         let key = format!("k{number}");
         let accept = Request::post(path).header("idempotency-key", &key).header("prefer", "respond-async");
         assert_eq!(send(&app, accept.body(Body::empty()).unwrap()).await.0, 202, "{name}");
-        let completer = Completer::new::<_, Body>(&layer, app);
+        let completer = Completer::new(&layer, app);
         assert_eq!(completer.run_once().await.unwrap().completed, 1, "{name}");
         assert_eq!(runs.get(), number + 1, "{name}");
     }
@@ -151,7 +151,7 @@ async fn a_method_routers_route_layer_has_to_be_vouched_for() {
     let runs = Count::default();
     let app = Router::new().route("/orders", handler(&runs).route_layer(layer.clone()));
     assert_eq!(send(&app, request("/orders", true)).await.0, 202);
-    let completer = Completer::new::<_, Body>(&layer, app);
+    let completer = Completer::new(&layer, app);
     assert!(completer.run_once().await.is_err());
     assert_eq!((runs.get(), stored(&lab).await.attempts()), (0, 0));
     assert_eq!(completer.assume_guarded().run_once().await.unwrap().completed, 1);
@@ -170,7 +170,7 @@ async fn an_answer_that_never_met_the_layer_stops_the_completer() {
             StatusCode::from_u16(status).unwrap()
         });
         let bare = Router::new().route("/orders", bare);
-        let completer = Completer::new::<_, Body>(&layer(&lab), bare).assume_guarded();
+        let completer = Completer::new(&layer(&lab), bare).assume_guarded();
         for _ in 0..3 {
             assert!(completer.run_once().await.is_err());
             clock.advance(secs(60));
@@ -191,7 +191,7 @@ async fn an_error_from_before_the_layer_is_a_try() {
         };
         let app = Router::new().route("/orders", handler(&runs)).layer(layer.clone());
         let guarded = app.clone().layer(middleware::from_fn(refuse));
-        let completer = Completer::new::<_, Body>(&layer, guarded).max_tries(2);
+        let completer = Completer::new(&layer, guarded).max_tries(2);
         for (released, parked) in [(1, 0), (1, 0), (0, 1)] {
             let report = completer.run_once().await.unwrap();
             assert_eq!((report.released, report.parked, runs.get()), (released, parked, 0), "{status}");
@@ -214,7 +214,7 @@ async fn what_has_no_route_in_this_process_is_left_to_the_others() {
             "route_layer" => Router::new().route("/orders", handler(&old)).route_layer(layer.clone()),
             _ => Router::new().route("/orders", handler(&old).layer(layer.clone())),
         };
-        let old = Completer::new::<_, Body>(&layer, old);
+        let old = Completer::new(&layer, old);
         for tries in 1..4 {
             let report = old.run_once().await.unwrap();
             assert_eq!((report.released, report.completed), (1, 0), "{under}: {report:?}");
@@ -225,7 +225,7 @@ async fn what_has_no_route_in_this_process_is_left_to_the_others() {
         }
         assert_eq!(lab.events.count("NoRoute"), 3, "{under}");
         let new = Router::new().route("/v2/orders", handler(&runs)).layer(layer.clone());
-        assert_eq!(Completer::new::<_, Body>(&layer, new.clone()).run_once().await.unwrap().completed, 1, "{under}");
+        assert_eq!(Completer::new(&layer, new.clone()).run_once().await.unwrap().completed, 1, "{under}");
         assert_eq!(send(&new, request("/v2/orders", false)).await, (201, "order 1".into()));
     }
 }
@@ -236,7 +236,7 @@ async fn what_has_no_route_anywhere_is_parked_when_its_tries_are_over() {
     accept(&lab, "/v2/orders").await;
     let layer = layer(&lab);
     let old = Router::new().route("/orders", handler(&Count::default())).layer(layer.clone());
-    let old = Completer::new::<_, Body>(&layer, old).max_tries(4);
+    let old = Completer::new(&layer, old).max_tries(4);
     let mut parked = 0;
     for _ in 0..6 {
         parked += old.run_once().await.unwrap().parked;
@@ -264,7 +264,7 @@ async fn no_such_thing_of_a_handler_is_an_answer_if_it_says_so_or_came_to_a_step
                 response
             });
             let app = Router::new().route("/orders", handler).layer(layer.clone());
-            let completer = Completer::new::<_, Body>(&layer, app.clone());
+            let completer = Completer::new(&layer, app.clone());
             let (accepted, _) = send(&app, request("/orders", how != "client")).await;
             assert_eq!(accepted, if how == "client" { status } else { 202 });
             let report = completer.run_once().await.unwrap();
@@ -296,7 +296,7 @@ async fn at_most_once_what_may_have_had_no_route_is_not_run_again() {
         });
         let app = Router::new().route("/orders", handler).layer(layer.clone());
         assert_eq!(send(&app, request("/orders", true)).await.0, 202);
-        let completer = Completer::new::<_, Body>(&layer, app).reconcile(move |_| async move {
+        let completer = Completer::new(&layer, app).reconcile(move |_| async move {
             if known { Reconciled::Happened(http::Response::new("found".into())) } else { Reconciled::Unknown }
         });
         let mut total = (0, 0, 0);
@@ -318,10 +318,10 @@ async fn at_most_once_what_is_not_driven_for_want_of_a_route_is_run_by_another()
     let new = Router::new().route("/v2/orders", handler(&runs)).route_layer(layer.clone());
     assert_eq!(send(&new, request("/v2/orders", true)).await.0, 202);
     let old = Router::new().route("/orders", handler(&Count::default())).route_layer(layer.clone());
-    let report = Completer::new::<_, Body>(&layer, old).run_once().await.unwrap();
+    let report = Completer::new(&layer, old).run_once().await.unwrap();
     assert_eq!((report.parked, report.completed, lab.events.count("NoRoute")), (0, 0, 1), "{report:?}");
     clock.advance(secs(10));
-    assert_eq!(Completer::new::<_, Body>(&layer, new).run_once().await.unwrap().completed, 1);
+    assert_eq!(Completer::new(&layer, new).run_once().await.unwrap().completed, 1);
     assert_eq!(runs.get(), 1);
 }
 
@@ -346,9 +346,9 @@ async fn an_operation_that_is_being_undone_is_not_parked_for_want_of_a_route() {
     assert_eq!(send(&new, request("/v2/trips", false)).await.0, 500);
     clock.advance(secs(10));
     let old = Router::new().route("/trips", self::handler(&Count::default())).layer(layer.clone());
-    assert_eq!(Completer::new::<_, Body>(&layer, old).run_once().await.unwrap().released, 1);
+    assert_eq!(Completer::new(&layer, old).run_once().await.unwrap().released, 1);
     clock.advance(secs(10));
-    assert_eq!(Completer::new::<_, Body>(&layer, new.clone()).run_once().await.unwrap().completed, 1);
+    assert_eq!(Completer::new(&layer, new.clone()).run_once().await.unwrap().completed, 1);
     assert_eq!((send(&new, request("/v2/trips", false)).await.0, cancels.get()), (409, 2));
 }
 
@@ -365,7 +365,7 @@ async fn no_route_of_grpc_is_no_route() {
             "layer" => old.fallback(unimplemented).layer(layer.clone()),
             _ => old.route_layer(layer.clone()).fallback(unimplemented),
         };
-        let old = Completer::new::<_, Body>(&layer, old).max_tries(3);
+        let old = Completer::new(&layer, old).max_tries(3);
         for (released, parked) in [(1, 0), (1, 0), (1, 0), (0, 1)] {
             let report = old.run_once().await.unwrap();
             assert_eq!((report.released, report.parked, report.completed), (released, parked, 0), "{under} {alone}");
@@ -378,5 +378,5 @@ async fn no_route_of_grpc_is_no_route() {
     accept(&lab, "/shop.Orders/New").await;
     let layer = layer(&lab);
     let app = Router::new().fallback(|| async { grpc("5", true).map(Body::new) }).layer(layer.clone());
-    assert_eq!(Completer::new::<_, Body>(&layer, app).run_once().await.unwrap().completed, 1);
+    assert_eq!(Completer::new(&layer, app).run_once().await.unwrap().completed, 1);
 }

@@ -21,7 +21,7 @@ use http_body_util::Full;
 use tokio::sync::{Notify, oneshot};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::store::{self, MemoryStore, Store};
-use tower_idempotency::{Background, Completer, IdempotencyLayer, RequestBody, Scope};
+use tower_idempotency::{Background, Completer, Engine, IdempotencyLayer, RequestBody, Scope, StoredBody};
 use tower_idempotency_benches::{fresh, report, seconds};
 
 const ROUNDS: usize = 9;
@@ -35,23 +35,26 @@ struct Done {
 }
 
 /// Operations a second.
-async fn rate(layer: IdempotencyLayer, work: Duration, operations: usize, later: bool) -> f64 {
+async fn rate(engine: Engine, work: Duration, operations: usize, later: bool) -> f64 {
     let done = Arc::new(Done::default());
     let inside = Arc::clone(&done);
-    let completed = layer.on_event(move |event| {
+    let engine = engine.on_event(move |event| {
         if matches!(event.kind, tower_idempotency::EventKind::Completed { .. }) {
             inside.runs.fetch_add(1, Ordering::Relaxed);
             inside.more.notify_one();
         }
     });
-    let app = completed.layer(service_fn(move |_: Request<RequestBody<Full<Bytes>>>| async move {
+    let background = Background::at("/operations").queue(usize::MAX);
+    let layer = IdempotencyLayer::new(engine, Scope::shared()).resumable().background(background);
+    let app = layer.layer(service_fn(move |_: Request<RequestBody<Full<Bytes>>>| async move {
         if !work.is_zero() {
             tokio::time::sleep(work).await;
         }
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&[b'a'; 318]))))
     }));
     // As many at once as there are callers.
-    let completer = Completer::new::<_, Full<Bytes>>(&completed, app.clone()).concurrency(CALLERS);
+    let driven = app.clone().map_request(|request: Request<StoredBody>| request.map(|body| Full::new(body.into())));
+    let completer = Completer::new(&layer, driven).concurrency(CALLERS);
     let (stop, stopped) = oneshot::channel::<()>();
     let completing = tokio::spawn(async move { completer.run(async { stopped.await.unwrap_or(()) }).await });
 
@@ -82,17 +85,14 @@ async fn rate(layer: IdempotencyLayer, work: Duration, operations: usize, later:
 }
 
 async fn compare(name: &str, store: Arc<dyn Store>, work: Duration, slice: Duration) {
-    let layer = || {
-        let background = Background::at("/operations").queue(usize::MAX);
-        IdempotencyLayer::new(Arc::clone(&store), Scope::shared()).resumable().background(background)
-    };
+    let engine = || Engine::new(Arc::clone(&store));
     // As many as fit into the slice, by a first look.
-    let first = rate(layer(), work, 20 * CALLERS, false).await;
+    let first = rate(engine(), work, 20 * CALLERS, false).await;
     let operations = ((first * slice.as_secs_f64()) as usize).max(20 * CALLERS);
     let mut rounds = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
-        let foreground = rate(layer(), work, operations, false).await;
-        let background = rate(layer(), work, operations, true).await;
+        let foreground = rate(engine(), work, operations, false).await;
+        let background = rate(engine(), work, operations, true).await;
         rounds[0].push(foreground);
         rounds[1].push(background);
         rounds[2].push(background / foreground);

@@ -1,24 +1,75 @@
-//! That this process has not abandoned an operation, though its lease may be over.
+//! The lease of an attempt: renewed while the work runs, and lost.
 
-use super::Attempt;
-use crate::util::signal::lock;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Attempt, WriteError};
+use crate::core::Change;
+use crate::telemetry::event::EventKind;
+use crate::util::signal::{Signal, lock};
 
 impl Attempt {
-    /// From here on this process does not take it for abandoned.
+    /// Given once the claim is lost, or in doubt.
+    pub(crate) const fn lost(&self) -> &Signal {
+        &self.lease.lost
+    }
+
+    pub(super) fn set_lost(&self) {
+        if self.lease.lost.give() {
+            self.emit(|| EventKind::LeaseLost);
+        }
+    }
+
+    /// Whether the caller is the first, and is to
+    /// [`renew_until_end`](Self::renew_until_end).
+    pub(crate) fn starts_renewal(&self) -> bool {
+        !self.lease.renewed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Renews the lease, at a third of its length, until the attempt ends or
+    /// has run for as long as it may.
+    pub(crate) async fn renew_until_end(self: Arc<Self>) {
+        let started = Instant::now();
+        let mut renewed = started;
+        loop {
+            sleep(self.limits.lease / 3).await;
+            self.hold_on_while_it_runs();
+            if started.elapsed() >= self.limits.max_execution {
+                self.emit(|| EventKind::Overdue);
+                // What was renewed last runs out; from then on another holder may
+                // take over, and the handler should stop.
+                sleep(self.limits.lease.saturating_sub(renewed.elapsed())).await;
+                self.let_go();
+                return self.set_lost();
+            }
+            match self.write(Change::Renew).await {
+                Ok(()) => renewed = Instant::now(),
+                Err(WriteError::Lost) => return self.let_go(),
+                // Perhaps still ours, perhaps not: a handler that is told can stop
+                // before the next irrevocable step.
+                Err(WriteError::Store(_)) if renewed.elapsed() >= self.limits.lease => self.set_lost(),
+                Err(WriteError::Store(_)) => {}
+            }
+        }
+    }
+
+    /// From here on this process does not take the operation for abandoned.
     pub(super) fn hold_on(&self) {
-        lock(&self.in_hand).get_or_insert_with(|| self.ledger.in_hand().take(self.key));
+        lock(&self.lease.in_hand).get_or_insert_with(|| self.engine.in_hand().take(self.key));
     }
 
     /// The same, unless the work is over: then it is for its end to say.
-    pub(super) fn hold_on_while_it_runs(&self) {
-        let mut in_hand = lock(&self.in_hand);
+    fn hold_on_while_it_runs(&self) {
+        let mut in_hand = lock(&self.lease.in_hand);
         if !self.has_ended() {
-            in_hand.get_or_insert_with(|| self.ledger.in_hand().take(self.key));
+            in_hand.get_or_insert_with(|| self.engine.in_hand().take(self.key));
         }
     }
 
     /// Others may go on.
     pub(super) fn let_go(&self) {
-        lock(&self.in_hand).take();
+        lock(&self.lease.in_hand).take();
     }
 }

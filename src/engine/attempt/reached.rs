@@ -12,35 +12,35 @@ impl Attempt {
     /// Notes that a step runs, or no longer does.
     pub(crate) fn set_running(&self, step: &str, runs: bool) {
         if !runs {
-            let mut running = lock(&self.running);
+            let mut running = lock(&self.steps.running);
             if let Some(at) = running.iter().position(|other| **other == *step) {
                 running.swap_remove(at);
             }
             return;
         }
-        lock(&self.running).push(step.into());
-        self.at_work.store(true, Ordering::Relaxed);
+        lock(&self.steps.running).push(step.into());
+        self.steps.at_work.store(true, Ordering::Relaxed);
         // Only for those of earlier attempts does it ever have to be known.
         if self.claimed.step(step).is_some() {
-            lock(&self.reached).push(step.into());
+            lock(&self.steps.reached).push(step.into());
         }
     }
 
     /// The steps that run now.
     pub(crate) fn running(&self) -> Vec<String> {
-        lock(&self.running).iter().map(ToString::to_string).collect()
+        lock(&self.steps.running).iter().map(ToString::to_string).collect()
     }
 
     /// Whether it came to any step.
     pub(crate) fn is_at_work(&self) -> bool {
-        self.at_work.load(Ordering::Relaxed)
+        self.steps.at_work.load(Ordering::Relaxed)
     }
 
     fn reached(&self) -> Reached {
         if self.claimed.steps().is_empty() {
             return Reached::All;
         }
-        Reached::Only(lock(&self.reached).as_slice().into())
+        Reached::Only(lock(&self.steps.reached).as_slice().into())
     }
 
     /// The end with this answer; `is_known`: the handler knows what it leaves out.

@@ -1,14 +1,13 @@
 //! A change that commits with a transaction of the caller's, or not at all.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::{Attempt, WriteError};
-use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, Status, UNDO_PLAN, Version};
+use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, UNDO_PLAN, Version};
 use crate::store::{CommitError, EnlistedDatabase, StoreError, StoreErrorKind};
 
 /// Why a transaction did not commit, or may not have.
@@ -49,12 +48,12 @@ impl Attempt {
             if !D::LOCKS_THE_STORE {
                 return Ok(Begun { transaction, seat: None });
             }
-            if let Ok(seat) = Arc::clone(&self.current).try_lock_owned() {
+            if let Ok(seat) = Arc::clone(&self.writer.current).try_lock_owned() {
                 return Ok(Begun { transaction, seat: Some(seat) });
             }
             // A write of the operation's own waits for this transaction.
             D::roll_back(transaction).await;
-            let written = timeout(BEGINNING.saturating_sub(started.elapsed()), self.current.lock()).await;
+            let written = timeout(BEGINNING.saturating_sub(started.elapsed()), self.writer.current.lock()).await;
             if written.is_err() {
                 let message = "no transaction could be begun in time: the operation itself kept writing";
                 return Err(StoreError::new(StoreErrorKind::Unavailable, message));
@@ -86,7 +85,7 @@ impl Attempt {
         let mut current = match seat {
             Some(seat) => seat,
             // Only now that the caller's work is done: renewals need this lock.
-            None => Arc::clone(&self.current).lock_owned().await,
+            None => Arc::clone(&self.writer.current).lock_owned().await,
         };
         let written = self.write_into(database, &mut transaction, &changes, &mut current).await;
         let mut write = match written {
@@ -101,17 +100,17 @@ impl Attempt {
                 return Err(NotCommitted::RolledBack(StoreError::new(StoreErrorKind::Unavailable, D::NOT_THERE)));
             }
         };
-        match self.ledger.commit::<D>(transaction).await {
+        match self.engine.ledger().commit::<D>(transaction).await {
             Ok(()) => {
                 write.answer(Reply::Written);
-                self.follow(write.finish().and_then(|done| done.record), &mut current);
+                self.follow_commit(write.finish().and_then(|done| done.record), &mut current);
             }
             Err(CommitError::RolledBack(error)) => return Err(NotCommitted::RolledBack(error)),
             Err(CommitError::Unknown(error)) => self.find_out(&changes, &mut current, write.nonce(), error).await?,
         }
         if let Some(Change::Complete { response, .. }) = changes.into_iter().next() {
-            let _ = self.completed.set(response);
-            self.ending.give();
+            let _ = self.ending.completed.set(response);
+            self.ending.over.give();
             self.let_go();
         }
         Ok(())
@@ -139,7 +138,7 @@ impl Attempt {
                 return Err(NotCommitted::Undoing);
             }
             let mut write = self.exchange(changes.to_vec(), current);
-            match self.ledger.join(&self.key, &mut write, database, transaction).await {
+            match self.engine.ledger().join(&self.key, &mut write, database, transaction).await {
                 Ok(true) => return Ok(Some(write)),
                 // Someone took over, or an earlier write of ours took although
                 // its answer was lost: the store knows.
@@ -153,7 +152,7 @@ impl Attempt {
 
     async fn renew(&self, current: &mut Arc<Record>) -> Result<(), NotCommitted> {
         let mut write = self.exchange(vec![Change::Renew], current);
-        self.ledger.drive(&self.key, &mut write).await.map_err(NotCommitted::RolledBack)?;
+        self.engine.drive(&self.key, &mut write).await.map_err(NotCommitted::RolledBack)?;
         self.settle(write.finish(), current).map_err(|error| match error {
             WriteError::Lost => NotCommitted::Lost,
             WriteError::Store(error) => NotCommitted::RolledBack(error),
@@ -175,9 +174,9 @@ impl Attempt {
         let mut write = self.exchange(vec![Change::Renew], current);
         tokio::select! {
             biased;
-            known = self.ledger.persist(&self.key, &mut write, self.limits.lease) => known.map_err(NotCommitted::Unknown)?,
+            known = self.engine.persist(&self.key, &mut write, self.limits.lease) => known.map_err(NotCommitted::Unknown)?,
             // Left to the end, which writes in the same place.
-            () = self.ending.given() => return Err(NotCommitted::Unknown(error)),
+            () = self.ending.over.given() => return Err(NotCommitted::Unknown(error)),
         }
         let Some(Done { output, record: Some(found) }) = write.finish() else { return Err(self.lose()) };
         let took = match (changes.first(), output) {
@@ -191,7 +190,7 @@ impl Attempt {
         if !took && output.is_err() {
             return Err(self.lose());
         }
-        self.follow(Some(found), current);
+        self.follow_commit(Some(found), current);
         if took { Ok(()) } else { Err(NotCommitted::RolledBack(error)) }
     }
 
@@ -200,13 +199,8 @@ impl Attempt {
         NotCommitted::Lost
     }
 
-    fn follow(&self, record: Option<Record>, current: &mut Arc<Record>) {
-        if let Some(record) = record {
-            if record.owes_since_now() {
-                self.ledger.accepted().put(self.key);
-            }
-            self.paid.store(record.status() == Status::Paid, Ordering::Relaxed);
-            *current = Arc::new(record);
-        }
+    fn follow_commit(&self, record: Option<Record>, current: &mut Arc<Record>) {
+        self.engine.hint(&self.key, record.as_ref());
+        self.follow(record, current);
     }
 }

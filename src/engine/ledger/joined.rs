@@ -38,7 +38,7 @@ impl Ledger {
         Ok(false)
     }
 
-    /// Commits. In a task of its own: a commit that nobody waits for any more
+    /// Commits. In a task of its own: a commit whose caller stopped waiting
     /// goes on, and its fate is found out.
     pub(crate) async fn commit<D: EnlistedDatabase>(&self, transaction: D::Transaction) -> Result<(), CommitError> {
         let commit = tokio::spawn(D::commit(transaction));

@@ -10,42 +10,26 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
-use crate::engine::in_hand::InHand;
-use crate::engine::unsaved::UnsavedAnswers;
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
-use crate::telemetry::emit::{Observer, emit};
-use crate::telemetry::event::EventKind;
 use crate::util::backoff;
 use crate::util::nonce::fresh_nonce;
-use crate::util::signal::{Alarm, Hints};
 
-/// A failure that took longer is not tried again at once: somebody waits.
+/// A failure that took longer is not tried again at once: its caller waits.
 const QUICK: Duration = Duration::from_secs(1);
-/// How many claims of unknown outcome are taken back at once. A store that is
-/// away must not fill the process with tasks that wait for it.
-const DISOWNING: usize = 256;
 /// How many failures of the store one try of a command stands.
 const FAILURES: u32 = 3;
 /// The longest pause between tries.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// What keeps its records through a ledger: a layer. It lets
-/// [`Runner::beside`](crate::Runner::beside) know nothing of HTTP.
-#[doc(hidden)]
-pub trait OverLedger {
-    fn ledger(&self) -> &Ledger;
-}
-
-/// Carries commands to a store. Cheap to clone.
+/// Carries commands to a store: the loop, and nothing besides. Cheap to clone.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_idempotency::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Key, Mode};
-/// use tower_idempotency::{Ledger, store::MemoryStore};
+/// use tower_idempotency::{spi::Ledger, store::MemoryStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let ledger = Ledger::new(MemoryStore::new());
@@ -64,104 +48,18 @@ pub trait OverLedger {
 /// ```
 #[derive(Clone)]
 pub struct Ledger {
-    shared: Arc<Shared>,
-}
-
-#[derive(Clone)]
-struct Shared {
     store: Arc<dyn Store>,
-    observer: Option<Observer>,
-    disowning: Arc<Semaphore>,
-    /// Rings when an operation that this process released falls due.
-    due: Arc<Alarm>,
-    /// What this process has for a completer: accepted, or ended and to be told.
-    accepted: Arc<Hints<Key>>,
-    unsaved: Arc<UnsavedAnswers>,
-    in_hand: Arc<InHand>,
-    /// What this instance calls itself in the history of operations.
-    instance: Option<Arc<str>>,
-    /// Whether the end of what it begins is to be told.
-    callback: bool,
 }
 
 impl Ledger {
     /// A ledger over this store.
     pub fn new(store: impl Store) -> Self {
-        let disowning = Arc::new(Semaphore::new(DISOWNING));
-        let shared = Shared {
-            store: Arc::new(store),
-            observer: None,
-            disowning,
-            due: Arc::default(),
-            accepted: Arc::default(),
-            unsaved: Arc::default(),
-            in_hand: Arc::default(),
-            instance: None,
-            callback: false,
-        };
-        Self { shared: Arc::new(shared) }
-    }
-
-    pub(crate) fn observed_by(&self, observer: Observer) -> Self {
-        Self { shared: Arc::new(Shared { observer: Some(observer), ..self.shared.as_ref().clone() }) }
-    }
-
-    /// The same ledger, for an instance that has a name in the history of
-    /// operations ([`Record::history`]): a host's, or that of whoever decides by
-    /// hand. Layers and runners have a name of their own.
-    #[must_use]
-    pub fn named(&self, instance: &str) -> Self {
-        Self { shared: Arc::new(Shared { instance: Some(instance.into()), ..self.shared.as_ref().clone() }) }
-    }
-
-    pub(crate) fn calling_back(&self, callback: bool) -> Self {
-        Self { shared: Arc::new(Shared { callback, ..self.shared.as_ref().clone() }) }
-    }
-
-    /// The same exchange, with what this ledger says of those who write.
-    pub(crate) fn noted<C: Command<Output = T>, T>(&self, exchange: Exchange<C, T>) -> Exchange<C, T> {
-        exchange.noting(self.shared.instance.clone(), Duration::ZERO).calling_back(self.shared.callback)
+        Self { store: Arc::new(store) }
     }
 
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.shared.store
-    }
-
-    /// The right to take back a claim, if not too many do.
-    pub(crate) fn may_disown(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.shared.disowning).try_acquire_owned().ok()
-    }
-
-    /// Whether both were made of one: over the same store, for the same process.
-    pub(crate) fn is_kin(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared.in_hand, &other.shared.in_hand)
-    }
-
-    /// What this process still has in hand.
-    pub(crate) fn in_hand(&self) -> &Arc<InHand> {
-        &self.shared.in_hand
-    }
-
-    /// Answers that could not be stored.
-    pub(crate) fn unsaved(&self) -> &UnsavedAnswers {
-        &self.shared.unsaved
-    }
-
-    pub(crate) fn due(&self) -> &Alarm {
-        &self.shared.due
-    }
-
-    pub(crate) fn accepted(&self) -> &Hints<Key> {
-        &self.shared.accepted
-    }
-
-    pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
-        emit(self.shared.observer.as_ref(), Some(*key), kind);
-    }
-
-    pub(crate) fn emit_unkeyed(&self, kind: impl FnOnce() -> EventKind) {
-        emit(self.shared.observer.as_ref(), None, kind);
+        &self.store
     }
 
     /// Applies one command. `guess` is what the store probably has: right, it
@@ -182,7 +80,7 @@ impl Ledger {
     where
         C::Output: Send,
     {
-        let mut exchange = self.noted(Exchange::guessing(command, fresh_nonce(), guess.map(Arc::new)));
+        let mut exchange = Exchange::guessing(command, fresh_nonce(), guess.map(Arc::new));
         self.drive(key, &mut exchange).await?;
         exchange.finish().ok_or_else(undecided)
     }
@@ -221,12 +119,13 @@ impl Ledger {
     }
 
     /// Drives an exchange, with pauses, until its outcome is known or
-    /// `patience` is over.
+    /// `patience` is over. Every failure of the store is handed to `failed`.
     pub(crate) async fn persist<C, T>(
         &self,
         key: &Key,
         exchange: &mut Exchange<C, T>,
         patience: Duration,
+        failed: impl Fn(&StoreError) + Send,
     ) -> Result<(), StoreError>
     where
         C: Command<Output = T> + Send + Sync,
@@ -236,11 +135,11 @@ impl Ledger {
         let mut pause = Duration::from_millis(20);
         loop {
             let Err(error) = self.drive(key, exchange).await else { return Ok(()) };
-            self.emit(key, || EventKind::StoreFailed { error: error.clone() });
+            failed(&error);
             if error.is_unreadable() || started.elapsed().saturating_add(pause) > patience {
                 return Err(error);
             }
-            // Jitter: a store that comes back must not meet everybody at once.
+            // Jitter: a store that comes back must not meet all holders at once.
             sleep(backoff::jittered(pause, 0.5, 1.0)).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
@@ -248,23 +147,23 @@ impl Ledger {
 
     /// What the store has.
     pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
-        self.within(self.shared.store.load(key)).await
+        self.within(self.store.load(key)).await
     }
 
     /// One page of what the store finds.
     pub(crate) async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
-        self.within(self.shared.store.scan(query)).await
+        self.within(self.store.scan(query)).await
     }
 
     /// What the store survives.
     pub(crate) async fn durability(&self) -> Result<Durability, StoreError> {
-        self.within(self.shared.store.durability()).await
+        self.within(self.store.durability()).await
     }
 
     /// Removes the record at `key` if it is still at `version`, which a scan
     /// found to be expired.
     pub(crate) async fn forget(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.within(self.shared.store.remove(key, version)).await
+        self.within(self.store.remove(key, version)).await
     }
 
     async fn load(&self, key: &Key) -> Result<Reply, StoreError> {
@@ -273,20 +172,15 @@ impl Ledger {
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Reply, StoreError> {
-        Ok(match self.within(self.shared.store.swap(key, expected, next)).await? {
-            Swap::Stored => {
-                if next.owes_since_now() {
-                    self.shared.accepted.put(*key);
-                }
-                Reply::Written
-            }
+        Ok(match self.within(self.store.swap(key, expected, next)).await? {
+            Swap::Stored => Reply::Written,
             Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),
             Swap::Conflict(found) => Reply::Found(found.record, found.now),
         })
     }
 
     async fn remove(&self, key: &Key, expected: Version) -> Result<Reply, StoreError> {
-        if self.within(self.shared.store.remove(key, expected)).await? {
+        if self.within(self.store.remove(key, expected)).await? {
             return Ok(Reply::Written);
         }
         match self.load(key).await? {
@@ -303,7 +197,7 @@ impl Ledger {
             return reply;
         }
         let started = Instant::now();
-        let patience = self.shared.store.patience();
+        let patience = self.store.patience();
         let reply = timeout(patience, reply).await.unwrap_or_else(|_| Err(StoreError::timed_out()));
         reply.map_err(|error| if started.elapsed() < QUICK { error } else { error.slow() })
     }
@@ -321,6 +215,6 @@ fn stale() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "the store refused a write and showed the very version it expected")
 }
 
-fn undecided() -> StoreError {
+pub(super) fn undecided() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "the store's answer decided nothing")
 }

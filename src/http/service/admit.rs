@@ -70,7 +70,7 @@ impl Shared {
         loop {
             match self.policy.scope.tell(parts) {
                 Told::Scope(scope) => return Ok(scope),
-                Told::Warn => self.ledger.emit_unkeyed(|| EventKind::SharedScope),
+                Told::Warn => self.engine.emit_unkeyed(|| EventKind::SharedScope),
                 Told::Unknown => return Err(Refusal::ScopeUnknown),
             }
         }

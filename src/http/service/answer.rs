@@ -23,7 +23,7 @@ impl Guarded {
 
     /// The same, where something will change in that time.
     fn refuse_for<B: Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
-        self.shared.ledger.emit(&self.key, || EventKind::Refused { refusal });
+        self.shared.engine.emit(&self.key, || EventKind::Refused { refusal });
         self.shared.policy.problems.refuse_for(refusal, time)
     }
 
@@ -36,7 +36,7 @@ impl Guarded {
     /// left. Who is alive writes each third of it, and may be done at any time;
     /// of who has said nothing for longer, nothing comes before its end.
     fn again_after(&self, left: Duration) -> Duration {
-        let lease = self.shared.policy.lease;
+        let lease = self.shared.engine.limits().lease;
         if left < lease / 2 { left } else { Duration::ZERO }
     }
 
@@ -56,7 +56,7 @@ impl Guarded {
 
     fn replay<B: Body>(&self, stored: &Arc<StoredResponse>) -> Response<ResponseBody<B>> {
         if stored.not_retained().is_none() {
-            self.shared.ledger.emit(&self.key, || EventKind::Replayed);
+            self.shared.engine.emit(&self.key, || EventKind::Replayed);
         }
         self.given(stored, true)
     }
@@ -70,7 +70,7 @@ impl Guarded {
     fn given<B: Body>(&self, stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
         let Some(why) = stored.not_retained() else { return given(stored, is_replay) };
         let refusal = Refusal::NotRetained;
-        self.shared.ledger.emit(&self.key, || EventKind::Refused { refusal });
+        self.shared.engine.emit(&self.key, || EventKind::Refused { refusal });
         self.shared.policy.problems.not_retained(stored, why)
     }
 

@@ -53,7 +53,7 @@ impl Completer {
         };
         let Ok(_place) = calls.line.try_acquire() else {
             self.shun(key, NO_ROOM);
-            self.shared.ledger.due().set(backoff::after(NO_ROOM));
+            self.shared.engine.due().set(backoff::after(NO_ROOM));
             return Did::Skipped;
         };
         let Ok(_slot) = calls.slots.acquire().await else { return Did::Skipped };
@@ -93,7 +93,7 @@ impl Completer {
         let Err(error) = outcome else {
             // That it was made is to be heard of, whatever the store says.
             let noted = self.note_callback(&key, record, CallbackStep::Made).await;
-            self.shared.ledger.emit(&key, || EventKind::CallbackDelivered { call });
+            self.shared.engine.emit(&key, || EventKind::CallbackDelivered { call });
             return noted.map(|noted| if noted.is_some() { Did::Told } else { Did::Skipped });
         };
         let given_up = call >= callback.max_tries;
@@ -102,7 +102,7 @@ impl Completer {
         let noted = self.note_callback(&key, record, step).await;
         let stored = matches!(noted, Ok(Some(_)));
         if stored && !given_up {
-            self.shared.ledger.due().set(backoff::after(rest));
+            self.shared.engine.due().set(backoff::after(rest));
         }
         // What is not on record is not given up: it is called again.
         self.callback_failed(&key, call, error, given_up && stored);
@@ -110,13 +110,13 @@ impl Completer {
     }
 
     fn callback_failed(&self, key: &Key, call: u32, error: String, given_up: bool) {
-        self.shared.ledger.emit(key, || EventKind::CallbackFailed { call, error, given_up });
+        self.shared.engine.emit(key, || EventKind::CallbackFailed { call, error, given_up });
     }
 
     /// The record with that on it, unless something else was written since.
     async fn note_callback(&self, key: &Key, looked: Record, step: CallbackStep) -> Result<Option<Record>, StoreError> {
         let Some(command) = looked.owed().map(|owed| CallbackAt::new(owed, step)) else { return Ok(None) };
-        let done = self.shared.ledger.apply(key, Some(looked), command).await?;
+        let done = self.shared.engine.apply(key, Some(looked), command).await?;
         Ok(done.record.filter(|_| done.output))
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::body::StoredBody;
 use super::callback::Calls;
 use super::report::Did;
 use super::round::SHUN;
@@ -20,10 +21,11 @@ use crate::core::{
     Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, ResolveAt, ResumeHere, Resumed,
     Status, StoredRequest, StoredResponse, judged,
 };
-use crate::engine::attempt::{Attempt, Limits};
+use crate::engine::attempt::Attempt;
 use crate::engine::claim::{under_lease, withdraw_claim};
 use crate::engine::content::Content;
 use crate::engine::handoff::{ClaimHandoff, GrantedClaim};
+use crate::engine::limits::Limits;
 use crate::engine::operation::Reconciled;
 use crate::http::policy::says_no_route;
 use crate::store::StoreError;
@@ -56,12 +58,11 @@ impl<B> HttpResponse for http::Response<B> {
     }
 }
 
-pub(super) fn through<S, B>(service: S) -> Drive
+pub(super) fn through<S>(service: S) -> Drive
 where
-    S: Service<Request<B>> + Clone + Send + 'static,
+    S: Service<Request<StoredBody>> + Clone + Send + 'static,
     S::Response: HttpResponse,
     S::Future: Send,
-    B: From<Bytes> + Send + 'static,
 {
     let service = Mutex::new(service);
     Arc::new(move |request| {
@@ -69,7 +70,7 @@ where
         Box::pin(async move {
             // An error is the service's own, and leaves the operation unfinished.
             poll_fn(|cx| service.poll_ready(cx)).await.ok()?;
-            service.call(request.map(B::from)).await.ok().map(|response| response.status_code())
+            service.call(request.map(StoredBody::from)).await.ok().map(|response| response.status_code())
         })
     })
 }
@@ -99,32 +100,32 @@ impl Completer {
             return Did::Failed;
         }
         self.shun(key, SHUN);
-        self.shared.ledger.emit(&key, || EventKind::Unreadable { error });
+        self.shared.engine.emit(&key, || EventKind::Unreadable { error });
         Did::Unreadable
     }
 
     async fn resume(&self, key: Key) -> Result<Went, StoreError> {
-        let ledger = &self.shared.ledger;
-        let command = ResumeHere { resume: self.command(), in_hand: ledger.in_hand().has(&key) };
+        let engine = &self.shared.engine;
+        let command = ResumeHere { resume: self.command(), in_hand: engine.in_hand().has(&key) };
         if command.in_hand {
             // Or rounds would meet nothing else while the store takes no answers.
             self.shun(key, self.settings.poll);
         }
-        let mut exchange = ledger.noted(Exchange::looking(command, fresh_nonce()));
+        let mut exchange = engine.noted(Exchange::looking(command, fresh_nonce()));
         let mut way = Way::Layer;
         if !self.wiring.is_proven() {
             // Before it is claimed: what is not driven costs no try. The exchange
             // needs no look of its own after this one.
-            let found = ledger.look(&key).await?;
+            let found = engine.look(&key).await?;
             way = self.way_for(found.record.as_ref()).await;
             exchange.answer(Reply::Found(found.record, found.now));
         }
         if way == Way::Astray {
             return Ok(Went::Did(Did::Skipped));
         }
-        if let Err(error) = ledger.drive(&key, &mut exchange).await {
+        if let Err(error) = engine.drive(&key, &mut exchange).await {
             // Perhaps it was granted; nothing has run, and nothing will.
-            withdraw_claim(ledger, key, Fence::of(exchange.nonce()), self.shared.policy.lease);
+            withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
             return Err(error);
         }
         let Some(done) = exchange.finish() else { return Ok(Went::Did(Did::Failed)) };
@@ -133,7 +134,7 @@ impl Completer {
             (Resumed::Owes, Some(record)) => return Ok(Went::Owes(Box::new(record))),
             (Resumed::InDoubt, Some(record)) => self.settle(key, record).await?,
             (Resumed::Parked(why), _) => {
-                ledger.emit(&key, || EventKind::Parked { why: why.to_string() });
+                engine.emit(&key, || EventKind::Parked { why: why.to_string() });
                 Did::Parked
             }
             _ => Did::Skipped,
@@ -147,15 +148,10 @@ impl Completer {
 
     async fn run_on(&self, key: Key, fence: Fence, record: Record, way: Way) -> Did {
         let policy = &self.shared.policy;
-        let limits = Limits {
-            lease: policy.lease,
-            max_execution: self.settings.deadline,
-            backoff: policy.backoff,
-            retention: policy.retention,
-        };
+        let limits = Limits { max_execution: self.settings.deadline, ..self.shared.engine.limits() };
         let number = record.attempts();
         let (fingerprint, request) = (*record.fingerprint(), record.request().cloned());
-        let attempt = Attempt::new(self.shared.ledger.clone(), key, fence, limits, record);
+        let attempt = Attempt::new(self.shared.engine.clone(), key, fence, limits, record);
         attempt.emit(|| EventKind::Resumed { attempt: number });
         if let Way::NoRoute(status) = way {
             leave_to_others(&attempt, status).await;
@@ -228,22 +224,22 @@ impl Completer {
 
     /// At most once: asks what happened, and calls a human if nobody knows.
     async fn settle(&self, key: Key, record: Record) -> Result<Did, StoreError> {
-        let ledger = &self.shared.ledger;
+        let engine = &self.shared.engine;
         let version = record.version();
         let resolution = self.decide(key, record).await;
         let parks = matches!(resolution, Resolution::Park { .. });
-        if ledger.in_hand().has(&key) {
+        if engine.in_hand().has(&key) {
             return Ok(Did::Skipped);
         }
-        let done = ledger.apply(&key, None, ResolveAt { version, resolve: Resolve { resolution } }).await?;
+        let done = engine.apply(&key, None, ResolveAt { version, resolve: Resolve { resolution } }).await?;
         if done.output.is_err() {
             return Ok(Did::Skipped);
         }
         let Some(Hold::Parked { why }) = done.record.as_ref().map(Record::hold).filter(|_| parks) else {
-            ledger.emit(&key, || EventKind::Reconciled);
+            engine.emit(&key, || EventKind::Reconciled);
             return Ok(Did::Reconciled);
         };
-        ledger.emit(&key, || EventKind::Parked { why: why.to_string() });
+        engine.emit(&key, || EventKind::Parked { why: why.to_string() });
         Ok(Did::Parked)
     }
 
@@ -255,7 +251,7 @@ impl Completer {
             Ok(Ok(Reconciled::Happened(response))) => {
                 let (parts, body) = response.into_parts();
                 let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
-                Resolution::Answer { response, retention: self.shared.policy.retention }
+                Resolution::Answer { response, retention: self.shared.engine.limits().retention }
             }
             Ok(Ok(Reconciled::DidNotHappen)) => Resolution::RunAgain,
             Ok(Ok(Reconciled::Unknown)) => Resolution::Park { why: LOST.into() },

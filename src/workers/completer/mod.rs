@@ -1,5 +1,6 @@
 //! Finishes what nobody else finishes.
 
+mod body;
 mod callback;
 mod drive;
 mod report;
@@ -19,6 +20,7 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tower_service::Service;
 
+pub use self::body::StoredBody;
 pub use self::report::Report;
 pub use self::wiring::CompleterError;
 
@@ -52,8 +54,8 @@ pub struct Doubt {
 /// [due](crate::core::Record::due), claims one at a time by a swap, and drives
 /// its stored request through the same service. Any number of completers may
 /// work on one store, in any number of processes: none runs an operation that
-/// another one holds. What fails is tried again after the layer's
-/// [back-off](IdempotencyLayer::backoff), which is kept in the store and so
+/// another one holds. What fails is tried again after the engine's
+/// [back-off](crate::Engine::backoff), which is kept in the store and so
 /// holds for all of them; what fails too often is parked for a human.
 ///
 /// It also makes the [callbacks](crate::Callback) of the layer.
@@ -70,7 +72,7 @@ pub struct Doubt {
 /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::header("x-user".parse().unwrap())).resumable();
 /// let app: Router = Router::new().route("/payments", post(|| async { "paid" })).layer(layer.clone());
 /// // Inside authentication: a completer has no credentials to show.
-/// let completer = Completer::new::<_, Body>(&layer, app.clone());
+/// let completer = Completer::new(&layer, app.clone());
 /// // let app = app.layer(authentication);
 ///
 /// // In a test, or by hand:
@@ -132,12 +134,14 @@ impl Completer {
     /// A service that does not lead to the layer would run its handlers unprotected.
     /// So the first work is not claimed before the layer has answered for it, and a
     /// completer of such a service stops: [`CompleterError::NotWired`].
-    pub fn new<S, B>(layer: &IdempotencyLayer, service: S) -> Self
+    ///
+    /// An axum `Router` is such a service. One that takes another body than
+    /// [`StoredBody`] is mapped: `service.map_request(|request: Request<StoredBody>| …)`.
+    pub fn new<S>(layer: &IdempotencyLayer, service: S) -> Self
     where
-        S: Service<Request<B>> + Clone + Send + 'static,
+        S: Service<Request<StoredBody>> + Clone + Send + 'static,
         S::Response: HttpResponse,
         S::Future: Send,
-        B: From<Bytes> + Send + 'static,
     {
         Self {
             shared: Arc::clone(layer.shared()),
@@ -291,7 +295,7 @@ impl Completer {
             outages = if scanned.is_ok() { 0 } else { outages + 1 };
             if let (Err(error), 1) = (scanned, outages) {
                 // Once for an outage, however long it lasts.
-                self.shared.ledger.emit_unkeyed(|| crate::telemetry::event::EventKind::StoreFailed { error });
+                self.shared.engine.emit_unkeyed(|| crate::telemetry::event::EventKind::StoreFailed { error });
             }
             if go_on {
                 continue;
@@ -322,12 +326,12 @@ impl Completer {
             // What falls due meanwhile does not bring the store back.
             return tokio::time::sleep_until(latest).await;
         }
-        let ledger = &self.shared.ledger;
+        let engine = &self.shared.engine;
         loop {
             let key = tokio::select! {
                 biased;
-                () = ledger.due().rings(latest) => return,
-                key = ledger.accepted().next() => key,
+                () = engine.due().rings(latest) => return,
+                key = engine.accepted().next() => key,
             };
             self.start(round, key).await;
         }
@@ -335,7 +339,7 @@ impl Completer {
 
     fn command(&self) -> Resume {
         let Settings { max_tries, max_age, .. } = self.settings;
-        Resume { lease: self.shared.policy.lease, max_tries, max_age }
+        Resume { lease: self.shared.engine.limits().lease, max_tries, max_age }
     }
 }
 

@@ -110,7 +110,7 @@ impl Completer {
         let (mut seen, mut started) = (HashSet::new(), 0);
         let mut query = Query { after: lock(&self.place).take(), ..Query::new(Filter::Lapsed, PAGE) };
         loop {
-            let page = self.shared.ledger.scan(&query).await?;
+            let page = self.shared.engine.scan(&query).await?;
             round.report.unreadable += page.unreadable.nameless();
             // What a scan can't read is looked at, to tell what is wrong with it.
             for key in page.found.iter().map(|found| found.key).chain(page.unreadable.keys) {

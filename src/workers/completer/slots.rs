@@ -41,7 +41,7 @@ impl Driver for WorkerSlots {
     }
 
     fn lease(&self) -> Duration {
-        self.completer.shared.policy.lease
+        self.completer.shared.engine.limits().lease
     }
 
     fn drive(&self, key: Key, fence: Fence, record: Record, room: OwnedSemaphorePermit) {
@@ -56,7 +56,7 @@ impl Driver for WorkerSlots {
             return;
         }
         // It was cut off meanwhile. Nothing has run, so that another may.
-        withdraw_claim(&completer.shared.ledger, key, fence, completer.shared.policy.lease);
+        withdraw_claim(&completer.shared.engine, key, fence, completer.shared.engine.limits().lease);
     }
 }
 

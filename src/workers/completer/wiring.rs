@@ -115,7 +115,7 @@ impl Completer {
         let _ = self.wiring.refused.set(status);
         if self.wiring.on_refusal.give() {
             let why = CompleterError::NotWired { status }.to_string();
-            self.shared.ledger.emit_unkeyed(|| EventKind::NotWired { why });
+            self.shared.engine.emit_unkeyed(|| EventKind::NotWired { why });
         }
     }
 
@@ -162,7 +162,7 @@ impl Completer {
     /// `Ok` if this very layer was met; else what something else answered, if it
     /// did.
     async fn probe(&self, target: &Uri) -> Result<(), Option<StatusCode>> {
-        let (handoff, met) = ClaimHandoff::probe(&self.shared.ledger);
+        let (handoff, met) = ClaimHandoff::probe(&self.shared.engine);
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = Method::from_bytes(METHOD).unwrap_or(Method::TRACE);
         *request.uri_mut() = target.clone();

@@ -18,8 +18,7 @@ pub use self::state::Watched;
 
 use self::classify::Thresholds;
 use self::state::State;
-use crate::engine::ledger::Ledger;
-use crate::http::layer::IdempotencyLayer;
+use crate::engine::Engine;
 use crate::store::DurabilityLevel;
 use crate::telemetry::finding::Finding;
 use crate::util::backoff;
@@ -77,7 +76,7 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 ///   If there is more, that is a finding ([`Capped`](crate::FindingKind::Capped)).
 #[must_use]
 pub struct Watcher {
-    ledger: Ledger,
+    engine: Engine,
     settings: WatcherSettings,
     hook: Option<Arc<Hook>>,
     clock: SystemClock,
@@ -92,21 +91,17 @@ struct WatcherSettings {
 }
 
 impl Watcher {
-    /// A watcher of what this layer does, and of the whole store behind it.
-    pub fn new(layer: &IdempotencyLayer) -> Self {
-        Self::over(&layer.shared().ledger)
-    }
-
-    /// The same without a layer. Only the ledger that has an unsaved response, and its
-    /// clones, know of it.
-    pub fn over(ledger: &Ledger) -> Self {
+    /// A watcher of what this engine does, and of the whole store behind it. It also
+    /// takes a layer, for its engine. Only the engine that has an unsaved response, and
+    /// its clones, know of it: a watcher that is given the store knows of none.
+    pub fn new(engine: impl Into<Engine>) -> Self {
         let thresholds = Thresholds {
             pending: Duration::from_secs(15 * 60),
             paid: Duration::from_secs(5 * 60),
             in_doubt: Duration::from_secs(60),
         };
         Self {
-            ledger: ledger.clone(),
+            engine: engine.into(),
             settings: WatcherSettings { every: Duration::from_secs(30), thresholds, require: DurabilityLevel::Nothing },
             hook: None,
             clock: SystemClock::new(),

@@ -29,8 +29,8 @@ impl Watcher {
         watched.open = FindingKind::ALL.iter().map(|kind| state.findings.count(*kind)).sum();
         for finding in state.findings.news() {
             let emit = |kind| match &finding.key {
-                Some(key) => self.ledger.emit(key, || kind),
-                None => self.ledger.emit_unkeyed(|| kind),
+                Some(key) => self.engine.emit(key, || kind),
+                None => self.engine.emit_unkeyed(|| kind),
             };
             emit(EventKind::Found { finding: Box::new(finding.clone()) });
         }
@@ -59,7 +59,7 @@ impl Watcher {
         query.after = state.cursor;
         let mut now = None;
         loop {
-            let page = self.ledger.scan(&query).await?;
+            let page = self.engine.scan(&query).await?;
             state.nameless += page.unreadable.nameless();
             watched.unreadable += page.unreadable.count;
             for key in &page.unreadable.keys {
@@ -140,7 +140,7 @@ impl Watcher {
         key: Key,
         version: Option<Version>,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let (violation, version, now) = match self.ledger.look(&key).await {
+        let (violation, version, now) = match self.engine.look(&key).await {
             Ok(Loaded { record, now }) => {
                 let violation = record.as_ref().and_then(|record| self.settings.thresholds.classify(record, now));
                 (violation, record.map(|record| record.version()), Some(now))

@@ -24,7 +24,7 @@ impl Watcher {
         if state.store.asked.is_some_and(|asked| asked.elapsed() < ASK) {
             return Ok(());
         }
-        let found = self.ledger.durability().await?;
+        let found = self.engine.durability().await?;
         state.store.asked = Some(Instant::now());
         self.check_durability(state, &found);
         self.check_epoch(state, found.epoch);
@@ -65,7 +65,7 @@ impl Watcher {
 
     /// The responses of this process that are not stored.
     pub(super) async fn responses(&self, state: &mut State) {
-        let unsaved = self.ledger.unsaved().all();
+        let unsaved = self.engine.unsaved().all();
         for key in state.findings.responses() {
             if !unsaved.iter().any(|(other, _)| *other == key) {
                 state.findings.clear(Subject::Response(key));
@@ -73,7 +73,7 @@ impl Watcher {
         }
         for (key, unsaved) in unsaved {
             if unsaved.given_up && self.is_settled(&key).await {
-                self.ledger.unsaved().remove(&key);
+                self.engine.unsaved().remove(&key);
                 state.findings.clear(Subject::Response(key));
             } else {
                 self.unsaved_finding(state, key, &unsaved);
@@ -92,7 +92,7 @@ impl Watcher {
 
     /// Whether the store has a response by now, from any attempt.
     async fn is_settled(&self, key: &Key) -> bool {
-        let looked = self.ledger.look(key).await;
+        let looked = self.engine.look(key).await;
         looked.is_ok_and(|found| found.record.is_none_or(|record| record.status() == Status::Complete))
     }
 }

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tower::ServiceExt;
 use tower_idempotency::clock::ManualClock;
@@ -18,10 +17,10 @@ use tower_idempotency::core::{Key, Record, StepKey, Version};
 use tower_idempotency::store::{
     Loaded, MemoryStore, Page, Query, SqliteStore, Store, StoreError, StoreErrorKind, Swap,
 };
-use tower_idempotency::{Completer, CompleterError, IdempotencyLayer, Report, Scope, StepError};
+use tower_idempotency::{CompleterError, IdempotencyLayer, Report, Scope, StepError};
 
-use crate::support::bodies::{Failure, full};
-use crate::support::lab::{Answer, App, collect, operation, post, reply, secs, serve};
+use crate::support::bodies::Failure;
+use crate::support::lab::{Answer, App, collect, completer, operation, post, reply, secs, serve};
 
 /// The points of one attempt, numbered as they are reached; at one of them the
 /// process dies, or the store fails.
@@ -207,11 +206,7 @@ impl World {
 
     /// The same of a completer, which finds what there is.
     fn complete(&self, fatal: Option<usize>, failing: Option<(usize, bool)>) -> Seen {
-        self.process(fatal, failing, |layer, app| async move {
-            let app = app.map_request(|request: http::Request<Bytes>| request.map(full));
-            let completer = Completer::new::<_, Bytes>(&layer, app);
-            Seen::Report(completer.run_once().await)
-        })
+        self.process(fatal, failing, |layer, app| async move { Seen::Report(completer(&layer, &app).run_once().await) })
     }
 
     fn process<F, Fut>(&self, fatal: Option<usize>, failing: Option<(usize, bool)>, run: F) -> Seen

@@ -2,23 +2,21 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use tower::ServiceExt;
 use tower_idempotency::core::{Hold, Record, Status};
 use tower_idempotency::store::StoreErrorKind;
-use tower_idempotency::{
-    Backoff, Completer, IdempotencyLayer, Ledger, Operation, Outcome, RunError, Runner, StepError,
-};
+use tower_idempotency::{Backoff, Engine, IdempotencyLayer, Operation, Outcome, RunError, Runner, StepError};
 
 use crate::support::Count;
-use crate::support::bodies::{Failure, TestBody, full};
-use crate::support::lab::{App, Inner, Lab, grpc, operation, post, reply, secs, send, serve, stored_key, with};
+use crate::support::bodies::{Failure, TestBody};
+use crate::support::lab::{
+    App, Inner, Lab, completer, grpc, operation, post, reply, secs, send, serve, stored_key, with,
+};
 use crate::support::store::{Call, Fault};
 
 type Said = http::Response<TestBody>;
 
 fn layer(lab: &Lab) -> IdempotencyLayer {
-    lab.layer().resumable().backoff(Backoff::new(secs(10), secs(40)))
+    lab.layer_with(|engine| engine.backoff(Backoff::new(secs(10), secs(40)))).resumable()
 }
 
 async fn pay(op: &Operation, step: &'static str) {
@@ -54,10 +52,6 @@ fn parked_why(record: &Record) -> String {
         Hold::Parked { why } => why.to_string(),
         other => panic!("not parked: {other:?}, {:?}", record.status()),
     }
-}
-
-fn completer(layer: &IdempotencyLayer, app: &App) -> Completer {
-    Completer::new::<_, Bytes>(layer, app.clone().map_request(|request: http::Request<Bytes>| request.map(full)))
 }
 
 const WHY: &str = "its answer was 400, and this attempt did not come to step \"charge\", which was paid";
@@ -163,7 +157,7 @@ async fn a_failure_of_grpc_does_not_hide_a_payment() {
 /// At most once, after a human let it run again.
 #[tokio::test(start_paused = true)]
 async fn at_most_once_a_failure_does_not_hide_a_payment_either() {
-    use tower_idempotency::core::{Resolution, Resolve};
+    use tower_idempotency::core::Resolution;
     for (in_grpc, answer) in [
         (None, "500"),
         (Some(true), "one of gRPC that stands for 500"),
@@ -182,8 +176,7 @@ async fn at_most_once_a_failure_does_not_hide_a_payment_either() {
         });
         send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
         clock.advance(secs(60));
-        let again = Resolve { resolution: Resolution::RunAgain };
-        Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, again).await.unwrap().output.unwrap();
+        lab.decide("k", Resolution::RunAgain).await;
         send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
         assert_eq!(parked_why(&stored(&lab).await), WHY.replace("400", answer));
     }
@@ -301,10 +294,10 @@ async fn a_failure_that_can_not_be_parked_yet_is_not_given() {
 #[tokio::test]
 async fn a_call_that_leaves_out_a_payment_says_so() {
     let lab = Lab::new();
-    let runner = Runner::new(lab.store.clone()).on_event({
+    let runner = Runner::new(Engine::new(lab.store.clone()).on_event({
         let events = lab.events.clone();
         move |event| events.add(event)
-    });
+    }));
     let work = |op: Operation| async move {
         if op.is_resumed() {
             return Ok::<u8, StepError<Failure>>(2);

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::Status;
 use tower_idempotency::store::StoreErrorKind;
-use tower_idempotency::{RunError, Runner};
+use tower_idempotency::{Engine, RunError, Runner};
 
 use crate::support::bodies::Failure;
 use crate::support::lab::{Lab, secs};
@@ -36,7 +36,7 @@ async fn the_first_call_runs_and_later_ones_get_its_result() {
 #[tokio::test(start_paused = true)]
 async fn no_lease_and_no_retention_are_too_short_to_hold() {
     let clock = ManualClock::new();
-    let runner = Runner::new(Faulty::on(&clock)).lease(Duration::ZERO).retention(Duration::ZERO);
+    let runner = Runner::new(Engine::new(Faulty::on(&clock)).lease(Duration::ZERO).retention(Duration::ZERO));
     let (count, gate) = (Count::default(), Arc::new(Semaphore::new(0)));
     let first = tokio::spawn({
         let (runner, count, gate) = (runner.clone(), count.clone(), gate.clone());

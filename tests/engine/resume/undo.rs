@@ -8,12 +8,15 @@ use bytes::Bytes;
 use tower::ServiceExt;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{Hold, Point, Resolution, Resolve, Status, StepKey};
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{Completer, IdempotencyLayer, Ledger, NotUndone, Operation, Scope, StepError};
+use tower_idempotency::{IdempotencyLayer, NotUndone, Operation, Scope, StepError};
 
 use super::crash::{Connection, Points};
-use crate::support::bodies::{Failure, TestBody, full};
-use crate::support::lab::{Answer, App, Lab, collect, grpc, operation, post, reply, secs, send, serve, stored_key};
+use crate::support::bodies::{Failure, TestBody};
+use crate::support::lab::{
+    Answer, App, Lab, collect, completer, grpc, operation, post, reply, secs, send, serve, stored_key,
+};
 use crate::support::store::{Call, Fault};
 use crate::support::{Count, poll_once, settle};
 
@@ -68,8 +71,7 @@ impl Trip {
             if by_client {
                 return Some(collect(app.oneshot(post("trip")).await.unwrap()).await.unwrap());
             }
-            let app = app.map_request(|request: http::Request<Bytes>| request.map(full));
-            Completer::new::<_, Bytes>(&layer, app).run_once().await.unwrap();
+            completer(&layer, &app).run_once().await.unwrap();
             None
         });
         let seen = runtime.block_on(async {

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -24,8 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tower_idempotency::store::{ConnectError, PostgresStore, RedisStore, Store};
 use tower_idempotency::{
-    Background, Backoff, Completer, Event, EventKind, IdempotencyLayer, Operation, Scope, StatusService, StepError,
-    store,
+    Background, Backoff, Completer, Engine, Event, EventKind, IdempotencyLayer, Operation, Scope, StatusService,
+    StepError, store,
 };
 
 use crate::books::Books;
@@ -183,7 +182,11 @@ fn print_event(event: &Event) {
 }
 
 fn layer(store: impl Store, options: &Options) -> IdempotencyLayer {
-    IdempotencyLayer::new(store, Scope::shared()).required().lease(options.lease).backoff(BACKOFF).on_event(print_event)
+    IdempotencyLayer::new(
+        Engine::new(store).lease(options.lease).backoff(BACKOFF).on_event(print_event),
+        Scope::shared(),
+    )
+    .required()
 }
 
 fn books() -> Books {
@@ -233,7 +236,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut completing = JoinSet::new();
     for _ in 0..options.completers {
-        let completer = Completer::new::<_, Body>(&layer, app.clone()).poll(POLL);
+        let completer = Completer::new(&layer, app.clone()).poll(POLL);
         let mut stopped = stopped.clone();
         completing.spawn(async move {
             let shutdown = async { drop(stopped.wait_for(|is| *is).await) };

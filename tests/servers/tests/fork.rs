@@ -12,8 +12,9 @@ use std::time::Duration;
 use fork::{Fork, fork, waitpid};
 use servers::Redis;
 use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Mode};
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{MemoryStore, RedisStore, SqliteOpenErrorKind, SqliteStore, Store, StoreErrorKind};
-use tower_idempotency::{Ledger, Runner, StepError};
+use tower_idempotency::{Runner, StepError};
 
 const WORKERS: usize = 3;
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use servers::{Postgres, Redis};
 use tower_idempotency::store::{ConnectError, Filter, PostgresStore, Query, RedisStore, Store, StoreErrorKind};
-use tower_idempotency::{Runner, StepError};
+use tower_idempotency::{Engine, Runner, StepError};
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
 
 /// Runs a job whose first attempt fails, and then has its result twice.
-async fn works(store: &Arc<dyn Store>, lengths: impl Fn(Runner) -> Runner, key: &str) {
-    let runner = lengths(Runner::new(Arc::clone(store)));
+async fn works(store: &Arc<dyn Store>, lengths: impl Fn(Engine) -> Engine, key: &str) {
+    let runner = Runner::new(lengths(Engine::new(Arc::clone(store))));
     for call in 0..3 {
         let ran = runner.run("jobs", key, "input", move |operation| async move {
             let step = operation.pay("step", |_| async { Ok::<_, String>(17) }).await;
@@ -29,9 +29,9 @@ async fn works(store: &Arc<dyn Store>, lengths: impl Fn(Runner) -> Runner, key: 
 
 async fn with_all_lengths(store: &Arc<dyn Store>) {
     for (at, length) in LENGTHS.into_iter().enumerate() {
-        works(store, |runner| runner.lease(length), &format!("lease-{at}")).await;
-        works(store, |runner| runner.max_execution(length), &format!("execution-{at}")).await;
-        works(store, |runner| runner.retention(length), &format!("retention-{at}")).await;
+        works(store, |engine| engine.lease(length), &format!("lease-{at}")).await;
+        works(store, |engine| engine.max_execution(length), &format!("execution-{at}")).await;
+        works(store, |engine| engine.retention(length), &format!("retention-{at}")).await;
     }
 }
 
@@ -44,7 +44,7 @@ async fn redis_serves_or_refuses_whatever_is_set() {
     with_all_lengths(&connect(RedisStore::options()).expect("a store")).await;
     for length in [Duration::from_secs(u64::MAX), Duration::MAX] {
         let store = connect(RedisStore::options().connect_timeout(length).response_timeout(length)).expect("a store");
-        works(&store, |runner| runner, &format!("patient-{length:?}")).await;
+        works(&store, |engine| engine, &format!("patient-{length:?}")).await;
         assert!(connect(RedisStore::options().wait(1, length)).is_err(), "longer than a call may take");
     }
     for length in [Duration::ZERO, Duration::from_nanos(1)] {
@@ -61,7 +61,7 @@ async fn postgres_serves_or_refuses_whatever_is_set() {
     for connections in [0, 1, usize::MAX] {
         let options = PostgresStore::options().max_connections(connections).creating_schema();
         let store: Arc<dyn Store> = Arc::new(options.connect(&postgres.url()).expect("a store"));
-        works(&store, |runner| runner, &format!("connections-{connections}")).await;
+        works(&store, |engine| engine, &format!("connections-{connections}")).await;
     }
     let store: Arc<dyn Store> = Arc::new(PostgresStore::connect(&postgres.url()).expect("a store"));
     with_all_lengths(&store).await;

@@ -16,10 +16,11 @@ use tokio_postgres::NoTls;
 use tower_idempotency::core::{
     Change, Claim, Claimed, Fenced, Fingerprint, Key, Mode, Reached, Record, StoredRequest, StoredResponse,
 };
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{
     self, DurabilityLevel, Filter, PostgresStore, Query, Since, Store, StoreErrorKind, Swap,
 };
-use tower_idempotency::{Ledger, Runner, StepError};
+use tower_idempotency::{Runner, StepError};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

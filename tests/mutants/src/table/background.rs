@@ -41,7 +41,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "true\n    }",
         "a_full_queue_pushes_back",
     ),
-    background("nobody-is-woken", BACKGROUND, "ledger.accepted().put(self.key);", "", "without_room_it_waits"),
+    background("nobody-is-woken", BACKGROUND, "engine.accepted().put(self.key);", "", "without_room_it_waits"),
     background(
         "accepted-is-created-anew-by-its-claim",
         RECORD,
@@ -131,14 +131,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "lost-claim-is-kept",
         BACKGROUND,
-        "            withdraw_claim(ledger, self.key, Fence::of(exchange.nonce()), lease);\n",
+        "            withdraw_claim(engine, self.key, Fence::of(exchange.nonce()), lease);\n",
         "            let _ = (withdraw_claim, Fence::of(exchange.nonce()));\n",
         "a_lost_claim_of_what_is_handed_over",
     ),
     background(
         "claim-for-nobody-is-kept",
         CREW,
-        "        withdraw_claim(&completer.shared.ledger, key, fence, completer.shared.policy.lease);\n",
+        "        withdraw_claim(&completer.shared.engine, key, fence, completer.shared.engine.limits().lease);\n",
         "        let _ = (withdraw_claim, key, fence);\n",
         "a_claim_for_a_completer_that_is_gone",
     ),

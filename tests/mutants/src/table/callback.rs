@@ -4,7 +4,7 @@ use super::Mutant;
 
 const CORE: &str = "src/core/callback.rs";
 const DRIVE: &str = "src/workers/completer/drive.rs";
-const LEDGER: &str = "src/engine/ledger/mod.rs";
+const ENGINE: &str = "src/engine/mod.rs";
 const MAKER: &str = "src/workers/completer/callback.rs";
 const RECORD: &str = "src/core/record.rs";
 
@@ -85,14 +85,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     callback(
         "callback-wakes-nobody",
-        LEDGER,
-        "if next.owes_since_now() {",
-        "if next.owes_since_now() && false {",
+        ENGINE,
+        "if written.is_some_and(Record::owes_since_now) {",
+        "if written.is_some_and(Record::owes_since_now) && false {",
         "in_the_same_process",
     ),
     callback(
         "callback-for-all",
-        LEDGER,
+        ENGINE,
         "            callback: false,\n        };",
         "            callback: true,\n        };",
         "without_a_callback",

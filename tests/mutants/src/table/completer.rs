@@ -2,7 +2,7 @@
 
 use super::Mutant;
 
-const ATTEMPT: &str = "src/engine/attempt/mod.rs";
+const END: &str = "src/engine/attempt/outcome.rs";
 const DRIVE: &str = "src/workers/completer/drive.rs";
 const LEDGER: &str = "src/engine/ledger/mod.rs";
 const LOOP: &str = "src/workers/completer/mod.rs";
@@ -75,8 +75,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     wiring(
         "any-layer-will-do",
         "src/engine/handoff.rs",
-        "if wanted.is_kin(ledger) {",
-        "if wanted.is_kin(wanted) || wanted.is_kin(ledger) {",
+        "if wanted.is_kin(engine) {",
+        "if wanted.is_kin(wanted) || wanted.is_kin(engine) {",
         "a_completer_of_a_service_with_the_layer_of_another",
     ),
     wiring(
@@ -102,14 +102,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     in_hand(
         "unsaved-taken-by-its-own-completer",
-        ATTEMPT,
-        "            self.hold_on();\n            self.ledger.unsaved()",
-        "            self.ledger.unsaved()",
+        END,
+        "        self.hold_on();\n        self.engine.unsaved()",
+        "        self.engine.unsaved()",
         "a_completer_does_not_take_what_its_process_still_has",
     ),
     in_hand(
         "not-in-hand-while-it-is-saved",
-        "src/engine/attempt/mod.rs",
+        END,
         "if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {",
         "if self.since.elapsed() >= self.limits.lease {",
         "what_is_being_saved_is_in_hand_while_the_store_hangs",
@@ -117,8 +117,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     in_hand(
         "runner-beside-a-layer-is-a-stranger",
         "src/runner.rs",
-        "Self::over(layer.ledger().calling_back(false))",
-        "Self::over(Ledger::new(Arc::clone(layer.ledger().store())))",
+        "Self { engine: engine.into(),",
+        "Self { engine: Engine::new(Arc::clone(engine.into().store())),",
         "a_completer_does_not_take_what_a_runner_beside",
     ),
     in_hand(
@@ -130,14 +130,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     in_hand(
         "running-taken-by-its-own-completer",
-        ATTEMPT,
+        "src/engine/attempt/lease.rs",
         "            self.hold_on_while_it_runs();\n",
         "",
         "a_completer_does_not_take_what_its_process_still_runs",
     ),
     in_hand(
         "given-up-and-still-in-hand",
-        ATTEMPT,
+        END,
         "self.limits.max_execution).await;\n        self.let_go();",
         "self.limits.max_execution).await;",
         "what_can_not_be_saved_at_all",
@@ -158,14 +158,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "back-off-not-stored",
-        ATTEMPT,
+        END,
         "changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));",
         "",
         "the_back_off_is_kept",
     ),
     completer(
         "back-off-does-not-grow",
-        ATTEMPT,
+        END,
         "self.limits.backoff.pause(self.claimed.tries())",
         "self.limits.backoff.pause(1)",
         "the_back_off_is_kept",
@@ -278,9 +278,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "release-wakes-nobody",
-        ATTEMPT,
-        "self.ledger.due().set(backoff::after(retry_in));",
-        "let _ = (self.ledger.due(), backoff::after(retry_in));",
+        END,
+        "self.engine.due().set(backoff::after(retry_in));",
+        "let _ = (self.engine.due(), backoff::after(retry_in));",
         "what_this_process_releases",
     ),
     completer(

@@ -3,7 +3,7 @@
 use super::{Mutant, TRANSITION};
 
 const ADMIT: &str = "src/http/service/admit.rs";
-const ATTEMPT: &str = "src/engine/attempt/mod.rs";
+const END: &str = "src/engine/attempt/outcome.rs";
 const BODY: &str = "src/http/body.rs";
 const DETACH: &str = "src/util/detached.rs";
 const KEY: &str = "src/core/key.rs";
@@ -100,7 +100,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "not-saved-late",
-        ATTEMPT,
+        END,
         "tokio::spawn(Arc::clone(self).save_late(exchange));",
         "drop(exchange);",
         "outage::an_answer_that_can_not_be_stored",
@@ -108,34 +108,34 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "claim-never-disowned",
         RUN,
-        "let Some(permit) = ledger.may_disown() else",
-        "let Some(permit) = ledger.may_disown().filter(|_| false) else",
+        "let Some(permit) = engine.may_withdraw() else",
+        "let Some(permit) = engine.may_withdraw().filter(|_| false) else",
         "outage::a_claim_that_",
     ),
     http(
         "keeper-never-started",
         RUN,
-        "output.is_pending() && this.keeper.0.is_none()",
-        "output.is_pending() && this.keeper.0.is_none() && false",
+        "output.is_pending() && this.renewer.0.is_none()",
+        "output.is_pending() && this.renewer.0.is_none() && false",
         "lease::a_long_handler",
     ),
     http(
         "keeper-outlives-its-handler",
         RUN,
-        "this.keeper.0.take().inspect(JoinHandle::abort);",
-        "this.keeper.0.take();",
+        "this.renewer.0.take().inspect(JoinHandle::abort);",
+        "this.renewer.0.take();",
         "lease::renewals_end",
     ),
     http(
         "stuck-renewal-holds-back-the-answer",
-        ATTEMPT,
-        "let is_first = self.ending.give();",
+        END,
+        "let is_first = self.ending.over.give();",
         "let is_first = true;",
         "outage::a_store_that_went_down_at_a_renewal",
     ),
     http(
         "longest-execution-ignored",
-        ATTEMPT,
+        "src/engine/attempt/lease.rs",
         "started.elapsed() >= self.limits.max_execution",
         "started.elapsed() >= self.limits.max_execution.saturating_mul(1000)",
         "lease::renewals_stop",

@@ -80,9 +80,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "claims-taken-back-without-bound",
-        "src/engine/ledger/mod.rs",
-        "Semaphore::new(DISOWNING)",
-        "Semaphore::new(DISOWNING * 1000)",
+        "src/engine/process.rs",
+        "Semaphore::new(WITHDRAWING)",
+        "Semaphore::new(WITHDRAWING * 1000)",
         "taken_back",
     ),
     kept(

@@ -2,7 +2,7 @@
 
 use super::Mutant;
 
-const ATTEMPT: &str = "src/engine/attempt/mod.rs";
+const END: &str = "src/engine/attempt/outcome.rs";
 const OPERATION: &str = "src/engine/operation/mod.rs";
 const STEP: &str = "src/engine/operation/step.rs";
 
@@ -82,7 +82,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "failure-given-that-is-parked",
-        ATTEMPT,
+        END,
         "if !parks {",
         "if !parks || parks {",
         "reached::a_failure_that_can_not_be_parked",
@@ -96,7 +96,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "left-out-and-not-told",
-        ATTEMPT,
+        END,
         "            self.emit_left_out();\n",
         "",
         "reached::an_answer_that_is_no_failure",
@@ -180,14 +180,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "answer-for-a-parked-operation",
-        ATTEMPT,
-        "            self.emit(|| EventKind::Unsaved { error });\n            return End::Parked;",
-        "            return End::Unsaved(error);",
+        END,
+        "        self.emit(|| EventKind::Unsaved { error });\n        End::Parked\n",
+        "        End::Unsaved(error)\n",
         "doubt::an_answer_is_never_given",
     ),
     resume(
         "park-forgotten-at-the-end",
-        ATTEMPT,
+        END,
         "let change = parked.unwrap_or(change);",
         "let change = parked.filter(|_| false).unwrap_or(change);",
         "doubt::a_once_that_failed_is_parked",
@@ -201,7 +201,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "dropped-step-drops-its-write",
-        ATTEMPT,
+        "src/engine/attempt/writer.rs",
         "        tokio::spawn(Arc::clone(self).flush());\n",
         "        Arc::clone(self).flush().await;\n",
         "steps::the_intent_of_a_step_that_was_dropped",

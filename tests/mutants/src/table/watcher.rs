@@ -112,9 +112,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     watcher(
         "watcher-given-up-is-forgotten",
-        "src/engine/attempt/mod.rs",
-        "self.ledger.unsaved().add(self.key, error.clone(), true);",
-        "self.ledger.unsaved().remove(&self.key);",
+        "src/engine/attempt/outcome.rs",
+        "self.engine.unsaved().add(self.key, error.clone(), true);",
+        "self.engine.unsaved().remove(&self.key);",
         "an_answer_that_was_given_up",
     ),
 ];

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tower_idempotency::store::{PostgresStore, Store};
-use tower_idempotency::{RunError, Runner, StepError};
+use tower_idempotency::{Engine, RunError, Runner, StepError};
 
 use crate::tenant::{Tenant, runs};
 
@@ -17,7 +17,7 @@ async fn pays(store: &PostgresStore, key: &str) -> (Result<(), RunError<Failed>>
     let paid = Arc::new(AtomicU32::new(0));
     let seen = Arc::clone(&paid);
     // A write that can not be made is tried for as long as the lease.
-    let runner = Runner::new(store.clone()).lease(Duration::from_millis(900));
+    let runner = Runner::new(Engine::new(store.clone()).lease(Duration::from_millis(900)));
     let outcome = runner.run("s", key, "", move |op| async move {
         op.pay("charge", |_| async move {
             seen.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use servers::wait_until;
 use tokio_postgres::NoTls;
 use tower_idempotency::core::Key;
 use tower_idempotency::store::{PostgresStore, Store};
-use tower_idempotency::{RunError, Runner, StepError};
+use tower_idempotency::{Engine, RunError, Runner, StepError};
 
 use crate::tenant::Tenant;
 
@@ -22,7 +22,8 @@ async fn transactions_that_wait_starve_no_renewal() {
     let lock = other.transaction().await.expect("a transaction");
     lock.batch_execute("SELECT FROM stock FOR UPDATE").await.expect("a lock");
     let calls = (0..4).map(|n| {
-        let (runner, shop) = (Runner::new(store.clone()).lease(Duration::from_secs(60)), store.transactions());
+        let (runner, shop) =
+            (Runner::new(Engine::new(store.clone()).lease(Duration::from_secs(60))), store.transactions());
         tokio::spawn(async move {
             let call = runner.run("shop", &format!("k{n}"), "", move |op| async move {
                 op.transaction(&shop, "take", |tx| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use servers::{Redis, wait_until};
-use tower_idempotency::Ledger;
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::StoreErrorKind;
 
 use super::support::*;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servers::{Cluster, Redis};
-use tower_idempotency::Ledger;
 use tower_idempotency::core::Key;
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{DurabilityLevel, RedisStore, Since, Store, StoreErrorKind};
 
 use super::support::*;

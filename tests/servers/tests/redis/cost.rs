@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use servers::Redis;
-use tower_idempotency::Ledger;
 use tower_idempotency::core::{Change, Claim, Mode, StoredRequest};
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{Filter, Query, RedisStore, Store, Swap};
 
 use super::support::*;

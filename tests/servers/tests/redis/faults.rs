@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servers::{Proxy, Redis, Sentinels};
-use tower_idempotency::Ledger;
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{Filter, Query, RedisStore, Since, Store, StoreErrorKind};
 
 use super::support::*;

@@ -9,7 +9,7 @@ use redis::cluster::ClusterClient;
 use redis::sentinel::{SentinelClient, SentinelServerType};
 use servers::{Cluster, Redis, Sentinels, wait_until};
 use tokio::task::JoinSet;
-use tower_idempotency::Ledger;
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{Filter, Query, RedisStore, RedisStoreOptions, Since, Store};
 
 use super::support::*;

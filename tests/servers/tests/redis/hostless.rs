@@ -1,7 +1,7 @@
 //! Clusters whose nodes do not say under which host they are found.
 
 use servers::{Cluster, Redis};
-use tower_idempotency::Ledger;
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{DurabilityLevel, RedisStore, Store};
 
 use super::support::*;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servers::{Fault, Proxy, Redis, Trap, Way};
-use tower_idempotency::Ledger;
 use tower_idempotency::core::{Claimed, Fence, Fenced};
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{RedisStore, Store, StoreErrorKind};
 
 use super::support::*;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use servers::Redis;
-use tower_idempotency::Ledger;
 use tower_idempotency::core::{Change, Claim, Mode, Reached, StoredRequest, StoredResponse};
+use tower_idempotency::spi::Ledger;
 
 use super::support::*;
 

@@ -1,7 +1,7 @@
 //! Servers, users, data and URLs that are refused, and what is said.
 
 use servers::Redis;
-use tower_idempotency::Ledger;
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{self, RedisStore, Store, StoreErrorKind};
 
 use super::support::*;

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use servers::Redis;
+use tower_idempotency::core::StoredRequest;
 use tower_idempotency::core::{
     Change, Claim, Claimed, Fence, Fenced, Key, Lost, Mode, Record, Resolution, Resolve, Status,
 };
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::conformance::{Fault, Faults, FaultyStore, Gate, Op};
 use tower_idempotency::store::{RedisStore, Store, StoreError, StoreErrorKind};
-use tower_idempotency::{Ledger, core::StoredRequest};
 
 use super::support::*;
 

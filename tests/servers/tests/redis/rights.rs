@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use servers::{Cluster, Redis, Sentinels};
+use tower_idempotency::core::Fence;
 use tower_idempotency::core::{Change, Claim, Mode, Record, StoredRequest};
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{DurabilityLevel, Filter, Query, RedisStore, RedisStoreOptions, Store};
-use tower_idempotency::{Ledger, core::Fence};
 
 use super::support::*;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use servers::Sentinels;
 use tokio::task::JoinSet;
-use tower_idempotency::Ledger;
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{RedisStore, Store};
 
 use super::support::*;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use servers::Redis;
+use tower_idempotency::core::Fence;
 use tower_idempotency::core::{
     Change, Claim, Claimed, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Reached, StoredResponse,
 };
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{RedisStore, Store, StoreError, StoreErrorKind};
-use tower_idempotency::{Ledger, core::Fence};
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 

@@ -6,7 +6,7 @@ use redis::cluster::ClusterClient;
 use redis::{Client, TlsCertificates};
 use servers::{Cluster, Redis, free_port};
 use tempfile::TempDir;
-use tower_idempotency::Ledger;
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{RedisStore, Store};
 
 use super::support::*;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use servers::{Redis, wait_until};
 use tokio::task::JoinSet;
-use tower_idempotency::Ledger;
+use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{Filter, Query, RedisStore, Store, StoreErrorKind, Swap};
 
 use super::support::*;

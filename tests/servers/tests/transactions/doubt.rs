@@ -86,7 +86,9 @@ async fn a_doubt_that_comes_up_during_the_commit_is_told_and_the_answer_stands<D
         assert!(matches!(first, Err(RunError::Work(StepError::Retry(_)))), "{first:?}");
         let told = Arc::new(Mutex::new(Vec::new()));
         let (joined, database, heard) = (shop.joined.clone(), shop.database.clone(), Arc::clone(&told));
-        let runner = shop.runner().on_event(move |event| heard.lock().expect("no panic").push(event.kind.clone()));
+        let runner = shop.runner_with(|engine| {
+            engine.on_event(move |event| heard.lock().expect("no panic").push(event.kind.clone()))
+        });
         let second = runner.run("shop", "K", "", move |op| async move {
             let commits = op.complete(&joined, answering::<D>(None));
             let doubts = async {

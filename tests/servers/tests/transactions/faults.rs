@@ -6,7 +6,7 @@ use std::time::Duration;
 use servers::Postgres;
 use tower_idempotency::store::StoreErrorKind;
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Gate, Op};
-use tower_idempotency::{RunError, Runner, StepError};
+use tower_idempotency::{Engine, RunError, Runner, StepError};
 
 use crate::shop::{Driver, Failed, INSERT, Shop};
 use crate::with_both_drivers;
@@ -29,7 +29,7 @@ async fn whatever_the_store_does_there_is_one_row<D: Driver>() {
             };
             store.faults().nth(op, call, fault.clone());
             let key = format!("{name}-{op:?}-{call}");
-            let runner = Runner::new(Arc::clone(&store)).lease(Duration::from_millis(600));
+            let runner = Runner::new(Engine::new(Arc::clone(&store)).lease(Duration::from_millis(600)));
             let mut orders = Vec::new();
             // A few retries after the first success: they replay.
             while orders.len() < 2 {

@@ -51,7 +51,7 @@ async fn a_snapshot_older_than_a_renewal_commits_nothing<D: Driver>() {
         let joined = shop.joined.clone();
         let database = shop.database.clone();
         let seen = move || Postgres::shared().sql_in(&database, version);
-        let runner = shop.runner().lease(Duration::from_millis(if patient { 20_000 } else { 900 }));
+        let runner = shop.runner_with(|engine| engine.lease(Duration::from_millis(if patient { 20_000 } else { 900 })));
         let outcome = runner.run("shop", "K", "", move |op| async move {
             let work = work::<D, _, _>(move |tx| {
                 Box::pin(async move {

@@ -10,7 +10,7 @@ use sqlx::Executor;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use tokio_postgres::NoTls;
 use tower_idempotency::store::{Enlisted, PostgresStore, TransactionDriver};
-use tower_idempotency::{Runner, TransactionFuture};
+use tower_idempotency::{Engine, Runner, TransactionFuture};
 
 /// What goes wrong in the shop itself.
 pub type Failed = String;
@@ -114,7 +114,12 @@ impl<'s, D: Driver> Shop<'s, D> {
     }
 
     pub fn runner(&self) -> Runner {
-        Runner::new(self.store.clone()).lease(Duration::from_secs(20))
+        self.runner_with(|engine| engine.lease(Duration::from_secs(20)))
+    }
+
+    /// A runner whose engine was told something.
+    pub fn runner_with(&self, tell: impl FnOnce(Engine) -> Engine) -> Runner {
+        Runner::new(tell(Engine::new(self.store.clone())))
     }
 
     /// What a query in the shop's database gives.

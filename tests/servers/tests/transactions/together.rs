@@ -129,7 +129,7 @@ async fn a_transaction_ended_inside_is_noticed<D: Driver>() {
 async fn whoever_lost_the_claim_commits_nothing<D: Driver>() {
     let shop = Shop::<D>::open(Postgres::shared()).await;
     // It is never renewed, and so over soon.
-    let zombie = shop.runner().lease(Duration::from_millis(200)).max_execution(Duration::ZERO);
+    let zombie = shop.runner_with(|engine| engine.lease(Duration::from_millis(200)).max_execution(Duration::ZERO));
     let (joined, runner, other) = (shop.joined.clone(), shop.runner(), shop.joined.clone());
     let outcome = zombie.run("shop", "K", "", move |op| async move {
         let work = work::<D, _, _>(move |tx| {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use servers::{Fault, Postgres, Proxy, Trap, Way, wait_until};
-use tower_idempotency::{RunError, StepError};
+use tower_idempotency::{Engine, RunError, StepError};
 
 use crate::shop::{Driver, Failed, INSERT, Shop, Sqlx, Tokio};
 use crate::with_both_drivers;
@@ -148,7 +148,7 @@ async fn a_process_that_dies_before_its_commit_leaves_nothing<D: Driver>() {
         let _inside = process.enter();
         let store = tower_idempotency::store::PostgresStore::connect(&url).expect("a URL");
         let joined = store.transactions_on(D::pool(&through));
-        let runner = tower_idempotency::Runner::new(store).lease(lease);
+        let runner = tower_idempotency::Runner::new(Engine::new(store).lease(lease));
         process.spawn(async move {
             let call = runner.run("shop", "K", "", move |op| async move {
                 op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await

@@ -1,0 +1,181 @@
+//! The end of an attempt.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Attempt, End};
+use crate::core::{Change, Done, Exchange, Fenced, Lost, Mode, Record, StoredResponse};
+use crate::store::{STORE_TIMEOUT, StoreError};
+use crate::telemetry::event::EventKind;
+use crate::util::backoff;
+
+/// How much of a lease may go by unseen: between its write and the reply to it, and
+/// while a store that hangs is asked to save the end.
+const SAVING: Duration = STORE_TIMEOUT.saturating_mul(3);
+
+type Write = Exchange<Fenced, Result<(), Lost>>;
+
+impl Attempt {
+    /// Says that an operator has to look. Written when the attempt ends: steps that
+    /// run at the same time can still save what they did.
+    pub(crate) fn park(&self, step: &str, why: &str) {
+        let _ = self.ending.parked.set((step.into(), why.into()));
+    }
+
+    /// The step for which an operator has to look, once one has to.
+    pub(crate) fn parked(&self) -> Option<&str> {
+        self.ending.parked.get().map(|(step, _)| &**step)
+    }
+
+    /// The response, if the work has stored it itself.
+    pub(crate) fn completed(&self) -> Option<&Arc<StoredResponse>> {
+        self.ending.completed.get()
+    }
+
+    /// Whether the work said that nothing happened.
+    pub(crate) fn nothing_happened(&self) -> bool {
+        self.ending.nothing_happened.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_nothing_happened(&self) {
+        self.ending.nothing_happened.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells how it ended.
+    pub(crate) fn emit_end(&self, end: &End, withdrawn: bool) {
+        match end {
+            End::Stored if withdrawn => self.emit(|| EventKind::Withdrawn),
+            End::Stored => self.emit(|| EventKind::Released { mode: self.claimed.mode() }),
+            End::Unsaved(error) => self.emit(|| EventKind::Unsaved { error: error.clone() }),
+            End::Parked | End::Lost(_) => {}
+        }
+    }
+
+    /// Tells of a step that was found in doubt when a transaction with the response
+    /// was on its way already: nothing could stop that, and it stands.
+    pub(crate) fn emit_late_doubt(&self) {
+        if let Some((_, why)) = self.ending.parked.get() {
+            self.emit(|| EventKind::Parked { why: format!("{why}; its answer was committed meanwhile, and stands") });
+        }
+    }
+
+    /// Ends the attempt; if a step asked for an operator, or the response would hide
+    /// what was done, by parking it. A store
+    /// that fails keeps no client waiting: saving then goes on in the background,
+    /// and the claim is not given up.
+    pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
+        self.set_ending();
+        let parked = self.ending.parked.get().map(|(_, why)| Change::Park { why: Arc::clone(why) });
+        let change = parked.unwrap_or(change);
+        let completes = matches!(change, Change::Complete { .. });
+        let mut current = self.writer.current.lock().await;
+        if self.completed().is_some() {
+            // A transaction of the work's own, of which it did not see the end.
+            self.let_go();
+            self.emit_late_doubt();
+            return End::Lost(Some(current.as_ref().clone()));
+        }
+        // A caller that still waits for a write belongs to work that is over.
+        let (mut changes, _) = self.take_queue();
+        let retry_in = self.retry_in(&change);
+        changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));
+        changes.push(change);
+        let mut exchange = self.exchange(changes, &current);
+        if let Err(error) = self.engine.drive(&self.key, &mut exchange).await {
+            return self.leave_unsaved(exchange, error);
+        }
+        self.let_go();
+        let (stored, found) = match exchange.finish() {
+            Some(Done { output, record }) => (output.is_ok(), record),
+            None => (false, None),
+        };
+        if !stored {
+            self.set_lost();
+            return End::Lost(found);
+        }
+        if let Some(record) = found {
+            *current = Arc::new(record);
+        }
+        if let Some(retry_in) = retry_in {
+            self.engine.due().set(backoff::after(retry_in));
+        }
+        self.how_it_ended(&current, completes)
+    }
+
+    /// The work is over, and its end is going to be saved.
+    fn set_ending(&self) {
+        let is_first = self.ending.over.give();
+        #[cfg(feature = "metrics")]
+        if is_first {
+            crate::telemetry::metrics::attempt(self.since.elapsed(), self.claimed.mode());
+        }
+        #[cfg(not(feature = "metrics"))]
+        let _ = is_first;
+        if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {
+            // While it is being saved, too.
+            self.hold_on();
+        }
+    }
+
+    fn how_it_ended(&self, current: &Record, completes: bool) -> End {
+        if let Some(why) = current.parked_for() {
+            self.emit(|| EventKind::Parked { why: why.to_string() });
+            return End::Parked;
+        }
+        if completes {
+            self.emit_left_out();
+        }
+        End::Stored
+    }
+
+    /// Goes on saving the end in a task of its own.
+    fn leave_unsaved(self: &Arc<Self>, exchange: Write, error: StoreError) -> End {
+        self.hold_on();
+        self.engine.unsaved().add(self.key, error.to_string(), false);
+        let parks = exchange.writes().is_some_and(|record| record.parked_for().is_some());
+        tokio::spawn(Arc::clone(self).save_late(exchange));
+        if !parks {
+            return End::Unsaved(error);
+        }
+        self.emit(|| EventKind::Unsaved { error });
+        End::Parked
+    }
+
+    /// Needs no lock: once an attempt ends, nothing else is written.
+    async fn save_late(self: Arc<Self>, mut exchange: Write) {
+        let saved = self.engine.persist(&self.key, &mut exchange, self.limits.max_execution).await;
+        self.let_go();
+        let failed = match (saved, exchange.finish()) {
+            (Ok(()), Some(Done { output: Ok(()), .. })) => None,
+            (Ok(()), _) => Some("the claim was lost before the store was back".to_owned()),
+            (Err(error), _) => Some(error.to_string()),
+        };
+        match failed {
+            None => {
+                self.engine.unsaved().remove(&self.key);
+                self.emit(|| EventKind::SavedLate);
+            }
+            Some(error) => {
+                self.engine.unsaved().add(self.key, error.clone(), true);
+                self.emit(|| EventKind::SaveFailed { error });
+            }
+        }
+    }
+
+    /// How long the operation rests, if it ends without a response and a completer
+    /// can go on with it.
+    fn retry_in(&self, change: &Change) -> Option<Duration> {
+        let unanswered = matches!(change, Change::Release | Change::Withdraw);
+        // In at-most-once mode, only what did not happen is run again.
+        let again = self.claimed.mode() == Mode::Resumable || matches!(change, Change::Withdraw);
+        let resumable = again && self.claimed.request().is_some();
+        (unanswered && resumable).then(|| self.limits.backoff.pause(self.claimed.tries()))
+    }
+
+    /// How long the operation rests, once the attempt has ended without a response,
+    /// before a completer goes on with it.
+    pub(crate) async fn rests(&self) -> Duration {
+        self.current().await.retry_in()
+    }
+}

@@ -1,0 +1,102 @@
+//! The writes of an attempt: one after another, and those that are ready together as
+//! one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+
+use super::{Attempt, Waiting, WriteError};
+use crate::core::{Change, Done, Exchange, Fenced, Lost, Record, Status};
+use crate::util::nonce::fresh_nonce;
+use crate::util::signal::lock;
+
+impl Attempt {
+    /// Stores one change, together with all others that are ready by then.
+    /// Tries as long as the lease may still be ours.
+    ///
+    /// The write has a task of its own: a caller that stops waiting does not
+    /// leave it half done, nor keep others from theirs.
+    pub(crate) async fn write(self: &Arc<Self>, change: Change) -> Result<(), WriteError> {
+        self.write_all([Some(change), None, None]).await
+    }
+
+    /// The same for changes that belong together: all of them or none. The caller
+    /// waits for the first.
+    pub(crate) async fn write_all(self: &Arc<Self>, changes: [Option<Change>; 3]) -> Result<(), WriteError> {
+        let (done, outcome) = oneshot::channel();
+        if !self.enqueue(changes.into_iter().flatten(), done) {
+            return Err(WriteError::Lost);
+        }
+        tokio::spawn(Arc::clone(self).flush());
+        outcome.await.unwrap_or(Err(WriteError::Lost))
+    }
+
+    /// Under the queue's lock, or a change could slip in behind the end that
+    /// empties the queue, and wait there for ever.
+    fn enqueue(&self, changes: impl Iterator<Item = Change>, done: Waiting) -> bool {
+        let mut queue = lock(&self.writer.queue);
+        if self.has_ended() {
+            return false;
+        }
+        let mut done = Some(done);
+        queue.extend(changes.map(|change| (change, done.take())));
+        true
+    }
+
+    pub(super) fn take_queue(&self) -> (Vec<Change>, Vec<Option<Waiting>>) {
+        std::mem::take(&mut *lock(&self.writer.queue)).into_iter().unzip()
+    }
+
+    async fn flush(self: Arc<Self>) {
+        let mut current = self.writer.current.lock().await;
+        let (changes, waiting) = self.take_queue();
+        if changes.is_empty() || self.completed().is_some() {
+            return;
+        }
+        let mut exchange = self.exchange(changes.clone(), &current);
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.engine.persist(&self.key, &mut exchange, self.limits.lease) => outcome,
+            // Left to the end, which takes them along and keeps no caller waiting.
+            () = self.ending.over.given() => {
+                lock(&self.writer.queue).extend(changes.into_iter().zip(waiting));
+                return;
+            }
+        };
+        let outcome = match outcome {
+            Ok(()) => self.settle(exchange.finish(), &mut current),
+            Err(error) => Err(WriteError::Store(error)),
+        };
+        for done in waiting.into_iter().flatten() {
+            // A caller that stopped waiting does not want to know.
+            let _ = done.send(outcome.clone());
+        }
+    }
+
+    pub(super) fn exchange(&self, changes: Vec<Change>, current: &Arc<Record>) -> Exchange<Fenced, Result<(), Lost>> {
+        let command = Fenced { fence: self.fence, changes };
+        Exchange::guessing(command, fresh_nonce(), Some(Arc::clone(current))).noting(None, self.since.elapsed())
+    }
+
+    pub(super) fn settle(
+        &self,
+        done: Option<Done<Result<(), Lost>>>,
+        current: &mut Arc<Record>,
+    ) -> Result<(), WriteError> {
+        let Some(Done { output: Ok(()), record }) = done else {
+            self.set_lost();
+            return Err(WriteError::Lost);
+        };
+        self.follow(record, current);
+        Ok(())
+    }
+
+    /// From here on `record` is what was last written.
+    pub(super) fn follow(&self, record: Option<Record>, current: &mut Arc<Record>) {
+        if let Some(record) = record {
+            self.writer.paid.store(record.status() == Status::Paid, Ordering::Relaxed);
+            *current = Arc::new(record);
+        }
+    }
+}

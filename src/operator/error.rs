@@ -1,0 +1,77 @@
+//! Why an operator's wish was refused, and what to do about it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::core::InvalidKey;
+use crate::store::StoreError;
+
+/// Why an [`Operator`](crate::Operator) did nothing. Its text says what to do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum OperatorError {
+    /// The text is no idempotency key.
+    InvalidKey(InvalidKey),
+    /// The text is no hash of a key.
+    InvalidHash,
+    /// There is no such operation, or its retention is over.
+    Absent,
+    /// An attempt holds it, for at least this long.
+    Busy(Duration),
+    /// This process still runs it, or has a response that it could not save yet,
+    /// though the lease is over.
+    InHand,
+    /// It is complete, and that never changes.
+    Complete,
+    /// It is not complete, and what is unfinished is never removed.
+    Unfinished,
+    /// The step has its result already, or was never begun.
+    NotInDoubt,
+    /// Its callback has not been made yet.
+    CallbackPending,
+    /// Something else was written since it was shown.
+    Overtaken,
+    /// The store can't be asked, or can't read what it has.
+    Store(StoreError),
+}
+
+impl fmt::Display for OperatorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let advice = match self {
+            Self::InvalidKey(error) => return write!(f, "{error}; give the key as the client sends it"),
+            Self::Busy(left) => {
+                return write!(f, "an attempt holds the operation for {left:?} more; show it again after that");
+            }
+            Self::Store(error) => {
+                return write!(f, "the store failed: {error}; show the operation before you try again");
+            }
+            Self::InvalidHash => "the hash of a key has 64 hexadecimal characters; take it from an event or a log line",
+            Self::Absent => {
+                "there is no such operation; check the scope and the key, and whether its retention is over"
+            }
+            Self::InHand => "this process still runs the operation or saves its response; show it again later",
+            Self::Complete => "the operation is complete and stays so; to let its key run anew, forget it",
+            Self::Unfinished => "the operation is not complete; resolve it, or let it run again",
+            Self::NotInDoubt => "the step has its result already or was never begun; show the operation and its steps",
+            Self::CallbackPending => "the callback of the operation has not been made; forget it after that",
+            Self::Overtaken => "the operation moved on since it was shown; show it again, and decide again",
+        };
+        f.write_str(advice)
+    }
+}
+
+impl std::error::Error for OperatorError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::InvalidKey(error) => Some(error),
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for OperatorError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

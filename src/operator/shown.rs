@@ -1,0 +1,31 @@
+//! An operation, as it was shown.
+
+use crate::core::{Hold, Key, Point, Record, Timestamp};
+
+/// An operation as it was when an [`Operator`](crate::Operator) showed it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Shown {
+    /// What it is stored under.
+    pub key: Key,
+    /// All that is stored of it: its response, its steps, its history.
+    pub record: Record,
+    /// The store's time when it was read.
+    pub now: Timestamp,
+}
+
+impl Shown {
+    /// Why an operator has to look, if it is parked.
+    pub fn parked(&self) -> Option<&str> {
+        match self.record.hold() {
+            Hold::Parked { why } => Some(why),
+            _ => None,
+        }
+    }
+
+    /// The steps that were begun and have no result.
+    pub fn in_doubt(&self) -> impl Iterator<Item = &str> {
+        let begun = self.record.steps().iter().filter(|step| *step.point() == Point::Begun);
+        begun.map(|step| step.name())
+    }
+}
