@@ -16,7 +16,7 @@ use crate::engine::content::Content;
 use crate::engine::handoff::WorkerSlot;
 use crate::http::body::ResponseBody;
 use crate::http::problem::accepted;
-use crate::http::service::{Guarded, unavailable};
+use crate::http::guarded::{Guarded, unavailable};
 use crate::store::{Filter, Query, StoreError};
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;

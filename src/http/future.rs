@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::service::Admitted;
+use crate::http::guarded::Admitted;
 use crate::http::upload::Upload;
 use crate::util::detached::Detached;
 

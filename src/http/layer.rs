@@ -13,7 +13,7 @@ use crate::http::callback::Callback;
 use crate::http::policy::Policy;
 use crate::http::problem::Problems;
 use crate::http::scope::Scope;
-use crate::http::service::{Idempotency, Shared};
+use crate::http::guarded::{Idempotency, Shared};
 
 /// Makes the services it wraps idempotent, for requests that carry an
 /// `Idempotency-Key`.

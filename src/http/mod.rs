@@ -2,7 +2,7 @@
 //! stored.
 //!
 //! It may know `core`, `util`, `store`, `telemetry` and `engine`. Start with
-//! [`service`]: `Idempotency::call`; [`layer`] has the settings, [`problem`] the only
+//! [`guarded`]: `Idempotency::call`; [`layer`] has the settings, [`problem`] the only
 //! place that builds refusals, [`background`] and [`status`] what is accepted now and
 //! answered later.
 
@@ -12,11 +12,11 @@ pub(crate) mod callback;
 pub(crate) mod dropped;
 pub(crate) mod extract;
 pub(crate) mod future;
+pub(crate) mod guarded;
 pub(crate) mod layer;
 pub(crate) mod policy;
 pub(crate) mod problem;
 pub(crate) mod scope;
-pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod target;
 pub(crate) mod upload;

@@ -25,7 +25,7 @@ use crate::http::background::Background;
 use crate::http::body::ResponseBody;
 use crate::http::layer::IdempotencyLayer;
 use crate::http::problem::{acknowledged, not_modified, status};
-use crate::http::service::{Shared, key_of, unavailable};
+use crate::http::guarded::{Shared, key_of, unavailable};
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 

@@ -30,7 +30,7 @@ use self::wiring::Wiring;
 use crate::core::{Key, Record, Resume};
 use crate::engine::operation::Reconciled;
 use crate::http::layer::IdempotencyLayer;
-use crate::http::service::Shared;
+use crate::http::guarded::Shared;
 use crate::store::Cursor;
 use crate::util::backoff::{self, Backoff};
 

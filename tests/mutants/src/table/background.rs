@@ -51,14 +51,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "route-deadline-ignored",
-        "src/http/service.rs",
+        "src/http/guarded/mod.rs",
         "let Some(deadline) = limits.0 else { return run.await };",
         "let Some(deadline) = limits.0.filter(|_| false) else { return run.await };",
         "what_hangs_is_cut_off",
     ),
     background(
         "route-tries-ignored",
-        "src/http/service.rs",
+        "src/http/guarded/mod.rs",
         "limits.1.is_some_and(|most| tries > most)",
         "limits.1.is_some_and(|most| tries > most + 1)",
         "what_hangs_is_cut_off",

@@ -8,7 +8,7 @@ const LEDGER: &str = "src/engine/ledger/mod.rs";
 const LOOP: &str = "src/workers/completer/mod.rs";
 const RECORD: &str = "src/core/record.rs";
 const ROUND: &str = "src/workers/completer/round.rs";
-const SERVICE: &str = "src/http/service.rs";
+const SERVICE: &str = "src/http/guarded/mod.rs";
 
 planted_under!(completer, "--test workers", "completer");
 planted_under!(in_hand, "--test engine", "in_hand");
@@ -18,7 +18,7 @@ planted_under!(ledger, "--test engine", "ledger");
 pub(super) const MUTANTS: &[Mutant] = &[
     wiring(
         "no-route-is-an-answer",
-        "src/http/service/undo.rs",
+        "src/http/guarded/undo.rs",
         "Outcome::Final if no_route => Outcome::Retryable,",
         "Outcome::Final if no_route => Outcome::Final,",
         "what_has_no_route_in_this_process",
@@ -32,14 +32,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "no-route-of-a-handler-at-work",
-        "src/http/service/undo.rs",
+        "src/http/guarded/undo.rs",
         "!said && !attempt.is_at_work() && says_no_route",
         "!said && says_no_route",
         "no_such_thing_of_a_handler",
     ),
     wiring(
         "no-route-of-grpc-is-an-answer",
-        "src/http/service/undo.rs",
+        "src/http/guarded/undo.rs",
         "says_no_route(status_of(parts, content))",
         "says_no_route(parts.status)",
         "no_route_of_grpc",
@@ -256,7 +256,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "route-deadline-cuts-off-the-end",
-        "src/http/service.rs",
+        "src/http/guarded/mod.rs",
         "Err(_) if attempt.has_ended() =>",
         "Err(_) if attempt.has_ended() && false =>",
         "a_deadline_does_not_cut_off_the_end",

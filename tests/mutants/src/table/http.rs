@@ -2,9 +2,9 @@
 
 use super::{Mutant, TRANSITION};
 
-const ADMIT: &str = "src/http/service/admit.rs";
+const ADMIT: &str = "src/http/guarded/admit.rs";
 const END: &str = "src/engine/attempt/outcome.rs";
-const BODY: &str = "src/http/body.rs";
+const BODY: &str = "src/http/body/mod.rs";
 const DETACH: &str = "src/util/detached.rs";
 const KEY: &str = "src/core/key.rs";
 const MESSAGE: &str = "src/core/message.rs";
@@ -12,7 +12,7 @@ const READ_AHEAD: &str = "src/http/body/response.rs";
 const RESPONSE: &str = "src/http/problem.rs";
 const RUN: &str = "src/engine/claim.rs";
 const SCOPE: &str = "src/http/scope.rs";
-const SERVICE: &str = "src/http/service.rs";
+const SERVICE: &str = "src/http/guarded/mod.rs";
 const UPLOAD: &str = "src/http/upload.rs";
 
 planted_under!(http, "--test http");
@@ -29,14 +29,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "retry-after-ignores-the-rest",
-        "src/http/service/answer.rs",
+        "src/http/guarded/answer.rs",
         "attempt.rests().await",
         "{\n            attempt.rests().await;\n            Duration::ZERO\n        }",
         "panics::what_was_interrupted",
     ),
     http(
         "retry-after-ignores-the-lease",
-        "src/http/service/answer.rs",
+        "src/http/guarded/answer.rs",
         "if left < lease / 2 { left }",
         "if left < lease / 20 { left }",
         "lease::a_busy_client",
@@ -212,7 +212,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "another-length-is-final-where-it-can-be-made-anew",
-        "src/http/service/undo.rs",
+        "src/http/guarded/undo.rs",
         "let incomplete = matches!(content, Err(NotRetained::Incomplete));",
         "let incomplete = content.is_err() && false;",
         "oversize::resumable_an_answer_of_another_length",
@@ -289,7 +289,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "oversize-answer-runs-again",
-        "src/http/service/undo.rs",
+        "src/http/guarded/undo.rs",
         "            outcome => outcome,\n",
         "            Outcome::Final if content.is_err() => Outcome::NothingHappened,\n            outcome => outcome,\n",
         "oversize::a_body_of_the_cap",
