@@ -157,7 +157,7 @@ pub use self::http::extract::MissingOperation;
 pub use self::http::future::ResponseFuture;
 pub use self::http::layer::IdempotencyLayer;
 pub use self::http::scope::Scope;
-pub use self::http::guarded::Idempotency;
+pub use self::http::service::Idempotency;
 pub use self::http::status::StatusService;
 pub use self::operator::Operator;
 pub use self::operator::error::OperatorError;

@@ -178,6 +178,7 @@ impl Engine {
         self.shared.limits
     }
 
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.shared.ledger
     }

@@ -1,36 +1,16 @@
-//! Answering 202, and running the request later.
+//! Which requests are answered 202 and run later, and how.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use http_body::Body;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::time::Instant;
 
-use crate::core::{Claimed, Exchange, Fence, Fingerprint, IdempotencyKey, Status, Submit, SubmitHere, Submitted};
-use crate::engine::Engine;
-use crate::engine::claim::withdraw_claim;
-use crate::engine::content::Content;
-use crate::engine::handoff::WorkerSlot;
-use crate::http::body::ResponseBody;
-use crate::http::problem::accepted;
-use crate::http::guarded::{Guarded, unavailable};
-use crate::store::{Filter, Query, StoreError};
-use crate::telemetry::event::EventKind;
-use crate::telemetry::refusal::Refusal;
-use crate::util::nonce::fresh_nonce;
-use crate::util::signal::lock;
+use crate::core::IdempotencyKey;
+use crate::http::queue::Queue;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// What needs no escape in a path (RFC 3986 §2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// How long what the store said of its backlog is believed.
-const BELIEVED: Duration = Duration::from_millis(500);
-/// How many times the length of the queue is looked at to count what waits.
-const LOOKED_AT: usize = 4;
-
 /// Requests that are answered 202 at once and run by a
 /// [`Completer`](crate::Completer), of this process or another one.
 ///
@@ -70,7 +50,7 @@ pub struct Background {
     retry_after: Duration,
     deadline: Option<Duration>,
     max_tries: Option<u32>,
-    queue: Queue,
+    pub(crate) queue: Queue,
 }
 
 impl Background {
@@ -118,7 +98,7 @@ impl Background {
     /// How long one attempt of this route may take when a completer runs it;
     /// as long as the [completer's](crate::Completer::deadline) by default, and
     /// never longer. It is then cut off, told with the steps in which it hung
-    /// ([`EventKind::CutOff`]), and counts as a try.
+    /// ([`EventKind::CutOff`](crate::EventKind::CutOff)), and counts as a try.
     pub const fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self
@@ -137,7 +117,7 @@ impl Background {
         (self.deadline, self.max_tries)
     }
 
-    pub(crate) const fn again_after(&self) -> Duration {
+    pub(crate) const fn retry_in(&self) -> Duration {
         self.retry_after
     }
 
@@ -179,126 +159,6 @@ fn preferences(line: &str) -> impl Iterator<Item = &str> {
         c == ',' && !quoted
     };
     line.split(at_comma).filter_map(|preference| preference.split([';', '=']).next()).map(str::trim)
-}
-
-/// How many wait to be run, as far as this process knows. Shared by clones.
-#[derive(Clone, Debug)]
-struct Queue {
-    most: usize,
-    known: Arc<Mutex<Known>>,
-}
-
-#[derive(Debug)]
-struct Known {
-    waiting: usize,
-    /// When the store was asked.
-    looked: Option<Instant>,
-}
-
-impl Queue {
-    fn new(most: usize) -> Self {
-        Self { most, known: Arc::new(Mutex::new(Known { waiting: 0, looked: None })) }
-    }
-
-    /// Whether there is room for one more.
-    async fn has_room(&self, engine: &Engine) -> bool {
-        {
-            let mut known = lock(&self.known);
-            if known.waiting < self.most {
-                return true;
-            }
-            if known.looked.is_some_and(|looked| looked.elapsed() < BELIEVED) {
-                return false;
-            }
-            // One asks; the others believe what was known so far.
-            known.looked = Some(Instant::now());
-        }
-        // A store that fails is found out by what follows.
-        let (mut query, mut waiting, mut seen) = (Query::new(Filter::Lapsed, self.most), 0, 0);
-        while waiting < self.most && seen < LOOKED_AT.saturating_mul(self.most) {
-            let Ok(page) = engine.scan(&query).await else { return true };
-            seen += page.found.len() + page.unreadable.keys.len();
-            // The others are on their way, or only owe a callback.
-            waiting += page.found.iter().filter(|found| found.status == Status::Pending).count();
-            // A store may hand out fewer at a time than it was asked for.
-            let Some(next) = page.next else { break };
-            query = query.after(next);
-        }
-        let mut known = lock(&self.known);
-        known.waiting = waiting;
-        known.waiting < self.most
-    }
-
-    fn add(&self) {
-        lock(&self.known).waiting += 1;
-    }
-}
-
-impl Guarded {
-    /// Accepts the request for later; the answer, unless it is to be run now.
-    pub(crate) async fn submit<B: Body>(
-        &self,
-        parts: &Parts,
-        fingerprint: Fingerprint,
-        body: &Content,
-    ) -> Option<Response<ResponseBody<B>>> {
-        let (policy, engine) = (&self.shared.policy, &self.shared.engine);
-        let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
-        let slot = self.shared.handoff.slot();
-        let room = slot.is_some() || background.queue.has_room(engine).await;
-        let command =
-            Submit { fingerprint, mode: policy.mode, request: Arc::new(self.shared.stored_request(parts, body)), room };
-        let here = slot.is_some();
-        let submitted = match slot {
-            Some(slot) => self.submit_here(command, slot).await,
-            None => engine.apply(&self.key, None, command).await.map(|done| done.output),
-        };
-        let submitted = match submitted {
-            Ok(submitted) => submitted,
-            Err(error) => {
-                engine.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });
-                return Some(self.refuse(unavailable(&error)));
-            }
-        };
-        Some(match submitted {
-            // Its lease is over, and it goes on here all the same.
-            Submitted::Unknown { parked: None } if engine.in_hand().has(&self.key) => {
-                accepted(place, background.retry_after)
-            }
-            Submitted::First if here => accepted(place, background.retry_after),
-            Submitted::First => {
-                background.queue.add();
-                engine.emit(&self.key, || EventKind::Accepted);
-                engine.accepted().put(self.key);
-                accepted(place, background.retry_after)
-            }
-            Submitted::Again => accepted(place, background.retry_after),
-            Submitted::Replay(stored) => self.answer(Claimed::Replay(stored)),
-            Submitted::Mismatch => self.answer(Claimed::Mismatch),
-            Submitted::Unknown { parked } => self.answer(Claimed::Unknown { parked }),
-            Submitted::Full => self.refuse(Refusal::Overloaded),
-            Submitted::CallerOnly => return None,
-        })
-    }
-
-    /// Accepts it and claims it in one write, for a completer of this process that
-    /// has room.
-    async fn submit_here(&self, submit: Submit, slot: WorkerSlot) -> Result<Submitted, StoreError> {
-        let (engine, lease) = (&self.shared.engine, slot.lease());
-        let mut exchange = engine.noted(Exchange::guessing(SubmitHere { submit, lease }, fresh_nonce(), None));
-        if let Err(error) = engine.drive(&self.key, &mut exchange).await {
-            // Perhaps it was granted; nothing has run, so that others may.
-            withdraw_claim(engine, self.key, Fence::of(exchange.nonce()), lease);
-            return Err(error);
-        }
-        let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
-        let (submitted, fence) = done.output;
-        if let Some((fence, record)) = fence.zip(done.record) {
-            engine.emit(&self.key, || EventKind::Accepted);
-            slot.drive(self.key, fence, record);
-        }
-        Ok(submitted)
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::http::body::{RequestBody, ResponseBody};
-use crate::http::guarded::Admitted;
+use crate::http::guarded::run::GuardedRequest;
 use crate::http::upload::Upload;
 use crate::util::detached::Detached;
 
@@ -43,7 +43,7 @@ pin_project! {
         Theirs { #[pin] future: S::Future },
         Refused { response: Option<Response<ResponseBody<ResBody>>> },
         /// The body is read before the claim: a slow upload holds no lease.
-        Reading { #[pin] body: ReqBody, upload: Upload, admitted: Option<Box<Admitted<S>>> },
+        Reading { #[pin] body: ReqBody, upload: Upload, request: Option<Box<GuardedRequest<S>>> },
         Working { work: Detached<Result<Response<ResponseBody<ResBody>>, S::Error>> },
     }
 }
@@ -74,8 +74,8 @@ where
         Self { kind: Kind::Working { work: Detached::attached(work) } }
     }
 
-    pub(crate) const fn reading(body: ReqBody, upload: Upload, admitted: Box<Admitted<S>>) -> Self {
-        Self { kind: Kind::Reading { body, upload, admitted: Some(admitted) } }
+    pub(crate) const fn reading(body: ReqBody, upload: Upload, request: Box<GuardedRequest<S>>) -> Self {
+        Self { kind: Kind::Reading { body, upload, request: Some(request) } }
     }
 }
 
@@ -101,12 +101,12 @@ where
                     return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
                 }
                 KindProj::Working { work } => return Pin::new(work).poll(cx),
-                KindProj::Reading { body, upload, admitted } => {
+                KindProj::Reading { body, upload, request } => {
                     let read = ready!(upload.poll(body, cx));
-                    let Some(admitted) = admitted.take() else { return Poll::Pending };
+                    let Some(request) = request.take() else { return Poll::Pending };
                     match read {
-                        Ok(content) => Kind::Working { work: Detached::new(admitted.work(content)) },
-                        Err(refusal) => Kind::Refused { response: Some(admitted.refuse(refusal)) },
+                        Ok(content) => Kind::Working { work: Detached::new(request.work(content)) },
+                        Err(refusal) => Kind::Refused { response: Some(request.refuse(refusal)) },
                     }
                 }
             };

@@ -10,10 +10,11 @@ use crate::core::Mode;
 use crate::engine::Engine;
 use crate::http::background::Background;
 use crate::http::callback::Callback;
+use crate::http::guarded::Shared;
 use crate::http::policy::Policy;
 use crate::http::problem::Problems;
 use crate::http::scope::Scope;
-use crate::http::guarded::{Idempotency, Shared};
+use crate::http::service::Idempotency;
 
 /// Makes the services it wraps idempotent, for requests that carry an
 /// `Idempotency-Key`.

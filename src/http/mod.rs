@@ -2,10 +2,12 @@
 //! stored.
 //!
 //! It may know `core`, `util`, `store`, `telemetry` and `engine`. Start with
-//! [`guarded`]: `Idempotency::call`; [`layer`] has the settings, [`problem`] the only
-//! place that builds refusals, [`background`] and [`status`] what is accepted now and
-//! answered later.
+//! [`service`]: `Idempotency::call`; then [`guarded`], from a claim to its answer.
+//! [`layer`] has the settings, [`problem`] is the only place that builds refusals,
+//! [`background`], [`accept`] and [`status`] have what is accepted now and answered
+//! later.
 
+pub(crate) mod accept;
 pub(crate) mod background;
 pub(crate) mod body;
 pub(crate) mod callback;
@@ -13,10 +15,13 @@ pub(crate) mod dropped;
 pub(crate) mod extract;
 pub(crate) mod future;
 pub(crate) mod guarded;
+pub(crate) mod header;
 pub(crate) mod layer;
 pub(crate) mod policy;
 pub(crate) mod problem;
+pub(crate) mod queue;
 pub(crate) mod scope;
+pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod target;
 pub(crate) mod upload;

@@ -13,14 +13,8 @@ use crate::core::{NotRetained, StoredResponse};
 use crate::engine::content::Content;
 use crate::engine::outcome::Outcome;
 use crate::http::body::ResponseBody;
+use crate::http::header::{REPLAY_UNAVAILABLE, REPLAYED};
 use crate::telemetry::refusal::{ProblemText, Refusal};
-
-/// `Idempotent-Replayed: true` is on replays, and on nothing else.
-pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-
-/// On a first answer that no retry gets, and on what retries get instead; its
-/// value says why.
-pub(crate) const REPLAY_UNAVAILABLE: HeaderName = HeaderName::from_static("idempotency-replay-unavailable");
 
 /// RFC 7240 §3.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");

@@ -23,9 +23,11 @@ use crate::core::{
 };
 use crate::http::background::Background;
 use crate::http::body::ResponseBody;
+use crate::http::guarded::Shared;
+use crate::http::guarded::admit::key_of;
+use crate::http::guarded::answer::unavailable;
 use crate::http::layer::IdempotencyLayer;
 use crate::http::problem::{acknowledged, not_modified, status};
-use crate::http::guarded::{Shared, key_of, unavailable};
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 
@@ -116,7 +118,7 @@ impl StatusService {
         let record = found.record.filter(|record| !record.is_expired(found.now)).ok_or(Refusal::NoSuchOperation)?;
         let state = state(&record, found.now);
         let unfinished = record.status() != Status::Complete;
-        let pause = self.shared.policy.background.as_ref().map_or(Duration::ZERO, Background::again_after);
+        let pause = self.shared.policy.background.as_ref().map_or(Duration::ZERO, Background::retry_in);
         let again_after = unfinished.then_some(pause);
         // The state also depends on the time: a lease runs out unwritten.
         let tag = HeaderValue::try_from(format!("\"{:x}-{state}\"", record.version().get())).ok();

@@ -14,7 +14,6 @@ use tokio::time::{Sleep, sleep};
 
 use crate::engine::content::Content;
 use crate::http::body::{EMPTY_FRAMES, weight};
-use crate::http::policy::Policy;
 use crate::telemetry::refusal::Refusal;
 use crate::util::signal::lock;
 
@@ -121,8 +120,7 @@ pub(crate) struct Upload {
 
 impl Upload {
     /// For a request of this scope; callers that share one have an empty one.
-    pub(crate) fn new(policy: &Policy, scope: String) -> Self {
-        let (limit, limits) = (policy.request_limit, policy.upload_limits);
+    pub(crate) fn new(uploads: &Uploads, limits: UploadLimits, limit: usize, scope: String) -> Self {
         // One body that the route accepts always fits, while there is no other.
         let most = limits.budget.max(limit);
         let most_of_scope = match limits.per_scope {
@@ -130,8 +128,7 @@ impl Upload {
             Some(bytes) => bytes.max(limit),
             None => (most / 4).max(limit),
         };
-        let share =
-            Share { uploads: policy.uploads.clone(), scope: scope.into_boxed_str(), most, most_of_scope, bytes: 0 };
+        let share = Share { uploads: uploads.clone(), scope: scope.into_boxed_str(), most, most_of_scope, bytes: 0 };
         Self { read: Vec::new(), trailers: None, limit, timeout: limits.timeout, patience: Patience::Untried, share }
     }
 

@@ -160,7 +160,7 @@ fn only_the_wire_knows_how_records_are_encoded() {
 #[test]
 fn the_middleware_has_no_error_of_its_own() {
     let sources = sources();
-    let service = sources.iter().find(|source| source.path == "http/guarded/mod.rs").unwrap();
+    let service = sources.iter().find(|source| source.path == "http/service.rs").unwrap();
     assert!(service.mentions("type Error = S::Error;").is_some());
 }
 

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::{Collected, EMPTY_FRAMES, next_frame, size_of, weight};
 use crate::core::{NotRetained, in_its_own_piece};
 use crate::engine::content::Content;
-use crate::http::problem::{REPLAY_UNAVAILABLE, REPLAYED};
+use crate::http::header::{REPLAY_UNAVAILABLE, REPLAYED};
 
 pin_project! {
     /// The body a guarded service answers with: the inner service's, or what

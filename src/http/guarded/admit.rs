@@ -5,18 +5,20 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Request};
 
-use super::{Guarded, HEADER, Idempotency, Shared};
+use super::{RequestContext, Shared};
 use crate::core::{IdempotencyKey, InvalidKey, Key};
 use crate::engine::operation::Operation;
+use crate::http::header::IDEMPOTENCY_KEY;
 use crate::http::policy::Policy;
 use crate::http::scope::{Scope, Told};
 use crate::http::upload::Upload;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 
-impl<S> Idempotency<S> {
+impl Shared {
     /// The key of a request, if it has one and is to be guarded by it.
-    pub(super) fn key_of<B>(&self, request: &Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
+    #[inline]
+    pub(crate) fn key_of<B>(&self, request: &Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
         if !Policy::covers(request.method()) {
             return Ok(None);
         }
@@ -30,21 +32,21 @@ impl<S> Idempotency<S> {
     fn without_key(&self, extensions: &Extensions) -> Result<(), Refusal> {
         match Driven::of(extensions) {
             // What a completer runs has no key to show: it is not stored.
-            Some(driven) if driven.scope.is_same(&self.shared.policy.scope) => Ok(()),
+            Some(driven) if driven.scope.is_same(&self.policy.scope) => Ok(()),
             // From its client it would be guarded here, as a record of its own.
             Some(_) => Err(Refusal::Interrupted),
-            None if self.shared.policy.required => Err(Refusal::MissingKey),
+            None if self.policy.required => Err(Refusal::MissingKey),
             None => Ok(()),
         }
     }
 
     /// Decides whether a request with a key is guarded by this layer.
-    pub(super) fn admit(
-        &self,
+    pub(crate) fn admit(
+        self: &Arc<Self>,
         idempotency_key: &IdempotencyKey,
         parts: &Parts,
-    ) -> Result<Option<(Guarded, Upload)>, Refusal> {
-        let scope = self.shared.scope_of(parts)?;
+    ) -> Result<Option<(RequestContext, Upload)>, Refusal> {
+        let scope = self.scope_of(parts)?;
         let key = Key::new(&scope, idempotency_key);
         // Under another layer of this kind, the operation is claimed already. It
         // would wait for itself.
@@ -53,18 +55,15 @@ impl<S> Idempotency<S> {
         }
         let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
-        if length > self.shared.policy.request_limit {
+        if length > self.policy.request_limit {
             return Err(Refusal::BodyTooLarge);
         }
-        let background = self.shared.policy.background.as_ref();
+        let background = self.policy.background.as_ref();
         let later = background.and_then(|background| background.place_for(&parts.headers, idempotency_key));
-        let shared = Arc::clone(&self.shared);
-        let upload = Upload::new(&shared.policy, scope);
-        Ok(Some((Guarded { shared, key, later, is_driven: false }, upload)))
+        let upload = Upload::new(&self.policy.uploads, self.policy.upload_limits, self.policy.request_limit, scope);
+        Ok(Some((RequestContext { shared: Arc::clone(self), key, later, is_driven: false }, upload)))
     }
-}
 
-impl Shared {
     /// Whose request it is.
     pub(crate) fn scope_of(&self, parts: &Parts) -> Result<String, Refusal> {
         loop {
@@ -79,10 +78,10 @@ impl Shared {
 
 /// In the extensions of what a completer runs.
 #[derive(Clone, Debug)]
-pub(super) struct Driven {
-    pub(super) key: Key,
+pub(crate) struct Driven {
+    pub(crate) key: Key,
     /// Of the layer that runs it.
-    pub(super) scope: Scope,
+    pub(crate) scope: Scope,
 }
 
 impl Driven {
@@ -99,7 +98,7 @@ impl Driven {
 /// them could make a third key.
 #[inline]
 pub(crate) fn key_of(headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
-    let mut lines = headers.get_all(&HEADER).iter();
+    let mut lines = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let line = lines.next()?;
     if lines.next().is_some() {
         return Some(Err(InvalidKey::Syntax));

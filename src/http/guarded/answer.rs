@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Response;
 use http_body::Body;
 
-use super::Guarded;
+use super::RequestContext;
 use crate::core::{Claimed, Fingerprint, Record, StoredResponse};
 use crate::engine::attempt::Attempt;
 use crate::engine::claim::instead;
@@ -16,7 +16,7 @@ use crate::store::{StoreError, StoreErrorKind};
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 
-impl Guarded {
+impl RequestContext {
     pub(crate) fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
         self.refuse_for(refusal, Duration::ZERO)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use http_body::Body;
 
-use super::{Guarded, release};
+use super::{RequestContext, release};
 use crate::core::{Fingerprint, Mode, NotRetained, StoredResponse, judged};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::content::Content;
@@ -22,7 +22,7 @@ fn status_of(parts: &http::response::Parts, content: &Result<Content, NotRetaine
     judged(parts.status, &parts.headers, trailers.into_iter().flatten())
 }
 
-impl Guarded {
+impl RequestContext {
     /// How the handler's answer counts.
     pub(super) fn outcome(
         &self,

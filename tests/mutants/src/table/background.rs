@@ -36,12 +36,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "full-queue-accepts",
-        BACKGROUND,
+        "src/http/queue.rs",
         "known.waiting < self.most\n    }",
         "true\n    }",
         "a_full_queue_pushes_back",
     ),
-    background("nobody-is-woken", BACKGROUND, "engine.accepted().put(self.key);", "", "without_room_it_waits"),
+    background(
+        "nobody-is-woken",
+        "src/http/accept.rs",
+        "engine.accepted().put(self.key);",
+        "",
+        "without_room_it_waits",
+    ),
     background(
         "accepted-is-created-anew-by-its-claim",
         RECORD,
@@ -51,14 +57,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "route-deadline-ignored",
-        "src/http/guarded/mod.rs",
+        "src/http/guarded/run.rs",
         "let Some(deadline) = limits.0 else { return run.await };",
         "let Some(deadline) = limits.0.filter(|_| false) else { return run.await };",
         "what_hangs_is_cut_off",
     ),
     background(
         "route-tries-ignored",
-        "src/http/guarded/mod.rs",
+        "src/http/guarded/run.rs",
         "limits.1.is_some_and(|most| tries > most)",
         "limits.1.is_some_and(|most| tries > most + 1)",
         "what_hangs_is_cut_off",
@@ -101,7 +107,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "accepting-never-claims",
-        BACKGROUND,
+        "src/http/accept.rs",
         "let slot = self.shared.handoff.slot();",
         "let slot = self.shared.handoff.slot().filter(|_| false);",
         "with_room_in_the_process",
@@ -130,7 +136,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "lost-claim-is-kept",
-        BACKGROUND,
+        "src/http/accept.rs",
         "            withdraw_claim(engine, self.key, Fence::of(exchange.nonce()), lease);\n",
         "            let _ = (withdraw_claim, Fence::of(exchange.nonce()));\n",
         "a_lost_claim_of_what_is_handed_over",

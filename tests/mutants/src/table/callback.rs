@@ -141,7 +141,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     callback(
         "owed-callbacks-fill-the-queue",
-        "src/http/background.rs",
+        "src/http/queue.rs",
         ".filter(|found| found.status == Status::Pending).count()",
         ".count()",
         "what_only_owes_a_callback",

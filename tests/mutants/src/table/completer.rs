@@ -25,8 +25,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "no-route-parks-what-is-undone",
-        SERVICE,
-        "operation.can_undo() && !guarded.has_no_route(claimed, &parts, &content) {",
+        "src/http/guarded/run.rs",
+        "operation.can_undo() && !context.has_no_route(claimed, &parts, &content) {",
         "operation.can_undo() {",
         "an_operation_that_is_being_undone",
     ),
@@ -193,7 +193,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "spent-ticket-passes",
-        SERVICE,
+        "src/http/service.rs",
         "return ResponseFuture::refused(self.shared.policy.problems.refuse(Refusal::InProgress));",
         "return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));",
         "a_claim_is_run_once",
@@ -256,7 +256,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "route-deadline-cuts-off-the-end",
-        "src/http/guarded/mod.rs",
+        "src/http/guarded/run.rs",
         "Err(_) if attempt.has_ended() =>",
         "Err(_) if attempt.has_ended() && false =>",
         "a_deadline_does_not_cut_off_the_end",

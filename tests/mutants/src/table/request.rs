@@ -125,7 +125,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "switch-of-protocols-is-replayed",
-        "src/http/guarded/mod.rs",
+        "src/http/guarded/run.rs",
         "if parts.status.is_informational() {",
         "if parts.status.is_informational() && parts.status.is_success() {",
         "outcome::a_switch_of_protocols",

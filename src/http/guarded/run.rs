@@ -1,0 +1,196 @@
+//! Runs a guarded request: claims, calls the handler, records its answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response};
+use http_body::Body;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::answer::unavailable;
+use super::{Answered, RequestContext, release};
+use crate::core::{Fingerprint, Mode, NotRetained};
+use crate::engine::attempt::{Attempt, End};
+use crate::engine::claim::{Admission, under_lease};
+use crate::engine::content::Content;
+use crate::engine::handoff::GrantedClaim;
+use crate::engine::operation::{Operation, Undone};
+use crate::engine::outcome::Outcome;
+use crate::http::background::Background;
+use crate::http::body::{Read, RequestBody, ResponseBody, read};
+use crate::http::target::fingerprint;
+use crate::telemetry::event::EventKind;
+use crate::telemetry::refusal::Refusal;
+use crate::telemetry::span;
+
+/// What the client gets, or the error of the inner service.
+type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
+
+/// A guarded request before its claim.
+pub(crate) struct GuardedRequest<S> {
+    service: S,
+    parts: Parts,
+    context: RequestContext,
+}
+
+impl<S> GuardedRequest<S> {
+    pub(crate) fn new(service: S, parts: Parts, context: RequestContext) -> Box<Self> {
+        Box::new(Self { service, parts, context })
+    }
+
+    pub(crate) fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
+        self.context.refuse(refusal)
+    }
+
+    /// All that may not be left half done: from the claim to the stored answer.
+    ///
+    /// A replay never gets to the second half, which is why that has a box of
+    /// its own.
+    pub(crate) async fn work<ReqBody, ResBody>(self: Box<Self>, body: Content) -> Answer<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
+        // After the upload, which a slow client may draw out, and before the
+        // claim; held to the end, since this work outlives its client.
+        let shared = Arc::clone(&self.context.shared);
+        let Ok(_permit) = shared.policy.permits.try_acquire() else {
+            return Ok(self.context.refuse(Refusal::Overloaded));
+        };
+        let fingerprint = fingerprint(&self.parts, &body, &shared.policy);
+        if self.context.later.is_some()
+            && let Some(answer) = Box::pin(self.context.submit(&self.parts, fingerprint, &body)).await
+        {
+            return Ok(answer);
+        }
+        match self.context.claim(&self.parts, fingerprint, &body).await {
+            Ok(Admission::Granted(attempt)) => self.run(attempt, fingerprint, body).await,
+            Ok(Admission::Refused(claimed)) => Ok(self.context.answer(claimed)),
+            Err(error) => Ok(self.context.refuse(unavailable(&error))),
+        }
+    }
+
+    /// Runs what a completer has claimed, within what this route allows.
+    pub(crate) async fn run_granted<ReqBody, ResBody>(self: Box<Self>, work: GrantedClaim) -> Answer<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
+        let (attempt, shared) = (Arc::clone(&work.attempt), Arc::clone(&self.context.shared));
+        let limits = shared.policy.background.as_ref().map_or((None, None), Background::limits);
+        let tries = attempt.claimed().tries();
+        if limits.1.is_some_and(|most| tries > most) {
+            // Whoever claimed it ends it.
+            attempt.park("", &format!("it was tried {} times", tries - 1));
+            return Ok(self.context.refuse(Refusal::OutcomeUnknown));
+        }
+        if attempt.lost().is_given() {
+            // It took too long to get here, and may be someone else's by now.
+            return Ok(self.context.refuse(Refusal::InProgress));
+        }
+        // Kept to the end of this, so that what it was doing can still be told.
+        let mut run = self.run(work.attempt, work.fingerprint, work.body);
+        let Some(deadline) = limits.0 else { return run.await };
+        match timeout(deadline, &mut run).await {
+            Ok(answer) => answer,
+            // Only its end is left, which takes no longer than a store may.
+            Err(_) if attempt.has_ended() => run.await,
+            Err(_) => {
+                attempt.emit(|| EventKind::CutOff { steps: attempt.running() });
+                Ok(shared.policy.problems.refuse(Refusal::Interrupted))
+            }
+        }
+    }
+
+    /// Boxed: it is large, and would be moved from hand to hand.
+    fn run<ReqBody, ResBody>(
+        self: Box<Self>,
+        attempt: Arc<Attempt>,
+        fingerprint: Fingerprint,
+        body: Content,
+    ) -> Pin<Box<impl Future<Output = Answer<ResBody, S::Error>>>>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
+        let (held, method) = (Arc::clone(&attempt), self.parts.method.clone());
+        Box::pin(span::attempt(held.key(), held.claimed(), Some(&method), self.serve(attempt, fingerprint, body)))
+    }
+
+    async fn serve<ReqBody, ResBody>(
+        self: Box<Self>,
+        attempt: Arc<Attempt>,
+        fingerprint: Fingerprint,
+        body: Content,
+    ) -> Answer<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
+        let Self { mut service, parts, context } = *self;
+        let is_post = parts.method == Method::POST;
+        let operation = Operation::new(Arc::clone(&attempt));
+        let request = of_operation(parts, &operation, body);
+        let context = &context;
+        let (policy, claimed) = (&context.shared.policy, &attempt);
+        let run = under_lease(&attempt, async move {
+            let (parts, body) = service.call(request).await?.into_parts();
+            let patience = if is_endless(&parts.headers) { Duration::ZERO } else { policy.stream_after };
+            let Read { body, content } = if parts.status.is_informational() {
+                // A switch of protocols (101) has begun something that can't be given twice.
+                Read { body: ResponseBody::theirs(body), content: Err(NotRetained::Streamed) }
+            } else {
+                read(&parts, body, policy.response_limit, patience).await
+            };
+            let outcome = context.outcome(claimed, is_post, &parts, &content);
+            let undone = if operation.can_undo() && !context.has_no_route(claimed, &parts, &content) {
+                let said = Outcome::is_said_final(&parts.extensions);
+                Box::pin(operation.undo(context.failure(outcome, &parts, &content), said)).await
+            } else {
+                Undone::AsItIs
+            };
+            Ok(Answered { parts, body, content, outcome, undone })
+        });
+        let run = run.await;
+        if let Some(stored) = attempt.completed() {
+            attempt.emit_late_doubt();
+            return Ok(context.stored(stored));
+        }
+        match run {
+            Ok(Ok(answered)) => Ok(context.record(&attempt, fingerprint, answered).await),
+            Ok(Err(error)) => {
+                Box::pin(release(&attempt)).await;
+                Err(error)
+            }
+            Err(_panicked) => {
+                attempt.emit(|| EventKind::Panicked);
+                Ok(match Box::pin(release(&attempt)).await {
+                    End::Lost(found) => context.lost(&attempt, fingerprint, found),
+                    End::Parked => context.refuse(Refusal::OutcomeUnknown),
+                    _ if policy.mode == Mode::Resumable => context.interrupted(&attempt).await,
+                    _ => context.refuse(Refusal::OutcomeUnknown),
+                })
+            }
+        }
+    }
+}
+
+/// The request, as the handler gets it.
+fn of_operation<B>(mut parts: Parts, operation: &Operation, body: Content) -> Request<RequestBody<B>> {
+    parts.extensions.insert(operation.clone());
+    Request::from_parts(parts, RequestBody::read(body))
+}
+
+/// A stream of events has no end to wait for.
+fn is_endless(headers: &HeaderMap) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    let Some(value) = headers.get(http::header::CONTENT_TYPE) else { return false };
+    let Some((media_type, rest)) = value.as_bytes().trim_ascii_start().split_at_checked(EVENTS.len()) else {
+        return false;
+    };
+    media_type.eq_ignore_ascii_case(EVENTS) && rest.first().is_none_or(|next| matches!(next, b';' | b' ' | b'\t'))
+}
