@@ -1,14 +1,12 @@
 //! Telling someone of the end of one operation.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Completer;
+use super::calls::Calls;
 use super::report::Did;
-use super::round::MOST;
 use crate::core::{CallbackAt, CallbackStep, Key, Record};
 use crate::http::callback::{Callback, Ended};
 use crate::store::StoreError;
@@ -23,36 +21,15 @@ const NOT_OURS: Duration = Duration::from_secs(60);
 /// How long one is left alone for which there was no room.
 const NO_ROOM: Duration = Duration::from_secs(10);
 
-/// Room for callbacks.
-#[derive(Clone)]
-pub(super) struct Calls {
-    /// How many more may wait for a slot: each keeps its record in memory.
-    line: Arc<Semaphore>,
-    /// How many more may be made.
-    slots: Arc<Semaphore>,
-}
-
-impl Calls {
-    pub(super) fn new(concurrency: usize) -> Self {
-        let slots = concurrency.min(Semaphore::MAX_PERMITS);
-        Self { line: Arc::new(Semaphore::new(MOST.max(slots))), slots: Arc::new(Semaphore::new(slots)) }
-    }
-
-    /// Makes no more than those under way. What waits is left to others.
-    pub(super) fn close(&self) {
-        self.slots.close();
-    }
-}
-
 impl Completer {
     /// Makes the callback that `record` owes, once there is room.
     pub(super) async fn tell(&self, key: Key, record: Record, calls: &Calls) -> Did {
         let Some(callback) = &self.shared.policy.callback else {
-            self.shun(key, NOT_OURS);
+            self.quarantine(key, NOT_OURS);
             return Did::Skipped;
         };
         let Ok(_place) = calls.line.try_acquire() else {
-            self.shun(key, NO_ROOM);
+            self.quarantine(key, NO_ROOM);
             self.shared.engine.due().set(backoff::after(NO_ROOM));
             return Did::Skipped;
         };

@@ -1,25 +1,21 @@
 //! Finishing one operation.
 
-use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use tower_service::Service;
 
-use super::body::StoredBody;
-use super::callback::Calls;
+use super::calls::Calls;
 use super::report::Did;
-use super::round::SHUN;
+use super::round::QUARANTINE;
 use super::wiring::Way;
-use super::{BoxFuture, Completer, Doubt};
+use super::{Completer, Doubt};
 use crate::core::{
     Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, ResolveAt, ResumeHere, Resumed,
-    Status, StoredRequest, StoredResponse, judged,
+    Status, StoredRequest, StoredResponse,
 };
 use crate::engine::attempt::Attempt;
 use crate::engine::claim::{under_lease, withdraw_claim};
@@ -32,47 +28,12 @@ use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::util::detached::CatchPanic;
 use crate::util::nonce::fresh_nonce;
-use crate::util::signal::lock;
 
 /// How far one look at an operation got.
 enum Went {
     Did(Did),
     /// It ended, and someone is to be told.
     Owes(Box<Record>),
-}
-
-/// A service with its types forgotten. What it answers is on record, so that only
-/// the status is of use, and only if it did not come from the layer.
-pub(super) type Drive = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<Option<StatusCode>> + Send + Sync>;
-
-/// An [`http::Response`], whatever its body.
-pub trait HttpResponse {
-    /// The status code by which it is judged: its own, or what stands for the
-    /// `grpc-status` in its head.
-    fn status_code(&self) -> StatusCode;
-}
-
-impl<B> HttpResponse for http::Response<B> {
-    fn status_code(&self) -> StatusCode {
-        judged(self.status(), self.headers(), None)
-    }
-}
-
-pub(super) fn through<S>(service: S) -> Drive
-where
-    S: Service<Request<StoredBody>> + Clone + Send + 'static,
-    S::Response: HttpResponse,
-    S::Future: Send,
-{
-    let service = Mutex::new(service);
-    Arc::new(move |request| {
-        let mut service = lock(&service).clone();
-        Box::pin(async move {
-            // An error is the service's own, and leaves the operation unfinished.
-            poll_fn(|cx| service.poll_ready(cx)).await.ok()?;
-            service.call(request.map(StoredBody::from)).await.ok().map(|response| response.status_code())
-        })
-    })
 }
 
 impl Completer {
@@ -99,7 +60,7 @@ impl Completer {
         if !error.is_unreadable() {
             return Did::Failed;
         }
-        self.shun(key, SHUN);
+        self.quarantine(key, QUARANTINE);
         self.shared.engine.emit(&key, || EventKind::Unreadable { error });
         Did::Unreadable
     }
@@ -109,7 +70,7 @@ impl Completer {
         let command = ResumeHere { resume: self.command(), in_hand: engine.in_hand().has(&key) };
         if command.in_hand {
             // Or rounds would meet nothing else while the store takes no answers.
-            self.shun(key, self.settings.poll);
+            self.quarantine(key, self.settings.poll);
         }
         let mut exchange = engine.noted(Exchange::looking(command, fresh_nonce()));
         let mut way = Way::Layer;

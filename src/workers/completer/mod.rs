@@ -1,16 +1,24 @@
-//! Finishes what nobody else finishes.
+//! Finishes what no client comes back for.
+//!
+//! Here is what can be set about it. `run` looks for work round by round, `round` starts
+//! what is due, `drive` finishes one operation, `callback` makes its callback, `probe`
+//! asks whether the service leads to the layer, and `slots` is where a completer is
+//! handed what its layer accepts.
 
 mod body;
 mod callback;
+mod calls;
 mod drive;
+mod probe;
 mod report;
 mod round;
+mod run;
 mod slots;
+mod through;
 mod wiring;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,17 +32,14 @@ pub use self::body::StoredBody;
 pub use self::report::Report;
 pub use self::wiring::CompleterError;
 
-use self::drive::{Drive, HttpResponse};
-use self::round::Round;
+use self::through::{BoxFuture, Drive, HttpResponse};
 use self::wiring::Wiring;
 use crate::core::{Key, Record, Resume};
 use crate::engine::operation::Reconciled;
-use crate::http::layer::IdempotencyLayer;
 use crate::http::guarded::Shared;
+use crate::http::layer::IdempotencyLayer;
 use crate::store::Cursor;
-use crate::util::backoff::{self, Backoff};
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Prepare = dyn Fn(Parts) -> BoxFuture<Result<Parts, String>> + Send + Sync;
 type Reconcile = dyn Fn(Doubt) -> BoxFuture<Reconciled<Response<Bytes>>> + Send + Sync;
 
@@ -109,7 +114,7 @@ pub struct Completer {
     settings: Settings,
     wiring: Arc<Wiring>,
     /// What it can't do anything about, and until when it is left alone.
-    shunned: Arc<Mutex<HashMap<Key, Instant>>>,
+    quarantined: Arc<Mutex<HashMap<Key, Instant>>>,
     /// Where the last round stopped, if there was more than it starts.
     place: Arc<Mutex<Option<Cursor>>>,
 }
@@ -122,9 +127,6 @@ struct Settings {
     max_tries: u32,
     max_age: Duration,
 }
-
-/// While the store is away it is asked less and less often.
-const OUTAGE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
 
 impl Completer {
     /// A completer for the operations of `layer`, which drives them through
@@ -145,7 +147,7 @@ impl Completer {
     {
         Self {
             shared: Arc::clone(layer.shared()),
-            drive: drive::through(service),
+            drive: through::through(service),
             prepare: None,
             reconcile: None,
             settings: Settings {
@@ -156,7 +158,7 @@ impl Completer {
                 max_age: Duration::from_secs(3 * 24 * 60 * 60),
             },
             wiring: Arc::default(),
-            shunned: Arc::default(),
+            quarantined: Arc::default(),
             place: Arc::default(),
         }
     }
@@ -239,102 +241,6 @@ impl Completer {
     pub const fn max_age(mut self, age: Duration) -> Self {
         self.settings.max_age = age;
         self
-    }
-
-    /// Finishes what is due, up to 1,000 operations, and says what became of
-    /// them. The next call goes on where this one stopped, and after the last one
-    /// with the first.
-    ///
-    /// # Errors
-    ///
-    /// [`CompleterError::Store`] if the store can't be asked what is due, and
-    /// [`CompleterError::NotWired`] if its service does not lead to its layer. What
-    /// was begun before that is ended first.
-    ///
-    /// # Cancellation
-    ///
-    /// Dropped, it cuts off what it runs; that is as after a crash, and another
-    /// attempt goes on when the lease is over.
-    pub async fn run_once(&self) -> Result<Report, CompleterError> {
-        let mut round = Round::new(self.settings.concurrency);
-        let scanned = self.fill(&mut round).await;
-        round.finish().await;
-        match self.wiring.refusal() {
-            Some(refusal) => Err(refusal),
-            None => Ok(scanned.map(|_| round.report)?),
-        }
-    }
-
-    /// Finishes what falls due, until `shutdown` resolves; then it starts
-    /// nothing new, and returns when what runs has ended, and the callbacks that
-    /// are being made.
-    ///
-    /// # Errors
-    ///
-    /// [`CompleterError::NotWired`], at the first work that shows that its service
-    /// does not lead to its layer. It is also told as an
-    /// [event](crate::EventKind::NotWired). A store that is away is waited for.
-    ///
-    /// # Cancellation
-    ///
-    /// As [`run_once`](Self::run_once).
-    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), CompleterError> {
-        let mut shutdown = pin!(shutdown);
-        self.probe_root().await;
-        let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
-        let registration = self.register(&round);
-        loop {
-            let scanned = tokio::select! {
-                biased;
-                () = &mut shutdown => break,
-                () = self.wiring.refused() => break,
-                scanned = self.fill(&mut round) => scanned,
-            };
-            let failed = std::mem::take(&mut round.report.failed) > 0;
-            let go_on = !failed && matches!(scanned, Ok(true));
-            outages = if scanned.is_ok() { 0 } else { outages + 1 };
-            if let (Err(error), 1) = (scanned, outages) {
-                // Once for an outage, however long it lasts.
-                self.shared.engine.emit_unkeyed(|| crate::telemetry::event::EventKind::StoreFailed { error });
-            }
-            if go_on {
-                continue;
-            }
-            let pause = match outages {
-                0 => backoff::jittered(self.settings.poll, 2.0 / 3.0, 4.0 / 3.0),
-                _ => backoff::jittered(self.settings.poll.max(OUTAGE.longest(outages)), 0.5, 1.0),
-            };
-            let latest = backoff::after(pause);
-            tokio::select! {
-                biased;
-                () = &mut shutdown => break,
-                () = self.wiring.refused() => break,
-                () = self.rest(&mut round, latest, outages > 0) => {}
-            }
-        }
-        registration.close();
-        round.calls.close();
-        round.finish().await;
-        round.all_free().await;
-        self.wiring.refusal().map_or(Ok(()), Err)
-    }
-
-    /// Until something falls due, it is time to look, or the store may be back.
-    /// What this process accepts meanwhile is started at once.
-    async fn rest(&self, round: &mut Round, latest: Instant, away: bool) {
-        if away {
-            // What falls due meanwhile does not bring the store back.
-            return tokio::time::sleep_until(latest).await;
-        }
-        let engine = &self.shared.engine;
-        loop {
-            let key = tokio::select! {
-                biased;
-                () = engine.due().rings(latest) => return,
-                key = engine.accepted().next() => key,
-            };
-            self.start(round, key).await;
-        }
     }
 
     fn command(&self) -> Resume {

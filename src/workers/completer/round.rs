@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Completer;
-use super::callback::Calls;
+use super::calls::{Calls, MOST};
 use super::report::{Did, Report};
 use crate::core::Key;
 use crate::store::{Filter, Query, StoreError};
@@ -19,13 +19,11 @@ use crate::util::signal::lock;
 
 /// How many records one page of a scan has.
 const PAGE: usize = 100;
-/// How many operations one round starts.
-pub(super) const MOST: usize = 1000;
 /// How many are left alone at the most: a megabyte. What is too much for that is
 /// looked at again.
-const MOST_SHUNNED: usize = 11_000;
+const MOST_QUARANTINED: usize = 11_000;
 /// How long a record that can't be read is left alone.
-pub(super) const SHUN: Duration = Duration::from_secs(60 * 60);
+pub(super) const QUARANTINE: Duration = Duration::from_secs(60 * 60);
 
 /// The operations that a completer runs now. What it runs itself it does not take
 /// from itself, should this process have stood still for longer than a lease.
@@ -115,7 +113,7 @@ impl Completer {
             // What a scan can't read is looked at, to tell what is wrong with it.
             for key in page.found.iter().map(|found| found.key).chain(page.unreadable.keys) {
                 // With no pause at all, one may come round again.
-                if !self.is_shunned(&key) && seen.insert(key) {
+                if !self.is_quarantined(&key) && seen.insert(key) {
                     started += usize::from(self.start(round, key).await);
                 }
             }
@@ -145,23 +143,23 @@ impl Completer {
         true
     }
 
-    fn is_shunned(&self, key: &Key) -> bool {
-        lock(&self.shunned).get(key).is_some_and(|until| Instant::now() < *until)
+    fn is_quarantined(&self, key: &Key) -> bool {
+        lock(&self.quarantined).get(key).is_some_and(|until| Instant::now() < *until)
     }
 
     /// Leaves what it can't do anything about alone for a while: it can't be
     /// marked.
-    pub(super) fn shun(&self, key: Key, pause: Duration) {
-        let mut shunned = lock(&self.shunned);
+    pub(super) fn quarantine(&self, key: Key, pause: Duration) {
+        let mut quarantined = lock(&self.quarantined);
         let now = Instant::now();
-        if shunned.len() == shunned.capacity() {
+        if quarantined.len() == quarantined.capacity() {
             // Before it grows.
-            shunned.retain(|_, until| now < *until);
+            quarantined.retain(|_, until| now < *until);
         }
-        if shunned.len() >= MOST_SHUNNED && !shunned.contains_key(&key) {
-            let any = shunned.keys().next().copied();
-            any.and_then(|any| shunned.remove(&any));
+        if quarantined.len() >= MOST_QUARANTINED && !quarantined.contains_key(&key) {
+            let any = quarantined.keys().next().copied();
+            any.and_then(|any| quarantined.remove(&any));
         }
-        shunned.insert(key, backoff::after(pause));
+        quarantined.insert(key, backoff::after(pause));
     }
 }

@@ -122,7 +122,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "stops-before-what-it-was-handed",
-        "src/workers/completer/mod.rs",
+        "src/workers/completer/run.rs",
         "        round.all_free().await;\n",
         "",
         "a_completer_that_stops",

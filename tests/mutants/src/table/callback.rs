@@ -128,7 +128,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     callback(
         "callback-of-others-in-the-way",
         MAKER,
-        "            self.shun(key, NOT_OURS);\n",
+        "            self.quarantine(key, NOT_OURS);\n",
         "",
         "who_has_no_callback",
     ),
@@ -155,7 +155,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     callback(
         "waiting-callbacks-made-at-the-stop",
-        "src/workers/completer/mod.rs",
+        "src/workers/completer/run.rs",
         "        round.calls.close();\n",
         "",
         "a_completer_that_stops_makes_no_more_callbacks",

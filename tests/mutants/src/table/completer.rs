@@ -5,10 +5,8 @@ use super::Mutant;
 const END: &str = "src/engine/attempt/outcome.rs";
 const DRIVE: &str = "src/workers/completer/drive.rs";
 const LEDGER: &str = "src/engine/ledger/mod.rs";
-const LOOP: &str = "src/workers/completer/mod.rs";
 const RECORD: &str = "src/core/record.rs";
 const ROUND: &str = "src/workers/completer/round.rs";
-const SERVICE: &str = "src/http/guarded/mod.rs";
 
 planted_under!(completer, "--test workers", "completer");
 planted_under!(in_hand, "--test engine", "in_hand");
@@ -46,7 +44,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "no-route-of-grpc-stops-a-completer",
-        DRIVE,
+        "src/workers/completer/through.rs",
         "judged(self.status(), self.headers(), None)",
         "self.status()",
         "no_route_of_grpc",
@@ -67,7 +65,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "wiring-not-asked",
-        "src/workers/completer/wiring.rs",
+        "src/workers/completer/probe.rs",
         "Some(request) => self.way_to(request.uri()).await,",
         "Some(_) => Way::Layer,",
         "a_completer_of_a_service_without_the_layer",
@@ -88,7 +86,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "outer-refusal-stops-it",
-        "src/workers/completer/wiring.rs",
+        "src/workers/completer/probe.rs",
         "matches!(status.as_u16(), 401 | 403 | 407 | 429) => Way::Unknown,",
         "matches!(status.as_u16(), 407) => Way::Unknown,",
         "an_error_from_before_the_layer",
@@ -236,7 +234,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "unreadable-told-every-time",
         DRIVE,
-        "        self.shun(key, SHUN);\n        self.shared",
+        "        self.quarantine(key, QUARANTINE);\n        self.shared",
         "        self.shared",
         "what_can_not_be_read",
     ),
@@ -268,10 +266,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "",
         "what_hangs_after_the_end",
     ),
-    completer("rests-though-there-is-more", LOOP, "if go_on {", "if go_on && false {", "more_than_one_round_starts"),
+    completer(
+        "rests-though-there-is-more",
+        "src/workers/completer/run.rs",
+        "if go_on {",
+        "if go_on && false {",
+        "more_than_one_round_starts",
+    ),
     completer(
         "waits-for-the-slowest",
-        LOOP,
+        "src/workers/completer/run.rs",
         "            outages = if scanned.is_ok()",
         "            round.finish().await;\n            outages = if scanned.is_ok()",
         "others_go_on_while",
@@ -285,14 +289,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "outage-told-every-time",
-        LOOP,
+        "src/workers/completer/run.rs",
         "if let (Err(error), 1) = (scanned, outages) {",
         "if let (Err(error), _) = (scanned, outages) {",
         "a_store_that_is_away",
     ),
     completer(
         "outage-asked-at-every-poll",
-        LOOP,
+        "src/workers/completer/run.rs",
         "self.settings.poll.max(OUTAGE.longest(outages)), 0.5",
         "self.settings.poll, 0.5",
         "a_store_that_is_away",

@@ -1,0 +1,112 @@
+//! Looks for work, round by round.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::round::Round;
+use super::{Completer, CompleterError, Report};
+use crate::telemetry::event::EventKind;
+use crate::util::backoff::{self, Backoff};
+
+/// While the store is away it is asked less and less often.
+const OUTAGE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
+
+impl Completer {
+    /// Finishes what is due, up to 1,000 operations, and says what became of
+    /// them. The next call goes on where this one stopped, and after the last one
+    /// with the first.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleterError::Store`] if the store can't be asked what is due, and
+    /// [`CompleterError::NotWired`] if its service does not lead to its layer. What
+    /// was begun before that is ended first.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped, it cuts off what it runs; that is as after a crash, and another
+    /// attempt goes on when the lease is over.
+    pub async fn run_once(&self) -> Result<Report, CompleterError> {
+        let mut round = Round::new(self.settings.concurrency);
+        let scanned = self.fill(&mut round).await;
+        round.finish().await;
+        match self.wiring.refusal() {
+            Some(refusal) => Err(refusal),
+            None => Ok(scanned.map(|_| round.report)?),
+        }
+    }
+
+    /// Finishes what falls due, until `shutdown` resolves; then it starts
+    /// nothing new, and returns when what runs has ended, and the callbacks that
+    /// are being made.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleterError::NotWired`], at the first work that shows that its service
+    /// does not lead to its layer. It is also told as an
+    /// [event](crate::EventKind::NotWired). A store that is away is waited for.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`run_once`](Self::run_once).
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), CompleterError> {
+        let mut shutdown = pin!(shutdown);
+        self.probe_root().await;
+        let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
+        let registration = self.register(&round);
+        loop {
+            let scanned = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = self.wiring.refused() => break,
+                scanned = self.fill(&mut round) => scanned,
+            };
+            let failed = std::mem::take(&mut round.report.failed) > 0;
+            let go_on = !failed && matches!(scanned, Ok(true));
+            outages = if scanned.is_ok() { 0 } else { outages + 1 };
+            if let (Err(error), 1) = (scanned, outages) {
+                // Once for an outage, however long it lasts.
+                self.shared.engine.emit_unkeyed(|| EventKind::StoreFailed { error });
+            }
+            if go_on {
+                continue;
+            }
+            let pause = match outages {
+                0 => backoff::jittered(self.settings.poll, 2.0 / 3.0, 4.0 / 3.0),
+                _ => backoff::jittered(self.settings.poll.max(OUTAGE.longest(outages)), 0.5, 1.0),
+            };
+            let latest = backoff::after(pause);
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = self.wiring.refused() => break,
+                () = self.rest(&mut round, latest, outages > 0) => {}
+            }
+        }
+        registration.close();
+        round.calls.close();
+        round.finish().await;
+        round.all_free().await;
+        self.wiring.refusal().map_or(Ok(()), Err)
+    }
+
+    /// Until something falls due, it is time to look, or the store may be back.
+    /// What this process accepts meanwhile is started at once.
+    async fn rest(&self, round: &mut Round, latest: Instant, away: bool) {
+        if away {
+            // What falls due meanwhile does not bring the store back.
+            return tokio::time::sleep_until(latest).await;
+        }
+        let engine = &self.shared.engine;
+        loop {
+            let key = tokio::select! {
+                biased;
+                () = engine.due().rings(latest) => return,
+                key = engine.accepted().next() => key,
+            };
+            self.start(round, key).await;
+        }
+    }
+}
