@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SetOnce};
 
 use crate::core::{Fence, Fingerprint, Key, Record};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::content::Content;
-use crate::util::signal::{Signal, lock};
+use crate::util::signal::lock;
 
 /// A completer that runs: it takes what is accepted, while it has room.
 pub(crate) trait Driver: fmt::Debug + Send + Sync {
@@ -77,7 +77,7 @@ enum Handed {
     /// A claim that was granted, to be run.
     Claim(Mutex<Option<GrantedClaim>>),
     /// A question: is this a layer of that engine?
-    Probe(Engine, Arc<Signal>),
+    Probe(Engine, Arc<SetOnce<()>>),
 }
 
 /// What the layer needs to run it.
@@ -92,9 +92,9 @@ impl ClaimHandoff {
         Self(Arc::new(Handed::Claim(Mutex::new(Some(granted)))))
     }
 
-    /// With the signal that is given if a layer of `engine` is met.
-    pub(crate) fn probe(engine: &Engine) -> (Self, Arc<Signal>) {
-        let met = Arc::new(Signal::default());
+    /// With what is set if a layer of `engine` is met.
+    pub(crate) fn probe(engine: &Engine) -> (Self, Arc<SetOnce<()>>) {
+        let met = Arc::new(SetOnce::new());
         (Self(Arc::new(Handed::Probe(engine.clone(), Arc::clone(&met)))), met)
     }
 
@@ -105,7 +105,7 @@ impl ClaimHandoff {
             Handed::Claim(granted) => lock(granted).take(),
             Handed::Probe(wanted, met) => {
                 if wanted.is_kin(engine) {
-                    met.give();
+                    let _ = met.set(());
                 }
                 None
             }

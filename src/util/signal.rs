@@ -1,10 +1,8 @@
 //! Small helpers around locks and signals.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 /// Locks, whether or not someone panicked while holding the lock: nothing in
@@ -62,76 +60,30 @@ const HINTS: usize = 10_000;
 /// is lost is found in the store.
 #[derive(Debug)]
 pub(crate) struct Hints<T> {
-    queue: Mutex<VecDeque<T>>,
-    on_hint: Notify,
+    put: mpsc::Sender<T>,
+    /// Completers take turns at it.
+    take: AsyncMutex<mpsc::Receiver<T>>,
 }
 
 impl<T> Default for Hints<T> {
     fn default() -> Self {
-        Self { queue: Mutex::default(), on_hint: Notify::new() }
+        let (put, take) = mpsc::channel(HINTS);
+        Self { put, take: AsyncMutex::new(take) }
     }
 }
 
 impl<T> Hints<T> {
     /// Hands it to one of those who wait, unless there are too many already.
     pub(crate) fn put(&self, hint: T) {
-        {
-            let mut queue = lock(&self.queue);
-            if queue.len() >= HINTS {
-                return;
-            }
-            queue.push_back(hint);
-        }
-        self.on_hint.notify_one();
+        let _ = self.put.try_send(hint);
     }
 
     /// The next one. Cancel safe.
     pub(crate) async fn next(&self) -> T {
-        loop {
-            let (hint, more) = {
-                let mut queue = lock(&self.queue);
-                (queue.pop_front(), !queue.is_empty())
-            };
-            if more {
-                // One call to whoever waits may have stood for many.
-                self.on_hint.notify_one();
-            }
-            if let Some(hint) = hint {
-                return hint;
-            }
-            self.on_hint.notified().await;
-        }
-    }
-}
-
-/// Something that happens once, and can be waited for.
-#[derive(Debug, Default)]
-pub(crate) struct Signal {
-    given: AtomicBool,
-    on_given: Notify,
-}
-
-impl Signal {
-    /// Gives the signal; `true` the first time.
-    pub(crate) fn give(&self) -> bool {
-        let first = !self.given.swap(true, Ordering::AcqRel);
-        if first {
-            self.on_given.notify_waiters();
-        }
-        first
-    }
-
-    pub(crate) fn is_given(&self) -> bool {
-        self.given.load(Ordering::Acquire)
-    }
-
-    /// Resolves once it is given. Cancel safe.
-    pub(crate) async fn given(&self) {
-        let mut notified = std::pin::pin!(self.on_given.notified());
-        // Listen before looking, or the signal could slip in between.
-        notified.as_mut().enable();
-        if !self.is_given() {
-            notified.await;
+        match self.take.lock().await.recv().await {
+            Some(hint) => hint,
+            // The sender is ours.
+            None => std::future::pending().await,
         }
     }
 }
@@ -144,6 +96,6 @@ mod tests {
     fn hints_that_nobody_takes_do_not_pile_up() {
         let hints = Hints::default();
         (0..3 * HINTS).for_each(|hint| hints.put(hint));
-        assert_eq!(lock(&hints.queue).len(), HINTS, "the others are found in the store");
+        assert_eq!(hints.take.try_lock().unwrap().len(), HINTS, "the others are found in the store");
     }
 }

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep};
 
 use super::{Attempt, WriteError};
 use crate::core::Change;
 use crate::telemetry::event::EventKind;
-use crate::util::signal::{Signal, lock};
+use crate::util::signal::lock;
 
 impl Attempt {
-    /// Given once the claim is lost, or in doubt.
-    pub(crate) const fn lost(&self) -> &Signal {
+    /// Set once the claim is lost, or in doubt.
+    pub(crate) const fn lost(&self) -> &SetOnce<()> {
         &self.lease.lost
     }
 
     pub(super) fn set_lost(&self) {
-        if self.lease.lost.give() {
+        if self.lease.lost.set(()).is_ok() {
             self.emit(|| EventKind::LeaseLost);
         }
     }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, SetOnce, oneshot};
 use tokio::time::Instant;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -27,7 +27,6 @@ use crate::engine::in_hand::Hand;
 use crate::engine::limits::Limits;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
-use crate::util::signal::Signal;
 
 /// The holder of one claim.
 pub(crate) struct Attempt {
@@ -57,7 +56,7 @@ struct Writer {
 /// Whether the claim still holds.
 #[derive(Default)]
 struct Lease {
-    lost: Signal,
+    lost: SetOnce<()>,
     /// A task renews it.
     renewed: AtomicBool,
     /// Set once the lease may be over, and until this process no longer goes on with
@@ -69,7 +68,7 @@ struct Lease {
 #[derive(Default)]
 struct Ending {
     /// The work is over; nothing is written any more but its end.
-    over: Signal,
+    over: SetOnce<()>,
     nothing_happened: AtomicBool,
     /// Why an operator has to look, and which step it was about; the first step
     /// that said so counts.
@@ -160,7 +159,7 @@ impl Attempt {
 
     /// Whether the work is over: nothing it left running is stored any more.
     pub(crate) fn has_ended(&self) -> bool {
-        self.ending.over.is_given()
+        self.ending.over.initialized()
     }
 }
 

@@ -105,7 +105,7 @@ impl Attempt {
 
     /// The work is over, and its end is going to be saved.
     fn set_ending(&self) {
-        let is_first = self.ending.over.give();
+        let is_first = self.ending.over.set(()).is_ok();
         #[cfg(feature = "metrics")]
         if is_first {
             crate::telemetry::metrics::attempt(self.since.elapsed(), self.claimed.mode());

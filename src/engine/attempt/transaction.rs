@@ -110,7 +110,7 @@ impl Attempt {
         }
         if let Some(Change::Complete { response, .. }) = changes.into_iter().next() {
             let _ = self.ending.completed.set(response);
-            self.ending.over.give();
+            let _ = self.ending.over.set(());
             self.let_go();
         }
         Ok(())
@@ -176,7 +176,7 @@ impl Attempt {
             biased;
             known = self.engine.persist(&self.key, &mut write, self.limits.lease) => known.map_err(NotCommitted::Unknown)?,
             // Left to the end, which writes in the same place.
-            () = self.ending.over.given() => return Err(NotCommitted::Unknown(error)),
+            _ = self.ending.over.wait() => return Err(NotCommitted::Unknown(error)),
         }
         let Some(Done { output, record: Some(found) }) = write.finish() else { return Err(self.lose()) };
         let took = match (changes.first(), output) {

@@ -59,7 +59,7 @@ impl Attempt {
             biased;
             outcome = self.engine.persist(&self.key, &mut exchange, self.limits.lease) => outcome,
             // Left to the end, which takes them along and keeps no caller waiting.
-            () = self.ending.over.given() => {
+            _ = self.ending.over.wait() => {
                 lock(&self.writer.queue).extend(changes.into_iter().zip(waiting));
                 return;
             }

@@ -132,13 +132,13 @@ impl Operation {
     /// Whether the claim is lost, or in doubt. What this attempt still does
     /// cannot be stored; whoever took over will do it again.
     pub fn is_cancelled(&self) -> bool {
-        self.inner.attempt.lost().is_given()
+        self.inner.attempt.lost().initialized()
     }
 
     /// Resolves once [`is_cancelled`](Self::is_cancelled); never, if all goes
     /// well. For a `select!` around long work. Cancel safe.
     pub async fn cancelled(&self) {
-        self.inner.attempt.lost().given().await;
+        self.inner.attempt.lost().wait().await;
     }
 
     /// Says that this attempt did nothing that counts: the key will be as if it

@@ -88,7 +88,7 @@ impl<S> GuardedRequest<S> {
             attempt.park("", &format!("it was tried {} times", tries - 1));
             return Ok(self.context.refuse(Refusal::OutcomeUnknown));
         }
-        if attempt.lost().is_given() {
+        if attempt.lost().initialized() {
             // It took too long to get here, and may be someone else's by now.
             return Ok(self.context.refuse(Refusal::InProgress));
         }

@@ -82,9 +82,9 @@ impl Completer {
         let answer = timeout(PATIENCE, CatchPanic::new((self.drive)(request)));
         tokio::select! {
             biased;
-            () = met.given() => Ok(()),
+            _ = met.wait() => Ok(()),
             answer = answer => match answer {
-                _ if met.is_given() => Ok(()),
+                _ if met.initialized() => Ok(()),
                 Ok(Ok(status)) => Err(status),
                 Ok(Err(_)) | Err(_) => Err(None),
             },

@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
+use tokio::sync::SetOnce;
 
 use crate::store::StoreError;
-use crate::util::signal::Signal;
 
 /// Why a completer stopped, or did nothing.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl From<StoreError> for CompleterError {
 pub(super) struct Wiring {
     proven: AtomicBool,
     refused: OnceLock<StatusCode>,
-    on_refusal: Signal,
+    on_refusal: SetOnce<()>,
 }
 
 /// Where the way through the service leads.
@@ -79,7 +79,7 @@ impl Wiring {
     }
 
     pub(super) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed) && !self.on_refusal.is_given()
+        self.proven.load(Ordering::Relaxed) && !self.on_refusal.initialized()
     }
 
     pub(super) fn refusal(&self) -> Option<CompleterError> {
@@ -89,15 +89,15 @@ impl Wiring {
     /// Nothing is to be driven any more. `true` the first time.
     pub(super) fn refuse(&self, status: StatusCode) -> bool {
         let _ = self.refused.set(status);
-        self.on_refusal.give()
+        self.on_refusal.set(()).is_ok()
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        self.on_refusal.is_given()
+        self.on_refusal.initialized()
     }
 
     /// Resolves once nothing is to be driven any more.
     pub(super) async fn refused(&self) {
-        self.on_refusal.given().await;
+        self.on_refusal.wait().await;
     }
 }

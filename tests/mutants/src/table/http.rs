@@ -135,7 +135,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "stuck-renewal-holds-back-the-answer",
         END,
-        "let is_first = self.ending.over.give();",
+        "let is_first = self.ending.over.set(()).is_ok();",
         "let is_first = true;",
         "outage::a_store_that_went_down_at_a_renewal",
     ),

@@ -67,8 +67,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     unit(
         "hints-without-bound",
         "src/util/signal.rs",
-        "if queue.len() >= HINTS {",
-        "if queue.len() == usize::MAX {",
+        "mpsc::channel(HINTS)",
+        "mpsc::channel(HINTS * 10)",
         "hints_that_nobody_takes",
     ),
     unit(
