@@ -241,8 +241,8 @@ pub enum RunError<E> {
     Busy(Duration),
     /// The key was used for another input.
     InputChanged,
-    /// Nobody can know what an earlier call did. It is not run again until
-    /// someone decides.
+    /// What an earlier call did can't be known. It is not run again until an
+    /// operator decides.
     OutcomeUnknown,
     /// The work panicked.
     Panicked,

@@ -38,7 +38,7 @@ use crate::util::nonce::fresh_nonce;
 use crate::util::signal::{Alarm, Hints};
 
 /// A store, and what all that works over it in this process has in common: how long
-/// leases and responses last, and who hears of what happens. Cheap to clone.
+/// leases and responses last, and what is called with each event. Cheap to clone.
 ///
 /// [`IdempotencyLayer`](crate::IdempotencyLayer), [`Runner`](crate::Runner),
 /// [`Sweeper`](crate::Sweeper), [`Watcher`](crate::Watcher) and
@@ -219,7 +219,7 @@ impl Engine {
         emit(self.shared.observer.as_ref(), None, kind);
     }
 
-    /// The same exchange, with what this engine says of those who write.
+    /// The same exchange, with what this engine says of its writes.
     pub(crate) fn noted<C: Command<Output = T>, T>(&self, exchange: Exchange<C, T>) -> Exchange<C, T> {
         exchange.noting(self.shared.instance.clone(), Duration::ZERO).calling_back(self.shared.callback)
     }

@@ -15,7 +15,7 @@ const MOST: usize = 1000;
 pub(crate) struct Unsaved {
     pub(crate) error: String,
     pub(crate) since: Timestamp,
-    /// Nobody tries to save it any more.
+    /// Saving was given up.
     pub(crate) given_up: bool,
 }
 

@@ -31,10 +31,10 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 ///
 /// # Caveats
 ///
-/// - Without a running completer nobody runs what is accepted.
+/// - Without a running completer what is accepted is not run.
 /// - The `wait` preference is ignored, which RFC 7240 allows.
 /// - A duplicate without the preference is served as in the foreground: it
-///   runs the operation itself if nobody does, gets 409 while someone does, and
+///   runs the operation itself if no attempt does, gets 409 while one does, and
 ///   the stored answer in the end.
 /// - An at-most-once operation is started by the process that claims it first. If that
 ///   dies or is cut off, it is not run again: its outcome is unknown, and the

@@ -1,4 +1,4 @@
-//! Telling someone that an operation is over.
+//! The hook that is called when an operation is over.
 
 use std::fmt;
 use std::pin::Pin;
@@ -43,7 +43,7 @@ impl Ended {
         }
     }
 
-    /// The steps that were begun and of which nobody knows the outcome, if it is
+    /// The steps that were begun and have no result, if it is
     /// parked.
     pub fn in_doubt(&self) -> impl Iterator<Item = &str> {
         let begun = self.record.steps().iter().filter(|step| *step.point() == Point::Begun);
@@ -92,7 +92,7 @@ impl Ended {
 ///
 /// # Caveats
 ///
-/// - Without a running completer of a layer with a callback nobody is told, and
+/// - Without a running completer of a layer with a callback no hook is called, and
 ///   what is to be told is kept for as long. Give the callback to all layers that
 ///   share a store.
 /// - Only operations that began under a layer with a callback have one.

@@ -62,7 +62,7 @@ where
         Self { kind: Kind::Refused { response: Some(response) } }
     }
 
-    /// For work that ends with whoever waits for it.
+    /// For work that ends with the completer that waits for it.
     pub(crate) fn attached<F>(work: F) -> Self
     where
         F: Future<Output = Result<Response<ResponseBody<ResBody>>, S::Error>> + Send + 'static,

@@ -26,8 +26,8 @@ use crate::http::service::Idempotency;
 /// use std::time::Duration;
 /// use tower_idempotency::{Engine, IdempotencyLayer, Scope, store::MemoryStore};
 ///
-/// // A store alone will do; an engine has a say about leases, retention, and who hears of
-/// // what happens.
+/// // A store alone will do. An engine is for other leases and retentions, and for an
+/// // observer.
 /// let engine = Engine::new(MemoryStore::new())
 ///     .retention(Duration::from_secs(7 * 24 * 60 * 60))
 ///     .on_event(|event| eprintln!("{event:?}"));
@@ -212,7 +212,7 @@ impl IdempotencyLayer {
         self.set(|policy| policy.background = Some(background))
     }
 
-    /// Tells someone when an operation completes or is parked, at least once: see
+    /// Calls a hook when an operation completes or is parked, at least once: see
     /// [`Callback`]. Without one, nothing is stored or called for it.
     pub fn callback(mut self, callback: Callback) -> Self {
         let shared = Arc::make_mut(&mut self.shared);

@@ -53,7 +53,7 @@ pub(crate) enum Told {
 
 impl Scope {
     /// The scope is what `by` says of a request; `None` refuses it, and so
-    /// does a name that is empty or blank: it is nobody's.
+    /// does a name that is empty or blank: it is no caller's.
     ///
     /// # Caveats
     ///
@@ -89,9 +89,9 @@ impl Scope {
     ///
     /// # Caveats
     ///
-    /// Whoever knows, or guesses, a key and sends the same request gets the
-    /// stored answer, whoever made it first. Right for a service with one
-    /// caller, or whose answers anyone may see. Credentials seen under it
+    /// A client that knows, or guesses, a key and sends the same request gets the
+    /// stored answer, whichever client made it first. Right for a service with one
+    /// caller, or whose answers every caller may see. Credentials seen under it
     /// raise [`EventKind::SharedScope`](crate::EventKind::SharedScope), once.
     pub fn shared() -> Self {
         Self(Kind::Shared(Arc::default()))

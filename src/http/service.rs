@@ -107,8 +107,8 @@ where
 }
 
 impl<S> Idempotency<S> {
-    /// Runs what a completer has claimed already. Dropped, it stops: whoever
-    /// waits for it is the one who decides how long it may take.
+    /// Runs what a completer has claimed already. Dropped, it stops: the
+    /// completer that waits for it decides how long it may take.
     fn serve_claim<ReqBody, ResBody>(
         &mut self,
         claim: &ClaimHandoff,

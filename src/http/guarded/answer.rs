@@ -33,8 +33,8 @@ impl RequestContext {
     }
 
     /// When it pays to ask again about an operation whose lease has this much
-    /// left. Who is alive writes each third of it, and may be done at any time;
-    /// of who has said nothing for longer, nothing comes before its end.
+    /// left. A holder that is alive writes each third of it, and may be done at any time;
+    /// of one that has said nothing for longer, nothing comes before its end.
     fn again_after(&self, left: Duration) -> Duration {
         let lease = self.shared.engine.limits().lease;
         if left < lease / 2 { left } else { Duration::ZERO }

@@ -102,14 +102,14 @@ impl RequestContext {
         body: &Content,
     ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
         let (policy, limits) = (&self.shared.policy, self.shared.engine.limits());
-        // Kept only where someone may have to run it again.
+        // Kept only where a completer may have to run it again.
         let request = (policy.mode == Mode::Resumable).then(|| Arc::new(self.shared.stored_request(parts, body)));
         let command = Claim { fingerprint, mode: policy.mode, lease: limits.lease, request };
         claim(&self.shared.engine, self.key, command, limits)
     }
 
     /// Stores the handler's answer, and says what the client gets: that
-    /// answer, unless someone else took over.
+    /// answer, unless another holder took over.
     async fn record<B: Body>(
         &self,
         attempt: &Arc<Attempt>,

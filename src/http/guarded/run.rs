@@ -84,12 +84,12 @@ impl<S> GuardedRequest<S> {
         let limits = shared.policy.background.as_ref().map_or((None, None), Background::limits);
         let tries = attempt.claimed().tries();
         if limits.1.is_some_and(|most| tries > most) {
-            // Whoever claimed it ends it.
+            // The completer that claimed it ends it.
             attempt.park("", &format!("it was tried {} times", tries - 1));
             return Ok(self.context.refuse(Refusal::OutcomeUnknown));
         }
         if attempt.lost().initialized() {
-            // It took too long to get here, and may be someone else's by now.
+            // It took too long to get here, and another holder may have it by now.
             return Ok(self.context.refuse(Refusal::InProgress));
         }
         // Kept to the end of this, so that what it was doing can still be told.

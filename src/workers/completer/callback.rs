@@ -1,4 +1,4 @@
-//! Telling someone of the end of one operation.
+//! Making the callback for the end of one operation.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::util::backoff;
 
 /// How much longer a callback stays claimed than it may take.
 const GRACE: Duration = Duration::from_secs(30);
-/// How long what someone else has to tell is left alone.
+/// How long a callback that is another layer's is left alone.
 const NOT_OURS: Duration = Duration::from_secs(60);
 
 /// How long one is left alone for which there was no room.
@@ -37,11 +37,11 @@ impl Completer {
         self.call_back(callback, key, record).await.unwrap_or_else(|error| self.failed(key, error))
     }
 
-    /// If someone else was faster meanwhile, what it notes does not take.
+    /// If another completer was faster, what it notes does not take.
     async fn call_back(&self, callback: &Callback, key: Key, record: Record) -> Result<Did, StoreError> {
         let tries = record.owed().map_or(0, |owed| owed.tries());
         if tries >= callback.max_tries {
-            // Whoever made the last one never said how it went.
+            // The completer that made the last call never said how it went.
             let given_up = self.note_callback(&key, record, CallbackStep::GiveUp).await?.is_some();
             if given_up {
                 self.callback_failed(&key, tries, "it is not known how the last call went".to_owned(), true);

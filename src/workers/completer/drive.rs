@@ -32,7 +32,7 @@ use crate::util::nonce::fresh_nonce;
 /// How far one look at an operation got.
 enum Went {
     Did(Did),
-    /// It ended, and someone is to be told.
+    /// It ended, and its callback is to be made.
     Owes(Box<Record>),
 }
 
@@ -153,7 +153,7 @@ impl Completer {
             Ok(Ok(Err(why))) => attempt.park("", &why),
             Ok(Err(_panicked)) => attempt.emit(|| EventKind::Panicked),
             // The work is over, and its end on the way to the store: that takes no
-            // longer than a store may. What comes after it is nobody's.
+            // longer than a store may. What comes after it is not waited for.
             Err(_) if attempt.has_ended() => tokio::select! {
                 biased;
                 _ = &mut call => {}
@@ -183,7 +183,8 @@ impl Completer {
         }
     }
 
-    /// At most once: asks what happened, and calls a human if nobody knows.
+    /// In at-most-once mode: asks the reconciler what happened, and parks what it does not
+    /// know.
     async fn settle(&self, key: Key, record: Record) -> Result<Did, StoreError> {
         let engine = &self.shared.engine;
         let version = record.version();
@@ -246,7 +247,7 @@ fn became(record: &Record) -> Did {
         (Status::Complete, _) => Did::Completed,
         (_, Hold::Parked { .. }) => Did::Parked,
         (_, Hold::Free | Hold::Cleared) => Did::Released,
-        // The end is not stored, or someone else took over.
+        // The end is not stored, or another holder took over.
         _ => Did::Failed,
     }
 }

@@ -53,9 +53,9 @@ pub struct Doubt {
     pub record: Record,
 }
 
-/// Finishes what nobody else finishes: operations whose client does not retry.
+/// Finishes operations whose client does not retry.
 ///
-/// It looks for resumable operations that nobody holds and that are
+/// It looks for resumable operations that no attempt holds and that are
 /// [due](crate::core::Record::due), claims one at a time by a swap, and drives
 /// its stored request through the same service. Any number of completers may
 /// work on one store, in any number of processes: none runs an operation that
@@ -66,7 +66,7 @@ pub struct Doubt {
 /// It also makes the [callbacks](crate::Callback) of the layer.
 ///
 /// At-most-once operations are never run again. A
-/// [reconciler](Self::reconcile) is asked what happened, and if nobody knows
+/// [reconciler](Self::reconcile) is asked what happened, and if it does not know
 /// they are parked.
 ///
 /// ```

@@ -14,9 +14,9 @@ pub struct Report {
     pub parked: usize,
     /// A reconciler found out what happened.
     pub reconciled: usize,
-    /// Someone else had them, or only their caller can go on.
+    /// Another holder had them, or only their client can go on.
     pub skipped: usize,
-    /// Someone was told of their end: see [`Callback`](crate::Callback).
+    /// The hook was called for their end: see [`Callback`](crate::Callback).
     pub told: usize,
     /// That was tried, and failed.
     pub untold: usize,

@@ -72,9 +72,9 @@ impl Round {
         }
     }
 
-    /// Waits for all that have a slot, whoever started them.
+    /// Waits for all that have a slot, those that were handed over included.
     pub(super) async fn all_free(&self) {
-        // Nobody closes it.
+        // It is never closed.
         let _ = self.slots.acquire_many(self.most).await;
     }
 
