@@ -26,6 +26,7 @@ mod http;
 mod limits;
 mod memory;
 mod model;
+mod operator;
 mod request;
 mod resume;
 mod sqlite;
@@ -62,7 +63,7 @@ impl Mutant {
 const TRANSITION: &str = "src/core/transition.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 12] = [
+pub(crate) const GROUPS: [&[Mutant]; 13] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -72,6 +73,7 @@ pub(crate) const GROUPS: [&[Mutant]; 12] = [
     completer::MUTANTS,
     background::MUTANTS,
     callback::MUTANTS,
+    operator::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
     sqlite::MUTANTS,

@@ -1,0 +1,52 @@
+//! What an operator decides.
+
+use super::Mutant;
+
+const OPERATOR: &str = "src/operator/mod.rs";
+
+planted_under!(operator, "--test operator");
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    operator(
+        "operator-decides-about-what-moved-on",
+        OPERATOR,
+        "let command = ResolveAt { version: shown.record.version(), resolve: Resolve { resolution } };",
+        "let command = Resolve { resolution };",
+        "a_decision_about_what_moved_on",
+    ),
+    operator(
+        "operator-decides-about-what-is-in-hand",
+        OPERATOR,
+        "if self.engine.in_hand().has(&shown.key) {",
+        "if self.engine.in_hand().has(&shown.key) && false {",
+        "what_this_process_still_has_to_save",
+    ),
+    operator(
+        "operator-forgets-what-is-unfinished",
+        OPERATOR,
+        "if shown.record.status() != Status::Complete {",
+        "if shown.record.status() != Status::Complete && false {",
+        "what_is_complete_can_be_forgotten",
+    ),
+    operator(
+        "operator-forgets-a-callback",
+        OPERATOR,
+        "if shown.record.owed().is_some() {",
+        "if shown.record.owed().is_some() && false {",
+        "a_callback_is_made_before",
+    ),
+    operator(
+        "operator-shows-what-expired",
+        OPERATOR,
+        "found.record.filter(|record| !record.is_expired(found.now)).ok_or(OperatorError::Absent)?",
+        "found.record.ok_or(OperatorError::Absent)?",
+        "what_runs_anew_is_not_forgotten",
+    ),
+    operator(
+        "operator-takes-a-runners-key-for-a-requests",
+        OPERATOR,
+        "self.show(&Key::of_runner(scope, &parsed(key)?)).await",
+        "self.show(&Key::new(scope, &parsed(key)?)).await",
+        "what_a_runner_ran",
+    ),
+];
