@@ -1,5 +1,5 @@
 //! What runs beside the requests: what is finished without its client, who is told
-//! of the end, and what needs a human.
+//! of the end, what needs a human, and what an operator decides.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 #[path = "../support/mod.rs"]
@@ -7,5 +7,6 @@ mod support;
 
 mod callback;
 mod completer;
+mod operator;
 mod watcher;
 mod wiring;

@@ -4,7 +4,7 @@ use super::Mutant;
 
 const OPERATOR: &str = "src/operator/mod.rs";
 
-planted_under!(operator, "--test operator");
+planted_under!(operator, "--test workers", "operator");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     operator(

@@ -1,16 +1,14 @@
 //! What an operator sees and decides.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
-
-mod support;
 
 use bytes::Bytes;
-use support::Count;
-use support::bodies::Failure;
-use support::lab::{Lab, numbered, operation, post, reply, secs, send, serve, stored_key};
-use support::store::{Call, Fault};
 use tower_idempotency::core::{Hold, Key, Resolution, Status};
 use tower_idempotency::store::{Filter, Query, StoreErrorKind};
 use tower_idempotency::{Callback, Engine, Operator, OperatorError, Runner};
+
+use crate::support::bodies::Failure;
+use crate::support::lab::{Lab, numbered, operation, post, reply, secs, send, serve, stored_key};
+use crate::support::store::{Call, Fault};
+use crate::support::{self, Count};
 
 fn panics() -> Result<String, Failure> {
     panic!("a planned panic")
