@@ -21,7 +21,8 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use sqlx::PgPool;
-use tower_idempotency::store::{Enlisted, PostgresStore};
+use tower_idempotency::store::PostgresStore;
+use tower_idempotency::store::postgres::Enlisted;
 use tower_idempotency::{Engine, IdempotencyLayer, Operation, RunError, Runner, Scope, StepError, StepKey};
 
 const USAGE: &str = "\

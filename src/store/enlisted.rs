@@ -13,10 +13,13 @@ use crate::core::{Key, Record, Version};
 /// recovery points: what [`Operation::transaction`](crate::Operation::transaction)
 /// takes. There is nothing to call on it.
 ///
-#[cfg_attr(feature = "postgres", doc = "- [`Enlisted`](super::Enlisted), of a [`PostgresStore`](super::PostgresStore)")]
+#[cfg_attr(
+    feature = "postgres",
+    doc = "- [`Enlisted`](super::postgres::Enlisted), of a [`PostgresStore`](super::PostgresStore)"
+)]
 #[cfg_attr(
     feature = "sqlite",
-    doc = "- [`SqliteEnlisted`](super::SqliteEnlisted), of a [`SqliteStore`](super::SqliteStore)"
+    doc = "- [`SqliteEnlisted`](super::sqlite::SqliteEnlisted), of a [`SqliteStore`](super::SqliteStore)"
 )]
 #[async_trait]
 pub trait EnlistedDatabase: Sealed + Clone + fmt::Debug + Send + Sync + 'static {

@@ -22,11 +22,11 @@ mod for_all;
 mod memory;
 mod page;
 #[cfg(feature = "postgres")]
-mod postgres;
+pub mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "sqlite")]
-mod sqlite;
+pub mod sqlite;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -49,15 +49,11 @@ pub use self::error::{ConnectError, StoreError, StoreErrorKind};
 pub use self::memory::MemoryStore;
 pub use self::page::{Page, Unreadable};
 #[cfg(feature = "postgres")]
-pub use self::postgres::{
-    Enlisted, Parameter, PooledTransaction, PostgresStore, PostgresStoreOptions, StorePool, TransactionDriver,
-};
+pub use self::postgres::{PostgresStore, PostgresStoreOptions};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};
 #[cfg(feature = "sqlite")]
-pub use self::sqlite::{
-    Rusqlite, SqliteEnlisted, SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions, SqliteTransaction,
-};
+pub use self::sqlite::{SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions};
 
 use crate::core::{Key, Record, Status, Timestamp, Version};
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tower_idempotency::store::{SqliteTransaction, Store, Swap};
+use tower_idempotency::store::sqlite::SqliteTransaction;
+use tower_idempotency::store::{Store, Swap};
 use tower_idempotency::{RunError, StepError};
 
 use super::records::{claim, key};

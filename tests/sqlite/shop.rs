@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
-use tower_idempotency::store::{EnlistedDatabase, SqliteEnlisted, SqliteStore, SqliteTransaction};
+use tower_idempotency::store::sqlite::{SqliteEnlisted, SqliteTransaction};
+use tower_idempotency::store::{EnlistedDatabase, SqliteStore};
 use tower_idempotency::{Engine, Operation, RunError, Runner, StepError, TransactionFuture};
 
 /// What goes wrong in the shop itself.

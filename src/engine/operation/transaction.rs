@@ -86,7 +86,8 @@ impl Operation {
     /// ```no_run
     /// # #[cfg(feature = "postgres")] mod shop {
     /// use tower_idempotency::{Operation, StepError};
-    /// use tower_idempotency::store::{Enlisted, PostgresStore};
+    /// use tower_idempotency::store::PostgresStore;
+    /// use tower_idempotency::store::postgres::Enlisted;
     /// use deadpool_postgres::Pool;
     ///
     /// async fn order(op: Operation, shop: Enlisted<Pool>, item: String) -> Result<i64, StepError<tokio_postgres::Error>> {
@@ -103,7 +104,7 @@ impl Operation {
     /// ```no_run
     /// # #[cfg(feature = "sqlite")] mod shop {
     /// use tower_idempotency::{Operation, StepError};
-    /// use tower_idempotency::store::SqliteEnlisted;
+    /// use tower_idempotency::store::sqlite::SqliteEnlisted;
     ///
     /// async fn order(op: Operation, shop: SqliteEnlisted, item: String) -> Result<i64, StepError<rusqlite::Error>> {
     ///     op.transaction(&shop, "order", move |tx| Box::pin(async move {

@@ -1,4 +1,7 @@
 //! The store on Postgres: every write is one conditional statement on one row.
+//!
+//! Here are the types of transactions that carry recovery points; the store itself is in
+//! [`store`](crate::store), too.
 
 mod call;
 mod deadpool;

@@ -1,4 +1,7 @@
 //! Records in a SQLite database of this machine.
+//!
+//! Here are the types of transactions that carry recovery points; the store itself is in
+//! [`store`](crate::store), too.
 
 mod batch;
 mod buckets;

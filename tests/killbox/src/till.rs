@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
-use tower_idempotency::store::{Enlisted, StorePool};
+use tower_idempotency::store::postgres::{Enlisted, StorePool};
 use tower_idempotency::{Operation, StepError};
 
 use crate::service::{Pause, later, paid, read, say};

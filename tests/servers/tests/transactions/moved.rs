@@ -4,7 +4,8 @@ use std::any::TypeId;
 use std::net::SocketAddr;
 
 use servers::{Postgres, Proxy, wait_until};
-use tower_idempotency::store::{Enlisted, PostgresStore, TransactionDriver};
+use tower_idempotency::store::PostgresStore;
+use tower_idempotency::store::postgres::{Enlisted, TransactionDriver};
 use tower_idempotency::{Runner, StepError};
 
 use crate::shop::{Driver, Failed, INSERT, Tokio};

@@ -9,7 +9,8 @@ use servers::Postgres;
 use sqlx::Executor;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use tokio_postgres::NoTls;
-use tower_idempotency::store::{Enlisted, PostgresStore, TransactionDriver};
+use tower_idempotency::store::PostgresStore;
+use tower_idempotency::store::postgres::{Enlisted, TransactionDriver};
 use tower_idempotency::{Engine, Runner, TransactionFuture};
 
 /// What goes wrong in the shop itself.
