@@ -7,7 +7,7 @@ mod lease;
 mod outcome;
 mod reached;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod transaction;
+pub(crate) mod transaction;
 mod writer;
 
 use std::fmt;
@@ -17,9 +17,6 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, SetOnce, oneshot};
 use tokio::time::Instant;
-
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) use self::transaction::{Begun, NotCommitted};
 
 use crate::core::{Change, Fence, Key, Record, Status, StoredResponse};
 use crate::engine::Engine;

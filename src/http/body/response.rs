@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::sleep;
 
-use super::{Collected, EMPTY_FRAMES, next_frame, size_of, weight};
+use super::request::{Collected, EMPTY_FRAMES, next_frame, size_of, weight};
 use crate::core::{NotRetained, in_its_own_piece};
 use crate::engine::content::Content;
 use crate::http::header::{REPLAY_UNAVAILABLE, REPLAYED};

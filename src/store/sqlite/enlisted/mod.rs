@@ -143,7 +143,8 @@ impl SqliteStore {
     /// own, with rusqlite 0.39.
     ///
     /// ```
-    /// use tower_idempotency::store::{SqliteEnlisted, SqliteStore};
+    /// use tower_idempotency::store::SqliteStore;
+    /// use tower_idempotency::store::sqlite::SqliteEnlisted;
     /// use tower_idempotency::{Operation, StepError};
     ///
     /// async fn order(op: &Operation, shop: &SqliteEnlisted, item: String) -> Result<i64, StepError<rusqlite::Error>> {

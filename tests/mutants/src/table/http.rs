@@ -4,7 +4,7 @@ use super::{Mutant, TRANSITION};
 
 const ADMIT: &str = "src/http/guarded/admit.rs";
 const END: &str = "src/engine/attempt/outcome.rs";
-const BODY: &str = "src/http/body/mod.rs";
+const BODY: &str = "src/http/body/request.rs";
 const DETACH: &str = "src/util/detached.rs";
 const KEY: &str = "src/core/key.rs";
 const MESSAGE: &str = "src/core/message.rs";
