@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{Record, Stamp, Timestamp, Version};
-use super::transition::{Command, Decision, Next};
+use super::command::fenced::{Command, Decision, Next};
 
 /// One command on its way through a store.
 ///

@@ -10,45 +10,38 @@
 //! and go out by value. That is what lets the model checker walk every
 //! interleaving of the very code that runs in production.
 
-mod callback;
 mod canonical;
+mod command;
 mod credential;
 mod exchange;
 mod fingerprint;
 mod grpc;
-mod history;
-mod in_hand;
 mod key;
 mod message;
-mod reached;
 mod record;
-mod resolve;
-mod resume;
-mod submit;
-mod transition;
 mod wire;
 
-pub(crate) use self::callback::{CallbackAt, CallbackStep};
+pub(crate) use self::command::callback::{CallbackAt, CallbackStep};
 pub(crate) use self::canonical::canonical;
 pub use self::exchange::{Ask, Done, Exchange, Reply};
 pub use self::fingerprint::Fingerprint;
 #[cfg(test)]
 pub(crate) use self::grpc::stands_for;
 pub(crate) use self::grpc::{is_grpc, judged};
-pub(crate) use self::history::UNDO_PLAN;
-pub use self::history::{Moment, What};
-pub(crate) use self::in_hand::{ClaimHere, ResumeHere};
+pub(crate) use self::record::history::UNDO_PLAN;
+pub use self::record::history::{Moment, What};
+pub(crate) use self::command::in_hand::{ClaimHere, ResumeHere};
 pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
 pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};
-pub use self::reached::Reached;
+pub use self::record::reached::Reached;
 pub use self::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Status, Step, Timestamp, Version};
-pub(crate) use self::resolve::ResolveAt;
-pub use self::resolve::{NotResolved, Resolution, Resolve};
-pub use self::resume::{Resume, Resumed};
-pub(crate) use self::submit::SubmitHere;
-pub use self::submit::{Acknowledge, NotAcknowledged, Submit, Submitted};
-pub use self::transition::{Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next};
+pub(crate) use self::command::resolve::ResolveAt;
+pub use self::command::resolve::{NotResolved, Resolution, Resolve};
+pub use self::command::resume::{Resume, Resumed};
+pub(crate) use self::command::submit::SubmitHere;
+pub use self::command::submit::{Acknowledge, NotAcknowledged, Submit, Submitted};
+pub use self::command::fenced::{Change, Claim, Claimed, Command, Decision, Fenced, Lost, Next};
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 
 use super::{PartId, is_default, millis};
-use crate::core::callback::{Callback, Owed};
-use crate::core::history::{Kept, Moment, Past, What};
+use crate::core::command::callback::{Callback, Owed};
+use crate::core::record::history::{Kept, Moment, Past, What};
 use crate::core::record::{Fence, Hold, Mode, Progress, Record, Timestamp, Version};
 use crate::core::{Fingerprint, StoredResponse};
 

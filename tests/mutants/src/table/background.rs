@@ -4,9 +4,9 @@ use super::Mutant;
 
 const CREW: &str = "src/workers/completer/slots.rs";
 const BACKGROUND: &str = "src/http/background.rs";
-const RECORD: &str = "src/core/record.rs";
+const RECORD: &str = "src/core/record/mod.rs";
 const STATUS: &str = "src/http/status.rs";
-const SUBMIT: &str = "src/core/submit.rs";
+const SUBMIT: &str = "src/core/command/submit.rs";
 
 planted_under!(unit, "--lib");
 planted_under!(background, "--test http", "background");

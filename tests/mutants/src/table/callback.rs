@@ -2,11 +2,11 @@
 
 use super::Mutant;
 
-const CORE: &str = "src/core/callback.rs";
+const CORE: &str = "src/core/command/callback.rs";
 const DRIVE: &str = "src/workers/completer/drive.rs";
 const ENGINE: &str = "src/engine/mod.rs";
 const MAKER: &str = "src/workers/completer/callback.rs";
-const RECORD: &str = "src/core/record.rs";
+const RECORD: &str = "src/core/record/mod.rs";
 
 planted_under!(callback, "--test workers", "callback");
 

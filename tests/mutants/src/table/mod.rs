@@ -60,7 +60,7 @@ impl Mutant {
     }
 }
 
-const TRANSITION: &str = "src/core/transition.rs";
+const TRANSITION: &str = "src/core/command/fenced.rs";
 
 /// Group by group: those of one table share the code under test.
 pub(crate) const GROUPS: [&[Mutant]; 13] = [

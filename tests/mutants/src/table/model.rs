@@ -2,10 +2,10 @@
 
 use super::{Mutant, TRANSITION};
 
-const RECORD: &str = "src/core/record.rs";
-const RESUME: &str = "src/core/resume.rs";
-const SUBMIT: &str = "src/core/submit.rs";
-const RESOLVE: &str = "src/core/resolve.rs";
+const RECORD: &str = "src/core/record/mod.rs";
+const RESUME: &str = "src/core/command/resume.rs";
+const SUBMIT: &str = "src/core/command/submit.rs";
+const RESOLVE: &str = "src/core/command/resolve.rs";
 const EXCHANGE: &str = "src/core/exchange.rs";
 
 const fn model(name: &'static str, file: &'static str, text: &'static str, instead: &'static str) -> Mutant {
@@ -162,7 +162,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     model(
         "failure-hides-what-is-done",
-        "src/core/reached.rs",
+        "src/core/record/reached.rs",
         "step.point == Point::Begun || self.is_paid(step);",
         "step.point == Point::Begun;",
     ),

@@ -40,7 +40,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "key-lifetime-by-the-last-claim",
-        "src/core/history.rs",
+        "src/core/record/history.rs",
         "Some(claim.at.after(since_claim).since(step.at))",
         "Some(since_claim.min(claim.at.since(step.at)))",
         "keys::a_key_is_not_sent_again",
@@ -194,7 +194,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "completer-forgets-the-steps",
-        "src/core/resume.rs",
+        "src/core/command/resume.rs",
         "Decision::put(current.taken(stamp, self.lease), Resumed",
         "let mut current = current.clone();\n        current.steps.clear();\n        Decision::put(current.taken(stamp, self.lease), Resumed",
         "crash::a_payment_that_crashes_is_finished",

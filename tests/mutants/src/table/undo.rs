@@ -7,7 +7,7 @@ planted_under!(undo, "--test engine", "resume");
 pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "failure-of-grpc-hides-a-payment",
-        "src/core/reached.rs",
+        "src/core/record/reached.rs",
         "let status = response.judged();",
         "let status = response.status();",
         "reached::a_failure_of_grpc",
@@ -147,7 +147,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     undo(
         "input-not-stored",
-        "src/core/transition.rs",
+        "src/core/command/fenced.rs",
         "            step.input = Some(hash);",
         "            let _ = (step, hash);",
         "input::a_changed",

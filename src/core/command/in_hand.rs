@@ -2,9 +2,9 @@
 //! still has to store how it ended: then a lease that is over does not say that the
 //! operation is abandoned.
 
-use super::record::{Hold, Record, Stamp};
+use crate::core::record::{Hold, Record, Stamp};
 use super::resume::{Resume, Resumed};
-use super::transition::{Claim, Claimed, Command, Decision};
+use super::fenced::{Claim, Claimed, Command, Decision};
 
 /// A [`Claim`] of what may be in hand.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,15 +1,18 @@
 //! What is known about one operation.
 
+pub(in crate::core) mod history;
+pub(in crate::core) mod reached;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::callback::Callback;
-use super::history::Past;
-use super::message::{arc, piece};
-use super::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
+use crate::core::command::callback::Callback;
+use self::history::Past;
+use crate::core::message::{arc, piece};
+use crate::core::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
 
 /// A point on the store's clock, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,7 +65,7 @@ impl Version {
 
     /// The nonce for one more write by whoever minted this one: as good as
     /// drawn anew, without a generator (splitmix64).
-    pub(super) const fn successor(self) -> Self {
+    pub(in crate::core) const fn successor(self) -> Self {
         let mut bits = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -79,9 +82,9 @@ impl fmt::Debug for Version {
 /// The right to write to a record: the version at which it was claimed.
 ///
 /// A later claim gets another one, and from then on every write under the old
-/// one is [`Lost`](super::Lost).
+/// one is [`Lost`](crate::core::Lost).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fence(pub(super) Version);
+pub struct Fence(pub(in crate::core) Version);
 
 impl Fence {
     /// The fence of the claim that was stored as `version`.
@@ -124,7 +127,7 @@ impl Stamp<'_> {
 #[expect(clippy::exhaustive_enums, reason = "the two modes of the contract")]
 pub enum Mode {
     /// Started at most once, unless the attempt said that nothing happened: by
-    /// [`Change::Withdraw`](super::Change::Withdraw), which the layer makes of the
+    /// [`Change::Withdraw`](crate::core::Change::Withdraw), which the layer makes of the
     /// answers that [`Outcome`](crate::Outcome) lists. If it cannot be known whether
     /// it finished, it is not started again until an operator or a reconciler
     /// decides.
@@ -187,20 +190,20 @@ pub enum Hold {
 /// One named step of an operation: a recovery point.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Step {
-    pub(super) name: Box<str>,
-    pub(super) point: Point,
+    pub(in crate::core) name: Box<str>,
+    pub(in crate::core) point: Point,
     /// The version this was written under; a swap to that version is the one
     /// that has to store it.
-    pub(super) written: Version,
+    pub(in crate::core) written: Version,
     /// By which attempt, and how long after its claim.
-    pub(super) attempt: u32,
-    pub(super) after: Duration,
+    pub(in crate::core) attempt: u32,
+    pub(in crate::core) after: Duration,
     /// What it depended on, as a hash.
-    pub(super) input: Option<u64>,
+    pub(in crate::core) input: Option<u64>,
     /// How its key is written, since it was begun.
-    pub(super) key: KeyForm,
+    pub(in crate::core) key: KeyForm,
     /// It was begun before it was done, and made the operation paid.
-    pub(super) paid: bool,
+    pub(in crate::core) paid: bool,
 }
 
 impl Step {
@@ -249,25 +252,25 @@ pub enum Point {
 /// Cloning is cheap: the parts are shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
-    pub(super) version: Version,
-    pub(super) mode: Mode,
-    pub(super) fingerprint: Fingerprint,
-    pub(super) hold: Hold,
-    pub(super) progress: Progress,
-    pub(super) attempts: u32,
+    pub(in crate::core) version: Version,
+    pub(in crate::core) mode: Mode,
+    pub(in crate::core) fingerprint: Fingerprint,
+    pub(in crate::core) hold: Hold,
+    pub(in crate::core) progress: Progress,
+    pub(in crate::core) attempts: u32,
     /// How many of them were before the last decision by hand.
-    pub(super) forgiven: u32,
+    pub(in crate::core) forgiven: u32,
     /// How long after the last write nobody should go on by themselves.
-    pub(super) retry_in: Duration,
-    pub(super) past: Past,
+    pub(in crate::core) retry_in: Duration,
+    pub(in crate::core) past: Past,
     /// The write that claimed it first also accepted it for later.
-    pub(super) accepted: bool,
+    pub(in crate::core) accepted: bool,
     /// Boxed: most records have none, and all are copied often.
-    pub(super) callback: Option<Box<Callback>>,
-    pub(super) request: Option<Arc<StoredRequest>>,
-    pub(super) steps: Vec<Arc<Step>>,
-    pub(super) created_at: Option<Timestamp>,
-    pub(super) written_at: Timestamp,
+    pub(in crate::core) callback: Option<Box<Callback>>,
+    pub(in crate::core) request: Option<Arc<StoredRequest>>,
+    pub(in crate::core) steps: Vec<Arc<Step>>,
+    pub(in crate::core) created_at: Option<Timestamp>,
+    pub(in crate::core) written_at: Timestamp,
 }
 
 impl Record {
@@ -400,7 +403,7 @@ impl Record {
         }
     }
 
-    pub(super) fn has_no_past(&self) -> bool {
+    pub(in crate::core) fn has_no_past(&self) -> bool {
         self.past.moments().is_empty()
     }
 
@@ -449,7 +452,7 @@ impl Record {
     }
 
     /// How much of its holder's lease is left.
-    pub(super) fn lease_left(&self, now: Timestamp) -> Option<Duration> {
+    pub(in crate::core) fn lease_left(&self, now: Timestamp) -> Option<Duration> {
         match &self.hold {
             Hold::Leased { .. } => Some(self.due().since(now)).filter(|left| !left.is_zero()),
             _ => None,

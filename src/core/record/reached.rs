@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::StoredResponse;
-use super::record::{Point, Progress, Record, Step};
+use crate::core::StoredResponse;
+use super::{Point, Progress, Record, Step};
 
 /// Which steps an attempt came to: it ran them, or asked for their stored
 /// results.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::StoredResponse;
-use super::history::What;
-use super::record::{Hold, Mode, Point, Record, Stamp, Status, Version};
-use super::transition::{Change, Command, Decision};
+use crate::core::StoredResponse;
+use crate::core::record::history::What;
+use crate::core::record::{Hold, Mode, Point, Record, Stamp, Status, Version};
+use super::fenced::{Change, Command, Decision};
 
 /// A human's or a reconciler's decision on an operation that nobody holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

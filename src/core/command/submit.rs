@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::callback::Callback;
-use super::history::Past;
-use super::record::{Fence, Hold, Mode, Progress, Record, Stamp, Timestamp};
-use super::transition::{Command, Decision};
-use super::{Fingerprint, StoredRequest, StoredResponse};
+use crate::core::record::history::Past;
+use crate::core::record::{Fence, Hold, Mode, Progress, Record, Stamp, Timestamp};
+use super::fenced::{Command, Decision};
+use crate::core::{Fingerprint, StoredRequest, StoredResponse};
 
 /// Asks that an operation is run by whoever comes first, and not by us.
 ///
-/// A [`Claim`](super::Claim) that does not want to hold what it stores. The
+/// A [`Claim`](crate::core::Claim) that does not want to hold what it stores. The
 /// first attempt is the one that resumes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a plain message")]

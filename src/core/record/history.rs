@@ -4,9 +4,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::callback::Callback;
-use super::message::{arc, piece};
-use super::record::{Hold, Point, Progress, Record, Stamp, Step, Timestamp};
+use crate::core::command::callback::Callback;
+use crate::core::message::{arc, piece};
+use super::{Hold, Point, Progress, Record, Stamp, Step, Timestamp};
 
 /// How many moments a record keeps besides those of its steps, and how many of
 /// the first ones stay when there are more.
@@ -97,11 +97,11 @@ impl What {
         Self::ALL.iter().find(|(what, _)| *what == self).map_or("", |(_, name)| name)
     }
 
-    pub(super) fn number(self) -> u32 {
+    pub(in crate::core) fn number(self) -> u32 {
         (0..).zip(Self::ALL).find(|(_, (what, _))| *what == self).map_or(u32::MAX, |(number, _)| number)
     }
 
-    pub(super) fn numbered(number: u32) -> Option<Self> {
+    pub(in crate::core) fn numbered(number: u32) -> Option<Self> {
         Self::ALL.get(usize::try_from(number).ok()?).map(|(what, _)| *what)
     }
 
@@ -126,17 +126,17 @@ impl What {
 ///
 /// Shared, and absent where there is nothing to say: records are copied often.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Past(Option<Arc<Kept>>);
+pub(in crate::core) struct Past(Option<Arc<Kept>>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(in crate::core) struct Kept {
     /// Who holds it, or held it last, or decided about it since.
-    pub(super) by: Option<Arc<str>>,
-    pub(super) moments: Vec<Moment>,
+    pub(in crate::core) by: Option<Arc<str>>,
+    pub(in crate::core) moments: Vec<Moment>,
     /// How many were dropped from the middle.
-    pub(super) dropped: u32,
+    pub(in crate::core) dropped: u32,
     /// How many of them were steps that were done.
-    pub(super) dropped_done: u32,
+    pub(in crate::core) dropped_done: u32,
 }
 
 /// Nothing that can happen depends on it.
@@ -145,33 +145,33 @@ impl Hash for Past {
 }
 
 impl Past {
-    pub(super) fn new(kept: Kept) -> Self {
+    pub(in crate::core) fn new(kept: Kept) -> Self {
         Self(Some(Arc::new(kept)).filter(|kept| **kept != Kept::default()))
     }
 
     /// Of an operation that this instance begins.
-    pub(super) fn begun_by(by: Option<&str>) -> Self {
+    pub(in crate::core) fn begun_by(by: Option<&str>) -> Self {
         Self::new(Kept { by: by.map(Arc::from), ..Kept::default() })
     }
 
-    pub(super) fn by(&self) -> Option<&Arc<str>> {
+    pub(in crate::core) fn by(&self) -> Option<&Arc<str>> {
         self.0.as_ref()?.by.as_ref()
     }
 
-    pub(super) fn moments(&self) -> &[Moment] {
+    pub(in crate::core) fn moments(&self) -> &[Moment] {
         self.0.as_ref().map_or(&[], |kept| &kept.moments)
     }
 
-    pub(super) fn dropped(&self) -> u32 {
+    pub(in crate::core) fn dropped(&self) -> u32 {
         self.0.as_ref().map_or(0, |kept| kept.dropped)
     }
 
-    pub(super) fn dropped_done(&self) -> u32 {
+    pub(in crate::core) fn dropped_done(&self) -> u32 {
         self.0.as_ref().map_or(0, |kept| kept.dropped_done)
     }
 
     /// About how many bytes it takes.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::core) fn size(&self) -> usize {
         let Some(kept) = &self.0 else { return 0 };
         let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| arc(text.len()));
         let texts: usize = kept.moments.iter().map(|moment| text(&moment.text)).sum();
@@ -182,7 +182,7 @@ impl Past {
         Arc::make_mut(self.0.get_or_insert_default())
     }
 
-    pub(super) fn set_by(&mut self, by: Option<&str>) {
+    pub(in crate::core) fn set_by(&mut self, by: Option<&str>) {
         self.change().by = by.map(Arc::from);
     }
 
@@ -260,7 +260,7 @@ impl Record {
     }
 
     /// Remembers what this write is going to cover.
-    pub(super) fn remember(&mut self, what: What, text: Option<&str>, stamp: Stamp<'_>) {
+    pub(in crate::core) fn remember(&mut self, what: What, text: Option<&str>, stamp: Stamp<'_>) {
         if self.past.moments().is_empty() {
             let first = self.claimed();
             self.past.push(first);
@@ -272,7 +272,7 @@ impl Record {
     }
 
     /// Remembers how it ended, by what it shows now.
-    pub(super) fn remember_end(&mut self) {
+    pub(in crate::core) fn remember_end(&mut self) {
         if self.past.moments().is_empty() {
             let first = self.claimed();
             self.past.push(first);
@@ -283,7 +283,7 @@ impl Record {
     }
 
     /// Remembers its steps, which are about to be dropped.
-    pub(super) fn remember_steps(&mut self) {
+    pub(in crate::core) fn remember_steps(&mut self) {
         for step in std::mem::take(&mut self.steps) {
             self.past.push(moment_of(&step));
         }

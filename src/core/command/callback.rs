@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::Key;
-use super::fingerprint::update_framed;
-use super::history::What;
-use super::key::Hex;
-use super::record::{Hold, Record, Stamp, Status, Version};
-use super::transition::{Command, Decision};
+use crate::core::Key;
+use crate::core::fingerprint::update_framed;
+use crate::core::record::history::What;
+use crate::core::key::Hex;
+use crate::core::record::{Hold, Record, Stamp, Status, Version};
+use super::fenced::{Command, Decision};
 
 /// How far the callback of an operation is that has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Callback {
+pub(in crate::core) enum Callback {
     /// Its end is to be told.
     Wanted,
     /// It ended, and someone is to be told.
@@ -26,7 +26,7 @@ pub(super) enum Callback {
 
 impl Callback {
     /// What the last write was, if it was about the callback.
-    pub(super) const fn shows(&self) -> Option<What> {
+    pub(in crate::core) const fn shows(&self) -> Option<What> {
         match self {
             Self::Wanted | Self::Owed(Owed { tries: 0, .. }) => None,
             Self::Owed(_) | Self::GivenUp(_) => Some(What::Called),
@@ -40,10 +40,10 @@ impl Callback {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Owed {
     /// The version at which the operation ended.
-    pub(super) id: Version,
-    pub(super) tries: u32,
+    pub(in crate::core) id: Version,
+    pub(in crate::core) tries: u32,
     /// How long after the last write nobody else is to make it.
-    pub(super) rest: Duration,
+    pub(in crate::core) rest: Duration,
 }
 
 impl Owed {
@@ -156,7 +156,7 @@ impl Record {
     }
 
     /// Its version is that of the write that ends it.
-    pub(super) fn owe(&mut self) {
+    pub(in crate::core) fn owe(&mut self) {
         if self.callback.is_some() {
             let owed = Owed { id: self.version, tries: 0, rest: Duration::ZERO };
             self.callback = Some(Box::new(Callback::Owed(owed)));
@@ -164,7 +164,7 @@ impl Record {
     }
 
     /// It goes on; what was owed would be out of date.
-    pub(super) fn owe_no_more(&mut self) {
+    pub(in crate::core) fn owe_no_more(&mut self) {
         let ended = self.status() == Status::Complete || matches!(self.hold, Hold::Parked { .. });
         if !ended && self.callback.is_some() {
             self.callback = Some(Box::new(Callback::Wanted));

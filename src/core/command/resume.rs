@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{Fence, Hold, Mode, Record, Stamp, Status};
-use super::transition::{Command, Decision};
+use crate::core::record::{Fence, Hold, Mode, Record, Stamp, Status};
+use super::fenced::{Command, Decision};
 
 /// Asks for the right to finish an operation, on nobody's request.
 ///
-/// A [`Claim`](super::Claim) that knows no request: it takes only what is due,
+/// A [`Claim`](crate::core::Claim) that knows no request: it takes only what is due,
 /// and gives up on what was tried too often.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a plain message")]

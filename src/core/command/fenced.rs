@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::callback::Callback;
-use super::history::{Past, What};
-use super::message::on_its_own;
-use super::reached::Reached;
-use super::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Step};
-use super::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
+use crate::core::record::history::{Past, What};
+use crate::core::message::on_its_own;
+use crate::core::record::reached::Reached;
+use crate::core::record::{Fence, Hold, Mode, Point, Progress, Record, Stamp, Step};
+use crate::core::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
 
 /// A move: what becomes of a record, and what the mover learns.
 ///
@@ -48,11 +48,11 @@ pub enum Next {
 }
 
 impl<T> Decision<T> {
-    pub(super) const fn keep(output: T) -> Self {
+    pub(in crate::core) const fn keep(output: T) -> Self {
         Self { next: Next::Keep, output }
     }
 
-    pub(super) const fn put(record: Record, output: T) -> Self {
+    pub(in crate::core) const fn put(record: Record, output: T) -> Self {
         Self { next: Next::Put(record), output }
     }
 }
@@ -142,7 +142,7 @@ impl Claim {
             request: self.request.clone(),
             steps: Vec::new(),
             created_at: None,
-            written_at: super::Timestamp::default(),
+            written_at: crate::core::Timestamp::default(),
         }
     }
 }
@@ -172,7 +172,7 @@ pub enum Change {
         step: Box<str>,
     },
     /// Recovery point: the step was done. If it had been begun, the operation
-    /// is [`Paid`](super::Status::Paid) from here on.
+    /// is [`Paid`](crate::core::Status::Paid) from here on.
     Save {
         /// The step's name.
         step: Box<str>,
@@ -294,7 +294,7 @@ impl Command for Fenced {
 }
 
 impl Change {
-    pub(super) fn make(&self, record: &mut Record, elapsed: Duration) {
+    pub(in crate::core) fn make(&self, record: &mut Record, elapsed: Duration) {
         match self {
             Self::Begin { step } => record.set(step, Point::Begun, elapsed),
             Self::Save { step, value } => {
@@ -327,7 +327,7 @@ impl Change {
 
 impl Record {
     /// The same, held by whoever writes this.
-    pub(super) fn taken(&self, stamp: Stamp<'_>, lease: Duration) -> Self {
+    pub(in crate::core) fn taken(&self, stamp: Stamp<'_>, lease: Duration) -> Self {
         let (mut next, nonce) = (self.clone(), stamp.nonce);
         next.remember(if self.attempts == 0 { What::Claimed } else { What::Resumed }, None, stamp);
         next.past.set_by(stamp.by);
@@ -339,7 +339,7 @@ impl Record {
     }
 
     /// Writes a step, unless its result is already stored: that never changes.
-    pub(super) fn set(&mut self, name: &str, point: Point, after: Duration) {
+    pub(in crate::core) fn set(&mut self, name: &str, point: Point, after: Duration) {
         let (written, attempt) = (self.version, self.attempts);
         match self.steps.iter_mut().find(|step| &*step.name == name) {
             None => {
@@ -372,7 +372,7 @@ impl Record {
         self.steps.iter_mut().find(fresh).map(Arc::make_mut)
     }
 
-    pub(super) fn clear(&mut self, name: &str) {
+    pub(in crate::core) fn clear(&mut self, name: &str) {
         let begun = |step: &Arc<Step>| &*step.name == name && step.point == Point::Begun;
         let Some(index) = self.steps.iter().position(begun) else { return };
         self.steps.remove(index);
@@ -382,12 +382,12 @@ impl Record {
         }
     }
 
-    pub(super) fn park(&mut self, why: &Arc<str>) {
+    pub(in crate::core) fn park(&mut self, why: &Arc<str>) {
         self.hold = Hold::Parked { why: Arc::clone(why) };
         self.owe();
     }
 
-    pub(super) fn complete(&mut self, response: &Arc<StoredResponse>, retention: Duration) {
+    pub(in crate::core) fn complete(&mut self, response: &Arc<StoredResponse>, retention: Duration) {
         self.progress = Progress::Complete { response: Arc::clone(response), retention };
         self.hold = Hold::Free;
         self.retry_in = Duration::ZERO;
