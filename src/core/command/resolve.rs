@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::core::StoredResponse;
-use crate::core::record::history::What;
-use crate::core::record::{Hold, Mode, Point, Record, Stamp, Status, Version};
-use super::fenced::{Change, Command, Decision};
+use super::fenced::Change;
+use super::{Command, Decision};
+use crate::core::message::StoredResponse;
+use crate::core::record::Record;
+use crate::core::record::hold::{Hold, Mode, Status};
+use crate::core::record::moment::What;
+use crate::core::record::step::Point;
+use crate::core::record::time::{Stamp, Version};
 
 /// A human's or a reconciler's decision on an operation that nobody holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

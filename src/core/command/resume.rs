@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::record::{Fence, Hold, Mode, Record, Stamp, Status};
-use super::fenced::{Command, Decision};
+use super::{Command, Decision};
+use crate::core::record::Record;
+use crate::core::record::hold::{Fence, Hold, Mode, Status};
+use crate::core::record::time::Stamp;
 
 /// Asks for the right to finish an operation, on nobody's request.
 ///

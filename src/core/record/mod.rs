@@ -1,251 +1,27 @@
 //! What is known about one operation.
 
+pub(in crate::core) mod callback;
 pub(in crate::core) mod history;
+pub(in crate::core) mod hold;
+pub(in crate::core) mod moment;
+pub(in crate::core) mod moves;
 pub(in crate::core) mod reached;
+pub(in crate::core) mod step;
+pub(in crate::core) mod time;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::core::command::callback::Callback;
-use self::history::Past;
-use crate::core::message::{arc, piece};
-use crate::core::{Fingerprint, KeyForm, StoredRequest, StoredResponse};
-
-/// A point on the store's clock, in milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Timestamp(u64);
-
-impl Timestamp {
-    /// A time, in milliseconds since the Unix epoch.
-    pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
-    }
-
-    /// Milliseconds since the Unix epoch.
-    pub const fn as_millis(self) -> u64 {
-        self.0
-    }
-
-    /// This time, `duration` later.
-    #[must_use]
-    pub fn after(self, duration: Duration) -> Self {
-        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(millis))
-    }
-
-    /// How long it takes from `earlier` to this time; zero if that is ahead.
-    pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
-}
+use self::callback::{Callback, Owed};
+use self::hold::{Hold, Mode, Progress, Status};
+use self::moment::Past;
+use self::step::Step;
+use self::time::{Timestamp, Version};
+use crate::core::fingerprint::Fingerprint;
+use crate::core::message::{StoredRequest, StoredResponse, arc, piece};
 
 /// As good as never, and still a time that every store can keep.
 const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
-
-/// Names one state of one record: a fresh nonce for every write.
-///
-/// Never a counter: counters repeat once a record expired, and two workers
-/// would hold one fence.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Version(u64);
-
-impl Version {
-    /// The version of this nonce.
-    pub const fn new(nonce: u64) -> Self {
-        Self(nonce)
-    }
-
-    /// The nonce.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-
-    /// The nonce for one more write by whoever minted this one: as good as
-    /// drawn anew, without a generator (splitmix64).
-    pub(in crate::core) const fn successor(self) -> Self {
-        let mut bits = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Self(bits ^ (bits >> 31))
-    }
-}
-
-impl fmt::Debug for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v{:x}", self.0)
-    }
-}
-
-/// The right to write to a record: the version at which it was claimed.
-///
-/// A later claim gets another one, and from then on every write under the old
-/// one is [`Lost`](crate::core::Lost).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fence(pub(in crate::core) Version);
-
-impl Fence {
-    /// The fence of the claim that was stored as `version`.
-    pub const fn of(version: Version) -> Self {
-        Self(version)
-    }
-
-    /// The version at which the claim was stored.
-    pub const fn version(self) -> Version {
-        self.0
-    }
-}
-
-/// Everything impure that a command needs, handed in from outside.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "there is nothing else outside")]
-pub struct Stamp<'a> {
-    /// The store's time when it handed out the record that is decided upon.
-    pub now: Timestamp,
-    /// The version of the record that is written, if one is.
-    pub nonce: Version,
-    /// How long ago the writer claimed the operation, by its own clock. Only
-    /// for the history.
-    pub elapsed: Duration,
-    /// The name of the instance that writes. Only for the history.
-    pub by: Option<&'a str>,
-    /// Whether the end of an operation that this write begins is to be told.
-    pub callback: bool,
-}
-
-impl Stamp<'_> {
-    /// A stamp that says nothing for the history, and asks for no callback.
-    pub const fn new(now: Timestamp, nonce: Version) -> Self {
-        Self { now, nonce, elapsed: Duration::ZERO, by: None, callback: false }
-    }
-}
-
-/// What may be done with an operation whose holder is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "the two modes of the contract")]
-pub enum Mode {
-    /// Started at most once, unless the attempt said that nothing happened: by
-    /// [`Change::Withdraw`](crate::core::Change::Withdraw), which the layer makes of the
-    /// answers that [`Outcome`](crate::Outcome) lists. If it cannot be known whether
-    /// it finished, it is not started again until an operator or a reconciler
-    /// decides.
-    AtMostOnce,
-    /// Resumed from its last recovery point.
-    Resumable,
-}
-
-/// How far an operation got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_enums, reason = "complete by definition")]
-pub enum Status {
-    /// Claimed. A step that was begun and has no value is in doubt.
-    Pending,
-    /// The point of no return is on record.
-    Paid,
-    /// The answer is fixed.
-    Complete,
-}
-
-/// The same as [`Status`], with the answer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "complete by definition")]
-pub enum Progress {
-    /// See [`Status::Pending`].
-    Pending,
-    /// See [`Status::Paid`].
-    Paid,
-    /// See [`Status::Complete`].
-    Complete {
-        /// The answer.
-        response: Arc<StoredResponse>,
-        /// How long it is remembered, from the moment it was stored.
-        retention: Duration,
-    },
-}
-
-/// Who may go on with an unfinished operation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "every decision must look at all of them")]
-pub enum Hold {
-    /// An attempt holds it, until `lease` after its last write.
-    Leased {
-        /// What its writes must carry.
-        fence: Fence,
-        /// How long one write keeps the operation held.
-        lease: Duration,
-    },
-    /// Nobody holds it: the attempt ended without an answer.
-    Free,
-    /// Nobody may go on until a human or a reconciler decides.
-    Parked {
-        /// Why, in one line.
-        why: Arc<str>,
-    },
-    /// Someone decided that it may be run again, in any [`Mode`].
-    Cleared,
-}
-
-/// One named step of an operation: a recovery point.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Step {
-    pub(in crate::core) name: Box<str>,
-    pub(in crate::core) point: Point,
-    /// The version this was written under; a swap to that version is the one
-    /// that has to store it.
-    pub(in crate::core) written: Version,
-    /// By which attempt, and how long after its claim.
-    pub(in crate::core) attempt: u32,
-    pub(in crate::core) after: Duration,
-    /// What it depended on, as a hash.
-    pub(in crate::core) input: Option<u64>,
-    /// How its key is written, since it was begun.
-    pub(in crate::core) key: KeyForm,
-    /// It was begun before it was done, and made the operation paid.
-    pub(in crate::core) paid: bool,
-}
-
-impl Step {
-    /// The step's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The attempt that wrote it; the first is 1.
-    pub const fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
-    /// The hash of what it depended on, if the handler said so.
-    pub const fn input(&self) -> Option<u64> {
-        self.input
-    }
-
-    /// How the key is written that was sent with it, if its intent says so.
-    pub const fn key_form(&self) -> KeyForm {
-        self.key
-    }
-
-    /// How far the step got.
-    pub const fn point(&self) -> &Point {
-        &self.point
-    }
-}
-
-/// How far a step got.
-///
-/// `Debug` shows how large a value is, and not what.
-#[derive(Clone, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "every decision must look at all of them")]
-pub enum Point {
-    /// It was begun, and its outcome is unknown.
-    Begun,
-    /// It was done, with this value.
-    Saved(Bytes),
-    /// It failed for good, with this error.
-    Failed(Bytes),
-}
 
 /// What is known about one operation: a small head and write-once parts.
 ///
@@ -354,6 +130,41 @@ impl Record {
     /// The step of this name.
     pub fn step(&self, name: &str) -> Option<&Step> {
         self.steps.iter().map(Arc::as_ref).find(|step| &*step.name == name)
+    }
+
+    /// The callback that is still to be made for it.
+    pub(crate) fn owed(&self) -> Option<&Owed> {
+        match self.callback.as_deref() {
+            Some(Callback::Owed(owed)) => Some(owed),
+            _ => None,
+        }
+    }
+
+    /// Whether the write of this version is what is there, or ended it and only
+    /// its callback went on since.
+    pub(crate) fn is_of_write(&self, version: Version) -> bool {
+        let ended = match self.callback.as_deref() {
+            Some(Callback::Owed(Owed { id, .. }) | Callback::Made(id) | Callback::GivenUp(id)) => Some(*id),
+            _ => None,
+        };
+        self.version == version || ended == Some(version)
+    }
+
+    /// Whether a write that stored this record is to wake who makes callbacks.
+    pub(crate) fn owes_since_now(&self) -> bool {
+        self.owed().is_some_and(|owed| owed.id == self.version)
+    }
+
+    /// The status that a store files it under: a complete record that still
+    /// owes a callback is found, and kept, like an unfinished one.
+    ///
+    /// For stores, beside [`due`](Self::due); everyone else asks for its
+    /// [`status`](Self::status).
+    pub fn index_class(&self) -> Status {
+        match self.status() {
+            Status::Complete if self.owed().is_some() => Status::Paid,
+            status => status,
+        }
     }
 
     /// When the store first kept it; `None` before that.
@@ -469,31 +280,5 @@ impl Record {
         let steps: usize = self.steps.iter().map(|step| step.held()).sum();
         let steps = steps + piece(self.steps.capacity() * size_of::<Arc<Step>>());
         size_of::<Self>() + request + response + callback + why + steps + self.past.size()
-    }
-}
-
-impl Step {
-    fn held(&self) -> usize {
-        arc(size_of::<Self>()) + piece(self.name.len()) + piece(self.point.len())
-    }
-}
-
-impl Point {
-    fn len(&self) -> usize {
-        match self {
-            Self::Begun => 0,
-            Self::Saved(bytes) | Self::Failed(bytes) => bytes.len(),
-        }
-    }
-}
-
-/// Results are the handler's, and often what a client sent: how much there is.
-impl fmt::Debug for Point {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Begun => f.write_str("Begun"),
-            Self::Saved(value) => write!(f, "Saved({} bytes)", value.len()),
-            Self::Failed(error) => write!(f, "Failed({} bytes)", error.len()),
-        }
     }
 }

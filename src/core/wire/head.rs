@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
-use super::{PartId, is_default, millis};
-use crate::core::command::callback::{Callback, Owed};
-use crate::core::record::history::{Kept, Moment, Past, What};
-use crate::core::record::{Fence, Hold, Mode, Progress, Record, Timestamp, Version};
-use crate::core::{Fingerprint, StoredResponse};
+use super::format::{PartId, is_default, millis};
+use crate::core::fingerprint::Fingerprint;
+use crate::core::message::StoredResponse;
+use crate::core::record::Record;
+use crate::core::record::callback::{Callback, Owed};
+use crate::core::record::hold::{Fence, Hold, Mode, Progress};
+use crate::core::record::moment::{Kept, Moment, Past, What};
+use crate::core::record::time::{Timestamp, Version};
 
 #[derive(Encode, Decode)]
 #[cbor(map)]

@@ -48,6 +48,7 @@
 //! [newer](DecodeError::Newer), anything else is corrupt, and neither is ever taken
 //! for "no record". Format 1 was JSON, and was never released.
 
+mod format;
 mod head;
 mod lines;
 mod parts;
@@ -55,29 +56,16 @@ mod seal;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::format::{CORRUPT_HEAD, MISSING_PART};
+pub use self::format::{DecodeError, PartId, WIRE_FORMAT};
 use self::head::WireHead;
 use self::parts::{decode_request, decode_response, decode_step, encode_request, encode_response, encode_step};
 use self::seal::{open, seal};
-use super::record::{Record, Timestamp};
-
-/// The format that is written, and the only one that is read.
-pub const WIRE_FORMAT: u32 = 2;
-
-/// Names one part of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_enums, reason = "a store must keep all of them")]
-pub enum PartId {
-    /// The stored request.
-    Request,
-    /// The stored response.
-    Response,
-    /// The n-th step.
-    Step(u32),
-}
+use super::record::Record;
+use super::record::time::Timestamp;
 
 /// A record as bytes: the head, and the parts that are new in this version.
 ///
@@ -108,41 +96,6 @@ pub struct Times {
     /// When it was last stored.
     pub written: Timestamp,
 }
-
-/// Why bytes are not a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// The bytes are damaged, cut short, or something else.
-    Corrupt(&'static str),
-    /// They were written by a newer release, in this format.
-    Newer(u32),
-    /// They were written in this format by a build from before the first release.
-    /// No release reads it.
-    Unreleased(u32),
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Corrupt(what) => write!(f, "the stored record is damaged: {what}"),
-            Self::Newer(format) => {
-                write!(f, "the stored record has format {format}, this release reads up to {WIRE_FORMAT}")
-            }
-            Self::Unreleased(format) => write!(
-                f,
-                "the stored record has format {format}, which only builds from before the first release wrote; this \
-                 release reads format {WIRE_FORMAT}: start with an empty store"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {}
-
-const CORRUPT_HEAD: DecodeError = DecodeError::Corrupt("its head does not parse");
-const CORRUPT_PART: DecodeError = DecodeError::Corrupt("one of its parts does not parse");
-const MISSING_PART: DecodeError = DecodeError::Corrupt("one of its parts is missing");
 
 impl Record {
     /// The record as bytes, as a store is to keep it.
@@ -211,13 +164,4 @@ impl Record {
         let record = head.record(response).ok_or(CORRUPT_HEAD)?;
         Ok(Self { request, steps, created_at: Some(times.created), written_at: times.written, ..record })
     }
-}
-
-/// What most pieces do without is not written.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

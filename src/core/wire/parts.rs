@@ -8,11 +8,13 @@ use http::{Method, StatusCode, Uri};
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 
+use super::format::{CORRUPT_PART, DecodeError, is_default, millis};
 use super::lines::{self, Lines};
 use super::seal::{open, seal};
-use super::{CORRUPT_PART, DecodeError, is_default, millis};
-use crate::core::record::{Point, Step, Version};
-use crate::core::{KeyForm, NotRetained, StoredRequest, StoredResponse};
+use crate::core::key::KeyForm;
+use crate::core::message::{NotRetained, StoredRequest, StoredResponse};
+use crate::core::record::step::{Point, Step};
+use crate::core::record::time::Version;
 
 #[derive(Encode, Decode)]
 #[cbor(map)]

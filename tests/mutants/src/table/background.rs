@@ -69,7 +69,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "limits.1.is_some_and(|most| tries > most + 1)",
         "what_hangs_is_cut_off",
     ),
-    background("at-most-once-runs-again", SUBMIT, "mode: self.mode,", "mode: Mode::Resumable,", "a_process_that_dies"),
+    background(
+        "at-most-once-runs-again",
+        SUBMIT,
+        "(self.fingerprint, self.mode, Some",
+        "(self.fingerprint, Mode::Resumable, Some",
+        "a_process_that_dies",
+    ),
     background(
         "status-of-anybody",
         STATUS,
@@ -93,14 +99,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "acknowledged-goes-at-once",
-        SUBMIT,
+        super::ACKNOWLEDGE,
         "retention: self.grace }",
         "retention: Duration::ZERO }",
         "an_answer_that_was_received",
     ),
     background(
         "acknowledged-again-stays-longer",
-        SUBMIT,
+        super::ACKNOWLEDGE,
         "if left <= self.grace {",
         "if current.due() <= stamp.now {",
         "an_answer_that_was_received",
@@ -129,7 +135,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "handed-over-is-withdrawn",
-        super::TRANSITION,
+        super::FENCED,
         " && !held.accepted;",
         ";",
         "what_was_handed_over_and_did_not_start",

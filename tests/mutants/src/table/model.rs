@@ -1,6 +1,6 @@
 //! The moves and the loop, against the model checker.
 
-use super::{Mutant, TRANSITION};
+use super::{FENCED, Mutant};
 
 const RECORD: &str = "src/core/record/mod.rs";
 const RESUME: &str = "src/core/command/resume.rs";
@@ -19,100 +19,100 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model("retention-ignored", RECORD, "=> *retention,", "=> Duration::ZERO,"),
     model(
         "mismatch-after-busy",
-        TRANSITION,
+        super::CLAIM,
         "        // Before \"busy\": a wrong body is never cured by waiting.\n",
         "        if let Some(left) = current.lease_left(stamp.now) {\n            return Decision::keep(Claimed::Busy(left));\n        }\n",
     ),
-    model("mismatch-replayed", TRANSITION, "!current.fingerprint.matches(&self.fingerprint)", "false"),
+    model("mismatch-replayed", super::CLAIM, "!current.fingerprint.matches(&self.fingerprint)", "false"),
     model(
         "complete-is-claimed",
-        TRANSITION,
+        super::CLAIM,
         "if let Some(response) = current.response() {",
         "if let Some(response) = current.response().filter(|_| false) {",
     ),
     model(
         "lapsed-opaque-granted",
-        TRANSITION,
+        super::CLAIM,
         "Hold::Leased { .. } | Hold::Free => both_resumable,",
         "Hold::Leased { .. } | Hold::Free => both_resumable || current.mode == self.mode,",
     ),
     model(
         "parked-granted",
-        TRANSITION,
+        super::CLAIM,
         "return Decision::keep(Claimed::Unknown { parked: Some(Arc::clone(why)) });",
         "why.is_ascii()",
     ),
     model(
         "old-fence-kept-on-a-steal",
-        TRANSITION,
+        super::MOVES,
         "next.hold = Hold::Leased { fence: Fence::of(nonce), lease };",
         "let kept = match next.hold {\n            Hold::Leased { fence: old, .. } => old,\n            _ => Fence::of(nonce),\n        };\n        next.hold = Hold::Leased { fence: kept, lease };",
     ),
-    model("attempt-not-counted", TRANSITION, "next.attempts.saturating_add(1)", "next.attempts"),
+    model("attempt-not-counted", super::MOVES, "next.attempts.saturating_add(1)", "next.attempts"),
     model(
         "steps-dropped-at-a-steal",
-        TRANSITION,
+        super::MOVES,
         "        next.attempts = next",
         "        next.steps.clear();\n        next.attempts = next",
     ),
     model(
         "fence-unchecked",
-        TRANSITION,
+        FENCED,
         "Hold::Leased { fence, .. } if fence == self.fence",
         "Hold::Leased { fence, .. } if fence == self.fence || fence != self.fence",
     ),
-    model("withdraw-with-steps", TRANSITION, "&& first && next.steps.is_empty() {", "&& first {"),
+    model("withdraw-with-steps", FENCED, "&& first && next.steps.is_empty() {", "&& first {"),
     model(
         "intent-not-recorded",
-        TRANSITION,
+        FENCED,
         "Self::Begin { step } => record.set(step, Point::Begun, elapsed),",
         "Self::Begin { step: _ } => {}",
     ),
     model(
         "save-does-not-pay",
-        TRANSITION,
+        FENCED,
         "if begun && record.progress == Progress::Pending {",
         "if begun && record.progress == Progress::Paid {",
     ),
     model(
         "save-always-pays",
-        TRANSITION,
+        FENCED,
         "if begun && record.progress == Progress::Pending {",
         "if record.progress == Progress::Pending {",
     ),
     model(
         "release-un-pays",
-        TRANSITION,
+        FENCED,
         "Self::Release | Self::Withdraw => record.hold = Hold::Free,",
         "Self::Release | Self::Withdraw => {\n                record.hold = Hold::Free;\n                record.progress = Progress::Pending;\n            }",
     ),
     model(
         "release-keeps-the-lease",
-        TRANSITION,
+        FENCED,
         "Self::Release | Self::Withdraw => record.hold = Hold::Free,",
         "Self::Release | Self::Withdraw => {}",
     ),
     model(
         "result-overwritten",
-        TRANSITION,
+        super::MOVES,
         "Some(step) if step.point == Point::Begun && point != Point::Begun => {",
         "Some(step) if point != Point::Begun => {",
     ),
     model(
         "result-begun-again",
-        TRANSITION,
+        super::MOVES,
         "Some(step) if step.point == Point::Begun && point != Point::Begun => {",
         "Some(step) => {",
     ),
     model(
         "clear-removes-a-result",
-        TRANSITION,
+        super::MOVES,
         "&*step.name == name && step.point == Point::Begun;",
         "&*step.name == name;",
     ),
     model(
         "lease-left-on-complete",
-        TRANSITION,
+        super::MOVES,
         "        self.hold = Hold::Free;\n        self.retry_in",
         "        self.retry_in",
     ),
@@ -156,7 +156,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model("nonce-used-twice", EXCHANGE, "self.nonce = self.nonce.successor();", "self.nonce = self.nonce;"),
     model(
         "failure-hides-a-payment",
-        TRANSITION,
+        FENCED,
         "Some((_, why)) => record.park(&why),",
         "Some(_) => record.complete(response, *retention),",
     ),
@@ -184,7 +184,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     // What is accepted for later.
     model(
         "accepted-is-withdrawn",
-        TRANSITION,
+        FENCED,
         "let first = next.attempts == 1 && held.has_no_past() && !held.accepted;",
         "let first = next.attempts == 1;",
     ),
@@ -194,8 +194,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let Some(current) = current else {\n            return if self.room {",
         "let Some(current) = current.filter(|record| record.attempts > 0) else {\n            return if self.room {",
     ),
-    model("accepted-is-in-doubt", SUBMIT, "hold: Hold::Cleared,", "hold: Hold::Free,"),
-    model("acknowledged-stays", SUBMIT, "retention: self.grace }", "retention: Duration::MAX }"),
+    model("accepted-is-in-doubt", super::MOVES, "hold: Hold::Cleared,", "hold: Hold::Free,"),
+    model("acknowledged-stays", super::ACKNOWLEDGE, "retention: self.grace }", "retention: Duration::MAX }"),
     // What the core asks of those around it, planted in the model's own parts.
     model(
         "store-ignores-expected",

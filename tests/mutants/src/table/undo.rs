@@ -147,7 +147,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     undo(
         "input-not-stored",
-        "src/core/command/fenced.rs",
+        super::MOVES,
         "            step.input = Some(hash);",
         "            let _ = (step, hash);",
         "input::a_changed",
