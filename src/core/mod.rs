@@ -10,6 +10,14 @@
 //! and go out by value. That is what lets the model checker walk every
 //! interleaving of the very code that runs in production.
 
+// What is in the wing, from below: `hash`, `key`, `fingerprint`, `message` (requests and
+// responses, as they are kept), `grpc`; `record` (what is known about one operation, and
+// how it changes); `command` (every move, a file each); `exchange` (the ledger's loop, as
+// a value); `wire` (records as bytes, and nothing else knows how). It may know no other
+// wing, and no two of its files import each other: each imports a name from the file
+// that has it, and only this one passes names on. Start with `record/mod.rs`, then
+// `command/fenced.rs`.
+
 mod canonical;
 mod command;
 mod credential;
@@ -44,11 +52,12 @@ pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};
 pub use self::record::Record;
 pub use self::record::hold::{Fence, Hold, Mode, Progress, Status};
-pub(crate) use self::record::moment::UNDO_PLAN;
 pub use self::record::moment::{Moment, What};
 pub use self::record::reached::Reached;
 pub use self::record::step::{Point, Step};
 pub use self::record::time::{Stamp, Timestamp, Version};
+pub use self::record::undo::Undoing;
+pub(crate) use self::record::undo::undo_name;
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};
 
 #[cfg(test)]

@@ -94,7 +94,26 @@ pub enum Change {
         /// Why, in one line.
         why: Arc<str>,
     },
+    /// The operation failed for good, and what it did is undone. From here on no
+    /// step begins, and none that had not begun is saved.
+    ///
+    /// Only the first one counts.
+    Undo {
+        /// The steps that are undone, in the order in which they were done.
+        steps: Box<[Box<str>]>,
+        /// What is answered then.
+        answer: Arc<StoredResponse>,
+    },
+    /// The step, one of the [plan's](Self::Undo), is undone.
+    Undone {
+        /// The step's name.
+        step: Box<str>,
+    },
     /// The attempt ends with its answer. Request and steps are dropped.
+    ///
+    /// If it failed for good before, the answer is the one of that
+    /// [plan](Self::Undo), whatever is given here; and this is a `Park` as long as a
+    /// step is still to be undone.
     ///
     /// Unless the answer is a failure, 4xx or 5xx, and a step that an earlier
     /// attempt began or paid was not reached: then this is a `Park` that names
@@ -119,6 +138,8 @@ impl fmt::Debug for Change {
             Self::Key { step, .. } => of_step(f, "Key", step),
             Self::Save { step, value } => write!(f, "Save({step:?}, {} bytes)", value.len()),
             Self::Fail { step, error } => write!(f, "Fail({step:?}, {} bytes)", error.len()),
+            Self::Undo { steps, answer } => write!(f, "Undo({steps:?}, {answer:?})"),
+            Self::Undone { step } => of_step(f, "Undone", step),
             Self::Renew => f.write_str("Renew"),
             Self::Postpone { retry_in } => write!(f, "Postpone({retry_in:?})"),
             Self::Release => f.write_str("Release"),
@@ -152,7 +173,8 @@ impl Command for Fenced {
             // Nothing is known of what an earlier attempt did outside its steps;
             // and what was accepted or decided before this attempt stands.
             let first = next.attempts == 1 && held.has_no_past() && !held.accepted;
-            if matches!(change, Change::Withdraw) && first && next.steps.is_empty() {
+            let nothing = next.steps.is_empty() && next.undoing.is_none();
+            if matches!(change, Change::Withdraw) && first && nothing {
                 return Decision { next: Next::Remove, output: Ok(()) };
             }
             change.make(&mut next, stamp.elapsed);
@@ -185,10 +207,9 @@ impl Change {
             }
             Self::Release | Self::Withdraw => record.hold = Hold::Free,
             Self::Park { why } => record.park(why),
-            Self::Complete { response, retention, reached } => match record.hidden_by(response, reached) {
-                Some((_, why)) => record.park(&why),
-                None => record.complete(response, *retention),
-            },
+            Self::Undo { steps, answer } => record.undo(steps, answer, elapsed),
+            Self::Undone { step } => record.set_undone(step, elapsed),
+            Self::Complete { response, retention, reached } => record.answer(response, *retention, reached),
         }
     }
 }

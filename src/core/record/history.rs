@@ -1,5 +1,6 @@
 //! The history of an operation, for whoever asks later.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::hold::{Hold, Progress};
 use super::moment::{Moment, What};
 use super::step::{Point, Step};
 use super::time::{Stamp, Timestamp};
+use super::undo::{Undoing, undo_name};
 
 impl Record {
     /// What happened, in order: attempt by attempt, and in each of them its
@@ -22,7 +24,7 @@ impl Record {
             let at = all.first().map_or_else(Timestamp::default, |claimed| claimed.at);
             all.insert(0, Moment { attempt: 0, what: What::Accepted, text: None, by: None, at });
         }
-        all.extend(self.steps.iter().map(|step| moment_of(step)));
+        all.extend(moments_of(&self.steps, self.undoing()));
         all.sort_by_key(|moment| (moment.attempt, moment.what.rank()));
         let mut base = Timestamp::default();
         for moment in &mut all {
@@ -36,14 +38,24 @@ impl Record {
         all
     }
 
-    /// How long ago a step got to where it is, `since_claim` after the last
+    /// How long ago a step was begun that is in doubt, `since_claim` after the last
     /// claim. By the store's clock up to that claim. Where the moments between are
     /// left out of the history, it is too long rather than too short.
-    pub(crate) fn step_age(&self, name: &str, since_claim: Duration) -> Option<Duration> {
+    pub(crate) fn doubt_age(&self, step: &str, since_claim: Duration) -> Option<Duration> {
+        let begun = |moment: &Moment| moment.what == What::StepBegun && moment.text.as_deref() == Some(step);
+        self.age(begun, since_claim)
+    }
+
+    /// The same of its plan of what is undone.
+    pub(crate) fn undoing_age(&self, since_claim: Duration) -> Option<Duration> {
+        self.age(|moment| moment.what == What::Undoing, since_claim)
+    }
+
+    fn age(&self, is_it: impl Fn(&Moment) -> bool, since_claim: Duration) -> Option<Duration> {
         let history = self.history();
-        let step = history.iter().rfind(|moment| moment.what.is_of_step() && moment.text.as_deref() == Some(name))?;
+        let it = history.iter().rfind(|moment| is_it(moment))?;
         let claim = history.iter().rfind(|moment| matches!(moment.what, What::Claimed | What::Resumed))?;
-        Some(claim.at.after(since_claim).since(step.at))
+        Some(claim.at.after(since_claim).since(it.at))
     }
 
     /// How many moments are left out of [`history`](Self::history).
@@ -55,9 +67,9 @@ impl Record {
     /// left out of [`history`](Self::history).
     pub fn steps_done(&self) -> usize {
         let moments = self.past.moments().iter().filter(|moment| moment.is_step_done()).count();
-        let is_done = |step: &&Arc<Step>| moment_of(step).is_step_done();
         let left_out = usize::try_from(self.past.dropped_done()).unwrap_or(usize::MAX);
-        moments.saturating_add(self.steps.iter().filter(is_done).count()).saturating_add(left_out)
+        let own = moments_of(&self.steps, self.undoing()).filter(Moment::is_step_done).count();
+        moments.saturating_add(own).saturating_add(left_out)
     }
 
     /// Whether it has had steps, as far as it is remembered.
@@ -95,10 +107,11 @@ impl Record {
         }
     }
 
-    /// Remembers its steps, which are about to be dropped.
+    /// Remembers its steps, and that they were undone, and drops them.
     pub(in crate::core) fn remember_steps(&mut self) {
-        for step in std::mem::take(&mut self.steps) {
-            self.past.push(moment_of(&step));
+        let (steps, undoing) = (std::mem::take(&mut self.steps), self.undoing.take());
+        for moment in moments_of(&steps, undoing.as_deref()) {
+            self.past.push(moment);
         }
     }
 
@@ -131,12 +144,32 @@ impl Record {
     }
 }
 
+/// What happened to the steps, then that they were to be undone, and then that they
+/// were.
+fn moments_of<'a>(steps: &'a [Arc<Step>], undoing: Option<&'a Undoing>) -> impl Iterator<Item = Moment> + use<'a> {
+    let done = steps.iter().map(|step| moment_of(step));
+    let undone = undoing.into_iter().flat_map(move |plan| {
+        iter::once(moment_at(plan.attempt, plan.after, What::Undoing, None))
+            .chain(plan.steps.iter().rev().filter_map(|name| undone_of(Step::find(steps, name)?)))
+    });
+    done.chain(undone)
+}
+
 fn moment_of(step: &Step) -> Moment {
     let what = match step.point {
         Point::Begun => What::StepBegun,
         Point::Saved(_) => What::StepSaved,
         Point::Failed(_) => What::StepFailed,
     };
-    let at = Timestamp::default().after(step.after);
-    Moment { attempt: step.attempt, what, text: Some((&*step.name).into()), by: None, at }
+    moment_at(step.attempt, step.after, what, Some((&*step.name).into()))
+}
+
+/// To those who look, undoing a step is a step.
+fn undone_of(step: &Step) -> Option<Moment> {
+    let (attempt, after) = step.undone?;
+    Some(moment_at(attempt, after, What::StepSaved, Some(undo_name(&step.name).into())))
+}
+
+fn moment_at(attempt: u32, after: Duration, what: What, text: Option<Arc<str>>) -> Moment {
+    Moment { attempt, what, text, by: None, at: Timestamp::default().after(after) }
 }

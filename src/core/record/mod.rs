@@ -8,6 +8,7 @@ pub(in crate::core) mod moves;
 pub(in crate::core) mod reached;
 pub(in crate::core) mod step;
 pub(in crate::core) mod time;
+pub(in crate::core) mod undo;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use self::hold::{Hold, Mode, Progress, Status};
 use self::moment::Past;
 use self::step::Step;
 use self::time::{Timestamp, Version};
+use self::undo::Undoing;
 use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse, arc, piece};
 
@@ -45,6 +47,7 @@ pub struct Record {
     pub(in crate::core) callback: Option<Box<Callback>>,
     pub(in crate::core) request: Option<Arc<StoredRequest>>,
     pub(in crate::core) steps: Vec<Arc<Step>>,
+    pub(in crate::core) undoing: Option<Arc<Undoing>>,
     pub(in crate::core) created_at: Option<Timestamp>,
     pub(in crate::core) written_at: Timestamp,
 }
@@ -129,7 +132,17 @@ impl Record {
 
     /// The step of this name.
     pub fn step(&self, name: &str) -> Option<&Step> {
-        self.steps.iter().map(Arc::as_ref).find(|step| &*step.name == name)
+        Step::find(&self.steps, name)
+    }
+
+    /// What is undone, if it failed for good and is not complete yet.
+    pub fn undoing(&self) -> Option<&Undoing> {
+        self.undoing.as_deref()
+    }
+
+    /// The steps that are still to be undone, the latest first.
+    pub fn left_to_undo(&self) -> impl Iterator<Item = &str> {
+        self.undoing().into_iter().flat_map(|plan| plan.left(&self.steps))
     }
 
     /// The callback that is still to be made for it.
@@ -279,6 +292,7 @@ impl Record {
         let why = self.parked_for().map_or(0, |why| arc(why.len()));
         let steps: usize = self.steps.iter().map(|step| step.held()).sum();
         let steps = steps + piece(self.steps.capacity() * size_of::<Arc<Step>>());
-        size_of::<Self>() + request + response + callback + why + steps + self.past.size()
+        let undoing = self.undoing().map_or(0, Undoing::held);
+        size_of::<Self>() + request + response + callback + why + steps + undoing + self.past.size()
     }
 }

@@ -11,10 +11,6 @@ use crate::core::message::{arc, piece};
 const MOST: usize = 32;
 const FIRST: usize = 8;
 
-/// The step that holds what is to be undone, and the answer after it. Not one
-/// of the handler's. Once it is stored, nothing else is done.
-pub(crate) const UNDO_PLAN: &str = "(undo)";
-
 /// Something that happened to an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,10 +29,9 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// Whether a step was done then. The plan of what is undone is stored like the
-    /// result of a step, and is none.
+    /// Whether a step was done then.
     pub(super) fn is_step_done(&self) -> bool {
-        self.what == What::StepSaved && self.text.as_deref() != Some(UNDO_PLAN)
+        self.what == What::StepSaved
     }
 }
 
@@ -70,11 +65,13 @@ pub enum What {
     Called,
     /// Its end was told.
     Told,
+    /// It failed for good: from then on it was undone.
+    Undoing,
 }
 
 impl What {
     /// With its name. A record has its place in here: **only ever add at the end**.
-    const ALL: [(Self, &'static str); 13] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Accepted, "accepted"),
         (Self::Claimed, "claimed"),
         (Self::Resumed, "resumed"),
@@ -88,6 +85,7 @@ impl What {
         (Self::Completed, "completed"),
         (Self::Called, "called"),
         (Self::Told, "told"),
+        (Self::Undoing, "undoing"),
     ];
 
     /// Its name, in one word.
@@ -103,8 +101,9 @@ impl What {
         Self::ALL.get(usize::try_from(number).ok()?).map(|(what, _)| *what)
     }
 
+    /// Whether its time is counted from a claim.
     pub(super) const fn is_of_step(self) -> bool {
-        matches!(self, Self::StepBegun | Self::StepSaved | Self::StepFailed)
+        matches!(self, Self::StepBegun | Self::StepSaved | Self::StepFailed | Self::Undoing)
     }
 
     /// Within an attempt: its begin, its steps, how it ended and what followed.

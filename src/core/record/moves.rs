@@ -7,8 +7,10 @@ use super::Record;
 use super::callback::{Callback, Owed};
 use super::hold::{Fence, Hold, Mode, Progress, Status};
 use super::moment::{Past, What};
+use super::reached::Reached;
 use super::step::{Point, Step};
 use super::time::{Stamp, Timestamp};
+use super::undo::Undoing;
 use crate::core::fingerprint::Fingerprint;
 use crate::core::key::KeyForm;
 use crate::core::message::{StoredRequest, StoredResponse};
@@ -36,6 +38,7 @@ impl Record {
             callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
             request,
             steps: Vec::new(),
+            undoing: None,
             created_at: None,
             written_at: Timestamp::default(),
         }
@@ -54,16 +57,22 @@ impl Record {
     }
 
     /// Writes a step, unless its result is already stored: that never changes.
+    ///
+    /// The one place that says whether a step may still start: not once there is a
+    /// plan of what is undone. What had begun before may say how it ended.
     pub(in crate::core) fn set(&mut self, name: &str, point: Point, after: Duration) {
         let (written, attempt) = (self.version, self.attempts);
         match self.steps.iter_mut().find(|step| &*step.name == name) {
+            None if self.undoing.is_some() => {}
             None => {
-                let (input, key, paid) = (None, KeyForm::default(), false);
-                self.steps.push(Arc::new(Step { name: name.into(), point, written, attempt, after, input, key, paid }));
+                let (input, key, paid, undone) = (None, KeyForm::default(), false, None);
+                let name = name.into();
+                self.steps.push(Arc::new(Step { name, point, written, attempt, after, input, key, paid, undone }));
             }
             Some(step) if step.point == Point::Begun && point != Point::Begun => {
-                let (input, key, paid) = (step.input, step.key, matches!(point, Point::Saved(_)));
-                *step = Arc::new(Step { name: name.into(), point, written, attempt, after, input, key, paid });
+                let (input, key, paid, undone) = (step.input, step.key, matches!(point, Point::Saved(_)), None);
+                let name = name.into();
+                *step = Arc::new(Step { name, point, written, attempt, after, input, key, paid, undone });
             }
             Some(_) => {}
         }
@@ -94,6 +103,45 @@ impl Record {
         // The later ones moved up, so the store has to write them again.
         for step in &mut self.steps[index..] {
             Arc::make_mut(step).written = self.version;
+        }
+        if let Some(plan) = &mut self.undoing {
+            Arc::make_mut(plan).written = self.version;
+        }
+    }
+
+    /// It failed for good: only these steps are undone from here on, and then it is
+    /// answered. The first plan stands.
+    pub(in crate::core) fn undo(&mut self, steps: &[Box<str>], answer: &Arc<StoredResponse>, after: Duration) {
+        let (attempt, written) = (self.attempts, self.version);
+        let plan = || Arc::new(Undoing { steps: steps.into(), answer: Arc::clone(answer), attempt, after, written });
+        self.undoing.get_or_insert_with(plan);
+    }
+
+    /// A step of the plan is undone.
+    pub(in crate::core) fn set_undone(&mut self, name: &str, after: Duration) {
+        let (written, undone) = (self.version, Some((self.attempts, after)));
+        if !self.left_to_undo().any(|left| left == name) {
+            return;
+        }
+        if let Some(step) = self.steps.iter_mut().find(|step| &*step.name == name) {
+            let step = Arc::make_mut(step);
+            (step.undone, step.written) = (undone, written);
+        }
+    }
+
+    /// Ends with this answer, or with that of the plan; unless it would hide what
+    /// was done.
+    pub(in crate::core) fn answer(&mut self, response: &Arc<StoredResponse>, retention: Duration, reached: &Reached) {
+        let held_back = match &self.undoing {
+            Some(_) => {
+                self.left_to_undo().next().map(|step| format!("step {step:?} was to be undone, and is not").into())
+            }
+            None => self.hidden_by(response, reached).map(|(_, why)| why),
+        };
+        match (held_back, self.undoing.clone()) {
+            (Some(why), _) => self.park(&why),
+            (None, Some(plan)) => self.complete(&plan.answer, retention),
+            (None, None) => self.complete(response, retention),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Steps: the recovery points of an operation.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ pub struct Step {
     pub(in crate::core) key: KeyForm,
     /// It was begun before it was done, and made the operation paid.
     pub(in crate::core) paid: bool,
+    /// By which attempt it was undone, and how long after that one's claim.
+    pub(in crate::core) undone: Option<(u32, Duration)>,
 }
 
 impl Step {
@@ -49,6 +52,11 @@ impl Step {
         self.key
     }
 
+    /// Whether it is undone.
+    pub const fn is_undone(&self) -> bool {
+        self.undone.is_some()
+    }
+
     /// How far the step got.
     pub const fn point(&self) -> &Point {
         &self.point
@@ -70,6 +78,11 @@ pub enum Point {
 }
 
 impl Step {
+    /// The step of this name.
+    pub(super) fn find<'a>(steps: &'a [Arc<Self>], name: &str) -> Option<&'a Self> {
+        steps.iter().map(Arc::as_ref).find(|step| &*step.name == name)
+    }
+
     pub(super) fn held(&self) -> usize {
         arc(size_of::<Self>()) + piece(self.name.len()) + piece(self.point.len())
     }

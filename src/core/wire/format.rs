@@ -14,7 +14,8 @@ pub enum PartId {
     Request,
     /// The stored response.
     Response,
-    /// The n-th step.
+    /// The n-th step; behind the last one, the plan of what is undone, if there is
+    /// one.
     Step(u32),
 }
 
@@ -60,4 +61,8 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }

@@ -23,6 +23,7 @@
 //! | 21 | *reserved:* labels | |
 //! | 22 | *reserved:* the reason of an attempt | |
 //! | 23 | *reserved:* what a later scheme of fingerprints adds | |
+//! | 24 | whether what it did is undone: then a plan of that is the part behind its steps | no |
 //!
 //! | | request | response | step |
 //! |---|---|---|---|
@@ -34,6 +35,14 @@
 //! | 5 | | | whether its key is a UUID |
 //! | 6 | | | whether it was paid |
 //! | 7 | | | result or error, as the handler's JSON |
+//! | 8 | | | attempt and time, after its claim, by which it was undone |
+//!
+//! | | plan of what is undone |
+//! |---|---|
+//! | 0 | the steps' names |
+//! | 1 | attempt, if it is not 1 |
+//! | 2 | how long after the claim |
+//! | 3 | the answer: what a response is |
 //!
 //! Times are milliseconds. Header lines are in `lines`.
 //!
@@ -59,10 +68,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::format::{CORRUPT_HEAD, MISSING_PART};
+use self::format::{CORRUPT_HEAD, MISSING_PART, number};
 pub use self::format::{DecodeError, PartId, WIRE_FORMAT};
 use self::head::WireHead;
-use self::parts::{decode_request, decode_response, decode_step, encode_request, encode_response, encode_step};
+use self::parts::{
+    decode_request, decode_response, decode_step, decode_undoing, encode_request, encode_response, encode_step,
+    encode_undoing,
+};
 use self::seal::{open, seal};
 use super::record::Record;
 use super::record::time::Timestamp;
@@ -125,7 +137,15 @@ impl Record {
                 fresh.push((PartId::Step(index), encode_step(step)));
             }
         }
+        if let Some(plan) = self.undoing().filter(|plan| plan.written == self.version) {
+            fresh.push((PartId::Step(number(self.steps.len())), encode_undoing(plan)));
+        }
         fresh
+    }
+
+    /// How many parts it has that have a number: [`PartId::Step`].
+    pub fn numbered_parts(&self) -> usize {
+        self.steps.len() + usize::from(self.undoing.is_some())
     }
 
     /// The parts that a head refers to, in the order [`Record::decode`] asks
@@ -152,16 +172,17 @@ impl Record {
         mut part: impl FnMut(PartId) -> Option<Bytes>,
     ) -> Result<Self, DecodeError> {
         let head = open::<WireHead<'_>>(head, &CORRUPT_HEAD)?;
-        let (mut request, mut response, mut steps) = (None, None, Vec::new());
+        let (mut request, mut response, mut steps, mut undoing) = (None, None, Vec::new(), None);
         for id in head.parts() {
             let bytes = part(id).ok_or(MISSING_PART)?;
             match id {
                 PartId::Request => request = Some(Arc::new(decode_request(&bytes)?)),
                 PartId::Response => response = Some(Arc::new(decode_response(&bytes)?)),
+                PartId::Step(number) if head.is_plan(number) => undoing = Some(Arc::new(decode_undoing(&bytes)?)),
                 PartId::Step(_) => steps.push(Arc::new(decode_step(&bytes)?)),
             }
         }
         let record = head.record(response).ok_or(CORRUPT_HEAD)?;
-        Ok(Self { request, steps, created_at: Some(times.created), written_at: times.written, ..record })
+        Ok(Self { request, steps, undoing, created_at: Some(times.created), written_at: times.written, ..record })
     }
 }

@@ -98,6 +98,7 @@ fn decision(resolution: &Resolution) -> &'static str {
         Resolution::Answer { .. } => "it happened, and this is the answer",
         Resolution::StepDone { .. } => "the step was done",
         Resolution::DidNotHappen { .. } => "the step did not happen",
+        Resolution::Undone { .. } => "the step is undone",
         Resolution::RunAgain => "it may run again",
         Resolution::Park { .. } => "a human has to look",
     }

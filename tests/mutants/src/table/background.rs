@@ -21,9 +21,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "status-shows-internal-steps",
-        STATUS,
-        "moment.text.as_deref().filter(|name| *name != UNDO_PLAN)?;",
-        "moment.text.as_deref().filter(|name| !name.is_empty() || *name != UNDO_PLAN)?;",
+        "src/core/record/history.rs",
+        "What::Undoing, None))",
+        "What::StepSaved, Some(\"(undo)\".into())))",
         "a_status_shows_the_handlers_steps",
     ),
     unit("quoted-preference-counts", BACKGROUND, "c == ',' && !quoted", "c == ','", "preferences_are_read"),

@@ -61,7 +61,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Hold::Leased { fence, .. } if fence == self.fence",
         "Hold::Leased { fence, .. } if fence == self.fence || fence != self.fence",
     ),
-    model("withdraw-with-steps", FENCED, "&& first && next.steps.is_empty() {", "&& first {"),
+    model("withdraw-with-steps", FENCED, "&& first && nothing {", "&& first {"),
     model(
         "intent-not-recorded",
         FENCED,
@@ -156,9 +156,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model("nonce-used-twice", EXCHANGE, "self.nonce = self.nonce.successor();", "self.nonce = self.nonce;"),
     model(
         "failure-hides-a-payment",
-        FENCED,
-        "Some((_, why)) => record.park(&why),",
-        "Some(_) => record.complete(response, *retention),",
+        super::MOVES,
+        "None => self.hidden_by(response, reached).map(|(_, why)| why),",
+        "None => None,",
     ),
     model(
         "failure-hides-what-is-done",

@@ -41,15 +41,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "key-lifetime-by-the-last-claim",
         "src/core/record/history.rs",
-        "Some(claim.at.after(since_claim).since(step.at))",
+        "Some(claim.at.after(since_claim).since(it.at))",
         "Some(since_claim.min(claim.at.since(step.at)))",
         "keys::a_key_is_not_sent_again",
     ),
     resume(
         "undo-keys-sent-for-ever",
         "src/engine/operation/undo.rs",
-        "if self.plan_age().await >= key_lifetime {",
-        "if self.plan_age().await >= key_lifetime.saturating_mul(100) {",
+        "if self.plan_age().await >= how.key_lifetime {",
+        "if self.plan_age().await >= how.key_lifetime.saturating_mul(100) {",
         "keys::a_key_that_undoes",
     ),
     resume(
