@@ -32,7 +32,9 @@ mod wire;
 
 pub(crate) use self::canonical::canonical;
 pub use self::command::acknowledge::{Acknowledge, NotAcknowledged};
-pub(crate) use self::command::callback::{CallbackAt, CallbackStep};
+// For completers: this crate's, and the model's.
+#[doc(hidden)]
+pub use self::command::callback::{CallbackAt, CallbackStep};
 pub use self::command::claim::{Claim, Claimed};
 pub use self::command::fenced::{Change, Fenced, Lost};
 pub(crate) use self::command::in_hand::{ClaimHere, ResumeHere};
@@ -51,6 +53,8 @@ pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
 pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};
 pub use self::record::Record;
+#[doc(hidden)]
+pub use self::record::callback::Owed;
 pub use self::record::hold::{Fence, Hold, Mode, Progress, Status};
 pub use self::record::moment::{Moment, What};
 pub use self::record::reached::Reached;

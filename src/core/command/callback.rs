@@ -10,7 +10,7 @@ use crate::core::record::time::{Stamp, Version};
 /// A step on the way of a callback, if it is still as far as its maker saw. Not
 /// the whole record: its client may acknowledge it meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct CallbackAt {
+pub struct CallbackAt {
     id: Version,
     /// Nobody else begins the same try.
     tries: u32,
@@ -18,20 +18,28 @@ pub(crate) struct CallbackAt {
 }
 
 impl CallbackAt {
-    pub(crate) const fn new(owed: &Owed, step: CallbackStep) -> Self {
+    /// That step, for the callback as it was looked at.
+    pub const fn new(owed: &Owed, step: CallbackStep) -> Self {
         Self { id: owed.id, tries: owed.tries, step }
     }
 }
 
 /// What becomes of a callback.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum CallbackStep {
+#[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
+pub enum CallbackStep {
     /// It is about to be made. For so long nobody else is to.
-    Begin { lease: Duration },
+    Begin {
+        /// How long.
+        lease: Duration,
+    },
     /// It was made.
     Made,
     /// It failed, and is to be made again after this time.
-    Failed { rest: Duration },
+    Failed {
+        /// How long.
+        rest: Duration,
+    },
     /// It failed too often.
     GiveUp,
 }

@@ -34,7 +34,7 @@ impl Callback {
 /// A callback that is still to be made. Stored by the write that ends the
 /// operation, so that nothing can come between the two.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Owed {
+pub struct Owed {
     /// The version at which the operation ended.
     pub(in crate::core) id: Version,
     pub(in crate::core) tries: u32,
@@ -44,12 +44,17 @@ pub(crate) struct Owed {
 
 impl Owed {
     /// How often it was begun.
-    pub(crate) const fn tries(&self) -> u32 {
+    pub const fn tries(&self) -> u32 {
         self.tries
     }
 
+    /// The version at which the operation ended.
+    pub const fn end(&self) -> Version {
+        self.id
+    }
+
     /// Names this end of this operation, and no other.
-    pub(crate) fn id(&self, key: &Key) -> String {
+    pub fn id(&self, key: &Key) -> String {
         short([b"C".as_slice(), key.as_bytes(), &self.id.get().to_be_bytes()])
     }
 }

@@ -146,7 +146,7 @@ impl Record {
     }
 
     /// The callback that is still to be made for it.
-    pub(crate) fn owed(&self) -> Option<&Owed> {
+    pub fn owed(&self) -> Option<&Owed> {
         match self.callback.as_deref() {
             Some(Callback::Owed(owed)) => Some(owed),
             _ => None,
