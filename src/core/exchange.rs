@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{Record, Stamp, Timestamp, Version};
-use super::transition::{Command, Decision, Next};
+use super::command::{Command, Decision, Next};
+use super::record::Record;
+use super::record::time::{Stamp, Timestamp, Version};
 
 /// One command on its way through a store.
 ///

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use sha2::{Digest, Sha256};
-
-use super::key::Hex;
+use super::hash::{Hex, digest};
 
 /// A digest of everything that makes two requests the same request.
 ///
@@ -47,12 +45,7 @@ struct Short(NonZeroU32);
 impl Fingerprint {
     /// The fingerprint of a list of components, in their order, by scheme 1.
     pub fn of<'a>(components: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hash = Sha256::new();
-        update_framed(&mut hash, b"F");
-        for component in components {
-            update_framed(&mut hash, component);
-        }
-        Self::from_bytes(hash.finalize().into())
+        Self::from_bytes(digest([b"F".as_slice()].into_iter().chain(components)))
     }
 
     /// The same by scheme 2. An `authority` of `None` does not count, and its case
@@ -193,19 +186,4 @@ impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Hex(&self.digest[..6]))
     }
-}
-
-/// Adds `part` behind its length, so that `("a", "bc")` and `("ab", "c")`
-/// differ. The first part of every hash says what it is a hash of. Short on
-/// purpose: a key takes one block of SHA-256 rather than two.
-pub(super) fn update_framed(hash: &mut Sha256, part: &[u8]) {
-    // A length of 255 is followed by all of it.
-    match u8::try_from(part.len()) {
-        Ok(short) if short < u8::MAX => hash.update([short]),
-        _ => {
-            hash.update([u8::MAX]);
-            hash.update((part.len() as u64).to_le_bytes());
-        }
-    }
-    hash.update(part);
 }

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
-use super::StoredResponse;
+use super::message::StoredResponse;
 
 /// The status by which an answer is judged: its own, unless it is a 200 of gRPC.
 /// There it is what stands for `grpc-status`, which is in the head of an answer

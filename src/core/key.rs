@@ -4,9 +4,8 @@ use std::fmt;
 
 use sfv::visitor::{Ignored, ItemVisitor, ParameterVisitor};
 use sfv::{BareItemFromInput, Parser};
-use sha2::{Digest, Sha256};
 
-use super::fingerprint::update_framed;
+use super::hash::{Hex, digest, short};
 
 /// The longest key that is accepted, in characters. Stripe's limit.
 const MAX_LEN: usize = 255;
@@ -160,11 +159,7 @@ impl Key {
 
     /// `space` says what it is a key of.
     fn derive(space: &[u8], scope: &str, idempotency_key: &IdempotencyKey) -> Self {
-        let mut hash = Sha256::new();
-        update_framed(&mut hash, space);
-        update_framed(&mut hash, scope.as_bytes());
-        update_framed(&mut hash, idempotency_key.as_str().as_bytes());
-        Self(hash.finalize().into())
+        Self(digest([space, scope.as_bytes(), idempotency_key.as_str().as_bytes()]))
     }
 
     /// A key from its 32 bytes, as a store reads them back.
@@ -180,13 +175,13 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
+        fmt::Display::fmt(&Hex(&self.0), f)
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0[..6], f)
+        fmt::Display::fmt(&Hex(&self.0[..6]), f)
     }
 }
 
@@ -230,12 +225,7 @@ const UUID_NAMESPACE: [u8; 16] =
 impl StepKey {
     /// Derives the key of step `name` of the operation `key`.
     pub fn new(key: &Key, name: &str) -> Self {
-        let mut hash = Sha256::new();
-        update_framed(&mut hash, b"S");
-        update_framed(&mut hash, &key.0);
-        update_framed(&mut hash, name.as_bytes());
-        let digest: [u8; 32] = hash.finalize().into();
-        Self(Hex(&digest[..20]).to_string())
+        Self(short([b"S".as_slice(), &key.0, name.as_bytes()]))
     }
 
     /// The same key as a UUID, for receivers that want one: version 5 of
@@ -286,24 +276,4 @@ impl fmt::Debug for StepKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StepKey({})", self.0)
     }
-}
-
-pub(super) struct Hex<'a>(pub(super) &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(self.0, f)
-    }
-}
-
-fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    // Many at once, for a formatter asks much of every call.
-    for bytes in bytes.chunks(32) {
-        let mut text = [0; 64];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
-        }
-        f.write_str(str::from_utf8(&text[..2 * bytes.len()]).unwrap_or_default())?;
-    }
-    Ok(())
 }

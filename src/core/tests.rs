@@ -5,4 +5,5 @@ mod messages;
 mod reached;
 mod submit;
 mod transitions;
+mod undo;
 mod wire;

@@ -18,8 +18,7 @@ use serde_json::{Value, json};
 use tower_service::Service;
 
 use crate::core::{
-    Acknowledge, Hold, IdempotencyKey, Key, Moment, NotAcknowledged, Record, Status, StoredResponse, Timestamp,
-    UNDO_PLAN, What,
+    Acknowledge, Hold, IdempotencyKey, Key, Moment, NotAcknowledged, Record, Status, StoredResponse, Timestamp, What,
 };
 use crate::http::background::Background;
 use crate::http::body::ResponseBody;
@@ -235,8 +234,7 @@ fn step(moment: &Moment) -> Option<Value> {
         What::StepFailed => "failed",
         _ => return None,
     };
-    // What the handler never called a step is none to its caller.
-    let name = moment.text.as_deref().filter(|name| *name != UNDO_PLAN)?;
+    let name = moment.text.as_deref()?;
     Some(json!({ "name": name, "state": state, "attempt": moment.attempt, "at_ms": moment.at.as_millis() }))
 }
 

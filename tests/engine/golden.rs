@@ -198,6 +198,11 @@ fn save(step: &str, value: &'static [u8]) -> Change {
     Change::Save { step: step.into(), value: Bytes::from_static(value) }
 }
 
+fn undo(steps: &[&str]) -> Change {
+    let answer = StoredResponse::capture(StatusCode::CONFLICT, &headers(), Some(Bytes::from_static(b"sold out")));
+    Change::Undo { steps: steps.iter().map(|step| Box::from(*step)).collect(), answer: Arc::new(answer) }
+}
+
 fn records() -> Vec<(&'static str, Record, Pieces)> {
     let fail = Change::Fail { step: "\u{1f9fe} \"\\\n\u{0}".into(), error: Bytes::from_static(b"declined") };
     let steps = vec![save("order", b"{\"id\":17}"), begin("charge"), save("", b""), fail];
@@ -241,6 +246,19 @@ fn records() -> Vec<(&'static str, Record, Pieces)> {
                 .with_trailers([(b"x-sum".as_slice(), b"1".as_slice()), (b"x-to", b"caf\xe9")]),
             ..claim_of(once)
         }),
+        // A plan of what is undone is the part behind the steps.
+        Writer::new("undoing")
+            .claim(resumable, Some(request()))
+            .change(vec![save("flight", b"17"), begin("hotel")])
+            .change(vec![save("hotel", b"18"), undo(&["flight", "hotel"])]),
+        Writer::new("undone")
+            .claim(resumable, None)
+            .change(vec![begin("taxi"), save("flight", b"17"), save("hotel", b"18"), undo(&["flight", "hotel"])])
+            .change(vec![Change::Clear { step: "taxi".into() }, Change::Undone { step: "hotel".into() }]),
+        Writer::new("all-undone")
+            .claim(resumable, Some(request()))
+            .change(vec![save("flight", b"17"), undo(&["flight"])])
+            .change(vec![Change::Undone { step: "flight".into() }, answer(StatusCode::OK, Some(b"another"))]),
         // More than a history keeps.
         Writer::new("many-steps").claim(resumable, None).change(
             (0..40).map(|n| save(&format!("step-{n}"), b"17")).chain([answer(StatusCode::OK, Some(b"{}"))]).collect(),

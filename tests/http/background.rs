@@ -507,7 +507,7 @@ async fn a_status_shows_the_handlers_steps_and_their_undoing_alone() {
         reply(409, "sold out")
     });
     send(&app, post("k")).await.assert_problem("interrupted", 500);
-    assert!(lab.store.peek(&stored_key("k")).await.unwrap().step("(undo)").is_some());
+    assert!(lab.store.peek(&stored_key("k")).await.unwrap().undoing().is_some());
     let names = |shown: &Value| -> Vec<String> {
         shown["steps"].as_array().unwrap().iter().map(|step| step["name"].as_str().unwrap().to_owned()).collect()
     };

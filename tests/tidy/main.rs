@@ -135,6 +135,105 @@ fn a_wing_knows_only_those_below_it() {
     assert!(planted.lines.iter().flat_map(|line| named(line)).any(|what| arrow_up(&planted, what).is_some()));
 }
 
+/// The wings in which no two files import each other, directly or through others.
+const WITHOUT_CIRCLES: [&str; 1] = ["core"];
+
+/// The paths that a tree of imports stands for: one for each name.
+fn paths_in(tree: &str) -> Vec<String> {
+    let Some((prefix, inner)) = tree.split_once('{') else { return vec![tree.trim().to_owned()] };
+    let inner = inner.trim_end().strip_suffix('}').unwrap_or(inner);
+    let (mut depth, mut parts) = (0, vec![String::new()]);
+    for c in inner.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts.last_mut().unwrap().push(c);
+    }
+    parts.retain(|part| !part.trim().is_empty());
+    parts.iter().flat_map(|part| paths_in(&format!("{}{}", prefix.trim(), part.trim()))).collect()
+}
+
+/// Where what `source` imports is defined or passed on: a path from the root of
+/// the library for each name that is one of its own.
+fn imports(source: &Source) -> Vec<Vec<String>> {
+    let module = source.path.trim_end_matches(".rs").trim_end_matches("/mod");
+    let module: Vec<&str> = module.split('/').collect();
+    let code = source.lines.join("\n");
+    let statements = code.split(';').filter_map(|code| {
+        let start = code.rfind("\nuse ").map(|at| at + 1).or_else(|| code.rfind(" use ").map(|at| at + 1));
+        code[start.or_else(|| code.starts_with("use ").then_some(0))?..].strip_prefix("use ")
+    });
+    let absolute = |path: String| {
+        let mut names = path.split("::").peekable();
+        let mut at: Vec<&str> = match names.next()? {
+            "crate" => Vec::new(),
+            "self" => module.clone(),
+            "super" => module[..module.len() - 1].to_vec(),
+            _ => return None,
+        };
+        while names.next_if_eq(&"super").is_some() {
+            at.pop();
+        }
+        Some(at.into_iter().chain(names).map(str::to_owned).collect())
+    };
+    statements.flat_map(paths_in).filter_map(absolute).collect()
+}
+
+/// The files that import each other in a circle, and what leads there.
+fn circle<'a>(sources: &[&'a Source]) -> Vec<(&'a str, Vec<&'a str>)> {
+    let file = |path: &[String]| {
+        (1..=path.len()).rev().map(|length| path[..length].join("/")).find_map(|module| {
+            let is_it = |source: &&&Source| source.path.trim_end_matches(".rs").trim_end_matches("/mod") == module;
+            sources.iter().find(is_it).map(|source| source.path.as_str())
+        })
+    };
+    let of = |source: &&'a Source| {
+        let known = imports(source).iter().filter_map(|path| file(path)).filter(|path| *path != source.path).collect();
+        (source.path.as_str(), known)
+    };
+    let mut left: Vec<(&str, Vec<&str>)> = sources.iter().map(of).collect();
+    loop {
+        // What imports none of those that are left is in no circle with them.
+        let names: Vec<_> = left.iter().map(|(name, _)| *name).collect();
+        left.iter_mut().for_each(|(_, known)| known.retain(|name| names.contains(name)));
+        let before = left.len();
+        left.retain(|(_, known)| !known.is_empty());
+        if left.len() == before {
+            return left;
+        }
+    }
+}
+
+#[test]
+fn no_files_of_a_wing_import_each_other() {
+    let sources = sources();
+    for wing in WITHOUT_CIRCLES {
+        let files: Vec<_> = sources.iter().filter(|source| source.is_under(wing) && !source.is_test()).collect();
+        let imported: usize = files.iter().map(|source| imports(source).len()).sum();
+        assert!(imported > files.len(), "the imports of {wing} are not found any more");
+        let found = circle(&files);
+        assert!(found.is_empty(), "files of {wing} import each other: {found:#?}");
+    }
+    // It sees a circle where there is one, also through a third file.
+    let plant = |path: &str, line: &str| Source { path: path.to_owned(), lines: vec![line.to_owned()] };
+    let planted = [
+        plant("core/a.rs", "use super::b::{self, c::{X, Y}};"),
+        plant("core/b/mod.rs", "use std::fmt;"),
+        plant("core/b/c.rs", "pub(crate) use crate::core::d::Z;"),
+        plant("core/d.rs", "use super::a::W;"),
+    ];
+    let all: Vec<_> = planted.iter().collect();
+    let found: Vec<_> = circle(&all).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(found, ["core/a.rs", "core/b/c.rs", "core/d.rs"]);
+    assert!(circle(&all[..3]).is_empty());
+}
+
 #[test]
 fn only_the_core_decides() {
     // A store keeps and compares; commands are none of its business.

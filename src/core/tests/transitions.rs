@@ -61,7 +61,7 @@ pub(super) fn put<T>(decision: Decision<T>) -> Record {
 
 /// Every state that one claim can lead to, by name, with its history: one
 /// change for every write.
-fn history(mode: Mode, changes: &[Change], resolved: Option<Resolution>) -> Vec<Record> {
+pub(super) fn history(mode: Mode, changes: &[Change], resolved: Option<Resolution>) -> Vec<Record> {
     let at = Timestamp::from_millis(START);
     let mut history = vec![put(claim(mode).apply(None, stamp(START, 1))).stamped(at)];
     let fence = Fence::of(Version::new(1));

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use minicbor::{Decoder, Encoder};
 use sha2::{Digest, Sha256};
 
-use super::transitions::{claim, every_state, stamp};
+use super::transitions::{claim, every_state, history, stamp};
+use super::undo::{save, undo, undone};
 use crate::core::{
     Claim, Command, DecodeError, Fingerprint, Mode, Next, PartId, Record, Times, Timestamp, WIRE_FORMAT,
 };
@@ -32,16 +33,27 @@ fn decode((head, parts): &Pieces) -> Result<Record, DecodeError> {
     Record::decode(TIMES, head, |id| parts.get(&id).cloned())
 }
 
+/// Every state that a record can be in.
+fn states() -> Vec<(&'static str, Vec<Record>)> {
+    let changes = [save("a"), save("b"), undo(&["a", "b"], "sold out"), undone("b")];
+    every_state().into_iter().chain([("undoing", history(Mode::Resumable, &changes, None))]).collect()
+}
+
 #[test]
 fn every_state_comes_back() {
-    for (name, history) in every_state() {
+    for (name, history) in states() {
         let expected = history.last().unwrap().clone().stamped(TIMES.written);
         let found = decode(&pieces(&history)).unwrap();
         // A step does not remember in which write it was; all else is equal.
         assert_eq!(found.steps().len(), expected.steps().len(), "{name}");
         for (found, expected) in found.steps().iter().zip(expected.steps()) {
             assert_eq!((found.name(), found.point()), (expected.name(), expected.point()), "{name}");
+            assert_eq!(found.is_undone(), expected.is_undone(), "{name}");
         }
+        let plan = |record: &Record| {
+            record.undoing().map(|plan| (plan.steps().to_vec(), plan.answer().clone(), plan.attempt()))
+        };
+        assert_eq!(plan(&found), plan(&expected), "{name}");
         let plain = |record: &Record| (record.hold().clone(), record.progress().clone(), record.request().cloned());
         assert_eq!(plain(&found), plain(&expected), "{name}");
         assert_eq!((found.version(), found.mode()), (expected.version(), expected.mode()), "{name}");
@@ -52,7 +64,7 @@ fn every_state_comes_back() {
 
 #[test]
 fn a_write_carries_its_new_parts_only() {
-    for (name, history) in every_state() {
+    for (name, history) in states() {
         for record in &history {
             let fresh = record.encode().fresh;
             let steps = fresh.iter().filter(|(id, _)| matches!(id, PartId::Step(_))).count();
@@ -65,7 +77,7 @@ fn a_write_carries_its_new_parts_only() {
 
 #[test]
 fn parts_of_a_head_are_what_decode_asks_for() {
-    for (name, history) in every_state() {
+    for (name, history) in states() {
         let (head, parts) = pieces(&history);
         let mut asked = Vec::new();
         Record::decode(TIMES, &head, |id| {
@@ -79,7 +91,7 @@ fn parts_of_a_head_are_what_decode_asks_for() {
 
 #[test]
 fn a_missing_part_is_corrupt() {
-    for (name, history) in every_state() {
+    for (name, history) in states() {
         let (head, parts) = pieces(&history);
         for id in Record::parts_of(&head).unwrap() {
             let mut fewer = parts.clone();
@@ -105,7 +117,7 @@ fn wounded(piece: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
 
 #[test]
 fn damage_is_an_error_wherever_it_is() {
-    for (name, history) in every_state() {
+    for (name, history) in states() {
         let (head, parts) = pieces(&history);
         for hurt in wounded(&head) {
             assert!(decode(&(hurt.clone(), parts.clone())).is_err(), "{name}: {hurt:?}");
@@ -125,7 +137,7 @@ const SEAL: usize = 10;
 
 #[test]
 fn a_newer_format_is_told_from_damage() {
-    let (head, parts) = pieces(&every_state()[1].1);
+    let (head, parts) = pieces(&states()[1].1);
     let with_format = |format: &[u8]| Bytes::from([&head[..1], format, &head[2..]].concat());
     for newer in [WIRE_FORMAT + 1, 99, u32::MAX] {
         let mut format = Vec::new();
@@ -142,7 +154,7 @@ fn a_newer_format_is_told_from_damage() {
 /// Format 1 was JSON. Nothing reads it, and who has some is told why.
 #[test]
 fn format_1_is_refused_by_name() {
-    let (_, parts) = pieces(&every_state()[1].1);
+    let (_, parts) = pieces(&states()[1].1);
     for text in ["9f86d081884c7d65\n{\"version\":1}\n", ""] {
         let head = Bytes::from(format!("tower-idempotency/1 {text}"));
         let error = decode(&(head.clone(), parts.clone())).unwrap_err();
@@ -202,7 +214,7 @@ fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
         &[0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ];
     let mut fields = fields(piece);
-    fields.extend([20, 21, 22, 23, 24, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
+    fields.extend([20, 21, 22, 23, 25, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
     sealed(&fields)
 }
 
@@ -210,7 +222,7 @@ fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
 /// writes, and what it writes is what it always writes.
 #[test]
 fn what_a_newer_release_adds_is_skipped_and_dropped() {
-    for (name, history) in every_state() {
+    for (name, history) in states() {
         let (head, parts) = pieces(&history);
         assert_eq!(sealed(&fields(&head)), head, "{name}");
         let newer =
@@ -229,13 +241,12 @@ fn what_a_newer_release_adds_is_skipped_and_dropped() {
 /// A kind that decides what may be done is not taken for another one.
 #[test]
 fn an_unknown_kind_is_refused() {
-    let (head, parts) = pieces(&every_state()[1].1);
+    let (head, parts) = pieces(&states()[1].1);
     for (number, value) in [(1, &[9][..]), (3, &[0x81, 9]), (4, &[0x81, 9]), (15, &[0x81, 9]), (3, &[0xf6])] {
         let found = decode(&(with(&head, number, value), parts.clone()));
         assert!(matches!(found, Err(DecodeError::Corrupt(_))), "{number}: {found:?}");
     }
-    let (_, history) =
-        every_state().into_iter().find(|(_, history)| !history.last().unwrap().steps().is_empty()).unwrap();
+    let (_, history) = states().into_iter().find(|(_, history)| !history.last().unwrap().steps().is_empty()).unwrap();
     let (head, mut parts) = pieces(&history);
     let step = &parts[&PartId::Step(0)];
     let step = with(step, 1, &[9]);
@@ -246,8 +257,7 @@ fn an_unknown_kind_is_refused() {
 /// What happened is only told: of a kind that is not known, that there was something.
 #[test]
 fn an_unknown_moment_counts_as_dropped() {
-    let (name, history) =
-        every_state().into_iter().find(|(_, history)| !history.last().unwrap().has_no_past()).unwrap();
+    let (name, history) = states().into_iter().find(|(_, history)| !history.last().unwrap().has_no_past()).unwrap();
     let (head, parts) = pieces(&history);
     let known = decode(&(head.clone(), parts.clone())).unwrap();
     let past = &fields(&head)[&11];
@@ -282,7 +292,7 @@ fn of_a_newer_scheme_what_is_known_is_compared() {
 
 #[test]
 fn a_decoded_record_goes_on_as_the_original() {
-    for (name, history) in every_state() {
+    for (name, history) in states() {
         let found = decode(&pieces(&history)).unwrap();
         assert!(found.encode().fresh.iter().all(|(id, _)| !matches!(id, PartId::Step(_))), "{name}");
         assert_eq!(found.encode().head, history.last().unwrap().encode().head, "{name}");
@@ -294,7 +304,7 @@ fn a_decoded_record_goes_on_as_the_original() {
 #[test]
 fn strange_pieces_with_a_right_checksum_are_no_panic() {
     let mut rng = fastrand::Rng::with_seed(11);
-    let states: Vec<_> = every_state().iter().map(|(_, history)| pieces(history)).collect();
+    let states: Vec<_> = states().iter().map(|(_, history)| pieces(history)).collect();
     let strange = |piece: &Bytes, rng: &mut fastrand::Rng| {
         let mut map = piece[SEAL..].to_vec();
         for _ in 0..rng.usize(1..4) {

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
-use super::{PartId, is_default, millis};
-use crate::core::callback::{Callback, Owed};
-use crate::core::history::{Kept, Moment, Past, What};
-use crate::core::record::{Fence, Hold, Mode, Progress, Record, Timestamp, Version};
-use crate::core::{Fingerprint, StoredResponse};
+use super::format::{PartId, is_default, millis, number};
+use crate::core::fingerprint::Fingerprint;
+use crate::core::message::StoredResponse;
+use crate::core::record::Record;
+use crate::core::record::callback::{Callback, Owed};
+use crate::core::record::hold::{Fence, Hold, Mode, Progress};
+use crate::core::record::moment::{Kept, Moment, Past, What};
+use crate::core::record::time::{Timestamp, Version};
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
@@ -58,6 +61,8 @@ pub(super) struct WireHead<'a> {
     #[n(19)]
     trailers: Option<NonZeroU32>,
     // 20 to 23 are reserved.
+    #[cbor(n(24), skip_if = "is_default")]
+    undoing: bool,
 }
 
 /// None of these is optional in the head: a kind that is not known would be read
@@ -172,7 +177,7 @@ impl<'a> WireHead<'a> {
             forgiven: record.forgiven,
             retry_in_ms: millis(record.retry_in),
             request: record.request.is_some(),
-            steps: u32::try_from(record.steps.len()).unwrap_or(u32::MAX),
+            steps: number(record.steps.len()),
             by: record.by(),
             past: record.past.moments().iter().map(WireMoment::of).collect(),
             dropped: record.past.dropped(),
@@ -183,16 +188,26 @@ impl<'a> WireHead<'a> {
             authority,
             content,
             trailers,
+            undoing: record.undoing.is_some(),
         }
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = PartId> + use<> {
         let request = self.request.then_some(PartId::Request);
         let response = matches!(self.progress, WireProgress::Complete { .. }).then_some(PartId::Response);
-        request.into_iter().chain(response).chain((0..self.steps).map(PartId::Step))
+        request.into_iter().chain(response).chain((0..self.numbered()).map(PartId::Step))
     }
 
-    /// Without its request, its steps and its times. Nothing if it is complete and
+    const fn numbered(&self) -> u32 {
+        self.steps.saturating_add(self.undoing as u32)
+    }
+
+    /// Whether this is the part of its plan of what is undone, behind all steps.
+    pub(super) const fn is_plan(&self, number: u32) -> bool {
+        self.undoing && number == self.steps
+    }
+
+    /// Without its request, its steps, its plan and its times. Nothing if it is complete and
     /// there is no `response`.
     pub(super) fn record(self, response: Option<Arc<StoredResponse>>) -> Option<Record> {
         let past = self.past();
@@ -220,6 +235,7 @@ impl<'a> WireHead<'a> {
             callback: self.callback.read().map(Box::new),
             request: None,
             steps: Vec::new(),
+            undoing: None,
             created_at: None,
             written_at: Timestamp::default(),
         })

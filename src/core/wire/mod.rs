@@ -23,6 +23,7 @@
 //! | 21 | *reserved:* labels | |
 //! | 22 | *reserved:* the reason of an attempt | |
 //! | 23 | *reserved:* what a later scheme of fingerprints adds | |
+//! | 24 | whether what it did is undone: then a plan of that is the part behind its steps | no |
 //!
 //! | | request | response | step |
 //! |---|---|---|---|
@@ -34,6 +35,14 @@
 //! | 5 | | | whether its key is a UUID |
 //! | 6 | | | whether it was paid |
 //! | 7 | | | result or error, as the handler's JSON |
+//! | 8 | | | attempt and time, after its claim, by which it was undone |
+//!
+//! | | plan of what is undone |
+//! |---|---|
+//! | 0 | the steps' names |
+//! | 1 | attempt, if it is not 1 |
+//! | 2 | how long after the claim |
+//! | 3 | the answer: what a response is |
 //!
 //! Times are milliseconds. Header lines are in `lines`.
 //!
@@ -48,6 +57,7 @@
 //! [newer](DecodeError::Newer), anything else is corrupt, and neither is ever taken
 //! for "no record". Format 1 was JSON, and was never released.
 
+mod format;
 mod head;
 mod lines;
 mod parts;
@@ -55,29 +65,19 @@ mod seal;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::format::{CORRUPT_HEAD, MISSING_PART, number};
+pub use self::format::{DecodeError, PartId, WIRE_FORMAT};
 use self::head::WireHead;
-use self::parts::{decode_request, decode_response, decode_step, encode_request, encode_response, encode_step};
+use self::parts::{
+    decode_request, decode_response, decode_step, decode_undoing, encode_request, encode_response, encode_step,
+    encode_undoing,
+};
 use self::seal::{open, seal};
-use super::record::{Record, Timestamp};
-
-/// The format that is written, and the only one that is read.
-pub const WIRE_FORMAT: u32 = 2;
-
-/// Names one part of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_enums, reason = "a store must keep all of them")]
-pub enum PartId {
-    /// The stored request.
-    Request,
-    /// The stored response.
-    Response,
-    /// The n-th step.
-    Step(u32),
-}
+use super::record::Record;
+use super::record::time::Timestamp;
 
 /// A record as bytes: the head, and the parts that are new in this version.
 ///
@@ -109,41 +109,6 @@ pub struct Times {
     pub written: Timestamp,
 }
 
-/// Why bytes are not a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// The bytes are damaged, cut short, or something else.
-    Corrupt(&'static str),
-    /// They were written by a newer release, in this format.
-    Newer(u32),
-    /// They were written in this format by a build from before the first release.
-    /// No release reads it.
-    Unreleased(u32),
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Corrupt(what) => write!(f, "the stored record is damaged: {what}"),
-            Self::Newer(format) => {
-                write!(f, "the stored record has format {format}, this release reads up to {WIRE_FORMAT}")
-            }
-            Self::Unreleased(format) => write!(
-                f,
-                "the stored record has format {format}, which only builds from before the first release wrote; this \
-                 release reads format {WIRE_FORMAT}: start with an empty store"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {}
-
-const CORRUPT_HEAD: DecodeError = DecodeError::Corrupt("its head does not parse");
-const CORRUPT_PART: DecodeError = DecodeError::Corrupt("one of its parts does not parse");
-const MISSING_PART: DecodeError = DecodeError::Corrupt("one of its parts is missing");
-
 impl Record {
     /// The record as bytes, as a store is to keep it.
     ///
@@ -172,7 +137,15 @@ impl Record {
                 fresh.push((PartId::Step(index), encode_step(step)));
             }
         }
+        if let Some(plan) = self.undoing().filter(|plan| plan.written == self.version) {
+            fresh.push((PartId::Step(number(self.steps.len())), encode_undoing(plan)));
+        }
         fresh
+    }
+
+    /// How many parts it has that have a number: [`PartId::Step`].
+    pub fn numbered_parts(&self) -> usize {
+        self.steps.len() + usize::from(self.undoing.is_some())
     }
 
     /// The parts that a head refers to, in the order [`Record::decode`] asks
@@ -199,25 +172,17 @@ impl Record {
         mut part: impl FnMut(PartId) -> Option<Bytes>,
     ) -> Result<Self, DecodeError> {
         let head = open::<WireHead<'_>>(head, &CORRUPT_HEAD)?;
-        let (mut request, mut response, mut steps) = (None, None, Vec::new());
+        let (mut request, mut response, mut steps, mut undoing) = (None, None, Vec::new(), None);
         for id in head.parts() {
             let bytes = part(id).ok_or(MISSING_PART)?;
             match id {
                 PartId::Request => request = Some(Arc::new(decode_request(&bytes)?)),
                 PartId::Response => response = Some(Arc::new(decode_response(&bytes)?)),
+                PartId::Step(number) if head.is_plan(number) => undoing = Some(Arc::new(decode_undoing(&bytes)?)),
                 PartId::Step(_) => steps.push(Arc::new(decode_step(&bytes)?)),
             }
         }
         let record = head.record(response).ok_or(CORRUPT_HEAD)?;
-        Ok(Self { request, steps, created_at: Some(times.created), written_at: times.written, ..record })
+        Ok(Self { request, steps, undoing, created_at: Some(times.created), written_at: times.written, ..record })
     }
-}
-
-/// What most pieces do without is not written.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,7 @@
 //! Requests, responses and steps: see the table of their fields in [`super`].
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,11 +9,14 @@ use http::{Method, StatusCode, Uri};
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 
+use super::format::{CORRUPT_PART, DecodeError, is_default, millis};
 use super::lines::{self, Lines};
 use super::seal::{open, seal};
-use super::{CORRUPT_PART, DecodeError, is_default, millis};
-use crate::core::record::{Point, Step, Version};
-use crate::core::{KeyForm, NotRetained, StoredRequest, StoredResponse};
+use crate::core::key::KeyForm;
+use crate::core::message::{NotRetained, StoredRequest, StoredResponse};
+use crate::core::record::step::{Point, Step};
+use crate::core::record::time::Version;
+use crate::core::record::undo::Undoing;
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
@@ -65,6 +69,23 @@ struct WireStep<'a> {
     paid: bool,
     #[b(7)]
     value: Option<&'a ByteSlice>,
+    /// Attempt, and time after its claim.
+    #[n(8)]
+    undone: Option<(u32, u64)>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireUndoing<'a> {
+    #[b(0)]
+    steps: Vec<&'a str>,
+    /// Not written where it is one.
+    #[n(1)]
+    attempt: Option<u32>,
+    #[cbor(n(2), skip_if = "is_default")]
+    after_ms: u64,
+    #[b(3)]
+    answer: WireResponse<'a>,
 }
 
 /// Not optional in a step: one that is not known would be read as none.
@@ -99,37 +120,54 @@ pub(super) fn decode_request(bytes: &Bytes) -> Result<StoredRequest, DecodeError
 }
 
 pub(super) fn encode_response(response: &StoredResponse) -> Bytes {
-    let body = response.body();
-    let wire = WireResponse {
-        status: response.status().as_u16(),
-        headers: Cow::Borrowed(response.headers()),
-        trailers: Cow::Borrowed(response.trailers()),
-        body: body.map(|body| body.as_ref().into()),
-        reason: response.not_retained().map_or(0, NotRetained::number),
-    };
-    seal(&wire, body.map_or(0, Bytes::len))
+    seal(&WireResponse::of(response), response.body().map_or(0, Bytes::len))
 }
 
 pub(super) fn decode_response(bytes: &Bytes) -> Result<StoredResponse, DecodeError> {
-    let wire = open::<WireResponse<'_>>(bytes, &CORRUPT_PART)?;
-    let status = StatusCode::from_u16(wire.status).map_err(|_| CORRUPT_PART)?;
-    let (headers, trailers) = (wire.headers.into_owned(), wire.trailers.into_owned());
-    let body = match wire.body {
-        Some(body) => Ok(slice(bytes, Some(body))),
-        None => Err(NotRetained::numbered(wire.reason)),
-    };
-    Ok(StoredResponse::from_parts(status, headers, body, trailers))
+    open::<WireResponse<'_>>(bytes, &CORRUPT_PART)?.read(bytes)
 }
 
-impl StoredResponse {
-    /// As a part of a record has it, for what keeps an answer elsewhere.
-    pub(crate) fn to_bytes(&self) -> Bytes {
-        encode_response(self)
+impl<'a> WireResponse<'a> {
+    fn of(response: &'a StoredResponse) -> Self {
+        Self {
+            status: response.status().as_u16(),
+            headers: Cow::Borrowed(response.headers()),
+            trailers: Cow::Borrowed(response.trailers()),
+            body: response.body().map(|body| body.as_ref().into()),
+            reason: response.not_retained().map_or(0, NotRetained::number),
+        }
     }
 
-    pub(crate) fn from_bytes(bytes: &Bytes) -> Option<Self> {
-        decode_response(bytes).ok()
+    /// `bytes`: what it was read from.
+    fn read(self, bytes: &Bytes) -> Result<StoredResponse, DecodeError> {
+        let status = StatusCode::from_u16(self.status).map_err(|_| CORRUPT_PART)?;
+        let body = match self.body {
+            Some(body) => Ok(slice(bytes, Some(body))),
+            None => Err(NotRetained::numbered(self.reason)),
+        };
+        Ok(StoredResponse::from_parts(status, self.headers.into_owned(), body, self.trailers.into_owned()))
     }
+}
+
+pub(super) fn encode_undoing(plan: &Undoing) -> Bytes {
+    let wire = WireUndoing {
+        steps: plan.steps.iter().map(AsRef::as_ref).collect(),
+        attempt: Some(plan.attempt).filter(|attempt| *attempt != 1),
+        after_ms: millis(plan.after),
+        answer: WireResponse::of(&plan.answer),
+    };
+    seal(&wire, plan.answer.body().map_or(0, Bytes::len))
+}
+
+pub(super) fn decode_undoing(bytes: &Bytes) -> Result<Undoing, DecodeError> {
+    let wire = open::<WireUndoing<'_>>(bytes, &CORRUPT_PART)?;
+    Ok(Undoing {
+        steps: wire.steps.into_iter().map(Box::from).collect(),
+        answer: Arc::new(wire.answer.read(bytes)?),
+        attempt: wire.attempt.unwrap_or(1),
+        after: Duration::from_millis(wire.after_ms),
+        written: Version::new(0),
+    })
 }
 
 pub(super) fn encode_step(step: &Step) -> Bytes {
@@ -147,6 +185,7 @@ pub(super) fn encode_step(step: &Step) -> Bytes {
         uuid: step.key == KeyForm::Uuid,
         paid: step.paid,
         value: value.map(|value| value.as_ref()).filter(|value| !value.is_empty()).map(Into::into),
+        undone: step.undone.map(|(attempt, after)| (attempt, millis(after))),
     };
     seal(&wire, value.map_or(0, Bytes::len))
 }
@@ -167,6 +206,7 @@ pub(super) fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
         input: wire.input,
         key: if wire.uuid { KeyForm::Uuid } else { KeyForm::Hex },
         paid: wire.paid,
+        undone: wire.undone.map(|(attempt, after)| (attempt, Duration::from_millis(after))),
     })
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 use sha2::{Digest, Sha256};
 
-use super::{DecodeError, WIRE_FORMAT};
+use super::format::{DecodeError, WIRE_FORMAT};
 
 /// No text begins with it, and nothing else of ours.
 const MAGIC: u8 = 0xf1;

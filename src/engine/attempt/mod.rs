@@ -149,9 +149,14 @@ impl Attempt {
         Arc::clone(&*self.writer.current.lock().await)
     }
 
-    /// How long ago a step got to where it is.
-    pub(crate) async fn step_age(&self, step: &str) -> Option<Duration> {
-        self.current().await.step_age(step, self.since.elapsed())
+    /// How long ago a step was begun that is in doubt.
+    pub(crate) async fn doubt_age(&self, step: &str) -> Option<Duration> {
+        self.current().await.doubt_age(step, self.since.elapsed())
+    }
+
+    /// How long ago it was decided what is undone.
+    pub(crate) async fn undoing_age(&self) -> Option<Duration> {
+        self.current().await.undoing_age(self.since.elapsed())
     }
 
     /// Whether the work is over: nothing it left running is stored any more.

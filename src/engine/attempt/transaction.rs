@@ -7,7 +7,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::{Attempt, WriteError};
-use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, UNDO_PLAN, Version};
+use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, Version};
 use crate::store::{CommitError, EnlistedDatabase, StoreError, StoreErrorKind};
 
 /// Why a transaction did not commit, or may not have.
@@ -134,7 +134,7 @@ impl Attempt {
                     return Err(NotCommitted::Parked(step));
                 }
             }
-            if current.step(UNDO_PLAN).is_some() {
+            if current.undoing().is_some() {
                 return Err(NotCommitted::Undoing);
             }
             let mut write = self.exchange(changes.to_vec(), current);

@@ -17,7 +17,7 @@ use super::result::{Finals, Judge};
 use super::undo::{How, UndoWork};
 use super::{NotUndone, Operation, StepError, Taken, Used, result};
 use crate::core::{Change, KeyForm, Point, StepKey, in_its_own_piece};
-use crate::engine::attempt::{Attempt, WriteError};
+use crate::engine::attempt::Attempt;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::span::StepSpan;
 
@@ -99,8 +99,6 @@ struct Step<'a, T, E> {
     harmless: Option<Judge<'a, E>>,
     /// How it is undone.
     undo: Option<UndoWork>,
-    /// It undoes another.
-    undoes: bool,
     /// What it depends on.
     input: Option<Input>,
     /// Why that is not known.
@@ -205,7 +203,6 @@ where
             finals: None,
             harmless: None,
             undo: None,
-            undoes: false,
             input: None,
             unwritable: None,
             form: KeyForm::Hex,
@@ -250,8 +247,10 @@ where
     /// [guide](crate::guide::compensation). A [`step`](Operation::step) becomes
     /// a [`pay`](Operation::pay) by it: its intent is stored before.
     ///
-    /// At least once, as a step of its own that is called `undo` and the name
-    /// of this one. Under a [`Runner`](crate::Runner), which knows no failure
+    /// At least once. It is seen as a step that is called `undo` and the name of
+    /// this one, and its key is the one of such a step: a step of the handler's with
+    /// that name should not call the same receiver. Under a
+    /// [`Runner`](crate::Runner), which knows no failure
     /// for good, nothing is undone, nor at most once.
     pub fn undo_with<F, Fut>(self, undo: F) -> Self
     where
@@ -273,10 +272,6 @@ where
                 })
             }));
         })
-    }
-
-    pub(super) fn undoing(self) -> Self {
-        self.set(|step| step.undoes = true)
     }
 
     /// What this step depends on; must be JSON. A hash of it is stored with the
@@ -388,8 +383,8 @@ where
         super::input::check(&attempt, &self.name, self.input)?;
         let point = taken.point();
         let done = matches!(point, Some(Point::Saved(_) | Point::Failed(_)));
-        if !done && !self.undoes && self.operation.is_undoing() {
-            return Err(StepError::Undoing { step: self.name.into() });
+        if !done {
+            self.operation.unless_undoing(&self.name)?;
         }
         let mut begun = false;
         match point {
@@ -460,17 +455,15 @@ where
         if self.kind == Kind::Once || (self.kind == Kind::Pay && !begun) {
             self.begin(attempt).await?;
         }
-        if self.undoes || self.operation.may_start(&self.name, self.undo.is_some()) {
-            return Ok(());
-        }
+        let started = self.operation.may_start(&self.name, self.undo.is_some());
         // It failed for good meanwhile. What was in doubt before stays so.
-        if !begun && self.kind != Kind::Step {
+        if started.is_err() && !begun && self.kind != Kind::Step {
             attempt.write(Change::Clear { step: self.name.clone() }).await?;
         }
-        Err(StepError::Undoing { step: self.name.to_string() })
+        started
     }
 
-    async fn begin(&mut self, attempt: &Arc<Attempt>) -> Result<(), WriteError> {
+    async fn begin(&mut self, attempt: &Arc<Attempt>) -> Result<(), StepError<E>> {
         self.write(attempt, Change::Begin { step: self.name.clone() }).await?;
         attempt.emit(|| EventKind::StepBegun { step: self.name.to_string() });
         Ok(())
@@ -480,7 +473,7 @@ where
     /// one while it is made.
     #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
     async fn is_key_forgotten(&mut self, attempt: &Attempt) -> bool {
-        let age = attempt.step_age(&self.name).await.unwrap_or_default();
+        let age = attempt.doubt_age(&self.name).await.unwrap_or_default();
         age >= self.key_lifetime.saturating_sub(self.timeout.unwrap_or_default())
     }
 
@@ -493,11 +486,16 @@ where
     /// Stores a change, and with it what the step depends on and how its key is
     /// written.
     #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
-    async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), WriteError> {
+    async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), StepError<E>> {
         let input = self.input.map(|input| Change::Input { step: self.name.clone(), hash: input.hash });
         let form = Some(self.form).filter(|form| *form != KeyForm::Hex);
         let form = form.map(|form| Change::Key { step: self.name.clone(), form });
-        attempt.write_all([Some(change), input, form]).await
+        attempt.write_all([Some(change), input, form]).await?;
+        // If the plan of what is undone went before it, it does not count.
+        if self.operation.is_undoing() && attempt.current().await.step(&self.name).is_none() {
+            return self.operation.unless_undoing(&self.name);
+        }
+        Ok(())
     }
 
     fn can_be_undone(&mut self, result: &[u8]) {
@@ -549,7 +547,7 @@ where
         if let Some(finals) = self.finals.as_ref().filter(|finals| (finals.is_final)(&error)) {
             let (bytes, unreadable) = (finals.encode)(&error);
             if let Err(error) = self.write(attempt, Change::Fail { step: self.name.clone(), error: bytes }).await {
-                return error.into();
+                return error;
             }
             taken.becomes = Used::Stored;
             self.operation.did_not_happen(&self.name);

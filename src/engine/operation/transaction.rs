@@ -207,9 +207,7 @@ impl Operation {
             return serde_json::from_slice(&value).map_err(|source| StepError::Unreadable { step, source });
         }
         unless_parked(&attempt)?;
-        if self.is_undoing() {
-            return Err(StepError::Undoing { step });
-        }
+        self.unless_undoing(&step)?;
         let (value, begun) = run(&attempt, database, work).await?;
         let (bytes, unreadable) = result::to_bytes(&value);
         if let Some(source) = unreadable {
@@ -266,9 +264,7 @@ impl Operation {
             return Err(StepError::Lost);
         }
         unless_parked(&attempt)?;
-        if self.is_undoing() {
-            return Err(StepError::Undoing { step: "complete".into() });
-        }
+        self.unless_undoing("complete")?;
         let (response, begun) = run(&attempt, database, work).await?;
         let (parts, body) = response.into_parts();
         let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::kind::Kind;
 use super::{Operation, StepError};
-use crate::core::{Change, KeyForm, Point, StepKey, StoredResponse, UNDO_PLAN};
+use crate::core::{Change, KeyForm, Step, StepKey, StoredResponse, Undoing, undo_name};
+use crate::engine::attempt::Attempt;
 use crate::telemetry::event::EventKind;
+use crate::telemetry::span::StepSpan;
 use crate::util::signal::lock;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -70,25 +73,22 @@ pub(crate) enum Undone {
     NotYet,
 }
 
-/// What is to be undone, in the order in which it was done, and what is
-/// answered then. Once it is stored nothing else is done.
-struct Plan {
-    steps: Vec<String>,
-    answer: StoredResponse,
+/// That a step is being undone, until it is dropped.
+struct Running<'a> {
+    attempt: &'a Attempt,
+    name: &'a str,
 }
 
-impl Plan {
-    fn encode(&self) -> Option<Bytes> {
-        let mut bytes = serde_json::to_vec(&self.steps).ok()?;
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&self.answer.to_bytes());
-        Some(bytes.into())
+impl<'a> Running<'a> {
+    fn new(attempt: &'a Attempt, name: &'a str) -> Self {
+        attempt.set_running(name, true);
+        Self { attempt, name }
     }
+}
 
-    fn decode(bytes: &Bytes) -> Option<Self> {
-        let end = bytes.iter().position(|&byte| byte == b'\n')?;
-        let steps = serde_json::from_slice(&bytes[..end]).ok()?;
-        Some(Self { steps, answer: StoredResponse::from_bytes(&bytes.slice(end + 1..))? })
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.attempt.set_running(self.name, false);
     }
 }
 
@@ -99,18 +99,23 @@ impl Operation {
         lock(&self.inner.undos).push(Undo { step: step.into(), how: None });
     }
 
-    /// A step is about to act; `false` if it may not, as nothing is done any
-    /// more but undone. Whatever starts is in the plan that is made after it.
-    pub(super) fn may_start(&self, step: &str, can_be_undone: bool) -> bool {
+    /// Refuses a step if nothing is done any more but undone. The one place where
+    /// that is asked; that a write of a step which comes later does not count, the
+    /// core decides.
+    pub(super) fn unless_undoing<E>(&self, step: &str) -> Result<(), StepError<E>> {
+        if self.is_undoing() { Err(StepError::Undoing { step: step.to_owned() }) } else { Ok(()) }
+    }
+
+    /// A step is about to act, unless it is refused. Whatever starts is in the plan
+    /// that is made after it.
+    pub(super) fn may_start<E>(&self, step: &str, can_be_undone: bool) -> Result<(), StepError<E>> {
         let mut undos = lock(&self.inner.undos);
-        if self.is_undoing() {
-            return false;
-        }
+        self.unless_undoing(step)?;
         undos.retain(|undo| *undo.step != *step);
         if can_be_undone {
             undos.push(Undo { step: step.into(), how: None });
         }
-        true
+        Ok(())
     }
 
     pub(super) fn did_not_happen(&self, step: &str) {
@@ -123,21 +128,19 @@ impl Operation {
         lock(&self.inner.undos).push(Undo { step: step.into(), how: Some(how) });
     }
 
-    /// Whether nothing is done any more but undone.
+    /// Whether there is a plan, or one is about to be stored.
     pub(super) fn is_undoing(&self) -> bool {
-        self.inner.undoing.load(Ordering::Relaxed) || self.saved(UNDO_PLAN).is_some()
+        self.inner.undoing.load(Ordering::Relaxed) || self.earlier_plan().is_some()
+    }
+
+    /// What an earlier attempt decided to undo.
+    fn earlier_plan(&self) -> Option<&Undoing> {
+        self.inner.attempt.claimed().undoing()
     }
 
     /// Whether there is something to undo, should it have failed.
     pub(crate) fn can_undo(&self) -> bool {
         self.is_undoing() || !lock(&self.inner.undos).is_empty()
-    }
-
-    fn saved(&self, step: &str) -> Option<Bytes> {
-        match self.inner.attempt.claimed().step(step)?.point() {
-            Point::Saved(value) => Some(value.clone()),
-            Point::Begun | Point::Failed(_) => None,
-        }
     }
 
     /// Undoes what was done, latest first. `answer` is what the operation
@@ -147,27 +150,24 @@ impl Operation {
         if self.inner.attempt.parked().is_some() {
             return Undone::NotYet;
         }
-        let (plan, earlier) = match self.saved(UNDO_PLAN) {
-            Some(stored) => match Plan::decode(&stored) {
-                Some(plan) => (plan, true),
-                None => return self.give_up("what is to be undone can't be read"),
-            },
+        let (steps, earlier) = match self.earlier_plan() {
+            Some(plan) => (plan.steps().into(), Some(Arc::clone(plan.answer()))),
             None => match self.plan(answer, said).await {
-                Ok(plan) => (plan, false),
+                Ok(steps) => (steps, None),
                 Err(undone) => return undone,
             },
         };
-        for step in plan.steps.iter().rev() {
+        for step in steps.iter().rev() {
             if let Err(undone) = self.undo_step(step).await {
                 return undone;
             }
         }
-        if earlier { Undone::Earlier(Arc::new(plan.answer)) } else { Undone::AsItIs }
+        earlier.map_or(Undone::AsItIs, Undone::Earlier)
     }
 
     /// Stores what is to be undone before anything is: from then on no attempt
     /// can change its mind.
-    async fn plan(&self, answer: Option<StoredResponse>, said: bool) -> Result<Plan, Undone> {
+    async fn plan(&self, answer: Option<StoredResponse>, said: bool) -> Result<Box<[Box<str>]>, Undone> {
         let Some(answer) = answer else { return Err(Undone::AsItIs) };
         if self.inner.attempt.hides(&answer, said).is_some() {
             // What was not reached did not say how it is undone.
@@ -178,24 +178,21 @@ impl Operation {
             // Under this lock: what starts after it would not be in the plan.
             self.inner.undoing.store(true, Ordering::Relaxed);
             let unknown = undos.iter().find(|undo| undo.how.is_none()).map(|undo| undo.step.clone());
-            (undos.iter().map(|undo| undo.step.to_string()).collect(), unknown)
+            (undos.iter().map(|undo| undo.step.clone()).collect::<Box<[_]>>(), unknown)
         };
         if let Some(step) = unknown {
             let why =
                 format!("it failed for good, and it is not known whether step {step:?} happened and must be undone");
             return Err(self.give_up(&why));
         }
-        let plan = Plan { steps, answer };
-        let Some(value) = plan.encode() else { return Err(Undone::NotYet) };
-        let save = Change::Save { step: UNDO_PLAN.into(), value };
-        self.inner.attempt.write(save).await.map_err(|_| Undone::NotYet)?;
-        self.inner.attempt.emit(|| EventKind::Undoing { steps: plan.steps.clone() });
-        Ok(plan)
+        let plan = Change::Undo { steps: steps.clone(), answer: Arc::new(answer) };
+        self.inner.attempt.write(plan).await.map_err(|_| Undone::NotYet)?;
+        self.inner.attempt.emit(|| EventKind::Undoing { steps: steps.iter().map(ToString::to_string).collect() });
+        Ok(steps)
     }
 
     async fn undo_step(&self, step: &str) -> Result<(), Undone> {
-        let name = format!("undo {step}");
-        if self.saved(&name).is_some() {
+        if self.inner.attempt.claimed().step(step).is_some_and(Step::is_undone) {
             return Ok(());
         }
         let known = {
@@ -203,15 +200,16 @@ impl Operation {
             let at = undos.iter().position(|undo| *undo.step == *step);
             at.and_then(|at| undos.swap_remove(at).how)
         };
-        let Some(How { result, work, form, key_lifetime }) = known else {
+        let Some(how) = known else {
             return Err(self.give_up(&format!("step {step:?} must be undone, and this release did not say how")));
         };
-        if self.plan_age().await >= key_lifetime {
+        if self.plan_age().await >= how.key_lifetime {
             let why = "it is not known whether it is, and its receiver may have forgotten the key";
             return Err(self.give_up(&format!("step {step:?} must be undone, {why}")));
         }
-        let undo = self.step(name, move |key| work(result, key)).undoing();
-        match if form == KeyForm::Uuid { undo.uuid_key() } else { undo }.await {
+        let name = undo_name(step);
+        let span = StepSpan::new(&name, Kind::Step.name());
+        match span.clone().around(self.run_undo(step, &name, how, span), StepError::name).await {
             Ok(()) => Ok(()),
             Err(StepError::Retry(NotUndone::Never(why))) => {
                 Err(self.give_up(&format!("step {step:?} can't be undone: {why}")))
@@ -220,11 +218,28 @@ impl Operation {
         }
     }
 
+    /// At least once: the receiver knows a repetition by the key.
+    async fn run_undo(&self, step: &str, name: &str, how: How, span: StepSpan) -> Result<(), StepError<NotUndone>> {
+        let attempt = &self.inner.attempt;
+        if attempt.has_ended() {
+            return Err(StepError::Lost);
+        }
+        if let Some(step) = attempt.parked() {
+            return Err(StepError::InDoubt { step: step.to_owned() });
+        }
+        let _running = Running::new(attempt, name);
+        (how.work)(how.result, self.step_key(name).written(how.form)).await.map_err(StepError::Retry)?;
+        span.outcome("saved");
+        attempt.write(Change::Undone { step: step.into() }).await?;
+        attempt.emit(|| EventKind::StepSaved { step: name.to_owned() });
+        Ok(())
+    }
+
     /// How long ago an earlier attempt decided to undo; from then on it may have
     /// sent the keys of that.
     async fn plan_age(&self) -> Duration {
-        match self.saved(UNDO_PLAN) {
-            Some(_) => self.inner.attempt.step_age(UNDO_PLAN).await.unwrap_or_default(),
+        match self.earlier_plan() {
+            Some(_) => self.inner.attempt.undoing_age().await.unwrap_or_default(),
             None => Duration::ZERO,
         }
     }

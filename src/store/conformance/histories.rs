@@ -133,11 +133,12 @@ impl<'h> History<'h> {
 
     async fn resolve(&mut self, step: usize) -> Result<(), Overtaken> {
         let (key, tick) = (self.any_key(), self.tick);
-        let resolution = match self.rng.u8(..6) {
+        let resolution = match self.rng.u8(..7) {
             0 => Resolution::Answer { response: response(200, Some(b"by hand")), retention: tick * 3 },
             1 => Resolution::StepDone { step: self.any_step().into(), value: Bytes::from_static(b"by hand") },
             2 => Resolution::DidNotHappen { step: self.any_step().into() },
             3 => Resolution::Park { why: "by hand".into() },
+            4 => Resolution::Undone { step: self.any_step().into() },
             _ => Resolution::RunAgain,
         };
         self.both(step, &key, None, Resolve { resolution }).await.map(drop)
@@ -153,7 +154,7 @@ impl<'h> History<'h> {
 
     fn any_change(&mut self) -> Change {
         let (step, byte) = (self.any_step(), self.rng.u8(..));
-        match self.rng.u8(..25) {
+        match self.rng.u8(..28) {
             0..=6 => begin(&step),
             7..=14 => save(&step, &[byte]),
             15 => Change::Fail { step: step.into(), error: Bytes::copy_from_slice(&[byte]) },
@@ -162,6 +163,11 @@ impl<'h> History<'h> {
             19..=20 => Change::Release,
             21 => Change::Withdraw,
             22 => Change::Park { why: step.into() },
+            24 => Change::Undo {
+                steps: [self.any_step().into(), step.into()].into(),
+                answer: response(409, Some(&[byte])),
+            },
+            25..=26 => Change::Undone { step: step.into() },
             23 => Change::Postpone { retry_in: self.tick * u32::from(byte % 6) },
             _ => complete(&[byte], self.tick * u32::from(byte % 6)),
         }

@@ -135,11 +135,16 @@ pub fn assert_same(found: Option<&Record>, expected: Option<&Record>) {
     assert_eq!(found.retry_in(), expected.retry_in(), "when to try again");
     assert_eq!(found.status(), expected.status(), "status");
     assert_eq!(found.owed(), expected.owed(), "the callback that it owes");
+    let plan = |record: &Record| {
+        record.undoing().map(|plan| (plan.steps().to_vec(), Arc::clone(plan.answer()), plan.attempt()))
+    };
+    assert!(plan(found) == plan(expected), "plan of what is undone");
     assert_eq!(found.steps().len(), expected.steps().len(), "number of steps");
     for (found, expected) in found.steps().iter().zip(expected.steps()) {
         assert_eq!(found.name(), expected.name(), "name or order of a step");
         assert!(found.point() == expected.point(), "value of step {:?}", expected.name());
         assert_eq!(found.input(), expected.input(), "input of step {:?}", expected.name());
+        assert_eq!(found.is_undone(), expected.is_undone(), "step {:?} is undone", expected.name());
     }
     // Not `assert_eq`: it would print a mebibyte.
     assert!(found.progress() == expected.progress(), "response or retention");

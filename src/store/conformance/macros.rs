@@ -49,6 +49,7 @@ macro_rules! conformance_tests {
                 steps::completion_drops_request_and_steps
                 steps::recreated_has_no_leftovers
                 steps::replaced_has_no_leftovers
+                steps::a_plan_of_what_is_undone_comes_back
                 steps::renewals_keep_everything
                 times::replies_show_the_time
                 times::writes_are_stamped

@@ -1,7 +1,7 @@
 //! Steps accumulate, and nothing is left over.
 
 use super::basics::minute;
-use super::sample::{bare_claim, begin, claim, complete, key, save};
+use super::sample::{bare_claim, begin, claim, complete, key, response, save};
 use super::{Harness, Holder};
 use crate::core::{Change, Resolution, Status};
 
@@ -122,6 +122,41 @@ pub async fn replaced_has_no_leftovers(harness: &dyn Harness) {
         holder.check().await;
         assert_eq!((holder.record().attempts(), holder.record().steps().len()), (1, 0));
     }
+}
+
+/// What is undone, and how far that is, comes back: beside what the steps were, in
+/// front of a step that is cleared, and not once the record is complete.
+pub async fn a_plan_of_what_is_undone_comes_back(harness: &dyn Harness) {
+    let mut holder = held(harness).await;
+    let undo = |steps: &[&str]| {
+        let steps = steps.iter().map(|step| Box::from(*step)).collect();
+        Change::Undo { steps, answer: response(409, Some(b"sold out")) }
+    };
+    holder.change([begin("a"), save("b", b"2"), save("c", b"3")]).await;
+    holder.change([undo(&["b", "c"])]).await;
+    holder.check().await;
+    holder.change([Change::Undone { step: "c".into() }]).await;
+    holder.check().await;
+    holder.refresh().await;
+    holder.change([clear("a")]).await;
+    holder.check().await;
+    holder.change([Change::Undone { step: "b".into() }]).await;
+    holder.check().await;
+    holder.change([complete(b"another answer", minute(harness))]).await;
+    let found = holder.load().await.record.expect("a record");
+    assert_eq!(found.response().map(|response| response.status().as_u16()), Some(409));
+    assert!(found.undoing().is_none(), "the plan was kept");
+    holder.check().await;
+    // Of no step: a plan alone leaves nothing either.
+    holder.remove().await;
+    holder.claim(claim(minute(harness))).await;
+    holder.change([undo(&[])]).await;
+    holder.check().await;
+    holder.change([complete(b"another answer", minute(harness))]).await;
+    holder.check().await;
+    holder.remove().await;
+    holder.claim(bare_claim(minute(harness))).await;
+    holder.check().await;
 }
 
 /// A renewal writes no step again and loses none.

@@ -41,7 +41,7 @@ impl RowWrite {
         }
         let span = Timestamp::default().after(next.due_in()).as_millis().min(LONGEST);
         let keeps_request = next.request().is_some() && request.is_none();
-        let steps = i64::try_from(next.steps().len()).unwrap_or(i64::MAX);
+        let steps = i64::try_from(next.numbered_parts()).unwrap_or(i64::MAX);
         let parameters = [
             Parameter::key(key),
             Parameter::Integer(signed(next.version())),

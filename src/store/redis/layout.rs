@@ -110,7 +110,7 @@ impl Names {
             // When it is due, counted from its write.
             .arg(Timestamp::default().after(next.due_in()).as_millis())
             .arg(if next.is_first() { "now" } else { &created })
-            .arg(next.steps().len())
+            .arg(next.numbered_parts())
             .arg(if next.request().is_some() { "q" } else { "" })
             .arg(format!("{} {length}", next.attempts()))
             .arg(&*head);

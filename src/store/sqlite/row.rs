@@ -246,7 +246,7 @@ impl RowWrite {
             span: Timestamp::default().after(record.due_in()).as_millis().min(LONGEST),
             attempts: record.attempts(),
             is_held: matches!(record.hold(), Hold::Leased { .. }) && record.response().is_none(),
-            steps: i64::try_from(record.steps().len()).unwrap_or(i64::MAX),
+            steps: i64::try_from(record.numbered_parts()).unwrap_or(i64::MAX),
             request: record.request().is_some(),
             head: encoded.head,
             response_hash: response.as_deref().map_or(0, response_hash),

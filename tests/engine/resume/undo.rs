@@ -4,10 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use tower::ServiceExt;
 use tower_idempotency::clock::ManualClock;
-use tower_idempotency::core::{Hold, Point, Resolution, Resolve, Status, StepKey};
+use tower_idempotency::core::{Hold, Point, Record, Resolution, Resolve, Status, StepKey, What};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{IdempotencyLayer, NotUndone, Operation, Scope, StepError};
@@ -253,7 +252,7 @@ async fn what_can_never_be_undone_calls_a_human() {
     send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
     assert_eq!(why(&lab).await, "step \"flight\" can't be undone: not refundable");
     // Who calls the airline can say so.
-    let resolution = Resolution::StepDone { step: "undo flight".into(), value: Bytes::from_static(b"null") };
+    let resolution = Resolution::Undone { step: "flight".into() };
     let done = Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, Resolve { resolution }).await;
     done.unwrap().output.unwrap();
     send(&app, post("k")).await.assert_first(409, "so it is");
@@ -413,4 +412,84 @@ async fn what_nobody_knows_how_to_undo_calls_a_human() {
     assert!(why(&lab).await.contains("\"flight\""));
     let record = lab.store.peek(&stored_key("k")).await.unwrap();
     assert!(matches!(record.step("flight").unwrap().point(), Point::Saved(_)));
+}
+
+/// The steps that the history shows as done.
+fn saved(record: &Record) -> Vec<String> {
+    let history = record.history().into_iter().filter(|moment| moment.what == What::StepSaved);
+    history.filter_map(|moment| Some(moment.text?.to_string())).collect()
+}
+
+/// No name of a step counts as the plan, or as the undoing of another step.
+#[tokio::test]
+async fn a_step_may_be_called_as_an_undoing_is_shown() {
+    let (lab, runs, works, undos) = (Lab::new(), Count::default(), Count::default(), Count::default());
+    let (counted, undone, layer) = (works.clone(), undos.clone(), lab.layer().resumable());
+    let app = serve(&layer, move |request| {
+        let (op, run, works, undos) = (operation(&request), runs.up(), counted.clone(), undone.clone());
+        async move {
+            for name in ["(undo)", "undo flight"] {
+                let works = works.clone();
+                let value = op.step(name, |_| async move { Ok::<_, Failure>(works.up()) }).await;
+                assert!(value.is_ok(), "{name}: {value:?}");
+            }
+            if run == 1 {
+                return Ok(reply(503, "later"));
+            }
+            let flight = op.pay("flight", |_| async { Ok::<_, Failure>(17) });
+            let undo = move |_: i32, _| async move {
+                match undos.up() {
+                    1 => Err(Failure("away").into()),
+                    _ => Ok(()),
+                }
+            };
+            flight.undo_with(undo).await.unwrap();
+            Ok(reply(409, "no hotel"))
+        }
+    });
+    send(&app, post("k")).await.assert_first(503, "later");
+    send(&app, post("k")).await.assert_problem("interrupted", 500);
+    let record = lab.store.peek(&stored_key("k")).await.unwrap();
+    assert!(!record.step("flight").unwrap().is_undone());
+    send(&app, post("k")).await.assert_first(409, "no hotel");
+    assert_eq!((works.get(), undos.get()), (2, 2));
+    let record = lab.store.peek(&stored_key("k")).await.unwrap();
+    assert_eq!(saved(&record), ["(undo)", "undo flight", "flight", "undo flight"]);
+}
+
+/// What had begun before the plan was made may say how it ended; what had not
+/// gets to know that it does not count.
+#[tokio::test(start_paused = true)]
+async fn what_ends_after_the_plan_counts_if_it_had_begun_before() {
+    let lab = Lab::new();
+    let (layer, gate) = (lab.layer().resumable(), Arc::new(tokio::sync::Semaphore::new(0)));
+    let app = serve(&layer, move |request| {
+        let (op, gate) = (operation(&request), gate.clone());
+        async move {
+            let (noting, noted) = (op.clone(), gate.clone());
+            tokio::spawn(async move {
+                let work = |_| async move { noted.acquire().await.map(drop).map_err(|_| Failure("closed")) };
+                let refused = noting.step("note", work).await;
+                assert!(matches!(refused, Err(StepError::Undoing { .. })), "{refused:?}");
+            });
+            let (paying, paid) = (op.clone(), gate.clone());
+            tokio::spawn(async move {
+                let work = |_| async move { paid.acquire().await.map(drop).map_err(|_| Failure("closed")) };
+                paying.pay("fee", work).await.unwrap();
+            });
+            settle().await;
+            let flight = op.pay("flight", |_| async { Ok::<_, Failure>(17) });
+            let undo = move |_: i32, _| async move {
+                gate.add_permits(2);
+                settle().await;
+                Ok(())
+            };
+            flight.undo_with(undo).await.unwrap();
+            Ok(reply(409, "no hotel"))
+        }
+    });
+    send(&app, post("k")).await.assert_first(409, "no hotel");
+    let record = lab.store.peek(&stored_key("k")).await.unwrap();
+    assert_eq!(saved(&record), ["fee", "flight", "undo flight"]);
+    assert_eq!(lab.events.count("StepSaved"), 3);
 }

@@ -56,6 +56,15 @@ pub(crate) enum Branch {
     ForgottenEarly,
     Refused,
     ParkedUnreached,
+    Planned,
+    UndoneByAnother,
+    AllUndone,
+    BookedAfterAll,
+    TransactionTook,
+    TransactionTooLate,
+    Told,
+    ToldAgain,
+    TellingOvertaken,
 }
 
 /// The branches that were seen.
@@ -134,6 +143,18 @@ impl Branches {
         });
     }
 
+    fn saw_undoing(&mut self, was: Option<&Record>, is: &Record) {
+        let plan = was.and_then(Record::undoing);
+        self.saw_if(plan.is_none() && is.undoing().is_some(), Branch::Planned);
+        let complete = is.status() == Status::Complete;
+        self.saw_if(plan.is_some() && complete, Branch::AllUndone);
+        self.saw_if(plan.is_some_and(|plan| plan.attempt() < is.attempts()) && complete, Branch::UndoneByAnother);
+        self.saw_if(
+            is.response().is_some_and(|answer| answer.body() == Some(&crate::trip::booked())),
+            Branch::BookedAfterAll,
+        );
+    }
+
     /// What a write that took did to the record.
     pub(crate) fn saw_write(&mut self, before: &Shelf, after: &Shelf, author: &Author) {
         let (was, is) = (before.record.as_ref(), after.record.as_ref());
@@ -146,10 +167,11 @@ impl Branches {
             }
             Author::Operator(_) if leased(was) => self.saw(Branch::ResolvedFromZombie),
             Author::Submit(_) => return self.saw_if(before.has_expired(), Branch::AcceptedOverExpired),
-            Author::Acknowledge(_) => return,
+            Author::Acknowledge(_) | Author::Teller(_) => return,
             _ => {}
         }
         let Some(is) = is else { return };
+        self.saw_undoing(was, is);
         if let Author::Holder(command) = author
             && command.changes.iter().any(|change| matches!(change, Change::Complete { .. }))
         {

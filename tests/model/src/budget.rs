@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Submit,
     /// A client that has its answer.
     Acknowledge,
+    /// A transaction beside the handler's other steps.
+    Aside,
     /// A write of the handler that does as it likes.
     Whim,
 }
@@ -84,6 +86,11 @@ impl Budget {
     /// No client any more, only completers.
     pub(crate) fn last_completers() -> Self {
         Self::new(1, &[(Kind::Resume, 2), (Kind::Tick, 1)])
+    }
+
+    /// One more client, and completers that tell.
+    pub(crate) fn last_tellers() -> Self {
+        Self::new(1, &[(Kind::Request, 1), (Kind::Resume, 3), (Kind::Tick, 1)])
     }
 
     /// One more client, one more lapse of time, and nothing else.

@@ -29,6 +29,8 @@ mod promises;
 mod state;
 mod step;
 mod store;
+mod telling;
+mod trip;
 mod words;
 mod worker;
 mod world;
@@ -270,6 +272,94 @@ fn an_opaque_handler_is_started_at_most_once() {
             (2, ACCEPTED_AND_LATE),
             (2, ACKNOWLEDGED),
         ],
+        &wanted,
+    );
+}
+
+/// What fails for good, with a transaction beside it.
+const TRIPS: &[(Kind, u8)] = &[
+    (Kind::Request, 2),
+    (Kind::Refuse, 1),
+    (Kind::Crash, 1),
+    (Kind::Tick, 2),
+    (Kind::Lost, 1),
+    (Kind::GiveUp, 1),
+    (Kind::Fail, 1),
+];
+
+/// The same with a slow store that repeats itself.
+const TRIPS_AND_LATE: &[(Kind, u8)] =
+    &[(Kind::Request, 2), (Kind::Refuse, 2), (Kind::Tick, 1), (Kind::Late, 1), (Kind::Twice, 1)];
+
+/// The same with a transaction beside it.
+const TRANSACTIONS: &[(Kind, u8)] = &[(Kind::Request, 1), (Kind::Refuse, 1), (Kind::Aside, 1), (Kind::Lost, 1)];
+
+/// And with a holder that wakes up late.
+const TRANSACTIONS_OF_ZOMBIES: &[(Kind, u8)] =
+    &[(Kind::Request, 2), (Kind::Refuse, 1), (Kind::Aside, 1), (Kind::Tick, 1)];
+
+#[test]
+fn a_trip_is_booked_or_undone_and_never_both() {
+    use Branch::*;
+    let wanted = [
+        GrantedFirst,
+        GrantedResumed,
+        Replayed,
+        OwnWriteRecognised,
+        LateWriteTook,
+        LateWriteRejected,
+        ZombieLost,
+        LapsedStolen,
+        ReleasedPaid,
+        Planned,
+        UndoneByAnother,
+        AllUndone,
+        BookedAfterAll,
+        TransactionTook,
+        TransactionTooLate,
+    ];
+    check(
+        "trip",
+        Program::Trip,
+        &[(2, TRIPS), (2, TRIPS_AND_LATE), (1, TRANSACTIONS), (1, TRANSACTIONS_OF_ZOMBIES)],
+        &wanted,
+    );
+}
+
+/// Ends, and completers that tell of them.
+const TOLD: &[(Kind, u8)] = &[
+    (Kind::Request, 1),
+    (Kind::Resume, 2),
+    (Kind::Refuse, 1),
+    (Kind::Crash, 1),
+    (Kind::Tick, 2),
+    (Kind::Lost, 1),
+    (Kind::GiveUp, 1),
+    (Kind::Fail, 1),
+    (Kind::Purge, 1),
+];
+
+/// The same with decisions by hand.
+const TOLD_BY_HAND: &[(Kind, u8)] =
+    &[(Kind::Request, 1), (Kind::Resume, 2), (Kind::Refuse, 1), (Kind::Tick, 1), (Kind::Resolve, 1)];
+
+/// Clients that have their answer before someone is told.
+const TOLD_AND_ACKNOWLEDGED: &[(Kind, u8)] =
+    &[(Kind::Request, 2), (Kind::Resume, 1), (Kind::Tick, 1), (Kind::Acknowledge, 1), (Kind::Purge, 1)];
+
+/// The same with a slow store that repeats itself.
+const TOLD_AND_LATE: &[(Kind, u8)] =
+    &[(Kind::Request, 2), (Kind::Resume, 2), (Kind::Tick, 1), (Kind::Late, 1), (Kind::Twice, 1), (Kind::Purge, 1)];
+
+#[test]
+fn every_end_is_told_and_nothing_else() {
+    use Branch::*;
+    let wanted =
+        [GrantedFirst, Replayed, Parked, Resolved, Purged, Acknowledged, Completed, Told, ToldAgain, TellingOvertaken];
+    check(
+        "told",
+        Program::Told,
+        &[(2, TOLD), (1, TOLD_BY_HAND), (1, TOLD_AND_ACKNOWLEDGED), (2, TOLD_AND_LATE)],
         &wanted,
     );
 }

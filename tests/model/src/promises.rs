@@ -1,15 +1,19 @@
 //! What must hold, whatever happens.
 
+use std::time::Duration;
+
 use tower_idempotency::core::{
-    Change, Claimed, Done, Fence, Hold, Lost, Mode, Point, Reached, Record, Resolution, Resolve, Status, Step,
-    Timestamp, Version,
+    Change, Claimed, Done, Fence, Hold, Lost, Mode, Point, Progress, Reached, Record, Resolution, Resolve, Status,
+    Step, Timestamp, Undoing, Version,
 };
 
 use crate::branch::Branches;
 use crate::budget::Budget;
 use crate::state::{Action, State};
 use crate::store::{Author, Shelf, fence_of};
+use crate::trip::{ASIDE, LEGS};
 use crate::worker::{Attempt, Program, Who, Worker};
+use crate::world::Life;
 
 /// Which promise was broken.
 pub(crate) type Broken = String;
@@ -23,8 +27,10 @@ fn ensure(holds: bool, promise: &str) -> Result<(), Broken> {
 /// `held`: someone still acts under the record's fence. A late copy of a claim
 /// may bring a lease back whose holder is long done; nobody minds its loss.
 pub(crate) fn of_write(before: &Shelf, after: &Shelf, author: &Author, held: bool) -> Result<(), Broken> {
-    if let Author::Acknowledge(_) = author {
-        return of_acknowledgement(before, after);
+    match author {
+        Author::Acknowledge(_) => return of_acknowledgement(before, after),
+        Author::Teller(_) => return of_callback(before, after),
+        _ => {}
     }
     let Some(was) = before.record.as_ref().filter(|_| !before.has_expired()) else {
         let makes = matches!(author, Author::Claim(_) | Author::Submit(_));
@@ -35,6 +41,7 @@ pub(crate) fn of_write(before: &Shelf, after: &Shelf, author: &Author, held: boo
     let live = held && fence_of(was).is_some() && before.now < was.due();
     of_hold(was, is, live, before.now, author)?;
     of_identity(was, is, author)?;
+    of_plan(was, is, author)?;
     ensure(!hides(was, is, author), "a failure hides nothing that an earlier attempt began or paid")?;
     ensure(is.status() == Status::Complete || keeps_steps(was, is, author), "no step is lost or changed")?;
     ensure(
@@ -54,6 +61,68 @@ fn hides(was: &Record, is: &Record, author: &Author) -> bool {
     response.status() == 400 && missed > 0
 }
 
+/// What is undone was decided once, and is all that is done from then on.
+fn of_plan(was: &Record, is: &Record, author: &Author) -> Result<(), Broken> {
+    let undone = |record: &Record, name: &str| record.step(name).is_some_and(Step::is_undone);
+    let newly = is.steps().iter().filter(|step| step.is_undone() && !undone(was, step.name()));
+    let planned = |name: &str| is.undoing().is_some_and(|plan| plan.steps().iter().any(|step| **step == *name));
+    ensure(newly.into_iter().all(|step| planned(step.name())), "only what is planned is undone")?;
+    let commits = |change: &Change| matches!(change, Change::Save { step, .. } if &**step == ASIDE);
+    let commits = matches!(author, Author::Holder(command) if command.changes.iter().any(commits));
+    ensure(!commits || is.step(ASIDE).is_some(), "a transaction commits with its step, or not at all")?;
+    let Some(plan) = was.undoing() else { return Ok(()) };
+    if is.status() == Status::Complete {
+        let Author::Holder(_) = author else { return Ok(()) };
+        ensure(was.left_to_undo().next().is_none(), "nothing is answered before all is undone")?;
+        return ensure(is.response() == Some(plan.answer()), "what failed for good is answered as its plan says");
+    }
+    let same = |is: &Undoing| (is.steps(), is.answer()) == (plan.steps(), plan.answer());
+    ensure(is.undoing().is_some_and(same), "a plan is never replaced or lost")?;
+    ensure(is.steps().iter().all(|step| was.step(step.name()).is_some()), "once there is a plan no step begins")?;
+    let stays = |step: &std::sync::Arc<Step>| !step.is_undone() || undone(is, step.name());
+    ensure(was.steps().iter().all(stays), "what is undone stays undone")
+}
+
+/// That someone is told changes nothing of the operation.
+fn of_callback(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
+    let (Some(was), Some(is)) = (before.record.as_ref(), after.record.as_ref()) else {
+        return Err("a callback makes and removes nothing".into());
+    };
+    ensure(was.version() != is.version(), "every write has a version of its own")?;
+    let same = was.progress() == is.progress() && was.hold() == is.hold() && was.attempts() == is.attempts();
+    ensure(same && was.fingerprint() == is.fingerprint(), "a callback changes nothing of the operation")?;
+    let ended = was.status() == Status::Complete || matches!(was.hold(), Hold::Parked { .. });
+    ensure(ended, "nobody is told of what goes on")?;
+    let (Some(owed), next) = (was.owed(), is.owed()) else {
+        return Err("only of what is to be told someone is told".into());
+    };
+    ensure(next.is_none_or(|next| next.end() == owed.end()), "a callback is made again under the same id")
+}
+
+/// Someone is told of an end: it must have been one.
+pub(crate) fn of_call(life: &Life, end: Version) -> Result<(), Broken> {
+    ensure(life.ends.contains(&end), "nobody is told of what did not end")
+}
+
+/// A leg is undone: the plan must be on record, unless this attempt lost its claim
+/// since.
+pub(crate) fn of_undoing(state: &State, attempt: &Attempt, step: &str) -> Result<(), Broken> {
+    let Some(record) = state.shelf.record.as_ref().filter(|_| attempt.life == state.world.current()) else {
+        return Ok(());
+    };
+    let planned = record.undoing().is_some_and(|plan| plan.steps().iter().any(|planned| **planned == *step));
+    ensure(planned || record.status() == Status::Complete, "nothing is undone before the plan is on record")?;
+    let undone = state.world.lives[usize::from(attempt.life)].undone;
+    let later = LEGS.iter().rposition(|leg| *leg == step).map_or(0, |at| at + 1);
+    ensure(undone[later..].iter().all(|times| *times > 0), "the latest is undone first")
+}
+
+/// The last end was told, where someone is to be told.
+fn is_told(state: &State) -> bool {
+    let life = &state.world.lives[usize::from(state.world.current())];
+    state.program != Program::Told || life.ends.last().is_none_or(|end| life.told.contains(end))
+}
+
 /// It may go early, and is what it was. A write that took long may find it
 /// expired, and then its answer stays a little longer.
 fn of_acknowledgement(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
@@ -64,12 +133,19 @@ fn of_acknowledgement(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
     ensure(was.version() != is.version(), "every write has a version of its own")?;
     ensure(is.response() == was.response(), "an answer stays the same until it is forgotten")?;
     ensure(is.fingerprint() == was.fingerprint(), "the fingerprint never changes")?;
-    ensure(is.due() <= was.due() || before.has_expired(), "an acknowledgement keeps nothing for longer")
+    let retention = |record: &Record| match record.progress() {
+        Progress::Complete { retention, .. } => *retention,
+        _ => Duration::MAX,
+    };
+    // Until someone is told of its end, its retention has not begun.
+    let earlier = if was.owed().is_some() { retention(is) <= retention(was) } else { is.due() <= was.due() };
+    ensure(earlier || before.has_expired(), "an acknowledgement keeps nothing for longer")
 }
 
 /// Promises about what is dropped because of its age.
-pub(crate) fn of_expiry(shelf: &Shelf) -> Result<(), Broken> {
-    let complete = shelf.record.as_ref().is_none_or(|record| record.status() == Status::Complete);
+pub(crate) fn of_expiry(state: &State) -> Result<(), Broken> {
+    ensure(is_told(state), "nothing is forgotten before someone is told of its end")?;
+    let complete = state.shelf.record.as_ref().is_none_or(|record| record.status() == Status::Complete);
     ensure(complete, "only what is complete is ever forgotten")
 }
 
@@ -82,6 +158,7 @@ fn of_removal(was: &Record, author: &Author) -> Result<(), Broken> {
     let Author::Holder(command) = author else { return Err("only a holder withdraws".into()) };
     let withdraws = command.changes.contains(&Change::Withdraw);
     ensure(withdraws && fence_of(was) == Some(command.fence), "an unfinished record is never forgotten")?;
+    ensure(was.undoing().is_none(), "a plan is never withdrawn")?;
     ensure(was.steps().is_empty(), "a record with steps is never withdrawn")
 }
 
@@ -108,7 +185,7 @@ fn of_hold(was: &Record, is: &Record, live: bool, now: Timestamp, author: &Autho
             let parked = matches!(was.hold(), Hold::Parked { .. });
             ensure(!parked, "a parked operation is never resumed")
         }
-        Author::Submit(_) | Author::Acknowledge(_) => {
+        Author::Submit(_) | Author::Acknowledge(_) | Author::Teller(_) => {
             Err("only a claim, a holder or a decision changes what is there".into())
         }
         Author::Operator(_) => {
@@ -140,7 +217,8 @@ fn keeps_steps(was: &Record, is: &Record, author: &Author) -> bool {
 
 fn may_clear(author: &Author, name: &str) -> bool {
     match author {
-        Author::Claim(_) | Author::Completer(_) | Author::Submit(_) | Author::Acknowledge(_) => false,
+        Author::Claim(_) | Author::Completer(_) | Author::Submit(_) => false,
+        Author::Acknowledge(_) | Author::Teller(_) => false,
         Author::Holder(command) => command.changes.contains(&Change::Clear { step: name.into() }),
         Author::Operator(command) => command.resolution == Resolution::DidNotHappen { step: name.into() },
     }
@@ -202,10 +280,22 @@ pub(crate) fn of_state(state: &State) -> Result<(), Broken> {
     for life in &state.world.lives {
         ensure(life.answers.len() <= 1, "every final answer to one key is the same answer")?;
         ensure(life.receipts <= 1 + life.receipts_denied, "a once-effect happens at most once")?;
+        of_trip(life)?;
         ensure(life.started <= 1 + life.allowed, "an opaque handler is started at most once")?;
     }
     let life = &state.world.lives[usize::from(state.world.current())];
     if life.calls > 0 && life.charges_denied == 0 { shows_charge(state) } else { Ok(()) }
+}
+
+/// Booked or undone, and never both.
+fn of_trip(life: &Life) -> Result<(), Broken> {
+    let booked = life.answers.contains(&crate::trip::booked());
+    ensure(!booked || life.undone == [0, 0], "what is answered as booked is never undone")?;
+    let failed = life.answers.iter().any(|answer| answer.starts_with(b"sold out"));
+    ensure(
+        !failed || life.undone.iter().all(|times| *times > 0),
+        "what failed for good is undone before it is answered",
+    )
 }
 
 /// Once faults stop, one more client settles it, or is told that nobody knows.
@@ -214,7 +304,11 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
     let mut seen = Branches::default();
     let mut state = state.clone();
     let accepted = state.world.lives[usize::from(state.world.current())].accepted;
-    state.budget = if accepted { Budget::last_completers() } else { Budget::last_round() };
+    state.budget = match state.program {
+        Program::Told => Budget::last_tellers(),
+        _ if accepted => Budget::last_completers(),
+        _ => Budget::last_round(),
+    };
     if state.shelf.record.is_some() {
         state = state.step(&Action::Tick, &mut seen)?;
     }
@@ -223,17 +317,26 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
         return Ok(());
     }
     for _ in 0..60 {
-        let Some(action) = state.actions().into_iter().find(is_harmless) else { break };
+        // One after another: who comes next does so when all others are done.
+        let actions = state.actions();
+        let others = actions.iter().find(|action| is_harmless(action) && !is_new(action));
+        let Some(action) = others.or_else(|| actions.iter().find(|action| is_harmless(action))) else { break };
+        let action = action.clone();
         state = state.step(&action, &mut seen)?;
     }
     ensure(state.is_quiet(), "nobody is stuck once faults stop")?;
     let Some(record) = &state.shelf.record else { return Err("a request leaves a record".into()) };
+    ensure(is_told(&state) && record.owed().is_none(), "someone is told of every end once faults stop")?;
     let parked = matches!(record.hold(), Hold::Parked { .. });
     // An opaque handler's fate may be unknown; and a stranger's operation is
     // not for the owner to finish.
     let foreign = record.fingerprint() != &Who::Owner.fingerprint();
     let undecided = !accepted && (state.program == Program::Opaque || foreign);
     ensure(record.status() == Status::Complete || parked || undecided, "everything settles once faults stop")
+}
+
+const fn is_new(action: &Action) -> bool {
+    matches!(action, Action::Start(..) | Action::Resume(_) | Action::Submit(_) | Action::Acknowledge(_))
 }
 
 const fn is_harmless(action: &Action) -> bool {

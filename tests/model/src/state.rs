@@ -7,6 +7,7 @@ use tower_idempotency::core::{Hold, NotResolved, Point, Resolution, Resolve, Sta
 use crate::budget::{Budget, Kind};
 use crate::canon::Canon;
 use crate::store::{Letter, Mail, Request, Shelf, Task};
+use crate::telling::Telling;
 use crate::worker::{Attempt, Program, Stage, Who, Worker, whims};
 use crate::world::World;
 
@@ -28,6 +29,8 @@ pub(crate) struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Actor {
     Worker(usize),
+    /// The transaction of its handler.
+    Aside(usize),
     Operator,
 }
 
@@ -70,6 +73,15 @@ pub(crate) enum Action {
     /// The handler answers that it failed; if it was granted just now, before it
     /// came to anything.
     Refuse(usize),
+    Book(usize),
+    Undo(usize),
+    /// The handler is content.
+    Succeed(usize),
+    /// A transaction begins; `true`: with the answer.
+    Aside(usize, bool),
+    /// The end is told; the second one without knowing of it.
+    Tell(usize),
+    FailToTell(usize),
     Renew(usize),
     Whim(usize, usize),
     Crash(usize),
@@ -83,6 +95,7 @@ impl Action {
     pub(crate) const fn of_handler(&self) -> Option<usize> {
         match self {
             Self::Charge(worker) | Self::Harmless(worker) | Self::Mail(worker) | Self::Run(worker) => Some(*worker),
+            Self::Book(worker) | Self::Undo(worker) | Self::Succeed(worker) | Self::Aside(worker, _) => Some(*worker),
             Self::Refuse(worker)
             | Self::End(worker, _)
             | Self::Fail(worker)
@@ -184,8 +197,22 @@ impl State {
             }
         }
         let heard = matches!(worker.mail(), Some(Mail::Said(..))) && worker.attempt().is_none();
-        if heard && worker.may_be_granted() && self.budget.allows(Kind::Refuse) {
+        let early = heard && worker.may_be_granted() && self.program == Program::Payment;
+        if early && self.budget.allows(Kind::Refuse) {
             actions.push(Action::Refuse(index));
+        }
+        if let Worker::Telling(Telling { task: None, called: false, .. }) = worker {
+            actions.push(Action::Tell(index));
+            if self.budget.allows(Kind::Fail) {
+                actions.push(Action::FailToTell(index));
+            }
+        }
+        match worker.attempt().map(|attempt| (attempt, &attempt.aside)) {
+            Some((_, Some(task))) => self.of_mail(Actor::Aside(index), &task.mail, actions),
+            Some((attempt, None)) if attempt.program == Program::Trip && self.budget.allows(Kind::Aside) => {
+                actions.extend([false, true].map(|ends| Action::Aside(index, ends)));
+            }
+            _ => {}
         }
         if let Some(attempt) = worker.attempt().filter(|attempt| attempt.write.is_none()) {
             self.of_handler(index, attempt, actions);
@@ -217,6 +244,12 @@ impl State {
             }
             Stage::Mailing => actions.push(Action::Mail(index)),
             Stage::Opaque => actions.push(Action::Run(index)),
+            Stage::Booking => actions.push(Action::Book(index)),
+            Stage::Undoing => actions.push(Action::Undo(index)),
+            Stage::Decide => {
+                actions.push(Action::Succeed(index));
+                actions.extend(self.budget.allows(Kind::Refuse).then_some(Action::Refuse(index)));
+            }
             Stage::Running => {
                 actions.push(Action::End(index, Ending::Done));
                 if fails {
@@ -229,7 +262,7 @@ impl State {
             }
             _ => {}
         }
-        if fails && attempt.program == Program::Payment {
+        if fails && !matches!(attempt.program, Program::Opaque | Program::Whimsical) {
             actions.push(Action::Fail(index));
         }
         if attempt.program == Program::Payment && self.budget.allows(Kind::Refuse) {
@@ -250,6 +283,9 @@ impl State {
         let deny = |name: &str| Resolution::DidNotHappen { step: name.into() };
         let mut all: Vec<_> = ["charge", "receipt"].iter().filter(|name| begun(name)).map(|name| deny(name)).collect();
         all.push(Resolution::RunAgain);
+        if self.program == Program::Told {
+            all.push(Resolution::Park { why: "look again".into() });
+        }
         let parked = matches!(record.hold(), Hold::Parked { .. });
         if parked {
             all.push(Resolution::StepDone { step: "receipt".into(), value: "receipt by hand;".into() });
@@ -257,7 +293,7 @@ impl State {
         // The answer that a reconciler found is the one that the handler gave,
         // if it gave any.
         if parked || self.program != Program::Payment {
-            let body = if self.program == Program::Opaque { "done" } else { "by hand" };
+            let body = if matches!(self.program, Program::Opaque | Program::Told) { "done" } else { "by hand" };
             all.push(Resolution::Answer {
                 response: crate::worker::response(body.into()),
                 retention: crate::worker::RETENTION,
@@ -282,6 +318,7 @@ impl State {
     pub(crate) fn request(&self, actor: Actor) -> Option<&Request> {
         match actor {
             Actor::Worker(index) => self.workers[index].mail()?.request(),
+            Actor::Aside(index) => self.workers[index].attempt()?.aside.as_ref()?.mail.request(),
             Actor::Operator => self.operator.as_ref()?.mail.request(),
         }
     }

@@ -1,8 +1,8 @@
 //! What each action does.
 
 use tower_idempotency::core::{
-    Acknowledge, Change, Claim, Claimed, Done, Exchange, Fence, NotAcknowledged, Record, Reply, Resolution, Resolve,
-    Resume, Resumed, Submit, Submitted, Version,
+    Acknowledge, CallbackStep, Change, Claim, Claimed, Done, Exchange, Fence, Hold, NotAcknowledged, Record, Reply,
+    Resolution, Resolve, Resume, Resumed, Status, Submit, Submitted, Version,
 };
 
 use crate::branch::{Branch, Branches};
@@ -10,8 +10,11 @@ use crate::budget::Kind;
 use crate::promises::{self, Broken};
 use crate::state::{Action, Actor, Delivery, Ending, State};
 use crate::store::{Author, Letter, Mail, Request, Shelf, Task, fence_of};
+use crate::telling::Telling;
+use crate::trip::{is_worth_it, leg};
 use crate::worker::{
-    Attempt, FencedTask, Program, Stage, Worker, acknowledging, claiming, disowning, resuming, submitting, whims,
+    Attempt, FencedTask, LEASE, Program, Stage, Worker, acknowledging, claiming, disowning, park, resuming, submitting,
+    whims,
 };
 
 /// How often a claim that was given up is looked for.
@@ -44,7 +47,13 @@ impl State {
             Action::Store(actor, delivery) => return self.store(*actor, *delivery, seen),
             Action::Arrive(index) => return self.arrive(*index, seen),
             Action::Hear(Actor::Worker(index)) => return self.hear(*index, seen),
+            Action::Hear(Actor::Aside(index)) => self.hear_aside(*index, seen),
             Action::Hear(Actor::Operator) => self.hear_operator(seen),
+            Action::Tell(index) => return self.tell(*index, true, seen),
+            Action::FailToTell(index) => {
+                self.budget.spend(Kind::Fail);
+                return self.tell(*index, false, seen);
+            }
             Action::GiveUp(index) => self.give_up(*index, seen),
             Action::Tick => {
                 self.budget.spend(Kind::Tick);
@@ -80,7 +89,11 @@ impl State {
         }
         match std::mem::replace(&mut self.workers[index], Worker::Idle) {
             Worker::Holding(mut attempt) => {
-                attempt.stage = Stage::Refuse;
+                match attempt.program {
+                    Program::Trip => attempt.stage = Stage::Plan,
+                    Program::Told => attempt.write(park(), Stage::Over, self.mint()),
+                    _ => attempt.stage = Stage::Refuse,
+                }
                 self.go_on(index, attempt);
             }
             other => self.workers[index] = other,
@@ -98,7 +111,7 @@ impl State {
     fn purge(&mut self, seen: &mut Branches) -> Result<(), Broken> {
         self.budget.spend(Kind::Purge);
         seen.saw(Branch::Purged);
-        promises::of_expiry(&self.shelf)?;
+        promises::of_expiry(self)?;
         seen.saw_if(self.world.lives[usize::from(self.world.current())].acknowledged, Branch::ForgottenEarly);
         self.shelf.record = None;
         self.rebirth();
@@ -107,11 +120,7 @@ impl State {
 
     fn store(&mut self, actor: Actor, delivery: Delivery, seen: &mut Branches) -> Result<(), Broken> {
         let Some(request) = self.request(actor).cloned() else { return Ok(()) };
-        let author = match actor {
-            Actor::Worker(index) => self.workers[index].asked().map(|(_, author)| author.clone()),
-            Actor::Operator => self.operator.as_ref().map(|task| task.author.clone()),
-        };
-        let Some(author) = author else { return Ok(()) };
+        let Some(author) = self.asked(actor).map(|(_, author)| author.clone()) else { return Ok(()) };
         let letter = Letter { request, author };
         let reply = match delivery {
             Delivery::Fine => self.apply(&letter, seen)?,
@@ -127,11 +136,20 @@ impl State {
             Delivery::Twice => self.post(letter, Kind::Twice),
         }
         let mail = reply.map_or(Mail::Asked(Request::Load), |reply| Mail::Said(reply, self.world.current()));
-        match actor {
-            Actor::Worker(index) => self.workers[index].asked().into_iter().for_each(|(to, _)| *to = mail.clone()),
-            Actor::Operator => self.operator.iter_mut().for_each(|task| task.mail = mail.clone()),
-        }
+        self.asked(actor).into_iter().for_each(|(to, _)| *to = mail.clone());
         Ok(())
+    }
+
+    /// What waits for the store, and for whom.
+    fn asked(&mut self, actor: Actor) -> Option<(&mut Mail, &Author)> {
+        match actor {
+            Actor::Worker(index) => self.workers[index].asked(),
+            Actor::Aside(index) => match &mut self.workers[index] {
+                Worker::Holding(Attempt { aside: Some(task), .. }) => Some((&mut task.mail, &task.author)),
+                _ => None,
+            },
+            Actor::Operator => self.operator.as_mut().map(|task| (&mut task.mail, &task.author)),
+        }
     }
 
     fn post(&mut self, letter: Letter, kind: Kind) {
@@ -179,7 +197,10 @@ impl State {
                 _ => {}
             }
         }
+        let ended = self.shelf.record.as_ref().filter(|record| has_ended(record)).map(Record::version);
+        let tells = matches!(author, Author::Teller(_) | Author::Acknowledge(_));
         let world = self.world.life(life);
+        world.ends.extend(ended.filter(|_| !tells && self.program == Program::Told));
         world.accepted |= matches!(author, Author::Submit(_));
         world.acknowledged |= acknowledged;
         let Some(version) = self.shelf.record.as_ref().map(Record::version) else { return seen.saw(Branch::Withdrawn) };
@@ -236,6 +257,7 @@ impl State {
                 }
                 self.workers[index] = Worker::Acknowledging(task);
             }
+            Worker::Telling(telling) => self.hear_telling(index, telling, seen)?,
             Worker::Disowning(task, looks) => self.hear_disowning(index, task, looks, seen),
             Worker::Holding(attempt) => return self.hear_attempt(index, attempt, seen),
         }
@@ -265,7 +287,7 @@ impl State {
     }
 
     fn resumed(&mut self, index: usize, task: Task<Resume, Resumed>, seen: &mut Branches) -> Result<(), Broken> {
-        let took = task.took;
+        let (took, heard) = (task.took, task.life());
         let Some(done) = task.exchange.finish() else {
             return Err("a completer's claim ended without an outcome".into());
         };
@@ -276,6 +298,11 @@ impl State {
                 let mut attempt = Attempt::new(self.program, fence, life, record);
                 attempt.go_on(self.take_version());
                 self.workers[index] = Worker::Holding(attempt);
+            }
+            (Resumed::Owes, Some(record)) => {
+                let life = heard.ok_or("a callback that the store was not asked for")?;
+                let nonce = self.mint();
+                self.workers[index] = Telling::new(record, life, nonce).map_or(Worker::Idle, Worker::Telling);
             }
             // Its reconciler does not know either.
             (Resumed::InDoubt, _) if self.operator.is_none() => {
@@ -376,7 +403,7 @@ impl State {
             }
             // The client asks again, if it likes; what was stored will be done.
             Worker::Submitting(_) => seen.saw(Branch::AcceptanceLost),
-            Worker::Acknowledging(_) => {}
+            Worker::Acknowledging(_) | Worker::Telling(_) => {}
             Worker::Holding(mut attempt) if attempt.is_answering() || attempt.stage == Stage::Over => {
                 // The client is told the truth, and saving goes on.
                 // Unless that is that a human has to look.
@@ -421,6 +448,14 @@ impl State {
                 self.budget.spend(Kind::Fail);
                 attempt.stage = Stage::Release;
             }
+            Action::Succeed(_) => {
+                attempt.stage = Stage::Answer;
+            }
+            Action::Aside(_, ends) => {
+                self.budget.spend(Kind::Aside);
+                attempt.start_aside(*ends, nonce);
+                attempt.aside = attempt.aside.filter(|task| self.is_worth_it(task, seen));
+            }
             effect => self.effect(effect, &mut attempt, nonce, seen)?,
         }
         self.go_on(index, attempt);
@@ -440,6 +475,18 @@ impl State {
                 self.charge(attempt, seen)?;
                 attempt.save("charge", Stage::Receipt, nonce);
             }
+            Action::Book(_) => {
+                if let Some(step) = attempt.next_leg() {
+                    self.world.life(attempt.life).booked[leg(step).unwrap_or_default()] += 1;
+                    attempt.save(step, Stage::Leg, nonce);
+                }
+            }
+            Action::Undo(_) => {
+                let step = attempt.record.left_to_undo().next().unwrap_or_default().to_owned();
+                promises::of_undoing(self, attempt, &step)?;
+                self.world.life(attempt.life).undone[leg(&step).unwrap_or_default()] += 1;
+                attempt.write(Change::Undone { step: step.into() }, Stage::Undo, nonce);
+            }
             Action::Mail(_) => {
                 self.world.life(attempt.life).receipts += 1;
                 attempt.save("receipt", Stage::Answer, nonce);
@@ -448,6 +495,59 @@ impl State {
                 self.world.life(attempt.life).started += 1;
                 attempt.stage = Stage::Running;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a transaction still is what it was begun for.
+    fn is_worth_it(&self, task: &FencedTask, seen: &mut Branches) -> bool {
+        let is = is_worth_it(task);
+        seen.saw_if(!is, Branch::TransactionTooLate);
+        is
+    }
+
+    fn hear_aside(&mut self, index: usize, seen: &mut Branches) {
+        let Worker::Holding(mut attempt) = std::mem::replace(&mut self.workers[index], Worker::Idle) else { return };
+        let Some(mut task) = attempt.aside.take() else { return };
+        if !task.hear() {
+            attempt.aside = Some(task).filter(|task| self.is_worth_it(task, seen));
+        } else if let Some(done) = task.exchange.finish().filter(|done| done.output.is_ok()) {
+            seen.saw(Branch::TransactionTook);
+            if let Some(response) = done.record.as_ref().and_then(Record::response) {
+                // Nothing is stored under the claim any more.
+                return self.answer(attempt.life, response.body());
+            }
+        }
+        self.workers[index] = Worker::Holding(attempt);
+    }
+
+    /// Calls whoever is to be told.
+    fn tell(&mut self, index: usize, is_known: bool, seen: &mut Branches) -> Result<(), Broken> {
+        let nonce = self.mint();
+        let Worker::Telling(telling) = &mut self.workers[index] else { return Ok(()) };
+        telling.called = true;
+        let step = if is_known { CallbackStep::Made } else { CallbackStep::Failed { rest: LEASE } };
+        telling.note(step, nonce);
+        let (life, end) = (telling.life, telling.end);
+        let life = self.world.life(life);
+        seen.saw(if life.told.contains(&end) { Branch::ToldAgain } else { Branch::Told });
+        if !life.told.contains(&end) {
+            life.told.push(end);
+        }
+        promises::of_call(life, end)
+    }
+
+    fn hear_telling(&mut self, index: usize, mut telling: Telling, seen: &mut Branches) -> Result<(), Broken> {
+        let Some(mut task) = telling.task.take() else { return Ok(()) };
+        if !task.hear() {
+            telling.task = Some(task);
+            self.workers[index] = Worker::Telling(telling);
+            return Ok(());
+        }
+        let Some(done) = task.exchange.finish() else { return Err("a callback ended without an outcome".into()) };
+        seen.saw_if(!done.output, Branch::TellingOvertaken);
+        if let (false, true, Some(record)) = (telling.called, done.output, done.record) {
+            self.workers[index] = Worker::Telling(Telling { record, ..telling });
         }
         Ok(())
     }
@@ -487,6 +587,11 @@ impl State {
             }
         }
     }
+}
+
+/// Complete, or parked: of that someone is told.
+fn has_ended(record: &Record) -> bool {
+    record.status() == Status::Complete || matches!(record.hold(), Hold::Parked { .. })
 }
 
 fn acknowledged(task: Task<Acknowledge, Result<(), NotAcknowledged>>, seen: &mut Branches) -> Result<(), Broken> {

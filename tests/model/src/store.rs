@@ -1,8 +1,8 @@
 //! The model's store: one key, a clock, and what is on its way to it.
 
 use tower_idempotency::core::{
-    Acknowledge, Ask, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Resume, Submit, Timestamp,
-    Version,
+    Acknowledge, Ask, CallbackAt, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Resume,
+    Submit, Timestamp, Version,
 };
 
 use crate::canon::{EPOCH, TICK};
@@ -31,6 +31,7 @@ pub(crate) enum Author {
     Completer(Resume),
     Submit(Submit),
     Acknowledge(Acknowledge),
+    Teller(CallbackAt),
 }
 
 /// A write that is on its way, and whose reply nobody waits for.

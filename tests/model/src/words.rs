@@ -30,6 +30,15 @@ impl State {
             Action::Renew(worker) => format!("{} renews its lease", name(*worker)),
             Action::Whim(worker, whim) => format!("{} writes {:?}", name(*worker), whims()[*whim]),
             Action::Crash(worker) => format!("{} crashes", name(*worker)),
+            Action::Book(worker) => format!("{} books", name(*worker)),
+            Action::Undo(worker) => format!("{} undoes a leg", name(*worker)),
+            Action::Succeed(worker) => format!("{}'s handler is done", name(*worker)),
+            Action::Aside(worker, ends) => {
+                let what = if *ends { "its answer" } else { "a step" };
+                format!("{} is about to commit a transaction with {what}", name(*worker))
+            }
+            Action::Tell(worker) => format!("{} tells of the end", name(*worker)),
+            Action::FailToTell(worker) => format!("{} tells of the end, and does not know of it", name(*worker)),
             Action::Tick => "a lease's time passes".into(),
             Action::Purge => "the store drops an expired record".into(),
             Action::Resolve(resolution) => format!("an operator decides: {}", decision(resolution)),
@@ -62,6 +71,7 @@ fn name(worker: usize) -> String {
 fn who(actor: Actor) -> String {
     match actor {
         Actor::Worker(worker) => name(worker),
+        Actor::Aside(worker) => format!("{}'s transaction", name(worker)),
         Actor::Operator => "the operator".into(),
     }
 }
@@ -90,6 +100,12 @@ fn sketch(record: &Record) -> String {
         // Writing to a string does not fail.
         let _ = write!(line, ", {} {point}", step.name());
     }
+    if let Some(plan) = record.undoing() {
+        let _ = write!(line, ", undoing {:?}, left {:?}", plan.steps(), record.left_to_undo().collect::<Vec<_>>());
+    }
+    if let Some(owed) = record.owed() {
+        let _ = write!(line, ", to be told of {:?}", owed.end());
+    }
     line + ")"
 }
 
@@ -98,6 +114,7 @@ fn decision(resolution: &Resolution) -> &'static str {
         Resolution::Answer { .. } => "it happened, and this is the answer",
         Resolution::StepDone { .. } => "the step was done",
         Resolution::DidNotHappen { .. } => "the step did not happen",
+        Resolution::Undone { .. } => "the step is undone",
         Resolution::RunAgain => "it may run again",
         Resolution::Park { .. } => "a human has to look",
     }

@@ -12,6 +12,7 @@ use tower_idempotency::core::{
 
 use crate::canon::TICK;
 use crate::store::{Author, Mail, Request, Task};
+use crate::telling::Telling;
 
 pub(crate) const LEASE: Duration = Duration::from_millis(TICK);
 pub(crate) const RETENTION: Duration = Duration::from_millis(TICK);
@@ -25,6 +26,11 @@ pub(crate) enum Program {
     Payment,
     /// An effect nobody knows anything about, run at most once.
     Opaque,
+    /// Two legs are booked, and undone if the handler then says that it failed for
+    /// good.
+    Trip,
+    /// Nothing but an answer, or that a human has to look; and someone is told.
+    Told,
     /// Any change in any order: what no sane handler does.
     Whimsical,
 }
@@ -48,6 +54,8 @@ pub(crate) enum Worker {
     /// Its client has the answer.
     Acknowledging(Task<Acknowledge, Result<(), NotAcknowledged>>),
     Holding(Attempt),
+    /// A completer that makes a callback.
+    Telling(Telling),
     /// Takes back a claim nobody knows the fate of; so many looks are left.
     Disowning(FencedTask, u8),
 }
@@ -64,6 +72,8 @@ pub(crate) struct Attempt {
     pub(crate) stage: Stage,
     pub(crate) write: Option<FencedTask>,
     pub(crate) answered: bool,
+    /// A transaction on its way, beside the handler's other writes.
+    pub(crate) aside: Option<FencedTask>,
     /// It came to the charge.
     pub(crate) reached: bool,
 }
@@ -85,6 +95,14 @@ pub(crate) enum Stage {
     Opaque,
     Running,
     Whim,
+    /// About to book, or to book again.
+    Leg,
+    Booking,
+    /// All is booked; says whether that is good.
+    Decide,
+    Plan,
+    Undo,
+    Undoing,
     /// Answers that it failed, whatever it came to.
     Refuse,
     Release,
@@ -111,7 +129,8 @@ impl Who {
 pub(crate) fn claiming(program: Program, who: Who, nonce: Version) -> Worker {
     let claim = Claim { fingerprint: who.fingerprint(), mode: program.mode(), lease: LEASE, request: Some(request()) };
     let author = Author::Claim(claim.clone());
-    Worker::Claiming(Task::new(Exchange::guessing(claim, nonce, None), author))
+    let exchange = Exchange::guessing(claim, nonce, None).calling_back(program == Program::Told);
+    Worker::Claiming(Task::new(exchange, author))
 }
 
 /// Starts as a completer does: with a look.
@@ -154,6 +173,8 @@ impl Worker {
             Self::Resuming(task) => Some(&task.mail),
             Self::Submitting(task) => Some(&task.mail),
             Self::Acknowledging(task) => Some(&task.mail),
+            Self::Telling(Telling { task: Some(task), .. }) => Some(&task.mail),
+            Self::Telling(_) => None,
             Self::Disowning(task, _) => Some(&task.mail),
             Self::Holding(Attempt { write: Some(task), .. }) => Some(&task.mail),
             Self::Holding(_) => None,
@@ -167,6 +188,8 @@ impl Worker {
             Self::Resuming(task) => Some((&mut task.mail, &task.author)),
             Self::Submitting(task) => Some((&mut task.mail, &task.author)),
             Self::Acknowledging(task) => Some((&mut task.mail, &task.author)),
+            Self::Telling(Telling { task: Some(task), .. }) => Some((&mut task.mail, &task.author)),
+            Self::Telling(_) => None,
             Self::Disowning(task, _) => Some((&mut task.mail, &task.author)),
             Self::Holding(Attempt { write: Some(task), .. }) => Some((&mut task.mail, &task.author)),
             Self::Holding(_) => None,
@@ -180,11 +203,10 @@ impl Worker {
             Self::Resuming(task) => task.note(version, life),
             Self::Submitting(task) => task.note(version, life),
             Self::Acknowledging(task) => task.note(version, life),
+            Self::Telling(telling) => telling.task.iter_mut().for_each(|task| task.note(version, life)),
             Self::Disowning(task, _) => task.note(version, life),
             Self::Holding(attempt) => {
-                if let Some(task) = &mut attempt.write {
-                    task.note(version, life);
-                }
+                attempt.write.iter_mut().chain(&mut attempt.aside).for_each(|task| task.note(version, life));
             }
         }
     }
@@ -195,7 +217,7 @@ impl Worker {
             Self::Claiming(task) => Fence::of(task.exchange.nonce()) == fence,
             Self::Resuming(task) => Fence::of(task.exchange.nonce()) == fence,
             Self::Holding(attempt) => attempt.fence == fence,
-            Self::Idle | Self::Submitting(_) | Self::Acknowledging(_) | Self::Disowning(..) => false,
+            Self::Idle | Self::Submitting(_) | Self::Acknowledging(_) | Self::Telling(_) | Self::Disowning(..) => false,
         }
     }
 
@@ -216,9 +238,11 @@ impl Attempt {
         let stage = match program {
             Program::Payment => Stage::Order,
             Program::Opaque => Stage::Opaque,
+            Program::Trip => Stage::Leg,
+            Program::Told => Stage::Decide,
             Program::Whimsical => Stage::Whim,
         };
-        Self { fence, life, program, record, stage, write: None, answered: false, reached: false }
+        Self { fence, life, program, record, stage, write: None, answered: false, aside: None, reached: false }
     }
 
     /// Starts a write, as `Attempt::exchange` does: with what was last written
@@ -255,17 +279,19 @@ impl Attempt {
                 Stage::Answer => self.write(self.complete(), Stage::Over, nonce()),
                 Stage::Refuse => self.write(self.refusal(), Stage::Over, nonce()),
                 Stage::Release => self.write(Change::Release, Stage::Over, nonce()),
+                Stage::Leg | Stage::Plan | Stage::Undo => self.go_on_trip(nonce()),
+                Stage::Booking | Stage::Decide | Stage::Undoing => return,
                 Stage::Charging { .. } | Stage::Mailing | Stage::Opaque | Stage::Running | Stage::Whim => return,
                 Stage::Over => return,
             }
         }
     }
 
-    fn point(&self, step: &str) -> Option<&Point> {
+    pub(crate) fn point(&self, step: &str) -> Option<&Point> {
         self.record.step(step).map(|step| step.point())
     }
 
-    fn begin(&mut self, step: &str, then: Stage, nonce: Version) {
+    pub(crate) fn begin(&mut self, step: &str, then: Stage, nonce: Version) {
         self.write(Change::Begin { step: step.into() }, then, nonce);
     }
 
@@ -296,7 +322,10 @@ impl Attempt {
 
     /// The handler's answer: for a payment, the results of all its steps.
     pub(crate) fn body(&self) -> Bytes {
-        if self.program == Program::Opaque {
+        if self.program == Program::Trip {
+            return crate::trip::booked();
+        }
+        if matches!(self.program, Program::Opaque | Program::Told) {
             return Bytes::from_static(b"done");
         }
         let values = self.record.steps().iter().filter_map(|step| match step.point() {
@@ -324,7 +353,7 @@ fn refused() -> Bytes {
     Bytes::from_static(b"refused")
 }
 
-fn park() -> Change {
+pub(crate) fn park() -> Change {
     Change::Park { why: "nobody knows".into() }
 }
 
@@ -338,6 +367,11 @@ pub(crate) fn whims() -> Vec<Change> {
     }
     whims.push(Change::Save { step: "charge".into(), value: Bytes::from_static(b"two") });
     whims.push(Change::Fail { step: "charge".into(), error: Bytes::from_static(b"declined") });
+    for (steps, answer) in [(&["charge"][..], "sorry"), (&["receipt", "charge"], "another")] {
+        let steps = steps.iter().map(|step| Box::from(*step)).collect();
+        whims.push(Change::Undo { steps, answer: response(Bytes::from_static(answer.as_bytes())) });
+    }
+    whims.push(Change::Undone { step: "charge".into() });
     whims.push(Change::Complete {
         response: response(Bytes::from_static(b"whim")),
         retention: RETENTION,

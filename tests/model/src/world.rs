@@ -1,6 +1,7 @@
 //! The outside world: what really happened, whatever the records say.
 
 use bytes::Bytes;
+use tower_idempotency::core::Version;
 
 /// One life of the key: from its first claim until its answer expired.
 #[derive(Clone, Debug, Default, Hash)]
@@ -21,6 +22,13 @@ pub(crate) struct Life {
     /// How often one said that the step did not happen.
     pub(crate) charges_denied: u8,
     pub(crate) receipts_denied: u8,
+    /// How often each leg of a trip was booked and undone. The sellers know a
+    /// repetition by its key.
+    pub(crate) booked: [u8; 2],
+    pub(crate) undone: [u8; 2],
+    /// The versions at which it ended, and of which of them someone was told.
+    pub(crate) ends: Vec<Version>,
+    pub(crate) told: Vec<Version>,
     /// The different final answers that clients were given.
     pub(crate) answers: Vec<Bytes>,
 }

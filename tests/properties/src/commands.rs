@@ -166,6 +166,8 @@ fn change() -> impl Strategy<Value = Change> {
         6 => (name(), bytes()).prop_map(|(step, value)| Change::Save { step, value }),
         1 => (name(), bytes()).prop_map(|(step, error)| Change::Fail { step, error }),
         2 => name().prop_map(|step| Change::Clear { step }),
+        1 => (vec(name(), 0..3), response()).prop_map(|(steps, answer)| Change::Undo { steps: steps.into(), answer }),
+        2 => name().prop_map(|step| Change::Undone { step }),
         1 => Just(Change::Renew),
         1 => retention().prop_map(|retry_in| Change::Postpone { retry_in }),
         1 => Just(Change::Release),
@@ -180,6 +182,7 @@ fn resolution() -> impl Strategy<Value = Resolution> {
         (response(), retention()).prop_map(|(response, retention)| Resolution::Answer { response, retention }),
         (name(), bytes()).prop_map(|(step, value)| Resolution::StepDone { step, value }),
         name().prop_map(|step| Resolution::DidNotHappen { step }),
+        name().prop_map(|step| Resolution::Undone { step }),
         Just(Resolution::RunAgain),
         ".{0,10}".prop_map(|why: String| Resolution::Park { why: why.into() }),
     ]

@@ -4,9 +4,9 @@ use super::Mutant;
 
 const CREW: &str = "src/workers/completer/slots.rs";
 const BACKGROUND: &str = "src/http/background.rs";
-const RECORD: &str = "src/core/record.rs";
+const RECORD: &str = "src/core/record/mod.rs";
 const STATUS: &str = "src/http/status.rs";
-const SUBMIT: &str = "src/core/submit.rs";
+const SUBMIT: &str = "src/core/command/submit.rs";
 
 planted_under!(unit, "--lib");
 planted_under!(background, "--test http", "background");
@@ -21,9 +21,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "status-shows-internal-steps",
-        STATUS,
-        "moment.text.as_deref().filter(|name| *name != UNDO_PLAN)?;",
-        "moment.text.as_deref().filter(|name| !name.is_empty() || *name != UNDO_PLAN)?;",
+        "src/core/record/history.rs",
+        "What::Undoing, None))",
+        "What::StepSaved, Some(\"(undo)\".into())))",
         "a_status_shows_the_handlers_steps",
     ),
     unit("quoted-preference-counts", BACKGROUND, "c == ',' && !quoted", "c == ','", "preferences_are_read"),
@@ -69,7 +69,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "limits.1.is_some_and(|most| tries > most + 1)",
         "what_hangs_is_cut_off",
     ),
-    background("at-most-once-runs-again", SUBMIT, "mode: self.mode,", "mode: Mode::Resumable,", "a_process_that_dies"),
+    background(
+        "at-most-once-runs-again",
+        SUBMIT,
+        "(self.fingerprint, self.mode, Some",
+        "(self.fingerprint, Mode::Resumable, Some",
+        "a_process_that_dies",
+    ),
     background(
         "status-of-anybody",
         STATUS,
@@ -93,14 +99,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "acknowledged-goes-at-once",
-        SUBMIT,
+        super::ACKNOWLEDGE,
         "retention: self.grace }",
         "retention: Duration::ZERO }",
         "an_answer_that_was_received",
     ),
     background(
         "acknowledged-again-stays-longer",
-        SUBMIT,
+        super::ACKNOWLEDGE,
         "if left <= self.grace {",
         "if current.due() <= stamp.now {",
         "an_answer_that_was_received",
@@ -129,7 +135,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "handed-over-is-withdrawn",
-        super::TRANSITION,
+        super::FENCED,
         " && !held.accepted;",
         ";",
         "what_was_handed_over_and_did_not_start",

@@ -2,25 +2,25 @@
 
 use super::Mutant;
 
-const CORE: &str = "src/core/callback.rs";
+const CORE: &str = "src/core/command/callback.rs";
 const DRIVE: &str = "src/workers/completer/drive.rs";
 const ENGINE: &str = "src/engine/mod.rs";
 const MAKER: &str = "src/workers/completer/callback.rs";
-const RECORD: &str = "src/core/record.rs";
+const RECORD: &str = "src/core/record/mod.rs";
 
 planted_under!(callback, "--test workers", "callback");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     callback(
         "completion-owes-no-callback",
-        super::TRANSITION,
+        super::MOVES,
         "        self.remember_steps();\n        self.owe();\n",
         "        self.remember_steps();\n",
         "a_completion_is_told",
     ),
     callback(
         "park-owes-no-callback",
-        super::TRANSITION,
+        super::MOVES,
         "        self.hold = Hold::Parked { why: Arc::clone(why) };\n        self.owe();\n",
         "        self.hold = Hold::Parked { why: Arc::clone(why) };\n",
         "a_parked_operation_is_told",
@@ -57,9 +57,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     callback(
         "id-of-the-key-alone",
-        CORE,
-        "        update_framed(&mut hash, &self.id.get().to_be_bytes());\n",
-        "",
+        "src/core/record/callback.rs",
+        ", &self.id.get().to_be_bytes()])",
+        "])",
         "a_new_operation_under_an_old_key",
     ),
     callback(
@@ -106,14 +106,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     callback(
         "untold-answer-filed-as-complete",
-        CORE,
+        "src/core/record/mod.rs",
         "Status::Complete if self.owed().is_some() => Status::Paid,",
         "Status::Complete if self.owed().is_some() && false => Status::Paid,",
         "a_crash_before_the_call",
     ),
     callback(
         "stale-news-told",
-        CORE,
+        super::MOVES,
         "if !ended && self.callback.is_some() {",
         "if !ended && self.callback.is_some() && false {",
         "what_went_on_before_it_was_told",
@@ -134,7 +134,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     callback(
         "told-end-taken-for-another-one",
-        CORE,
+        "src/core/record/mod.rs",
         "self.version == version || ended == Some(version)",
         "self.version == version || ended == Some(version) && false",
         "an_answer_that_was_told_of",

@@ -5,7 +5,7 @@ use super::Mutant;
 const END: &str = "src/engine/attempt/outcome.rs";
 const DRIVE: &str = "src/workers/completer/drive.rs";
 const LEDGER: &str = "src/engine/ledger/mod.rs";
-const RECORD: &str = "src/core/record.rs";
+const RECORD: &str = "src/core/record/mod.rs";
 const ROUND: &str = "src/workers/completer/round.rs";
 
 planted_under!(completer, "--test workers", "completer");
@@ -121,7 +121,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     in_hand(
         "unsaved-run-again-by-a-duplicate",
-        "src/core/in_hand.rs",
+        "src/core/command/in_hand.rs",
         "if self.in_hand && is_leased(current) && abandoned {",
         "if self.in_hand && is_leased(current) && abandoned && false {",
         "duplicates_of_what",
@@ -142,7 +142,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "decision-shown-as-its-last-holders",
-        "src/core/resolve.rs",
+        "src/core/command/resolve.rs",
         "        next.past.set_by(stamp.by);\n",
         "",
         "the_history_of_an_operation",
@@ -177,7 +177,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "decision-forgives-nothing",
-        "src/core/resolve.rs",
+        "src/core/command/resolve.rs",
         "next.forgiven = next.attempts;",
         "",
         "what_fails_too_often",

@@ -1,6 +1,6 @@
 //! The layer: what a client is promised.
 
-use super::{Mutant, TRANSITION};
+use super::Mutant;
 
 const ADMIT: &str = "src/http/guarded/admit.rs";
 const END: &str = "src/engine/attempt/outcome.rs";
@@ -64,7 +64,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "busy-told-before-mismatch",
-        TRANSITION,
+        super::CLAIM,
         "        // Before \"busy\": a wrong body is never cured by waiting.\n",
         "        if let Some(left) = current.lease_left(stamp.now) {\n            return Decision::keep(Claimed::Busy(left));\n        }\n",
         "replay::a_mismatch_is_told",
@@ -317,8 +317,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "scope-not-in-the-key",
         KEY,
-        "update_framed(&mut hash, scope.as_bytes());",
-        "let _ = scope;",
+        "digest([space, scope.as_bytes(),",
+        "digest([space, &scope.as_bytes()[..0],",
         "scope::two_callers",
     ),
     http(

@@ -115,14 +115,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "dropped-steps-are-not-done",
-        "src/core/history.rs",
+        "src/core/record/moment.rs",
         "kept.dropped_done.saturating_add(u32::from(dropped.is_step_done()))",
         "kept.dropped_done",
         "the_steps_that_are_done_do_not_become_fewer",
     ),
     redacted(
         "debug-shows-results-of-steps",
-        "src/core/record.rs",
+        "src/core/record/step.rs",
         "write!(f, \"Saved({} bytes)\", value.len())",
         "write!(f, \"Saved({value:?})\")",
         "no_debug_shows_what_is_kept",

@@ -60,7 +60,10 @@ impl Mutant {
     }
 }
 
-const TRANSITION: &str = "src/core/transition.rs";
+const ACKNOWLEDGE: &str = "src/core/command/acknowledge.rs";
+const CLAIM: &str = "src/core/command/claim.rs";
+const FENCED: &str = "src/core/command/fenced.rs";
+const MOVES: &str = "src/core/record/moves.rs";
 
 /// Group by group: those of one table share the code under test.
 pub(crate) const GROUPS: [&[Mutant]; 13] = [

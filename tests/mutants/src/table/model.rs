@@ -1,11 +1,11 @@
 //! The moves and the loop, against the model checker.
 
-use super::{Mutant, TRANSITION};
+use super::{ACKNOWLEDGE, CLAIM, FENCED, MOVES, Mutant};
 
-const RECORD: &str = "src/core/record.rs";
-const RESUME: &str = "src/core/resume.rs";
-const SUBMIT: &str = "src/core/submit.rs";
-const RESOLVE: &str = "src/core/resolve.rs";
+const RECORD: &str = "src/core/record/mod.rs";
+const RESUME: &str = "src/core/command/resume.rs";
+const SUBMIT: &str = "src/core/command/submit.rs";
+const RESOLVE: &str = "src/core/command/resolve.rs";
 const EXCHANGE: &str = "src/core/exchange.rs";
 
 const fn model(name: &'static str, file: &'static str, text: &'static str, instead: &'static str) -> Mutant {
@@ -19,100 +19,100 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model("retention-ignored", RECORD, "=> *retention,", "=> Duration::ZERO,"),
     model(
         "mismatch-after-busy",
-        TRANSITION,
+        CLAIM,
         "        // Before \"busy\": a wrong body is never cured by waiting.\n",
         "        if let Some(left) = current.lease_left(stamp.now) {\n            return Decision::keep(Claimed::Busy(left));\n        }\n",
     ),
-    model("mismatch-replayed", TRANSITION, "!current.fingerprint.matches(&self.fingerprint)", "false"),
+    model("mismatch-replayed", CLAIM, "!current.fingerprint.matches(&self.fingerprint)", "false"),
     model(
         "complete-is-claimed",
-        TRANSITION,
+        CLAIM,
         "if let Some(response) = current.response() {",
         "if let Some(response) = current.response().filter(|_| false) {",
     ),
     model(
         "lapsed-opaque-granted",
-        TRANSITION,
+        CLAIM,
         "Hold::Leased { .. } | Hold::Free => both_resumable,",
         "Hold::Leased { .. } | Hold::Free => both_resumable || current.mode == self.mode,",
     ),
     model(
         "parked-granted",
-        TRANSITION,
+        CLAIM,
         "return Decision::keep(Claimed::Unknown { parked: Some(Arc::clone(why)) });",
         "why.is_ascii()",
     ),
     model(
         "old-fence-kept-on-a-steal",
-        TRANSITION,
+        MOVES,
         "next.hold = Hold::Leased { fence: Fence::of(nonce), lease };",
         "let kept = match next.hold {\n            Hold::Leased { fence: old, .. } => old,\n            _ => Fence::of(nonce),\n        };\n        next.hold = Hold::Leased { fence: kept, lease };",
     ),
-    model("attempt-not-counted", TRANSITION, "next.attempts.saturating_add(1)", "next.attempts"),
+    model("attempt-not-counted", MOVES, "next.attempts.saturating_add(1)", "next.attempts"),
     model(
         "steps-dropped-at-a-steal",
-        TRANSITION,
+        MOVES,
         "        next.attempts = next",
         "        next.steps.clear();\n        next.attempts = next",
     ),
     model(
         "fence-unchecked",
-        TRANSITION,
+        FENCED,
         "Hold::Leased { fence, .. } if fence == self.fence",
         "Hold::Leased { fence, .. } if fence == self.fence || fence != self.fence",
     ),
-    model("withdraw-with-steps", TRANSITION, "&& first && next.steps.is_empty() {", "&& first {"),
+    model("withdraw-with-steps", FENCED, "&& first && nothing {", "&& first {"),
     model(
         "intent-not-recorded",
-        TRANSITION,
+        FENCED,
         "Self::Begin { step } => record.set(step, Point::Begun, elapsed),",
         "Self::Begin { step: _ } => {}",
     ),
     model(
         "save-does-not-pay",
-        TRANSITION,
+        FENCED,
         "if begun && record.progress == Progress::Pending {",
         "if begun && record.progress == Progress::Paid {",
     ),
     model(
         "save-always-pays",
-        TRANSITION,
+        FENCED,
         "if begun && record.progress == Progress::Pending {",
         "if record.progress == Progress::Pending {",
     ),
     model(
         "release-un-pays",
-        TRANSITION,
+        FENCED,
         "Self::Release | Self::Withdraw => record.hold = Hold::Free,",
         "Self::Release | Self::Withdraw => {\n                record.hold = Hold::Free;\n                record.progress = Progress::Pending;\n            }",
     ),
     model(
         "release-keeps-the-lease",
-        TRANSITION,
+        FENCED,
         "Self::Release | Self::Withdraw => record.hold = Hold::Free,",
         "Self::Release | Self::Withdraw => {}",
     ),
     model(
         "result-overwritten",
-        TRANSITION,
+        MOVES,
         "Some(step) if step.point == Point::Begun && point != Point::Begun => {",
         "Some(step) if point != Point::Begun => {",
     ),
     model(
         "result-begun-again",
-        TRANSITION,
+        MOVES,
         "Some(step) if step.point == Point::Begun && point != Point::Begun => {",
         "Some(step) => {",
     ),
     model(
         "clear-removes-a-result",
-        TRANSITION,
+        MOVES,
         "&*step.name == name && step.point == Point::Begun;",
         "&*step.name == name;",
     ),
     model(
         "lease-left-on-complete",
-        TRANSITION,
+        MOVES,
         "        self.hold = Hold::Free;\n        self.retry_in",
         "        self.retry_in",
     ),
@@ -156,15 +156,88 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model("nonce-used-twice", EXCHANGE, "self.nonce = self.nonce.successor();", "self.nonce = self.nonce;"),
     model(
         "failure-hides-a-payment",
-        TRANSITION,
-        "Some((_, why)) => record.park(&why),",
-        "Some(_) => record.complete(response, *retention),",
+        MOVES,
+        "None => self.hidden_by(response, reached).map(|(_, why)| why),",
+        "None => None,",
     ),
     model(
         "failure-hides-what-is-done",
-        "src/core/reached.rs",
+        "src/core/record/reached.rs",
         "step.point == Point::Begun || self.is_paid(step);",
         "step.point == Point::Begun;",
+    ),
+    // What failed for good is undone.
+    model("plan-replaced", MOVES, "self.undoing.get_or_insert_with(plan);", "self.undoing = Some(plan());"),
+    model("step-begun-after-the-plan", MOVES, "            None if self.undoing.is_some() => {}\n", ""),
+    model(
+        "answered-before-all-is-undone",
+        MOVES,
+        "self.left_to_undo().next().map(|step| format!(",
+        "self.left_to_undo().next().filter(|_| false).map(|step| format!(",
+    ),
+    model(
+        "plan-does-not-answer",
+        MOVES,
+        "(None, Some(plan)) => self.complete(&plan.answer, retention),",
+        "(None, Some(_)) => self.complete(response, retention),",
+    ),
+    model("plan-withdrawn", FENCED, "next.steps.is_empty() && next.undoing.is_none();", "next.steps.is_empty();"),
+    model("unplanned-undone", MOVES, "if !self.left_to_undo().any(|left| left == name) {", "if false {"),
+    model(
+        "plan-dropped-at-a-steal",
+        MOVES,
+        "        next.attempts = next",
+        "        next.undoing = None;\n        next.attempts = next",
+    ),
+    model("undone-in-order-of-doing", "src/core/record/undo.rs", "self.steps.iter().rev()", "self.steps.iter()"),
+    model(
+        "undone-without-a-plan",
+        "tests/model/src/trip.rs",
+        "(Stage::Plan, _) => {",
+        "(Stage::Plan, _) if self.record.version().get() > 0 => self.stage = Stage::Undoing,\n            (Stage::Plan, _) => {",
+    ),
+    model(
+        "transaction-commits-without-its-step",
+        "tests/model/src/trip.rs",
+        "_ => next.step(ASIDE).is_some(),",
+        "_ => true,",
+    ),
+    // Callbacks.
+    model(
+        "told-before-it-is-told",
+        "src/core/command/callback.rs",
+        "            CallbackStep::Begin { lease } => {\n",
+        "            CallbackStep::Begin { .. } if owed.tries == 0 => Callback::Made(owed.id),\n            CallbackStep::Begin { lease } => {\n",
+    ),
+    model(
+        "end-not-told",
+        MOVES,
+        "        self.remember_steps();\n        self.owe();\n",
+        "        self.remember_steps();\n",
+    ),
+    model(
+        "park-not-told",
+        MOVES,
+        "        self.hold = Hold::Parked { why: Arc::clone(why) };\n        self.owe();\n",
+        "        self.hold = Hold::Parked { why: Arc::clone(why) };\n",
+    ),
+    model(
+        "told-again-under-another-id",
+        "src/core/command/callback.rs",
+        "rest: lease, ..owed.clone() })",
+        "rest: lease, id: stamp.nonce })",
+    ),
+    model(
+        "told-of-what-goes-on",
+        MOVES,
+        "if !ended && self.callback.is_some() {",
+        "if !ended && self.callback.is_some() && false {",
+    ),
+    model(
+        "forgotten-before-it-is-told",
+        RECORD,
+        "self.filed_under() == Status::Complete && now",
+        "self.status() == Status::Complete && now",
     ),
     // The completer's claim.
     model(
@@ -184,7 +257,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     // What is accepted for later.
     model(
         "accepted-is-withdrawn",
-        TRANSITION,
+        FENCED,
         "let first = next.attempts == 1 && held.has_no_past() && !held.accepted;",
         "let first = next.attempts == 1;",
     ),
@@ -194,8 +267,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let Some(current) = current else {\n            return if self.room {",
         "let Some(current) = current.filter(|record| record.attempts > 0) else {\n            return if self.room {",
     ),
-    model("accepted-is-in-doubt", SUBMIT, "hold: Hold::Cleared,", "hold: Hold::Free,"),
-    model("acknowledged-stays", SUBMIT, "retention: self.grace }", "retention: Duration::MAX }"),
+    model("accepted-is-in-doubt", MOVES, "hold: Hold::Cleared,", "hold: Hold::Free,"),
+    model("acknowledged-stays", ACKNOWLEDGE, "retention: self.grace }", "retention: Duration::MAX }"),
     // What the core asks of those around it, planted in the model's own parts.
     model(
         "store-ignores-expected",

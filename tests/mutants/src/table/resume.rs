@@ -40,16 +40,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "key-lifetime-by-the-last-claim",
-        "src/core/history.rs",
-        "Some(claim.at.after(since_claim).since(step.at))",
+        "src/core/record/history.rs",
+        "Some(claim.at.after(since_claim).since(it.at))",
         "Some(since_claim.min(claim.at.since(step.at)))",
         "keys::a_key_is_not_sent_again",
     ),
     resume(
         "undo-keys-sent-for-ever",
         "src/engine/operation/undo.rs",
-        "if self.plan_age().await >= key_lifetime {",
-        "if self.plan_age().await >= key_lifetime.saturating_mul(100) {",
+        "if self.plan_age().await >= how.key_lifetime {",
+        "if self.plan_age().await >= how.key_lifetime.saturating_mul(100) {",
         "keys::a_key_that_undoes",
     ),
     resume(
@@ -194,7 +194,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "completer-forgets-the-steps",
-        "src/core/resume.rs",
+        "src/core/command/resume.rs",
         "Decision::put(current.taken(stamp, self.lease), Resumed",
         "let mut current = current.clone();\n        current.steps.clear();\n        Decision::put(current.taken(stamp, self.lease), Resumed",
         "crash::a_payment_that_crashes_is_finished",

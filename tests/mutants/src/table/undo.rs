@@ -7,7 +7,7 @@ planted_under!(undo, "--test engine", "resume");
 pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "failure-of-grpc-hides-a-payment",
-        "src/core/reached.rs",
+        "src/core/record/reached.rs",
         "let status = response.judged();",
         "let status = response.status();",
         "reached::a_failure_of_grpc",
@@ -64,22 +64,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "undo-plan-passed-by-what-starts",
         "src/engine/operation/undo.rs",
-        "        if self.is_undoing() {\n            return false;\n        }\n",
-        "",
+        "        self.unless_undoing(step)?;\n        undos.retain",
+        "        undos.retain",
         "undo::what_starts_while",
     ),
     undo(
         "undo-in-order-of-doing",
         "src/engine/operation/undo.rs",
-        "for step in plan.steps.iter().rev() {",
-        "for step in &plan.steps {",
+        "for step in steps.iter().rev() {",
+        "for step in &steps {",
         "undo::a_trip",
     ),
     undo(
         "undo-plan-not-stored",
         "src/engine/operation/undo.rs",
-        "        self.inner.attempt.write(save).await.map_err(|_| Undone::NotYet)?;",
-        "        drop(save);",
+        "        self.inner.attempt.write(plan).await.map_err(|_| Undone::NotYet)?;",
+        "        drop(plan);",
         "undo::a_trip",
     ),
     undo(
@@ -99,15 +99,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "undo-starts-new-steps",
         "src/engine/operation/step.rs",
-        "if !done && !self.undoes && self.operation.is_undoing() {",
-        "if false {",
+        "            self.operation.unless_undoing(&self.name)?;\n        }\n        let mut begun",
+        "        }\n        let mut begun",
         "undo::while_it_is_undone",
     ),
     undo(
         "undo-believes-the-second-answer",
         "src/engine/operation/undo.rs",
-        "if earlier { Undone::Earlier",
-        "if earlier && false { Undone::Earlier",
+        "earlier.map_or(Undone::AsItIs, Undone::Earlier)",
+        "earlier.filter(|_| false).map_or(Undone::AsItIs, Undone::Earlier)",
         "undo::while_it_is_undone",
     ),
     undo(
@@ -139,6 +139,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "undo::what_can_never",
     ),
     undo(
+        "step-named-like-an-undoing-counts-as-one",
+        "src/engine/operation/undo.rs",
+        "if self.inner.attempt.claimed().step(step).is_some_and(Step::is_undone) {",
+        "if self.inner.attempt.claimed().step(&undo_name(step)).is_some() {",
+        "undo::a_step_may_be_called",
+    ),
+    undo(
+        "step-that-ends-too-late-is-told-that-it-is-saved",
+        "src/engine/operation/step.rs",
+        "if self.operation.is_undoing() && attempt.current()",
+        "if self.operation.is_undoing() && false && attempt.current()",
+        "undo::what_ends_after",
+    ),
+    undo(
+        "step-with-a-reserved-name-is-the-plan",
+        "src/engine/operation/undo.rs",
+        "|| self.earlier_plan().is_some()",
+        "|| self.earlier_plan().is_some() || self.inner.attempt.claimed().step(\"(undo)\").is_some()",
+        "undo::a_step_may_be_called",
+    ),
+    undo(
         "input-not-compared",
         "src/engine/operation/input.rs",
         "if !given.is(stored) => {",
@@ -147,7 +168,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     undo(
         "input-not-stored",
-        "src/core/transition.rs",
+        super::MOVES,
         "            step.input = Some(hash);",
         "            let _ = (step, hash);",
         "input::a_changed",

@@ -146,13 +146,7 @@ async fn nothing_commits_once_it_is_undone<D: Driver>() {
                 let work = work::<D, _, _>(move |tx| {
                     Box::pin(async move {
                         began.send(()).expect("the handler waits");
-                        while store
-                            .load(&key)
-                            .await
-                            .expect("it answers")
-                            .record
-                            .is_none_or(|r| r.step("(undo)").is_none())
-                        {
+                        while store.load(&key).await.expect("it answers").record.is_none_or(|r| r.undoing().is_none()) {
                             tokio::time::sleep(Duration::from_millis(5)).await;
                         }
                         D::run(tx, INSERT).await

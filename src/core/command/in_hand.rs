@@ -2,9 +2,12 @@
 //! still has to store how it ended: then a lease that is over does not say that the
 //! operation is abandoned.
 
-use super::record::{Hold, Record, Stamp};
+use super::claim::{Claim, Claimed};
 use super::resume::{Resume, Resumed};
-use super::transition::{Claim, Claimed, Command, Decision};
+use super::{Command, Decision};
+use crate::core::record::Record;
+use crate::core::record::hold::Hold;
+use crate::core::record::time::Stamp;
 
 /// A [`Claim`] of what may be in hand.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

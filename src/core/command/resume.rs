@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{Fence, Hold, Mode, Record, Stamp, Status};
-use super::transition::{Command, Decision};
+use super::{Command, Decision};
+use crate::core::record::Record;
+use crate::core::record::hold::{Fence, Hold, Mode, Status};
+use crate::core::record::time::Stamp;
 
 /// Asks for the right to finish an operation, on nobody's request.
 ///
-/// A [`Claim`](super::Claim) that knows no request: it takes only what is due,
+/// A [`Claim`](crate::core::Claim) that knows no request: it takes only what is due,
 /// and gives up on what was tried too often.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a plain message")]

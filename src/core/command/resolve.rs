@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::StoredResponse;
-use super::history::What;
-use super::record::{Hold, Mode, Point, Record, Stamp, Status, Version};
-use super::transition::{Change, Command, Decision};
+use super::fenced::Change;
+use super::{Command, Decision};
+use crate::core::message::StoredResponse;
+use crate::core::record::Record;
+use crate::core::record::hold::{Hold, Mode, Status};
+use crate::core::record::moment::What;
+use crate::core::record::step::Point;
+use crate::core::record::time::{Stamp, Version};
 
 /// A human's or a reconciler's decision on an operation that nobody holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +54,11 @@ pub enum Resolution {
         /// The step's name.
         step: Box<str>,
     },
+    /// The step, which was to be undone, is undone.
+    Undone {
+        /// The step's name.
+        step: Box<str>,
+    },
     /// The operation may be run again, in any [`Mode`]. Its steps stay as they
     /// are.
     RunAgain,
@@ -66,6 +75,7 @@ impl fmt::Debug for Resolution {
             Self::Answer { response, retention } => write!(f, "Answer({response:?}, for {retention:?})"),
             Self::StepDone { step, value } => write!(f, "StepDone({step:?}, {} bytes)", value.len()),
             Self::DidNotHappen { step } => write!(f, "DidNotHappen({step:?})"),
+            Self::Undone { step } => write!(f, "Undone({step:?})"),
             Self::RunAgain => f.write_str("RunAgain"),
             Self::Park { why } => write!(f, "Park({why:?})"),
         }
@@ -102,7 +112,8 @@ pub enum NotResolved {
     Busy(Duration),
     /// It is complete, and that never changes.
     Complete,
-    /// The step has its result already, or was never begun.
+    /// The step has its result already, or was never begun; or it is not one that
+    /// is still to be undone.
     NotInDoubt,
     /// Something else was written since it was looked at.
     Overtaken,
@@ -141,6 +152,7 @@ impl Resolution {
             Self::Answer { .. } => "answer",
             Self::StepDone { .. } => "step done",
             Self::DidNotHappen { .. } => "step did not happen",
+            Self::Undone { .. } => "step undone",
             Self::RunAgain => "run again",
             Self::Park { .. } => "park",
         }
@@ -148,7 +160,11 @@ impl Resolution {
 
     fn fits(&self, record: &Record) -> bool {
         match self {
-            Self::StepDone { step, .. } => record.step(step).is_none_or(|step| step.point == Point::Begun),
+            Self::StepDone { step, .. } => match record.step(step) {
+                Some(step) => step.point == Point::Begun,
+                None => record.undoing.is_none(),
+            },
+            Self::Undone { step } => record.left_to_undo().any(|left| *left == **step),
             Self::DidNotHappen { step } => record.step(step).is_some_and(|step| step.point == Point::Begun),
             Self::Answer { .. } | Self::RunAgain | Self::Park { .. } => true,
         }
@@ -171,6 +187,7 @@ impl Resolution {
                 Change::Save { step: step.clone(), value: value.clone() }.make(next, Duration::ZERO);
             }
             Self::DidNotHappen { step } => next.clear(step),
+            Self::Undone { step } => next.set_undone(step, Duration::ZERO),
             Self::RunAgain => next.hold = Hold::Cleared,
             Self::Park { why } => next.park(why),
         }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::StoredResponse;
-use super::record::{Point, Progress, Record, Step};
+use super::Record;
+use super::hold::Progress;
+use super::step::{Point, Step};
+use crate::core::message::StoredResponse;
 
 /// Which steps an attempt came to: it ran them, or asked for their stored
 /// results.

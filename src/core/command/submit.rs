@@ -1,17 +1,18 @@
-//! Accepting an operation for later, and forgetting it early.
+//! Accepting an operation for later.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::callback::Callback;
-use super::history::Past;
-use super::record::{Fence, Hold, Mode, Progress, Record, Stamp, Timestamp};
-use super::transition::{Command, Decision};
-use super::{Fingerprint, StoredRequest, StoredResponse};
+use super::{Command, Decision};
+use crate::core::fingerprint::Fingerprint;
+use crate::core::message::{StoredRequest, StoredResponse};
+use crate::core::record::Record;
+use crate::core::record::hold::{Fence, Hold, Mode};
+use crate::core::record::time::Stamp;
 
 /// Asks that an operation is run by whoever comes first, and not by us.
 ///
-/// A [`Claim`](super::Claim) that does not want to hold what it stores. The
+/// A [`Claim`](crate::core::Claim) that does not want to hold what it stores. The
 /// first attempt is the one that resumes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a plain message")]
@@ -79,25 +80,8 @@ impl Command for Submit {
 }
 
 impl Submit {
-    /// Cleared, in any mode: it is known not to have run.
     fn accepted(&self, stamp: Stamp<'_>) -> Record {
-        Record {
-            version: stamp.nonce,
-            mode: self.mode,
-            fingerprint: self.fingerprint,
-            hold: Hold::Cleared,
-            progress: Progress::Pending,
-            attempts: 0,
-            forgiven: 0,
-            retry_in: Duration::ZERO,
-            past: Past::begun_by(stamp.by),
-            accepted: false,
-            callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
-            request: Some(Arc::clone(&self.request)),
-            steps: Vec::new(),
-            created_at: None,
-            written_at: Timestamp::default(),
-        }
+        Record::first(self.fingerprint, self.mode, Some(Arc::clone(&self.request)), stamp)
     }
 }
 
@@ -122,46 +106,5 @@ impl Command for SubmitHere {
         let hold = Hold::Leased { fence, lease: self.lease };
         let claimed = Record { hold, attempts: 1, accepted: true, ..self.submit.accepted(stamp) };
         Decision::put(claimed, (Submitted::First, Some(fence)))
-    }
-}
-
-/// Its caller has the answer: the record may go early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_structs, reason = "a plain message")]
-pub struct Acknowledge {
-    /// How long the answer stays for duplicates that are still on their way.
-    /// It is never kept longer than it would have been.
-    pub grace: Duration,
-}
-
-/// Why an [`Acknowledge`] changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "there are no others")]
-pub enum NotAcknowledged {
-    /// There is no such record.
-    Absent,
-    /// It has no answer yet.
-    Unfinished,
-}
-
-impl Command for Acknowledge {
-    type Output = Result<(), NotAcknowledged>;
-
-    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
-        let Some(current) = current else {
-            return Decision::keep(Err(NotAcknowledged::Absent));
-        };
-        let Progress::Complete { response, retention } = &current.progress else {
-            return Decision::keep(Err(NotAcknowledged::Unfinished));
-        };
-        // While it owes a callback, its retention has not begun.
-        let left = current.owed().map_or_else(|| current.due().since(stamp.now), |_| *retention);
-        if left <= self.grace {
-            return Decision::keep(Ok(()));
-        }
-        let mut next = current.clone();
-        next.version = stamp.nonce;
-        next.progress = Progress::Complete { response: Arc::clone(response), retention: self.grace };
-        Decision::put(next, Ok(()))
     }
 }

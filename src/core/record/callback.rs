@@ -1,0 +1,60 @@
+//! That the end of an operation is to be told, and was.
+
+use std::time::Duration;
+
+use super::moment::What;
+use super::time::Version;
+use crate::core::hash::short;
+use crate::core::key::Key;
+
+/// How far the callback of an operation is that has one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::core) enum Callback {
+    /// Its end is to be told.
+    Wanted,
+    /// It ended, and someone is to be told.
+    Owed(Owed),
+    /// Someone was told of the end that this version made.
+    Made(Version),
+    /// That end could not be told.
+    GivenUp(Version),
+}
+
+impl Callback {
+    /// What the last write was, if it was about the callback.
+    pub(in crate::core) const fn shows(&self) -> Option<What> {
+        match self {
+            Self::Wanted | Self::Owed(Owed { tries: 0, .. }) => None,
+            Self::Owed(_) | Self::GivenUp(_) => Some(What::Called),
+            Self::Made(_) => Some(What::Told),
+        }
+    }
+}
+
+/// A callback that is still to be made. Stored by the write that ends the
+/// operation, so that nothing can come between the two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owed {
+    /// The version at which the operation ended.
+    pub(in crate::core) id: Version,
+    pub(in crate::core) tries: u32,
+    /// How long after the last write nobody else is to make it.
+    pub(in crate::core) rest: Duration,
+}
+
+impl Owed {
+    /// How often it was begun.
+    pub const fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// The version at which the operation ended.
+    pub const fn end(&self) -> Version {
+        self.id
+    }
+
+    /// Names this end of this operation, and no other.
+    pub fn id(&self, key: &Key) -> String {
+        short([b"C".as_slice(), key.as_bytes(), &self.id.get().to_be_bytes()])
+    }
+}

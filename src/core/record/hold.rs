@@ -1,0 +1,91 @@
+//! How far an operation is, and who may go on with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::time::Version;
+use crate::core::message::StoredResponse;
+
+/// The right to write to a record: the version at which it was claimed.
+///
+/// A later claim gets another one, and from then on every write under the old
+/// one is [`Lost`](crate::core::Lost).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fence(pub(in crate::core) Version);
+
+impl Fence {
+    /// The fence of the claim that was stored as `version`.
+    pub const fn of(version: Version) -> Self {
+        Self(version)
+    }
+
+    /// The version at which the claim was stored.
+    pub const fn version(self) -> Version {
+        self.0
+    }
+}
+
+/// What may be done with an operation whose holder is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the two modes of the contract")]
+pub enum Mode {
+    /// Started at most once, unless the attempt said that nothing happened: by
+    /// [`Change::Withdraw`](crate::core::Change::Withdraw), which the layer makes of the
+    /// answers that [`Outcome`](crate::Outcome) lists. If it cannot be known whether
+    /// it finished, it is not started again until an operator or a reconciler
+    /// decides.
+    AtMostOnce,
+    /// Resumed from its last recovery point.
+    Resumable,
+}
+
+/// How far an operation got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "complete by definition")]
+pub enum Status {
+    /// Claimed. A step that was begun and has no value is in doubt.
+    Pending,
+    /// The point of no return is on record.
+    Paid,
+    /// The answer is fixed.
+    Complete,
+}
+
+/// The same as [`Status`], with the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "complete by definition")]
+pub enum Progress {
+    /// See [`Status::Pending`].
+    Pending,
+    /// See [`Status::Paid`].
+    Paid,
+    /// See [`Status::Complete`].
+    Complete {
+        /// The answer.
+        response: Arc<StoredResponse>,
+        /// How long it is remembered, from the moment it was stored.
+        retention: Duration,
+    },
+}
+
+/// Who may go on with an unfinished operation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every decision must look at all of them")]
+pub enum Hold {
+    /// An attempt holds it, until `lease` after its last write.
+    Leased {
+        /// What its writes must carry.
+        fence: Fence,
+        /// How long one write keeps the operation held.
+        lease: Duration,
+    },
+    /// Nobody holds it: the attempt ended without an answer.
+    Free,
+    /// Nobody may go on until a human or a reconciler decides.
+    Parked {
+        /// Why, in one line.
+        why: Arc<str>,
+    },
+    /// Someone decided that it may be run again, in any [`Mode`].
+    Cleared,
+}

@@ -1,0 +1,195 @@
+//! What happened to an operation, moment by moment.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use super::time::Timestamp;
+use crate::core::message::{arc, piece};
+
+/// How many moments a record keeps besides those of its steps, and how many of
+/// the first ones stay when there are more.
+const MOST: usize = 32;
+const FIRST: usize = 8;
+
+/// Something that happened to an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Moment {
+    /// In which attempt; the first is 1.
+    pub attempt: u32,
+    /// What happened.
+    pub what: What,
+    /// Which step it was, why it was parked, or what was decided.
+    pub text: Option<Arc<str>>,
+    /// The instance that did it, if it has a name.
+    pub by: Option<Arc<str>>,
+    /// When. By the store's clock; what happened to a step is that of its
+    /// attempt's claim, and the time since by the clock of whoever ran it.
+    pub at: Timestamp,
+}
+
+impl Moment {
+    /// Whether a step was done then.
+    pub(super) fn is_step_done(&self) -> bool {
+        self.what == What::StepSaved
+    }
+}
+
+/// What happened at a [`Moment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum What {
+    /// It was accepted, for whoever comes first.
+    Accepted,
+    /// The first attempt began.
+    Claimed,
+    /// A later attempt began.
+    Resumed,
+    /// A step was about to act on the outside world.
+    StepBegun,
+    /// A step was done.
+    StepSaved,
+    /// A step failed for good.
+    StepFailed,
+    /// The attempt's lease ran out.
+    Lapsed,
+    /// The attempt ended without an answer.
+    Released,
+    /// A human has to look.
+    Parked,
+    /// A human or a reconciler decided.
+    Decided,
+    /// The answer was stored.
+    Completed,
+    /// Its end was about to be told, or that failed.
+    Called,
+    /// Its end was told.
+    Told,
+    /// It failed for good: from then on it was undone.
+    Undoing,
+}
+
+impl What {
+    /// With its name. A record has its place in here: **only ever add at the end**.
+    const ALL: [(Self, &'static str); 14] = [
+        (Self::Accepted, "accepted"),
+        (Self::Claimed, "claimed"),
+        (Self::Resumed, "resumed"),
+        (Self::StepBegun, "step-begun"),
+        (Self::StepSaved, "step-saved"),
+        (Self::StepFailed, "step-failed"),
+        (Self::Lapsed, "lapsed"),
+        (Self::Released, "released"),
+        (Self::Parked, "parked"),
+        (Self::Decided, "decided"),
+        (Self::Completed, "completed"),
+        (Self::Called, "called"),
+        (Self::Told, "told"),
+        (Self::Undoing, "undoing"),
+    ];
+
+    /// Its name, in one word.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(what, _)| *what == self).map_or("", |(_, name)| name)
+    }
+
+    pub(in crate::core) fn number(self) -> u32 {
+        (0..).zip(Self::ALL).find(|(_, (what, _))| *what == self).map_or(u32::MAX, |(number, _)| number)
+    }
+
+    pub(in crate::core) fn numbered(number: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).map(|(what, _)| *what)
+    }
+
+    /// Whether its time is counted from a claim.
+    pub(super) const fn is_of_step(self) -> bool {
+        matches!(self, Self::StepBegun | Self::StepSaved | Self::StepFailed | Self::Undoing)
+    }
+
+    /// Within an attempt: its begin, its steps, how it ended and what followed.
+    pub(super) const fn rank(self) -> u8 {
+        match self {
+            Self::Accepted | Self::Claimed | Self::Resumed => 0,
+            _ if self.is_of_step() => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// What a record remembers beyond what it is.
+///
+/// The time of a step is counted from its attempt's claim: a holder does not
+/// know the store's time.
+///
+/// Shared, and absent where there is nothing to say: records are copied often.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::core) struct Past(Option<Arc<Kept>>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::core) struct Kept {
+    /// Who holds it, or held it last, or decided about it since.
+    pub(in crate::core) by: Option<Arc<str>>,
+    pub(in crate::core) moments: Vec<Moment>,
+    /// How many were dropped from the middle.
+    pub(in crate::core) dropped: u32,
+    /// How many of them were steps that were done.
+    pub(in crate::core) dropped_done: u32,
+}
+
+/// Nothing that can happen depends on it.
+impl Hash for Past {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl Past {
+    pub(in crate::core) fn new(kept: Kept) -> Self {
+        Self(Some(Arc::new(kept)).filter(|kept| **kept != Kept::default()))
+    }
+
+    /// Of an operation that this instance begins.
+    pub(in crate::core) fn begun_by(by: Option<&str>) -> Self {
+        Self::new(Kept { by: by.map(Arc::from), ..Kept::default() })
+    }
+
+    pub(in crate::core) fn by(&self) -> Option<&Arc<str>> {
+        self.0.as_ref()?.by.as_ref()
+    }
+
+    pub(in crate::core) fn moments(&self) -> &[Moment] {
+        self.0.as_ref().map_or(&[], |kept| &kept.moments)
+    }
+
+    pub(in crate::core) fn dropped(&self) -> u32 {
+        self.0.as_ref().map_or(0, |kept| kept.dropped)
+    }
+
+    pub(in crate::core) fn dropped_done(&self) -> u32 {
+        self.0.as_ref().map_or(0, |kept| kept.dropped_done)
+    }
+
+    /// About how many bytes it takes.
+    pub(in crate::core) fn size(&self) -> usize {
+        let Some(kept) = &self.0 else { return 0 };
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| arc(text.len()));
+        let texts: usize = kept.moments.iter().map(|moment| text(&moment.text)).sum();
+        arc(size_of::<Kept>()) + piece(kept.moments.capacity() * size_of::<Moment>()) + texts + text(&kept.by)
+    }
+
+    fn change(&mut self) -> &mut Kept {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+
+    pub(in crate::core) fn set_by(&mut self, by: Option<&str>) {
+        self.change().by = by.map(Arc::from);
+    }
+
+    pub(super) fn push(&mut self, moment: Moment) {
+        let kept = self.change();
+        kept.moments.push(moment);
+        if kept.moments.len() > MOST {
+            let dropped = kept.moments.remove(FIRST);
+            kept.dropped_done = kept.dropped_done.saturating_add(u32::from(dropped.is_step_done()));
+            kept.dropped = kept.dropped.saturating_add(1);
+        }
+    }
+}
