@@ -45,7 +45,7 @@ struct Short(NonZeroU32);
 impl Fingerprint {
     /// The fingerprint of a list of components, in their order, by scheme 1.
     pub fn of<'a>(components: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        Self::from_bytes(digest([b"F".as_slice()].into_iter().chain(components)))
+        Self::from_bytes(digest(b"F", components))
     }
 
     /// The same by scheme 2. An `authority` of `None` does not count, and its case

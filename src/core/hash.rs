@@ -5,12 +5,12 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of parts, each behind its length, so that `("a", "bc")` and `("ab", "c")`
-/// differ. The first part of every hash says what it is a hash of.
-pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+/// differ. The first part, `of`, says what it is a hash of.
+pub(super) fn digest<'a>(of: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for part in parts {
-        update_framed(&mut hash, part);
-    }
+    update_framed(&mut hash, of);
+    // Cheaper than a loop where the parts are chained.
+    parts.into_iter().for_each(|part| update_framed(&mut hash, part));
     hash.finalize().into()
 }
 
@@ -28,8 +28,8 @@ fn update_framed(hash: &mut Sha256, part: &[u8]) {
 }
 
 /// Such a hash, cut to 40 hexadecimal characters.
-pub(super) fn short<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    Hex(&digest(parts)[..20]).to_string()
+pub(super) fn short<'a>(of: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    Hex(&digest(of, parts)[..20]).to_string()
 }
 
 /// Bytes as hexadecimal characters.

@@ -159,7 +159,7 @@ impl Key {
 
     /// `space` says what it is a key of.
     fn derive(space: &[u8], scope: &str, idempotency_key: &IdempotencyKey) -> Self {
-        Self(digest([space, scope.as_bytes(), idempotency_key.as_str().as_bytes()]))
+        Self(digest(space, [scope.as_bytes(), idempotency_key.as_str().as_bytes()]))
     }
 
     /// A key from its 32 bytes, as a store reads them back.
@@ -225,7 +225,7 @@ const UUID_NAMESPACE: [u8; 16] =
 impl StepKey {
     /// Derives the key of step `name` of the operation `key`.
     pub fn new(key: &Key, name: &str) -> Self {
-        Self(short([b"S".as_slice(), &key.0, name.as_bytes()]))
+        Self(short(b"S", [key.0.as_slice(), name.as_bytes()]))
     }
 
     /// The same key as a UUID, for receivers that want one: version 5 of

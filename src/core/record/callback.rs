@@ -55,6 +55,6 @@ impl Owed {
 
     /// Names this end of this operation, and no other.
     pub fn id(&self, key: &Key) -> String {
-        short([b"C".as_slice(), key.as_bytes(), &self.id.get().to_be_bytes()])
+        short(b"C", [key.as_bytes().as_slice(), &self.id.get().to_be_bytes()])
     }
 }

@@ -236,7 +236,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "forgotten-before-it-is-told",
         RECORD,
-        "self.filed_under() == Status::Complete && now",
+        "self.index_class() == Status::Complete && now",
         "self.status() == Status::Complete && now",
     ),
     // The completer's claim.
