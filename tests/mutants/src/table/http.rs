@@ -317,8 +317,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "scope-not-in-the-key",
         KEY,
-        "digest([space, scope.as_bytes(),",
-        "digest([space, &scope.as_bytes()[..0],",
+        "digest(space, [scope.as_bytes(),",
+        "digest(space, [&scope.as_bytes()[..0],",
         "scope::two_callers",
     ),
     http(
