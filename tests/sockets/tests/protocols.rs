@@ -101,6 +101,43 @@ async fn a_key_that_came_twice_or_is_no_ascii_is_refused_over_http_2() {
     assert_eq!(told(&stream.exchange(post("a", "{}")).await), (201, false));
 }
 
+/// A frame of HTTP/2, on its first stream or on none.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// A header field as HPACK has it (RFC 7541 §6.2.2), without index and compression.
+fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
+    let length = |text: &[u8]| u8::try_from(text.len()).unwrap();
+    [&[0, length(name)], name, &[length(value)], value].concat()
+}
+
+/// Requirement K04, byte by byte: no client library sends such a thing.
+#[tokio::test]
+async fn a_key_with_control_characters_over_http_2_runs_nothing() {
+    let handler = Handler { status: 201, headers: vec![], body: Script::new([Part::Data(10)]) };
+    let server = Server::guarded(Protocol::H2, &handler, |layer| layer).await;
+    let keys: [&[u8]; 7] = [b"good", b"a\0b", b"a\r\nx: y", b"\"a\nb\"", b"\"a\x7f\"", b"\"a\x1fb\"", b"\"a\tb\""];
+    for key in keys {
+        let fields: [(&[u8], &[u8]); 5] = [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", b"/"),
+            (b":authority", b"test"),
+            (b"idempotency-key", key),
+        ];
+        let block: Vec<u8> = fields.iter().flat_map(|(name, value)| literal(name, value)).collect();
+        // Settings; the head, which ends it (END_HEADERS, END_STREAM); and a farewell.
+        let frames = [frame(4, 0, 0, &[]), frame(1, 5, 1, &block), frame(7, 0, 0, &[0; 8])].concat();
+        let seen = exchange(server.addr, &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frames].concat()).await;
+        assert!(!seen.is_empty(), "{key:?}");
+        assert_eq!(server.runs(), 1, "{key:?}");
+    }
+    // The server goes on.
+    assert_eq!(told(&Stream::connect(server.addr).await.exchange(post("a", "{}")).await), (201, false));
+}
+
 /// Requirement B12: as without the layer, each time.
 #[tokio::test]
 async fn a_head_request_with_a_key_passes_and_has_no_content() {
@@ -118,7 +155,7 @@ async fn a_head_request_with_a_key_passes_and_has_no_content() {
     assert_eq!(String::from_utf8(exchange(guarded.addr, requests.as_bytes()).await).unwrap(), text);
     assert_eq!(guarded.runs(), 2);
 
-    // Over HTTP/2 hyper leaves it to the handler to give no body.
+    // Over HTTP/2 it is left to the handler to give no body.
     let handler = Handler { body: Script::new([]), ..handler };
     let plain = Server::plain(Protocol::H2, &handler).await;
     let guarded = Server::guarded(Protocol::H2, &handler, IdempotencyLayer::required).await;
@@ -210,7 +247,7 @@ struct Held {
 const LARGE: usize = 200_000;
 
 impl Held {
-    async fn new(layer: &IdempotencyLayer) -> Self {
+    async fn new(protocol: Protocol, layer: &IdempotencyLayer) -> Self {
         let (runs, most, running) = (<Arc<AtomicUsize>>::default(), <Arc<AtomicUsize>>::default(), AtomicUsize::new(0));
         let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let all = (Arc::clone(&runs), Arc::clone(&most), Arc::new(running), Arc::clone(&gate), Arc::clone(&begun));
@@ -233,7 +270,7 @@ impl Held {
             count.fetch_add(1, Ordering::SeqCst);
             request
         });
-        let server = Server::serving(Protocol::H2, &runs, service).await;
+        let server = Server::serving(protocol, &runs, service).await;
         Self { server, gate, asked, begun, most }
     }
 
@@ -258,7 +295,7 @@ async fn until_not(stream: &mut Stream, key: &str, statuses: &[u16]) -> Seen {
 /// nothing of whether the work is to be done.
 #[tokio::test]
 async fn a_reset_in_any_phase_of_http_2_runs_once_and_is_replayed() {
-    let held = Held::new(&layer()).await;
+    let held = Held::new(Protocol::H2, &layer()).await;
     let mut stream = Stream::connect(held.server.addr).await;
 
     // In the upload: nothing ran, and the key is free for another body too.
@@ -288,13 +325,66 @@ async fn a_reset_in_any_phase_of_http_2_runs_once_and_is_replayed() {
     assert_eq!(held.server.runs(), 3);
 }
 
+/// The same over HTTP/1.1, where it is the connection that is reset.
+#[tokio::test]
+async fn a_reset_in_any_phase_of_http_1_runs_once_and_is_replayed() {
+    let held = Held::new(Protocol::H1, &layer()).await;
+    let begin = async |bytes: String| {
+        let mut stream = TcpStream::connect(held.server.addr).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        stream
+    };
+    let head = |key: &str| format!("POST / HTTP/1.1\r\nhost: test\r\nidempotency-key: {key}\r\ncontent-length: 2\r\n");
+    let whole = |key: &str| format!("{}\r\n{{}}", head(key));
+
+    // In the head, and in the upload: nothing ran, and the key is free.
+    for bytes in [head("upload"), format!("{}\r\n{{", head("upload"))] {
+        begin(bytes).await.set_zero_linger().unwrap();
+    }
+    held.gate.add_permits(1);
+    let first = over_http_1(&held.server, "upload", "[]").await;
+    assert_eq!((first.status(), first.header("idempotent-replayed")), (200, None));
+    held.has_begun().await;
+    assert_eq!(held.server.runs(), 1);
+
+    // While the handler runs.
+    let stream = begin(whole("handler")).await;
+    held.has_begun().await;
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    assert_eq!(over_http_1(&held.server, "handler", "{}").await.status(), 409);
+    held.gate.add_permits(1);
+    replayed_over_http_1(&held, "handler", b'2').await;
+
+    // While the answer is sent, of which the client has taken a part.
+    let mut stream = begin(whole("answer")).await;
+    held.gate.add_permits(1);
+    assert_eq!(stream.read_u8().await.unwrap(), b'H');
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    replayed_over_http_1(&held, "answer", b'3').await;
+    assert_eq!(held.server.runs(), 3);
+}
+
+async fn replayed_over_http_1(held: &Held, key: &str, byte: u8) {
+    let replay = loop {
+        let seen = over_http_1(&held.server, key, "{}").await;
+        if seen.status() != 409 {
+            break seen;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!((replay.status(), replay.header("idempotent-replayed")), (200, Some("true")));
+    assert!(replay.whole == Some(true) && replay.body == vec![byte; LARGE], "{key}");
+}
+
 /// The attack that is called rapid reset: a stream that is reset makes room for the
 /// next one on its connection, while its handler goes on. Fresh keys, so that none
 /// is the duplicate of another.
 #[tokio::test]
 async fn rapid_resets_with_fresh_keys_run_no_more_at_once_than_the_cap() {
     const CAP: usize = 4;
-    let held = Held::new(&layer().max_running(CAP)).await;
+    let held = Held::new(Protocol::H2, &layer().max_running(CAP)).await;
     let mut stream = Stream::connect(held.server.addr).await;
     for number in 0..CAP {
         let mut attack = stream.begin(post(&format!("first-{number}"), "{")).await;
