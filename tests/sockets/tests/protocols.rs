@@ -16,7 +16,7 @@ use sockets::{Handler, Message, Part, Protocol, Script, Seen, Server, Stream, ex
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{IdempotencyLayer, RequestBody, Scope};
@@ -275,20 +275,31 @@ impl Held {
     }
 
     async fn has_begun(&self) {
-        self.begun.acquire().await.unwrap().forget();
+        timeout(PATIENCE, self.begun.acquire()).await.expect("a handler that begins").unwrap().forget();
     }
+}
+
+/// Longer than any answer takes here, and shorter than a lease.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What comes while a handler may wait for its gate.
+async fn answer(stream: &mut Stream, key: &str) -> Seen {
+    timeout(PATIENCE, stream.exchange(post(key, "{}"))).await.expect("an answer, and no handler")
 }
 
 /// Asks until it gets something else than one of these: what runs behind a reset is
 /// seen from outside by that alone.
 async fn until_not(stream: &mut Stream, key: &str, statuses: &[u16]) -> Seen {
-    loop {
-        let seen = stream.exchange(post(key, "{}")).await;
-        if !statuses.contains(&seen.status()) {
-            return seen;
+    let asking = async {
+        loop {
+            let seen = answer(stream, key).await;
+            if !statuses.contains(&seen.status()) {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    };
+    timeout(PATIENCE, asking).await.expect("something else")
 }
 
 /// Requirement D17 and peer bug 3: RST_STREAM says that the client has gone, and
@@ -310,7 +321,7 @@ async fn a_reset_in_any_phase_of_http_2_runs_once_and_is_replayed() {
     running.send(Bytes::from_static(b"}"));
     held.has_begun().await;
     running.reset();
-    assert_eq!(told(&stream.exchange(post("handler", "{}")).await), (409, false));
+    assert_eq!(told(&answer(&mut stream, "handler").await), (409, false));
     held.gate.add_permits(1);
     let replay = until_not(&mut stream, "handler", &[409]).await;
     assert_eq!((told(&replay), replay.body == vec![b'2'; LARGE]), ((200, true), true));
@@ -352,7 +363,8 @@ async fn a_reset_in_any_phase_of_http_1_runs_once_and_is_replayed() {
     held.has_begun().await;
     stream.set_zero_linger().unwrap();
     drop(stream);
-    assert_eq!(over_http_1(&held.server, "handler", "{}").await.status(), 409);
+    let busy = timeout(PATIENCE, over_http_1(&held.server, "handler", "{}")).await.expect("an answer, and no handler");
+    assert_eq!(busy.status(), 409);
     held.gate.add_permits(1);
     replayed_over_http_1(&held, "handler", b'2').await;
 
@@ -367,13 +379,16 @@ async fn a_reset_in_any_phase_of_http_1_runs_once_and_is_replayed() {
 }
 
 async fn replayed_over_http_1(held: &Held, key: &str, byte: u8) {
-    let replay = loop {
-        let seen = over_http_1(&held.server, key, "{}").await;
-        if seen.status() != 409 {
-            break seen;
+    let asking = async {
+        loop {
+            let seen = over_http_1(&held.server, key, "{}").await;
+            if seen.status() != 409 {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     };
+    let replay = timeout(PATIENCE, asking).await.expect("something else");
     assert_eq!((replay.status(), replay.header("idempotent-replayed")), (200, Some("true")));
     assert!(replay.whole == Some(true) && replay.body == vec![byte; LARGE], "{key}");
 }
@@ -406,7 +421,7 @@ async fn rapid_resets_with_fresh_keys_run_no_more_at_once_than_the_cap() {
             }
             attack.reset();
         }
-        let seen = stream.exchange(post(&format!("fresh-{connection}"), "{}")).await;
+        let seen = answer(&mut stream, &format!("fresh-{connection}")).await;
         assert_eq!(told(&seen), (503, false));
         assert!(seen.header("retry-after").is_some());
     }
