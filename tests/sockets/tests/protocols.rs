@@ -280,7 +280,7 @@ impl Held {
 }
 
 /// Longer than any answer takes here, and shorter than a lease.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What comes while a handler may wait for its gate.
 async fn answer(stream: &mut Stream, key: &str) -> Seen {

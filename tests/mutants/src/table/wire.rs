@@ -84,6 +84,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "problems::a_request_that_is_not_corrected",
     ),
     http(
+        "a-body-over-the-limit-is-asked-for",
+        ADMIT,
+        "if length > self.policy.request_limit {",
+        "if false {",
+        "wire::expect_continue_with_a_length",
+    ),
+    http(
+        "the-key-is-stored",
+        "src/core/credential.rs",
+        "\"idempotency\",",
+        "\"idempotence\",",
+        "keys::the_key_is_not_in_what_is_stored",
+    ),
+    http(
         "caches-are-told-less-by-a-replay",
         MESSAGE,
         "|| [\"keep-alive\", \"proxy-connection\"]",
