@@ -58,7 +58,7 @@ async fn each_problem_has_a_type_of_its_own() {
     for page in [None, Some("https://example.com/keys")] {
         let lab = Lab::new();
         let layer = lab.layer_for(Scope::header("x-tenant".parse().unwrap())).required().request_limit(10);
-        let layer = page.map_or(layer.clone(), |page| layer.documentation(page));
+        let layer = if let Some(page) = page { layer.documentation(page) } else { layer };
         let (app, _) = numbered(&layer);
         let known = |request| with(request, "x-tenant", "a");
         send(&app, known(post_body("k", "1"))).await.assert_first(201, "charge 1");
@@ -76,7 +76,7 @@ async fn each_problem_has_a_type_of_its_own() {
         answers.push(send(&app, known(post_body("k", "1"))).await);
         let types: BTreeSet<_> = answers.iter().map(|answer| member(answer, "type")).collect();
         assert_eq!(types.len(), answers.len(), "{types:?}");
-        let prefix = page.map_or("urn:tower-idempotency:problem:".to_owned(), |page| format!("{page}#"));
+        let prefix = page.map_or_else(|| "urn:tower-idempotency:problem:".to_owned(), |page| format!("{page}#"));
         assert!(types.iter().all(|kind| kind.starts_with(&prefix)), "{types:?}");
     }
 }
