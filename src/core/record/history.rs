@@ -1,4 +1,4 @@
-//! The history of an operation, for whoever asks later.
+//! The history of an operation, for operators.
 
 use std::iter;
 use std::sync::Arc;
