@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
-use tower_idempotency::store::{Store, StoreErrorKind, Swap};
+use tower_idempotency::store::{EnlistedDatabase, Store, StoreErrorKind, Swap};
 use tower_idempotency::{EventKind, RunError, StepError};
 
 use super::processes::Other;
@@ -17,6 +18,8 @@ with_each_driver! {
     a_transaction_that_takes_too_long_is_rolled_back
     whoever_waits_for_a_transaction_gets_what_it_wants
     no_lease_is_lost_to_transactions_that_take_as_long_as_they_may
+    a_transaction_may_take_a_third_of_the_shortest_lease_there_is
+    what_waits_for_a_transaction_goes_before_the_next_one
     a_transaction_of_somebodys_shell_is_named
     a_transaction_gets_its_turn_among_many_writes
     renewals_go_on_around_transactions
@@ -214,6 +217,75 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
     assert_eq!((lost.load(Ordering::SeqCst), runs.load(Ordering::SeqCst)), (0, 4));
     assert!(held.load(Ordering::SeqCst) > 5, "they did hold the lock: {held:?}");
     assert_eq!(shop.orders(), 0);
+}
+
+/// Or the holder of that lease could not renew it in time. The lease is another
+/// process's, and shorter than what the transaction could take otherwise.
+async fn a_transaction_may_take_a_third_of_the_shortest_lease_there_is<D: Driver>() {
+    let shop = Shop::<D>::open();
+    let other = Shop::<D>::at(&shop.path);
+    let (over, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (ends, begins) = (Arc::clone(&over), Arc::clone(&begun));
+    let runner = other.runner_with(|engine| engine.lease(Duration::from_millis(3000)));
+    let short = tokio::spawn(runner.run("short", "K", "", move |op| async move {
+        begins.add_permits(1);
+        let _ = ends.acquire().await;
+        op.step("end", |_| async { Ok::<_, Failed>(1) }).await
+    }));
+    begun.acquire().await.unwrap().forget();
+    let joined = shop.joined.clone();
+    let outcome = shop.runner().run("shop", "K", "", move |op| async move {
+        op.transaction(&joined, "order", |_| Box::pin(std::future::pending::<Result<i64, Failed>>())).await
+    });
+    let outcome: Outcome = outcome.await;
+    let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{outcome:?}") };
+    assert!(error.to_string().contains("longer than the 1s"), "{error}");
+    over.close();
+    assert_eq!(short.await.unwrap().unwrap(), 1);
+}
+
+/// A renewal, for example: it waits for one transaction, and never for two. The
+/// other process's transaction is the next, and sees which of them was first.
+async fn what_waits_for_a_transaction_goes_before_the_next_one<D: Driver>() {
+    const RECORDS: &str = "SELECT count(*) FROM idempotency_records";
+    let shop = Shop::<D>::open();
+    let other = Shop::<D>::at(&shop.path);
+    for n in 0..20_usize {
+        let (begun, over) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (begins, ends, joined) = (Arc::clone(&begun), Arc::clone(&over), shop.joined.clone());
+        let first = tokio::spawn(shop.runner().run("shop", &format!("first-{n}"), "", move |op| async move {
+            let work = work::<D, _, _>(move |_| {
+                Box::pin(async move {
+                    begins.add_permits(1);
+                    let _ = ends.acquire().await;
+                    Ok(1)
+                })
+            });
+            op.transaction(&joined, "order", work).await
+        }));
+        begun.acquire().await.unwrap().forget();
+        let joined = other.joined.clone();
+        let next = tokio::spawn(async move {
+            let begun = joined.begin(Duration::from_secs(20)).await;
+            let mut transaction = begun.unwrap();
+            let handle = D::Database::handle(&mut transaction).unwrap();
+            let records = D::run(handle, RECORDS).await;
+            D::Database::roll_back(transaction).await;
+            records
+        });
+        // It has asked for its turn, and tries.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let (key, claim) = (key(n), claim());
+        let mut write = shop.store.swap(&key, None, &claim);
+        // Polled once, it is in line.
+        assert!(std::future::poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx).is_pending())).await);
+        over.close();
+        assert!(matches!(write.await, Ok(Swap::Stored)));
+        let first: Outcome = first.await.unwrap();
+        assert_eq!(first.unwrap(), 1);
+        let records = i64::try_from(2 * (n + 1)).unwrap();
+        assert_eq!(next.await.unwrap().unwrap(), records, "what waited is there");
+    }
 }
 
 async fn a_transaction_of_somebodys_shell_is_named<D: Driver>() {

@@ -155,6 +155,11 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// have. As locks are inherited, the leases of a parent that died are not free before such a child
 /// ends, or runs another program.
 ///
+/// In a process that has the store open, do not open the database file by other means
+/// than SQLite, not even to read or to copy it: on Unix, closing such a file drops all
+/// locks that the process has on it, SQLite's among them, and other processes then
+/// write where they should wait. (See *How To Corrupt An SQLite Database File*, section 2.2.)
+///
 /// It is as durable as the disk is honest: a disk that acknowledges a sync it has
 /// not done loses what was acknowledged. Damage done while the store is open is
 /// noticed when a damaged record is read, and that records went missing is noticed

@@ -218,18 +218,17 @@ impl<D: SqliteDriver> SqliteEnlisted<D> {
         shared.guard.check_process()?;
         let mut idle = self.driver.connect(&self.store).await?;
         let (started, mut pause) = (Instant::now(), Duration::from_millis(1));
+        let mut busy: Option<Failed> = None;
         let (transaction, state) = loop {
-            let turn = self.store.turn(BUSY.saturating_sub(started.elapsed())).await?;
-            let failed = match self.try_to_begin(idle, turn).await {
+            let turn = match self.store.turn(BUSY.saturating_sub(started.elapsed())).await {
+                Ok(turn) => turn,
+                // Why the turn before was of no use says more than that there is none.
+                Err(error) => return Err(busy.map_or(error, Failed::into_store_error)),
+            };
+            match self.try_to_begin(idle, turn).await {
                 Ok(begun) => break begun,
                 Err(NotBegun::Failed(failed)) => return Err(failed.into_store_error()),
-                Err(NotBegun::Busy(back, failed)) => {
-                    idle = back;
-                    failed
-                }
-            };
-            if started.elapsed() >= BUSY {
-                return Err(failed.into_store_error());
+                Err(NotBegun::Busy(back, failed)) => (idle, busy) = (back, Some(failed)),
             }
             sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);

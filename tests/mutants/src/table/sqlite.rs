@@ -10,6 +10,20 @@ planted_under!(sqlite, "--test sqlite");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     sqlite(
+        "a-transaction-outlasts-a-short-lease",
+        "src/store/sqlite/enlisted/mod.rs",
+        "Duration::from_millis(shortest.unsigned_abs() / 3)",
+        "Duration::from_millis(shortest.unsigned_abs() * 3)",
+        "locks::plain::a_transaction_may_take_a_third",
+    ),
+    sqlite(
+        "a-transaction-keeps-no-gate-shut",
+        "src/store/sqlite/turn.rs",
+        "    let shut = gate.shut();\n",
+        "    let shut = gate.shut().filter(|_| false);\n",
+        "locks::plain::what_waits_for_a_transaction",
+    ),
+    sqlite(
         "writes-are-not-synced",
         "src/store/sqlite/connection.rs",
         "PRAGMA synchronous = FULL; PRAGMA cache_size = -{kibibytes};",
