@@ -364,7 +364,7 @@ async fn no_value_of_the_core_makes_anything_panic() {
         let request = StoredRequest::capture(&method, &uri, &http::HeaderMap::new(), Bytes::new());
         let fingerprint = Fingerprint::of([b"x".as_slice()]);
         let claim = Claim { fingerprint, mode: Mode::Resumable, lease: length, request: Some(Arc::new(request)) };
-        let mut exchange = Exchange::guessing(claim.clone(), Version::new(1), None).noting(None, length);
+        let mut exchange = Exchange::guessing(claim.clone(), Version::new(1), None).with_metadata(None, length);
         let _ = exchange.ask();
         let stamp = |nonce| Stamp { elapsed: length, ..Stamp::new(start, Version::new(nonce)) };
         let claimed: Record = put(claim.apply(None, stamp(1)).next).unwrap().stamped(start);

@@ -115,7 +115,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
 
     /// What the history is to say of it: see [`Stamp`].
     #[must_use]
-    pub fn noting(mut self, by: Option<Arc<str>>, elapsed: Duration) -> Self {
+    pub fn with_metadata(mut self, by: Option<Arc<str>>, elapsed: Duration) -> Self {
         (self.by, self.elapsed) = (by, elapsed);
         self
     }

@@ -1,12 +1,13 @@
 //! The state machine: pure, synchronous, total functions on values.
 //!
-//! You need this module to write a [`Store`](crate::store::Store), or a front
-//! end other than HTTP; users of the layer do not. What they meet of it is also
-//! at the top of the crate.
+//! You need this module to write a [`Store`](crate::store::Store), or to read what an
+//! [`Operator`](crate::Operator) shows; users of the layer do not. What they meet of it
+//! is also at the top of the crate. The moves and the loop around them are the crate's
+//! own: they are public for its tests, not shown here, and not a stable part of the API.
 //!
 //! `absent → Pending → Paid → Complete → (retention) → absent`, and every move
-//! is a [`Command`]. Nothing in here does I/O, reads a clock, draws a random
-//! number or waits: time and nonces come in as a [`Stamp`], records come in
+//! is a command. Nothing in here does I/O, reads a clock, draws a random
+//! number or waits: time and nonces come in as a stamp, records come in
 //! and go out by value. That is what lets the model checker walk every
 //! interleaving of the very code that runs in production.
 
@@ -31,19 +32,28 @@ mod record;
 mod wire;
 
 pub(crate) use self::canonical::canonical;
+#[doc(hidden)]
 pub use self::command::acknowledge::{Acknowledge, NotAcknowledged};
 // For completers: this crate's, and the model's.
 #[doc(hidden)]
 pub use self::command::callback::{CallbackAt, CallbackStep};
+#[doc(hidden)]
 pub use self::command::claim::{Claim, Claimed};
+#[doc(hidden)]
 pub use self::command::fenced::{Change, Fenced, Lost};
 pub(crate) use self::command::in_hand::{ClaimHere, ResumeHere};
+pub use self::command::resolve::Resolution;
 pub(crate) use self::command::resolve::ResolveAt;
-pub use self::command::resolve::{NotResolved, Resolution, Resolve};
+#[doc(hidden)]
+pub use self::command::resolve::{NotResolved, Resolve};
+#[doc(hidden)]
 pub use self::command::resume::{Resume, Resumed};
 pub(crate) use self::command::submit::SubmitHere;
+#[doc(hidden)]
 pub use self::command::submit::{Submit, Submitted};
+#[doc(hidden)]
 pub use self::command::{Command, Decision, Next};
+#[doc(hidden)]
 pub use self::exchange::{Ask, Done, Exchange, Reply};
 pub use self::fingerprint::Fingerprint;
 #[cfg(test)]
@@ -57,9 +67,12 @@ pub use self::record::Record;
 pub use self::record::callback::Owed;
 pub use self::record::hold::{Fence, Hold, Mode, Progress, Status};
 pub use self::record::moment::{Moment, What};
+#[doc(hidden)]
 pub use self::record::reached::Reached;
 pub use self::record::step::{Point, Step};
-pub use self::record::time::{Stamp, Timestamp, Version};
+#[doc(hidden)]
+pub use self::record::time::Stamp;
+pub use self::record::time::{Timestamp, Version};
 pub use self::record::undo::Undoing;
 pub(crate) use self::record::undo::undo_name;
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};

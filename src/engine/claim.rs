@@ -35,7 +35,7 @@ pub(crate) fn claim(
     limits: Limits,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
     let command = ClaimHere { claim, in_hand: engine.in_hand().has(&key) };
-    let mut exchange = engine.noted(Exchange::guessing(command, fresh_nonce(), None));
+    let mut exchange = engine.with_metadata(Exchange::guessing(command, fresh_nonce(), None));
     async move {
         if let Err(error) = engine.drive(&key, &mut exchange).await {
             engine.emit(&key, || EventKind::StoreFailed { error: error.clone() });

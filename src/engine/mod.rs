@@ -220,8 +220,8 @@ impl Engine {
     }
 
     /// The same exchange, with what this engine says of its writes.
-    pub(crate) fn noted<C: Command<Output = T>, T>(&self, exchange: Exchange<C, T>) -> Exchange<C, T> {
-        exchange.noting(self.shared.instance.clone(), Duration::ZERO).calling_back(self.shared.callback)
+    pub(crate) fn with_metadata<C: Command<Output = T>, T>(&self, exchange: Exchange<C, T>) -> Exchange<C, T> {
+        exchange.with_metadata(self.shared.instance.clone(), Duration::ZERO).calling_back(self.shared.callback)
     }
 
     /// Applies one command: see [`Ledger::apply`].
@@ -234,7 +234,7 @@ impl Engine {
     where
         C::Output: Send,
     {
-        let mut exchange = self.noted(Exchange::guessing(command, fresh_nonce(), guess.map(Arc::new)));
+        let mut exchange = self.with_metadata(Exchange::guessing(command, fresh_nonce(), guess.map(Arc::new)));
         self.drive(key, &mut exchange).await?;
         exchange.finish().ok_or_else(ledger::undecided)
     }

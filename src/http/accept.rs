@@ -71,7 +71,7 @@ impl RequestContext {
     /// has room.
     async fn submit_here(&self, submit: Submit, slot: WorkerSlot) -> Result<Submitted, StoreError> {
         let (engine, lease) = (&self.shared.engine, slot.lease());
-        let mut exchange = engine.noted(Exchange::guessing(SubmitHere { submit, lease }, fresh_nonce(), None));
+        let mut exchange = engine.with_metadata(Exchange::guessing(SubmitHere { submit, lease }, fresh_nonce(), None));
         if let Err(error) = engine.drive(&self.key, &mut exchange).await {
             // Perhaps it was granted; nothing has run, so that others may.
             withdraw_claim(engine, self.key, Fence::of(exchange.nonce()), lease);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Decision};
+use super::{Command, Decision, Sealed};
 use crate::core::record::Record;
 use crate::core::record::hold::Progress;
 use crate::core::record::time::Stamp;
@@ -26,6 +26,8 @@ pub enum NotAcknowledged {
     /// It has no answer yet.
     Unfinished,
 }
+
+impl Sealed for Acknowledge {}
 
 impl Command for Acknowledge {
     type Output = Result<(), NotAcknowledged>;

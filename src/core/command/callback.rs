@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Command, Decision};
+use super::{Command, Decision, Sealed};
 use crate::core::record::Record;
 use crate::core::record::callback::{Callback, Owed};
 use crate::core::record::time::{Stamp, Version};
@@ -43,6 +43,8 @@ pub enum CallbackStep {
     /// It failed too often.
     GiveUp,
 }
+
+impl Sealed for CallbackAt {}
 
 impl Command for CallbackAt {
     /// Whether it took.

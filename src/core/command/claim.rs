@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Decision};
+use super::{Command, Decision, Sealed};
 use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse};
 use crate::core::record::Record;
@@ -43,6 +43,8 @@ pub enum Claimed {
         parked: Option<Arc<str>>,
     },
 }
+
+impl Sealed for Claim {}
 
 impl Command for Claim {
     type Output = Claimed;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Command, Decision, Next};
+use super::{Command, Decision, Next, Sealed};
 use crate::core::key::KeyForm;
 use crate::core::message::{StoredResponse, on_its_own};
 use crate::core::record::Record;
@@ -153,6 +153,8 @@ impl fmt::Debug for Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
 pub struct Lost;
+
+impl Sealed for Fenced {}
 
 impl Command for Fenced {
     type Output = Result<(), Lost>;

@@ -4,7 +4,7 @@
 
 use super::claim::{Claim, Claimed};
 use super::resume::{Resume, Resumed};
-use super::{Command, Decision};
+use super::{Command, Decision, Sealed};
 use crate::core::record::Record;
 use crate::core::record::hold::Hold;
 use crate::core::record::time::Stamp;
@@ -15,6 +15,8 @@ pub(crate) struct ClaimHere {
     pub(crate) claim: Claim,
     pub(crate) in_hand: bool,
 }
+
+impl Sealed for ClaimHere {}
 
 impl Command for ClaimHere {
     type Output = Claimed;
@@ -35,6 +37,8 @@ pub(crate) struct ResumeHere {
     pub(crate) resume: Resume,
     pub(crate) in_hand: bool,
 }
+
+impl Sealed for ResumeHere {}
 
 impl Command for ResumeHere {
     type Output = Resumed;

@@ -12,10 +12,32 @@ pub(in crate::core) mod submit;
 use super::record::Record;
 use super::record::time::Stamp;
 
+mod sealed {
+    /// Only this crate makes moves: the model walks all of them.
+    pub trait Sealed {}
+}
+
+pub(in crate::core) use self::sealed::Sealed;
+
 /// A move: what becomes of a record, and what the mover learns.
 ///
-/// Total: every command has an answer on every record, and on none.
-pub trait Command {
+/// Total: every command has an answer on every record, and on none. Sealed: there are no
+/// moves but this crate's.
+///
+/// ```compile_fail
+/// use tower_idempotency::core::{Command, Decision, Next, Record, Stamp};
+///
+/// struct Erase;
+///
+/// impl Command for Erase {
+///     type Output = ();
+///
+///     fn apply(&self, _: Option<&Record>, _: Stamp<'_>) -> Decision<()> {
+///         Decision { next: Next::Remove, output: () }
+///     }
+/// }
+/// ```
+pub trait Command: Sealed {
     /// What the mover learns.
     type Output;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fenced::Change;
-use super::{Command, Decision};
+use super::{Command, Decision, Sealed};
 use crate::core::message::StoredResponse;
 use crate::core::record::Record;
 use crate::core::record::hold::{Hold, Mode, Status};
@@ -91,6 +91,8 @@ pub(crate) struct ResolveAt {
     pub(crate) resolve: Resolve,
 }
 
+impl Sealed for ResolveAt {}
+
 impl Command for ResolveAt {
     type Output = Result<(), NotResolved>;
 
@@ -118,6 +120,8 @@ pub enum NotResolved {
     /// Something else was written since it was looked at.
     Overtaken,
 }
+
+impl Sealed for Resolve {}
 
 impl Command for Resolve {
     type Output = Result<(), NotResolved>;

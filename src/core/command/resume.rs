@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Decision};
+use super::{Command, Decision, Sealed};
 use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode, Status};
 use crate::core::record::time::Stamp;
@@ -42,6 +42,8 @@ pub enum Resumed {
     /// It ended, and its callback is to be made.
     Owes,
 }
+
+impl Sealed for Resume {}
 
 impl Command for Resume {
     type Output = Resumed;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Decision};
+use super::{Command, Decision, Sealed};
 use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse};
 use crate::core::record::Record;
@@ -51,6 +51,8 @@ pub enum Submitted {
     Full,
 }
 
+impl Sealed for Submit {}
+
 impl Command for Submit {
     type Output = Submitted;
 
@@ -92,6 +94,8 @@ pub(crate) struct SubmitHere {
     pub(crate) submit: Submit,
     pub(crate) lease: Duration,
 }
+
+impl Sealed for SubmitHere {}
 
 impl Command for SubmitHere {
     /// With the claim, if it was granted.

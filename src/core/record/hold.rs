@@ -9,7 +9,7 @@ use crate::core::message::StoredResponse;
 /// The right to write to a record: the version at which it was claimed.
 ///
 /// A later claim gets another one, and from then on every write under the old
-/// one is [`Lost`](crate::core::Lost).
+/// one is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fence(pub(in crate::core) Version);
 
@@ -29,11 +29,10 @@ impl Fence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the two modes of the contract")]
 pub enum Mode {
-    /// Started at most once, unless the attempt said that nothing happened: by
-    /// [`Change::Withdraw`](crate::core::Change::Withdraw), which the layer makes of the
-    /// answers that [`Outcome`](crate::Outcome) lists. If it cannot be known whether
-    /// it finished, it is not started again until an operator or a reconciler
-    /// decides.
+    /// Started at most once, unless the attempt said that nothing happened, which the
+    /// layer takes from the answers that [`Outcome`](crate::Outcome) lists. If it cannot
+    /// be known whether it finished, it is not started again until an operator or a
+    /// reconciler decides.
     AtMostOnce,
     /// Resumed from its last recovery point.
     Resumable,

@@ -146,6 +146,7 @@ impl Record {
     }
 
     /// The callback that is still to be made for it.
+    #[doc(hidden)]
     pub fn owed(&self) -> Option<&Owed> {
         match self.callback.as_deref() {
             Some(Callback::Owed(owed)) => Some(owed),

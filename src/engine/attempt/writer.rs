@@ -76,7 +76,7 @@ impl Attempt {
 
     pub(super) fn exchange(&self, changes: Vec<Change>, current: &Arc<Record>) -> Exchange<Fenced, Result<(), Lost>> {
         let command = Fenced { fence: self.fence, changes };
-        Exchange::guessing(command, fresh_nonce(), Some(Arc::clone(current))).noting(None, self.since.elapsed())
+        Exchange::guessing(command, fresh_nonce(), Some(Arc::clone(current))).with_metadata(None, self.since.elapsed())
     }
 
     pub(super) fn settle(

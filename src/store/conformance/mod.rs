@@ -76,5 +76,7 @@ pub mod unreadable;
 pub use self::faulty::{Fault, Faults, FaultyStore, Op};
 pub use self::gate::Gate;
 pub use self::harness::{Damage, Harness, Manual};
+// What the cases write with: moves, which are the crate's own.
+#[doc(hidden)]
 pub use self::holder::{Holder, assert_same};
 pub use self::reference::Reference;

@@ -72,7 +72,7 @@ impl Completer {
             // Or rounds would meet nothing else while the store takes no answers.
             self.quarantine(key, self.settings.poll);
         }
-        let mut exchange = engine.noted(Exchange::looking(command, fresh_nonce()));
+        let mut exchange = engine.with_metadata(Exchange::looking(command, fresh_nonce()));
         let mut way = Way::Layer;
         if !self.wiring.is_proven() {
             // Before it is claimed: what is not driven costs no try. The exchange
