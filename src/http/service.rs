@@ -83,13 +83,17 @@ where
         if let Some(claim) = claim.cloned() {
             return self.serve_claim(&claim, request);
         }
-        let idempotency_key = match self.shared.key_of(&request) {
-            Ok(Some(idempotency_key)) => idempotency_key,
-            Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
-            Err(refusal) => return self.refuse(refusal),
-        };
+        if !self.shared.policy.coverage.covers(request.method()) {
+            self.shared.tell_ignored_key(&request);
+            return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
+        }
         let (parts, body) = request.into_parts();
-        match self.shared.admit(&idempotency_key, &parts) {
+        let admitted = match self.shared.key_of(&parts) {
+            Ok(Some(idempotency_key)) => self.shared.admit(idempotency_key, &parts),
+            Ok(None) => Ok(None),
+            Err(refusal) => Err(refusal),
+        };
+        match admitted {
             Ok(None) => {
                 let request = Request::from_parts(parts, RequestBody::theirs(body));
                 ResponseFuture::theirs(self.inner.call(request))
@@ -130,7 +134,7 @@ impl<S> Idempotency<S> {
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
         let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
-        let context = RequestContext { shared, key, later: None, is_driven: true };
+        let context = RequestContext { shared, key, idempotency_key: None, later: None, is_driven: true };
         let (mut parts, _) = request.into_parts();
         parts.extensions.insert(Driven { key, scope: self.shared.policy.scope.clone() });
         let admitted = GuardedRequest::new(service, parts, context);

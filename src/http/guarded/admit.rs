@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Request};
+use http::{Extensions, Request};
 
 use super::{RequestContext, Shared};
-use crate::core::{IdempotencyKey, InvalidKey, Key};
+use crate::core::{IdempotencyKey, Key};
 use crate::engine::operation::Operation;
-use crate::http::header::IDEMPOTENCY_KEY;
-use crate::http::policy::Policy;
 use crate::http::scope::{Scope, Told};
 use crate::http::upload::Upload;
 use crate::telemetry::event::EventKind;
@@ -18,24 +16,32 @@ use crate::telemetry::refusal::Refusal;
 impl Shared {
     /// The key of a request, if it has one and is to be guarded by it.
     #[inline]
-    pub(crate) fn key_of<B>(&self, request: &Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
-        if !Policy::covers(request.method()) {
+    pub(crate) fn key_of(&self, parts: &Parts) -> Result<Option<IdempotencyKey>, Refusal> {
+        if self.policy.coverage.skips(parts) {
             return Ok(None);
         }
-        match key_of(request.headers()) {
-            None => self.without_key(request.extensions()).map(|()| None),
-            Some(key) => key.map(Some).map_err(|_| Refusal::InvalidKey),
+        match self.policy.coverage.key_of(&parts.headers) {
+            None => self.without_key(parts).map(|()| None),
+            Some(key) => key.map(Some).map_err(Refusal::InvalidKey),
+        }
+    }
+
+    /// Tells, once, that a request has a key and is not guarded by it.
+    #[inline]
+    pub(crate) fn tell_ignored_key<B>(&self, request: &Request<B>) {
+        if self.policy.coverage.ignores_first_key(request.method(), request.headers()) {
+            self.engine.emit_unkeyed(|| EventKind::KeyIgnored { method: request.method().to_string() });
         }
     }
 
     /// Whether a request without a key may pass.
-    fn without_key(&self, extensions: &Extensions) -> Result<(), Refusal> {
-        match Driven::of(extensions) {
+    fn without_key(&self, parts: &Parts) -> Result<(), Refusal> {
+        match Driven::of(&parts.extensions) {
             // What a completer runs has no key to show: it is not stored.
             Some(driven) if driven.scope.is_same(&self.policy.scope) => Ok(()),
             // From its client it would be guarded here, as a record of its own.
             Some(_) => Err(Refusal::Interrupted),
-            None if self.policy.required => Err(Refusal::MissingKey),
+            None if self.policy.coverage.requires_key(parts) => Err(Refusal::MissingKey),
             None => Ok(()),
         }
     }
@@ -43,11 +49,11 @@ impl Shared {
     /// Decides whether a request with a key is guarded by this layer.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        idempotency_key: &IdempotencyKey,
+        idempotency_key: IdempotencyKey,
         parts: &Parts,
     ) -> Result<Option<(RequestContext, Upload)>, Refusal> {
         let scope = self.scope_of(parts)?;
-        let key = Key::new(&scope, idempotency_key);
+        let key = Key::new(&scope, &idempotency_key);
         // Under another layer of this kind, the operation is claimed already. It
         // would wait for itself.
         if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
@@ -59,9 +65,10 @@ impl Shared {
             return Err(Refusal::BodyTooLarge);
         }
         let background = self.policy.background.as_ref();
-        let later = background.and_then(|background| background.place_for(&parts.headers, idempotency_key));
+        let later = background.and_then(|background| background.place_for(&parts.headers, &idempotency_key));
         let upload = Upload::new(&self.policy.uploads, self.policy.upload_limits, self.policy.request_limit, scope);
-        Ok(Some((RequestContext { shared: Arc::clone(self), key, later, is_driven: false }, upload)))
+        let (shared, idempotency_key) = (Arc::clone(self), Some(idempotency_key));
+        Ok(Some((RequestContext { shared, key, idempotency_key, later, is_driven: false }, upload)))
     }
 
     /// Whose request it is.
@@ -92,16 +99,4 @@ impl Driven {
         let driven = extensions.get::<Self>()?;
         extensions.get::<Operation>().filter(|running| *running.key() == driven.key).map(|_| driven)
     }
-}
-
-/// The key in these headers. Two lines are refused, whatever they say: joining
-/// them could make a third key.
-#[inline]
-pub(crate) fn key_of(headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
-    let mut lines = headers.get_all(&IDEMPOTENCY_KEY).iter();
-    let line = lines.next()?;
-    if lines.next().is_some() {
-        return Some(Err(InvalidKey::Syntax));
-    }
-    Some(IdempotencyKey::parse(line.as_bytes()))
 }

@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body;
 
-use crate::core::{Change, Claim, Fingerprint, Key, Mode, NotRetained, StoredRequest, StoredResponse};
+use crate::core::{Change, Claim, Fingerprint, IdempotencyKey, Key, Mode, NotRetained, StoredRequest, StoredResponse};
 use crate::engine::Engine;
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim};
@@ -25,7 +25,6 @@ use crate::engine::operation::Undone;
 use crate::engine::outcome::Outcome;
 use crate::http::body::ResponseBody;
 use crate::http::extract::original_uri;
-use crate::http::header::IDEMPOTENCY_KEY;
 use crate::http::policy::Policy;
 use crate::http::problem::first;
 use crate::store::StoreError;
@@ -45,6 +44,8 @@ pub(crate) struct Shared {
 pub(crate) struct RequestContext {
     pub(crate) shared: Arc<Shared>,
     pub(crate) key: Key,
+    /// As the client sent it, for the handler; it is not stored.
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
     /// Where to ask for its answer, if it is to be run in the background.
     pub(crate) later: Option<HeaderValue>,
     /// A completer runs it, and not its client.
@@ -71,8 +72,9 @@ impl Shared {
     pub(crate) fn stored_request(&self, parts: &Parts, body: &Content) -> StoredRequest {
         let (bytes, none) = (body.bytes.clone(), HeaderMap::new());
         let trailers = body.trailers.as_deref().unwrap_or(&none);
-        let uri = original_uri(parts);
-        StoredRequest::keep(&parts.method, uri, &parts.headers, bytes, trailers, |name| self.tell_dropped(name))
+        let (uri, keyless) = (original_uri(parts), self.policy.coverage.without_keys(&parts.headers));
+        let headers = keyless.as_ref().unwrap_or(&parts.headers);
+        StoredRequest::keep(&parts.method, uri, headers, bytes, trailers, |name| self.tell_dropped(name))
     }
 
     /// The answer, for the retries.
@@ -88,7 +90,7 @@ impl Shared {
 
     fn tell_dropped(&self, name: &HeaderName) {
         // The client's key is no news.
-        if *name != IDEMPOTENCY_KEY {
+        if !self.policy.coverage.is_key(name) {
             self.policy.dropped.tell(&self.engine, name);
         }
     }

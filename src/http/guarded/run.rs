@@ -131,9 +131,9 @@ impl<S> GuardedRequest<S> {
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
     {
-        let Self { mut service, parts, context } = *self;
+        let Self { mut service, parts, mut context } = *self;
         let is_post = parts.method == Method::POST;
-        let operation = Operation::new(Arc::clone(&attempt));
+        let operation = Operation::new(Arc::clone(&attempt), context.idempotency_key.take());
         let request = of_operation(parts, &operation, body);
         let context = &context;
         let (policy, claimed) = (&context.shared.policy, &attempt);
