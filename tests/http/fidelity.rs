@@ -102,6 +102,29 @@ async fn what_belongs_to_one_delivery_is_given_once_and_not_replayed() {
     assert!(!format!("{stored:?}").contains("secret"), "nor does the store");
 }
 
+/// Requirements H06 and H07: an application that wants no cache to keep an answer
+/// still wants its retries to be answered.
+#[tokio::test]
+async fn what_caches_are_told_is_replayed_and_binds_caches_alone() {
+    let lab = Lab::new();
+    let headers: [(&str, &[u8]); 6] = [
+        ("cache-control", b"no-cache, no-store"),
+        ("content-location", b"/orders/17"),
+        ("last-modified", b"Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("expires", b"0"),
+        ("pragma", b"no-cache"),
+        ("vary", b"*"),
+    ];
+    let (first, replay) = twice(&giving(&lab, 201, &headers, Bytes::from_static(b"{}"))).await;
+    let mut expected = lines(&first.headers);
+    expected.push((HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true")));
+    assert_eq!((lines(&first.headers).len(), lines(&replay.headers)), (6, expected));
+    // Nor is freshness added where the handler says nothing of it.
+    let lab = Lab::new();
+    let (_, replay) = twice(&giving(&lab, 201, &[], Bytes::from_static(b"{}"))).await;
+    assert_eq!(replay.headers.len(), 1, "{:?}", replay.headers);
+}
+
 /// A handler can't pass its answer off as a replay later on.
 #[tokio::test]
 async fn the_replay_header_is_ours_alone() {

@@ -3,7 +3,7 @@
 use http::HeaderValue;
 
 use crate::support::Count;
-use crate::support::lab::{Lab, post, reply, send, serve, unkeyed};
+use crate::support::lab::{Lab, post, reply, send, serve, stored_key, unkeyed, with};
 
 async fn assert_same_key(one: &[u8], other: &[u8]) {
     let lab = Lab::new();
@@ -123,6 +123,27 @@ async fn two_header_lines_are_refused_even_when_they_say_the_same() {
         send(&app, request).await.assert_problem("invalid-key", 400);
     }
     assert_eq!(lab.store.calls(), 0);
+}
+
+/// Requirement K20: a key may be an address or a name. Of a request that is kept to be
+/// run again, the record has the hash of the key, and the key nowhere.
+#[tokio::test]
+async fn the_key_is_not_in_what_is_stored() {
+    const KEY: &str = "jane@example.com";
+    let lab = Lab::new();
+    let store = lab.store.clone();
+    let app = serve(&lab.layer().resumable(), move |_| {
+        let store = store.clone();
+        async move {
+            let encoded = store.peek(&stored_key(KEY)).await.unwrap().encode();
+            let parts = encoded.fresh.iter().flat_map(|(_, bytes)| bytes);
+            Ok(reply(200, encoded.head.iter().chain(parts).copied().collect::<Vec<_>>()))
+        }
+    });
+    let stored = send(&app, with(post(KEY), "x-kept", "kept-value")).await.body;
+    let has = |text: &str| stored.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(has("kept-value"), "the request is not found any more");
+    assert!(!has(KEY));
 }
 
 #[tokio::test]

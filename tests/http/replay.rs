@@ -87,6 +87,25 @@ async fn other_headers_may_differ_between_a_request_and_its_retry() {
     send(&app, retry).await.assert_replay(201, "charge 1");
 }
 
+/// Requirements P10, P11 and H16: what a client asks of the resource is asked once.
+#[tokio::test]
+async fn a_retry_gets_the_first_answer_whatever_became_of_the_resource() {
+    let lab = Lab::new();
+    let count = Count::default();
+    let seen = count.clone();
+    // The second run would find that the first one changed it, or that it is gone.
+    let app = serve(&lab.layer(), move |_| {
+        let answer = if seen.up() == 1 { reply(200, "version 2") } else { reply(412, "changed") };
+        async { Ok(answer) }
+    });
+    let update = || with(request("PATCH", "/users/1", "k", "{}"), "if-match", "\"v1\"");
+    send(&app, update()).await.assert_first(200, "version 2");
+    send(&app, update()).await.assert_replay(200, "version 2");
+    send(&app, with(update(), "range", "bytes=0-3")).await.assert_replay(200, "version 2");
+    send(&app, with(update(), "if-none-match", "*")).await.assert_replay(200, "version 2");
+    assert_eq!(count.get(), 1);
+}
+
 #[tokio::test]
 async fn an_empty_body_is_a_body() {
     let lab = Lab::new();

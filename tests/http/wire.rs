@@ -77,6 +77,36 @@ async fn expect_continue_with_a_valid_key_is_told_to_continue() {
     assert_eq!(wire.response().await.body, b"charge 1 for four");
 }
 
+/// So is what is too large by its own account.
+#[tokio::test]
+async fn expect_continue_with_a_length_over_the_limit_gets_the_final_answer_at_once() {
+    let (addr, runs) = server().await;
+    let mut wire = Wire::connect(addr).await;
+    let head = "POST /pay HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 999999999\r\n";
+    wire.send(format!("{head}idempotency-key: k\r\n\r\n").as_bytes()).await;
+    assert_problem(&wire.response().await, "body-too-large", 413);
+    assert_eq!(runs.get(), 0);
+}
+
+/// Without a length and without chunks, a request has no body (RFC 9112 §6.3): what
+/// follows on the connection is the next request, and none of it is fingerprinted.
+#[tokio::test]
+async fn a_request_without_a_length_has_no_body() {
+    let (addr, runs) = server().await;
+    for version in ["1.1", "1.0"] {
+        let key = format!("key-{version}");
+        let lengthless = format!("POST /pay HTTP/{version}\r\nhost: test\r\nidempotency-key: {key}\r\n\r\n");
+        let mut wire = Wire::connect(addr).await;
+        wire.send(lengthless.as_bytes()).await;
+        let first = wire.response().await;
+        assert_eq!((first.status, first.is_replay()), (201, false));
+        let retry = exchange(addr, &raw::post("/pay", &key, "")).await;
+        assert_eq!((retry.is_replay(), &retry.body), (true, &first.body));
+        assert_problem(&exchange(addr, &raw::post("/pay", &key, "x")).await, "key-reused", 422);
+    }
+    assert_eq!(runs.get(), 2);
+}
+
 #[tokio::test]
 async fn two_key_lines_and_bytes_that_are_no_ascii_are_refused() {
     let (addr, runs) = server().await;

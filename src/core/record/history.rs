@@ -110,8 +110,9 @@ impl Record {
     /// Remembers its steps, and that they were undone, and drops them.
     pub(in crate::core) fn remember_steps(&mut self) {
         let (steps, undoing) = (std::mem::take(&mut self.steps), self.undoing.take());
-        for moment in moments_of(&steps, undoing.as_deref()) {
-            self.past.push(moment);
+        // Most operations have none.
+        if !steps.is_empty() || undoing.is_some() {
+            moments_of(&steps, undoing.as_deref()).for_each(|moment| self.past.push(moment));
         }
     }
 

@@ -18,6 +18,7 @@ use crate::core::message::{StoredRequest, StoredResponse};
 impl Record {
     /// Of an operation that is on record for the first time. Cleared, in any mode:
     /// it is known not to have run.
+    #[inline]
     pub(in crate::core) fn first(
         fingerprint: Fingerprint,
         mode: Mode,
@@ -132,16 +133,16 @@ impl Record {
     /// Ends with this answer, or with that of the plan; unless it would hide what
     /// was done.
     pub(in crate::core) fn answer(&mut self, response: &Arc<StoredResponse>, retention: Duration, reached: &Reached) {
-        let held_back = match &self.undoing {
-            Some(_) => {
-                self.left_to_undo().next().map(|step| format!("step {step:?} was to be undone, and is not").into())
-            }
-            None => self.hidden_by(response, reached).map(|(_, why)| why),
+        let Some(plan) = self.undoing.clone() else {
+            return match self.hidden_by(response, reached) {
+                Some((_, why)) => self.park(&why),
+                None => self.complete(response, retention),
+            };
         };
-        match (held_back, self.undoing.clone()) {
-            (Some(why), _) => self.park(&why),
-            (None, Some(plan)) => self.complete(&plan.answer, retention),
-            (None, None) => self.complete(response, retention),
+        let left = self.left_to_undo().next().map(|step| format!("step {step:?} was to be undone, and is not"));
+        match left {
+            Some(why) => self.park(&why.into()),
+            None => self.complete(&plan.answer, retention),
         }
     }
 

@@ -103,6 +103,24 @@ impl Upload {
         seen
     }
 
+    /// Sends the rest.
+    pub fn send(&mut self, rest: Bytes) {
+        self.rest.send_data(rest, true).unwrap();
+    }
+
+    /// Resets the stream, whatever has come of it.
+    pub fn reset(mut self) {
+        self.rest.send_reset(Reason::CANCEL);
+    }
+
+    /// Waits for the head of the answer, leaves its body where it is, and resets the
+    /// stream; the status code.
+    pub async fn reset_in_the_answer(mut self) -> u16 {
+        let answer = (&mut self.response).await.unwrap();
+        self.rest.send_reset(Reason::CANCEL);
+        answer.status().as_u16()
+    }
+
     /// What comes back once the rest is sent.
     pub async fn finish(mut self, rest: Bytes) -> Seen {
         self.rest.send_data(rest, true).unwrap();

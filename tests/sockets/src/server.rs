@@ -1,6 +1,7 @@
 //! One server for one handler, with or without the layer.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -116,11 +117,23 @@ impl Server {
         self.runs.load(Ordering::SeqCst)
     }
 
+    /// Any service; it counts its runs itself.
+    pub async fn serving<S, B>(protocol: Protocol, runs: &Arc<AtomicUsize>, service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Self::start(protocol, Arc::clone(runs), service).await
+    }
+
     async fn start<S, B>(protocol: Protocol, runs: Arc<AtomicUsize>, service: S) -> Self
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
-        B: Body<Data = Bytes, Error = Broken> + Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -132,7 +145,7 @@ impl Server {
                 match protocol {
                     Protocol::H1 => {
                         let http = http1::Builder::new().auto_date_header(false).serve_connection(io, service);
-                        tokio::spawn(async { drop(http.await) });
+                        tokio::spawn(async { drop(http.with_upgrades().await) });
                     }
                     Protocol::H2 => {
                         let mut http = http2::Builder::new(TokioExecutor::new());

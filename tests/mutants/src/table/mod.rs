@@ -32,6 +32,7 @@ mod resume;
 mod sqlite;
 mod undo;
 mod watcher;
+mod wire;
 
 /// The model checker: it walks too many states for a build without optimising.
 pub(crate) const MODEL: &str = "--release -p model";
@@ -66,7 +67,7 @@ const FENCED: &str = "src/core/command/fenced.rs";
 const MOVES: &str = "src/core/record/moves.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 13] = [
+pub(crate) const GROUPS: [&[Mutant]; 14] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -80,4 +81,5 @@ pub(crate) const GROUPS: [&[Mutant]; 13] = [
     memory::MUTANTS,
     limits::MUTANTS,
     sqlite::MUTANTS,
+    wire::MUTANTS,
 ];

@@ -157,8 +157,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "failure-hides-a-payment",
         MOVES,
-        "None => self.hidden_by(response, reached).map(|(_, why)| why),",
-        "None => None,",
+        "return match self.hidden_by(response, reached) {",
+        "return match self.hidden_by(response, reached).filter(|_| false) {",
     ),
     model(
         "failure-hides-what-is-done",
@@ -178,8 +178,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "plan-does-not-answer",
         MOVES,
-        "(None, Some(plan)) => self.complete(&plan.answer, retention),",
-        "(None, Some(_)) => self.complete(response, retention),",
+        "None => self.complete(&plan.answer, retention),",
+        "None => self.complete(response, retention),",
     ),
     model("plan-withdrawn", FENCED, "next.steps.is_empty() && next.undoing.is_none();", "next.steps.is_empty();"),
     model("unplanned-undone", MOVES, "if !self.left_to_undo().any(|left| left == name) {", "if false {"),
