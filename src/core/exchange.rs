@@ -10,14 +10,14 @@ use super::record::time::{Stamp, Timestamp, Version};
 /// One command on its way through a store.
 ///
 /// The loop of the ledger, without the waiting: it says what to [`Ask`] the
-/// store, is told the [`Reply`], and is [`Done`] at last. Whoever drives it
+/// store, is told the [`Reply`], and is [`Done`] at last. A driver
 /// does the I/O; the ledger does so with `async`, the model checker with every
 /// reply a store could give.
 ///
 /// A write whose reply was lost is decided by looking: its version is a nonce
 /// minted for this exchange, so finding it means that the write took. A write
 /// in another place is another write, and gets a nonce of its own: under the
-/// old one, a delayed write of someone who saw the first would fit again.
+/// old one, a delayed write of a worker that saw the first would fit again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Exchange<C, T> {
     command: C,
@@ -36,7 +36,7 @@ pub struct Exchange<C, T> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Seen {
     Nothing,
-    /// Nobody saw it: good enough to write on, as a write compares, and never
+    /// Not seen in the store: good enough to write on, as a write compares, and never
     /// good enough to answer from.
     Guess(Option<Arc<Record>>),
     Record(Option<Record>, Timestamp),
@@ -84,7 +84,7 @@ pub enum Reply {
     Found(Option<Record>, Timestamp),
     /// The write took.
     Written,
-    /// Nobody knows: an error, a time-out, a lost reply.
+    /// It is not known: an error, a time-out, a lost reply.
     Unknown,
 }
 

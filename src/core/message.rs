@@ -17,7 +17,7 @@ use super::credential::is_credential;
 /// where it is such a slice, see [`in_its_own_piece`].
 const COPIED: usize = 16 << 10;
 
-/// A request as it is kept for whoever has to run it again.
+/// A request as it is kept for an attempt that runs it again.
 ///
 /// Credentials are left out, by their names. A word is what stands between dashes
 /// or underscores. A name is taken for a credential's
@@ -385,7 +385,7 @@ pub(super) const fn arc(bytes: usize) -> usize {
     piece(bytes + 2 * size_of::<usize>())
 }
 
-/// A set: the list may be as long as whoever wrote it likes.
+/// A set: the list may be as long as its sender likes.
 fn named_by_connection(headers: &HeaderMap) -> HashSet<HeaderName> {
     let lists = headers.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
     let options = lists.flat_map(|list| list.split(','));

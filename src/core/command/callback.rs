@@ -12,7 +12,7 @@ use crate::core::record::time::{Stamp, Version};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CallbackAt {
     id: Version,
-    /// Nobody else begins the same try.
+    /// No other completer begins the same try.
     tries: u32,
     step: CallbackStep,
 }
@@ -28,7 +28,7 @@ impl CallbackAt {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
 pub enum CallbackStep {
-    /// It is about to be made. For so long nobody else is to.
+    /// It is about to be made. For so long no other completer is to.
     Begin {
         /// How long.
         lease: Duration,

@@ -20,7 +20,7 @@ pub struct Claim {
     pub mode: Mode,
     /// How long one write keeps the operation held.
     pub lease: Duration,
-    /// The request, where someone may have to run it again.
+    /// The request, where a completer may have to run it again.
     pub request: Option<Arc<StoredRequest>>,
 }
 
@@ -36,8 +36,8 @@ pub enum Claimed {
     Replay(Arc<StoredResponse>),
     /// The key was used for another request.
     Mismatch,
-    /// Nobody can know whether it happened. It will not be run until someone
-    /// decides.
+    /// It can't be known whether it happened. It will not be run until an operator or
+    /// a reconciler decides.
     Unknown {
         /// Why it was parked, if it was.
         parked: Option<Arc<str>>,

@@ -76,7 +76,7 @@ pub enum Change {
     },
     /// A sign of life: the lease starts anew. (So it does with every change.)
     Renew,
-    /// Once the attempt ends without an answer, nobody should go on unasked
+    /// Once the attempt ends without an answer, no completer should go on unasked
     /// before this time is over, counted from that write.
     Postpone {
         /// How long.
@@ -150,7 +150,7 @@ impl fmt::Debug for Change {
     }
 }
 
-/// The claim is no longer ours: someone else took over, or the record is gone.
+/// The claim is no longer ours: another attempt took over, or the record is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
 pub struct Lost;
@@ -200,7 +200,7 @@ impl Change {
             Self::Key { step, form } => record.set_key(step, *form),
             Self::Renew => {}
             Self::Postpone { retry_in } => record.retry_in = *retry_in,
-            // It was claimed because it had been accepted, or someone had decided
+            // It was claimed because it had been accepted, or it was decided
             // that it may run; nothing has happened, so it still may.
             Self::Withdraw if record.mode == Mode::AtMostOnce && record.steps.is_empty() => {
                 record.hold = Hold::Cleared;

@@ -15,7 +15,7 @@ use crate::core::record::moment::What;
 use crate::core::record::step::Point;
 use crate::core::record::time::{Stamp, Version};
 
-/// A human's or a reconciler's decision on an operation that nobody holds.
+/// A human's or a reconciler's decision on an operation without a holder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a plain message")]
 pub struct Resolve {
@@ -62,7 +62,7 @@ pub enum Resolution {
     /// The operation may be run again, in any [`Mode`]. Its steps stay as they
     /// are.
     RunAgain,
-    /// Nobody could find out: a human has to look.
+    /// It could not be found out: an operator has to look.
     Park {
         /// Why, in one line.
         why: Arc<str>,

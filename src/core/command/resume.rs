@@ -1,4 +1,4 @@
-//! Going on with an operation that nobody goes on with.
+//! Going on with an operation that has no holder.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode, Status};
 use crate::core::record::time::Stamp;
 
-/// Asks for the right to finish an operation, on nobody's request.
+/// Asks for the right to finish an operation, without a client's request.
 ///
 /// A [`Claim`](crate::core::Claim) that knows no request: it takes only what is due,
 /// and gives up on what was tried too often.
@@ -37,9 +37,9 @@ pub enum Resumed {
     /// It was parked just now, for this reason.
     Parked(Arc<str>),
     /// It is at most once and its holder is gone: it is never run again, and
-    /// someone has to find out what happened.
+    /// an operator or a reconciler has to find out what happened.
     InDoubt,
-    /// It ended, and someone is to be told.
+    /// It ended, and its callback is to be made.
     Owes,
 }
 
@@ -85,7 +85,7 @@ impl Resume {
             return Some(format!("it was tried {tries} times").into());
         }
         if matches!(record.hold, Hold::Cleared) && record.attempts > 0 {
-            // Someone decided that it goes on, however old it is.
+            // It was decided by hand that it goes on, however old it is.
             return None;
         }
         let age = record.created_at.map(|created| stamp.now.since(created)).filter(|age| *age > self.max_age)?;

@@ -10,7 +10,7 @@ use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode};
 use crate::core::record::time::Stamp;
 
-/// Asks that an operation is run by whoever comes first, and not by us.
+/// Asks that an operation is run by the completer that comes first, and not by us.
 ///
 /// A [`Claim`](crate::core::Claim) that does not want to hold what it stores. The
 /// first attempt is the one that resumes it.
@@ -39,8 +39,8 @@ pub enum Submitted {
     Replay(Arc<StoredResponse>),
     /// The key was used for another request.
     Mismatch,
-    /// Nobody can know whether it happened. It will not be run until someone
-    /// decides.
+    /// It can't be known whether it happened. It will not be run until an operator or
+    /// a reconciler decides.
     Unknown {
         /// Why it was parked, if it was.
         parked: Option<Arc<str>>,
@@ -85,7 +85,7 @@ impl Submit {
     }
 }
 
-/// A [`Submit`] by someone who is about to run it: accepted and claimed in one
+/// A [`Submit`] by a process that is about to run it: accepted and claimed in one
 /// write.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SubmitHere {

@@ -12,9 +12,9 @@ use crate::core::key::Key;
 pub(in crate::core) enum Callback {
     /// Its end is to be told.
     Wanted,
-    /// It ended, and someone is to be told.
+    /// It ended, and its callback is to be made.
     Owed(Owed),
-    /// Someone was told of the end that this version made.
+    /// The callback of the end that this version made was made.
     Made(Version),
     /// That end could not be told.
     GivenUp(Version),
@@ -38,7 +38,7 @@ pub struct Owed {
     /// The version at which the operation ended.
     pub(in crate::core) id: Version,
     pub(in crate::core) tries: u32,
-    /// How long after the last write nobody else is to make it.
+    /// How long after the last write no other completer is to make it.
     pub(in crate::core) rest: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The history of an operation, for whoever asks later.
+//! The history of an operation, for operators.
 
 use std::iter;
 use std::sync::Arc;
@@ -109,6 +109,9 @@ impl Record {
 
     /// Remembers its steps, and that they were undone, and drops them.
     pub(in crate::core) fn remember_steps(&mut self) {
+        if self.steps.is_empty() && self.undoing.is_none() {
+            return;
+        }
         let (steps, undoing) = (std::mem::take(&mut self.steps), self.undoing.take());
         // Most operations have none.
         if !steps.is_empty() || undoing.is_some() {

@@ -79,13 +79,13 @@ pub enum Hold {
         /// How long one write keeps the operation held.
         lease: Duration,
     },
-    /// Nobody holds it: the attempt ended without an answer.
+    /// It has no holder: the attempt ended without an answer.
     Free,
-    /// Nobody may go on until a human or a reconciler decides.
+    /// No attempt may go on until an operator or a reconciler decides.
     Parked {
         /// Why, in one line.
         why: Arc<str>,
     },
-    /// Someone decided that it may be run again, in any [`Mode`].
+    /// An operator or a reconciler decided that it may be run again, in any [`Mode`].
     Cleared,
 }

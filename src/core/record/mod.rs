@@ -38,7 +38,7 @@ pub struct Record {
     pub(in crate::core) attempts: u32,
     /// How many of them were before the last decision by hand.
     pub(in crate::core) forgiven: u32,
-    /// How long after the last write nobody should go on by themselves.
+    /// How long after the last write no completer should go on with it.
     pub(in crate::core) retry_in: Duration,
     pub(in crate::core) past: Past,
     /// The write that claimed it first also accepted it for later.
@@ -114,13 +114,13 @@ impl Record {
         self.attempts.saturating_sub(self.forgiven)
     }
 
-    /// How long after its last write a free operation rests before anyone goes
+    /// How long after its last write a free operation rests before a completer goes
     /// on with it unasked. A client's retry need not wait.
     pub const fn retry_in(&self) -> Duration {
         self.retry_in
     }
 
-    /// The request, where someone may have to run it again.
+    /// The request, where a completer may have to run it again.
     pub const fn request(&self) -> Option<&Arc<StoredRequest>> {
         self.request.as_ref()
     }
@@ -221,7 +221,7 @@ impl Record {
         match &self.hold {
             // A claim of what was accepted before has a past.
             Hold::Leased { fence, .. } => self.attempts == 1 && fence.version() == self.version && self.has_no_past(),
-            // And so has what someone decided about.
+            // And so has what was decided about by hand.
             Hold::Cleared => self.attempts == 0 && self.has_no_past(),
             Hold::Free | Hold::Parked { .. } => false,
         }
@@ -233,7 +233,7 @@ impl Record {
 
     /// The same record after its holder is known to be dead: free at once.
     ///
-    /// For a store that nobody else can have open, such as a locked file.
+    /// For a store that no other process can have open, such as a locked file.
     #[must_use]
     pub fn orphaned(mut self, version: Version) -> Self {
         if matches!(self.hold, Hold::Leased { .. }) {
@@ -245,10 +245,10 @@ impl Record {
 
     /// When something falls due: the end of the retention of a complete record,
     /// the end of the lease of one that is held, and of one that is free when
-    /// someone should go on with it unasked. Of one that ended and owes a callback,
+    /// a completer should go on with it unasked. Of one that ended and owes a callback,
     /// when that is to be made.
     ///
-    /// A thousand years ahead, if nobody should: a human has to decide, or its
+    /// A thousand years ahead, if none should: an operator has to decide, or its
     /// request is not stored and only its caller can go on.
     pub fn due(&self) -> Timestamp {
         self.written_at.after(self.due_in())

@@ -24,7 +24,7 @@ pub struct Moment {
     /// The instance that did it, if it has a name.
     pub by: Option<Arc<str>>,
     /// When. By the store's clock; what happened to a step is that of its
-    /// attempt's claim, and the time since by the clock of whoever ran it.
+    /// attempt's claim, and the time since by the clock of its holder.
     pub at: Timestamp,
 }
 
@@ -39,7 +39,7 @@ impl Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
-    /// It was accepted, for whoever comes first.
+    /// It was accepted, for the completer that comes first.
     Accepted,
     /// The first attempt began.
     Claimed,

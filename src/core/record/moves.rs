@@ -45,7 +45,7 @@ impl Record {
         }
     }
 
-    /// The same, held by whoever writes this.
+    /// The same, held by the writer of this.
     pub(in crate::core) fn taken(&self, stamp: Stamp<'_>, lease: Duration) -> Self {
         let (mut next, nonce) = (self.clone(), stamp.nonce);
         next.remember(if self.attempts == 0 { What::Claimed } else { What::Resumed }, None, stamp);

@@ -49,7 +49,7 @@ impl Version {
         self.0
     }
 
-    /// The nonce for one more write by whoever minted this one: as good as
+    /// The nonce for one more write by the writer that minted this one: as good as
     /// drawn anew, without a generator (splitmix64).
     pub(in crate::core) const fn successor(self) -> Self {
         let mut bits = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -45,7 +45,7 @@ impl Undoing {
     }
 
     /// The steps that are still to be undone, the latest first. One that is not on
-    /// record is among them, for nobody knows that it is undone.
+    /// record is among them, for it is not known that it is undone.
     pub(super) fn left<'a>(&'a self, steps: &'a [Arc<Step>]) -> impl Iterator<Item = &'a str> {
         let is_left = |name: &&str| Step::find(steps, name).is_none_or(|step| step.undone.is_none());
         self.steps.iter().rev().map(AsRef::as_ref).filter(is_left)

@@ -97,7 +97,7 @@ fn the_answer_is_that_of_the_plan_once_all_is_undone() {
     let whole = change(&planned, vec![undone("hotel"), undone("flight"), complete()]);
     assert_eq!(whole.response(), Some(&failed("sold out")));
     assert!(whole.undoing().is_none());
-    // What nobody knows of was not undone.
+    // A step that is not on record was not undone.
     let unknown = after(vec![undo(&["taxi"], "sold out"), undone("taxi"), complete()]);
     assert!(matches!(unknown.hold(), Hold::Parked { why } if why.contains("\"taxi\"")), "{unknown:?}");
 }
@@ -139,7 +139,7 @@ fn an_operator_may_say_that_it_is_undone() {
         let refused = decide(Resolution::StepDone { step: step.into(), value: Bytes::new() });
         assert_eq!(refused.output, Err(NotResolved::NotInDoubt), "{step}");
     }
-    // Whoever decides on the answer decides on all of it.
+    // An operator who decides on the answer decides on all of it.
     let answered = put(decide(Resolution::Answer { response: response(), retention: DAY }));
     assert_eq!((answered.response(), answered.undoing()), (Some(&response()), None));
 }

@@ -13,7 +13,7 @@ use crate::store::{CommitError, EnlistedDatabase, StoreError, StoreErrorKind};
 /// Why a transaction did not commit, or may not have.
 #[derive(Debug)]
 pub(crate) enum NotCommitted {
-    /// It was rolled back: the claim is someone else's.
+    /// It was rolled back: the claim is another attempt's.
     Lost,
     /// It was rolled back: this step is in doubt, and no answer may hide that.
     Parked(String),
@@ -22,7 +22,7 @@ pub(crate) enum NotCommitted {
     Undoing,
     /// It was rolled back.
     RolledBack(StoreError),
-    /// Nobody knows.
+    /// It is not known.
     Unknown(StoreError),
 }
 
@@ -62,7 +62,7 @@ impl Attempt {
     }
 
     /// Stores `changes` in `transaction`, and commits it. The first of them is
-    /// what it is about. In a task of its own: whoever stops waiting leaves
+    /// what it is about. In a task of its own: a handler that stops waiting leaves
     /// nothing half done.
     pub(crate) async fn commit<D: EnlistedDatabase>(
         self: &Arc<Self>,
@@ -94,7 +94,7 @@ impl Attempt {
                 D::roll_back(transaction).await;
                 not_written?;
                 if D::LOCKS_THE_STORE {
-                    // Whether someone took over: the store knows.
+                    // Whether another attempt took over: the store knows.
                     self.renew(&mut current).await?;
                 }
                 return Err(NotCommitted::RolledBack(StoreError::new(StoreErrorKind::Unavailable, D::NOT_THERE)));
@@ -140,7 +140,7 @@ impl Attempt {
             let mut write = self.exchange(changes.to_vec(), current);
             match self.engine.ledger().join(&self.key, &mut write, database, transaction).await {
                 Ok(true) => return Ok(Some(write)),
-                // Someone took over, or an earlier write of ours took although
+                // Another attempt took over, or an earlier write of ours took although
                 // its answer was lost: the store knows.
                 Ok(false) if first && !D::LOCKS_THE_STORE => self.renew(current).await?,
                 Ok(false) => break,

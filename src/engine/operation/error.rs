@@ -22,7 +22,7 @@ pub enum StepError<E> {
         /// The step's name.
         step: String,
     },
-    /// Nobody can know whether it happened. It is not run again; when this
+    /// It can't be known whether it happened. It is not run again; when this
     /// attempt ends, whatever its answer, the operation is parked until a human
     /// or a reconciler decides. Steps that run can still save their results;
     /// those that are run after it get this error, too.

@@ -153,7 +153,7 @@ impl Operation {
     }
 
     /// Whether the claim is lost, or in doubt. What this attempt still does
-    /// cannot be stored; whoever took over will do it again.
+    /// cannot be stored; the attempt that took over will do it again.
     pub fn is_cancelled(&self) -> bool {
         self.inner.attempt.lost().initialized()
     }

@@ -36,7 +36,7 @@ pub enum Reconciled<T> {
     Happened(T),
     /// It did not happen, and will not: it may be run now.
     DidNotHappen,
-    /// Nobody knows. The operation is parked.
+    /// It is not known. The operation is parked.
     Unknown,
 }
 

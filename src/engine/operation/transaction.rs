@@ -79,7 +79,7 @@ impl Operation {
     /// `work` gets the driver's connection inside the transaction, and leaves
     /// it open. Its result must survive a round trip through JSON; if it can't be
     /// read back, all is rolled back. Only the
-    /// rows it writes there are covered: a call to someone else is made again
+    /// rows it writes there are covered: a call to another service is made again
     /// if the transaction is.
     ///
     /// On Postgres:
@@ -122,7 +122,7 @@ impl Operation {
     ///
     /// [`StepError`]. If `work` fails, its transaction is rolled back. So it is
     /// where [`StepError::RolledBack`] and [`StepError::Lost`] come from. With
-    /// [`StepError::Store`] nobody knows yet, and the next attempt finds it out.
+    /// [`StepError::Store`] it is not known yet, and the next attempt finds it out.
     ///
     /// # Cancellation
     ///
@@ -153,7 +153,7 @@ impl Operation {
     ///   that is about to end. Renewals wait, and are in time.
     /// - Nothing of the operation can be stored inside `work`: that would wait for
     ///   itself.
-    /// - It may take up to 6 seconds to begin; one that somebody has open in a shell
+    /// - It may take up to 6 seconds to begin; one that an operator has open in a shell
     ///   is no longer waited for.
     pub fn transaction<'a, D, T, E, F>(
         &self,
@@ -215,7 +215,7 @@ impl Operation {
             D::roll_back(begun.transaction).await;
             return Err(StepError::Unreadable { step, source });
         }
-        // From here on it commits, whether or not anyone waits for it.
+        // From here on it commits, whether or not the handler waits for it.
         taken.becomes = Used::Stored;
         let mut changes = vec![Change::Save { step: step.as_str().into(), value: bytes }];
         changes.extend(input.map(|input| Change::Input { step: step.as_str().into(), hash: input.hash }));

@@ -9,7 +9,7 @@ use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{Hold, Point, Record, Resolution, Resolve, Status, StepKey, What};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{IdempotencyLayer, NotUndone, Operation, Scope, StepError};
+use tower_idempotency::{IdempotencyLayer, NotUndone, Operation, Reconciled, Scope, StepError};
 
 use super::crash::{Connection, Points};
 use crate::support::bodies::{Failure, TestBody};
@@ -492,4 +492,29 @@ async fn what_ends_after_the_plan_counts_if_it_had_begun_before() {
     let record = lab.store.peek(&stored_key("k")).await.unwrap();
     assert_eq!(saved(&record), ["fee", "flight", "undo flight"]);
     assert_eq!(lab.events.count("StepSaved"), 3);
+}
+
+/// What was left in doubt before the plan stays so: it is not looked into any more.
+#[tokio::test]
+async fn while_it_is_undone_no_doubt_is_looked_into() {
+    let (lab, runs, asked) = (Lab::new(), Count::default(), Count::default());
+    let (counted, layer) = (asked.clone(), lab.layer().resumable());
+    let app = serve(&layer, move |request| {
+        let (op, run, asked) = (operation(&request), runs.up(), counted.clone());
+        async move {
+            let fee = op.pay("fee", |_| async { Err::<i32, _>(Failure("timed out")) }).reconcile(|| async move {
+                asked.up();
+                Reconciled::DidNotHappen
+            });
+            let fee = fee.await.unwrap_err();
+            assert_eq!(matches!(fee, StepError::Undoing { .. }), run > 1, "{fee:?}");
+            let flight = op.pay("flight", |_| async { Ok::<_, Failure>(17) });
+            let undo = move |_: i32, _| async move { if run == 1 { Err(Failure("no").into()) } else { Ok(()) } };
+            flight.undo_with(undo).await.unwrap();
+            Ok(reply(409, "no hotel"))
+        }
+    });
+    send(&app, post("k")).await.assert_problem("interrupted", 500);
+    send(&app, post("k")).await.assert_first(409, "no hotel");
+    assert_eq!(asked.get(), 0);
 }

@@ -343,7 +343,7 @@ const TOLD: &[(Kind, u8)] = &[
 const TOLD_BY_HAND: &[(Kind, u8)] =
     &[(Kind::Request, 1), (Kind::Resume, 2), (Kind::Refuse, 1), (Kind::Tick, 1), (Kind::Resolve, 1)];
 
-/// Clients that have their answer before someone is told.
+/// Clients that have their answer before a callback is made.
 const TOLD_AND_ACKNOWLEDGED: &[(Kind, u8)] =
     &[(Kind::Request, 2), (Kind::Resume, 1), (Kind::Tick, 1), (Kind::Acknowledge, 1), (Kind::Purge, 1)];
 

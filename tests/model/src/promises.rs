@@ -83,7 +83,7 @@ fn of_plan(was: &Record, is: &Record, author: &Author) -> Result<(), Broken> {
     ensure(was.steps().iter().all(stays), "what is undone stays undone")
 }
 
-/// That someone is told changes nothing of the operation.
+/// A callback changes nothing of the operation.
 fn of_callback(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
     let (Some(was), Some(is)) = (before.record.as_ref(), after.record.as_ref()) else {
         return Err("a callback makes and removes nothing".into());
@@ -92,16 +92,16 @@ fn of_callback(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
     let same = was.progress() == is.progress() && was.hold() == is.hold() && was.attempts() == is.attempts();
     ensure(same && was.fingerprint() == is.fingerprint(), "a callback changes nothing of the operation")?;
     let ended = was.status() == Status::Complete || matches!(was.hold(), Hold::Parked { .. });
-    ensure(ended, "nobody is told of what goes on")?;
+    ensure(ended, "no callback is made for what goes on")?;
     let (Some(owed), next) = (was.owed(), is.owed()) else {
-        return Err("only of what is to be told someone is told".into());
+        return Err("a callback is made only where one is to be".into());
     };
     ensure(next.is_none_or(|next| next.end() == owed.end()), "a callback is made again under the same id")
 }
 
-/// Someone is told of an end: it must have been one.
+/// A callback is made for an end: it must have been one.
 pub(crate) fn of_call(life: &Life, end: Version) -> Result<(), Broken> {
-    ensure(life.ends.contains(&end), "nobody is told of what did not end")
+    ensure(life.ends.contains(&end), "no callback is made for what did not end")
 }
 
 /// A leg is undone: the plan must be on record, unless this attempt lost its claim
@@ -117,7 +117,7 @@ pub(crate) fn of_undoing(state: &State, attempt: &Attempt, step: &str) -> Result
     ensure(undone[later..].iter().all(|times| *times > 0), "the latest is undone first")
 }
 
-/// The last end was told, where someone is to be told.
+/// The last end was told, where a callback is to be made.
 fn is_told(state: &State) -> bool {
     let life = &state.world.lives[usize::from(state.world.current())];
     state.program != Program::Told || life.ends.last().is_none_or(|end| life.told.contains(end))
@@ -137,14 +137,14 @@ fn of_acknowledgement(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
         Progress::Complete { retention, .. } => *retention,
         _ => Duration::MAX,
     };
-    // Until someone is told of its end, its retention has not begun.
+    // Until its callback is made, its retention has not begun.
     let earlier = if was.owed().is_some() { retention(is) <= retention(was) } else { is.due() <= was.due() };
     ensure(earlier || before.has_expired(), "an acknowledgement keeps nothing for longer")
 }
 
 /// Promises about what is dropped because of its age.
 pub(crate) fn of_expiry(state: &State) -> Result<(), Broken> {
-    ensure(is_told(state), "nothing is forgotten before someone is told of its end")?;
+    ensure(is_told(state), "nothing is forgotten before its callback is made")?;
     let complete = state.shelf.record.as_ref().is_none_or(|record| record.status() == Status::Complete);
     ensure(complete, "only what is complete is ever forgotten")
 }
@@ -326,7 +326,7 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
     }
     ensure(state.is_quiet(), "nobody is stuck once faults stop")?;
     let Some(record) = &state.shelf.record else { return Err("a request leaves a record".into()) };
-    ensure(is_told(&state) && record.owed().is_none(), "someone is told of every end once faults stop")?;
+    ensure(is_told(&state) && record.owed().is_none(), "every end has its callback once faults stop")?;
     let parked = matches!(record.hold(), Hold::Parked { .. });
     // An opaque handler's fate may be unknown; and a stranger's operation is
     // not for the owner to finish.

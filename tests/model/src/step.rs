@@ -521,7 +521,7 @@ impl State {
         self.workers[index] = Worker::Holding(attempt);
     }
 
-    /// Calls whoever is to be told.
+    /// Makes the callback.
     fn tell(&mut self, index: usize, is_known: bool, seen: &mut Branches) -> Result<(), Broken> {
         let nonce = self.mint();
         let Worker::Telling(telling) = &mut self.workers[index] else { return Ok(()) };
@@ -589,7 +589,7 @@ impl State {
     }
 }
 
-/// Complete, or parked: of that someone is told.
+/// Complete, or parked: for that a callback is made.
 fn has_ended(record: &Record) -> bool {
     record.status() == Status::Complete || matches!(record.hold(), Hold::Parked { .. })
 }

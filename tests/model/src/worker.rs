@@ -29,7 +29,7 @@ pub(crate) enum Program {
     /// Two legs are booked, and undone if the handler then says that it failed for
     /// good.
     Trip,
-    /// Nothing but an answer, or that a human has to look; and someone is told.
+    /// Nothing but an answer, or that a human has to look; and a callback is made.
     Told,
     /// Any change in any order: what no sane handler does.
     Whimsical,

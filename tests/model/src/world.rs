@@ -26,7 +26,7 @@ pub(crate) struct Life {
     /// repetition by its key.
     pub(crate) booked: [u8; 2],
     pub(crate) undone: [u8; 2],
-    /// The versions at which it ended, and of which of them someone was told.
+    /// The versions at which it ended, and those of which a callback was made.
     pub(crate) ends: Vec<Version>,
     pub(crate) told: Vec<Version>,
     /// The different final answers that clients were given.

@@ -101,7 +101,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/engine/operation/step.rs",
         "            self.operation.unless_undoing(&self.name)?;\n        }\n        let mut begun",
         "        }\n        let mut begun",
-        "undo::while_it_is_undone",
+        "undo::while_it_is_undone_no_doubt",
     ),
     undo(
         "undo-believes-the-second-answer",
