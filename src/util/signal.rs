@@ -11,7 +11,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An alarm clock: anyone may set it, whoever waits is woken at the earliest
+/// An alarm clock: any task may set it, and those that wait are woken at the earliest
 /// time that was set.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm {

@@ -172,10 +172,11 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
     let runs = Arc::new(AtomicU32::new(0));
     let (mut calls, mut rivals) = (Vec::new(), Vec::new());
     for n in 0..4_usize {
-        let (rival, again) = (rival.runner(), Arc::clone(&runs));
+        let begun = Arc::new(Semaphore::new(0));
+        let (rival, again, is_held) = (rival.runner(), Arc::clone(&runs), Arc::clone(&begun));
         rivals.push(tokio::spawn(async move {
+            is_held.acquire().await.unwrap().forget();
             loop {
-                // Its holder comes first.
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 let again = Arc::clone(&again);
                 let call = rival.run("short", &n.to_string(), "", move |op| async move {
@@ -191,6 +192,7 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
         calls.push(tokio::spawn(async move {
             let call = runner.run("short", &n.to_string(), "", move |op| async move {
                 runs.fetch_add(1, Ordering::SeqCst);
+                begun.add_permits(1);
                 // More than two leases.
                 tokio::time::sleep(Duration::from_secs(7)).await;
                 op.step("end", |_| async { Ok::<_, Failed>(n) }).await

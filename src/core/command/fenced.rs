@@ -111,13 +111,12 @@ pub enum Change {
     },
     /// The attempt ends with its answer. Request and steps are dropped.
     ///
-    /// If it failed for good before, the answer is the one of that
-    /// [plan](Self::Undo), whatever is given here; and this is a `Park` as long as a
-    /// step is still to be undone.
+    /// If the answer is a failure, 4xx or 5xx, and the attempt did not reach a step
+    /// that an earlier one began or paid, this is a `Park` that names the step.
     ///
-    /// Unless the answer is a failure, 4xx or 5xx, and a step that an earlier
-    /// attempt began or paid was not reached: then this is a `Park` that names
-    /// the step.
+    /// If the operation failed for good before, the answer is the one of that
+    /// [plan](Self::Undo), whatever is given here, and this is a `Park` as long as a
+    /// step is still to be undone.
     Complete {
         /// The answer.
         response: Arc<StoredResponse>,

@@ -36,7 +36,7 @@ pub enum Resumed {
     Left,
     /// It was parked just now, for this reason.
     Parked(Arc<str>),
-    /// It is at most once and its holder is gone: it is never run again, and
+    /// It is in at-most-once mode, and its holder died: it is never run again, and
     /// an operator or a reconciler has to find out what happened.
     InDoubt,
     /// It ended, and its callback is to be made.

@@ -52,6 +52,7 @@ pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
         cell,
         during: std::mem::take(&mut later.during),
         trace: told(&cell, &key, &ends),
+        is_late: false,
         last: Reply::Nothing,
         charges: match cell.moment {
             Moment::Every => charges.values().copied().max().unwrap_or_default(),

@@ -56,7 +56,7 @@ impl Run {
             }
             let mut report = self.try_once(cell, &mut backend);
             let denied = |report: &Report| self.shown.as_ref().and_then(|shown| shown.denies(report));
-            // A slow machine may have come too late for a 409.
+            // A slow machine may have renewed a lease too late for a 409.
             for _ in 0..2 {
                 if report.broken.is_empty() && denied(&report).is_some() {
                     report = self.try_once(cell, &mut backend);

@@ -235,6 +235,16 @@ mod tests {
     }
 
     #[test]
+    fn a_409_may_be_missing_only_where_the_lease_was_over() {
+        let text = shown(&table::markdown(&reports()));
+        let seen = |is_late| Report { is_late, ..report(CELL, &["resumes", "replay"], Reply::Replay, 1) };
+        assert!(text.denies(&seen(false)).is_some());
+        assert_eq!(text.denies(&seen(true)), None);
+        let unasked = Report { is_late: true, ..report(CELL, &["replay"], Reply::Replay, 1) };
+        assert!(text.denies(&unasked).is_some());
+    }
+
+    #[test]
     fn a_row_too_many_and_one_too_few_are_found() {
         let (reports, cells) = (reports(), reports().iter().map(|report| report.cell).collect::<Vec<_>>());
         let text = table::markdown(&reports);

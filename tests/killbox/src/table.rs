@@ -297,12 +297,22 @@ pub fn is_said(text: &str) -> bool {
     text != NONE
 }
 
+/// What a first retry sees that comes when the lease is over: no attempt holds the
+/// key any more, and what was rolled back can't be told from what runs.
+fn late(told: &str) -> String {
+    let told = told.replacen("409, ", "", 1);
+    told.strip_prefix("rolled back, ").map(str::to_owned).unwrap_or(told)
+}
+
 /// Whether what came of a cell is what its place says, and what is said of new
 /// keys. One cell of an outage is one moment of all that its place sums up.
 pub fn agrees(report: &Report, said: &str, of_new_keys: Option<&str>) -> bool {
     let cell = report.cell;
     match (cell.finisher, cell.fault) {
-        (_, Fault::Blow(_)) => said.split(OR).any(|told| told == blow_told(report)),
+        (_, Fault::Blow(_)) => {
+            let seen = blow_told(report);
+            said.split(OR).any(|told| told == seen || report.is_late && late(told) == seen)
+        }
         (Finisher::Completer, _) => said == every_told(report),
         (Finisher::Client, _) => {
             // What is declared may come about in one run and not in another.

@@ -43,6 +43,8 @@ pub struct Report {
     pub during: BTreeSet<Reply>,
     /// What a retry got one after another, without repetitions.
     pub trace: Vec<String>,
+    /// The first retry had its response when the first lease could be over.
+    pub is_late: bool,
     /// What it got in the end.
     pub last: Reply,
     /// How often the key was charged.
@@ -62,6 +64,7 @@ impl Report {
             cell,
             during: BTreeSet::new(),
             trace: Vec::new(),
+            is_late: false,
             last: Reply::Nothing,
             charges: 0,
             branches: HashMap::new(),
@@ -111,6 +114,7 @@ pub fn run(cell: Cell, backend: &mut Backend, number: u64) -> Report {
         cell,
         during: told.during,
         trace: trace.collect(),
+        is_late: trial.is_late(&clients),
         last: told.last,
         charges,
         branches: branches(&clients.seen, &all),
@@ -179,6 +183,8 @@ struct Clients {
     over: AtomicBool,
     /// Since when there are no more faults.
     calm: Mutex<Option<Instant>>,
+    /// When the first retry since the blow had its response.
+    answered: Mutex<Option<Instant>>,
 }
 
 impl Clients {
@@ -194,6 +200,7 @@ impl Clients {
         let mut trace = Vec::new();
         loop {
             let reply = self.post(process, post);
+            self.answered.lock().unwrap().get_or_insert_with(Instant::now);
             if trace.last() != Some(&reply) {
                 trace.push(reply.clone());
             }
@@ -265,6 +272,8 @@ struct Trial {
     past: Vec<(String, Vec<String>)>,
     /// The key, as the processes print it.
     hash: Option<String>,
+    /// When the first attempt was sent: before its lease began.
+    sent: Option<Instant>,
 }
 
 impl Trial {
@@ -289,11 +298,25 @@ impl Trial {
             }
         };
         let key = format!("order-{number}");
-        Self { cell, key, world, urls: Vec::new(), servers: Vec::new(), past: Vec::new(), hash: None }
+        Self { cell, key, world, urls: Vec::new(), servers: Vec::new(), past: Vec::new(), hash: None, sent: None }
     }
 
     fn post(&self) -> Post {
         Post::new(&self.key)
+    }
+
+    /// The first attempt, about to be sent.
+    fn begin(&mut self, post: &Post, clients: &Clients) {
+        clients.seen.begin(post.key());
+        self.sent = Some(Instant::now());
+    }
+
+    /// Whether the lease of the first attempt, if it was never renewed, may have
+    /// been over when the first retry had its response. A slow machine is that slow.
+    fn is_late(&self, clients: &Clients) -> bool {
+        let answered = *clients.answered.lock().unwrap();
+        let waited = self.sent.zip(answered).map(|(sent, answered)| answered.saturating_duration_since(sent));
+        waited.is_some_and(|waited| waited > lease(self.cell.store))
     }
 
     /// Every charge, by the gateway's log, or by the rows.
@@ -380,7 +403,7 @@ impl Trial {
     fn first<'s>(&mut self, scope: &'s Scope<'s, '_>, clients: &'s Clients, crash: bool) -> First<'s> {
         let post = self.post();
         let moment = self.cell.moment;
-        clients.seen.begin(post.key());
+        self.begin(&post, clients);
         if moment == Moment::BeforeClaim {
             let bytes = post.bytes();
             let half = Unfinished::send(self.servers[0].address(), &bytes, bytes.len() - 10).expect("it listens");
@@ -430,7 +453,7 @@ impl Trial {
         backend.lose_replies();
         let sent = backend.sent();
         let post = self.post();
-        clients.seen.begin(post.key());
+        self.begin(&post, clients);
         let first = scope.spawn(move || clients.post(0, &post));
         wait_until("the claim to be sent", || backend.sent() > sent);
         let seen = |reply: &Reply| matches!(reply, Reply::Busy | Reply::Ran | Reply::Replay);
@@ -450,7 +473,7 @@ impl Trial {
         let trapped = backend.trapped();
         let is_answer = moment == Moment::AnswerSent;
         let post = if is_answer { self.post().demo("pause-before-response=300") } else { self.post() };
-        clients.seen.begin(post.key());
+        self.begin(&post, clients);
         if !is_answer {
             backend.trap_commit(moment, fault);
         }
@@ -499,6 +522,7 @@ impl Trial {
             Blow::Terminate => self.servers[0].terminate(),
         }
         backend.heal();
+        *clients.answered.lock().unwrap() = None;
         clients.go.store(true, Ordering::Relaxed);
         let (other, alone, post) = (self.other(), self.servers.len() == 1, self.post());
         let (mut trace, mut fate) = (Vec::new(), None);
