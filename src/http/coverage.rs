@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 use crate::core::{IdempotencyKey, InvalidKey};
 use crate::http::header::IDEMPOTENCY_KEY;
@@ -65,15 +65,17 @@ impl Coverage {
             && !self.ignored.swap(true, Ordering::Relaxed)
     }
 
-    pub(crate) fn skips(&self, parts: &Parts) -> bool {
-        self.skip.as_ref().is_some_and(|skip| skip(parts))
+    #[inline]
+    pub(crate) fn skips<B>(&self, request: &mut Request<B>) -> bool {
+        self.skip.as_ref().is_some_and(|skip| ask(skip, request))
     }
 
-    pub(crate) fn requires_key(&self, parts: &Parts) -> bool {
+    #[inline]
+    pub(crate) fn requires_key<B>(&self, request: &mut Request<B>) -> bool {
         match &self.required {
             Required::Never => false,
             Required::Always => true,
-            Required::If(required) => required(parts),
+            Required::If(required) => ask(required, request),
         }
     }
 
@@ -100,13 +102,32 @@ impl Coverage {
     pub(crate) fn key_of(&self, headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
         let line = match &self.names {
             None => only_line(headers.get_all(&IDEMPOTENCY_KEY).iter()),
-            Some(names) => only_line(names.iter().flat_map(|name| headers.get_all(name))),
+            Some(names) => only_line(headers.iter().filter(|(name, _)| names.contains(name)).map(|(_, line)| line)),
         }?;
         Some(line.and_then(|line| match &self.rules {
             None => IdempotencyKey::parse(line.as_bytes()),
             Some(rules) => rules.parse(line.as_bytes()),
         }))
     }
+}
+
+/// What the predicate says of a request. A predicate sees parts, and a request has none
+/// without being taken apart: so it lends them, and only where there is a predicate.
+#[cold]
+fn ask<B>(predicate: &Predicate, request: &mut Request<B>) -> bool {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    swap(&mut parts, request);
+    let said = predicate(&parts);
+    swap(&mut parts, request);
+    said
+}
+
+fn swap<B>(parts: &mut Parts, request: &mut Request<B>) {
+    std::mem::swap(&mut parts.method, request.method_mut());
+    std::mem::swap(&mut parts.uri, request.uri_mut());
+    std::mem::swap(&mut parts.version, request.version_mut());
+    std::mem::swap(&mut parts.headers, request.headers_mut());
+    std::mem::swap(&mut parts.extensions, request.extensions_mut());
 }
 
 /// Whether there may be something to protect. Not by [`Method::is_safe`]: a `QUERY` is

@@ -76,7 +76,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         // A completer's claim is met by the outermost layer; beyond that, it is spent.
         let extensions = request.extensions();
         let claim = extensions.get::<ClaimHandoff>().filter(|_| extensions.get::<Operation>().is_none());
@@ -87,13 +87,13 @@ where
             self.shared.tell_ignored_key(&request);
             return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
         }
-        let (parts, body) = request.into_parts();
-        let admitted = match self.shared.key_of(&parts) {
-            Ok(Some(idempotency_key)) => self.shared.admit(idempotency_key, &parts),
-            Ok(None) => Ok(None),
-            Err(refusal) => Err(refusal),
+        let idempotency_key = match self.shared.key_of(&mut request) {
+            Ok(Some(idempotency_key)) => idempotency_key,
+            Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
+            Err(refusal) => return self.refuse(refusal),
         };
-        match admitted {
+        let (parts, body) = request.into_parts();
+        match self.shared.admit(&idempotency_key, &parts) {
             Ok(None) => {
                 let request = Request::from_parts(parts, RequestBody::theirs(body));
                 ResponseFuture::theirs(self.inner.call(request))
@@ -104,7 +104,8 @@ where
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::reading(body, upload, GuardedRequest::new(service, parts, context))
+                let request = GuardedRequest::new(service, parts, context, Some(idempotency_key));
+                ResponseFuture::reading(body, upload, request)
             }
         }
     }
@@ -134,10 +135,10 @@ impl<S> Idempotency<S> {
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
         let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
-        let context = RequestContext { shared, key, idempotency_key: None, later: None, is_driven: true };
+        let context = RequestContext { shared, key, later: None, is_driven: true };
         let (mut parts, _) = request.into_parts();
         parts.extensions.insert(Driven { key, scope: self.shared.policy.scope.clone() });
-        let admitted = GuardedRequest::new(service, parts, context);
+        let admitted = GuardedRequest::new(service, parts, context, None);
         ResponseFuture::attached(admitted.run_granted(work))
     }
 }

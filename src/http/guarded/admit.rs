@@ -16,12 +16,12 @@ use crate::telemetry::refusal::Refusal;
 impl Shared {
     /// The key of a request, if it has one and is to be guarded by it.
     #[inline]
-    pub(crate) fn key_of(&self, parts: &Parts) -> Result<Option<IdempotencyKey>, Refusal> {
-        if self.policy.coverage.skips(parts) {
+    pub(crate) fn key_of<B>(&self, request: &mut Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
+        if self.policy.coverage.skips(request) {
             return Ok(None);
         }
-        match self.policy.coverage.key_of(&parts.headers) {
-            None => self.without_key(parts).map(|()| None),
+        match self.policy.coverage.key_of(request.headers()) {
+            None => self.without_key(request).map(|()| None),
             Some(key) => key.map(Some).map_err(Refusal::InvalidKey),
         }
     }
@@ -35,13 +35,13 @@ impl Shared {
     }
 
     /// Whether a request without a key may pass.
-    fn without_key(&self, parts: &Parts) -> Result<(), Refusal> {
-        match Driven::of(&parts.extensions) {
+    fn without_key<B>(&self, request: &mut Request<B>) -> Result<(), Refusal> {
+        match Driven::of(request.extensions()).map(|driven| driven.scope.is_same(&self.policy.scope)) {
             // What a completer runs has no key to show: it is not stored.
-            Some(driven) if driven.scope.is_same(&self.policy.scope) => Ok(()),
+            Some(true) => Ok(()),
             // From its client it would be guarded here, as a record of its own.
-            Some(_) => Err(Refusal::Interrupted),
-            None if self.policy.coverage.requires_key(parts) => Err(Refusal::MissingKey),
+            Some(false) => Err(Refusal::Interrupted),
+            None if self.policy.coverage.requires_key(request) => Err(Refusal::MissingKey),
             None => Ok(()),
         }
     }
@@ -49,11 +49,11 @@ impl Shared {
     /// Decides whether a request with a key is guarded by this layer.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        idempotency_key: IdempotencyKey,
+        idempotency_key: &IdempotencyKey,
         parts: &Parts,
     ) -> Result<Option<(RequestContext, Upload)>, Refusal> {
         let scope = self.scope_of(parts)?;
-        let key = Key::new(&scope, &idempotency_key);
+        let key = Key::new(&scope, idempotency_key);
         // Under another layer of this kind, the operation is claimed already. It
         // would wait for itself.
         if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
@@ -65,10 +65,9 @@ impl Shared {
             return Err(Refusal::BodyTooLarge);
         }
         let background = self.policy.background.as_ref();
-        let later = background.and_then(|background| background.place_for(&parts.headers, &idempotency_key));
+        let later = background.and_then(|background| background.place_for(&parts.headers, idempotency_key));
         let upload = Upload::new(&self.policy.uploads, self.policy.upload_limits, self.policy.request_limit, scope);
-        let (shared, idempotency_key) = (Arc::clone(self), Some(idempotency_key));
-        Ok(Some((RequestContext { shared, key, idempotency_key, later, is_driven: false }, upload)))
+        Ok(Some((RequestContext { shared: Arc::clone(self), key, later, is_driven: false }, upload)))
     }
 
     /// Whose request it is.

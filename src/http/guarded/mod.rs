@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body;
 
-use crate::core::{Change, Claim, Fingerprint, IdempotencyKey, Key, Mode, NotRetained, StoredRequest, StoredResponse};
+use crate::core::{Change, Claim, Fingerprint, Key, Mode, NotRetained, StoredRequest, StoredResponse};
 use crate::engine::Engine;
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim};
@@ -44,8 +44,6 @@ pub(crate) struct Shared {
 pub(crate) struct RequestContext {
     pub(crate) shared: Arc<Shared>,
     pub(crate) key: Key,
-    /// As the client sent it, for the handler; it is not stored.
-    pub(crate) idempotency_key: Option<IdempotencyKey>,
     /// Where to ask for its answer, if it is to be run in the background.
     pub(crate) later: Option<HeaderValue>,
     /// A completer runs it, and not its client.

@@ -395,15 +395,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     axum(
         "nested-refuses-a-completer",
         ADMIT,
-        "            Some(driven) if driven.scope.is_same(&self.policy.scope) => Ok(()),\n",
-        "",
+        "Some(true) => Ok(()),",
+        "Some(true) => Err(Refusal::Interrupted),",
         "a_completers_attempt_passes",
     ),
     nested(
         "nested-passes-a-completer-in-another-scope",
         ADMIT,
-        "Some(driven) if driven.scope.is_same(&self.policy.scope) => Ok(()),",
-        "Some(_) if true => Ok(()),",
+        "driven.scope.is_same(&self.policy.scope)",
+        "driven.scope.is_same(&driven.scope)",
         "",
     ),
     nested(
