@@ -155,6 +155,7 @@ pub use self::http::callback::{Callback, Ended};
 #[cfg(feature = "axum")]
 pub use self::http::extract::MissingOperation;
 pub use self::http::future::ResponseFuture;
+pub use self::http::key_rules::KeyRules;
 pub use self::http::layer::IdempotencyLayer;
 pub use self::http::scope::Scope;
 pub use self::http::service::Idempotency;

@@ -161,7 +161,7 @@ impl Runner {
         F: FnOnce(Operation) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        let operation = Operation::new(Arc::clone(&attempt));
+        let operation = Operation::new(Arc::clone(&attempt), None);
         let run = under_lease(&attempt, async { work(operation).await }).await;
         if let Some(stored) = attempt.completed() {
             attempt.emit_late_doubt();

@@ -36,8 +36,8 @@ use tower_idempotency::core::{
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
-    Background, Backoff, Callback, Completer, Engine, IdempotencyLayer, Runner, Scope, StatusService, StepError,
-    Sweeper, Watcher,
+    Background, Backoff, Callback, Completer, Engine, IdempotencyLayer, KeyRules, Runner, Scope, StatusService,
+    StepError, Sweeper, Watcher,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -175,6 +175,19 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     ));
     all.extend(walk!(layer(), TEXTS, documentation));
     all.push(("fingerprint_trailers()".to_owned(), layer().fingerprint_trailers()));
+    all.push(("methods([])".to_owned(), layer().methods([])));
+    all.push(("methods([GET])".to_owned(), layer().methods([http::Method::GET])));
+    all.push(("key_headers([])".to_owned(), layer().key_headers([])));
+    all.push(("skip(none)".to_owned(), layer().skip(|_| false)));
+    all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
+    all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));
+    all
+}
+
+fn key_rules() -> Vec<(String, KeyRules)> {
+    let mut all = walk!(KeyRules::new(), COUNTS, min_length, max_length);
+    all.push(("strict().uuid()".to_owned(), KeyRules::new().strict().uuid()));
+    all.extend(TEXTS.map(|text| (format!("check({text:?})"), KeyRules::new().check(move |_| Err(text)))));
     all
 }
 
@@ -457,7 +470,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 17] = [
+const WALKED: [(&str, &str); 18] = [
     ("util/backoff.rs", "backoffs"),
     ("http/background.rs", "backgrounds"),
     ("http/callback.rs", "callbacks"),
@@ -465,7 +478,8 @@ const WALKED: [(&str, &str); 17] = [
     ("core/exchange.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record/mod.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record/time.rs", "no_value_of_the_core_makes_anything_panic"),
-    ("http/layer.rs", "layers"),
+    ("http/layer/mod.rs", "layers"),
+    ("http/key_rules.rs", "key_rules"),
     ("engine/mod.rs", "engines"),
     ("engine/operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),
     ("http/status.rs", "statuses"),

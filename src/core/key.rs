@@ -103,15 +103,44 @@ impl<'de> ItemVisitor<'de> for &mut Unquoted {
 }
 
 /// Why a header value is not an idempotency key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidKey {
     /// Nothing but white space, or an empty string.
     Empty,
     /// Neither an RFC 9651 String nor a bare token of visible ASCII.
     Syntax,
-    /// More than 255 characters.
+    /// More than 255 characters, or than
+    /// [`KeyRules::max_length`](crate::KeyRules::max_length) allows.
     TooLong,
+    /// Fewer characters than [`KeyRules::min_length`](crate::KeyRules::min_length) asks for.
+    TooShort,
+    /// No quoted string, where [`KeyRules::strict`](crate::KeyRules::strict) asks for one.
+    NotQuoted,
+    /// No UUID, where [`KeyRules::uuid`](crate::KeyRules::uuid) asks for one.
+    NotUuid,
+    /// The request has two lines with a key.
+    Twice,
+    /// What [`KeyRules::check`](crate::KeyRules::check) said.
+    Rejected(&'static str),
+}
+
+impl InvalidKey {
+    /// What the client is told.
+    pub(crate) const fn detail(self) -> &'static str {
+        match self {
+            Self::Empty | Self::Syntax | Self::Twice => {
+                "Send one Idempotency-Key header: a quoted string (RFC 9651) or a bare token of 1 to 255 visible ASCII characters."
+            }
+            Self::TooLong => "The Idempotency-Key is longer than this operation accepts.",
+            Self::TooShort => "The Idempotency-Key is shorter than this operation accepts.",
+            Self::NotQuoted => {
+                "Send one Idempotency-Key header whose value is a quoted string (RFC 9651): in double quotes."
+            }
+            Self::NotUuid => "The Idempotency-Key of this operation is a UUID (RFC 9562) of 36 characters.",
+            Self::Rejected(why) => why,
+        }
+    }
 }
 
 impl fmt::Display for InvalidKey {
@@ -121,7 +150,12 @@ impl fmt::Display for InvalidKey {
             Self::Syntax => {
                 "the idempotency key is neither a quoted string (RFC 9651) nor a bare token of visible ASCII"
             }
-            Self::TooLong => "the idempotency key is longer than 255 characters",
+            Self::TooLong => "the idempotency key is longer than 255 characters, or than the rules allow",
+            Self::TooShort => "the idempotency key is shorter than the rules allow",
+            Self::NotQuoted => "the idempotency key is not a quoted string (RFC 9651)",
+            Self::NotUuid => "the idempotency key is not a UUID of 36 characters",
+            Self::Twice => "the request has two idempotency keys",
+            Self::Rejected(why) => why,
         })
     }
 }

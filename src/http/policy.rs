@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use crate::core::Mode;
 use crate::http::background::Background;
 use crate::http::callback::Callback;
+use crate::http::coverage::Coverage;
 use crate::http::dropped::Dropped;
 use crate::http::problem::Problems;
 use crate::http::scope::Scope;
@@ -26,7 +27,7 @@ pub(crate) const fn says_no_route(status: StatusCode) -> bool {
 pub(crate) struct Policy {
     pub(crate) scope: Scope,
     pub(crate) mode: Mode,
-    pub(crate) required: bool,
+    pub(crate) coverage: Coverage,
     /// Whether the authority is part of a request.
     pub(crate) by_authority: bool,
     /// Whether the trailers of any request are part of it, and not only gRPC's.
@@ -49,7 +50,7 @@ impl Policy {
         Self {
             scope,
             mode: Mode::AtMostOnce,
-            required: false,
+            coverage: Coverage::default(),
             by_authority: true,
             by_trailers: false,
             request_limit: 2 << 20,
@@ -64,11 +65,6 @@ impl Policy {
             dropped: Dropped::default(),
         }
     }
-
-    #[inline]
-    pub(crate) fn covers(method: &Method) -> bool {
-        method == Method::POST || method == Method::PATCH
-    }
 }
 
 impl fmt::Debug for Policy {
@@ -76,7 +72,7 @@ impl fmt::Debug for Policy {
         f.debug_struct("Policy")
             .field("scope", &self.scope)
             .field("mode", &self.mode)
-            .field("required", &self.required)
+            .field("required", &self.coverage.required)
             .finish_non_exhaustive()
     }
 }

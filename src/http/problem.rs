@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use crate::core::{NotRetained, StoredResponse};
+use crate::core::{InvalidKey, NotRetained, StoredResponse};
 use crate::engine::content::Content;
 use crate::engine::outcome::Outcome;
 use crate::http::body::ResponseBody;
@@ -84,12 +84,15 @@ impl Problems {
         more: &str,
     ) -> Response<ResponseBody<B>> {
         let ProblemText { name, title, .. } = refusal.text();
-        // `types` is a JSON string already, less its closing quote; names,
-        // titles and details are ours and need no escaping.
+        // `types` is a JSON string already, less its closing quote; names, titles and
+        // details are ours and need no escaping, except for what a rule of the user's says.
+        let escaped = match refusal {
+            Refusal::InvalidKey(InvalidKey::Rejected(why)) => serde_json::Value::from(why).to_string(),
+            _ => format!("\"{detail}\""),
+        };
         let types = self.types.trim_end_matches('"');
         let number = status.as_u16();
-        let body =
-            format!(r#"{{"type":{types}{name}","title":"{title}","status":{number},"detail":"{detail}"{more}}}"#);
+        let body = format!(r#"{{"type":{types}{name}","title":"{title}","status":{number},"detail":{escaped}{more}}}"#);
         let bodyless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let body = if bodyless { Bytes::new() } else { Bytes::from(body) };
         let mut response = Response::new(ResponseBody::whole(body));

@@ -76,14 +76,18 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         // A completer's claim is met by the outermost layer; beyond that, it is spent.
         let extensions = request.extensions();
         let claim = extensions.get::<ClaimHandoff>().filter(|_| extensions.get::<Operation>().is_none());
         if let Some(claim) = claim.cloned() {
             return self.serve_claim(&claim, request);
         }
-        let idempotency_key = match self.shared.key_of(&request) {
+        if !self.shared.policy.coverage.covers(request.method()) {
+            self.shared.tell_ignored_key(&request);
+            return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
+        }
+        let idempotency_key = match self.shared.key_of(&mut request) {
             Ok(Some(idempotency_key)) => idempotency_key,
             Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
             Err(refusal) => return self.refuse(refusal),
@@ -100,7 +104,8 @@ where
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::reading(body, upload, GuardedRequest::new(service, parts, context))
+                let request = GuardedRequest::new(service, parts, context, Some(idempotency_key));
+                ResponseFuture::reading(body, upload, request)
             }
         }
     }
@@ -133,7 +138,7 @@ impl<S> Idempotency<S> {
         let context = RequestContext { shared, key, later: None, is_driven: true };
         let (mut parts, _) = request.into_parts();
         parts.extensions.insert(Driven { key, scope: self.shared.policy.scope.clone() });
-        let admitted = GuardedRequest::new(service, parts, context);
+        let admitted = GuardedRequest::new(service, parts, context, None);
         ResponseFuture::attached(admitted.run_granted(work))
     }
 }

@@ -23,7 +23,6 @@ use crate::core::{
 use crate::http::background::Background;
 use crate::http::body::ResponseBody;
 use crate::http::guarded::Shared;
-use crate::http::guarded::admit::key_of;
 use crate::http::guarded::answer::unavailable;
 use crate::http::layer::IdempotencyLayer;
 use crate::http::problem::{acknowledged, not_modified, status};
@@ -105,8 +104,8 @@ impl StatusService {
     }
 
     fn key(&self, parts: &Parts) -> Result<Key, Refusal> {
-        let key = match key_of(&parts.headers) {
-            Some(key) => key.map_err(|_| Refusal::InvalidKey)?,
+        let key = match self.shared.policy.coverage.key_of(&parts.headers) {
+            Some(key) => key.map_err(Refusal::InvalidKey)?,
             None => in_path(parts.uri.path()).ok_or(Refusal::NoSuchOperation)?,
         };
         Ok(Key::new(&self.shared.scope_of(parts)?, &key))

@@ -184,6 +184,13 @@ pub enum EventKind {
     /// Credentials were seen under [`Scope::shared`](crate::Scope::shared):
     /// callers share responses. Emitted once. **Needs attention.**
     SharedScope,
+    /// A request carried a key and its method is not covered: it ran without protection.
+    /// Emitted once. **Needs attention**: see
+    /// [`IdempotencyLayer::methods`](crate::IdempotencyLayer::methods).
+    KeyIgnored {
+        /// Its method.
+        method: String,
+    },
 }
 
 impl EventKind {
@@ -209,6 +216,7 @@ impl EventKind {
                 | Self::Unsaved { .. }
                 | Self::SaveFailed { .. }
                 | Self::SharedScope
+                | Self::KeyIgnored { .. }
         )
     }
 }

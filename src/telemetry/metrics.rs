@@ -61,8 +61,8 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::SaveFailed { .. } => counter!(UNSAVED, "what" => "given-up").increment(1),
         // Gauges: see `watched`.
         EventKind::Found { .. } => {}
-        // A name, once: there is nothing to count.
-        EventKind::CredentialDropped { .. } => {}
+        // Once: there is nothing to count.
+        EventKind::CredentialDropped { .. } | EventKind::KeyIgnored { .. } => {}
         EventKind::SharedScope => counter!(SHARED_SCOPE).increment(1),
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use http::StatusCode;
 
+use crate::core::InvalidKey;
+
 /// Why the layer responded to a request itself. It is in the response's extensions, so
 /// that outer layers can see it.
 ///
@@ -30,8 +32,8 @@ pub enum Refusal {
     KeyReused,
     /// 409: the first request with this key is still running.
     InProgress,
-    /// 400: the header is not an idempotency key, or came twice.
-    InvalidKey,
+    /// 400: the header is not an idempotency key, or came twice; with the reason.
+    InvalidKey(InvalidKey),
     /// 400: the request's body ended early.
     BodyIncomplete,
     /// 408: the request's body took longer than
@@ -103,9 +105,9 @@ impl Refusal {
             Self::InProgress => text("in-progress", StatusCode::CONFLICT, true,
                 "A request is outstanding for this Idempotency-Key",
                 "A request with the same Idempotency-Key for the same operation is being processed or is outstanding."),
-            Self::InvalidKey => text("invalid-key", StatusCode::BAD_REQUEST, false,
+            Self::InvalidKey(why) => text("invalid-key", StatusCode::BAD_REQUEST, false,
                 "Idempotency-Key is not valid",
-                "Send one Idempotency-Key header: a quoted string (RFC 9651) or a bare token of 1 to 255 visible ASCII characters."),
+                why.detail()),
             Self::BodyIncomplete => text("body-incomplete", StatusCode::BAD_REQUEST, false,
                 "The request body is incomplete",
                 "The request body ended early. Nothing was run or stored."),

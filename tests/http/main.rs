@@ -11,6 +11,7 @@ mod support;
 mod admission;
 mod axum;
 mod background;
+mod coverage;
 mod events;
 mod fidelity;
 mod fingerprint;

@@ -37,7 +37,7 @@ pub(crate) use self::undo::Undone;
 
 use self::undo::Undo;
 
-use crate::core::{Key, Mode, Point, Status, StepKey};
+use crate::core::{IdempotencyKey, Key, Mode, Point, Status, StepKey};
 use crate::engine::attempt::Attempt;
 use crate::util::signal::lock;
 
@@ -72,6 +72,8 @@ pub struct Operation {
 
 struct Inner {
     attempt: Arc<Attempt>,
+    /// As the client sent it.
+    idempotency_key: Option<IdempotencyKey>,
     /// The steps this attempt has touched.
     used: Mutex<HashMap<Box<str>, Used>>,
     /// Those that can be undone, in the order in which they were done.
@@ -94,9 +96,9 @@ enum Used {
 }
 
 impl Operation {
-    pub(crate) fn new(attempt: Arc<Attempt>) -> Self {
+    pub(crate) fn new(attempt: Arc<Attempt>, idempotency_key: Option<IdempotencyKey>) -> Self {
         let (used, undos, undoing) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Self { inner: Arc::new(Inner { attempt, used, undos, undoing }) }
+        Self { inner: Arc::new(Inner { attempt, idempotency_key, used, undos, undoing }) }
     }
 
     fn attempt_handle(&self) -> &Arc<Attempt> {
@@ -106,6 +108,27 @@ impl Operation {
     /// What the operation is stored under.
     pub fn key(&self) -> &Key {
         self.inner.attempt.key()
+    }
+
+    /// The key that the client sent, without quotes, by which it knows this operation.
+    /// It is not stored: in an attempt of a [`Completer`](crate::Completer) there is
+    /// none, and neither is there in an operation of a [`Runner`](crate::Runner).
+    ///
+    /// ```
+    /// use tower_idempotency::Operation;
+    ///
+    /// fn reference(operation: &Operation) -> String {
+    ///     operation.idempotency_key().unwrap_or("unknown").to_owned()
+    /// }
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// What a later attempt must have too belongs into a step's result. Do not send it
+    /// downstream as a key: [`step_key`](Self::step_key) makes one that does not meet
+    /// that of another caller or step.
+    pub fn idempotency_key(&self) -> Option<&str> {
+        self.inner.idempotency_key.as_ref().map(IdempotencyKey::as_str)
     }
 
     /// Which attempt this is; the first is 1.

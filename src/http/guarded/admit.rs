@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Request};
+use http::{Extensions, Request};
 
 use super::{RequestContext, Shared};
-use crate::core::{IdempotencyKey, InvalidKey, Key};
+use crate::core::{IdempotencyKey, Key};
 use crate::engine::operation::Operation;
-use crate::http::header::IDEMPOTENCY_KEY;
-use crate::http::policy::Policy;
 use crate::http::scope::{Scope, Told};
 use crate::http::upload::Upload;
 use crate::telemetry::event::EventKind;
@@ -18,24 +16,32 @@ use crate::telemetry::refusal::Refusal;
 impl Shared {
     /// The key of a request, if it has one and is to be guarded by it.
     #[inline]
-    pub(crate) fn key_of<B>(&self, request: &Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
-        if !Policy::covers(request.method()) {
+    pub(crate) fn key_of<B>(&self, request: &mut Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
+        if self.policy.coverage.skips(request) {
             return Ok(None);
         }
-        match key_of(request.headers()) {
-            None => self.without_key(request.extensions()).map(|()| None),
-            Some(key) => key.map(Some).map_err(|_| Refusal::InvalidKey),
+        match self.policy.coverage.key_of(request.headers()) {
+            None => self.without_key(request).map(|()| None),
+            Some(key) => key.map(Some).map_err(Refusal::InvalidKey),
+        }
+    }
+
+    /// Tells, once, that a request has a key and is not guarded by it.
+    #[inline]
+    pub(crate) fn tell_ignored_key<B>(&self, request: &Request<B>) {
+        if self.policy.coverage.ignores_first_key(request.method(), request.headers()) {
+            self.engine.emit_unkeyed(|| EventKind::KeyIgnored { method: request.method().to_string() });
         }
     }
 
     /// Whether a request without a key may pass.
-    fn without_key(&self, extensions: &Extensions) -> Result<(), Refusal> {
-        match Driven::of(extensions) {
+    fn without_key<B>(&self, request: &mut Request<B>) -> Result<(), Refusal> {
+        match Driven::of(request.extensions()).map(|driven| driven.scope.is_same(&self.policy.scope)) {
             // What a completer runs has no key to show: it is not stored.
-            Some(driven) if driven.scope.is_same(&self.policy.scope) => Ok(()),
+            Some(true) => Ok(()),
             // From its client it would be guarded here, as a record of its own.
-            Some(_) => Err(Refusal::Interrupted),
-            None if self.policy.required => Err(Refusal::MissingKey),
+            Some(false) => Err(Refusal::Interrupted),
+            None if self.policy.coverage.requires_key(request) => Err(Refusal::MissingKey),
             None => Ok(()),
         }
     }
@@ -92,16 +98,4 @@ impl Driven {
         let driven = extensions.get::<Self>()?;
         extensions.get::<Operation>().filter(|running| *running.key() == driven.key).map(|_| driven)
     }
-}
-
-/// The key in these headers. Two lines are refused, whatever they say: joining
-/// them could make a third key.
-#[inline]
-pub(crate) fn key_of(headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
-    let mut lines = headers.get_all(&IDEMPOTENCY_KEY).iter();
-    let line = lines.next()?;
-    if lines.next().is_some() {
-        return Some(Err(InvalidKey::Syntax));
-    }
-    Some(IdempotencyKey::parse(line.as_bytes()))
 }

@@ -25,7 +25,6 @@ use crate::engine::operation::Undone;
 use crate::engine::outcome::Outcome;
 use crate::http::body::ResponseBody;
 use crate::http::extract::original_uri;
-use crate::http::header::IDEMPOTENCY_KEY;
 use crate::http::policy::Policy;
 use crate::http::problem::first;
 use crate::store::StoreError;
@@ -71,8 +70,9 @@ impl Shared {
     pub(crate) fn stored_request(&self, parts: &Parts, body: &Content) -> StoredRequest {
         let (bytes, none) = (body.bytes.clone(), HeaderMap::new());
         let trailers = body.trailers.as_deref().unwrap_or(&none);
-        let uri = original_uri(parts);
-        StoredRequest::keep(&parts.method, uri, &parts.headers, bytes, trailers, |name| self.tell_dropped(name))
+        let (uri, keyless) = (original_uri(parts), self.policy.coverage.without_keys(&parts.headers));
+        let headers = keyless.as_ref().unwrap_or(&parts.headers);
+        StoredRequest::keep(&parts.method, uri, headers, bytes, trailers, |name| self.tell_dropped(name))
     }
 
     /// The answer, for the retries.
@@ -88,7 +88,7 @@ impl Shared {
 
     fn tell_dropped(&self, name: &HeaderName) {
         // The client's key is no news.
-        if *name != IDEMPOTENCY_KEY {
+        if !self.policy.coverage.is_key(name) {
             self.policy.dropped.tell(&self.engine, name);
         }
     }

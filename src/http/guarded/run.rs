@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::answer::unavailable;
 use super::{Answered, RequestContext, release};
-use crate::core::{Fingerprint, Mode, NotRetained};
+use crate::core::{Fingerprint, IdempotencyKey, Mode, NotRetained};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, under_lease};
 use crate::engine::content::Content;
@@ -35,11 +35,18 @@ pub(crate) struct GuardedRequest<S> {
     service: S,
     parts: Parts,
     context: RequestContext,
+    /// As the client sent it, for the handler; it is not stored.
+    idempotency_key: Option<IdempotencyKey>,
 }
 
 impl<S> GuardedRequest<S> {
-    pub(crate) fn new(service: S, parts: Parts, context: RequestContext) -> Box<Self> {
-        Box::new(Self { service, parts, context })
+    pub(crate) fn new(
+        service: S,
+        parts: Parts,
+        context: RequestContext,
+        idempotency_key: Option<IdempotencyKey>,
+    ) -> Box<Self> {
+        Box::new(Self { service, parts, context, idempotency_key })
     }
 
     pub(crate) fn refuse<B: Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
@@ -131,9 +138,9 @@ impl<S> GuardedRequest<S> {
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
     {
-        let Self { mut service, parts, context } = *self;
+        let Self { mut service, parts, context, idempotency_key } = *self;
         let is_post = parts.method == Method::POST;
-        let operation = Operation::new(Arc::clone(&attempt));
+        let operation = Operation::new(Arc::clone(&attempt), idempotency_key);
         let request = of_operation(parts, &operation, body);
         let context = &context;
         let (policy, claimed) = (&context.shared.policy, &attempt);

@@ -5,6 +5,7 @@ use super::Mutant;
 const ADMIT: &str = "src/http/guarded/admit.rs";
 const END: &str = "src/engine/attempt/outcome.rs";
 const BODY: &str = "src/http/body/request.rs";
+const COVERAGE: &str = "src/http/coverage.rs";
 const DETACH: &str = "src/util/detached.rs";
 const KEY: &str = "src/core/key.rs";
 const MESSAGE: &str = "src/core/message.rs";
@@ -177,13 +178,34 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "invalid-key-passes-unprotected",
         ADMIT,
-        "Some(key) => key.map(Some).map_err(|_| Refusal::InvalidKey),",
+        "Some(key) => key.map(Some).map_err(Refusal::InvalidKey),",
         "Some(key) => Ok(key.ok()),",
         "keys::an_invalid_key",
     ),
     http(
+        "a-method-that-was-named-passes-unprotected",
+        COVERAGE,
+        "Some(methods) => methods.contains(method),",
+        "Some(_) => *method == Method::POST,",
+        "coverage::methods_that_are_named",
+    ),
+    http(
+        "key-of-another-field-is-stored",
+        COVERAGE,
+        "names.iter().for_each(|name| drop(headers.remove(name)));",
+        "",
+        "coverage::a_key_in_another_field",
+    ),
+    http(
+        "key-rules-are-not-asked",
+        COVERAGE,
+        "Some(rules) => rules.parse(line.as_bytes()),",
+        "Some(_) => IdempotencyKey::parse(line.as_bytes()),",
+        "coverage::strict_keys",
+    ),
+    http(
         "first-of-two-header-lines-taken",
-        ADMIT,
+        COVERAGE,
         "if lines.next().is_some() {",
         "if lines.next().is_some() && false {",
         "keys::two_header_lines",
@@ -373,15 +395,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     axum(
         "nested-refuses-a-completer",
         ADMIT,
-        "            Some(driven) if driven.scope.is_same(&self.policy.scope) => Ok(()),\n",
-        "",
+        "Some(true) => Ok(()),",
+        "Some(true) => Err(Refusal::Interrupted),",
         "a_completers_attempt_passes",
     ),
     nested(
         "nested-passes-a-completer-in-another-scope",
         ADMIT,
-        "Some(driven) if driven.scope.is_same(&self.policy.scope) => Ok(()),",
-        "Some(_) if true => Ok(()),",
+        "driven.scope.is_same(&self.policy.scope)",
+        "driven.scope.is_same(&driven.scope)",
         "",
     ),
     nested(

@@ -3,9 +3,9 @@
 use super::Mutant;
 
 const ADMIT: &str = "src/http/guarded/admit.rs";
+const COVERAGE: &str = "src/http/coverage.rs";
 const DETACH: &str = "src/util/detached.rs";
 const MESSAGE: &str = "src/core/message.rs";
-const POLICY: &str = "src/http/policy.rs";
 const PROBLEM: &str = "src/http/problem.rs";
 const RUN: &str = "src/http/guarded/run.rs";
 
@@ -29,7 +29,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     protocols(
         "of-two-key-lines-the-first-counts-on-http-2",
-        ADMIT,
+        COVERAGE,
         "if lines.next().is_some() {",
         "if false {",
         "a_key_that_came_twice",
@@ -43,9 +43,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     protocols(
         "head-is-guarded",
-        POLICY,
-        "method == Method::POST || method == Method::PATCH",
-        "method == Method::POST || method == Method::PATCH || method == Method::HEAD",
+        COVERAGE,
+        "*method == Method::POST || *method == Method::PATCH",
+        "*method == Method::POST || *method == Method::PATCH || *method == Method::HEAD",
         "a_head_request",
     ),
     protocols(
@@ -78,9 +78,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "a-required-key-may-be-missing",
-        ADMIT,
-        "None if self.policy.required => Err(Refusal::MissingKey),",
-        "None if self.policy.required => Ok(()),",
+        COVERAGE,
+        "Required::Always => true,",
+        "Required::Always => false,",
         "problems::a_request_that_is_not_corrected",
     ),
     http(
@@ -106,9 +106,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "a-conditional-patch-runs-again",
-        POLICY,
-        "method == Method::POST || method == Method::PATCH",
-        "method == Method::POST",
+        COVERAGE,
+        "*method == Method::POST || *method == Method::PATCH",
+        "*method == Method::POST",
         "replay::a_retry_gets_the_first_answer",
     ),
 ];

@@ -1,5 +1,7 @@
 //! The layer, and what can be set about it.
 
+mod coverage;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +43,7 @@ pub struct IdempotencyLayer {
 
 impl IdempotencyLayer {
     /// A layer over this store, or over the store of this [`Engine`], in at-most-once
-    /// mode, for `POST` and `PATCH`: requests of other methods pass, whatever is set.
+    /// mode, for `POST` and `PATCH`: requests of other [methods](Self::methods) pass.
     ///
     /// It starts a handler at most once for one key, unless the handler's answer
     /// says that it did not start or that nothing happened. [`Outcome`] lists the
@@ -70,12 +72,6 @@ impl IdempotencyLayer {
     /// What a handler does outside steps is done again by every attempt.
     pub fn resumable(self) -> Self {
         self.set(|policy| policy.mode = Mode::Resumable)
-    }
-
-    /// Refuses covered requests without a key: 400. By default they pass, as
-    /// if the layer was not there.
-    pub fn required(self) -> Self {
-        self.set(|policy| policy.required = true)
     }
 
     /// Leaves the authority (`Host`, `:authority`) out of what makes two requests

@@ -1,0 +1,158 @@
+//! Which requests are guarded, and where their key is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+
+use crate::core::{IdempotencyKey, InvalidKey};
+use crate::http::header::IDEMPOTENCY_KEY;
+use crate::http::key_rules::KeyRules;
+
+type Predicate = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
+
+/// Which requests are guarded.
+#[derive(Clone, Default)]
+pub(crate) struct Coverage {
+    /// `POST` and `PATCH`, unless others were named.
+    methods: Option<Arc<[Method]>>,
+    /// `Idempotency-Key`, unless others were named.
+    names: Option<Arc<[HeaderName]>>,
+    pub(crate) rules: Option<KeyRules>,
+    pub(crate) skip: Option<Predicate>,
+    pub(crate) required: Required,
+    /// Whether a key was seen with a method that is not covered.
+    ignored: Arc<AtomicBool>,
+}
+
+/// Which covered requests must have a key.
+#[derive(Clone, Default)]
+pub(crate) enum Required {
+    #[default]
+    Never,
+    Always,
+    If(Predicate),
+}
+
+impl Coverage {
+    /// Those with nothing to protect are left out; what is empty then changes nothing.
+    pub(crate) fn set_methods(&mut self, methods: impl IntoIterator<Item = Method>) {
+        let methods: Arc<[Method]> = methods.into_iter().filter(may_be_covered).collect();
+        self.methods = Some(methods).filter(|methods| !methods.is_empty()).or_else(|| self.methods.take());
+    }
+
+    pub(crate) fn set_names(&mut self, names: impl IntoIterator<Item = HeaderName>) {
+        let names: Arc<[HeaderName]> = names.into_iter().collect();
+        self.names = Some(names).filter(|names| !names.is_empty()).or_else(|| self.names.take());
+    }
+
+    #[inline]
+    pub(crate) fn covers(&self, method: &Method) -> bool {
+        match &self.methods {
+            None => *method == Method::POST || *method == Method::PATCH,
+            Some(methods) => methods.contains(method),
+        }
+    }
+
+    /// Whether a request whose method is not covered has a key, for the first time.
+    #[inline]
+    pub(crate) fn ignores_first_key(&self, method: &Method, headers: &HeaderMap) -> bool {
+        may_be_covered(method)
+            && !self.ignored.load(Ordering::Relaxed)
+            && self.names().iter().any(|name| headers.contains_key(name))
+            && !self.ignored.swap(true, Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn skips<B>(&self, request: &mut Request<B>) -> bool {
+        self.skip.as_ref().is_some_and(|skip| ask(skip, request))
+    }
+
+    #[inline]
+    pub(crate) fn requires_key<B>(&self, request: &mut Request<B>) -> bool {
+        match &self.required {
+            Required::Never => false,
+            Required::Always => true,
+            Required::If(required) => ask(required, request),
+        }
+    }
+
+    fn names(&self) -> &[HeaderName] {
+        self.names.as_deref().unwrap_or_else(|| std::slice::from_ref(&IDEMPOTENCY_KEY))
+    }
+
+    /// Whether the client's key is in this field.
+    pub(crate) fn is_key(&self, name: &HeaderName) -> bool {
+        *name == IDEMPOTENCY_KEY || self.names().contains(name)
+    }
+
+    /// The headers without the client's key, if they need a copy for that.
+    pub(crate) fn without_keys(&self, headers: &HeaderMap) -> Option<HeaderMap> {
+        // `Idempotency-Key` is never kept.
+        let names = self.names.as_deref()?;
+        let mut headers = headers.clone();
+        names.iter().for_each(|name| drop(headers.remove(name)));
+        Some(headers)
+    }
+
+    /// The key in these headers.
+    #[inline]
+    pub(crate) fn key_of(&self, headers: &HeaderMap) -> Option<Result<IdempotencyKey, InvalidKey>> {
+        let line = match &self.names {
+            None => only_line(headers.get_all(&IDEMPOTENCY_KEY).iter()),
+            Some(names) => only_line(headers.iter().filter(|(name, _)| names.contains(name)).map(|(_, line)| line)),
+        }?;
+        Some(line.and_then(|line| match &self.rules {
+            None => IdempotencyKey::parse(line.as_bytes()),
+            Some(rules) => rules.parse(line.as_bytes()),
+        }))
+    }
+}
+
+/// What the predicate says of a request. A predicate sees parts, and a request has none
+/// without being taken apart: so it lends them, and only where there is a predicate.
+#[cold]
+fn ask<B>(predicate: &Predicate, request: &mut Request<B>) -> bool {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    swap(&mut parts, request);
+    let said = predicate(&parts);
+    swap(&mut parts, request);
+    said
+}
+
+fn swap<B>(parts: &mut Parts, request: &mut Request<B>) {
+    std::mem::swap(&mut parts.method, request.method_mut());
+    std::mem::swap(&mut parts.uri, request.uri_mut());
+    std::mem::swap(&mut parts.version, request.version_mut());
+    std::mem::swap(&mut parts.headers, request.headers_mut());
+    std::mem::swap(&mut parts.extensions, request.extensions_mut());
+}
+
+/// Whether there may be something to protect. Not by [`Method::is_safe`]: a `QUERY` is
+/// safe, and may still be worth its stored answer.
+#[inline]
+fn may_be_covered(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT)
+}
+
+/// Two lines are refused, whatever they say: joining them could make a third key.
+#[inline]
+fn only_line<'a>(mut lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Result<&'a HeaderValue, InvalidKey>> {
+    let line = lines.next()?;
+    if lines.next().is_some() {
+        return Some(Err(InvalidKey::Twice));
+    }
+    Some(Ok(line))
+}
+
+impl fmt::Debug for Required {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Never => "Never",
+            Self::Always => "Always",
+            Self::If(_) => "If",
+        })
+    }
+}
