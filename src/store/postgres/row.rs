@@ -8,7 +8,7 @@ use super::driver::Parameter;
 use super::error::not_ours;
 use super::sql::Replace;
 use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
-use crate::store::{Found, Loaded, StoreError};
+use crate::store::contract::{Found, Loaded, StoreError};
 
 /// The longest lease or retention, in milliseconds: adding it to any time of
 /// the next millennia does not overflow.

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::Fault;
 use crate::core::{DecodeError, Hold, Key, PartId, Record, Status, Times, Timestamp, Version};
-use crate::store::{Found, StoreError};
+use crate::store::contract::{Found, StoreError};
 
 /// The format of rows that is written, and the newest that is read.
 const FORMAT: i64 = 1;
