@@ -35,11 +35,12 @@ pub use self::command::acknowledge::{Acknowledge, NotAcknowledged};
 // For completers: this crate's, and the model's.
 #[doc(hidden)]
 pub use self::command::callback::{CallbackAt, CallbackStep};
+pub(crate) use self::command::claim::ClaimHere;
 pub use self::command::claim::{Claim, Claimed};
 pub use self::command::fenced::{Change, Fenced, Lost};
-pub(crate) use self::command::in_hand::{ClaimHere, ResumeHere};
 pub(crate) use self::command::resolve::ResolveAt;
 pub use self::command::resolve::{NotResolved, Resolution, Resolve};
+pub(crate) use self::command::resume::ResumeHere;
 pub use self::command::resume::{Resume, Resumed};
 pub(crate) use self::command::submit::SubmitHere;
 pub use self::command::submit::{Submit, Submitted};
