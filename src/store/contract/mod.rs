@@ -16,6 +16,8 @@ pub use self::durability::{Durability, DurabilityLevel, Epoch, RequireError, Sin
 pub use self::error::{ConnectError, StoreError, StoreErrorKind};
 pub(in crate::store) use self::page::Entry;
 pub use self::page::{Cursor, Filter, Found, Page, Query, Unreadable};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(in crate::store) use self::page::{status_code, status_of};
 
 use crate::core::{Key, Record, Timestamp, Version};
 

@@ -143,3 +143,23 @@ impl Unreadable {
         self.count.saturating_sub(self.keys.len())
     }
 }
+
+/// What a record is indexed under, as the stores in SQL write it.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(in crate::store) const fn status_code(status: Status) -> i64 {
+    match status {
+        Status::Pending => 0,
+        Status::Paid => 1,
+        Status::Complete => 2,
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(in crate::store) const fn status_of(code: i64) -> Option<Status> {
+    match code {
+        0 => Some(Status::Pending),
+        1 => Some(Status::Paid),
+        2 => Some(Status::Complete),
+        _ => None,
+    }
+}
