@@ -37,15 +37,16 @@ pub use self::command::acknowledge::{Acknowledge, NotAcknowledged};
 // For completers: this crate's, and the model's.
 #[doc(hidden)]
 pub use self::command::callback::{CallbackAt, CallbackStep};
+pub(crate) use self::command::claim::ClaimHere;
 #[doc(hidden)]
 pub use self::command::claim::{Claim, Claimed};
 #[doc(hidden)]
 pub use self::command::fenced::{Change, Fenced, Lost};
-pub(crate) use self::command::in_hand::{ClaimHere, ResumeHere};
 pub use self::command::resolve::Resolution;
 pub(crate) use self::command::resolve::ResolveAt;
 #[doc(hidden)]
 pub use self::command::resolve::{NotResolved, Resolve};
+pub(crate) use self::command::resume::ResumeHere;
 #[doc(hidden)]
 pub use self::command::resume::{Resume, Resumed};
 pub(crate) use self::command::submit::SubmitHere;

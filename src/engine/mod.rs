@@ -10,7 +10,6 @@ pub(crate) mod attempt;
 pub(crate) mod claim;
 pub(crate) mod content;
 pub(crate) mod handoff;
-pub(crate) mod in_hand;
 pub(crate) mod ledger;
 pub(crate) mod limits;
 pub(crate) mod operation;
@@ -24,10 +23,9 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use self::in_hand::InHand;
 use self::ledger::Ledger;
 use self::limits::{Limits, MIN_LEASE, MIN_RETENTION};
-use self::process::Process;
+use self::process::{InHand, Process};
 use self::unsaved::UnsavedAnswers;
 use crate::core::{Command, Done, Exchange, Key, Record, Version};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError};

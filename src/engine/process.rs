@@ -1,13 +1,14 @@
 //! What one process knows of its operations besides what the store has.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
 
 use crate::core::Key;
-use crate::engine::in_hand::InHand;
 use crate::engine::unsaved::UnsavedAnswers;
-use crate::util::signal::{Alarm, Hints};
+use crate::util::signal::{Alarm, Hints, lock};
 
 /// How many claims of unknown outcome are withdrawn at once. A store that is
 /// away must not fill the process with tasks that wait for it.
@@ -37,5 +38,44 @@ impl Default for Process {
             unsaved: UnsavedAnswers::default(),
             in_hand: Arc::default(),
         }
+    }
+}
+
+/// Operations that this process still runs, or still has to save the end of, and that
+/// may have outlived their lease. Each belongs to a task that goes on with it, so that
+/// their number is that of those tasks.
+#[derive(Debug, Default)]
+pub(crate) struct InHand {
+    /// Most of the time there are none, and no lock has to be taken.
+    count: AtomicUsize,
+    keys: Mutex<HashMap<Key, usize>>,
+}
+
+/// One of those operations, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Hand(Arc<InHand>, Key);
+
+impl InHand {
+    pub(crate) fn take(self: &Arc<Self>, key: Key) -> Hand {
+        *lock(&self.keys).entry(key).or_default() += 1;
+        self.count.fetch_add(1, Ordering::Release);
+        Hand(Arc::clone(self), key)
+    }
+
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.count.load(Ordering::Acquire) > 0 && lock(&self.keys).contains_key(key)
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        let mut keys = lock(&self.0.keys);
+        if let Some(hands) = keys.get_mut(&self.1) {
+            *hands -= 1;
+            if *hands == 0 {
+                keys.remove(&self.1);
+            }
+        }
+        self.0.count.fetch_sub(1, Ordering::Release);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::core::{Hold, Key, Point, Record, StoredResponse};
+use crate::core::{Key, Record, StoredResponse};
 use crate::util::backoff::Backoff;
 use crate::util::detached::CatchPanic;
 
@@ -37,17 +37,13 @@ impl Ended {
 
     /// Why a human has to look, if one has to.
     pub fn parked(&self) -> Option<&str> {
-        match self.record.hold() {
-            Hold::Parked { why } => Some(why),
-            _ => None,
-        }
+        self.record.parked_for().map(AsRef::as_ref)
     }
 
     /// The steps that were begun and have no result, if it is
     /// parked.
     pub fn in_doubt(&self) -> impl Iterator<Item = &str> {
-        let begun = self.record.steps().iter().filter(|step| *step.point() == Point::Begun);
-        begun.map(|step| step.name())
+        self.record.in_doubt()
     }
 }
 

@@ -208,7 +208,7 @@ fn document(record: &Record, state: &str) -> Vec<u8> {
     if record.history_dropped() > 0 {
         document["steps_left_out"] = record.history_dropped().into();
     }
-    if let Hold::Parked { why } = record.hold() {
+    if let Some(why) = record.parked_for() {
         document["parked"] = (&**why).into();
     }
     let mut text = document.to_string().into_bytes();

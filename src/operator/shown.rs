@@ -1,6 +1,6 @@
 //! An operation, as it was shown.
 
-use crate::core::{Hold, Key, Point, Record, Timestamp};
+use crate::core::{Key, Record, Timestamp};
 
 /// An operation as it was when an [`Operator`](crate::Operator) showed it.
 #[derive(Clone, Debug)]
@@ -17,15 +17,11 @@ pub struct Shown {
 impl Shown {
     /// Why an operator has to look, if it is parked.
     pub fn parked(&self) -> Option<&str> {
-        match self.record.hold() {
-            Hold::Parked { why } => Some(why),
-            _ => None,
-        }
+        self.record.parked_for().map(AsRef::as_ref)
     }
 
     /// The steps that were begun and have no result.
     pub fn in_doubt(&self) -> impl Iterator<Item = &str> {
-        let begun = self.record.steps().iter().filter(|step| *step.point() == Point::Begun);
-        begun.map(|step| step.name())
+        self.record.in_doubt()
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{ConnectError, MemoryStore, Store};
+use super::memory::MemoryStore;
+use crate::store::contract::{ConnectError, Store};
 
 /// Opens the store that `url` names: `memory:`, `sqlite:PATH` with feature `sqlite`,
 /// `redis://…` with feature `redis`, or `postgres://USER:PASSWORD@HOST/DATABASE`
@@ -52,7 +53,7 @@ fn open_sqlite(url: &str, path: &str) -> Result<Arc<dyn Store>, ConnectError> {
     if path.is_empty() {
         return Err(ConnectError::new(url, "the path is missing; write \"sqlite:PATH\""));
     }
-    let store = super::SqliteStore::open(path).map_err(|error| ConnectError::caused_by(url, error))?;
+    let store = super::sqlite::SqliteStore::open(path).map_err(|error| ConnectError::caused_by(url, error))?;
     Ok(Arc::new(store))
 }
 
@@ -63,7 +64,7 @@ fn open_sqlite(url: &str, _path: &str) -> Result<Arc<dyn Store>, ConnectError> {
 
 #[cfg(feature = "redis")]
 fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
-    Ok(Arc::new(super::RedisStore::connect(url)?))
+    Ok(Arc::new(super::redis::RedisStore::connect(url)?))
 }
 
 #[cfg(not(feature = "redis"))]
@@ -73,7 +74,7 @@ fn open_redis(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
 
 #[cfg(feature = "postgres")]
 fn open_postgres(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
-    Ok(Arc::new(super::PostgresStore::connect(url)?))
+    Ok(Arc::new(super::postgres::PostgresStore::connect(url)?))
 }
 
 #[cfg(not(feature = "postgres"))]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Loaded, StoreError, StoreErrorKind};
 use crate::core::{Key, Record, Version};
+use crate::store::contract::{Loaded, StoreError, StoreErrorKind};
 
 /// A database that has the store's tables, and whose transactions can carry its
 /// recovery points: what [`Operation::transaction`](crate::Operation::transaction)

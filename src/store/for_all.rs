@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use tokio::time::Instant;
 
-use super::StoreError;
+use crate::store::contract::StoreError;
 use crate::util::signal::lock;
 
 /// Made when it is first needed, and again when it was forgotten.

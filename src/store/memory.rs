@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use foldhash::fast::RandomState;
 
-use super::page::Entry;
-use super::{Filter, Found, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use super::contract::Entry;
 use crate::core::{Key, Record, Status, Timestamp, Version};
+use crate::store::contract::{Filter, Found, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::signal::lock;
 

@@ -1,4 +1,4 @@
-//! Where records live, and the contract a store keeps.
+//! Where records live.
 //!
 //! | store | feature | survives | several processes |
 //! |---|---|---|---|
@@ -13,14 +13,12 @@
 //! [`connect()`] picks one at run time.
 
 mod connect;
-mod durability;
+mod contract;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod enlisted;
-mod error;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod for_all;
 mod memory;
-mod page;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
@@ -31,275 +29,20 @@ pub mod sqlite;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
-
-use async_trait::async_trait;
-
 pub use self::connect::connect;
-pub use self::durability::{Durability, DurabilityLevel, Epoch, RequireError, Since, require};
+pub(crate) use self::contract::STORE_TIMEOUT;
+pub use self::contract::{
+    ConnectError, Cursor, Durability, DurabilityLevel, Epoch, Filter, Found, Loaded, Page, Query, RequireError, Since,
+    Store, StoreError, StoreErrorKind, Swap, Unreadable, require,
+};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::enlisted::EnlistedSwap;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::enlisted::{CommitError, EnlistedDatabase};
-pub use self::error::{ConnectError, StoreError, StoreErrorKind};
 pub use self::memory::MemoryStore;
-pub use self::page::{Page, Unreadable};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresStore, PostgresStoreOptions};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreOptions};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{SqliteOpenError, SqliteOpenErrorKind, SqliteStore, SqliteStoreOptions};
-
-use crate::core::{Key, Record, Status, Timestamp, Version};
-
-/// How long a store may take for one call, unless it says otherwise.
-pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Keeps records and compares versions; never decides.
-///
-/// # Contract
-///
-/// - [`swap`](Self::swap) and [`remove`](Self::remove) are atomic and
-///   linearizable per key: of many concurrent calls that expect the same
-///   version, exactly one takes.
-/// - A swap that returned [`Swap::Stored`] survives whatever the store says it
-///   survives. One that returned an error may or may not have taken, and may
-///   even take later; callers find out by looking for their version.
-/// - A stored record is [`stamped_over`](Record::stamped_over) the one it
-///   replaces, with the store's own clock, and every reply that shows a record
-///   carries that clock's time. A caller's clock is never used.
-/// - Scans and expiry go by what a record is [indexed under](Record::index_class):
-///   a complete one whose [callback](crate::Callback) is still pending counts as
-///   unfinished.
-/// - Unfinished records are never dropped: not by age, not by memory pressure,
-///   not by eviction. When there is no room, `swap` returns
-///   [`StoreErrorKind::Full`].
-/// - A complete record is kept at least until it [expires](Record::is_expired).
-///   Expired ones may vanish at any time, and may still be handed out.
-/// - Bytes that do not decode are an error, never "no record", and are not
-///   overwritten.
-/// - Dropping a future abandons the reply, not necessarily the write.
-///
-/// The `conformance` feature has this contract as tests, and as its model the
-/// smallest store that keeps it: a map under one lock.
-///
-/// ```
-/// # use std::{collections::BTreeMap, sync::Mutex};
-/// use tower_idempotency::clock::{Clock, SystemClock};
-/// use tower_idempotency::core::{Key, Record, Version};
-/// use tower_idempotency::store::{Loaded, Page, Query, Store, StoreError, Swap};
-///
-/// #[derive(Debug)]
-/// struct Map {
-///     records: Mutex<BTreeMap<Key, Record>>,
-///     clock: SystemClock,
-/// }
-///
-/// #[async_trait::async_trait]
-/// impl Store for Map {
-///     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
-///         let mut records = self.records.lock().unwrap();
-///         let (found, now) = (records.get(key).cloned(), self.clock.now());
-///         if found.as_ref().map(Record::version) != expected {
-///             return Ok(Swap::Conflict(Loaded { record: found, now }));
-///         }
-///         let created = found.and_then(|found| found.created_at());
-///         records.insert(*key, next.clone().stamped_over(created, now));
-///         Ok(Swap::Stored)
-///     }
-///     // And the other three.
-/// #     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
-/// #         Ok(Loaded { record: self.records.lock().unwrap().get(key).cloned(), now: self.clock.now() })
-/// #     }
-/// #     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> { todo!() }
-/// #     async fn scan(&self, query: &Query) -> Result<Page, StoreError> { todo!() }
-/// }
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let runner = tower_idempotency::Runner::new(Map { records: Mutex::default(), clock: SystemClock::new() });
-/// # for _ in 0..2 { assert_eq!(runner.run("s", "k", "", |_| async { Ok::<_, std::fmt::Error>(1) }).await?, 1); }
-/// # Ok(()) }
-/// ```
-#[async_trait]
-pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// The record at `key`, and the store's time.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the store can't be asked or what it has can't be read.
-    async fn load(&self, key: &Key) -> Result<Loaded, StoreError>;
-
-    /// If the record at `key` is at `expected` (absent, for `None`), puts
-    /// `next` there.
-    ///
-    /// A step costs O(step): of the parts of `next`, only those that are new
-    /// in its version need to be written ([`Record::encode`]).
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; unless its kind says otherwise, the write may have taken.
-    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError>;
-
-    /// If the record at `key` is at `expected`, removes it and returns `true`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; the removal may have taken.
-    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError>;
-
-    /// Finds records by what falls due, a page at a time, earliest first.
-    ///
-    /// A page is a hint: what it names may have moved on since, and may prove
-    /// unreadable when it is loaded.
-    ///
-    /// A scan goes past what it can't read, and [counts it](Page::unreadable). Each page
-    /// that has a next one ends behind the page before it, even if it found nothing, so
-    /// that no record is missed because of unreadable ones before it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the store can't be asked.
-    async fn scan(&self, query: &Query) -> Result<Page, StoreError>;
-
-    /// What the store survives, by its settings as they are now.
-    ///
-    /// The default: it survives nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the store can't be asked.
-    async fn durability(&self) -> Result<Durability, StoreError> {
-        Ok(Durability::of(DurabilityLevel::Nothing))
-    }
-
-    /// How long one call may take: the ledger waits no longer. 5 seconds,
-    /// unless the store says otherwise. A store around another one returns the value of
-    /// the inner one.
-    fn patience(&self) -> Duration {
-        STORE_TIMEOUT
-    }
-}
-
-/// A record, and the store's time when it was read.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "built by stores")]
-pub struct Loaded {
-    /// The record, if there is one.
-    pub record: Option<Record>,
-    /// The store's time.
-    pub now: Timestamp,
-}
-
-/// The outcome of a [`Store::swap`].
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "built by stores")]
-pub enum Swap {
-    /// The record is there.
-    Stored,
-    /// Another record, or none, is there, and this is it: that saves a second read.
-    Conflict(Loaded),
-}
-
-/// What a [`Store::scan`] looks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "every store must answer all of them")]
-pub enum Filter {
-    /// Unfinished records, held or not.
-    Unfinished,
-    /// Unfinished records that are [due](Record::due): no live lease holds
-    /// them, their back-off is over, and they do not wait for an operator. And all
-    /// records whose callback is pending and due.
-    Lapsed,
-    /// Complete records whose retention is over.
-    Expired,
-}
-
-/// What one page is to have.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "taken apart by stores")]
-pub struct Query {
-    /// What to look for.
-    pub filter: Filter,
-    /// How many records at most, unreadable ones included.
-    pub limit: usize,
-    /// Where the last page ended.
-    pub after: Option<Cursor>,
-}
-
-impl Query {
-    /// The first `limit` records that `filter` finds.
-    pub const fn new(filter: Filter, limit: usize) -> Self {
-        Self { filter, limit, after: None }
-    }
-
-    /// The page after the one that ended at `cursor`.
-    #[must_use]
-    pub const fn after(mut self, cursor: Cursor) -> Self {
-        self.after = Some(cursor);
-        self
-    }
-}
-
-/// Where a page ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_structs, reason = "built by stores")]
-pub struct Cursor {
-    /// When the last record of the page falls due, readable or not.
-    pub due: Timestamp,
-    /// Its key.
-    pub key: Key,
-}
-
-/// One record that a scan found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "built by stores")]
-pub struct Found {
-    /// Its key.
-    pub key: Key,
-    /// Its version when it was found.
-    pub version: Version,
-    /// What it was [indexed under](Record::index_class).
-    pub status: Status,
-    /// When it was first stored.
-    pub created: Timestamp,
-    /// See [`Record::due`].
-    pub due: Timestamp,
-}
-
-type BoxFuture<'r, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'r>>;
-
-/// Written out rather than with `async_trait`, which would box every reply twice.
-impl<S: Store + ?Sized> Store for Arc<S> {
-    fn load<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key) -> BoxFuture<'r, Loaded> {
-        self.as_ref().load(key)
-    }
-
-    fn swap<'s: 'r, 'k: 'r, 'n: 'r, 'r>(
-        &'s self,
-        key: &'k Key,
-        expected: Option<Version>,
-        next: &'n Record,
-    ) -> BoxFuture<'r, Swap> {
-        self.as_ref().swap(key, expected, next)
-    }
-
-    fn remove<'s: 'r, 'k: 'r, 'r>(&'s self, key: &'k Key, expected: Version) -> BoxFuture<'r, bool> {
-        self.as_ref().remove(key, expected)
-    }
-
-    fn scan<'s: 'r, 'q: 'r, 'r>(&'s self, query: &'q Query) -> BoxFuture<'r, Page> {
-        self.as_ref().scan(query)
-    }
-
-    fn durability<'s: 'r, 'r>(&'s self) -> BoxFuture<'r, Durability> {
-        self.as_ref().durability()
-    }
-
-    fn patience(&self) -> Duration {
-        self.as_ref().patience()
-    }
-}

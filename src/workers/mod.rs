@@ -5,5 +5,6 @@
 //! `completer/round.rs`: one look for work.
 
 pub(crate) mod completer;
+mod pace;
 pub(crate) mod sweeper;
 pub(crate) mod watcher;

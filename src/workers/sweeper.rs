@@ -3,13 +3,11 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use crate::core::Key;
 use crate::engine::Engine;
 use crate::store::{Filter, Query, StoreError};
 use crate::telemetry::event::EventKind;
-use crate::util::backoff;
+use crate::workers::pace;
 
 /// How many records one page of a scan has.
 const PAGE: usize = 100;
@@ -56,7 +54,7 @@ impl Sweeper {
 
     /// How often it looks, give or take half; at least 10 ms.
     pub fn every(mut self, every: Duration) -> Self {
-        self.every = every.max(Duration::from_millis(10));
+        self.every = pace::at_least(every);
         self
     }
 
@@ -121,7 +119,7 @@ impl Sweeper {
         let mut shutdown = pin!(shutdown);
         loop {
             let swept = async {
-                sleep(backoff::jittered(self.every, 0.5, 1.5)).await;
+                pace::pause(self.every).await;
                 let _ = self.run_once().await;
             };
             tokio::select! {

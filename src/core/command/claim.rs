@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Decision, Sealed};
+use super::{Command, Decision, Sealed, is_leased};
 use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse};
 use crate::core::record::Record;
@@ -83,5 +83,29 @@ impl Claim {
     fn first(&self, stamp: Stamp<'_>) -> Record {
         let hold = Hold::Leased { fence: Fence::of(stamp.nonce), lease: self.lease };
         Record { hold, attempts: 1, ..Record::first(self.fingerprint, self.mode, self.request.clone(), stamp) }
+    }
+}
+
+/// A [`Claim`] by a process that knows whether it still runs the operation itself, or
+/// still has to store how it ended: then a lease that is over does not say that the
+/// operation is abandoned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ClaimHere {
+    pub(crate) claim: Claim,
+    pub(crate) in_hand: bool,
+}
+
+impl Sealed for ClaimHere {}
+
+impl Command for ClaimHere {
+    type Output = Claimed;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Claimed> {
+        let decision = self.claim.apply(current, stamp);
+        let abandoned = matches!(decision.output, Claimed::Granted(_) | Claimed::Unknown { parked: None });
+        if self.in_hand && is_leased(current) && abandoned {
+            return Decision::keep(Claimed::Busy(self.claim.lease));
+        }
+        decision
     }
 }

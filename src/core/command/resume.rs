@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Decision, Sealed};
+use super::{Command, Decision, Sealed, is_leased};
 use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode, Status};
 use crate::core::record::time::Stamp;
@@ -92,5 +92,25 @@ impl Resume {
         }
         let age = record.created_at.map(|created| stamp.now.since(created)).filter(|age| *age > self.max_age)?;
         Some(format!("it is {} seconds old", age.as_secs()).into())
+    }
+}
+
+/// A [`Resume`] by a process that knows, as a [`ClaimHere`](super::claim::ClaimHere) is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ResumeHere {
+    pub(crate) resume: Resume,
+    pub(crate) in_hand: bool,
+}
+
+impl Sealed for ResumeHere {}
+
+impl Command for ResumeHere {
+    type Output = Resumed;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Resumed> {
+        if self.in_hand && is_leased(current) {
+            return Decision::keep(Resumed::NotDue);
+        }
+        self.resume.apply(current, stamp)
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use self::callback::{Callback, Owed};
 use self::hold::{Hold, Mode, Progress, Status};
 use self::moment::Past;
-use self::step::Step;
+use self::step::{Point, Step};
 use self::time::{Timestamp, Version};
 use self::undo::Undoing;
 use crate::core::fingerprint::Fingerprint;
@@ -123,6 +123,11 @@ impl Record {
     /// The request, where a completer may have to run it again.
     pub const fn request(&self) -> Option<&Arc<StoredRequest>> {
         self.request.as_ref()
+    }
+
+    /// The steps that were begun and have no result.
+    pub(crate) fn in_doubt(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter(|step| step.point == Point::Begun).map(|step| &*step.name)
     }
 
     /// The steps, in the order in which they were first written.

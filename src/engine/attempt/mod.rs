@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use crate::core::{Change, Fence, Key, Record, Status, StoredResponse};
 use crate::engine::Engine;
-use crate::engine::in_hand::Hand;
 use crate::engine::limits::Limits;
+use crate::engine::process::Hand;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::StepError;
+use super::error::StepError;
 use super::finite::to_json;
 use crate::core::canonical;
 use crate::engine::attempt::Attempt;

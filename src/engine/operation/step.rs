@@ -11,11 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::input::Input;
+use super::error::StepError;
+use super::handle::{Operation, Taken, Used};
+use super::input::{self, Input};
 use super::kind::Kind;
-use super::result::{Finals, Judge};
-use super::undo::{How, UndoWork};
-use super::{NotUndone, Operation, StepError, Taken, Used, result};
+use super::result::{self, Finals, Judge};
+use super::undoable::{How, NotUndone, UndoWork};
 use crate::core::{Change, KeyForm, Point, StepKey, in_its_own_piece};
 use crate::engine::attempt::Attempt;
 use crate::telemetry::event::EventKind;
@@ -380,7 +381,7 @@ where
         let Some(mut taken) = self.operation.take_name(&self.name) else {
             return Err(StepError::Duplicate { step: self.name.into() });
         };
-        super::input::check(&attempt, &self.name, self.input)?;
+        input::check(&attempt, &self.name, self.input)?;
         let point = taken.point();
         let done = matches!(point, Some(Point::Saved(_) | Point::Failed(_)));
         if !done {

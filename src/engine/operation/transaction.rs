@@ -11,8 +11,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::error::StepError;
+use super::handle::{Operation, Used};
 use super::input::{self, Input};
-use super::{Operation, StepError, Used, result};
+use super::result;
 use crate::core::{Change, Point, StoredResponse};
 use crate::engine::attempt::Attempt;
 use crate::engine::attempt::transaction::{Begun, NotCommitted};

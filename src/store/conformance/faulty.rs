@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Damage, Gate};
+use super::gate::Gate;
+use super::harness::Damage;
 use crate::core::{Key, Record, Version};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::util::signal::lock;

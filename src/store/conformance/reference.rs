@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use crate::core::{Key, Record, Status, Timestamp, Version};
-use crate::store::page::Entry;
+use crate::store::contract::Entry;
 use crate::store::{Filter, Found, Loaded, Page, Query, Store, StoreError, Swap};
 use crate::util::clock::{Clock, ManualClock};
 use crate::util::signal::lock;

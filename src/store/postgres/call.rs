@@ -12,7 +12,7 @@ use super::driver::Parameter;
 use super::error;
 use super::row::borrowed;
 use super::sql::Migration;
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 use crate::util::signal::lock;
 
 /// How long a connection is waited for, made or free. Then there is time left

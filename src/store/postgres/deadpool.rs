@@ -13,7 +13,8 @@ use super::call::{Connections, PATIENCE, PooledConnection, Retired};
 use super::driver::{Parameter, TransactionDriver};
 use super::error::{self, unavailable};
 use super::row::{borrowed, required};
-use crate::store::{CommitError, StoreError};
+use crate::store::contract::StoreError;
+use crate::store::enlisted::CommitError;
 
 /// Dropped, the connection is closed, which rolls back.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 use crate::store::enlisted::CommitError;
 
 /// A driver's transactions, as [`Operation::transaction`](crate::Operation::transaction) needs them.

@@ -7,7 +7,7 @@ use super::driver::Parameter;
 use super::error::{not_ours, unavailable};
 use super::row::required;
 use super::sql::{LAYOUT, Sql};
-use crate::store::{Durability, DurabilityLevel, Epoch, StoreError, StoreErrorKind};
+use crate::store::contract::{Durability, DurabilityLevel, Epoch, StoreError, StoreErrorKind};
 use crate::util::nonce::fresh_nonce;
 
 const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('fsync'), pg_catalog.current_setting('full_page_writes'), \

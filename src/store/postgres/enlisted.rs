@@ -9,10 +9,11 @@ use tokio::time::timeout;
 
 use super::deadpool::StorePool;
 use super::driver::TransactionDriver;
+use super::error;
 use super::row::RowWrite;
-use super::{Inner, PostgresStore, error};
+use super::store::{Inner, PostgresStore};
 use crate::core::{Key, Record, Version};
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 use crate::store::enlisted::{CommitError, EnlistedDatabase, EnlistedSwap, Limit, Sealed};
 
 /// A pool whose transactions can carry the recovery points of a

@@ -6,7 +6,7 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::contract::{StoreError, StoreErrorKind};
 
 /// A row that this store did not write.
 pub(super) fn not_ours(what: &str) -> StoreError {

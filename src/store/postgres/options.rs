@@ -1,4 +1,4 @@
-//! What can be set before a store is connected, and URLs.
+//! How a [`PostgresStore`] is made: what can be set before, and URLs.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use super::deadpool::StorePool;
 use super::error::of;
 use super::hosts::Hosts;
 use super::sql::{Names, Sql};
-use super::{Inner, PostgresStore};
+use super::store::{Inner, PostgresStore};
+use crate::store::contract::{ConnectError, DurabilityLevel};
 use crate::store::for_all::ForAll;
-use crate::store::{ConnectError, DurabilityLevel};
 
 const WANTS_TLS: &str = "it wants TLS (sslmode); make a deadpool_postgres::Pool with a TLS connector \
                          and pass it to PostgresStore::with_pool";
@@ -42,6 +42,31 @@ pub struct PostgresStoreOptions {
     prepared: bool,
     creates_schema: bool,
     minimum: Option<DurabilityLevel>,
+}
+
+impl PostgresStore {
+    /// A store at this URL, `postgres://USER:PASSWORD@HOST/DATABASE`. Does no
+    /// I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the URL is not one, or wants TLS.
+    pub fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::options().connect(url)
+    }
+
+    /// A store that uses connections of your own pool. Does no I/O.
+    ///
+    /// No connection is held longer than one statement. Statements wait for a
+    /// connection up to 2 seconds.
+    pub fn with_pool(pool: Pool) -> Self {
+        Self::options().with_pool(pool)
+    }
+
+    /// What can be set before.
+    pub fn options() -> PostgresStoreOptions {
+        PostgresStoreOptions::new()
+    }
 }
 
 impl PostgresStoreOptions {

@@ -7,8 +7,8 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 use super::driver::Parameter;
 use super::error::not_ours;
 use super::sql::Replace;
-use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
-use crate::store::{Found, Loaded, StoreError};
+use crate::core::{DecodeError, Key, PartId, Record, Times, Timestamp, Version};
+use crate::store::contract::{Found, Loaded, StoreError, status_code, status_of};
 
 /// The longest lease or retention, in milliseconds: adding it to any time of
 /// the next millennia does not overflow.
@@ -158,21 +158,4 @@ pub(super) const fn signed(version: Version) -> i64 {
 
 const fn unsigned(version: i64) -> Version {
     Version::new(version.cast_unsigned())
-}
-
-const fn status_code(status: Status) -> i64 {
-    match status {
-        Status::Pending => 0,
-        Status::Paid => 1,
-        Status::Complete => 2,
-    }
-}
-
-const fn status_of(code: i64) -> Option<Status> {
-    match code {
-        0 => Some(Status::Pending),
-        1 => Some(Status::Paid),
-        2 => Some(Status::Complete),
-        _ => None,
-    }
 }

@@ -2,12 +2,12 @@
 
 use tokio_postgres::Row;
 
-use super::PostgresStore;
 use super::driver::Parameter;
 use super::row::{found, required};
+use super::store::PostgresStore;
 use crate::core::{Key, Timestamp};
-use crate::store::page::Entry;
-use crate::store::{Cursor, Filter, Page, Query, StoreError};
+use crate::store::contract::Entry;
+use crate::store::contract::{Cursor, Filter, Page, Query, StoreError};
 
 impl PostgresStore {
     /// Rows that are not ours, because of their key or their time, have no place

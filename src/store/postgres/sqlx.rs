@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, Connection, Error, Executor, Postgres, Row, Transactio
 
 use super::driver::{Parameter, TransactionDriver};
 use super::error::{says_rolled_back, unavailable};
-use crate::store::{CommitError, StoreError};
+use crate::store::contract::StoreError;
+use crate::store::enlisted::CommitError;
 
 #[async_trait]
 impl TransactionDriver for PgPool {

@@ -35,7 +35,7 @@ use redis::Value;
 use super::error::{corrupt, unavailable};
 use super::script::{Call, LOAD, PUT, REMOVE, Script};
 use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
-use crate::store::{Loaded, StoreError};
+use crate::store::contract::{Loaded, StoreError};
 
 /// Fixed: a record's key depends on it.
 pub(super) const PARTITIONS: u8 = 16;

@@ -15,8 +15,8 @@ use super::layout::{Names, PARTITIONS, no_reply_of_ours};
 use super::script::{Call, PROBE};
 use super::settings::{self, ServerSettings};
 use super::wait::Waiting;
+use crate::store::contract::{Durability, DurabilityLevel, RequireError, StoreError};
 use crate::store::for_all::ForAll;
-use crate::store::{Durability, DurabilityLevel, RequireError, StoreError};
 use crate::util::signal::lock;
 
 /// Milliseconds between tries of a call that the server turned away: less

@@ -1,4 +1,4 @@
-//! Settings of a [`RedisStore`].
+//! How a [`RedisStore`] is made.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -8,14 +8,14 @@ use redis::aio::{ConnectionManager, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::SentinelClient;
 
-use super::RedisStore;
 use super::connection::{Connection, Sentinels, Source, Timeouts};
 use super::layout::Names;
 use super::link::{Link, OnWarning};
+use super::store::RedisStore;
 use super::url::{Problem, parse};
 use super::wait::{Acknowledged, Waiting};
+use crate::store::contract::{ConnectError, DurabilityLevel, STORE_TIMEOUT};
 use crate::store::for_all::ForAll;
-use crate::store::{ConnectError, DurabilityLevel, STORE_TIMEOUT};
 
 /// How to use a Redis; made by [`RedisStore::options`].
 #[must_use]
@@ -27,8 +27,39 @@ pub struct RedisStoreOptions {
     acknowledged: Option<Acknowledged>,
 }
 
+impl RedisStore {
+    /// A store on the servers that this URL names. It connects when it is
+    /// first used.
+    ///
+    /// | URL | what |
+    /// |---|---|
+    /// | `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]` | one server |
+    /// | `redis+sentinel://[USER:PASSWORD@]HOST:PORT,…/NAME[/DATABASE]` | the primary that these sentinels know as `NAME`; the user is the primary's |
+    /// | `redis+cluster://[USER:PASSWORD@]HOST:PORT,…` | a cluster, by some of its nodes |
+    ///
+    /// `rediss` instead of `redis` means TLS, and needs the feature `redis-tls`.
+    /// It trusts the certificates that the system trusts, or those in `SSL_CERT_FILE`. For
+    /// client certificates, pass a [connection](RedisStoreOptions::manager).
+    ///
+    /// One server may be asked for RESP3 with `?protocol=3`. An unknown parameter
+    /// is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if this is no such URL.
+    pub fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::options().connect(url)
+    }
+
+    /// A store with other settings than the usual, or on the application's own
+    /// connection.
+    pub fn options() -> RedisStoreOptions {
+        RedisStoreOptions::new()
+    }
+}
+
 impl RedisStoreOptions {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             prefix: "idempotency".to_owned(),
             timeouts: Timeouts { connect: Duration::from_secs(1), response: Duration::from_secs(2) },

@@ -3,12 +3,12 @@
 use redis::Value;
 use tokio::task::JoinSet;
 
-use super::RedisStore;
 use super::layout::{Columns, PARTITIONS, name, no_reply_of_ours, parse_name};
 use super::script::{Call, SCAN};
+use super::store::RedisStore;
 use crate::core::Timestamp;
-use crate::store::page::Entry;
-use crate::store::{Cursor, Filter, Found, Page, Query, StoreError};
+use crate::store::contract::Entry;
+use crate::store::contract::{Cursor, Filter, Found, Page, Query, StoreError};
 
 /// The most that one page holds: every partition is asked for as many, and a
 /// server does nothing else meanwhile.

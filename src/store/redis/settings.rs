@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::connection::{Connection, Node};
 use super::error::{is_away, store_error, unavailable};
 use super::wait::Acknowledged;
-use crate::store::{DurabilityLevel, StoreError};
+use crate::store::contract::{DurabilityLevel, StoreError};
 
 /// The settings of one server that matter here.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::connection::{Connection, Source, Timeouts};
 use super::error::{unavailable, wants_reconnect};
 use super::script::Call;
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 use crate::util::signal::lock;
 
 /// How many writes wait at once. The others wait for a connection.

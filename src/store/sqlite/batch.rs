@@ -10,7 +10,7 @@ use super::row::{Cell, Columns, RowWrite, Stored};
 use super::schema::Sql;
 use super::schema::StatementKind;
 use crate::core::{Key, Timestamp};
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 
 /// The writer's statements, prepared once.
 pub(super) struct Statements<'c> {

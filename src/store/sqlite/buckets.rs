@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::row::{self, MASK, Stored};
 use super::schema::Sql;
 use crate::core::Key;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::contract::{StoreError, StoreErrorKind};
 
 /// As many as fit on one page, which every transaction changes.
 pub(super) const BUCKETS: usize = 128;

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::batch::{begin, pragma, roll_back};
 use super::error::Fault;
 use super::writer::Session;
-use crate::store::{Durability, DurabilityLevel, Epoch, StoreError};
+use crate::store::contract::{Durability, DurabilityLevel, Epoch, StoreError};
 
 /// As `PRAGMA synchronous` counts.
 const FULL: i64 = 2;

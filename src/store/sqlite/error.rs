@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 
 use crate::core::DecodeError;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::contract::{StoreError, StoreErrorKind};
 
 /// Why a [`SqliteStore`](super::SqliteStore) did not open. Nothing was changed,
 /// unless the kind says otherwise.

@@ -15,7 +15,7 @@ use super::owner::Owner;
 use super::process::OpenHere;
 use super::schema::Sql;
 use super::turn::Gate;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::contract::{StoreError, StoreErrorKind};
 
 /// An open store, but for its threads.
 #[derive(Debug)]

@@ -1,14 +1,12 @@
 //! What can be set before a store is opened.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::LONGEST;
-use super::{SqliteOpenError, SqliteStore};
 use crate::util::clock::Clock;
 
-/// How a [`SqliteStore`] is to be opened.
+/// How a [`SqliteStore`](super::SqliteStore) is to be opened.
 ///
 /// ```
 /// use tower_idempotency::clock::ManualClock;
@@ -106,22 +104,13 @@ impl SqliteStoreOptions {
         self
     }
 
-    /// For how long a [transaction](SqliteStore::transactions) of yours may hold the write
+    /// For how long a [transaction](super::SqliteStore::transactions) of yours may hold the write
     /// lock: 5 seconds at most, since other writers wait no longer. A third of the
     /// operation's lease is the limit, too, and a third of the shortest
     /// lease that is about to end in this file.
     pub const fn transaction_limit(mut self, limit: Duration) -> Self {
         self.transaction_limit = if limit.as_nanos() < LONGEST.as_nanos() { limit } else { LONGEST };
         self
-    }
-
-    /// Opens the store, as [`SqliteStore::open`] does.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
-        SqliteStore::open_with(self, path.as_ref())
     }
 }
 

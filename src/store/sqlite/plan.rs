@@ -6,7 +6,7 @@ use super::error::Fault;
 use super::row::{Cell, Columns, RowWrite, Stored, bytes_cell, number_cell};
 use super::schema::StatementKind;
 use crate::core::{Key, Timestamp, Version};
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 
 /// Whether a write takes.
 pub(super) enum Verdict {

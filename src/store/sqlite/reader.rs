@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::open_store::OpenStore;
 use super::row::Stored;
 use crate::core::Key;
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 use crate::util::signal::lock;
 
 /// What a reader is asked to do; an error is why it can't.

@@ -6,7 +6,7 @@ use super::owner::Dead;
 use super::row::{RowWrite, Stored};
 use super::turn::Asking;
 use crate::core::{Key, Version};
-use crate::store::{Durability, StoreError};
+use crate::store::contract::{Durability, StoreError};
 
 /// A write that takes if `key` is at `expected`.
 pub(super) struct WriteRequest {

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::Fault;
 use crate::core::{DecodeError, Hold, Key, PartId, Record, Status, Times, Timestamp, Version};
-use crate::store::{Found, StoreError};
+use crate::store::contract::{Found, StoreError, status_code, status_of};
 
 /// The format of rows that is written, and the newest that is read.
 const FORMAT: i64 = 1;
@@ -366,22 +366,5 @@ fn part_id(n: i64) -> Option<PartId> {
     match n {
         0 => Some(PartId::Request),
         n => Some(PartId::Step(u32::try_from(n.checked_sub(1)?).ok()?)),
-    }
-}
-
-const fn status_code(status: Status) -> i64 {
-    match status {
-        Status::Pending => 0,
-        Status::Paid => 1,
-        Status::Complete => 2,
-    }
-}
-
-const fn status_of(code: i64) -> Option<Status> {
-    match code {
-        0 => Some(Status::Pending),
-        1 => Some(Status::Paid),
-        2 => Some(Status::Complete),
-        _ => None,
     }
 }

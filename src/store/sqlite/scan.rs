@@ -4,8 +4,8 @@ use super::error::Fault;
 use super::reader::Reader;
 use super::row::{self, Stored};
 use crate::core::{Key, Timestamp};
-use crate::store::page::Entry;
-use crate::store::{Cursor, Filter, Page, Query};
+use crate::store::contract::Entry;
+use crate::store::contract::{Cursor, Filter, Page, Query};
 
 impl Reader<'_> {
     /// One page, in one read transaction.

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::connection::{BUSY, beside};
 use super::files::Locked;
-use crate::store::StoreError;
+use crate::store::contract::StoreError;
 
 /// How long a transaction may take to begin, once it may: it does not wait long.
 const TRY: Duration = Duration::from_secs(1);

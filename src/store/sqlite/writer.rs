@@ -20,7 +20,7 @@ use super::request::{Request, WriteRequest};
 use super::row;
 use super::turn::{self, Asking, Shut};
 use crate::core::{Timestamp, Version};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::contract::{StoreError, StoreErrorKind};
 
 /// How many writes share one transaction, and how many bytes.
 const MAX_WRITES: usize = 256;

@@ -197,7 +197,7 @@ impl Completer {
         if done.output.is_err() {
             return Ok(Did::Skipped);
         }
-        let Some(Hold::Parked { why }) = done.record.as_ref().map(Record::hold).filter(|_| parks) else {
+        let Some(why) = done.record.as_ref().and_then(Record::parked_for).filter(|_| parks) else {
             engine.emit(&key, || EventKind::Reconciled);
             return Ok(Did::Reconciled);
         };

@@ -39,6 +39,7 @@ use crate::engine::operation::Reconciled;
 use crate::http::guarded::Shared;
 use crate::http::layer::IdempotencyLayer;
 use crate::store::Cursor;
+use crate::workers::pace;
 
 type Prepare = dyn Fn(Parts) -> BoxFuture<Result<Parts, String>> + Send + Sync;
 type Reconcile = dyn Fn(Doubt) -> BoxFuture<Reconciled<Response<Bytes>>> + Send + Sync;
@@ -211,7 +212,7 @@ impl Completer {
     /// a third, by default. At least 10 ms. What this process itself released
     /// is looked for when it falls due.
     pub fn poll(mut self, every: Duration) -> Self {
-        self.settings.poll = every.max(Duration::from_millis(10));
+        self.settings.poll = pace::at_least(every);
         self
     }
 

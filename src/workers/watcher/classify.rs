@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::{Hold, Mode, Point, Record, Status, Timestamp};
+use crate::core::{Hold, Mode, Record, Status, Timestamp};
 use crate::store::Found;
 use crate::telemetry::finding::FindingKind;
 
@@ -40,7 +40,7 @@ impl Thresholds {
         if record.status() == Status::Complete {
             return None;
         }
-        if let Hold::Parked { why } = record.hold() {
+        if let Some(why) = record.parked_for() {
             return Some((FindingKind::Parked, why.to_string(), record.written_at()));
         }
         let since = unattended_since(record, now).filter(|since| now >= since.after(self.in_doubt));
@@ -70,8 +70,7 @@ fn unattended_since(record: &Record, now: Timestamp) -> Option<Timestamp> {
 
 /// What is in doubt about it.
 fn doubt(record: &Record) -> Option<String> {
-    let begun = |step: &&std::sync::Arc<crate::core::Step>| *step.point() == Point::Begun;
-    let steps: Vec<_> = record.steps().iter().filter(begun).map(|step| format!("{:?}", step.name())).collect();
+    let steps: Vec<_> = record.in_doubt().map(|step| format!("{step:?}")).collect();
     if !steps.is_empty() {
         return Some(format!("begun, with no result and no holder: {}", steps.join(", ")));
     }

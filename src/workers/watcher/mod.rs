@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 pub use self::state::Watched;
 
@@ -21,9 +21,9 @@ use self::state::State;
 use crate::engine::Engine;
 use crate::store::DurabilityLevel;
 use crate::telemetry::finding::Finding;
-use crate::util::backoff;
 use crate::util::clock::SystemClock;
 use crate::util::detached::CatchPanic;
+use crate::workers::pace;
 
 type HookFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 type Hook = dyn Fn(Finding) -> HookFuture + Send + Sync;
@@ -134,7 +134,7 @@ impl Watcher {
     /// How often it looks, give or take half: every 30 seconds by default, at
     /// least 10 ms.
     pub fn every(mut self, every: Duration) -> Self {
-        self.settings.every = every.max(Duration::from_millis(10));
+        self.settings.every = pace::at_least(every);
         self
     }
 
@@ -176,7 +176,7 @@ impl Watcher {
         loop {
             let watched = async {
                 self.run_once().await;
-                sleep(backoff::jittered(self.settings.every, 0.5, 1.5)).await;
+                pace::pause(self.settings.every).await;
             };
             tokio::select! {
                 biased;

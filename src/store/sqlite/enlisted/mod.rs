@@ -1,5 +1,6 @@
 //! Transactions of the caller's that carry recovery points.
 
+mod driver;
 mod rusqlite;
 #[cfg(feature = "sqlx-sqlite")]
 mod sqlx;
@@ -11,26 +12,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::rusqlite::ErrorCode;
 use ::rusqlite::types::{ToSqlOutput, Value};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::driver::{Failed, NotBegun, Open, SqliteDriver, Statement};
 pub use self::rusqlite::{Rusqlite, SqliteTransaction};
 
 use self::state::State;
-use super::SqliteStore;
 use super::connection::BUSY;
-use super::error::{Fault, says_rolled_back, stopped, told_of};
+use super::error::{Fault, says_rolled_back, stopped};
 use super::plan::{self, Verdict};
 use super::request::Request;
 use super::row::{RowWrite, Stored};
-use super::turn::{Ends, Turn};
+use super::store::SqliteStore;
+use super::turn::Turn;
 use crate::core::{Key, Record, Version};
+use crate::store::contract::{Loaded, StoreError, StoreErrorKind};
 use crate::store::enlisted::{CommitError, EnlistedDatabase, EnlistedSwap, Limit, Sealed};
-use crate::store::{Loaded, StoreError, StoreErrorKind};
 
 /// Transactions that can carry the recovery points of a [`SqliteStore`]: for
 /// [`Operation::transaction`](crate::Operation::transaction). Made by
@@ -56,74 +57,6 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 const CONNECTION: &str = "SELECT name, file, (SELECT synchronous FROM pragma_synchronous), \
     (SELECT journal_mode FROM pragma_journal_mode), (SELECT locking_mode FROM pragma_locking_mode) \
     FROM pragma_database_list";
-
-/// A driver's transactions.
-#[async_trait]
-pub trait SqliteDriver: Clone + fmt::Debug + Send + Sync + 'static {
-    /// A connection that has no transaction open.
-    type Idle: Send + 'static;
-    /// Dropped, it is rolled back. It keeps its turn until it is over.
-    type Transaction: Send + 'static;
-    type Handle: Send + ?Sized;
-
-    async fn connect(&self, store: &SqliteStore) -> Result<Self::Idle, StoreError>;
-    /// Begins a transaction if the lock is free at this moment.
-    async fn begin(idle: Self::Idle, open: Open) -> Result<Self::Transaction, NotBegun<Self::Idle>>;
-    /// `None` if the transaction is over.
-    fn handle(transaction: &mut Self::Transaction) -> Option<&mut Self::Handle>;
-    /// Runs these in their order, and gives the rows of the last one.
-    async fn run(transaction: &mut Self::Transaction, statements: Vec<Statement>) -> Result<Vec<Vec<Value>>, Failed>;
-    /// Commits; if it fails, the transaction is over all the same.
-    async fn commit(transaction: Self::Transaction) -> Result<(), Failed>;
-    async fn roll_back(transaction: Self::Transaction);
-}
-
-/// A statement, and what is bound to it.
-type Statement = (String, Vec<Value>);
-
-/// What a driver's transaction holds on to, besides the connection.
-#[derive(Debug)]
-pub struct Open {
-    state: Arc<State>,
-    _ends: Arc<Ends>,
-    /// Keeps the store open.
-    store: SqliteStore,
-}
-
-/// Why a transaction did not begin.
-#[derive(Debug)]
-pub enum NotBegun<I> {
-    /// Another connection has the lock.
-    Busy(I, Failed),
-    Failed(Failed),
-}
-
-/// What a driver says.
-#[derive(Debug)]
-pub struct Failed {
-    code: Option<ErrorCode>,
-    error: std::io::Error,
-}
-
-impl Failed {
-    fn busy() -> Self {
-        Self { code: Some(ErrorCode::DatabaseBusy), error: std::io::Error::other("others wait for it") }
-    }
-
-    fn over() -> Self {
-        Self { code: None, error: std::io::Error::other("the transaction is over") }
-    }
-
-    fn into_store_error(self) -> StoreError {
-        told_of(self.code, self.error)
-    }
-}
-
-impl From<::rusqlite::Error> for Failed {
-    fn from(error: ::rusqlite::Error) -> Self {
-        Self { code: error.sqlite_error_code(), error: super::error::plain(error) }
-    }
-}
 
 /// A transaction that is under way.
 pub struct Running<D: SqliteDriver> {

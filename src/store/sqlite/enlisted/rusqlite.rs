@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::{Failed, NotBegun, Open, SqliteDriver, State, Statement};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{StoreError, StoreErrorKind};
+use super::driver::{Failed, NotBegun, Open, SqliteDriver, Statement};
+use super::state::State;
+use crate::store::contract::{StoreError, StoreErrorKind};
+use crate::store::sqlite::store::SqliteStore;
 use crate::util::signal::lock;
 
 /// Transactions on connections of the store's own: see [`SqliteStore::transactions`].

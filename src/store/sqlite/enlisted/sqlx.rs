@@ -14,9 +14,10 @@ use async_trait::async_trait;
 use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::Handle;
 
-use super::{Failed, NotBegun, Open, SqliteDriver, State, Statement};
-use crate::store::StoreError;
-use crate::store::sqlite::SqliteStore;
+use super::driver::{Failed, NotBegun, Open, SqliteDriver, Statement};
+use super::state::State;
+use crate::store::contract::StoreError;
+use crate::store::sqlite::store::SqliteStore;
 
 /// After so many instructions of the library, a query checks whether its step was
 /// dropped.

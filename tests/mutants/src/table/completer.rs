@@ -121,7 +121,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     in_hand(
         "unsaved-run-again-by-a-duplicate",
-        "src/core/command/in_hand.rs",
+        "src/core/command/claim.rs",
         "if self.in_hand && is_leased(current) && abandoned {",
         "if self.in_hand && is_leased(current) && abandoned && false {",
         "duplicates_of_what",

@@ -3,7 +3,7 @@
 use super::Mutant;
 
 const END: &str = "src/engine/attempt/outcome.rs";
-const OPERATION: &str = "src/engine/operation/mod.rs";
+const OPERATION: &str = "src/engine/operation/handle.rs";
 const STEP: &str = "src/engine/operation/step.rs";
 
 planted_under!(resume, "--test engine", "resume");

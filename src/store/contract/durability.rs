@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Store, StoreError};
+use super::error::StoreError;
 
 /// The worst event after which nothing that was acknowledged is forgotten.
 ///
@@ -93,33 +93,6 @@ impl Epoch {
             Since::Same
         }
     }
-}
-
-/// Asks `store` what it survives, and refuses less than `minimum`.
-///
-/// Call it when a service starts that must not run on a store which forgets.
-///
-/// ```
-/// use tower_idempotency::store::{self, MemoryStore, DurabilityLevel};
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let refused = store::require(&MemoryStore::new(), DurabilityLevel::PowerLoss).await;
-/// assert_eq!(
-///     refused.unwrap_err().to_string(),
-///     "the store survives nothing, and power loss is required",
-/// );
-/// # }
-/// ```
-///
-/// # Errors
-///
-/// [`RequireError`] if it survives less, or can't be asked.
-pub async fn require(store: &(impl Store + ?Sized), minimum: DurabilityLevel) -> Result<Durability, RequireError> {
-    let found = store.durability().await.map_err(RequireError::Unknown)?;
-    if found.survives < minimum {
-        return Err(RequireError::Below { minimum, found });
-    }
-    Ok(found)
 }
 
 /// Why a store is not good enough.

@@ -90,7 +90,7 @@ impl From<DecodeError> for StoreError {
     }
 }
 
-/// Why [`connect`](super::connect()) returned no store.
+/// Why [`connect`](crate::store::connect()) returned no store.
 #[derive(Debug)]
 pub struct ConnectError {
     /// Without what may be a password: the scheme only.
@@ -100,13 +100,13 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    pub(super) fn new(url: &str, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(in crate::store) fn new(url: &str, message: impl Into<Cow<'static, str>>) -> Self {
         let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
         Self { scheme: scheme.to_owned(), message: message.into(), source: None }
     }
 
     #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
-    pub(super) fn caused_by(url: &str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub(in crate::store) fn caused_by(url: &str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self { source: Some(Box::new(source)), ..Self::new(url, "") }
     }
 }

@@ -1,0 +1,200 @@
+//! An attempt, as the handler has it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use super::undoable::Undo;
+use crate::core::{IdempotencyKey, Key, Mode, Point, Status, StepKey};
+use crate::engine::attempt::Attempt;
+use crate::util::signal::lock;
+
+/// One attempt at an operation; in the request's extensions, and an axum
+/// extractor with feature `axum`. Clones are handles to the same attempt.
+///
+/// ```
+/// use http::{Request, Response, StatusCode};
+/// use tower_idempotency::Operation;
+///
+/// async fn pay<B>(request: Request<B>) -> Response<String> {
+///     let Some(op) = request.extensions().get::<Operation>() else {
+///         return Response::new("came without an Idempotency-Key".into());
+///     };
+///     let order = op.step("order", |_| async { Ok::<_, std::io::Error>(17) }).await;
+///     let Ok(order) = order else {
+///         let mut response = Response::new("try again".to_string());
+///         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+///         return response;
+///     };
+///     Response::new(format!("order {order}"))
+/// }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # let response = pay(Request::new(())).await;
+/// # assert!(response.body().starts_with("came"));
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Operation {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) attempt: Arc<Attempt>,
+    /// As the client sent it.
+    pub(super) idempotency_key: Option<IdempotencyKey>,
+    /// The steps this attempt has touched.
+    pub(super) used: Mutex<HashMap<Box<str>, Used>>,
+    /// Those that can be undone, in the order in which they were done.
+    pub(super) undos: Mutex<Vec<Undo>>,
+    pub(super) undoing: AtomicBool,
+}
+
+/// What this attempt did with a step's name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Used {
+    Running,
+    /// It ended, and its result is stored.
+    Stored,
+    /// It ended before it was begun, and may be tried again.
+    Again,
+    /// It was begun and ended without a result.
+    InDoubt,
+    /// It was begun, by whichever attempt, and is known not to have happened.
+    Cleared,
+}
+
+impl Operation {
+    pub(crate) fn new(attempt: Arc<Attempt>, idempotency_key: Option<IdempotencyKey>) -> Self {
+        let (used, undos, undoing) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { inner: Arc::new(Inner { attempt, idempotency_key, used, undos, undoing }) }
+    }
+
+    pub(super) fn attempt_handle(&self) -> &Arc<Attempt> {
+        &self.inner.attempt
+    }
+
+    /// What the operation is stored under.
+    pub fn key(&self) -> &Key {
+        self.inner.attempt.key()
+    }
+
+    /// The key that the client sent, without quotes, by which it knows this operation.
+    /// It is not stored: in an attempt of a [`Completer`](crate::Completer) there is
+    /// none, and neither is there in an operation of a [`Runner`](crate::Runner).
+    ///
+    /// ```
+    /// use tower_idempotency::Operation;
+    ///
+    /// fn reference(operation: &Operation) -> String {
+    ///     operation.idempotency_key().unwrap_or("unknown").to_owned()
+    /// }
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// What a later attempt must have too belongs into a step's result. Do not send it
+    /// downstream as a key: [`step_key`](Self::step_key) makes one that does not meet
+    /// that of another caller or step.
+    pub fn idempotency_key(&self) -> Option<&str> {
+        self.inner.idempotency_key.as_ref().map(IdempotencyKey::as_str)
+    }
+
+    /// Which attempt this is; the first is 1.
+    pub fn attempt(&self) -> u32 {
+        self.inner.attempt.claimed().attempts()
+    }
+
+    /// Whether there were attempts before this one.
+    pub fn is_resumed(&self) -> bool {
+        self.attempt() > 1
+    }
+
+    /// What is done if this attempt dies.
+    pub fn mode(&self) -> Mode {
+        self.inner.attempt.claimed().mode()
+    }
+
+    /// How far the operation got: `Paid` once the result of a
+    /// [`pay`](Self::pay) or [`once`](Self::once) is stored.
+    pub fn status(&self) -> Status {
+        self.inner.attempt.status()
+    }
+
+    /// Whether the claim is lost, or in doubt. What this attempt still does
+    /// cannot be stored; the attempt that took over will do it again.
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.attempt.lost().initialized()
+    }
+
+    /// Resolves once [`is_cancelled`](Self::is_cancelled); never, if all goes
+    /// well. For a `select!` around long work. Cancel safe.
+    pub async fn cancelled(&self) {
+        self.inner.attempt.lost().wait().await;
+    }
+
+    /// Says that this attempt did nothing that counts: the key will be as if it
+    /// had never been used, unless a step was begun or done. What
+    /// [`Outcome::NothingHappened`](crate::Outcome) is to a response.
+    pub fn nothing_happened(&self) {
+        self.inner.attempt.set_nothing_happened();
+    }
+
+    /// The idempotency key to send downstream with the step `name`: the same
+    /// on every attempt.
+    pub fn step_key(&self, name: &str) -> StepKey {
+        StepKey::new(self.key(), name)
+    }
+
+    /// Takes a name for the time a step runs under it; `None` if it runs or is
+    /// done already.
+    pub(super) fn take_name(&self, name: &str) -> Option<Taken> {
+        let mut used = lock(&self.inner.used);
+        let becomes = used.get(name).copied().unwrap_or(Used::Again);
+        if matches!(becomes, Used::Running | Used::Stored) {
+            return None;
+        }
+        used.insert(name.into(), Used::Running);
+        drop(used);
+        self.inner.attempt.set_running(name, true);
+        Some(Taken { operation: self.clone(), name: name.into(), becomes })
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation")
+            .field("key", self.key())
+            .field("attempt", &self.attempt())
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A step's name while the step runs; put back when it ends, or is dropped.
+pub(super) struct Taken {
+    operation: Operation,
+    name: Box<str>,
+    pub(super) becomes: Used,
+}
+
+impl Taken {
+    /// How far the step got: what this attempt did with it counts more than
+    /// what it found.
+    pub(super) fn point(&self) -> Option<Point> {
+        match self.becomes {
+            Used::InDoubt => Some(Point::Begun),
+            Used::Cleared => None,
+            Used::Again | Used::Running | Used::Stored => {
+                self.operation.inner.attempt.claimed().step(&self.name).map(|step| step.point().clone())
+            }
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.operation.inner.attempt.set_running(&self.name, false);
+        lock(&self.operation.inner.used).insert(std::mem::take(&mut self.name), self.becomes);
+    }
+}

@@ -1,0 +1,236 @@
+//! The store itself, and what its calls ask of Postgres.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::call::{Connections, Repeat, bounded};
+use super::deadpool::StorePool;
+use super::driver::Parameter;
+use super::durability;
+use super::error::unavailable;
+use super::row::{RowWrite, loaded, signed};
+use super::sql::{Migration, Sql};
+use crate::core::{Key, Record, Version};
+use crate::store::contract::{
+    Durability, DurabilityLevel, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap, require,
+};
+use crate::store::for_all::ForAll;
+
+/// How often a write is tried that others keep getting in the way of.
+const RACES: u32 = 8;
+
+/// Keeps records in Postgres, for any number of processes. With feature
+/// `postgres`. Clones are handles to the same store.
+///
+/// ```no_run
+/// use tower_idempotency::{IdempotencyLayer, Scope, store::PostgresStore};
+///
+/// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = PostgresStore::connect("postgres://app@db.internal/shop")?;
+/// store.create_schema().await?; // Or run the migration with your own.
+/// let layer = IdempotencyLayer::new(store, Scope::header("x-tenant".parse()?));
+/// # Ok(()) }
+/// ```
+///
+/// It is lazy: nothing is connected before the first call, so a service starts
+/// while the database is away. Keyed requests get a 503 until it is back.
+///
+/// A claim, a recovery point and a completion are one statement and one round
+/// trip each, a replay two. Every statement commits by itself, at the database's
+/// default isolation level (above READ COMMITTED, races cost further tries),
+/// and no transaction is held while a handler runs. The first call of a store
+/// pays one more, which finds out whether all tables, columns and rights are
+/// there; until they are, every call is refused and no handler runs. Writes are
+/// on disk when they are acknowledged, also where the database's default is
+/// `synchronous_commit = off`. All times are the server's.
+///
+/// # Tables
+///
+/// Three, in a schema of their own, `idempotency`. They come from
+/// [`MIGRATION`](Self::MIGRATION), which you run with your own migrations, or
+/// from [`create_schema`](Self::create_schema). A role needs USAGE on the
+/// schema and SELECT, INSERT, UPDATE and DELETE on its tables.
+///
+/// # Forgetting
+///
+/// Postgres forgets nothing by itself: responses whose retention is over stay, and the
+/// tables grow, until [`sweep`](Self::sweep) removes them. Let one task in each process
+/// call it; they share the work. A [`Sweeper`](crate::Sweeper) does the same, with a
+/// statement for each record.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tower_idempotency::store::PostgresStore;
+///
+/// async fn forget(store: PostgresStore) {
+///     loop {
+///         // A full batch: there is more.
+///         if store.sweep(1_000).await.is_ok_and(|swept| swept == 1_000) {
+///             continue;
+///         }
+///         tokio::time::sleep(Duration::from_secs(60)).await;
+///     }
+/// }
+/// ```
+///
+/// # Failover
+///
+/// A server that says that writes belong elsewhere (it became read-only, it is
+/// shutting down or starting up), a connection that is lost, and a pooler that
+/// lost its server: such a connection is closed, none that was made before is used
+/// again, and the statement is tried once on a new one. Where a name leads to
+/// the new primary by then, the request succeeds. A write is only repeated where
+/// comparing versions tells whether the first one took; a
+/// [transaction](crate::Operation::transaction) is not, but begins on a connection
+/// that may write.
+///
+/// # Caveats
+///
+/// - Through PgBouncer in transaction mode, older than 1.21 or without its
+///   `max_prepared_statements`, set
+///   [`prepared(false)`](super::PostgresStoreOptions::prepared). Nothing else needs a
+///   session: no advisory locks, no settings that outlast a statement.
+/// - A standby that is promoted may lack the last writes, unless
+///   `synchronous_standby_names` is set: then retries of those keys may run
+///   again. [`durability`](Store::durability) says so.
+/// - URLs with `sslmode=require` or more need TLS, which this crate does not bring: build a
+///   [`deadpool_postgres::Pool`] with the connector of your choice, and pass it
+///   to [`with_pool`](Self::with_pool). `prefer`, the default, means plain text here.
+#[derive(Clone)]
+pub struct PostgresStore(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) connections: Connections,
+    pub(super) transactions: StorePool,
+    pub(super) sql: Sql,
+    pub(super) migration: Migration,
+    /// What it must survive.
+    pub(super) minimum: Option<DurabilityLevel>,
+    /// That this was asked, and that the tables are ours to use.
+    pub(super) checked: ForAll<()>,
+}
+
+impl PostgresStore {
+    /// The statements that make the tables, as SQL: for your own migrations.
+    pub const MIGRATION: &str = include_str!("migrations/1.sql");
+
+    /// Makes the schema and the tables, where they are missing; does nothing to
+    /// those that are there. Several processes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the role needs CREATE on the database, or on the schema if
+    /// that is there, and half a minute must do.
+    pub async fn create_schema(&self) -> Result<(), StoreError> {
+        bounded(self.0.connections.migrate(&self.0.migration)).await
+    }
+
+    /// Removes up to `limit` responses whose retention is over, and returns how many
+    /// there were. What is unfinished is never touched. Several processes may
+    /// sweep at once: each takes what no other one has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database can't be asked, or took more than half a
+    /// minute: then it may have swept, and a smaller `limit` helps.
+    pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        let limit = [Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX))];
+        let swept = bounded(async {
+            self.check().await?;
+            self.0.connections.execute(&self.0.sql.sweep, &limit, Repeat::Harmless).await
+        });
+        Ok(usize::try_from(swept.await?).unwrap_or(0))
+    }
+
+    /// Before the first call: whether this database is good enough, and all
+    /// that later calls need is there. A claim alone would not miss the steps.
+    async fn check(&self) -> Result<(), StoreError> {
+        match self.0.checked.get() {
+            Some(()) => Ok(()),
+            // Boxed: it is seldom.
+            None => Box::pin(self.0.checked.get_or_make(self.probe())).await,
+        }
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let rows = self.0.connections.query(&self.0.sql.probe, &[]).await?;
+        durability::check_layout(rows.first())?;
+        let Some(minimum) = self.0.minimum else { return Ok(()) };
+        match require(self, minimum).await {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(StoreError::new(StoreErrorKind::Unavailable, refused.to_string())),
+        }
+    }
+
+    /// Whether it took.
+    async fn put(&self, put: &RowWrite, with_steps: bool) -> Result<bool, StoreError> {
+        let sql = &self.0.sql;
+        let (statement, parameters) = match (put.expected, with_steps) {
+            (None, false) => (&*sql.create, put.without_steps()),
+            (Some(_), false) => (put.pick(&sql.replace), put.without_steps()),
+            (None, true) => (&*sql.create_with_steps, put.parameters()),
+            (Some(_), true) => (put.pick(&sql.replace_with_steps), put.parameters()),
+        };
+        // What is there afterwards has the version of this write, or it did not take.
+        Ok(self.0.connections.execute(statement, parameters, Repeat::Harmless).await? == 1)
+    }
+
+    /// A load for when something is there, most likely: cheaper then.
+    async fn read(&self, key: &Key) -> Result<Loaded, StoreError> {
+        let rows = self.0.connections.query(&self.0.sql.look, &[Parameter::key(key)]).await?;
+        match rows.first() {
+            Some(row) => loaded(row),
+            None => self.load(key).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        self.check().await?;
+        let rows = self.0.connections.query(&self.0.sql.load, &[Parameter::key(key)]).await?;
+        rows.first().map_or_else(|| Err(unavailable("Postgres gave no row")), loaded)
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        self.check().await?;
+        let put = RowWrite::new(key, expected, next);
+        let mut with_steps = put.has_steps;
+        for _ in 0..RACES {
+            if self.put(&put, with_steps).await? {
+                return Ok(Swap::Stored);
+            }
+            let found = self.read(key).await?;
+            if found.record.as_ref().map(Record::version) != expected {
+                return Ok(Swap::Conflict(found));
+            }
+            // What is there has steps after all, or another write came in between.
+            with_steps = true;
+        }
+        Err(unavailable("others kept changing the record"))
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        self.check().await?;
+        let parameters = [Parameter::key(key), Parameter::Integer(signed(expected))];
+        Ok(self.0.connections.execute(&self.0.sql.remove, &parameters, Repeat::ChangesAnswer).await? == 1)
+    }
+
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        self.check().await?;
+        self.page(query).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        bounded(durability::read(&self.0.connections, &self.0.sql)).await
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("pool", &self.0.connections.pool.status()).finish_non_exhaustive()
+    }
+}
