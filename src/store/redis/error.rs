@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_docs_name_the_same_rights() {
-        let docs = include_str!("mod.rs");
+        let docs = include_str!("store.rs");
         let rights = RIGHTS.split([' ', ';']).filter(|word| word.starts_with('+'));
         let missing: Vec<_> = rights.filter(|right| !docs.contains(&format!("{right}`"))).collect();
         assert!(missing.is_empty(), "{missing:?}");
