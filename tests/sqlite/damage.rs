@@ -14,10 +14,12 @@ use tower_idempotency::store::{SqliteOpenErrorKind as Kind, SqliteStore, Store, 
 use super::open::{refused, refused_by};
 use super::records::*;
 
-/// A store as a `kill -9` leaves it, with answers to "0" to "9".
+/// A store as a `kill -9` leaves it, with answers to "0" to "9", all of them in the WAL
+/// alone.
 async fn killed() -> (TempDir, PathBuf) {
     let (live, left) = (tempdir().unwrap(), tempdir().unwrap());
     let store = SqliteStore::open(live.path().join("keys.db")).unwrap();
+    let _reader = keep_in_wal(&live.path().join("keys.db"));
     for n in 0..10 {
         answer(&store, n).await;
     }
@@ -215,6 +217,7 @@ fn forget_the_count(path: &Path) {
 async fn a_last_transaction_that_power_loss_tore_is_cut_off() {
     let (live, left) = (tempdir().unwrap(), tempdir().unwrap());
     let store = SqliteStore::open(live.path().join("keys.db")).unwrap();
+    let _reader = keep_in_wal(&live.path().join("keys.db"));
     for n in 0..10 {
         answer(&store, n).await;
     }

@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use tempfile::tempdir;
 use tower_idempotency::store::{SqliteOpenErrorKind as Kind, SqliteStore};
 
-use super::records::{answer, copy, key, load};
+use super::records::{answer, copy, keep_in_wal, key, load};
 
 /// As if another process had been killed as it waited for its commit's sync: all of
 /// its frames are in the WAL, and nobody knows of them.
@@ -34,9 +34,7 @@ fn killed_in_its_commit(live: &Path, bytes: usize) {
 async fn commits_that_were_never_made_are_not_taken_for_damage() {
     let (live, left) = (tempdir().unwrap(), tempdir().unwrap());
     let store = SqliteStore::open(live.path().join("keys.db")).unwrap();
-    // The WAL does not begin anew meanwhile.
-    let reader = Connection::open(live.path().join("keys.db")).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM records").unwrap();
+    let _reader = keep_in_wal(&live.path().join("keys.db"));
     answer(&store, 0).await;
     killed_in_its_commit(live.path(), 100 * 4096);
     answer(&store, 1).await;

@@ -422,6 +422,7 @@ fn faults() -> Vec<(&'static str, Op, Fault)> {
 /// is missed, and what is there is trusted.
 async fn what_was_committed_is_counted_and_found_after_a_crash<D: Driver>() {
     let shop = Shop::<D>::open();
+    let _reader = super::records::keep_in_wal(&shop.path);
     for n in 0..20 {
         shop.order(&format!("K{n}")).await.unwrap();
     }
