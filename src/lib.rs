@@ -184,3 +184,31 @@ pub mod spi {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Record, Resolution};
+    use crate::store::{MemoryStore, StoreError};
+
+    fn shared<T: Send + Sync + 'static>() {}
+    fn sent<T: Send>() {}
+
+    /// What `docs/public-api.txt` can't show: the compiler infers it.
+    #[test]
+    fn what_users_hold_may_go_to_other_threads() {
+        shared::<(Engine, IdempotencyLayer, Idempotency<()>, Scope, KeyRules, Background, Callback)>();
+        shared::<(Completer, Sweeper, Watcher, StatusService, Operator, Runner, MemoryStore)>();
+        shared::<(Operation, Shown, Ended, Doubt, Event, Finding, Record, Resolution)>();
+        shared::<(StepError<String>, RunError<String>, StoreError, OperatorError, CompleterError)>();
+        sent::<StepFuture<'_, u64, String>>();
+        #[cfg(feature = "sqlite")]
+        shared::<(store::SqliteStore, store::SqliteOpenError, store::sqlite::SqliteEnlisted)>();
+        #[cfg(feature = "redis")]
+        shared::<store::RedisStore>();
+        #[cfg(feature = "postgres")]
+        shared::<(store::PostgresStore, store::postgres::Enlisted<store::postgres::StorePool>)>();
+        #[cfg(any(feature = "postgres", feature = "sqlite"))]
+        sent::<TransactionStep<'_, u64, String>>();
+    }
+}

@@ -14,12 +14,12 @@ use super::hash::{Hex, digest};
 ///
 /// | scheme | what counts |
 /// |---|---|
-/// | 1 | the components of [`of`](Self::of): method, path, query, first `Content-Type` line, body |
-/// | 2 | the same, and what [`scheme_2`](Self::scheme_2) adds: authority, further `Content-Type` lines, `Content-Encoding`; and of some requests their trailers ([`with_trailers`](Self::with_trailers)) |
+/// | 1 | method, path, query, first `Content-Type` line, body |
+/// | 2 | the same, and authority, further `Content-Type` lines, `Content-Encoding`; and of some requests their trailers |
 ///
 /// A later scheme keeps the digest of the first one as it is, and adds its own
 /// beside it: a retry that meets another release during a rollout has to
-/// [match](Self::matches).
+/// match.
 #[derive(Clone, Copy, Eq)]
 pub struct Fingerprint {
     digest: [u8; 32],
@@ -44,6 +44,7 @@ struct Short(NonZeroU32);
 
 impl Fingerprint {
     /// The fingerprint of a list of components, in their order, by scheme 1.
+    #[doc(hidden)]
     pub fn of<'a>(components: impl IntoIterator<Item = &'a [u8]>) -> Self {
         Self::from_bytes(digest(b"F", components))
     }
@@ -60,6 +61,7 @@ impl Fingerprint {
     /// // What only one of them has is not compared.
     /// assert!(first.matches(&a) && first.scheme_2(None, []).matches(&b));
     /// ```
+    #[doc(hidden)]
     #[must_use]
     pub fn scheme_2<'a>(self, authority: Option<&[u8]>, content: impl IntoIterator<Item = &'a [u8]>) -> Self {
         // One bit tells lower case from upper, and no two other bytes of a host.
@@ -82,6 +84,7 @@ impl Fingerprint {
     /// let [one, other] = [b"1999", b"2999"].map(|sum| call.with_trailers([(b"x-sum".as_slice(), sum.as_slice())]));
     /// assert!(!one.matches(&other) && one.matches(&call) && call.matches(&other));
     /// ```
+    #[doc(hidden)]
     #[must_use]
     pub fn with_trailers<'a>(self, lines: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         // Neither byte is in a name, and neither is in a value.
@@ -93,6 +96,7 @@ impl Fingerprint {
     }
 
     /// A fingerprint of scheme 1 from its 32 bytes.
+    #[doc(hidden)]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self { digest: bytes, added: None, trailers: None }
     }
@@ -112,6 +116,7 @@ impl Fingerprint {
     /// whose process leaves something out.
     ///
     /// Equality (`==`) is stricter: the same scheme, with the same parts.
+    #[doc(hidden)]
     pub fn matches(&self, other: &Self) -> bool {
         let added = self.added.zip(other.added).is_none_or(|(one, other)| one.matches(other));
         let trailers = self.trailers.zip(other.trailers).is_none_or(|(one, other)| one == other);

@@ -67,11 +67,13 @@ pub(super) type Lines = Vec<(HeaderName, HeaderValue)>;
 
 impl StoredRequest {
     /// Keeps a request without trailers, less credentials and connection fields.
+    #[doc(hidden)]
     pub fn capture(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Self {
         Self::capture_with_trailers(method, uri, headers, body, &HeaderMap::new())
     }
 
     /// Keeps a request, less credentials and connection fields.
+    #[doc(hidden)]
     pub fn capture_with_trailers(
         method: &Method,
         uri: &Uri,
@@ -206,6 +208,7 @@ impl StoredResponse {
     }
 
     /// Keeps the head of an answer that was delivered and not retained.
+    #[doc(hidden)]
     pub fn capture_head(status: StatusCode, headers: &HeaderMap, why: NotRetained) -> Self {
         Self::keep(status, headers, Err(why), &HeaderMap::new(), |_| {})
     }

@@ -120,3 +120,20 @@ pub enum CommitError {
     /// It is not known whether it committed.
     Unknown(StoreError),
 }
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RolledBack(error) => write!(f, "the transaction was rolled back: {error}"),
+            Self::Unknown(error) => write!(f, "it is not known whether the transaction committed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CommitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::RolledBack(error) | Self::Unknown(error) => std::error::Error::source(error),
+        }
+    }
+}

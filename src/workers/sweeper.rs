@@ -35,7 +35,7 @@ pub struct Swept {
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let sweeper = Sweeper::new(MemoryStore::new()).every(Duration::from_secs(300));
-/// assert_eq!(sweeper.run_once().await.unwrap(), 0);
+/// assert_eq!(sweeper.run_once().await.unwrap().removed, 0);
 /// # }
 /// ```
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Sweeper {
         self
     }
 
-    /// Removes everything that has expired; returns the count.
+    /// Removes everything that has expired.
     ///
     /// A record is removed only if it is still what the scan found. One that can't
     /// be read stays: an event ([`Unreadable`](crate::EventKind::Unreadable)) says so to
@@ -72,20 +72,7 @@ impl Sweeper {
     /// # Cancellation
     ///
     /// It may be dropped at any time.
-    pub async fn run_once(&self) -> Result<usize, StoreError> {
-        Ok(self.sweep().await?.removed)
-    }
-
-    /// The same; also returns how many records could not be read.
-    ///
-    /// # Errors
-    ///
-    /// As [`run_once`](Self::run_once).
-    ///
-    /// # Cancellation
-    ///
-    /// As [`run_once`](Self::run_once).
-    pub async fn sweep(&self) -> Result<Swept, StoreError> {
+    pub async fn run_once(&self) -> Result<Swept, StoreError> {
         let (mut query, mut swept) = (Query::new(Filter::Expired, PAGE), Swept::default());
         loop {
             let page = self.engine.scan(&query).await?;

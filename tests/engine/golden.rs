@@ -26,9 +26,9 @@ fn folder(format: &str) -> PathBuf {
 }
 
 /// The pieces of a record by the name of their file.
-type Pieces = BTreeMap<String, Bytes>;
+pub(crate) type Pieces = BTreeMap<String, Bytes>;
 
-fn file_name(record: &str, part: Option<PartId>) -> String {
+pub(crate) fn file_name(record: &str, part: Option<PartId>) -> String {
     match part {
         None => format!("{record}.head"),
         Some(PartId::Request) => format!("{record}.request"),
@@ -203,7 +203,7 @@ fn undo(steps: &[&str]) -> Change {
     Change::Undo { steps: steps.iter().map(|step| Box::from(*step)).collect(), answer: Arc::new(answer) }
 }
 
-fn records() -> Vec<(&'static str, Record, Pieces)> {
+pub(crate) fn records() -> Vec<(&'static str, Record, Pieces)> {
     let fail = Change::Fail { step: "\u{1f9fe} \"\\\n\u{0}".into(), error: Bytes::from_static(b"declined") };
     let steps = vec![save("order", b"{\"id\":17}"), begin("charge"), save("", b""), fail];
     let (once, resumable) = (Mode::AtMostOnce, Mode::Resumable);
@@ -275,13 +275,21 @@ fn records() -> Vec<(&'static str, Record, Pieces)> {
         ))]),
         Writer::new("called").by("pod-7").claim(once, None),
         Writer::new("owed").by("pod-7").claim(once, None).change(vec![answer(StatusCode::OK, Some(b"{}"))]),
+        // As the layer makes it of a request: method, path, query, type, body.
+        Writer::new("over-http")
+            .write(&Claim {
+                fingerprint: Fingerprint::of([b"POST".as_slice(), b"/pay", b"", b"", b"{\"amount\":100}"])
+                    .scheme_2(Some(b""), []),
+                ..claim_of(once)
+            })
+            .change(vec![answer(StatusCode::CREATED, Some(b"{\"id\":17}\n"))]),
         Writer::new("usual-lines").claim(once, None).change(vec![complete(usual_lines())]),
     ]
     .map(Writer::finish)
     .into()
 }
 
-fn golden(name: &str) -> Bytes {
+pub(crate) fn golden(name: &str) -> Bytes {
     let path = folder("v2").join(name);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
 }

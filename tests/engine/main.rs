@@ -13,4 +13,5 @@ mod in_hand;
 mod ledger;
 mod nonces;
 mod resume;
+mod rollout;
 mod runner;

@@ -299,7 +299,8 @@ async fn a_store_below_its_required_durability_is_told() {
     };
     watch.store.survives(Durability::of(DurabilityLevel::PowerLoss));
     assert_eq!(watch.round().await, []);
-    let weak = Durability { warnings: vec!["appendfsync is no".into()], ..Durability::of(DurabilityLevel::AppCrash) };
+    let mut weak = Durability::of(DurabilityLevel::AppCrash);
+    weak.warnings.push("appendfsync is no".into());
     watch.store.survives(weak);
     assert_eq!(watch.round().await, [], "it is asked once a minute");
     tokio::time::sleep(secs(61)).await;
@@ -318,7 +319,9 @@ async fn a_store_below_its_required_durability_is_told() {
 async fn a_store_that_was_wiped_or_restored_is_told() {
     let watch = Watch::new();
     let says = |id, mark| {
-        watch.store.survives(Durability { epoch: Some(Epoch { id, mark }), ..Durability::of(DurabilityLevel::Nothing) })
+        let mut durability = Durability::of(DurabilityLevel::Nothing);
+        durability.epoch = Some(Epoch { id, mark });
+        watch.store.survives(durability)
     };
     says(1, 10);
     assert_eq!(watch.round().await, []);

@@ -33,7 +33,7 @@ pub struct Resolve {
 ///
 /// `Debug` shows how large a value is, and not what.
 #[derive(Clone, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
+#[non_exhaustive]
 pub enum Resolution {
     /// It happened, and this is the answer.
     Answer {

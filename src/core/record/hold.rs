@@ -15,6 +15,7 @@ pub struct Fence(pub(in crate::core) Version);
 
 impl Fence {
     /// The fence of the claim that was stored as `version`.
+    #[doc(hidden)]
     pub const fn of(version: Version) -> Self {
         Self(version)
     }
@@ -69,7 +70,7 @@ pub enum Progress {
 
 /// Who may go on with an unfinished operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "every decision must look at all of them")]
+#[non_exhaustive]
 pub enum Hold {
     /// An attempt holds it, until `lease` after its last write.
     Leased {

@@ -201,6 +201,7 @@ impl Record {
     ///
     /// A store calls [`stamped_over`](Self::stamped_over), which is this and
     /// keeps the time of creation over later writes.
+    #[doc(hidden)]
     #[must_use]
     pub fn stamped(mut self, at: Timestamp) -> Self {
         self.created_at.get_or_insert(at);
@@ -208,9 +209,10 @@ impl Record {
         self
     }
 
-    /// The same, for a write over a record that was first kept at `created`;
-    /// `None` if there was none. A store calls this, with its own clock, on
-    /// every record it stores.
+    /// The record as the store keeps it, with the time at which it did, written over one
+    /// that was first kept at `created`; `None` if there was none. A store calls this,
+    /// with its own clock, on every record it stores: all lease and retention
+    /// arithmetic starts from that time.
     ///
     /// A holder writes from its own copy, which never saw that time; the store
     /// has it. A first claim over an expired record is another operation, and

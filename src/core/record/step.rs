@@ -67,7 +67,7 @@ impl Step {
 ///
 /// `Debug` shows how large a value is, and not what.
 #[derive(Clone, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "every decision must look at all of them")]
+#[non_exhaustive]
 pub enum Point {
     /// It was begun, and its outcome is unknown.
     Begun,

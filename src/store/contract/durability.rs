@@ -38,9 +38,10 @@ impl fmt::Display for DurabilityLevel {
     }
 }
 
-/// What a store promises as it is set up now.
+/// What a store promises as it is set up now: a store starts with [`of`](Self::of), and
+/// sets what else it knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "built by stores")]
+#[non_exhaustive]
 pub struct Durability {
     /// The worst event that forgets nothing.
     pub survives: DurabilityLevel,

@@ -17,7 +17,7 @@ use super::wait::{Acknowledged, Waiting};
 use crate::store::contract::{ConnectError, DurabilityLevel, STORE_TIMEOUT};
 use crate::store::for_all::ForAll;
 
-/// How to use a Redis; made by [`RedisStore::options`].
+/// How to use a Redis.
 #[must_use]
 pub struct RedisStoreOptions {
     prefix: String,
@@ -59,7 +59,8 @@ impl RedisStore {
 }
 
 impl RedisStoreOptions {
-    fn new() -> Self {
+    /// The usual settings.
+    pub fn new() -> Self {
         Self {
             prefix: "idempotency".to_owned(),
             timeouts: Timeouts { connect: Duration::from_secs(1), response: Duration::from_secs(2) },
@@ -222,6 +223,12 @@ impl RedisStoreOptions {
             current: ForAll::new(),
         };
         Ok(RedisStore { link: Arc::new(link) })
+    }
+}
+
+impl Default for RedisStoreOptions {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

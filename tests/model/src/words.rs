@@ -96,6 +96,7 @@ fn sketch(record: &Record) -> String {
             Point::Begun => "begun",
             Point::Saved(_) => "saved",
             Point::Failed(_) => "failed",
+            _ => "at a point that is new",
         };
         // Writing to a string does not fail.
         let _ = write!(line, ", {} {point}", step.name());
@@ -117,5 +118,6 @@ fn decision(resolution: &Resolution) -> &'static str {
         Resolution::Undone { .. } => "the step is undone",
         Resolution::RunAgain => "it may run again",
         Resolution::Park { .. } => "a human has to look",
+        _ => "a decision that is new",
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use syn::visit_mut::{self, VisitMut};
-use syn::{Attribute, Block, Item, ItemImpl, Path, PathSegment, Type, TypePath};
+use syn::{Attribute, Block, Expr, Item, ItemImpl, Path, PathSegment, Type, TypePath};
 
 use crate::attributes;
 use crate::exports::Exports;
@@ -80,8 +80,9 @@ impl VisitMut for WholePaths<'_> {
         }
     }
 
-    // What is in a body, and what attributes name, is not part of a signature.
+    // What bodies, values and attributes name is not part of a signature.
     fn visit_block_mut(&mut self, _: &mut Block) {}
+    fn visit_expr_mut(&mut self, _: &mut Expr) {}
     fn visit_attribute_mut(&mut self, _: &mut Attribute) {}
 }
 

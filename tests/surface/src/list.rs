@@ -61,7 +61,10 @@ impl List<'_> {
             self.named.extend(named.into_iter().map(|def| (def, line.text.clone())));
             let same = item.below.iter_mut().find(|other| other.text == line.text && other.gates == line.gates);
             match same {
-                Some(same) => same.below.extend(line.below),
+                Some(same) => {
+                    same.below.extend(line.below);
+                    same.below.sort();
+                }
                 None => item.below.push(line),
             }
         }

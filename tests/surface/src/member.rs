@@ -22,6 +22,7 @@ const MORE: &str = "..";
 const RULE: usize = 5;
 
 fn line(attributes: &[Attribute], text: &str) -> Option<Line> {
+    attributes::check(attributes, text);
     let gates = attributes::gates(attributes).filter(|_| !attributes::is_hidden(attributes))?;
     Some(Line { text: format!("{}{text}", attributes::shown(attributes)), gates, below: Vec::new() })
 }

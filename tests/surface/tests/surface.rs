@@ -152,7 +152,7 @@ fn names_are_followed_through_modules_globs_and_renames() {
              pub trait Job: Sized { const N: usize = 1; type Out: Clone; fn run(&self) {} fn must(self); #[doc(hidden)] fn unseen(&self); }
              impl Job for u8 {} pin_project! { pub struct Pinned<T> where T: Job { #[pin] t: T } }",
         ),
-        ("open.rs", "pub use super::open::inner::f as g; mod inner { pub const fn f<'a>(x: &'a [u8; 2]) -> (u8, &'a str) {} } pub const X: u8 = 1;"),
+        ("open.rs", "pub use super::open::inner::f as g; mod inner { pub const fn f<'a>(x: &'a [u8; 2]) -> (u8, &'a str) {} } pub const X: u8 = inner::PRIVATE;"),
     ]);
     let expected = "\
 pub use crate::Bytes = bytes::Bytes
@@ -209,6 +209,8 @@ fn what_it_can_not_follow_it_refuses() {
     let message = refused([("lib.rs", "types! { pub struct A; }")]);
     assert!(message.contains("types!"), "{message}");
     let message = refused([("lib.rs", "#[cfg_attr(feature = \"x\", derive(Clone))] pub struct A;")]);
+    assert!(message.contains("cfg_attr"), "{message}");
+    let message = refused([("lib.rs", "pub enum A { #[cfg_attr(feature = \"x\", non_exhaustive)] B { c: u8 } }")]);
     assert!(message.contains("cfg_attr"), "{message}");
     let message = refused([("lib.rs", "#[path = \"b.rs\"] pub mod a;"), ("b.rs", "")]);
     assert!(message.contains("#[path]"), "{message}");
