@@ -2,6 +2,8 @@
 //! drivers.
 
 mod doubt;
+#[path = "../../../support/enlisted.rs"]
+mod enlisted;
 mod faults;
 mod isolation;
 mod moved;
