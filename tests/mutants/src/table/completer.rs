@@ -16,7 +16,7 @@ planted_under!(ledger, "--test engine", "ledger");
 pub(super) const MUTANTS: &[Mutant] = &[
     wiring(
         "no-route-is-an-answer",
-        "src/http/guarded/undo.rs",
+        "src/http/guarded/record.rs",
         "Outcome::Final if no_route => Outcome::Retryable,",
         "Outcome::Final if no_route => Outcome::Final,",
         "what_has_no_route_in_this_process",
@@ -30,14 +30,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     wiring(
         "no-route-of-a-handler-at-work",
-        "src/http/guarded/undo.rs",
+        "src/http/guarded/record.rs",
         "!said && !attempt.is_at_work() && says_no_route",
         "!said && says_no_route",
         "no_such_thing_of_a_handler",
     ),
     wiring(
         "no-route-of-grpc-is-an-answer",
-        "src/http/guarded/undo.rs",
+        "src/http/guarded/record.rs",
         "says_no_route(status_of(parts, content))",
         "says_no_route(parts.status)",
         "no_route_of_grpc",
