@@ -9,7 +9,7 @@
 
 mod concurrency;
 mod damage;
-#[path = "../support/enlisted.rs"]
+#[path = "../support/enlisted/mod.rs"]
 mod enlisted;
 mod faults;
 mod flips;

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tempfile::tempdir;
-use tower_idempotency::store::conformance::{Fault, FaultyStore, Gate, Op};
-use tower_idempotency::store::{SqliteStore, StoreErrorKind};
-use tower_idempotency::{Engine, RunError, Runner, StepError};
+use tower_idempotency::store::SqliteStore;
+use tower_idempotency::{RunError, Runner, StepError};
 
-use super::shop::{Driver, Error, Failed, INSERT, Outcome, Plain, Shop, with_each_driver, work};
+use super::shop::{Driver, Failed, INSERT, Outcome, Plain, Shop, with_each_driver, work};
 
 crate::enlisted::enlisted_tests!(shared, Shop<Plain>);
 #[cfg(feature = "sqlx-sqlite")]
@@ -23,7 +22,6 @@ with_each_driver! {
     another_file_is_refused
     an_attached_database_is_refused
     a_commit_that_is_refused_leaves_nothing
-    whatever_the_store_does_there_is_one_row
     what_was_committed_is_counted_and_found_after_a_crash
     a_file_that_is_moved_away_under_a_transaction_is_in_doubt
     a_step_that_runs_at_the_same_time_waits_for_nobody_for_long
@@ -180,60 +178,6 @@ async fn a_commit_that_is_refused_leaves_nothing<D: Driver>() {
     let agreed: Outcome = call("INSERT INTO items SELECT max(id) FROM orders").await;
     agreed.unwrap();
     assert_eq!((shop.orders(), shop.number("SELECT count(*) FROM items")), (1, 1));
-}
-
-async fn whatever_the_store_does_there_is_one_row<D: Driver>() {
-    let shop = Shop::<D>::open();
-    let mut expected = 0;
-    for call in 1..=4 {
-        for (name, op, fault) in faults() {
-            let store = Arc::new(FaultyStore::new(shop.store.clone()));
-            let gates: Vec<Gate> = match &fault {
-                Fault::Late(gate) => vec![gate.clone()],
-                _ => Vec::new(),
-            };
-            store.faults().nth(op, call, fault.clone());
-            let key = format!("{name}-{op:?}-{call}");
-            let runner = Runner::new(Engine::new(Arc::clone(&store)).lease(Duration::from_millis(600)));
-            let mut orders = Vec::new();
-            // A few retries after the first success: they replay.
-            while orders.len() < 2 {
-                let joined = shop.joined.clone();
-                let outcome = runner.run("shop", &key, "", move |op| async move {
-                    op.step("before", |_| async { Ok::<_, Failed>(1) }).await?;
-                    let order = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await?;
-                    op.step("after", |_| async { Ok::<_, Failed>(2) }).await?;
-                    Ok::<i64, Error>(order)
-                });
-                match outcome.await {
-                    Ok(order) => orders.push(order),
-                    Err(RunError::Busy(_) | RunError::Store(_) | RunError::Work(_)) => {
-                        gates.iter().for_each(Gate::open);
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                    Err(error) => panic!("{key}: {error:?}"),
-                }
-            }
-            gates.iter().for_each(Gate::open);
-            expected += 1;
-            assert_eq!(orders[0], orders[1], "{key}");
-            assert_eq!(shop.orders(), expected, "{key}");
-        }
-    }
-}
-
-fn faults() -> Vec<(&'static str, Op, Fault)> {
-    let mut faults = Vec::new();
-    for op in [Op::Load, Op::Swap] {
-        faults.extend([
-            ("before", op, Fault::Before),
-            ("after", op, Fault::After),
-            ("twice", op, Fault::Twice),
-            ("late", op, Fault::Late(Gate::new())),
-            ("full", op, Fault::Refused(StoreErrorKind::Full)),
-        ]);
-    }
-    faults
 }
 
 /// The count of the store's transactions and its sums go on with it: what is missing

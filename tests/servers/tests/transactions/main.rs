@@ -2,9 +2,8 @@
 //! drivers.
 
 mod doubt;
-#[path = "../../../support/enlisted.rs"]
+#[path = "../../../support/enlisted/mod.rs"]
 mod enlisted;
-mod faults;
 mod isolation;
 mod moved;
 mod pools;

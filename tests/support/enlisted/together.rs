@@ -1,9 +1,6 @@
-//! Rows and recovery points: together or not at all, and once. What each database
-//! promises whose transactions carry recovery points; the suite runs on each, with each
-//! driver. What is special to one stands beside its other tests.
+//! Together or not at all, and once.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,84 +10,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::Barrier;
 use tower::{ServiceExt, service_fn};
-use tower_idempotency::store::{EnlistedDatabase, MemoryStore, Store};
-use tower_idempotency::{Engine, IdempotencyLayer, Operation, RunError, Runner, Scope, StepError, TransactionFuture};
+use tower_idempotency::store::{EnlistedDatabase, MemoryStore};
+use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
 use tower_layer::Layer;
 
-/// What goes wrong in the shop itself.
-pub(crate) type Failed = String;
-pub(crate) type Error = StepError<Failed>;
-pub(crate) type Outcome = Result<i64, RunError<Error>>;
-pub(crate) type Answer<'t> = Pin<Box<dyn Future<Output = Result<i64, Failed>> + Send + 't>>;
-type Handle<S> = <<S as Fixture>::Enlisted as EnlistedDatabase>::Handle;
-
-pub(crate) const INSERT: &str = "INSERT INTO orders DEFAULT VALUES RETURNING id";
-
-/// A database with orders, a store in it, and a driver.
-pub(crate) trait Fixture: Sized + Send + Sync + 'static {
-    type Enlisted: EnlistedDatabase;
-    type Store: Store + Clone;
-    /// A query that takes long and is given up when its future is dropped, if there is one.
-    const ENDLESS: Option<&'static str>;
-
-    /// A new one, with no orders.
-    fn open() -> impl Future<Output = Self>;
-    fn store(&self) -> Self::Store;
-    fn enlisted(&self) -> Self::Enlisted;
-    /// Runs a statement of one row with one number.
-    fn run<'t>(handle: &'t mut Handle<Self>, sql: &'static str) -> Answer<'t>;
-    /// How many orders there are.
-    fn orders(&self) -> i64;
-    /// How many results of steps the store has.
-    fn steps(&self) -> i64;
-    /// No transaction is open any more, or will be in a moment.
-    fn assert_nothing_is_open(&self, how: &str);
-
-    fn runner(&self) -> Runner {
-        self.runner_with(|engine| engine.lease(Duration::from_secs(20)))
-    }
-
-    /// A runner whose engine was told something.
-    fn runner_with(&self, tell: impl FnOnce(Engine) -> Engine) -> Runner {
-        Runner::new(tell(Engine::new(self.store())))
-    }
-}
-
-/// Tells the compiler what kind of closure this is.
-fn work<S: Fixture, T, F>(work: F) -> F
-where
-    F: for<'t> FnOnce(&'t mut Handle<S>) -> TransactionFuture<'t, T, Failed>,
-{
-    work
-}
-
-/// The suite on a shop, as tests in a module of this name.
-macro_rules! enlisted_tests {
-    ($name:ident, $shop:ty) => {
-        $crate::enlisted::enlisted_tests! {
-            $name, $shop,
-            a_step_that_committed_is_not_run_again
-            work_that_fails_panics_or_is_dropped_leaves_nothing
-            whoever_lost_the_claim_commits_nothing
-            another_store_is_refused
-            duplicates_and_retries_make_one_row
-            an_answer_that_committed_is_the_answer
-            a_failure_that_leaves_out_a_payment_commits_nothing
-            a_changed_input_is_an_error_and_commits_nothing
-        }
-    };
-    ($name:ident, $shop:ty, $($case:ident)*) => {
-        mod $name {
-            use super::*;
-
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                $crate::enlisted::$case::<$shop>().await;
-            })*
-        }
-    };
-}
-pub(crate) use enlisted_tests;
+use super::{Error, Failed, Fixture, INSERT, Outcome, work};
 
 pub(crate) async fn a_step_that_committed_is_not_run_again<S: Fixture>() {
     let shop = S::open().await;
@@ -286,61 +210,4 @@ pub(crate) async fn an_answer_that_committed_is_the_answer<S: Fixture>() {
     assert!(answers[1] == answers[0] && answers[2] == answers[0], "{answers:?}");
     assert_eq!((shop.orders(), runs.load(Ordering::SeqCst)), (1, 1));
     assert_eq!(shop.steps(), 0, "they were for going on");
-}
-
-/// The first call pays; the second one answers without coming to that.
-pub(crate) async fn a_failure_that_leaves_out_a_payment_commits_nothing<S: Fixture>() {
-    for (status, said, rows) in [(409, false, 0), (409, true, 1), (201, false, 1)] {
-        let shop = S::open().await;
-        let call = || {
-            let enlisted = shop.enlisted();
-            shop.runner().run("shop", "K", "", move |op| async move {
-                if !op.is_resumed() {
-                    op.pay("charge", |_| async { Ok(1) }).await?;
-                    return Err(Error::Retry("later".into()));
-                }
-                let work = work::<S, _, _>(move |tx| {
-                    Box::pin(async move {
-                        S::run(tx, INSERT).await?;
-                        let mut response = Response::new(Bytes::from_static(b"7"));
-                        *response.status_mut() = StatusCode::from_u16(status).expect("a status");
-                        if said {
-                            response.extensions_mut().insert(tower_idempotency::Outcome::Final);
-                        }
-                        Ok(response)
-                    })
-                });
-                op.complete(&enlisted, work).await.map(|()| 7)
-            })
-        };
-        assert!(matches!(call().await, Err(RunError::Work(Error::Retry(_)))));
-        let second: Outcome = call().await;
-        assert_eq!(shop.orders(), rows, "{status}, said: {said}");
-        if rows == 1 {
-            assert_eq!(second.ok(), Some(7));
-            continue;
-        }
-        assert!(matches!(&second, Err(RunError::Work(StepError::InDoubt { step })) if step == "charge"), "{second:?}");
-        assert!(matches!(call().await, Err(RunError::OutcomeUnknown)), "it is parked");
-    }
-}
-
-pub(crate) async fn a_changed_input_is_an_error_and_commits_nothing<S: Fixture>() {
-    let shop = S::open().await;
-    let attempt = |price: u32| {
-        let enlisted = shop.enlisted();
-        shop.runner().run("shop", "K", "", move |op| async move {
-            let order = op.transaction(&enlisted, "order", |tx| S::run(tx, INSERT)).input(&price).await?;
-            if op.attempt() < 3 { Err(Error::Retry("died".into())) } else { Ok(order) }
-        })
-    };
-    let died: Outcome = attempt(100).await;
-    assert!(matches!(died, Err(RunError::Work(StepError::Retry(_)))), "{died:?}");
-    let changed = attempt(200).await;
-    let Err(RunError::Work(StepError::InputChanged { step, stored, given, attempt: 1 })) = changed else {
-        panic!("{changed:?}")
-    };
-    assert!(step == "order" && stored != given);
-    assert_eq!(attempt(100).await.expect("the same question"), 1);
-    assert_eq!(shop.orders(), 1);
 }
