@@ -154,11 +154,10 @@ pub use self::http::body::{RequestBody, ResponseBody};
 pub use self::http::callback::{Callback, Ended};
 #[cfg(feature = "axum")]
 pub use self::http::extract::MissingOperation;
-pub use self::http::future::ResponseFuture;
 pub use self::http::key_rules::KeyRules;
 pub use self::http::layer::IdempotencyLayer;
 pub use self::http::scope::Scope;
-pub use self::http::service::Idempotency;
+pub use self::http::service::{Idempotency, ResponseFuture};
 pub use self::http::status::StatusService;
 pub use self::operator::Operator;
 pub use self::operator::error::OperatorError;

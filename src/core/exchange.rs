@@ -113,7 +113,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         }
     }
 
-    /// What the history is to say of it: see [`Stamp`].
+    /// What the history is to say about its writes: see [`Stamp`].
     #[must_use]
     pub fn with_metadata(mut self, by: Option<Arc<str>>, elapsed: Duration) -> Self {
         (self.by, self.elapsed) = (by, elapsed);

@@ -302,7 +302,7 @@ fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Lines {
     lines.iter().for_each(|(_, value)| values.extend_from_slice(value.as_bytes()));
     let mut values = values.freeze();
     for (_, value) in &mut lines {
-        // What was a value once is one again.
+        // What was one value is one value again.
         if let Ok(mut copy) = HeaderValue::from_maybe_shared(values.split_to(value.len())) {
             copy.set_sensitive(value.is_sensitive());
             *value = copy;
@@ -321,7 +321,7 @@ fn copied(uri: &Uri) -> Uri {
     copy.unwrap_or_else(|_| uri.clone())
 }
 
-/// What clients and handlers say is not for logs: how much of it there is.
+/// What clients and handlers say is not for logs: only its size is shown.
 impl fmt::Debug for StoredRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = self.uri.path_and_query().map_or(0, |target| target.as_str().len());

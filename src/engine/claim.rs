@@ -65,8 +65,8 @@ pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claime
     }
 }
 
-/// Withdraws a claim that may have been stored, or may be yet, for work that
-/// is known not to have started. In a task of its own, if not too many do.
+/// Withdraws a claim that may have been stored, or may be yet, for work that is known not
+/// to have started. In a task of its own, unless too many such tasks run.
 pub(crate) fn withdraw_claim(engine: &Engine, key: Key, fence: Fence, lease: Duration) {
     let Some(permit) = engine.may_withdraw() else { return };
     let withdrawal = withdraw(engine.clone(), key, fence, lease);
@@ -79,8 +79,8 @@ pub(crate) fn withdraw_claim(engine: &Engine, key: Key, fence: Fence, lease: Dur
 async fn withdraw(engine: Engine, key: Key, fence: Fence, lease: Duration) {
     let mut waited = Duration::ZERO;
     let mut pause = Duration::from_millis(100);
-    // A write that is on its way may arrive after we looked, so once is not
-    // enough. Whatever arrives after a whole lease, the lease rules decide.
+    // A write that is on its way may arrive after a look, so one look is not enough. What
+    // arrives after a whole lease is left to the rules of leases.
     while waited < lease {
         sleep(pause).await;
         waited = waited.saturating_add(pause);

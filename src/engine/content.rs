@@ -17,7 +17,7 @@ impl From<Bytes> for Content {
 }
 
 impl Content {
-    /// Of stored lines.
+    /// From stored header lines.
     pub(crate) fn of(bytes: Bytes, trailers: &[(HeaderName, HeaderValue)]) -> Self {
         if trailers.is_empty() {
             return bytes.into();

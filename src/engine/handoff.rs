@@ -49,7 +49,7 @@ impl Handoff {
         *lock(&self.0) = Some(driver);
     }
 
-    /// Unless another one registered meanwhile.
+    /// From now on `driver` is handed nothing. One that registered after it stays.
     pub(crate) fn unregister(&self, driver: &Arc<dyn Driver>) {
         let mut registered = lock(&self.0);
         if registered.as_ref().is_some_and(|registered| Arc::ptr_eq(registered, driver)) {
@@ -92,14 +92,14 @@ impl ClaimHandoff {
         Self(Arc::new(Handed::Claim(Mutex::new(Some(granted)))))
     }
 
-    /// With what is set if a layer of `engine` is met.
+    /// A question, and what is set once a layer of `engine` is met.
     pub(crate) fn probe(engine: &Engine) -> (Self, Arc<SetOnce<()>>) {
         let met = Arc::new(SetOnce::new());
         (Self(Arc::new(Handed::Probe(engine.clone(), Arc::clone(&met)))), met)
     }
 
-    /// A layer of `engine` is met: what it is to run, the first time. A service
-    /// that repeats its requests must not run one twice.
+    /// A layer of `engine` is met. Returns what that layer is to run, the first time: a
+    /// service that repeats its requests must not run an operation twice.
     pub(crate) fn meet(&self, engine: &Engine) -> Option<GrantedClaim> {
         match &*self.0 {
             Handed::Claim(granted) => lock(granted).take(),

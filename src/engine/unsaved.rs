@@ -61,7 +61,7 @@ mod tests {
             unsaved.add(key(n), "the store is away".to_owned(), false);
         }
         assert_eq!(unsaved.all().len(), MOST);
-        // What is known is kept up to date all the same, and makes room.
+        // Answers that are known already are kept up to date all the same, and make room.
         unsaved.add(key(0), "given up".to_owned(), true);
         assert!(unsaved.all()[0].1.given_up);
         unsaved.remove(&key(0));

@@ -23,8 +23,8 @@ impl<T: Clone> ForAll<T> {
         lock(&self.made).clone()
     }
 
-    /// What was made, or made by this caller for all that ask meanwhile. They share
-    /// a failure, too: no caller waits for two tries.
+    /// What was made before, or is made now by one caller for all that ask meanwhile. They
+    /// share a failure, too: no caller waits for two tries.
     pub(super) async fn get_or_make(&self, make: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let asked = Instant::now();
         let mut failed = self.making.lock().await;

@@ -1,4 +1,4 @@
-//! Futures that outlive whoever waits for them.
+//! Futures that outlive the task that waits for them.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 
-/// Work that goes on when nobody waits for it any more.
+/// Work that goes on when the task that waits for it is gone.
 ///
 /// hyper drops a handler's future when the client hangs up, and a dropped
 /// handler is a crash. This one is polled where it is awaited, which costs
 /// nothing; dropped unfinished, it moves to a task of its own.
 pub(crate) struct Detached<T> {
-    /// Whether it is dropped with whoever waits for it, after all.
+    /// Whether it is dropped with the task that waits for it, after all.
     stays: bool,
     work: Option<Pin<Box<dyn Work<T>>>>,
     #[cfg(feature = "tracing")]

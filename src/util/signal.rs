@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-/// Locks, whether or not someone panicked while holding the lock: nothing in
+/// Locks, whether or not a thread panicked while it held the lock: nothing in
 /// this crate leaves a value half-changed under one.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_that_nobody_takes_do_not_pile_up() {
+    fn hints_that_are_not_taken_do_not_pile_up() {
         let hints = Hints::default();
         (0..3 * HINTS).for_each(|hint| hints.put(hint));
         assert_eq!(hints.take.try_lock().unwrap().len(), HINTS, "the others are found in the store");

@@ -9,6 +9,8 @@
 
 mod concurrency;
 mod damage;
+#[path = "../support/enlisted/mod.rs"]
+mod enlisted;
 mod faults;
 mod flips;
 mod kills;

@@ -1,23 +1,19 @@
 //! A shop with orders, on either driver.
 
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tower_idempotency::store::sqlite::{SqliteEnlisted, SqliteTransaction};
 use tower_idempotency::store::{EnlistedDatabase, SqliteStore};
-use tower_idempotency::{Engine, Operation, RunError, Runner, StepError, TransactionFuture};
+use tower_idempotency::{Engine, Operation, Runner, TransactionFuture};
 
-/// What goes wrong in the shop itself.
-pub(crate) type Failed = String;
-pub(crate) type Error = StepError<Failed>;
-pub(crate) type Outcome = Result<i64, RunError<Error>>;
-pub(crate) type Answer<'t> = Pin<Box<dyn Future<Output = Result<i64, Failed>> + Send + 't>>;
+use super::enlisted::Fixture;
+pub(crate) use super::enlisted::{Answer, Error, Failed, INSERT, Outcome};
+
 pub(crate) type Handle<D> = <<D as Driver>::Database as EnlistedDatabase>::Handle;
 
-pub(crate) const INSERT: &str = "INSERT INTO orders DEFAULT VALUES RETURNING id";
 /// Takes long: an hour on a good machine.
 pub(crate) const ENDLESS: &str =
     "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
@@ -180,5 +176,40 @@ impl<D: Driver> Shop<D> {
         other.busy_timeout(Duration::from_secs(20)).unwrap();
         other.execute_batch("BEGIN IMMEDIATE; ROLLBACK").unwrap();
         since.elapsed()
+    }
+}
+
+impl<D: Driver> Fixture for Shop<D> {
+    type Enlisted = D::Database;
+    type Store = SqliteStore;
+    const ENDLESS: Option<&'static str> = Some(ENDLESS);
+
+    async fn open() -> Self {
+        Self::open()
+    }
+
+    fn store(&self) -> SqliteStore {
+        self.store.clone()
+    }
+
+    fn enlisted(&self) -> D::Database {
+        self.joined.clone()
+    }
+
+    fn run<'t>(handle: &'t mut Handle<D>, sql: &'static str) -> Answer<'t> {
+        D::run(handle, sql)
+    }
+
+    fn orders(&self) -> i64 {
+        self.orders()
+    }
+
+    fn steps(&self) -> i64 {
+        self.number("SELECT count(*) FROM idempotency_parts")
+    }
+
+    fn assert_nothing_is_open(&self, how: &str) {
+        let locked = self.locked_for();
+        assert!(locked < Duration::from_secs(1), "{how}: nothing is left open: {locked:?}");
     }
 }

@@ -1,95 +1,30 @@
-//! Rows and recovery points: together or not at all, and once.
+//! Rows and recovery points: the suite of all databases, and what is SQLite's own.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
 use rusqlite::Connection;
 use tempfile::tempdir;
-use tokio::sync::Barrier;
-use tower::{Layer, ServiceExt, service_fn};
-use tower_idempotency::store::conformance::{Fault, FaultyStore, Gate, Op};
-use tower_idempotency::store::{MemoryStore, SqliteStore, StoreErrorKind};
-use tower_idempotency::{Engine, IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
+use tower_idempotency::store::SqliteStore;
+use tower_idempotency::{RunError, Runner, StepError};
 
-use super::shop::{Driver, ENDLESS, Error, Failed, INSERT, Outcome, Plain, Shop, with_each_driver, work};
+use super::shop::{Driver, Failed, INSERT, Outcome, Plain, Shop, with_each_driver, work};
+
+crate::enlisted::enlisted_tests!(shared, Shop<Plain>);
+#[cfg(feature = "sqlx-sqlite")]
+crate::enlisted::enlisted_tests!(shared_with_sqlx, Shop<crate::shop::Sqlx>);
 
 with_each_driver! {
-    a_step_that_committed_is_not_run_again
-    work_that_fails_panics_or_is_dropped_leaves_nothing
     an_error_that_ended_the_transaction_can_not_be_swallowed
     a_transaction_ended_inside_is_noticed_and_commits_nothing
     savepoints_are_the_works_own
-    whoever_lost_the_claim_commits_nothing
-    another_store_is_refused
     another_file_is_refused
     an_attached_database_is_refused
-    duplicates_and_retries_make_one_row
-    an_answer_that_committed_is_the_answer
     a_commit_that_is_refused_leaves_nothing
-    whatever_the_store_does_there_is_one_row
     what_was_committed_is_counted_and_found_after_a_crash
     a_file_that_is_moved_away_under_a_transaction_is_in_doubt
     a_step_that_runs_at_the_same_time_waits_for_nobody_for_long
-}
-
-async fn a_step_that_committed_is_not_run_again<D: Driver>() {
-    let shop = Shop::<D>::open();
-    let mut orders = Vec::new();
-    for attempt in 1..=3 {
-        let joined = shop.joined.clone();
-        let outcome = shop.runner().run("shop", "K", "", move |op| async move {
-            let order = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await?;
-            // Dies twice after the commit.
-            if attempt < 3 { Err(Error::Retry("died".into())) } else { Ok::<i64, Error>(order) }
-        });
-        orders.push(outcome.await.ok());
-        assert_eq!(shop.orders(), 1, "after attempt {attempt}");
-    }
-    assert_eq!(orders, [None, None, Some(1)]);
-}
-
-async fn work_that_fails_panics_or_is_dropped_leaves_nothing<D: Driver>() {
-    let shop = Shop::<D>::open();
-    for how in ["fails", "panics", "dropped", "dropped in a query", ""] {
-        let joined = shop.joined.clone();
-        let outcome = shop.runner().run("shop", "K", "", move |op| async move {
-            let work = work::<D, _, _>(move |tx| {
-                Box::pin(async move {
-                    let order = D::run(tx, INSERT).await?;
-                    match how {
-                        "fails" => Err("no".to_owned()),
-                        "panics" => panic!("on purpose"),
-                        "dropped" => std::future::pending().await,
-                        "dropped in a query" => D::run(tx, ENDLESS).await,
-                        _ => Ok(order),
-                    }
-                })
-            });
-            let step = op.transaction(&joined, "order", work);
-            let patience = if how.starts_with("dropped") { 300 } else { 60_000 };
-            match tokio::time::timeout(Duration::from_millis(patience), step).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Error::Retry("gave up".into())),
-            }
-        });
-        let outcome: Outcome = outcome.await;
-        match (how, &outcome) {
-            ("fails", Err(RunError::Work(StepError::Retry(error)))) => assert_eq!(error, "no"),
-            ("panics", Err(RunError::Panicked)) | ("", Ok(_)) => {}
-            ("dropped" | "dropped in a query", Err(RunError::Work(StepError::Retry(error)))) => {
-                assert_eq!(error, "gave up");
-            }
-            _ => panic!("{how}: {outcome:?}"),
-        }
-        let locked = shop.locked_for();
-        assert!(locked < Duration::from_secs(1), "{how}: nothing is left open: {locked:?}");
-        assert_eq!(shop.orders(), i64::from(how.is_empty()), "{how}");
-    }
 }
 
 async fn an_error_that_ended_the_transaction_can_not_be_swallowed<D: Driver>() {
@@ -162,46 +97,6 @@ async fn savepoints_are_the_works_own<D: Driver>() {
     assert_eq!(shop.orders(), 1);
 }
 
-async fn whoever_lost_the_claim_commits_nothing<D: Driver>() {
-    let shop = Shop::<D>::open();
-    // It is never renewed, and so over soon.
-    let zombie = shop.runner_with(|engine| engine.lease(Duration::from_millis(200)).max_execution(Duration::ZERO));
-    let (joined, runner, other) = (shop.joined.clone(), shop.runner(), shop.joined.clone());
-    let outcome = zombie.run("shop", "K", "", move |op| async move {
-        loop {
-            let other = other.clone();
-            let next = runner.run("shop", "K", "", move |op| async move {
-                op.transaction(&other, "order", |tx| D::run(tx, INSERT)).await
-            });
-            let next: Outcome = next.await;
-            match next {
-                Ok(_) => break,
-                Err(RunError::Busy(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
-                Err(error) => panic!("{error:?}"),
-            }
-        }
-        let outcome = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await;
-        assert!(matches!(outcome, Err(StepError::Lost)), "{outcome:?}");
-        outcome
-    });
-    let _: Outcome = outcome.await;
-    assert_eq!(shop.orders(), 1);
-}
-
-async fn another_store_is_refused<D: Driver>() {
-    let (shop, other) = (Shop::<D>::open(), Shop::<D>::open());
-    for runner in [Runner::new(MemoryStore::new()), other.runner()] {
-        let joined = shop.joined.clone();
-        let outcome = runner.run("shop", "K", "", move |op| async move {
-            op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await
-        });
-        let outcome: Outcome = outcome.await;
-        let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{outcome:?}") };
-        assert!(error.to_string().contains("not in the database"), "{error}");
-        assert_eq!(shop.orders(), 0);
-    }
-}
-
 /// The plain driver has connections of the store's own, to whatever lies there.
 async fn another_file_is_refused<D: Driver>() {
     let (shop, other) = (Shop::<D>::open(), Shop::<D>::open());
@@ -259,85 +154,6 @@ async fn an_attached_database_is_refused<D: Driver>() {
     assert_eq!(shop.orders(), 1);
 }
 
-async fn duplicates_and_retries_make_one_row<D: Driver>() {
-    let shop = Shop::<D>::open();
-    let (barrier, runs) = (Arc::new(Barrier::new(16)), Arc::new(AtomicU32::new(0)));
-    let calls = (0..16).map(|_| {
-        let (runner, joined) = (shop.runner(), shop.joined.clone());
-        let (barrier, runs) = (Arc::clone(&barrier), Arc::clone(&runs));
-        tokio::spawn(async move {
-            barrier.wait().await;
-            loop {
-                let (joined, runs) = (joined.clone(), Arc::clone(&runs));
-                let call = runner.run("shop", "K", "", move |op| async move {
-                    let order = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await?;
-                    // The first two attempts die after the commit.
-                    if runs.fetch_add(1, Ordering::SeqCst) < 2 { Err(Error::Retry("died".into())) } else { Ok(order) }
-                });
-                match call.await {
-                    Ok(order) => return order,
-                    Err(RunError::Busy(_) | RunError::Work(StepError::Retry(_))) => {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                    Err(error) => panic!("{error:?}"),
-                }
-            }
-        })
-    });
-    for call in calls.collect::<Vec<_>>() {
-        assert_eq!(call.await.expect("no panic"), 1);
-    }
-    assert_eq!(shop.orders(), 1);
-}
-
-async fn an_answer_that_committed_is_the_answer<D: Driver>() {
-    let shop = Shop::<D>::open();
-    let runs = Arc::new(AtomicU32::new(0));
-    let (joined, counted) = (shop.joined.clone(), Arc::clone(&runs));
-    let handler = service_fn(move |request: Request<_>| {
-        let (joined, counted) = (joined.clone(), Arc::clone(&counted));
-        let op = request.extensions().get::<Operation>().expect("an operation").clone();
-        drop::<Request<tower_idempotency::RequestBody<Full<Bytes>>>>(request);
-        async move {
-            counted.fetch_add(1, Ordering::SeqCst);
-            let work = work::<D, _, _>(move |tx| {
-                Box::pin(async move {
-                    let order = D::run(tx, INSERT).await?;
-                    let mut response = Response::new(Bytes::from(format!("order {order}\u{0}\u{ff}")));
-                    *response.status_mut() = StatusCode::CREATED;
-                    response.headers_mut().append("link", "<a>".parse().expect("a value"));
-                    Ok(response)
-                })
-            });
-            op.step("before", |_| async { Ok::<_, Failed>(1) }).await.expect("it is stored");
-            op.complete(&joined, work).await.expect("it commits");
-            let twice =
-                op.complete(&joined, |_| Box::pin(async { Err::<Response<Bytes>, Failed>("ran".into()) })).await;
-            assert!(matches!(twice, Err(StepError::Lost)), "{twice:?}");
-            let late = op.step("late", |_| async { Ok::<_, Failed>(1) }).await;
-            assert!(matches!(late, Err(StepError::Lost)), "nothing is stored after the answer");
-            let mut other = Response::new(Full::new(Bytes::from_static(b"something else")));
-            *other.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            Ok::<_, Infallible>(other)
-        }
-    });
-    let service = IdempotencyLayer::new(shop.store.clone(), Scope::shared()).resumable().layer(handler);
-    let mut answers = Vec::new();
-    for n in 0..3 {
-        let request = Request::post("/orders").header("idempotency-key", "K").body(Full::new(Bytes::new()));
-        let response = service.clone().oneshot(request.expect("a request")).await.expect("infallible");
-        let (mut parts, body) = response.into_parts();
-        assert_eq!(parts.headers.remove("idempotent-replayed").is_some(), n > 0);
-        let body = body.collect().await.expect("a body").to_bytes();
-        answers.push((parts.status, format!("{:?}", parts.headers), body));
-    }
-    assert_eq!(answers[0].0, StatusCode::CREATED);
-    assert_eq!(answers[0].2, Bytes::from("order 1\u{0}\u{ff}"));
-    assert!(answers[1] == answers[0] && answers[2] == answers[0], "{answers:?}");
-    assert_eq!((shop.orders(), runs.load(Ordering::SeqCst)), (1, 1));
-    assert_eq!(shop.number("SELECT count(*) FROM idempotency_parts"), 0, "they were for going on");
-}
-
 /// A deferred key that leads nowhere is found by the commit.
 async fn a_commit_that_is_refused_leaves_nothing<D: Driver>() {
     let shop = Shop::<D>::open();
@@ -362,60 +178,6 @@ async fn a_commit_that_is_refused_leaves_nothing<D: Driver>() {
     let agreed: Outcome = call("INSERT INTO items SELECT max(id) FROM orders").await;
     agreed.unwrap();
     assert_eq!((shop.orders(), shop.number("SELECT count(*) FROM items")), (1, 1));
-}
-
-async fn whatever_the_store_does_there_is_one_row<D: Driver>() {
-    let shop = Shop::<D>::open();
-    let mut expected = 0;
-    for call in 1..=4 {
-        for (name, op, fault) in faults() {
-            let store = Arc::new(FaultyStore::new(shop.store.clone()));
-            let gates: Vec<Gate> = match &fault {
-                Fault::Late(gate) => vec![gate.clone()],
-                _ => Vec::new(),
-            };
-            store.faults().nth(op, call, fault.clone());
-            let key = format!("{name}-{op:?}-{call}");
-            let runner = Runner::new(Engine::new(Arc::clone(&store)).lease(Duration::from_millis(600)));
-            let mut orders = Vec::new();
-            // A few retries after the first success: they replay.
-            while orders.len() < 2 {
-                let joined = shop.joined.clone();
-                let outcome = runner.run("shop", &key, "", move |op| async move {
-                    op.step("before", |_| async { Ok::<_, Failed>(1) }).await?;
-                    let order = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await?;
-                    op.step("after", |_| async { Ok::<_, Failed>(2) }).await?;
-                    Ok::<i64, Error>(order)
-                });
-                match outcome.await {
-                    Ok(order) => orders.push(order),
-                    Err(RunError::Busy(_) | RunError::Store(_) | RunError::Work(_)) => {
-                        gates.iter().for_each(Gate::open);
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                    Err(error) => panic!("{key}: {error:?}"),
-                }
-            }
-            gates.iter().for_each(Gate::open);
-            expected += 1;
-            assert_eq!(orders[0], orders[1], "{key}");
-            assert_eq!(shop.orders(), expected, "{key}");
-        }
-    }
-}
-
-fn faults() -> Vec<(&'static str, Op, Fault)> {
-    let mut faults = Vec::new();
-    for op in [Op::Load, Op::Swap] {
-        faults.extend([
-            ("before", op, Fault::Before),
-            ("after", op, Fault::After),
-            ("twice", op, Fault::Twice),
-            ("late", op, Fault::Late(Gate::new())),
-            ("full", op, Fault::Refused(StoreErrorKind::Full)),
-        ]);
-    }
-    faults
 }
 
 /// The count of the store's transactions and its sums go on with it: what is missing

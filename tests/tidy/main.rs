@@ -264,6 +264,31 @@ fn no_files_of_a_wing_import_each_other() {
     assert_eq!(circle(&planted.each_ref()).len(), 2);
 }
 
+/// What ARCHITECTURE says of the files that a request turns in, and how many there may be.
+#[test]
+fn the_two_walks_are_short_and_name_files() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    assert!(text.lines().count() <= 200, "ARCHITECTURE is {} lines long", text.lines().count());
+    let walks = text.split("<!-- walks -->").nth(1).unwrap().split("<!-- /walks -->").next().unwrap();
+    let (replay, first) = walks.split_once("**A first request**").unwrap();
+    let files = |text: &str| -> Vec<String> {
+        text.split('`').skip(1).step_by(2).filter(|span| span.contains('/')).map(str::to_owned).collect()
+    };
+    let missing: Vec<_> = files(walks).into_iter().filter(|file| !root().join("src").join(file).is_file()).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    // A step opens with its file: it is the one that counts.
+    let steps = |text: &str| -> Vec<String> {
+        let opens = |line: &&str| line.split_once(". `").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+        text.lines().filter(opens).filter_map(|line| files(line).into_iter().next()).collect()
+    };
+    let (replay, first) = (steps(replay), steps(first));
+    assert_eq!(replay.len(), 8, "{replay:#?}");
+    let mut all = [&replay[..7], &first[..]].concat();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 12, "{all:#?}");
+}
+
 #[test]
 fn only_the_core_decides() {
     // A store keeps and compares; commands are none of its business.

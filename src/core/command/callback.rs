@@ -1,4 +1,4 @@
-//! On the way of a callback.
+//! The moves of a callback.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use crate::core::record::Record;
 use crate::core::record::callback::{Callback, Owed};
 use crate::core::record::time::{Stamp, Version};
 
-/// A step on the way of a callback, if it is still as far as its maker saw. Not
-/// the whole record: its client may acknowledge it meanwhile.
+/// A move of a callback, if that is still where its completer saw it. Other things about
+/// the record may have changed: its client may acknowledge it meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CallbackAt {
     id: Version,
-    /// No other completer begins the same try.
+    /// So that no other completer begins the same try.
     tries: u32,
     step: CallbackStep,
 }
 
 impl CallbackAt {
-    /// That step, for the callback as it was looked at.
+    /// A move of the callback that its completer saw as `owed`.
     pub const fn new(owed: &Owed, step: CallbackStep) -> Self {
         Self { id: owed.id, tries: owed.tries, step }
     }
@@ -47,7 +47,7 @@ pub enum CallbackStep {
 impl Sealed for CallbackAt {}
 
 impl Command for CallbackAt {
-    /// Whether it took.
+    /// Whether the move took.
     type Output = bool;
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<bool> {
@@ -57,7 +57,7 @@ impl Command for CallbackAt {
         };
         let mut next = found.clone();
         if owed.tries == 0 {
-            // The record's time is going to be that of the callback.
+            // From here on the record's time is that of the callback.
             next.remember_end();
         }
         next.version = stamp.nonce;

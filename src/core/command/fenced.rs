@@ -59,15 +59,15 @@ pub enum Change {
         /// The step's name.
         step: Box<str>,
     },
-    /// What the step depended on. Comes with the change that writes the step,
-    /// or says nothing.
+    /// What the step depended on. Counts only together with the change that writes the
+    /// step.
     Input {
         /// The step's name.
         step: Box<str>,
         /// A hash of it.
         hash: u64,
     },
-    /// How the step's key is written. Comes with the intent, or says nothing.
+    /// How the step's key is written. Counts only together with the intent.
     Key {
         /// The step's name.
         step: Box<str>,

@@ -110,13 +110,11 @@ impl Record {
     /// Remembers its steps, and that they were undone, and drops them.
     pub(in crate::core) fn remember_steps(&mut self) {
         if self.steps.is_empty() && self.undoing.is_none() {
+            // As of most operations.
             return;
         }
         let (steps, undoing) = (std::mem::take(&mut self.steps), self.undoing.take());
-        // Most operations have none.
-        if !steps.is_empty() || undoing.is_some() {
-            moments_of(&steps, undoing.as_deref()).for_each(|moment| self.past.push(moment));
-        }
+        moments_of(&steps, undoing.as_deref()).for_each(|moment| self.past.push(moment));
     }
 
     fn note(&mut self, what: What, text: Option<Arc<str>>, by: Option<Arc<str>>, at: Timestamp) {
@@ -168,7 +166,7 @@ fn moment_of(step: &Step) -> Moment {
     moment_at(step.attempt, step.after, what, Some((&*step.name).into()))
 }
 
-/// To those who look, undoing a step is a step.
+/// The history shows the undoing of a step as a step.
 fn undone_of(step: &Step) -> Option<Moment> {
     let (attempt, after) = step.undone?;
     Some(moment_at(attempt, after, What::StepSaved, Some(undo_name(&step.name).into())))

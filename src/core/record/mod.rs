@@ -169,7 +169,7 @@ impl Record {
         self.version == version || ended == Some(version)
     }
 
-    /// Whether a write that stored this record is to wake who makes callbacks.
+    /// Whether a write that stored this record is to wake a completer, for its callback.
     pub(crate) fn owes_since_now(&self) -> bool {
         self.owed().is_some_and(|owed| owed.id == self.version)
     }

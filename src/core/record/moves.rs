@@ -168,7 +168,7 @@ impl Record {
         }
     }
 
-    /// It goes on; what was owed would be out of date.
+    /// The operation goes on; a callback that it owed would be out of date.
     pub(in crate::core) fn owe_no_more(&mut self) {
         let ended = self.status() == Status::Complete || matches!(self.hold, Hold::Parked { .. });
         if !ended && self.callback.is_some() {

@@ -97,7 +97,7 @@ impl Point {
     }
 }
 
-/// Results are the handler's, and often what a client sent: how much there is.
+/// A result is the handler's, and often what a client sent: only its size is shown.
 impl fmt::Debug for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,9 +7,9 @@ use super::step::Step;
 use super::time::Version;
 use crate::core::message::{StoredResponse, arc, piece};
 
-/// What undoing a step is called to those who look, and what the key is derived
-/// from that is sent downstream with it. Never by what it is known that a step is
-/// undone: a handler may call a step of its own so.
+/// What the history calls the undoing of a step, and what the key is derived from that is
+/// sent downstream with it. Whether a step is undone is never told by this name: a handler
+/// may call a step of its own so.
 pub(crate) fn undo_name(step: &str) -> String {
     format!("undo {step}")
 }

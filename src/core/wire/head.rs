@@ -28,7 +28,7 @@ pub(super) struct WireHead<'a> {
     hold: WireHold<'a>,
     #[cbor(n(4), skip_if = "is_default")]
     progress: WireProgress,
-    /// Not written where it is one.
+    /// Left out of the bytes where it is one.
     #[n(5)]
     attempts: Option<u32>,
     #[cbor(n(6), skip_if = "is_default")]
@@ -51,7 +51,7 @@ pub(super) struct WireHead<'a> {
     accepted: bool,
     #[cbor(n(15), skip_if = "is_default")]
     callback: WireCallback,
-    /// Not written where it is one.
+    /// Left out of the bytes where it is one.
     #[n(16)]
     scheme: Option<u32>,
     #[n(17)]

@@ -56,7 +56,7 @@ struct WireStep<'a> {
     name: &'a str,
     #[n(1)]
     point: WirePoint,
-    /// Not written where it is one.
+    /// Left out of the bytes where it is one.
     #[n(2)]
     attempt: Option<u32>,
     #[cbor(n(3), skip_if = "is_default")]
@@ -79,7 +79,7 @@ struct WireStep<'a> {
 struct WireUndoing<'a> {
     #[b(0)]
     steps: Vec<&'a str>,
-    /// Not written where it is one.
+    /// Left out of the bytes where it is one.
     #[n(1)]
     attempt: Option<u32>,
     #[cbor(n(2), skip_if = "is_default")]

@@ -29,8 +29,8 @@ impl Attempt {
         !self.lease.renewed.swap(true, Ordering::Relaxed)
     }
 
-    /// Renews the lease, at a third of its length, until the attempt ends or
-    /// has run for as long as it may.
+    /// Renews the lease, at a third of its length, until the attempt ends or has run for as
+    /// long as it may.
     pub(crate) async fn renew_until_end(self: Arc<Self>) {
         let started = Instant::now();
         let mut renewed = started;
@@ -39,8 +39,8 @@ impl Attempt {
             self.hold_on_while_it_runs();
             if started.elapsed() >= self.limits.max_execution {
                 self.emit(|| EventKind::Overdue);
-                // What was renewed last runs out; from then on another holder may
-                // take over, and the handler should stop.
+                // The last renewal runs out; from then on another holder may take over, and
+                // the handler should stop.
                 sleep(self.limits.lease.saturating_sub(renewed.elapsed())).await;
                 self.let_go();
                 return self.set_lost();
@@ -48,8 +48,8 @@ impl Attempt {
             match self.write(Change::Renew).await {
                 Ok(()) => renewed = Instant::now(),
                 Err(WriteError::Lost) => return self.let_go(),
-                // Perhaps still ours, perhaps not: a handler that is told can stop
-                // before the next irrevocable step.
+                // The claim may still hold: a handler that is told now can stop before its
+                // next irrevocable step.
                 Err(WriteError::Store(_)) if renewed.elapsed() >= self.limits.lease => self.set_lost(),
                 Err(WriteError::Store(_)) => {}
             }
@@ -61,7 +61,7 @@ impl Attempt {
         lock(&self.lease.in_hand).get_or_insert_with(|| self.engine.in_hand().take(self.key));
     }
 
-    /// The same, unless the work is over: then it is for its end to say.
+    /// The same, unless the work is over: then the end of the attempt decides.
     fn hold_on_while_it_runs(&self) {
         let mut in_hand = lock(&self.lease.in_hand);
         if !self.has_ended() {
@@ -69,7 +69,7 @@ impl Attempt {
         }
     }
 
-    /// Others may go on.
+    /// From here on other holders may go on with it.
     pub(super) fn let_go(&self) {
         lock(&self.lease.in_hand).take();
     }

@@ -42,7 +42,7 @@ pub(crate) struct Attempt {
 
 /// What was written, and what is to be.
 struct Writer {
-    /// As it was last written. Its lock is what makes the writes of one
+    /// The record, as this attempt last wrote it. Its lock is what makes the writes of one
     /// operation go one after another.
     current: Arc<AsyncMutex<Arc<Record>>>,
     /// Changes that wait for the lock; the task that gets it takes them all.
@@ -96,7 +96,7 @@ pub(crate) enum WriteError {
 
 /// How an attempt ended.
 pub(crate) enum End {
-    /// As it was meant to.
+    /// As the work meant it to end.
     Stored,
     /// A step asked for an operator, whatever else the work said.
     Parked,
@@ -159,7 +159,7 @@ impl Attempt {
         self.current().await.undoing_age(self.since.elapsed())
     }
 
-    /// Whether the work is over: nothing it left running is stored any more.
+    /// Whether the work is over: what it left running stores nothing any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.ending.over.initialized()
     }

@@ -71,12 +71,13 @@ impl Attempt {
         let completes = matches!(change, Change::Complete { .. });
         let mut current = self.writer.current.lock().await;
         if self.completed().is_some() {
-            // A transaction of the work's own, of which it did not see the end.
+            // The work stored the response itself, in a transaction of which it did not see
+            // the end.
             self.let_go();
             self.emit_late_doubt();
             return End::Lost(Some(current.as_ref().clone()));
         }
-        // A caller that still waits for a write belongs to work that is over.
+        // Those who still wait for a write belong to work that is over.
         let (mut changes, _) = self.take_queue();
         let retry_in = self.retry_in(&change);
         changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));
@@ -113,7 +114,7 @@ impl Attempt {
         #[cfg(not(feature = "metrics"))]
         let _ = is_first;
         if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {
-            // While it is being saved, too.
+            // The operation stays in hand while its end is being saved, too.
             self.hold_on();
         }
     }
@@ -142,7 +143,7 @@ impl Attempt {
         End::Parked
     }
 
-    /// Needs no lock: once an attempt ends, nothing else is written.
+    /// Needs no lock: once an attempt ends, it writes nothing else.
     async fn save_late(self: Arc<Self>, mut exchange: Write) {
         let saved = self.engine.persist(&self.key, &mut exchange, self.limits.max_execution).await;
         self.let_go();

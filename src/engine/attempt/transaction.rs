@@ -15,14 +15,14 @@ use crate::store::{CommitError, EnlistedDatabase, StoreError, StoreErrorKind};
 pub(crate) enum NotCommitted {
     /// It was rolled back: the claim is another attempt's.
     Lost,
-    /// It was rolled back: this step is in doubt, and no answer may hide that.
+    /// It was rolled back: this step is in doubt, and no response may hide that.
     Parked(String),
     /// It was rolled back: the operation failed for good, and what it did is
     /// being undone.
     Undoing,
     /// It was rolled back.
     RolledBack(StoreError),
-    /// It is not known.
+    /// Whether it committed is not known.
     Unknown(StoreError),
 }
 

@@ -69,7 +69,7 @@ impl Attempt {
             Err(error) => Err(WriteError::Store(error)),
         };
         for done in waiting.into_iter().flatten() {
-            // A caller that stopped waiting does not want to know.
+            // A caller that stopped waiting needs no result.
             let _ = done.send(outcome.clone());
         }
     }

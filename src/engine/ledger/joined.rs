@@ -6,8 +6,8 @@ use super::Ledger;
 use crate::core::{Ask, Command, Exchange, Key, Reply};
 use crate::store::{CommitError, EnlistedDatabase, EnlistedSwap, StoreError};
 
-/// How often something else is found: a renewal of ours may be, and then nothing
-/// new comes.
+/// How often a swap may meet another record than it expected: once may be a renewal of
+/// ours, and after that nothing new comes.
 const LOOKS: u32 = 3;
 
 impl Ledger {

@@ -19,7 +19,7 @@ use crate::util::nonce::fresh_nonce;
 
 /// A failure that took longer is not tried again at once: its caller waits.
 const QUICK: Duration = Duration::from_secs(1);
-/// How many failures of the store one try of a command stands.
+/// How many failures of the store one try of a command survives.
 const FAILURES: u32 = 3;
 /// The longest pause between tries.
 const MAX_PAUSE: Duration = Duration::from_secs(5);

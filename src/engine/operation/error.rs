@@ -55,15 +55,15 @@ pub enum StepError<E> {
         /// The step's name.
         step: String,
     },
-    /// The result can't be read back from JSON. It is neither used nor run again.
-    /// Or the [input](super::StepFuture::input) can't be written as JSON: then the
-    /// step was not begun, and nothing follows of it.
+    /// The result can't be read back from JSON. It is neither used nor run again. Or the
+    /// [input](super::StepFuture::input) can't be written as JSON: then the step was not
+    /// begun, and nothing follows from it.
     ///
-    /// The attempt that has the result is told by this, and the step is on record
-    /// as done. A later attempt that needs the result gets this too and parks the
-    /// operation, for no attempt can ever read it. A result that an earlier attempt
-    /// stored with another type parks nothing: the release that can read it may be
-    /// the next to try.
+    /// An attempt that has the result itself learns by this error that it can't be read
+    /// back; the step is on record as done. A later attempt that needs the result gets this
+    /// error, too, and parks the operation, for no attempt can ever read it. A result that
+    /// an earlier attempt stored with another type parks nothing: the release that can read
+    /// it may be the next to try.
     Unreadable {
         /// The step's name.
         step: String,

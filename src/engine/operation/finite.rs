@@ -8,11 +8,11 @@ use serde::ser::{
 
 type Checked = Result<(), serde_json::Error>;
 
-/// A value as JSON, with an error also for what JSON would silently write as `null`:
-/// NaN and infinity, all of which would be one with each other and with `None`.
+/// A value as JSON, with an error also for what JSON would silently write as `null`: NaN
+/// and infinity, which would be the same as each other and as `None`.
 pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
     let json = serde_json::to_vec(value)?;
-    // Only then may there be one, and few have any.
+    // Only where a `null` is written can there be such a number; few values have one.
     if json.windows(4).any(|word| word == b"null") {
         value.serialize(Finite)?;
     }
@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    /// As `serde_json` writes it, whatever else is in there.
+    /// Other values are written as `serde_json` writes them, whatever else is in there.
     #[test]
     fn all_others_are_written_as_ever() {
         assert!(everywhere(1.5_f64).iter().chain(&everywhere(f32::MAX)).all(Result::is_ok));

@@ -60,7 +60,7 @@ pub(super) enum Used {
     Again,
     /// It was begun and ended without a result.
     InDoubt,
-    /// It was begun, by whichever attempt, and is known not to have happened.
+    /// It was begun, by this attempt or an earlier one, and is known not to have happened.
     Cleared,
 }
 
@@ -93,9 +93,9 @@ impl Operation {
     ///
     /// # Caveats
     ///
-    /// What a later attempt must have too belongs into a step's result. Do not send it
-    /// downstream as a key: [`step_key`](Self::step_key) makes one that does not meet
-    /// that of another caller or step.
+    /// What a later attempt must have, too, belongs in a step's result. Do not send it
+    /// downstream as a key: [`step_key`](Self::step_key) makes one that does not collide
+    /// with that of another caller or step.
     pub fn idempotency_key(&self) -> Option<&str> {
         self.inner.idempotency_key.as_ref().map(IdempotencyKey::as_str)
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What was done with a result that no release can read. No JSON is empty.
+/// What is stored for a result that no release can read. No JSON is empty.
 const UNREADABLE: Bytes = Bytes::new();
 
 /// A result as it is stored, and why it can't be read back, if it can't: a later

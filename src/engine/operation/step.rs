@@ -374,7 +374,7 @@ where
             // Nothing is stored any more, so nothing is run either.
             return Err(StepError::Lost);
         }
-        // Before it is taken for one that was reached.
+        // Before the step counts as one that the attempt came to.
         if let Some(source) = self.unwritable.take() {
             return Err(self.unreadable(source));
         }
@@ -428,8 +428,8 @@ where
         }
     }
 
-    /// Of a step that was begun: its result if it happened, nothing if the call may
-    /// be made again, and else what there is to say beside that it is in doubt.
+    /// Of a step that was begun: its result if it happened, nothing if the call may be made
+    /// again, and otherwise what to say beside that it is in doubt.
     async fn what_happened(&mut self, attempt: &Attempt) -> Result<Option<T>, &'static str> {
         self.in_doubt = true;
         if self.undo.is_some() {
@@ -451,8 +451,8 @@ where
 
     /// Stores the intent, where there is to be one.
     async fn start(&mut self, attempt: &Arc<Attempt>, begun: bool) -> Result<(), StepError<E>> {
-        // Under `once` even if the intent is on record: finding out what became
-        // of it takes time, and who lost the claim meanwhile is told here.
+        // Under `once` even if the intent is on record: finding out what became of it takes
+        // time, and an attempt that lost the claim meanwhile learns of that here.
         if self.kind == Kind::Once || (self.kind == Kind::Pay && !begun) {
             self.begin(attempt).await?;
         }
@@ -555,8 +555,8 @@ where
             attempt.emit(|| EventKind::StepFailed { step: self.name.to_string() });
             return unreadable.map_or(StepError::Final(error), |source| self.unreadable(source));
         }
-        // That this call did nothing says nothing of an earlier one, of this
-        // attempt or another: its intent stays on record.
+        // That this call did nothing says nothing about an earlier call, of this attempt or
+        // another: its intent stays on record.
         let harmless = !self.in_doubt && self.harmless.as_ref().is_some_and(|harmless| harmless(&error));
         if harmless && self.kind != Kind::Step {
             self.operation.did_not_happen(&self.name);

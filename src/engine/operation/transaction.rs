@@ -196,7 +196,7 @@ impl Operation {
         if attempt.has_ended() {
             return Err(StepError::Lost);
         }
-        // Before it is taken for one that was reached.
+        // Before the step counts as one that the attempt came to.
         let input = match input {
             Ok(input) => input,
             Err(source) => return Err(StepError::Unreadable { step, source }),
@@ -213,7 +213,7 @@ impl Operation {
         let (value, begun) = run(&attempt, database, work).await?;
         let (bytes, unreadable) = result::to_bytes(&value);
         if let Some(source) = unreadable {
-            // Not done at all, which is better than done and unreadable.
+            // Not done at all is better than done and unreadable.
             D::roll_back(begun.transaction).await;
             return Err(StepError::Unreadable { step, source });
         }

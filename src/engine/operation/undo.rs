@@ -50,9 +50,8 @@ impl Operation {
         lock(&self.inner.undos).push(Undo { step: step.into(), how: None });
     }
 
-    /// Refuses a step if nothing is done any more but undone. The one place where
-    /// that is asked; that a write of a step which comes later does not count, the
-    /// core decides.
+    /// Refuses a step if nothing but undoing is done any more. The one place where that is
+    /// asked; that a write of a step which comes later does not count, the core decides.
     pub(super) fn unless_undoing<E>(&self, step: &str) -> Result<(), StepError<E>> {
         if self.is_undoing() { Err(StepError::Undoing { step: step.to_owned() }) } else { Ok(()) }
     }
@@ -121,7 +120,7 @@ impl Operation {
     async fn plan(&self, answer: Option<StoredResponse>, said: bool) -> Result<Box<[Box<str>]>, Undone> {
         let Some(answer) = answer else { return Err(Undone::AsItIs) };
         if self.inner.attempt.hides(&answer, said).is_some() {
-            // What was not reached did not say how it is undone.
+            // A step that was not reached did not say how it is undone.
             return Err(Undone::NotYet);
         }
         let (steps, unknown) = {

@@ -11,11 +11,12 @@ use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::RequestContext;
 use super::answer::unavailable;
-use super::{Answered, RequestContext, release};
-use crate::core::{Fingerprint, IdempotencyKey, Mode, NotRetained};
+use super::record::{Answered, release};
+use crate::core::{Claim, Fingerprint, IdempotencyKey, Mode, NotRetained};
 use crate::engine::attempt::{Attempt, End};
-use crate::engine::claim::{Admission, under_lease};
+use crate::engine::claim::{Admission, claim, under_lease};
 use crate::engine::content::Content;
 use crate::engine::handoff::GrantedClaim;
 use crate::engine::operation::{Operation, Undone};
@@ -23,6 +24,7 @@ use crate::engine::outcome::Outcome;
 use crate::http::background::Background;
 use crate::http::body::{Read, RequestBody, ResponseBody, read};
 use crate::http::target::fingerprint;
+use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 use crate::telemetry::span;
@@ -183,6 +185,21 @@ impl<S> GuardedRequest<S> {
                 })
             }
         }
+    }
+}
+
+impl RequestContext {
+    fn claim<'a>(
+        &'a self,
+        parts: &Parts,
+        fingerprint: Fingerprint,
+        body: &Content,
+    ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
+        let (policy, limits) = (&self.shared.policy, self.shared.engine.limits());
+        // Kept only where a completer may have to run it again.
+        let request = (policy.mode == Mode::Resumable).then(|| Arc::new(self.shared.stored_request(parts, body)));
+        let command = Claim { fingerprint, mode: policy.mode, lease: limits.lease, request };
+        claim(&self.shared.engine, self.key, command, limits)
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// A store that survives so much; nothing else is known of it.
+    /// A store that survives this; nothing else is known about it.
     pub const fn of(survives: DurabilityLevel) -> Self {
         Self { survives, epoch: None, warnings: Vec::new() }
     }

@@ -235,7 +235,7 @@ impl Default for Tries {
 }
 
 impl Tries {
-    /// Once, and only if what was perhaps written may be written again.
+    /// Once, and only if a write that may have taken may be made again.
     fn move_on(&mut self, error: Error) -> Result<(), StoreError> {
         let may = self.repeat == Repeat::Harmless || error::is_read_only(&error);
         if std::mem::replace(&mut self.moved_on, true) || !may { Err(error::of(error)) } else { Ok(()) }

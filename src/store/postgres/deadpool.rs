@@ -122,7 +122,7 @@ impl TransactionDriver for Pool {
     async fn rollback(transaction: PooledTransaction) {
         match may_write_after(&transaction.connection, "ROLLBACK").await {
             Ok(true) => transaction.connection.release(),
-            // Whatever the caller's statements were told, we did not see it.
+            // Whatever reply the caller's statements got, the store did not see it.
             Ok(false) => transaction.connection.retire(),
             Err(error) if error::is_not_here(&error) => transaction.connection.retire(),
             Err(_) => {}

@@ -15,7 +15,7 @@ const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.curren
      (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication)";
 
 pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durability, StoreError> {
-    // A second time: the first connection may be one that the server has ended.
+    // A second time: the server may have ended the first connection.
     let rows = match connections.query(SETTINGS, &[]).await {
         Ok(rows) => rows,
         Err(_) => connections.query(SETTINGS, &[]).await?,

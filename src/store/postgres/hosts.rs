@@ -59,7 +59,7 @@ impl Connect for Hosts {
                     return Ok(opened);
                 }
             }
-            // It has what is left.
+            // The last host has the time that is left.
             self.driver.connect(last).await
         })
     }

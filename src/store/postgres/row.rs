@@ -95,12 +95,12 @@ impl Parameter {
     }
 }
 
-/// As tokio-postgres takes them.
+/// The parameters, as tokio-postgres takes them.
 pub(super) fn borrowed(parameters: &[Parameter]) -> Vec<(&(dyn ToSql + Sync), Type)> {
     parameters.iter().map(Parameter::borrowed).collect()
 }
 
-/// What a row of a load says.
+/// What a row of a load holds.
 pub(super) fn loaded(row: &Row) -> Result<Loaded, StoreError> {
     let now = time(required(row, 0)?)?;
     let version: Option<i64> = optional(row, 1)?;

@@ -98,7 +98,7 @@ pub(super) struct Migration {
     pub(super) tables: String,
 }
 
-/// An identifier that means what it says, whatever it says.
+/// An identifier in quotes, whatever is in it.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -135,7 +135,8 @@ impl Store for RedisStore {
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         let (reply, acknowledged) = self.link.call_acknowledged(&self.link.names.load(key)).await?;
         let ScriptReply::Found(found) = parse_reply(reply)? else { return Err(no_reply_of_ours()) };
-        // Else a write that was not acknowledged would be after a second look.
+        // Otherwise a second look would take a write that was not acknowledged for one that
+        // was.
         acknowledged.map(|()| found)
     }
 

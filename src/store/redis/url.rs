@@ -51,7 +51,7 @@ fn refuse_unknown(url: &str) -> Result<(), Problem> {
     let known: &[&str] =
         if url.scheme().ends_with("unix") { &["db", "user", "pass", "protocol"] } else { &["protocol"] };
     if let Some((name, _)) = url.query_pairs().find(|(name, _)| !known.contains(&&**name)) {
-        // Not if it may be half a password, in which a ? must be escaped.
+        // Not if it may be half a password, in which a `?` must be escaped.
         let name = if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) { &name } else { "what follows ?" };
         return Err(Problem::Precise(format!(
             "{name:?} is not known here; after ? there may be: {}; write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]",

@@ -117,7 +117,7 @@ fn keys_are_sound(connection: &Connection, sql: &Sql, bucket: u8) -> Result<bool
     let (mut count, mut sum) = (0, 0_i64);
     while let Some(found) = keys.next()? {
         let Ok(key) = row::key(found, 0) else { return Ok(false) };
-        // Beside a damaged one, a search may pass it by.
+        // Beside a damaged page, a search may miss it.
         if !is_there.exists([key.as_bytes().as_slice()])? {
             return Ok(false);
         }

@@ -39,7 +39,7 @@ impl Checkpoints {
     /// Ends the thread.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
-        // Not between its look and its wait.
+        // Not between the thread's look at the flag and its wait.
         drop(lock(&self.waiting));
         self.woken.notify_all();
     }
@@ -68,7 +68,7 @@ impl Checkpoints {
                 continue;
             }
             let Some(current) = connection.take().or_else(|| place.checkpointer().ok()) else { continue };
-            // The next one tries again after a failure, or the writer reports it.
+            // After a failure the next check-point tries again, or the writer reports it.
             if let Ok(pages) = run(&current, "PASSIVE") {
                 if pages.in_wal >= LONG {
                     let _ = writer.send(Request::ResetWal);

@@ -13,7 +13,7 @@ const DAY: u64 = 24 * 3600 * 1000;
 /// Tells the time.
 #[derive(Debug)]
 pub(super) enum Timeline {
-    /// A test's.
+    /// A clock for tests.
     Given(Arc<dyn Clock>),
     /// The time since the machine started, from `base` on. It counts while the
     /// machine is suspended, and it can't be set.

@@ -44,7 +44,7 @@ impl Place {
     /// A connection for transactions of the caller's.
     pub(super) fn for_transactions(&self) -> rusqlite::Result<Connection> {
         let connection = self.open()?;
-        // Their statements are planned as in any other connection.
+        // The caller's statements are planned as on any other connection.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, false)?;
         connection.busy_timeout(Duration::ZERO)?;
         connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -2048;")?;
@@ -64,7 +64,7 @@ impl Place {
         // Or some statements would be planned anew each time, for what is bound.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.execute_batch("PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;")?;
-        // Opens what it needs, so that it works on when descriptors run out.
+        // Opens the files that it needs, so that it works on when descriptors run out.
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(connection)
     }

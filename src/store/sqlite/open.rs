@@ -212,7 +212,7 @@ impl Opening<'_> {
         let work = || -> Result<i64, Fault> {
             let mut statements = Statements::new(connection, sql)?;
             if alone && meta.boot != self.boot {
-                orphans::free(connection, sql, &mut statements, Held::ByAnyone)?;
+                orphans::free(connection, sql, &mut statements, Held::ByAny)?;
             }
             for other in others {
                 if let Other::Dead(dead) = other {

@@ -15,7 +15,7 @@ pub(super) enum Held {
     /// Those of one store.
     By(i64),
     /// All: no store of an earlier boot lives.
-    ByAnyone,
+    ByAny,
 }
 
 /// Frees them within the transaction that is open. Their holders are dead. What
@@ -28,7 +28,7 @@ pub(super) fn free(
 ) -> Result<usize, Fault> {
     let keys = match which {
         Held::By(owner) => keys(connection, &sql.held_by, [owner])?,
-        Held::ByAnyone => keys(connection, &sql.held, [])?,
+        Held::ByAny => keys(connection, &sql.held, [])?,
     };
     rewrite(statements, &keys, None)
 }

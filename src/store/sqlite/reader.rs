@@ -35,7 +35,7 @@ impl Tasks {
         self.more.notify_one();
     }
 
-    /// What waits is done; then the readers end.
+    /// Ends the readers, once the tasks that wait are done.
     pub(super) fn end(&self) {
         lock(&self.waiting).over = true;
         self.more.notify_all();

@@ -348,12 +348,12 @@ pub(super) fn key_hash(key: &[u8; 32]) -> i64 {
     masked(xxh3_64(key))
 }
 
-/// Never that of no response.
+/// Never the checksum of no response.
 fn response_hash(response: &[u8]) -> i64 {
     masked(xxh3_64(response)).max(1)
 }
 
-/// Over its place, too: a part is no other record's.
+/// Over the place of the part, too: it is no other record's.
 fn part_hash(key: &[u8; 32], n: i64, value: &[u8]) -> i64 {
     let mut bytes = [0; 48];
     bytes[..32].copy_from_slice(key);

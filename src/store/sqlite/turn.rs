@@ -79,7 +79,7 @@ pub(super) struct Entered {
     _locked: Locked,
 }
 
-/// Who only writes lets this one go first.
+/// Writers that do not wait let this transaction go first.
 #[derive(Debug)]
 pub(super) struct Next {
     _locked: Option<Locked>,
@@ -90,8 +90,8 @@ impl Gate {
         Self { gate: beside(database, ".turn"), next: beside(database, ".turn-next") }
     }
 
-    /// For a transaction that has its turn. Of several processes' one is the next;
-    /// the others try all the same.
+    /// For a transaction that has its turn. One process's transaction is the next; those of
+    /// others try all the same.
     pub(super) fn next(&self) -> io::Result<Next> {
         let file = open(&self.next)?;
         let locked = file.try_lock().is_ok();

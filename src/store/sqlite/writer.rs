@@ -24,7 +24,7 @@ use crate::store::contract::{StoreError, StoreErrorKind};
 
 /// How many writes share one transaction, and how many bytes.
 const MAX_WRITES: usize = 256;
-/// The same after a wait, or who waited longest would wait again.
+/// The same after a wait, or those that waited longest would wait again.
 const MAX_LATE_WRITES: usize = 4096;
 const MAX_BYTES: usize = 8 << 20;
 /// Pauses between two tries for the lock.
@@ -41,9 +41,9 @@ const LOOK_EVERY: u32 = 64;
 pub(super) struct Writer {
     pub(super) shared: Arc<OpenStore>,
     pub(super) requests: Receiver<Request>,
-    /// Came while a batch was gathered, and is none of it.
+    /// Requests that came while a batch was gathered, and are no part of it.
     pub(super) waiting: VecDeque<Request>,
-    /// Something else just had the lock: who waits to write is next.
+    /// Another connection just had the lock: the writes that wait are next.
     pub(super) writes_first: bool,
     /// Keeps other processes' transactions from being next.
     pub(super) shut: Option<Shut>,
@@ -193,7 +193,7 @@ impl Session<'_> {
             return fail_all(writer.gather(first, MAX_WRITES), &error, Health::Sound);
         }
         let begun = self.begin(&mut writer.shut);
-        // Who came while this waited for the lock has waited, too.
+        // Writes that came while this waited for the lock have waited, too.
         let most = if let Ok(false) = begun { MAX_WRITES } else { MAX_LATE_WRITES };
         let writes = writer.gather(first, most);
         writer.shut = None;

@@ -37,7 +37,8 @@ impl Completer {
         self.call_back(callback, key, record).await.unwrap_or_else(|error| self.failed(key, error))
     }
 
-    /// If another completer was faster, what it notes does not take.
+    /// Makes the callback, unless another completer is faster: then what this one notes
+    /// does not take.
     async fn call_back(&self, callback: &Callback, key: Key, record: Record) -> Result<Did, StoreError> {
         let tries = record.owed().map_or(0, |owed| owed.tries());
         if tries >= callback.max_tries {
@@ -54,7 +55,7 @@ impl Completer {
         };
         let (id, call) = record.owed().map(|owed| (owed.id(&key), owed.tries())).unwrap_or_default();
         let ended = Ended { id, key, call, record: record.clone() };
-        // The claim is as old as the question, and may not outlive its answer.
+        // The claim began before the store answered: not all of it is left for the hook.
         let outcome = callback.call(ended, callback.deadline.min(lease.saturating_sub(began.elapsed()))).await;
         self.called(callback, key, record, outcome, call).await
     }
@@ -68,7 +69,7 @@ impl Completer {
         call: u32,
     ) -> Result<Did, StoreError> {
         let Err(error) = outcome else {
-            // That it was made is to be heard of, whatever the store says.
+            // The event says that it was made, whatever the store says.
             let noted = self.note_callback(&key, record, CallbackStep::Made).await;
             self.shared.engine.emit(&key, || EventKind::CallbackDelivered { call });
             return noted.map(|noted| if noted.is_some() { Did::Told } else { Did::Skipped });
@@ -81,7 +82,7 @@ impl Completer {
         if stored && !given_up {
             self.shared.engine.due().set(backoff::after(rest));
         }
-        // What is not on record is not given up: it is called again.
+        // A callback that is not on record as given up is made again.
         self.callback_failed(&key, call, error, given_up && stored);
         noted.map(|_| Did::Untold)
     }

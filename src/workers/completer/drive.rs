@@ -69,7 +69,7 @@ impl Completer {
         let engine = &self.shared.engine;
         let command = ResumeHere { resume: self.command(), in_hand: engine.in_hand().has(&key) };
         if command.in_hand {
-            // Or rounds would meet nothing else while the store takes no answers.
+            // Otherwise rounds would meet nothing else while the store takes no answers.
             self.quarantine(key, self.settings.poll);
         }
         let mut exchange = engine.with_metadata(Exchange::looking(command, fresh_nonce()));
@@ -85,7 +85,7 @@ impl Completer {
             return Ok(Went::Did(Did::Skipped));
         }
         if let Err(error) = engine.drive(&key, &mut exchange).await {
-            // Perhaps it was granted; nothing has run, and nothing will.
+            // The claim may have been granted; nothing has run, and nothing will.
             withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
             return Err(error);
         }

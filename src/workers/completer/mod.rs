@@ -114,7 +114,8 @@ pub struct Completer {
     reconcile: Option<Arc<Reconcile>>,
     settings: Settings,
     wiring: Arc<Wiring>,
-    /// What it can't do anything about, and until when it is left alone.
+    /// Operations that the completer can't do anything about, and until when it leaves them
+    /// alone.
     quarantined: Arc<Mutex<HashMap<Key, Instant>>>,
     /// Where the last round stopped, if there was more than it starts.
     place: Arc<Mutex<Option<Cursor>>>,

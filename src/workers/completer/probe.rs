@@ -23,7 +23,7 @@ const METHOD: &[u8] = b"IDEMPOTENCY-PROBE";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Completer {
-    /// Drives nothing any more.
+    /// The completer drives nothing any more.
     pub(super) fn refuse(&self, status: StatusCode) {
         if self.wiring.refuse(status) {
             let why = CompleterError::NotWired { status }.to_string();

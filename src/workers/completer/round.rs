@@ -19,14 +19,14 @@ use crate::util::signal::lock;
 
 /// How many records one page of a scan has.
 const PAGE: usize = 100;
-/// How many are left alone at the most: a megabyte. What is too much for that is
-/// looked at again.
+/// How many records are left alone at most: they take a megabyte. If there are more, some
+/// are looked at again.
 const MOST_QUARANTINED: usize = 11_000;
 /// How long a record that can't be read is left alone.
 pub(super) const QUARANTINE: Duration = Duration::from_secs(60 * 60);
 
-/// The operations that a completer runs now. What it runs itself it does not take
-/// from itself, should this process have stood still for longer than a lease.
+/// The operations that a completer runs now. It does not take from itself what it runs,
+/// even if this process stood still for longer than a lease.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys(Arc<Mutex<HashSet<Key>>>);
 
@@ -112,7 +112,7 @@ impl Completer {
             round.report.unreadable += page.unreadable.nameless();
             // What a scan can't read is looked at, to tell what is wrong with it.
             for key in page.found.iter().map(|found| found.key).chain(page.unreadable.keys) {
-                // With no pause at all, one may come round again.
+                // With a quarantine of no length, an operation may come round again.
                 if !self.is_quarantined(&key) && seen.insert(key) {
                     started += usize::from(self.start(round, key).await);
                 }
@@ -128,7 +128,8 @@ impl Completer {
         }
     }
 
-    /// Starts one, unless it runs already, once there is room. Whether it did.
+    /// Starts an operation once there is room, unless it runs already. Returns whether it
+    /// did.
     pub(super) async fn start(&self, round: &mut Round, key: Key) -> bool {
         round.reap();
         let Some(running) = round.keys.enter(key) else { return false };
@@ -147,13 +148,13 @@ impl Completer {
         lock(&self.quarantined).get(key).is_some_and(|until| Instant::now() < *until)
     }
 
-    /// Leaves what it can't do anything about alone for a while: it can't be
-    /// marked.
+    /// Leaves an operation alone for a while that the completer can't do anything about: it
+    /// can't be marked.
     pub(super) fn quarantine(&self, key: Key, pause: Duration) {
         let mut quarantined = lock(&self.quarantined);
         let now = Instant::now();
         if quarantined.len() == quarantined.capacity() {
-            // Before it grows.
+            // Makes room before the table grows.
             quarantined.retain(|_, until| now < *until);
         }
         if quarantined.len() >= MOST_QUARANTINED && !quarantined.contains_key(&key) {

@@ -55,7 +55,7 @@ impl Driver for WorkerSlots {
             });
             return;
         }
-        // It was cut off meanwhile. Nothing has run, so that another may.
+        // It was cut off meanwhile. Nothing has run, so another attempt may.
         withdraw_claim(&completer.shared.engine, key, fence, completer.shared.engine.limits().lease);
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Subject {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) finding: Finding,
-    /// The version it was found at.
+    /// The version at which it was found.
     pub(super) version: Option<Version>,
     /// In which sweep it was last met.
     pub(super) sweep: u64,

@@ -192,7 +192,7 @@ impl<D: SqliteDriver> SqliteEnlisted<D> {
         let since = Instant::now();
         loop {
             let mut failed = Failed::busy();
-            // Not while a writer of some process waits: that is next.
+            // Not while a writer of some process waits: it is next.
             if let Some(entered) = gate.enter().map_err(|error| NotBegun::Failed(Failed { code: None, error }))? {
                 let state = Arc::<State>::default();
                 let open = Open { state: Arc::clone(&state), _ends: Arc::clone(&ends), store: self.store.clone() };

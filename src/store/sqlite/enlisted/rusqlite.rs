@@ -25,7 +25,7 @@ use crate::util::signal::lock;
 #[non_exhaustive]
 pub struct Rusqlite;
 
-/// How often a query whose step was dropped is interrupted: it may be one of many.
+/// How often a query is interrupted whose step was dropped: it may be one of many.
 const INTERRUPTS: Duration = Duration::from_millis(1);
 
 /// What the work in a transaction gets: queries go through [`call`](Self::call).
@@ -99,7 +99,7 @@ impl SqliteTransaction {
         match done {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => resume_unwind(panic),
-            // The runtime ends.
+            // The runtime is being shut down.
             Err(_) => Err(over()),
         }
     }

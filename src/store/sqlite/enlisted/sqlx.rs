@@ -114,7 +114,7 @@ impl SqliteDriver for SqlitePool {
 
     async fn run(transaction: &mut SqlxTransaction, statements: Vec<Statement>) -> Result<Vec<Vec<Value>>, Failed> {
         let Some(held) = &mut transaction.0 else { return Err(Failed::over()) };
-        // With a savepoint left open, it would take back what is written now.
+        // A savepoint that was left open would take back what is written now.
         if Manager::get_transaction_depth(&held.connection) != 1 {
             return Err(Failed::over());
         }

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How it stands with a transaction, for the library's hooks.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// A commit is ours. Any other is refused: it would part the rows from their
-    /// recovery point.
+    /// The commit that comes is the store's. Any other is refused: it would part the rows
+    /// from their recovery point.
     may_commit: AtomicBool,
     /// It was rolled back, by a statement or by the library.
     rolled_back: AtomicBool,
     /// No caller wants it any more.
     given_up: AtomicBool,
-    /// The connection is not to be used again: the work may have made it what it is.
+    /// The connection is not to be used again: the work may have changed it.
     unfit: AtomicBool,
 }
 

@@ -13,7 +13,8 @@ const READ_AHEAD: &str = "src/http/body/response.rs";
 const RESPONSE: &str = "src/http/problem.rs";
 const RUN: &str = "src/engine/claim.rs";
 const SCOPE: &str = "src/http/scope.rs";
-const SERVICE: &str = "src/http/guarded/mod.rs";
+const CONTEXT: &str = "src/http/guarded/mod.rs";
+const RECORD: &str = "src/http/guarded/record.rs";
 const UPLOAD: &str = "src/http/upload.rs";
 
 planted_under!(http, "--test http");
@@ -51,7 +52,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "replay-marker-on-the-first-answer",
-        SERVICE,
+        RECORD,
         "End::Stored | End::Unsaved(_) => first(parts, body, lost.filter(|_| is_final)),",
         "End::Stored | End::Unsaved(_) => {\n                let mut first = first(parts, body, lost);\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first\n            }",
         "replay::the_first_request",
@@ -100,7 +101,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "answered-before-it-is-stored",
-        SERVICE,
+        RECORD,
         "let end = attempt.end(change).await;\n        let is_final",
         "let late = Arc::clone(attempt);\n        tokio::spawn(async move { late.end(change).await });\n        let end = End::Stored;\n        let is_final",
         "replay::the_first_request",
@@ -149,7 +150,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "zombie-answers-its-own",
-        SERVICE,
+        RECORD,
         "            End::Lost(found) => self.lost(attempt, fingerprint, found),\n            End::Parked =>",
         "            End::Lost(found) if false => self.lost(attempt, fingerprint, found),\n            End::Lost(_) => Response::from_parts(parts, body),\n            End::Parked =>",
         "lease::resumable_a_lapsed",
@@ -240,7 +241,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "another-length-is-final-where-it-can-be-made-anew",
-        "src/http/guarded/undo.rs",
+        RECORD,
         "let incomplete = matches!(content, Err(NotRetained::Incomplete));",
         "let incomplete = content.is_err() && false;",
         "oversize::resumable_an_answer_of_another_length",
@@ -261,14 +262,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "answer-that-is-not-final-marked-as-lost",
-        SERVICE,
+        RECORD,
         "first(parts, body, lost.filter(|_| is_final))",
         "first(parts, body, lost)",
         "oversize::resumable_an_answer_of_another_length",
     ),
     http(
         "trailers-of-an-answer-not-kept",
-        SERVICE,
+        CONTEXT,
         "let trailers = trailers.as_deref().unwrap_or(&none);",
         "let trailers = trailers.as_deref().filter(|_| false).unwrap_or(&none);",
         "trailers::trailers_of_an_answer",
@@ -317,7 +318,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "oversize-answer-runs-again",
-        "src/http/guarded/undo.rs",
+        RECORD,
         "            outcome => outcome,\n",
         "            Outcome::Final if content.is_err() => Outcome::NothingHappened,\n            outcome => outcome,\n",
         "oversize::a_body_of_the_cap",

@@ -69,7 +69,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/util/signal.rs",
         "mpsc::channel(HINTS)",
         "mpsc::channel(HINTS * 10)",
-        "hints_that_nobody_takes",
+        "hints_that_are_not_taken",
     ),
     unit(
         "unsaved-answers-without-bound",
@@ -118,7 +118,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/core/record/moment.rs",
         "kept.dropped_done.saturating_add(u32::from(dropped.is_step_done()))",
         "kept.dropped_done",
-        "the_steps_that_are_done_do_not_become_fewer",
+        "status::the_steps_that_are_done_do_not_become_fewer",
     ),
     redacted(
         "debug-shows-results-of-steps",

@@ -87,4 +87,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            if meta.seen > now && now < 0 {\n",
         "reopen::what_was_written_by_a_clock",
     ),
+    sqlite(
+        "rows-commit-without-their-recovery-point",
+        "src/engine/operation/transaction.rs",
+        "vec![Change::Save { step: step.as_str().into(), value: bytes }]",
+        "{\n            drop(bytes);\n            vec![Change::Renew]\n        }",
+        "together::shared::whatever_the_store_does",
+    ),
 ];

@@ -14,7 +14,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     undo(
         "failure-of-grpc-is-not-undone",
-        "src/http/guarded/undo.rs",
+        "src/http/guarded/record.rs",
         "        let status = status_of(parts, content);\n        let error",
         "        let status = parts.status;\n        let error",
         "undo::a_final_failure_of_grpc",
@@ -112,7 +112,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     undo(
         "undo-on-success",
-        "src/http/guarded/undo.rs",
+        "src/http/guarded/record.rs",
         "outcome != Outcome::Final || !error",
         "outcome != Outcome::Final",
         "undo::only_a_final",

@@ -18,12 +18,9 @@ use crate::shop::{Driver, Failed, INSERT, Shop, work};
 use crate::with_both_drivers;
 
 with_both_drivers! {
-    nothing_commits_behind_a_step_in_doubt
     a_doubt_that_comes_up_meanwhile_stops_the_answer
     a_doubt_that_comes_up_during_the_commit_is_told_and_the_answer_stands
     nothing_commits_once_it_is_undone
-    a_failure_of_grpc_does_not_commit_behind_a_payment
-    an_input_that_json_can_not_carry_begins_no_transaction
 }
 
 type Error = StepError<Failed>;
@@ -31,26 +28,6 @@ type Error = StepError<Failed>;
 /// Fails the first time, and so is in doubt.
 async fn mail(op: &Operation) -> Result<(), Error> {
     op.once("mail", || async { Err("the line went dead".to_owned()) }).await
-}
-
-async fn nothing_commits_behind_a_step_in_doubt<D: Driver>() {
-    let shop = Shop::<D>::open(Postgres::shared()).await;
-    let first: Result<(), RunError<Error>> =
-        shop.runner().run("shop", "K", "", |op| async move { mail(&op).await }).await;
-    assert!(matches!(first, Err(RunError::Work(StepError::Retry(_)))), "{first:?}");
-    let joined = shop.joined.clone();
-    let second = shop.runner().run("shop", "K", "", move |op| async move {
-        assert!(matches!(mail(&op).await, Err(StepError::InDoubt { .. })));
-        // Swallowed.
-        let order = op.transaction(&joined, "order", |tx| D::run(tx, INSERT)).await;
-        assert!(matches!(&order, Err(StepError::InDoubt { step }) if step == "mail"), "{order:?}");
-        let answer = op.complete(&joined, answering::<D>(None)).await;
-        assert!(matches!(&answer, Err(StepError::InDoubt { step }) if step == "mail"), "{answer:?}");
-        Ok::<(), Error>(())
-    });
-    let second: Result<(), RunError<Error>> = second.await;
-    assert!(matches!(second, Err(RunError::OutcomeUnknown)), "{second:?}");
-    assert_eq!(shop.orders(), "0");
 }
 
 async fn a_doubt_that_comes_up_meanwhile_stops_the_answer<D: Driver>() {
@@ -162,59 +139,6 @@ async fn nothing_commits_once_it_is_undone<D: Driver>() {
     let request = Request::post("/orders").header("idempotency-key", "K").body(Full::new(Bytes::new()));
     let response = service.oneshot(request.expect("a request")).await.expect("infallible");
     assert_eq!((response.status().as_u16(), shop.orders().as_str()), (409, "0"));
-}
-
-/// A failure of gRPC has the status 200, and says in its head what it is.
-async fn a_failure_of_grpc_does_not_commit_behind_a_payment<D: Driver>() {
-    for (status, commits) in [("9", false), ("0", true)] {
-        let shop = Shop::<D>::open(Postgres::shared()).await;
-        let first: Result<(), RunError<Error>> = shop
-            .runner()
-            .run("shop", "K", "", |op| async move {
-                op.pay("charge", |_| async { Ok::<_, Failed>(17) }).await?;
-                Err(Error::Retry("died".into()))
-            })
-            .await;
-        assert!(matches!(first, Err(RunError::Work(StepError::Retry(_)))), "{first:?}");
-        let joined = shop.joined.clone();
-        let second = shop.runner().run("shop", "K", "", move |op| async move {
-            let answering = work::<D, _, _>(move |tx| {
-                Box::pin(async move {
-                    D::run(tx, INSERT).await?;
-                    let failed = Response::builder().header("content-type", "application/grpc");
-                    Ok(failed.header("grpc-status", status).body(Bytes::from_static(b"17")).expect("a response"))
-                })
-            });
-            let answer = op.complete(&joined, answering).await;
-            let refused = matches!(&answer, Err(StepError::InDoubt { step }) if step == "charge");
-            assert!(if commits { answer.is_ok() } else { refused }, "{answer:?}");
-            Ok::<i32, Error>(7)
-        });
-        let second: Result<i32, RunError<Error>> = second.await;
-        assert!(
-            matches!((&second, commits), (Ok(17), true) | (Err(RunError::OutcomeUnknown), false)),
-            "{status}: {second:?}"
-        );
-        assert_eq!(shop.orders(), if commits { "1" } else { "0" });
-    }
-}
-
-async fn an_input_that_json_can_not_carry_begins_no_transaction<D: Driver>() {
-    let shop = Shop::<D>::open(Postgres::shared()).await;
-    let joined = shop.joined.clone();
-    let run = shop.runner().run("shop", "K", "", move |op| async move {
-        let order = || op.transaction(&joined, "order", |tx| D::run(tx, INSERT));
-        for odd in [f64::NAN, f64::INFINITY] {
-            let refused = order().input(&odd).await;
-            assert!(matches!(&refused, Err(StepError::Unreadable { step, .. }) if step == "order"), "{refused:?}");
-        }
-        let refused = order().input(&std::collections::BTreeMap::from([((1, 1), 17)])).await;
-        assert!(matches!(&refused, Err(StepError::Unreadable { step, .. }) if step == "order"), "{refused:?}");
-        order().input(&17).await
-    });
-    let run: Result<i64, RunError<Error>> = run.await;
-    assert!(run.is_ok(), "{run:?}");
-    assert_eq!(shop.orders(), "1");
 }
 
 /// Writes an order and an answer, and perhaps finds a doubt on the way.

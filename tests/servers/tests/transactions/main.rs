@@ -2,7 +2,8 @@
 //! drivers.
 
 mod doubt;
-mod faults;
+#[path = "../../../support/enlisted/mod.rs"]
+mod enlisted;
 mod isolation;
 mod moved;
 mod pools;

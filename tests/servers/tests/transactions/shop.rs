@@ -1,6 +1,5 @@
 //! A shop with orders, on either driver.
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use tower_idempotency::store::PostgresStore;
 use tower_idempotency::store::postgres::{Enlisted, TransactionDriver};
 use tower_idempotency::{Engine, Runner, TransactionFuture};
 
-/// What goes wrong in the shop itself.
-pub type Failed = String;
-pub type Answer<'t> = Pin<Box<dyn Future<Output = Result<i64, Failed>> + Send + 't>>;
+use crate::enlisted::Fixture;
+pub(crate) use crate::enlisted::{Answer, Failed, INSERT};
+
 pub type Handle<D> = <<D as Driver>::Pool as TransactionDriver>::Handle;
 
 /// The two drivers, as far as the tests need them.
@@ -78,8 +77,6 @@ where
     work
 }
 
-pub const INSERT: &str = "INSERT INTO orders DEFAULT VALUES RETURNING id";
-
 /// A database with orders, and a store in it.
 #[derive(Debug)]
 pub struct Shop<'s, D: Driver> {
@@ -130,5 +127,41 @@ impl<'s, D: Driver> Shop<'s, D> {
 
     pub fn orders(&self) -> String {
         self.server.sql_in(&self.database, "SELECT count(*) FROM orders")
+    }
+}
+
+impl<D: Driver> Fixture for Shop<'static, D> {
+    type Enlisted = Enlisted<D::Pool>;
+    type Store = PostgresStore;
+    const ENDLESS: Option<&'static str> = None;
+
+    async fn open() -> Self {
+        Self::open(Postgres::shared()).await
+    }
+
+    fn store(&self) -> PostgresStore {
+        self.store.clone()
+    }
+
+    fn enlisted(&self) -> Self::Enlisted {
+        self.joined.clone()
+    }
+
+    fn run<'t>(handle: &'t mut Handle<D>, sql: &'static str) -> Answer<'t> {
+        D::run(handle, sql)
+    }
+
+    fn orders(&self) -> i64 {
+        self.orders().parse().expect("a number")
+    }
+
+    fn steps(&self) -> i64 {
+        self.sql("SELECT count(*) FROM idempotency.steps").parse().expect("a number")
+    }
+
+    fn assert_nothing_is_open(&self, _how: &str) {
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' \
+                    AND datname = current_database()";
+        servers::wait_until("no transaction to be left open", || self.sql(open) == "0");
     }
 }

@@ -1,18 +1,20 @@
-//! An operation that failed for good, and what it did before that.
+//! How a handler's answer counts, and how it is recorded; what is undone before, if the
+//! operation failed for good.
 
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use http_body::Body;
 
-use super::{RequestContext, release};
-use crate::core::{Fingerprint, Mode, NotRetained, StoredResponse, judged};
+use super::RequestContext;
+use crate::core::{Change, Fingerprint, Mode, NotRetained, StoredResponse, judged};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::content::Content;
 use crate::engine::operation::Undone;
 use crate::engine::outcome::Outcome;
 use crate::http::body::ResponseBody;
 use crate::http::policy::says_no_route;
+use crate::http::problem::first;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 
@@ -20,6 +22,21 @@ use crate::telemetry::refusal::Refusal;
 fn status_of(parts: &http::response::Parts, content: &Result<Content, NotRetained>) -> StatusCode {
     let trailers = content.as_ref().ok().and_then(|content| content.trailers.as_deref());
     judged(parts.status, &parts.headers, trailers.into_iter().flatten())
+}
+
+/// What the handler answered, and how that counts.
+pub(super) struct Answered<B: Body> {
+    pub(super) parts: http::response::Parts,
+    pub(super) body: ResponseBody<B>,
+    pub(super) content: Result<Content, NotRetained>,
+    pub(super) outcome: Outcome,
+    pub(super) undone: Undone,
+}
+
+pub(super) async fn release(attempt: &Arc<Attempt>) -> End {
+    let end = attempt.end(Change::Release).await;
+    attempt.emit_end(&end, false);
+    end
 }
 
 impl RequestContext {
@@ -104,5 +121,54 @@ impl RequestContext {
             (_, None) => self.interrupted(attempt).await,
             (_, Some(stored)) => self.stored(&stored),
         })
+    }
+
+    /// Stores the handler's answer, and says what the client gets: that
+    /// answer, unless another holder took over.
+    pub(super) async fn record<B: Body>(
+        &self,
+        attempt: &Arc<Attempt>,
+        fingerprint: Fingerprint,
+        answered: Answered<B>,
+    ) -> Response<ResponseBody<B>> {
+        let Answered { parts, body, content, outcome, undone } = answered;
+        // Boxed, as it is seldom.
+        if !matches!(undone, Undone::AsItIs)
+            && let Some(answer) = Box::pin(self.after_undo(attempt, fingerprint, undone)).await
+        {
+            return answer;
+        }
+        let (status, lost) = (parts.status.as_u16(), content.as_ref().err().copied());
+        // Made before it is waited for: what is moved into a future is copied.
+        let change = self.change(attempt, outcome, &parts, content);
+        let end = attempt.end(change).await;
+        let is_final = outcome == Outcome::Final;
+        match &end {
+            End::Stored if is_final => attempt.emit(|| EventKind::Completed { status, retained: lost.is_none() }),
+            _ => attempt.emit_end(&end, outcome == Outcome::NothingHappened),
+        }
+        match end {
+            End::Lost(found) => self.lost(attempt, fingerprint, found),
+            End::Parked => self.refuse(Refusal::OutcomeUnknown),
+            End::Stored | End::Unsaved(_) => first(parts, body, lost.filter(|_| is_final)),
+        }
+    }
+
+    /// What the handler's answer does to the record.
+    fn change(
+        &self,
+        attempt: &Attempt,
+        outcome: Outcome,
+        parts: &http::response::Parts,
+        content: Result<Content, NotRetained>,
+    ) -> Change {
+        match outcome {
+            Outcome::NothingHappened => Change::Withdraw,
+            Outcome::Retryable => Change::Release,
+            Outcome::Final => {
+                let response = self.shared.stored_response(parts, content);
+                attempt.complete(Arc::new(response), Outcome::is_said_final(&parts.extensions))
+            }
+        }
     }
 }
