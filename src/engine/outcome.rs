@@ -2,10 +2,12 @@
 
 use http::StatusCode;
 
+use super::outcomes::{HandlerResponse, Outcomes};
 use crate::core::Mode;
 
 /// How a handler's answer counts. A handler says so by putting one into its
-/// response's extensions; otherwise the status code decides.
+/// response's extensions; otherwise the status code decides, by the layer's [`Outcomes`]:
+/// by default as in this table.
 ///
 /// ```
 /// use http::{Response, StatusCode};
@@ -24,7 +26,13 @@ use crate::core::Mode;
 /// |---|---|---|
 /// | 307, 308, 401, 403, 407, 421, 425, 429; to a PATCH 301 and 302 too | nothing happened | nothing happened |
 /// | 408, 5xx | final | retryable |
+/// | any other 4xx | final | nothing happened, where that frees the key; else final |
 /// | all others | final | final |
+///
+/// A 4xx frees the key in resumable mode so that a corrected request runs under it: in
+/// the first attempt, with its client there, if no step was reached. It does not if the
+/// request was accepted for the [background](crate::Background), or a
+/// [`Completer`](crate::Completer) drives it. [`Outcomes`] has other tables.
 ///
 /// 301 and 302 turn a POST into a GET, and are final. What comes with another
 /// method is repeated elsewhere under the same key.
@@ -75,20 +83,29 @@ impl Outcome {
         extensions.get::<Self>() == Some(&Self::Final)
     }
 
-    /// Of an answer that is judged by `status`; `is_post`: to a POST.
-    pub(crate) fn of(mode: Mode, is_post: bool, status: StatusCode, said: Option<Self>) -> Self {
-        if let Some(said) = said {
-            return said;
+    /// Of a response; what the handler said of it counts more than anything.
+    pub(crate) fn of(outcomes: &Outcomes, response: &HandlerResponse<'_>, said: Option<Self>) -> Self {
+        said.unwrap_or_else(|| outcomes.judge(response))
+    }
+
+    pub(super) fn by_default(response: &HandlerResponse<'_>) -> Self {
+        let number = response.status.as_u16();
+        let moved = !response.is_post && MOVED.contains(&number);
+        match response.mode() {
+            _ if moved || DID_NOT_START.contains(&number) => Self::NothingHappened,
+            Mode::AtMostOnce => Self::Final,
+            Mode::Resumable if response.has_failed() => Self::Retryable,
+            // What the handler does outside of steps does not count.
+            Mode::Resumable if response.status.is_client_error() && response.can_free_key() => Self::NothingHappened,
+            Mode::Resumable => Self::Final,
         }
-        let number = status.as_u16();
-        let moved = !is_post && MOVED.contains(&number);
-        let did_not_start = moved || DID_NOT_START.contains(&number);
-        let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
-        match mode {
-            _ if did_not_start => Self::NothingHappened,
-            Mode::Resumable if failed => Self::Retryable,
-            _ => Self::Final,
-        }
+    }
+}
+
+impl HandlerResponse<'_> {
+    /// Whether it says that the handler did not get to its end.
+    pub(super) fn has_failed(&self) -> bool {
+        self.status.is_server_error() || self.status == StatusCode::REQUEST_TIMEOUT
     }
 }
 

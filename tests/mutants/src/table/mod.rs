@@ -29,6 +29,7 @@ mod model;
 mod operator;
 mod request;
 mod resume;
+mod settings;
 mod sqlite;
 mod undo;
 mod watcher;
@@ -67,7 +68,7 @@ const FENCED: &str = "src/core/command/fenced.rs";
 const MOVES: &str = "src/core/record/moves.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 14] = [
+pub(crate) const GROUPS: [&[Mutant]; 15] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -82,4 +83,5 @@ pub(crate) const GROUPS: [&[Mutant]; 14] = [
     limits::MUTANTS,
     sqlite::MUTANTS,
     wire::MUTANTS,
+    settings::MUTANTS,
 ];

@@ -28,7 +28,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "moved-post-is-routing",
         "src/engine/outcome.rs",
-        "let moved = !is_post && MOVED.contains(&number);",
+        "let moved = !response.is_post && MOVED.contains(&number);",
         "let moved = MOVED.contains(&number);",
         "outcome::at_most_once_every",
     ),
