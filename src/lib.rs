@@ -75,7 +75,9 @@
 //!
 //! *Resumable* ([`IdempotencyLayer::resumable`]): a step may run more than
 //! once, always with the same downstream key, and never again after its result
-//! is stored. With a receiver that honours that key, the effect happens once.
+//! is stored. With a receiver that honours that key, the effect happens once. A 4xx
+//! before any step frees the key ([`Outcome`]), so that a corrected request runs.
+//! [`Outcomes`] chooses otherwise, in both modes.
 //!
 //! *Observed once*: every final answer to one key is the same answer.
 //!
@@ -149,6 +151,7 @@ pub use self::engine::operation::{NotUndone, Operation, Reconciled, StepError, S
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::engine::operation::{TransactionFuture, TransactionStep};
 pub use self::engine::outcome::Outcome;
+pub use self::engine::outcomes::{HandlerResponse, Outcomes};
 pub use self::http::background::Background;
 pub use self::http::body::{RequestBody, ResponseBody};
 pub use self::http::callback::{Callback, Ended};

@@ -36,8 +36,8 @@ use tower_idempotency::core::{
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
-    Background, Backoff, Callback, Completer, Engine, IdempotencyLayer, KeyRules, Runner, Scope, StatusService,
-    StepError, Sweeper, Watcher,
+    Background, Backoff, Callback, Completer, Engine, IdempotencyLayer, KeyRules, Outcome, Outcomes, Runner, Scope,
+    StatusService, StepError, Sweeper, Watcher,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -181,6 +181,7 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all.push(("skip(none)".to_owned(), layer().skip(|_| false)));
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));
+    all.extend(outcomes().into_iter().map(|(what, outcomes)| (what.to_owned(), layer().outcomes(outcomes))));
     all
 }
 
@@ -189,6 +190,17 @@ fn key_rules() -> Vec<(String, KeyRules)> {
     all.push(("strict().uuid()".to_owned(), KeyRules::new().strict().uuid()));
     all.extend(TEXTS.map(|text| (format!("check({text:?})"), KeyRules::new().check(move |_| Err(text)))));
     all
+}
+
+fn outcomes() -> [(&'static str, Outcomes); 6] {
+    [
+        ("store_everything()", Outcomes::store_everything()),
+        ("free_validation_failures()", Outcomes::free_validation_failures()),
+        ("success_only()", Outcomes::success_only().store_server_errors()),
+        ("rerun_failures_unprotected()", Outcomes::rerun_failures_unprotected().retry_server_errors()),
+        ("by(Retryable)", Outcomes::by(|_| Outcome::Retryable)),
+        ("by(NothingHappened)", Outcomes::by(|_| Outcome::NothingHappened)),
+    ]
 }
 
 fn backgrounds() -> Vec<(String, Background)> {

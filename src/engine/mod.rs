@@ -14,6 +14,7 @@ pub(crate) mod ledger;
 pub(crate) mod limits;
 pub(crate) mod operation;
 pub(crate) mod outcome;
+pub(crate) mod outcomes;
 mod process;
 pub(crate) mod unsaved;
 

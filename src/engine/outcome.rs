@@ -1,11 +1,8 @@
 //! How a handler's answer counts.
 
-use http::StatusCode;
-
-use crate::core::Mode;
-
 /// How a handler's answer counts. A handler says so by putting one into its
-/// response's extensions; otherwise the status code decides.
+/// response's extensions; otherwise the status code decides, by the layer's [`Outcomes`]:
+/// by default as in this table.
 ///
 /// ```
 /// use http::{Response, StatusCode};
@@ -24,7 +21,13 @@ use crate::core::Mode;
 /// |---|---|---|
 /// | 307, 308, 401, 403, 407, 421, 425, 429; to a PATCH 301 and 302 too | nothing happened | nothing happened |
 /// | 408, 5xx | final | retryable |
+/// | any other 4xx | final | nothing happened, where that frees the key; else final |
 /// | all others | final | final |
+///
+/// A 4xx frees the key in resumable mode so that a corrected request runs under it: in
+/// the first attempt, with its client there, if no step was reached. It does not if the
+/// request was accepted for the [background](crate::Background), or a
+/// [`Completer`](crate::Completer) drives it. [`Outcomes`] has other tables.
 ///
 /// 301 and 302 turn a POST into a GET, and are final. What comes with another
 /// method is repeated elsewhere under the same key.
@@ -73,22 +76,6 @@ impl Outcome {
     /// Whether a handler said that its answer is final, whatever was done.
     pub(crate) fn is_said_final(extensions: &http::Extensions) -> bool {
         extensions.get::<Self>() == Some(&Self::Final)
-    }
-
-    /// Of an answer that is judged by `status`; `is_post`: to a POST.
-    pub(crate) fn of(mode: Mode, is_post: bool, status: StatusCode, said: Option<Self>) -> Self {
-        if let Some(said) = said {
-            return said;
-        }
-        let number = status.as_u16();
-        let moved = !is_post && MOVED.contains(&number);
-        let did_not_start = moved || DID_NOT_START.contains(&number);
-        let failed = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
-        match mode {
-            _ if did_not_start => Self::NothingHappened,
-            Mode::Resumable if failed => Self::Retryable,
-            _ => Self::Final,
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use crate::core::Mode;
+use crate::engine::outcomes::Outcomes;
 use crate::http::background::Background;
 use crate::http::callback::Callback;
 use crate::http::coverage::Coverage;
@@ -28,6 +29,7 @@ pub(crate) struct Policy {
     pub(crate) scope: Scope,
     pub(crate) mode: Mode,
     pub(crate) coverage: Coverage,
+    pub(crate) outcomes: Outcomes,
     /// Whether the authority is part of a request.
     pub(crate) by_authority: bool,
     /// Whether the trailers of any request are part of it, and not only gRPC's.
@@ -51,6 +53,7 @@ impl Policy {
             scope,
             mode: Mode::AtMostOnce,
             coverage: Coverage::default(),
+            outcomes: Outcomes::new(),
             by_authority: true,
             by_trailers: false,
             request_limit: 2 << 20,

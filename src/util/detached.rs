@@ -8,6 +8,16 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 
+tokio::task_local! {
+    /// Set in the tasks of work that goes on alone: it costs nothing before that.
+    static LEFT: ();
+}
+
+/// Whether this is asked in work that goes on alone.
+pub(crate) fn is_left() -> bool {
+    LEFT.try_with(|()| ()).is_ok()
+}
+
 /// Work that goes on when the task that waits for it is gone.
 ///
 /// hyper drops a handler's future when the client hangs up, and a dropped
@@ -42,12 +52,12 @@ where
 
     #[cfg(not(feature = "tracing"))]
     fn detach(self: Pin<Box<Self>>, runtime: &Handle) {
-        runtime.spawn(self);
+        runtime.spawn(LEFT.scope((), self));
     }
 
     #[cfg(feature = "tracing")]
     fn detach(self: Pin<Box<Self>>, runtime: &Handle, span: tracing::Span) {
-        runtime.spawn(tracing::Instrument::instrument(self, span));
+        runtime.spawn(LEFT.scope((), tracing::Instrument::instrument(self, span)));
     }
 }
 

@@ -22,6 +22,7 @@ mod lease;
 mod nested;
 mod outage;
 mod outcome;
+mod outcomes;
 mod outside;
 mod oversize;
 mod panics;

@@ -11,7 +11,7 @@ use crate::support::lab::{App, Inner, Lab, grpc, operation, post, reply, request
 
 /// What a retry meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retry {
+pub(crate) enum Retry {
     /// The same answer, and no second run.
     Replay,
     /// A run as if there had been none.
@@ -23,7 +23,7 @@ enum Retry {
 }
 
 /// A service that always answers the same, and says which attempt it is.
-fn always(layer: &IdempotencyLayer, status: u16, said: Option<Outcome>) -> (App, Count) {
+pub(crate) fn always(layer: &IdempotencyLayer, status: u16, said: Option<Outcome>) -> (App, Count) {
     let runs = Count::default();
     let count = runs.clone();
     let app = serve(layer, move |request| {
@@ -40,7 +40,7 @@ fn always(layer: &IdempotencyLayer, status: u16, said: Option<Outcome>) -> (App,
     (app, runs)
 }
 
-async fn assert_retry(layer: &IdempotencyLayer, status: u16, said: Option<Outcome>, expected: Retry) {
+pub(crate) async fn assert_retry(layer: &IdempotencyLayer, status: u16, said: Option<Outcome>, expected: Retry) {
     let (app, runs) = always(layer, status, said);
     // The client always gets the true answer.
     send(&app, post("k")).await.assert_first(status, "run 1 attempt 1");
@@ -56,9 +56,9 @@ async fn assert_retry(layer: &IdempotencyLayer, status: u16, said: Option<Outcom
     assert_eq!(runs.get(), 1 + usize::from(again), "{case}");
 }
 
-const DID_NOT_START: [u16; 8] = [307, 308, 401, 403, 407, 421, 425, 429];
-const FAILED: [u16; 7] = [408, 500, 501, 502, 503, 504, 599];
-const FINAL: [u16; 14] = [200, 201, 202, 299, 301, 303, 400, 402, 404, 409, 410, 412, 418, 422];
+pub(crate) const DID_NOT_START: [u16; 8] = [307, 308, 401, 403, 407, 421, 425, 429];
+pub(crate) const FAILED: [u16; 7] = [408, 500, 501, 502, 503, 504, 599];
+pub(crate) const FINAL: [u16; 14] = [200, 201, 202, 299, 301, 303, 400, 402, 404, 409, 410, 412, 418, 422];
 
 /// Peer bugs 4 and 57, and faults C6 to C9.
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn at_most_once_every_answer_is_final_but_those_that_mean_did_not_start() 
 }
 
 #[tokio::test]
-async fn resumable_a_failure_is_retried_and_everything_else_is_final() {
+async fn resumable_a_failure_is_retried_a_4xx_frees_the_key_and_all_else_is_final() {
     for status in DID_NOT_START {
         assert_retry(&Lab::new().layer().resumable(), status, None, Retry::RunsAnew).await;
     }
@@ -80,7 +80,8 @@ async fn resumable_a_failure_is_retried_and_everything_else_is_final() {
         assert_retry(&Lab::new().layer().resumable(), status, None, Retry::Resumes).await;
     }
     for status in FINAL {
-        assert_retry(&Lab::new().layer().resumable(), status, None, Retry::Replay).await;
+        let retry = if (400..500).contains(&status) { Retry::RunsAnew } else { Retry::Replay };
+        assert_retry(&Lab::new().layer().resumable(), status, None, retry).await;
     }
 }
 
@@ -266,10 +267,11 @@ async fn assert_grpc_retry(
 /// HTTP says 200 whatever happened.
 #[tokio::test]
 async fn a_status_of_grpc_counts_as_the_one_of_http_that_stands_for_it() {
-    let table: [(&[&'static str], _, _); 3] = [
+    let table: [(&[&'static str], _, _); 4] = [
         (&["7", "8", "16"], Retry::RunsAnew, Retry::RunsAnew),
         (&["1", "2", "4", "12", "13", "14", "15", "17", "00", "x", ""], Retry::Replay, Retry::Resumes),
-        (&["0", "3", "5", "6", "9", "10", "11"], Retry::Replay, Retry::Replay),
+        (&["3", "5", "6", "9", "10", "11"], Retry::Replay, Retry::RunsAnew),
+        (&["0"], Retry::Replay, Retry::Replay),
     ];
     for (status, once, resumable) in
         table.into_iter().flat_map(|(statuses, once, resumable)| statuses.iter().map(move |s| (*s, once, resumable)))
@@ -313,7 +315,7 @@ async fn only_a_200_of_grpc_is_judged_by_its_grpc_status() {
     for (answer, retry) in [
         (with_status(503, "0"), Retry::Resumes),
         (with_status(401, "0"), Retry::RunsAnew),
-        (with_status(404, "14"), Retry::Replay),
+        (with_status(404, "14"), Retry::RunsAnew),
         (with_status(201, "14"), Retry::Replay),
     ] {
         assert_grpc_retry(&Lab::new().layer().resumable(), answer, retry, "of HTTP").await;

@@ -173,7 +173,7 @@ impl Command for Fenced {
             }
             // Nothing is known of what an earlier attempt did outside its steps;
             // and what was accepted or decided before this attempt stands.
-            let first = next.attempts == 1 && held.has_no_past() && !held.accepted;
+            let first = held.starts_here();
             let nothing = next.steps.is_empty() && next.undoing.is_none();
             if matches!(change, Change::Withdraw) && first && nothing {
                 return Decision { next: Next::Remove, output: Ok(()) };

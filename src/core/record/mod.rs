@@ -235,6 +235,12 @@ impl Record {
         }
     }
 
+    /// Whether there is nothing before its first attempt that stands: it was not
+    /// accepted for later, nor decided about.
+    pub(crate) fn starts_here(&self) -> bool {
+        self.attempts == 1 && self.has_no_past() && !self.accepted
+    }
+
     pub(in crate::core) fn has_no_past(&self) -> bool {
         self.past.moments().is_empty()
     }

@@ -12,6 +12,7 @@ use crate::engine::attempt::{Attempt, End};
 use crate::engine::content::Content;
 use crate::engine::operation::Undone;
 use crate::engine::outcome::Outcome;
+use crate::engine::outcomes::HandlerResponse;
 use crate::http::body::ResponseBody;
 use crate::http::policy::says_no_route;
 use crate::http::problem::first;
@@ -56,12 +57,14 @@ impl RequestContext {
         if no_route {
             attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
         }
-        match Outcome::of(self.shared.policy.mode, is_post, status, said) {
+        let policy = &self.shared.policy;
+        let response = HandlerResponse { mode: policy.mode, status, headers: &parts.headers, is_post, attempt };
+        match said.unwrap_or_else(|| policy.outcomes.judge(&response)) {
             // Another release may have it.
             Outcome::Final if no_route => Outcome::Retryable,
             // The steps are done and the next attempt can answer from
             // them; without steps this is all there will ever be.
-            Outcome::Final if self.shared.policy.mode == Mode::Resumable && incomplete => Outcome::Retryable,
+            Outcome::Final if policy.mode == Mode::Resumable && incomplete => Outcome::Retryable,
             outcome => outcome,
         }
     }

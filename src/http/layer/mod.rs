@@ -1,6 +1,7 @@
 //! The layer, and what can be set about it.
 
 mod coverage;
+mod outcomes;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -135,9 +135,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "handed-over-is-withdrawn",
-        super::FENCED,
-        " && !held.accepted;",
-        ";",
+        "src/core/record/mod.rs",
+        " && !self.accepted",
+        "",
         "handed_over::what_was_handed_over_and_did_not_start",
     ),
     background(

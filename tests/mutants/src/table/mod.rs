@@ -30,6 +30,7 @@ mod operator;
 mod request;
 mod resume;
 mod rollout;
+mod settings;
 mod sqlite;
 mod undo;
 mod watcher;
@@ -68,7 +69,7 @@ const FENCED: &str = "src/core/command/fenced.rs";
 const MOVES: &str = "src/core/record/moves.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 15] = [
+pub(crate) const GROUPS: [&[Mutant]; 16] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -84,4 +85,5 @@ pub(crate) const GROUPS: [&[Mutant]; 15] = [
     limits::MUTANTS,
     sqlite::MUTANTS,
     wire::MUTANTS,
+    settings::MUTANTS,
 ];

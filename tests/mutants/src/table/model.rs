@@ -257,9 +257,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     // What is accepted for later.
     model(
         "accepted-is-withdrawn",
-        FENCED,
-        "let first = next.attempts == 1 && held.has_no_past() && !held.accepted;",
-        "let first = next.attempts == 1;",
+        "src/core/record/mod.rs",
+        "self.attempts == 1 && self.has_no_past() && !self.accepted",
+        "self.attempts == 1",
     ),
     model(
         "accepted-over-what-is-there",

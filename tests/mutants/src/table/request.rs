@@ -27,8 +27,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "moved-post-is-routing",
-        "src/engine/outcome.rs",
-        "let moved = !is_post && MOVED.contains(&number);",
+        "src/engine/outcomes.rs",
+        "let moved = !self.is_post && MOVED.contains(&number);",
         "let moved = MOVED.contains(&number);",
         "outcome::at_most_once_every",
     ),

@@ -1,0 +1,19 @@
+//! How responses count.
+
+use super::IdempotencyLayer;
+use crate::engine::outcomes::Outcomes;
+
+impl IdempotencyLayer {
+    /// How the responses count of handlers that do not say so themselves: see
+    /// [`Outcomes`], which has the tables. By default as [`Outcome`](crate::Outcome) has it.
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, Outcomes, Scope, store::MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>())
+    ///     .outcomes(Outcomes::free_validation_failures());
+    /// ```
+    pub fn outcomes(self, outcomes: Outcomes) -> Self {
+        self.set(|policy| policy.outcomes = outcomes)
+    }
+}

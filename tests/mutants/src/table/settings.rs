@@ -1,0 +1,66 @@
+//! What can be set about the layer: which responses count as what, and who waits.
+
+use super::Mutant;
+
+const OUTCOMES: &str = "src/engine/outcomes.rs";
+
+planted_under!(outcomes, "--test http", "outcomes");
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    outcomes(
+        "a-4xx-after-a-step-is-forgotten",
+        OUTCOMES,
+        " && !self.reached_step() && ",
+        " && ",
+        "once_a_step_was_reached",
+    ),
+    outcomes(
+        "a-4xx-that-no-client-saw-is-forgotten",
+        OUTCOMES,
+        " && !detached::is_left()",
+        "",
+        "a_4xx_whose_client_left",
+    ),
+    outcomes(
+        "a-4xx-of-a-later-attempt-is-retried",
+        OUTCOMES,
+        "self.attempt.claimed().starts_here() && ",
+        "",
+        "after_another_attempt",
+    ),
+    outcomes(
+        "a-4xx-of-what-was-accepted-is-retried",
+        "src/core/record/mod.rs",
+        "self.attempts == 1 && self.has_no_past() && !self.accepted",
+        "self.attempts == 1",
+        "what_was_accepted",
+    ),
+    outcomes(
+        "an-invalid-request-keeps-its-key",
+        "src/engine/outcomes.rs",
+        "Mode::Resumable if self.status.is_client_error() && self.can_free_key()",
+        "Mode::Resumable if false",
+        "a_corrected_request",
+    ),
+    outcomes(
+        "success-only-runs-a-failure-again",
+        OUTCOMES,
+        "(Outcome::Final, Mode::AtMostOnce) => Outcome::Retryable,",
+        "(Outcome::Final, Mode::AtMostOnce) => Outcome::NothingHappened,",
+        "each_ready_made_rule",
+    ),
+    outcomes(
+        "server-errors-count-by-the-rule",
+        OUTCOMES,
+        "self.server_errors.filter(|_| response.has_failed())",
+        "self.server_errors.filter(|_| false)",
+        "server_errors_are_stored",
+    ),
+    outcomes(
+        "a-rule-counts-more-than-the-handler",
+        "src/http/guarded/record.rs",
+        "said.unwrap_or_else(|| policy.outcomes.judge(&response))",
+        "said.filter(|_| false).unwrap_or_else(|| policy.outcomes.judge(&response))",
+        "what_the_handler_says",
+    ),
+];
