@@ -150,7 +150,7 @@ pub use self::engine::Engine;
 pub use self::engine::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::engine::operation::{TransactionFuture, TransactionStep};
-pub use self::engine::outcome::Outcome;
+pub use self::engine::outcome::{Outcome, Retention};
 pub use self::engine::outcomes::{HandlerResponse, Outcomes};
 pub use self::http::background::Background;
 pub use self::http::body::{RequestBody, ResponseBody};
@@ -162,6 +162,7 @@ pub use self::http::layer::IdempotencyLayer;
 pub use self::http::scope::Scope;
 pub use self::http::service::{Idempotency, ResponseFuture};
 pub use self::http::status::StatusService;
+pub use self::http::words::{HeaderFilter, InProgressStatus, KeyReusedStatus, Problem};
 pub use self::operator::Operator;
 pub use self::operator::error::OperatorError;
 pub use self::operator::shown::Shown;

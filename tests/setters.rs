@@ -36,8 +36,8 @@ use tower_idempotency::core::{
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
-    Background, Backoff, Callback, Completer, Engine, IdempotencyLayer, KeyRules, Outcome, Outcomes, Runner, Scope,
-    StatusService, StepError, Sweeper, Watcher,
+    Background, Backoff, Callback, Completer, Engine, HeaderFilter, IdempotencyLayer, InProgressStatus,
+    KeyReusedStatus, KeyRules, Outcome, Outcomes, Runner, Scope, StatusService, StepError, Sweeper, Watcher,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -178,6 +178,13 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all.push(("methods([])".to_owned(), layer().methods([])));
     all.push(("methods([GET])".to_owned(), layer().methods([http::Method::GET])));
     all.push(("key_headers([])".to_owned(), layer().key_headers([])));
+    all.push(("echo_key()".to_owned(), layer().echo_key()));
+    all.push(("problems(same)".to_owned(), layer().problems(|_, response| response)));
+    all.extend(walk!(layer(), [KeyReusedStatus::BadRequest, KeyReusedStatus::Conflict], key_reused_status));
+    all.extend(walk!(layer(), [InProgressStatus::Conflict, InProgressStatus::Locked], in_progress_status));
+    all.extend(walk!(layer(), [HeaderFilter::only([]), HeaderFilter::except([])], replay_headers));
+    let mark = (http::header::CONTENT_LENGTH, http::HeaderValue::from_static(""));
+    all.push((format!("replay_mark({mark:?})"), layer().replay_mark(mark.0, mark.1)));
     all.push(("skip(none)".to_owned(), layer().skip(|_| false)));
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));

@@ -1,5 +1,9 @@
 //! How a handler's answer counts.
 
+use std::time::Duration;
+
+use super::limits::MIN_RETENTION;
+
 /// How a handler's answer counts. A handler says so by putting one into its
 /// response's extensions; otherwise the status code decides, by the layer's [`Outcomes`]:
 /// by default as in this table.
@@ -70,6 +74,38 @@ pub enum Outcome {
     /// then it is as `Retryable`. A request that was accepted for the
     /// [background](crate::Background) stays accepted, and is tried again.
     NothingHappened,
+}
+
+/// How long this response is kept, in the place of what
+/// [`Engine::retention`](crate::Engine::retention) says: at least a second. A handler says
+/// so by putting it into its response's extensions.
+///
+/// ```
+/// use std::time::Duration;
+/// use http::Response;
+/// use tower_idempotency::Retention;
+///
+/// fn quote() -> Response<String> {
+///     let mut response = Response::new("4999 until noon".to_string());
+///     response.extensions_mut().insert(Retention(Duration::from_secs(60 * 60)));
+///     response
+/// }
+/// # assert!(quote().extensions().get::<Retention>().is_some());
+/// ```
+///
+/// # Caveats
+///
+/// A retry that comes later than that runs the handler again. It counts only where the
+/// response is stored ([`Outcome::Final`]), and not where an undo plan was
+/// made for it by an earlier attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Retention(pub Duration);
+
+impl Retention {
+    /// What a handler said.
+    pub(crate) fn said(parts: &http::response::Parts) -> Option<Duration> {
+        parts.extensions.get::<Self>().map(|said| said.0.max(MIN_RETENTION))
+    }
 }
 
 impl Outcome {

@@ -26,3 +26,4 @@ pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod target;
 pub(crate) mod upload;
+pub(crate) mod words;

@@ -16,6 +16,7 @@ use crate::http::dropped::Dropped;
 use crate::http::problem::Problems;
 use crate::http::scope::Scope;
 use crate::http::upload::{UploadLimits, Uploads};
+use crate::http::words::Words;
 
 /// Whether a status says that there is no such route: if a router says so,
 /// no handler was started.
@@ -41,6 +42,7 @@ pub(crate) struct Policy {
     pub(crate) upload_limits: UploadLimits,
     pub(crate) uploads: Uploads,
     pub(crate) problems: Problems,
+    pub(crate) words: Words,
     pub(crate) background: Option<Background>,
     pub(crate) callback: Option<Callback>,
     /// What was taken for a credential, and told.
@@ -63,6 +65,7 @@ impl Policy {
             upload_limits: UploadLimits::DEFAULT,
             uploads: Uploads::default(),
             problems: Problems::new(None),
+            words: Words::default(),
             background: None,
             callback: None,
             dropped: Dropped::default(),

@@ -11,9 +11,9 @@ use http::{Response, StatusCode};
 
 use crate::core::{InvalidKey, NotRetained, StoredResponse};
 use crate::engine::content::Content;
-use crate::engine::outcome::Outcome;
+use crate::engine::outcome::{Outcome, Retention};
 use crate::http::body::ResponseBody;
-use crate::http::header::{REPLAY_UNAVAILABLE, REPLAYED};
+use crate::http::header::REPLAY_UNAVAILABLE;
 use crate::telemetry::refusal::{ProblemText, Refusal};
 
 /// RFC 7240 §3.
@@ -27,6 +27,8 @@ const DRAFT: &str = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-id
 pub(crate) struct Problems {
     types: String,
     link: HeaderValue,
+    pub(crate) key_reused: StatusCode,
+    pub(crate) in_progress: StatusCode,
 }
 
 impl Problems {
@@ -39,7 +41,22 @@ impl Problems {
         let page = Some(page).filter(linkable).unwrap_or(DRAFT);
         let link = format!("<{page}>; rel=\"describedby\"; type=\"text/html\"");
         let link = HeaderValue::try_from(link).unwrap_or_else(|_| HeaderValue::from_static("<about:blank>"));
-        Self { types: serde_json::Value::from(types).to_string(), link }
+        let (key_reused, in_progress) = (Refusal::KeyReused.status(), Refusal::InProgress.status());
+        Self { types: serde_json::Value::from(types).to_string(), link, key_reused, in_progress }
+    }
+
+    /// The same under this page.
+    pub(crate) fn set_page(&mut self, url: &str) {
+        let Self { types, link, .. } = Self::new(Some(url));
+        (self.types, self.link) = (types, link);
+    }
+
+    const fn status(&self, refusal: Refusal) -> StatusCode {
+        match refusal {
+            Refusal::KeyReused => self.key_reused,
+            Refusal::InProgress => self.in_progress,
+            other => other.status(),
+        }
     }
 
     pub(crate) fn refuse<B: http_body::Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
@@ -92,7 +109,9 @@ impl Problems {
         };
         let types = self.types.trim_end_matches('"');
         let number = status.as_u16();
-        let body = format!(r#"{{"type":{types}{name}","title":"{title}","status":{number},"detail":{escaped}{more}}}"#);
+        let body = format!(
+            r#"{{"type":{types}{name}","code":"{name}","title":"{title}","status":{number},"detail":{escaped}{more}}}"#
+        );
         let bodyless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let body = if bodyless { Bytes::new() } else { Bytes::from(body) };
         let mut response = Response::new(ResponseBody::whole(body));
@@ -108,8 +127,8 @@ impl Problems {
 
     /// The same, where something will change in that time.
     pub(crate) fn refuse_for<B: http_body::Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
-        let ProblemText { status, detail, retryable, .. } = refusal.text();
-        let mut response = self.problem(refusal, status, detail, "");
+        let ProblemText { detail, retryable, .. } = refusal.text();
+        let mut response = self.problem(refusal, self.status(refusal), detail, "");
         let headers = response.headers_mut();
         if retryable {
             let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
@@ -180,29 +199,35 @@ fn json<B: http_body::Body>(text: impl Into<Bytes>, again_after: Option<Duration
     response
 }
 
-/// The handler's answer, for its first client: marked, if no retry gets it.
+/// The handler's answer, for its first client: marked, if no retry gets it. `replayed`
+/// is what marks a replay.
 pub(crate) fn first<B: http_body::Body>(
     mut parts: http::response::Parts,
     body: ResponseBody<B>,
     lost: Option<NotRetained>,
+    replayed: &HeaderName,
 ) -> Response<ResponseBody<B>> {
     // These marks are ours alone, whatever an upstream of the handler said. A
     // look at all names costs less than hashing these two.
-    if parts.headers.keys().any(|name| name == REPLAYED || name == REPLAY_UNAVAILABLE) {
-        parts.headers.remove(REPLAYED);
+    if parts.headers.keys().any(|name| name == replayed || name == REPLAY_UNAVAILABLE) {
+        parts.headers.remove(replayed);
         parts.headers.remove(REPLAY_UNAVAILABLE);
     }
     // Said of this record, and not of that of a guarded handler that passes it on.
     parts.extensions.remove::<Outcome>();
     parts.extensions.remove::<Refusal>();
+    parts.extensions.remove::<Retention>();
     if let Some(why) = lost {
         parts.headers.insert(REPLAY_UNAVAILABLE, HeaderValue::from_static(why.name()));
     }
     Response::from_parts(parts, body)
 }
 
-/// A stored answer, byte for byte: as a replay, or to its first client.
-pub(crate) fn given<B: http_body::Body>(stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
+/// A stored answer, byte for byte: as a replay, with its mark, or to its first client.
+pub(crate) fn given<B: http_body::Body>(
+    stored: &StoredResponse,
+    mark: Option<&(HeaderName, HeaderValue)>,
+) -> Response<ResponseBody<B>> {
     let body = stored.body().cloned().unwrap_or_default();
     let mut response = Response::new(ResponseBody::whole(Content::of(body, stored.trailers())));
     *response.status_mut() = stored.status();
@@ -212,8 +237,8 @@ pub(crate) fn given<B: http_body::Body>(stored: &StoredResponse, is_replay: bool
     for (name, value) in stored.headers() {
         headers.append(name.clone(), value.clone());
     }
-    if is_replay {
-        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    if let Some((name, value)) = mark {
+        headers.insert(name.clone(), value.clone());
     }
     response
 }

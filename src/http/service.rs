@@ -19,6 +19,7 @@ use crate::http::guarded::admit::Driven;
 use crate::http::guarded::run::GuardedRequest;
 use crate::http::guarded::{RequestContext, Shared};
 use crate::http::upload::Upload;
+use crate::http::words::Exit;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 use crate::util::detached::Detached;
@@ -92,10 +93,12 @@ where
             self.shared.tell_ignored_key(&request);
             return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
         }
+        let policy = &self.shared.policy;
+        let exit = policy.words.exit(&request, &policy.coverage);
         let idempotency_key = match self.shared.key_of(&mut request) {
             Ok(Some(idempotency_key)) => idempotency_key,
             Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
-            Err(refusal) => return self.refuse(refusal),
+            Err(refusal) => return self.refuse(refusal).with_exit(exit),
         };
         let (parts, body) = request.into_parts();
         match self.shared.admit(&idempotency_key, &parts) {
@@ -103,14 +106,14 @@ where
                 let request = Request::from_parts(parts, RequestBody::theirs(body));
                 ResponseFuture::theirs(self.inner.call(request))
             }
-            Err(refusal) => self.refuse(refusal),
+            Err(refusal) => self.refuse(refusal).with_exit(exit),
             Ok(Some((context, upload))) => {
                 // The clone goes back, the service that was polled ready is used:
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
                 let request = GuardedRequest::new(service, parts, context, Some(idempotency_key));
-                ResponseFuture::reading(body, upload, request)
+                ResponseFuture::reading(body, upload, request).with_exit(exit)
             }
         }
     }
@@ -161,6 +164,8 @@ pin_project! {
     {
         #[pin]
         kind: Kind<S, ReqBody, ResBody>,
+        // What is done to a response last, unless it is the inner service's alone.
+        exit: Option<Box<Exit>>,
     }
 }
 
@@ -188,11 +193,11 @@ where
     ResBody: Body,
 {
     const fn theirs(future: S::Future) -> Self {
-        Self { kind: Kind::Theirs { future } }
+        Self { kind: Kind::Theirs { future }, exit: None }
     }
 
     const fn refused(response: Response<ResponseBody<ResBody>>) -> Self {
-        Self { kind: Kind::Refused { response: Some(response) } }
+        Self { kind: Kind::Refused { response: Some(response) }, exit: None }
     }
 
     /// For work that ends with the completer that waits for it.
@@ -204,11 +209,15 @@ where
         ResBody::Data: Send,
         ResBody::Error: Send,
     {
-        Self { kind: Kind::Working { work: Detached::attached(work) } }
+        Self { kind: Kind::Working { work: Detached::attached(work) }, exit: None }
     }
 
     const fn reading(body: ReqBody, upload: Upload, request: Box<GuardedRequest<S>>) -> Self {
-        Self { kind: Kind::Reading { body, upload, request: Some(request) } }
+        Self { kind: Kind::Reading { body, upload, request: Some(request) }, exit: None }
+    }
+
+    fn with_exit(self, exit: Option<Box<Exit>>) -> Self {
+        Self { exit, ..self }
     }
 }
 
@@ -225,15 +234,20 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let next = match self.as_mut().project().kind.project() {
+            let this = self.as_mut().project();
+            let next = match this.kind.project() {
                 KindProj::Theirs { future } => {
                     let response = ready!(future.poll(cx))?;
                     return Poll::Ready(Ok(response.map(ResponseBody::theirs)));
                 }
                 KindProj::Refused { response } => {
-                    return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                    let Some(response) = response.take() else { return Poll::Pending };
+                    return Poll::Ready(Ok(leave(this.exit, response)));
                 }
-                KindProj::Working { work } => return Pin::new(work).poll(cx),
+                KindProj::Working { work } => {
+                    let response = ready!(Pin::new(work).poll(cx))?;
+                    return Poll::Ready(Ok(leave(this.exit, response)));
+                }
                 KindProj::Reading { body, upload, request } => {
                     let read = ready!(upload.poll(body, cx));
                     let Some(request) = request.take() else { return Poll::Pending };
@@ -245,6 +259,13 @@ where
             };
             self.as_mut().project().kind.set(next);
         }
+    }
+}
+
+fn leave<B: Body>(exit: &mut Option<Box<Exit>>, response: Response<ResponseBody<B>>) -> Response<ResponseBody<B>> {
+    match exit.take() {
+        None => response,
+        Some(exit) => exit.leave(response),
     }
 }
 

@@ -98,8 +98,13 @@ impl StatusService {
             _ => Err(Refusal::MethodNotAllowed),
         };
         served.unwrap_or_else(|refusal| {
+            let policy = &self.shared.policy;
             self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal });
-            self.shared.policy.problems.refuse(refusal)
+            let response = policy.problems.refuse(refusal);
+            match policy.words.exit(&Request::from_parts(parts, ()), &policy.coverage) {
+                None => response,
+                Some(exit) => exit.leave(response),
+            }
         })
     }
 

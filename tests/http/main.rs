@@ -35,3 +35,4 @@ mod taken_back;
 mod trailers;
 mod uploads;
 mod wire;
+mod words;

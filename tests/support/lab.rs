@@ -219,6 +219,7 @@ impl Answer {
         let problem: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(&self.body).expect("strict JSON");
         assert_eq!(problem["status"], u64::from(status), "the body says what the head says");
+        assert_eq!(problem["code"], name, "what clients match on, whatever the type is");
         let kind = problem["type"].as_str().unwrap();
         assert!(kind.ends_with(&format!(":{name}")) || kind.ends_with(&format!("#{name}")), "{kind}");
         assert!(

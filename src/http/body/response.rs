@@ -52,6 +52,14 @@ impl<B: Body> ResponseBody<B> {
         let Content { bytes, trailers } = content.into();
         Self { kind: ResponseKind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), trailers } }
     }
+
+    /// The bytes of one that the layer made itself.
+    pub(crate) fn own(self) -> Bytes {
+        match self.kind {
+            ResponseKind::Whole { bytes, .. } => bytes.unwrap_or_default(),
+            ResponseKind::Theirs { .. } | ResponseKind::Ahead { .. } => Bytes::new(),
+        }
+    }
 }
 
 /// An empty body. Layers outside this one that make up answers, a time-out for

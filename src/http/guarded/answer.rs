@@ -68,7 +68,9 @@ impl RequestContext {
     }
 
     fn given<B: Body>(&self, stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
-        let Some(why) = stored.not_retained() else { return given(stored, is_replay) };
+        let Some(why) = stored.not_retained() else {
+            return given(stored, Some(&self.shared.policy.words.replayed).filter(|_| is_replay));
+        };
         let refusal = Refusal::NotRetained;
         self.shared.engine.emit(&self.key, || EventKind::Refused { refusal });
         self.shared.policy.problems.not_retained(stored, why)

@@ -58,7 +58,9 @@ impl Shared {
         };
         let none = HeaderMap::new();
         let trailers = trailers.as_deref().unwrap_or(&none);
-        StoredResponse::keep(parts.status, &parts.headers, body, trailers, |name| self.tell_dropped(name))
+        let filtered = self.policy.words.kept.as_ref().map(|filter| filter.of(&parts.headers));
+        let headers = filtered.as_ref().unwrap_or(&parts.headers);
+        StoredResponse::keep(parts.status, headers, body, trailers, |name| self.tell_dropped(name))
     }
 
     fn tell_dropped(&self, name: &HeaderName) {

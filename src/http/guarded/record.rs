@@ -11,7 +11,7 @@ use crate::core::{Change, Fingerprint, Mode, NotRetained, StoredResponse, judged
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::content::Content;
 use crate::engine::operation::Undone;
-use crate::engine::outcome::Outcome;
+use crate::engine::outcome::{Outcome, Retention};
 use crate::engine::outcomes::HandlerResponse;
 use crate::http::body::ResponseBody;
 use crate::http::policy::says_no_route;
@@ -153,7 +153,9 @@ impl RequestContext {
         match end {
             End::Lost(found) => self.lost(attempt, fingerprint, found),
             End::Parked => self.refuse(Refusal::OutcomeUnknown),
-            End::Stored | End::Unsaved(_) => first(parts, body, lost.filter(|_| is_final)),
+            End::Stored | End::Unsaved(_) => {
+                first(parts, body, lost.filter(|_| is_final), &self.shared.policy.words.replayed.0)
+            }
         }
     }
 
@@ -170,7 +172,11 @@ impl RequestContext {
             Outcome::Retryable => Change::Release,
             Outcome::Final => {
                 let response = self.shared.stored_response(parts, content);
-                attempt.complete(Arc::new(response), Outcome::is_said_final(&parts.extensions))
+                let mut change = attempt.complete(Arc::new(response), Outcome::is_said_final(&parts.extensions));
+                if let (Change::Complete { retention, .. }, Some(said)) = (&mut change, Retention::said(parts)) {
+                    *retention = said;
+                }
+                change
             }
         }
     }

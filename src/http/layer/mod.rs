@@ -2,6 +2,7 @@
 
 mod coverage;
 mod outcomes;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use crate::http::background::Background;
 use crate::http::callback::Callback;
 use crate::http::guarded::Shared;
 use crate::http::policy::Policy;
-use crate::http::problem::Problems;
 use crate::http::scope::Scope;
 use crate::http::service::Idempotency;
 
@@ -228,7 +228,7 @@ impl IdempotencyLayer {
     /// `url#not-retained` that retries get in its place, under the stored status
     /// code ([the guide](crate::guide::problems#responses-that-are-not-retained)).
     pub fn documentation(self, url: &str) -> Self {
-        self.set(|policy| policy.problems = Problems::new(Some(url)))
+        self.set(|policy| policy.problems.set_page(url))
     }
 }
 

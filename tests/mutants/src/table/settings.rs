@@ -5,8 +5,30 @@ use super::Mutant;
 const OUTCOMES: &str = "src/engine/outcomes.rs";
 
 planted_under!(outcomes, "--test http", "outcomes");
+planted_under!(words, "--test http", "words");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    words(
+        "a-hook-hides-the-refusal",
+        "src/http/words.rs",
+        "    response.extensions_mut().insert(problem.refusal);\n",
+        "",
+        "a_hook_says_every_problem",
+    ),
+    words(
+        "left-out-headers-are-stored",
+        "src/http/guarded/mod.rs",
+        "filtered.as_ref().unwrap_or(&parts.headers)",
+        "filtered.as_ref().filter(|_| false).unwrap_or(&parts.headers)",
+        "retries_get_the_header_fields",
+    ),
+    words(
+        "retention-of-a-response-does-not-count",
+        "src/http/guarded/record.rs",
+        "*retention = said;",
+        "let _ = (retention, said);",
+        "a_response_is_kept_for_as_long",
+    ),
     outcomes(
         "a-4xx-after-a-step-is-forgotten",
         OUTCOMES,

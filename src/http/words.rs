@@ -1,0 +1,230 @@
+//! What the layer says on the wire, where it is told to say it otherwise.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
+
+use crate::core::IdempotencyKey;
+use crate::http::body::ResponseBody;
+use crate::http::coverage::Coverage;
+use crate::http::header::REPLAYED;
+use crate::telemetry::refusal::Refusal;
+
+/// The status of [`Refusal::KeyReused`]: the key was used for a different request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyReusedStatus {
+    /// 422, as in the IETF draft §2.7.
+    #[default]
+    UnprocessableContent,
+    /// 400, as of Amazon's and Zalando's APIs.
+    BadRequest,
+    /// 409, as of older APIs.
+    Conflict,
+}
+
+impl KeyReusedStatus {
+    pub(crate) const fn code(self) -> StatusCode {
+        match self {
+            Self::UnprocessableContent => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Conflict => StatusCode::CONFLICT,
+        }
+    }
+}
+
+/// The status of [`Refusal::InProgress`]: the first request with the key is running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InProgressStatus {
+    /// 409, as in the IETF draft §2.7.
+    #[default]
+    Conflict,
+    /// 423 (RFC 4918 §11.3).
+    Locked,
+}
+
+impl InProgressStatus {
+    pub(crate) const fn code(self) -> StatusCode {
+        match self {
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::Locked => StatusCode::LOCKED,
+        }
+    }
+}
+
+/// Which header fields of a response retries get, see
+/// [`IdempotencyLayer::replay_headers`](crate::IdempotencyLayer::replay_headers).
+///
+/// `Content-Type`, `Content-Encoding`, `grpc-status` and `grpc-message` are always
+/// among them: without these the body can't be read.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct HeaderFilter {
+    names: Arc<[HeaderName]>,
+    is_only: bool,
+}
+
+impl HeaderFilter {
+    /// These fields, and no others.
+    pub fn only(names: impl IntoIterator<Item = HeaderName>) -> Self {
+        Self { names: names.into_iter().collect(), is_only: true }
+    }
+
+    /// All fields but these.
+    pub fn except(names: impl IntoIterator<Item = HeaderName>) -> Self {
+        Self { names: names.into_iter().collect(), is_only: false }
+    }
+
+    fn lets_through(&self, name: &HeaderName) -> bool {
+        let is_needed = *name == CONTENT_TYPE || *name == CONTENT_ENCODING || name.as_str().starts_with("grpc-");
+        is_needed || self.names.contains(name) == self.is_only
+    }
+
+    /// The fields that retries get.
+    pub(crate) fn of(&self, headers: &HeaderMap) -> HeaderMap {
+        let kept = headers.iter().filter(|(name, _)| self.lets_through(name));
+        // Several lines of one field stay several.
+        let mut headers = HeaderMap::with_capacity(headers.len());
+        for (name, value) in kept {
+            headers.append(name, value.clone());
+        }
+        headers
+    }
+}
+
+/// A refusal that is about to be sent, as a [hook](crate::IdempotencyLayer::problems)
+/// sees it.
+pub struct Problem<'a> {
+    head: &'a Head,
+    refusal: Refusal,
+}
+
+impl Problem<'_> {
+    /// The request's method.
+    pub const fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The request's target, as the layer got it.
+    pub const fn uri(&self) -> &Uri {
+        &self.head.uri
+    }
+
+    /// The request's headers, with its credentials: a problem must not show those.
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The client's key, without quotes. `None` if there is none that is valid.
+    pub fn idempotency_key(&self) -> Option<&str> {
+        self.head.key.as_ref().map(IdempotencyKey::as_str)
+    }
+
+    /// Why the layer responds itself. It has the reason, where there are several.
+    pub const fn refusal(&self) -> Refusal {
+        self.refusal
+    }
+
+    /// Whether the same request may succeed later: the response has a `Retry-After`.
+    pub const fn is_retryable(&self) -> bool {
+        self.refusal.text().retryable
+    }
+
+    /// What the refusal is, as one short sentence in English.
+    pub const fn title(&self) -> &'static str {
+        self.refusal.text().title
+    }
+}
+
+impl fmt::Debug for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Problem").field("refusal", &self.refusal).finish_non_exhaustive()
+    }
+}
+
+type Hook = dyn Fn(&Problem<'_>, Response<Bytes>) -> Response<Bytes> + Send + Sync;
+
+/// What of it was told otherwise.
+#[derive(Clone)]
+pub(crate) struct Words {
+    /// What marks a replay.
+    pub(crate) replayed: (HeaderName, HeaderValue),
+    pub(crate) kept: Option<HeaderFilter>,
+    pub(crate) echo: bool,
+    pub(crate) hook: Option<Arc<Hook>>,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self { replayed: (REPLAYED, HeaderValue::from_static("true")), kept: None, echo: false, hook: None }
+    }
+}
+
+impl Words {
+    /// What is needed of a request once its response is there. Nothing, by default.
+    #[inline]
+    pub(crate) fn exit<B>(&self, request: &Request<B>, coverage: &Coverage) -> Option<Box<Exit>> {
+        if self.hook.is_none() && !self.echo {
+            return None;
+        }
+        let head = Head::of(request.method(), request.uri(), request.headers(), coverage);
+        Some(Box::new(Exit { head, echo: self.echo, hook: self.hook.clone() }))
+    }
+}
+
+/// Of a request that was given away.
+struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    key: Option<IdempotencyKey>,
+    /// The line that has the key.
+    line: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Head {
+    fn of(method: &Method, uri: &Uri, headers: &HeaderMap, coverage: &Coverage) -> Self {
+        let key = coverage.key_of(headers).and_then(Result::ok);
+        let line = headers.iter().find(|(name, _)| key.is_some() && coverage.is_key(name));
+        let line = line.map(|(name, value)| (name.clone(), value.clone()));
+        Self { method: method.clone(), uri: uri.clone(), headers: headers.clone(), key, line }
+    }
+}
+
+/// What is done to a response last.
+pub(crate) struct Exit {
+    head: Head,
+    echo: bool,
+    hook: Option<Arc<Hook>>,
+}
+
+impl Exit {
+    pub(crate) fn leave<B: Body>(self, response: Response<ResponseBody<B>>) -> Response<ResponseBody<B>> {
+        let refusal = response.extensions().get::<Refusal>().copied();
+        let mut response = match (&self.hook, refusal) {
+            (Some(hook), Some(refusal)) => reworded(&**hook, &Problem { head: &self.head, refusal }, response),
+            _ => response,
+        };
+        if let Some((name, value)) = self.head.line.filter(|_| self.echo) {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+fn reworded<B: Body>(
+    hook: &Hook,
+    problem: &Problem<'_>,
+    response: Response<ResponseBody<B>>,
+) -> Response<ResponseBody<B>> {
+    let (parts, body) = response.into_parts();
+    let mut response = hook(problem, Response::from_parts(parts, body.own())).map(ResponseBody::whole);
+    // Layers outside of this one look for it.
+    response.extensions_mut().insert(problem.refusal);
+    response
+}

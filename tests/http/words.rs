@@ -1,0 +1,194 @@
+//! What the layer says, where it is told to say it otherwise.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+use tower_idempotency::{
+    HeaderFilter, InProgressStatus, KeyReusedStatus, Operation, Refusal, Retention, StatusService,
+};
+
+use crate::support::bodies::full;
+use crate::support::lab::{Lab, numbered, operation, post, post_body, reply, secs, send, serve, spawn, unkeyed, with};
+
+#[tokio::test]
+async fn a_key_that_was_used_already_is_refused_with_the_status_that_was_chosen() {
+    for (status, number) in [
+        (KeyReusedStatus::UnprocessableContent, 422),
+        (KeyReusedStatus::BadRequest, 400),
+        (KeyReusedStatus::Conflict, 409),
+    ] {
+        let (app, runs) = numbered(&Lab::new().layer().key_reused_status(status));
+        send(&app, post("k")).await.assert_first(201, "charge 1");
+        send(&app, post_body("k", "other")).await.assert_problem("key-reused", number);
+        send(&app, post("k")).await.assert_replay(201, "charge 1");
+        assert_eq!(runs.get(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_runs_already_is_refused_with_the_status_that_was_chosen() {
+    for (status, number) in [(InProgressStatus::Conflict, 409), (InProgressStatus::Locked, 423)] {
+        let gate = Arc::new(Semaphore::new(0));
+        let waits = Arc::clone(&gate);
+        let app = serve(&Lab::new().layer().in_progress_status(status), move |_| {
+            let waits = Arc::clone(&waits);
+            async move {
+                let _ = waits.acquire().await;
+                Ok(reply(201, "done"))
+            }
+        });
+        let first = spawn(&app, post("k"));
+        crate::support::settle().await;
+        send(&app, post("k")).await.assert_problem("in-progress", number);
+        gate.close();
+        first.await.unwrap().unwrap().assert_first(201, "done");
+    }
+}
+
+fn teapot(code: &'static str) -> impl Fn(Response<Bytes>) -> Response<Bytes> {
+    move |response| {
+        let (mut parts, _) = response.into_parts();
+        parts.status = StatusCode::IM_A_TEAPOT;
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        Response::from_parts(parts, Bytes::from_static(code.as_bytes()))
+    }
+}
+
+/// Each place where the layer responds: without a key, before the body is read, after
+/// it, and as a status resource.
+#[tokio::test]
+async fn a_hook_says_every_problem_in_its_own_form_and_nothing_else() {
+    let layer = Lab::new().layer().required().request_limit(100).problems(|problem, response| {
+        let key = problem.idempotency_key().unwrap_or("none");
+        let code = format!("{} {} {key} {}", problem.method(), problem.uri(), problem.refusal().name());
+        teapot("")(response).map(|_| code.into())
+    });
+    let (app, _) = numbered(&layer);
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+    for (request, said, refusal) in [
+        (unkeyed("POST"), "POST /pay none missing-key", Refusal::MissingKey),
+        (post_body("large", vec![0; 101]), "POST /pay large body-too-large", Refusal::BodyTooLarge),
+        (post_body("\"k\"", "other"), "POST /pay k key-reused", Refusal::KeyReused),
+    ] {
+        let answer = send(&app, request).await;
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (418, said));
+        assert_eq!(answer.refusal, Some(refusal), "layers outside see it");
+        assert_eq!(answer.headers["content-type"], "text/plain");
+    }
+    let status = StatusService::new(&layer);
+    let shown = status.oneshot(Request::get("/status/nothing").body(full("")).unwrap()).await.unwrap();
+    assert_eq!(shown.status(), 418);
+}
+
+#[tokio::test]
+async fn a_hook_sees_no_refusal_that_the_handler_passes_on() {
+    let layer = Lab::new().layer().problems(|_, response| teapot("hook")(response));
+    let app = serve(&layer, |_| async {
+        let mut response = reply(409, "an upstream's");
+        response.extensions_mut().insert(Refusal::InProgress);
+        Ok(response)
+    });
+    send(&app, post("k")).await.assert_is(409, "an upstream's");
+}
+
+#[tokio::test]
+async fn a_replay_has_the_mark_that_was_chosen_and_no_first_response_has() {
+    let (name, value) = (HeaderName::from_static("x-replay"), HeaderValue::from_static("yes"));
+    let app = serve(&Lab::new().layer().replay_mark(name, value), |_| async {
+        let mut response = reply(201, "done");
+        response.headers_mut().insert("x-replay", HeaderValue::from_static("yes"));
+        Ok(response)
+    });
+    let first = send(&app, post("k")).await;
+    assert!(!first.headers.contains_key("x-replay"), "{first:?}");
+    let again = send(&app, post("k")).await;
+    assert_eq!(again.headers.get_all("x-replay").iter().count(), 1);
+    assert_eq!((again.headers["x-replay"].as_bytes(), again.is_replay()), (&b"yes"[..], false));
+}
+
+#[tokio::test]
+async fn a_key_is_sent_back_as_it_came_with_every_response() {
+    let other = HeaderName::from_static("x-request-key");
+    let names = [HeaderName::from_static("idempotency-key"), other];
+    let (app, _) = numbered(&Lab::new().layer().echo_key().key_headers(names));
+    for (request, echo) in [(post("\"k\""), "\"k\""), (post("k"), "k"), (post_body("k", "other"), "k")] {
+        assert_eq!(send(&app, request).await.headers["idempotency-key"], echo);
+    }
+    let elsewhere = send(&app, with(unkeyed("POST"), "x-request-key", "k")).await;
+    assert_eq!(elsewhere.headers["x-request-key"], "k");
+    assert!(!elsewhere.headers.contains_key("idempotency-key"));
+    for request in [unkeyed("POST"), post("\"half")] {
+        assert!(!send(&app, request).await.headers.contains_key("idempotency-key"));
+    }
+}
+
+#[tokio::test]
+async fn retries_get_the_header_fields_that_were_chosen_and_the_first_client_all() {
+    let few = HeaderFilter::only([LOCATION, SET_COOKIE]);
+    let most = HeaderFilter::except([HeaderName::from_static("x-trace"), CONTENT_TYPE]);
+    for (filter, kept) in
+        [(few, &["content-type", "location"][..]), (most, &["content-type", "location", "x-part", "x-part"])]
+    {
+        let app = serve(&Lab::new().layer().replay_headers(filter), |_| async {
+            let mut response = reply(201, "done");
+            for (name, value) in [
+                ("content-type", "text/plain"),
+                ("location", "/1"),
+                ("x-trace", "t"),
+                ("x-part", "a"),
+                ("x-part", "b"),
+                ("set-cookie", "s=1"),
+            ] {
+                response.headers_mut().append(name, HeaderValue::from_static(value));
+            }
+            Ok(response)
+        });
+        let first = send(&app, post("k")).await;
+        assert_eq!(first.headers.len(), 6, "{first:?}");
+        let again = send(&app, post("k")).await;
+        let names: Vec<_> = again.headers.keys().map(HeaderName::as_str).filter(|name| name.len() < 13).collect();
+        let mut lines: Vec<_> =
+            names.iter().flat_map(|name| again.headers.get_all(*name).iter().map(|_| *name)).collect();
+        lines.sort_unstable();
+        assert_eq!(lines, kept, "credentials are left out in any case");
+    }
+}
+
+#[tokio::test]
+async fn a_response_is_kept_for_as_long_as_its_handler_says() {
+    let (lab, clock) = Lab::manual();
+    let (layer, runs) = (lab.layer_with(|engine| engine.retention(secs(1000))), crate::support::Count::default());
+    let count = runs.clone();
+    let app = serve(&layer, move |_| {
+        let number = count.up();
+        async move {
+            let mut response = reply(201, format!("charge {number}"));
+            response.extensions_mut().insert(Retention(secs(10)));
+            Ok(response)
+        }
+    });
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    clock.advance(secs(9));
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+    clock.advance(secs(2));
+    send(&app, post("k")).await.assert_first(201, "charge 2");
+}
+
+/// What an inner layer keeps for so long the outer one keeps as it does itself.
+#[tokio::test]
+async fn what_was_said_of_one_record_is_not_said_of_another() {
+    let layer = Lab::new().layer();
+    let app = serve(&layer, |request| async move {
+        let _: Operation = operation(&request);
+        let mut response = reply(201, "done");
+        response.extensions_mut().insert(Retention(secs(10)));
+        Ok(response)
+    });
+    let response = app.oneshot(post("k")).await.unwrap();
+    assert!(response.extensions().get::<Retention>().is_none());
+}
