@@ -87,7 +87,7 @@ pub enum Outcome {
 ///
 /// fn quote() -> Response<String> {
 ///     let mut response = Response::new("4999 until noon".to_string());
-///     response.extensions_mut().insert(Retention(Duration::from_secs(60 * 60)));
+///     response.extensions_mut().insert(Retention::new(Duration::from_secs(60 * 60)));
 ///     response
 /// }
 /// # assert!(quote().extensions().get::<Retention>().is_some());
@@ -99,9 +99,14 @@ pub enum Outcome {
 /// response is stored ([`Outcome::Final`]), and not where an undo plan was
 /// made for it by an earlier attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Retention(pub Duration);
+pub struct Retention(Duration);
 
 impl Retention {
+    /// For so long, from when the response is stored.
+    pub const fn new(length: Duration) -> Self {
+        Self(length)
+    }
+
     /// What a handler said.
     pub(crate) fn said(parts: &http::response::Parts) -> Option<Duration> {
         parts.extensions.get::<Self>().map(|said| said.0.max(MIN_RETENTION))

@@ -49,23 +49,19 @@ async fn what_runs_already_is_refused_with_the_status_that_was_chosen() {
     }
 }
 
-fn teapot(code: &'static str) -> impl Fn(Response<Bytes>) -> Response<Bytes> {
-    move |response| {
-        let (mut parts, _) = response.into_parts();
-        parts.status = StatusCode::IM_A_TEAPOT;
-        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        Response::from_parts(parts, Bytes::from_static(code.as_bytes()))
-    }
+/// Made anew: nothing of the layer's own response is left.
+fn teapot(text: String) -> Response<Bytes> {
+    let response = Response::builder().status(StatusCode::IM_A_TEAPOT).header(CONTENT_TYPE, "text/plain");
+    response.body(text.into()).unwrap()
 }
 
 /// Each place where the layer responds: without a key, before the body is read, after
 /// it, and as a status resource.
 #[tokio::test]
 async fn a_hook_says_every_problem_in_its_own_form_and_nothing_else() {
-    let layer = Lab::new().layer().required().request_limit(100).problems(|problem, response| {
+    let layer = Lab::new().layer().required().request_limit(100).problems(|problem, _| {
         let key = problem.idempotency_key().unwrap_or("none");
-        let code = format!("{} {} {key} {}", problem.method(), problem.uri(), problem.refusal().name());
-        teapot("")(response).map(|_| code.into())
+        teapot(format!("{} {} {key} {}", problem.method(), problem.uri(), problem.refusal().name()))
     });
     let (app, _) = numbered(&layer);
     send(&app, post("k")).await.assert_first(201, "charge 1");
@@ -87,7 +83,7 @@ async fn a_hook_says_every_problem_in_its_own_form_and_nothing_else() {
 
 #[tokio::test]
 async fn a_hook_sees_no_refusal_that_the_handler_passes_on() {
-    let layer = Lab::new().layer().problems(|_, response| teapot("hook")(response));
+    let layer = Lab::new().layer().problems(|_, _| teapot("hook".to_owned()));
     let app = serve(&layer, |_| async {
         let mut response = reply(409, "an upstream's");
         response.extensions_mut().insert(Refusal::InProgress);
@@ -168,7 +164,7 @@ async fn a_response_is_kept_for_as_long_as_its_handler_says() {
         let number = count.up();
         async move {
             let mut response = reply(201, format!("charge {number}"));
-            response.extensions_mut().insert(Retention(secs(10)));
+            response.extensions_mut().insert(Retention::new(secs(10)));
             Ok(response)
         }
     });
@@ -186,7 +182,7 @@ async fn what_was_said_of_one_record_is_not_said_of_another() {
     let app = serve(&layer, |request| async move {
         let _: Operation = operation(&request);
         let mut response = reply(201, "done");
-        response.extensions_mut().insert(Retention(secs(10)));
+        response.extensions_mut().insert(Retention::new(secs(10)));
         Ok(response)
     });
     let response = app.oneshot(post("k")).await.unwrap();
