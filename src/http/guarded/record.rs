@@ -59,7 +59,7 @@ impl RequestContext {
         }
         let policy = &self.shared.policy;
         let response = HandlerResponse { mode: policy.mode, status, headers: &parts.headers, is_post, attempt };
-        match said.unwrap_or_else(|| policy.outcomes.judge(&response)) {
+        match policy.outcomes.decide(&response, said) {
             // Another release may have it.
             Outcome::Final if no_route => Outcome::Retryable,
             // The steps are done and the next attempt can answer from

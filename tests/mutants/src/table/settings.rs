@@ -37,7 +37,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     outcomes(
         "an-invalid-request-keeps-its-key",
-        "src/engine/outcomes.rs",
+        OUTCOMES,
         "Mode::Resumable if self.status.is_client_error() && self.can_free_key()",
         "Mode::Resumable if false",
         "a_corrected_request",
@@ -58,9 +58,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     outcomes(
         "a-rule-counts-more-than-the-handler",
-        "src/http/guarded/record.rs",
-        "said.unwrap_or_else(|| policy.outcomes.judge(&response))",
-        "said.filter(|_| false).unwrap_or_else(|| policy.outcomes.judge(&response))",
+        OUTCOMES,
+        "said.unwrap_or_else(|| self.judge(response))",
+        "said.filter(|_| false).unwrap_or_else(|| self.judge(response))",
         "what_the_handler_says",
     ),
 ];
