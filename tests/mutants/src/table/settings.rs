@@ -4,7 +4,13 @@ use super::Mutant;
 
 const OUTCOMES: &str = "src/engine/outcomes.rs";
 
+const RECORD: &str = "src/http/guarded/record.rs";
+const RUN: &str = "src/http/guarded/run.rs";
+const WAIT: &str = "src/http/guarded/wait.rs";
+const WAITING: &str = "src/engine/waiting.rs";
+
 planted_under!(outcomes, "--test http", "outcomes");
+planted_under!(waiting, "--test http", "waiting");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     outcomes(
@@ -63,4 +69,47 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "said.filter(|_| false).unwrap_or_else(|| self.judge(response))",
         "what_the_handler_says",
     ),
+    waiting(
+        "those-that-wait-ask-the-store",
+        WAITING,
+        "room.state.send_replace(State::Held);",
+        "room.state.send_replace(State::Elsewhere);",
+        "ten_thousand_wait",
+    ),
+    waiting(
+        "all-that-wait-ask-the-store",
+        WAITING,
+        "turn: Semaphore::new(1)",
+        "turn: Semaphore::new(1_000)",
+        "for_another_process",
+    ),
+    waiting(
+        "a-holder-that-died-keeps-them-waiting",
+        WAITING,
+        "*state = State::Elsewhere;",
+        "*state = State::Held;",
+        "a_holder_that_panics",
+    ),
+    waiting(
+        "what-is-not-stored-is-not-told",
+        RECORD,
+        "let can_be_given = is_final || content.is_ok();",
+        "let can_be_given = is_final;",
+        "they_get_the_one_response",
+    ),
+    waiting(
+        "those-that-wait-keep-their-places",
+        RUN,
+        "drop((permit, body));",
+        "drop(body);",
+        "those_that_wait_keep_none",
+    ),
+    waiting(
+        "the-client-waits-longer-than-the-limit",
+        WAIT,
+        ".map_or(limit, |wished| wished.min(limit))",
+        ".unwrap_or(limit)",
+        "after_the_limit",
+    ),
+    waiting("a-client-that-left-goes-on-waiting", WAIT, "match is_left() {", "match false {", "so_many_wait"),
 ];
