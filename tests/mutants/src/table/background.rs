@@ -26,7 +26,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "What::StepSaved, Some(\"(undo)\".into())))",
         "status::a_status_shows_the_handlers_steps",
     ),
-    unit("quoted-preference-counts", BACKGROUND, "c == ',' && !quoted", "c == ','", "preferences_are_read"),
+    unit("quoted-preference-counts", "src/http/prefer.rs", "c == ',' && !quoted", "c == ','", "preferences_are_read"),
     background(
         "full-queue-refuses-what-it-accepted",
         SUBMIT,
