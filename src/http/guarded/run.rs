@@ -78,17 +78,17 @@ impl<S> GuardedRequest<S> {
         }
         match self.context.claim(&self.parts, fingerprint, &body).await {
             Ok(Admission::Granted(attempt)) => self.run(attempt, fingerprint, body).await,
-            Ok(Admission::Refused(busy @ Claimed::Busy(_))) => {
+            Ok(Admission::Refused(Claimed::Busy(left), age)) => {
                 let Some(patience) = self.context.patience(&self.parts.headers) else {
-                    return Ok(self.context.answer(busy));
+                    return Ok(self.context.busy(left, age));
                 };
                 // What waits holds no body, and no place of those that run.
                 let Self { context, .. } = *self;
                 drop((permit, body));
                 let ended = Box::pin(context.wait(fingerprint, patience)).await;
-                Ok(context.answer(ended.unwrap_or(busy)))
+                Ok(ended.map_or_else(|| context.busy(left, age), |claimed| context.answer(claimed)))
             }
-            Ok(Admission::Refused(claimed)) => Ok(self.context.answer(claimed)),
+            Ok(Admission::Refused(claimed, _)) => Ok(self.context.answer(claimed)),
             Err(error) => Ok(self.context.refuse(unavailable(&error))),
         }
     }

@@ -3,7 +3,6 @@
 use super::Mutant;
 
 const CREW: &str = "src/workers/completer/slots.rs";
-const BACKGROUND: &str = "src/http/background.rs";
 const RECORD: &str = "src/core/record/mod.rs";
 const STATUS: &str = "src/http/status.rs";
 const SUBMIT: &str = "src/core/command/submit.rs";

@@ -39,8 +39,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "retry-after-ignores-the-lease",
         "src/http/guarded/answer.rs",
-        "if left < lease / 2 { left }",
-        "if left < lease / 20 { left }",
+        "let is_overdue = left < self.shared.engine.limits().lease / 2;",
+        "let is_overdue = left < self.shared.engine.limits().lease / 20;",
         "lease::a_busy_client",
     ),
     http(

@@ -11,6 +11,7 @@ const WAITING: &str = "src/engine/waiting.rs";
 
 planted_under!(outcomes, "--test http", "outcomes");
 planted_under!(waiting, "--test http", "waiting");
+planted_under!(lease, "--test http", "lease");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     outcomes(
@@ -68,6 +69,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "said.unwrap_or_else(|| self.judge(response))",
         "said.filter(|_| false).unwrap_or_else(|| self.judge(response))",
         "what_the_handler_says",
+    ),
+    lease(
+        "retry-after-does-not-grow",
+        "src/http/guarded/answer.rs",
+        "if is_overdue { left } else { again_after(age) }",
+        "if is_overdue { left } else { again_after(age.min(left)) }",
+        "a_busy_client_is_told_to_ask",
+    ),
+    lease(
+        "the-age-of-the-operation-counts",
+        "src/core/record/history.rs",
+        "claim.or(self.created_at).unwrap_or(self.written_at)",
+        "self.created_at.or(claim).unwrap_or(self.written_at)",
+        "a_busy_client_is_told_to_ask",
     ),
     waiting(
         "those-that-wait-ask-the-store",
