@@ -34,4 +34,5 @@ mod scope;
 mod taken_back;
 mod trailers;
 mod uploads;
+mod waiting;
 mod wire;

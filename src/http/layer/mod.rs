@@ -2,6 +2,7 @@
 
 mod coverage;
 mod outcomes;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
