@@ -40,8 +40,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     sqlite(
         "lost-transactions-are-not-missed",
         EVIDENCE,
-        "if self.known.is_some_and(|known| known > now.commits) {",
-        "if self.known.is_some_and(|known| known < 0) {",
+        "check_count(self.path, self.known, now.commits)",
+        "check_count(self.path, None, now.commits)",
         "damage::a_wal_that_was_cut_short",
     ),
     sqlite(
