@@ -142,7 +142,7 @@ impl Runner {
         let command = Claim { fingerprint, mode: self.mode, lease: limits.lease, request: None };
         let attempt = match claim(&self.engine, key, command, limits).await {
             Ok(Admission::Granted(attempt)) => attempt,
-            Ok(Admission::Refused(claimed)) => return refused(claimed),
+            Ok(Admission::Refused(claimed, _)) => return refused(claimed),
             Err(error) => return Err(RunError::Store(error)),
         };
         let held = Arc::clone(&attempt);

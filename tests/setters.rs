@@ -163,13 +163,14 @@ async fn show(status: StatusService) {
 }
 
 fn layers() -> Vec<(String, IdempotencyLayer)> {
-    let mut all = walk!(layer(), LENGTHS, upload_timeout);
+    let mut all = walk!(layer(), LENGTHS, upload_timeout, wait);
     all.extend(walk!(
         layer(),
         COUNTS,
         request_limit,
         response_limit,
         max_running,
+        max_waiting,
         upload_budget,
         upload_budget_per_scope
     ));
@@ -489,7 +490,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 18] = [
+const WALKED: [(&str, &str); 19] = [
     ("util/backoff.rs", "backoffs"),
     ("http/background.rs", "backgrounds"),
     ("http/callback.rs", "callbacks"),
@@ -498,6 +499,7 @@ const WALKED: [(&str, &str); 18] = [
     ("core/record/mod.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record/time.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/layer/mod.rs", "layers"),
+    ("http/layer/waiting.rs", "layers"),
     ("http/key_rules.rs", "key_rules"),
     ("engine/mod.rs", "engines"),
     ("engine/operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),

@@ -22,8 +22,8 @@ use crate::util::nonce::fresh_nonce;
 pub(crate) enum Admission {
     /// Ours to run.
     Granted(Arc<Attempt>),
-    /// Not ours, and why.
-    Refused(Claimed),
+    /// Not ours, and why; if it is busy, how long ago it was claimed.
+    Refused(Claimed, Duration),
 }
 
 /// Claims `key`. The nonce is minted before the write, so a claim whose
@@ -49,7 +49,13 @@ pub(crate) fn claim(
                 engine.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
                 Admission::Granted(Attempt::new(engine.clone(), key, fence, limits, record))
             }
-            (claimed, _) => Admission::Refused(claimed),
+            (claimed, record) => {
+                let age = match (&claimed, &record) {
+                    (Claimed::Busy(left), Some(record)) => record.held_for(*left),
+                    _ => Duration::ZERO,
+                };
+                Admission::Refused(claimed, age)
+            }
         })
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod outcome;
 pub(crate) mod outcomes;
 mod process;
 pub(crate) mod unsaved;
+pub(crate) mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use self::ledger::Ledger;
 use self::limits::{Limits, MIN_LEASE, MIN_RETENTION};
 use self::process::{InHand, Process};
 use self::unsaved::UnsavedAnswers;
+use self::waiting::Waiting;
 use crate::core::{Command, Done, Exchange, Key, Record, Version};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError};
 use crate::telemetry::emit::{Observer, emit};
@@ -185,6 +187,11 @@ impl Engine {
     /// Whether both were made of one: over the same store, for the same process.
     pub(crate) fn is_kin(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared.process, &other.shared.process)
+    }
+
+    /// The operations that are waited for in this process.
+    pub(crate) fn waiting(&self) -> &Arc<Waiting> {
+        &self.shared.process.waiting
     }
 
     /// What this process still has in hand.

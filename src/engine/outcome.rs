@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::limits::MIN_RETENTION;
 
 /// How a handler's answer counts. A handler says so by putting one into its
-/// response's extensions; otherwise the status code decides, by the layer's [`Outcomes`]:
+/// response's extensions; otherwise the status code decides, by the layer's [`Outcomes`](crate::Outcomes):
 /// by default as in this table.
 ///
 /// ```
@@ -31,7 +31,7 @@ use super::limits::MIN_RETENTION;
 /// A 4xx frees the key in resumable mode so that a corrected request runs under it: in
 /// the first attempt, with its client there, if no step was reached. It does not if the
 /// request was accepted for the [background](crate::Background), or a
-/// [`Completer`](crate::Completer) drives it. [`Outcomes`] has other tables.
+/// [`Completer`](crate::Completer) drives it. [`Outcomes`](crate::Outcomes) has other tables.
 ///
 /// 301 and 302 turn a POST into a GET, and are final. What comes with another
 /// method is repeated elsewhere under the same key.

@@ -203,8 +203,12 @@ impl Outcomes {
         self
     }
 
-    /// How a response counts of which the handler says nothing.
-    pub(crate) fn judge(&self, response: &HandlerResponse<'_>) -> Outcome {
+    /// How this response counts; what the handler said of it counts more than anything.
+    pub(crate) fn decide(&self, response: &HandlerResponse<'_>, said: Option<Outcome>) -> Outcome {
+        said.unwrap_or_else(|| self.judge(response))
+    }
+
+    fn judge(&self, response: &HandlerResponse<'_>) -> Outcome {
         if let Some(outcome) = self.server_errors.filter(|_| response.has_failed()) {
             return outcome;
         }

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::core::Key;
 use crate::engine::unsaved::UnsavedAnswers;
+use crate::engine::waiting::Waiting;
 use crate::util::signal::{Alarm, Hints, lock};
 
 /// How many claims of unknown outcome are withdrawn at once. A store that is
@@ -27,6 +28,8 @@ pub(crate) struct Process {
     pub(crate) unsaved: UnsavedAnswers,
     /// What this process still runs, or still has to save.
     pub(crate) in_hand: Arc<InHand>,
+    /// Requests that wait for the end of what runs.
+    pub(crate) waiting: Arc<Waiting>,
 }
 
 impl Default for Process {
@@ -37,6 +40,7 @@ impl Default for Process {
             accepted: Hints::default(),
             unsaved: UnsavedAnswers::default(),
             in_hand: Arc::default(),
+            waiting: Arc::default(),
         }
     }
 }

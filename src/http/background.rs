@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::core::IdempotencyKey;
+use crate::http::prefer;
 use crate::http::queue::Queue;
 
-const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// What needs no escape in a path (RFC 3986 §2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Requests that are answered 202 at once and run by a
@@ -123,7 +123,7 @@ impl Background {
 
     /// Where to ask for the answer, if this request is to be run later.
     pub(crate) fn place_for(&self, headers: &HeaderMap, key: &IdempotencyKey) -> Option<HeaderValue> {
-        if !self.always && !prefers_async(headers) {
+        if !self.always && !prefer::is_async(headers) {
             return None;
         }
         HeaderValue::try_from(format!("{}/{}", self.prefix, segment(key.as_str()))).ok()
@@ -139,50 +139,9 @@ fn segment(key: &str) -> String {
     }
 }
 
-/// Whether `respond-async` is among the preferences: tokens with parameters and
-/// values, of which none counts here (RFC 7240 §2).
-fn prefers_async(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(preferences).any(|preference| preference.eq_ignore_ascii_case("respond-async"))
-}
-
-/// The names of the preferences in one header line.
-fn preferences(line: &str) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    let at_comma = move |c: char| {
-        let literal = std::mem::take(&mut escaped);
-        match c {
-            '\\' if quoted && !literal => escaped = true,
-            '"' if !literal => quoted = !quoted,
-            _ => {}
-        }
-        c == ',' && !quoted
-    };
-    line.split(at_comma).filter_map(|preference| preference.split([';', '=']).next()).map(str::trim)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn preferences_are_read_as_rfc_7240_says() {
-        let prefers = |line: &str| {
-            let mut headers = HeaderMap::new();
-            headers.append(PREFER, line.parse().unwrap());
-            prefers_async(&headers)
-        };
-        for line in
-            ["respond-async", "Respond-Async, wait=10", "foo; bar, respond-async", "a=\"x,\\\"y\", respond-async"]
-        {
-            assert!(prefers(line), "{line}");
-        }
-        for line in
-            ["", "wait=10", "foo=\"a, respond-async, b\"", "foo; respond-async", "x-respond-async", "return=minimal"]
-        {
-            assert!(!prefers(line), "{line}");
-        }
-    }
 
     #[test]
     fn a_key_is_one_segment_of_the_path() {

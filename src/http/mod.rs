@@ -19,6 +19,7 @@ pub(crate) mod header;
 pub(crate) mod key_rules;
 pub(crate) mod layer;
 pub(crate) mod policy;
+pub(crate) mod prefer;
 pub(crate) mod problem;
 pub(crate) mod queue;
 pub(crate) mod scope;

@@ -39,6 +39,9 @@ pub(crate) struct Policy {
     pub(crate) response_limit: usize,
     pub(crate) stream_after: Duration,
     pub(crate) permits: Arc<Semaphore>,
+    /// How long a duplicate waits, if it does.
+    pub(crate) wait: Option<Duration>,
+    pub(crate) waiting: Arc<Semaphore>,
     pub(crate) upload_limits: UploadLimits,
     pub(crate) uploads: Uploads,
     pub(crate) problems: Problems,
@@ -62,6 +65,8 @@ impl Policy {
             response_limit: 2 << 20,
             stream_after: Duration::from_secs(5),
             permits: Arc::new(Semaphore::new(10_000)),
+            wait: None,
+            waiting: Arc::new(Semaphore::new(10_000)),
             upload_limits: UploadLimits::DEFAULT,
             uploads: Uploads::default(),
             problems: Problems::new(None),

@@ -47,11 +47,40 @@ async fn a_busy_client_is_told_when_it_pays_to_ask_again() {
     let app = serve(&lab.layer_with(|engine| engine.lease(secs(60))), |_| std::future::pending());
     let client = spawn(&app, post("k"));
     settle().await;
-    for (silent, seconds) in [(0, "1"), (29_000, "1"), (30_500, "30"), (40_000, "20"), (59_999, "1")] {
+    for (silent, seconds) in [(0, "1"), (29_000, "16"), (30_500, "30"), (40_000, "20"), (59_999, "1")] {
         clock.set(start.after(Duration::from_millis(silent)));
         let busy = send_now(&app, post("k")).await;
         busy.assert_problem("in-progress", 409);
         assert_eq!(busy.headers["retry-after"], seconds, "silent for {silent} ms");
+    }
+    client.abort();
+}
+
+/// What has taken long will take some more.
+#[tokio::test(start_paused = true)]
+async fn a_busy_client_is_told_to_ask_less_often_the_longer_it_takes() {
+    let lab = Lab::new();
+    let layer = lab.layer_with(|engine| engine.lease(secs(9))).resumable();
+    let app = serve(&layer, |request| async move {
+        if operation(&request).attempt() == 1 {
+            return Ok(reply(503, "later"));
+        }
+        std::future::pending().await
+    });
+    send(&app, post("k")).await.assert_first(503, "later");
+    // The age is the attempt's, not the operation's.
+    tokio::time::sleep(secs(1_000)).await;
+    let client = spawn(&app, post("k"));
+    settle().await;
+    let start = tokio::time::Instant::now();
+    for (age, seconds) in
+        [(0, "1"), (1, "1"), (2, "2"), (3, "2"), (4, "4"), (9, "8"), (16, "16"), (31, "16"), (32, "30"), (900, "30")]
+    {
+        // A renewal is each three seconds: half a second after one, nothing is overdue.
+        tokio::time::sleep_until(start + secs(age) + Duration::from_millis(500)).await;
+        let busy = send_now(&app, post("k")).await;
+        busy.assert_problem("in-progress", 409);
+        assert_eq!(busy.headers["retry-after"], seconds, "after {age} s");
     }
     client.abort();
 }

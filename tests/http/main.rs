@@ -34,5 +34,6 @@ mod scope;
 mod taken_back;
 mod trailers;
 mod uploads;
+mod waiting;
 mod wire;
 mod words;

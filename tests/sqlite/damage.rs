@@ -195,6 +195,27 @@ async fn a_bad_frame_before_acknowledged_writes_is_refused_and_left_as_it_is() {
     assert_eq!(refused(&path), Kind::Damaged);
 }
 
+/// A child that a process forked holds its locks on, so that it seems to live. What it
+/// knew to be on the disk is missed all the same.
+#[tokio::test]
+async fn a_lock_that_a_child_holds_hides_no_damage() {
+    let (_directory, path) = killed().await;
+    let held = fs::File::open(&owners(&path)[0]).unwrap();
+    held.lock().unwrap();
+    let wal = beside(&path, "-wal");
+    let whole = fs::read(&wal).unwrap();
+    for (at, _) in frames(&whole) {
+        let mut bytes = whole.clone();
+        bytes[at + 4000] ^= 0x40;
+        fs::write(&wal, &bytes).unwrap();
+        let kind = refused(&path);
+        assert!([Kind::Damaged, Kind::Incomplete].contains(&kind), "{kind:?}");
+        assert!(fs::read(&wal).unwrap() == bytes, "the WAL was changed");
+    }
+    fs::write(&wal, &whole).unwrap();
+    all_are_there(&path).await;
+}
+
 /// As if the count had never reached the disk before the machine was started again.
 fn forget_the_count(path: &Path) {
     let owner = owners(path).remove(0);

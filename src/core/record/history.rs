@@ -51,6 +51,14 @@ impl Record {
         self.age(|moment| moment.what == What::Undoing, since_claim)
     }
 
+    /// How long ago its holder claimed it, when so much of its lease is left.
+    pub(crate) fn held_for(&self, left: Duration) -> Duration {
+        let is_claim = |moment: &&Moment| matches!(moment.what, What::Claimed | What::Resumed);
+        let claim = self.past.moments().iter().rfind(is_claim).map(|moment| moment.at);
+        let claimed_at = claim.or(self.created_at).unwrap_or(self.written_at);
+        self.due().since(claimed_at).saturating_sub(left)
+    }
+
     fn age(&self, is_it: impl Fn(&Moment) -> bool, since_claim: Duration) -> Option<Duration> {
         let history = self.history();
         let it = history.iter().rfind(|moment| is_it(moment))?;

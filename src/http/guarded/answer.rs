@@ -32,12 +32,14 @@ impl RequestContext {
         self.refuse_for(Refusal::Interrupted, attempt.rests().await)
     }
 
-    /// When it pays to ask again about an operation whose lease has this much
-    /// left. A holder that is alive writes each third of it, and may be done at any time;
-    /// of one that has said nothing for longer, nothing comes before its end.
-    fn again_after(&self, left: Duration) -> Duration {
-        let lease = self.shared.engine.limits().lease;
-        if left < lease / 2 { left } else { Duration::ZERO }
+    /// The operation runs in an attempt of this age, whose lease has so much left.
+    ///
+    /// It pays to ask again after about as long as it has taken by now. But a holder that
+    /// is alive writes each third of its lease; of one that has said nothing for longer,
+    /// nothing comes before its end.
+    pub(super) fn busy<B: Body>(&self, left: Duration, age: Duration) -> Response<ResponseBody<B>> {
+        let is_overdue = left < self.shared.engine.limits().lease / 2;
+        self.refuse_for(Refusal::InProgress, if is_overdue { left } else { again_after(age) })
     }
 
     /// What is answered for work that is not the one that counts: what is on
@@ -80,11 +82,18 @@ impl RequestContext {
         match claimed {
             Claimed::Replay(stored) => self.replay(&stored),
             Claimed::Mismatch => self.refuse(Refusal::KeyReused),
-            Claimed::Busy(left) => self.refuse_for(Refusal::InProgress, self.again_after(left)),
+            Claimed::Busy(_) => self.refuse(Refusal::InProgress),
             Claimed::Granted(_) => self.refuse(Refusal::InProgress),
             Claimed::Unknown { .. } => self.refuse(Refusal::OutcomeUnknown),
         }
     }
+}
+
+/// 1, 2, 4 … seconds, and never more than 30: the largest that is not above the age.
+fn again_after(age: Duration) -> Duration {
+    const LONGEST: u64 = 30;
+    let seconds = age.as_secs().max(1);
+    Duration::from_secs((1 << seconds.ilog2()).min(LONGEST))
 }
 
 pub(crate) fn unavailable(error: &StoreError) -> Refusal {

@@ -8,6 +8,7 @@ pub(crate) mod admit;
 pub(crate) mod answer;
 mod record;
 pub(crate) mod run;
+mod wait;
 
 use std::sync::Arc;
 

@@ -7,12 +7,13 @@ use http::{Response, StatusCode};
 use http_body::Body;
 
 use super::RequestContext;
-use crate::core::{Change, Fingerprint, Mode, NotRetained, StoredResponse, judged};
+use crate::core::{Change, Claimed, Fingerprint, Mode, NotRetained, StoredResponse, judged};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::content::Content;
 use crate::engine::operation::Undone;
 use crate::engine::outcome::{Outcome, Retention};
 use crate::engine::outcomes::HandlerResponse;
+use crate::engine::waiting::Ended;
 use crate::http::body::ResponseBody;
 use crate::http::policy::says_no_route;
 use crate::http::problem::first;
@@ -59,7 +60,7 @@ impl RequestContext {
         }
         let policy = &self.shared.policy;
         let response = HandlerResponse { mode: policy.mode, status, headers: &parts.headers, is_post, attempt };
-        match said.unwrap_or_else(|| policy.outcomes.judge(&response)) {
+        match policy.outcomes.decide(&response, said) {
             // Another release may have it.
             Outcome::Final if no_route => Outcome::Retryable,
             // The steps are done and the next attempt can answer from
@@ -142,10 +143,11 @@ impl RequestContext {
             return answer;
         }
         let (status, lost) = (parts.status.as_u16(), content.as_ref().err().copied());
+        let is_final = outcome == Outcome::Final;
+        let awaited = self.for_those_that_wait(&parts, &content, is_final);
         // Made before it is waited for: what is moved into a future is copied.
         let change = self.change(attempt, outcome, &parts, content);
         let end = attempt.end(change).await;
-        let is_final = outcome == Outcome::Final;
         match &end {
             End::Stored if is_final => attempt.emit(|| EventKind::Completed { status, retained: lost.is_none() }),
             _ => attempt.emit_end(&end, outcome == Outcome::NothingHappened),
@@ -154,9 +156,26 @@ impl RequestContext {
             End::Lost(found) => self.lost(attempt, fingerprint, found),
             End::Parked => self.refuse(Refusal::OutcomeUnknown),
             End::Stored | End::Unsaved(_) => {
+                if let Some(response) = awaited {
+                    let ended = Ended { fingerprint, claimed: Claimed::Replay(response) };
+                    self.shared.engine.waiting().end(&self.key, ended);
+                }
                 first(parts, body, lost.filter(|_| is_final), &self.shared.policy.words.replayed.0)
             }
         }
+    }
+
+    /// The answer for the duplicates that wait for it, whether it is stored or not.
+    fn for_those_that_wait(
+        &self,
+        parts: &http::response::Parts,
+        content: &Result<Content, NotRetained>,
+        is_final: bool,
+    ) -> Option<Arc<StoredResponse>> {
+        // What can't be given again has to be on record.
+        let can_be_given = is_final || content.is_ok();
+        let is_awaited = can_be_given && self.shared.engine.waiting().is_awaited(&self.key);
+        is_awaited.then(|| Arc::new(self.shared.stored_response(parts, content.clone())))
     }
 
     /// What the handler's answer does to the record.

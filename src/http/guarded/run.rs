@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::RequestContext;
 use super::answer::unavailable;
 use super::record::{Answered, release};
-use crate::core::{Claim, Fingerprint, IdempotencyKey, Mode, NotRetained};
+use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Mode, NotRetained};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim, under_lease};
 use crate::engine::content::Content;
@@ -67,7 +67,7 @@ impl<S> GuardedRequest<S> {
         // After the upload, which a slow client may draw out, and before the
         // claim; held to the end, since this work outlives its client.
         let shared = Arc::clone(&self.context.shared);
-        let Ok(_permit) = shared.policy.permits.try_acquire() else {
+        let Ok(permit) = shared.policy.permits.try_acquire() else {
             return Ok(self.context.refuse(Refusal::Overloaded));
         };
         let fingerprint = fingerprint(&self.parts, &body, &shared.policy);
@@ -78,7 +78,17 @@ impl<S> GuardedRequest<S> {
         }
         match self.context.claim(&self.parts, fingerprint, &body).await {
             Ok(Admission::Granted(attempt)) => self.run(attempt, fingerprint, body).await,
-            Ok(Admission::Refused(claimed)) => Ok(self.context.answer(claimed)),
+            Ok(Admission::Refused(Claimed::Busy(left), age)) => {
+                let Some(patience) = self.context.patience(&self.parts.headers) else {
+                    return Ok(self.context.busy(left, age));
+                };
+                // What waits holds no body, and no place of those that run.
+                let Self { context, .. } = *self;
+                drop((permit, body));
+                let ended = Box::pin(context.wait(fingerprint, patience)).await;
+                Ok(ended.map_or_else(|| context.busy(left, age), |claimed| context.answer(claimed)))
+            }
+            Ok(Admission::Refused(claimed, _)) => Ok(self.context.answer(claimed)),
             Err(error) => Ok(self.context.refuse(unavailable(&error))),
         }
     }
@@ -141,6 +151,9 @@ impl<S> GuardedRequest<S> {
         ResBody: Body<Data = Bytes>,
     {
         let Self { mut service, parts, context, idempotency_key } = *self;
+        // Those that wait hear of its end, whatever that is. Boxed: it is seldom.
+        let is_awaitable = context.shared.policy.wait.is_some();
+        let _holding = is_awaitable.then(|| Box::new(context.shared.engine.waiting().hold(context.key)));
         let is_post = parts.method == Method::POST;
         let operation = Operation::new(Arc::clone(&attempt), idempotency_key);
         let request = of_operation(parts, &operation, body);

@@ -2,6 +2,7 @@
 
 mod coverage;
 mod outcomes;
+mod waiting;
 mod words;
 
 use std::sync::Arc;

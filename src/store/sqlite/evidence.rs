@@ -33,13 +33,9 @@ impl<'e> Evidence<'e> {
         let io = |error| SqliteOpenError::io(path, error);
         let pages_in_file = fs::metadata(path).map_err(io)?.len() / database.page_size.max(512);
         let wal = Wal::walk(&wal(path), database.tallies_page.unsigned_abs(), pages_in_file).map_err(io)?;
-        let known = others.iter().filter_map(|other| match other {
-            Other::Dead(dead) => Some(dead.commits),
-            _ => None,
-        });
         let of_this_boot = |other: &Other| matches!(other, Other::Dead(dead) if dead.is_of_this_boot);
         let is_exact = !others.is_empty() && others.iter().all(of_this_boot);
-        Ok(Self { path, database, wal, known: known.max(), is_exact, pages_in_file })
+        Ok(Self { path, database, wal, known: known_by(others), is_exact, pages_in_file })
     }
 
     /// Before the library looks at the WAL, and perhaps forgets half of it.
@@ -69,7 +65,7 @@ impl<'e> Evidence<'e> {
         }
         let lost = |known| known > meta.commits && self.wal.as_ref().is_none_or(|wal| wal.commits == 0);
         if self.known.is_some_and(lost) {
-            return self.lacks(meta.commits);
+            return check_count(self.path, self.known, meta.commits);
         }
         Ok(())
     }
@@ -87,22 +83,11 @@ impl<'e> Evidence<'e> {
             return self
                 .refused(Kind::Incomplete, "has a -wal file beside it that is another database's, or an old one");
         }
-        if self.known.is_some_and(|known| known > now.commits) {
-            return self.lacks(now.commits);
-        }
-        Ok(())
-    }
-
-    fn lacks(&self, commits: i64) -> Result<(), SqliteOpenError> {
-        let missing = self.known.unwrap_or_default().saturating_sub(commits);
-        let what = format!(
-            "lacks the last {missing} transactions that were acknowledged: its -wal file is missing, cut short or an old one"
-        );
-        self.refused(Kind::Incomplete, &what)
+        check_count(self.path, self.known, now.commits)
     }
 
     fn refused(&self, kind: Kind, what: &str) -> Result<(), SqliteOpenError> {
-        Err(SqliteOpenError::new(kind, self.path, format!("{what}; {RESTORE}")))
+        refused(self.path, kind, what)
     }
 
     /// Puts a WAL aside that is not this database's: the loss was accepted, and it
@@ -119,6 +104,29 @@ impl<'e> Evidence<'e> {
     pub(super) fn known(&self) -> i64 {
         self.known.unwrap_or_default()
     }
+}
+
+/// The most transactions that any process knew to be on the disk; `None` if none noted
+/// it. That of one that seems to live counts, too: its lock may be held by a child that it
+/// forked, and that is all that is left of it.
+pub(super) fn known_by(others: &[Other]) -> Option<i64> {
+    others.iter().filter_map(Other::commits).max()
+}
+
+/// Whether what others knew to be on the disk is there.
+pub(super) fn check_count(path: &Path, known: Option<i64>, commits: i64) -> Result<(), SqliteOpenError> {
+    let missing = known.unwrap_or_default().saturating_sub(commits);
+    if missing <= 0 {
+        return Ok(());
+    }
+    let what = format!(
+        "lacks the last {missing} transactions that were acknowledged: its -wal file is missing, cut short or an old one"
+    );
+    refused(path, Kind::Incomplete, &what)
+}
+
+fn refused(path: &Path, kind: Kind, what: &str) -> Result<(), SqliteOpenError> {
+    Err(SqliteOpenError::new(kind, path, format!("{what}; {RESTORE}")))
 }
 
 pub(super) fn wal(path: &Path) -> PathBuf {

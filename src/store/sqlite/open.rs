@@ -15,7 +15,7 @@ use super::checkpoint::{self, Checkpoints};
 use super::clock::{self, Clocks, StoredTime, Timeline};
 use super::connection::{BUSY, Place, beside};
 use super::error::{Fault, SqliteOpenError, SqliteOpenErrorKind as Kind};
-use super::evidence::{Evidence, check_absence, wal};
+use super::evidence::{Evidence, check_absence, check_count, known_by, wal};
 use super::files::{self, Entrance};
 use super::inspect::{self, Database, Found, Meta, inspect};
 use super::open_store::{Guard, OpenStore};
@@ -84,7 +84,7 @@ impl Opening<'_> {
     fn run(&self, entrance: &mut Entrance, here: OpenHere) -> Result<(OpenStore, Connection), SqliteOpenError> {
         owner::tidy(self.path).map_err(|error| self.io(error))?;
         let others = owner::others(self.path, &self.boot, 0).map_err(|error| self.io(error))?;
-        if others.iter().any(|other| matches!(other, Other::Alive { is_of_this_boot: false })) {
+        if others.iter().any(|other| matches!(other, Other::Alive { is_of_this_boot: false, .. })) {
             let detail = "is open on another machine, or in a virtual one; a SQLite store is for one machine";
             return Err(SqliteOpenError::new(Kind::NetworkFileSystem, self.path, detail));
         }
@@ -92,8 +92,11 @@ impl Opening<'_> {
         let database = self.database(entrance, &others)?;
         let sql = Sql::new(database.prefix());
         let place = Place { path: self.path.to_owned(), cache_bytes: self.options.cache_bytes };
-        let (connection, known) =
-            if alone { self.connect_alone(&place, &database, &sql, &others)? } else { (self.connect(&place)?, 0) };
+        let (connection, known) = if alone {
+            self.connect_alone(&place, &database, &sql, &others)?
+        } else {
+            (self.connect_beside(&place, &database, &sql, &others)?, 0)
+        };
         let owner = Owner::enter(self.path, &self.boot, known).map_err(|error| self.io(error))?;
         let started = self.start(&connection, &sql, alone, &others, &owner);
         if started.is_err() && others.iter().any(|other| !matches!(other, Other::Unknown)) {
@@ -180,16 +183,39 @@ impl Opening<'_> {
         } else {
             evidence.check_files()?;
         }
+        let connection = self.connect_and_check(place, database, sql, |now| evidence.check_state(now))?;
+        let known = if self.options.accept_loss { 0 } else { evidence.known() };
+        Ok((connection, known))
+    }
+
+    /// Others have it open. What they knew of must be there all the same.
+    fn connect_beside(
+        &self,
+        place: &Place,
+        database: &Database,
+        sql: &Sql,
+        others: &[Other],
+    ) -> Result<Connection, SqliteOpenError> {
+        let known = known_by(others);
+        self.connect_and_check(place, database, sql, |now| check_count(self.path, known, now.commits))
+    }
+
+    fn connect_and_check(
+        &self,
+        place: &Place,
+        database: &Database,
+        sql: &Sql,
+        check: impl FnOnce(&Meta) -> Result<(), SqliteOpenError>,
+    ) -> Result<Connection, SqliteOpenError> {
         let connection = self.connect(place)?;
         // Until it is known whose WAL this is, it stays where it is.
         let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         connection.set_db_config(keep, true).map_err(|error| self.engine(error))?;
         if database.meta.is_some() && !self.options.accept_loss {
-            evidence.check_state(&inspect::read(&connection, sql, self.path)?)?;
+            check(&inspect::read(&connection, sql, self.path)?)?;
         }
         connection.set_db_config(keep, false).map_err(|error| self.engine(error))?;
-        let known = if self.options.accept_loss { 0 } else { evidence.known() };
-        Ok((connection, known))
+        Ok(connection)
     }
 
     /// The first transaction: finds the time, frees what the dead held, and notes

@@ -134,10 +134,22 @@ pub(super) enum Other {
     /// It lives; of this boot, or so its file says.
     Alive {
         is_of_this_boot: bool,
+        /// How many transactions it knew to be on the disk.
+        commits: i64,
     },
     Dead(Dead),
     /// There is no file, or it says nothing that can be believed.
     Unknown,
+}
+
+impl Other {
+    /// How many transactions it knew to be on the disk.
+    pub(super) const fn commits(&self) -> Option<i64> {
+        match self {
+            Self::Alive { commits, .. } | Self::Dead(Dead { commits, .. }) => Some(*commits),
+            Self::Unknown => None,
+        }
+    }
 }
 
 /// Looks for the store of this number.
@@ -185,7 +197,7 @@ fn inspect(path: &Path, boot: &str) -> io::Result<Other> {
             let is_of_this_boot = of == boot && !boot.is_empty();
             Ok(Other::Dead(Dead { number, commits, is_of_this_boot, path: path.to_owned(), _locked: file }))
         }
-        Err(TryLockError::WouldBlock) => Ok(Other::Alive { is_of_this_boot: of == boot }),
+        Err(TryLockError::WouldBlock) => Ok(Other::Alive { is_of_this_boot: of == boot, commits }),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }

@@ -149,15 +149,17 @@ async fn the_same_unary_call_twice_gives_the_same_ok_twice() {
 /// Trailers alone: they are the head of such an answer.
 #[tokio::test]
 async fn the_same_unary_call_twice_gives_the_same_error_twice() {
-    for layer in layers() {
+    // In resumable mode an invalid request that came to no step frees the key.
+    for (layer, is_kept) in layers().into_iter().zip([true, false]) {
         let (payments, mut client) = connected(layer).await;
-        for is_replay in [false, true] {
+        for is_again in [false, true] {
+            let is_replay = is_again && is_kept;
             let status = call(&mut client, "k", "nothing").await.expect_err("an error");
             assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "no money"));
             assert_eq!(status.details(), b"detail");
             assert_eq!(status.metadata().get("attempt").unwrap(), "1");
             assert_eq!(status.metadata().contains_key("idempotent-replayed"), is_replay);
         }
-        assert_eq!(payments.runs.load(Ordering::SeqCst), 1);
+        assert_eq!(payments.runs.load(Ordering::SeqCst), if is_kept { 1 } else { 2 });
     }
 }

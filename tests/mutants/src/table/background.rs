@@ -3,7 +3,6 @@
 use super::Mutant;
 
 const CREW: &str = "src/workers/completer/slots.rs";
-const BACKGROUND: &str = "src/http/background.rs";
 const RECORD: &str = "src/core/record/mod.rs";
 const STATUS: &str = "src/http/status.rs";
 const SUBMIT: &str = "src/core/command/submit.rs";
@@ -26,7 +25,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "What::StepSaved, Some(\"(undo)\".into())))",
         "status::a_status_shows_the_handlers_steps",
     ),
-    unit("quoted-preference-counts", BACKGROUND, "c == ',' && !quoted", "c == ','", "preferences_are_read"),
+    unit("quoted-preference-counts", "src/http/prefer.rs", "c == ',' && !quoted", "c == ','", "preferences_are_read"),
     background(
         "full-queue-refuses-what-it-accepted",
         SUBMIT,

@@ -39,8 +39,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "retry-after-ignores-the-lease",
         "src/http/guarded/answer.rs",
-        "if left < lease / 2 { left }",
-        "if left < lease / 20 { left }",
+        "let is_overdue = left < self.shared.engine.limits().lease / 2;",
+        "let is_overdue = left < self.shared.engine.limits().lease / 20;",
         "lease::a_busy_client",
     ),
     http(
@@ -53,15 +53,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "replay-marker-on-the-first-answer",
         RECORD,
-        "End::Stored | End::Unsaved(_) => first(parts, body, lost.filter(|_| is_final)),",
-        "End::Stored | End::Unsaved(_) => {\n                let mut first = first(parts, body, lost);\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first\n            }",
+        "first(parts, body, lost.filter(|_| is_final), &self.shared.policy.words.replayed.0)",
+        "let mut first = first(parts, body, lost, &self.shared.policy.words.replayed.0);\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first",
         "replay::the_first_request",
     ),
     http(
         "replay-marker-missing",
         RESPONSE,
-        "    if is_replay {\n        headers.insert(REPLAYED",
-        "    if is_replay && false {\n        headers.insert(REPLAYED",
+        "    if let Some((name, value)) = mark {",
+        "    if let Some((name, value)) = mark.filter(|_| false) {",
         "replay::the_first_request",
     ),
     http(
@@ -95,15 +95,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "permit-dropped-early",
         "src/http/guarded/run.rs",
-        "let Ok(_permit) = shared",
-        "let Ok(_) = shared",
+        "let Ok(permit) = shared.policy.permits.try_acquire() else {",
+        "let Ok(permit) = shared.policy.permits.try_acquire_many(0) else {",
         "admission::above_the_cap",
     ),
     http(
         "answered-before-it-is-stored",
         RECORD,
-        "let end = attempt.end(change).await;\n        let is_final",
-        "let late = Arc::clone(attempt);\n        tokio::spawn(async move { late.end(change).await });\n        let end = End::Stored;\n        let is_final",
+        "let end = attempt.end(change).await;\n        match &end",
+        "let late = Arc::clone(attempt);\n        tokio::spawn(async move { late.end(change).await });\n        let end = End::Stored;\n        match &end",
         "replay::the_first_request",
     ),
     http(
@@ -263,8 +263,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "answer-that-is-not-final-marked-as-lost",
         RECORD,
-        "first(parts, body, lost.filter(|_| is_final))",
-        "first(parts, body, lost)",
+        "first(parts, body, lost.filter(|_| is_final), ",
+        "first(parts, body, lost, ",
         "oversize::resumable_an_answer_of_another_length",
     ),
     http(

@@ -119,7 +119,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "replay-mark-of-an-upstream-passes",
         "src/http/problem.rs",
-        "    parts.headers.remove(REPLAYED);\n",
+        "        parts.headers.remove(replayed);\n",
         "",
         "outcome::a_handler_can_not_call",
     ),

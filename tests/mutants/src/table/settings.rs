@@ -4,8 +4,15 @@ use super::Mutant;
 
 const OUTCOMES: &str = "src/engine/outcomes.rs";
 
+const RECORD: &str = "src/http/guarded/record.rs";
+const RUN: &str = "src/http/guarded/run.rs";
+const WAIT: &str = "src/http/guarded/wait.rs";
+const WAITING: &str = "src/engine/waiting.rs";
+
 planted_under!(outcomes, "--test http", "outcomes");
 planted_under!(words, "--test http", "words");
+planted_under!(waiting, "--test http", "waiting");
+planted_under!(lease, "--test http", "lease");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     words(
@@ -59,7 +66,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     outcomes(
         "an-invalid-request-keeps-its-key",
-        "src/engine/outcomes.rs",
+        OUTCOMES,
         "Mode::Resumable if self.status.is_client_error() && self.can_free_key()",
         "Mode::Resumable if false",
         "a_corrected_request",
@@ -80,9 +87,66 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     outcomes(
         "a-rule-counts-more-than-the-handler",
-        "src/http/guarded/record.rs",
-        "said.unwrap_or_else(|| policy.outcomes.judge(&response))",
-        "said.filter(|_| false).unwrap_or_else(|| policy.outcomes.judge(&response))",
+        OUTCOMES,
+        "said.unwrap_or_else(|| self.judge(response))",
+        "said.filter(|_| false).unwrap_or_else(|| self.judge(response))",
         "what_the_handler_says",
     ),
+    lease(
+        "retry-after-does-not-grow",
+        "src/http/guarded/answer.rs",
+        "if is_overdue { left } else { again_after(age) }",
+        "if is_overdue { left } else { again_after(age.min(left)) }",
+        "a_busy_client_is_told_to_ask",
+    ),
+    lease(
+        "the-age-of-the-operation-counts",
+        "src/core/record/history.rs",
+        "claim.or(self.created_at).unwrap_or(self.written_at)",
+        "self.created_at.or(claim).unwrap_or(self.written_at)",
+        "a_busy_client_is_told_to_ask",
+    ),
+    waiting(
+        "those-that-wait-ask-the-store",
+        WAITING,
+        "room.state.send_replace(State::Held);",
+        "room.state.send_replace(State::Elsewhere);",
+        "ten_thousand_wait",
+    ),
+    waiting(
+        "all-that-wait-ask-the-store",
+        WAITING,
+        "turn: Semaphore::new(1)",
+        "turn: Semaphore::new(1_000)",
+        "for_another_process",
+    ),
+    waiting(
+        "a-holder-that-died-keeps-them-waiting",
+        WAITING,
+        "*state = State::Elsewhere;",
+        "*state = State::Held;",
+        "a_holder_that_panics",
+    ),
+    waiting(
+        "what-is-not-stored-is-not-told",
+        RECORD,
+        "let can_be_given = is_final || content.is_ok();",
+        "let can_be_given = is_final;",
+        "they_get_the_one_response",
+    ),
+    waiting(
+        "those-that-wait-keep-their-places",
+        RUN,
+        "drop((permit, body));",
+        "drop(body);",
+        "those_that_wait_keep_none",
+    ),
+    waiting(
+        "the-client-waits-longer-than-the-limit",
+        WAIT,
+        ".map_or(limit, |wished| wished.min(limit))",
+        ".unwrap_or(limit)",
+        "after_the_limit",
+    ),
+    waiting("a-client-that-left-goes-on-waiting", WAIT, "match is_left() {", "match false {", "so_many_wait"),
 ];

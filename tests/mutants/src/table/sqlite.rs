@@ -10,6 +10,13 @@ planted_under!(sqlite, "--test sqlite");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     sqlite(
+        "a-lock-that-a-child-holds-hides-damage",
+        EVIDENCE,
+        "others.iter().filter_map(Other::commits).max()",
+        "others.iter().filter(|other| matches!(other, Other::Dead(_))).filter_map(Other::commits).max()",
+        "damage::a_lock_that_a_child_holds",
+    ),
+    sqlite(
         "a-transaction-outlasts-a-short-lease",
         "src/store/sqlite/enlisted/mod.rs",
         "Duration::from_millis(shortest.unsigned_abs() / 3)",
@@ -33,8 +40,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     sqlite(
         "lost-transactions-are-not-missed",
         EVIDENCE,
-        "if self.known.is_some_and(|known| known > now.commits) {",
-        "if self.known.is_some_and(|known| known < 0) {",
+        "check_count(self.path, self.known, now.commits)",
+        "check_count(self.path, None, now.commits)",
         "damage::a_wal_that_was_cut_short",
     ),
     sqlite(

@@ -1,0 +1,82 @@
+//! A duplicate that waits for the operation that runs.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::time::{sleep, timeout};
+
+use super::RequestContext;
+use crate::core::{Claim, Claimed, Command, Fingerprint, Stamp};
+use crate::engine::waiting::{Ended, Seat};
+use crate::http::prefer;
+use crate::util::backoff::jittered;
+use crate::util::detached::is_left;
+use crate::util::nonce::fresh_nonce;
+
+/// Between two looks at the store.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+impl RequestContext {
+    /// How long this request waits for one that runs.
+    pub(super) fn patience(&self, headers: &HeaderMap) -> Option<Duration> {
+        let limit = self.shared.policy.wait?;
+        let patience = prefer::wait(headers).map_or(limit, |wished| wished.min(limit));
+        Some(patience).filter(|patience| !patience.is_zero())
+    }
+
+    /// What it got to know within that time. `None` if that was nothing, if too many
+    /// wait, or if its client left.
+    pub(super) async fn wait(&self, fingerprint: Fingerprint, patience: Duration) -> Option<Claimed> {
+        let _place = self.shared.policy.waiting.try_acquire().ok()?;
+        let seat = self.shared.engine.waiting().sit(self.key);
+        let mut ended = pin!(timeout(patience, self.ended(&seat, fingerprint)));
+        let left = poll_fn(|cx| match is_left() {
+            true => Poll::Ready(None),
+            false => ended.as_mut().poll(cx).map(Result::ok),
+        });
+        let ended = left.await?;
+        let is_same = ended.fingerprint.matches(&fingerprint);
+        Some(if is_same { ended.claimed } else { Claimed::Mismatch })
+    }
+
+    async fn ended(&self, seat: &Seat, fingerprint: Fingerprint) -> Ended {
+        tokio::select! {
+            biased;
+            ended = seat.ended() => ended,
+            ended = self.ask(seat, fingerprint) => ended,
+        }
+    }
+
+    /// Asks the store until it has ended, where no holder of this process will tell.
+    async fn ask(&self, seat: &Seat, fingerprint: Fingerprint) -> Ended {
+        let _turn = seat.turn().await;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            seat.is_elsewhere().await;
+            if let Some(claimed) = self.look(fingerprint).await {
+                let ended = Ended { fingerprint, claimed };
+                seat.tell(ended.clone());
+                return ended;
+            }
+            sleep(jittered(pause, 0.5, 1.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// What a claim would get now, once that is no longer "busy". None is made: what
+    /// waited has no body to run with.
+    async fn look(&self, fingerprint: Fingerprint) -> Option<Claimed> {
+        let engine = &self.shared.engine;
+        let loaded = engine.look(&self.key).await.ok()?;
+        let (mode, lease) = (self.shared.policy.mode, engine.limits().lease);
+        let claim = Claim { fingerprint, mode, lease, request: None };
+        let claimed = claim.apply(loaded.record.as_ref(), Stamp::new(loaded.now, fresh_nonce())).output;
+        // It may be that this process still has to save its end.
+        let is_over = !matches!(claimed, Claimed::Busy(_)) && !engine.in_hand().has(&self.key);
+        is_over.then_some(claimed)
+    }
+}
