@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::sync::Semaphore;
 
 use crate::core::Mode;
@@ -16,7 +16,7 @@ use crate::http::dropped::Dropped;
 use crate::http::problem::Problems;
 use crate::http::scope::Scope;
 use crate::http::upload::{UploadLimits, Uploads};
-use crate::http::words::Words;
+use crate::http::words::{Exit, Head, Words};
 
 /// Whether a status says that there is no such route: if a router says so,
 /// no handler was started.
@@ -75,6 +75,14 @@ impl Policy {
             callback: None,
             dropped: Dropped::default(),
         }
+    }
+}
+
+impl Policy {
+    /// What is done last to the response to this request, if anything is.
+    #[inline]
+    pub(crate) fn exit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Box<Exit>> {
+        self.words.exit(|| Head::of(method, uri, headers, &self.coverage))
     }
 }
 

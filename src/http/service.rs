@@ -54,14 +54,18 @@ impl<S> Idempotency<S> {
         self.inner
     }
 
-    fn refuse<ReqBody, ResBody>(&self, refusal: Refusal) -> ResponseFuture<S, ReqBody, ResBody>
+    fn refuse<ReqBody, ResBody>(
+        &self,
+        refusal: Refusal,
+        mut exit: Option<Box<Exit>>,
+    ) -> ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<RequestBody<ReqBody>>>,
         ReqBody: Body,
         ResBody: Body,
     {
         self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal });
-        ResponseFuture::refused(self.shared.policy.problems.refuse(refusal))
+        ResponseFuture::refused(leave(&mut exit, self.shared.policy.problems.refuse(refusal)))
     }
 }
 
@@ -93,12 +97,13 @@ where
             self.shared.tell_ignored_key(&request);
             return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
         }
-        let policy = &self.shared.policy;
-        let exit = policy.words.exit(&request, &policy.coverage);
         let idempotency_key = match self.shared.key_of(&mut request) {
             Ok(Some(idempotency_key)) => idempotency_key,
             Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
-            Err(refusal) => return self.refuse(refusal).with_exit(exit),
+            Err(refusal) => {
+                let exit = self.shared.policy.exit(request.method(), request.uri(), request.headers());
+                return self.refuse(refusal, exit);
+            }
         };
         let (parts, body) = request.into_parts();
         match self.shared.admit(&idempotency_key, &parts) {
@@ -106,14 +111,15 @@ where
                 let request = Request::from_parts(parts, RequestBody::theirs(body));
                 ResponseFuture::theirs(self.inner.call(request))
             }
-            Err(refusal) => self.refuse(refusal).with_exit(exit),
+            Err(refusal) => self.refuse(refusal, self.shared.policy.exit(&parts.method, &parts.uri, &parts.headers)),
             Ok(Some((context, upload))) => {
                 // The clone goes back, the service that was polled ready is used:
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
+                let exit = self.shared.policy.exit(&parts.method, &parts.uri, &parts.headers);
                 let request = GuardedRequest::new(service, parts, context, Some(idempotency_key));
-                ResponseFuture::reading(body, upload, request).with_exit(exit)
+                ResponseFuture::reading(body, upload, request, exit)
             }
         }
     }
@@ -164,8 +170,6 @@ pin_project! {
     {
         #[pin]
         kind: Kind<S, ReqBody, ResBody>,
-        // What is done to a response last, unless it is the inner service's alone.
-        exit: Option<Box<Exit>>,
     }
 }
 
@@ -181,8 +185,8 @@ pin_project! {
         Theirs { #[pin] future: S::Future },
         Refused { response: Option<Response<ResponseBody<ResBody>>> },
         /// The body is read before the claim: a slow upload holds no lease.
-        Reading { #[pin] body: ReqBody, upload: Upload, request: Option<Box<GuardedRequest<S>>> },
-        Working { work: Detached<Result<Response<ResponseBody<ResBody>>, S::Error>> },
+        Reading { #[pin] body: ReqBody, upload: Upload, request: Option<Box<GuardedRequest<S>>>, exit: Option<Box<Exit>> },
+        Working { work: Detached<Result<Response<ResponseBody<ResBody>>, S::Error>>, exit: Option<Box<Exit>> },
     }
 }
 
@@ -193,11 +197,11 @@ where
     ResBody: Body,
 {
     const fn theirs(future: S::Future) -> Self {
-        Self { kind: Kind::Theirs { future }, exit: None }
+        Self { kind: Kind::Theirs { future } }
     }
 
     const fn refused(response: Response<ResponseBody<ResBody>>) -> Self {
-        Self { kind: Kind::Refused { response: Some(response) }, exit: None }
+        Self { kind: Kind::Refused { response: Some(response) } }
     }
 
     /// For work that ends with the completer that waits for it.
@@ -209,15 +213,11 @@ where
         ResBody::Data: Send,
         ResBody::Error: Send,
     {
-        Self { kind: Kind::Working { work: Detached::attached(work) }, exit: None }
+        Self { kind: Kind::Working { work: Detached::attached(work), exit: None } }
     }
 
-    const fn reading(body: ReqBody, upload: Upload, request: Box<GuardedRequest<S>>) -> Self {
-        Self { kind: Kind::Reading { body, upload, request: Some(request) }, exit: None }
-    }
-
-    fn with_exit(self, exit: Option<Box<Exit>>) -> Self {
-        Self { exit, ..self }
+    const fn reading(body: ReqBody, upload: Upload, request: Box<GuardedRequest<S>>, exit: Option<Box<Exit>>) -> Self {
+        Self { kind: Kind::Reading { body, upload, request: Some(request), exit } }
     }
 }
 
@@ -234,26 +234,24 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let this = self.as_mut().project();
-            let next = match this.kind.project() {
+            let next = match self.as_mut().project().kind.project() {
                 KindProj::Theirs { future } => {
                     let response = ready!(future.poll(cx))?;
                     return Poll::Ready(Ok(response.map(ResponseBody::theirs)));
                 }
                 KindProj::Refused { response } => {
-                    let Some(response) = response.take() else { return Poll::Pending };
-                    return Poll::Ready(Ok(leave(this.exit, response)));
+                    return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
                 }
-                KindProj::Working { work } => {
-                    let response = ready!(Pin::new(work).poll(cx))?;
-                    return Poll::Ready(Ok(leave(this.exit, response)));
+                KindProj::Working { work, exit } => {
+                    let response = Pin::new(work).poll(cx);
+                    return if exit.is_none() { response } else { response.map_ok(|response| leave(exit, response)) };
                 }
-                KindProj::Reading { body, upload, request } => {
+                KindProj::Reading { body, upload, request, exit } => {
                     let read = ready!(upload.poll(body, cx));
                     let Some(request) = request.take() else { return Poll::Pending };
                     match read {
-                        Ok(content) => Kind::Working { work: Detached::new(request.work(content)) },
-                        Err(refusal) => Kind::Refused { response: Some(request.refuse(refusal)) },
+                        Ok(content) => Kind::Working { work: Detached::new(request.work(content)), exit: exit.take() },
+                        Err(refusal) => Kind::Refused { response: Some(leave(exit, request.refuse(refusal))) },
                     }
                 }
             };

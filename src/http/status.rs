@@ -101,7 +101,7 @@ impl StatusService {
             let policy = &self.shared.policy;
             self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal });
             let response = policy.problems.refuse(refusal);
-            match policy.words.exit(&Request::from_parts(parts, ()), &policy.coverage) {
+            match policy.exit(&parts.method, &parts.uri, &parts.headers) {
                 None => response,
                 Some(exit) => exit.leave(response),
             }

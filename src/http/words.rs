@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::Body;
 
 use crate::core::IdempotencyKey;
@@ -168,17 +168,16 @@ impl Default for Words {
 impl Words {
     /// What is needed of a request once its response is there. Nothing, by default.
     #[inline]
-    pub(crate) fn exit<B>(&self, request: &Request<B>, coverage: &Coverage) -> Option<Box<Exit>> {
+    pub(crate) fn exit(&self, head: impl FnOnce() -> Head) -> Option<Box<Exit>> {
         if self.hook.is_none() && !self.echo {
             return None;
         }
-        let head = Head::of(request.method(), request.uri(), request.headers(), coverage);
-        Some(Box::new(Exit { head, echo: self.echo, hook: self.hook.clone() }))
+        Some(Box::new(Exit { head: head(), echo: self.echo, hook: self.hook.clone() }))
     }
 }
 
 /// Of a request that was given away.
-struct Head {
+pub(crate) struct Head {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -188,7 +187,7 @@ struct Head {
 }
 
 impl Head {
-    fn of(method: &Method, uri: &Uri, headers: &HeaderMap, coverage: &Coverage) -> Self {
+    pub(crate) fn of(method: &Method, uri: &Uri, headers: &HeaderMap, coverage: &Coverage) -> Self {
         let key = coverage.key_of(headers).and_then(Result::ok);
         let line = headers.iter().find(|(name, _)| key.is_some() && coverage.is_key(name));
         let line = line.map(|(name, value)| (name.clone(), value.clone()));
