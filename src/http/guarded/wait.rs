@@ -39,8 +39,9 @@ impl RequestContext {
             false => ended.as_mut().poll(cx).map(Result::ok),
         });
         let ended = left.await?;
+        // The key was freed and used for another request meanwhile: this one asks anew.
         let is_same = ended.fingerprint.matches(&fingerprint);
-        Some(if is_same { ended.claimed } else { Claimed::Mismatch })
+        is_same.then_some(ended.claimed)
     }
 
     async fn ended(&self, seat: &Seat, fingerprint: Fingerprint) -> Ended {

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,11 +51,22 @@ pub(super) fn give(asking: Asking, gate: &Gate) -> Option<Shut> {
     asking.send(Ok(Turn { begun, ends })).ok()?;
     begins.recv_timeout(TRY).ok()?;
     // Or another process could be next, and who waits here would wait for both.
-    let shut = gate.shut();
+    let since = Instant::now();
+    let shut = loop {
+        match gate.shut() {
+            // One that enters may be slow, and there is time until this one ends.
+            None if is_going_on(&ending) && since.elapsed() < BUSY => {}
+            shut => break shut,
+        }
+    };
     // Work that does not end keeps the lock: then the next one that wants it reports
     // that.
-    let _ = ending.recv_timeout(BUSY);
+    let _ = ending.recv_timeout(BUSY.saturating_sub(since.elapsed()));
     shut
+}
+
+fn is_going_on(ending: &Receiver<Infallible>) -> bool {
+    matches!(ending.recv_timeout(Duration::from_millis(5)), Err(RecvTimeoutError::Timeout))
 }
 
 /// Two files beside the database. There are none before there was a transaction.

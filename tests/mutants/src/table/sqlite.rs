@@ -26,8 +26,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     sqlite(
         "a-transaction-keeps-no-gate-shut",
         "src/store/sqlite/turn.rs",
-        "    let shut = gate.shut();\n",
-        "    let shut = gate.shut().filter(|_| false);\n",
+        "            shut => break shut,\n",
+        "            shut => break shut.filter(|_| false),\n",
         "locks::plain::what_waits_for_a_transaction",
     ),
     sqlite(
