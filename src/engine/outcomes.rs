@@ -1,4 +1,4 @@
-//! Which responses count as what, where a layer has it otherwise than by default.
+//! Which responses count as what: by default, and where a layer has it otherwise.
 
 use std::fmt;
 use std::sync::Arc;
