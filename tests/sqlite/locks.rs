@@ -266,7 +266,7 @@ async fn what_waits_for_a_transaction_goes_before_the_next_one<D: Driver>() {
         begun.acquire().await.unwrap().forget();
         // Its store's writer has shut the gate: none can be locked for itself alone.
         let gate = || std::fs::File::open(shop.path.with_file_name("shop.db.turn")).unwrap();
-        for _ in 0..1000 {
+        for _ in 0..200 {
             if gate().try_lock().is_err() {
                 break;
             }
