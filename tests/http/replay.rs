@@ -1,9 +1,11 @@
 //! One run per key, and the stored answer for whoever comes after.
 
+use std::sync::Arc;
+
 use tokio::sync::Semaphore;
 
 use crate::support::lab::{
-    Lab, numbered, post, post_body, reply, request, secs, send, send_now, serve, spawn, unkeyed, with,
+    App, Lab, gated, numbered, post, post_body, reply, request, secs, send, send_now, serve, spawn, unkeyed, with,
 };
 use crate::support::{Count, join_all, settle};
 
@@ -116,23 +118,14 @@ async fn an_empty_body_is_a_body() {
 }
 
 /// Holds every handler until it is let go.
-fn gated(lab: &Lab) -> (crate::support::lab::App, Count, std::sync::Arc<Semaphore>) {
-    let (runs, gate) = (Count::default(), std::sync::Arc::new(Semaphore::new(0)));
-    let (count, wait) = (runs.clone(), gate.clone());
-    let app = serve(&lab.layer(), move |_| {
-        let (number, wait) = (count.up(), wait.clone());
-        async move {
-            wait.acquire().await.unwrap().forget();
-            Ok(reply(201, format!("charge {number}")))
-        }
-    });
-    (app, runs, gate)
+fn held(lab: &Lab) -> (App, Count, Arc<Semaphore>) {
+    gated(&lab.layer(), |number| reply(201, format!("charge {number}")))
 }
 
 #[tokio::test]
 async fn a_duplicate_of_a_running_request_gets_409_and_later_the_answer() {
     let lab = Lab::new();
-    let (app, runs, gate) = gated(&lab);
+    let (app, runs, gate) = held(&lab);
     let first = spawn(&app, post("k"));
     settle().await;
     send_now(&app, post("k")).await.assert_problem("in-progress", 409);
@@ -147,7 +140,7 @@ async fn a_duplicate_of_a_running_request_gets_409_and_later_the_answer() {
 #[tokio::test]
 async fn a_mismatch_is_told_while_the_first_request_still_runs() {
     let lab = Lab::new();
-    let (app, _, gate) = gated(&lab);
+    let (app, _, gate) = held(&lab);
     let first = spawn(&app, post("k"));
     settle().await;
     send_now(&app, post_body("k", "other")).await.assert_problem("key-reused", 422);
@@ -181,7 +174,7 @@ async fn of_many_identical_requests_at_once_one_runs() {
 #[tokio::test]
 async fn a_refused_duplicate_does_not_open_the_door_for_the_next_one() {
     let lab = Lab::new();
-    let (app, runs, gate) = gated(&lab);
+    let (app, runs, gate) = held(&lab);
     let first = spawn(&app, post("k"));
     settle().await;
     send_now(&app, post("k")).await.assert_problem("in-progress", 409);

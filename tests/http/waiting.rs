@@ -8,23 +8,14 @@ use tokio::task::JoinHandle;
 use tower_idempotency::{IdempotencyLayer, Outcome};
 
 use crate::support::bodies::Failure;
-use crate::support::lab::{Answer, App, Lab, post, post_body, reply, secs, send, send_now, serve, spawn, with};
+use crate::support::lab::{Answer, App, Lab, gated, post, post_body, reply, secs, send, send_now, serve, spawn, with};
 use crate::support::{Count, settle};
 
 type Client = JoinHandle<Result<Answer, Failure>>;
 
 /// A handler that answers once the door is open, and how often it ran.
 fn behind_a_door(layer: &IdempotencyLayer, status: u16) -> (App, Count, Arc<Semaphore>) {
-    let (runs, door) = (Count::default(), Arc::new(Semaphore::new(0)));
-    let (count, wait) = (runs.clone(), door.clone());
-    let app = serve(layer, move |_| {
-        let (number, wait) = (count.up(), wait.clone());
-        async move {
-            wait.acquire().await.unwrap().forget();
-            Ok(reply(status, format!("run {number}")))
-        }
-    });
-    (app, runs, door)
+    gated(layer, move |number| reply(status, format!("run {number}")))
 }
 
 fn waiting(lab: &Lab) -> IdempotencyLayer {

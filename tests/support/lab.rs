@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::clock::ManualClock;
@@ -43,6 +44,12 @@ impl Events {
 
     pub(crate) fn count(&self, name: &str) -> usize {
         self.names().iter().filter(|other| *other == name).count()
+    }
+
+    /// The steps that ran in each attempt that was cut off.
+    pub(crate) fn cut_off(&self) -> Vec<Vec<String>> {
+        let cut = |event: Event| if let EventKind::CutOff { steps } = event.kind { Some(steps) } else { None };
+        self.all().into_iter().filter_map(cut).collect()
     }
 
     pub(crate) fn clear(&self) {
@@ -133,6 +140,24 @@ pub(crate) fn numbered(layer: &IdempotencyLayer) -> (App, Count) {
         async move { Ok(reply(201, format!("charge {number}"))) }
     });
     (app, runs)
+}
+
+/// A service whose answers each need a permit first, and how often it ran. `answer` gets
+/// the how-manieth run it is.
+pub(crate) fn gated(
+    layer: &IdempotencyLayer,
+    answer: impl Fn(usize) -> Response<TestBody> + Clone + Send + Sync + 'static,
+) -> (App, Count, Arc<Semaphore>) {
+    let (runs, gate) = (Count::default(), Arc::new(Semaphore::new(0)));
+    let (count, wait) = (runs.clone(), gate.clone());
+    let app = serve(layer, move |_| {
+        let (number, wait, answer) = (count.up(), wait.clone(), answer.clone());
+        async move {
+            wait.acquire().await.unwrap().forget();
+            Ok(answer(number))
+        }
+    });
+    (app, runs, gate)
 }
 
 /// A request as the tests send it most of the time.

@@ -1,9 +1,7 @@
 //! What is answered 202, and run later.
 
-use std::sync::Arc;
-
 use serde_json::json;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tower_idempotency::core::{Status, What};
 use tower_idempotency::store::{MemoryStore, StoreErrorKind};
 use tower_idempotency::{Background, Backoff, EventKind, Reconciled, StatusService};
@@ -11,7 +9,7 @@ use tower_idempotency::{Background, Backoff, EventKind, Reconciled, StatusServic
 use super::{ask, assert_accepted, counting, later, layer, paying, shown};
 use crate::support;
 use crate::support::bodies::Failure;
-use crate::support::lab::{Lab, completer, post, post_body, reply, secs, send, stored_key, with};
+use crate::support::lab::{Lab, completer, gated, post, post_body, reply, secs, send, stored_key, with};
 use crate::support::store::{Call, Fault, Faulty};
 use crate::support::{Count, settle};
 
@@ -22,7 +20,7 @@ async fn the_client_chooses_and_the_duplicates_get_the_same() {
     let (app, runs) = paying(&layer);
     let completer = completer(&layer, &app);
 
-    // Without the preference all is as ever, and so with ones nobody knows.
+    // Without the preference all is as ever, and so with ones that are not known.
     send(&app, post("now")).await.assert_first(201, "paid");
     send(&app, with(post("now-2"), "prefer", "wait=10, handling=lenient")).await.assert_first(201, "paid");
     assert_eq!(runs.get(), 2);
@@ -63,15 +61,8 @@ async fn a_route_can_always_do_so() {
 #[tokio::test(start_paused = true)]
 async fn duplicates_while_it_runs() {
     let (lab, _clock) = Lab::manual();
-    let (layer, gate) = (layer(&lab), Arc::new(Semaphore::new(0)));
-    let inside = gate.clone();
-    let (app, runs) = counting(&layer, move |_| {
-        let gate = inside.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
-            reply(201, "paid")
-        }
-    });
+    let layer = layer(&lab);
+    let (app, runs, gate) = gated(&layer, |_| reply(201, "paid"));
     let completer = completer(&layer, &app);
     send(&app, later("k")).await;
     let running = tokio::spawn(async move { completer.run_once().await.unwrap() });
@@ -89,15 +80,8 @@ async fn duplicates_while_it_runs() {
 #[tokio::test(start_paused = true)]
 async fn a_duplicate_of_what_runs_in_the_foreground() {
     let (lab, _clock) = Lab::manual();
-    let (layer, gate) = (layer(&lab), Arc::new(Semaphore::new(0)));
-    let inside = gate.clone();
-    let (app, runs) = counting(&layer, move |_| {
-        let gate = inside.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
-            reply(201, "paid")
-        }
-    });
+    let layer = layer(&lab);
+    let (app, runs, gate) = gated(&layer, |_| reply(201, "paid"));
     let client = support::lab::spawn(&app, post("k"));
     settle().await;
     assert_accepted(&send(&app, later("k")).await, "/operations/k");
@@ -124,7 +108,7 @@ async fn instances_that_share_a_store_share_the_work() {
     send(&app, later("a")).await.assert_replay(201, "paid");
 }
 
-/// No poll, no scan: whoever accepts it wakes the completer next to it.
+/// No poll, no scan: the process that accepts it wakes the completer next to it.
 #[tokio::test(start_paused = true)]
 async fn a_completer_in_the_same_process_starts_at_once() {
     let lab = Lab::new();
@@ -205,16 +189,7 @@ async fn what_hangs_is_cut_off_and_tried_again_and_parked_in_the_end() {
         assert_eq!(started.elapsed(), secs(30));
         tokio::time::advance(secs(10)).await;
     }
-    let hung: Vec<_> = lab
-        .events
-        .all()
-        .into_iter()
-        .filter_map(|event| match event.kind {
-            EventKind::CutOff { steps } => Some(steps),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(hung, [["print"], ["print"]]);
+    assert_eq!(lab.events.cut_off(), [["print"], ["print"]]);
     assert_eq!(completer.run_once().await.unwrap().parked, 1);
     assert_eq!(runs.get(), 2, "parked before it ran");
     let status = shown(&layer, "k").await.json();
@@ -223,7 +198,7 @@ async fn what_hangs_is_cut_off_and_tried_again_and_parked_in_the_end() {
     send(&app, later("k")).await.assert_problem("outcome-unknown", 500);
 }
 
-/// At most once: run by whoever claims it first, and never again.
+/// At most once: run by the completer that claims it first, and never again.
 #[tokio::test(start_paused = true)]
 async fn at_most_once_in_the_background() {
     let lab = Lab::new();

@@ -1,15 +1,13 @@
 //! What a completer of the process has room for is claimed as it is accepted.
 
-use std::sync::Arc;
-
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tower_idempotency::core::{Status, What};
 use tower_idempotency::store::StoreErrorKind;
-use tower_idempotency::{Background, Backoff, Completer, CompleterError, IdempotencyLayer};
+use tower_idempotency::{Background, Backoff, Completer, CompleterError};
 
 use super::{assert_accepted, counting, later, layer, paying};
 use crate::support;
-use crate::support::lab::{App, Lab, completer, reply, secs, send, stored_key};
+use crate::support::lab::{Lab, completer, gated, reply, secs, send, stored_key};
 use crate::support::store::{Call, Fault};
 use crate::support::{Count, settle};
 
@@ -33,20 +31,6 @@ impl Running {
     }
 }
 
-/// A handler that waits for the gate, and how often it ran.
-fn gated(layer: &IdempotencyLayer) -> (App, Count, Arc<Semaphore>) {
-    let gate = Arc::new(Semaphore::new(0));
-    let inside = gate.clone();
-    let (app, runs) = counting(layer, move |_| {
-        let gate = inside.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
-            reply(201, "paid")
-        }
-    });
-    (app, runs, gate)
-}
-
 /// While a completer of the process has room, accepting is claiming: as many
 /// round trips as in the foreground.
 #[tokio::test(start_paused = true)]
@@ -68,12 +52,12 @@ async fn with_room_in_the_process_it_costs_two_writes() {
 }
 
 /// The process stood still for longer than the lease: what it runs itself is not
-/// taken for somebody else's, who died.
+/// taken for that of another holder, which died.
 #[tokio::test(start_paused = true)]
 async fn a_completer_takes_nothing_from_its_own_process() {
     let (lab, clock) = Lab::manual();
     let layer = lab.layer().background(Background::at("/operations"));
-    let (app, runs, gate) = gated(&layer);
+    let (app, runs, gate) = gated(&layer, |_| reply(201, "paid"));
     let running = Running::start(completer(&layer, &app).poll(secs(1))).await;
     assert_accepted(&send(&app, later("k")).await, "/operations/k");
     settle().await;
@@ -95,7 +79,7 @@ async fn a_completer_takes_nothing_from_its_own_process() {
 async fn without_room_it_waits_for_its_turn() {
     let lab = Lab::new();
     let layer = layer(&lab).background(Background::at("/operations").queue(2));
-    let (app, runs, gate) = gated(&layer);
+    let (app, runs, gate) = gated(&layer, |_| reply(201, "paid"));
     let running = Running::start(completer(&layer, &app).poll(secs(3600)).concurrency(2)).await;
     for number in 0..4 {
         assert_eq!(send(&app, later(&format!("k{number}"))).await.status, 202);
@@ -125,7 +109,7 @@ async fn without_room_it_waits_for_its_turn() {
 async fn a_completer_that_stops_ends_what_it_was_handed() {
     let lab = Lab::new();
     let layer = layer(&lab);
-    let (app, runs, gate) = gated(&layer);
+    let (app, runs, gate) = gated(&layer, |_| reply(201, "paid"));
     let Running { stop, task } = Running::start(completer(&layer, &app)).await;
     send(&app, later("a")).await;
     settle().await;
@@ -147,7 +131,7 @@ async fn what_was_handed_over_and_cut_off_is_resumed() {
         let lab = Lab::new();
         let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
         let layer = layer.background(Background::at("/operations"));
-        let (app, runs, gate) = gated(&layer);
+        let (app, runs, gate) = gated(&layer, |_| reply(201, "paid"));
         let running = Running::start(completer(&layer, &app)).await;
         send(&app, later("k")).await;
         settle().await;
@@ -160,14 +144,14 @@ async fn what_was_handed_over_and_cut_off_is_resumed() {
         tokio::time::advance(secs(60)).await;
         let report = completer(&layer, &app).run_once().await.unwrap();
         assert_eq!((report.completed, report.parked), if resumable { (1, 0) } else { (0, 1) });
-        // And nobody is at the desk any more.
+        // And no completer is at the desk any more.
         send(&app, later("other")).await;
         settle().await;
         assert_eq!(runs.get(), if resumable { 2 } else { 1 });
     }
 }
 
-/// A claim of which nobody heard is given back, and somebody runs it.
+/// A claim whose process never heard of it is given back, and a completer runs it.
 #[tokio::test(start_paused = true)]
 async fn a_lost_claim_of_what_is_handed_over_is_given_back() {
     for resumable in [true, false] {
@@ -194,7 +178,7 @@ async fn a_lost_claim_of_what_is_handed_over_is_given_back() {
     }
 }
 
-/// The completer that had room is gone when the claim is stored: somebody else need
+/// The completer that had room is gone when the claim is stored: another one need
 /// not wait for its lease.
 #[tokio::test(start_paused = true)]
 async fn a_claim_for_a_completer_that_is_gone_is_given_back() {

@@ -108,7 +108,7 @@ fn blow_told(report: &Report) -> String {
     let Report { trace, charges, cell, .. } = report;
     let forgot = if *charges > 1 { cell.residual() } else { None };
     let forgot = forgot.map(|why| format!("; {why}")).unwrap_or_default();
-    // Who lives is done with its COMMIT sooner or later than somebody asks.
+    // Who lives is done with its COMMIT sooner or later than the retry asks.
     let is_open = cell.moment.is_commit() && cell.fault == Fault::Blow(Blow::Terminate);
     // That what ran is then replayed goes without saying.
     let trace = match trace.as_slice() {

@@ -494,8 +494,8 @@ impl Trial {
         First::Sent(first)
     }
 
-    /// What became of the transaction of a process that died, if nobody has
-    /// taken over yet.
+    /// What became of the transaction of a process that died, if no attempt
+    /// has taken over yet.
     fn fate(&self, backend: &Backend, is_held: bool) -> Option<&'static str> {
         let moment = self.cell.moment;
         let is_committed = matches!(moment, Moment::CommitSent | Moment::AnswerSent);

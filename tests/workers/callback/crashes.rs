@@ -50,7 +50,7 @@ async fn a_crash_in_the_call_repeats_it_under_the_same_id() {
     assert_eq!(receiver.ids(), *ids.lock().unwrap());
 }
 
-/// The call was made, and nobody could be told so.
+/// The call was made, and that could not be stored.
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_end_is_not_stored_is_repeated() {
     let (lab, clock) = Lab::manual();
@@ -101,7 +101,7 @@ async fn what_is_acknowledged_during_the_call_is_told_once() {
     assert_eq!(lab.events.count("CallbackDelivered"), 1);
 }
 
-/// The answer was stored, nobody heard of it, and its callback went on with the
+/// The answer was stored, its holder did not hear of it, and its callback went on with the
 /// record before anyone looked.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_was_told_of_is_known_to_be_stored() {

@@ -37,7 +37,7 @@ async fn a_completion_is_told_with_its_answer() {
     send(&app, post("k")).await.assert_replay(201, "done");
 }
 
-/// Of a parked operation: why, and which step nobody knows about.
+/// Of a parked operation: why, and which step is in doubt.
 #[tokio::test(start_paused = true)]
 async fn a_parked_operation_is_told_with_its_reason_and_its_step() {
     let (lab, clock) = Lab::manual();
@@ -53,7 +53,7 @@ async fn a_parked_operation_is_told_with_its_reason_and_its_step() {
     let completer = completer(&layer, &app).deadline(secs(1));
     let claimed = tokio::time::timeout(secs(1), send(&app, post("k"))).await;
     assert!(claimed.is_err(), "it hangs");
-    // Whoever began the step is gone, and so is its lease.
+    // The holder that began the step is gone, and so is its lease.
     clock.advance(secs(3600));
     let report = once(&completer).await;
     assert_eq!((report.parked, report.told), (1, 1), "{report:?}");
@@ -152,7 +152,7 @@ async fn in_the_same_process_it_is_told_at_once() {
     running.await.unwrap().unwrap();
 }
 
-/// Its record outlives its retention, for as long as somebody is to be told.
+/// Its record outlives its retention, for as long as its callback is owed.
 #[tokio::test(start_paused = true)]
 async fn what_is_to_be_told_does_not_expire() {
     let (lab, clock) = Lab::manual();
@@ -170,7 +170,7 @@ async fn what_is_to_be_told_does_not_expire() {
     assert_eq!(stored(&lab).await.due().since(tower_idempotency::clock::Clock::now(&clock)), secs(1));
 }
 
-/// Each end has its own id, whoever brings it about.
+/// Each end has its own id, be it a handler or an operator that brings it about.
 #[tokio::test(start_paused = true)]
 async fn what_goes_on_after_it_was_parked_is_told_again_when_it_ends() {
     let (lab, clock) = Lab::manual();

@@ -87,7 +87,7 @@ fn gated(gate: &Arc<Semaphore>, calls: &Count) -> Callback {
     })
 }
 
-/// Time is paused, and nobody waits for it: all of it is before any deadline.
+/// Time is paused, and no test waits for it: all of it is before any deadline.
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_hangs_keeps_no_operation_waiting() {
     let (lab, clock) = Lab::manual();
@@ -113,7 +113,7 @@ async fn a_hook_that_hangs_keeps_no_operation_waiting() {
     assert_eq!((report.completed, report.told, calls.get()), (2, 3, 3), "{report:?}");
 }
 
-/// What was not begun is left to whoever runs next.
+/// What was not begun is left to the completer that runs next.
 #[tokio::test(start_paused = true)]
 async fn a_completer_that_stops_makes_no_more_callbacks() {
     let (lab, _) = Lab::manual();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use http::{Request, Response};
 use tower::{ServiceExt, service_fn};
 use tower_idempotency::core::{Mode, Resolution, Status};
-use tower_idempotency::{Completer, EventKind, Refusal, StoredBody};
+use tower_idempotency::{Completer, Refusal, StoredBody};
 
 use super::{app, crashed, layer, once, parked_why, stored};
 use crate::support;
@@ -139,16 +139,7 @@ async fn an_attempt_that_hangs_is_cut_off_and_counts() {
     let began = tokio::time::Instant::now();
     assert_eq!((once(&completer).await.released, began.elapsed().as_secs()), (1, 200));
     assert!(alive.upgrade().is_none(), "the handler is gone");
-    let cut: Vec<_> = lab
-        .events
-        .all()
-        .into_iter()
-        .filter_map(|event| match event.kind {
-            EventKind::CutOff { steps } => Some(steps),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(cut, [["mail"]]);
+    assert_eq!(lab.events.cut_off(), [["mail"]]);
     tokio::time::sleep(secs(20)).await;
     assert_eq!(once(&completer).await.completed, 1);
     send(&app, post("k")).await.assert_replay(200, "attempt 3");
