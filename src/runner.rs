@@ -194,7 +194,7 @@ impl Runner {
         let (body, unreadable) = to_bytes(&result);
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let response = Arc::new(StoredResponse::capture(StatusCode::OK, &headers, Some(body)));
-        match attempt.end(attempt.complete(response, false)).await {
+        match attempt.end(attempt.complete(response, &http::Extensions::new())).await {
             End::Stored => attempt.emit(|| EventKind::Completed { status: 200, retained: true }),
             End::Unsaved(error) => attempt.emit(|| EventKind::Unsaved { error }),
             End::Lost(found) => return refused(instead(fingerprint, found)),

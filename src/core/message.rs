@@ -81,22 +81,23 @@ impl StoredRequest {
         body: Bytes,
         trailers: &HeaderMap,
     ) -> Self {
-        Self::keep(method, uri, headers, on_its_own(in_its_own_piece(body)), trailers, |_| {})
+        Self::keep(method, uri, headers, on_its_own(in_its_own_piece(body)), trailers, |_| true, |_| {})
     }
 
-    /// The same with a body that shares its memory with nothing that is not kept;
-    /// `dropped` hears of credentials.
+    /// The same with a body that shares its memory with nothing that is not kept, and of
+    /// the headers only those that `may` be; `dropped` hears of credentials.
     pub(crate) fn keep(
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
         body: Bytes,
         trailers: &HeaderMap,
+        may: impl Fn(&HeaderName) -> bool,
         dropped: impl Fn(&HeaderName),
     ) -> Self {
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_told_credential(name, &dropped);
         let trailers = kept(trailers, keep);
-        let headers = kept(headers, |name| keep(name) || (*name == TRAILER && !trailers.is_empty()));
+        let headers = kept(headers, |name| may(name) && (keep(name) || (*name == TRAILER && !trailers.is_empty())));
         Self::from_parts(method.clone(), copied(uri), headers, body, trailers)
     }
 
@@ -199,27 +200,28 @@ impl StoredResponse {
     /// delivered and not retained, because it was too large.
     pub fn capture(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
         let body = body.map(in_its_own_piece).ok_or_else(NotRetained::default);
-        Self::keep(status, headers, body, &HeaderMap::new(), |_| {})
+        Self::keep(status, headers, body, &HeaderMap::new(), |_| true, |_| {})
     }
 
     /// Keeps an answer with its trailers.
     pub fn capture_with_trailers(status: StatusCode, headers: &HeaderMap, body: Bytes, trailers: &HeaderMap) -> Self {
-        Self::keep(status, headers, Ok(in_its_own_piece(body)), trailers, |_| {})
+        Self::keep(status, headers, Ok(in_its_own_piece(body)), trailers, |_| true, |_| {})
     }
 
     /// Keeps the head of an answer that was delivered and not retained.
     #[doc(hidden)]
     pub fn capture_head(status: StatusCode, headers: &HeaderMap, why: NotRetained) -> Self {
-        Self::keep(status, headers, Err(why), &HeaderMap::new(), |_| {})
+        Self::keep(status, headers, Err(why), &HeaderMap::new(), |_| true, |_| {})
     }
 
-    /// The same with a body that went through [`in_its_own_piece`]; `dropped` hears
-    /// of credentials.
+    /// The same with a body that went through [`in_its_own_piece`], and of the headers
+    /// only those that `may` be kept; `dropped` hears of credentials.
     pub(crate) fn keep(
         status: StatusCode,
         headers: &HeaderMap,
         body: Result<Bytes, NotRetained>,
         trailers: &HeaderMap,
+        may: impl Fn(&HeaderName) -> bool,
         dropped: impl Fn(&HeaderName),
     ) -> Self {
         let named = named_by_connection(headers);
@@ -229,7 +231,7 @@ impl StoredResponse {
         };
         let trailers = kept(trailers, keep);
         let announced = |name: &HeaderName| *name == TRAILER && !trailers.is_empty() && !named.contains(name);
-        let headers = kept(headers, |name| keep(name) || announced(name));
+        let headers = kept(headers, |name| may(name) && (keep(name) || announced(name)));
         Self::from_parts(status, headers, body.map(on_its_own), trailers)
     }
 

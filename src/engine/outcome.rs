@@ -108,8 +108,8 @@ impl Retention {
     }
 
     /// What a handler said.
-    pub(crate) fn said(parts: &http::response::Parts) -> Option<Duration> {
-        parts.extensions.get::<Self>().map(|said| said.0.max(MIN_RETENTION))
+    pub(crate) fn said(extensions: &http::Extensions) -> Option<Duration> {
+        extensions.get::<Self>().map(|said| said.0.max(MIN_RETENTION))
     }
 }
 

@@ -45,24 +45,24 @@ pub(crate) struct Ended {
 }
 
 impl Waiting {
-    fn enter(self: &Arc<Self>, key: Key) -> (Arc<Self>, Key, Arc<Room>) {
+    fn enter(self: &Arc<Self>, key: Key) -> Place {
         self.count.fetch_add(1, Ordering::Release);
         let new = || Arc::new(Room { state: watch::Sender::new(State::Elsewhere), turn: Semaphore::new(1) });
         let room = Arc::clone(lock(&self.rooms).entry(key).or_insert_with(new));
-        (Arc::clone(self), key, room)
+        Place { waiting: Arc::clone(self), key, room }
     }
 
     /// A place of one that waits.
     pub(crate) fn sit(self: &Arc<Self>, key: Key) -> Seat {
-        let (waiting, key, room) = self.enter(key);
-        Seat { heard: room.state.subscribe(), place: Place { waiting, key, room } }
+        let place = self.enter(key);
+        Seat { heard: place.room.state.subscribe(), place }
     }
 
     /// The place of the holder.
     pub(crate) fn hold(self: &Arc<Self>, key: Key) -> Holding {
-        let (waiting, key, room) = self.enter(key);
-        room.state.send_replace(State::Held);
-        Holding(Place { waiting, key, room })
+        let place = self.enter(key);
+        place.room.state.send_replace(State::Held);
+        Holding(place)
     }
 
     /// Whether any request of this process waits for its end.

@@ -88,13 +88,10 @@ impl Coverage {
         *name == IDEMPOTENCY_KEY || self.names().contains(name)
     }
 
-    /// The headers without the client's key, if they need a copy for that.
-    pub(crate) fn without_keys(&self, headers: &HeaderMap) -> Option<HeaderMap> {
-        // `Idempotency-Key` is never kept.
-        let names = self.names.as_deref()?;
-        let mut headers = headers.clone();
-        names.iter().for_each(|name| drop(headers.remove(name)));
-        Some(headers)
+    /// The line that has the key, where there is one that is valid.
+    pub(crate) fn line_of(&self, headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = headers.iter().find(|(name, _)| self.names().contains(name))?;
+        Some((name.clone(), value.clone()))
     }
 
     /// The key in these headers.

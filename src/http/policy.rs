@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::sync::Semaphore;
 
-use crate::core::Mode;
+use crate::core::{IdempotencyKey, Mode};
 use crate::engine::outcomes::Outcomes;
 use crate::http::background::Background;
 use crate::http::callback::Callback;
@@ -81,8 +81,23 @@ impl Policy {
 impl Policy {
     /// What is done last to the response to this request, if anything is.
     #[inline]
-    pub(crate) fn exit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Box<Exit>> {
-        self.words.exit(|| Head::of(method, uri, headers, &self.coverage))
+    pub(crate) fn exit(
+        &self,
+        key: Option<&IdempotencyKey>,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Option<Box<Exit>> {
+        let Words { echo, hook, .. } = &self.words;
+        if !echo && hook.is_none() {
+            return None;
+        }
+        let echo = key.filter(|_| *echo).and_then(|_| self.coverage.line_of(headers));
+        let hook = hook.as_ref().map(|hook| {
+            let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
+            (Arc::clone(hook), Head { method, uri, headers, key: key.cloned() })
+        });
+        Some(Box::new(Exit { echo, hook }))
     }
 }
 

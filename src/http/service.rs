@@ -101,7 +101,7 @@ where
             Ok(Some(idempotency_key)) => idempotency_key,
             Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
             Err(refusal) => {
-                let exit = self.shared.policy.exit(request.method(), request.uri(), request.headers());
+                let exit = self.shared.policy.exit(None, request.method(), request.uri(), request.headers());
                 return self.refuse(refusal, exit);
             }
         };
@@ -111,13 +111,16 @@ where
                 let request = Request::from_parts(parts, RequestBody::theirs(body));
                 ResponseFuture::theirs(self.inner.call(request))
             }
-            Err(refusal) => self.refuse(refusal, self.shared.policy.exit(&parts.method, &parts.uri, &parts.headers)),
+            Err(refusal) => {
+                let exit = self.shared.policy.exit(Some(&idempotency_key), &parts.method, &parts.uri, &parts.headers);
+                self.refuse(refusal, exit)
+            }
             Ok(Some((context, upload))) => {
                 // The clone goes back, the service that was polled ready is used:
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
-                let exit = self.shared.policy.exit(&parts.method, &parts.uri, &parts.headers);
+                let exit = self.shared.policy.exit(Some(&idempotency_key), &parts.method, &parts.uri, &parts.headers);
                 let request = GuardedRequest::new(service, parts, context, Some(idempotency_key));
                 ResponseFuture::reading(body, upload, request, exit)
             }

@@ -101,7 +101,8 @@ impl StatusService {
             let policy = &self.shared.policy;
             self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal });
             let response = policy.problems.refuse(refusal);
-            match policy.exit(&parts.method, &parts.uri, &parts.headers) {
+            let key = policy.coverage.key_of(&parts.headers).and_then(Result::ok);
+            match policy.exit(key.as_ref(), &parts.method, &parts.uri, &parts.headers) {
                 None => response,
                 Some(exit) => exit.leave(response),
             }

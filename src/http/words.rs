@@ -10,7 +10,6 @@ use http_body::Body;
 
 use crate::core::IdempotencyKey;
 use crate::http::body::ResponseBody;
-use crate::http::coverage::Coverage;
 use crate::http::header::REPLAYED;
 use crate::telemetry::refusal::Refusal;
 
@@ -60,8 +59,8 @@ impl InProgressStatus {
 /// Which header fields of a response retries get, see
 /// [`IdempotencyLayer::replay_headers`](crate::IdempotencyLayer::replay_headers).
 ///
-/// `Content-Type`, `Content-Encoding`, `grpc-status` and `grpc-message` are always
-/// among them: without these the body can't be read.
+/// `Content-Type`, `Content-Encoding` and the fields of gRPC are always among them:
+/// without these the response can't be read.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct HeaderFilter {
@@ -80,20 +79,9 @@ impl HeaderFilter {
         Self { names: names.into_iter().collect(), is_only: false }
     }
 
-    fn lets_through(&self, name: &HeaderName) -> bool {
+    pub(crate) fn lets_through(&self, name: &HeaderName) -> bool {
         let is_needed = *name == CONTENT_TYPE || *name == CONTENT_ENCODING || name.as_str().starts_with("grpc-");
         is_needed || self.names.contains(name) == self.is_only
-    }
-
-    /// The fields that retries get.
-    pub(crate) fn of(&self, headers: &HeaderMap) -> HeaderMap {
-        let kept = headers.iter().filter(|(name, _)| self.lets_through(name));
-        // Several lines of one field stay several.
-        let mut headers = HeaderMap::with_capacity(headers.len());
-        for (name, value) in kept {
-            headers.append(name, value.clone());
-        }
-        headers
     }
 }
 
@@ -165,51 +153,29 @@ impl Default for Words {
     }
 }
 
-impl Words {
-    /// What is needed of a request once its response is there. Nothing, by default.
-    #[inline]
-    pub(crate) fn exit(&self, head: impl FnOnce() -> Head) -> Option<Box<Exit>> {
-        if self.hook.is_none() && !self.echo {
-            return None;
-        }
-        Some(Box::new(Exit { head: head(), echo: self.echo, hook: self.hook.clone() }))
-    }
-}
-
 /// Of a request that was given away.
 pub(crate) struct Head {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    key: Option<IdempotencyKey>,
-    /// The line that has the key.
-    line: Option<(HeaderName, HeaderValue)>,
-}
-
-impl Head {
-    pub(crate) fn of(method: &Method, uri: &Uri, headers: &HeaderMap, coverage: &Coverage) -> Self {
-        let key = coverage.key_of(headers).and_then(Result::ok);
-        let line = headers.iter().find(|(name, _)| key.is_some() && coverage.is_key(name));
-        let line = line.map(|(name, value)| (name.clone(), value.clone()));
-        Self { method: method.clone(), uri: uri.clone(), headers: headers.clone(), key, line }
-    }
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) key: Option<IdempotencyKey>,
 }
 
 /// What is done to a response last.
 pub(crate) struct Exit {
-    head: Head,
-    echo: bool,
-    hook: Option<Arc<Hook>>,
+    /// The line that has the key.
+    pub(crate) echo: Option<(HeaderName, HeaderValue)>,
+    pub(crate) hook: Option<(Arc<Hook>, Head)>,
 }
 
 impl Exit {
     pub(crate) fn leave<B: Body>(self, response: Response<ResponseBody<B>>) -> Response<ResponseBody<B>> {
         let refusal = response.extensions().get::<Refusal>().copied();
         let mut response = match (&self.hook, refusal) {
-            (Some(hook), Some(refusal)) => reworded(&**hook, &Problem { head: &self.head, refusal }, response),
+            (Some((hook, head)), Some(refusal)) => reworded(&**hook, &Problem { head, refusal }, response),
             _ => response,
         };
-        if let Some((name, value)) = self.head.line.filter(|_| self.echo) {
+        if let Some((name, value)) = self.echo {
             response.headers_mut().insert(name, value);
         }
         response

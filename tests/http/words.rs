@@ -1,18 +1,17 @@
 //! What the layer says, where it is told to say it otherwise.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use tower_idempotency::{
     HeaderFilter, InProgressStatus, KeyReusedStatus, Operation, Refusal, Retention, StatusService,
 };
 
 use crate::support::bodies::full;
-use crate::support::lab::{Lab, numbered, operation, post, post_body, reply, secs, send, serve, spawn, unkeyed, with};
+use crate::support::lab::{
+    Lab, gated, numbered, operation, post, post_body, reply, secs, send, serve, spawn, unkeyed, with,
+};
 
 #[tokio::test]
 async fn a_key_that_was_used_already_is_refused_with_the_status_that_was_chosen() {
@@ -32,19 +31,11 @@ async fn a_key_that_was_used_already_is_refused_with_the_status_that_was_chosen(
 #[tokio::test]
 async fn what_runs_already_is_refused_with_the_status_that_was_chosen() {
     for (status, number) in [(InProgressStatus::Conflict, 409), (InProgressStatus::Locked, 423)] {
-        let gate = Arc::new(Semaphore::new(0));
-        let waits = Arc::clone(&gate);
-        let app = serve(&Lab::new().layer().in_progress_status(status), move |_| {
-            let waits = Arc::clone(&waits);
-            async move {
-                let _ = waits.acquire().await;
-                Ok(reply(201, "done"))
-            }
-        });
+        let (app, _, gate) = gated(&Lab::new().layer().in_progress_status(status), |_| reply(201, "done"));
         let first = spawn(&app, post("k"));
         crate::support::settle().await;
         send(&app, post("k")).await.assert_problem("in-progress", number);
-        gate.close();
+        gate.add_permits(1);
         first.await.unwrap().unwrap().assert_first(201, "done");
     }
 }
@@ -118,6 +109,10 @@ async fn a_key_is_sent_back_as_it_came_with_every_response() {
     let elsewhere = send(&app, with(unkeyed("POST"), "x-request-key", "k")).await;
     assert_eq!(elsewhere.headers["x-request-key"], "k");
     assert!(!elsewhere.headers.contains_key("idempotency-key"));
+    let (only, _) = numbered(&Lab::new().layer().echo_key().key_headers([HeaderName::from_static("x-request-key")]));
+    let both = send(&only, with(post("ignored"), "x-request-key", "k")).await;
+    assert_eq!(both.headers["x-request-key"], "k");
+    assert!(!both.headers.contains_key("idempotency-key"), "it is not the key");
     for request in [unkeyed("POST"), post("\"half")] {
         assert!(!send(&app, request).await.headers.contains_key("idempotency-key"));
     }
@@ -153,6 +148,24 @@ async fn retries_get_the_header_fields_that_were_chosen_and_the_first_client_all
         lines.sort_unstable();
         assert_eq!(lines, kept, "credentials are left out in any case");
     }
+}
+
+#[tokio::test]
+async fn no_choice_of_header_fields_keeps_those_of_a_connection() {
+    let names = ["connection", "x-hop", "x-part"].map(HeaderName::from_static);
+    let app = serve(
+        &Lab::new().layer().replay_headers(HeaderFilter::only([names[1].clone(), names[2].clone()])),
+        |_| async {
+            let mut response = reply(201, "done");
+            for (name, value) in [("connection", "x-hop"), ("x-hop", "1"), ("x-part", "a")] {
+                response.headers_mut().append(name, HeaderValue::from_static(value));
+            }
+            Ok(response)
+        },
+    );
+    send(&app, post("k")).await;
+    let again = send(&app, post("k")).await;
+    assert_eq!(names.map(|name| again.headers.contains_key(name)), [false, false, true]);
 }
 
 #[tokio::test]

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use http::Extensions;
+
 use super::Attempt;
 use crate::core::{Change, Reached, StoredResponse};
+use crate::engine::outcome::{Outcome, Retention};
 use crate::telemetry::event::EventKind;
 use crate::util::signal::lock;
 
@@ -43,10 +46,17 @@ impl Attempt {
         Reached::Only(lock(&self.steps.reached).as_slice().into())
     }
 
-    /// The end with this answer; `is_known`: the handler knows what it leaves out.
-    pub(crate) fn complete(&self, response: Arc<StoredResponse>, is_known: bool) -> Change {
-        let reached = if is_known { Reached::All } else { self.reached() };
-        Change::Complete { response, retention: self.limits.retention, reached }
+    /// The end with this answer, of which the handler said what is in `said`.
+    pub(crate) fn complete(&self, response: Arc<StoredResponse>, said: &Extensions) -> Change {
+        // Then it knows what it leaves out.
+        let reached = if Outcome::is_said_final(said) { Reached::All } else { self.reached() };
+        let retention = Retention::said(said).unwrap_or(self.limits.retention);
+        Change::Complete { response, retention, reached }
+    }
+
+    /// The end with the answer of an earlier attempt that failed for good, once all is undone.
+    pub(crate) fn complete_undone(&self, response: Arc<StoredResponse>) -> Change {
+        Change::Complete { response, retention: self.limits.retention, reached: Reached::All }
     }
 
     /// Whether this failure would hide what was done: then the attempt is to be

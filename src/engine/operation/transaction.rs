@@ -18,7 +18,6 @@ use super::result;
 use crate::core::{Change, Point, StoredResponse};
 use crate::engine::attempt::Attempt;
 use crate::engine::attempt::transaction::{Begun, NotCommitted};
-use crate::engine::outcome::Outcome;
 use crate::store::EnlistedDatabase;
 use crate::telemetry::event::EventKind;
 
@@ -248,8 +247,8 @@ impl Operation {
     /// # Errors
     ///
     /// As [`transaction`](Self::transaction). [`StepError::InDoubt`] also if the
-    /// answer is a failure, 4xx, 5xx or one [of gRPC](Outcome), and this attempt did
-    /// not come to a step that an earlier one began or paid; put [`Outcome::Final`]
+    /// answer is a failure, 4xx, 5xx or one [of gRPC](crate::Outcome), and this attempt did
+    /// not come to a step that an earlier one began or paid; put [`Outcome::Final`](crate::Outcome::Final)
     /// into the response's extensions if that is meant.
     ///
     /// # Cancellation
@@ -270,7 +269,7 @@ impl Operation {
         let (response, begun) = run(&attempt, database, work).await?;
         let (parts, body) = response.into_parts();
         let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
-        let complete = attempt.complete(response, Outcome::is_said_final(&parts.extensions));
+        let complete = attempt.complete(response, &parts.extensions);
         attempt
             .commit(database, begun, vec![complete])
             .await

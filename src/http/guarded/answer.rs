@@ -82,8 +82,7 @@ impl RequestContext {
         match claimed {
             Claimed::Replay(stored) => self.replay(&stored),
             Claimed::Mismatch => self.refuse(Refusal::KeyReused),
-            Claimed::Busy(_) => self.refuse(Refusal::InProgress),
-            Claimed::Granted(_) => self.refuse(Refusal::InProgress),
+            Claimed::Busy(_) | Claimed::Granted(_) => self.refuse(Refusal::InProgress),
             Claimed::Unknown { .. } => self.refuse(Refusal::OutcomeUnknown),
         }
     }

@@ -46,9 +46,9 @@ impl Shared {
     pub(crate) fn stored_request(&self, parts: &Parts, body: &Content) -> StoredRequest {
         let (bytes, none) = (body.bytes.clone(), HeaderMap::new());
         let trailers = body.trailers.as_deref().unwrap_or(&none);
-        let (uri, keyless) = (original_uri(parts), self.policy.coverage.without_keys(&parts.headers));
-        let headers = keyless.as_ref().unwrap_or(&parts.headers);
-        StoredRequest::keep(&parts.method, uri, headers, bytes, trailers, |name| self.tell_dropped(name))
+        let (uri, coverage) = (original_uri(parts), &self.policy.coverage);
+        let may = |name: &HeaderName| !coverage.is_key(name);
+        StoredRequest::keep(&parts.method, uri, &parts.headers, bytes, trailers, may, |name| self.tell_dropped(name))
     }
 
     /// The answer, for the retries.
@@ -59,9 +59,9 @@ impl Shared {
         };
         let none = HeaderMap::new();
         let trailers = trailers.as_deref().unwrap_or(&none);
-        let filtered = self.policy.words.kept.as_ref().map(|filter| filter.of(&parts.headers));
-        let headers = filtered.as_ref().unwrap_or(&parts.headers);
-        StoredResponse::keep(parts.status, headers, body, trailers, |name| self.tell_dropped(name))
+        let filter = self.policy.words.kept.as_ref();
+        let may = |name: &HeaderName| filter.is_none_or(|filter| filter.lets_through(name));
+        StoredResponse::keep(parts.status, &parts.headers, body, trailers, may, |name| self.tell_dropped(name))
     }
 
     fn tell_dropped(&self, name: &HeaderName) {

@@ -11,7 +11,7 @@ use crate::core::{Change, Claimed, Fingerprint, Mode, NotRetained, StoredRespons
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::content::Content;
 use crate::engine::operation::Undone;
-use crate::engine::outcome::{Outcome, Retention};
+use crate::engine::outcome::Outcome;
 use crate::engine::outcomes::HandlerResponse;
 use crate::engine::waiting::Ended;
 use crate::http::body::ResponseBody;
@@ -109,7 +109,7 @@ impl RequestContext {
             Undone::AsItIs => return None,
             Undone::NotYet => (release(attempt).await, None),
             Undone::Earlier(response) => {
-                let end = attempt.end(attempt.complete(Arc::clone(&response), true)).await;
+                let end = attempt.end(attempt.complete_undone(Arc::clone(&response))).await;
                 if matches!(end, End::Stored) {
                     let (status, retained) = (response.status().as_u16(), response.body().is_some());
                     attempt.emit(|| EventKind::Completed { status, retained });
@@ -144,9 +144,17 @@ impl RequestContext {
         }
         let (status, lost) = (parts.status.as_u16(), content.as_ref().err().copied());
         let is_final = outcome == Outcome::Final;
-        let awaited = self.for_those_that_wait(&parts, &content, is_final);
+        let is_awaited = self.shared.engine.waiting().is_awaited(&self.key);
+        // What can't be given again is for those that wait only if it is on record.
+        let is_kept = is_final || is_awaited && content.is_ok();
+        let stored = is_kept.then(|| Arc::new(self.shared.stored_response(&parts, content)));
+        let awaited = if is_awaited { stored.clone() } else { None };
         // Made before it is waited for: what is moved into a future is copied.
-        let change = self.change(attempt, outcome, &parts, content);
+        let change = match (outcome, stored) {
+            (Outcome::Final, Some(stored)) => attempt.complete(stored, &parts.extensions),
+            (Outcome::NothingHappened, _) => Change::Withdraw,
+            _ => Change::Release,
+        };
         let end = attempt.end(change).await;
         match &end {
             End::Stored if is_final => attempt.emit(|| EventKind::Completed { status, retained: lost.is_none() }),
@@ -161,41 +169,6 @@ impl RequestContext {
                     self.shared.engine.waiting().end(&self.key, ended);
                 }
                 first(parts, body, lost.filter(|_| is_final), &self.shared.policy.words.replayed.0)
-            }
-        }
-    }
-
-    /// The answer for the duplicates that wait for it, whether it is stored or not.
-    fn for_those_that_wait(
-        &self,
-        parts: &http::response::Parts,
-        content: &Result<Content, NotRetained>,
-        is_final: bool,
-    ) -> Option<Arc<StoredResponse>> {
-        // What can't be given again has to be on record.
-        let can_be_given = is_final || content.is_ok();
-        let is_awaited = can_be_given && self.shared.engine.waiting().is_awaited(&self.key);
-        is_awaited.then(|| Arc::new(self.shared.stored_response(parts, content.clone())))
-    }
-
-    /// What the handler's answer does to the record.
-    fn change(
-        &self,
-        attempt: &Attempt,
-        outcome: Outcome,
-        parts: &http::response::Parts,
-        content: Result<Content, NotRetained>,
-    ) -> Change {
-        match outcome {
-            Outcome::NothingHappened => Change::Withdraw,
-            Outcome::Retryable => Change::Release,
-            Outcome::Final => {
-                let response = self.shared.stored_response(parts, content);
-                let mut change = attempt.complete(Arc::new(response), Outcome::is_said_final(&parts.extensions));
-                if let (Change::Complete { retention, .. }, Some(said)) = (&mut change, Retention::said(parts)) {
-                    *retention = said;
-                }
-                change
             }
         }
     }

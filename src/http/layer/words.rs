@@ -110,7 +110,9 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// Trailers are not looked at. What is stored already stays as it is.
+    /// Trailers are not looked at. What is stored already stays as it is, and what a
+    /// handler stores itself by [`Operation::complete`](crate::Operation::complete) is
+    /// stored as it gives it.
     pub fn replay_headers(self, filter: HeaderFilter) -> Self {
         self.set(|policy| policy.words.kept = Some(filter))
     }

@@ -263,9 +263,8 @@ impl Opening<'_> {
         if alone {
             self.fix_that_it_is_open(connection)?;
         }
-        let dead =
-            others.iter().filter_map(|other| if let Other::Dead(dead) = other { Some(dead.commits) } else { None });
-        let known = if self.options.accept_loss { commits } else { dead.fold(commits, i64::max) };
+        let known = known_by(others).filter(|_| !self.options.accept_loss);
+        let known = known.map_or(commits, |known| known.max(commits));
         owner.mark_durably(known).map_err(|error| self.io(error))?;
         Ok((clock, warnings))
     }

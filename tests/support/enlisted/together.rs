@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use tokio::sync::Barrier;
 use tower::{ServiceExt, service_fn};
 use tower_idempotency::store::{EnlistedDatabase, MemoryStore};
-use tower_idempotency::{IdempotencyLayer, Operation, RunError, Runner, Scope, StepError};
+use tower_idempotency::{IdempotencyLayer, Operation, Operator, Retention, RunError, Runner, Scope, StepError};
 use tower_layer::Layer;
 
 use super::{Error, Failed, Fixture, INSERT, Outcome, work};
@@ -179,6 +179,7 @@ pub(crate) async fn an_answer_that_committed_is_the_answer<S: Fixture>() {
                     *response.status_mut() = StatusCode::CREATED;
                     response.headers_mut().append("link", "<a>".parse().expect("a value"));
                     response.headers_mut().append("link", "<b>".parse().expect("a value"));
+                    response.extensions_mut().insert(Retention::new(Duration::from_secs(90)));
                     Ok(response)
                 })
             });
@@ -210,4 +211,6 @@ pub(crate) async fn an_answer_that_committed_is_the_answer<S: Fixture>() {
     assert!(answers[1] == answers[0] && answers[2] == answers[0], "{answers:?}");
     assert_eq!((shop.orders(), runs.load(Ordering::SeqCst)), (1, 1));
     assert_eq!(shop.steps(), 0, "they were for going on");
+    let shown = Operator::new(shop.store()).find("", "K").await.expect("it is found");
+    assert!(shown.record.due().since(shown.now) <= Duration::from_secs(90), "kept for as long as it says");
 }

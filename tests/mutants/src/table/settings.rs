@@ -25,15 +25,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     words(
         "left-out-headers-are-stored",
         "src/http/guarded/mod.rs",
-        "filtered.as_ref().unwrap_or(&parts.headers)",
-        "filtered.as_ref().filter(|_| false).unwrap_or(&parts.headers)",
+        "filter.is_none_or(|filter| filter.lets_through(name))",
+        "filter.is_none_or(|filter| true || filter.lets_through(name))",
         "retries_get_the_header_fields",
     ),
     words(
         "retention-of-a-response-does-not-count",
-        "src/http/guarded/record.rs",
-        "*retention = said;",
-        "let _ = (retention, said);",
+        "src/engine/attempt/reached.rs",
+        "Retention::said(said).unwrap_or(self.limits.retention)",
+        "Retention::said(said).filter(|_| false).unwrap_or(self.limits.retention)",
         "a_response_is_kept_for_as_long",
     ),
     outcomes(
@@ -130,8 +130,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     waiting(
         "what-is-not-stored-is-not-told",
         RECORD,
-        "let can_be_given = is_final || content.is_ok();",
-        "let can_be_given = is_final;",
+        "is_final || is_awaited && content.is_ok()",
+        "is_final",
         "they_get_the_one_response",
     ),
     waiting(
