@@ -219,7 +219,7 @@ async fn give_up(attempt: &Arc<Attempt>) {
 
 fn refused<T: DeserializeOwned, E>(claimed: Claimed) -> Result<T, RunError<E>> {
     match claimed {
-        Claimed::Replay(stored) => decode(&stored),
+        Claimed::Replay(stored, _) => decode(&stored),
         Claimed::Mismatch => Err(RunError::InputChanged),
         Claimed::Busy(left) => Err(RunError::Busy(left)),
         Claimed::Granted(_) | Claimed::Unknown { .. } => Err(RunError::OutcomeUnknown),

@@ -37,7 +37,8 @@ use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
     Background, Backoff, Callback, Completer, Engine, HeaderFilter, IdempotencyLayer, InProgressStatus,
-    KeyReusedStatus, KeyRules, Outcome, Outcomes, Runner, Scope, StatusService, StepError, Sweeper, Watcher,
+    KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope, StatusService, StepError, Sweeper,
+    Watcher,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -184,8 +185,11 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all.extend(walk!(layer(), [KeyReusedStatus::BadRequest, KeyReusedStatus::Conflict], key_reused_status));
     all.extend(walk!(layer(), [InProgressStatus::Conflict, InProgressStatus::Locked], in_progress_status));
     all.extend(walk!(layer(), [HeaderFilter::only([]), HeaderFilter::except([])], replay_headers));
-    let mark = (http::header::CONTENT_LENGTH, http::HeaderValue::from_static(""));
-    all.push((format!("replay_mark({mark:?})"), layer().replay_mark(mark.0, mark.1)));
+    let empty = http::HeaderValue::from_static("");
+    assert!(ReplayMark::new(http::header::CONTENT_LENGTH, empty.clone()).is_err(), "it would frame the message anew");
+    let mark = ReplayMark::new(http::HeaderName::from_static("x"), empty).unwrap();
+    all.push((format!("replay_mark({mark:?})"), layer().replay_mark(mark)));
+    all.push(("tell_expiry()".to_owned(), layer().tell_expiry()));
     all.push(("skip(none)".to_owned(), layer().skip(|_| false)));
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));

@@ -429,6 +429,7 @@ fn is_of_one_delivery(name: &HeaderName) -> bool {
                 | "server-timing"
                 | "authentication-info"
                 | "proxy-authentication-info"
+                | "idempotency-expires-in"
                 | "idempotent-replayed"
                 | "idempotency-replay-unavailable"
         )

@@ -65,7 +65,7 @@ pub(crate) fn claim(
 pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claimed {
     let found = found.filter(|found| found.fingerprint().matches(&fingerprint));
     match found.as_ref().map(|found| (found.response(), found.hold())) {
-        Some((Some(stored), _)) => Claimed::Replay(Arc::clone(stored)),
+        Some((Some(stored), _)) => Claimed::Replay(Arc::clone(stored), None),
         Some((None, Hold::Leased { lease, .. })) => Claimed::Busy(*lease),
         _ => Claimed::Unknown { parked: None },
     }

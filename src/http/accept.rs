@@ -59,7 +59,7 @@ impl RequestContext {
                 accepted(place, background.retry_in())
             }
             Submitted::Again => accepted(place, background.retry_in()),
-            Submitted::Replay(stored) => self.answer(Claimed::Replay(stored)),
+            Submitted::Replay(stored, until) => self.answer(Claimed::Replay(stored, until)),
             Submitted::Mismatch => self.answer(Claimed::Mismatch),
             Submitted::Unknown { parked } => self.answer(Claimed::Unknown { parked }),
             Submitted::Full => self.refuse(Refusal::Overloaded),

@@ -11,3 +11,6 @@ pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 /// On a first answer that no retry gets, and on what retries get instead; its
 /// value says why.
 pub(crate) const REPLAY_UNAVAILABLE: HeaderName = HeaderName::from_static("idempotency-replay-unavailable");
+
+/// For how many seconds more retries get this response, where the layer tells.
+pub(crate) const EXPIRES_IN: HeaderName = HeaderName::from_static("idempotency-expires-in");

@@ -9,11 +9,12 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use crate::core::{InvalidKey, NotRetained, StoredResponse};
+use crate::core::{InvalidKey, Key, NotRetained, StoredResponse};
 use crate::engine::content::Content;
 use crate::engine::outcome::{Outcome, Retention};
 use crate::http::body::ResponseBody;
 use crate::http::header::REPLAY_UNAVAILABLE;
+use crate::http::replay_mark::ReplayMark;
 use crate::telemetry::refusal::{ProblemText, Refusal};
 
 /// RFC 7240 §3.
@@ -21,6 +22,16 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 
 /// The rules that the problems link to, unless the policy names other ones.
 const DRAFT: &str = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07";
+
+/// In the extensions of a problem: which operation it is about.
+#[derive(Clone, Copy)]
+pub(crate) struct RefusedKey(pub(crate) Key);
+
+/// The operation as a URI. An operator finds it by its last part, the hash of scope and
+/// client's key: nothing of it is stored, and nothing can be read back from it.
+pub(crate) fn instance(key: &Key) -> String {
+    format!("urn:tower-idempotency:operation:{key}")
+}
 
 /// Where the problems' types and links point.
 #[derive(Clone, Debug)]
@@ -60,7 +71,7 @@ impl Problems {
     }
 
     pub(crate) fn refuse<B: http_body::Body>(&self, refusal: Refusal) -> Response<ResponseBody<B>> {
-        self.refuse_for(refusal, Duration::ZERO)
+        self.refuse_for(refusal, Duration::ZERO, None)
     }
 
     /// The problem that stands for a stored answer whose body is gone.
@@ -68,6 +79,7 @@ impl Problems {
         &self,
         stored: &StoredResponse,
         why: NotRetained,
+        key: &Key,
     ) -> Response<ResponseBody<B>> {
         let detail = match why {
             NotRetained::TooLarge => {
@@ -83,7 +95,7 @@ impl Problems {
         let reason = format!(r#","reason":"{}""#, why.name());
         // Nothing follows on a 1xx: it can't be what answers a retry.
         let status = Some(stored.status()).filter(|status| !status.is_informational()).unwrap_or_default();
-        let mut response = self.problem(Refusal::NotRetained, status, detail, &reason);
+        let mut response = self.problem(Refusal::NotRetained, status, detail, Some(key), &reason);
         let location = stored.headers().iter().filter(|(name, _)| *name == LOCATION);
         for (name, value) in location {
             response.headers_mut().append(name.clone(), value.clone());
@@ -98,6 +110,7 @@ impl Problems {
         refusal: Refusal,
         status: StatusCode,
         detail: &str,
+        key: Option<&Key>,
         more: &str,
     ) -> Response<ResponseBody<B>> {
         let ProblemText { name, title, .. } = refusal.text();
@@ -109,14 +122,16 @@ impl Problems {
         };
         let types = self.types.trim_end_matches('"');
         let number = status.as_u16();
+        let instance = key.map(|key| format!(r#","instance":"{}""#, instance(key))).unwrap_or_default();
         let body = format!(
-            r#"{{"type":{types}{name}","code":"{name}","title":"{title}","status":{number},"detail":{escaped}{more}}}"#
+            r#"{{"type":{types}{name}","code":"{name}","title":"{title}","status":{number},"detail":{escaped}{instance}{more}}}"#
         );
         let bodyless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let body = if bodyless { Bytes::new() } else { Bytes::from(body) };
         let mut response = Response::new(ResponseBody::whole(body));
         *response.status_mut() = status;
         response.extensions_mut().insert(refusal);
+        key.map(|key| response.extensions_mut().insert(RefusedKey(*key)));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static("en"));
@@ -125,10 +140,15 @@ impl Problems {
         response
     }
 
-    /// The same, where something will change in that time.
-    pub(crate) fn refuse_for<B: http_body::Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
+    /// The same, where something will change in that time; about the operation of `key`.
+    pub(crate) fn refuse_for<B: http_body::Body>(
+        &self,
+        refusal: Refusal,
+        time: Duration,
+        key: Option<&Key>,
+    ) -> Response<ResponseBody<B>> {
         let ProblemText { detail, retryable, .. } = refusal.text();
-        let mut response = self.problem(refusal, self.status(refusal), detail, "");
+        let mut response = self.problem(refusal, self.status(refusal), detail, key, "");
         let headers = response.headers_mut();
         if retryable {
             let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
@@ -226,7 +246,7 @@ pub(crate) fn first<B: http_body::Body>(
 /// A stored answer, byte for byte: as a replay, with its mark, or to its first client.
 pub(crate) fn given<B: http_body::Body>(
     stored: &StoredResponse,
-    mark: Option<&(HeaderName, HeaderValue)>,
+    mark: Option<&ReplayMark>,
 ) -> Response<ResponseBody<B>> {
     let body = stored.body().cloned().unwrap_or_default();
     let mut response = Response::new(ResponseBody::whole(Content::of(body, stored.trailers())));
@@ -237,7 +257,7 @@ pub(crate) fn given<B: http_body::Body>(
     for (name, value) in stored.headers() {
         headers.append(name.clone(), value.clone());
     }
-    if let Some((name, value)) = mark {
+    if let Some(ReplayMark { name, value }) = mark {
         headers.insert(name.clone(), value.clone());
     }
     response

@@ -8,9 +8,10 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::Body;
 
-use crate::core::IdempotencyKey;
+use crate::core::{IdempotencyKey, Key};
 use crate::http::body::ResponseBody;
-use crate::http::header::REPLAYED;
+use crate::http::problem::{RefusedKey, instance};
+use crate::http::replay_mark::ReplayMark;
 use crate::telemetry::refusal::Refusal;
 
 /// The status of [`Refusal::KeyReused`]: the key was used for a different request.
@@ -90,6 +91,7 @@ impl HeaderFilter {
 pub struct Problem<'a> {
     head: &'a Head,
     refusal: Refusal,
+    key: Option<Key>,
 }
 
 impl Problem<'_> {
@@ -127,6 +129,27 @@ impl Problem<'_> {
     pub const fn title(&self) -> &'static str {
         self.refusal.text().title
     }
+
+    /// The operation that the problem is about, as a URI (RFC 9457 §3.1.5). Its last part
+    /// is what [`Operator::find_by_hash`](crate::Operator::find_by_hash) takes. `None` if
+    /// the layer refused before it had a key.
+    pub fn instance(&self) -> Option<String> {
+        self.key.as_ref().map(instance)
+    }
+
+    /// The response with the same members as `application/json`, for clients that do not
+    /// know `application/problem+json`.
+    pub fn json(&self, mut response: Response<Bytes>) -> Response<Bytes> {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
+    /// The response with a line of plain text for its body: the code and the title.
+    pub fn plain_text(&self, mut response: Response<Bytes>) -> Response<Bytes> {
+        let line = format!("{}: {}\n", self.refusal.name(), self.title());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.map(|body| if body.is_empty() { body } else { line.into() })
+    }
 }
 
 impl fmt::Debug for Problem<'_> {
@@ -138,19 +161,15 @@ impl fmt::Debug for Problem<'_> {
 type Hook = dyn Fn(&Problem<'_>, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
 /// What of it was told otherwise.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Words {
     /// What marks a replay.
-    pub(crate) replayed: (HeaderName, HeaderValue),
+    pub(crate) replayed: ReplayMark,
     pub(crate) kept: Option<HeaderFilter>,
     pub(crate) echo: bool,
+    /// Whether clients are told until when a response is kept.
+    pub(crate) expiry: bool,
     pub(crate) hook: Option<Arc<Hook>>,
-}
-
-impl Default for Words {
-    fn default() -> Self {
-        Self { replayed: (REPLAYED, HeaderValue::from_static("true")), kept: None, echo: false, hook: None }
-    }
 }
 
 /// Of a request that was given away.
@@ -171,8 +190,9 @@ pub(crate) struct Exit {
 impl Exit {
     pub(crate) fn leave<B: Body>(self, response: Response<ResponseBody<B>>) -> Response<ResponseBody<B>> {
         let refusal = response.extensions().get::<Refusal>().copied();
+        let key = response.extensions().get::<RefusedKey>().map(|refused| refused.0);
         let mut response = match (&self.hook, refusal) {
-            (Some((hook, head)), Some(refusal)) => reworded(&**hook, &Problem { head, refusal }, response),
+            (Some((hook, head)), Some(refusal)) => reworded(&**hook, &Problem { head, refusal, key }, response),
             _ => response,
         };
         if let Some((name, value)) = self.echo {

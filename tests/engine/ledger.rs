@@ -97,7 +97,7 @@ async fn every_command_takes_one_round_trip() {
     assert_eq!(bench.trips(), 1, "a claim while it runs");
     bench.change(&mut holder, vec![answer()]).await.unwrap().unwrap();
     assert_eq!(bench.trips(), 1, "the answer");
-    assert!(matches!(bench.claim().await.unwrap().0, Claimed::Replay(_)));
+    assert!(matches!(bench.claim().await.unwrap().0, Claimed::Replay(..)));
     assert_eq!(bench.trips(), 1, "a replay");
 }
 
@@ -293,7 +293,7 @@ async fn a_stale_read_grants_nothing() {
     assert!(matches!(bench.claim().await.unwrap().0, Claimed::Busy(_)), "a replica said that nothing was there");
     assert_eq!(bench.change(&mut holder, vec![answer()]).await.unwrap(), Ok(()));
     bench.faults.nth(Op::Swap, 1, Fault::Before);
-    assert!(matches!(bench.claim().await.unwrap().0, Claimed::Replay(_)));
+    assert!(matches!(bench.claim().await.unwrap().0, Claimed::Replay(..)));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tower::ServiceExt;
 use tower_idempotency::{
-    HeaderFilter, InProgressStatus, KeyReusedStatus, Operation, Refusal, Retention, StatusService,
+    HeaderFilter, InProgressStatus, KeyReusedStatus, Operation, Operator, Refusal, ReplayMark, Retention, StatusService,
 };
 
 use crate::support::bodies::full;
@@ -85,8 +85,8 @@ async fn a_hook_sees_no_refusal_that_the_handler_passes_on() {
 
 #[tokio::test]
 async fn a_replay_has_the_mark_that_was_chosen_and_no_first_response_has() {
-    let (name, value) = (HeaderName::from_static("x-replay"), HeaderValue::from_static("yes"));
-    let app = serve(&Lab::new().layer().replay_mark(name, value), |_| async {
+    let mark = ReplayMark::new(HeaderName::from_static("x-replay"), HeaderValue::from_static("yes")).unwrap();
+    let app = serve(&Lab::new().layer().replay_mark(mark), |_| async {
         let mut response = reply(201, "done");
         response.headers_mut().insert("x-replay", HeaderValue::from_static("yes"));
         Ok(response)
@@ -96,6 +96,71 @@ async fn a_replay_has_the_mark_that_was_chosen_and_no_first_response_has() {
     let again = send(&app, post("k")).await;
     assert_eq!(again.headers.get_all("x-replay").iter().count(), 1);
     assert_eq!((again.headers["x-replay"].as_bytes(), again.is_replay()), (&b"yes"[..], false));
+}
+
+#[test]
+fn a_field_that_has_a_meaning_marks_no_replay() {
+    for name in ["content-length", "transfer-encoding", "set-cookie", "access-control-allow-origin", "grpc-status"] {
+        let mark = ReplayMark::new(HeaderName::from_static(name), HeaderValue::from_static("true"));
+        let said = mark.unwrap_err().to_string();
+        assert!(said.contains(name) && said.contains("choose a name"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn problems_in_plain_text_or_plain_json_are_ready_made() {
+    let layer = Lab::new().layer().required();
+    for (layer, form, body) in [
+        (
+            layer.clone().problems(|problem, response| problem.plain_text(response)),
+            "text/plain; charset=utf-8",
+            "missing-key: ",
+        ),
+        (layer.problems(|problem, response| problem.json(response)), "application/json", r#"{"type":"#),
+    ] {
+        let answer = send(&numbered(&layer).0, unkeyed("POST")).await;
+        assert_eq!((answer.status.as_u16(), &answer.headers["content-type"]), (400, &HeaderValue::from_static(form)));
+        assert!(answer.text().starts_with(body), "{}", answer.text());
+    }
+}
+
+/// The problem says where an operator looks; a hook has the same at hand.
+#[tokio::test]
+async fn a_problem_names_the_operation_that_it_is_about() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer());
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    let problem: serde_json::Value = serde_json::from_str(&send(&app, post_body("k", "other")).await.text()).unwrap();
+    let hash = problem["instance"].as_str().unwrap().strip_prefix("urn:tower-idempotency:operation:").unwrap();
+    let shown = Operator::new(&lab.layer()).find_by_hash(hash).await.unwrap();
+    assert_eq!(shown.key.to_string(), hash);
+
+    let hooked = lab.layer().problems(|problem, _| teapot(problem.instance().unwrap_or_default()));
+    let (app, _) = numbered(&hooked);
+    assert_eq!(send(&app, post_body("k", "other")).await.text(), problem["instance"].as_str().unwrap());
+    assert_eq!(send(&app, post("\"half")).await.text(), "", "it was refused before it had a key");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_how_much_longer_its_key_is_remembered() {
+    let lab = Lab::new();
+    let app = serve(&lab.layer().tell_expiry(), |_| async {
+        let mut response = reply(201, "done");
+        response.extensions_mut().insert(Retention::new(secs(90)));
+        response.headers_mut().insert("idempotency-expires-in", HeaderValue::from_static("an upstream's"));
+        Ok(response)
+    });
+    assert_eq!(send(&app, post("k")).await.headers["idempotency-expires-in"], "90");
+    tokio::time::sleep(secs(60)).await;
+    let again = send(&app, post("k")).await;
+    again.assert_replay(201, "done");
+    assert_eq!(again.headers["idempotency-expires-in"], "30");
+    assert_eq!(again.headers.get_all("idempotency-expires-in").iter().count(), 1);
+    tokio::time::sleep(secs(30)).await;
+    assert!(!send(&app, post("k")).await.is_replay());
+
+    let silent = numbered(&Lab::new().layer()).0;
+    assert!(!send(&silent, post("k")).await.headers.contains_key("idempotency-expires-in"));
 }
 
 #[tokio::test]

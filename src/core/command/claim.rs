@@ -32,8 +32,9 @@ pub enum Claimed {
     Granted(Fence),
     /// Another attempt holds it, for at least this long.
     Busy(Duration),
-    /// It is complete; this is the answer.
-    Replay(Arc<StoredResponse>),
+    /// It is complete; this is the response, and how much longer it is kept, if that
+    /// is known.
+    Replay(Arc<StoredResponse>, Option<Duration>),
     /// The key was used for another request.
     Mismatch,
     /// It can't be known whether it happened. It will not be run until an operator or
@@ -59,7 +60,7 @@ impl Command for Claim {
             return Decision::keep(Claimed::Mismatch);
         }
         if let Some(response) = current.response() {
-            return Decision::keep(Claimed::Replay(Arc::clone(response)));
+            return Decision::keep(Claimed::Replay(Arc::clone(response), current.kept_for(stamp.now)));
         }
         if let Some(left) = current.lease_left(stamp.now) {
             return Decision::keep(Claimed::Busy(left));

@@ -36,7 +36,7 @@ pub enum Submitted {
     /// It was accepted before, and is not complete.
     Again,
     /// It is complete; this is the answer.
-    Replay(Arc<StoredResponse>),
+    Replay(Arc<StoredResponse>, Option<Duration>),
     /// The key was used for another request.
     Mismatch,
     /// It can't be known whether it happened. It will not be run until an operator or
@@ -68,7 +68,7 @@ impl Command for Submit {
             return Decision::keep(Submitted::Mismatch);
         }
         if let Some(response) = current.response() {
-            return Decision::keep(Submitted::Replay(Arc::clone(response)));
+            return Decision::keep(Submitted::Replay(Arc::clone(response), current.kept_for(stamp.now)));
         }
         let held = current.lease_left(stamp.now).is_some();
         Decision::keep(match (&current.hold, current.mode) {

@@ -289,6 +289,14 @@ impl Record {
         self.index_class() == Status::Complete && now >= self.due()
     }
 
+    /// How much longer its response is kept, if it has one.
+    pub(in crate::core) fn kept_for(&self, now: Timestamp) -> Option<Duration> {
+        match &self.progress {
+            Progress::Complete { retention, .. } => Some(self.written_at.after(*retention).since(now)),
+            _ => None,
+        }
+    }
+
     /// How much of its holder's lease is left.
     pub(in crate::core) fn lease_left(&self, now: Timestamp) -> Option<Duration> {
         match &self.hold {

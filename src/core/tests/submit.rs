@@ -35,7 +35,9 @@ fn on_every_state() {
             assert_eq!(submit(mode, false).apply(Some(&record), stamp(now, 900)).output, output);
             let held = matches!(record.hold(), Hold::Leased { .. }) && now == SOON;
             let expected = match record.hold() {
-                _ if record.response().is_some() => Submitted::Replay(response()),
+                _ if record.response().is_some() => {
+                    Submitted::Replay(response(), record.kept_for(Timestamp::from_millis(now)))
+                }
                 Hold::Parked { why } => Submitted::Unknown { parked: Some(why.clone()) },
                 _ if held => Submitted::Again,
                 Hold::Cleared => Submitted::Again,

@@ -109,7 +109,7 @@ fn word(claimed: &Claimed) -> &'static str {
     match claimed {
         Claimed::Granted(_) => "granted",
         Claimed::Busy(_) => "busy",
-        Claimed::Replay(_) => "replay",
+        Claimed::Replay(..) => "replay",
         Claimed::Mismatch => "mismatch",
         Claimed::Unknown { parked: None } => "unknown",
         Claimed::Unknown { parked: Some(_) } => "parked",

@@ -1,9 +1,8 @@
 //! What is answered in the handler's place.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
+use http::{HeaderValue, Response};
 use http_body::Body;
 
 use super::RequestContext;
@@ -11,6 +10,7 @@ use crate::core::{Claimed, Fingerprint, Record, StoredResponse};
 use crate::engine::attempt::Attempt;
 use crate::engine::claim::instead;
 use crate::http::body::ResponseBody;
+use crate::http::header::EXPIRES_IN;
 use crate::http::problem::given;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::telemetry::event::EventKind;
@@ -24,7 +24,7 @@ impl RequestContext {
     /// The same, where something will change in that time.
     fn refuse_for<B: Body>(&self, refusal: Refusal, time: Duration) -> Response<ResponseBody<B>> {
         self.shared.engine.emit(&self.key, || EventKind::Refused { refusal });
-        self.shared.policy.problems.refuse_for(refusal, time)
+        self.shared.policy.problems.refuse_for(refusal, time, Some(&self.key))
     }
 
     /// The attempt is over, and the next one goes on after a rest.
@@ -56,11 +56,25 @@ impl RequestContext {
         }
     }
 
-    fn replay<B: Body>(&self, stored: &Arc<StoredResponse>) -> Response<ResponseBody<B>> {
+    fn replay<B: Body>(&self, stored: &StoredResponse, left: Option<Duration>) -> Response<ResponseBody<B>> {
         if stored.not_retained().is_none() {
             self.shared.engine.emit(&self.key, || EventKind::Replayed);
         }
-        self.given(stored, true)
+        self.telling(left, self.given(stored, true))
+    }
+
+    /// Says how much longer retries get this response, where the layer tells.
+    pub(super) fn telling<B: Body>(
+        &self,
+        left: Option<Duration>,
+        mut response: Response<ResponseBody<B>>,
+    ) -> Response<ResponseBody<B>> {
+        if self.shared.policy.words.expiry
+            && let Some(left) = left
+        {
+            response.headers_mut().insert(EXPIRES_IN, HeaderValue::from(left.as_secs()));
+        }
+        response
     }
 
     /// An answer that counts in the place of the one that the handler gave: it
@@ -75,12 +89,12 @@ impl RequestContext {
         };
         let refusal = Refusal::NotRetained;
         self.shared.engine.emit(&self.key, || EventKind::Refused { refusal });
-        self.shared.policy.problems.not_retained(stored, why)
+        self.shared.policy.problems.not_retained(stored, why, &self.key)
     }
 
     pub(crate) fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
         match claimed {
-            Claimed::Replay(stored) => self.replay(&stored),
+            Claimed::Replay(stored, left) => self.replay(&stored, left),
             Claimed::Mismatch => self.refuse(Refusal::KeyReused),
             Claimed::Busy(_) | Claimed::Granted(_) => self.refuse(Refusal::InProgress),
             Claimed::Unknown { .. } => self.refuse(Refusal::OutcomeUnknown),

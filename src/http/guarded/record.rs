@@ -155,6 +155,7 @@ impl RequestContext {
             (Outcome::NothingHappened, _) => Change::Withdraw,
             _ => Change::Release,
         };
+        let retention = if let Change::Complete { retention, .. } = &change { Some(*retention) } else { None };
         let end = attempt.end(change).await;
         match &end {
             End::Stored if is_final => attempt.emit(|| EventKind::Completed { status, retained: lost.is_none() }),
@@ -164,11 +165,13 @@ impl RequestContext {
             End::Lost(found) => self.lost(attempt, fingerprint, found),
             End::Parked => self.refuse(Refusal::OutcomeUnknown),
             End::Stored | End::Unsaved(_) => {
+                let left = retention.filter(|_| matches!(end, End::Stored));
                 if let Some(response) = awaited {
-                    let ended = Ended { fingerprint, claimed: Claimed::Replay(response) };
+                    let ended = Ended { fingerprint, claimed: Claimed::Replay(response, left) };
                     self.shared.engine.waiting().end(&self.key, ended);
                 }
-                first(parts, body, lost.filter(|_| is_final), &self.shared.policy.words.replayed.0)
+                let mark = &self.shared.policy.words.replayed.name;
+                self.telling(left, first(parts, body, lost.filter(|_| is_final), mark))
             }
         }
     }

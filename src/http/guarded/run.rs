@@ -120,7 +120,7 @@ impl<S> GuardedRequest<S> {
             Err(_) if attempt.has_ended() => run.await,
             Err(_) => {
                 attempt.emit(|| EventKind::CutOff { steps: attempt.running() });
-                Ok(shared.policy.problems.refuse(Refusal::Interrupted))
+                Ok(shared.policy.problems.refuse_for(Refusal::Interrupted, Duration::ZERO, Some(attempt.key())))
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response};
+use http::Response;
 
 use super::IdempotencyLayer;
+use crate::http::replay_mark::ReplayMark;
 use crate::http::words::{HeaderFilter, InProgressStatus, KeyReusedStatus, Problem};
 
 impl IdempotencyLayer {
@@ -47,9 +48,14 @@ impl IdempotencyLayer {
     ///
     /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>())
     ///     .problems(|problem, mut response| {
-    ///         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    ///         response.map(|_| Bytes::from(format!("{}: {}", problem.refusal().name(), problem.title())))
+    ///         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/vnd.api+json"));
+    ///         let error = format!(r#"{{"errors":[{{"code":"{}"}}]}}"#, problem.refusal().name());
+    ///         response.map(|_| Bytes::from(error))
     ///     });
+    /// // Ready made: the same members as plain JSON, and a line of text.
+    /// # let base = layer;
+    /// let layer = base.clone().problems(|problem, response| problem.json(response));
+    /// let layer = base.problems(|problem, response| problem.plain_text(response));
     /// ```
     ///
     /// # Caveats
@@ -68,18 +74,40 @@ impl IdempotencyLayer {
     ///
     /// ```
     /// use http::{HeaderName, HeaderValue};
-    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    /// use tower_idempotency::{IdempotencyLayer, ReplayMark, Scope, store::MemoryStore};
     ///
-    /// let (name, value) = (HeaderName::from_static("x-replay"), HeaderValue::from_static("1"));
-    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>()).replay_mark(name, value);
+    /// let mark = ReplayMark::new(HeaderName::from_static("x-replay"), HeaderValue::from_static("1"))?;
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>()).replay_mark(mark);
+    /// # Ok::<_, tower_idempotency::ReservedHeader>(())
     /// ```
     ///
     /// # Caveats
     ///
-    /// Choose a field that has no other meaning: the mark replaces what the stored
-    /// response says in it.
-    pub fn replay_mark(self, name: HeaderName, value: HeaderValue) -> Self {
-        self.set(|policy| policy.words.replayed = (name, value))
+    /// The mark replaces what a stored response says in a field of that name. Fields that
+    /// have a meaning in HTTP are refused; those of your API are yours to know.
+    pub fn replay_mark(self, mark: ReplayMark) -> Self {
+        self.set(|policy| policy.words.replayed = mark)
+    }
+
+    /// Tells clients how much longer their key is remembered (IETF draft §2.3 asks to
+    /// publish it): the header field `Idempotency-Expires-In` is on each response that is
+    /// stored and on each replay. Its value is a number of whole seconds, on the store's
+    /// clock. A request with the same key that comes later runs anew. By default the layer
+    /// does not tell.
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>()).tell_expiry();
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// A response that is still being saved when its client gets it, since the store was
+    /// away, does not have the field. A [bounded memory
+    /// store](crate::store::MemoryStore::max_entries) may drop a response earlier.
+    pub fn tell_expiry(self) -> Self {
+        self.set(|policy| policy.words.expiry = true)
     }
 
     /// Sends the key back, in the field and the form in which it came, with each

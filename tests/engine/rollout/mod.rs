@@ -157,7 +157,7 @@ async fn a_retry_of_what_an_earlier_release_stored_gets_its_response() {
             let expected = claim.apply(Some(&record.clone().stamped(now)), stamp).output;
             let found = ledger.apply(&key, None, claim).await.unwrap().output;
             match (&found, record.response()) {
-                (Claimed::Replay(response), Some(stored)) => {
+                (Claimed::Replay(response, _), Some(stored)) => {
                     assert_eq!(response, stored, "{name}");
                     replayed += 1;
                 }

@@ -101,7 +101,7 @@ impl Branches {
             Claimed::Granted(_) if found.is_some_and(|record| record.attempts() > 1) => Branch::GrantedResumed,
             Claimed::Granted(_) => Branch::GrantedFirst,
             Claimed::Busy(_) => Branch::Busy,
-            Claimed::Replay(_) => Branch::Replayed,
+            Claimed::Replay(..) => Branch::Replayed,
             Claimed::Mismatch => Branch::Mismatch,
             Claimed::Unknown { parked: Some(_) } => Branch::Parked,
             Claimed::Unknown { parked: None } => Branch::Unknown,
@@ -128,7 +128,7 @@ impl Branches {
         match submitted {
             Submitted::First => self.saw(Branch::Accepted),
             Submitted::Again => self.saw(Branch::AcceptedBefore),
-            Submitted::Replay(_) => self.saw(Branch::AcceptedReplayed),
+            Submitted::Replay(..) => self.saw(Branch::AcceptedReplayed),
             Submitted::Unknown { .. } => self.saw(Branch::AcceptedUnknown),
             Submitted::Mismatch | Submitted::CallerOnly | Submitted::Full => {}
         }

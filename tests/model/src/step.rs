@@ -278,7 +278,7 @@ impl State {
                 attempt.go_on(self.take_version());
                 self.workers[index] = Worker::Holding(attempt);
             }
-            (Claimed::Replay(response), _) => {
+            (Claimed::Replay(response, _), _) => {
                 self.answer(heard.ok_or("a replay that the store was not asked for")?, response.body());
             }
             _ => {}
@@ -321,7 +321,7 @@ impl State {
         seen.saw_submit(&done.output);
         match done.output {
             Submitted::First if took.is_none() => Err("what was never stored was accepted".into()),
-            Submitted::Replay(response) => {
+            Submitted::Replay(response, _) => {
                 self.answer(heard.ok_or("a replay that the store was not asked for")?, response.body());
                 Ok(())
             }

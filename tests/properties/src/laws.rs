@@ -66,7 +66,7 @@ fn a_claim_is_answered_in_order(transition: &Transition) -> Result<(), TestCaseE
     prop_assert_eq!(*claimed == Claimed::Mismatch, !before.fingerprint().matches(&claim.fingerprint));
     if before.status() == Status::Complete && *claimed != Claimed::Mismatch {
         let answer = before.response().expect("an answer").clone();
-        prop_assert_eq!(claimed, &Claimed::Replay(answer));
+        prop_assert!(matches!(claimed, Claimed::Replay(replayed, Some(_)) if *replayed == answer), "{claimed:?}");
     }
     let granted = matches!(claimed, Claimed::Granted(_));
     prop_assert_eq!(granted, transition.after.as_ref() != Some(before), "granted or unchanged");

@@ -53,15 +53,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "replay-marker-on-the-first-answer",
         RECORD,
-        "first(parts, body, lost.filter(|_| is_final), &self.shared.policy.words.replayed.0)",
-        "let mut first = first(parts, body, lost, &self.shared.policy.words.replayed.0);\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first",
+        "self.telling(left, first(parts, body, lost.filter(|_| is_final), mark))",
+        "let mut first = self.telling(left, first(parts, body, lost, mark));\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first",
         "replay::the_first_request",
     ),
     http(
         "replay-marker-missing",
         RESPONSE,
-        "    if let Some((name, value)) = mark {",
-        "    if let Some((name, value)) = mark.filter(|_| false) {",
+        "    if let Some(ReplayMark { name, value }) = mark {",
+        "    if let Some(ReplayMark { name, value }) = mark.filter(|_| false) {",
         "replay::the_first_request",
     ),
     http(

@@ -13,6 +13,20 @@ planted_under!(protocols, "--test protocols");
 planted_under!(http, "--test http");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    http(
+        "each-replay-tells-the-whole-retention",
+        "src/core/record/mod.rs",
+        "Some(self.written_at.after(*retention).since(now))",
+        "Some(*retention).filter(|_| now > Timestamp::default())",
+        "a_client_is_told_how_much_longer",
+    ),
+    http(
+        "a-field-with-a-meaning-marks-replays",
+        "src/http/replay_mark.rs",
+        "if is_reserved(&name) {",
+        "if is_reserved(&name) && false {",
+        "a_field_that_has_a_meaning",
+    ),
     protocols(
         "rapid-resets-get-round-the-cap",
         RUN,
