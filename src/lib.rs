@@ -111,10 +111,10 @@
 //!
 //! # Caveats
 //!
-//! - Put the layer *inside* authentication, rate limits and compression, and
-//!   *outside* any layer that alters the response. A time-out outside it cuts off
-//!   the client, not the work; a time-out inside it drops the handler and
-//!   answers in its place, and that answer is stored like any other.
+//! - Put the layer *inside* authentication, rate limits, time-outs and compression, and
+//!   *outside* what belongs to the response: [the order of layers](guide::order) says
+//!   what is lost otherwise. A time-out inside it drops the handler and answers in its
+//!   place, and that answer is stored like any other.
 //! - Of two layers around one route the outer one guards, with its settings, and
 //!   the inner one lets the request pass. So it is where a guarded handler calls a
 //!   guarded service with the request that it got: what has the same scope and key

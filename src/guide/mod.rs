@@ -12,6 +12,9 @@ pub mod crashes {}
 #[doc = include_str!("problems.md")]
 pub mod problems {}
 
+#[doc = include_str!("order.md")]
+pub mod order {}
+
 #[doc = include_str!("completer.md")]
 pub mod completer {}
 

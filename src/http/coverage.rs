@@ -79,7 +79,7 @@ impl Coverage {
         }
     }
 
-    fn names(&self) -> &[HeaderName] {
+    pub(crate) fn names(&self) -> &[HeaderName] {
         self.names.as_deref().unwrap_or_else(|| std::slice::from_ref(&IDEMPOTENCY_KEY))
     }
 

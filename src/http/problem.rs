@@ -18,7 +18,7 @@ use crate::http::replay_mark::ReplayMark;
 use crate::telemetry::refusal::{ProblemText, Refusal};
 
 /// RFC 7240 §3.
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The rules that the problems link to, unless the policy names other ones.
 const DRAFT: &str = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07";

@@ -1,5 +1,6 @@
 //! The layer, and what can be set about it.
 
+mod cors;
 mod coverage;
 mod outcomes;
 mod waiting;

@@ -13,8 +13,30 @@ planted_under!(outcomes, "--test http", "outcomes");
 planted_under!(words, "--test http", "words");
 planted_under!(waiting, "--test http", "waiting");
 planted_under!(lease, "--test http", "lease");
+planted_under!(cors, "--test stack", "cors");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    cors(
+        "a-browser-may-not-ask-to-wait",
+        "src/http/layer/cors.rs",
+        "is_accepted_later || policy.wait.is_some()",
+        "is_accepted_later",
+        "what_may_be_sent",
+    ),
+    cors(
+        "a-script-sees-no-mark-but-the-usual-one",
+        "src/http/layer/cors.rs",
+        "policy.words.replayed.0.clone()",
+        "crate::http::header::REPLAYED",
+        "what_may_be_read",
+    ),
+    cors(
+        "a-script-can-not-read-a-field-of-a-problem",
+        "src/http/layer/cors.rs",
+        "REPLAY_UNAVAILABLE, RETRY_AFTER, LINK]",
+        "REPLAY_UNAVAILABLE, RETRY_AFTER]",
+        "no_field_of_a_problem",
+    ),
     words(
         "a-hook-hides-the-refusal",
         "src/http/words.rs",

@@ -1,0 +1,78 @@
+//! What a browser must be told of the layer's header fields, across origins.
+
+use http::HeaderName;
+use http::header::{ALLOW, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER};
+
+use super::IdempotencyLayer;
+use crate::http::header::REPLAY_UNAVAILABLE;
+use crate::http::prefer::PREFER;
+use crate::http::problem::PREFERENCE_APPLIED;
+
+impl IdempotencyLayer {
+    /// The header fields of requests that this layer looks at, for
+    /// `Access-Control-Allow-Headers` (CORS, [Fetch §3.2.3]): those that have the key,
+    /// `Prefer` where a client may ask to wait or for 202, and `If-None-Match` of
+    /// [`StatusService`](crate::StatusService). A browser sends none of them to another
+    /// origin that does not allow it.
+    ///
+    /// Ask the layer when all of it is set. The CORS layer stands *outside* of this one:
+    /// see [the order of layers](crate::guide::order).
+    ///
+    /// ```
+    /// use http::{Method, header::{AUTHORIZATION, CONTENT_TYPE}};
+    /// use tower_http::cors::{AllowOrigin, CorsLayer};
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// let idempotency = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>()).echo_key();
+    /// // What your handlers and other layers read and say is yours to add.
+    /// let mut allowed = idempotency.cors_allow_headers();
+    /// allowed.extend([AUTHORIZATION, CONTENT_TYPE]);
+    /// let cors = CorsLayer::new()
+    ///     .allow_origin(AllowOrigin::exact("https://shop.example".parse()?))
+    ///     .allow_methods([Method::POST])
+    ///     .allow_headers(allowed)
+    ///     .expose_headers(idempotency.cors_expose_headers());
+    /// # Ok::<_, http::header::InvalidHeaderValue>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// `*` allows any field, but not together with credentials. A header that
+    /// [`Scope::header`](crate::Scope::header) looks at is not among them: a trusted proxy
+    /// sets it, and no browser may.
+    ///
+    /// [Fetch §3.2.3]: https://fetch.spec.whatwg.org/#http-responses
+    pub fn cors_allow_headers(&self) -> Vec<HeaderName> {
+        let policy = &self.shared.policy;
+        let is_accepted_later = policy.background.is_some();
+        let mut names = policy.coverage.names().to_vec();
+        names.extend((is_accepted_later || policy.wait.is_some()).then_some(PREFER));
+        names.extend(is_accepted_later.then_some(IF_NONE_MATCH));
+        names
+    }
+
+    /// The header fields of responses that this layer sets, for
+    /// `Access-Control-Expose-Headers`: what marks a replay, and a response that is not
+    /// retained, `Retry-After` and `Link` of problems, the key where it is
+    /// [sent back](Self::echo_key), and with [`background`](Self::background) those of its
+    /// 202 and of the status resource. A script of another origin sees no field that is
+    /// not exposed, but for a few such as `Content-Type`.
+    ///
+    /// An example is at [`cors_allow_headers`](Self::cors_allow_headers).
+    ///
+    /// # Caveats
+    ///
+    /// `*` exposes any field, but not together with credentials. What your handlers say is
+    /// yours to add: `Location`, say.
+    pub fn cors_expose_headers(&self) -> Vec<HeaderName> {
+        let policy = &self.shared.policy;
+        let mut names = vec![policy.words.replayed.0.clone(), REPLAY_UNAVAILABLE, RETRY_AFTER, LINK];
+        if policy.words.echo {
+            names.extend_from_slice(policy.coverage.names());
+        }
+        if policy.background.is_some() {
+            names.extend([LOCATION, PREFERENCE_APPLIED, ETAG, ALLOW]);
+        }
+        names
+    }
+}
