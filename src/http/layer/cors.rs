@@ -4,7 +4,7 @@ use http::HeaderName;
 use http::header::{ALLOW, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER};
 
 use super::IdempotencyLayer;
-use crate::http::header::REPLAY_UNAVAILABLE;
+use crate::http::header::{EXPIRES_IN, REPLAY_UNAVAILABLE};
 use crate::http::prefer::PREFER;
 use crate::http::problem::PREFERENCE_APPLIED;
 
@@ -53,8 +53,8 @@ impl IdempotencyLayer {
 
     /// The header fields of responses that this layer sets, for
     /// `Access-Control-Expose-Headers`: what marks a replay, and a response that is not
-    /// retained, `Retry-After` and `Link` of problems, the key where it is
-    /// [sent back](Self::echo_key), and with [`background`](Self::background) those of its
+    /// retained, `Retry-After` and `Link` of problems, how much longer the key is remembered where that is
+    /// [told](Self::tell_expiry), the key where it is [sent back](Self::echo_key), and with [`background`](Self::background) those of its
     /// 202 and of the status resource. A script of another origin sees no field that is
     /// not exposed, but for a few such as `Content-Type`.
     ///
@@ -66,7 +66,8 @@ impl IdempotencyLayer {
     /// yours to add: `Location`, say.
     pub fn cors_expose_headers(&self) -> Vec<HeaderName> {
         let policy = &self.shared.policy;
-        let mut names = vec![policy.words.replayed.0.clone(), REPLAY_UNAVAILABLE, RETRY_AFTER, LINK];
+        let mut names = vec![policy.words.replayed.name.clone(), REPLAY_UNAVAILABLE, RETRY_AFTER, LINK];
+        names.extend(policy.words.expiry.then_some(EXPIRES_IN));
         if policy.words.echo {
             names.extend_from_slice(policy.coverage.names());
         }

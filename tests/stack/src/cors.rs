@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method, Request};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_idempotency::{Background, IdempotencyLayer};
+use tower_idempotency::{Background, IdempotencyLayer, ReplayMark};
 
 use crate::{Answer, Gateway, guard, pay_with, send};
 
@@ -93,11 +93,11 @@ async fn what_may_be_read_follows_from_the_settings() {
     let always = ["idempotent-replayed", "idempotency-replay-unavailable", "retry-after", "link"];
     let plain = app(&layer, &gateway);
     assert!(may_read(&plain, "x-none", &always).await);
-    for field in ["idempotency-key", "location", "x-replay"] {
+    for field in ["idempotency-key", "idempotency-expires-in", "location", "x-replay"] {
         assert!(!may_read(&plain, "x-none", &[field]).await, "{field}");
     }
-    let (name, value) = (HeaderName::from_static("x-replay"), HeaderValue::from_static("1"));
-    let marked = app(&layer.clone().replay_mark(name, value), &gateway);
+    let mark = ReplayMark::new(HeaderName::from_static("x-replay"), HeaderValue::from_static("1"));
+    let marked = app(&layer.clone().replay_mark(mark.unwrap()), &gateway);
     assert!(may_read(&marked, "x-none", &["x-replay"]).await);
     assert!(!may_read(&marked, "x-none", &["idempotent-replayed"]).await);
     let named = layer.clone().key_headers([HeaderName::from_static("x-request-key")]).echo_key();
@@ -112,7 +112,7 @@ async fn what_may_be_read_follows_from_the_settings() {
 async fn no_field_of_a_problem_or_a_replay_is_hidden() {
     let safelisted = ["cache-control", "content-language", "content-length", "content-type", "vary"];
     let (_, layer) = guard();
-    let app = app(&layer.echo_key(), &Gateway::open());
+    let app = app(&layer.echo_key().tell_expiry(), &Gateway::open());
     let from_shop = |body: &'static str| pay_with("k", body, &[("origin", SHOP)]);
     let answers = [
         send(&app, from_shop("100")).await,
