@@ -106,6 +106,9 @@
 //!   target `tower_idempotency`, and the caller's span around detached work.
 //! - `metrics`: counters, gauges and histograms of the `metrics` facade; the
 //!   [guide](guide::operations) has their names.
+//! - `testing`: tests of your own handlers, with processes that die where the test says:
+#![cfg_attr(feature = "testing", doc = "  [`testing`].")]
+#![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
 //! - `conformance`: the store contract as tests, for authors of stores. Not a
 //!   stable part of the API.
 //!
@@ -141,6 +144,8 @@ mod operator;
 mod runner;
 pub mod store;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod util;
 mod workers;
 

@@ -15,6 +15,10 @@ pub mod problems {}
 #[doc = include_str!("order.md")]
 pub mod order {}
 
+#[cfg(feature = "testing")]
+#[doc = include_str!("testing.md")]
+pub mod testing {}
+
 #[doc = include_str!("completer.md")]
 pub mod completer {}
 

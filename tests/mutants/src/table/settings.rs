@@ -14,8 +14,44 @@ planted_under!(words, "--test http", "words");
 planted_under!(waiting, "--test http", "waiting");
 planted_under!(lease, "--test http", "lease");
 planted_under!(cors, "--test stack", "cors");
+planted_under!(testing, "--test testing");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    testing(
+        "a-test-dies-after-the-work-with-its-result-stored",
+        "src/testing/crash.rs",
+        "At::AfterWork(step) => (is_done(step), Fate::DiesBefore)",
+        "At::AfterWork(step) => (is_done(step), Fate::DiesAfter)",
+        "crashes::it_dies_where",
+    ),
+    testing(
+        "a-dead-process-goes-on",
+        "src/testing/process.rs",
+        "if self.is_dead() {",
+        "if false {",
+        "crashes::no_call_of",
+    ),
+    testing(
+        "a-new-step-is-not-seen",
+        "src/testing/crash.rs",
+        "!known.iter().any(|other| **other == **name)",
+        "known.is_empty() && name.is_empty()",
+        "replays::",
+    ),
+    testing(
+        "a-missed-step-is-not-seen",
+        "src/testing/replay.rs",
+        "Some(output) if missed.is_empty() => Ok(output)",
+        "Some(output) => Ok(output)",
+        "replays::",
+    ),
+    testing(
+        "a-recording-has-steps-in-doubt",
+        "src/testing/recording.rs",
+        "points.all(|point| *point != Point::Begun)",
+        "points.all(|_| true)",
+        "replays::what_is_in_doubt",
+    ),
     cors(
         "a-browser-may-not-ask-to-wait",
         "src/http/layer/cors.rs",
@@ -26,7 +62,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     cors(
         "a-script-sees-no-mark-but-the-usual-one",
         "src/http/layer/cors.rs",
-        "policy.words.replayed.0.clone()",
+        "policy.words.replayed.name.clone()",
         "crate::http::header::REPLAYED",
         "what_may_be_read",
     ),
