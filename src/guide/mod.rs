@@ -15,6 +15,9 @@ pub mod problems {}
 #[doc = include_str!("order.md")]
 pub mod order {}
 
+#[doc = include_str!("openapi.md")]
+pub mod openapi {}
+
 #[cfg(feature = "testing")]
 #[doc = include_str!("testing.md")]
 pub mod testing {}
