@@ -84,7 +84,8 @@
 //! # Crate features
 //!
 //! None is on by default. They gate dependencies, and one changes what is done:
-//! with `axum`, fingerprints see the whole path of a nested route.
+//! with `axum`, fingerprints see the whole path of a nested route, and keys that count
+//! [per route](Scope::per_route) the route that axum matched.
 //!
 //! - `sqlite`: the embedded durable store, for the processes of one machine, on the
 //!   system's SQLite,

@@ -190,6 +190,8 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     let mark = ReplayMark::new(http::HeaderName::from_static("x"), empty).unwrap();
     all.push((format!("replay_mark({mark:?})"), layer().replay_mark(mark)));
     all.push(("tell_expiry()".to_owned(), layer().tell_expiry()));
+    let per_route = IdempotencyLayer::new(MemoryStore::new(), Scope::shared().per_route()).resumable();
+    all.push(("per_route()".to_owned(), per_route));
     all.push(("skip(none)".to_owned(), layer().skip(|_| false)));
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));

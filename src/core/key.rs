@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use http::Method;
 use sfv::visitor::{Ignored, ItemVisitor, ParameterVisitor};
 use sfv::{BareItemFromInput, Parser};
 
@@ -199,6 +200,24 @@ impl Key {
     /// ```
     pub fn of_runner(scope: &str, idempotency_key: &IdempotencyKey) -> Self {
         Self::derive(b"R", scope, idempotency_key)
+    }
+
+    /// Derives the key of a request to this endpoint, where keys count
+    /// [per route](crate::Scope::per_route). It is never that of another endpoint, and
+    /// never one that counts for all of them.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tower_idempotency::core::{IdempotencyKey, Key};
+    ///
+    /// let key = IdempotencyKey::parse(b"17")?;
+    /// let key_of = |route| Key::of_route(&Method::POST, route, "ann", &key);
+    /// assert_ne!(key_of("/payments"), key_of("/refunds"));
+    /// # Ok::<_, tower_idempotency::core::InvalidKey>(())
+    /// ```
+    pub fn of_route(method: &Method, route: &str, scope: &str, idempotency_key: &IdempotencyKey) -> Self {
+        let parts = [method.as_str(), route, scope, idempotency_key.as_str()];
+        Self(digest(b"E", parts.map(str::as_bytes)))
     }
 
     /// `space` says what it is a key of.

@@ -28,6 +28,9 @@ pub mod completer {}
 #[doc = include_str!("background.md")]
 pub mod background {}
 
+#[doc = include_str!("policies.md")]
+pub mod policies {}
+
 #[doc = include_str!("compensation.md")]
 pub mod compensation {}
 

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use crate::core::IdempotencyKey;
 use crate::http::prefer;
 use crate::http::queue::Queue;
+use crate::http::route::{ESCAPED, Route};
 
-/// What needs no escape in a path (RFC 3986 §2.3).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Requests that are answered 202 at once and run by a
 /// [`Completer`](crate::Completer), of this process or another one.
 ///
@@ -55,7 +54,8 @@ pub struct Background {
 
 impl Background {
     /// On request, with `Location: prefix/KEY`. The key is percent-encoded; the
-    /// prefix is taken as it is, and only its visible ASCII characters.
+    /// prefix is taken as it is, and only its visible ASCII characters. Where keys count
+    /// [per route](crate::Scope::per_route), a query names the route.
     pub fn at(prefix: &str) -> Self {
         let fit = |c: &char| c.is_ascii_graphic() && !['"', '\\', '<', '>'].contains(c);
         Self {
@@ -122,11 +122,18 @@ impl Background {
     }
 
     /// Where to ask for the answer, if this request is to be run later.
-    pub(crate) fn place_for(&self, headers: &HeaderMap, key: &IdempotencyKey) -> Option<HeaderValue> {
+    pub(crate) fn place_for(
+        &self,
+        headers: &HeaderMap,
+        key: &IdempotencyKey,
+        route: Option<&Route>,
+    ) -> Option<HeaderValue> {
         if !self.always && !prefer::is_async(headers) {
             return None;
         }
-        HeaderValue::try_from(format!("{}/{}", self.prefix, segment(key.as_str()))).ok()
+        let place = format!("{}/{}", self.prefix, segment(key.as_str()));
+        let place = route.map_or_else(|| place.clone(), |route| format!("{place}?{}", route.query()));
+        HeaderValue::try_from(place).ok()
     }
 }
 
@@ -147,7 +154,7 @@ mod tests {
     fn a_key_is_one_segment_of_the_path() {
         let place = |key: &[u8]| {
             let key = IdempotencyKey::parse(key).unwrap();
-            Background::at("/operations/").always().place_for(&HeaderMap::new(), &key).unwrap()
+            Background::at("/operations/").always().place_for(&HeaderMap::new(), &key, None).unwrap()
         };
         assert_eq!(place(b"order-17"), "/operations/order-17");
         assert_eq!(place(b"\"a/b ?%#\""), "/operations/a%2Fb%20%3F%25%23");
@@ -158,7 +165,7 @@ mod tests {
     fn a_key_of_dots_is_no_dot_segment() {
         let place = |key: &[u8]| {
             let key = IdempotencyKey::parse(key).unwrap();
-            Background::at("/operations").always().place_for(&HeaderMap::new(), &key).unwrap()
+            Background::at("/operations").always().place_for(&HeaderMap::new(), &key, None).unwrap()
         };
         for (key, expected) in
             [(".", "(.)"), ("..", "(..)"), ("...", "..."), (".a", ".a"), ("(.)", "%28.%29"), ("(..)", "%28..%29")]

@@ -18,12 +18,28 @@ pub(crate) fn original_uri(parts: &Parts) -> &Uri {
 /// Whether `uri` may be what nesting left of `original`.
 #[cfg(feature = "axum")]
 fn is_nested(original: &Uri, uri: &Uri) -> bool {
-    (uri.path() == "/" || original.path().ends_with(uri.path())) && original.query() == uri.query()
+    is_rest_of(original.path(), uri.path()) && original.query() == uri.query()
 }
 
 #[cfg(not(feature = "axum"))]
 pub(crate) const fn original_uri(parts: &Parts) -> &Uri {
     &parts.uri
+}
+
+/// Whether `path` may be what nesting left of `original`.
+pub(crate) fn is_rest_of(original: &str, path: &str) -> bool {
+    path == "/" || original.ends_with(path)
+}
+
+/// The route that a router found, as it was written there.
+#[cfg(feature = "axum")]
+pub(crate) fn matched_path(parts: &Parts) -> Option<&str> {
+    parts.extensions.get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
+}
+
+#[cfg(not(feature = "axum"))]
+pub(crate) const fn matched_path(_: &Parts) -> Option<&str> {
+    None
 }
 
 #[cfg(feature = "axum")]

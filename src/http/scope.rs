@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use http::request::Parts;
 
+use crate::http::route::Route;
+
 /// Says whose key a request carries. Keys of different scopes never meet.
 ///
 /// Every layer needs one: where scopes were optional, one user's answer was
@@ -32,7 +34,11 @@ use http::request::Parts;
 /// away gets no replay. Whatever names the scope must come from there, or from
 /// a proxy that you trust, not from the caller.
 #[derive(Clone)]
-pub struct Scope(Kind);
+#[must_use]
+pub struct Scope {
+    kind: Kind,
+    is_per_route: bool,
+}
 
 type By = dyn Fn(&Parts) -> Option<String> + Send + Sync;
 
@@ -61,7 +67,7 @@ impl Scope {
     /// rotation the token is another one, the retry is in another scope, and
     /// the charge is made a second time.
     pub fn by<S: Into<String>>(by: impl Fn(&Parts) -> Option<S> + Send + Sync + 'static) -> Self {
-        Self(Kind::By(Arc::new(move |parts| by(parts).map(Into::into))))
+        Self::new(Kind::By(Arc::new(move |parts| by(parts).map(Into::into))))
     }
 
     /// The scope is the request extension `T`, which an outer layer has set.
@@ -94,20 +100,80 @@ impl Scope {
     /// caller, or whose answers every caller may see. Credentials seen under it
     /// raise [`EventKind::SharedScope`](crate::EventKind::SharedScope), once.
     pub fn shared() -> Self {
-        Self(Kind::Shared(Arc::default()))
+        Self::new(Kind::Shared(Arc::default()))
+    }
+
+    const fn new(kind: Kind) -> Self {
+        Self { kind, is_per_route: false }
+    }
+
+    /// A key counts for one endpoint: the same one at another method or route is another
+    /// operation, as of Stripe's API v2 and PayPal's. By default it counts for all
+    /// of them, and is refused at another one: 422 `key-reused`.
+    ///
+    /// With the feature `axum` the route is what axum matched
+    /// ([`MatchedPath`](https://docs.rs/axum/latest/axum/extract/struct.MatchedPath.html)),
+    /// as `/users/{id}/pay`: the same key for another user is 422. Where axum did not
+    /// match anything yet, as around a whole `Router`, and without the feature, it is the
+    /// path as the client sent it.
+    ///
+    /// The `Location` of what runs in the [background](crate::Background) names the
+    /// endpoint, and so must a client that asks a [`StatusService`](crate::StatusService):
+    /// `/operations/KEY?method=POST&route=%2Forders`. An
+    /// [`Operator`](crate::Operator) shows a key by
+    /// [`Key::of_route`](crate::Key::of_route).
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, http::Request, routing::post};
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let scope = Scope::header("x-user".parse()?).per_route();
+    /// let app: Router = Router::new()
+    ///     .route("/payments", post(|| async { "paid" }))
+    ///     .route("/refunds", post(|| async { "refunded" }))
+    ///     .layer(IdempotencyLayer::new(MemoryStore::new(), scope));
+    ///
+    /// # use tower::ServiceExt;
+    /// for (path, text) in [("/payments", "paid"), ("/refunds", "refunded")] {
+    ///     let request = Request::post(path).header("x-user", "ann").header("idempotency-key", "17");
+    ///     let response = app.clone().oneshot(request.body(Body::empty())?).await?;
+    ///     assert_eq!(axum::body::to_bytes(response.into_body(), 100).await?, text);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// A retry after the route got another name, or is matched elsewhere than before,
+    /// runs anew: the same of every release as long as keys are remembered. So it is after
+    /// the feature or this setting was switched.
+    pub const fn per_route(mut self) -> Self {
+        self.is_per_route = true;
+        self
+    }
+
+    /// The endpoint that this request's key counts for; `None` is all of them.
+    pub(crate) fn route_of(&self, parts: &Parts) -> Option<Route> {
+        self.is_per_route.then(|| Route::of(parts))
+    }
+
+    pub(crate) const fn is_per_route(&self) -> bool {
+        self.is_per_route
     }
 
     /// Whether both tell the same of every request, as clones do.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
+        let is_same = match (&self.kind, &other.kind) {
             (Kind::By(one), Kind::By(other)) => Arc::ptr_eq(one, other),
             (Kind::Shared(_), Kind::Shared(_)) => true,
             _ => false,
-        }
+        };
+        is_same && self.is_per_route == other.is_per_route
     }
 
     pub(crate) fn tell(&self, parts: &Parts) -> Told {
-        match &self.0 {
+        match &self.kind {
             Kind::By(by) => {
                 let scope = by(parts).filter(|scope| !scope.trim().is_empty());
                 scope.map_or(Told::Unknown, Told::Scope)
@@ -125,9 +191,10 @@ impl Scope {
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.kind {
             Kind::By(_) => "Scope::by",
             Kind::Shared(_) => "Scope::shared",
-        })
+        })?;
+        f.write_str(if self.is_per_route { ".per_route" } else { "" })
     }
 }

@@ -105,8 +105,8 @@ where
                 return self.refuse(refusal, exit);
             }
         };
-        let (parts, body) = request.into_parts();
-        match self.shared.admit(&idempotency_key, &parts) {
+        let (mut parts, body) = request.into_parts();
+        match self.shared.admit(&idempotency_key, &mut parts) {
             Ok(None) => {
                 let request = Request::from_parts(parts, RequestBody::theirs(body));
                 ResponseFuture::theirs(self.inner.call(request))

@@ -26,6 +26,7 @@ use crate::http::guarded::Shared;
 use crate::http::guarded::answer::unavailable;
 use crate::http::layer::IdempotencyLayer;
 use crate::http::problem::{acknowledged, not_modified, status};
+use crate::http::route::Route;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 
@@ -35,7 +36,9 @@ type Answer = Response<ResponseBody<String>>;
 /// key, as JSON.
 ///
 /// The key is the last segment of the path, percent-encoded, or the
-/// `Idempotency-Key` header if there is one. `GET` and `HEAD` show the
+/// `Idempotency-Key` header if there is one. Where keys count
+/// [per route](crate::Scope::per_route), the query names method and route, as the
+/// `Location` of the 202 does. `GET` and `HEAD` show the
 /// operation; `DELETE` acknowledges its answer, see [`grace`](Self::grace).
 ///
 /// ```
@@ -114,7 +117,12 @@ impl StatusService {
             Some(key) => key.map_err(Refusal::InvalidKey)?,
             None => in_path(parts.uri.path()).ok_or(Refusal::NoSuchOperation)?,
         };
-        Ok(Key::new(&self.shared.scope_of(parts)?, &key))
+        let scope = self.shared.scope_of(parts)?;
+        if !self.shared.policy.scope.is_per_route() {
+            return Ok(Key::new(&scope, &key));
+        }
+        let route = Route::in_query(parts.uri.query()).ok_or(Refusal::NoSuchOperation)?;
+        Ok(route.key(&scope, &key))
     }
 
     async fn show(&self, parts: &Parts, shown: bool) -> Result<Answer, Refusal> {

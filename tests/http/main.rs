@@ -30,6 +30,7 @@ mod problems;
 mod ready;
 mod redacted;
 mod replay;
+mod routes;
 mod scope;
 mod taken_back;
 mod trailers;

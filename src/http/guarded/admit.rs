@@ -50,10 +50,14 @@ impl Shared {
     pub(crate) fn admit(
         self: &Arc<Self>,
         idempotency_key: &IdempotencyKey,
-        parts: &Parts,
+        parts: &mut Parts,
     ) -> Result<Option<(RequestContext, Upload)>, Refusal> {
         let scope = self.scope_of(parts)?;
-        let key = Key::new(&scope, idempotency_key);
+        let route = self.policy.scope.route_of(parts);
+        let key = match &route {
+            None => Key::new(&scope, idempotency_key),
+            Some(route) => route.key(&scope, idempotency_key),
+        };
         // Under another layer of this kind, the operation is claimed already. It
         // would wait for itself.
         if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
@@ -65,7 +69,12 @@ impl Shared {
             return Err(Refusal::BodyTooLarge);
         }
         let background = self.policy.background.as_ref();
-        let later = background.and_then(|background| background.place_for(&parts.headers, idempotency_key));
+        let later =
+            background.and_then(|background| background.place_for(&parts.headers, idempotency_key, route.as_ref()));
+        if let Some(route) = route {
+            parts.extensions.insert(route);
+        }
+
         let upload = Upload::new(&self.policy.uploads, self.policy.upload_limits, self.policy.request_limit, scope);
         Ok(Some((RequestContext { shared: Arc::clone(self), key, later, is_driven: false }, upload)))
     }

@@ -78,8 +78,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "status-of-anybody",
         STATUS,
-        "Ok(Key::new(&self.shared.scope_of(parts)?, &key))",
-        "self.shared.scope_of(parts)?;\n        Ok(Key::new(\"ann\", &key))",
+        "return Ok(Key::new(&scope, &key));",
+        "return Ok(Key::new(\"ann\", &key));",
         "status::nobody_sees_another_tenants",
     ),
     background(
