@@ -22,6 +22,7 @@ macro_rules! planted_under {
 mod background;
 mod callback;
 mod completer;
+mod grpc;
 mod http;
 mod limits;
 mod memory;
@@ -69,7 +70,7 @@ const FENCED: &str = "src/core/command/fenced.rs";
 const MOVES: &str = "src/core/record/moves.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 16] = [
+pub(crate) const GROUPS: [&[Mutant]; 17] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -86,4 +87,5 @@ pub(crate) const GROUPS: [&[Mutant]; 16] = [
     sqlite::MUTANTS,
     wire::MUTANTS,
     settings::MUTANTS,
+    grpc::MUTANTS,
 ];
