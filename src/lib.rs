@@ -103,6 +103,8 @@
 //!   Rust 1.94.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
+//! - `prost`: `GrpcMethods::unary_in`, which reads the names of unary methods from a file
+//!   descriptor set.
 //! - `tracing`: a span for each attempt and each step, events in them, under the
 //!   target `tower_idempotency`, and the caller's span around detached work.
 //! - `metrics`: counters, gauges and histograms of the `metrics` facade; the
@@ -163,6 +165,7 @@ pub use self::http::body::{RequestBody, ResponseBody};
 pub use self::http::callback::{Callback, Ended};
 #[cfg(feature = "axum")]
 pub use self::http::extract::MissingOperation;
+pub use self::http::grpc::{GrpcMethods, InvalidGrpcMethods};
 pub use self::http::key_rules::KeyRules;
 pub use self::http::layer::IdempotencyLayer;
 pub use self::http::replay_mark::{ReplayMark, ReservedHeader};

@@ -36,7 +36,7 @@ use tower_idempotency::core::{
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
-    Background, Backoff, Callback, Completer, Engine, HeaderFilter, IdempotencyLayer, InProgressStatus,
+    Background, Backoff, Callback, Completer, Engine, GrpcMethods, HeaderFilter, IdempotencyLayer, InProgressStatus,
     KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope, StatusService, StepError, Sweeper,
     Watcher,
 };
@@ -192,6 +192,8 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all.push(("tell_expiry()".to_owned(), layer().tell_expiry()));
     let per_route = IdempotencyLayer::new(MemoryStore::new(), Scope::shared().per_route()).resumable();
     all.push(("per_route()".to_owned(), per_route));
+    let methods = GrpcMethods::by(|_| true);
+    all.push(("grpc_methods(all)".to_owned(), layer().grpc_methods(methods)));
     all.push(("skip(none)".to_owned(), layer().skip(|_| false)));
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));

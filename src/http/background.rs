@@ -40,6 +40,7 @@ use crate::http::route::{ESCAPED, Route};
 ///   completer's [reconciler](crate::Completer::reconcile) is asked.
 /// - After a 503 because the store did not answer, the request may be on record
 ///   all the same, and then it is run. A retry with the same key finds out.
+/// - Calls of gRPC are not accepted for later: they run in the foreground.
 /// - Credentials are not stored; see [`Completer`](crate::Completer).
 #[derive(Clone, Debug)]
 #[must_use]

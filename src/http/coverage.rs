@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 use crate::core::{IdempotencyKey, InvalidKey};
+use crate::http::grpc::{GrpcMethods, is_call};
 use crate::http::header::IDEMPOTENCY_KEY;
 use crate::http::key_rules::KeyRules;
 
@@ -23,8 +24,10 @@ pub(crate) struct Coverage {
     pub(crate) rules: Option<KeyRules>,
     pub(crate) skip: Option<Predicate>,
     pub(crate) required: Required,
-    /// Whether a key was seen with a method that is not covered.
-    ignored: Arc<AtomicBool>,
+    /// The methods of gRPC that are guarded: none, unless they were named.
+    pub(crate) grpc: Option<GrpcMethods>,
+    /// Whether a key was seen with a method that is not covered, and with one of gRPC.
+    ignored: [Arc<AtomicBool>; 2],
 }
 
 /// Which covered requests must have a key.
@@ -60,9 +63,24 @@ impl Coverage {
     #[inline]
     pub(crate) fn ignores_first_key(&self, method: &Method, headers: &HeaderMap) -> bool {
         may_be_covered(method)
-            && !self.ignored.load(Ordering::Relaxed)
+            && !self.ignored[0].load(Ordering::Relaxed)
             && self.names().iter().any(|name| headers.contains_key(name))
-            && !self.ignored.swap(true, Ordering::Relaxed)
+            && !self.ignored[0].swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether it is a call of gRPC whose method is not named: its body may not be read.
+    #[inline]
+    pub(crate) fn is_unnamed_call<B>(&self, request: &Request<B>) -> bool {
+        is_call(request.version(), request.headers()) && !self.names_call(request.uri().path())
+    }
+
+    fn names_call(&self, path: &str) -> bool {
+        self.grpc.as_ref().is_some_and(|methods| methods.has(path))
+    }
+
+    /// Whether no such call with a key was seen before.
+    pub(crate) fn is_first_unnamed_call(&self) -> bool {
+        !self.ignored[1].swap(true, Ordering::Relaxed)
     }
 
     #[inline]

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use tokio::sync::Semaphore;
 
 use crate::core::{IdempotencyKey, Mode};
@@ -13,6 +14,7 @@ use crate::http::background::Background;
 use crate::http::callback::Callback;
 use crate::http::coverage::Coverage;
 use crate::http::dropped::Dropped;
+use crate::http::grpc::is_call;
 use crate::http::problem::Problems;
 use crate::http::scope::Scope;
 use crate::http::upload::{UploadLimits, Uploads};
@@ -84,20 +86,28 @@ impl Policy {
     pub(crate) fn exit(
         &self,
         key: Option<&IdempotencyKey>,
+        version: Version,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Option<Box<Exit>> {
         let Words { echo, hook, .. } = &self.words;
-        if !echo && hook.is_none() {
+        let is_grpc = is_call(version, headers);
+        if !echo && hook.is_none() && !is_grpc {
             return None;
         }
         let echo = key.filter(|_| *echo).and_then(|_| self.coverage.line_of(headers));
-        let hook = hook.as_ref().map(|hook| {
+        let hook = hook.as_ref().filter(|_| !is_grpc).map(|hook| {
             let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
             (Arc::clone(hook), Head { method, uri, headers, key: key.cloned() })
         });
-        Some(Box::new(Exit { echo, hook }))
+        Some(Box::new(Exit { echo, hook, is_grpc }))
+    }
+
+    /// The same for a request that was taken apart, whose key is valid.
+    #[inline]
+    pub(crate) fn exit_of(&self, key: &IdempotencyKey, parts: &Parts) -> Option<Box<Exit>> {
+        self.exit(Some(key), parts.version, &parts.method, &parts.uri, &parts.headers)
     }
 }
 

@@ -8,6 +8,7 @@ use http::header::{
     LOCATION, RETRY_AFTER,
 };
 use http::{Response, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::core::{InvalidKey, Key, NotRetained, StoredResponse};
 use crate::engine::content::Content;
@@ -16,6 +17,10 @@ use crate::http::body::ResponseBody;
 use crate::http::header::REPLAY_UNAVAILABLE;
 use crate::http::replay_mark::ReplayMark;
 use crate::telemetry::refusal::{ProblemText, Refusal};
+
+/// What may stay as it is in a `grpc-message`: visible ASCII and spaces, but no percent
+/// sign (gRPC over HTTP/2, *Responses*).
+const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 
 /// RFC 7240 §3.
 pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -159,6 +164,29 @@ impl Problems {
         }
         response
     }
+}
+
+/// What a refusal is for a call of gRPC: a response of trailers alone, which are its head.
+/// What else the problem says in its head stays, as metadata.
+pub(crate) fn grpc_status<B: http_body::Body>(
+    refusal: Refusal,
+    problem: Response<ResponseBody<B>>,
+) -> Response<ResponseBody<B>> {
+    let (mut parts, _) = problem.into_parts();
+    parts.status = StatusCode::OK;
+    let headers = &mut parts.headers;
+    headers.remove(CONTENT_LANGUAGE);
+    headers.remove(LINK);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(refusal.grpc_status()));
+    let message = utf8_percent_encode(refusal.text().detail, GRPC_MESSAGE).to_string();
+    headers.insert("grpc-message", HeaderValue::try_from(message).unwrap_or(HeaderValue::from_static("")));
+    headers.insert("idempotency-problem", HeaderValue::from_static(refusal.name()));
+    let seconds = headers.remove(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse::<u64>().ok());
+    if let Some(seconds) = seconds {
+        headers.insert("grpc-retry-pushback-ms", HeaderValue::from(seconds.saturating_mul(1000)));
+    }
+    Response::from_parts(parts, ResponseBody::whole(Bytes::new()))
 }
 
 /// 202: it is on record, and will be run. The same for every duplicate.

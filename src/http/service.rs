@@ -101,7 +101,13 @@ where
             Ok(Some(idempotency_key)) => idempotency_key,
             Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
             Err(refusal) => {
-                let exit = self.shared.policy.exit(None, request.method(), request.uri(), request.headers());
+                let exit = self.shared.policy.exit(
+                    None,
+                    request.version(),
+                    request.method(),
+                    request.uri(),
+                    request.headers(),
+                );
                 return self.refuse(refusal, exit);
             }
         };
@@ -112,7 +118,7 @@ where
                 ResponseFuture::theirs(self.inner.call(request))
             }
             Err(refusal) => {
-                let exit = self.shared.policy.exit(Some(&idempotency_key), &parts.method, &parts.uri, &parts.headers);
+                let exit = self.shared.policy.exit_of(&idempotency_key, &parts);
                 self.refuse(refusal, exit)
             }
             Ok(Some((context, upload))) => {
@@ -120,7 +126,7 @@ where
                 // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
-                let exit = self.shared.policy.exit(Some(&idempotency_key), &parts.method, &parts.uri, &parts.headers);
+                let exit = self.shared.policy.exit_of(&idempotency_key, &parts);
                 let request = GuardedRequest::new(service, parts, context, Some(idempotency_key));
                 ResponseFuture::reading(body, upload, request, exit)
             }

@@ -10,7 +10,7 @@ use http_body::Body;
 
 use crate::core::{IdempotencyKey, Key};
 use crate::http::body::ResponseBody;
-use crate::http::problem::{RefusedKey, instance};
+use crate::http::problem::{RefusedKey, grpc_status, instance};
 use crate::http::replay_mark::ReplayMark;
 use crate::telemetry::refusal::Refusal;
 
@@ -185,6 +185,8 @@ pub(crate) struct Exit {
     /// The line that has the key.
     pub(crate) echo: Option<(HeaderName, HeaderValue)>,
     pub(crate) hook: Option<(Arc<Hook>, Head)>,
+    /// A refusal is a status of gRPC.
+    pub(crate) is_grpc: bool,
 }
 
 impl Exit {
@@ -193,6 +195,7 @@ impl Exit {
         let key = response.extensions().get::<RefusedKey>().map(|refused| refused.0);
         let mut response = match (&self.hook, refusal) {
             (Some((hook, head)), Some(refusal)) => reworded(&**hook, &Problem { head, refusal, key }, response),
+            (None, Some(refusal)) if self.is_grpc => grpc_status(refusal, response),
             _ => response,
         };
         if let Some((name, value)) = self.echo {

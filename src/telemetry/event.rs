@@ -185,10 +185,11 @@ pub enum EventKind {
     /// callers share responses. Emitted once. **Needs attention.**
     SharedScope,
     /// A request carried a key and its method is not covered: it ran without protection.
-    /// Emitted once. **Needs attention**: see
-    /// [`IdempotencyLayer::methods`](crate::IdempotencyLayer::methods).
+    /// Emitted once for methods of HTTP, and once for those of gRPC. **Needs attention**: see
+    /// [`IdempotencyLayer::methods`](crate::IdempotencyLayer::methods) and
+    /// [`grpc_methods`](crate::IdempotencyLayer::grpc_methods).
     KeyIgnored {
-        /// Its method.
+        /// Its method; of a call of gRPC, `/package.Service/Method`.
         method: String,
     },
 }

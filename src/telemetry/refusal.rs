@@ -41,6 +41,9 @@ pub enum Refusal {
     BodyTimeout,
     /// 413: the request's body is larger than may be fingerprinted.
     BodyTooLarge,
+    /// Of gRPC: a key is required, and the method is not
+    /// [named](crate::IdempotencyLayer::grpc_methods), so that the call can't be guarded.
+    GrpcMethodNotNamed,
     /// 403: the request does not say whose key it is.
     ScopeUnknown,
     /// 500: an attempt, of this request or of one before it, ended without a
@@ -116,6 +119,9 @@ impl Refusal {
             Self::BodyTooLarge => text("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, false,
                 "The request body is too large",
                 "The request body is larger than this operation accepts. Nothing was run or stored."),
+            Self::GrpcMethodNotNamed => text("grpc-method-not-named", StatusCode::BAD_REQUEST, false,
+                "The method is not guarded",
+                "This service requires an Idempotency-Key, and is not set up to keep one for this method. Nothing was run or stored."),
             Self::ScopeUnknown => text("scope-unknown", StatusCode::FORBIDDEN, false,
                 "The caller is unknown",
                 "Idempotency keys belong to a caller, and this request does not say who that is. Nothing was run or stored."),
@@ -151,6 +157,38 @@ impl Refusal {
         }
     }
 
+    /// The status of gRPC by which a [call](crate::IdempotencyLayer::grpc_methods) is
+    /// refused, as [the guide](crate::guide::problems#grpc) lists them.
+    ///
+    /// None is 0, and none is `ALREADY_EXISTS`, which clients take for success, but that of
+    /// an operation that is complete.
+    #[rustfmt::skip]
+    pub const fn grpc_status(self) -> u16 {
+        match self {
+            // UNKNOWN: as the outcome is.
+            Self::OutcomeUnknown => 2,
+            // INVALID_ARGUMENT
+            Self::MissingKey | Self::InvalidKey(_) | Self::BodyIncomplete | Self::MethodNotAllowed => 3,
+            // NOT_FOUND
+            Self::NoSuchOperation => 5,
+            // ALREADY_EXISTS
+            Self::NotRetained => 6,
+            // PERMISSION_DENIED
+            Self::ScopeUnknown => 7,
+            // RESOURCE_EXHAUSTED: as of a message that is larger than a server takes.
+            Self::BodyTooLarge => 8,
+            // FAILED_PRECONDITION: not before the client or the operator changes something.
+            Self::KeyReused | Self::GrpcMethodNotNamed => 9,
+            // ABORTED: as of what runs at the same time.
+            Self::InProgress | Self::Unfinished => 10,
+            // UNAVAILABLE: the same call may succeed later.
+            Self::BodyTimeout | Self::Interrupted | Self::RecordNewer | Self::StoreUnavailable | Self::Overloaded
+                | Self::UploadOverload => 14,
+            // DATA_LOSS
+            Self::RecordCorrupt => 15,
+        }
+    }
+
     /// The last part of the problem's `type`.
     pub const fn name(self) -> &'static str {
         self.text().name
@@ -166,5 +204,64 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text().title)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const ALL: [Refusal; 20] = [
+        Refusal::MissingKey,
+        Refusal::KeyReused,
+        Refusal::InProgress,
+        Refusal::InvalidKey(InvalidKey::Empty),
+        Refusal::BodyIncomplete,
+        Refusal::BodyTimeout,
+        Refusal::BodyTooLarge,
+        Refusal::GrpcMethodNotNamed,
+        Refusal::ScopeUnknown,
+        Refusal::OutcomeUnknown,
+        Refusal::Interrupted,
+        Refusal::NotRetained,
+        Refusal::RecordCorrupt,
+        Refusal::RecordNewer,
+        Refusal::StoreUnavailable,
+        Refusal::Overloaded,
+        Refusal::UploadOverload,
+        Refusal::NoSuchOperation,
+        Refusal::Unfinished,
+        Refusal::MethodNotAllowed,
+    ];
+
+    /// The rows of the guide's table under this head.
+    fn rows(head: &str) -> Vec<(&'static str, &'static str)> {
+        let (_, table) = include_str!("../guide/problems.md").split_once(head).unwrap();
+        let rows = table.lines().skip(1).map_while(|row| row.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "));
+        rows.collect()
+    }
+
+    #[test]
+    fn the_guide_names_the_status_of_grpc_of_each_problem() {
+        let mut named = BTreeMap::new();
+        for (status, problems) in rows("| `grpc-status` | problems |\n") {
+            let (number, _) = status.split_once(' ').unwrap();
+            named.extend(problems.split(", ").map(|name| (name.trim_matches('`'), number.parse::<u16>().unwrap())));
+        }
+        assert_eq!(named, ALL.map(|refusal| (refusal.name(), refusal.grpc_status())).into());
+        // All that there are.
+        let all: Vec<_> = rows("| name | status | retry? | what it means |\n").into_iter().map(|row| row.0).collect();
+        assert_eq!(all.len(), ALL.len(), "{all:?}");
+        assert!(ALL.iter().all(|refusal| all.contains(&format!("`{}`", refusal.name()).as_str())));
+    }
+
+    /// What a client may retry is what its retry policy can name.
+    #[test]
+    fn the_statuses_of_grpc_say_what_may_be_retried() {
+        for refusal in ALL {
+            assert_eq!([10, 14].contains(&refusal.grpc_status()), refusal.text().retryable, "{refusal:?}");
+        }
     }
 }

@@ -15,6 +15,7 @@ mod coverage;
 mod events;
 mod fidelity;
 mod fingerprint;
+mod grpc;
 mod hangup;
 mod kept;
 mod keys;

@@ -8,6 +8,7 @@ use http::{Extensions, Request};
 use super::{RequestContext, Shared};
 use crate::core::{IdempotencyKey, Key};
 use crate::engine::operation::Operation;
+use crate::http::grpc::is_call;
 use crate::http::scope::{Scope, Told};
 use crate::http::upload::Upload;
 use crate::telemetry::event::EventKind;
@@ -22,6 +23,7 @@ impl Shared {
         }
         match self.policy.coverage.key_of(request.headers()) {
             None => self.without_key(request).map(|()| None),
+            Some(_) if self.policy.coverage.is_unnamed_call(request) => self.unnamed_call(request).map(|()| None),
             Some(key) => key.map(Some).map_err(Refusal::InvalidKey),
         }
     }
@@ -41,9 +43,24 @@ impl Shared {
             Some(true) => Ok(()),
             // From its client it would be guarded here, as a record of its own.
             Some(false) => Err(Refusal::Interrupted),
-            None if self.policy.coverage.requires_key(request) => Err(Refusal::MissingKey),
+            None if self.policy.coverage.requires_key(request) => {
+                let is_unnamed = self.policy.coverage.is_unnamed_call(request);
+                Err(if is_unnamed { Refusal::GrpcMethodNotNamed } else { Refusal::MissingKey })
+            }
             None => Ok(()),
         }
+    }
+
+    /// Whether a call of gRPC with a key, whose method is not named, may pass.
+    #[cold]
+    fn unnamed_call<B>(&self, request: &mut Request<B>) -> Result<(), Refusal> {
+        if self.policy.coverage.requires_key(request) {
+            return Err(Refusal::GrpcMethodNotNamed);
+        }
+        if self.policy.coverage.is_first_unnamed_call() {
+            self.engine.emit_unkeyed(|| EventKind::KeyIgnored { method: request.uri().path().to_owned() });
+        }
+        Ok(())
     }
 
     /// Decides whether a request with a key is guarded by this layer.
@@ -68,13 +85,13 @@ impl Shared {
         if length > self.policy.request_limit {
             return Err(Refusal::BodyTooLarge);
         }
-        let background = self.policy.background.as_ref();
+        // A 202 is no response of gRPC.
+        let background = self.policy.background.as_ref().filter(|_| !is_call(parts.version, &parts.headers));
         let later =
             background.and_then(|background| background.place_for(&parts.headers, idempotency_key, route.as_ref()));
         if let Some(route) = route {
             parts.extensions.insert(route);
         }
-
         let upload = Upload::new(&self.policy.uploads, self.policy.upload_limits, self.policy.request_limit, scope);
         Ok(Some((RequestContext { shared: Arc::clone(self), key, later, is_driven: false }, upload)))
     }

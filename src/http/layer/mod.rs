@@ -2,6 +2,7 @@
 
 mod cors;
 mod coverage;
+mod grpc;
 mod outcomes;
 mod waiting;
 mod words;

@@ -39,7 +39,8 @@ impl IdempotencyLayer {
     /// Has each response that the layer makes up itself, a problem (RFC 9457), pass
     /// through `hook`, which may say it in another form. It gets the response that the
     /// client would get otherwise, and gives the one that the client gets. Replays are
-    /// no problems, and neither are responses of the handler.
+    /// no problems, and neither are responses of the handler. It is not asked for calls of
+    /// [gRPC](Self::grpc_methods).
     ///
     /// ```
     /// use bytes::Bytes;

@@ -22,6 +22,7 @@ macro_rules! planted_under {
 mod background;
 mod callback;
 mod completer;
+mod grpc;
 mod http;
 mod keys;
 mod limits;
@@ -70,7 +71,7 @@ const FENCED: &str = "src/core/command/fenced.rs";
 const MOVES: &str = "src/core/record/moves.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 17] = [
+pub(crate) const GROUPS: [&[Mutant]; 18] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -88,4 +89,5 @@ pub(crate) const GROUPS: [&[Mutant]; 17] = [
     wire::MUTANTS,
     settings::MUTANTS,
     keys::MUTANTS,
+    grpc::MUTANTS,
 ];
