@@ -190,6 +190,11 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     let mark = ReplayMark::new(http::HeaderName::from_static("x"), empty).unwrap();
     all.push((format!("replay_mark({mark:?})"), layer().replay_mark(mark)));
     all.push(("tell_expiry()".to_owned(), layer().tell_expiry()));
+    all.push((
+        "redact_request(nothing left)".to_owned(),
+        layer().redact_request(|request| request.body = Bytes::new()),
+    ));
+    all.push(("redact_response(no body)".to_owned(), layer().redact_response(|response| response.body = None)));
     all.push(("skip(none)".to_owned(), layer().skip(|_| false)));
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));

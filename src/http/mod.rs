@@ -22,6 +22,7 @@ pub(crate) mod policy;
 pub(crate) mod prefer;
 pub(crate) mod problem;
 pub(crate) mod queue;
+pub(crate) mod redaction;
 pub(crate) mod replay_mark;
 pub(crate) mod scope;
 pub(crate) mod service;

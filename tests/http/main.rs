@@ -29,6 +29,7 @@ mod panics;
 mod problems;
 mod ready;
 mod redacted;
+mod redaction;
 mod replay;
 mod scope;
 mod taken_back;

@@ -3,6 +3,7 @@
 mod cors;
 mod coverage;
 mod outcomes;
+mod redaction;
 mod waiting;
 mod words;
 
