@@ -66,7 +66,7 @@ impl IdempotencyLayer {
     /// yours to add: `Location`, say.
     pub fn cors_expose_headers(&self) -> Vec<HeaderName> {
         let policy = &self.shared.policy;
-        let mut names = vec![policy.words.replayed.0.clone(), REPLAY_UNAVAILABLE, RETRY_AFTER, LINK];
+        let mut names = vec![policy.words.replayed.name.clone(), REPLAY_UNAVAILABLE, RETRY_AFTER, LINK];
         if policy.words.echo {
             names.extend_from_slice(policy.coverage.names());
         }

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method, Request};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_idempotency::{Background, IdempotencyLayer};
+use tower_idempotency::{Background, IdempotencyLayer, ReplayMark};
 
 use crate::{Answer, Gateway, guard, pay_with, send};
 
@@ -97,7 +97,7 @@ async fn what_may_be_read_follows_from_the_settings() {
         assert!(!may_read(&plain, "x-none", &[field]).await, "{field}");
     }
     let (name, value) = (HeaderName::from_static("x-replay"), HeaderValue::from_static("1"));
-    let marked = app(&layer.clone().replay_mark(name, value), &gateway);
+    let marked = app(&layer.clone().replay_mark(ReplayMark::new(name, value).unwrap()), &gateway);
     assert!(may_read(&marked, "x-none", &["x-replay"]).await);
     assert!(!may_read(&marked, "x-none", &["idempotent-replayed"]).await);
     let named = layer.clone().key_headers([HeaderName::from_static("x-request-key")]).echo_key();

@@ -28,7 +28,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     cors(
         "a-script-sees-no-mark-but-the-usual-one",
         "src/http/layer/cors.rs",
-        "policy.words.replayed.0.clone()",
+        "policy.words.replayed.name.clone()",
         "crate::http::header::REPLAYED",
         "what_may_be_read",
     ),
