@@ -194,6 +194,11 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all.push(("per_route()".to_owned(), per_route));
     let methods = GrpcMethods::by(|_| true);
     all.push(("grpc_methods(all)".to_owned(), layer().grpc_methods(methods)));
+    all.push((
+        "redact_request(nothing left)".to_owned(),
+        layer().redact_request(|request| request.body = Bytes::new()),
+    ));
+    all.push(("redact_response(no body)".to_owned(), layer().redact_response(|response| response.body = None)));
     all.push(("skip(none)".to_owned(), layer().skip(|_| false)));
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));

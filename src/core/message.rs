@@ -147,18 +147,21 @@ pub enum NotRetained {
     Streamed,
     /// The body broke off, or was shorter or longer than announced.
     Incomplete,
+    /// A [hook](crate::IdempotencyLayer::redact_response) took the body away.
+    Redacted,
 }
 
 impl NotRetained {
-    const ALL: [Self; 3] = [Self::TooLarge, Self::Streamed, Self::Incomplete];
+    const ALL: [Self; 4] = [Self::TooLarge, Self::Streamed, Self::Incomplete, Self::Redacted];
 
     /// As the header and the problem's `reason` say it: `size-exceeded`,
-    /// `streaming` or `incomplete`.
+    /// `streaming`, `incomplete` or `redacted`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::TooLarge => "size-exceeded",
             Self::Streamed => "streaming",
             Self::Incomplete => "incomplete",
+            Self::Redacted => "redacted",
         }
     }
 
@@ -168,6 +171,7 @@ impl NotRetained {
             Self::TooLarge => 0,
             Self::Streamed => 1,
             Self::Incomplete => 2,
+            Self::Redacted => 3,
         }
     }
 

@@ -21,7 +21,8 @@ use crate::telemetry::refusal::Refusal;
 use crate::util::nonce::fresh_nonce;
 
 impl RequestContext {
-    /// Accepts the request for later; the answer, unless it is to be run now.
+    /// Accepts the request for later; the answer, unless it is to be run now. It is, if it
+    /// can't be stored.
     pub(crate) async fn submit<B: Body>(
         &self,
         parts: &Parts,
@@ -30,10 +31,10 @@ impl RequestContext {
     ) -> Option<Response<ResponseBody<B>>> {
         let (policy, engine) = (&self.shared.policy, &self.shared.engine);
         let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
+        let request = Arc::new(self.shared.stored_request(parts, body)?);
         let slot = self.shared.handoff.slot();
         let room = slot.is_some() || background.queue.has_room(engine).await;
-        let command =
-            Submit { fingerprint, mode: policy.mode, request: Arc::new(self.shared.stored_request(parts, body)), room };
+        let command = Submit { fingerprint, mode: policy.mode, request, room };
         let here = slot.is_some();
         let submitted = match slot {
             Some(slot) => self.submit_here(command, slot).await,

@@ -23,6 +23,7 @@ pub(crate) mod policy;
 pub(crate) mod prefer;
 pub(crate) mod problem;
 pub(crate) mod queue;
+pub(crate) mod redaction;
 pub(crate) mod replay_mark;
 pub(crate) mod route;
 pub(crate) mod scope;

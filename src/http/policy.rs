@@ -16,6 +16,7 @@ use crate::http::coverage::Coverage;
 use crate::http::dropped::Dropped;
 use crate::http::grpc::is_call;
 use crate::http::problem::Problems;
+use crate::http::redaction::Redaction;
 use crate::http::scope::Scope;
 use crate::http::upload::{UploadLimits, Uploads};
 use crate::http::words::{Exit, Head, Words};
@@ -48,6 +49,7 @@ pub(crate) struct Policy {
     pub(crate) uploads: Uploads,
     pub(crate) problems: Problems,
     pub(crate) words: Words,
+    pub(crate) redaction: Redaction,
     pub(crate) background: Option<Background>,
     pub(crate) callback: Option<Callback>,
     /// What was taken for a credential, and told.
@@ -73,6 +75,7 @@ impl Policy {
             uploads: Uploads::default(),
             problems: Problems::new(None),
             words: Words::default(),
+            redaction: Redaction::default(),
             background: None,
             callback: None,
             dropped: Dropped::default(),

@@ -96,6 +96,9 @@ impl Problems {
             NotRetained::Incomplete => {
                 "The operation is complete, and was not run again. Its response broke off when it was first sent, or had another length than announced, and was not kept."
             }
+            NotRetained::Redacted => {
+                "The operation is complete, and was not run again. Its response was sent once, and is not to be kept."
+            }
         };
         let reason = format!(r#","reason":"{}""#, why.name());
         // Nothing follows on a 1xx: it can't be what answers a retry.

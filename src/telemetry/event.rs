@@ -181,6 +181,13 @@ pub enum EventKind {
         /// The field's name.
         name: String,
     },
+    /// A [hook](crate::IdempotencyLayer::redact_request) panicked, or made more of a request
+    /// than may be stored: what it was called for is not stored, or its head only. **Needs
+    /// attention.**
+    RedactionFailed {
+        /// Whether it was called for a request; if not, for a response.
+        request: bool,
+    },
     /// Credentials were seen under [`Scope::shared`](crate::Scope::shared):
     /// callers share responses. Emitted once. **Needs attention.**
     SharedScope,
@@ -216,6 +223,7 @@ impl EventKind {
                 | Self::StoreFailed { .. }
                 | Self::Unsaved { .. }
                 | Self::SaveFailed { .. }
+                | Self::RedactionFailed { .. }
                 | Self::SharedScope
                 | Self::KeyIgnored { .. }
         )

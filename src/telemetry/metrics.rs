@@ -40,6 +40,7 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Panicked => operation("panicked"),
         EventKind::CutOff { .. } => operation("cut-off"),
         EventKind::NoRoute { .. } => operation("no-route"),
+        EventKind::RedactionFailed { .. } => operation("redaction-failed"),
         EventKind::NotWired { .. } => operation("not-wired"),
         EventKind::Reconciled => operation("reconciled"),
         EventKind::CallbackDelivered { .. } => operation("callback-delivered"),

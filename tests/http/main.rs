@@ -30,6 +30,7 @@ mod panics;
 mod problems;
 mod ready;
 mod redacted;
+mod redaction;
 mod replay;
 mod routes;
 mod scope;

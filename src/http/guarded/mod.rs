@@ -2,24 +2,22 @@
 //!
 //! Here is what it needs for that. `admit` decides
 //! whether it is guarded, `run` runs it, `record` sees to how its answer counts, and stores it, `answer` has
-//! what is answered in the handler's place.
+//! what is answered in the handler's place, `stored` what is kept of messages.
 
 pub(crate) mod admit;
 pub(crate) mod answer;
 mod record;
 pub(crate) mod run;
+mod stored;
 mod wait;
 
 use std::sync::Arc;
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderValue;
 
-use crate::core::{Key, NotRetained, StoredRequest, StoredResponse};
+use crate::core::Key;
 use crate::engine::Engine;
-use crate::engine::content::Content;
 use crate::engine::handoff::Handoff;
-use crate::http::extract::original_uri;
 use crate::http::policy::Policy;
 
 /// What all clones of a service share.
@@ -39,35 +37,4 @@ pub(crate) struct RequestContext {
     pub(crate) later: Option<HeaderValue>,
     /// A completer runs it, and not its client.
     pub(crate) is_driven: bool,
-}
-
-impl Shared {
-    /// The request, for an attempt that has to run it again.
-    pub(crate) fn stored_request(&self, parts: &Parts, body: &Content) -> StoredRequest {
-        let (bytes, none) = (body.bytes.clone(), HeaderMap::new());
-        let trailers = body.trailers.as_deref().unwrap_or(&none);
-        let (uri, coverage) = (original_uri(parts), &self.policy.coverage);
-        let may = |name: &HeaderName| !coverage.is_key(name);
-        StoredRequest::keep(&parts.method, uri, &parts.headers, bytes, trailers, may, |name| self.tell_dropped(name))
-    }
-
-    /// The answer, for the retries.
-    fn stored_response(&self, parts: &http::response::Parts, content: Result<Content, NotRetained>) -> StoredResponse {
-        let (body, trailers) = match content {
-            Ok(Content { bytes, trailers }) => (Ok(bytes), trailers),
-            Err(why) => (Err(why), None),
-        };
-        let none = HeaderMap::new();
-        let trailers = trailers.as_deref().unwrap_or(&none);
-        let filter = self.policy.words.kept.as_ref();
-        let may = |name: &HeaderName| filter.is_none_or(|filter| filter.lets_through(name));
-        StoredResponse::keep(parts.status, &parts.headers, body, trailers, may, |name| self.tell_dropped(name))
-    }
-
-    fn tell_dropped(&self, name: &HeaderName) {
-        // The client's key is no news.
-        if !self.policy.coverage.is_key(name) {
-            self.policy.dropped.tell(&self.engine, name);
-        }
-    }
 }

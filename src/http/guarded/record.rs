@@ -142,13 +142,15 @@ impl RequestContext {
         {
             return answer;
         }
-        let (status, lost) = (parts.status.as_u16(), content.as_ref().err().copied());
+        let status = parts.status.as_u16();
         let is_final = outcome == Outcome::Final;
         let is_awaited = self.shared.engine.waiting().is_awaited(&self.key);
         // What can't be given again is for those that wait only if it is on record.
         let is_kept = is_final || is_awaited && content.is_ok();
         let stored = is_kept.then(|| Arc::new(self.shared.stored_response(&parts, content)));
-        let awaited = if is_awaited { stored.clone() } else { None };
+        // By what is stored: a hook may have taken the body away.
+        let lost = stored.as_ref().and_then(|stored| stored.not_retained());
+        let awaited = stored.clone().filter(|_| is_awaited && (is_final || lost.is_none()));
         // Made before it is waited for: what is moved into a future is copied.
         let change = match (outcome, stored) {
             (Outcome::Final, Some(stored)) => attempt.complete(stored, &parts.extensions),

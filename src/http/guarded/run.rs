@@ -210,7 +210,8 @@ impl RequestContext {
     ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
         let (policy, limits) = (&self.shared.policy, self.shared.engine.limits());
         // Kept only where a completer may have to run it again.
-        let request = (policy.mode == Mode::Resumable).then(|| Arc::new(self.shared.stored_request(parts, body)));
+        let request = (policy.mode == Mode::Resumable).then(|| self.shared.stored_request(parts, body)).flatten();
+        let request = request.map(Arc::new);
         let command = Claim { fingerprint, mode: policy.mode, lease: limits.lease, request };
         claim(&self.shared.engine, self.key, command, limits)
     }

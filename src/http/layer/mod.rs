@@ -4,6 +4,7 @@ mod cors;
 mod coverage;
 mod grpc;
 mod outcomes;
+mod redaction;
 mod waiting;
 mod words;
 

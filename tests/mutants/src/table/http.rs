@@ -13,8 +13,8 @@ const READ_AHEAD: &str = "src/http/body/response.rs";
 const RESPONSE: &str = "src/http/problem.rs";
 const RUN: &str = "src/engine/claim.rs";
 const SCOPE: &str = "src/http/scope.rs";
-const CONTEXT: &str = "src/http/guarded/mod.rs";
 const RECORD: &str = "src/http/guarded/record.rs";
+const STORED: &str = "src/http/guarded/stored.rs";
 const UPLOAD: &str = "src/http/upload.rs";
 
 planted_under!(http, "--test http");
@@ -192,9 +192,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "key-of-another-field-is-stored",
-        "src/http/guarded/mod.rs",
-        "let may = |name: &HeaderName| !coverage.is_key(name);",
-        "let may = |name: &HeaderName| true || !coverage.is_key(name);",
+        STORED,
+        "let may = |name: &HeaderName| !self.policy.coverage.is_key(name);",
+        "let may = |name: &HeaderName| true || !self.policy.coverage.is_key(name);",
         "coverage::a_key_in_another_field",
     ),
     http(
@@ -269,9 +269,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "trailers-of-an-answer-not-kept",
-        CONTEXT,
-        "let trailers = trailers.as_deref().unwrap_or(&none);",
-        "let trailers = trailers.as_deref().filter(|_| false).unwrap_or(&none);",
+        STORED,
+        "let trailers = trailers.as_deref().unwrap_or(&none);\n        if",
+        "let trailers = trailers.as_deref().filter(|_| false).unwrap_or(&none);\n        if",
         "trailers::trailers_of_an_answer",
     ),
     http(

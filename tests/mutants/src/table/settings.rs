@@ -6,11 +6,13 @@ const OUTCOMES: &str = "src/engine/outcomes.rs";
 
 const RECORD: &str = "src/http/guarded/record.rs";
 const RUN: &str = "src/http/guarded/run.rs";
+const STORED: &str = "src/http/guarded/stored.rs";
 const WAIT: &str = "src/http/guarded/wait.rs";
 const WAITING: &str = "src/engine/waiting.rs";
 
 planted_under!(outcomes, "--test http", "outcomes");
 planted_under!(words, "--test http", "words");
+planted_under!(redaction, "--test http", "redaction");
 planted_under!(waiting, "--test http", "waiting");
 planted_under!(lease, "--test http", "lease");
 planted_under!(cors, "--test stack", "cors");
@@ -82,7 +84,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     words(
         "left-out-headers-are-stored",
-        "src/http/guarded/mod.rs",
+        STORED,
         "filter.is_none_or(|filter| filter.lets_through(name))",
         "filter.is_none_or(|filter| true || filter.lets_through(name))",
         "retries_get_the_header_fields",
@@ -93,6 +95,34 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Retention::said(said).unwrap_or(self.limits.retention)",
         "Retention::said(said).filter(|_| false).unwrap_or(self.limits.retention)",
         "a_response_is_kept_for_as_long",
+    ),
+    redaction(
+        "what-a-hook-failed-on-is-stored",
+        "src/http/redaction.rs",
+        "catch_unwind(AssertUnwindSafe(|| hook(message))).is_ok()",
+        "catch_unwind(AssertUnwindSafe(|| hook(message))).is_ok() || true",
+        "nothing_is_stored_that_a_hook",
+    ),
+    redaction(
+        "a-request-is-stored-as-it-came",
+        STORED,
+        "let kept = own(request.body, &body.bytes);",
+        "let kept = body.bytes.clone();",
+        "a_completer_gets_what_is_stored",
+    ),
+    redaction(
+        "a-response-is-stored-as-it-came",
+        STORED,
+        "Some(body) => Ok(own(body, &before)),",
+        "Some(_) => Ok(before),",
+        "the_first_client_gets",
+    ),
+    redaction(
+        "the-first-client-is-not-told-of-a-redaction",
+        RECORD,
+        "stored.as_ref().and_then(|stored| stored.not_retained())",
+        "stored.as_ref().and_then(|stored| stored.not_retained()).filter(|why| *why != NotRetained::Redacted)",
+        "both_clients_are_told",
     ),
     outcomes(
         "a-4xx-after-a-step-is-forgotten",

@@ -1,0 +1,115 @@
+//! What is kept of a request and a response: what the hooks leave, less credentials.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method, Uri};
+
+use super::Shared;
+use crate::core::{NotRetained, StoredRequest, StoredResponse, in_its_own_piece};
+use crate::engine::content::Content;
+use crate::http::extract::original_uri;
+use crate::http::redaction::{RequestToStore, ResponseToStore, fits, redacted};
+use crate::telemetry::event::EventKind;
+
+impl Shared {
+    /// The request, for an attempt that has to run it again. None if its hook failed: then
+    /// none of it may be stored.
+    pub(crate) fn stored_request(&self, parts: &Parts, body: &Content) -> Option<StoredRequest> {
+        let none = HeaderMap::new();
+        let trailers = body.trailers.as_deref().unwrap_or(&none);
+        let (method, uri) = (&parts.method, original_uri(parts));
+        let Some(hook) = &self.policy.redaction.request else {
+            return Some(self.kept_request(method, uri, &parts.headers, body.bytes.clone(), trailers));
+        };
+        let (headers, trailers) = (parts.headers.clone(), trailers.clone());
+        let mut request = RequestToStore { method, uri: uri.clone(), headers, body: body.bytes.clone(), trailers };
+        if !redacted(&**hook, &mut request) || !fits(&request.body, &request.trailers, self.policy.request_limit) {
+            self.engine.emit_unkeyed(|| EventKind::RedactionFailed { request: true });
+            return None;
+        }
+        let kept = own(request.body, &body.bytes);
+        Some(self.kept_request(method, &request.uri, &request.headers, kept, &request.trailers))
+    }
+
+    fn kept_request(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+        trailers: &HeaderMap,
+    ) -> StoredRequest {
+        let may = |name: &HeaderName| !self.policy.coverage.is_key(name);
+        StoredRequest::keep(method, uri, headers, body, trailers, may, |name| self.tell_dropped(name))
+    }
+
+    /// The answer, for the retries.
+    pub(super) fn stored_response(
+        &self,
+        parts: &http::response::Parts,
+        content: Result<Content, NotRetained>,
+    ) -> StoredResponse {
+        let (body, trailers) = match content {
+            Ok(Content { bytes, trailers }) => (Ok(bytes), trailers),
+            Err(why) => (Err(why), None),
+        };
+        let none = HeaderMap::new();
+        let trailers = trailers.as_deref().unwrap_or(&none);
+        if self.policy.redaction.response.is_some() {
+            return self.redacted_response(parts, body, trailers);
+        }
+        self.kept_response(parts, &parts.headers, body, trailers)
+    }
+
+    fn redacted_response(
+        &self,
+        parts: &http::response::Parts,
+        body: Result<Bytes, NotRetained>,
+        trailers: &HeaderMap,
+    ) -> StoredResponse {
+        let (headers, trailers) = (parts.headers.clone(), trailers.clone());
+        let (status, extensions, before) = (parts.status, &parts.extensions, body.as_ref().ok().cloned());
+        let mut response = ResponseToStore { status, extensions, headers, body: before, trailers };
+        let hook = self.policy.redaction.response.as_deref();
+        if !hook.is_none_or(|hook| redacted(hook, &mut response)) {
+            self.engine.emit_unkeyed(|| EventKind::RedactionFailed { request: false });
+            let none = HeaderMap::new();
+            return self.kept_response(parts, &none, Err(NotRetained::Redacted), &none);
+        }
+        let body = body.and_then(|before| match response.body {
+            None => Err(NotRetained::Redacted),
+            Some(body) if !fits(&body, &response.trailers, self.policy.response_limit) => Err(NotRetained::TooLarge),
+            Some(body) => Ok(own(body, &before)),
+        });
+        if body.is_err() {
+            response.trailers.clear();
+        }
+        self.kept_response(parts, &response.headers, body, &response.trailers)
+    }
+
+    fn kept_response(
+        &self,
+        parts: &http::response::Parts,
+        headers: &HeaderMap,
+        body: Result<Bytes, NotRetained>,
+        trailers: &HeaderMap,
+    ) -> StoredResponse {
+        let filter = self.policy.words.kept.as_ref();
+        let may = |name: &HeaderName| filter.is_none_or(|filter| filter.lets_through(name));
+        StoredResponse::keep(parts.status, headers, body, trailers, may, |name| self.tell_dropped(name))
+    }
+
+    fn tell_dropped(&self, name: &HeaderName) {
+        // The client's key is no news.
+        if !self.policy.coverage.is_key(name) {
+            self.policy.dropped.tell(&self.engine, name);
+        }
+    }
+}
+
+/// A hook's body shares its memory with nothing that is not kept; that one that was read
+/// does not already.
+fn own(body: Bytes, before: &Bytes) -> Bytes {
+    let is_same = body.as_ptr() == before.as_ptr() && body.len() == before.len();
+    if is_same { body } else { in_its_own_piece(body) }
+}
