@@ -25,6 +25,7 @@ pub struct Exchange<C, T> {
     elapsed: Duration,
     by: Option<Arc<str>>,
     callback: bool,
+    in_hand: bool,
     /// What the last write expected to find.
     expected: Option<Version>,
     /// The last decision. It stands once `known` says so.
@@ -106,6 +107,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
             elapsed: Duration::ZERO,
             by: None,
             callback: false,
+            in_hand: false,
             expected: None,
             decision: None,
             seen,
@@ -124,6 +126,13 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
     #[must_use]
     pub const fn calling_back(mut self, callback: bool) -> Self {
         self.callback = callback;
+        self
+    }
+
+    /// Whether this process still has the operation in hand: see [`Stamp`].
+    #[must_use]
+    pub const fn in_hand(mut self, in_hand: bool) -> Self {
+        self.in_hand = in_hand;
         self
     }
 
@@ -149,7 +158,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         };
         let live = record.filter(|record| !record.is_expired(now));
         let (nonce, elapsed, callback) = (self.nonce, self.elapsed, self.callback);
-        let stamp = Stamp { now, nonce, elapsed, by: self.by.as_deref(), callback };
+        let stamp = Stamp { now, nonce, elapsed, by: self.by.as_deref(), callback, in_hand: self.in_hand };
         let expected = record.map(Record::version);
         self.expected = expected;
         let decision = self.decision.insert(self.command.apply(live, stamp));

@@ -291,6 +291,20 @@ impl StepKey {
         Self(short(b"S", [key.0.as_slice(), name.as_bytes()]))
     }
 
+    /// Derives the key that is sent with the undoing of step `name`. It is that of no step,
+    /// whatever steps are called.
+    ///
+    /// ```
+    /// use tower_idempotency::core::{Key, StepKey};
+    ///
+    /// let key = Key::from_bytes([7; 32]);
+    /// assert_ne!(StepKey::of_undo(&key, "charge"), StepKey::new(&key, "charge"));
+    /// assert_ne!(StepKey::of_undo(&key, "charge"), StepKey::new(&key, "undo charge"));
+    /// ```
+    pub fn of_undo(key: &Key, name: &str) -> Self {
+        Self(short(b"U", [key.0.as_slice(), name.as_bytes()]))
+    }
+
     /// The same key as a UUID, for receivers that want one: version 5 of
     /// RFC 9562, of the 40 characters. The UUID of a UUID is itself.
     ///

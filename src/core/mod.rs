@@ -37,19 +37,16 @@ pub use self::command::acknowledge::{Acknowledge, NotAcknowledged};
 // For completers: this crate's, and the model's.
 #[doc(hidden)]
 pub use self::command::callback::{CallbackAt, CallbackStep};
-pub(crate) use self::command::claim::ClaimHere;
 #[doc(hidden)]
 pub use self::command::claim::{Claim, Claimed};
 #[doc(hidden)]
 pub use self::command::fenced::{Change, Fenced, Lost};
 pub use self::command::resolve::Resolution;
-pub(crate) use self::command::resolve::ResolveAt;
 #[doc(hidden)]
 pub use self::command::resolve::{NotResolved, Resolve};
-pub(crate) use self::command::resume::ResumeHere;
+pub(crate) use self::command::resume::tried;
 #[doc(hidden)]
 pub use self::command::resume::{Resume, Resumed};
-pub(crate) use self::command::submit::SubmitHere;
 #[doc(hidden)]
 pub use self::command::submit::{Submit, Submitted};
 #[doc(hidden)]
@@ -68,6 +65,7 @@ pub use self::record::Record;
 pub use self::record::callback::Owed;
 pub use self::record::hold::{Fence, Hold, Mode, Progress, Status};
 pub use self::record::moment::{Moment, What};
+pub(crate) use self::record::outlook::Outlook;
 #[doc(hidden)]
 pub use self::record::reached::Reached;
 pub use self::record::step::{Point, Step};

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::core::{Change, Claim, ClaimHere, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
+use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::limits::Limits;
@@ -34,8 +34,8 @@ pub(crate) fn claim(
     claim: Claim,
     limits: Limits,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
-    let command = ClaimHere { claim, in_hand: engine.in_hand().has(&key) };
-    let mut exchange = engine.with_metadata(Exchange::guessing(command, fresh_nonce(), None));
+    let in_hand = engine.in_hand().has(&key);
+    let mut exchange = engine.with_metadata(Exchange::guessing(claim, fresh_nonce(), None)).in_hand(in_hand);
     async move {
         if let Err(error) = engine.drive(&key, &mut exchange).await {
             engine.emit(&key, || EventKind::StoreFailed { error: error.clone() });

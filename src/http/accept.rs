@@ -7,7 +7,7 @@ use http::Response;
 use http::request::Parts;
 use http_body::Body;
 
-use crate::core::{Claimed, Exchange, Fence, Fingerprint, Submit, SubmitHere, Submitted};
+use crate::core::{Claimed, Exchange, Fence, Fingerprint, Submit, Submitted};
 use crate::engine::claim::withdraw_claim;
 use crate::engine::content::Content;
 use crate::engine::handoff::WorkerSlot;
@@ -34,12 +34,9 @@ impl RequestContext {
         let request = Arc::new(self.shared.stored_request(parts, body)?);
         let slot = self.shared.handoff.slot();
         let room = slot.is_some() || background.queue.has_room(engine).await;
-        let command = Submit { fingerprint, mode: policy.mode, request, room };
-        let here = slot.is_some();
-        let submitted = match slot {
-            Some(slot) => self.submit_here(command, slot).await,
-            None => engine.apply(&self.key, None, command).await.map(|done| done.output),
-        };
+        let lease = slot.as_ref().map(WorkerSlot::lease);
+        let command = Submit { fingerprint, mode: policy.mode, request, room, lease };
+        let submitted = self.store_submission(command, slot).await;
         let submitted = match submitted {
             Ok(submitted) => submitted,
             Err(error) => {
@@ -48,18 +45,13 @@ impl RequestContext {
             }
         };
         Some(match submitted {
-            // Its lease is over, and it goes on here all the same.
-            Submitted::Unknown { parked: None } if engine.in_hand().has(&self.key) => {
-                accepted(place, background.retry_in())
-            }
-            Submitted::First if here => accepted(place, background.retry_in()),
-            Submitted::First => {
+            Submitted::First(Some(_)) | Submitted::Again => accepted(place, background.retry_in()),
+            Submitted::First(None) => {
                 background.queue.add();
                 engine.emit(&self.key, || EventKind::Accepted);
                 engine.accepted().put(self.key);
                 accepted(place, background.retry_in())
             }
-            Submitted::Again => accepted(place, background.retry_in()),
             Submitted::Replay(stored, until) => self.answer(Claimed::Replay(stored, until)),
             Submitted::Mismatch => self.answer(Claimed::Mismatch),
             Submitted::Unknown { parked } => self.answer(Claimed::Unknown { parked }),
@@ -68,22 +60,23 @@ impl RequestContext {
         })
     }
 
-    /// Accepts it and claims it in one write, for a completer of this process that
-    /// has room.
-    async fn submit_here(&self, submit: Submit, slot: WorkerSlot) -> Result<Submitted, StoreError> {
-        let (engine, lease) = (&self.shared.engine, slot.lease());
-        let mut exchange = engine.with_metadata(Exchange::guessing(SubmitHere { submit, lease }, fresh_nonce(), None));
+    /// Where a completer of this process has room for it, that completer gets the claim.
+    async fn store_submission(&self, submit: Submit, slot: Option<WorkerSlot>) -> Result<Submitted, StoreError> {
+        let engine = &self.shared.engine;
+        let (lease, in_hand) = (submit.lease, engine.in_hand().has(&self.key));
+        let mut exchange = engine.with_metadata(Exchange::guessing(submit, fresh_nonce(), None)).in_hand(in_hand);
         if let Err(error) = engine.drive(&self.key, &mut exchange).await {
-            // Perhaps it was granted; nothing has run, so that others may.
-            withdraw_claim(engine, self.key, Fence::of(exchange.nonce()), lease);
+            if let Some(lease) = lease {
+                // Perhaps it was granted; nothing has run, so that others may.
+                withdraw_claim(engine, self.key, Fence::of(exchange.nonce()), lease);
+            }
             return Err(error);
         }
         let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
-        let (submitted, fence) = done.output;
-        if let Some((fence, record)) = fence.zip(done.record) {
+        if let (Submitted::First(Some(fence)), Some(record), Some(slot)) = (&done.output, done.record, slot) {
             engine.emit(&self.key, || EventKind::Accepted);
-            slot.drive(self.key, fence, record);
+            slot.drive(self.key, *fence, record);
         }
-        Ok(submitted)
+        Ok(done.output)
     }
 }

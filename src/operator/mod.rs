@@ -6,7 +6,7 @@
 pub(crate) mod error;
 pub(crate) mod shown;
 
-use crate::core::{IdempotencyKey, Key, NotResolved, Resolution, Resolve, ResolveAt, Status};
+use crate::core::{IdempotencyKey, Key, NotResolved, Resolution, Resolve, Status};
 use crate::engine::Engine;
 use crate::operator::error::OperatorError;
 use crate::operator::shown::Shown;
@@ -120,7 +120,7 @@ impl Operator {
         if self.engine.in_hand().has(&shown.key) {
             return Err(OperatorError::InHand);
         }
-        let command = ResolveAt { version: shown.record.version(), resolve: Resolve { resolution } };
+        let command = Resolve { resolution, seen: Some(shown.record.version()) };
         let done = self.engine.apply(&shown.key, None, command).await?;
         done.output.map_err(|refused| match refused {
             NotResolved::Absent => OperatorError::Absent,

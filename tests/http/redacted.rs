@@ -106,7 +106,13 @@ fn no_debug_of_a_move_shows_what_it_carries() {
     assert_silent("Claim", &claim());
     assert_silent(
         "Submit",
-        &Submit { fingerprint: claim().fingerprint, mode: Mode::Resumable, request: request(), room: true },
+        &Submit {
+            fingerprint: claim().fingerprint,
+            mode: Mode::Resumable,
+            request: request(),
+            room: true,
+            lease: None,
+        },
     );
     let (answer, step) = (response(), || "charge".into());
     let resolutions = [
@@ -114,7 +120,7 @@ fn no_debug_of_a_move_shows_what_it_carries() {
         Resolution::StepDone { step: step(), value: bytes() },
     ];
     for resolution in resolutions {
-        assert_silent("Resolve", &Resolve { resolution });
+        assert_silent("Resolve", &Resolve { resolution, seen: None });
     }
     assert_silent("Change", &changes());
     assert_silent("Fenced", &Fenced { fence: Fence::of(Version::new(1)), changes: vec![complete()] });

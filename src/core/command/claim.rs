@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Decision, Sealed, is_leased};
+use super::{Command, Decision, Sealed};
 use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse};
 use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode};
+use crate::core::record::outlook::Outlook;
 use crate::core::record::time::Stamp;
 
 /// Asks for the right to run an operation.
@@ -62,21 +63,17 @@ impl Command for Claim {
         if let Some(response) = current.response() {
             return Decision::keep(Claimed::Replay(Arc::clone(response), current.kept_for(stamp.now)));
         }
-        if let Some(left) = current.lease_left(stamp.now) {
+        if let Some(left) = current.held_for_now(stamp, self.lease) {
             return Decision::keep(Claimed::Busy(left));
         }
-        let both_resumable = current.mode == Mode::Resumable && self.mode == Mode::Resumable;
-        let grant = match &current.hold {
-            Hold::Cleared => true,
-            Hold::Leased { .. } | Hold::Free => both_resumable,
-            Hold::Parked { why } => {
-                return Decision::keep(Claimed::Unknown { parked: Some(Arc::clone(why)) });
+        match current.outlook() {
+            Outlook::Parked(why) => Decision::keep(Claimed::Unknown { parked: Some(Arc::clone(why)) }),
+            Outlook::Resumable if self.mode == Mode::AtMostOnce => Decision::keep(Claimed::Unknown { parked: None }),
+            Outlook::InDoubt => Decision::keep(Claimed::Unknown { parked: None }),
+            Outlook::Decided | Outlook::Resumable => {
+                Decision::put(current.taken(stamp, self.lease), Claimed::Granted(fence))
             }
-        };
-        if !grant {
-            return Decision::keep(Claimed::Unknown { parked: None });
         }
-        Decision::put(current.taken(stamp, self.lease), Claimed::Granted(fence))
     }
 }
 
@@ -84,29 +81,5 @@ impl Claim {
     fn first(&self, stamp: Stamp<'_>) -> Record {
         let hold = Hold::Leased { fence: Fence::of(stamp.nonce), lease: self.lease };
         Record { hold, attempts: 1, ..Record::first(self.fingerprint, self.mode, self.request.clone(), stamp) }
-    }
-}
-
-/// A [`Claim`] by a process that knows whether it still runs the operation itself, or
-/// still has to store how it ended: then a lease that is over does not say that the
-/// operation is abandoned.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ClaimHere {
-    pub(crate) claim: Claim,
-    pub(crate) in_hand: bool,
-}
-
-impl Sealed for ClaimHere {}
-
-impl Command for ClaimHere {
-    type Output = Claimed;
-
-    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Claimed> {
-        let decision = self.claim.apply(current, stamp);
-        let abandoned = matches!(decision.output, Claimed::Granted(_) | Claimed::Unknown { parked: None });
-        if self.in_hand && is_leased(current) && abandoned {
-            return Decision::keep(Claimed::Busy(self.claim.lease));
-        }
-        decision
     }
 }

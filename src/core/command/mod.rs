@@ -9,7 +9,6 @@ pub(in crate::core) mod resume;
 pub(in crate::core) mod submit;
 
 use super::record::Record;
-use super::record::hold::Hold;
 use super::record::time::Stamp;
 
 mod sealed {
@@ -76,9 +75,4 @@ impl<T> Decision<T> {
     pub(in crate::core) const fn put(record: Record, output: T) -> Self {
         Self { next: Next::Put(record), output }
     }
-}
-
-/// Whether a holder has it, or had it and neither ended it nor was decided about.
-fn is_leased(current: Option<&Record>) -> bool {
-    current.is_some_and(|record| matches!(record.hold(), Hold::Leased { .. }))
 }

@@ -21,6 +21,9 @@ use crate::core::record::time::{Stamp, Version};
 pub struct Resolve {
     /// What was decided.
     pub resolution: Resolution,
+    /// The version that its maker looked at: it decides on nothing newer. Finding out takes
+    /// time, and others decide and run meanwhile.
+    pub seen: Option<Version>,
 }
 
 /// What a human or a reconciler decided.
@@ -82,28 +85,6 @@ impl fmt::Debug for Resolution {
     }
 }
 
-/// A [`Resolve`] of what its maker looked at, and of nothing newer: finding out
-/// takes time, and others decide and run meanwhile.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ResolveAt {
-    /// The version that was looked at.
-    pub(crate) version: Version,
-    pub(crate) resolve: Resolve,
-}
-
-impl Sealed for ResolveAt {}
-
-impl Command for ResolveAt {
-    type Output = Result<(), NotResolved>;
-
-    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
-        match current {
-            Some(found) if found.version() != self.version => Decision::keep(Err(NotResolved::Overtaken)),
-            current => self.resolve.apply(current, stamp),
-        }
-    }
-}
-
 /// Why a [`Resolve`] changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -130,6 +111,9 @@ impl Command for Resolve {
         let Some(current) = current else {
             return Decision::keep(Err(NotResolved::Absent));
         };
+        if self.seen.is_some_and(|seen| seen != current.version()) {
+            return Decision::keep(Err(NotResolved::Overtaken));
+        }
         if current.status() == Status::Complete {
             return Decision::keep(Err(NotResolved::Complete));
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Decision, Sealed, is_leased};
+use super::{Command, Decision, Sealed};
 use crate::core::record::Record;
-use crate::core::record::hold::{Fence, Hold, Mode, Status};
+use crate::core::record::hold::{Fence, Hold, Status};
+use crate::core::record::outlook::Outlook;
 use crate::core::record::time::Stamp;
 
 /// Asks for the right to finish an operation, without a client's request.
@@ -56,13 +57,13 @@ impl Command for Resume {
         if current.owed().is_some() {
             return Decision::keep(Resumed::Owes);
         }
-        let by_hand = match current.hold {
-            Hold::Parked { .. } => return Decision::keep(Resumed::NotDue),
-            Hold::Cleared => true,
-            Hold::Leased { .. } | Hold::Free => false,
-        };
-        if current.mode == Mode::AtMostOnce && !by_hand {
-            return Decision::keep(Resumed::InDoubt);
+        if current.held_for_now(stamp, self.lease).is_some() {
+            return Decision::keep(Resumed::NotDue);
+        }
+        match current.outlook() {
+            Outlook::Parked(_) => return Decision::keep(Resumed::NotDue),
+            Outlook::InDoubt => return Decision::keep(Resumed::InDoubt),
+            Outlook::Decided | Outlook::Resumable => {}
         }
         if current.request.is_none() {
             let mut next = current.clone();
@@ -84,7 +85,7 @@ impl Resume {
     fn hopeless(&self, record: &Record, stamp: Stamp<'_>) -> Option<Arc<str>> {
         let tries = record.tries();
         if tries >= self.max_tries {
-            return Some(format!("it was tried {tries} times").into());
+            return Some(tried(tries));
         }
         if matches!(record.hold, Hold::Cleared) && record.attempts > 0 {
             // It was decided by hand that it goes on, however old it is.
@@ -95,22 +96,7 @@ impl Resume {
     }
 }
 
-/// A [`Resume`] by a process that knows, as a [`ClaimHere`](super::claim::ClaimHere) is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ResumeHere {
-    pub(crate) resume: Resume,
-    pub(crate) in_hand: bool,
-}
-
-impl Sealed for ResumeHere {}
-
-impl Command for ResumeHere {
-    type Output = Resumed;
-
-    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Resumed> {
-        if self.in_hand && is_leased(current) {
-            return Decision::keep(Resumed::NotDue);
-        }
-        self.resume.apply(current, stamp)
-    }
+/// Why it is parked that was tried as often as it may be.
+pub(crate) fn tried(times: u32) -> Arc<str> {
+    format!("it was tried {times} times").into()
 }

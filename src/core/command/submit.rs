@@ -8,6 +8,7 @@ use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse};
 use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode};
+use crate::core::record::outlook::Outlook;
 use crate::core::record::time::Stamp;
 
 /// Asks that an operation is run by the completer that comes first, and not by us.
@@ -25,14 +26,17 @@ pub struct Submit {
     pub request: Arc<StoredRequest>,
     /// Whether there is room for one more. What was accepted before stays so.
     pub room: bool,
+    /// The lease of a process that is about to run it: it is accepted and claimed in one
+    /// write.
+    pub lease: Option<Duration>,
 }
 
 /// The answer to a [`Submit`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "every front end must answer all of them")]
 pub enum Submitted {
-    /// It was accepted just now.
-    First,
+    /// It was accepted just now; and is ours to run, if there is a fence.
+    First(Option<Fence>),
     /// It was accepted before, and is not complete.
     Again,
     /// It is complete; this is the answer.
@@ -58,11 +62,7 @@ impl Command for Submit {
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Submitted> {
         let Some(current) = current else {
-            return if self.room {
-                Decision::put(self.accepted(stamp), Submitted::First)
-            } else {
-                Decision::keep(Submitted::Full)
-            };
+            return if self.room { self.first(stamp) } else { Decision::keep(Submitted::Full) };
         };
         if !current.fingerprint.matches(&self.fingerprint) {
             return Decision::keep(Submitted::Mismatch);
@@ -70,45 +70,26 @@ impl Command for Submit {
         if let Some(response) = current.response() {
             return Decision::keep(Submitted::Replay(Arc::clone(response), current.kept_for(stamp.now)));
         }
-        let held = current.lease_left(stamp.now).is_some();
-        Decision::keep(match (&current.hold, current.mode) {
-            (Hold::Parked { why }, _) => Submitted::Unknown { parked: Some(Arc::clone(why)) },
+        let held = current.held_for_now(stamp, Duration::ZERO).is_some();
+        Decision::keep(match current.outlook() {
+            Outlook::Parked(why) => Submitted::Unknown { parked: Some(Arc::clone(why)) },
             _ if held => Submitted::Again,
-            (Hold::Leased { .. } | Hold::Free, Mode::AtMostOnce) => Submitted::Unknown { parked: None },
-            _ if current.request.is_none() => Submitted::CallerOnly,
-            _ => Submitted::Again,
+            Outlook::InDoubt => Submitted::Unknown { parked: None },
+            Outlook::Decided | Outlook::Resumable if current.request.is_none() => Submitted::CallerOnly,
+            Outlook::Decided | Outlook::Resumable => Submitted::Again,
         })
     }
 }
 
 impl Submit {
-    fn accepted(&self, stamp: Stamp<'_>) -> Record {
-        Record::first(self.fingerprint, self.mode, Some(Arc::clone(&self.request)), stamp)
-    }
-}
-
-/// A [`Submit`] by a process that is about to run it: accepted and claimed in one
-/// write.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SubmitHere {
-    pub(crate) submit: Submit,
-    pub(crate) lease: Duration,
-}
-
-impl Sealed for SubmitHere {}
-
-impl Command for SubmitHere {
-    /// With the claim, if it was granted.
-    type Output = (Submitted, Option<Fence>);
-
-    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
-        if current.is_some() {
-            let Decision { next, output } = self.submit.apply(current, stamp);
-            return Decision { next, output: (output, None) };
-        }
+    fn first(&self, stamp: Stamp<'_>) -> Decision<Submitted> {
+        let accepted = Record::first(self.fingerprint, self.mode, Some(Arc::clone(&self.request)), stamp);
+        let Some(lease) = self.lease else {
+            return Decision::put(accepted, Submitted::First(None));
+        };
         let fence = Fence::of(stamp.nonce);
-        let hold = Hold::Leased { fence, lease: self.lease };
-        let claimed = Record { hold, attempts: 1, accepted: true, ..self.submit.accepted(stamp) };
-        Decision::put(claimed, (Submitted::First, Some(fence)))
+        let hold = Hold::Leased { fence, lease };
+        let claimed = Record { hold, attempts: 1, accepted: true, ..accepted };
+        Decision::put(claimed, Submitted::First(Some(fence)))
     }
 }

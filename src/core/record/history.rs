@@ -126,7 +126,7 @@ impl Record {
     }
 
     fn note(&mut self, what: What, text: Option<Arc<str>>, by: Option<Arc<str>>, at: Timestamp) {
-        let attempt = self.attempts + u32::from(matches!(what, What::Claimed | What::Resumed));
+        let attempt = self.attempts.saturating_add(u32::from(matches!(what, What::Claimed | What::Resumed)));
         self.past.push(Moment { attempt, what, text, by, at });
     }
 

@@ -5,6 +5,7 @@ pub(in crate::core) mod history;
 pub(in crate::core) mod hold;
 pub(in crate::core) mod moment;
 pub(in crate::core) mod moves;
+pub(in crate::core) mod outlook;
 pub(in crate::core) mod reached;
 pub(in crate::core) mod step;
 pub(in crate::core) mod time;

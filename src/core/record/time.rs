@@ -80,11 +80,14 @@ pub struct Stamp<'a> {
     pub by: Option<&'a str>,
     /// Whether the end of an operation that this write begins is to be told.
     pub callback: bool,
+    /// Whether the writer's process still runs the operation itself, or still has to store
+    /// how it ended: then a lease that is over does not say that it is abandoned.
+    pub in_hand: bool,
 }
 
 impl Stamp<'_> {
     /// A stamp that says nothing for the history, and asks for no callback.
     pub const fn new(now: Timestamp, nonce: Version) -> Self {
-        Self { now, nonce, elapsed: Duration::ZERO, by: None, callback: false }
+        Self { now, nonce, elapsed: Duration::ZERO, by: None, callback: false, in_hand: false }
     }
 }

@@ -7,9 +7,8 @@ use super::step::Step;
 use super::time::Version;
 use crate::core::message::{StoredResponse, arc, piece};
 
-/// What the history calls the undoing of a step, and what the key is derived from that is
-/// sent downstream with it. Whether a step is undone is never told by this name: a handler
-/// may call a step of its own so.
+/// What the history and the events call the undoing of a step. Nothing is told by this
+/// name: a handler may call a step of its own so.
 pub(crate) fn undo_name(step: &str) -> String {
     format!("undo {step}")
 }

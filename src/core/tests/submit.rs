@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use super::transitions::{DAY, LATER, NAMES, SOON, START, claim, put, response, stamp, state};
 use crate::core::{
-    Acknowledge, Change, Claim, Command, Decision, Fence, Fenced, Fingerprint, Hold, Mode, Next, NotAcknowledged,
-    NotResolved, Record, Resolution, Resolve, ResolveAt, Resume, Resumed, Submit, Submitted, Timestamp, Version, What,
+    Acknowledge, Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, Hold, Mode, Next,
+    NotAcknowledged, NotResolved, Record, Resolution, Resolve, Resume, Resumed, Stamp, Submit, Submitted, Timestamp,
+    Version, What,
 };
 
 fn submit(mode: Mode, room: bool) -> Submit {
     let Claim { fingerprint, mode, request, .. } = claim(mode);
-    Submit { fingerprint, mode, request: request.unwrap(), room }
+    Submit { fingerprint, mode, request: request.unwrap(), room, lease: None }
 }
 
 fn accepted(mode: Mode) -> Record {
     let Decision { next, output } = submit(mode, true).apply(None, stamp(START, 1));
-    assert_eq!(output, Submitted::First);
+    assert_eq!(output, Submitted::First(None));
     let Next::Put(record) = next else { panic!("{next:?}") };
     record.stamped(Timestamp::from_millis(START))
 }
@@ -76,9 +77,9 @@ fn whoever_comes_first_runs_it() {
 #[test]
 fn a_decision_about_it_does_not_begin_it_anew() {
     let record = accepted(Mode::Resumable);
-    let decided = put(Resolve { resolution: Resolution::RunAgain }.apply(Some(&record), stamp(LATER, 2)));
+    let decided = put(Resolve { resolution: Resolution::RunAgain, seen: None }.apply(Some(&record), stamp(LATER, 2)));
     assert!(!decided.is_first());
-    let park = Resolve { resolution: Resolution::Park { why: "no".into() } };
+    let park = Resolve { resolution: Resolution::Park { why: "no".into() }, seen: None };
     assert!(!put(park.apply(Some(&record), stamp(LATER, 2))).is_first());
 }
 
@@ -128,8 +129,8 @@ fn what_was_accepted_is_not_withdrawn() {
 #[test]
 fn a_decision_on_what_was_is_not_one_on_what_is() {
     let seen = state(Mode::AtMostOnce, "free");
-    let resolve = Resolve { resolution: Resolution::RunAgain };
-    let late = ResolveAt { version: seen.version(), resolve: resolve.clone() };
+    let resolve = Resolve { resolution: Resolution::RunAgain, seen: None };
+    let late = Resolve { seen: Some(seen.version()), ..resolve.clone() };
     assert_eq!(late.apply(Some(&seen), stamp(LATER, 7)), resolve.apply(Some(&seen), stamp(LATER, 7)));
     let decided = put(resolve.apply(Some(&seen), stamp(LATER, 7)));
     let Decision { next, output } = late.apply(Some(&decided), stamp(LATER, 8));
@@ -139,9 +140,52 @@ fn a_decision_on_what_was_is_not_one_on_what_is() {
 /// A human decided that it goes on; how old it is was known.
 #[test]
 fn a_decision_is_not_overtaken_by_the_age() {
-    let old =
-        put(Resolve { resolution: Resolution::RunAgain }.apply(Some(&state(Mode::Resumable, "free")), stamp(LATER, 7)));
+    let old = put(Resolve { resolution: Resolution::RunAgain, seen: None }
+        .apply(Some(&state(Mode::Resumable, "free")), stamp(LATER, 7)));
     let ancient = Resume { max_age: Duration::from_millis(1), ..resume() };
     let resumed = ancient.apply(Some(&old), stamp(LATER + 1000, 8));
     assert!(matches!(resumed.output, Resumed::Granted(_)), "{resumed:?}");
+}
+
+/// A process that still runs an operation, or still has to store its end, knows better
+/// than a lease that is over.
+#[test]
+fn what_a_process_has_in_hand_is_held_whatever_its_lease_says() {
+    let in_hand = Stamp { in_hand: true, ..stamp(LATER, 900) };
+    for (mode, name) in [Mode::AtMostOnce, Mode::Resumable].into_iter().flat_map(|mode| NAMES.map(|name| (mode, name)))
+    {
+        let record = state(mode, name);
+        let claimed = claim(mode).apply(Some(&record), in_hand);
+        let resumed = resume().apply(Some(&record), in_hand);
+        let submitted = submit(mode, true).apply(Some(&record), in_hand);
+        if matches!(record.hold(), Hold::Leased { .. }) {
+            assert_eq!(
+                (claimed.next, claimed.output),
+                (Next::Keep, Claimed::Busy(claim(mode).lease)),
+                "{mode:?} {name}"
+            );
+            assert_eq!((resumed.next, resumed.output), (Next::Keep, Resumed::NotDue), "{mode:?} {name}");
+            assert_eq!((submitted.next, submitted.output), (Next::Keep, Submitted::Again), "{mode:?} {name}");
+        } else {
+            assert_eq!(claimed, claim(mode).apply(Some(&record), stamp(LATER, 900)), "{mode:?} {name}");
+            assert_eq!(resumed, resume().apply(Some(&record), stamp(LATER, 900)), "{mode:?} {name}");
+            assert_eq!(submitted, submit(mode, true).apply(Some(&record), stamp(LATER, 900)), "{mode:?} {name}");
+        }
+    }
+}
+
+/// By a process that is about to run it: one write instead of two, to the same record.
+#[test]
+fn what_is_accepted_under_a_lease_is_as_if_it_was_resumed_at_once() {
+    for mode in [Mode::AtMostOnce, Mode::Resumable] {
+        let lease = Some(resume().lease);
+        let Decision { next, output } = Submit { lease, ..submit(mode, true) }.apply(None, stamp(START, 2));
+        assert_eq!(output, Submitted::First(Some(Fence::of(Version::new(2)))));
+        let Next::Put(record) = next else { panic!("{next:?}") };
+        let resumed = put(resume().apply(Some(&accepted(mode)), stamp(START, 2)));
+        assert_eq!((record.hold(), record.attempts()), (resumed.hold(), resumed.attempts()), "{mode:?}");
+        let record = record.stamped(Timestamp::from_millis(START));
+        let again = Submit { lease, ..submit(mode, true) }.apply(Some(&record), stamp(START, 3));
+        assert_eq!((again.next, again.output), (Next::Keep, Submitted::Again), "{mode:?}");
+    }
 }

@@ -77,12 +77,13 @@ enum WireMode {
     Resumable,
 }
 
-#[derive(Default, PartialEq, Encode, Decode)]
+/// In braces, even where there is nothing in them: of these, what a newer release adds is
+/// skipped.
+#[derive(PartialEq, Encode, Decode)]
 #[cbor(flat)]
 enum WireHold<'a> {
-    #[default]
     #[n(0)]
-    Free,
+    Free {},
     #[n(1)]
     Leased {
         #[n(0)]
@@ -96,17 +97,16 @@ enum WireHold<'a> {
         why: &'a str,
     },
     #[n(3)]
-    Cleared,
+    Cleared {},
 }
 
-#[derive(Default, PartialEq, Encode, Decode)]
+#[derive(PartialEq, Encode, Decode)]
 #[cbor(flat)]
 enum WireProgress {
-    #[default]
     #[n(0)]
-    Pending,
+    Pending {},
     #[n(1)]
-    Paid,
+    Paid {},
     #[n(2)]
     Complete {
         #[n(0)]
@@ -114,14 +114,13 @@ enum WireProgress {
     },
 }
 
-#[derive(Default, PartialEq, Encode, Decode)]
+#[derive(PartialEq, Encode, Decode)]
 #[cbor(flat)]
 enum WireCallback {
-    #[default]
     #[n(0)]
-    None,
+    None {},
     #[n(1)]
-    Wanted,
+    Wanted {},
     #[n(2)]
     Owed {
         #[n(0)]
@@ -141,6 +140,24 @@ enum WireCallback {
         #[n(0)]
         id: u64,
     },
+}
+
+impl Default for WireHold<'_> {
+    fn default() -> Self {
+        Self::Free {}
+    }
+}
+
+impl Default for WireProgress {
+    fn default() -> Self {
+        Self::Pending {}
+    }
+}
+
+impl Default for WireCallback {
+    fn default() -> Self {
+        Self::None {}
+    }
 }
 
 #[derive(Encode, Decode)]
@@ -169,8 +186,8 @@ impl<'a> WireHead<'a> {
             digest: *record.fingerprint.as_bytes(),
             hold: WireHold::of(&record.hold),
             progress: match &record.progress {
-                Progress::Pending => WireProgress::Pending,
-                Progress::Paid => WireProgress::Paid,
+                Progress::Pending => WireProgress::Pending {},
+                Progress::Paid => WireProgress::Paid {},
                 Progress::Complete { retention, .. } => WireProgress::Complete { retention_ms: millis(*retention) },
             },
             attempts: Some(record.attempts).filter(|attempts| *attempts != 1),
@@ -183,7 +200,7 @@ impl<'a> WireHead<'a> {
             dropped: record.past.dropped(),
             dropped_done: record.past.dropped_done(),
             accepted: record.accepted,
-            callback: record.callback.as_deref().map_or(WireCallback::None, WireCallback::of),
+            callback: record.callback.as_deref().map_or(WireCallback::None {}, WireCallback::of),
             scheme: Some(record.fingerprint.scheme()).filter(|scheme| *scheme != 1),
             authority,
             content,
@@ -221,8 +238,8 @@ impl<'a> WireHead<'a> {
             fingerprint: Fingerprint::read(self.digest, scheme, self.authority, self.content, self.trailers),
             hold: self.hold.into(),
             progress: match self.progress {
-                WireProgress::Pending => Progress::Pending,
-                WireProgress::Paid => Progress::Paid,
+                WireProgress::Pending {} => Progress::Pending,
+                WireProgress::Paid {} => Progress::Paid,
                 WireProgress::Complete { retention_ms } => {
                     Progress::Complete { response: response?, retention: Duration::from_millis(retention_ms) }
                 }
@@ -258,9 +275,9 @@ impl<'a> WireHold<'a> {
     fn of(hold: &'a Hold) -> Self {
         match hold {
             Hold::Leased { fence, lease } => Self::Leased { fence: fence.version().get(), lease_ms: millis(*lease) },
-            Hold::Free => Self::Free,
+            Hold::Free => Self::Free {},
             Hold::Parked { why } => Self::Parked { why },
-            Hold::Cleared => Self::Cleared,
+            Hold::Cleared => Self::Cleared {},
         }
     }
 }
@@ -271,9 +288,9 @@ impl From<WireHold<'_>> for Hold {
             WireHold::Leased { fence, lease_ms } => {
                 Self::Leased { fence: Fence::of(Version::new(fence)), lease: Duration::from_millis(lease_ms) }
             }
-            WireHold::Free => Self::Free,
+            WireHold::Free {} => Self::Free,
             WireHold::Parked { why } => Self::Parked { why: why.into() },
-            WireHold::Cleared => Self::Cleared,
+            WireHold::Cleared {} => Self::Cleared,
         }
     }
 }
@@ -295,7 +312,7 @@ impl<'a> WireMoment<'a> {
 impl WireCallback {
     fn of(callback: &Callback) -> Self {
         match callback {
-            Callback::Wanted => Self::Wanted,
+            Callback::Wanted => Self::Wanted {},
             Callback::Owed(Owed { id, tries, rest }) => {
                 Self::Owed { id: id.get(), tries: *tries, rest_ms: millis(*rest) }
             }
@@ -306,8 +323,8 @@ impl WireCallback {
 
     fn read(self) -> Option<Callback> {
         Some(match self {
-            Self::None => return None,
-            Self::Wanted => Callback::Wanted,
+            Self::None {} => return None,
+            Self::Wanted {} => Callback::Wanted,
             Self::Owed { id, tries, rest_ms } => {
                 Callback::Owed(Owed { id: Version::new(id), tries, rest: Duration::from_millis(rest_ms) })
             }

@@ -148,14 +148,14 @@ impl Record {
         self.steps.len() + usize::from(self.undoing.is_some())
     }
 
-    /// The parts that a head refers to, in the order [`Record::decode`] asks
-    /// for them.
+    /// The parts that a head refers to, in the order [`Record::decode`] asks for them. A
+    /// head that was forged may refer to four thousand million.
     ///
     /// # Errors
     ///
     /// As [`Record::decode`].
-    pub fn parts_of(head: &[u8]) -> Result<Vec<PartId>, DecodeError> {
-        Ok(open::<WireHead<'_>>(head, &CORRUPT_HEAD)?.parts().collect())
+    pub fn parts_of(head: &[u8]) -> Result<impl Iterator<Item = PartId> + use<>, DecodeError> {
+        Ok(open::<WireHead<'_>>(head, &CORRUPT_HEAD)?.parts())
     }
 
     /// A record from its bytes.

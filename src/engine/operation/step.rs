@@ -248,11 +248,10 @@ where
     /// [guide](crate::guide::compensation). A [`step`](Operation::step) becomes
     /// a [`pay`](Operation::pay) by it: its intent is stored before.
     ///
-    /// At least once. It is seen as a step that is called `undo` and the name of
-    /// this one, and its key is the one of such a step: a step of the handler's with
-    /// that name should not call the same receiver. Under a
-    /// [`Runner`](crate::Runner), which knows no failure
-    /// for good, nothing is undone, nor at most once.
+    /// The undoing runs at least once. Events and history show it as a step that is called
+    /// `undo` and the name of this one; its key is that of no step. Nothing is undone under
+    /// a [`Runner`](crate::Runner), which knows no failure for good, nor in at-most-once
+    /// mode.
     pub fn undo_with<F, Fut>(self, undo: F) -> Self
     where
         F: FnOnce(T, StepKey) -> Fut + Send + 'static,

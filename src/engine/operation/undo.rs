@@ -8,7 +8,7 @@ use super::error::StepError;
 use super::handle::Operation;
 use super::kind::Kind;
 use super::undoable::{How, NotUndone, Undo};
-use crate::core::{Change, Step, StoredResponse, Undoing, undo_name};
+use crate::core::{Change, Step, StepKey, StoredResponse, Undoing, undo_name};
 use crate::engine::attempt::Attempt;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::span::StepSpan;
@@ -178,7 +178,9 @@ impl Operation {
             return Err(StepError::InDoubt { step: step.to_owned() });
         }
         let _running = Running::new(attempt, name);
-        (how.work)(how.result, self.step_key(name).written(how.form)).await.map_err(StepError::Retry)?;
+        (how.work)(how.result, StepKey::of_undo(attempt.key(), step).written(how.form))
+            .await
+            .map_err(StepError::Retry)?;
         span.outcome("saved");
         attempt.write(Change::Undone { step: step.into() }).await?;
         attempt.emit(|| EventKind::StepSaved { step: name.to_owned() });

@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::RequestContext;
 use super::answer::unavailable;
 use super::record::{Answered, release};
-use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Mode, NotRetained};
+use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Mode, NotRetained, tried};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim, under_lease};
 use crate::engine::content::Content;
@@ -104,7 +104,7 @@ impl<S> GuardedRequest<S> {
         let tries = attempt.claimed().tries();
         if limits.1.is_some_and(|most| tries > most) {
             // The completer that claimed it ends it.
-            attempt.park("", &format!("it was tried {} times", tries - 1));
+            attempt.park("", &tried(tries - 1));
             return Ok(self.context.refuse(Refusal::OutcomeUnknown));
         }
         if attempt.lost().initialized() {

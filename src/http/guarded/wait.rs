@@ -75,9 +75,9 @@ impl RequestContext {
         let loaded = engine.look(&self.key).await.ok()?;
         let (mode, lease) = (self.shared.policy.mode, engine.limits().lease);
         let claim = Claim { fingerprint, mode, lease, request: None };
-        let claimed = claim.apply(loaded.record.as_ref(), Stamp::new(loaded.now, fresh_nonce())).output;
         // It may be that this process still has to save its end.
-        let is_over = !matches!(claimed, Claimed::Busy(_)) && !engine.in_hand().has(&self.key);
-        is_over.then_some(claimed)
+        let stamp = Stamp { in_hand: engine.in_hand().has(&self.key), ..Stamp::new(loaded.now, fresh_nonce()) };
+        let claimed = claim.apply(loaded.record.as_ref(), stamp).output;
+        (!matches!(claimed, Claimed::Busy(_))).then_some(claimed)
     }
 }

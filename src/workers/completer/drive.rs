@@ -14,8 +14,8 @@ use super::round::QUARANTINE;
 use super::wiring::Way;
 use super::{Completer, Doubt};
 use crate::core::{
-    Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, ResolveAt, ResumeHere, Resumed,
-    Status, StoredRequest, StoredResponse,
+    Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, Resumed, Status, StoredRequest,
+    StoredResponse,
 };
 use crate::engine::attempt::Attempt;
 use crate::engine::claim::{under_lease, withdraw_claim};
@@ -67,12 +67,12 @@ impl Completer {
 
     async fn resume(&self, key: Key) -> Result<Went, StoreError> {
         let engine = &self.shared.engine;
-        let command = ResumeHere { resume: self.command(), in_hand: engine.in_hand().has(&key) };
-        if command.in_hand {
+        let in_hand = engine.in_hand().has(&key);
+        if in_hand {
             // Otherwise rounds would meet nothing else while the store takes no answers.
             self.quarantine(key, self.settings.poll);
         }
-        let mut exchange = engine.with_metadata(Exchange::looking(command, fresh_nonce()));
+        let mut exchange = engine.with_metadata(Exchange::looking(self.command(), fresh_nonce())).in_hand(in_hand);
         let mut way = Way::Layer;
         if !self.wiring.is_proven() {
             // Before it is claimed: what is not driven costs no try. The exchange
@@ -193,7 +193,7 @@ impl Completer {
         if engine.in_hand().has(&key) {
             return Ok(Did::Skipped);
         }
-        let done = engine.apply(&key, None, ResolveAt { version, resolve: Resolve { resolution } }).await?;
+        let done = engine.apply(&key, None, Resolve { resolution, seen: Some(version) }).await?;
         if done.output.is_err() {
             return Ok(Did::Skipped);
         }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::Completer;
 use super::wiring::{CompleterError, Way};
-use crate::core::{Hold, Mode, Record};
+use crate::core::{Outlook, Record};
 use crate::engine::handoff::ClaimHandoff;
 use crate::http::policy::says_no_route;
 use crate::telemetry::event::EventKind;
@@ -94,9 +94,5 @@ impl Completer {
 
 /// Whether a completer would drive it, and not only look after it.
 fn is_driven(record: &Record) -> bool {
-    match record.hold() {
-        Hold::Parked { .. } => false,
-        Hold::Cleared => true,
-        Hold::Leased { .. } | Hold::Free => record.mode() == Mode::Resumable,
-    }
+    matches!(record.outlook(), Outlook::Decided | Outlook::Resumable)
 }

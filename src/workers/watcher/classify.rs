@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::{Hold, Mode, Record, Status, Timestamp};
+use crate::core::{Hold, Outlook, Record, Status, Timestamp};
 use crate::store::Found;
 use crate::telemetry::finding::FindingKind;
 
@@ -74,6 +74,6 @@ fn doubt(record: &Record) -> Option<String> {
     if !steps.is_empty() {
         return Some(format!("begun, with no result and no holder: {}", steps.join(", ")));
     }
-    let unknown = record.mode() == Mode::AtMostOnce && *record.hold() != Hold::Cleared;
-    unknown.then(|| "it ran in at-most-once mode, and it is not known whether it finished".to_owned())
+    (record.outlook() == Outlook::InDoubt)
+        .then(|| "it ran in at-most-once mode, and it is not known whether it finished".to_owned())
 }

@@ -62,7 +62,7 @@ impl Store for InMemory {
         let encoded = next.encode();
         let mut parts = found.map(|(_, pieces)| pieces.parts).unwrap_or_default();
         parts.extend(encoded.fresh);
-        let named = Record::parts_of(&encoded.head)?;
+        let named: Vec<_> = Record::parts_of(&encoded.head)?.collect();
         parts.retain(|id, _| named.contains(id));
         let times = Times { created: created.unwrap_or(now), written: now };
         kept.insert(*key, (times, Pieces { head: encoded.head, parts }));

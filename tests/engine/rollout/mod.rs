@@ -81,7 +81,7 @@ async fn what_a_newer_build_began_goes_on_and_keeps_what_is_not_written_anew() {
             assert_eq!(second.parts[&id], newer.parts[&id], "{id:?}");
         }
         // The newer build finds its own parts, and those of this one, and reads on.
-        assert_eq!(Record::parts_of(&second.head).unwrap().len(), second.parts.len());
+        assert_eq!(Record::parts_of(&second.head).unwrap().count(), second.parts.len());
         kept.put(&key, &second.by_a_newer_build());
 
         assert_eq!(send(&app, post("k")).await.text(), "1 2 2");
@@ -138,7 +138,7 @@ async fn keep(kept: &dyn Kept, key: &tower_idempotency::core::Key, name: &str, r
     let swapped = kept.store().swap(key, None, record).await.unwrap();
     assert!(matches!(swapped, Swap::Stored), "{name}: {swapped:?}");
     let ids = Record::parts_of(&golden::golden(&golden::file_name(name, None))).unwrap();
-    let parts = ids.into_iter().map(|id| (id, golden::golden(&golden::file_name(name, Some(id))))).collect();
+    let parts = ids.map(|id| (id, golden::golden(&golden::file_name(name, Some(id))))).collect();
     kept.put(key, &Pieces { head: golden::golden(&golden::file_name(name, None)), parts });
 }
 

@@ -126,7 +126,7 @@ impl Branches {
     /// What a client was told that wants it done later.
     pub(crate) const fn saw_submit(&mut self, submitted: &Submitted) {
         match submitted {
-            Submitted::First => self.saw(Branch::Accepted),
+            Submitted::First(_) => self.saw(Branch::Accepted),
             Submitted::Again => self.saw(Branch::AcceptedBefore),
             Submitted::Replay(..) => self.saw(Branch::AcceptedReplayed),
             Submitted::Unknown { .. } => self.saw(Branch::AcceptedUnknown),

@@ -326,6 +326,28 @@ fn a_trip_is_booked_or_undone_and_never_both() {
     );
 }
 
+/// Trips whose end is told, with completers that finish them and tell.
+const TRIPS_TOLD: &[(Kind, u8)] = &[
+    (Kind::Request, 1),
+    (Kind::Resume, 2),
+    (Kind::Refuse, 1),
+    (Kind::Crash, 1),
+    (Kind::Tick, 1),
+    (Kind::Lost, 1),
+    (Kind::Fail, 1),
+];
+
+/// The same with decisions by hand.
+const TRIPS_TOLD_BY_HAND: &[(Kind, u8)] =
+    &[(Kind::Request, 1), (Kind::Resume, 1), (Kind::Refuse, 1), (Kind::Tick, 1), (Kind::Resolve, 1)];
+
+#[test]
+fn the_end_of_a_trip_is_told_once_all_is_undone() {
+    use Branch::*;
+    let wanted = [GrantedFirst, Planned, AllUndone, BookedAfterAll, Completed, Told, ToldAgain];
+    check("trip-told", Program::TripTold, &[(1, TRIPS_TOLD), (1, TRIPS_TOLD_BY_HAND)], &wanted);
+}
+
 /// Ends, and completers that tell of them.
 const TOLD: &[(Kind, u8)] = &[
     (Kind::Request, 1),

@@ -120,7 +120,7 @@ pub(crate) fn of_undoing(state: &State, attempt: &Attempt, step: &str) -> Result
 /// The last end was told, where a callback is to be made.
 fn is_told(state: &State) -> bool {
     let life = &state.world.lives[usize::from(state.world.current())];
-    state.program != Program::Told || life.ends.last().is_none_or(|end| life.told.contains(end))
+    !state.program.calls_back() || life.ends.last().is_none_or(|end| life.told.contains(end))
 }
 
 /// It may go early, and is what it was. A write that took long may find it
@@ -225,7 +225,7 @@ fn may_clear(author: &Author, name: &str) -> bool {
 }
 
 fn is_rightly_paid(was: &Record, is: &Record, author: &Author) -> bool {
-    let by_hand = |name: &str| matches!(author, Author::Operator(Resolve { resolution: Resolution::StepDone { step, .. } }) if &**step == name);
+    let by_hand = |name: &str| matches!(author, Author::Operator(Resolve { resolution: Resolution::StepDone { step, .. }, .. }) if &**step == name);
     let newly = is.steps().iter().any(|step| {
         let before = was.step(step.name()).map(|step| step.point());
         let begun = before == Some(&Point::Begun) || (before.is_none() && by_hand(step.name()));
@@ -305,7 +305,7 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
     let mut state = state.clone();
     let accepted = state.world.lives[usize::from(state.world.current())].accepted;
     state.budget = match state.program {
-        Program::Told => Budget::last_tellers(),
+        Program::Told | Program::TripTold => Budget::last_tellers(),
         _ if accepted => Budget::last_completers(),
         _ => Budget::last_round(),
     };

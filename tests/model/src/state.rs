@@ -209,7 +209,7 @@ impl State {
         }
         match worker.attempt().map(|attempt| (attempt, &attempt.aside)) {
             Some((_, Some(task))) => self.of_mail(Actor::Aside(index), &task.mail, actions),
-            Some((attempt, None)) if attempt.program == Program::Trip && self.budget.allows(Kind::Aside) => {
+            Some((attempt, None)) if attempt.program.is_trip() && self.budget.allows(Kind::Aside) => {
                 actions.extend([false, true].map(|ends| Action::Aside(index, ends)));
             }
             _ => {}

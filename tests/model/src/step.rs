@@ -90,7 +90,7 @@ impl State {
         match std::mem::replace(&mut self.workers[index], Worker::Idle) {
             Worker::Holding(mut attempt) => {
                 match attempt.program {
-                    Program::Trip => attempt.stage = Stage::Plan,
+                    Program::Trip | Program::TripTold => attempt.stage = Stage::Plan,
                     Program::Told => attempt.write(park(), Stage::Over, self.mint()),
                     _ => attempt.stage = Stage::Refuse,
                 }
@@ -103,7 +103,9 @@ impl State {
 
     fn resolve(&mut self, resolution: &Resolution) {
         self.budget.spend(Kind::Resolve);
-        let command = Resolve { resolution: resolution.clone() };
+        // As an operator does, who decides about what was shown.
+        let seen = self.shelf.record.as_ref().map(Record::version);
+        let command = Resolve { resolution: resolution.clone(), seen };
         let author = Author::Operator(command.clone());
         self.operator = Some(Task::new(Exchange::looking(command, self.mint()), author));
     }
@@ -187,7 +189,7 @@ impl State {
             self.rebirth();
         }
         let life = self.world.current();
-        if let Author::Operator(Resolve { resolution }) = author {
+        if let Author::Operator(Resolve { resolution, .. }) = author {
             let world = self.world.life(life);
             match resolution {
                 // A claim about all that was done outside of steps.
@@ -200,7 +202,7 @@ impl State {
         let ended = self.shelf.record.as_ref().filter(|record| has_ended(record)).map(Record::version);
         let tells = matches!(author, Author::Teller(_) | Author::Acknowledge(_));
         let world = self.world.life(life);
-        world.ends.extend(ended.filter(|_| !tells && self.program == Program::Told));
+        world.ends.extend(ended.filter(|_| !tells && self.program.calls_back()));
         world.accepted |= matches!(author, Author::Submit(_));
         world.acknowledged |= acknowledged;
         let Some(version) = self.shelf.record.as_ref().map(Record::version) else { return seen.saw(Branch::Withdrawn) };
@@ -304,9 +306,10 @@ impl State {
                 let nonce = self.mint();
                 self.workers[index] = Telling::new(record, life, nonce).map_or(Worker::Idle, Worker::Telling);
             }
-            // Its reconciler does not know either.
-            (Resumed::InDoubt, _) if self.operator.is_none() => {
-                let command = Resolve { resolution: Resolution::Park { why: "nobody knows".into() } };
+            // Its reconciler does not know either, of what it looked at.
+            (Resumed::InDoubt, looked) if self.operator.is_none() => {
+                let seen = looked.as_ref().map(Record::version);
+                let command = Resolve { resolution: Resolution::Park { why: "nobody knows".into() }, seen };
                 let author = Author::Operator(command.clone());
                 self.operator = Some(Task::new(Exchange::looking(command, self.mint()), author));
             }
@@ -320,7 +323,7 @@ impl State {
         let Some(done) = task.exchange.finish() else { return Err("a submission ended without an outcome".into()) };
         seen.saw_submit(&done.output);
         match done.output {
-            Submitted::First if took.is_none() => Err("what was never stored was accepted".into()),
+            Submitted::First(_) if took.is_none() => Err("what was never stored was accepted".into()),
             Submitted::Replay(response, _) => {
                 self.answer(heard.ok_or("a replay that the store was not asked for")?, response.body());
                 Ok(())

@@ -31,6 +31,8 @@ pub(crate) enum Program {
     Trip,
     /// Nothing but an answer, or that a human has to look; and a callback is made.
     Told,
+    /// The trip, whose end is told.
+    TripTold,
     /// Any change in any order: what no sane handler does.
     Whimsical,
 }
@@ -110,6 +112,15 @@ pub(crate) enum Stage {
 }
 
 impl Program {
+    /// Whether its end is told.
+    pub(crate) const fn calls_back(self) -> bool {
+        matches!(self, Self::Told | Self::TripTold)
+    }
+
+    pub(crate) const fn is_trip(self) -> bool {
+        matches!(self, Self::Trip | Self::TripTold)
+    }
+
     fn mode(self) -> Mode {
         if self == Self::Opaque { Mode::AtMostOnce } else { Mode::Resumable }
     }
@@ -129,7 +140,7 @@ impl Who {
 pub(crate) fn claiming(program: Program, who: Who, nonce: Version) -> Worker {
     let claim = Claim { fingerprint: who.fingerprint(), mode: program.mode(), lease: LEASE, request: Some(request()) };
     let author = Author::Claim(claim.clone());
-    let exchange = Exchange::guessing(claim, nonce, None).calling_back(program == Program::Told);
+    let exchange = Exchange::guessing(claim, nonce, None).calling_back(program.calls_back());
     Worker::Claiming(Task::new(exchange, author))
 }
 
@@ -143,7 +154,7 @@ pub(crate) fn resuming(nonce: Version) -> Worker {
 /// Starts as `Guarded::submit` does: with the guess that nothing is there.
 pub(crate) fn submitting(program: Program, nonce: Version) -> Worker {
     let fingerprint = Who::Owner.fingerprint();
-    let submit = Submit { fingerprint, mode: program.mode(), request: request(), room: true };
+    let submit = Submit { fingerprint, mode: program.mode(), request: request(), room: true, lease: None };
     let author = Author::Submit(submit.clone());
     Worker::Submitting(Task::new(Exchange::guessing(submit, nonce, None), author))
 }
@@ -238,7 +249,7 @@ impl Attempt {
         let stage = match program {
             Program::Payment => Stage::Order,
             Program::Opaque => Stage::Opaque,
-            Program::Trip => Stage::Leg,
+            Program::Trip | Program::TripTold => Stage::Leg,
             Program::Told => Stage::Decide,
             Program::Whimsical => Stage::Whim,
         };
@@ -322,7 +333,7 @@ impl Attempt {
 
     /// The handler's answer: for a payment, the results of all its steps.
     pub(crate) fn body(&self) -> Bytes {
-        if self.program == Program::Trip {
+        if self.program.is_trip() {
             return crate::trip::booked();
         }
         if matches!(self.program, Program::Opaque | Program::Told) {

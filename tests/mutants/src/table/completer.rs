@@ -121,9 +121,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     in_hand(
         "unsaved-run-again-by-a-duplicate",
-        "src/core/command/claim.rs",
-        "if self.in_hand && is_leased(current) && abandoned {",
-        "if self.in_hand && is_leased(current) && abandoned && false {",
+        "src/core/record/outlook.rs",
+        "(stamp.in_hand && is_leased).then_some(lease)",
+        "(stamp.in_hand && is_leased && false).then_some(lease)",
         "duplicates_of_what",
     ),
     in_hand(

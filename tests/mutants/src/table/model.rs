@@ -33,14 +33,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "lapsed-opaque-granted",
         CLAIM,
-        "Hold::Leased { .. } | Hold::Free => both_resumable,",
-        "Hold::Leased { .. } | Hold::Free => both_resumable || current.mode == self.mode,",
+        "Outlook::InDoubt => Decision::keep(Claimed::Unknown { parked: None }),",
+        "Outlook::InDoubt if current.mode != self.mode => Decision::keep(Claimed::Unknown { parked: None }),\n            Outlook::InDoubt => Decision::put(current.taken(stamp, self.lease), Claimed::Granted(fence)),",
     ),
     model(
         "parked-granted",
         CLAIM,
-        "return Decision::keep(Claimed::Unknown { parked: Some(Arc::clone(why)) });",
-        "why.is_ascii()",
+        "Outlook::Parked(why) => Decision::keep(Claimed::Unknown { parked: Some(Arc::clone(why)) }),",
+        "Outlook::Parked(_) => Decision::put(current.taken(stamp, self.lease), Claimed::Granted(fence)),",
     ),
     model(
         "old-fence-kept-on-a-steal",
@@ -252,7 +252,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "record.due() <= stamp.now",
         "record.due() <= stamp.now || record.tries() < 9",
     ),
-    model("opaque-resumed", RESUME, "current.mode == Mode::AtMostOnce && !by_hand", "false"),
+    model(
+        "opaque-resumed",
+        RESUME,
+        "Outlook::InDoubt => return Decision::keep(Resumed::InDoubt),",
+        "Outlook::InDoubt => {}",
+    ),
     model("tried-for-ever", RESUME, "if tries >= self.max_tries {", "if tries > self.max_tries + 9 {"),
     // What is accepted for later.
     model(

@@ -10,8 +10,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     operator(
         "operator-decides-about-what-moved-on",
         OPERATOR,
-        "let command = ResolveAt { version: shown.record.version(), resolve: Resolve { resolution } };",
-        "let command = Resolve { resolution };",
+        "let command = Resolve { resolution, seen: Some(shown.record.version()) };",
+        "let command = Resolve { resolution, seen: None };",
         "a_decision_about_what_moved_on",
     ),
     operator(

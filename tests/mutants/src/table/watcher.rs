@@ -71,8 +71,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     watcher(
         "watcher-at-most-once-is-no-doubt",
         "src/workers/watcher/classify.rs",
-        "unknown.then(||",
-        "false.then(||",
+        "(record.outlook() == Outlook::InDoubt)",
+        "(record.outlook() == Outlook::InDoubt && false)",
         "at_most_once_a_dead",
     ),
     watcher(
