@@ -188,11 +188,12 @@ pub use self::workers::completer::{Completer, CompleterError, Doubt, Report, Sto
 pub use self::workers::sweeper::{Sweeper, Swept};
 pub use self::workers::watcher::{Watched, Watcher};
 
-/// The loop that carries commands to a store. Not a stable part of the API: for tests of
-/// stores.
+/// The loop that carries commands to a store, and what reads a client's preferences. Not a
+/// stable part of the API: for tests of stores, and of any bytes.
 #[doc(hidden)]
 pub mod spi {
     pub use crate::engine::ledger::Ledger;
+    pub use crate::http::prefer::{is_async as prefers_async, wait as prefers_to_wait};
 }
 
 #[cfg(doctest)]

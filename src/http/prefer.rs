@@ -8,13 +8,13 @@ pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// Whether `respond-async` is among the preferences: tokens with parameters and
 /// values, of which none counts here (RFC 7240 §2).
-pub(crate) fn is_async(headers: &HeaderMap) -> bool {
+pub fn is_async(headers: &HeaderMap) -> bool {
     preferences(headers).any(|(name, _)| name.eq_ignore_ascii_case("respond-async"))
 }
 
 /// How long the client wants to be kept at most, in seconds (§4.3). Of two, the first one
 /// counts (§2).
-pub(crate) fn wait(headers: &HeaderMap) -> Option<Duration> {
+pub fn wait(headers: &HeaderMap) -> Option<Duration> {
     let (_, value) = preferences(headers).find(|(name, _)| name.eq_ignore_ascii_case("wait"))?;
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     // Too many digits are too long for any limit.

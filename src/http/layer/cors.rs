@@ -53,8 +53,9 @@ impl IdempotencyLayer {
 
     /// The header fields of responses that this layer sets, for
     /// `Access-Control-Expose-Headers`: what marks a replay, and a response that is not
-    /// retained, `Retry-After` and `Link` of problems, how much longer the key is remembered where that is
-    /// [told](Self::tell_expiry), the key where it is [sent back](Self::echo_key), and with [`background`](Self::background) those of its
+    /// retained, `Retry-After` and `Link` of problems, how much longer the key is
+    /// remembered where that is [told](Self::tell_expiry), the key where it is
+    /// [sent back](Self::echo_key), and with [`background`](Self::background) those of its
     /// 202 and of the status resource. A script of another origin sees no field that is
     /// not exposed, but for a few such as `Content-Type`.
     ///

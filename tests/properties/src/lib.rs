@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod commands;
+mod corpus;
 mod keys;
 mod laws;
 mod wire;

@@ -17,8 +17,23 @@ planted_under!(waiting, "--test http", "waiting");
 planted_under!(lease, "--test http", "lease");
 planted_under!(cors, "--test stack", "cors");
 planted_under!(testing, "--test testing");
+planted_under!(corpus, "--lib", "corpus");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    corpus(
+        "what-is-in-quotes-is-a-preference",
+        "src/http/prefer.rs",
+        "c == ',' && !quoted",
+        "c == ','",
+        "every_line_is_preferences",
+    ),
+    corpus(
+        "a-longest-key-is-not-looked-at",
+        "src/http/key_rules.rs",
+        "if text.len() > self.max {",
+        "if text.len() > self.max + 1000 {",
+        "every_line_is_a_key",
+    ),
     testing(
         "a-test-dies-after-the-work-with-its-result-stored",
         "src/testing/crash.rs",
