@@ -173,6 +173,7 @@ pub use self::http::replay_mark::{ReplayMark, ReservedHeader};
 pub use self::http::scope::Scope;
 pub use self::http::service::{Idempotency, ResponseFuture};
 pub use self::http::status::StatusService;
+pub use self::http::streaming::Streaming;
 pub use self::http::words::{HeaderFilter, InProgressStatus, KeyReusedStatus, Problem};
 pub use self::operator::Operator;
 pub use self::operator::error::OperatorError;

@@ -164,7 +164,7 @@ async fn show(status: StatusService) {
 }
 
 fn layers() -> Vec<(String, IdempotencyLayer)> {
-    let mut all = walk!(layer(), LENGTHS, upload_timeout, wait);
+    let mut all = walk!(layer(), LENGTHS, upload_timeout, wait, stream_after);
     all.extend(walk!(
         layer(),
         COUNTS,
@@ -503,7 +503,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 19] = [
+const WALKED: [(&str, &str); 20] = [
     ("util/backoff.rs", "backoffs"),
     ("http/background.rs", "backgrounds"),
     ("http/callback.rs", "callbacks"),
@@ -512,6 +512,7 @@ const WALKED: [(&str, &str); 19] = [
     ("core/record/mod.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record/time.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/layer/mod.rs", "layers"),
+    ("http/layer/streaming.rs", "layers"),
     ("http/layer/waiting.rs", "layers"),
     ("http/key_rules.rs", "key_rules"),
     ("engine/mod.rs", "engines"),

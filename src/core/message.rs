@@ -142,8 +142,8 @@ pub enum NotRetained {
     /// [response limit](crate::IdempotencyLayer::response_limit).
     #[default]
     TooLarge,
-    /// An event stream, or a body that was not whole five seconds after it first
-    /// paused.
+    /// A stream: of events, or [said](crate::Streaming) to be one, or [held
+    /// back](crate::IdempotencyLayer::stream_after) for too long.
     Streamed,
     /// The body broke off, or was shorter or longer than announced.
     Incomplete,

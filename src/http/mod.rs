@@ -29,6 +29,7 @@ pub(crate) mod route;
 pub(crate) mod scope;
 pub(crate) mod service;
 pub(crate) mod status;
+pub(crate) mod streaming;
 pub(crate) mod target;
 pub(crate) mod upload;
 pub(crate) mod words;

@@ -34,6 +34,7 @@ mod redaction;
 mod replay;
 mod routes;
 mod scope;
+mod streams;
 mod taken_back;
 mod trailers;
 mod uploads;

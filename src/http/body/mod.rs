@@ -6,4 +6,4 @@ mod response;
 pub use self::request::RequestBody;
 pub(crate) use self::request::{EMPTY_FRAMES, weight};
 pub use self::response::ResponseBody;
-pub(crate) use self::response::{Read, read};
+pub(crate) use self::response::{Read, read, unread};

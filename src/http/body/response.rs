@@ -221,11 +221,7 @@ where
         return Read { body: ResponseBody::theirs(body), content };
     }
     if size.lower() > limit as u64 {
-        // Not given on as it is, for the sake of its trailers.
-        let rest = Rest::Open(Box::pin(body));
-        let ahead = Box::new(ReadAhead { pieces: [None, None], pauses: false, trailers: None, rest, size });
-        let body = ResponseBody { kind: ResponseKind::Ahead { ahead } };
-        return Read { body, content: Err(NotRetained::TooLarge) };
+        return unread(body, NotRetained::TooLarge);
     }
     let mut reading = Reading {
         read: Collected::default(),
@@ -237,6 +233,13 @@ where
     };
     let stopped = reading.run(limit, patience).await;
     reading.finish(stopped, head, size)
+}
+
+/// Gives the body of a response on as it comes. Not as it is, for the sake of its trailers.
+pub(crate) fn unread<B: Body>(body: B, why: NotRetained) -> Read<B> {
+    let (size, rest) = (body.size_hint(), Rest::Open(Box::pin(body)));
+    let ahead = Box::new(ReadAhead { pieces: [None, None], pauses: false, trailers: None, rest, size });
+    Read { body: ResponseBody { kind: ResponseKind::Ahead { ahead } }, content: Err(why) }
 }
 
 /// Whether a body of this length is what its head, and the body itself, said it

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
@@ -22,7 +22,8 @@ use crate::engine::handoff::GrantedClaim;
 use crate::engine::operation::{Operation, Undone};
 use crate::engine::outcome::Outcome;
 use crate::http::background::Background;
-use crate::http::body::{Read, RequestBody, ResponseBody, read};
+use crate::http::body::{Read, RequestBody, ResponseBody, read, unread};
+use crate::http::streaming::{Streaming, patience};
 use crate::http::target::fingerprint;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
@@ -160,12 +161,16 @@ impl<S> GuardedRequest<S> {
         let context = &context;
         let (policy, claimed) = (&context.shared.policy, &attempt);
         let run = under_lease(&attempt, async move {
-            let (parts, body) = service.call(request).await?.into_parts();
-            let patience = if is_endless(&parts.headers) { Duration::ZERO } else { policy.stream_after };
+            let (mut parts, body) = service.call(request).await?.into_parts();
+            // Said of this record, as an outcome is.
+            let is_stream = parts.extensions.remove::<Streaming>().is_some();
             let Read { body, content } = if parts.status.is_informational() {
                 // A switch of protocols (101) has begun something that can't be given twice.
                 Read { body: ResponseBody::theirs(body), content: Err(NotRetained::Streamed) }
+            } else if is_stream {
+                unread(body, NotRetained::Streamed)
             } else {
+                let patience = patience(&parts.headers, policy.stream_after);
                 read(&parts, body, policy.response_limit, patience).await
             };
             let outcome = context.outcome(claimed, is_post, &parts, &content);
@@ -221,14 +226,4 @@ impl RequestContext {
 fn of_operation<B>(mut parts: Parts, operation: &Operation, body: Content) -> Request<RequestBody<B>> {
     parts.extensions.insert(operation.clone());
     Request::from_parts(parts, RequestBody::read(body))
-}
-
-/// A stream of events has no end to wait for.
-fn is_endless(headers: &HeaderMap) -> bool {
-    const EVENTS: &[u8] = b"text/event-stream";
-    let Some(value) = headers.get(http::header::CONTENT_TYPE) else { return false };
-    let Some((media_type, rest)) = value.as_bytes().trim_ascii_start().split_at_checked(EVENTS.len()) else {
-        return false;
-    };
-    media_type.eq_ignore_ascii_case(EVENTS) && rest.first().is_none_or(|next| matches!(next, b';' | b' ' | b'\t'))
 }

@@ -32,7 +32,7 @@ impl IdempotencyLayer {
     /// A method that streams from its client must not be named: a call that waits for a
     /// response before it ends is refused after [`upload_timeout`](Self::upload_timeout). One
     /// that streams to its client may be named: its response is kept if it ends
-    /// within five seconds. `Prefer: respond-async` is ignored for
+    /// within [`stream_after`](Self::stream_after). `Prefer: respond-async` is ignored for
     /// calls, as is [`Background::always`](crate::Background::always): a 202 is no response
     /// of gRPC.
     pub fn grpc_methods(self, methods: GrpcMethods) -> Self {

@@ -5,6 +5,7 @@ mod coverage;
 mod grpc;
 mod outcomes;
 mod redaction;
+mod streaming;
 mod waiting;
 mod words;
 
@@ -137,8 +138,7 @@ impl IdempotencyLayer {
 
     /// The largest response body that is kept, in bytes and with its trailers:
     /// 2 MiB by default. Larger ones are delivered and not retained, and so are
-    /// event streams, and bodies that are not whole five seconds after they
-    /// first paused. Any other is read to its end before the client gets the
+    /// [streams](Self::stream_after). Any other is read to its end before the client gets the
     /// first of it; how it is framed, and how it ends, stays as without the
     /// layer.
     ///

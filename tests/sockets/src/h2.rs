@@ -121,10 +121,44 @@ impl Upload {
         answer.status().as_u16()
     }
 
+    /// Sends these trailers, and what comes back then.
+    pub async fn end_with(mut self, trailers: HeaderMap) -> Seen {
+        self.rest.send_trailers(trailers).unwrap();
+        settled(self.response).await
+    }
+
+    /// Waits for the head of the answer.
+    pub async fn head(mut self) -> Answering {
+        let answer = timeout(PATIENCE, &mut self.response).await.expect("the head of an answer").unwrap();
+        Answering { headers: answer.headers().clone(), body: answer.into_body(), _rest: self.rest }
+    }
+
     /// What comes back once the rest is sent.
     pub async fn finish(mut self, rest: Bytes) -> Seen {
         self.rest.send_data(rest, true).unwrap();
         settled(self.response).await
+    }
+}
+
+/// An answer whose head is there.
+pub struct Answering {
+    /// Its header lines.
+    pub headers: HeaderMap,
+    body: h2::RecvStream,
+    _rest: SendStream<Bytes>,
+}
+
+impl Answering {
+    /// What comes next of its body; `None` at its end.
+    pub async fn data(&mut self) -> Option<Bytes> {
+        loop {
+            let data = timeout(PATIENCE, self.body.data()).await.expect("data")?.unwrap();
+            self.body.flow_control().release_capacity(data.len()).unwrap();
+            // What ends a stream may have nothing in it.
+            if !data.is_empty() {
+                return Some(data);
+            }
+        }
     }
 }
 

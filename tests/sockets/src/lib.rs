@@ -8,5 +8,5 @@ mod server;
 
 pub use self::body::{Part, Script};
 pub use self::h1::{Message, exchange, messages};
-pub use self::h2::{Seen, Stream, Upload};
+pub use self::h2::{Answering, Seen, Stream, Upload};
 pub use self::server::{Handler, Protocol, Server};

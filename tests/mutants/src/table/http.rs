@@ -325,9 +325,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "event-stream-held-back",
-        "src/http/guarded/run.rs",
-        "if is_endless(&parts.headers) {",
-        "if is_endless(&parts.headers) && false {",
+        "src/http/streaming.rs",
+        "if is_endless(headers) {",
+        "if is_endless(headers) && false {",
         "oversize::an_event_stream",
     ),
     http(

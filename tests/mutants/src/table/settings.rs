@@ -13,6 +13,7 @@ const WAITING: &str = "src/engine/waiting.rs";
 planted_under!(outcomes, "--test http", "outcomes");
 planted_under!(words, "--test http", "words");
 planted_under!(redaction, "--test http", "redaction");
+planted_under!(streams, "--test http", "streams");
 planted_under!(waiting, "--test http", "waiting");
 planted_under!(lease, "--test http", "lease");
 planted_under!(cors, "--test stack", "cors");
@@ -252,4 +253,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "after_the_limit",
     ),
     waiting("a-client-that-left-goes-on-waiting", WAIT, "match is_left() {", "match false {", "so_many_wait"),
+    streams(
+        "the-time-of-a-stream-is-not-what-was-set",
+        RUN,
+        "patience(&parts.headers, policy.stream_after)",
+        "patience(&parts.headers, std::time::Duration::from_secs(5))",
+        "a_response_is_held_back",
+    ),
+    streams(
+        "what-says-that-it-is-a-stream-is-read-first",
+        RUN,
+        "} else if is_stream {",
+        "} else if is_stream && false {",
+        "what_says_that_it_is_a_stream",
+    ),
 ];

@@ -64,7 +64,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     protocols(
         "events-are-held-back-on-the-wire",
-        RUN,
+        "src/http/streaming.rs",
         "b\"text/event-stream\";",
         "b\"text/other-stream\";",
         "an_event_stream",
