@@ -112,6 +112,8 @@
 //! - `testing`: tests of your own handlers, with processes that die where the test says:
 #![cfg_attr(feature = "testing", doc = "  [`testing`].")]
 #![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
+//! - `encryption`: what is stored is encrypted, under keys that you rotate: the
+//!   [guide](guide::stored) has what, and what stays in clear.
 //! - `conformance`: the store contract as tests, for authors of stores. Not a
 //!   stable part of the API.
 //!
@@ -188,6 +190,12 @@ pub use self::util::clock;
 pub use self::workers::completer::{Completer, CompleterError, Doubt, Report, StoredBody};
 pub use self::workers::sweeper::{Sweeper, Swept};
 pub use self::workers::watcher::{Watched, Watcher};
+
+/// Keys for what is stored: see [`Engine::encryption`].
+#[cfg(feature = "encryption")]
+pub mod encryption {
+    pub use crate::engine::encryption::{EncryptionKey, KeyError, Keyring};
+}
 
 /// The loop that carries commands to a store, and what reads a client's preferences. Not a
 /// stable part of the API: for tests of stores, and of any bytes.

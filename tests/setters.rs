@@ -33,6 +33,7 @@ use tower_idempotency::core::{
     Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, Mode, Next, Record, Stamp, StoredRequest, Timestamp,
     Version,
 };
+use tower_idempotency::encryption::{EncryptionKey, Keyring};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
@@ -264,7 +265,18 @@ fn engines() -> Vec<(String, Engine)> {
     let mut all = walk!(fresh(), LENGTHS, lease, max_execution, retention);
     all.extend(walk!(fresh(), backoffs(), backoff));
     all.extend(walk!(fresh(), TEXTS, instance));
+    all.extend(rings().into_iter().map(|ring| (format!("encryption({ring:?})"), fresh().encryption(ring))));
     all
+}
+
+fn rings() -> [Keyring; 3] {
+    let [one, other] = ["one", "other"].map(|name| {
+        assert!(EncryptionKey::new(name, &[0; 32]).is_err(), "no secret");
+        EncryptionKey::new(name, &std::array::from_fn(|n| n as u8 + name.len() as u8)).unwrap()
+    });
+    let ring = Keyring::new(one.clone());
+    assert!(ring.clone().with_older(one).is_err(), "two of one name");
+    [ring.clone(), ring.clone().read_only(), ring.with_older(other).unwrap()]
 }
 
 fn memory_stores() -> Vec<(String, MemoryStore)> {

@@ -29,6 +29,7 @@ mod hash;
 mod key;
 mod message;
 mod record;
+mod sealed;
 mod wire;
 
 pub(crate) use self::canonical::canonical;
@@ -74,6 +75,9 @@ pub use self::record::time::Stamp;
 pub use self::record::time::{Timestamp, Version};
 pub use self::record::undo::Undoing;
 pub(crate) use self::record::undo::undo_name;
+pub(crate) use self::sealed::{Cipher, SealError};
+#[cfg(feature = "encryption")]
+pub(crate) use self::wire::envelope::{Envelope, NONCE};
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod keys;
 mod messages;
 mod reached;
+mod sealed;
 mod submit;
 mod transitions;
 mod undo;

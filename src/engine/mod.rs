@@ -9,6 +9,8 @@
 pub(crate) mod attempt;
 pub(crate) mod claim;
 pub(crate) mod content;
+#[cfg(feature = "encryption")]
+pub(crate) mod encryption;
 pub(crate) mod handoff;
 pub(crate) mod ledger;
 pub(crate) mod limits;
@@ -144,6 +146,43 @@ impl Engine {
     /// second call replaces the first.
     pub fn on_event(self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.set(|shared| shared.observer = Some(Arc::new(observer)))
+    }
+
+    /// Encrypts what is stored, with the active key of this ring, and opens what was
+    /// encrypted before with any of them. By default all is stored in clear.
+    ///
+    /// Encrypted are the fingerprint, the stored request and response, steps with their
+    /// names, results and inputs, and the words of the history: with XChaCha20-Poly1305, each
+    /// part under a random nonce, bound to its key and its place. What stays in clear
+    /// [the guide lists](crate::guide::stored). It works on every store, and in transactions.
+    ///
+    /// What was stored in clear is read, and its head is encrypted with the next write.
+    /// What is encrypted with a key that is not in the ring, or by a process that has no
+    /// ring, is never taken for "no record": the client gets 503 `store-unavailable`, nothing
+    /// runs, and [`StoreFailed`](crate::EventKind::StoreFailed) or
+    /// [`Unreadable`](crate::EventKind::Unreadable) names the key. So introduce it readers first:
+    /// give all processes the ring as [`read_only`](crate::encryption::Keyring::read_only), and
+    /// then without that.
+    ///
+    /// ```
+    /// use tower_idempotency::encryption::{EncryptionKey, Keyring};
+    /// use tower_idempotency::{Engine, store::MemoryStore};
+    ///
+    /// # fn from_your_secret_manager() -> [u8; 32] { std::array::from_fn(|n| n as u8) }
+    /// let key = EncryptionKey::new("2026-11", &from_your_secret_manager())?;
+    /// let engine = Engine::new(MemoryStore::new()).encryption(Keyring::new(key));
+    /// # Ok::<_, tower_idempotency::encryption::KeyError>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// It is in the engine, so each engine over one store needs it: that of the layer, of
+    /// runners, of operators, of watchers. A lost key is a lost record: until it is found
+    /// again, or the record is removed by hand, its key can't be used. Whoever can write to
+    /// the store can put back an earlier state of a record, or remove it.
+    #[cfg(feature = "encryption")]
+    pub fn encryption(self, keys: encryption::Keyring) -> Self {
+        self.set(|shared| shared.ledger.set_cipher(keys))
     }
 
     /// The store.
@@ -283,6 +322,11 @@ impl Engine {
         if written.is_some_and(Record::owes_since_now) {
             self.accepted().put(*key);
         }
+    }
+
+    /// What the store has; as it has it, if it is encrypted with a key that is not here.
+    pub(crate) async fn look_at_any(&self, key: &Key) -> Result<Loaded, StoreError> {
+        self.shared.ledger.look_at_any(key).await
     }
 
     /// What the store has.

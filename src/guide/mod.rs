@@ -34,6 +34,9 @@ pub mod policies {}
 #[doc = include_str!("compensation.md")]
 pub mod compensation {}
 
+#[doc = include_str!("stored.md")]
+pub mod stored {}
+
 #[doc = include_str!("operations.md")]
 pub mod operations {}
 

@@ -95,7 +95,7 @@ impl Operator {
     /// [`OperatorError::Absent`] if there is none, or its retention is over;
     /// [`OperatorError::Store`] if the store can't be asked, or can't read it.
     pub async fn show(&self, key: &Key) -> Result<Shown, OperatorError> {
-        let found = self.engine.look(key).await?;
+        let found = self.engine.look_at_any(key).await?;
         let record = found.record.filter(|record| !record.is_expired(found.now)).ok_or(OperatorError::Absent)?;
         Ok(Shown { key: *key, record, now: found.now })
     }

@@ -97,5 +97,6 @@ const fn store_failure(kind: StoreErrorKind) -> &'static str {
         StoreErrorKind::Full => "full",
         StoreErrorKind::Corrupt => "corrupt",
         StoreErrorKind::NewerFormat => "newer-format",
+        StoreErrorKind::Undecryptable => "undecryptable",
     }
 }

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod encryption;
 mod golden;
 mod in_hand;
 mod ledger;

@@ -9,6 +9,7 @@
 
 mod concurrency;
 mod damage;
+mod encrypted;
 #[path = "../support/enlisted/mod.rs"]
 mod enlisted;
 mod faults;
@@ -22,6 +23,8 @@ mod processes;
 mod random;
 mod records;
 mod reopen;
+#[path = "../support/secrets.rs"]
+mod secrets;
 mod shop;
 mod time;
 mod together;

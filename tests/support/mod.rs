@@ -6,6 +6,7 @@
 pub(crate) mod bodies;
 pub(crate) mod lab;
 pub(crate) mod raw;
+pub(crate) mod secrets;
 pub(crate) mod sources;
 pub(crate) mod store;
 

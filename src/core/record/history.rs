@@ -24,7 +24,9 @@ impl Record {
             let at = all.first().map_or_else(Timestamp::default, |claimed| claimed.at);
             all.insert(0, Moment { attempt: 0, what: What::Accepted, text: None, by: None, at });
         }
-        all.extend(moments_of(&self.steps, self.undoing()));
+        if self.sealed.is_none() {
+            all.extend(moments_of(&self.steps, self.undoing()));
+        }
         all.sort_by_key(|moment| (moment.attempt, moment.what.rank()));
         let mut base = Timestamp::default();
         for moment in &mut all {

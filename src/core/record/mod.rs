@@ -3,10 +3,12 @@
 pub(in crate::core) mod callback;
 pub(in crate::core) mod history;
 pub(in crate::core) mod hold;
+pub(in crate::core) mod hollow;
 pub(in crate::core) mod moment;
 pub(in crate::core) mod moves;
 pub(in crate::core) mod outlook;
 pub(in crate::core) mod reached;
+pub(in crate::core) mod sealed;
 pub(in crate::core) mod step;
 pub(in crate::core) mod time;
 pub(in crate::core) mod undo;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use self::callback::{Callback, Owed};
 use self::hold::{Hold, Mode, Progress, Status};
 use self::moment::Past;
+use self::sealed::Sealed;
 use self::step::{Point, Step};
 use self::time::{Timestamp, Version};
 use self::undo::Undoing;
@@ -49,6 +52,8 @@ pub struct Record {
     pub(in crate::core) request: Option<Arc<StoredRequest>>,
     pub(in crate::core) steps: Vec<Arc<Step>>,
     pub(in crate::core) undoing: Option<Arc<Undoing>>,
+    /// Of one as a store has it, if it is encrypted. Boxed: most are not.
+    pub(in crate::core) sealed: Option<Box<Sealed>>,
     pub(in crate::core) created_at: Option<Timestamp>,
     pub(in crate::core) written_at: Timestamp,
 }
@@ -128,7 +133,8 @@ impl Record {
 
     /// The steps that were begun and have no result.
     pub(crate) fn in_doubt(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().filter(|step| step.point == Point::Begun).map(|step| &*step.name)
+        let is_begun = |step: &&Arc<Step>| self.sealed.is_none() && step.point == Point::Begun;
+        self.steps.iter().filter(is_begun).map(|step| &*step.name)
     }
 
     /// The steps, in the order in which they were first written.
@@ -316,6 +322,7 @@ impl Record {
         let steps: usize = self.steps.iter().map(|step| step.held()).sum();
         let steps = steps + piece(self.steps.capacity() * size_of::<Arc<Step>>());
         let undoing = self.undoing().map_or(0, Undoing::held);
-        size_of::<Self>() + request + response + callback + why + steps + undoing + self.past.size()
+        let sealed = self.sealed.as_ref().map_or(0, |sealed| sealed.size());
+        size_of::<Self>() + sealed + request + response + callback + why + steps + undoing + self.past.size()
     }
 }

@@ -12,13 +12,13 @@ use crate::core::{
     Claim, Command, DecodeError, Fingerprint, Mode, Next, PartId, Record, Times, Timestamp, WIRE_FORMAT,
 };
 
-const TIMES: Times = Times { created: Timestamp::from_millis(1), written: Timestamp::from_millis(2) };
+pub(super) const TIMES: Times = Times { created: Timestamp::from_millis(1), written: Timestamp::from_millis(2) };
 
-type Pieces = (Bytes, HashMap<PartId, Bytes>);
+pub(super) type Pieces = (Bytes, HashMap<PartId, Bytes>);
 
 /// A record's head and all of its parts, as a store that kept every write of
 /// its history has them.
-fn pieces(history: &[Record]) -> Pieces {
+pub(super) fn pieces(history: &[Record]) -> Pieces {
     let mut kept = HashMap::new();
     let mut head = Bytes::new();
     for record in history {
@@ -29,12 +29,12 @@ fn pieces(history: &[Record]) -> Pieces {
     (head, kept)
 }
 
-fn decode((head, parts): &Pieces) -> Result<Record, DecodeError> {
+pub(super) fn decode((head, parts): &Pieces) -> Result<Record, DecodeError> {
     Record::decode(TIMES, head, |id| parts.get(&id).cloned())
 }
 
 /// Every state that a record can be in.
-fn states() -> Vec<(&'static str, Vec<Record>)> {
+pub(super) fn states() -> Vec<(&'static str, Vec<Record>)> {
     let changes = [save("a"), save("b"), undo(&["a", "b"], "sold out"), undone("b")];
     every_state().into_iter().chain([("undoing", history(Mode::Resumable, &changes, None))]).collect()
 }
@@ -102,7 +102,7 @@ fn a_missing_part_is_corrupt() {
 }
 
 /// Every way to hurt one piece: cut it short anywhere, or change any byte.
-fn wounded(piece: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
+pub(super) fn wounded(piece: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
     let cut = (0..piece.len()).map(|len| piece.slice(..len));
     let changed = (0..piece.len()).flat_map(|at| {
         [0x01, 0x80, 0xff].map(|mask| {
@@ -214,7 +214,7 @@ fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
         &[0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ];
     let mut fields = fields(piece);
-    fields.extend([20, 21, 22, 23, 25, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
+    fields.extend([20, 21, 22, 23, 26, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
     sealed(&fields)
 }
 

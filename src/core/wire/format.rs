@@ -50,9 +50,9 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-pub(super) const CORRUPT_HEAD: DecodeError = DecodeError::Corrupt("its head does not parse");
-pub(super) const CORRUPT_PART: DecodeError = DecodeError::Corrupt("one of its parts does not parse");
-pub(super) const MISSING_PART: DecodeError = DecodeError::Corrupt("one of its parts is missing");
+pub(in crate::core) const CORRUPT_HEAD: DecodeError = DecodeError::Corrupt("its head does not parse");
+pub(in crate::core) const CORRUPT_PART: DecodeError = DecodeError::Corrupt("one of its parts does not parse");
+pub(in crate::core) const MISSING_PART: DecodeError = DecodeError::Corrupt("one of its parts is missing");
 
 /// What most pieces do without is not written.
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {

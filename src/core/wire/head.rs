@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 
 use super::format::{PartId, is_default, millis, number};
@@ -17,7 +19,7 @@ use crate::core::record::time::{Timestamp, Version};
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
-pub(super) struct WireHead<'a> {
+pub(in crate::core) struct WireHead<'a> {
     #[n(0)]
     version: u64,
     #[cbor(n(1), skip_if = "is_default")]
@@ -63,6 +65,8 @@ pub(super) struct WireHead<'a> {
     // 20 to 23 are reserved.
     #[cbor(n(24), skip_if = "is_default")]
     undoing: bool,
+    #[b(25)]
+    sealed: Option<&'a ByteSlice>,
 }
 
 /// None of these is optional in the head: a kind that is not known would be read
@@ -206,6 +210,7 @@ impl<'a> WireHead<'a> {
             content,
             trailers,
             undoing: record.undoing.is_some(),
+            sealed: record.sealed.as_ref().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
         }
     }
 
@@ -219,6 +224,15 @@ impl<'a> WireHead<'a> {
         self.steps.saturating_add(self.undoing as u32)
     }
 
+    pub(super) const fn is_encrypted(&self) -> bool {
+        self.sealed.is_some()
+    }
+
+    /// What of it is encrypted.
+    pub(super) fn sealed(&self) -> Option<Bytes> {
+        self.sealed.map(|sealed| Bytes::copy_from_slice(sealed))
+    }
+
     /// Whether this is the part of its plan of what is undone, behind all steps.
     pub(super) const fn is_plan(&self, number: u32) -> bool {
         self.undoing && number == self.steps
@@ -226,7 +240,7 @@ impl<'a> WireHead<'a> {
 
     /// Without its request, its steps, its plan and its times. Nothing if it is complete and
     /// there is no `response`.
-    pub(super) fn record(self, response: Option<Arc<StoredResponse>>) -> Option<Record> {
+    pub(in crate::core) fn record(self, response: Option<Arc<StoredResponse>>) -> Option<Record> {
         let past = self.past();
         let scheme = self.scheme.unwrap_or(1);
         Some(Record {
@@ -253,6 +267,7 @@ impl<'a> WireHead<'a> {
             request: None,
             steps: Vec::new(),
             undoing: None,
+            sealed: None,
             created_at: None,
             written_at: Timestamp::default(),
         })

@@ -24,6 +24,7 @@
 //! | 22 | *reserved:* the reason of an attempt | |
 //! | 23 | *reserved:* what a later scheme of fingerprints adds | |
 //! | 24 | whether what it did is undone: then a plan of that is the part behind its steps | no |
+//! | 25 | the same head in clear, encrypted: then 2, 10, 16 to 19 and the texts are empty here, and the first byte is another one | none |
 //!
 //! | | request | response | step |
 //! |---|---|---|---|
@@ -31,7 +32,7 @@
 //! | 1 | target | headers | 0 begun, 1 saved, 2 failed |
 //! | 2 | headers | trailers | attempt, if it is not 1 |
 //! | 3 | trailers | body, if it is retained | how long after the claim |
-//! | 4 | body | why not: 0 too large, 1 streamed, 2 incomplete | hash of the input |
+//! | 4 | body | why not: 0 too large, 1 streamed, 2 incomplete, 3 redacted | hash of the input |
 //! | 5 | | | whether its key is a UUID |
 //! | 6 | | | whether it was paid |
 //! | 7 | | | result or error, as the handler's JSON |
@@ -43,6 +44,11 @@
 //! | 1 | attempt, if it is not 1 |
 //! | 2 | how long after the claim |
 //! | 3 | the answer: what a response is |
+//!
+//! What is encrypted is in an envelope: a byte of its own, the format of that, the length
+//! and the name of the key, 24 bytes of nonce, the ciphertext (XChaCha20-Poly1305) with its
+//! tag. Authenticated along: the hash of the record's key, and which part it is. In it is
+//! the piece as it would be in clear. Parts of one record may be either.
 //!
 //! Times are milliseconds. Header lines are in `lines`.
 //!
@@ -57,17 +63,19 @@
 //! [newer](DecodeError::Newer), anything else is corrupt, and neither is ever taken
 //! for "no record". Format 1 was JSON, and was never released.
 
-mod format;
-mod head;
+pub(in crate::core) mod envelope;
+pub(in crate::core) mod format;
+pub(in crate::core) mod head;
 mod lines;
-mod parts;
-mod seal;
+pub(in crate::core) mod parts;
+pub(in crate::core) mod seal;
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::envelope::is_sealed;
 use self::format::{CORRUPT_HEAD, MISSING_PART, number};
 pub use self::format::{DecodeError, PartId, WIRE_FORMAT};
 use self::head::WireHead;
@@ -75,9 +83,11 @@ use self::parts::{
     decode_request, decode_response, decode_step, decode_undoing, encode_request, encode_response, encode_step,
     encode_undoing,
 };
-use self::seal::{open, seal};
+use self::seal::{open_head, seal_head};
 use super::record::Record;
-use super::record::time::Timestamp;
+use super::record::hollow::{hollow_request, hollow_response, hollow_step, hollow_undoing};
+use super::record::sealed::Sealed;
+use super::record::time::{Timestamp, Version};
 
 /// A record as bytes: the head, and the parts that are new in this version.
 ///
@@ -120,27 +130,38 @@ impl Record {
     /// The times are not among the bytes: a store keeps [`Times`] beside them,
     /// and the time of creation stays unless [`is_first`](Self::is_first).
     pub fn encode(&self) -> Encoded {
-        Encoded { head: seal(&WireHead::of(self), 0), fresh: self.fresh_parts() }
+        Encoded { head: self.head(), fresh: self.pieces(false) }
     }
 
-    fn fresh_parts(&self) -> Vec<(PartId, Bytes)> {
-        let mut fresh = Vec::new();
+    pub(in crate::core) fn head(&self) -> Bytes {
+        seal_head(&WireHead::of(self))
+    }
+
+    /// The parts: those that are new in this version, or all of them.
+    pub(in crate::core) fn pieces(&self, all: bool) -> Vec<(PartId, Bytes)> {
+        let mut pieces = Vec::new();
         // The request comes with the first claim and never changes.
-        if let Some(request) = self.request.as_ref().filter(|_| self.is_first()) {
-            fresh.push((PartId::Request, encode_request(request)));
+        if let Some(request) = self.request.as_ref().filter(|_| all || self.is_first()) {
+            pieces.push(self.piece(PartId::Request, || encode_request(request)));
         }
         if let Some(response) = self.response() {
-            fresh.push((PartId::Response, encode_response(response)));
+            pieces.push(self.piece(PartId::Response, || encode_response(response)));
         }
         for (index, step) in (0..).zip(&self.steps) {
-            if step.written == self.version {
-                fresh.push((PartId::Step(index), encode_step(step)));
+            if all || step.written == self.version {
+                pieces.push(self.piece(PartId::Step(index), || encode_step(step)));
             }
         }
-        if let Some(plan) = self.undoing().filter(|plan| plan.written == self.version) {
-            fresh.push((PartId::Step(number(self.steps.len())), encode_undoing(plan)));
+        if let Some(plan) = self.undoing().filter(|plan| all || plan.written == self.version) {
+            pieces.push(self.piece(PartId::Step(number(self.steps.len())), || encode_undoing(plan)));
         }
-        fresh
+        pieces
+    }
+
+    /// As ciphertext, if it is sealed.
+    fn piece(&self, id: PartId, clear: impl FnOnce() -> Bytes) -> (PartId, Bytes) {
+        let sealed = self.sealed.as_ref().and_then(|sealed| sealed.part(id));
+        (id, sealed.cloned().unwrap_or_else(clear))
     }
 
     /// How many parts it has that have a number: [`PartId::Step`].
@@ -155,7 +176,7 @@ impl Record {
     ///
     /// As [`Record::decode`].
     pub fn parts_of(head: &[u8]) -> Result<impl Iterator<Item = PartId> + use<>, DecodeError> {
-        Ok(open::<WireHead<'_>>(head, &CORRUPT_HEAD)?.parts())
+        Ok(open_head(head)?.parts())
     }
 
     /// A record from its bytes.
@@ -171,18 +192,41 @@ impl Record {
         head: &[u8],
         mut part: impl FnMut(PartId) -> Option<Bytes>,
     ) -> Result<Self, DecodeError> {
-        let head = open::<WireHead<'_>>(head, &CORRUPT_HEAD)?;
+        let head = open_head(head)?;
         let (mut request, mut response, mut steps, mut undoing) = (None, None, Vec::new(), None);
+        let mut sealed = Sealed { head: head.sealed(), parts: Vec::new() };
         for id in head.parts() {
             let bytes = part(id).ok_or(MISSING_PART)?;
+            let is_sealed = is_sealed(&bytes);
             match id {
+                PartId::Request if is_sealed => request = Some(hollow_request()),
                 PartId::Request => request = Some(Arc::new(decode_request(&bytes)?)),
+                PartId::Response if is_sealed => response = Some(hollow_response()),
                 PartId::Response => response = Some(Arc::new(decode_response(&bytes)?)),
-                PartId::Step(number) if head.is_plan(number) => undoing = Some(Arc::new(decode_undoing(&bytes)?)),
+                PartId::Step(number) if head.is_plan(number) => {
+                    let plan = if is_sealed { hollow_undoing(OLDER) } else { Arc::new(decode_undoing(&bytes)?) };
+                    undoing = Some(plan);
+                }
+                PartId::Step(_) if is_sealed => steps.push(hollow_step(OLDER)),
                 PartId::Step(_) => steps.push(Arc::new(decode_step(&bytes)?)),
             }
+            if is_sealed {
+                sealed.parts.push((id, bytes));
+            }
         }
+        let sealed = (sealed != Sealed::default()).then(|| Box::new(sealed));
         let record = head.record(response).ok_or(CORRUPT_HEAD)?;
-        Ok(Self { request, steps, undoing, created_at: Some(times.created), written_at: times.written, ..record })
+        Ok(Self {
+            request,
+            steps,
+            undoing,
+            sealed,
+            created_at: Some(times.created),
+            written_at: times.written,
+            ..record
+        })
     }
 }
+
+/// What is read was written before.
+const OLDER: Version = Version::new(0);

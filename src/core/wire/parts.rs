@@ -111,7 +111,7 @@ pub(super) fn encode_request(request: &StoredRequest) -> Bytes {
     seal(&wire, request.body().len())
 }
 
-pub(super) fn decode_request(bytes: &Bytes) -> Result<StoredRequest, DecodeError> {
+pub(in crate::core) fn decode_request(bytes: &Bytes) -> Result<StoredRequest, DecodeError> {
     let wire = open::<WireRequest<'_>>(bytes, &CORRUPT_PART)?;
     let method = Method::from_bytes(wire.method.as_bytes()).map_err(|_| CORRUPT_PART)?;
     let uri: Uri = wire.target.parse().map_err(|_| CORRUPT_PART)?;
@@ -123,7 +123,7 @@ pub(super) fn encode_response(response: &StoredResponse) -> Bytes {
     seal(&WireResponse::of(response), response.body().map_or(0, Bytes::len))
 }
 
-pub(super) fn decode_response(bytes: &Bytes) -> Result<StoredResponse, DecodeError> {
+pub(in crate::core) fn decode_response(bytes: &Bytes) -> Result<StoredResponse, DecodeError> {
     open::<WireResponse<'_>>(bytes, &CORRUPT_PART)?.read(bytes)
 }
 
@@ -159,7 +159,7 @@ pub(super) fn encode_undoing(plan: &Undoing) -> Bytes {
     seal(&wire, plan.answer.body().map_or(0, Bytes::len))
 }
 
-pub(super) fn decode_undoing(bytes: &Bytes) -> Result<Undoing, DecodeError> {
+pub(in crate::core) fn decode_undoing(bytes: &Bytes) -> Result<Undoing, DecodeError> {
     let wire = open::<WireUndoing<'_>>(bytes, &CORRUPT_PART)?;
     Ok(Undoing {
         steps: wire.steps.into_iter().map(Box::from).collect(),
@@ -190,7 +190,7 @@ pub(super) fn encode_step(step: &Step) -> Bytes {
     seal(&wire, value.map_or(0, Bytes::len))
 }
 
-pub(super) fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
+pub(in crate::core) fn decode_step(bytes: &Bytes) -> Result<Step, DecodeError> {
     let wire = open::<WireStep<'_>>(bytes, &CORRUPT_PART)?;
     let value = slice(bytes, wire.value);
     Ok(Step {

@@ -27,10 +27,14 @@ impl Ledger {
     {
         for _ in 0..LOOKS {
             let Ask::Swap { expected: Some(expected), next } = exchange.ask() else { return Ok(false) };
+            // These databases keep parts.
+            let sealed = self.sealed(key, next, false)?;
+            let next = sealed.as_deref().unwrap_or(next);
             match self.within(database.swap(transaction, key, expected, next)).await? {
                 EnlistedSwap::Written => return Ok(true),
                 EnlistedSwap::Unseen => return Ok(false),
                 EnlistedSwap::Found(found) => {
+                    let found = self.opened(key, found)?;
                     exchange.answer(Reply::Found(found.record, found.now));
                 }
             }

@@ -2,6 +2,7 @@
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod joined;
+mod sealed;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
+use crate::core::{Ask, Cipher, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::util::backoff;
 use crate::util::nonce::fresh_nonce;
@@ -49,12 +50,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<dyn Store>,
+    cipher: Option<Arc<dyn Cipher>>,
 }
 
 impl Ledger {
     /// A ledger over this store.
     pub fn new(store: impl Store) -> Self {
-        Self { store: Arc::new(store) }
+        Self { store: Arc::new(store), cipher: None }
     }
 
     /// The store.
@@ -147,7 +149,15 @@ impl Ledger {
 
     /// What the store has.
     pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
-        self.within(self.store.load(key)).await
+        let loaded = self.within(self.store.load(key)).await?;
+        self.opened(key, loaded)
+    }
+
+    /// What the store has; as it has it, if it is encrypted with a key that is not here.
+    pub(crate) async fn look_at_any(&self, key: &Key) -> Result<Loaded, StoreError> {
+        let loaded = self.within(self.store.load(key)).await?;
+        let sealed = loaded.clone();
+        self.opened(key, loaded).or_else(|error| if error.is_locked() { Ok(sealed) } else { Err(error) })
     }
 
     /// One page of what the store finds.
@@ -172,10 +182,15 @@ impl Ledger {
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Reply, StoreError> {
+        let sealed = self.sealed(key, next, !self.store.keeps_parts())?;
+        let next = sealed.as_deref().unwrap_or(next);
         Ok(match self.within(self.store.swap(key, expected, next)).await? {
             Swap::Stored => Reply::Written,
             Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),
-            Swap::Conflict(found) => Reply::Found(found.record, found.now),
+            Swap::Conflict(found) => {
+                let found = self.opened(key, found)?;
+                Reply::Found(found.record, found.now)
+            }
         })
     }
 

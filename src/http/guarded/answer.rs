@@ -111,7 +111,7 @@ fn again_after(age: Duration) -> Duration {
 
 pub(crate) fn unavailable(error: &StoreError) -> Refusal {
     match error.kind() {
-        StoreErrorKind::Unavailable | StoreErrorKind::Full => Refusal::StoreUnavailable,
+        StoreErrorKind::Unavailable | StoreErrorKind::Full | StoreErrorKind::Undecryptable => Refusal::StoreUnavailable,
         StoreErrorKind::Corrupt => Refusal::RecordCorrupt,
         StoreErrorKind::NewerFormat => Refusal::RecordNewer,
     }

@@ -377,4 +377,8 @@ impl<S: Store> Store for FaultyStore<S> {
     fn patience(&self) -> Duration {
         self.inner.patience()
     }
+
+    fn keeps_parts(&self) -> bool {
+        self.inner.keeps_parts()
+    }
 }

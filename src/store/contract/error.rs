@@ -28,6 +28,9 @@ pub enum StoreErrorKind {
     /// What it has at this key was written by a newer release. Nothing was
     /// written.
     NewerFormat,
+    /// What it has at this key is encrypted, and not with a key of this process. Nothing was
+    /// written.
+    Undecryptable,
 }
 
 impl StoreError {
@@ -50,7 +53,12 @@ impl StoreError {
 
     /// Whether it is about what the store has at one key.
     pub(crate) const fn is_unreadable(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat)
+        self.is_locked() || matches!(self.kind, StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat)
+    }
+
+    /// Whether a key is missing to read what the store has.
+    pub(crate) const fn is_locked(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Undecryptable)
     }
 
     pub(crate) fn timed_out() -> Self {

@@ -146,6 +146,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn patience(&self) -> Duration {
         STORE_TIMEOUT
     }
+
+    /// Whether a [`swap`](Self::swap) writes, of the parts of a record, only those that
+    /// [`Record::encode`] gives it. `false` unless the store says otherwise: one that keeps
+    /// records as values, say. A store around another one returns the value of the inner one.
+    ///
+    /// Where records are [encrypted](crate::Engine), a store that keeps parts gets ciphertexts of
+    /// the new ones alone; any other one gets all of them with each write.
+    fn keeps_parts(&self) -> bool {
+        false
+    }
 }
 
 /// A record, and the store's time when it was read.
@@ -226,5 +236,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn patience(&self) -> Duration {
         self.as_ref().patience()
+    }
+
+    fn keeps_parts(&self) -> bool {
+        self.as_ref().keeps_parts()
     }
 }

@@ -227,6 +227,10 @@ impl Store for PostgresStore {
     async fn durability(&self) -> Result<Durability, StoreError> {
         bounded(durability::read(&self.0.connections, &self.0.sql)).await
     }
+
+    fn keeps_parts(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for PostgresStore {

@@ -171,4 +171,8 @@ impl Store for RedisStore {
         let epoch = self.epoch().await?;
         Ok(Durability { epoch: Some(epoch), ..self.link.durability_by(&servers) })
     }
+
+    fn keeps_parts(&self) -> bool {
+        true
+    }
 }

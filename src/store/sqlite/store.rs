@@ -427,4 +427,8 @@ impl Store for SqliteStore {
     fn patience(&self) -> Duration {
         PATIENCE
     }
+
+    fn keeps_parts(&self) -> bool {
+        true
+    }
 }

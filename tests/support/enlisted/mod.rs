@@ -80,6 +80,7 @@ macro_rules! enlisted_tests {
             a_changed_input_is_an_error_and_commits_nothing
             an_input_that_json_can_not_carry_begins_no_transaction
             whatever_the_store_does_there_is_one_row
+            what_commits_with_rows_is_encrypted
         }
     };
     ($name:ident, $shop:ty, $($case:ident)*) => {

@@ -10,7 +10,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::Barrier;
 use tower::{ServiceExt, service_fn};
-use tower_idempotency::store::{EnlistedDatabase, MemoryStore};
+use tower_idempotency::core::{IdempotencyKey, Key};
+use tower_idempotency::encryption::{EncryptionKey, Keyring};
+use tower_idempotency::store::{EnlistedDatabase, MemoryStore, Store};
 use tower_idempotency::{IdempotencyLayer, Operation, Operator, Retention, RunError, Runner, Scope, StepError};
 use tower_layer::Layer;
 
@@ -213,4 +215,29 @@ pub(crate) async fn an_answer_that_committed_is_the_answer<S: Fixture>() {
     assert_eq!(shop.steps(), 0, "they were for going on");
     let shown = Operator::new(shop.store()).find("", "K").await.expect("it is found");
     assert!(shown.record.due().since(shown.now) <= Duration::from_secs(90), "kept for as long as it says");
+}
+
+/// A recovery point that commits with rows is encrypted like any other.
+pub(crate) async fn what_commits_with_rows_is_encrypted<S: Fixture>() {
+    let shop = S::open().await;
+    let ring = || {
+        let secret = std::array::from_fn(|n| u8::try_from(n).unwrap_or(0));
+        Keyring::new(EncryptionKey::new("the-key", &secret).unwrap())
+    };
+    let run = |runner: Runner, dies: bool| {
+        let enlisted = shop.enlisted();
+        runner.run("shop", "K", "", move |op| async move {
+            let order = op.transaction(&enlisted, "order", |tx| S::run(tx, INSERT)).await?;
+            if dies { Err(Error::Retry("died".into())) } else { Ok::<i64, Error>(order) }
+        })
+    };
+    run(shop.runner_with(|engine| engine.encryption(ring())), true).await.unwrap_err();
+    let key = Key::of_runner("shop", &IdempotencyKey::parse(b"K").unwrap());
+    let found = shop.store().load(&key).await.unwrap().record.unwrap();
+    assert_eq!((found.sealed_with(), found.steps().len()), (Some("the-key"), 1));
+    assert!(found.step("order").is_none(), "its name is not to be read");
+    let without = run(shop.runner(), false).await.unwrap_err();
+    assert!(matches!(without, RunError::Store(error) if error.to_string().contains("the-key")));
+    assert_eq!(run(shop.runner_with(|engine| engine.encryption(ring())), false).await.unwrap(), 1);
+    assert_eq!(shop.orders(), 1);
 }

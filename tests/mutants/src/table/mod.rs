@@ -22,6 +22,7 @@ macro_rules! planted_under {
 mod background;
 mod callback;
 mod completer;
+mod encryption;
 mod grpc;
 mod http;
 mod keys;
@@ -71,7 +72,7 @@ const FENCED: &str = "src/core/command/fenced.rs";
 const MOVES: &str = "src/core/record/moves.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 18] = [
+pub(crate) const GROUPS: [&[Mutant]; 19] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -80,6 +81,7 @@ pub(crate) const GROUPS: [&[Mutant]; 18] = [
     undo::MUTANTS,
     watcher::MUTANTS,
     completer::MUTANTS,
+    encryption::MUTANTS,
     background::MUTANTS,
     callback::MUTANTS,
     operator::MUTANTS,

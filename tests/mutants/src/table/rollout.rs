@@ -10,8 +10,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     rollout(
         "each-write-writes-all-steps-anew",
         "src/core/wire/mod.rs",
-        "if step.written == self.version {",
-        "if step.written == self.version || step.attempt > 0 {",
+        "if all || step.written == self.version {",
+        "if all || step.written == self.version || step.attempt > 0 {",
         "what_a_newer_build_began",
     ),
     rollout(
