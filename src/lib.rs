@@ -168,6 +168,7 @@ pub use self::http::callback::{Callback, Ended};
 #[cfg(feature = "axum")]
 pub use self::http::extract::MissingOperation;
 pub use self::http::grpc::{GrpcMethods, InvalidGrpcMethods};
+pub use self::http::key_member::{InvalidKeyMember, KeyMember};
 pub use self::http::key_rules::KeyRules;
 pub use self::http::layer::IdempotencyLayer;
 pub use self::http::redaction::{RequestToStore, ResponseToStore};

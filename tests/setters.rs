@@ -38,8 +38,8 @@ use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
     Background, Backoff, Callback, Completer, Engine, GrpcMethods, HeaderFilter, IdempotencyLayer, InProgressStatus,
-    KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope, StatusService, StepError, Sweeper,
-    Watcher,
+    KeyMember, KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope, StatusService, StepError,
+    Sweeper, Watcher,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -191,6 +191,8 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     let mark = ReplayMark::new(http::HeaderName::from_static("x"), empty).unwrap();
     all.push((format!("replay_mark({mark:?})"), layer().replay_mark(mark)));
     all.push(("tell_expiry()".to_owned(), layer().tell_expiry()));
+    let member = KeyMember::at("/").unwrap();
+    all.push((format!("key_member({member:?})"), layer().key_member(member)));
     let per_route = IdempotencyLayer::new(MemoryStore::new(), Scope::shared().per_route()).resumable();
     all.push(("per_route()".to_owned(), per_route));
     let methods = GrpcMethods::by(|_| true);

@@ -121,8 +121,12 @@ pub enum InvalidKey {
     NotQuoted,
     /// No UUID, where [`KeyRules::uuid`](crate::KeyRules::uuid) asks for one.
     NotUuid,
-    /// The request has two lines with a key.
+    /// The request has two lines with a key, or two members in its body.
     Twice,
+    /// The [member](crate::KeyMember) of the body is no string.
+    NotString,
+    /// The header and the [member](crate::KeyMember) of the body are different keys.
+    Differs,
     /// What [`KeyRules::check`](crate::KeyRules::check) said.
     Rejected(&'static str),
 }
@@ -140,6 +144,10 @@ impl InvalidKey {
                 "Send one Idempotency-Key header whose value is a quoted string (RFC 9651): in double quotes."
             }
             Self::NotUuid => "The Idempotency-Key of this operation is a UUID (RFC 9562) of 36 characters.",
+            Self::NotString => "The member of the body that is the idempotency key has to be a string.",
+            Self::Differs => {
+                "The Idempotency-Key header and the key in the body are different: send the same one, or one of them."
+            }
             Self::Rejected(why) => why,
         }
     }
@@ -157,6 +165,8 @@ impl fmt::Display for InvalidKey {
             Self::NotQuoted => "the idempotency key is not a quoted string (RFC 9651)",
             Self::NotUuid => "the idempotency key is not a UUID of 36 characters",
             Self::Twice => "the request has two idempotency keys",
+            Self::NotString => "the idempotency key in the body is no string",
+            Self::Differs => "the idempotency keys in header and body differ",
             Self::Rejected(why) => why,
         })
     }

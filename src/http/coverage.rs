@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use crate::core::{IdempotencyKey, InvalidKey};
 use crate::http::grpc::{GrpcMethods, is_call};
 use crate::http::header::IDEMPOTENCY_KEY;
+use crate::http::key_member::KeyMember;
 use crate::http::key_rules::KeyRules;
 
 type Predicate = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
@@ -22,6 +23,8 @@ pub(crate) struct Coverage {
     /// `Idempotency-Key`, unless others were named.
     names: Option<Arc<[HeaderName]>>,
     pub(crate) rules: Option<KeyRules>,
+    /// Where the key may be in the body.
+    pub(crate) member: Option<KeyMember>,
     pub(crate) skip: Option<Predicate>,
     pub(crate) required: Required,
     /// The methods of gRPC that are guarded: none, unless they were named.
@@ -119,11 +122,43 @@ impl Coverage {
             None => only_line(headers.get_all(&IDEMPOTENCY_KEY).iter()),
             Some(names) => only_line(headers.iter().filter(|(name, _)| names.contains(name)).map(|(_, line)| line)),
         }?;
-        Some(line.and_then(|line| match &self.rules {
-            None => IdempotencyKey::parse(line.as_bytes()),
-            Some(rules) => rules.parse(line.as_bytes()),
-        }))
+        Some(line.and_then(|line| self.parse(line.as_bytes())))
     }
+
+    #[inline]
+    fn parse(&self, text: &[u8]) -> Result<IdempotencyKey, InvalidKey> {
+        match &self.rules {
+            None => IdempotencyKey::parse(text),
+            Some(rules) => rules.parse(text),
+        }
+    }
+
+    /// Whether it has to be read to know its key. A call of gRPC is no JSON, and may talk
+    /// both ways.
+    #[inline]
+    pub(crate) fn may_have_key_in_body<B>(&self, request: &mut Request<B>) -> bool {
+        self.member.is_some() && !self.skips(request) && !is_call(request.version(), request.headers())
+    }
+
+    /// The key in this body, or in a header, or in both.
+    pub(crate) fn key_in(
+        &self,
+        in_header: Option<IdempotencyKey>,
+        body: &[u8],
+    ) -> Result<Option<IdempotencyKey>, InvalidKey> {
+        let found = self.member.as_ref().and_then(|member| member.find(body)).transpose()?;
+        // As a quoted string, in which every key can be written.
+        let in_body = found.map(|text| self.parse(quoted(&text).as_bytes())).transpose()?;
+        match (in_header, in_body) {
+            (Some(one), Some(other)) if one != other => Err(InvalidKey::Differs),
+            (one, other) => Ok(one.or(other)),
+        }
+    }
+}
+
+/// This text as a string of RFC 9651.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// What the predicate says of a request. A predicate sees parts, and a request has none

@@ -17,6 +17,7 @@ pub(crate) mod extract;
 pub(crate) mod grpc;
 pub(crate) mod guarded;
 pub(crate) mod header;
+pub(crate) mod key_member;
 pub(crate) mod key_rules;
 pub(crate) mod layer;
 pub(crate) mod policy;

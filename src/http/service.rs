@@ -12,11 +12,13 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use crate::engine::content::Content;
 use crate::engine::handoff::ClaimHandoff;
 use crate::engine::operation::Operation;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::guarded::admit::Driven;
 use crate::http::guarded::run::GuardedRequest;
+use crate::http::guarded::unread::{Decision, Unread};
 use crate::http::guarded::{RequestContext, Shared};
 use crate::http::upload::Upload;
 use crate::http::words::Exit;
@@ -97,6 +99,10 @@ where
             self.shared.tell_ignored_key(&request);
             return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
         }
+        let coverage = &self.shared.policy.coverage;
+        if coverage.may_have_key_in_body(&mut request) {
+            return self.read_first(request);
+        }
         let idempotency_key = match self.shared.key_of(&mut request) {
             Ok(Some(idempotency_key)) => idempotency_key,
             Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
@@ -135,6 +141,28 @@ where
 }
 
 impl<S> Idempotency<S> {
+    /// For a request whose key may be in its body.
+    fn read_first<ReqBody, ResBody>(&mut self, request: Request<ReqBody>) -> ResponseFuture<S, ReqBody, ResBody>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Clone,
+        ReqBody: Body,
+        ResBody: Body,
+    {
+        let (parts, body) = request.into_parts();
+        match self.shared.head(&parts) {
+            Ok((head, upload)) => {
+                let clone = self.inner.clone();
+                let service = std::mem::replace(&mut self.inner, clone);
+                let unread = Some(Unread::new(service, parts, &self.shared, head));
+                ResponseFuture { kind: Kind::Unread { body, upload, unread } }
+            }
+            Err(refusal) => {
+                let exit = self.shared.policy.exit(None, parts.version, &parts.method, &parts.uri, &parts.headers);
+                self.refuse(refusal, exit)
+            }
+        }
+    }
+
     /// Runs what a completer has claimed already. Dropped, it stops: the
     /// completer that waits for it decides how long it may take.
     fn serve_claim<ReqBody, ResBody>(
@@ -195,6 +223,8 @@ pin_project! {
         Refused { response: Option<Response<ResponseBody<ResBody>>> },
         /// The body is read before the claim: a slow upload holds no lease.
         Reading { #[pin] body: ReqBody, upload: Upload, request: Option<Box<GuardedRequest<S>>>, exit: Option<Box<Exit>> },
+        /// The body is read before it is known whether there is a key.
+        Unread { #[pin] body: ReqBody, upload: Upload, unread: Option<Box<Unread<S>>>},
         Working { work: Detached<Result<Response<ResponseBody<ResBody>>, S::Error>>, exit: Option<Box<Exit>> },
     }
 }
@@ -255,6 +285,11 @@ where
                     let response = Pin::new(work).poll(cx);
                     return if exit.is_none() { response } else { response.map_ok(|response| leave(exit, response)) };
                 }
+                KindProj::Unread { body, upload, unread } => {
+                    let read = ready!(upload.poll(body, cx));
+                    let Some(unread) = unread.take() else { return Poll::Pending };
+                    decided(*unread, read)
+                }
                 KindProj::Reading { body, upload, request, exit } => {
                     let read = ready!(upload.poll(body, cx));
                     let Some(request) = request.take() else { return Poll::Pending };
@@ -265,6 +300,25 @@ where
                 }
             };
             self.as_mut().project().kind.set(next);
+        }
+    }
+}
+
+/// A function of its own: it is seldom.
+fn decided<S, ReqBody, ResBody>(unread: Unread<S>, read: Result<Content, Refusal>) -> Kind<S, ReqBody, ResBody>
+where
+    S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    ReqBody: Body<Data = Bytes> + Send + 'static,
+    ResBody: Body<Data = Bytes> + Send + 'static,
+    ResBody::Error: Send,
+{
+    match unread.decide(read) {
+        Decision::Pass(mut service, request) => Kind::Theirs { future: service.call(request.map(RequestBody::read)) },
+        Decision::Guard(request, content, exit) => Kind::Working { work: Detached::new(request.work(content)), exit },
+        Decision::Refuse(shared, refusal, mut exit) => {
+            Kind::Refused { response: Some(leave(&mut exit, shared.policy.problems.refuse(refusal))) }
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::core::{
 };
 use crate::http::background::Background;
 use crate::http::body::ResponseBody;
+use crate::http::coverage::quoted;
 use crate::http::guarded::Shared;
 use crate::http::guarded::answer::unavailable;
 use crate::http::layer::IdempotencyLayer;
@@ -181,8 +182,7 @@ fn in_path(path: &str) -> Option<IdempotencyKey> {
     let segment = if matches!(segment, "(.)" | "(..)") { segment.trim_matches(['(', ')']) } else { segment };
     let decoded = percent_decode_str(segment).decode_utf8().ok()?;
     // As a quoted string, in which every key can be written.
-    let quoted = format!("\"{}\"", decoded.replace('\\', "\\\\").replace('"', "\\\""));
-    IdempotencyKey::parse(quoted.as_bytes()).ok()
+    IdempotencyKey::parse(quoted(&decoded).as_bytes()).ok()
 }
 
 /// Whether the caller has this version (RFC 9110 §13.1.2).

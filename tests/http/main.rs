@@ -18,6 +18,7 @@ mod fingerprint;
 mod grpc;
 mod hangup;
 mod kept;
+mod key_member;
 mod keys;
 mod lease;
 mod nested;

@@ -37,7 +37,7 @@ impl Shared {
     }
 
     /// Whether a request without a key may pass.
-    fn without_key<B>(&self, request: &mut Request<B>) -> Result<(), Refusal> {
+    pub(super) fn without_key<B>(&self, request: &mut Request<B>) -> Result<(), Refusal> {
         match Driven::of(request.extensions()).map(|driven| driven.scope.is_same(&self.policy.scope)) {
             // What a completer runs has no key to show: it is not stored.
             Some(true) => Ok(()),
@@ -70,20 +70,26 @@ impl Shared {
         parts: &mut Parts,
     ) -> Result<Option<(RequestContext, Upload)>, Refusal> {
         let scope = self.scope_of(parts)?;
+        let Some(context) = self.context(&scope, idempotency_key, parts) else { return Ok(None) };
+        Ok(Some((context, self.upload(parts, scope)?)))
+    }
+
+    /// What a request in this scope needs; `None` if it is part of what runs.
+    pub(super) fn context(
+        self: &Arc<Self>,
+        scope: &str,
+        idempotency_key: &IdempotencyKey,
+        parts: &mut Parts,
+    ) -> Option<RequestContext> {
         let route = self.policy.scope.route_of(parts);
         let key = match &route {
-            None => Key::new(&scope, idempotency_key),
-            Some(route) => route.key(&scope, idempotency_key),
+            None => Key::new(scope, idempotency_key),
+            Some(route) => route.key(scope, idempotency_key),
         };
         // Under another layer of this kind, the operation is claimed already. It
         // would wait for itself.
         if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
-            return Ok(None);
-        }
-        let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
-        if length > self.policy.request_limit {
-            return Err(Refusal::BodyTooLarge);
+            return None;
         }
         // A 202 is no response of gRPC.
         let background = self.policy.background.as_ref().filter(|_| !is_call(parts.version, &parts.headers));
@@ -92,8 +98,17 @@ impl Shared {
         if let Some(route) = route {
             parts.extensions.insert(route);
         }
-        let upload = Upload::new(&self.policy.uploads, self.policy.upload_limits, self.policy.request_limit, scope);
-        Ok(Some((RequestContext { shared: Arc::clone(self), key, later, is_driven: false }, upload)))
+        Some(RequestContext { shared: Arc::clone(self), key, later, is_driven: false })
+    }
+
+    /// Room for its body, if what it announces is not too much.
+    pub(super) fn upload(&self, parts: &Parts, scope: String) -> Result<Upload, Refusal> {
+        let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+        if length > self.policy.request_limit {
+            return Err(Refusal::BodyTooLarge);
+        }
+        Ok(Upload::new(&self.policy.uploads, self.policy.upload_limits, self.policy.request_limit, scope))
     }
 
     /// Whose request it is.

@@ -1,14 +1,16 @@
 //! A request from its claim to its answer.
 //!
 //! Here is what it needs for that. `admit` decides
-//! whether it is guarded, `run` runs it, `record` sees to how its answer counts, and stores it, `answer` has
-//! what is answered in the handler's place, `stored` what is kept of messages.
+//! whether it is guarded (`unread`, where its key may be in its body), `run` runs it, `record` sees
+//! to how its answer counts, and stores it, `answer` has what is answered in the handler's place,
+//! `stored` what is kept of messages.
 
 pub(crate) mod admit;
 pub(crate) mod answer;
 mod record;
 pub(crate) mod run;
 mod stored;
+pub(crate) mod unread;
 mod wait;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use http::{HeaderName, Method};
 
 use super::IdempotencyLayer;
 use crate::http::coverage::Required;
+use crate::http::key_member::KeyMember;
 use crate::http::key_rules::KeyRules;
 
 impl IdempotencyLayer {
@@ -92,6 +93,36 @@ impl IdempotencyLayer {
     /// proxy sets anew for each try, as it may do with `X-Request-Id`, protects nothing.
     pub fn key_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.set(|policy| policy.coverage.set_names(names))
+    }
+
+    /// The key may also be a member of a JSON body, as of Square's, Amazon's and Google's
+    /// APIs: see [`KeyMember`]. By default it is in a [header](Self::key_headers) only.
+    ///
+    /// A body that is no JSON, or has no such member, has no key. A member that is no
+    /// string is refused with 400 `invalid-key`, and so is a request with a header that
+    /// has another key. `"K"` in a body and `K` in a header are the same key.
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, KeyMember, Scope, store::MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>())
+    ///     .key_member(KeyMember::at("/idempotency_key")?)
+    ///     .required();
+    /// # Ok::<_, tower_idempotency::InvalidKeyMember>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// Every covered request is read to its end before it is known whether it has a key:
+    /// within [`request_limit`](Self::request_limit),
+    /// [`upload_budget`](Self::upload_budget) and
+    /// [`upload_timeout`](Self::upload_timeout), and its [`Scope`](crate::Scope) must be
+    /// known. [`skip`](Self::skip) what may be longer, or talks both ways; a call of gRPC is not read
+    /// for its key. A compressed
+    /// body has no key: put the layer inside of what decompresses it. In resumable mode the
+    /// key is stored with the body.
+    pub fn key_member(self, member: KeyMember) -> Self {
+        self.set(|policy| policy.coverage.member = Some(member))
     }
 
     /// Which header values are keys: see [`KeyRules`]. What breaks them is refused with

@@ -200,8 +200,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "key-rules-are-not-asked",
         COVERAGE,
-        "Some(rules) => rules.parse(line.as_bytes()),",
-        "Some(_) => IdempotencyKey::parse(line.as_bytes()),",
+        "Some(rules) => rules.parse(text),",
+        "Some(_) => IdempotencyKey::parse(text),",
         "coverage::strict_keys",
     ),
     http(

@@ -2,6 +2,7 @@
 
 use super::Mutant;
 
+planted_under!(member, "--test http", "key_member");
 planted_under!(routes, "--test http", "routes");
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -39,5 +40,33 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if !self.shared.policy.scope.is_per_route() {",
         "if self.shared.policy.scope.is_per_route() {",
         "the_status_resource_answers",
+    ),
+    member(
+        "header-and-body-may-differ",
+        "src/http/coverage.rs",
+        "(Some(one), Some(other)) if one != other => Err(InvalidKey::Differs),",
+        "",
+        "what_is_no_key_is_refused",
+    ),
+    member(
+        "second-member-counts-for-nothing",
+        "src/http/key_member.rs",
+        "found = Some(Found::Twice);",
+        "",
+        "what_is_no_key_is_refused",
+    ),
+    member(
+        "no-member-needs-no-key",
+        "src/http/guarded/unread.rs",
+        "return match shared.without_key(&mut request) {",
+        "return match Ok(()) {",
+        "without_the_member_there_is_no_key",
+    ),
+    member(
+        "what-follows-the-json-is-passed-over",
+        "src/http/key_member.rs",
+        "        body.end().ok()?;\n",
+        "",
+        "without_the_member_there_is_no_key",
     ),
 ];
