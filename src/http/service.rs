@@ -128,15 +128,22 @@ where
                 self.refuse(refusal, exit)
             }
             Ok(Some((context, upload))) => {
-                // The clone goes back, the service that was polled ready is used:
-                // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
-                let clone = self.inner.clone();
-                let service = std::mem::replace(&mut self.inner, clone);
+                let service = self.take_polled();
                 let exit = self.shared.policy.exit_of(&idempotency_key, &parts);
                 let request = GuardedRequest::new(service, parts, context, Some(idempotency_key));
                 ResponseFuture::reading(body, upload, request, exit)
             }
         }
+    }
+}
+
+impl<S: Clone> Idempotency<S> {
+    /// The clone goes back, the service that was polled ready is used:
+    /// <https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services>
+    #[inline]
+    fn take_polled(&mut self) -> S {
+        let clone = self.inner.clone();
+        std::mem::replace(&mut self.inner, clone)
     }
 }
 
@@ -151,8 +158,7 @@ impl<S> Idempotency<S> {
         let (parts, body) = request.into_parts();
         match self.shared.head(&parts) {
             Ok((head, upload)) => {
-                let clone = self.inner.clone();
-                let service = std::mem::replace(&mut self.inner, clone);
+                let service = self.take_polled();
                 let unread = Some(Unread::new(service, parts, &self.shared, head));
                 ResponseFuture { kind: Kind::Unread { body, upload, unread } }
             }
@@ -183,8 +189,7 @@ impl<S> Idempotency<S> {
             // question, which is answered by now.
             return ResponseFuture::refused(self.shared.policy.problems.refuse(Refusal::InProgress));
         };
-        let clone = self.inner.clone();
-        let service = std::mem::replace(&mut self.inner, clone);
+        let service = self.take_polled();
         let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
         let context = RequestContext { shared, key, later: None, is_driven: true };
         let (mut parts, _) = request.into_parts();

@@ -333,8 +333,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "unready-clone-called",
         "src/http/service.rs",
-        "let clone = self.inner.clone();\n                let service = std::mem::replace(&mut self.inner, clone);",
-        "let service = self.inner.clone();",
+        "let clone = self.inner.clone();\n        std::mem::replace(&mut self.inner, clone)",
+        "self.inner.clone()",
         "ready::the_service_that_was_polled",
     ),
     http(
