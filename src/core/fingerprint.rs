@@ -19,7 +19,7 @@ use super::hash::{Hex, digest};
 ///
 /// A later scheme keeps the digest of the first one as it is, and adds its own
 /// beside it: a retry that meets another release during a rollout has to
-/// match.
+/// match. Rules do the same.
 #[derive(Clone, Copy, Eq)]
 pub struct Fingerprint {
     digest: [u8; 32],
@@ -27,6 +27,15 @@ pub struct Fingerprint {
     added: Option<Added>,
     /// `None` where there are none, or they do not count.
     trailers: Option<Short>,
+    /// `None` where the rules say no more than the first digest.
+    by_rules: Option<ByRules>,
+}
+
+/// A digest of what counts by rules of one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ByRules {
+    rules: u32,
+    digest: [u8; 32],
 }
 
 /// What scheme 2 adds.
@@ -95,10 +104,34 @@ impl Fingerprint {
         Self { trailers: lines.into_iter().fold(None, line), ..self }
     }
 
+    /// The same with a second digest: of what counts by the rules of this number, as
+    /// components in their order. Where two fingerprints are by the same rules, it is
+    /// compared in place of the first one.
+    ///
+    /// The rules of number 0 are those that say the same of most requests as scheme 1,
+    /// and then need no second digest: with them, two requests are the same if either
+    /// digest says so.
+    ///
+    /// ```
+    /// use tower_idempotency::core::Fingerprint;
+    ///
+    /// let sent = |body: &str| Fingerprint::of([b"POST".as_slice(), b"/payments", body.as_bytes()]);
+    /// let (one, other) = (sent(r#"{"sum": 1}"#), sent(r#"{"sum":1}"#));
+    /// let ruled = |sent: Fingerprint| sent.with_rules(17, [br#"{"sum":1}"#.as_slice()]);
+    /// assert!(!one.matches(&other) && ruled(one).matches(&ruled(other)));
+    /// // Without the same rules on both sides, the first digest counts.
+    /// assert!(ruled(one).matches(&one) && !ruled(one).matches(&other));
+    /// ```
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_rules<'a>(self, rules: u32, components: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        Self { by_rules: Some(ByRules { rules, digest: digest(b"F", components) }), ..self }
+    }
+
     /// A fingerprint of scheme 1 from its 32 bytes.
     #[doc(hidden)]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self { digest: bytes, added: None, trailers: None }
+        Self { digest: bytes, added: None, trailers: None, by_rules: None }
     }
 
     /// The 32 bytes of scheme 1, which every later one has too.
@@ -120,7 +153,26 @@ impl Fingerprint {
     pub fn matches(&self, other: &Self) -> bool {
         let added = self.added.zip(other.added).is_none_or(|(one, other)| one.matches(other));
         let trailers = self.trailers.zip(other.trailers).is_none_or(|(one, other)| one == other);
-        same(&self.digest, &other.digest) & added & trailers
+        self.says_the_same(other) & added & trailers
+    }
+
+    /// By the digests. What only one side knows is not compared.
+    fn says_the_same(&self, other: &Self) -> bool {
+        let first = same(&self.digest, &other.digest);
+        if self.by_rules.is_none() & other.by_rules.is_none() {
+            return first;
+        }
+        let [(rules, one), (others, another)] = [self, other].map(Self::ruled);
+        match rules == others {
+            true if rules == 0 => first | same(one, another),
+            true => same(one, another),
+            false => first,
+        }
+    }
+
+    /// The number of its rules, and the digest by them.
+    fn ruled(&self) -> (u32, &[u8; 32]) {
+        self.by_rules.as_ref().map_or((0, &self.digest), |by_rules| (by_rules.rules, &by_rules.digest))
     }
 }
 
@@ -145,7 +197,17 @@ impl Fingerprint {
     ) -> Self {
         let content = content.map_or(Short::NOTHING, Short);
         let added = (scheme == 2).then_some(Added { authority: authority.map(Short), content });
-        Self { digest, added, trailers: trailers.map(Short) }
+        Self { digest, added, trailers: trailers.map(Short), by_rules: None }
+    }
+
+    /// The number of the rules, if it is not 0, and the digest by them.
+    pub(super) fn by_rules(&self) -> (Option<NonZeroU32>, Option<[u8; 32]>) {
+        (self.by_rules.and_then(|by_rules| NonZeroU32::new(by_rules.rules)), self.by_rules.map(|found| found.digest))
+    }
+
+    pub(super) fn read_rules(self, rules: Option<NonZeroU32>, digest: Option<[u8; 32]>) -> Self {
+        let rules = rules.map_or(0, NonZeroU32::get);
+        Self { by_rules: digest.map(|digest| ByRules { rules, digest }), ..self }
     }
 }
 
@@ -177,7 +239,10 @@ fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
 
 impl PartialEq for Fingerprint {
     fn eq(&self, other: &Self) -> bool {
-        same(&self.digest, &other.digest) & (self.added == other.added) & (self.trailers == other.trailers)
+        same(&self.digest, &other.digest)
+            & (self.added == other.added)
+            & (self.trailers == other.trailers)
+            & (self.by_rules == other.by_rules)
     }
 }
 

@@ -63,6 +63,10 @@ pub(super) struct WireHead<'a> {
     // 20 to 23 are reserved.
     #[cbor(n(24), skip_if = "is_default")]
     undoing: bool,
+    #[cbor(n(26), with = "minicbor::bytes")]
+    by_rules: Option<[u8; 32]>,
+    #[n(27)]
+    rules: Option<NonZeroU32>,
 }
 
 /// None of these is optional in the head: a kind that is not known would be read
@@ -160,6 +164,7 @@ struct WireMoment<'a> {
 impl<'a> WireHead<'a> {
     pub(super) fn of(record: &'a Record) -> Self {
         let (authority, content, trailers) = record.fingerprint.added();
+        let (rules, by_rules) = record.fingerprint.by_rules();
         Self {
             version: record.version.get(),
             mode: match record.mode {
@@ -189,6 +194,8 @@ impl<'a> WireHead<'a> {
             content,
             trailers,
             undoing: record.undoing.is_some(),
+            by_rules,
+            rules,
         }
     }
 
@@ -218,7 +225,8 @@ impl<'a> WireHead<'a> {
                 WireMode::AtMostOnce => Mode::AtMostOnce,
                 WireMode::Resumable => Mode::Resumable,
             },
-            fingerprint: Fingerprint::read(self.digest, scheme, self.authority, self.content, self.trailers),
+            fingerprint: Fingerprint::read(self.digest, scheme, self.authority, self.content, self.trailers)
+                .read_rules(self.rules, self.by_rules),
             hold: self.hold.into(),
             progress: match self.progress {
                 WireProgress::Pending => Progress::Pending,

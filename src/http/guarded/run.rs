@@ -70,7 +70,7 @@ impl<S> GuardedRequest<S> {
         let Ok(permit) = shared.policy.permits.try_acquire() else {
             return Ok(self.context.refuse(Refusal::Overloaded));
         };
-        let fingerprint = fingerprint(&self.parts, &body, &shared.policy);
+        let fingerprint = fingerprint(&self.parts, &body, &shared.policy.fingerprint);
         if self.context.later.is_some()
             && let Some(answer) = Box::pin(self.context.submit(&self.parts, fingerprint, &body)).await
         {

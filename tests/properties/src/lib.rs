@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod commands;
+mod fingerprint;
 mod keys;
 mod laws;
 mod wire;
