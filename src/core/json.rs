@@ -1,6 +1,7 @@
 //! JSON as a tree that borrows from its text, read in one pass.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use serde_json::value::RawValue;
 
@@ -83,8 +84,23 @@ fn write_list<T>(
     written.push(close);
 }
 
+/// The order of UTF-16, which is that of the bytes up to where surrogates come before
+/// what UTF-8 has behind.
+fn by_code_units(one: &str, other: &str) -> Ordering {
+    if one.bytes().chain(other.bytes()).all(|byte| byte < 0xee) {
+        return one.cmp(other);
+    }
+    one.encode_utf16().cmp(other.encode_utf16())
+}
+
 /// With the escapes of RFC 8785 §3.2.2.2.
 fn write_string(text: &str, written: &mut Vec<u8>) {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        written.push(b'"');
+        written.extend_from_slice(text.as_bytes());
+        written.push(b'"');
+        return;
+    }
     // Writing text to memory does not fail.
     let _ = serde_json::to_writer(written, text);
 }
@@ -129,7 +145,7 @@ impl<'a> Reader<'a> {
             self.at += 1;
             members.push((name, self.value(depth)?));
         }
-        members.sort_unstable_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
+        members.sort_unstable_by(|(one, _), (other, _)| by_code_units(one, other));
         let is_twice = members.windows(2).any(|pair| pair[0].0 == pair[1].0);
         (!is_twice).then_some(Json::Object(members))
     }
