@@ -18,6 +18,7 @@ type Components<'a> = Vec<Cow<'a, [u8]>>;
 /// With the digest by these rules: `first` has method, path, query, the type as it
 /// came and the body, and so has this, each as the rules say.
 #[cold]
+#[inline(never)]
 pub(crate) fn by_rules(
     sent: Fingerprint,
     rules: &FingerprintRules,

@@ -360,7 +360,10 @@ impl FingerprintRules {
     #[inline]
     pub(crate) fn says_more(&self, kind: Option<&[u8]>) -> bool {
         // In lower case and without parameters, it is as plain as can be.
-        let is_spelled = |kind: &[u8]| kind.iter().any(|byte| *byte == b';' || byte.is_ascii_uppercase());
+        let is_spelled = |kind: &[u8]| {
+            // Most are this one.
+            kind != b"application/json" && kind.iter().any(|byte| *byte == b';' || byte.is_ascii_uppercase())
+        };
         self.number != 0 || (!self.exact_type && kind.is_some_and(is_spelled))
     }
 }
