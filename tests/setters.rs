@@ -37,8 +37,8 @@ use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
     Background, Backoff, Callback, Completer, Engine, FingerprintRules, GrpcMethods, HeaderFilter, IdempotencyLayer,
-    InProgressStatus, KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope, StatusService, StepError,
-    Sweeper, Watcher,
+    InProgressStatus, KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope, StatusService,
+    StepError, Sweeper, Watcher,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::hash::{Hex, digest};
 
@@ -20,11 +21,18 @@ use super::hash::{Hex, digest};
 /// A later scheme keeps the digest of the first one as it is, and adds its own
 /// beside it: a retry that meets another release during a rollout has to
 /// match. Rules do the same.
-#[derive(Clone, Copy, Eq)]
+#[derive(Clone, Eq)]
 pub struct Fingerprint {
     digest: [u8; 32],
     /// What scheme 1 leaves out; `None` of scheme 1.
     added: Option<Added>,
+    /// `None` of most requests: records and claims are moved often, and so are small.
+    rare: Option<Arc<Rare>>,
+}
+
+/// What few requests have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rare {
     /// `None` where there are none, or they do not count.
     trailers: Option<Short>,
     /// `None` where the rules say no more than the first digest.
@@ -32,7 +40,7 @@ pub struct Fingerprint {
 }
 
 /// A digest of what counts by rules of one's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct ByRules {
     rules: u32,
     digest: [u8; 32],
@@ -72,14 +80,15 @@ impl Fingerprint {
     /// ```
     #[doc(hidden)]
     #[must_use]
-    pub fn scheme_2<'a>(self, authority: Option<&[u8]>, content: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    pub fn scheme_2<'a>(mut self, authority: Option<&[u8]>, content: impl IntoIterator<Item = &'a [u8]>) -> Self {
         // One bit tells lower case from upper, and no two other bytes of a host.
         let authority = authority.map(|authority| Short::NOTHING.and(authority.iter().map(|byte| byte | 0x20)));
         // In UTF-8 and in header lines there is no such byte.
         let content = content
             .into_iter()
             .fold(Short::NOTHING, |content, component| content.and(component.iter().copied().chain([0xff])));
-        Self { added: Some(Added { authority, content }), ..self }
+        self.added = Some(Added { authority, content });
+        self
     }
 
     /// The same with the trailers of the request, in an order that is always the
@@ -101,7 +110,10 @@ impl Fingerprint {
             let bytes = name.iter().chain(b"\0").chain(value).chain(b"\n").copied();
             Some(trailers.unwrap_or(Short::NOTHING).and(bytes))
         };
-        Self { trailers: lines.into_iter().fold(None, line), ..self }
+        match lines.into_iter().fold(None, line) {
+            Some(trailers) => self.with_rare(|rare| rare.trailers = Some(trailers)),
+            None => self,
+        }
     }
 
     /// The same with a second digest: of what counts by the rules of this number, as
@@ -125,13 +137,14 @@ impl Fingerprint {
     #[doc(hidden)]
     #[must_use]
     pub fn with_rules<'a>(self, rules: u32, components: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        Self { by_rules: Some(ByRules { rules, digest: digest(b"F", components) }), ..self }
+        let digest = digest(b"F", components);
+        self.with_rare(|rare| rare.by_rules = Some(ByRules { rules, digest }))
     }
 
     /// A fingerprint of scheme 1 from its 32 bytes.
     #[doc(hidden)]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self { digest: bytes, added: None, trailers: None, by_rules: None }
+        Self { digest: bytes, added: None, rare: None }
     }
 
     /// The 32 bytes of scheme 1, which every later one has too.
@@ -150,29 +163,42 @@ impl Fingerprint {
     ///
     /// Equality (`==`) is stricter: the same scheme, with the same parts.
     #[doc(hidden)]
+    #[inline]
     pub fn matches(&self, other: &Self) -> bool {
         let added = self.added.zip(other.added).is_none_or(|(one, other)| one.matches(other));
-        let trailers = self.trailers.zip(other.trailers).is_none_or(|(one, other)| one == other);
-        self.says_the_same(other) & added & trailers
+        let first = same(&self.digest, &other.digest);
+        if self.rare.is_none() & other.rare.is_none() {
+            return first & added;
+        }
+        self.says_the_same(first, other) & added
     }
 
-    /// By the digests. What only one side knows is not compared.
-    fn says_the_same(&self, other: &Self) -> bool {
-        let first = same(&self.digest, &other.digest);
-        if self.by_rules.is_none() & other.by_rules.is_none() {
-            return first;
-        }
+    /// What few requests have, and the digests. What only one side knows is not compared.
+    #[cold]
+    fn says_the_same(&self, first: bool, other: &Self) -> bool {
+        let trailers = self.trailers().zip(other.trailers()).is_none_or(|(one, other)| one == other);
         let [(rules, one), (others, another)] = [self, other].map(Self::ruled);
-        match rules == others {
+        let digests = match rules == others {
             true if rules == 0 => first | same(one, another),
             true => same(one, another),
             false => first,
-        }
+        };
+        digests & trailers
     }
 
     /// The number of its rules, and the digest by them.
     fn ruled(&self) -> (u32, &[u8; 32]) {
-        self.by_rules.as_ref().map_or((0, &self.digest), |by_rules| (by_rules.rules, &by_rules.digest))
+        let by_rules = self.rare.as_ref().and_then(|rare| rare.by_rules.as_ref());
+        by_rules.map_or((0, &self.digest), |by_rules| (by_rules.rules, &by_rules.digest))
+    }
+
+    fn trailers(&self) -> Option<Short> {
+        self.rare.as_ref().and_then(|rare| rare.trailers)
+    }
+
+    fn with_rare(mut self, set: impl FnOnce(&mut Rare)) -> Self {
+        set(Arc::make_mut(self.rare.get_or_insert_default()));
+        self
     }
 }
 
@@ -183,7 +209,7 @@ impl Fingerprint {
         let authority = self.added.and_then(|added| added.authority);
         let content = self.added.map(|added| added.content).filter(|content| *content != Short::NOTHING);
         let number = |short: Option<Short>| short.map(|Short(number)| number);
-        (number(authority), number(content), number(self.trailers))
+        (number(authority), number(content), number(self.trailers()))
     }
 
     /// Of a scheme that is newer than this release, what is known of it. `trailers`
@@ -197,17 +223,25 @@ impl Fingerprint {
     ) -> Self {
         let content = content.map_or(Short::NOTHING, Short);
         let added = (scheme == 2).then_some(Added { authority: authority.map(Short), content });
-        Self { digest, added, trailers: trailers.map(Short), by_rules: None }
+        let read = Self { digest, added, rare: None };
+        match trailers.map(Short) {
+            Some(trailers) => read.with_rare(|rare| rare.trailers = Some(trailers)),
+            None => read,
+        }
     }
 
     /// The number of the rules, if it is not 0, and the digest by them.
     pub(super) fn by_rules(&self) -> (Option<NonZeroU32>, Option<[u8; 32]>) {
-        (self.by_rules.and_then(|by_rules| NonZeroU32::new(by_rules.rules)), self.by_rules.map(|found| found.digest))
+        let by_rules = self.rare.as_ref().and_then(|rare| rare.by_rules.as_ref());
+        by_rules.map_or((None, None), |by_rules| (NonZeroU32::new(by_rules.rules), Some(by_rules.digest)))
     }
 
     pub(super) fn read_rules(self, rules: Option<NonZeroU32>, digest: Option<[u8; 32]>) -> Self {
         let rules = rules.map_or(0, NonZeroU32::get);
-        Self { by_rules: digest.map(|digest| ByRules { rules, digest }), ..self }
+        match digest {
+            Some(digest) => self.with_rare(|rare| rare.by_rules = Some(ByRules { rules, digest })),
+            None => self,
+        }
     }
 }
 
@@ -239,10 +273,7 @@ fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
 
 impl PartialEq for Fingerprint {
     fn eq(&self, other: &Self) -> bool {
-        same(&self.digest, &other.digest)
-            & (self.added == other.added)
-            & (self.trailers == other.trailers)
-            & (self.by_rules == other.by_rules)
+        same(&self.digest, &other.digest) & (self.added == other.added) & (self.rare == other.rare)
     }
 }
 

@@ -26,7 +26,7 @@ impl RequestContext {
     pub(crate) async fn submit<B: Body>(
         &self,
         parts: &Parts,
-        fingerprint: Fingerprint,
+        fingerprint: &Fingerprint,
         body: &Content,
     ) -> Option<Response<ResponseBody<B>>> {
         let (policy, engine) = (&self.shared.policy, &self.shared.engine);
@@ -34,7 +34,7 @@ impl RequestContext {
         let request = Arc::new(self.shared.stored_request(parts, body)?);
         let slot = self.shared.handoff.slot();
         let room = slot.is_some() || background.queue.has_room(engine).await;
-        let command = Submit { fingerprint, mode: policy.mode, request, room };
+        let command = Submit { fingerprint: fingerprint.clone(), mode: policy.mode, request, room };
         let here = slot.is_some();
         let submitted = match slot {
             Some(slot) => self.submit_here(command, slot).await,

@@ -30,12 +30,13 @@ pub(crate) fn fingerprint(parts: &Parts, body: &Content, rules: &FingerprintRule
     if rules.says_more(lines.content_type) {
         first = by_rules(first, rules, parts, head, &body.bytes);
     }
-    let authority = rules.authority.then(|| authority(target, lines.host));
     // Most have none.
-    let first = match &body.trailers {
-        Some(trailers) if rules.trailers || lines.content_type.is_some_and(is_grpc) => of_trailers(first, trailers),
-        _ => first,
-    };
+    if let Some(trailers) = &body.trailers
+        && (rules.trailers || lines.content_type.is_some_and(is_grpc))
+    {
+        first = of_trailers(first, trailers);
+    }
+    let authority = rules.authority.then(|| authority(target, lines.host));
     if !lines.has_more {
         return first.scheme_2(authority, []);
     }
@@ -106,6 +107,10 @@ fn codings(headers: &HeaderMap) -> Vec<Vec<u8>> {
 fn authority<'a>(target: &'a Uri, host: Option<&'a [u8]>) -> &'a [u8] {
     let named = target.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     let host = named.map_or_else(|| host.unwrap_or_default(), str::as_bytes);
+    // Most end with a letter, or with another port.
+    if !matches!(host.last(), Some(b'0' | b'3' | b':')) {
+        return host;
+    }
     let plain = [b":80".as_slice(), b":443", b":"].into_iter().find_map(|port| host.strip_suffix(port));
     plain.unwrap_or(host)
 }

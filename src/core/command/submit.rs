@@ -83,7 +83,7 @@ impl Command for Submit {
 
 impl Submit {
     fn accepted(&self, stamp: Stamp<'_>) -> Record {
-        Record::first(self.fingerprint, self.mode, Some(Arc::clone(&self.request)), stamp)
+        Record::first(self.fingerprint.clone(), self.mode, Some(Arc::clone(&self.request)), stamp)
     }
 }
 
