@@ -73,7 +73,7 @@ impl Fingerprint {
     /// use tower_idempotency::core::Fingerprint;
     ///
     /// let first = Fingerprint::of([b"POST".as_slice(), b"/payments"]);
-    /// let (a, b) = (first.scheme_2(Some(b"a.example"), []), first.scheme_2(Some(b"b.example"), []));
+    /// let (a, b) = (first.clone().scheme_2(Some(b"a.example"), []), first.clone().scheme_2(Some(b"b.example"), []));
     /// assert!(!a.matches(&b));
     /// // What only one of them has is not compared.
     /// assert!(first.matches(&a) && first.scheme_2(None, []).matches(&b));
@@ -99,7 +99,7 @@ impl Fingerprint {
     /// use tower_idempotency::core::Fingerprint;
     ///
     /// let call = Fingerprint::of([b"POST".as_slice(), b"/payments"]).scheme_2(None, []);
-    /// let [one, other] = [b"1999", b"2999"].map(|sum| call.with_trailers([(b"x-sum".as_slice(), sum.as_slice())]));
+    /// let [one, other] = [b"1999", b"2999"].map(|sum| call.clone().with_trailers([(b"x-sum".as_slice(), sum.as_slice())]));
     /// assert!(!one.matches(&other) && one.matches(&call) && call.matches(&other));
     /// ```
     #[doc(hidden)]
@@ -129,10 +129,10 @@ impl Fingerprint {
     ///
     /// let sent = |body: &str| Fingerprint::of([b"POST".as_slice(), b"/payments", body.as_bytes()]);
     /// let (one, other) = (sent(r#"{"sum": 1}"#), sent(r#"{"sum":1}"#));
-    /// let ruled = |sent: Fingerprint| sent.with_rules(17, [br#"{"sum":1}"#.as_slice()]);
-    /// assert!(!one.matches(&other) && ruled(one).matches(&ruled(other)));
+    /// let ruled = |sent: &Fingerprint| sent.clone().with_rules(17, [br#"{"sum":1}"#.as_slice()]);
+    /// assert!(!one.matches(&other) && ruled(&one).matches(&ruled(&other)));
     /// // Without the same rules on both sides, the first digest counts.
-    /// assert!(ruled(one).matches(&one) && !ruled(one).matches(&other));
+    /// assert!(ruled(&one).matches(&one) && !ruled(&one).matches(&other));
     /// ```
     #[doc(hidden)]
     #[must_use]

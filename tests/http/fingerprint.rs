@@ -261,7 +261,7 @@ async fn trailers_are_compared_only_where_both_sides_have_some() {
     }
     let lab = Lab::new();
     let digest = Fingerprint::of([b"POST".as_slice(), b"/pay", b"", GRPC.as_bytes(), b"abc"]);
-    for before in [digest, digest.scheme_2(Some(b""), [])] {
+    for before in [digest.clone(), digest.scheme_2(Some(b""), [])] {
         let (mode, lease) = (Mode::AtMostOnce, Duration::from_secs(60));
         let claim = Claim { fingerprint: before, mode, lease, request: None };
         tower_idempotency::spi::Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, claim).await.unwrap();
