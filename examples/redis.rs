@@ -17,7 +17,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use tower_idempotency::store::{DurabilityLevel, RedisStore};
-use tower_idempotency::{Engine, EventKind, IdempotencyLayer, Operation, Scope, StepError, StepKey};
+use tower_idempotency::{Engine, EventKind, FingerprintRules, IdempotencyLayer, Operation, Scope, StepError, StepKey};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     )
     .resumable()
     .required()
-    .ignore_authority();
+    .fingerprint(FingerprintRules::new().ignore_authority());
     let app: Router = Router::new().route("/payments", post(pay)).layer(layer);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/payments", listener.local_addr()?);

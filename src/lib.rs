@@ -167,6 +167,8 @@ pub use self::http::body::{RequestBody, ResponseBody};
 pub use self::http::callback::{Callback, Ended};
 #[cfg(feature = "axum")]
 pub use self::http::extract::MissingOperation;
+pub use self::http::fingerprint::pointer::InvalidPointer;
+pub use self::http::fingerprint::rules::FingerprintRules;
 pub use self::http::grpc::{GrpcMethods, InvalidGrpcMethods};
 pub use self::http::key_member::{InvalidKeyMember, KeyMember};
 pub use self::http::key_rules::KeyRules;

@@ -138,9 +138,9 @@ impl Runner {
         F: FnOnce(Operation) -> Fut + Send,
         Fut: Future<Output = Result<T, E>> + Send,
     {
-        let limits = self.engine.limits();
-        let command = Claim { fingerprint, mode: self.mode, lease: limits.lease, request: None };
-        let attempt = match claim(&self.engine, key, command, limits).await {
+        let lease = self.engine.limits().lease;
+        let command = Claim { fingerprint: fingerprint.clone(), mode: self.mode, lease, request: None };
+        let attempt = match claim(&self.engine, key, command).await {
             Ok(Admission::Granted(attempt)) => attempt,
             Ok(Admission::Refused(claimed, _)) => return refused(claimed),
             Err(error) => return Err(RunError::Store(error)),
@@ -197,7 +197,7 @@ impl Runner {
         match attempt.end(attempt.complete(response, &http::Extensions::new())).await {
             End::Stored => attempt.emit(|| EventKind::Completed { status: 200, retained: true }),
             End::Unsaved(error) => attempt.emit(|| EventKind::Unsaved { error }),
-            End::Lost(found) => return refused(instead(fingerprint, found)),
+            End::Lost(found) => return refused(instead(&fingerprint, found)),
             End::Parked => return Err(RunError::OutcomeUnknown),
         }
         unreadable.map_or(Ok(result), |error| Err(RunError::Json(error)))

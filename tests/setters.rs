@@ -37,9 +37,9 @@ use tower_idempotency::encryption::{EncryptionKey, Keyring};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
-    Background, Backoff, Callback, Completer, Engine, GrpcMethods, HeaderFilter, IdempotencyLayer, InProgressStatus,
-    KeyMember, KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope, StatusService, StepError,
-    Sweeper, Watcher,
+    Background, Backoff, Callback, Completer, Engine, FingerprintRules, GrpcMethods, HeaderFilter, IdempotencyLayer,
+    InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope,
+    StatusService, StepError, Sweeper, Watcher,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -177,7 +177,7 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
         upload_budget_per_scope
     ));
     all.extend(walk!(layer(), TEXTS, documentation));
-    all.push(("fingerprint_trailers()".to_owned(), layer().fingerprint_trailers()));
+    all.extend(fingerprint_rules().into_iter().map(|(what, rules)| (what, layer().fingerprint(rules))));
     all.push(("methods([])".to_owned(), layer().methods([])));
     all.push(("methods([GET])".to_owned(), layer().methods([http::Method::GET])));
     all.push(("key_headers([])".to_owned(), layer().key_headers([])));
@@ -206,6 +206,24 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));
     all.extend(outcomes().into_iter().map(|(what, outcomes)| (what.to_owned(), layer().outcomes(outcomes))));
+    all
+}
+
+fn fingerprint_rules() -> Vec<(String, FingerprintRules)> {
+    let fresh = || FingerprintRules::new().exact_content_type().ignore_query().ignore_authority().trailers();
+    let mut all = vec![
+        ("all of FingerprintRules".to_owned(), fresh().canonical_json()),
+        ("headers([])".to_owned(), fresh().headers([])),
+        ("headers([HOST])".to_owned(), fresh().headers([http::header::HOST])),
+        ("ignore_body()".to_owned(), fresh().ignore_body()),
+        ("only_json([])".to_owned(), fresh().only_json([]).unwrap()),
+    ];
+    for text in TEXTS {
+        all.push((format!("custom({text:?})"), fresh().custom(text, |_, _| Vec::new())));
+        let pointers = [fresh().ignore_json([text]), fresh().only_json([text])];
+        all.extend(pointers.into_iter().flatten().map(|rules| (format!("a pointer {text:?}"), rules)));
+    }
+    assert!(all.iter().all(|(_, rules)| !rules.documentation().is_empty()));
     all
 }
 
@@ -422,7 +440,7 @@ async fn no_value_of_the_core_makes_anything_panic() {
         assert!(later >= start && later.since(start) <= length);
         let (method, uri) = (http::Method::POST, "/".parse().unwrap());
         let request = StoredRequest::capture(&method, &uri, &http::HeaderMap::new(), Bytes::new());
-        let fingerprint = Fingerprint::of([b"x".as_slice()]);
+        let fingerprint = Fingerprint::of([b"x".as_slice()]).with_rules(u32::MAX, []);
         let claim = Claim { fingerprint, mode: Mode::Resumable, lease: length, request: Some(Arc::new(request)) };
         let mut exchange = Exchange::guessing(claim.clone(), Version::new(1), None).with_metadata(None, length);
         let _ = exchange.ask();
@@ -517,7 +535,9 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 20] = [
+const WALKED: [(&str, &str); 22] = [
+    ("core/fingerprint.rs", "no_value_of_the_core_makes_anything_panic"),
+    ("http/fingerprint/rules.rs", "fingerprint_rules"),
     ("util/backoff.rs", "backoffs"),
     ("http/background.rs", "backgrounds"),
     ("http/callback.rs", "callbacks"),

@@ -1,14 +1,8 @@
 //! One spelling for what means the same in JSON.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-
-/// Deeper than serde_json reads: such a text is left as it is.
-const DEEPEST: usize = 128;
+use super::json::Json;
 
 /// JSON as it is to be hashed: members in the order of RFC 8785 §3.2.3, strings
 /// with the escapes of its §3.2.2.2, no white space. Numbers are written by their
@@ -18,118 +12,10 @@ const DEEPEST: usize = 128;
 /// A text with two members of one name, or that is no JSON, means what its bytes
 /// are.
 pub(crate) fn canonical(json: &[u8]) -> Cow<'_, [u8]> {
+    let Some(value) = Json::read(json) else { return Cow::Borrowed(json) };
     let mut written = Vec::with_capacity(json.len());
-    let value = serde_json::from_slice::<&RawValue>(json).ok();
-    match value.and_then(|value| write(value, &mut written, 0)) {
-        Some(()) => Cow::Owned(written),
-        None => Cow::Borrowed(json),
-    }
-}
-
-fn write(value: &RawValue, written: &mut Vec<u8>, depth: usize) -> Option<()> {
-    if depth > DEEPEST {
-        return None;
-    }
-    let text = value.get();
-    match text.as_bytes().first()? {
-        b'{' => write_object(text, written, depth),
-        b'[' => {
-            let values: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-            write_list(written, *b"[]", values, |value, written| write(value, written, depth + 1))
-        }
-        b'"' => write_string(&serde_json::from_str::<String>(text).ok()?, written),
-        b'-' | b'0'..=b'9' => write_number(text, written),
-        // true, false, null
-        _ => {
-            written.extend_from_slice(text.as_bytes());
-            Some(())
-        }
-    }
-}
-
-fn write_object(text: &str, written: &mut Vec<u8>, depth: usize) -> Option<()> {
-    let Members(mut members) = serde_json::from_str(text).ok()?;
-    members.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
-    if members.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-        return None;
-    }
-    write_list(written, *b"{}", members, |(name, value), written| {
-        write_string(&name, written)?;
-        written.push(b':');
-        write(value, written, depth + 1)
-    })
-}
-
-fn write_list<T>(
-    written: &mut Vec<u8>,
-    [open, close]: [u8; 2],
-    items: Vec<T>,
-    write: impl Fn(T, &mut Vec<u8>) -> Option<()>,
-) -> Option<()> {
-    written.push(open);
-    for (n, item) in items.into_iter().enumerate() {
-        if n > 0 {
-            written.push(b',');
-        }
-        write(item, written)?;
-    }
-    written.push(close);
-    Some(())
-}
-
-fn write_string(text: &str, written: &mut Vec<u8>) -> Option<()> {
-    serde_json::to_writer(written, text).ok()
-}
-
-/// Significant digits, and the power of ten behind them.
-fn write_number(text: &str, written: &mut Vec<u8>) -> Option<()> {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all = [whole, fraction].concat();
-    let digits = all.trim_start_matches('0');
-    let significant = digits.trim_end_matches('0');
-    if significant.is_empty() {
-        // There is one zero: RFC 8785 has no negative one either.
-        written.push(b'0');
-        return Some(());
-    }
-    let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
-    let exponent = exponent.parse::<i64>().ok()?.checked_add(zeros)?;
-    let exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
-    written.extend_from_slice(sign.as_bytes());
-    written.extend_from_slice(significant.as_bytes());
-    if exponent != 0 {
-        written.extend_from_slice(format!("e{exponent}").as_bytes());
-    }
-    Some(())
-}
-
-/// The members of an object, all of them, in their order.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct All;
-
-        impl<'de> Visitor<'de> for All {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(All)
-    }
+    value.write(&mut written);
+    Cow::Owned(written)
 }
 
 #[cfg(test)]

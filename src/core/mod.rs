@@ -26,6 +26,7 @@ mod exchange;
 mod fingerprint;
 mod grpc;
 mod hash;
+mod json;
 mod key;
 mod message;
 mod record;
@@ -58,6 +59,7 @@ pub use self::fingerprint::Fingerprint;
 #[cfg(test)]
 pub(crate) use self::grpc::stands_for;
 pub(crate) use self::grpc::{is_grpc, judged};
+pub(crate) use self::json::Json;
 pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
 pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};

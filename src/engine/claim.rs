@@ -12,7 +12,6 @@ use tokio::time::sleep;
 use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
-use crate::engine::limits::Limits;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::util::detached::{CatchPanic, Panicked};
@@ -32,14 +31,13 @@ pub(crate) fn claim(
     engine: &Engine,
     key: Key,
     claim: Claim,
-    limits: Limits,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
     let in_hand = engine.in_hand().has(&key);
     let mut exchange = engine.with_metadata(Exchange::guessing(claim, fresh_nonce(), None)).in_hand(in_hand);
     async move {
         if let Err(error) = engine.drive(&key, &mut exchange).await {
             engine.emit(&key, || EventKind::StoreFailed { error: error.clone() });
-            withdraw_claim(engine, key, Fence::of(exchange.nonce()), limits.lease);
+            withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
             return Err(error);
         }
         let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
@@ -47,7 +45,7 @@ pub(crate) fn claim(
             (Claimed::Granted(fence), Some(record)) => {
                 let attempt = record.attempts();
                 engine.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
-                Admission::Granted(Attempt::new(engine.clone(), key, fence, limits, record))
+                Admission::Granted(Attempt::new(engine.clone(), key, fence, engine.limits(), record))
             }
             (claimed, record) => {
                 let age = match (&claimed, &record) {
@@ -62,8 +60,8 @@ pub(crate) fn claim(
 
 /// What a holder that lost its claim is told: never a response that is not the one on
 /// record.
-pub(crate) fn instead(fingerprint: Fingerprint, found: Option<Record>) -> Claimed {
-    let found = found.filter(|found| found.fingerprint().matches(&fingerprint));
+pub(crate) fn instead(fingerprint: &Fingerprint, found: Option<Record>) -> Claimed {
+    let found = found.filter(|found| found.fingerprint().matches(fingerprint));
     match found.as_ref().map(|found| (found.response(), found.hold())) {
         Some((Some(stored), _)) => Claimed::Replay(Arc::clone(stored), None),
         Some((None, Hold::Leased { lease, .. })) => Claimed::Busy(*lease),

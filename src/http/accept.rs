@@ -26,7 +26,7 @@ impl RequestContext {
     pub(crate) async fn submit<B: Body>(
         &self,
         parts: &Parts,
-        fingerprint: Fingerprint,
+        fingerprint: &Fingerprint,
         body: &Content,
     ) -> Option<Response<ResponseBody<B>>> {
         let (policy, engine) = (&self.shared.policy, &self.shared.engine);
@@ -35,7 +35,7 @@ impl RequestContext {
         let slot = self.shared.handoff.slot();
         let room = slot.is_some() || background.queue.has_room(engine).await;
         let lease = slot.as_ref().map(WorkerSlot::lease);
-        let command = Submit { fingerprint, mode: policy.mode, request, room, lease };
+        let command = Submit { fingerprint: fingerprint.clone(), mode: policy.mode, request, room, lease };
         let submitted = self.store_submission(command, slot).await;
         let submitted = match submitted {
             Ok(submitted) => submitted,

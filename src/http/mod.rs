@@ -14,6 +14,7 @@ pub(crate) mod callback;
 pub(crate) mod coverage;
 pub(crate) mod dropped;
 pub(crate) mod extract;
+pub(crate) mod fingerprint;
 pub(crate) mod grpc;
 pub(crate) mod guarded;
 pub(crate) mod header;

@@ -14,6 +14,7 @@ use crate::http::background::Background;
 use crate::http::callback::Callback;
 use crate::http::coverage::Coverage;
 use crate::http::dropped::Dropped;
+use crate::http::fingerprint::rules::FingerprintRules;
 use crate::http::grpc::is_call;
 use crate::http::problem::Problems;
 use crate::http::redaction::Redaction;
@@ -34,10 +35,7 @@ pub(crate) struct Policy {
     pub(crate) mode: Mode,
     pub(crate) coverage: Coverage,
     pub(crate) outcomes: Outcomes,
-    /// Whether the authority is part of a request.
-    pub(crate) by_authority: bool,
-    /// Whether the trailers of any request are part of it, and not only gRPC's.
-    pub(crate) by_trailers: bool,
+    pub(crate) fingerprint: FingerprintRules,
     pub(crate) request_limit: usize,
     pub(crate) response_limit: usize,
     pub(crate) stream_after: Duration,
@@ -63,8 +61,7 @@ impl Policy {
             mode: Mode::AtMostOnce,
             coverage: Coverage::default(),
             outcomes: Outcomes::new(),
-            by_authority: true,
-            by_trailers: false,
+            fingerprint: FingerprintRules::new(),
             request_limit: 2 << 20,
             response_limit: 2 << 20,
             stream_after: Duration::from_secs(5),

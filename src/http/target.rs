@@ -1,35 +1,42 @@
 //! What a request is aimed at, and what makes it the same as another one.
 
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, Uri};
 
 use crate::core::{Fingerprint, is_grpc, is_of_request};
 use crate::engine::content::Content;
 use crate::http::extract::original_uri;
-use crate::http::policy::Policy;
+use crate::http::fingerprint::form::by_rules;
+use crate::http::fingerprint::rules::FingerprintRules;
 
 /// No header line has it, so that it tells two lists apart.
 const BETWEEN: &[u8] = b"\0";
 
 /// Method, authority, path and query as they came, how the body is to be read,
 /// body, and trailers where they count.
-pub(crate) fn fingerprint(parts: &Parts, body: &Content, policy: &Policy) -> Fingerprint {
+pub(crate) fn fingerprint(parts: &Parts, body: &Content, rules: &FingerprintRules) -> Fingerprint {
     let target = original_uri(parts);
     let lines = Lines::of(&parts.headers);
-    let first = Fingerprint::of([
+    let head = [
         parts.method.as_str().as_bytes(),
         target.path().as_bytes(),
         target.query().unwrap_or_default().as_bytes(),
         lines.content_type.unwrap_or_default(),
-        &body.bytes,
-    ]);
-    let authority = policy.by_authority.then(|| authority(target, lines.host));
+    ];
+    let [method, path, query, kind] = head;
+    let mut first = Fingerprint::of([method, path, query, kind, &body.bytes]);
+    if rules.says_more(lines.content_type) {
+        first = by_rules(first, rules, parts, head, &body.bytes);
+    }
     // Most have none.
-    let first = match &body.trailers {
-        Some(trailers) if policy.by_trailers || lines.content_type.is_some_and(is_grpc) => of_trailers(first, trailers),
-        _ => first,
-    };
+    if let Some(trailers) = &body.trailers
+        && (rules.trailers || lines.content_type.is_some_and(is_grpc))
+    {
+        first = of_trailers(first, trailers);
+    }
+    let authority = rules.authority.then(|| authority(target, lines.host));
     if !lines.has_more {
         return first.scheme_2(authority, []);
     }
@@ -37,6 +44,18 @@ pub(crate) fn fingerprint(parts: &Parts, body: &Content, policy: &Policy) -> Fin
     let types = parts.headers.get_all(CONTENT_TYPE).iter().skip(1).map(|line| line.as_bytes());
     let coded = codings.iter().flat_map(|coding| [BETWEEN, coding.as_slice()]);
     first.scheme_2(authority, types.collect::<Vec<_>>().into_iter().chain(coded))
+}
+
+impl FingerprintRules {
+    /// Whether two requests without trailers are the same by these rules, as a layer that has
+    /// them finds.
+    pub fn same(&self, one: &Request<Bytes>, other: &Request<Bytes>) -> bool {
+        let [one, other] = [one, other].map(|request| {
+            let (parts, body) = request.clone().into_parts();
+            fingerprint(&parts, &body.into(), self)
+        });
+        one.matches(&other)
+    }
 }
 
 /// With the trailers, whatever the order of their names: that of the lines of one
@@ -88,20 +107,21 @@ fn codings(headers: &HeaderMap) -> Vec<Vec<u8>> {
 fn authority<'a>(target: &'a Uri, host: Option<&'a [u8]>) -> &'a [u8] {
     let named = target.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     let host = named.map_or_else(|| host.unwrap_or_default(), str::as_bytes);
+    // Most end with a letter, or with another port.
+    if !matches!(host.last(), Some(b'0' | b'3' | b':')) {
+        return host;
+    }
     let plain = [b":80".as_slice(), b":443", b":"].into_iter().find_map(|port| host.strip_suffix(port));
     plain.unwrap_or(host)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
-    use crate::http::scope::Scope;
 
     fn print_of(parts: &Parts, body: &'static str, by_authority: bool) -> Fingerprint {
-        let policy = Policy { by_authority, ..Policy::new(Scope::shared()) };
-        fingerprint(parts, &bytes::Bytes::from(body).into(), &policy)
+        let rules = FingerprintRules { authority: by_authority, ..FingerprintRules::new() };
+        fingerprint(parts, &Bytes::from(body).into(), &rules)
     }
 
     fn parts(target: &str, lines: &[(&'static str, &str)]) -> Parts {

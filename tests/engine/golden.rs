@@ -246,6 +246,14 @@ pub(crate) fn records() -> Vec<(&'static str, Record, Pieces)> {
                 .with_trailers([(b"x-sum".as_slice(), b"1".as_slice()), (b"x-to", b"caf\xe9")]),
             ..claim_of(once)
         }),
+        Writer::new("rules").write(&Claim {
+            fingerprint: Fingerprint::of([b"POST".as_slice()]).with_rules(0x1020_3040, [b"{}".as_slice()]),
+            ..claim_of(once)
+        }),
+        Writer::new("rules-of-the-default").write(&Claim {
+            fingerprint: Fingerprint::of([b"POST".as_slice()]).with_rules(0, [b"multipart".as_slice()]),
+            ..claim_of(once)
+        }),
         // A plan of what is undone is the part behind the steps.
         Writer::new("undoing")
             .claim(resumable, Some(request()))

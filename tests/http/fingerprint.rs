@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::Request;
+use tower_idempotency::FingerprintRules;
 use tower_idempotency::core::{Change, Claim, Claimed, Fence, Fenced, Fingerprint, Mode, Reached, StoredResponse};
 
 use crate::support::bodies::{Part, TestBody, data, full, script};
@@ -56,7 +57,7 @@ async fn one_authority_may_be_written_in_many_ways() {
 #[tokio::test]
 async fn the_authority_can_be_left_out() {
     let lab = Lab::new();
-    let (app, runs) = numbered(&lab.layer().ignore_authority());
+    let (app, runs) = numbered(&lab.layer().fingerprint(FingerprintRules::new().ignore_authority()));
     send(&app, at_host("a.example")).await.assert_first(201, "charge 1");
     for other in [at_host("b.example"), at_target("http://c.example:8080/pay"), post("k")] {
         send(&app, other).await.assert_replay(201, "charge 1");
@@ -74,7 +75,8 @@ async fn every_content_type_and_content_encoding_counts() {
     ];
     let original = |ignore: bool| {
         let lab = Lab::new();
-        let layer = if ignore { lab.layer().ignore_authority() } else { lab.layer() };
+        let layer =
+            if ignore { lab.layer().fingerprint(FingerprintRules::new().ignore_authority()) } else { lab.layer() };
         numbered(&layer)
     };
     for (n, other) in others.into_iter().enumerate() {
@@ -133,7 +135,11 @@ async fn complete(ledger: &tower_idempotency::spi::Ledger, fence: Fence) {
 /// passes over what it does not know.
 #[tokio::test]
 async fn a_record_of_this_release_is_met_by_the_one_before() {
-    for layer in [Lab::layer, |lab: &Lab| lab.layer().resumable(), |lab: &Lab| lab.layer().ignore_authority()] {
+    for layer in [
+        Lab::layer,
+        |lab: &Lab| lab.layer().resumable(),
+        |lab: &Lab| lab.layer().fingerprint(FingerprintRules::new().ignore_authority()),
+    ] {
         let lab = Lab::new();
         let (app, _) = numbered(&layer(&lab));
         send(&app, with(at_host("a.example"), "content-encoding", "gzip")).await.assert_first(201, "charge 1");
@@ -153,7 +159,9 @@ async fn a_record_of_this_release_is_met_by_the_one_before() {
 async fn processes_with_different_switches_know_each_others_requests() {
     for (first, second) in [(false, true), (true, false)] {
         let lab = Lab::new();
-        let layer = |ignore: bool| if ignore { lab.layer().ignore_authority() } else { lab.layer() };
+        let layer = |ignore: bool| {
+            if ignore { lab.layer().fingerprint(FingerprintRules::new().ignore_authority()) } else { lab.layer() }
+        };
         let (app, _) = numbered(&layer(first));
         send(&app, with(at_host("a.example"), "content-encoding", "gzip")).await.assert_first(201, "charge 1");
         let (other, runs) = numbered(&layer(second));
@@ -190,7 +198,7 @@ async fn trailers_of_a_request_count_for_grpc_and_where_asked_for() {
         for resumable in [false, true] {
             let lab = Lab::new();
             let layer = if resumable { lab.layer().resumable() } else { lab.layer() };
-            let (app, _) = numbered(&if asked { layer.fingerprint_trailers() } else { layer });
+            let (app, _) = numbered(&if asked { layer.fingerprint(FingerprintRules::new().trailers()) } else { layer });
             send(&app, trailing(kind, &[("x-amount", "1"), ("x-to", "a"), ("x-to", "b")]))
                 .await
                 .assert_first(201, "charge 1");
@@ -243,7 +251,8 @@ async fn trailers_are_compared_only_where_both_sides_have_some() {
         (GRPC, false, true, &[("x-amount", "1")]),
     ] {
         let lab = Lab::new();
-        let layer = |asks: bool| if asks { lab.layer().fingerprint_trailers() } else { lab.layer() };
+        let layer =
+            |asks: bool| if asks { lab.layer().fingerprint(FingerprintRules::new().trailers()) } else { lab.layer() };
         let (app, _) = numbered(&layer(first_asks));
         send(&app, trailing(kind, first)).await.assert_first(201, "charge 1");
         let (other, runs) = numbered(&layer(second_asks));
@@ -252,7 +261,7 @@ async fn trailers_are_compared_only_where_both_sides_have_some() {
     }
     let lab = Lab::new();
     let digest = Fingerprint::of([b"POST".as_slice(), b"/pay", b"", GRPC.as_bytes(), b"abc"]);
-    for before in [digest, digest.scheme_2(Some(b""), [])] {
+    for before in [digest.clone(), digest.scheme_2(Some(b""), [])] {
         let (mode, lease) = (Mode::AtMostOnce, Duration::from_secs(60));
         let claim = Claim { fingerprint: before, mode, lease, request: None };
         tower_idempotency::spi::Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, claim).await.unwrap();

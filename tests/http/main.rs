@@ -15,6 +15,7 @@ mod coverage;
 mod events;
 mod fidelity;
 mod fingerprint;
+mod fingerprint_rules;
 mod grpc;
 mod hangup;
 mod kept;

@@ -264,12 +264,11 @@ async fn what_waits_for_a_transaction_goes_before_the_next_one<D: Driver>() {
             op.transaction(&joined, "order", work).await
         }));
         begun.acquire().await.unwrap().forget();
-        // Its store's writer has shut the gate: none can be locked for itself alone.
+        // Its store's writer has shut the gate: that is shared, and one that begins has it
+        // for itself alone.
         let gate = || std::fs::File::open(shop.path.with_file_name("shop.db.turn")).unwrap();
-        for _ in 0..200 {
-            if gate().try_lock().is_err() {
-                break;
-            }
+        let is_shut = || gate().try_lock_shared().is_ok() && gate().try_lock().is_err();
+        while !is_shut() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let joined = other.joined.clone();

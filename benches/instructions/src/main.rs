@@ -96,6 +96,7 @@ fn measure() -> Result<Vec<Row>, String> {
         row("record-decode", of(Scenario::Decode) - nothing),
         row("key", of(Scenario::Key) - nothing),
         row("fingerprint-200-bytes", of(Scenario::Fingerprint) - nothing),
+        row("canonical-json-4-KiB", (of(Scenario::CanonicalJson) - nothing) / 2.0),
     ])
 }
 

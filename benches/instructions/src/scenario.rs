@@ -14,7 +14,7 @@ use tower_idempotency::core::{
     Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
 use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{IdempotencyLayer, Operation, RequestBody, Scope};
+use tower_idempotency::{FingerprintRules, IdempotencyLayer, Operation, RequestBody, Scope};
 
 static ANSWER: [u8; 318] = [b'a'; 318];
 static ASKED: [u8; 200] = [b'q'; 200];
@@ -41,10 +41,12 @@ pub(crate) enum Scenario {
     Fingerprint,
     /// Of ten blocks more.
     LongFingerprint,
+    /// Two requests of 4 KiB of JSON that are compared by what it means.
+    CanonicalJson,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Nothing,
         Self::Bare,
         Self::First,
@@ -58,6 +60,7 @@ impl Scenario {
         Self::Key,
         Self::Fingerprint,
         Self::LongFingerprint,
+        Self::CanonicalJson,
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -79,6 +82,7 @@ impl Scenario {
             Self::Key => "key",
             Self::Fingerprint => "fingerprint",
             Self::LongFingerprint => "long-fingerprint",
+            Self::CanonicalJson => "canonical-json",
         }
     }
 
@@ -100,6 +104,7 @@ impl Scenario {
             }),
             Self::Fingerprint => repeat(rounds, |_| fingerprint(&ASKED)),
             Self::LongFingerprint => repeat(rounds, |_| fingerprint(&[b'q'; 200 + 640])),
+            Self::CanonicalJson => canonical_json(rounds),
         }
     }
 }
@@ -211,6 +216,16 @@ async fn pays(operation: Operation) {
 
 fn fingerprint(body: &[u8]) -> Fingerprint {
     Fingerprint::of([b"POST".as_slice(), b"/charge", b"", b"application/json", black_box(body)])
+}
+
+/// Of an order with some fifty positions.
+fn canonical_json(rounds: u32) {
+    let position = r#"{"id": 1017, "name": "a\u0062c", "price": 19.99, "tags": ["x", null, true]}"#;
+    let body = format!(r#"{{"to": "a", "positions": [{}]}}"#, vec![position; 53].join(", "));
+    let request = Request::post("/charge").header("content-type", "application/json");
+    let request = request.body(Bytes::from(body)).expect("a request");
+    let rules = FingerprintRules::new().canonical_json();
+    repeat(rounds, |_| rules.same(black_box(&request), &request));
 }
 
 /// A record with a request, then two steps, then an answer.

@@ -80,6 +80,6 @@ impl Command for Claim {
 impl Claim {
     fn first(&self, stamp: Stamp<'_>) -> Record {
         let hold = Hold::Leased { fence: Fence::of(stamp.nonce), lease: self.lease };
-        Record { hold, attempts: 1, ..Record::first(self.fingerprint, self.mode, self.request.clone(), stamp) }
+        Record { hold, attempts: 1, ..Record::first(self.fingerprint.clone(), self.mode, self.request.clone(), stamp) }
     }
 }

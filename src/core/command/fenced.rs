@@ -200,7 +200,7 @@ impl Change {
             Self::Input { step, hash } => record.set_input(step, *hash),
             Self::Key { step, form } => record.set_key(step, *form),
             Self::Renew => {}
-            Self::Postpone { retry_in } => record.retry_in = *retry_in,
+            Self::Postpone { retry_in } => record.rest(*retry_in),
             // It was claimed because it had been accepted, or it was decided
             // that it may run; nothing has happened, so it still may.
             Self::Withdraw if record.mode == Mode::AtMostOnce && record.steps.is_empty() => {

@@ -167,7 +167,7 @@ impl Resolution {
             (_, Mode::AtMostOnce) => Hold::Free,
         };
         next.forgiven = next.attempts;
-        next.retry_in = Duration::ZERO;
+        next.retry_in_ms = 0;
         match self {
             Self::Answer { response, retention } => next.complete(response, *retention),
             Self::StepDone { step, value } => {

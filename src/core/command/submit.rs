@@ -83,7 +83,7 @@ impl Command for Submit {
 
 impl Submit {
     fn first(&self, stamp: Stamp<'_>) -> Decision<Submitted> {
-        let accepted = Record::first(self.fingerprint, self.mode, Some(Arc::clone(&self.request)), stamp);
+        let accepted = Record::first(self.fingerprint.clone(), self.mode, Some(Arc::clone(&self.request)), stamp);
         let Some(lease) = self.lease else {
             return Decision::put(accepted, Submitted::First(None));
         };

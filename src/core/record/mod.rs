@@ -42,8 +42,9 @@ pub struct Record {
     pub(in crate::core) attempts: u32,
     /// How many of them were before the last decision by hand.
     pub(in crate::core) forgiven: u32,
-    /// How long after the last write no completer should go on with it.
-    pub(in crate::core) retry_in: Duration,
+    /// How long after the last write no completer should go on with it. As it is stored,
+    /// and half as large as a `Duration`.
+    pub(in crate::core) retry_in_ms: u64,
     pub(in crate::core) past: Past,
     /// The write that claimed it first also accepted it for later.
     pub(in crate::core) accepted: bool,
@@ -123,7 +124,7 @@ impl Record {
     /// How long after its last write a free operation rests before a completer goes
     /// on with it unasked. A client's retry need not wait.
     pub const fn retry_in(&self) -> Duration {
-        self.retry_in
+        Duration::from_millis(self.retry_in_ms)
     }
 
     /// The request, where a completer may have to run it again.
@@ -286,7 +287,7 @@ impl Record {
             (_, Hold::Leased { lease, .. }, _) => *lease,
             (_, Hold::Parked { .. }, _) => NEVER,
             (_, Hold::Cleared, _) | (_, Hold::Free, Mode::Resumable) if only_its_caller => NEVER,
-            (_, Hold::Cleared | Hold::Free, _) => self.retry_in,
+            (_, Hold::Cleared | Hold::Free, _) => self.retry_in(),
         }
     }
 

@@ -33,7 +33,7 @@ impl Record {
             progress: Progress::Pending,
             attempts: 0,
             forgiven: 0,
-            retry_in: Duration::ZERO,
+            retry_in_ms: 0,
             past: Past::begun_by(stamp.by),
             accepted: false,
             callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
@@ -54,8 +54,13 @@ impl Record {
         next.version = nonce;
         next.hold = Hold::Leased { fence: Fence::of(nonce), lease };
         next.attempts = next.attempts.saturating_add(1);
-        next.retry_in = Duration::ZERO;
+        next.retry_in_ms = 0;
         next
+    }
+
+    /// Lets it rest for so long once it is free.
+    pub(in crate::core) fn rest(&mut self, retry_in: Duration) {
+        self.retry_in_ms = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX);
     }
 
     /// Writes a step, unless its result is already stored: that never changes.
@@ -155,7 +160,7 @@ impl Record {
     pub(in crate::core) fn complete(&mut self, response: &Arc<StoredResponse>, retention: Duration) {
         self.progress = Progress::Complete { response: Arc::clone(response), retention };
         self.hold = Hold::Free;
-        self.retry_in = Duration::ZERO;
+        self.retry_in_ms = 0;
         self.request = None;
         self.remember_steps();
         self.owe();

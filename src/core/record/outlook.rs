@@ -37,6 +37,6 @@ impl Record {
     /// the process that asks has the operation in hand itself: then it is as good as `lease`.
     pub(in crate::core) fn held_for_now(&self, stamp: Stamp<'_>, lease: Duration) -> Option<Duration> {
         let is_leased = matches!(self.hold, Hold::Leased { .. });
-        self.lease_left(stamp.now).or((stamp.in_hand && is_leased).then_some(lease))
+        self.lease_left(stamp.now).or_else(|| (stamp.in_hand && is_leased).then_some(lease))
     }
 }

@@ -185,38 +185,68 @@ fn trailing(fingerprint: Fingerprint, values: &[&str]) -> Fingerprint {
 /// By what both have, and by nothing else.
 #[test]
 fn fingerprints_match_if_the_parts_that_both_have_agree() {
-    let first = Fingerprint::of([b"POST".as_slice()]);
-    let other = Fingerprint::of([b"PATCH".as_slice()]);
+    let first = || Fingerprint::of([b"POST".as_slice()]);
+    let other = || Fingerprint::of([b"PATCH".as_slice()]);
     let gzip = [b"gzip".as_slice()];
     let (a, b) = (Some(b"a".as_slice()), Some(b"b".as_slice()));
     let table = [
-        (first, first, true),
-        (first, other, false),
-        (first, first.scheme_2(a, gzip), true),
-        (first, other.scheme_2(a, gzip), false),
-        (first.scheme_2(a, []), first.scheme_2(a, []), true),
-        (first.scheme_2(a, []), other.scheme_2(a, []), false),
-        (first.scheme_2(a, []), first.scheme_2(b, []), false),
-        (first.scheme_2(a, []), first.scheme_2(Some(b""), []), false),
-        (first.scheme_2(a, []), first.scheme_2(None, []), true),
-        (first.scheme_2(a, gzip), first.scheme_2(a, []), false),
-        (first.scheme_2(a, gzip), first.scheme_2(None, gzip), true),
-        (first.scheme_2(a, gzip), first.scheme_2(None, []), false),
-        (first.scheme_2(a, []), trailing(first.scheme_2(a, []), &["1"]), true),
-        (first, trailing(first.scheme_2(a, []), &["1"]), true),
-        (trailing(first, &["1"]), trailing(first.scheme_2(a, []), &["1"]), true),
-        (trailing(first, &["1"]), trailing(first.scheme_2(a, []), &["2"]), false),
-        (trailing(first, &["1"]), trailing(first, &["1", "1"]), false),
-        (trailing(first, &[]), trailing(first, &["1"]), true),
-        (trailing(first, &["1"]), trailing(other, &["1"]), false),
-        (trailing(first.scheme_2(a, []), &["1"]), trailing(first.scheme_2(b, []), &["1"]), false),
+        (first(), first(), true),
+        (first(), other(), false),
+        (first(), first().scheme_2(a, gzip), true),
+        (first(), other().scheme_2(a, gzip), false),
+        (first().scheme_2(a, []), first().scheme_2(a, []), true),
+        (first().scheme_2(a, []), other().scheme_2(a, []), false),
+        (first().scheme_2(a, []), first().scheme_2(b, []), false),
+        (first().scheme_2(a, []), first().scheme_2(Some(b""), []), false),
+        (first().scheme_2(a, []), first().scheme_2(None, []), true),
+        (first().scheme_2(a, gzip), first().scheme_2(a, []), false),
+        (first().scheme_2(a, gzip), first().scheme_2(None, gzip), true),
+        (first().scheme_2(a, gzip), first().scheme_2(None, []), false),
+        (first().scheme_2(a, []), trailing(first().scheme_2(a, []), &["1"]), true),
+        (first(), trailing(first().scheme_2(a, []), &["1"]), true),
+        (trailing(first(), &["1"]), trailing(first().scheme_2(a, []), &["1"]), true),
+        (trailing(first(), &["1"]), trailing(first().scheme_2(a, []), &["2"]), false),
+        (trailing(first(), &["1"]), trailing(first(), &["1", "1"]), false),
+        (trailing(first(), &[]), trailing(first(), &["1"]), true),
+        (trailing(first(), &["1"]), trailing(other(), &["1"]), false),
+        (trailing(first().scheme_2(a, []), &["1"]), trailing(first().scheme_2(b, []), &["1"]), false),
     ];
     for (n, (one, other, expected)) in table.into_iter().enumerate() {
         assert_eq!((one.matches(&other), other.matches(&one)), (expected, expected), "{n}");
     }
-    assert_ne!(first, first.scheme_2(None, []), "equal is more than a match");
-    assert_ne!(first, trailing(first, &["1"]), "equal is more than a match");
-    assert_eq!((first.scheme(), first.scheme_2(a, []).scheme()), (1, 2));
+    assert_ne!(first(), first().scheme_2(None, []), "equal is more than a match");
+    assert_ne!(first(), trailing(first(), &["1"]), "equal is more than a match");
+    assert_eq!((first().scheme(), first().scheme_2(a, []).scheme()), (1, 2));
+}
+
+/// By the digest of rules where both have the same ones, else by the first digest.
+#[test]
+fn fingerprints_by_the_same_rules_match_by_these() {
+    let [first, other] = [b"one".as_slice(), b"other"].map(|body| move || Fingerprint::of([body]));
+    let ruled = |sent: Fingerprint, rules: u32, digest: &str| sent.with_rules(rules, [digest.as_bytes()]);
+    let table = [
+        (ruled(first(), 1, "a"), ruled(first(), 1, "a"), true),
+        (ruled(first(), 1, "a"), ruled(other(), 1, "a"), true),
+        (ruled(first(), 1, "a"), ruled(first(), 1, "b"), false),
+        (ruled(first(), 1, "a"), ruled(first(), 2, "b"), true),
+        (ruled(first(), 1, "a"), ruled(other(), 2, "a"), false),
+        (ruled(first(), 1, "a"), ruled(other(), 0, "a"), false),
+        (ruled(first(), 1, "a"), first(), true),
+        (ruled(first(), 1, "other"), other(), false),
+        // By those of number 0, either digest will do, and the first one is theirs too.
+        (ruled(first(), 0, "a"), ruled(other(), 0, "a"), true),
+        (ruled(first(), 0, "a"), ruled(first(), 0, "b"), true),
+        (ruled(first(), 0, "a"), ruled(other(), 0, "b"), false),
+        (ruled(first(), 0, "other"), other(), true),
+        (ruled(first(), 0, "a"), other(), false),
+        (ruled(first(), 0, "a"), first(), true),
+        (ruled(first(), 1, "a").scheme_2(Some(b"a"), []), ruled(other(), 1, "a").scheme_2(Some(b"b"), []), false),
+        (trailing(ruled(first(), 1, "a"), &["1"]), trailing(ruled(other(), 1, "a"), &["2"]), false),
+    ];
+    for (n, (one, other, expected)) in table.into_iter().enumerate() {
+        assert_eq!((one.matches(&other), other.matches(&one)), (expected, expected), "{n}");
+    }
+    assert_ne!(first(), ruled(first(), 1, "a"), "equal is more than a match");
 }
 
 #[test]

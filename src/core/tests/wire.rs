@@ -214,7 +214,7 @@ fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
         &[0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ];
     let mut fields = fields(piece);
-    fields.extend([20, 21, 22, 23, 26, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
+    fields.extend([20, 21, 22, 23, 28, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
     sealed(&fields)
 }
 
@@ -297,13 +297,13 @@ fn an_unknown_moment_counts_as_dropped() {
 #[test]
 fn of_a_newer_scheme_what_is_known_is_compared() {
     let first = Fingerprint::of([b"POST".as_slice()]);
-    let second = first.scheme_2(Some(b"a.example"), [b"gzip".as_slice()]);
+    let second = first.clone().scheme_2(Some(b"a.example"), [b"gzip".as_slice()]);
     let second = second.with_trailers([(b"x-sum".as_slice(), b"1".as_slice())]);
     let first = first.with_trailers([(b"x-sum".as_slice(), b"1".as_slice())]);
-    let claim = Claim { fingerprint: second, request: None, ..claim(Mode::AtMostOnce) };
+    let claim = Claim { fingerprint: second.clone(), request: None, ..claim(Mode::AtMostOnce) };
     let Next::Put(record) = claim.apply(None, stamp(0, 1)).next else { panic!("a first claim") };
     let head = record.encode().head;
-    let read = |head: &Bytes| Record::decode(TIMES, head, |_| None).map(|record| *record.fingerprint());
+    let read = |head: &Bytes| Record::decode(TIMES, head, |_| None).map(|record| record.fingerprint().clone());
     assert_eq!(read(&head), Ok(second));
     let newer = with(&with(&head, 16, &[17]), 23, &[0xa1, 1, 2]);
     assert_eq!(read(&newer), Ok(first));

@@ -67,6 +67,10 @@ pub(in crate::core) struct WireHead<'a> {
     undoing: bool,
     #[b(25)]
     sealed: Option<&'a ByteSlice>,
+    #[cbor(n(26), with = "minicbor::bytes")]
+    by_rules: Option<[u8; 32]>,
+    #[n(27)]
+    rules: Option<NonZeroU32>,
 }
 
 /// None of these is optional in the head: a kind that is not known would be read
@@ -181,6 +185,7 @@ struct WireMoment<'a> {
 impl<'a> WireHead<'a> {
     pub(super) fn of(record: &'a Record) -> Self {
         let (authority, content, trailers) = record.fingerprint.added();
+        let (rules, by_rules) = record.fingerprint.by_rules();
         Self {
             version: record.version.get(),
             mode: match record.mode {
@@ -196,7 +201,7 @@ impl<'a> WireHead<'a> {
             },
             attempts: Some(record.attempts).filter(|attempts| *attempts != 1),
             forgiven: record.forgiven,
-            retry_in_ms: millis(record.retry_in),
+            retry_in_ms: record.retry_in_ms,
             request: record.request.is_some(),
             steps: number(record.steps.len()),
             by: record.by(),
@@ -211,6 +216,8 @@ impl<'a> WireHead<'a> {
             trailers,
             undoing: record.undoing.is_some(),
             sealed: record.sealed.as_ref().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
+            by_rules,
+            rules,
         }
     }
 
@@ -249,7 +256,8 @@ impl<'a> WireHead<'a> {
                 WireMode::AtMostOnce => Mode::AtMostOnce,
                 WireMode::Resumable => Mode::Resumable,
             },
-            fingerprint: Fingerprint::read(self.digest, scheme, self.authority, self.content, self.trailers),
+            fingerprint: Fingerprint::read(self.digest, scheme, self.authority, self.content, self.trailers)
+                .read_rules(self.rules, self.by_rules),
             hold: self.hold.into(),
             progress: match self.progress {
                 WireProgress::Pending {} => Progress::Pending,
@@ -260,7 +268,7 @@ impl<'a> WireHead<'a> {
             },
             attempts: self.attempts.unwrap_or(1),
             forgiven: self.forgiven,
-            retry_in: Duration::from_millis(self.retry_in_ms),
+            retry_in_ms: self.retry_in_ms,
             past,
             accepted: self.accepted,
             callback: self.callback.read().map(Box::new),

@@ -24,7 +24,8 @@
 //! | 22 | *reserved:* the reason of an attempt | |
 //! | 23 | *reserved:* what a later scheme of fingerprints adds | |
 //! | 24 | whether what it did is undone: then a plan of that is the part behind its steps | no |
-//! | 25 | the same head in clear, encrypted: then 2, 10, 16 to 19 and the texts are empty here, and the first byte is another one | none |
+//! | 25 | the same head in clear, encrypted: then 2, 10, 16 to 19, 26, 27 and the texts are empty here, and the first byte is another one | none |
+//! | 26, 27 | the fingerprint's digest by rules, and the number of these | none, 0 |
 //!
 //! | | request | response | step |
 //! |---|---|---|---|

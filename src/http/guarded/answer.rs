@@ -47,7 +47,7 @@ impl RequestContext {
     pub(super) fn lost<B: Body>(
         &self,
         attempt: &Attempt,
-        fingerprint: Fingerprint,
+        fingerprint: &Fingerprint,
         found: Option<Record>,
     ) -> Response<ResponseBody<B>> {
         match attempt.completed() {

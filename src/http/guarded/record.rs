@@ -102,7 +102,7 @@ impl RequestContext {
     pub(super) async fn after_undo<B: Body>(
         &self,
         attempt: &Arc<Attempt>,
-        fingerprint: Fingerprint,
+        fingerprint: &Fingerprint,
         undone: Undone,
     ) -> Option<Response<ResponseBody<B>>> {
         let (end, answer) = match undone {
@@ -138,7 +138,7 @@ impl RequestContext {
         let Answered { parts, body, content, outcome, undone } = answered;
         // Boxed, as it is seldom.
         if !matches!(undone, Undone::AsItIs)
-            && let Some(answer) = Box::pin(self.after_undo(attempt, fingerprint, undone)).await
+            && let Some(answer) = Box::pin(self.after_undo(attempt, &fingerprint, undone)).await
         {
             return answer;
         }
@@ -164,7 +164,7 @@ impl RequestContext {
             _ => attempt.emit_end(&end, outcome == Outcome::NothingHappened),
         }
         match end {
-            End::Lost(found) => self.lost(attempt, fingerprint, found),
+            End::Lost(found) => self.lost(attempt, &fingerprint, found),
             End::Parked => self.refuse(Refusal::OutcomeUnknown),
             End::Stored | End::Unsaved(_) => {
                 let left = retention.filter(|_| matches!(end, End::Stored));

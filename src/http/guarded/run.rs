@@ -71,13 +71,13 @@ impl<S> GuardedRequest<S> {
         let Ok(permit) = shared.policy.permits.try_acquire() else {
             return Ok(self.context.refuse(Refusal::Overloaded));
         };
-        let fingerprint = fingerprint(&self.parts, &body, &shared.policy);
+        let fingerprint = fingerprint(&self.parts, &body, &shared.policy.fingerprint);
         if self.context.later.is_some()
-            && let Some(answer) = Box::pin(self.context.submit(&self.parts, fingerprint, &body)).await
+            && let Some(answer) = Box::pin(self.context.submit(&self.parts, &fingerprint, &body)).await
         {
             return Ok(answer);
         }
-        match self.context.claim(&self.parts, fingerprint, &body).await {
+        match self.context.claim(&self.parts, &fingerprint, &body).await {
             Ok(Admission::Granted(attempt)) => self.run(attempt, fingerprint, body).await,
             Ok(Admission::Refused(Claimed::Busy(left), age)) => {
                 let Some(patience) = self.context.patience(&self.parts.headers) else {
@@ -86,7 +86,7 @@ impl<S> GuardedRequest<S> {
                 // What waits holds no body, and no place of those that run.
                 let Self { context, .. } = *self;
                 drop((permit, body));
-                let ended = Box::pin(context.wait(fingerprint, patience)).await;
+                let ended = Box::pin(context.wait(&fingerprint, patience)).await;
                 Ok(ended.map_or_else(|| context.busy(left, age), |claimed| context.answer(claimed)))
             }
             Ok(Admission::Refused(claimed, _)) => Ok(self.context.answer(claimed)),
@@ -196,7 +196,7 @@ impl<S> GuardedRequest<S> {
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
                 Ok(match Box::pin(release(&attempt)).await {
-                    End::Lost(found) => context.lost(&attempt, fingerprint, found),
+                    End::Lost(found) => context.lost(&attempt, &fingerprint, found),
                     End::Parked => context.refuse(Refusal::OutcomeUnknown),
                     _ if policy.mode == Mode::Resumable => context.interrupted(&attempt).await,
                     _ => context.refuse(Refusal::OutcomeUnknown),
@@ -210,15 +210,15 @@ impl RequestContext {
     fn claim<'a>(
         &'a self,
         parts: &Parts,
-        fingerprint: Fingerprint,
+        fingerprint: &Fingerprint,
         body: &Content,
     ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
-        let (policy, limits) = (&self.shared.policy, self.shared.engine.limits());
+        let (policy, lease) = (&self.shared.policy, self.shared.engine.limits().lease);
         // Kept only where a completer may have to run it again.
         let request = (policy.mode == Mode::Resumable).then(|| self.shared.stored_request(parts, body)).flatten();
         let request = request.map(Arc::new);
-        let command = Claim { fingerprint, mode: policy.mode, lease: limits.lease, request };
-        claim(&self.shared.engine, self.key, command, limits)
+        let command = Claim { fingerprint: fingerprint.clone(), mode: policy.mode, lease, request };
+        claim(&self.shared.engine, self.key, command)
     }
 }
 

@@ -30,7 +30,7 @@ impl RequestContext {
 
     /// What it got to know within that time. `None` if that was nothing, if too many
     /// wait, or if its client left.
-    pub(super) async fn wait(&self, fingerprint: Fingerprint, patience: Duration) -> Option<Claimed> {
+    pub(super) async fn wait(&self, fingerprint: &Fingerprint, patience: Duration) -> Option<Claimed> {
         let _place = self.shared.policy.waiting.try_acquire().ok()?;
         let seat = self.shared.engine.waiting().sit(self.key);
         let mut ended = pin!(timeout(patience, self.ended(&seat, fingerprint)));
@@ -40,11 +40,11 @@ impl RequestContext {
         });
         let ended = left.await?;
         // The key was freed and used for another request meanwhile: this one asks anew.
-        let is_same = ended.fingerprint.matches(&fingerprint);
+        let is_same = ended.fingerprint.matches(fingerprint);
         is_same.then_some(ended.claimed)
     }
 
-    async fn ended(&self, seat: &Seat, fingerprint: Fingerprint) -> Ended {
+    async fn ended(&self, seat: &Seat, fingerprint: &Fingerprint) -> Ended {
         tokio::select! {
             biased;
             ended = seat.ended() => ended,
@@ -53,13 +53,13 @@ impl RequestContext {
     }
 
     /// Asks the store until it has ended, where no holder of this process will tell.
-    async fn ask(&self, seat: &Seat, fingerprint: Fingerprint) -> Ended {
+    async fn ask(&self, seat: &Seat, fingerprint: &Fingerprint) -> Ended {
         let _turn = seat.turn().await;
         let mut pause = FIRST_PAUSE;
         loop {
             seat.is_elsewhere().await;
             if let Some(claimed) = self.look(fingerprint).await {
-                let ended = Ended { fingerprint, claimed };
+                let ended = Ended { fingerprint: fingerprint.clone(), claimed };
                 seat.tell(ended.clone());
                 return ended;
             }
@@ -70,11 +70,11 @@ impl RequestContext {
 
     /// What a claim would get now, once that is no longer "busy". None is made: what
     /// waited has no body to run with.
-    async fn look(&self, fingerprint: Fingerprint) -> Option<Claimed> {
+    async fn look(&self, fingerprint: &Fingerprint) -> Option<Claimed> {
         let engine = &self.shared.engine;
         let loaded = engine.look(&self.key).await.ok()?;
         let (mode, lease) = (self.shared.policy.mode, engine.limits().lease);
-        let claim = Claim { fingerprint, mode, lease, request: None };
+        let claim = Claim { fingerprint: fingerprint.clone(), mode, lease, request: None };
         // It may be that this process still has to save its end.
         let stamp = Stamp { in_hand: engine.in_hand().has(&self.key), ..Stamp::new(loaded.now, fresh_nonce()) };
         let claimed = claim.apply(loaded.record.as_ref(), stamp).output;

@@ -2,6 +2,7 @@
 
 mod cors;
 mod coverage;
+mod fingerprint;
 mod grpc;
 mod outcomes;
 mod redaction;
@@ -78,56 +79,6 @@ impl IdempotencyLayer {
     /// What a handler does outside steps is done again by every attempt.
     pub fn resumable(self) -> Self {
         self.set(|policy| policy.mode = Mode::Resumable)
-    }
-
-    /// Leaves the authority (`Host`, `:authority`) out of what makes two requests
-    /// the same request. By default the same key at another authority is 422,
-    /// as it is with another path (RFC 9110 §7.1).
-    ///
-    /// For servers whose clients, proxies or fail-over change the name between
-    /// a request and its retry. Names are compared in lower case, and
-    /// without the ports 80 and 443, in any case.
-    ///
-    /// ```
-    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
-    ///
-    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::header("x-tenant".parse()?)).ignore_authority();
-    /// # Ok::<_, http::header::InvalidHeaderName>(())
-    /// ```
-    ///
-    /// # Caveats
-    ///
-    /// Under one scope, a retry at one name then gets the answer that was made
-    /// for another: only for names that stand for the same service. It may be
-    /// switched while others run without it: the authority counts where both
-    /// the record and the retry's process have it.
-    pub fn ignore_authority(self) -> Self {
-        self.set(|policy| policy.by_authority = false)
-    }
-
-    /// Makes the trailers of every request part of what makes two requests the same
-    /// request: the same key with other trailers is 422. By default only those of
-    /// gRPC count (a `Content-Type` that begins with `application/grpc`).
-    ///
-    /// For clients that say something in trailers that is not in the body. Left out
-    /// is what may differ in a retry: credentials, fields of the connection, dates,
-    /// and the ids of requests and traces.
-    ///
-    /// ```
-    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
-    ///
-    /// let scope = Scope::header("x-tenant".parse()?);
-    /// let layer = IdempotencyLayer::new(MemoryStore::new(), scope).fingerprint_trailers();
-    /// # Ok::<_, http::header::InvalidHeaderName>(())
-    /// ```
-    ///
-    /// # Caveats
-    ///
-    /// Intermediaries may drop trailers (RFC 9110 §6.5.1), so that they are compared
-    /// only where both the record and the retry have some: a retry without any gets
-    /// the stored answer.
-    pub fn fingerprint_trailers(self) -> Self {
-        self.set(|policy| policy.by_trailers = true)
     }
 
     /// The largest request body, in bytes and with its trailers: 2 MiB by

@@ -48,9 +48,9 @@ pub async fn progress_round_trips(harness: &dyn Harness) {
 pub async fn claims_round_trip(harness: &dyn Harness) {
     let modes = [Mode::AtMostOnce, Mode::Resumable];
     let [zero, ones] = [[0; 32], [0xff; 32]].map(Fingerprint::from_bytes);
-    let second = [zero.scheme_2(None, []), ones.scheme_2(Some(b"a.example"), [b"gzip".as_slice()])];
-    let trailing = second[1].with_trailers([(b"x-sum".as_slice(), b"1".as_slice())]);
-    let fingerprints = [second[0], second[1], Fingerprint::of([]), trailing];
+    let second = (zero.scheme_2(None, []), ones.scheme_2(Some(b"a.example"), [b"gzip".as_slice()]));
+    let trailing = second.1.clone().with_trailers([(b"x-sum".as_slice(), b"1".as_slice())]);
+    let fingerprints = [second.0, second.1, Fingerprint::of([]), trailing];
     let minute = Duration::from_secs(60);
     let leases = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(1 << 40), minute];
     let mut n = 0;
@@ -59,7 +59,7 @@ pub async fn claims_round_trip(harness: &dyn Harness) {
     {
         n += 1;
         let mut holder = Holder::new(harness.store(), key(n));
-        holder.claim(Claim { fingerprint: *fingerprint, mode, lease, request: None }).await;
+        holder.claim(Claim { fingerprint: fingerprint.clone(), mode, lease, request: None }).await;
         holder.check().await;
     }
 }

@@ -111,7 +111,7 @@ impl Completer {
         let policy = &self.shared.policy;
         let limits = Limits { max_execution: self.settings.deadline, ..self.shared.engine.limits() };
         let number = record.attempts();
-        let (fingerprint, request) = (*record.fingerprint(), record.request().cloned());
+        let (fingerprint, request) = (record.fingerprint().clone(), record.request().cloned());
         let attempt = Attempt::new(self.shared.engine.clone(), key, fence, limits, record);
         attempt.emit(|| EventKind::Resumed { attempt: number });
         if let Way::NoRoute(status) = way {

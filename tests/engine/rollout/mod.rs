@@ -149,7 +149,7 @@ async fn a_retry_of_what_an_earlier_release_stored_gets_its_response() {
         for (name, record, _) in golden::records() {
             let key = stored_key(name);
             keep(&*kept, &key, name, &record).await;
-            let fingerprint = *record.fingerprint();
+            let fingerprint = record.fingerprint().clone();
             let claim = Claim { fingerprint, mode: record.mode(), lease: Duration::from_secs(30), request: None };
             let now = kept.store().load(&key).await.unwrap().now;
             // What is stored now says what the record does of which the bytes were made.

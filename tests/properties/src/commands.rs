@@ -104,16 +104,16 @@ fn claim() -> impl Strategy<Value = Claim> {
 
 /// Of this request, by one of the schemes.
 fn fingerprint(request: u8) -> impl Strategy<Value = Fingerprint> {
-    let first = Fingerprint::of([[request].as_slice()]);
+    let first = move || Fingerprint::of([[request].as_slice()]);
     let authority = prop_oneof![3 => Just(Some(b"a")), 1 => Just(Some(b"b")), 1 => Just(None)];
     let content = prop_oneof![3 => Just(None), 1 => Just(Some(b"gzip".as_slice()))];
     let second = (authority, content).prop_map(move |(authority, content)| {
         let authority = authority.map(|authority| authority.as_slice());
-        first.scheme_2(authority, content)
+        first().scheme_2(authority, content)
     });
     let trailers = prop_oneof![3 => Just(None), 1 => Just(Some((b"a".as_slice(), b"1".as_slice())))];
     let second = (second, trailers).prop_map(|(second, trailers)| second.with_trailers(trailers));
-    prop_oneof![1 => Just(first), 3 => second]
+    prop_oneof![1 => Just(first()), 3 => second]
 }
 
 fn bytes() -> impl Strategy<Value = Bytes> {

@@ -3,6 +3,7 @@
 
 mod commands;
 mod corpus;
+mod fingerprint;
 mod keys;
 mod laws;
 mod wire;

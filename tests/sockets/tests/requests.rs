@@ -201,7 +201,10 @@ async fn a_body_is_the_same_however_it_is_framed_and_over_either_protocol() {
 /// Where they count: what came with one protocol is the same over the other.
 #[tokio::test]
 async fn trailers_of_a_request_are_the_same_over_either_protocol() {
-    let server = Server::guarded(Protocol::Either, &handler(), |layer| layer.fingerprint_trailers()).await;
+    let server = Server::guarded(Protocol::Either, &handler(), |layer| {
+        layer.fingerprint(tower_idempotency::FingerprintRules::new().trailers())
+    })
+    .await;
     let mut stream = Stream::connect(server.addr).await;
     let chunked = "idempotency-key: k\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n";
     let sums = |sum: u16| HeaderMap::from_iter([(HeaderName::from_static("x-sum"), HeaderValue::from(sum))]);

@@ -71,8 +71,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "at-most-once-runs-again",
         SUBMIT,
-        "(self.fingerprint, self.mode, Some",
-        "(self.fingerprint, Mode::Resumable, Some",
+        "(self.fingerprint.clone(), self.mode, Some",
+        "(self.fingerprint.clone(), Mode::Resumable, Some",
         "accepted::a_process_that_dies",
     ),
     background(

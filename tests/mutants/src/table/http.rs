@@ -151,15 +151,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "zombie-answers-its-own",
         RECORD,
-        "            End::Lost(found) => self.lost(attempt, fingerprint, found),\n            End::Parked =>",
-        "            End::Lost(found) if false => self.lost(attempt, fingerprint, found),\n            End::Lost(_) => Response::from_parts(parts, body),\n            End::Parked =>",
+        "            End::Lost(found) => self.lost(attempt, &fingerprint, found),\n            End::Parked =>",
+        "            End::Lost(found) if false => self.lost(attempt, &fingerprint, found),\n            End::Lost(_) => Response::from_parts(parts, body),\n            End::Parked =>",
         "lease::resumable_a_lapsed",
     ),
     http(
         "zombie-gets-a-strangers-answer",
         RUN,
-        "found.filter(|found| found.fingerprint().matches(&fingerprint))",
-        "found.filter(|found| found.fingerprint().matches(&fingerprint) || true)",
+        "found.filter(|found| found.fingerprint().matches(fingerprint))",
+        "found.filter(|found| found.fingerprint().matches(fingerprint) || true)",
         "lease::a_zombie_of_a_forgotten",
     ),
     http(

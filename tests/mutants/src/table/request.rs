@@ -3,6 +3,7 @@
 use super::Mutant;
 
 const FINGERPRINT: &str = "src/core/fingerprint.rs";
+const FORM: &str = "src/http/fingerprint/form.rs";
 const GRPC: &str = "src/core/grpc.rs";
 const TARGET: &str = "src/http/target.rs";
 
@@ -84,22 +85,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "trailers-of-grpc-do-not-count",
         TARGET,
-        "policy.by_trailers || lines.content_type.is_some_and(is_grpc)",
-        "policy.by_trailers",
+        "rules.trailers || lines.content_type.is_some_and(is_grpc)",
+        "rules.trailers",
         "fingerprint::trailers_of_a_request_count",
     ),
     http(
         "trailers-count-unasked",
         TARGET,
-        "policy.by_trailers || lines.content_type.is_some_and(is_grpc)",
-        "policy.by_trailers || lines.content_type.is_some()",
+        "rules.trailers || lines.content_type.is_some_and(is_grpc)",
+        "rules.trailers || lines.content_type.is_some()",
         "fingerprint::trailers_of_a_request_count",
     ),
     http(
         "trailers-that-were-lost-are-missed",
         FINGERPRINT,
-        "self.trailers.zip(other.trailers).is_none_or(|(one, other)| one == other)",
-        "self.trailers == other.trailers",
+        "self.trailers().zip(other.trailers()).is_none_or(|(one, other)| one == other)",
+        "(self.trailers() == other.trailers())",
         "fingerprint::trailers_are_compared_only",
     ),
     http(
@@ -171,5 +172,40 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "self.authority.zip(other.authority).is_none_or(",
         "self.authority.zip(other.authority).is_some_and(",
         "fingerprint::processes_with_different_switches",
+    ),
+    http(
+        "boundary-of-multipart-counts",
+        FORM,
+        "let spelled = spelled.filter(|_| boundary.is_none() || taken_apart.is_some());",
+        "let spelled = spelled.filter(|_| boundary.is_none());",
+        "fingerprint_rules::multipart_is_compared",
+    ),
+    http(
+        "parts-of-multipart-do-not-count",
+        FORM,
+        "Some(marked(b\"multipart\", pieces.into_iter().map(Cow::from)))",
+        "Some(marked(b\"multipart\", pieces.into_iter().map(Cow::from).take(1)))",
+        "fingerprint_rules::multipart_is_compared",
+    ),
+    http(
+        "header-fields-run-together",
+        FORM,
+        "    counts.push(lines.len().to_string().into_bytes().into());\n",
+        "",
+        "fingerprint_rules::query_and_header_fields",
+    ),
+    http(
+        "other-rules-refuse-a-retry",
+        FINGERPRINT,
+        "            false => first,\n",
+        "            false => false,\n",
+        "fingerprint_rules::a_retry_of_the_same_bytes",
+    ),
+    http(
+        "other-rules-are-compared",
+        FINGERPRINT,
+        "match rules == others {",
+        "match rules == others || rules != others {",
+        "fingerprint_rules::a_retry_of_the_same_bytes",
     ),
 ];

@@ -1,0 +1,103 @@
+//! The digest of a request by rules.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::HeaderName;
+use http::request::Parts;
+
+use super::media_type::MediaType;
+use super::multipart;
+use super::pointer::Pointer;
+use super::rules::{BodyRule, FingerprintRules};
+use crate::core::{Fingerprint, Json};
+
+/// What counts, in its order.
+type Components<'a> = Vec<Cow<'a, [u8]>>;
+
+/// With the digest by these rules: `first` has method, path, query, the type as it
+/// came and the body, and so has this, each as the rules say.
+#[cold]
+#[inline(never)]
+pub(crate) fn by_rules(
+    sent: Fingerprint,
+    rules: &FingerprintRules,
+    parts: &Parts,
+    first: [&[u8]; 4],
+    body: &Bytes,
+) -> Fingerprint {
+    let [method, path, query, line] = first;
+    let (kind, body) = content(rules, parts, line, body);
+    // By the rules of number 0 this is said by the first digest already.
+    if rules.number == 0 && *kind == *line && body.len() == 1 {
+        return sent;
+    }
+    let query = if rules.query { query } else { b"" };
+    let mut counts: Components<'_> = vec![method.into(), path.into(), query.into(), kind];
+    rules.headers.iter().for_each(|name| header(&mut counts, parts, name));
+    counts.extend(body);
+    sent.with_rules(rules.number, counts.iter().map(|component| &**component))
+}
+
+/// How many lines there are, and the lines.
+fn header<'a>(counts: &mut Components<'a>, parts: &'a Parts, name: &HeaderName) {
+    let lines: Vec<_> = parts.headers.get_all(name).iter().map(|line| Cow::from(line.as_bytes())).collect();
+    counts.push(lines.len().to_string().into_bytes().into());
+    counts.extend(lines);
+}
+
+/// The type, and the body. A body that is taken apart has a mark before it.
+fn content<'a>(
+    rules: &FingerprintRules,
+    parts: &Parts,
+    line: &'a [u8],
+    body: &'a Bytes,
+) -> (Cow<'a, [u8]>, Components<'a>) {
+    let media_type = MediaType::parse(line);
+    let spelled = media_type.as_ref().filter(|_| !rules.exact_type);
+    let boundary = spelled.and_then(|found| found.boundary);
+    let taken_apart = match (&rules.body, &media_type) {
+        (BodyRule::Ignored, _) => Some(Vec::new()),
+        (BodyRule::Custom(_, custom), _) => Some(marked(b"custom", [custom(parts, body).into()])),
+        (BodyRule::Json { without, only }, Some(found)) if found.is_json() => json(body, without, only),
+        _ => boundary.and_then(|boundary| parts_of(body, boundary)),
+    };
+    // The boundary of a body that counts byte by byte is part of the line.
+    let spelled = spelled.filter(|_| boundary.is_none() || taken_apart.is_some());
+    let kind = spelled.map_or_else(|| line.into(), |found| found.text.clone().into_bytes().into());
+    (kind, taken_apart.unwrap_or_else(|| vec![body[..].into()]))
+}
+
+fn parts_of<'a>(body: &'a [u8], boundary: &str) -> Option<Components<'a>> {
+    let pieces = multipart::split(body, boundary)?;
+    Some(marked(b"multipart", pieces.into_iter().map(Cow::from)))
+}
+
+fn marked<'a>(mark: &'static [u8], body: impl IntoIterator<Item = Cow<'a, [u8]>>) -> Components<'a> {
+    std::iter::once(mark.into()).chain(body).collect()
+}
+
+/// `None` if it is no JSON. Of members that are looked at alone, whether each is there
+/// counts too.
+fn json(body: &[u8], without: &[Pointer], only: &[Pointer]) -> Option<Components<'static>> {
+    let mut value = Json::read(body)?;
+    without.iter().for_each(|pointer| pointer.leave_out(&mut value));
+    let mut counts = marked(b"json", []);
+    if only.is_empty() {
+        counts.push(written(&value, body.len()).into());
+        return Some(counts);
+    }
+    for pointer in only {
+        match pointer.find(&value) {
+            Some(found) => counts.extend([Cow::from(b"1".as_slice()), written(found, 0).into()]),
+            None => counts.push(b"0".into()),
+        }
+    }
+    Some(counts)
+}
+
+fn written(value: &Json<'_>, capacity: usize) -> Vec<u8> {
+    let mut written = Vec::with_capacity(capacity);
+    value.write(&mut written);
+    written
+}
