@@ -33,8 +33,8 @@ impl Ledger {
             match self.within(database.swap(transaction, key, expected, next)).await? {
                 EnlistedSwap::Written => return Ok(true),
                 EnlistedSwap::Unseen => return Ok(false),
-                EnlistedSwap::Found(found) => {
-                    let found = self.opened(key, found)?;
+                EnlistedSwap::Found(mut found) => {
+                    self.open(key, &mut found.record)?;
                     exchange.answer(Reply::Found(found.record, found.now));
                 }
             }

@@ -149,15 +149,19 @@ impl Ledger {
 
     /// What the store has.
     pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
-        let loaded = self.within(self.store.load(key)).await?;
-        self.opened(key, loaded)
+        let mut loaded = self.within(self.store.load(key)).await?;
+        self.open(key, &mut loaded.record)?;
+        Ok(loaded)
     }
 
     /// What the store has; as it has it, if it is encrypted with a key that is not here.
     pub(crate) async fn look_at_any(&self, key: &Key) -> Result<Loaded, StoreError> {
-        let loaded = self.within(self.store.load(key)).await?;
-        let sealed = loaded.clone();
-        self.opened(key, loaded).or_else(|error| if error.is_locked() { Ok(sealed) } else { Err(error) })
+        let mut loaded = self.within(self.store.load(key)).await?;
+        let sealed = loaded.record.clone();
+        match self.open(key, &mut loaded.record) {
+            Err(error) if error.is_locked() => Ok(Loaded { record: sealed, ..loaded }),
+            opened => opened.map(|()| loaded),
+        }
     }
 
     /// One page of what the store finds.
@@ -187,8 +191,8 @@ impl Ledger {
         Ok(match self.within(self.store.swap(key, expected, next)).await? {
             Swap::Stored => Reply::Written,
             Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),
-            Swap::Conflict(found) => {
-                let found = self.opened(key, found)?;
+            Swap::Conflict(mut found) => {
+                self.open(key, &mut found.record)?;
                 Reply::Found(found.record, found.now)
             }
         })

@@ -2,7 +2,7 @@
 
 use super::Ledger;
 use crate::core::{Key, Record, SealError};
-use crate::store::{Loaded, StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind};
 
 impl Ledger {
     #[cfg(feature = "encryption")]
@@ -11,18 +11,19 @@ impl Ledger {
     }
 
     /// What the store is to get in the place of `next`, if that is encrypted.
+    #[inline]
     pub(super) fn sealed(&self, key: &Key, next: &Record, whole: bool) -> Result<Option<Box<Record>>, StoreError> {
         let Some(cipher) = self.cipher.as_ref().filter(|cipher| cipher.seals()) else { return Ok(None) };
         Ok(Some(Box::new(next.sealed_by(key, &**cipher, whole).map_err(not_sealed)?)))
     }
 
-    /// What the store has, in clear.
-    pub(super) fn opened(&self, key: &Key, mut loaded: Loaded) -> Result<Loaded, StoreError> {
-        if loaded.record.as_ref().is_some_and(|record| record.sealed_with().is_some()) {
-            let opened = loaded.record.map(|record| record.opened(key, self.cipher.as_deref()));
-            loaded.record = opened.transpose().map_err(not_sealed)?;
-        }
-        Ok(loaded)
+    /// Makes of what the store has the record in clear. In its place: a record is large, and
+    /// few are encrypted.
+    #[inline]
+    pub(super) fn open(&self, key: &Key, found: &mut Option<Record>) -> Result<(), StoreError> {
+        let Some(sealed) = found.take_if(|record| record.sealed_with().is_some()) else { return Ok(()) };
+        *found = Some(sealed.opened(key, self.cipher.as_deref()).map_err(not_sealed)?);
+        Ok(())
     }
 }
 

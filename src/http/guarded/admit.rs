@@ -75,6 +75,7 @@ impl Shared {
     }
 
     /// What a request in this scope needs; `None` if it is part of what runs.
+    #[inline]
     pub(super) fn context(
         self: &Arc<Self>,
         scope: &str,
@@ -102,6 +103,7 @@ impl Shared {
     }
 
     /// Room for its body, if what it announces is not too much.
+    #[inline]
     pub(super) fn upload(&self, parts: &Parts, scope: String) -> Result<Upload, Refusal> {
         let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
