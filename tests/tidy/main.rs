@@ -75,24 +75,6 @@ fn forbid(words: &[&str], applies: impl Fn(&Source) -> bool) {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-#[test]
-fn the_core_is_pure() {
-    let impure = [
-        "tokio",
-        "tower::",
-        "tower_",
-        "fastrand",
-        "getrandom",
-        "async ",
-        "Instant",
-        "SystemTime",
-        "std::thread",
-        "std::fs",
-        "Mutex",
-    ];
-    forbid(&impure, |source| source.is_under("core/"));
-}
-
 /// What ARCHITECTURE says of the files that a request turns in, and how many there may be.
 #[test]
 fn the_two_walks_are_short_and_name_files() {
@@ -116,21 +98,6 @@ fn the_two_walks_are_short_and_name_files() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 12, "{all:#?}");
-}
-
-#[test]
-fn only_the_core_decides() {
-    // A store keeps and compares; commands are none of its business.
-    let commands = ["Claim", "Fenced", "Resolve", "Change::", "Command", "lease_left"];
-    forbid(&commands, |source| source.is_under("store/") && !source.is_under("store/conformance"));
-}
-
-#[test]
-fn only_the_ledger_swaps() {
-    forbid(&[".swap(key", ".remove(key, expected", ".store.swap"], |source| {
-        // What is around a store passes it on.
-        source.path != "engine/ledger/mod.rs" && !source.is_under("store/") && !source.is_under("testing/")
-    });
 }
 
 #[test]
