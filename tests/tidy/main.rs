@@ -6,6 +6,7 @@
 
 mod index;
 mod operations;
+mod package;
 #[path = "../support/sources.rs"]
 mod sources;
 
