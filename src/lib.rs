@@ -98,9 +98,12 @@
 #![cfg_attr(not(feature = "redis"), doc = "  `RedisStore`.")]
 //! - `redis-tls`: the same over TLS, with rustls.
 //! - `postgres`: `PostgresStore`, for any number of processes, and
-//!   transactions that carry recovery points (`Operation::transaction`).
-//! - `sqlx-postgres`: the same transactions on a pool of sqlx 0.9, which needs
+//!   transactions that carry recovery points (`Operation::transaction`). Those come
+//!   with `sqlite` too, on a connection of rusqlite.
+//! - `sqlx-postgres`: such transactions on Postgres, on a pool of sqlx 0.9, which needs
 //!   Rust 1.94.
+//! - `sqlx-sqlite`: such transactions on SQLite, on a pool of sqlx 0.9, which needs
+//!   Rust 1.94, and a C compiler. Implies `sqlite`.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path
 //!   before nesting stripped it. Enable it if you nest routers.
 //! - `prost`: `GrpcMethods::unary_in`, which reads the names of unary methods from a file

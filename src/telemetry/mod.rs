@@ -2,7 +2,7 @@
 //! show them.
 //!
 //! It may know `core`, `util` and `store`. Start with [`event`], then [`emit`]: the
-//! only place where an event goes out, and that knows `metrics` and `tracing`.
+//! only place where an event goes out. `metrics` has what is counted, `span` what is traced.
 
 pub(crate) mod emit;
 pub(crate) mod event;

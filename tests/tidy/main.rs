@@ -1,11 +1,12 @@
-//! The architecture's invariants, and what documents say of the code, read from the
-//! sources.
+//! What is true of each line of the sources, and what documents say of the code. What
+//! the files name of each other is for `tests/architecture`, which parses them.
 //!
 //! A program of its own: it needs the library for next to nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod index;
 mod operations;
+mod package;
 #[path = "../support/sources.rs"]
 mod sources;
 
@@ -46,12 +47,24 @@ fn sources() -> Vec<Source> {
     assert!(files.len() > 20, "the sources are somewhere else");
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect();
+        let lines = less_tests(&text);
+        let lines = lines.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect();
         let path = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
         Source { path, lines }
     };
     files.into_iter().map(read).collect()
+}
+
+/// rustfmt ends a module at its own indentation: what stands behind it is no test.
+fn less_tests(text: &str) -> String {
+    let mut parts = text.split("#[cfg(test)]\nmod tests {");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |code, part| code + part.split_once("\n}\n").map_or("", |(_, behind)| behind))
+}
+
+#[test]
+fn what_stands_behind_tests_is_read() {
+    assert_eq!(less_tests("a\n#[cfg(test)]\nmod tests {\n    b {\n    }\n}\nc\n"), "a\nc\n");
 }
 
 #[track_caller]
@@ -61,208 +74,6 @@ fn forbid(words: &[&str], applies: impl Fn(&Source) -> bool) {
     let found: Vec<_> =
         sources.iter().flat_map(|source| words.iter().filter_map(|word| source.mentions(word))).collect();
     assert!(found.is_empty(), "{found:#?}");
-}
-
-#[test]
-fn the_core_is_pure() {
-    let impure = [
-        "tokio",
-        "tower::",
-        "tower_",
-        "fastrand",
-        "getrandom",
-        "async ",
-        "Instant",
-        "SystemTime",
-        "std::thread",
-        "std::fs",
-        "Mutex",
-    ];
-    forbid(&impure, |source| source.is_under("core/"));
-}
-
-/// Each wing of the library, and those that it may know besides the crates it uses.
-const WINGS: [(&str, &[&str]); 11] = [
-    ("core", &[]),
-    ("util", &["core"]),
-    ("store", &["core", "util"]),
-    ("telemetry", &["core", "util", "store"]),
-    ("engine", &["core", "util", "store", "telemetry"]),
-    ("http", &["core", "util", "store", "telemetry", "engine"]),
-    ("runner", &["core", "util", "store", "telemetry", "engine"]),
-    ("workers", &["core", "util", "store", "telemetry", "engine", "http"]),
-    ("operator", &["core", "util", "store", "telemetry", "engine", "http", "workers"]),
-    ("testing", &["core", "util", "store", "telemetry", "engine", "http", "runner", "workers", "operator"]),
-    ("guide", &[]),
-];
-
-/// What a line of code names behind `crate::`.
-fn named(line: &str) -> impl Iterator<Item = &str> {
-    // A macro for others has `$crate`.
-    let line = if line.contains("$crate") { "" } else { line };
-    line.split("crate::").skip(1).map(|rest| {
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-        &rest[..end]
-    })
-}
-
-/// Why `source` must not name `what`.
-fn arrow_up(source: &Source, what: &str) -> Option<String> {
-    let wing = source.path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
-    let Some((_, below)) = WINGS.iter().find(|(name, _)| *name == wing) else {
-        return Some(format!("{} is in no wing; see WINGS", source.path));
-    };
-    let is_allowed = what == wing || below.contains(&what);
-    // The root shows what users name; here a path says in which wing it is.
-    (!is_allowed).then(|| format!("{} names crate::{what}, which {wing} must not know", source.path))
-}
-
-#[test]
-fn a_wing_knows_only_those_below_it() {
-    let sources = sources();
-    let inside = || sources.iter().filter(|source| source.path != "lib.rs" && !source.is_test());
-    let mut found: Vec<_> = inside()
-        .flat_map(|source| source.lines.iter().flat_map(|line| named(line)).filter_map(|what| arrow_up(source, what)))
-        .collect();
-    found.sort();
-    found.dedup();
-    assert!(found.is_empty(), "{found:#?}");
-    for wing in inside().filter_map(|source| Some(source.path.split_once('/')?.0)) {
-        let text = fs::read_to_string(root().join(format!("src/{wing}/mod.rs"))).unwrap();
-        assert!(text.starts_with("//!"), "{wing}/mod.rs does not say what is in it");
-    }
-    // It sees an arrow up where there is one.
-    let planted = Source { path: "core/planted.rs".to_owned(), lines: vec!["use crate::store::Store;".to_owned()] };
-    assert!(planted.lines.iter().flat_map(|line| named(line)).any(|what| arrow_up(&planted, what).is_some()));
-}
-
-/// The paths that a tree of imports stands for: one for each name.
-fn paths_in(tree: &str) -> Vec<String> {
-    let Some((prefix, inner)) = tree.split_once('{') else { return vec![tree.trim().to_owned()] };
-    let inner = inner.trim_end().strip_suffix('}').unwrap_or(inner);
-    let (mut depth, mut parts) = (0, vec![String::new()]);
-    for c in inner.chars() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        parts.last_mut().unwrap().push(c);
-    }
-    parts.retain(|part| !part.trim().is_empty());
-    parts.iter().flat_map(|part| paths_in(&format!("{}{}", prefix.trim(), part.trim()))).collect()
-}
-
-/// The paths that a line of code has outside of imports, or in an import without
-/// braces.
-fn paths_of(line: &str) -> Vec<&str> {
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let mut found = Vec::new();
-    for root in ["crate::", "super::", "self::"] {
-        for (start, _) in line.match_indices(root) {
-            // Behind `$` it is another crate's, behind `::` a part of a longer path, and
-            // behind `in` a visibility.
-            let before = &line[..start];
-            let part = before.ends_with(|c: char| is_name(c) || c == '$' || c == ':') || before.ends_with("(in ");
-            let end = line[start..].find(|c: char| !is_name(c) && c != ':').map_or(line.len(), |end| start + end);
-            if !part && !line[start..end].ends_with(':') {
-                found.push(&line[start..end]);
-            }
-        }
-    }
-    found
-}
-
-/// Where what `source` names is defined or passed on, as far as that is the library's:
-/// a path from the root for each name, whether it is imported or written out.
-fn imports(source: &Source) -> Vec<Vec<String>> {
-    let module = source.path.trim_end_matches(".rs").trim_end_matches("/mod");
-    let module: Vec<&str> = module.split('/').collect();
-    let code = source.lines.join("\n");
-    let statements = code.split(';').filter_map(|code| {
-        let start = code.rfind("\nuse ").map(|at| at + 1).or_else(|| code.rfind(" use ").map(|at| at + 1));
-        code[start.or_else(|| code.starts_with("use ").then_some(0))?..].strip_prefix("use ")
-    });
-    let absolute = |path: String| {
-        let mut names = path.split("::").peekable();
-        let mut at: Vec<&str> = match names.next()? {
-            "crate" => Vec::new(),
-            "self" => module.clone(),
-            "super" => module[..module.len() - 1].to_vec(),
-            child if code.contains(&format!("mod {child};\n")) => [&module[..], &[child]].concat(),
-            _ => return None,
-        };
-        while names.next_if_eq(&"super").is_some() {
-            at.pop();
-        }
-        Some(at.into_iter().chain(names).map(str::to_owned).collect())
-    };
-    // An attribute has paths in its documentation.
-    let is_doc = |line: &str| line.starts_with("#") || line.starts_with("doc = ");
-    let written = source.lines.iter().filter(|line| !is_doc(line.trim_start())).flat_map(|line| paths_of(line));
-    statements.flat_map(paths_in).chain(written.map(str::to_owned)).filter_map(absolute).collect()
-}
-
-/// The files that import each other in a circle, and what leads there.
-fn circle<'a>(sources: &[&'a Source]) -> Vec<(&'a str, Vec<&'a str>)> {
-    let file = |path: &[String]| {
-        (1..=path.len()).rev().map(|length| path[..length].join("/")).find_map(|module| {
-            let is_it = |source: &&&Source| source.path.trim_end_matches(".rs").trim_end_matches("/mod") == module;
-            sources.iter().find(is_it).map(|source| source.path.as_str())
-        })
-    };
-    let of = |source: &&'a Source| {
-        let known = imports(source).iter().filter_map(|path| file(path)).filter(|path| *path != source.path).collect();
-        (source.path.as_str(), known)
-    };
-    let mut left: Vec<(&str, Vec<&str>)> = sources.iter().map(of).collect();
-    loop {
-        // What imports none of those that are left is in no circle with them.
-        let names: Vec<_> = left.iter().map(|(name, _)| *name).collect();
-        left.iter_mut().for_each(|(_, known)| known.retain(|name| names.contains(name)));
-        let before = left.len();
-        left.retain(|(_, known)| !known.is_empty());
-        if left.len() == before {
-            return left;
-        }
-    }
-}
-
-/// A `mod.rs` is a file like the others, and `use super::Name` an import of it: a folder's
-/// `mod.rs` either stands below its children, which use what it defines, or above them,
-/// and passes on what they define. To declare a module (`mod child;`) is no import.
-#[test]
-fn no_files_of_a_wing_import_each_other() {
-    let sources = sources();
-    let mut imported = 0;
-    for (wing, _) in WINGS {
-        let is_of = |source: &&Source| source.path.split(['/', '.']).next() == Some(wing) && !source.is_test();
-        let files: Vec<_> = sources.iter().filter(is_of).collect();
-        assert!(!files.is_empty(), "{wing} has no files");
-        imported += files.iter().map(|source| imports(source).len()).sum::<usize>();
-        let found = circle(&files);
-        assert!(found.is_empty(), "files of {wing} import each other: {found:#?}");
-    }
-    assert!(imported > 3 * sources.len(), "the imports are not found any more");
-    // It sees a circle where there is one, also through a third file.
-    let plant = |path: &str, line: &str| Source { path: path.to_owned(), lines: vec![line.to_owned()] };
-    let planted = [
-        plant("core/a.rs", "use super::b::{self, c::{X, Y}};"),
-        plant("core/b/mod.rs", "use std::fmt;"),
-        plant("core/b/c.rs", "pub(crate) use crate::core::d::Z;"),
-        plant("core/d.rs", "fn d() -> super::a::W {"),
-    ];
-    let all: Vec<_> = planted.iter().collect();
-    let found: Vec<_> = circle(&all).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(found, ["core/a.rs", "core/b/c.rs", "core/d.rs"]);
-    assert!(circle(&all[..3]).is_empty());
-    // So is a type of the parent, where that uses the child.
-    let planted = [plant("core/mod.rs", "mod a;\nuse a::X;"), plant("core/a.rs", "use super::Y;")];
-    assert_eq!(circle(&planted.each_ref()).len(), 2);
 }
 
 /// What ARCHITECTURE says of the files that a request turns in, and how many there may be.
@@ -288,21 +99,6 @@ fn the_two_walks_are_short_and_name_files() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 12, "{all:#?}");
-}
-
-#[test]
-fn only_the_core_decides() {
-    // A store keeps and compares; commands are none of its business.
-    let commands = ["Claim", "Fenced", "Resolve", "Change::", "Command", "lease_left"];
-    forbid(&commands, |source| source.is_under("store/") && !source.is_under("store/conformance"));
-}
-
-#[test]
-fn only_the_ledger_swaps() {
-    forbid(&[".swap(key", ".remove(key, expected", ".store.swap"], |source| {
-        // What is around a store passes it on.
-        source.path != "engine/ledger/mod.rs" && !source.is_under("store/") && !source.is_under("testing/")
-    });
 }
 
 #[test]

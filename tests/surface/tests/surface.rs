@@ -18,6 +18,20 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
+/// The features, and what each brings: the part of the package that users choose from.
+fn features() -> String {
+    let package = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let part = package.split("\n[features]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let lines = part.lines().filter(|line| line.contains(" = ")).filter(|line| !line.starts_with('#'));
+    lines.map(|line| format!("feature {line}\n")).collect()
+}
+
+#[test]
+fn the_features_are_in_the_list() {
+    assert!(features().starts_with("feature default = []\n"), "what is on by default is a choice of the user's");
+    assert!(features().lines().count() > 10, "the features are not found any more");
+}
+
 fn library() -> Sources {
     read(&root().join("src"))
 }
@@ -38,7 +52,7 @@ fn missing(one: &str, other: &str) -> Vec<String> {
 
 #[test]
 fn the_public_surface_is_the_one_that_is_checked_in() {
-    let (file, now) = (root().join("docs/public-api.txt"), format!("{HEAD}{}", surface(&library())));
+    let (file, now) = (root().join("docs/public-api.txt"), format!("{HEAD}{}{}", features(), surface(&library())));
     if env::var_os("SURFACE_REGENERATE").is_some() {
         fs::write(&file, &now).unwrap();
     }
