@@ -41,8 +41,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     engine(
         "without-a-key-a-placeholder-is-taken-for-the-record",
         "src/engine/ledger/sealed.rs",
-        "if loaded.record.as_ref().is_some_and(|record| record.sealed_with().is_some()) {",
-        "if self.cipher.is_some() && loaded.record.as_ref().is_some_and(|record| record.sealed_with().is_some()) {",
+        "found.take_if(|record| record.sealed_with().is_some())",
+        "found.take_if(|record| self.cipher.is_some() && record.sealed_with().is_some())",
         "without_its_key_nothing_runs",
     ),
     engine(
