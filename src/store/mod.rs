@@ -23,6 +23,7 @@ mod memory;
 pub mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+pub(crate) mod sealing;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

@@ -24,7 +24,7 @@ impl Record {
             let at = all.first().map_or_else(Timestamp::default, |claimed| claimed.at);
             all.insert(0, Moment { attempt: 0, what: What::Accepted, text: None, by: None, at });
         }
-        if self.sealed.is_none() {
+        if self.past.sealed().is_none() {
             all.extend(moments_of(&self.steps, self.undoing()));
         }
         all.sort_by_key(|moment| (moment.attempt, moment.what.rank()));

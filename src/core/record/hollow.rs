@@ -32,6 +32,7 @@ impl Record {
             moments: moments.map(|moment| Moment { text: None, by: None, ..moment.clone() }).collect(),
             dropped: self.past.dropped(),
             dropped_done: self.past.dropped_done(),
+            sealed: None,
         });
         hollow.request = self.request.as_ref().map(|_| hollow_request());
         hollow.steps = self.steps.iter().map(|step| hollow_step(step.written)).collect();

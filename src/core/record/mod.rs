@@ -19,7 +19,6 @@ use std::time::Duration;
 use self::callback::{Callback, Owed};
 use self::hold::{Hold, Mode, Progress, Status};
 use self::moment::Past;
-use self::sealed::Sealed;
 use self::step::{Point, Step};
 use self::time::{Timestamp, Version};
 use self::undo::Undoing;
@@ -53,8 +52,6 @@ pub struct Record {
     pub(in crate::core) request: Option<Arc<StoredRequest>>,
     pub(in crate::core) steps: Vec<Arc<Step>>,
     pub(in crate::core) undoing: Option<Arc<Undoing>>,
-    /// Of one as a store has it, if it is encrypted. Boxed: most are not.
-    pub(in crate::core) sealed: Option<Box<Sealed>>,
     pub(in crate::core) created_at: Option<Timestamp>,
     pub(in crate::core) written_at: Timestamp,
 }
@@ -134,7 +131,7 @@ impl Record {
 
     /// The steps that were begun and have no result.
     pub(crate) fn in_doubt(&self) -> impl Iterator<Item = &str> {
-        let is_begun = |step: &&Arc<Step>| self.sealed.is_none() && step.point == Point::Begun;
+        let is_begun = |step: &&Arc<Step>| self.past.sealed().is_none() && step.point == Point::Begun;
         self.steps.iter().filter(is_begun).map(|step| &*step.name)
     }
 
@@ -323,7 +320,6 @@ impl Record {
         let steps: usize = self.steps.iter().map(|step| step.held()).sum();
         let steps = steps + piece(self.steps.capacity() * size_of::<Arc<Step>>());
         let undoing = self.undoing().map_or(0, Undoing::held);
-        let sealed = self.sealed.as_ref().map_or(0, |sealed| sealed.size());
-        size_of::<Self>() + sealed + request + response + callback + why + steps + undoing + self.past.size()
+        size_of::<Self>() + request + response + callback + why + steps + undoing + self.past.size()
     }
 }

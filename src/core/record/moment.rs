@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::sealed::Sealed;
 use super::time::Timestamp;
 use crate::core::message::{arc, piece};
 
@@ -134,6 +135,9 @@ pub(in crate::core) struct Kept {
     pub(in crate::core) dropped: u32,
     /// How many of them were steps that were done.
     pub(in crate::core) dropped_done: u32,
+    /// Of a record as a store has it, if it is encrypted. Here, since most are not, and
+    /// records are copied often.
+    pub(in crate::core) sealed: Option<Box<Sealed>>,
 }
 
 /// Nothing that can happen depends on it.
@@ -167,12 +171,30 @@ impl Past {
         self.0.as_ref().map_or(0, |kept| kept.dropped_done)
     }
 
+    #[inline]
+    pub(in crate::core) fn sealed(&self) -> Option<&Sealed> {
+        self.0.as_ref()?.sealed.as_deref()
+    }
+
+    pub(in crate::core) fn set_sealed(&mut self, sealed: Sealed) {
+        self.change().sealed = Some(Box::new(sealed));
+    }
+
+    pub(in crate::core) fn take_sealed(&mut self) -> Option<Box<Sealed>> {
+        self.sealed()?;
+        let mut kept = Arc::unwrap_or_clone(self.0.take()?);
+        let sealed = kept.sealed.take();
+        *self = Self::new(kept);
+        sealed
+    }
+
     /// About how many bytes it takes.
     pub(in crate::core) fn size(&self) -> usize {
         let Some(kept) = &self.0 else { return 0 };
         let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| arc(text.len()));
         let texts: usize = kept.moments.iter().map(|moment| text(&moment.text)).sum();
-        arc(size_of::<Kept>()) + piece(kept.moments.capacity() * size_of::<Moment>()) + texts + text(&kept.by)
+        let sealed = self.sealed().map_or(0, Sealed::size);
+        arc(size_of::<Kept>()) + piece(kept.moments.capacity() * size_of::<Moment>()) + texts + text(&kept.by) + sealed
     }
 
     fn change(&mut self) -> &mut Kept {

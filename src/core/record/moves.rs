@@ -40,7 +40,6 @@ impl Record {
             request,
             steps: Vec::new(),
             undoing: None,
-            sealed: None,
             created_at: None,
             written_at: Timestamp::default(),
         }

@@ -215,7 +215,7 @@ impl<'a> WireHead<'a> {
             content,
             trailers,
             undoing: record.undoing.is_some(),
-            sealed: record.sealed.as_ref().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
+            sealed: record.past.sealed().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
             by_rules,
             rules,
         }
@@ -275,7 +275,6 @@ impl<'a> WireHead<'a> {
             request: None,
             steps: Vec::new(),
             undoing: None,
-            sealed: None,
             created_at: None,
             written_at: Timestamp::default(),
         })
@@ -290,6 +289,7 @@ impl<'a> WireHead<'a> {
             moments,
             dropped: self.dropped.saturating_add(unknown),
             dropped_done: self.dropped_done,
+            sealed: None,
         })
     }
 }

@@ -4,6 +4,7 @@ use tokio::time::timeout;
 
 use super::Ledger;
 use crate::core::{Ask, Command, Exchange, Key, Reply};
+use crate::store::sealing::{is_sealed, locked};
 use crate::store::{CommitError, EnlistedDatabase, EnlistedSwap, StoreError};
 
 /// How often a swap may meet another record than it expected: once may be a renewal of
@@ -28,13 +29,20 @@ impl Ledger {
         for _ in 0..LOOKS {
             let Ask::Swap { expected: Some(expected), next } = exchange.ask() else { return Ok(false) };
             // These databases keep parts.
-            let sealed = self.sealed(key, next, false)?;
+            let sealed = match &self.sealing {
+                Some(sealing) => sealing.sealed(key, next, false)?,
+                None => None,
+            };
             let next = sealed.as_deref().unwrap_or(next);
             match self.within(database.swap(transaction, key, expected, next)).await? {
                 EnlistedSwap::Written => return Ok(true),
                 EnlistedSwap::Unseen => return Ok(false),
-                EnlistedSwap::Found(mut found) => {
-                    self.open(key, &mut found.record)?;
+                EnlistedSwap::Found(found) => {
+                    let found = match &self.sealing {
+                        Some(sealing) => sealing.opened(key, found)?,
+                        None if is_sealed(&found) => return Err(locked(key, found)),
+                        None => found,
+                    };
                     exchange.answer(Reply::Found(found.record, found.now));
                 }
             }

@@ -2,7 +2,6 @@
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod joined;
-mod sealed;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -13,7 +12,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::core::{Ask, Cipher, Command, Done, Exchange, Key, Record, Reply, Version};
+#[cfg(feature = "encryption")]
+use crate::core::Cipher;
+use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
+use crate::store::sealing::{SealingStore, is_sealed, locked};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::util::backoff;
 use crate::util::nonce::fresh_nonce;
@@ -49,19 +51,28 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// ```
 #[derive(Clone)]
 pub struct Ledger {
+    /// What it drives: the store, or what encrypts on the way to it.
     store: Arc<dyn Store>,
-    cipher: Option<Arc<dyn Cipher>>,
+    sealing: Option<Arc<SealingStore>>,
 }
 
 impl Ledger {
     /// A ledger over this store.
     pub fn new(store: impl Store) -> Self {
-        Self { store: Arc::new(store), cipher: None }
+        Self { store: Arc::new(store), sealing: None }
     }
 
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        self.sealing.as_ref().map_or(&self.store, |sealing| sealing.store())
+    }
+
+    /// Encrypts what it stores from here on.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn set_cipher(&mut self, cipher: impl Cipher + 'static) {
+        let sealing = Arc::new(SealingStore::new(Arc::clone(self.store()), cipher));
+        self.store = Arc::clone(&sealing) as Arc<dyn Store>;
+        self.sealing = Some(sealing);
     }
 
     /// Applies one command. `guess` is what the store probably has: right, it
@@ -149,18 +160,17 @@ impl Ledger {
 
     /// What the store has.
     pub(crate) async fn look(&self, key: &Key) -> Result<Loaded, StoreError> {
-        let mut loaded = self.within(self.store.load(key)).await?;
-        self.open(key, &mut loaded.record)?;
-        Ok(loaded)
+        match self.within(self.store.load(key)).await {
+            Ok(found) if is_sealed(&found) => Err(locked(key, found)),
+            loaded => loaded,
+        }
     }
 
     /// What the store has; as it has it, if it is encrypted with a key that is not here.
     pub(crate) async fn look_at_any(&self, key: &Key) -> Result<Loaded, StoreError> {
-        let mut loaded = self.within(self.store.load(key)).await?;
-        let sealed = loaded.record.clone();
-        match self.open(key, &mut loaded.record) {
-            Err(error) if error.is_locked() => Ok(Loaded { record: sealed, ..loaded }),
-            opened => opened.map(|()| loaded),
+        match self.look(key).await {
+            Err(error) if error.is_locked() => self.within(self.store().load(key)).await,
+            looked => looked,
         }
     }
 
@@ -186,15 +196,11 @@ impl Ledger {
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Reply, StoreError> {
-        let sealed = self.sealed(key, next, !self.store.keeps_parts())?;
-        let next = sealed.as_deref().unwrap_or(next);
         Ok(match self.within(self.store.swap(key, expected, next)).await? {
             Swap::Stored => Reply::Written,
             Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),
-            Swap::Conflict(mut found) => {
-                self.open(key, &mut found.record)?;
-                Reply::Found(found.record, found.now)
-            }
+            Swap::Conflict(found) if is_sealed(&found) => return Err(locked(key, found)),
+            Swap::Conflict(found) => Reply::Found(found.record, found.now),
         })
     }
 

@@ -40,9 +40,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     engine(
         "without-a-key-a-placeholder-is-taken-for-the-record",
-        "src/engine/ledger/sealed.rs",
-        "found.take_if(|record| record.sealed_with().is_some())",
-        "found.take_if(|record| self.cipher.is_some() && record.sealed_with().is_some())",
+        "src/store/sealing.rs",
+        "loaded.record.as_ref().is_some_and(Record::is_sealed)",
+        "loaded.record.as_ref().is_some_and(|record| record.is_sealed() && record.attempts() == 0)",
         "without_its_key_nothing_runs",
     ),
     engine(
@@ -54,7 +54,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     engine(
         "old-parts-are-encrypted-anew",
-        "src/engine/ledger/mod.rs",
+        "src/store/sealing.rs",
         "!self.store.keeps_parts()",
         "true",
         "a_store_that_keeps_parts",
@@ -76,8 +76,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     sqlite(
         "what-commits-with-rows-is-in-clear",
         "src/engine/ledger/joined.rs",
-        "self.sealed(key, next, false)?",
-        "self.sealed(key, next, false)?.filter(|_| false)",
+        "sealing.sealed(key, next, false)?",
+        "sealing.sealed(key, next, false)?.filter(|_| false)",
         "what_commits_with_rows_is_encrypted",
     ),
 ];
