@@ -35,6 +35,7 @@ async fn a_transaction_of_somebodys_shell_is_named_and_replays_go_on() {
     shell.execute_batch("BEGIN IMMEDIATE").unwrap();
     let since = Instant::now();
     let (kind, told) = swap_kind(&store, "b").await.unwrap_err();
+    // The bound is the promise: a statement waits 6 seconds for a lock, and then says why.
     assert!(since.elapsed() < Duration::from_secs(8), "bounded: {:?}", since.elapsed());
     assert_eq!(kind, StoreErrorKind::Unavailable);
     assert!(told.contains("transaction open"), "{told}");

@@ -52,6 +52,7 @@ async fn a_transaction_that_takes_too_long_is_rolled_back<D: Driver>() {
         let took = since.elapsed();
         let Err(RunError::Work(StepError::RolledBack(error))) = outcome else { panic!("{how}: {outcome:?}") };
         assert!(error.to_string().contains("longer than the 400ms"), "{error}");
+        // The limit is the promise: 400 ms, where the work alone would take 30 s or for ever.
         assert!(took < Duration::from_secs(2), "{how}: {took:?}");
         let locked = limited.locked_for();
         assert!(locked < Duration::from_millis(500), "{how}: {locked:?}");
