@@ -176,6 +176,7 @@ pub use self::http::grpc::{GrpcMethods, InvalidGrpcMethods};
 pub use self::http::key_member::{InvalidKeyMember, KeyMember};
 pub use self::http::key_rules::KeyRules;
 pub use self::http::layer::IdempotencyLayer;
+pub use self::http::layer::webhooks::Webhook;
 pub use self::http::redaction::{RequestToStore, ResponseToStore};
 pub use self::http::replay_mark::{ReplayMark, ReservedHeader};
 pub use self::http::scope::Scope;

@@ -39,7 +39,7 @@ use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
     Background, Backoff, Callback, Completer, Engine, FingerprintRules, GrpcMethods, HeaderFilter, IdempotencyLayer,
     InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope,
-    StatusService, StepError, Sweeper, Watcher,
+    StatusService, StepError, Sweeper, Watcher, Webhook,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -193,6 +193,11 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all.push(("tell_expiry()".to_owned(), layer().tell_expiry()));
     let member = KeyMember::at("/").unwrap();
     all.push((format!("key_member({member:?})"), layer().key_member(member)));
+    all.extend(walk!(
+        layer(),
+        [Webhook::GitHub, Webhook::Shopify, Webhook::StandardWebhooks, Webhook::Stripe],
+        webhook
+    ));
     let per_route = IdempotencyLayer::new(MemoryStore::new(), Scope::shared().per_route()).resumable();
     all.push(("per_route()".to_owned(), per_route));
     let methods = GrpcMethods::by(|_| true);

@@ -45,6 +45,11 @@ impl KeyMember {
         Ok(Self(names.map(|name| name.replace("~1", "/").replace("~0", "~")).collect()))
     }
 
+    /// The member of this name, of the body itself.
+    pub(crate) fn named(name: &str) -> Self {
+        Self([name.to_owned()].into())
+    }
+
     /// What is there, in a body that is JSON. The rest of it is passed over, and takes no
     /// memory.
     pub(crate) fn find(&self, body: &[u8]) -> Option<Result<String, InvalidKey>> {

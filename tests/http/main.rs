@@ -41,5 +41,6 @@ mod taken_back;
 mod trailers;
 mod uploads;
 mod waiting;
+mod webhooks;
 mod wire;
 mod words;

@@ -8,6 +8,7 @@ mod outcomes;
 mod redaction;
 mod streaming;
 mod waiting;
+pub(crate) mod webhooks;
 mod words;
 
 use std::sync::Arc;

@@ -297,6 +297,7 @@ impl Plain for Claimed {
     fn plain(self) -> Self {
         match self {
             Self::Busy(_) => Self::Busy(Duration::ZERO),
+            Self::Replay(response, _) => Self::Replay(response, None),
             other => other,
         }
     }

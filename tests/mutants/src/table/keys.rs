@@ -4,8 +4,23 @@ use super::Mutant;
 
 planted_under!(member, "--test http", "key_member");
 planted_under!(routes, "--test http", "routes");
+planted_under!(webhooks, "--test http", "webhooks");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    webhooks(
+        "a-body-made-anew-is-another-event",
+        "src/http/layer/webhooks.rs",
+        "FingerprintRules::new().ignore_body()",
+        "FingerprintRules::new()",
+        "an_event_counts_once",
+    ),
+    webhooks(
+        "a-webhook-that-failed-is-answered-so-for-ever",
+        "src/http/layer/webhooks.rs",
+        "Outcomes::new().retry_server_errors()",
+        "Outcomes::new()",
+        "a_failure_of_the_server",
+    ),
     routes(
         "route-is-not-part-of-the-key",
         "src/core/key.rs",

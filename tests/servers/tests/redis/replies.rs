@@ -63,6 +63,8 @@ fn save(step: &str) -> Change {
 fn plain(claimed: Claimed) -> String {
     match claimed {
         Claimed::Busy(_) => "busy".to_owned(),
+        // How much longer it is kept is no matter here.
+        Claimed::Replay(response, _) => format!("{response:?}"),
         other => format!("{other:?}"),
     }
 }
