@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::core::InvalidKey;
+use crate::http::fingerprint::pointer::{InvalidPointer, tokens};
 
 /// The member of a JSON body that is the key, see
 /// [`IdempotencyLayer::key_member`](crate::IdempotencyLayer::key_member).
@@ -38,11 +39,7 @@ impl KeyMember {
     /// [`InvalidKeyMember`] says how to write it: a pointer begins with a slash; in a name,
     /// `~0` stands for a tilde, and `~1` for a slash.
     pub fn at(pointer: &str) -> Result<Self, InvalidKeyMember> {
-        let is_escaped = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-        let names = pointer.strip_prefix('/').filter(|_| is_escaped);
-        let names = names.ok_or_else(|| InvalidKeyMember(pointer.to_owned()))?.split('/');
-        // In this order: `~01` is `~1`.
-        Ok(Self(names.map(|name| name.replace("~1", "/").replace("~0", "~")).collect()))
+        tokens(pointer).map(|names| Self(names.into())).map_err(InvalidKeyMember)
     }
 
     /// The member of this name, of the body itself.
@@ -67,15 +64,14 @@ impl KeyMember {
 
 /// The text is no JSON pointer to a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidKeyMember(String);
+pub struct InvalidKeyMember(InvalidPointer);
 
 impl fmt::Display for InvalidKeyMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(text) = self;
-        match text.strip_prefix('/') {
-            None if text.is_empty() => f.write_str("an empty JSON pointer is the whole body: name a member of it"),
-            None => write!(f, "write the JSON pointer `{text}` as `/{text}`"),
-            Some(_) => write!(f, "in the JSON pointer `{text}`, write a tilde as `~0`"),
+        match &self.0 {
+            InvalidPointer::Whole => f.write_str("an empty JSON pointer is the whole body: name a member of it"),
+            InvalidPointer::Relative(text) => write!(f, "write the JSON pointer `{text}` as `/{text}`"),
+            InvalidPointer::Tilde(text) => write!(f, "in the JSON pointer `{text}`, write a tilde as `~0`"),
         }
     }
 }

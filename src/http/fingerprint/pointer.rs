@@ -25,16 +25,7 @@ pub enum InvalidPointer {
 
 impl Pointer {
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidPointer> {
-        if text.is_empty() {
-            return Err(InvalidPointer::Whole);
-        }
-        let rest = text.strip_prefix('/').ok_or_else(|| InvalidPointer::Relative(text.to_owned()))?;
-        if text.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1'])) {
-            return Err(InvalidPointer::Tilde(text.to_owned()));
-        }
-        // In this order: `~01` is `~1`.
-        let tokens = rest.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
-        Ok(Self { text: text.to_owned(), tokens })
+        Ok(Self { text: text.to_owned(), tokens: tokens(text)? })
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -50,6 +41,19 @@ impl Pointer {
             *found = Json::Absent;
         }
     }
+}
+
+/// The names on the way that a pointer says.
+pub(crate) fn tokens(text: &str) -> Result<Vec<String>, InvalidPointer> {
+    if text.is_empty() {
+        return Err(InvalidPointer::Whole);
+    }
+    let rest = text.strip_prefix('/').ok_or_else(|| InvalidPointer::Relative(text.to_owned()))?;
+    if text.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1'])) {
+        return Err(InvalidPointer::Tilde(text.to_owned()));
+    }
+    // In this order: `~01` is `~1`.
+    Ok(rest.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect())
 }
 
 impl fmt::Display for InvalidPointer {
