@@ -1,28 +1,8 @@
 //! What attributes say of an item.
 
 use quote::ToTokens;
-use syn::{Attribute, ImplItem, Item, TraitItem};
-
-pub(crate) fn of_item(item: &Item) -> &[Attribute] {
-    match item {
-        Item::Const(item) => &item.attrs,
-        Item::Enum(item) => &item.attrs,
-        Item::ExternCrate(item) => &item.attrs,
-        Item::Fn(item) => &item.attrs,
-        Item::ForeignMod(item) => &item.attrs,
-        Item::Impl(item) => &item.attrs,
-        Item::Macro(item) => &item.attrs,
-        Item::Mod(item) => &item.attrs,
-        Item::Static(item) => &item.attrs,
-        Item::Struct(item) => &item.attrs,
-        Item::Trait(item) => &item.attrs,
-        Item::TraitAlias(item) => &item.attrs,
-        Item::Type(item) => &item.attrs,
-        Item::Union(item) => &item.attrs,
-        Item::Use(item) => &item.attrs,
-        _ => &[],
-    }
-}
+pub(crate) use surface::attributes::of_item;
+use syn::{Attribute, ImplItem, TraitItem};
 
 pub(crate) fn of_impl_item(item: &ImplItem) -> &[Attribute] {
     match item {

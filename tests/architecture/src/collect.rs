@@ -10,8 +10,8 @@ use syn::{
 };
 
 use crate::resolve::{ELSEWHERE, ModulePath, Name, Scopes, Target};
-use crate::sources::Sources;
 use crate::{attributes, tokens};
+use surface::Sources;
 
 /// A path that a file names, as it stands there.
 pub struct Use {

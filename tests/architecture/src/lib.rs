@@ -9,9 +9,8 @@
 mod attributes;
 mod collect;
 mod resolve;
-mod sources;
 mod tokens;
 
 pub use collect::{Call, Library, Use};
 pub use resolve::Target;
-pub use sources::{Sources, read};
+pub use surface::{Sources, read};

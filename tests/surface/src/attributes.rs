@@ -68,7 +68,12 @@ pub(crate) fn check(attributes: &[Attribute], of: &str) {
     assert!(!path, "{of}: the list does not follow #[path]");
 }
 
-pub(crate) fn of_item(item: &Item) -> &[Attribute] {
+/// The attributes of an item.
+///
+/// # Panics
+///
+/// If it is of a kind that is not known.
+pub fn of_item(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,
         Item::Enum(item) => &item.attrs,

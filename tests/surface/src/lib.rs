@@ -8,7 +8,7 @@
 //! What it can't follow it refuses: a panic here is a red test. What it can't see is in
 //! `docs/decisions/0015-the-public-surface.md`.
 
-mod attributes;
+pub mod attributes;
 mod exports;
 mod impls;
 mod list;
