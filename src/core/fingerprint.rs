@@ -110,10 +110,8 @@ impl Fingerprint {
             let bytes = name.iter().chain(b"\0").chain(value).chain(b"\n").copied();
             Some(trailers.unwrap_or(Short::NOTHING).and(bytes))
         };
-        match lines.into_iter().fold(None, line) {
-            Some(trailers) => self.with_rare(|rare| rare.trailers = Some(trailers)),
-            None => self,
-        }
+        let trailers = lines.into_iter().fold(None, line);
+        self.with_trailer_digest(trailers)
     }
 
     /// The same with a second digest: of what counts by the rules of this number, as
@@ -196,6 +194,13 @@ impl Fingerprint {
         self.rare.as_ref().and_then(|rare| rare.trailers)
     }
 
+    fn with_trailer_digest(self, trailers: Option<Short>) -> Self {
+        match trailers {
+            Some(trailers) => self.with_rare(|rare| rare.trailers = Some(trailers)),
+            None => self,
+        }
+    }
+
     fn with_rare(mut self, set: impl FnOnce(&mut Rare)) -> Self {
         set(Arc::make_mut(self.rare.get_or_insert_default()));
         self
@@ -223,11 +228,7 @@ impl Fingerprint {
     ) -> Self {
         let content = content.map_or(Short::NOTHING, Short);
         let added = (scheme == 2).then_some(Added { authority: authority.map(Short), content });
-        let read = Self { digest, added, rare: None };
-        match trailers.map(Short) {
-            Some(trailers) => read.with_rare(|rare| rare.trailers = Some(trailers)),
-            None => read,
-        }
+        Self { digest, added, rare: None }.with_trailer_digest(trailers.map(Short))
     }
 
     /// The number of the rules, if it is not 0, and the digest by them.

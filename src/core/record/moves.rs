@@ -9,7 +9,7 @@ use super::hold::{Fence, Hold, Mode, Progress, Status};
 use super::moment::{Past, What};
 use super::reached::Reached;
 use super::step::{Point, Step};
-use super::time::{Stamp, Timestamp};
+use super::time::{Stamp, Timestamp, millis};
 use super::undo::Undoing;
 use crate::core::fingerprint::Fingerprint;
 use crate::core::key::KeyForm;
@@ -59,7 +59,7 @@ impl Record {
 
     /// Lets it rest for so long once it is free.
     pub(in crate::core) fn rest(&mut self, retry_in: Duration) {
-        self.retry_in_ms = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX);
+        self.retry_in_ms = millis(retry_in);
     }
 
     /// Writes a step, unless its result is already stored: that never changes.

@@ -12,7 +12,7 @@ use super::time::Stamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outlook<'r> {
     /// It has not run yet, or an operator or a reconciler has decided that it goes on:
-    /// whoever claims it runs it, in any mode.
+    /// the next claim runs it, in any mode.
     Decided,
     /// The next attempt goes on where the last one stopped.
     Resumable,

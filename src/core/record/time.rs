@@ -21,14 +21,18 @@ impl Timestamp {
     /// This time, `duration` later.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(millis))
+        Self(self.0.saturating_add(millis(duration)))
     }
 
     /// How long it takes from `earlier` to this time; zero if that is ahead.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// As records keep it. What does not fit is as good as for ever.
+pub(in crate::core) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Names one state of one record: a fresh nonce for every write.

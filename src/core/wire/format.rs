@@ -1,7 +1,6 @@
 //! What all pieces have in common, and why one can't be read.
 
 use std::fmt;
-use std::time::Duration;
 
 /// The format that is written, and the only one that is read.
 pub const WIRE_FORMAT: u32 = 2;
@@ -57,10 +56,6 @@ pub(in crate::core) const MISSING_PART: DecodeError = DecodeError::Corrupt("one 
 /// What most pieces do without is not written.
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn number(index: usize) -> u32 {

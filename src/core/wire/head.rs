@@ -8,14 +8,14 @@ use bytes::Bytes;
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 
-use super::format::{PartId, is_default, millis, number};
+use super::format::{PartId, is_default, number};
 use crate::core::fingerprint::Fingerprint;
 use crate::core::message::StoredResponse;
 use crate::core::record::Record;
 use crate::core::record::callback::{Callback, Owed};
 use crate::core::record::hold::{Fence, Hold, Mode, Progress};
 use crate::core::record::moment::{Kept, Moment, Past, What};
-use crate::core::record::time::{Timestamp, Version};
+use crate::core::record::time::{Timestamp, Version, millis};
 
 #[derive(Encode, Decode)]
 #[cbor(map)]

@@ -9,13 +9,13 @@ use http::{Method, StatusCode, Uri};
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 
-use super::format::{CORRUPT_PART, DecodeError, is_default, millis};
+use super::format::{CORRUPT_PART, DecodeError, is_default};
 use super::lines::{self, Lines};
 use super::seal::{open, seal};
 use crate::core::key::KeyForm;
 use crate::core::message::{NotRetained, StoredRequest, StoredResponse};
 use crate::core::record::step::{Point, Step};
-use crate::core::record::time::Version;
+use crate::core::record::time::{Version, millis};
 use crate::core::record::undo::Undoing;
 
 #[derive(Encode, Decode)]
