@@ -36,8 +36,7 @@ impl RequestContext {
         let room = slot.is_some() || background.queue.has_room(engine).await;
         let lease = slot.as_ref().map(WorkerSlot::lease);
         let command = Submit { fingerprint: fingerprint.clone(), mode: policy.mode, request, room, lease };
-        let submitted = self.store_submission(command, slot).await;
-        let submitted = match submitted {
+        let submitted = match self.store_submission(command, slot).await {
             Ok(submitted) => submitted,
             Err(error) => {
                 engine.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });
@@ -52,7 +51,7 @@ impl RequestContext {
                 engine.accepted().put(self.key);
                 accepted(place, background.retry_in())
             }
-            Submitted::Replay(stored, until) => self.answer(Claimed::Replay(stored, until)),
+            Submitted::Replay(stored, left) => self.answer(Claimed::Replay(stored, left)),
             Submitted::Mismatch => self.answer(Claimed::Mismatch),
             Submitted::Unknown { parked } => self.answer(Claimed::Unknown { parked }),
             Submitted::Full => self.refuse(Refusal::Overloaded),

@@ -132,9 +132,8 @@ impl Background {
         if !self.always && !prefer::is_async(headers) {
             return None;
         }
-        let place = format!("{}/{}", self.prefix, segment(key.as_str()));
-        let place = route.map_or_else(|| place.clone(), |route| format!("{place}?{}", route.query()));
-        HeaderValue::try_from(place).ok()
+        let query = route.map(|route| format!("?{}", route.query())).unwrap_or_default();
+        HeaderValue::try_from(format!("{}/{}{query}", self.prefix, segment(key.as_str()))).ok()
     }
 }
 

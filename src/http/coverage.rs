@@ -29,8 +29,10 @@ pub(crate) struct Coverage {
     pub(crate) required: Required,
     /// The methods of gRPC that are guarded: none, unless they were named.
     pub(crate) grpc: Option<GrpcMethods>,
-    /// Whether a key was seen with a method that is not covered, and with one of gRPC.
-    ignored: [Arc<AtomicBool>; 2],
+    /// Whether a key was seen with a method that is not covered.
+    has_ignored: Arc<AtomicBool>,
+    /// Whether a call with a key was seen whose method is not named.
+    has_let_pass: Arc<AtomicBool>,
 }
 
 /// Which covered requests must have a key.
@@ -66,9 +68,9 @@ impl Coverage {
     #[inline]
     pub(crate) fn ignores_first_key(&self, method: &Method, headers: &HeaderMap) -> bool {
         may_be_covered(method)
-            && !self.ignored[0].load(Ordering::Relaxed)
+            && !self.has_ignored.load(Ordering::Relaxed)
             && self.names().iter().any(|name| headers.contains_key(name))
-            && !self.ignored[0].swap(true, Ordering::Relaxed)
+            && !self.has_ignored.swap(true, Ordering::Relaxed)
     }
 
     /// Whether it is a call of gRPC whose method is not named: its body may not be read.
@@ -83,7 +85,7 @@ impl Coverage {
 
     /// Whether no such call with a key was seen before.
     pub(crate) fn is_first_unnamed_call(&self) -> bool {
-        !self.ignored[1].swap(true, Ordering::Relaxed)
+        !self.has_let_pass.swap(true, Ordering::Relaxed)
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use tokio::sync::Semaphore;
 
 use crate::core::{IdempotencyKey, Mode};
@@ -83,7 +83,7 @@ impl Policy {
 impl Policy {
     /// What is done last to the response to this request, if anything is.
     #[inline]
-    pub(crate) fn exit(
+    fn exit(
         &self,
         key: Option<&IdempotencyKey>,
         version: Version,
@@ -104,10 +104,15 @@ impl Policy {
         Some(Box::new(Exit { echo, hook, is_grpc }))
     }
 
-    /// The same for a request that was taken apart, whose key is valid.
+    /// The same for a request that was taken apart.
     #[inline]
-    pub(crate) fn exit_of(&self, key: &IdempotencyKey, parts: &Parts) -> Option<Box<Exit>> {
-        self.exit(Some(key), parts.version, &parts.method, &parts.uri, &parts.headers)
+    pub(crate) fn exit_of(&self, key: Option<&IdempotencyKey>, parts: &Parts) -> Option<Box<Exit>> {
+        self.exit(key, parts.version, &parts.method, &parts.uri, &parts.headers)
+    }
+
+    /// The same for a request without a valid key.
+    pub(crate) fn exit_unkeyed<B>(&self, request: &Request<B>) -> Option<Box<Exit>> {
+        self.exit(None, request.version(), request.method(), request.uri(), request.headers())
     }
 }
 

@@ -107,13 +107,7 @@ where
             Ok(Some(idempotency_key)) => idempotency_key,
             Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
             Err(refusal) => {
-                let exit = self.shared.policy.exit(
-                    None,
-                    request.version(),
-                    request.method(),
-                    request.uri(),
-                    request.headers(),
-                );
+                let exit = self.shared.policy.exit_unkeyed(&request);
                 return self.refuse(refusal, exit);
             }
         };
@@ -124,12 +118,12 @@ where
                 ResponseFuture::theirs(self.inner.call(request))
             }
             Err(refusal) => {
-                let exit = self.shared.policy.exit_of(&idempotency_key, &parts);
+                let exit = self.shared.policy.exit_of(Some(&idempotency_key), &parts);
                 self.refuse(refusal, exit)
             }
             Ok(Some((context, upload))) => {
                 let service = self.take_polled();
-                let exit = self.shared.policy.exit_of(&idempotency_key, &parts);
+                let exit = self.shared.policy.exit_of(Some(&idempotency_key), &parts);
                 let request = GuardedRequest::new(service, parts, context, Some(idempotency_key));
                 ResponseFuture::reading(body, upload, request, exit)
             }
@@ -163,7 +157,7 @@ impl<S> Idempotency<S> {
                 ResponseFuture { kind: Kind::Unread { body, upload, unread } }
             }
             Err(refusal) => {
-                let exit = self.shared.policy.exit(None, parts.version, &parts.method, &parts.uri, &parts.headers);
+                let exit = self.shared.policy.exit_of(None, &parts);
                 self.refuse(refusal, exit)
             }
         }

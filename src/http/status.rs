@@ -106,7 +106,7 @@ impl StatusService {
             self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal });
             let response = policy.problems.refuse(refusal);
             let key = policy.coverage.key_of(&parts.headers).and_then(Result::ok);
-            match policy.exit(key.as_ref(), parts.version, &parts.method, &parts.uri, &parts.headers) {
+            match policy.exit_of(key.as_ref(), &parts) {
                 None => response,
                 Some(exit) => exit.leave(response),
             }

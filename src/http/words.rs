@@ -167,7 +167,7 @@ pub(crate) struct Words {
     pub(crate) replayed: ReplayMark,
     pub(crate) kept: Option<HeaderFilter>,
     pub(crate) echo: bool,
-    /// Whether clients are told until when a response is kept.
+    /// Whether clients are told how much longer a response is kept.
     pub(crate) expiry: bool,
     pub(crate) hook: Option<Arc<Hook>>,
 }

@@ -183,7 +183,7 @@ async fn a_completer_and_a_watcher_without_the_key_leave_it_and_say_so() {
     assert_eq!(found.kind, FindingKind::Unreadable);
     assert!(found.cause.contains("\"first\""), "{}", found.cause);
     assert_eq!(store.peek(&stored_key("k")).await.unwrap(), before, "it stays as it is");
-    // Whoever has the key goes on with it.
+    // A process that has the key goes on with it.
     let (_, engine) = process(&store, Some(ring()));
     let (layer, app, runs) = service(&engine);
     let report = completer(&layer, &app).run_once().await.unwrap();

@@ -59,25 +59,21 @@ impl<S> Unread<S> {
             let key = policy.coverage.key_in(in_header, &content.bytes).map_err(Refusal::InvalidKey)?;
             Ok((key, content))
         });
-        let exit = |parts: &Parts| policy.exit(None, parts.version, &parts.method, &parts.uri, &parts.headers);
         let (key, content) = match key {
             Ok(found) => found,
-            Err(refusal) => return Self::refuse(&shared, refusal, exit(&parts)),
+            Err(refusal) => return Self::refuse(&shared, refusal, policy.exit_of(None, &parts)),
         };
         let Some(key) = key else {
             let mut request = Request::from_parts(parts, content);
             return match shared.without_key(&mut request) {
                 Ok(()) => Decision::Pass(service, request),
-                Err(refusal) => {
-                    let exit = policy.exit(None, request.version(), request.method(), request.uri(), request.headers());
-                    Self::refuse(&shared, refusal, exit)
-                }
+                Err(refusal) => Self::refuse(&shared, refusal, policy.exit_unkeyed(&request)),
             };
         };
         let Some(context) = shared.context(&scope, &key, &mut parts) else {
             return Decision::Pass(service, Request::from_parts(parts, content));
         };
-        let exit = policy.exit_of(&key, &parts);
+        let exit = policy.exit_of(Some(&key), &parts);
         Decision::Guard(GuardedRequest::new(service, parts, context, Some(key)), content, exit)
     }
 
