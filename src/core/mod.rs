@@ -65,9 +65,9 @@ pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};
 pub use self::record::Record;
 #[doc(hidden)]
-pub use self::record::callback::Owed;
+pub use self::record::callback::PendingCallback;
+pub use self::record::entry::{HistoryEntry, HistoryEvent};
 pub use self::record::hold::{Fence, Hold, Mode, Progress, Status};
-pub use self::record::moment::{Moment, What};
 pub(crate) use self::record::outlook::Outlook;
 #[doc(hidden)]
 pub use self::record::reached::Reached;

@@ -82,7 +82,7 @@ impl Ended {
 /// let request = Request::post("/payments").header("idempotency-key", "order-17").body(Body::empty())?;
 /// app.oneshot(request).await?;
 /// // In production the completer runs, and does so at once.
-/// assert_eq!(completer.run_once().await?.told, 1);
+/// assert_eq!(completer.run_once().await?.callbacks_delivered, 1);
 /// # Ok(()) }
 /// ```
 ///

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use tower_service::Service;
 
 use crate::core::{
-    Acknowledge, Hold, IdempotencyKey, Key, Moment, NotAcknowledged, Record, Status, StoredResponse, Timestamp, What,
+    Acknowledge, HistoryEntry, HistoryEvent, Hold, IdempotencyKey, Key, NotAcknowledged, Record, Status,
+    StoredResponse, Timestamp,
 };
 use crate::http::background::Background;
 use crate::http::body::ResponseBody;
@@ -240,15 +241,15 @@ fn append(text: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
     text.push(b'}');
 }
 
-fn step(moment: &Moment) -> Option<Value> {
-    let state = match moment.what {
-        What::StepBegun => "begun",
-        What::StepSaved => "done",
-        What::StepFailed => "failed",
+fn step(entry: &HistoryEntry) -> Option<Value> {
+    let state = match entry.event {
+        HistoryEvent::StepBegun => "begun",
+        HistoryEvent::StepSaved => "done",
+        HistoryEvent::StepFailed => "failed",
         _ => return None,
     };
-    let name = moment.text.as_deref()?;
-    Some(json!({ "name": name, "state": state, "attempt": moment.attempt, "at_ms": moment.at.as_millis() }))
+    let name = entry.text.as_deref()?;
+    Some(json!({ "name": name, "state": state, "attempt": entry.attempt, "at_ms": entry.at.as_millis() }))
 }
 
 fn result(out: &mut Vec<u8>, response: &StoredResponse) {

@@ -153,7 +153,7 @@ impl Operator {
         if shown.record.status() != Status::Complete {
             return Err(OperatorError::Unfinished);
         }
-        if shown.record.owed().is_some() {
+        if shown.record.pending_callback().is_some() {
             return Err(OperatorError::CallbackPending);
         }
         let removed = self.engine.forget(&shown.key, shown.record.version()).await?;

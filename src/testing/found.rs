@@ -1,7 +1,7 @@
 //! What is on record, with assertions.
 
 use super::recording::Recording;
-use crate::core::{Key, Record, Status, What};
+use crate::core::{HistoryEvent, Key, Record, Status};
 
 /// What a [`TestBed`](super::TestBed) has on record of one operation, as it was when the
 /// test asked. An assertion that does not hold panics, and says what is there.
@@ -33,8 +33,8 @@ impl Found {
     /// The names of the steps that were done, in their order.
     pub fn done(&self) -> Vec<String> {
         let history = self.record.iter().flat_map(Record::history);
-        let done = history.filter(|moment| moment.what == What::StepSaved);
-        done.filter_map(|moment| moment.text.map(|name| name.to_string())).collect()
+        let done = history.filter(|entry| entry.event == HistoryEvent::StepSaved);
+        done.filter_map(|entry| entry.text.map(|name| name.to_string())).collect()
     }
 
     /// The names of the steps that were begun and have no result.

@@ -202,9 +202,9 @@ async fn what_a_killed_process_held_is_free_for_another_one_at_once() {
 
     // Whoever meets it first: by a claim, by a load, by a scan.
     let Swap::Conflict(met) = store.swap(&key("b"), None, &claim()).await.unwrap() else { panic!("it was held") };
-    assert_eq!(*met.record.unwrap().hold(), Hold::Free);
+    assert_eq!(*met.record.unwrap().hold(), Hold::Released);
     let found = load(&store, &key("a")).await.unwrap();
-    assert_eq!((found.hold(), found.written_at()), (&Hold::Free, written));
+    assert_eq!((found.hold(), found.written_at()), (&Hold::Released, written));
     assert_ne!(found.version(), version, "the dead holder's version must not match");
     let lapsed = store.scan(&Query::new(Filter::Lapsed, 10)).await.unwrap();
     assert_eq!(lapsed.found.len(), 3);
@@ -219,7 +219,7 @@ async fn what_a_killed_process_held_is_free_when_the_file_is_opened_or_scanned()
     other.tell("hold a");
     other.kill();
     let store = SqliteStore::open(&path).unwrap();
-    assert_eq!(*load(&store, &key("a")).await.unwrap().hold(), Hold::Free);
+    assert_eq!(*load(&store, &key("a")).await.unwrap().hold(), Hold::Released);
 
     let mut other = Other::start(&path);
     other.tell("hold b");
@@ -231,7 +231,7 @@ async fn what_a_killed_process_held_is_free_when_the_file_is_opened_or_scanned()
     other.tell("hold c");
     other.kill();
     let late = SqliteStore::open(&path).unwrap();
-    assert_eq!(*load(&late, &key("c")).await.unwrap().hold(), Hold::Free);
+    assert_eq!(*load(&late, &key("c")).await.unwrap().hold(), Hold::Released);
 }
 
 #[tokio::test]
@@ -242,7 +242,7 @@ async fn what_a_process_held_that_ended_is_free() {
     let mut other = Other::start(&path);
     other.tell("hold a");
     other.end();
-    assert_eq!(*load(&store, &key("a")).await.unwrap().hold(), Hold::Free);
+    assert_eq!(*load(&store, &key("a")).await.unwrap().hold(), Hold::Released);
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ async fn the_lease_of_a_dead_process_is_free_and_its_write_time_stays() {
 
     let files = open();
     let found = load(&files, &key("held")).await.unwrap();
-    assert_eq!(*found.hold(), Hold::Free);
+    assert_eq!(*found.hold(), Hold::Released);
     assert_ne!(found.version(), held.version(), "the dead holder's version must not match");
     assert_eq!(found.written_at(), written);
     assert_same(load(&files, &key("parked")).await, &parked);

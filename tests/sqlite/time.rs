@@ -108,7 +108,7 @@ async fn no_holder_outlives_a_boot() {
     std::fs::remove_file(left.path().join(owner)).unwrap();
     change(&path, "state = 'closed'");
     let store = SqliteStore::open(&path).unwrap();
-    assert_eq!(*load(&store, &key("a")).await.unwrap().hold(), Hold::Free);
+    assert_eq!(*load(&store, &key("a")).await.unwrap().hold(), Hold::Released);
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn a_retry_runs_what_an_operator_lets_run_again() {
     clock.advance(secs(1));
     send(&app, post("k")).await.assert_first(201, "run 2");
     let record = operator.find("", "k").await.unwrap().record;
-    let by: Vec<_> = record.history().into_iter().filter_map(|moment| moment.by).collect();
+    let by: Vec<_> = record.history().into_iter().filter_map(|entry| entry.by).collect();
     assert_eq!((runs.get(), by.iter().any(|by| **by == *"eve")), (2, true), "{by:?}");
 }
 

@@ -63,7 +63,7 @@ async fn refuses(lab: &Lab, completer: &Completer) {
         assert!(error.contains("without the layer") && error.contains("another store"), "{error}");
     }
     let record = stored(lab).await;
-    assert_eq!((record.attempts(), record.hold()), (0, &Hold::Cleared), "no try was spent");
+    assert_eq!((record.attempts(), record.hold()), (0, &Hold::Runnable), "no try was spent");
     assert_eq!(lab.events.names(), ["NotWired"]);
 }
 

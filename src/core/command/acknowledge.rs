@@ -40,7 +40,7 @@ impl Command for Acknowledge {
             return Decision::keep(Err(NotAcknowledged::Unfinished));
         };
         // While it owes a callback, its retention has not begun.
-        let left = current.owed().map_or_else(|| current.due().since(stamp.now), |_| *retention);
+        let left = current.pending_callback().map_or_else(|| current.due().since(stamp.now), |_| *retention);
         if left <= self.grace {
             return Decision::keep(Ok(()));
         }

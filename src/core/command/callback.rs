@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Command, Decision, Sealed};
 use crate::core::record::Record;
-use crate::core::record::callback::{Callback, Owed};
+use crate::core::record::callback::{Callback, PendingCallback};
 use crate::core::record::time::{Stamp, Version};
 
 /// A move of a callback, if that is still where its completer saw it. Other things about
@@ -18,9 +18,9 @@ pub struct CallbackAt {
 }
 
 impl CallbackAt {
-    /// A move of the callback that its completer saw as `owed`.
-    pub const fn new(owed: &Owed, step: CallbackStep) -> Self {
-        Self { id: owed.id, tries: owed.tries, step }
+    /// A move of the callback that its completer saw as `pending`.
+    pub const fn new(pending: &PendingCallback, step: CallbackStep) -> Self {
+        Self { id: pending.id, tries: pending.tries, step }
     }
 }
 
@@ -34,7 +34,7 @@ pub enum CallbackStep {
         lease: Duration,
     },
     /// It was made.
-    Made,
+    Delivered,
     /// It failed, and is to be made again after this time.
     Failed {
         /// How long.
@@ -51,23 +51,26 @@ impl Command for CallbackAt {
     type Output = bool;
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<bool> {
-        let found = current.and_then(|found| Some((found, found.owed()?)));
-        let Some((found, owed)) = found.filter(|(_, owed)| (owed.id, owed.tries) == (self.id, self.tries)) else {
+        let found = current.and_then(|found| Some((found, found.pending_callback()?)));
+        let Some((found, pending)) = found.filter(|(_, pending)| (pending.id, pending.tries) == (self.id, self.tries))
+        else {
             return Decision::keep(false);
         };
         let mut next = found.clone();
-        if owed.tries == 0 {
+        if pending.tries == 0 {
             // From here on the record's time is that of the callback.
             next.remember_end();
         }
         next.version = stamp.nonce;
         next.callback = Some(Box::new(match self.step {
-            CallbackStep::Begin { lease } => {
-                Callback::Owed(Owed { tries: owed.tries.saturating_add(1), rest: lease, ..owed.clone() })
-            }
-            CallbackStep::Failed { rest } => Callback::Owed(Owed { rest, ..owed.clone() }),
-            CallbackStep::Made => Callback::Made(owed.id),
-            CallbackStep::GiveUp => Callback::GivenUp(owed.id),
+            CallbackStep::Begin { lease } => Callback::Pending(PendingCallback {
+                tries: pending.tries.saturating_add(1),
+                rest: lease,
+                ..pending.clone()
+            }),
+            CallbackStep::Failed { rest } => Callback::Pending(PendingCallback { rest, ..pending.clone() }),
+            CallbackStep::Delivered => Callback::Delivered(pending.id),
+            CallbackStep::GiveUp => Callback::GivenUp(pending.id),
         }));
         Decision::put(next, true)
     }

@@ -204,9 +204,9 @@ impl Change {
             // It was claimed because it had been accepted, or it was decided
             // that it may run; nothing has happened, so it still may.
             Self::Withdraw if record.mode == Mode::AtMostOnce && record.steps.is_empty() => {
-                record.hold = Hold::Cleared;
+                record.hold = Hold::Runnable;
             }
-            Self::Release | Self::Withdraw => record.hold = Hold::Free,
+            Self::Release | Self::Withdraw => record.hold = Hold::Released,
             Self::Park { why } => record.park(why),
             Self::Undo { steps, answer } => record.undo(steps, answer, elapsed),
             Self::Undone { step } => record.set_undone(step, elapsed),

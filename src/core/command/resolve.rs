@@ -10,8 +10,8 @@ use super::fenced::Change;
 use super::{Command, Decision, Sealed};
 use crate::core::message::StoredResponse;
 use crate::core::record::Record;
+use crate::core::record::entry::HistoryEvent;
 use crate::core::record::hold::{Hold, Mode, Status};
-use crate::core::record::moment::What;
 use crate::core::record::step::Point;
 use crate::core::record::time::{Stamp, Version};
 
@@ -124,7 +124,7 @@ impl Command for Resolve {
             return Decision::keep(Err(NotResolved::NotInDoubt));
         }
         let mut next = current.clone();
-        next.remember(What::Decided, Some(self.resolution.name()), stamp);
+        next.remember(HistoryEvent::Decided, Some(self.resolution.name()), stamp);
         // What it is from here on is not its last holder's doing.
         next.past.set_by(stamp.by);
         next.version = stamp.nonce;
@@ -162,9 +162,9 @@ impl Resolution {
         // Also takes the record from a holder whose lease lapsed: what was
         // decided here must not be overtaken by an attempt that wakes up.
         next.hold = match (&next.hold, next.mode) {
-            (_, Mode::Resumable) | (Hold::Cleared, _) => Hold::Cleared,
+            (_, Mode::Resumable) | (Hold::Runnable, _) => Hold::Runnable,
             (Hold::Parked { why }, Mode::AtMostOnce) => Hold::Parked { why: Arc::clone(why) },
-            (_, Mode::AtMostOnce) => Hold::Free,
+            (_, Mode::AtMostOnce) => Hold::Released,
         };
         next.forgiven = next.attempts;
         next.retry_in_ms = 0;
@@ -176,7 +176,7 @@ impl Resolution {
             }
             Self::DidNotHappen { step } => next.clear(step),
             Self::Undone { step } => next.set_undone(step, Duration::ZERO),
-            Self::RunAgain => next.hold = Hold::Cleared,
+            Self::RunAgain => next.hold = Hold::Runnable,
             Self::Park { why } => next.park(why),
         }
         next.owe_no_more();

@@ -41,7 +41,7 @@ pub enum Resumed {
     /// an operator or a reconciler has to find out what happened.
     InDoubt,
     /// It ended, and its callback is to be made.
-    Owes,
+    CallbackPending,
 }
 
 impl Sealed for Resume {}
@@ -54,8 +54,8 @@ impl Command for Resume {
         let Some(current) = unfinished.filter(|record| record.due() <= stamp.now) else {
             return Decision::keep(Resumed::NotDue);
         };
-        if current.owed().is_some() {
-            return Decision::keep(Resumed::Owes);
+        if current.pending_callback().is_some() {
+            return Decision::keep(Resumed::CallbackPending);
         }
         if current.held_for_now(stamp, self.lease).is_some() {
             return Decision::keep(Resumed::NotDue);
@@ -68,7 +68,7 @@ impl Command for Resume {
         if current.request.is_none() {
             let mut next = current.clone();
             next.version = stamp.nonce;
-            next.hold = Hold::Free;
+            next.hold = Hold::Released;
             return Decision::put(next, Resumed::Left);
         }
         if let Some(why) = self.hopeless(current, stamp) {
@@ -87,7 +87,7 @@ impl Resume {
         if tries >= self.max_tries {
             return Some(tried(tries));
         }
-        if matches!(record.hold, Hold::Cleared) && record.attempts > 0 {
+        if matches!(record.hold, Hold::Runnable) && record.attempts > 0 {
             // It was decided by hand that it goes on, however old it is.
             return None;
         }

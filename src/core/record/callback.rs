@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::moment::What;
+use super::entry::HistoryEvent;
 use super::time::Version;
 use crate::core::hash::short;
 use crate::core::key::Key;
@@ -13,20 +13,20 @@ pub(in crate::core) enum Callback {
     /// Its end is to be told.
     Wanted,
     /// It ended, and its callback is to be made.
-    Owed(Owed),
+    Pending(PendingCallback),
     /// The callback of the end that this version made was made.
-    Made(Version),
+    Delivered(Version),
     /// That end could not be told.
     GivenUp(Version),
 }
 
 impl Callback {
     /// What the last write was, if it was about the callback.
-    pub(in crate::core) const fn shows(&self) -> Option<What> {
+    pub(in crate::core) const fn shows(&self) -> Option<HistoryEvent> {
         match self {
-            Self::Wanted | Self::Owed(Owed { tries: 0, .. }) => None,
-            Self::Owed(_) | Self::GivenUp(_) => Some(What::Called),
-            Self::Made(_) => Some(What::Told),
+            Self::Wanted | Self::Pending(PendingCallback { tries: 0, .. }) => None,
+            Self::Pending(_) | Self::GivenUp(_) => Some(HistoryEvent::CallbackTried),
+            Self::Delivered(_) => Some(HistoryEvent::CallbackDelivered),
         }
     }
 }
@@ -34,7 +34,7 @@ impl Callback {
 /// A callback that is still to be made. Stored by the write that ends the
 /// operation, so that nothing can come between the two.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Owed {
+pub struct PendingCallback {
     /// The version at which the operation ended.
     pub(in crate::core) id: Version,
     pub(in crate::core) tries: u32,
@@ -42,7 +42,7 @@ pub struct Owed {
     pub(in crate::core) rest: Duration,
 }
 
-impl Owed {
+impl PendingCallback {
     /// How often it was begun.
     pub const fn tries(&self) -> u32 {
         self.tries

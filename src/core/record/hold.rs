@@ -80,12 +80,12 @@ pub enum Hold {
         lease: Duration,
     },
     /// It has no holder: the attempt ended without an answer.
-    Free,
+    Released,
     /// No attempt may go on until an operator or a reconciler decides.
     Parked {
         /// Why, in one line.
         why: Arc<str>,
     },
     /// An operator or a reconciler decided that it may be run again, in any [`Mode`].
-    Cleared,
+    Runnable,
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
 
 use super::Record;
+use super::entry::{Entries, History, HistoryEntry};
 use super::hold::{Hold, Progress};
-use super::moment::{Kept, Moment, Past};
 use super::step::{Point, Step};
 use super::time::Version;
 use super::undo::Undoing;
@@ -26,10 +26,10 @@ impl Record {
         if matches!(self.hold, Hold::Parked { .. }) {
             hollow.hold = Hold::Parked { why: "".into() };
         }
-        let moments = self.past.moments().iter();
-        hollow.past = Past::new(Kept {
+        let entries = self.past.entries().iter();
+        hollow.past = History::new(Entries {
             by: None,
-            moments: moments.map(|moment| Moment { text: None, by: None, ..moment.clone() }).collect(),
+            entries: entries.map(|entry| HistoryEntry { text: None, by: None, ..entry.clone() }).collect(),
             dropped: self.past.dropped(),
             dropped_done: self.past.dropped_done(),
             sealed: None,

@@ -1,10 +1,10 @@
 //! What is known about one operation.
 
 pub(in crate::core) mod callback;
+pub(in crate::core) mod entry;
 pub(in crate::core) mod history;
 pub(in crate::core) mod hold;
 pub(in crate::core) mod hollow;
-pub(in crate::core) mod moment;
 pub(in crate::core) mod moves;
 pub(in crate::core) mod outlook;
 pub(in crate::core) mod reached;
@@ -16,9 +16,9 @@ pub(in crate::core) mod undo;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::callback::{Callback, Owed};
+use self::callback::{Callback, PendingCallback};
+use self::entry::History;
 use self::hold::{Hold, Mode, Progress, Status};
-use self::moment::Past;
 use self::step::{Point, Step};
 use self::time::{Timestamp, Version};
 use self::undo::Undoing;
@@ -44,7 +44,7 @@ pub struct Record {
     /// How long after the last write no completer should go on with it. As it is stored,
     /// and half as large as a `Duration`.
     pub(in crate::core) retry_in_ms: u64,
-    pub(in crate::core) past: Past,
+    pub(in crate::core) past: History,
     /// The write that claimed it first also accepted it for later.
     pub(in crate::core) accepted: bool,
     /// Boxed: most records have none, and all are copied often.
@@ -157,9 +157,9 @@ impl Record {
 
     /// The callback that is still to be made for it.
     #[doc(hidden)]
-    pub fn owed(&self) -> Option<&Owed> {
+    pub fn pending_callback(&self) -> Option<&PendingCallback> {
         match self.callback.as_deref() {
-            Some(Callback::Owed(owed)) => Some(owed),
+            Some(Callback::Pending(owed)) => Some(owed),
             _ => None,
         }
     }
@@ -168,7 +168,9 @@ impl Record {
     /// its callback went on since.
     pub(crate) fn is_of_write(&self, version: Version) -> bool {
         let ended = match self.callback.as_deref() {
-            Some(Callback::Owed(Owed { id, .. }) | Callback::Made(id) | Callback::GivenUp(id)) => Some(*id),
+            Some(Callback::Pending(PendingCallback { id, .. }) | Callback::Delivered(id) | Callback::GivenUp(id)) => {
+                Some(*id)
+            }
             _ => None,
         };
         self.version == version || ended == Some(version)
@@ -176,7 +178,7 @@ impl Record {
 
     /// Whether a write that stored this record is to wake a completer, for its callback.
     pub(crate) fn owes_since_now(&self) -> bool {
-        self.owed().is_some_and(|owed| owed.id == self.version)
+        self.pending_callback().is_some_and(|owed| owed.id == self.version)
     }
 
     /// The status that a store files it under: a complete record that still
@@ -186,7 +188,7 @@ impl Record {
     /// [`status`](Self::status).
     pub fn index_class(&self) -> Status {
         match self.status() {
-            Status::Complete if self.owed().is_some() => Status::Paid,
+            Status::Complete if self.pending_callback().is_some() => Status::Paid,
             status => status,
         }
     }
@@ -235,8 +237,8 @@ impl Record {
             // A claim of what was accepted before has a past.
             Hold::Leased { fence, .. } => self.attempts == 1 && fence.version() == self.version && self.has_no_past(),
             // And so has what was decided about by hand.
-            Hold::Cleared => self.attempts == 0 && self.has_no_past(),
-            Hold::Free | Hold::Parked { .. } => false,
+            Hold::Runnable => self.attempts == 0 && self.has_no_past(),
+            Hold::Released | Hold::Parked { .. } => false,
         }
     }
 
@@ -247,7 +249,7 @@ impl Record {
     }
 
     pub(in crate::core) fn has_no_past(&self) -> bool {
-        self.past.moments().is_empty()
+        self.past.entries().is_empty()
     }
 
     /// The same record after its holder is known to be dead: free at once.
@@ -256,7 +258,7 @@ impl Record {
     #[must_use]
     pub fn orphaned(mut self, version: Version) -> Self {
         if matches!(self.hold, Hold::Leased { .. }) {
-            self.hold = Hold::Free;
+            self.hold = Hold::Released;
             self.version = version;
         }
         self
@@ -275,7 +277,7 @@ impl Record {
 
     /// How long after its write that is.
     pub(crate) fn due_in(&self) -> Duration {
-        if let Some(owed) = self.owed() {
+        if let Some(owed) = self.pending_callback() {
             return owed.rest;
         }
         let only_its_caller = self.request.is_none();
@@ -283,8 +285,8 @@ impl Record {
             (Progress::Complete { retention, .. }, _, _) => *retention,
             (_, Hold::Leased { lease, .. }, _) => *lease,
             (_, Hold::Parked { .. }, _) => NEVER,
-            (_, Hold::Cleared, _) | (_, Hold::Free, Mode::Resumable) if only_its_caller => NEVER,
-            (_, Hold::Cleared | Hold::Free, _) => self.retry_in(),
+            (_, Hold::Runnable, _) | (_, Hold::Released, Mode::Resumable) if only_its_caller => NEVER,
+            (_, Hold::Runnable | Hold::Released, _) => self.retry_in(),
         }
     }
 

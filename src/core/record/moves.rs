@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Record;
-use super::callback::{Callback, Owed};
+use super::callback::{Callback, PendingCallback};
+use super::entry::{History, HistoryEvent};
 use super::hold::{Fence, Hold, Mode, Progress, Status};
-use super::moment::{Past, What};
 use super::reached::Reached;
 use super::step::{Point, Step};
 use super::time::{Stamp, Timestamp, millis};
@@ -16,7 +16,7 @@ use crate::core::key::KeyForm;
 use crate::core::message::{StoredRequest, StoredResponse};
 
 impl Record {
-    /// Of an operation that is on record for the first time. Cleared, in any mode:
+    /// Of an operation that is on record for the first time. Runnable, in any mode:
     /// it is known not to have run.
     #[inline]
     pub(in crate::core) fn first(
@@ -29,12 +29,12 @@ impl Record {
             version: stamp.nonce,
             mode,
             fingerprint,
-            hold: Hold::Cleared,
+            hold: Hold::Runnable,
             progress: Progress::Pending,
             attempts: 0,
             forgiven: 0,
             retry_in_ms: 0,
-            past: Past::begun_by(stamp.by),
+            past: History::begun_by(stamp.by),
             accepted: false,
             callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
             request,
@@ -48,7 +48,7 @@ impl Record {
     /// The same, held by the writer of this.
     pub(in crate::core) fn taken(&self, stamp: Stamp<'_>, lease: Duration) -> Self {
         let (mut next, nonce) = (self.clone(), stamp.nonce);
-        next.remember(if self.attempts == 0 { What::Claimed } else { What::Resumed }, None, stamp);
+        next.remember(if self.attempts == 0 { HistoryEvent::Claimed } else { HistoryEvent::Resumed }, None, stamp);
         next.past.set_by(stamp.by);
         next.version = nonce;
         next.hold = Hold::Leased { fence: Fence::of(nonce), lease };
@@ -153,23 +153,23 @@ impl Record {
 
     pub(in crate::core) fn park(&mut self, why: &Arc<str>) {
         self.hold = Hold::Parked { why: Arc::clone(why) };
-        self.owe();
+        self.want_callback();
     }
 
     pub(in crate::core) fn complete(&mut self, response: &Arc<StoredResponse>, retention: Duration) {
         self.progress = Progress::Complete { response: Arc::clone(response), retention };
-        self.hold = Hold::Free;
+        self.hold = Hold::Released;
         self.retry_in_ms = 0;
         self.request = None;
         self.remember_steps();
-        self.owe();
+        self.want_callback();
     }
 
     /// Its version is that of the write that ends it.
-    pub(in crate::core) fn owe(&mut self) {
+    pub(in crate::core) fn want_callback(&mut self) {
         if self.callback.is_some() {
-            let owed = Owed { id: self.version, tries: 0, rest: Duration::ZERO };
-            self.callback = Some(Box::new(Callback::Owed(owed)));
+            let owed = PendingCallback { id: self.version, tries: 0, rest: Duration::ZERO };
+            self.callback = Some(Box::new(Callback::Pending(owed)));
         }
     }
 

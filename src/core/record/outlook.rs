@@ -27,9 +27,9 @@ impl Record {
     pub(crate) const fn outlook(&self) -> Outlook<'_> {
         match (&self.hold, self.mode) {
             (Hold::Parked { why }, _) => Outlook::Parked(why),
-            (Hold::Cleared, _) => Outlook::Decided,
-            (Hold::Leased { .. } | Hold::Free, Mode::Resumable) => Outlook::Resumable,
-            (Hold::Leased { .. } | Hold::Free, Mode::AtMostOnce) => Outlook::InDoubt,
+            (Hold::Runnable, _) => Outlook::Decided,
+            (Hold::Leased { .. } | Hold::Released, Mode::Resumable) => Outlook::Resumable,
+            (Hold::Leased { .. } | Hold::Released, Mode::AtMostOnce) => Outlook::InDoubt,
         }
     }
 

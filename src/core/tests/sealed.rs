@@ -133,7 +133,7 @@ fn what_a_dead_process_held_is_freed_without_a_key() {
     let encoded = freed.encode();
     assert!(encoded.fresh.is_empty());
     let found = decode(&(encoded.head, pieces.1)).unwrap().opened(&KEY, Some(&Masked)).unwrap();
-    assert_eq!((found.hold(), found.version()), (&Hold::Free, Version::new(99)));
+    assert_eq!((found.hold(), found.version()), (&Hold::Released, Version::new(99)));
     assert_eq!(found.fingerprint(), history.last().unwrap().fingerprint());
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::transitions::{DAY, LATER, NAMES, SOON, START, claim, put, response, stamp, state};
 use crate::core::{
-    Acknowledge, Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, Hold, Mode, Next,
+    Acknowledge, Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, HistoryEvent, Hold, Mode, Next,
     NotAcknowledged, NotResolved, Record, Resolution, Resolve, Resume, Resumed, Stamp, Submit, Submitted, Timestamp,
-    Version, What,
+    Version,
 };
 
 fn submit(mode: Mode, room: bool) -> Submit {
@@ -41,7 +41,7 @@ fn on_every_state() {
                 }
                 Hold::Parked { why } => Submitted::Unknown { parked: Some(why.clone()) },
                 _ if held => Submitted::Again,
-                Hold::Cleared => Submitted::Again,
+                Hold::Runnable => Submitted::Again,
                 _ if mode == Mode::AtMostOnce => Submitted::Unknown { parked: None },
                 _ => Submitted::Again,
             };
@@ -60,7 +60,7 @@ fn whoever_comes_first_runs_it() {
     for mode in [Mode::AtMostOnce, Mode::Resumable] {
         let record = accepted(mode);
         assert!(record.is_first() && record.due() == Timestamp::from_millis(START), "due at once");
-        assert_eq!(record.history().iter().map(|moment| moment.what).collect::<Vec<_>>(), [What::Accepted]);
+        assert_eq!(record.history().iter().map(|entry| entry.event).collect::<Vec<_>>(), [HistoryEvent::Accepted]);
         let by_completer = resume().apply(Some(&record), stamp(START, 2));
         assert!(matches!(by_completer.output, Resumed::Granted(_)));
         let by_client = claim(mode).apply(Some(&record), stamp(START, 2));

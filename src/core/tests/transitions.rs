@@ -254,7 +254,7 @@ fn every_change_on_every_held_state() {
 
 fn hold_after(change: &Change, current: &Record) -> Hold {
     match change {
-        Change::Release | Change::Withdraw | Change::Complete { .. } => Hold::Free,
+        Change::Release | Change::Withdraw | Change::Complete { .. } => Hold::Released,
         Change::Park { why } => Hold::Parked { why: Arc::clone(why) },
         _ => current.hold().clone(),
     }
@@ -348,14 +348,14 @@ fn resolve_on_every_state() {
 fn assert_resolved(resolution: &Resolution, before: &Record, after: &Record) {
     assert_eq!(after.version(), Version::new(500));
     if matches!(resolution, Resolution::Answer { .. }) {
-        assert_eq!((after.status(), after.hold()), (Status::Complete, &Hold::Free));
+        assert_eq!((after.status(), after.hold()), (Status::Complete, &Hold::Released));
         return;
     }
     let by_itself = matches!(resolution, Resolution::RunAgain) || before.mode() == Mode::Resumable;
     match resolution {
         Resolution::Park { why } => assert_eq!(after.hold(), &Hold::Parked { why: Arc::clone(why) }),
-        _ if by_itself => assert_eq!(after.hold(), &Hold::Cleared),
-        _ => assert!(matches!(after.hold(), Hold::Free | Hold::Parked { .. } | Hold::Cleared)),
+        _ if by_itself => assert_eq!(after.hold(), &Hold::Runnable),
+        _ => assert!(matches!(after.hold(), Hold::Released | Hold::Parked { .. } | Hold::Runnable)),
     }
     for step in before.steps().iter().filter(|step| *step.point() != Point::Begun) {
         assert_eq!(after.step(step.name()).map(|step| step.point()), Some(step.point()), "a result was lost");
@@ -371,7 +371,7 @@ fn a_decision_on_a_step_is_about_that_step_alone() {
         Resolve { resolution, seen: None }.apply(two.last(), stamp(LATER, 500))
     };
     let decided = put(decide("a"));
-    assert_eq!((decided.step("a"), decided.hold()), (None, &Hold::Cleared));
+    assert_eq!((decided.step("a"), decided.hold()), (None, &Hold::Runnable));
     assert_eq!(decided.step("b").map(|step| step.point().clone()), Some(Point::Begun), "the other doubt");
     for step in ["c", "never"] {
         assert_eq!(decide(step).output, Err(NotResolved::NotInDoubt), "{step}");

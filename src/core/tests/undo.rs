@@ -7,8 +7,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::transitions::{DAY, LATER, START, claim, put, response, stamp};
 use crate::core::{
-    Change, Command, Decision, Fence, Fenced, Hold, Mode, Next, NotResolved, Point, Reached, Record, Resolution,
-    Resolve, Status, StoredResponse, Timestamp, Version, What,
+    Change, Command, Decision, Fence, Fenced, HistoryEvent, Hold, Mode, Next, NotResolved, Point, Reached, Record,
+    Resolution, Resolve, Status, StoredResponse, Timestamp, Version,
 };
 
 fn failed(body: &'static str) -> Arc<StoredResponse> {
@@ -106,18 +106,18 @@ fn the_answer_is_that_of_the_plan_once_all_is_undone() {
 fn a_plan_is_never_withdrawn() {
     let planned = after(vec![undo(&[], "sold out"), Change::Withdraw]);
     assert!(planned.undoing().is_some());
-    assert_eq!(planned.hold(), &Hold::Free);
+    assert_eq!(planned.hold(), &Hold::Released);
 }
 
 #[test]
 fn the_history_shows_undoing_a_step_as_one() {
     let planned = after(vec![save("flight"), begin("hotel"), save("hotel"), undo(&["flight", "hotel"], "sold out")]);
     let told = |record: &Record| -> Vec<_> {
-        let history = record.history().into_iter().filter(|moment| moment.what != What::Completed);
-        history.skip(1).map(|moment| (moment.what, moment.text.as_deref().unwrap_or_default().to_owned())).collect()
+        let history = record.history().into_iter().filter(|entry| entry.event != HistoryEvent::Completed);
+        history.skip(1).map(|entry| (entry.event, entry.text.as_deref().unwrap_or_default().to_owned())).collect()
     };
-    let step = |name: &str| (What::StepSaved, name.to_owned());
-    let undoing = (What::Undoing, String::new());
+    let step = |name: &str| (HistoryEvent::StepSaved, name.to_owned());
+    let undoing = (HistoryEvent::Undoing, String::new());
     let all = [step("flight"), step("hotel"), undoing, step("undo hotel"), step("undo flight")];
     let half = change(&planned, vec![undone("hotel")]);
     assert_eq!((told(&half), half.steps_done()), (all[..4].to_vec(), 3));
@@ -131,7 +131,7 @@ fn an_operator_may_say_that_it_is_undone() {
     let decide = |resolution: Resolution| Resolve { resolution, seen: None }.apply(Some(&parked), stamp(LATER, 3));
     let decided = put(decide(Resolution::Undone { step: "flight".into() }));
     assert!(decided.step("flight").unwrap().is_undone());
-    assert_eq!((decided.hold(), decided.left_to_undo().count()), (&Hold::Cleared, 0));
+    assert_eq!((decided.hold(), decided.left_to_undo().count()), (&Hold::Runnable, 0));
     for step in ["hotel", "undo flight"] {
         let refused = decide(Resolution::Undone { step: step.into() });
         assert_eq!(refused.output, Err(NotResolved::NotInDoubt), "{step}");

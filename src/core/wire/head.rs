@@ -12,9 +12,9 @@ use super::format::{PartId, is_default, number};
 use crate::core::fingerprint::Fingerprint;
 use crate::core::message::StoredResponse;
 use crate::core::record::Record;
-use crate::core::record::callback::{Callback, Owed};
+use crate::core::record::callback::{Callback, PendingCallback};
+use crate::core::record::entry::{Entries, History, HistoryEntry, HistoryEvent};
 use crate::core::record::hold::{Fence, Hold, Mode, Progress};
-use crate::core::record::moment::{Kept, Moment, Past, What};
 use crate::core::record::time::{Timestamp, Version, millis};
 
 #[derive(Encode, Decode)]
@@ -44,7 +44,7 @@ pub(in crate::core) struct WireHead<'a> {
     #[b(10)]
     by: Option<&'a str>,
     #[cbor(b(11), skip_if = "Vec::is_empty")]
-    past: Vec<WireMoment<'a>>,
+    past: Vec<WireEntry<'a>>,
     #[cbor(n(12), skip_if = "is_default")]
     dropped: u32,
     #[cbor(n(13), skip_if = "is_default")]
@@ -91,7 +91,7 @@ enum WireMode {
 #[cbor(flat)]
 enum WireHold<'a> {
     #[n(0)]
-    Free {},
+    Released {},
     #[n(1)]
     Leased {
         #[n(0)]
@@ -105,7 +105,7 @@ enum WireHold<'a> {
         why: &'a str,
     },
     #[n(3)]
-    Cleared {},
+    Runnable {},
 }
 
 #[derive(PartialEq, Encode, Decode)]
@@ -130,7 +130,7 @@ enum WireCallback {
     #[n(1)]
     Wanted {},
     #[n(2)]
-    Owed {
+    Pending {
         #[n(0)]
         id: u64,
         #[n(1)]
@@ -139,7 +139,7 @@ enum WireCallback {
         rest_ms: u64,
     },
     #[n(3)]
-    Made {
+    Delivered {
         #[n(0)]
         id: u64,
     },
@@ -152,7 +152,7 @@ enum WireCallback {
 
 impl Default for WireHold<'_> {
     fn default() -> Self {
-        Self::Free {}
+        Self::Released {}
     }
 }
 
@@ -169,11 +169,11 @@ impl Default for WireCallback {
 }
 
 #[derive(Encode, Decode)]
-struct WireMoment<'a> {
+struct WireEntry<'a> {
     #[n(0)]
     attempt: u32,
     #[n(1)]
-    what: u32,
+    event: u32,
     #[n(2)]
     at_ms: u64,
     #[b(3)]
@@ -205,7 +205,7 @@ impl<'a> WireHead<'a> {
             request: record.request.is_some(),
             steps: number(record.steps.len()),
             by: record.by(),
-            past: record.past.moments().iter().map(WireMoment::of).collect(),
+            past: record.past.entries().iter().map(WireEntry::of).collect(),
             dropped: record.past.dropped(),
             dropped_done: record.past.dropped_done(),
             accepted: record.accepted,
@@ -280,13 +280,13 @@ impl<'a> WireHead<'a> {
         })
     }
 
-    /// A moment of a kind that this release does not know counts as dropped.
-    fn past(&self) -> Past {
-        let moments: Vec<_> = self.past.iter().filter_map(WireMoment::read).collect();
-        let unknown = u32::try_from(self.past.len() - moments.len()).unwrap_or(u32::MAX);
-        Past::new(Kept {
+    /// A entry of a kind that this release does not know counts as dropped.
+    fn past(&self) -> History {
+        let entries: Vec<_> = self.past.iter().filter_map(WireEntry::read).collect();
+        let unknown = u32::try_from(self.past.len() - entries.len()).unwrap_or(u32::MAX);
+        History::new(Entries {
             by: self.by.map(Arc::from),
-            moments,
+            entries,
             dropped: self.dropped.saturating_add(unknown),
             dropped_done: self.dropped_done,
             sealed: None,
@@ -298,9 +298,9 @@ impl<'a> WireHold<'a> {
     fn of(hold: &'a Hold) -> Self {
         match hold {
             Hold::Leased { fence, lease } => Self::Leased { fence: fence.version().get(), lease_ms: millis(*lease) },
-            Hold::Free => Self::Free {},
+            Hold::Released => Self::Released {},
             Hold::Parked { why } => Self::Parked { why },
-            Hold::Cleared => Self::Cleared {},
+            Hold::Runnable => Self::Runnable {},
         }
     }
 }
@@ -311,24 +311,24 @@ impl From<WireHold<'_>> for Hold {
             WireHold::Leased { fence, lease_ms } => {
                 Self::Leased { fence: Fence::of(Version::new(fence)), lease: Duration::from_millis(lease_ms) }
             }
-            WireHold::Free {} => Self::Free,
+            WireHold::Released {} => Self::Released,
             WireHold::Parked { why } => Self::Parked { why: why.into() },
-            WireHold::Cleared {} => Self::Cleared,
+            WireHold::Runnable {} => Self::Runnable,
         }
     }
 }
 
-impl<'a> WireMoment<'a> {
-    fn of(moment: &'a Moment) -> Self {
-        let Moment { attempt, what, at, text, by } = moment;
+impl<'a> WireEntry<'a> {
+    fn of(entry: &'a HistoryEntry) -> Self {
+        let HistoryEntry { attempt, event, at, text, by } = entry;
         let (text, by) = (text.as_deref(), by.as_deref());
-        Self { attempt: *attempt, what: what.number(), at_ms: at.as_millis(), text, by }
+        Self { attempt: *attempt, event: event.number(), at_ms: at.as_millis(), text, by }
     }
 
-    fn read(&self) -> Option<Moment> {
+    fn read(&self) -> Option<HistoryEntry> {
         let (text, by) = (self.text.map(Arc::from), self.by.map(Arc::from));
-        let (what, at) = (What::numbered(self.what)?, Timestamp::from_millis(self.at_ms));
-        Some(Moment { attempt: self.attempt, what, text, by, at })
+        let (event, at) = (HistoryEvent::numbered(self.event)?, Timestamp::from_millis(self.at_ms));
+        Some(HistoryEntry { attempt: self.attempt, event, text, by, at })
     }
 }
 
@@ -336,10 +336,10 @@ impl WireCallback {
     fn of(callback: &Callback) -> Self {
         match callback {
             Callback::Wanted => Self::Wanted {},
-            Callback::Owed(Owed { id, tries, rest }) => {
-                Self::Owed { id: id.get(), tries: *tries, rest_ms: millis(*rest) }
+            Callback::Pending(PendingCallback { id, tries, rest }) => {
+                Self::Pending { id: id.get(), tries: *tries, rest_ms: millis(*rest) }
             }
-            Callback::Made(id) => Self::Made { id: id.get() },
+            Callback::Delivered(id) => Self::Delivered { id: id.get() },
             Callback::GivenUp(id) => Self::GivenUp { id: id.get() },
         }
     }
@@ -348,10 +348,10 @@ impl WireCallback {
         Some(match self {
             Self::None {} => return None,
             Self::Wanted {} => Callback::Wanted,
-            Self::Owed { id, tries, rest_ms } => {
-                Callback::Owed(Owed { id: Version::new(id), tries, rest: Duration::from_millis(rest_ms) })
+            Self::Pending { id, tries, rest_ms } => {
+                Callback::Pending(PendingCallback { id: Version::new(id), tries, rest: Duration::from_millis(rest_ms) })
             }
-            Self::Made { id } => Callback::Made(Version::new(id)),
+            Self::Delivered { id } => Callback::Delivered(Version::new(id)),
             Self::GivenUp { id } => Callback::GivenUp(Version::new(id)),
         })
     }

@@ -15,7 +15,7 @@
 //! | 7 | how long it rests | 0 |
 //! | 8, 9 | whether there is a request, how many steps | no, 0 |
 //! | 10 | the instance that wrote it | none |
-//! | 11, 12, 13 | history: moments, how many are dropped, how many of those are steps that were done | none, 0, 0 |
+//! | 11, 12, 13 | history: entries, how many are dropped, how many of those are steps that were done | none, 0, 0 |
 //! | 14 | whether it was accepted for later | no |
 //! | 15 | callback: `[0]` none, `[1]` wanted, `[2, id, tries, rest]` owed, `[3, id]` made, `[4, id]` given up | `[0]` |
 //! | 16, 17, 18, 19 | the fingerprint's scheme, authority, content, trailers | 1, none |

@@ -44,7 +44,7 @@ pub(super) struct Inner {
     /// As the client sent it.
     pub(super) idempotency_key: Option<IdempotencyKey>,
     /// The steps this attempt has touched.
-    pub(super) used: Mutex<HashMap<Box<str>, Used>>,
+    pub(super) used: Mutex<HashMap<Box<str>, StepUse>>,
     /// Those that can be undone, in the order in which they were done.
     pub(super) undos: Mutex<Vec<Undo>>,
     pub(super) undoing: AtomicBool,
@@ -52,7 +52,7 @@ pub(super) struct Inner {
 
 /// What this attempt did with a step's name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Used {
+pub(super) enum StepUse {
     Running,
     /// It ended, and its result is stored.
     Stored,
@@ -61,7 +61,7 @@ pub(super) enum Used {
     /// It was begun and ended without a result.
     InDoubt,
     /// It was begun, by this attempt or an earlier one, and is known not to have happened.
-    Cleared,
+    MayRun,
 }
 
 impl Operation {
@@ -148,16 +148,16 @@ impl Operation {
 
     /// Takes a name for the time a step runs under it; `None` if it runs or is
     /// done already.
-    pub(super) fn take_name(&self, name: &str) -> Option<Taken> {
+    pub(super) fn take_name(&self, name: &str) -> Option<StepGuard> {
         let mut used = lock(&self.inner.used);
-        let becomes = used.get(name).copied().unwrap_or(Used::Again);
-        if matches!(becomes, Used::Running | Used::Stored) {
+        let on_drop = used.get(name).copied().unwrap_or(StepUse::Again);
+        if matches!(on_drop, StepUse::Running | StepUse::Stored) {
             return None;
         }
-        used.insert(name.into(), Used::Running);
+        used.insert(name.into(), StepUse::Running);
         drop(used);
         self.inner.attempt.set_running(name, true);
-        Some(Taken { operation: self.clone(), name: name.into(), becomes })
+        Some(StepGuard { operation: self.clone(), name: name.into(), on_drop })
     }
 }
 
@@ -172,29 +172,29 @@ impl fmt::Debug for Operation {
 }
 
 /// A step's name while the step runs; put back when it ends, or is dropped.
-pub(super) struct Taken {
+pub(super) struct StepGuard {
     operation: Operation,
     name: Box<str>,
-    pub(super) becomes: Used,
+    pub(super) on_drop: StepUse,
 }
 
-impl Taken {
+impl StepGuard {
     /// How far the step got: what this attempt did with it counts more than
     /// what it found.
     pub(super) fn point(&self) -> Option<Point> {
-        match self.becomes {
-            Used::InDoubt => Some(Point::Begun),
-            Used::Cleared => None,
-            Used::Again | Used::Running | Used::Stored => {
+        match self.on_drop {
+            StepUse::InDoubt => Some(Point::Begun),
+            StepUse::MayRun => None,
+            StepUse::Again | StepUse::Running | StepUse::Stored => {
                 self.operation.inner.attempt.claimed().step(&self.name).map(|step| step.point().clone())
             }
         }
     }
 }
 
-impl Drop for Taken {
+impl Drop for StepGuard {
     fn drop(&mut self) {
         self.operation.inner.attempt.set_running(&self.name, false);
-        lock(&self.operation.inner.used).insert(std::mem::take(&mut self.name), self.becomes);
+        lock(&self.operation.inner.used).insert(std::mem::take(&mut self.name), self.on_drop);
     }
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::error::StepError;
-use super::handle::{Operation, Taken, Used};
+use super::handle::{Operation, StepGuard, StepUse};
 use super::input::{self, Input};
 use super::kind::Kind;
 use super::result::{self, Finals, Judge};
@@ -389,7 +389,7 @@ where
         let mut begun = false;
         match point {
             Some(Point::Saved(value)) => {
-                taken.becomes = Used::Stored;
+                taken.on_drop = StepUse::Stored;
                 attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
                 span.outcome("replayed");
                 if self.undo.is_some() {
@@ -399,7 +399,7 @@ where
                 return self.decode(&value);
             }
             Some(Point::Failed(error)) => {
-                taken.becomes = Used::Stored;
+                taken.on_drop = StepUse::Stored;
                 attempt.emit(|| EventKind::StepReplayed { step: self.name.to_string() });
                 return Err(self.decode_final(&error));
             }
@@ -419,7 +419,7 @@ where
         }
         self.start(&attempt, begun).await?;
         if self.kind != Kind::Step {
-            taken.becomes = Used::InDoubt;
+            taken.on_drop = StepUse::InDoubt;
         }
         match self.work().await {
             Ok(value) => self.save(&attempt, &mut taken, value, &span).await,
@@ -527,14 +527,14 @@ where
     async fn save(
         mut self,
         attempt: &Arc<Attempt>,
-        taken: &mut Taken,
+        taken: &mut StepGuard,
         value: T,
         span: &StepSpan,
     ) -> Result<T, StepError<E>> {
         span.outcome("saved");
         let (bytes, unreadable) = result::to_bytes(&value);
         // From here on the work is done, whatever becomes of the write.
-        taken.becomes = Used::Stored;
+        taken.on_drop = StepUse::Stored;
         let bytes = in_its_own_piece(bytes);
         self.write(attempt, Change::Save { step: self.name.clone(), value: bytes.clone() }).await?;
         self.can_be_undone(&bytes);
@@ -542,14 +542,14 @@ where
         unreadable.map_or(Ok(value), |source| Err(self.unreadable(source)))
     }
 
-    async fn fail(mut self, attempt: &Arc<Attempt>, taken: &mut Taken, error: StepError<E>) -> StepError<E> {
+    async fn fail(mut self, attempt: &Arc<Attempt>, taken: &mut StepGuard, error: StepError<E>) -> StepError<E> {
         let StepError::Retry(error) = error else { return error };
         if let Some(finals) = self.finals.as_ref().filter(|finals| (finals.is_final)(&error)) {
             let (bytes, unreadable) = (finals.encode)(&error);
             if let Err(error) = self.write(attempt, Change::Fail { step: self.name.clone(), error: bytes }).await {
                 return error;
             }
-            taken.becomes = Used::Stored;
+            taken.on_drop = StepUse::Stored;
             self.operation.did_not_happen(&self.name);
             attempt.emit(|| EventKind::StepFailed { step: self.name.to_string() });
             return unreadable.map_or(StepError::Final(error), |source| self.unreadable(source));
@@ -560,7 +560,7 @@ where
         if harmless && self.kind != Kind::Step {
             self.operation.did_not_happen(&self.name);
             // Whatever becomes of the write: the next try states its intent anew.
-            taken.becomes = Used::Cleared;
+            taken.on_drop = StepUse::MayRun;
             if let Err(error) = attempt.write(Change::Clear { step: self.name.clone() }).await {
                 return error.into();
             }

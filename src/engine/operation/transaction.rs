@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::error::StepError;
-use super::handle::{Operation, Used};
+use super::handle::{Operation, StepUse};
 use super::input::{self, Input};
 use super::result;
 use crate::core::{Change, Point, StoredResponse};
@@ -203,7 +203,7 @@ impl Operation {
         let Some(mut taken) = self.take_name(&step) else { return Err(StepError::Duplicate { step }) };
         input::check(&attempt, &step, input)?;
         if let Some(Point::Saved(value)) = taken.point() {
-            taken.becomes = Used::Stored;
+            taken.on_drop = StepUse::Stored;
             attempt.emit(|| EventKind::StepReplayed { step: step.clone() });
             return serde_json::from_slice(&value).map_err(|source| StepError::Unreadable { step, source });
         }
@@ -217,12 +217,12 @@ impl Operation {
             return Err(StepError::Unreadable { step, source });
         }
         // From here on it commits, whether or not the handler waits for it.
-        taken.becomes = Used::Stored;
+        taken.on_drop = StepUse::Stored;
         let mut changes = vec![Change::Save { step: step.as_str().into(), value: bytes }];
         changes.extend(input.map(|input| Change::Input { step: step.as_str().into(), hash: input.hash }));
         if let Err(error) = attempt.commit(database, begun, changes).await {
             if matches!(error, NotCommitted::RolledBack(_)) {
-                taken.becomes = Used::Again;
+                taken.on_drop = StepUse::Again;
             }
             return Err(not_committed(error, step));
         }

@@ -23,7 +23,7 @@ pub async fn holds_round_trip(harness: &dyn Harness) {
     holder.change([Change::Release]).await;
     holder.check().await;
     holder.resolve(Resolution::RunAgain).await;
-    assert_eq!(holder.record().hold(), &Hold::Cleared);
+    assert_eq!(holder.record().hold(), &Hold::Runnable);
     holder.check().await;
     holder.claim(claim(minute(harness))).await;
     holder.change([Change::Park { why: "odd: \"\\ \n\u{0} \u{1f9fe} '); DROP TABLE".into() }]).await;

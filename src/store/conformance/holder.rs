@@ -129,12 +129,12 @@ pub fn assert_same(found: Option<&Record>, expected: Option<&Record>) {
     assert_eq!(found.tries(), expected.tries(), "tries");
     assert_eq!(found.by(), expected.by(), "who holds it");
     let told = |record: &Record| -> Vec<_> {
-        record.history().into_iter().map(|moment| (moment.attempt, moment.what, moment.text, moment.by)).collect()
+        record.history().into_iter().map(|entry| (entry.attempt, entry.event, entry.text, entry.by)).collect()
     };
     assert_eq!(told(found), told(expected), "history");
     assert_eq!(found.retry_in(), expected.retry_in(), "when to try again");
     assert_eq!(found.status(), expected.status(), "status");
-    assert_eq!(found.owed(), expected.owed(), "the callback that it owes");
+    assert_eq!(found.pending_callback(), expected.pending_callback(), "the callback that it owes");
     let plan = |record: &Record| {
         record.undoing().map(|plan| (plan.steps().to_vec(), Arc::clone(plan.answer()), plan.attempt()))
     };

@@ -145,7 +145,7 @@ pub async fn only_expired_are_found_as_expired(harness: &dyn Harness) {
 /// complete or not; once it is delivered, it is as any other.
 pub async fn what_owes_a_callback_is_found_until_it_is_told(harness: &dyn Harness) {
     let (lease, retention) = (minute(harness), harness.tick() * 2);
-    let at = |record: &Record, step| CallbackAt::new(record.owed().expect("it owes one"), step);
+    let at = |record: &Record, step| CallbackAt::new(record.pending_callback().expect("it owes one"), step);
     let mut holders = Vec::new();
     for n in 0..2 {
         let mut holder = Holder::new(harness.store(), key(n)).calling_back();
@@ -170,7 +170,7 @@ pub async fn what_owes_a_callback_is_found_until_it_is_told(harness: &dyn Harnes
     assert!(found_keys(harness, Filter::Expired).await.is_empty());
     holders[0].check().await;
     for holder in &mut holders {
-        holder.write(at(holder.record(), CallbackStep::Made)).await;
+        holder.write(at(holder.record(), CallbackStep::Delivered)).await;
         holder.check().await;
     }
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "their callbacks are delivered");

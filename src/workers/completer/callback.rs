@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Completer;
 use super::calls::Calls;
-use super::report::Did;
+use super::report::Disposition;
 use crate::core::{CallbackAt, CallbackStep, Key, Record};
 use crate::http::callback::{Callback, Ended};
 use crate::store::StoreError;
@@ -23,37 +23,37 @@ const NO_ROOM: Duration = Duration::from_secs(10);
 
 impl Completer {
     /// Makes the callback that `record` owes, once there is room.
-    pub(super) async fn tell(&self, key: Key, record: Record, calls: &Calls) -> Did {
+    pub(super) async fn deliver(&self, key: Key, record: Record, calls: &Calls) -> Disposition {
         let Some(callback) = &self.shared.policy.callback else {
             self.quarantine(key, NOT_OURS);
-            return Did::Skipped;
+            return Disposition::Skipped;
         };
         let Ok(_place) = calls.line.try_acquire() else {
             self.quarantine(key, NO_ROOM);
             self.shared.engine.due().set(backoff::after(NO_ROOM));
-            return Did::Skipped;
+            return Disposition::Skipped;
         };
-        let Ok(_slot) = calls.slots.acquire().await else { return Did::Skipped };
+        let Ok(_slot) = calls.slots.acquire().await else { return Disposition::Skipped };
         self.call_back(callback, key, record).await.unwrap_or_else(|error| self.failed(key, error))
     }
 
     /// Makes the callback, unless another completer is faster: then what this one notes
     /// does not take.
-    async fn call_back(&self, callback: &Callback, key: Key, record: Record) -> Result<Did, StoreError> {
-        let tries = record.owed().map_or(0, |owed| owed.tries());
+    async fn call_back(&self, callback: &Callback, key: Key, record: Record) -> Result<Disposition, StoreError> {
+        let tries = record.pending_callback().map_or(0, |owed| owed.tries());
         if tries >= callback.max_tries {
             // The completer that made the last call never said how it went.
             let given_up = self.note_callback(&key, record, CallbackStep::GiveUp).await?.is_some();
             if given_up {
                 self.callback_failed(&key, tries, "it is not known how the last call went".to_owned(), true);
             }
-            return Ok(if given_up { Did::Untold } else { Did::Skipped });
+            return Ok(if given_up { Disposition::CallbackFailed } else { Disposition::Skipped });
         }
         let (lease, began) = (callback.deadline.saturating_add(GRACE), Instant::now());
         let Some(record) = self.note_callback(&key, record, CallbackStep::Begin { lease }).await? else {
-            return Ok(Did::Skipped);
+            return Ok(Disposition::Skipped);
         };
-        let (id, call) = record.owed().map(|owed| (owed.id(&key), owed.tries())).unwrap_or_default();
+        let (id, call) = record.pending_callback().map(|owed| (owed.id(&key), owed.tries())).unwrap_or_default();
         let ended = Ended { id, key, call, record: record.clone() };
         // The claim began before the store answered: not all of it is left for the hook.
         let outcome = callback.call(ended, callback.deadline.min(lease.saturating_sub(began.elapsed()))).await;
@@ -67,24 +67,26 @@ impl Completer {
         record: Record,
         outcome: Result<(), String>,
         call: u32,
-    ) -> Result<Did, StoreError> {
+    ) -> Result<Disposition, StoreError> {
         let Err(error) = outcome else {
             // The event says that it was made, whatever the store says.
-            let noted = self.note_callback(&key, record, CallbackStep::Made).await;
+            let stored_move = self.note_callback(&key, record, CallbackStep::Delivered).await;
             self.shared.engine.emit(&key, || EventKind::CallbackDelivered { call });
-            return noted.map(|noted| if noted.is_some() { Did::Told } else { Did::Skipped });
+            return stored_move.map(|stored_move| {
+                if stored_move.is_some() { Disposition::CallbackDelivered } else { Disposition::Skipped }
+            });
         };
         let given_up = call >= callback.max_tries;
         let rest = callback.backoff.pause(call);
         let step = if given_up { CallbackStep::GiveUp } else { CallbackStep::Failed { rest } };
-        let noted = self.note_callback(&key, record, step).await;
-        let stored = matches!(noted, Ok(Some(_)));
+        let stored_move = self.note_callback(&key, record, step).await;
+        let stored = matches!(stored_move, Ok(Some(_)));
         if stored && !given_up {
             self.shared.engine.due().set(backoff::after(rest));
         }
         // A callback that is not on record as given up is made again.
         self.callback_failed(&key, call, error, given_up && stored);
-        noted.map(|_| Did::Untold)
+        stored_move.map(|_| Disposition::CallbackFailed)
     }
 
     fn callback_failed(&self, key: &Key, call: u32, error: String, given_up: bool) {
@@ -93,7 +95,7 @@ impl Completer {
 
     /// The record with that on it, unless something else was written since.
     async fn note_callback(&self, key: &Key, looked: Record, step: CallbackStep) -> Result<Option<Record>, StoreError> {
-        let Some(command) = looked.owed().map(|owed| CallbackAt::new(owed, step)) else { return Ok(None) };
+        let Some(command) = looked.pending_callback().map(|owed| CallbackAt::new(owed, step)) else { return Ok(None) };
         let done = self.shared.engine.apply(key, Some(looked), command).await?;
         Ok(done.record.filter(|_| done.output))
     }

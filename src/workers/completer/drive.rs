@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::calls::Calls;
-use super::report::Did;
+use super::report::Disposition;
 use super::round::QUARANTINE;
 use super::wiring::Way;
 use super::{Completer, Doubt};
@@ -30,42 +30,44 @@ use crate::util::detached::CatchPanic;
 use crate::util::nonce::fresh_nonce;
 
 /// How far one look at an operation got.
-enum Went {
-    Did(Did),
+enum Progress {
+    Settled(Disposition),
     /// It ended, and its callback is to be made.
-    Owes(Box<Record>),
+    CallbackPending(Box<Record>),
 }
 
 impl Completer {
     /// What became of it, and of its callback, which is not made in its slot.
-    pub(super) async fn finish(&self, key: Key, slot: OwnedSemaphorePermit, calls: Calls) -> [Option<Did>; 2] {
+    pub(super) async fn finish(&self, key: Key, slot: OwnedSemaphorePermit, calls: Calls) -> [Option<Disposition>; 2] {
         let (did, went) = match self.go_on(key).await {
-            Went::Did(did) if !(did.is_end() && self.shared.policy.callback.is_some()) => return [Some(did), None],
-            Went::Did(did) => (Some(did), self.go_on(key).await),
-            owes @ Went::Owes(_) => (None, owes),
+            Progress::Settled(did) if !(did.is_end() && self.shared.policy.callback.is_some()) => {
+                return [Some(did), None];
+            }
+            Progress::Settled(did) => (Some(did), self.go_on(key).await),
+            owes @ Progress::CallbackPending(_) => (None, owes),
         };
         drop(slot);
         let told = match went {
-            Went::Owes(record) => self.tell(key, *record, &calls).await,
-            Went::Did(again) => again,
+            Progress::CallbackPending(record) => self.deliver(key, *record, &calls).await,
+            Progress::Settled(again) => again,
         };
-        [did, Some(told).filter(|told| did.is_none() || *told != Did::Skipped)]
+        [did, Some(told).filter(|told| did.is_none() || *told != Disposition::Skipped)]
     }
 
-    async fn go_on(&self, key: Key) -> Went {
-        self.resume(key).await.unwrap_or_else(|error| Went::Did(self.failed(key, error)))
+    async fn go_on(&self, key: Key) -> Progress {
+        self.resume(key).await.unwrap_or_else(|error| Progress::Settled(self.failed(key, error)))
     }
 
-    pub(super) fn failed(&self, key: Key, error: StoreError) -> Did {
+    pub(super) fn failed(&self, key: Key, error: StoreError) -> Disposition {
         if !error.is_unreadable() {
-            return Did::Failed;
+            return Disposition::Failed;
         }
         self.quarantine(key, QUARANTINE);
         self.shared.engine.emit(&key, || EventKind::Unreadable { error });
-        Did::Unreadable
+        Disposition::Unreadable
     }
 
-    async fn resume(&self, key: Key) -> Result<Went, StoreError> {
+    async fn resume(&self, key: Key) -> Result<Progress, StoreError> {
         let engine = &self.shared.engine;
         let in_hand = engine.in_hand().has(&key);
         if in_hand {
@@ -82,32 +84,32 @@ impl Completer {
             exchange.answer(Reply::Found(found.record, found.now));
         }
         if way == Way::Astray {
-            return Ok(Went::Did(Did::Skipped));
+            return Ok(Progress::Settled(Disposition::Skipped));
         }
         if let Err(error) = engine.drive(&key, &mut exchange).await {
             // The claim may have been granted; nothing has run, and nothing will.
             withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
             return Err(error);
         }
-        let Some(done) = exchange.finish() else { return Ok(Went::Did(Did::Failed)) };
+        let Some(done) = exchange.finish() else { return Ok(Progress::Settled(Disposition::Failed)) };
         let did = match (done.output, done.record) {
             (Resumed::Granted(fence), Some(record)) => self.run_on(key, fence, record, way).await,
-            (Resumed::Owes, Some(record)) => return Ok(Went::Owes(Box::new(record))),
+            (Resumed::CallbackPending, Some(record)) => return Ok(Progress::CallbackPending(Box::new(record))),
             (Resumed::InDoubt, Some(record)) => self.settle(key, record).await?,
             (Resumed::Parked(why), _) => {
                 engine.emit(&key, || EventKind::Parked { why: why.to_string() });
-                Did::Parked
+                Disposition::Parked
             }
-            _ => Did::Skipped,
+            _ => Disposition::Skipped,
         };
-        Ok(Went::Did(did))
+        Ok(Progress::Settled(did))
     }
 
-    pub(super) async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Did {
+    pub(super) async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Disposition {
         self.run_on(key, fence, record, Way::Layer).await
     }
 
-    async fn run_on(&self, key: Key, fence: Fence, record: Record, way: Way) -> Did {
+    async fn run_on(&self, key: Key, fence: Fence, record: Record, way: Way) -> Disposition {
         let policy = &self.shared.policy;
         let limits = Limits { max_execution: self.settings.deadline, ..self.shared.engine.limits() };
         let number = record.attempts();
@@ -132,7 +134,7 @@ impl Completer {
             let end = attempt.end(Change::Release).await;
             attempt.emit_end(&end, false);
         }
-        became(&*attempt.current().await)
+        disposition_of(&*attempt.current().await)
     }
 
     /// Drives the stored request through the service, for as long as it may
@@ -185,24 +187,24 @@ impl Completer {
 
     /// In at-most-once mode: asks the reconciler what happened, and parks what it does not
     /// know.
-    async fn settle(&self, key: Key, record: Record) -> Result<Did, StoreError> {
+    async fn settle(&self, key: Key, record: Record) -> Result<Disposition, StoreError> {
         let engine = &self.shared.engine;
         let version = record.version();
         let resolution = self.decide(key, record).await;
         let parks = matches!(resolution, Resolution::Park { .. });
         if engine.in_hand().has(&key) {
-            return Ok(Did::Skipped);
+            return Ok(Disposition::Skipped);
         }
         let done = engine.apply(&key, None, Resolve { resolution, seen: Some(version) }).await?;
         if done.output.is_err() {
-            return Ok(Did::Skipped);
+            return Ok(Disposition::Skipped);
         }
         let Some(why) = done.record.as_ref().and_then(Record::parked_for).filter(|_| parks) else {
             engine.emit(&key, || EventKind::Reconciled);
-            return Ok(Did::Reconciled);
+            return Ok(Disposition::Reconciled);
         };
         engine.emit(&key, || EventKind::Parked { why: why.to_string() });
-        Ok(Did::Parked)
+        Ok(Disposition::Parked)
     }
 
     async fn decide(&self, key: Key, record: Record) -> Resolution {
@@ -242,12 +244,12 @@ fn rebuilt(stored: &StoredRequest) -> Parts {
     parts
 }
 
-fn became(record: &Record) -> Did {
+fn disposition_of(record: &Record) -> Disposition {
     match (record.status(), record.hold()) {
-        (Status::Complete, _) => Did::Completed,
-        (_, Hold::Parked { .. }) => Did::Parked,
-        (_, Hold::Free | Hold::Cleared) => Did::Released,
+        (Status::Complete, _) => Disposition::Completed,
+        (_, Hold::Parked { .. }) => Disposition::Parked,
+        (_, Hold::Released | Hold::Runnable) => Disposition::Released,
         // The end is not stored, or another holder took over.
-        _ => Did::Failed,
+        _ => Disposition::Failed,
     }
 }

@@ -10,17 +10,17 @@ pub struct Report {
     pub completed: usize,
     /// They were run and are not complete; they will be tried again.
     pub released: usize,
-    /// A human has to look.
+    /// They are parked: an operator has to decide.
     pub parked: usize,
     /// A reconciler found out what happened.
     pub reconciled: usize,
     /// Another holder had them, or only their client can go on.
     pub skipped: usize,
-    /// The hook was called for their end: see [`Callback`](crate::Callback).
-    pub told: usize,
-    /// That was tried, and failed.
-    pub untold: usize,
-    /// What the store has can't be read. Each is told as
+    /// The callback of their end was delivered: see [`Callback`](crate::Callback).
+    pub callbacks_delivered: usize,
+    /// Their callback was tried, and failed.
+    pub callbacks_failed: usize,
+    /// What the store has can't be read. Each is reported as
     /// [`Unreadable`](crate::EventKind::Unreadable), and left alone for an hour.
     pub unreadable: usize,
     /// The store failed, or the claim was lost.
@@ -29,19 +29,19 @@ pub struct Report {
 
 /// What became of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Did {
+pub(super) enum Disposition {
     Completed,
     Released,
     Parked,
     Reconciled,
-    Told,
-    Untold,
+    CallbackDelivered,
+    CallbackFailed,
     Skipped,
     Unreadable,
     Failed,
 }
 
-impl Did {
+impl Disposition {
     /// Whether the operation is over, as far as a completer is concerned.
     pub(super) const fn is_end(self) -> bool {
         matches!(self, Self::Completed | Self::Parked | Self::Reconciled)
@@ -49,17 +49,17 @@ impl Did {
 }
 
 impl Report {
-    pub(super) const fn add(&mut self, did: Did) {
+    pub(super) const fn add(&mut self, did: Disposition) {
         match did {
-            Did::Completed => self.completed += 1,
-            Did::Released => self.released += 1,
-            Did::Parked => self.parked += 1,
-            Did::Reconciled => self.reconciled += 1,
-            Did::Told => self.told += 1,
-            Did::Untold => self.untold += 1,
-            Did::Skipped => self.skipped += 1,
-            Did::Unreadable => self.unreadable += 1,
-            Did::Failed => self.failed += 1,
+            Disposition::Completed => self.completed += 1,
+            Disposition::Released => self.released += 1,
+            Disposition::Parked => self.parked += 1,
+            Disposition::Reconciled => self.reconciled += 1,
+            Disposition::CallbackDelivered => self.callbacks_delivered += 1,
+            Disposition::CallbackFailed => self.callbacks_failed += 1,
+            Disposition::Skipped => self.skipped += 1,
+            Disposition::Unreadable => self.unreadable += 1,
+            Disposition::Failed => self.failed += 1,
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Completer;
 use super::calls::{Calls, MOST};
-use super::report::{Did, Report};
+use super::report::{Disposition, Report};
 use crate::core::Key;
 use crate::store::{Filter, Query, StoreError};
 use crate::util::backoff;
@@ -54,7 +54,7 @@ pub(super) struct Round {
     /// Room of their own for callbacks: one that hangs keeps no operation waiting.
     pub(super) calls: Calls,
     most: u32,
-    running: JoinSet<[Option<Did>; 2]>,
+    running: JoinSet<[Option<Disposition>; 2]>,
     pub(super) keys: Keys,
     pub(super) report: Report,
 }
@@ -85,7 +85,7 @@ impl Round {
         true
     }
 
-    fn note(&mut self, ended: Option<[Option<Did>; 2]>) {
+    fn note(&mut self, ended: Option<[Option<Disposition>; 2]>) {
         ended.into_iter().flatten().flatten().for_each(|did| self.report.add(did));
     }
 
@@ -139,7 +139,7 @@ impl Completer {
         round.running.spawn(async move {
             let did = CatchPanic::new(completer.finish(key, slot, calls)).await;
             drop(running);
-            did.unwrap_or([Some(Did::Failed), None])
+            did.unwrap_or([Some(Disposition::Failed), None])
         });
         true
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tower::ServiceExt;
 use tower_idempotency::clock::ManualClock;
-use tower_idempotency::core::{Hold, Point, Record, Resolution, Resolve, Status, StepKey, What};
+use tower_idempotency::core::{HistoryEvent, Hold, Point, Record, Resolution, Resolve, Status, StepKey};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{IdempotencyLayer, NotUndone, Operation, Reconciled, Scope, StepError};
@@ -416,8 +416,8 @@ async fn what_nobody_knows_how_to_undo_calls_a_human() {
 
 /// The steps that the history shows as done.
 fn saved(record: &Record) -> Vec<String> {
-    let history = record.history().into_iter().filter(|moment| moment.what == What::StepSaved);
-    history.filter_map(|moment| Some(moment.text?.to_string())).collect()
+    let history = record.history().into_iter().filter(|entry| entry.event == HistoryEvent::StepSaved);
+    history.filter_map(|entry| Some(entry.text?.to_string())).collect()
 }
 
 /// No name of a step counts as the plan, or as the undoing of another step.

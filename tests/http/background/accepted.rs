@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tokio::sync::oneshot;
-use tower_idempotency::core::{Status, What};
+use tower_idempotency::core::{HistoryEvent, Status};
 use tower_idempotency::store::{MemoryStore, StoreErrorKind};
 use tower_idempotency::{Background, Backoff, EventKind, Reconciled, StatusService};
 
@@ -39,8 +39,8 @@ async fn the_client_chooses_and_the_duplicates_get_the_same() {
     send(&app, post("k")).await.assert_replay(201, "paid");
     assert_eq!(completer.run_once().await.unwrap().found, 0);
     let record = lab.store.peek(&stored_key("k")).await.unwrap();
-    let history: Vec<_> = record.history().iter().map(|moment| (moment.attempt, moment.what)).collect();
-    assert_eq!(history, [(0, What::Accepted), (1, What::Claimed), (1, What::Completed)]);
+    let history: Vec<_> = record.history().iter().map(|entry| (entry.attempt, entry.event)).collect();
+    assert_eq!(history, [(0, HistoryEvent::Accepted), (1, HistoryEvent::Claimed), (1, HistoryEvent::Completed)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! What a completer of the process has room for is claimed as it is accepted.
 
 use tokio::sync::oneshot;
-use tower_idempotency::core::{Status, What};
+use tower_idempotency::core::{HistoryEvent, Status};
 use tower_idempotency::store::StoreErrorKind;
 use tower_idempotency::{Background, Backoff, Completer, CompleterError};
 
@@ -45,8 +45,8 @@ async fn with_room_in_the_process_it_costs_two_writes() {
     assert_eq!((lab.store.swaps(), lab.store.loads(), lab.store.scans(), runs.get()), (2, 0, scans, 1));
     assert_eq!(lab.events.names(), ["Accepted", "Resumed", "Completed"]);
     let record = lab.store.peek(&stored_key("k")).await.unwrap();
-    let history: Vec<_> = record.history().iter().map(|moment| (moment.attempt, moment.what)).collect();
-    assert_eq!(history, [(0, What::Accepted), (1, What::Claimed), (1, What::Completed)]);
+    let history: Vec<_> = record.history().iter().map(|entry| (entry.attempt, entry.event)).collect();
+    assert_eq!(history, [(0, HistoryEvent::Accepted), (1, HistoryEvent::Claimed), (1, HistoryEvent::Completed)]);
     send(&app, later("k")).await.assert_replay(201, "paid");
     running.end().await;
 }

@@ -29,7 +29,7 @@ pub(crate) enum Branch {
     Disowned,
     NothingToDisown,
     ChargeRepeated,
-    Cleared,
+    Runnable,
     Renewed,
     Resolved,
     NotResolved,
@@ -62,8 +62,8 @@ pub(crate) enum Branch {
     BookedAfterAll,
     TransactionTook,
     TransactionTooLate,
-    Told,
-    ToldAgain,
+    Delivered,
+    DeliveredAgain,
     TellingOvertaken,
 }
 
@@ -119,7 +119,7 @@ impl Branches {
             Resumed::NotDue => self.saw(Branch::NotDue),
             Resumed::Parked(_) => self.saw(Branch::Hopeless),
             Resumed::InDoubt => self.saw(Branch::LeftInDoubt),
-            Resumed::Left | Resumed::Owes => {}
+            Resumed::Left | Resumed::CallbackPending => {}
         }
     }
 
@@ -162,7 +162,7 @@ impl Branches {
             |record: Option<&Record>| record.is_some_and(|record| matches!(record.hold(), Hold::Leased { .. }));
         match author {
             Author::Claim(_) if leased(was) && !before.has_expired() => self.saw(Branch::LapsedStolen),
-            Author::Claim(_) if was.is_some_and(|record| *record.hold() == Hold::Cleared) => {
+            Author::Claim(_) if was.is_some_and(|record| *record.hold() == Hold::Runnable) => {
                 self.saw(Branch::GrantedCleared);
             }
             Author::Operator(_) if leased(was) => self.saw(Branch::ResolvedFromZombie),
@@ -180,9 +180,9 @@ impl Branches {
         }
         let paid = is.status() == Status::Paid;
         match is.hold() {
-            Hold::Free if is.status() == Status::Complete => self.saw(Branch::Completed),
-            Hold::Free if paid => self.saw(Branch::ReleasedPaid),
-            Hold::Free => self.saw(Branch::Released),
+            Hold::Released if is.status() == Status::Complete => self.saw(Branch::Completed),
+            Hold::Released if paid => self.saw(Branch::ReleasedPaid),
+            Hold::Released => self.saw(Branch::Released),
             Hold::Leased { .. } if paid => self.saw(Branch::Paid),
             _ => {}
         }

@@ -169,7 +169,7 @@ fn a_payment_is_resumed_and_never_repeated() {
         Disowned,
         NothingToDisown,
         ChargeRepeated,
-        Cleared,
+        Runnable,
         Renewed,
         Resolved,
         NotResolved,
@@ -344,8 +344,8 @@ const TRIPS_TOLD_BY_HAND: &[(Kind, u8)] =
 #[test]
 fn the_end_of_a_trip_is_told_once_all_is_undone() {
     use Branch::*;
-    let wanted = [GrantedFirst, Planned, AllUndone, BookedAfterAll, Completed, Told, ToldAgain];
-    check("trip-told", Program::TripTold, &[(1, TRIPS_TOLD), (1, TRIPS_TOLD_BY_HAND)], &wanted);
+    let wanted = [GrantedFirst, Planned, AllUndone, BookedAfterAll, Completed, Delivered, DeliveredAgain];
+    check("trip-told", Program::TripCallsBack, &[(1, TRIPS_TOLD), (1, TRIPS_TOLD_BY_HAND)], &wanted);
 }
 
 /// Ends, and completers that tell of them.
@@ -376,11 +376,21 @@ const TOLD_AND_LATE: &[(Kind, u8)] =
 #[test]
 fn every_end_is_told_and_nothing_else() {
     use Branch::*;
-    let wanted =
-        [GrantedFirst, Replayed, Parked, Resolved, Purged, Acknowledged, Completed, Told, ToldAgain, TellingOvertaken];
+    let wanted = [
+        GrantedFirst,
+        Replayed,
+        Parked,
+        Resolved,
+        Purged,
+        Acknowledged,
+        Completed,
+        Delivered,
+        DeliveredAgain,
+        TellingOvertaken,
+    ];
     check(
         "told",
-        Program::Told,
+        Program::CallsBack,
         &[(2, TOLD), (1, TOLD_BY_HAND), (1, TOLD_AND_ACKNOWLEDGED), (2, TOLD_AND_LATE)],
         &wanted,
     );

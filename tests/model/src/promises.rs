@@ -93,7 +93,7 @@ fn of_callback(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
     ensure(same && was.fingerprint() == is.fingerprint(), "a callback changes nothing of the operation")?;
     let ended = was.status() == Status::Complete || matches!(was.hold(), Hold::Parked { .. });
     ensure(ended, "no callback is made for what goes on")?;
-    let (Some(owed), next) = (was.owed(), is.owed()) else {
+    let (Some(owed), next) = (was.pending_callback(), is.pending_callback()) else {
         return Err("a callback is made only where one is to be".into());
     };
     ensure(next.is_none_or(|next| next.end() == owed.end()), "a callback is made again under the same id")
@@ -120,7 +120,7 @@ pub(crate) fn of_undoing(state: &State, attempt: &Attempt, step: &str) -> Result
 /// The last end was told, where a callback is to be made.
 fn is_told(state: &State) -> bool {
     let life = &state.world.lives[usize::from(state.world.current())];
-    !state.program.calls_back() || life.ends.last().is_none_or(|end| life.told.contains(end))
+    !state.program.calls_back() || life.ends.last().is_none_or(|end| life.delivered.contains(end))
 }
 
 /// It may go early, and is what it was. A write that took long may find it
@@ -138,7 +138,8 @@ fn of_acknowledgement(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
         _ => Duration::MAX,
     };
     // Until its callback is made, its retention has not begun.
-    let earlier = if was.owed().is_some() { retention(is) <= retention(was) } else { is.due() <= was.due() };
+    let earlier =
+        if was.pending_callback().is_some() { retention(is) <= retention(was) } else { is.due() <= was.due() };
     ensure(earlier || before.has_expired(), "an acknowledgement keeps nothing for longer")
 }
 
@@ -179,7 +180,7 @@ fn of_hold(was: &Record, is: &Record, live: bool, now: Timestamp, author: &Autho
         Author::Completer(_) => {
             ensure(!live, "a live lease is never taken by a completer")?;
             ensure(was.due() <= now, "nothing is resumed before it is due")?;
-            let may = was.mode() == Mode::Resumable || *was.hold() == Hold::Cleared;
+            let may = was.mode() == Mode::Resumable || *was.hold() == Hold::Runnable;
             ensure(may, "at most once nothing is resumed unasked")?;
             ensure(has.is_none() || has == Some(Fence::of(is.version())), "a completer's fence is its version")?;
             let parked = matches!(was.hold(), Hold::Parked { .. });
@@ -305,7 +306,7 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
     let mut state = state.clone();
     let accepted = state.world.lives[usize::from(state.world.current())].accepted;
     state.budget = match state.program {
-        Program::Told | Program::TripTold => Budget::last_tellers(),
+        Program::CallsBack | Program::TripCallsBack => Budget::last_tellers(),
         _ if accepted => Budget::last_completers(),
         _ => Budget::last_round(),
     };
@@ -326,7 +327,7 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
     }
     ensure(state.is_quiet(), "nobody is stuck once faults stop")?;
     let Some(record) = &state.shelf.record else { return Err("a request leaves a record".into()) };
-    ensure(is_told(&state) && record.owed().is_none(), "every end has its callback once faults stop")?;
+    ensure(is_told(&state) && record.pending_callback().is_none(), "every end has its callback once faults stop")?;
     let parked = matches!(record.hold(), Hold::Parked { .. });
     // An opaque handler's fate may be unknown; and a stranger's operation is
     // not for the owner to finish.

@@ -283,7 +283,7 @@ impl State {
         let deny = |name: &str| Resolution::DidNotHappen { step: name.into() };
         let mut all: Vec<_> = ["charge", "receipt"].iter().filter(|name| begun(name)).map(|name| deny(name)).collect();
         all.push(Resolution::RunAgain);
-        if self.program == Program::Told {
+        if self.program == Program::CallsBack {
             all.push(Resolution::Park { why: "look again".into() });
         }
         let parked = matches!(record.hold(), Hold::Parked { .. });
@@ -293,7 +293,7 @@ impl State {
         // The answer that a reconciler found is the one that the handler gave,
         // if it gave any.
         if parked || self.program != Program::Payment {
-            let body = if matches!(self.program, Program::Opaque | Program::Told) { "done" } else { "by hand" };
+            let body = if matches!(self.program, Program::Opaque | Program::CallsBack) { "done" } else { "by hand" };
             all.push(Resolution::Answer {
                 response: crate::worker::response(body.into()),
                 retention: crate::worker::RETENTION,

@@ -90,8 +90,8 @@ impl State {
         match std::mem::replace(&mut self.workers[index], Worker::Idle) {
             Worker::Holding(mut attempt) => {
                 match attempt.program {
-                    Program::Trip | Program::TripTold => attempt.stage = Stage::Plan,
-                    Program::Told => attempt.write(park(), Stage::Over, self.mint()),
+                    Program::Trip | Program::TripCallsBack => attempt.stage = Stage::Plan,
+                    Program::CallsBack => attempt.write(park(), Stage::Over, self.mint()),
                     _ => attempt.stage = Stage::Refuse,
                 }
                 self.go_on(index, attempt);
@@ -301,7 +301,7 @@ impl State {
                 attempt.go_on(self.take_version());
                 self.workers[index] = Worker::Holding(attempt);
             }
-            (Resumed::Owes, Some(record)) => {
+            (Resumed::CallbackPending, Some(record)) => {
                 let life = heard.ok_or("a callback that the store was not asked for")?;
                 let nonce = self.mint();
                 self.workers[index] = Telling::new(record, life, nonce).map_or(Worker::Idle, Worker::Telling);
@@ -529,13 +529,13 @@ impl State {
         let nonce = self.mint();
         let Worker::Telling(telling) = &mut self.workers[index] else { return Ok(()) };
         telling.called = true;
-        let step = if is_known { CallbackStep::Made } else { CallbackStep::Failed { rest: LEASE } };
+        let step = if is_known { CallbackStep::Delivered } else { CallbackStep::Failed { rest: LEASE } };
         telling.note(step, nonce);
         let (life, end) = (telling.life, telling.end);
         let life = self.world.life(life);
-        seen.saw(if life.told.contains(&end) { Branch::ToldAgain } else { Branch::Told });
-        if !life.told.contains(&end) {
-            life.told.push(end);
+        seen.saw(if life.delivered.contains(&end) { Branch::DeliveredAgain } else { Branch::Delivered });
+        if !life.delivered.contains(&end) {
+            life.delivered.push(end);
         }
         promises::of_call(life, end)
     }
@@ -569,7 +569,7 @@ impl State {
         // That this call did not happen says nothing of those of earlier
         // attempts: only an intent of our own may be taken back.
         if attempt.stage == (Stage::Charging { ours: true }) {
-            seen.saw(Branch::Cleared);
+            seen.saw(Branch::Runnable);
             attempt.write(Change::Clear { step: "charge".into() }, Stage::Release, nonce);
         } else {
             attempt.stage = Stage::Release;

@@ -22,14 +22,14 @@ pub(crate) struct Telling {
 impl Telling {
     /// Of a record that is looked at now.
     pub(crate) fn new(record: Record, life: u8, nonce: Version) -> Option<Self> {
-        let end = record.owed()?.end();
+        let end = record.pending_callback()?.end();
         let mut telling = Self { record, life, end, task: None, called: false };
         telling.note(CallbackStep::Begin { lease: LEASE }, nonce);
         telling.task.is_some().then_some(telling)
     }
 
     pub(crate) fn note(&mut self, step: CallbackStep, nonce: Version) {
-        let command = self.record.owed().map(|owed| CallbackAt::new(owed, step));
+        let command = self.record.pending_callback().map(|owed| CallbackAt::new(owed, step));
         self.task = command.map(|command| {
             let author = Author::Teller(command.clone());
             Task::new(Exchange::guessing(command, nonce, Some(Arc::new(self.record.clone()))), author)

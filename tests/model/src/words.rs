@@ -104,7 +104,7 @@ fn sketch(record: &Record) -> String {
     if let Some(plan) = record.undoing() {
         let _ = write!(line, ", undoing {:?}, left {:?}", plan.steps(), record.left_to_undo().collect::<Vec<_>>());
     }
-    if let Some(owed) = record.owed() {
+    if let Some(owed) = record.pending_callback() {
         let _ = write!(line, ", to be told of {:?}", owed.end());
     }
     line + ")"

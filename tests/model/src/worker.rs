@@ -30,9 +30,9 @@ pub(crate) enum Program {
     /// good.
     Trip,
     /// Nothing but an answer, or that a human has to look; and a callback is made.
-    Told,
+    CallsBack,
     /// The trip, whose end is told.
-    TripTold,
+    TripCallsBack,
     /// Any change in any order: what no sane handler does.
     Whimsical,
 }
@@ -114,11 +114,11 @@ pub(crate) enum Stage {
 impl Program {
     /// Whether its end is told.
     pub(crate) const fn calls_back(self) -> bool {
-        matches!(self, Self::Told | Self::TripTold)
+        matches!(self, Self::CallsBack | Self::TripCallsBack)
     }
 
     pub(crate) const fn is_trip(self) -> bool {
-        matches!(self, Self::Trip | Self::TripTold)
+        matches!(self, Self::Trip | Self::TripCallsBack)
     }
 
     fn mode(self) -> Mode {
@@ -249,8 +249,8 @@ impl Attempt {
         let stage = match program {
             Program::Payment => Stage::Order,
             Program::Opaque => Stage::Opaque,
-            Program::Trip | Program::TripTold => Stage::Leg,
-            Program::Told => Stage::Decide,
+            Program::Trip | Program::TripCallsBack => Stage::Leg,
+            Program::CallsBack => Stage::Decide,
             Program::Whimsical => Stage::Whim,
         };
         Self { fence, life, program, record, stage, write: None, answered: false, aside: None, reached: false }
@@ -336,7 +336,7 @@ impl Attempt {
         if self.program.is_trip() {
             return crate::trip::booked();
         }
-        if matches!(self.program, Program::Opaque | Program::Told) {
+        if matches!(self.program, Program::Opaque | Program::CallsBack) {
             return Bytes::from_static(b"done");
         }
         let values = self.record.steps().iter().filter_map(|step| match step.point() {

@@ -28,7 +28,7 @@ pub(crate) struct Life {
     pub(crate) undone: [u8; 2],
     /// The versions at which it ended, and those of which a callback was made.
     pub(crate) ends: Vec<Version>,
-    pub(crate) told: Vec<Version>,
+    pub(crate) delivered: Vec<Version>,
     /// The different final answers that clients were given.
     pub(crate) answers: Vec<Bytes>,
 }

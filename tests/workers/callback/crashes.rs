@@ -1,4 +1,4 @@
-//! An end is told at least once, whatever dies or is lost.
+//! An end is delivered at least once, whatever dies or is lost.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,8 +20,8 @@ async fn a_crash_before_the_call_loses_nothing() {
     send(&app, post("k")).await.assert_first(201, "done");
     let (other, receiver) = (Lab::over(lab.store.clone()), Receiver::default());
     let (_, elsewhere) = over(&other, receiver.callback(), 201);
-    assert_eq!(once(&elsewhere).await.told, 1);
-    assert_eq!(receiver.told().len(), 1);
+    assert_eq!(once(&elsewhere).await.callbacks_delivered, 1);
+    assert_eq!(receiver.delivered().len(), 1);
 }
 
 /// The process died in the call: another one tells, with the same id, once it is
@@ -45,8 +45,8 @@ async fn a_crash_in_the_call_repeats_it_under_the_same_id() {
     let (_, elsewhere) = over(&other, receiver.callback(), 201);
     assert_eq!(once(&elsewhere).await, Report::default(), "it may still be called");
     clock.advance(secs(60));
-    assert_eq!(once(&elsewhere).await.told, 1);
-    assert_eq!(receiver.told()[0].call, 2);
+    assert_eq!(once(&elsewhere).await.callbacks_delivered, 1);
+    assert_eq!(receiver.delivered()[0].call, 2);
     assert_eq!(receiver.ids(), *ids.lock().unwrap());
 }
 
@@ -66,7 +66,7 @@ async fn a_call_whose_end_is_not_stored_is_repeated() {
     assert_eq!(lab.events.count("CallbackDelivered"), 1, "who listens hears of it all the same");
     lab.store.heal();
     clock.advance(secs(60));
-    assert_eq!(once(&completer).await.told, 1);
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
     let ids = receiver.ids();
     assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
 }
@@ -79,7 +79,7 @@ async fn a_lost_reply_does_not_lose_the_callback() {
     let (app, completer) = over(&lab, receiver.callback(), 201);
     lab.store.fail_once(Call::Swap(Status::Complete), Fault::After);
     send(&app, post("k")).await.assert_first(201, "done");
-    assert_eq!(once(&completer).await.told, 1);
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
 }
 
 /// The client thanks for its answer just then.
@@ -95,7 +95,7 @@ async fn what_is_acknowledged_during_the_call_is_told_once() {
     });
     let (app, completer) = over(&lab, callback, 201);
     send(&app, post("k")).await.assert_first(201, "done");
-    assert_eq!(once(&completer).await.told, 1);
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
     clock.advance(secs(100));
     assert_eq!((once(&completer).await, calls.get()), (Report::default(), 1));
     assert_eq!(lab.events.count("CallbackDelivered"), 1);
@@ -119,7 +119,7 @@ async fn an_answer_that_was_told_of_is_known_to_be_stored() {
     // It tried once more, and rests.
     settle().await;
     lab.store.heal();
-    assert_eq!((once(&completer).await.told, lab.events.count("SavedLate")), (1, 0));
+    assert_eq!((once(&completer).await.callbacks_delivered, lab.events.count("SavedLate")), (1, 0));
     tokio::time::sleep(secs(10)).await;
     assert_eq!((lab.events.count("SavedLate"), lab.events.count("SaveFailed")), (1, 0));
 }

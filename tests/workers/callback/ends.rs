@@ -1,4 +1,4 @@
-//! Which ends are told, and what is told of them.
+//! Which ends are delivered, and what is delivered of them.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Response;
 use tokio::sync::oneshot;
 use tower_idempotency::core::{
-    Acknowledge, Claim, Fingerprint, Hold, IdempotencyKey, Key, Mode, Record, Resolution, What,
+    Acknowledge, Claim, Fingerprint, HistoryEvent, Hold, IdempotencyKey, Key, Mode, Record, Resolution,
 };
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::{Background, Operation, Reconciled, Report};
@@ -23,11 +23,11 @@ async fn a_completion_is_told_with_its_answer() {
     let receiver = Receiver::default();
     let (app, completer) = over(&lab, receiver.callback(), 201);
     send(&app, post("k")).await.assert_first(201, "done");
-    assert!(receiver.told().is_empty(), "not on the request's path");
+    assert!(receiver.delivered().is_empty(), "not on the request's path");
     let report = once(&completer).await;
-    assert_eq!((report.found, report.told), (1, 1), "{report:?}");
-    let told = receiver.told();
-    let [ended] = &told[..] else { panic!("told {} times", told.len()) };
+    assert_eq!((report.found, report.callbacks_delivered), (1, 1), "{report:?}");
+    let delivered = receiver.delivered();
+    let [ended] = &delivered[..] else { panic!("delivered {} times", delivered.len()) };
     assert_eq!((ended.key, ended.call, ended.id.len()), (stored_key("k"), 1, 40));
     assert_eq!(ended.answer().unwrap().status(), 201);
     assert_eq!(ended.answer().unwrap().body().unwrap(), "done");
@@ -56,9 +56,9 @@ async fn a_parked_operation_is_told_with_its_reason_and_its_step() {
     // The holder that began the step is gone, and so is its lease.
     clock.advance(secs(3600));
     let report = once(&completer).await;
-    assert_eq!((report.parked, report.told), (1, 1), "{report:?}");
-    let told = receiver.told();
-    let [ended] = &told[..] else { panic!("told {} times", told.len()) };
+    assert_eq!((report.parked, report.callbacks_delivered), (1, 1), "{report:?}");
+    let delivered = receiver.delivered();
+    let [ended] = &delivered[..] else { panic!("delivered {} times", delivered.len()) };
     assert!(ended.answer().is_none());
     assert!(ended.parked().unwrap().contains("mail"), "{:?}", ended.parked());
     assert_eq!(ended.in_doubt().collect::<Vec<_>>(), ["mail"]);
@@ -74,8 +74,8 @@ async fn what_is_given_up_is_told() {
     send(&app, post("k")).await.assert_first(503, "done");
     clock.advance(secs(10));
     let report = once(&completer).await;
-    assert_eq!((report.found, report.parked, report.told), (1, 1, 1), "{report:?}");
-    assert_eq!(receiver.told()[0].parked(), Some("it was tried 1 times"));
+    assert_eq!((report.found, report.parked, report.callbacks_delivered), (1, 1, 1), "{report:?}");
+    assert_eq!(receiver.delivered()[0].parked(), Some("it was tried 1 times"));
 }
 
 /// At most once, by what its reconciler says.
@@ -93,9 +93,9 @@ async fn what_a_reconciler_found_out_is_told() {
         settle().await;
         clock.advance(secs(60));
         let report = once(&completer).await;
-        assert_eq!((report.reconciled + report.parked, report.told), (1, 1), "{report:?}");
-        assert_eq!(receiver.told()[0].answer().is_some(), happened);
-        assert_eq!(receiver.told()[0].parked().is_some(), !happened);
+        assert_eq!((report.reconciled + report.parked, report.callbacks_delivered), (1, 1), "{report:?}");
+        assert_eq!(receiver.delivered()[0].answer().is_some(), happened);
+        assert_eq!(receiver.delivered()[0].parked().is_some(), !happened);
         client.abort();
     }
 }
@@ -109,8 +109,8 @@ async fn work_in_the_background_is_told_in_the_same_round() {
     let completer = completer(&layer, &app);
     assert_eq!(send(&app, post("k")).await.status, 202);
     let report = once(&completer).await;
-    assert_eq!((report.found, report.completed, report.told), (1, 1, 1), "{report:?}");
-    assert_eq!(receiver.told()[0].answer().unwrap().body().unwrap(), "later");
+    assert_eq!((report.found, report.completed, report.callbacks_delivered), (1, 1, 1), "{report:?}");
+    assert_eq!(receiver.delivered()[0].answer().unwrap().body().unwrap(), "later");
 }
 
 /// Who asks for no callback pays nothing: no write, and no byte of a record.
@@ -147,7 +147,7 @@ async fn in_the_same_process_it_is_told_at_once() {
     settle().await;
     send(&app, post("k")).await.assert_first(201, "done");
     settle().await;
-    assert_eq!(receiver.told().len(), 1);
+    assert_eq!(receiver.delivered().len(), 1);
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
 }
@@ -165,8 +165,8 @@ async fn what_is_to_be_told_does_not_expire() {
     // The store drops what has expired when something else is written.
     send(&app, post("other")).await;
     assert_eq!(tower_idempotency::Sweeper::new(lab.store.clone()).run_once().await.unwrap().removed, 0);
-    assert_eq!(once(&completer).await.told, 2);
-    assert_eq!(receiver.told()[0].answer().unwrap().body().unwrap(), "done");
+    assert_eq!(once(&completer).await.callbacks_delivered, 2);
+    assert_eq!(receiver.delivered()[0].answer().unwrap().body().unwrap(), "done");
     assert_eq!(stored(&lab).await.due().since(tower_idempotency::clock::Clock::now(&clock)), secs(1));
 }
 
@@ -179,13 +179,13 @@ async fn what_goes_on_after_it_was_parked_is_told_again_when_it_ends() {
     let completer = completer.max_tries(1);
     send(&app, post("k")).await.assert_first(503, "done");
     clock.advance(secs(10));
-    assert_eq!(once(&completer).await.told, 1);
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
     let response = stored_answer();
     decide(&lab, Resolution::Answer { response, retention: secs(60) }).await;
-    assert_eq!(once(&completer).await.told, 1);
-    let told = receiver.told();
-    assert!(told[0].parked().is_some() && told[1].answer().is_some());
-    assert_ne!(told[0].id, told[1].id);
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
+    let delivered = receiver.delivered();
+    assert!(delivered[0].parked().is_some() && delivered[1].answer().is_some());
+    assert_ne!(delivered[0].id, delivered[1].id);
 }
 
 fn stored_answer() -> Arc<tower_idempotency::core::StoredResponse> {
@@ -194,7 +194,7 @@ fn stored_answer() -> Arc<tower_idempotency::core::StoredResponse> {
     Arc::new(answer)
 }
 
-/// News that is out of date by then is not told.
+/// News that is out of date by then is not delivered.
 #[tokio::test(start_paused = true)]
 async fn what_went_on_before_it_was_told_is_told_once_it_ends() {
     let (lab, _) = Lab::manual();
@@ -204,11 +204,11 @@ async fn what_went_on_before_it_was_told_is_told_once_it_ends() {
     decide(&lab, Resolution::Park { why: "let us see".into() }).await;
     decide(&lab, Resolution::RunAgain).await;
     let report = once(&completer).await;
-    assert_eq!((report.released, report.told), (1, 0), "{report:?}");
-    assert!(receiver.told().is_empty());
+    assert_eq!((report.released, report.callbacks_delivered), (1, 0), "{report:?}");
+    assert!(receiver.delivered().is_empty());
     decide(&lab, Resolution::Park { why: "enough".into() }).await;
-    assert_eq!(once(&completer).await.told, 1);
-    assert_eq!(receiver.told()[0].parked(), Some("enough"));
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
+    assert_eq!(receiver.delivered()[0].parked(), Some("enough"));
 }
 
 /// The next operation under the same key has ids of its own.
@@ -219,7 +219,7 @@ async fn a_new_operation_under_an_old_key_is_told_under_another_id() {
     let (app, completer) = over(&lab, receiver.callback(), 201);
     for _ in 0..2 {
         send(&app, post("k")).await.assert_first(201, "done");
-        assert_eq!(once(&completer).await.told, 1);
+        assert_eq!(once(&completer).await.callbacks_delivered, 1);
         clock.advance(secs(25 * 3600));
     }
     let ids = receiver.ids();
@@ -245,7 +245,7 @@ async fn what_began_without_a_callback_has_none() {
     assert_eq!(once(&completer).await, Report::default());
 }
 
-/// When it ended, and when that was told.
+/// When it ended, and when that was delivered.
 #[tokio::test(start_paused = true)]
 async fn the_history_has_both_times() {
     let (lab, clock) = Lab::manual();
@@ -255,14 +255,14 @@ async fn the_history_has_both_times() {
     send(&app, post("k")).await.assert_first(201, "done");
     clock.advance(secs(1));
     let moments = |record: Record| -> Vec<_> {
-        record.history().iter().map(|moment| (moment.what, moment.at.since(start))).collect()
+        record.history().iter().map(|entry| (entry.event, entry.at.since(start))).collect()
     };
     once(&completer).await;
-    let (claimed, completed) = ((What::Claimed, secs(1)), (What::Completed, secs(1)));
-    assert_eq!(moments(stored(&lab).await), [claimed, completed, (What::Called, secs(2))]);
+    let (claimed, completed) = ((HistoryEvent::Claimed, secs(1)), (HistoryEvent::Completed, secs(1)));
+    assert_eq!(moments(stored(&lab).await), [claimed, completed, (HistoryEvent::CallbackTried, secs(2))]);
     clock.advance(secs(40));
     once(&completer).await;
-    assert_eq!(moments(stored(&lab).await), [claimed, completed, (What::Told, secs(42))]);
+    assert_eq!(moments(stored(&lab).await), [claimed, completed, (HistoryEvent::CallbackDelivered, secs(42))]);
 }
 
 /// What is refused, released or withdrawn did not end.
@@ -274,7 +274,7 @@ async fn what_did_not_end_is_not_told() {
         let (app, completer) = over(&lab, receiver.callback(), status);
         send(&app, post("k")).await.assert_first(status, "done");
         once(&completer.max_tries(99)).await;
-        assert!(receiver.told().is_empty());
+        assert!(receiver.delivered().is_empty());
     }
 }
 
@@ -289,6 +289,6 @@ async fn the_key_is_that_of_scope_and_idempotency_key() {
     send(&app, with(post("k"), "x-user", "ann")).await;
     once(&completer(&layer, &app)).await;
     let key = Key::new("ann", &IdempotencyKey::parse(b"k").unwrap());
-    assert_eq!(receiver.told()[0].key, key);
-    assert!(matches!(receiver.told()[0].record.hold(), Hold::Free));
+    assert_eq!(receiver.delivered()[0].key, key);
+    assert!(matches!(receiver.delivered()[0].record.hold(), Hold::Released));
 }

@@ -14,7 +14,7 @@ async fn a_hook_that_fails_is_called_again_with_the_same_id_after_a_pause() {
     let (app, completer) = over(&lab, receiver.callback(), 201);
     send(&app, post("k")).await.assert_first(201, "done");
     for call in 1..=2 {
-        assert_eq!(once(&completer).await.untold, 1);
+        assert_eq!(once(&completer).await.callbacks_failed, 1);
         let record = stored(&lab).await;
         let pause = record.due().since(record.written_at());
         assert!(pause <= BACKOFF.longest(call), "{pause:?} after call {call}");
@@ -23,11 +23,11 @@ async fn a_hook_that_fails_is_called_again_with_the_same_id_after_a_pause() {
         }
         clock.advance(secs(40));
     }
-    assert_eq!(once(&completer).await.told, 1);
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
     let ids = receiver.ids();
     assert_eq!(ids.len(), 3);
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    assert_eq!(receiver.told().iter().map(|ended| ended.call).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(receiver.delivered().iter().map(|ended| ended.call).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!((lab.events.count("CallbackFailed"), lab.events.count("CallbackDelivered")), (2, 1));
 }
 
@@ -49,10 +49,10 @@ async fn a_hook_that_panics_or_hangs_has_failed() {
     let (app, completer) = over(&lab, callback.backoff(BACKOFF), 201);
     send(&app, post("k")).await.assert_first(201, "done");
     for _ in 0..2 {
-        assert_eq!(once(&completer).await.untold, 1);
+        assert_eq!(once(&completer).await.callbacks_failed, 1);
         clock.advance(secs(40));
     }
-    assert_eq!(once(&completer).await.told, 1);
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn a_hook_that_always_fails_is_given_up_and_a_human_is_called() {
         once(&completer).await;
         clock.advance(secs(40));
     }
-    assert_eq!(receiver.told().len(), 3);
+    assert_eq!(receiver.delivered().len(), 3);
     let given_up = |kind: &EventKind| match kind {
         EventKind::CallbackFailed { call: 3, error, given_up: true } => error == "planned",
         _ => false,
@@ -107,5 +107,5 @@ async fn a_deadline_may_be_any_time() {
     let receiver = Receiver::default();
     let (app, completer) = over(&lab, receiver.callback().deadline(std::time::Duration::MAX), 201);
     send(&app, post("k")).await.assert_first(201, "done");
-    assert_eq!(once(&completer).await.told, 1);
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
 }

@@ -1,4 +1,4 @@
-//! The end of an operation is told, and no end is forgotten.
+//! The end of an operation is delivered, and no end is forgotten.
 
 mod crashes;
 mod ends;
@@ -14,10 +14,10 @@ use crate::support::lab::{App, Lab, completer, reply, secs, serve, stored_key};
 
 const BACKOFF: Backoff = Backoff::new(secs(10), secs(40));
 
-/// What the hook was told, and what it says: `Err` while there are failures.
+/// What the hook was delivered, and what it says: `Err` while there are failures.
 #[derive(Clone, Default)]
 struct Receiver {
-    told: Arc<Mutex<Vec<Ended>>>,
+    delivered: Arc<Mutex<Vec<Ended>>>,
     failures: Arc<Mutex<usize>>,
 }
 
@@ -29,7 +29,7 @@ impl Receiver {
     fn callback(&self) -> Callback {
         let this = self.clone();
         let hook = move |ended| {
-            this.told.lock().unwrap().push(ended);
+            this.delivered.lock().unwrap().push(ended);
             let mut failures = this.failures.lock().unwrap();
             let fails = *failures > 0;
             *failures = failures.saturating_sub(1);
@@ -38,12 +38,12 @@ impl Receiver {
         Callback::new(hook).backoff(BACKOFF)
     }
 
-    fn told(&self) -> Vec<Ended> {
-        self.told.lock().unwrap().clone()
+    fn delivered(&self) -> Vec<Ended> {
+        self.delivered.lock().unwrap().clone()
     }
 
     fn ids(&self) -> Vec<String> {
-        self.told().into_iter().map(|ended| ended.id).collect()
+        self.delivered().into_iter().map(|ended| ended.id).collect()
     }
 }
 

@@ -27,7 +27,7 @@ async fn what_only_owes_a_callback_does_not_fill_the_queue() {
         assert_eq!(send(&app, post(key)).await.status, 202);
     }
     let report = once(&completer).await;
-    assert_eq!((report.completed, report.untold), (2, 2), "{report:?}");
+    assert_eq!((report.completed, report.callbacks_failed), (2, 2), "{report:?}");
     clock.advance(secs(100));
     assert_eq!(send(&app, post("c")).await.status, 202);
 }
@@ -58,7 +58,7 @@ async fn two_completers_never_call_at_the_same_time() {
     assert_eq!(calls.get(), 1);
     gate.add_permits(2);
     let (first, second) = (first.await.unwrap(), second.await.unwrap());
-    assert_eq!((first.told + second.told, calls.get()), (1, 1), "{first:?} {second:?}");
+    assert_eq!((first.callbacks_delivered + second.callbacks_delivered, calls.get()), (1, 1), "{first:?} {second:?}");
 }
 
 /// A completer without a callback leaves them to others, and is not held up.
@@ -73,8 +73,8 @@ async fn who_has_no_callback_leaves_it_to_others() {
     let theirs = completer(&layer, &serve(&layer, |_| async { Ok(reply(200, "")) }));
     assert_eq!(once(&theirs).await.skipped, 1);
     assert_eq!(once(&theirs).await, Report::default(), "it is left alone for a while");
-    assert_eq!(once(&ours).await.told, 1);
-    assert_eq!(receiver.told()[0].call, 1);
+    assert_eq!(once(&ours).await.callbacks_delivered, 1);
+    assert_eq!(receiver.delivered()[0].call, 1);
 }
 
 /// A hook that counts its calls and returns when it may.
@@ -97,7 +97,7 @@ async fn a_hook_that_hangs_keeps_no_operation_waiting() {
         let status = if (2..=3).contains(&runs.up()) { 503 } else { 201 };
         async move { Ok(reply(status, "done")) }
     });
-    for key in ["told", "one", "other"] {
+    for key in ["delivered", "one", "other"] {
         send(&app, post(key)).await;
     }
     clock.advance(secs(40));
@@ -110,7 +110,7 @@ async fn a_hook_that_hangs_keeps_no_operation_waiting() {
     assert_eq!(calls.get(), 1, "as many at once as operations");
     gate.add_permits(3);
     let report = running.await.unwrap();
-    assert_eq!((report.completed, report.told, calls.get()), (2, 3, 3), "{report:?}");
+    assert_eq!((report.completed, report.callbacks_delivered, calls.get()), (2, 3, 3), "{report:?}");
 }
 
 /// What was not begun is left to the completer that runs next.
@@ -132,7 +132,7 @@ async fn a_completer_that_stops_makes_no_more_callbacks() {
     gate.add_permits(2);
     running.await.unwrap().unwrap();
     assert_eq!((calls.get(), lab.events.count("CallbackDelivered")), (1, 1));
-    assert_eq!(once(&completer).await.told, 1);
+    assert_eq!(once(&completer).await.callbacks_delivered, 1);
 }
 
 /// Many of them, which it can do nothing about, keep it neither busy nor from its

@@ -1,6 +1,6 @@
 //! What is remembered of how an operation went.
 
-use tower_idempotency::core::{Moment, Record, Resolution, What};
+use tower_idempotency::core::{HistoryEntry, HistoryEvent, Record, Resolution};
 use tower_idempotency::{Engine, Operation, Operator};
 
 use super::{BACKOFF, app, layer, once, stored};
@@ -25,9 +25,9 @@ async fn the_history_of_an_operation_stays_with_it() {
     send(&web, post("k")).await.assert_first(503, "later");
     let begin = stored(&lab).await.created_at().unwrap();
     let told = |record: &Record| -> Vec<String> {
-        let tell = |moment: Moment| {
-            let (text, by) = (moment.text.unwrap_or_default(), moment.by.unwrap_or_default());
-            format!("{} {} {text} {by} +{}", moment.attempt, moment.what.name(), moment.at.since(begin).as_secs())
+        let tell = |entry: HistoryEntry| {
+            let (text, by) = (entry.text.unwrap_or_default(), entry.by.unwrap_or_default());
+            format!("{} {} {text} {by} +{}", entry.attempt, entry.event.name(), entry.at.since(begin).as_secs())
         };
         record.history().into_iter().map(tell).collect()
     };
@@ -74,9 +74,9 @@ async fn a_long_history_leaves_out_its_middle() {
     let record = stored(&lab).await;
     let history = record.history();
     assert_eq!(history.len(), 33, "{history:?}");
-    assert_eq!((history[0].attempt, history[0].what), (1, What::Claimed));
+    assert_eq!((history[0].attempt, history[0].event), (1, HistoryEvent::Claimed));
     let last = history.last().unwrap();
-    assert_eq!((last.attempt, last.what), (50, What::Completed));
+    assert_eq!((last.attempt, last.event), (50, HistoryEvent::Completed));
     assert!(record.history_dropped() > 500, "{}", record.history_dropped());
     assert!(record.encode().head.len() < 3000, "{} bytes", record.encode().head.len());
 }
@@ -88,7 +88,10 @@ async fn a_plain_operation_has_its_history_for_nothing() {
     let app = app(&lab.layer(), |_, _| async { reply(200, "done") });
     send(&app, post("k")).await.assert_first(200, "done");
     let record = stored(&lab).await;
-    assert_eq!(record.history().iter().map(|moment| moment.what).collect::<Vec<_>>(), [What::Claimed, What::Completed]);
+    assert_eq!(
+        record.history().iter().map(|entry| entry.event).collect::<Vec<_>>(),
+        [HistoryEvent::Claimed, HistoryEvent::Completed]
+    );
     let head = record.encode().head;
     assert!(head.len() <= 80, "{} bytes: {head:?}", head.len());
 }

@@ -21,8 +21,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "status-shows-internal-steps",
         "src/core/record/history.rs",
-        "What::Undoing, None))",
-        "What::StepSaved, Some(\"(undo)\".into())))",
+        "HistoryEvent::Undoing, None))",
+        "HistoryEvent::StepSaved, Some(\"(undo)\".into())))",
         "status::a_status_shows_the_handlers_steps",
     ),
     unit("quoted-preference-counts", "src/http/prefer.rs", "c == ',' && !quoted", "c == ','", "preferences_are_read"),

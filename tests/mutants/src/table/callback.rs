@@ -14,45 +14,39 @@ pub(super) const MUTANTS: &[Mutant] = &[
     callback(
         "completion-owes-no-callback",
         super::MOVES,
-        "        self.remember_steps();\n        self.owe();\n",
+        "        self.remember_steps();\n        self.want_callback();\n",
         "        self.remember_steps();\n",
         "ends::a_completion_is_told",
     ),
     callback(
         "park-owes-no-callback",
         super::MOVES,
-        "        self.hold = Hold::Parked { why: Arc::clone(why) };\n        self.owe();\n",
+        "        self.hold = Hold::Parked { why: Arc::clone(why) };\n        self.want_callback();\n",
         "        self.hold = Hold::Parked { why: Arc::clone(why) };\n",
         "ends::a_parked_operation_is_told",
     ),
     callback(
         "callback-by-who-looked-earlier",
         CORE,
-        "(owed.id, owed.tries) == (self.id, self.tries)",
-        "owed.id == self.id",
+        "(pending.id, pending.tries) == (self.id, self.tries)",
+        "pending.id == self.id",
         "room::two_completers_never_call",
     ),
-    callback(
-        "callback-not-claimed",
-        CORE,
-        "tries: owed.tries.saturating_add(1), rest: lease,",
-        "tries: owed.tries.saturating_add(1), rest: lease * 0,",
-        "crashes::a_crash_in_the_call",
-    ),
+    callback("callback-not-claimed", CORE, "rest: lease,\n", "rest: lease * 0,\n", "crashes::a_crash_in_the_call"),
     callback(
         "callback-made-before-the-call",
         CORE,
         "let mut next = found.clone();\n",
         "let mut next = found.clone();\n        if let CallbackStep::Begin { .. } = self.step {\n            next.callback = \
-         Some(Box::new(Callback::Made(owed.id)));\n            next.version = stamp.nonce;\n            return \
+         Some(Box::new(Callback::Delivered(pending.id)));\n            next.version = stamp.nonce;\n            return \
          Decision::put(next, true);\n        }\n",
         "crashes::a_crash_in_the_call",
     ),
     callback(
         "every-call-has-its-own-id",
         CORE,
-        "rest: lease, ..owed.clone() })",
-        "rest: lease, id: stamp.nonce })",
+        "rest: lease,\n                ..pending.clone()",
+        "rest: lease,\n                id: stamp.nonce,",
         "failures::a_hook_that_fails_is_called_again",
     ),
     callback(
@@ -66,7 +60,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "failed-callback-forgotten",
         MAKER,
         "CallbackStep::Failed { rest } };",
-        "CallbackStep::Made };",
+        "CallbackStep::Delivered };",
         "failures::a_hook_that_fails_is_called_again",
     ),
     callback(
@@ -98,17 +92,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "ends::without_a_callback",
     ),
     callback(
-        "untold-answer-expires",
+        "undelivered-callback-expires",
         RECORD,
         "self.index_class() == Status::Complete && now",
         "self.status() == Status::Complete && now",
         "ends::what_is_to_be_told_does_not_expire",
     ),
     callback(
-        "untold-answer-filed-as-complete",
+        "undelivered-callback-filed-as-complete",
         "src/core/record/mod.rs",
-        "Status::Complete if self.owed().is_some() => Status::Paid,",
-        "Status::Complete if self.owed().is_some() && false => Status::Paid,",
+        "Status::Complete if self.pending_callback().is_some() => Status::Paid,",
+        "Status::Complete if self.pending_callback().is_some() && false => Status::Paid,",
         "crashes::a_crash_before_the_call",
     ),
     callback(

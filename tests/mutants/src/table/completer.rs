@@ -185,8 +185,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "lost-request-found-again",
         RECORD,
-        "(_, Hold::Cleared, _) | (_, Hold::Free, Mode::Resumable) if only_its_caller => NEVER,",
-        "(_, Hold::Cleared, _) if only_its_caller => NEVER,",
+        "(_, Hold::Runnable, _) | (_, Hold::Released, Mode::Resumable) if only_its_caller => NEVER,",
+        "(_, Hold::Runnable, _) if only_its_caller => NEVER,",
         "due::what_has_no_request",
     ),
     completer(
@@ -325,8 +325,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "unreadable-ones-are-failures",
         DRIVE,
-        "        Did::Unreadable\n",
-        "        Did::Failed\n",
+        "        Disposition::Unreadable\n",
+        "        Disposition::Failed\n",
         "unreadable::ten_thousand_that_prove",
     ),
     completer(

@@ -20,8 +20,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     engine(
         "the-words-of-the-history-stay-in-clear",
         HOLLOW,
-        "Moment { text: None, by: None, ..moment.clone() }",
-        "moment.clone()",
+        "HistoryEntry { text: None, by: None, ..entry.clone() }",
+        "entry.clone()",
         "a_store_is_given_nothing",
     ),
     engine(

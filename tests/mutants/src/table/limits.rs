@@ -115,7 +115,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     background(
         "dropped-steps-are-not-done",
-        "src/core/record/moment.rs",
+        "src/core/record/entry.rs",
         "kept.dropped_done.saturating_add(u32::from(dropped.is_step_done()))",
         "kept.dropped_done",
         "status::the_steps_that_are_done_do_not_become_fewer",

@@ -83,13 +83,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "release-un-pays",
         FENCED,
-        "Self::Release | Self::Withdraw => record.hold = Hold::Free,",
-        "Self::Release | Self::Withdraw => {\n                record.hold = Hold::Free;\n                record.progress = Progress::Pending;\n            }",
+        "Self::Release | Self::Withdraw => record.hold = Hold::Released,",
+        "Self::Release | Self::Withdraw => {\n                record.hold = Hold::Released;\n                record.progress = Progress::Pending;\n            }",
     ),
     model(
         "release-keeps-the-lease",
         FENCED,
-        "Self::Release | Self::Withdraw => record.hold = Hold::Free,",
+        "Self::Release | Self::Withdraw => record.hold = Hold::Released,",
         "Self::Release | Self::Withdraw => {}",
     ),
     model(
@@ -113,7 +113,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "lease-left-on-complete",
         MOVES,
-        "        self.hold = Hold::Free;\n        self.retry_in",
+        "        self.hold = Hold::Released;\n        self.retry_in",
         "        self.retry_in",
     ),
     model(
@@ -131,8 +131,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "decision-leaves-the-zombie",
         RESOLVE,
-        "(_, Mode::Resumable) | (Hold::Cleared, _) => Hold::Cleared,",
-        "(hold, Mode::Resumable) | (hold, _) if *hold != Hold::Free => hold.clone(),\n            (_, Mode::Resumable) => Hold::Cleared,",
+        "(_, Mode::Resumable) | (Hold::Runnable, _) => Hold::Runnable,",
+        "(hold, Mode::Resumable) | (hold, _) if *hold != Hold::Released => hold.clone(),\n            (_, Mode::Resumable) => Hold::Runnable,",
     ),
     model(
         "decision-on-one-step-clears-all",
@@ -206,26 +206,26 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "told-before-it-is-told",
         "src/core/command/callback.rs",
-        "            CallbackStep::Begin { lease } => {\n",
-        "            CallbackStep::Begin { .. } if owed.tries == 0 => Callback::Made(owed.id),\n            CallbackStep::Begin { lease } => {\n",
+        "            CallbackStep::Begin { lease } => Callback",
+        "            CallbackStep::Begin { .. } if pending.tries == 0 => Callback::Delivered(pending.id),\n            CallbackStep::Begin { lease } => Callback",
     ),
     model(
         "end-not-told",
         MOVES,
-        "        self.remember_steps();\n        self.owe();\n",
+        "        self.remember_steps();\n        self.want_callback();\n",
         "        self.remember_steps();\n",
     ),
     model(
         "park-not-told",
         MOVES,
-        "        self.hold = Hold::Parked { why: Arc::clone(why) };\n        self.owe();\n",
+        "        self.hold = Hold::Parked { why: Arc::clone(why) };\n        self.want_callback();\n",
         "        self.hold = Hold::Parked { why: Arc::clone(why) };\n",
     ),
     model(
         "told-again-under-another-id",
         "src/core/command/callback.rs",
-        "rest: lease, ..owed.clone() })",
-        "rest: lease, id: stamp.nonce })",
+        "rest: lease,\n                ..pending.clone()",
+        "rest: lease,\n                id: stamp.nonce,",
     ),
     model(
         "told-of-what-goes-on",
@@ -244,7 +244,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "resumed-before-it-is-due",
         RESUME,
         "record.due() <= stamp.now",
-        "record.due() <= stamp.now || *record.hold() == Hold::Free",
+        "record.due() <= stamp.now || *record.hold() == Hold::Released",
     ),
     model(
         "resumed-from-a-holder",
@@ -272,7 +272,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let Some(current) = current else {\n            return if self.room {",
         "let Some(current) = current.filter(|record| record.attempts > 0) else {\n            return if self.room {",
     ),
-    model("accepted-is-in-doubt", MOVES, "hold: Hold::Cleared,", "hold: Hold::Free,"),
+    model("accepted-is-in-doubt", MOVES, "hold: Hold::Runnable,", "hold: Hold::Released,"),
     model("acknowledged-stays", ACKNOWLEDGE, "retention: self.grace }", "retention: Duration::MAX }"),
     // What the core asks of those around it, planted in the model's own parts.
     model(

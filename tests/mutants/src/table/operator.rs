@@ -31,8 +31,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     operator(
         "operator-forgets-a-callback",
         OPERATOR,
-        "if shown.record.owed().is_some() {",
-        "if shown.record.owed().is_some() && false {",
+        "if shown.record.pending_callback().is_some() {",
+        "if shown.record.pending_callback().is_some() && false {",
         "a_callback_is_made_before",
     ),
     operator(

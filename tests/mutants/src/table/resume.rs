@@ -111,8 +111,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "duplicate-names-allowed",
         OPERATION,
-        "if matches!(becomes, Used::Running | Used::Stored) {",
-        "if matches!(becomes, Used::Running | Used::Stored) && false {",
+        "if matches!(on_drop, StepUse::Running | StepUse::Stored) {",
+        "if matches!(on_drop, StepUse::Running | StepUse::Stored) && false {",
         "steps::a_name_that_is_used_twice",
     ),
     resume(
@@ -153,15 +153,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "intent-taken-back-though-an-earlier-call-may-have-paid",
         STEP,
-        "if self.kind != Kind::Step {\n            taken.becomes = Used::InDoubt;",
-        "if self.kind == Kind::Once {\n            taken.becomes = Used::InDoubt;",
+        "if self.kind != Kind::Step {\n            taken.on_drop = StepUse::InDoubt;",
+        "if self.kind == Kind::Once {\n            taken.on_drop = StepUse::InDoubt;",
         "steps::a_harmless_error_takes_back_nothing_of_an_earlier_call",
     ),
     resume(
         "taken-back-step-not-begun-anew",
         STEP,
-        "taken.becomes = Used::Cleared;",
-        "taken.becomes = Used::Again;",
+        "taken.on_drop = StepUse::MayRun;",
+        "taken.on_drop = StepUse::Again;",
         "steps::a_step_that_was_taken_back",
     ),
     resume(

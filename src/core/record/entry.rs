@@ -1,4 +1,4 @@
-//! What happened to an operation, moment by moment.
+//! What happened to an operation, entry by entry.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::sealed::Sealed;
 use super::time::Timestamp;
 use crate::core::message::{arc, piece};
 
-/// How many moments a record keeps besides those of its steps, and how many of
+/// How many entries a record keeps besides those of its steps, and how many of
 /// the first ones stay when there are more.
 const MOST: usize = 32;
 const FIRST: usize = 8;
@@ -15,11 +15,11 @@ const FIRST: usize = 8;
 /// Something that happened to an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Moment {
+pub struct HistoryEntry {
     /// In which attempt; the first is 1.
     pub attempt: u32,
     /// What happened.
-    pub what: What,
+    pub event: HistoryEvent,
     /// Which step it was, why it was parked, or what was decided.
     pub text: Option<Arc<str>>,
     /// The instance that did it, if it has a name.
@@ -29,17 +29,17 @@ pub struct Moment {
     pub at: Timestamp,
 }
 
-impl Moment {
+impl HistoryEntry {
     /// Whether a step was done then.
     pub(super) fn is_step_done(&self) -> bool {
-        self.what == What::StepSaved
+        self.event == HistoryEvent::StepSaved
     }
 }
 
-/// What happened at a [`Moment`].
+/// What happened at a [`HistoryEntry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum What {
+pub enum HistoryEvent {
     /// It was accepted, for the completer that comes first.
     Accepted,
     /// The first attempt began.
@@ -54,23 +54,23 @@ pub enum What {
     StepFailed,
     /// The attempt's lease ran out.
     Lapsed,
-    /// The attempt ended without an answer.
+    /// The attempt ended without a response.
     Released,
-    /// A human has to look.
+    /// It was parked until an operator decides.
     Parked,
-    /// A human or a reconciler decided.
+    /// An operator or a reconciler decided.
     Decided,
-    /// The answer was stored.
+    /// The response was stored.
     Completed,
-    /// Its end was about to be told, or that failed.
-    Called,
-    /// Its end was told.
-    Told,
+    /// A callback was about to be made, or it failed.
+    CallbackTried,
+    /// The callback was delivered.
+    CallbackDelivered,
     /// It failed for good: from then on it was undone.
     Undoing,
 }
 
-impl What {
+impl HistoryEvent {
     /// With its name. A record has its place in here: **only ever add at the end**.
     const ALL: [(Self, &'static str); 14] = [
         (Self::Accepted, "accepted"),
@@ -84,22 +84,22 @@ impl What {
         (Self::Parked, "parked"),
         (Self::Decided, "decided"),
         (Self::Completed, "completed"),
-        (Self::Called, "called"),
-        (Self::Told, "told"),
+        (Self::CallbackTried, "callback-tried"),
+        (Self::CallbackDelivered, "callback-delivered"),
         (Self::Undoing, "undoing"),
     ];
 
     /// Its name, in one word.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(what, _)| *what == self).map_or("", |(_, name)| name)
+        Self::ALL.iter().find(|(event, _)| *event == self).map_or("", |(_, name)| name)
     }
 
     pub(in crate::core) fn number(self) -> u32 {
-        (0..).zip(Self::ALL).find(|(_, (what, _))| *what == self).map_or(u32::MAX, |(number, _)| number)
+        (0..).zip(Self::ALL).find(|(_, (event, _))| *event == self).map_or(u32::MAX, |(number, _)| number)
     }
 
     pub(in crate::core) fn numbered(number: u32) -> Option<Self> {
-        Self::ALL.get(usize::try_from(number).ok()?).map(|(what, _)| *what)
+        Self::ALL.get(usize::try_from(number).ok()?).map(|(event, _)| *event)
     }
 
     /// Whether its time is counted from a claim.
@@ -124,13 +124,13 @@ impl What {
 ///
 /// Shared, and absent where there is nothing to say: records are copied often.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::core) struct Past(Option<Arc<Kept>>);
+pub(in crate::core) struct History(Option<Arc<Entries>>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::core) struct Kept {
+pub(in crate::core) struct Entries {
     /// Who holds it, or held it last, or decided about it since.
     pub(in crate::core) by: Option<Arc<str>>,
-    pub(in crate::core) moments: Vec<Moment>,
+    pub(in crate::core) entries: Vec<HistoryEntry>,
     /// How many were dropped from the middle.
     pub(in crate::core) dropped: u32,
     /// How many of them were steps that were done.
@@ -141,26 +141,26 @@ pub(in crate::core) struct Kept {
 }
 
 /// Nothing that can happen depends on it.
-impl Hash for Past {
+impl Hash for History {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
-impl Past {
-    pub(in crate::core) fn new(kept: Kept) -> Self {
-        Self(Some(Arc::new(kept)).filter(|kept| **kept != Kept::default()))
+impl History {
+    pub(in crate::core) fn new(kept: Entries) -> Self {
+        Self(Some(Arc::new(kept)).filter(|kept| **kept != Entries::default()))
     }
 
     /// Of an operation that this instance begins.
     pub(in crate::core) fn begun_by(by: Option<&str>) -> Self {
-        Self::new(Kept { by: by.map(Arc::from), ..Kept::default() })
+        Self::new(Entries { by: by.map(Arc::from), ..Entries::default() })
     }
 
     pub(in crate::core) fn by(&self) -> Option<&Arc<str>> {
         self.0.as_ref()?.by.as_ref()
     }
 
-    pub(in crate::core) fn moments(&self) -> &[Moment] {
-        self.0.as_ref().map_or(&[], |kept| &kept.moments)
+    pub(in crate::core) fn entries(&self) -> &[HistoryEntry] {
+        self.0.as_ref().map_or(&[], |kept| &kept.entries)
     }
 
     pub(in crate::core) fn dropped(&self) -> u32 {
@@ -192,12 +192,16 @@ impl Past {
     pub(in crate::core) fn size(&self) -> usize {
         let Some(kept) = &self.0 else { return 0 };
         let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| arc(text.len()));
-        let texts: usize = kept.moments.iter().map(|moment| text(&moment.text)).sum();
+        let texts: usize = kept.entries.iter().map(|entry| text(&entry.text)).sum();
         let sealed = self.sealed().map_or(0, Sealed::size);
-        arc(size_of::<Kept>()) + piece(kept.moments.capacity() * size_of::<Moment>()) + texts + text(&kept.by) + sealed
+        arc(size_of::<Entries>())
+            + piece(kept.entries.capacity() * size_of::<HistoryEntry>())
+            + texts
+            + text(&kept.by)
+            + sealed
     }
 
-    fn change(&mut self) -> &mut Kept {
+    fn change(&mut self) -> &mut Entries {
         Arc::make_mut(self.0.get_or_insert_default())
     }
 
@@ -205,11 +209,11 @@ impl Past {
         self.change().by = by.map(Arc::from);
     }
 
-    pub(super) fn push(&mut self, moment: Moment) {
+    pub(super) fn push(&mut self, entry: HistoryEntry) {
         let kept = self.change();
-        kept.moments.push(moment);
-        if kept.moments.len() > MOST {
-            let dropped = kept.moments.remove(FIRST);
+        kept.entries.push(entry);
+        if kept.entries.len() > MOST {
+            let dropped = kept.entries.remove(FIRST);
             kept.dropped_done = kept.dropped_done.saturating_add(u32::from(dropped.is_step_done()));
             kept.dropped = kept.dropped.saturating_add(1);
         }
