@@ -14,7 +14,7 @@ use crate::core::{
 };
 use crate::engine::Engine;
 use crate::engine::attempt::{Attempt, End};
-use crate::engine::claim::{Admission, claim, instead, under_lease};
+use crate::engine::claim::{Admission, claim, superseding_response, under_lease};
 use crate::engine::operation::Operation;
 use crate::engine::operation::finite::to_json;
 use crate::engine::operation::result::to_bytes;
@@ -197,7 +197,7 @@ impl Runner {
         match attempt.end(attempt.complete(response, &http::Extensions::new())).await {
             End::Stored => attempt.emit(|| EventKind::Completed { status: 200, retained: true }),
             End::Unsaved(error) => attempt.emit(|| EventKind::Unsaved { error }),
-            End::Lost(found) => return refused(instead(&fingerprint, found)),
+            End::Lost(found) => return refused(superseding_response(&fingerprint, found)),
             End::Parked => return Err(RunError::OutcomeUnknown),
         }
         unreadable.map_or(Ok(result), |error| Err(RunError::Json(error)))

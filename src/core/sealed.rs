@@ -73,13 +73,13 @@ impl Record {
     /// and it is encrypted. Then its fingerprint, request, response and steps, and the words
     /// of its history, are not shown: placeholders stand there.
     pub fn sealed_with(&self) -> Option<&str> {
-        let piece = self.past.sealed()?.pieces().next()?;
+        let piece = self.history.sealed()?.pieces().next()?;
         Some(Envelope::of(piece).map_or("", |envelope| envelope.key))
     }
 
     #[inline]
     pub(crate) fn is_sealed(&self) -> bool {
-        self.past.sealed().is_some()
+        self.history.sealed().is_some()
     }
 
     /// The record as a store gets it. Of parts that the store has kept before it needs no
@@ -89,13 +89,13 @@ impl Record {
         let parts = self.pieces(whole).into_iter().map(seal).collect::<Result<_, _>>()?;
         let head = Some(cipher.seal(&about(key, None), &self.head())?);
         let mut sealed = self.hollow();
-        sealed.past.set_sealed(Sealed { head, parts });
+        sealed.history.set_sealed(Sealed { head, parts });
         Ok(sealed)
     }
 
     /// The record that a store has, in clear. One that is in clear stays as it is.
     pub(crate) fn opened(mut self, key: &Key, cipher: Option<&dyn Cipher>) -> Result<Self, SealError> {
-        let Some(sealed) = self.past.take_sealed() else { return Ok(self) };
+        let Some(sealed) = self.history.take_sealed() else { return Ok(self) };
         let open = |id: Option<PartId>, piece: &Bytes| match (cipher, Envelope::of(piece)) {
             (_, None) => Err(SealError::Decode(CORRUPT_PART)),
             (None, Some(envelope)) => Err(SealError::NoKey(envelope.key.to_owned())),

@@ -18,7 +18,7 @@ pub(crate) mod operation;
 pub(crate) mod outcome;
 pub(crate) mod outcomes;
 mod process;
-pub(crate) mod unsaved;
+pub(crate) mod unpersisted;
 pub(crate) mod waiting;
 
 use std::fmt;
@@ -30,7 +30,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::ledger::Ledger;
 use self::limits::{Limits, MIN_LEASE, MIN_RETENTION};
 use self::process::{InHand, Process};
-use self::unsaved::UnsavedAnswers;
+use self::unpersisted::UnpersistedResponses;
 use self::waiting::Waiting;
 use crate::core::{Command, Done, Exchange, Key, Record, Version};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError};
@@ -239,8 +239,8 @@ impl Engine {
     }
 
     /// Responses that could not be stored.
-    pub(crate) fn unsaved(&self) -> &UnsavedAnswers {
-        &self.shared.process.unsaved
+    pub(crate) fn unpersisted(&self) -> &UnpersistedResponses {
+        &self.shared.process.unpersisted
     }
 
     pub(crate) fn due(&self) -> &Alarm {

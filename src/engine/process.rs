@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 
 use crate::core::Key;
-use crate::engine::unsaved::UnsavedAnswers;
+use crate::engine::unpersisted::UnpersistedResponses;
 use crate::engine::waiting::Waiting;
 use crate::util::signal::{Alarm, Hints, lock};
 
@@ -25,7 +25,7 @@ pub(crate) struct Process {
     /// to be made.
     pub(crate) accepted: Hints<Key>,
     /// Responses that could not be stored.
-    pub(crate) unsaved: UnsavedAnswers,
+    pub(crate) unpersisted: UnpersistedResponses,
     /// What this process still runs, or still has to save.
     pub(crate) in_hand: Arc<InHand>,
     /// Requests that wait for the end of what runs.
@@ -38,7 +38,7 @@ impl Default for Process {
             withdrawing: Arc::new(Semaphore::new(WITHDRAWING)),
             due: Alarm::default(),
             accepted: Hints::default(),
-            unsaved: UnsavedAnswers::default(),
+            unpersisted: UnpersistedResponses::default(),
             in_hand: Arc::default(),
             waiting: Arc::default(),
         }
@@ -57,13 +57,13 @@ pub(crate) struct InHand {
 
 /// One of those operations, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Hand(Arc<InHand>, Key);
+pub(crate) struct InHandGuard(Arc<InHand>, Key);
 
 impl InHand {
-    pub(crate) fn take(self: &Arc<Self>, key: Key) -> Hand {
+    pub(crate) fn take(self: &Arc<Self>, key: Key) -> InHandGuard {
         *lock(&self.keys).entry(key).or_default() += 1;
         self.count.fetch_add(1, Ordering::Release);
-        Hand(Arc::clone(self), key)
+        InHandGuard(Arc::clone(self), key)
     }
 
     pub(crate) fn has(&self, key: &Key) -> bool {
@@ -71,7 +71,7 @@ impl InHand {
     }
 }
 
-impl Drop for Hand {
+impl Drop for InHandGuard {
     fn drop(&mut self) {
         let mut keys = lock(&self.0.keys);
         if let Some(hands) = keys.get_mut(&self.1) {

@@ -151,7 +151,7 @@ impl Seat {
     }
 
     /// Tells the others what the store had.
-    pub(crate) fn tell(&self, ended: Ended) {
+    pub(crate) fn announce(&self, ended: Ended) {
         self.place.waiting.end(&self.place.key, ended);
     }
 }

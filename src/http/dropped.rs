@@ -17,7 +17,7 @@ const MOST: usize = 100;
 pub(crate) struct Dropped(Arc<Mutex<HashSet<HeaderName>>>);
 
 impl Dropped {
-    pub(crate) fn tell(&self, engine: &Engine, name: &HeaderName) {
+    pub(crate) fn report(&self, engine: &Engine, name: &HeaderName) {
         let is_new = {
             let mut told = lock(&self.0);
             told.len() < MOST && !told.contains(name) && told.insert(name.clone())

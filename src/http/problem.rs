@@ -136,7 +136,7 @@ impl Problems {
         );
         let bodyless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let body = if bodyless { Bytes::new() } else { Bytes::from(body) };
-        let mut response = Response::new(ResponseBody::whole(body));
+        let mut response = Response::new(ResponseBody::full(body));
         *response.status_mut() = status;
         response.extensions_mut().insert(refusal);
         key.map(|key| response.extensions_mut().insert(RefusedKey(*key)));
@@ -189,14 +189,14 @@ pub(crate) fn grpc_status<B: http_body::Body>(
     if let Some(seconds) = seconds {
         headers.insert("grpc-retry-pushback-ms", HeaderValue::from(seconds.saturating_mul(1000)));
     }
-    Response::from_parts(parts, ResponseBody::whole(Bytes::new()))
+    Response::from_parts(parts, ResponseBody::full(Bytes::new()))
 }
 
 /// 202: it is on record, and will be run. The same for every duplicate.
-pub(crate) fn accepted<B: http_body::Body>(location: &HeaderValue, again_after: Duration) -> Response<ResponseBody<B>> {
+pub(crate) fn accepted<B: http_body::Body>(location: &HeaderValue, retry_after: Duration) -> Response<ResponseBody<B>> {
     // Percent-encoded, so it needs no escaping.
     let place = location.to_str().unwrap_or_default();
-    let mut response = json(format!(r#"{{"state":"accepted","location":"{place}"}}"#), Some(again_after));
+    let mut response = json(format!(r#"{{"state":"accepted","location":"{place}"}}"#), Some(retry_after));
     *response.status_mut() = StatusCode::ACCEPTED;
     let headers = response.headers_mut();
     headers.insert(LOCATION, location.clone());
@@ -208,11 +208,11 @@ pub(crate) fn accepted<B: http_body::Body>(location: &HeaderValue, again_after: 
 pub(crate) fn status<B: http_body::Body>(
     text: Vec<u8>,
     tag: Option<HeaderValue>,
-    again_after: Option<Duration>,
+    retry_after: Option<Duration>,
     shown: bool,
 ) -> Response<ResponseBody<B>> {
     let length = text.len();
-    let mut response = json(if shown { text } else { Vec::new() }, again_after);
+    let mut response = json(if shown { text } else { Vec::new() }, retry_after);
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     tag.into_iter().for_each(|tag| drop(headers.insert(ETAG, tag)));
@@ -222,9 +222,9 @@ pub(crate) fn status<B: http_body::Body>(
 /// 304: it is as it was.
 pub(crate) fn not_modified<B: http_body::Body>(
     tag: HeaderValue,
-    again_after: Option<Duration>,
+    retry_after: Option<Duration>,
 ) -> Response<ResponseBody<B>> {
-    let mut response = json(String::new(), again_after);
+    let mut response = json(String::new(), retry_after);
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     response.headers_mut().remove(CONTENT_TYPE);
     response.headers_mut().insert(ETAG, tag);
@@ -233,18 +233,18 @@ pub(crate) fn not_modified<B: http_body::Body>(
 
 /// 204: acknowledged.
 pub(crate) fn acknowledged<B: http_body::Body>() -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::whole(Bytes::new()));
+    let mut response = Response::new(ResponseBody::full(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn json<B: http_body::Body>(text: impl Into<Bytes>, again_after: Option<Duration>) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::whole(text.into()));
+fn json<B: http_body::Body>(text: impl Into<Bytes>, retry_after: Option<Duration>) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::full(text.into()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(after) = again_after {
+    if let Some(after) = retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
     response
@@ -275,12 +275,12 @@ pub(crate) fn first<B: http_body::Body>(
 }
 
 /// A stored answer, byte for byte: as a replay, with its mark, or to its first client.
-pub(crate) fn given<B: http_body::Body>(
+pub(crate) fn restore<B: http_body::Body>(
     stored: &StoredResponse,
     mark: Option<&ReplayMark>,
 ) -> Response<ResponseBody<B>> {
     let body = stored.body().cloned().unwrap_or_default();
-    let mut response = Response::new(ResponseBody::whole(Content::of(body, stored.trailers())));
+    let mut response = Response::new(ResponseBody::full(Content::of(body, stored.trailers())));
     *response.status_mut() = stored.status();
     let headers = response.headers_mut();
     // A hint: what is too much to reserve may still fit.

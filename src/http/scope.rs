@@ -50,7 +50,7 @@ enum Kind {
 }
 
 /// What a scope says of a request.
-pub(crate) enum Told {
+pub(crate) enum ScopeDecision {
     Scope(String),
     /// Credentials under a shared scope, for the first time.
     Warn,
@@ -172,18 +172,18 @@ impl Scope {
         is_same && self.is_per_route == other.is_per_route
     }
 
-    pub(crate) fn tell(&self, parts: &Parts) -> Told {
+    pub(crate) fn decide(&self, parts: &Parts) -> ScopeDecision {
         match &self.kind {
             Kind::By(by) => {
                 let scope = by(parts).filter(|scope| !scope.trim().is_empty());
-                scope.map_or(Told::Unknown, Told::Scope)
+                scope.map_or(ScopeDecision::Unknown, ScopeDecision::Scope)
             }
             Kind::Shared(seen) => {
                 let credentials = [AUTHORIZATION, COOKIE].iter().any(|name| parts.headers.contains_key(name));
                 if credentials && !seen.swap(true, Ordering::Relaxed) {
-                    return Told::Warn;
+                    return ScopeDecision::Warn;
                 }
-                Told::Scope(String::new())
+                ScopeDecision::Scope(String::new())
             }
         }
     }

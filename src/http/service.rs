@@ -97,7 +97,7 @@ where
         }
         if !self.shared.policy.coverage.covers(request.method()) {
             self.shared.tell_ignored_key(&request);
-            return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));
+            return ResponseFuture::inner(self.inner.call(request.map(RequestBody::inner)));
         }
         let coverage = &self.shared.policy.coverage;
         if coverage.may_have_key_in_body(&mut request) {
@@ -105,7 +105,7 @@ where
         }
         let idempotency_key = match self.shared.key_of(&mut request) {
             Ok(Some(idempotency_key)) => idempotency_key,
-            Ok(None) => return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs))),
+            Ok(None) => return ResponseFuture::inner(self.inner.call(request.map(RequestBody::inner))),
             Err(refusal) => {
                 let exit = self.shared.policy.exit_unkeyed(&request);
                 return self.refuse(refusal, exit);
@@ -114,8 +114,8 @@ where
         let (mut parts, body) = request.into_parts();
         match self.shared.admit(&idempotency_key, &mut parts) {
             Ok(None) => {
-                let request = Request::from_parts(parts, RequestBody::theirs(body));
-                ResponseFuture::theirs(self.inner.call(request))
+                let request = Request::from_parts(parts, RequestBody::inner(body));
+                ResponseFuture::inner(self.inner.call(request))
             }
             Err(refusal) => {
                 let exit = self.shared.policy.exit_of(Some(&idempotency_key), &parts);
@@ -218,7 +218,7 @@ pin_project! {
         ResBody: Body,
     {
         /// Not guarded: no allocation, no task.
-        Theirs { #[pin] future: S::Future },
+        Inner { #[pin] future: S::Future },
         Refused { response: Option<Response<ResponseBody<ResBody>>> },
         /// The body is read before the claim: a slow upload holds no lease.
         Reading { #[pin] body: ReqBody, upload: Upload, request: Option<Box<GuardedRequest<S>>>, exit: Option<Box<Exit>> },
@@ -234,8 +234,8 @@ where
     ReqBody: Body,
     ResBody: Body,
 {
-    const fn theirs(future: S::Future) -> Self {
-        Self { kind: Kind::Theirs { future } }
+    const fn inner(future: S::Future) -> Self {
+        Self { kind: Kind::Inner { future } }
     }
 
     const fn refused(response: Response<ResponseBody<ResBody>>) -> Self {
@@ -273,9 +273,9 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let next = match self.as_mut().project().kind.project() {
-                KindProj::Theirs { future } => {
+                KindProj::Inner { future } => {
                     let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(response.map(ResponseBody::theirs)));
+                    return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
                 KindProj::Refused { response } => {
                     return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
@@ -314,7 +314,7 @@ where
     ResBody::Error: Send,
 {
     match unread.decide(read) {
-        Decision::Pass(mut service, request) => Kind::Theirs { future: service.call(request.map(RequestBody::read)) },
+        Decision::Pass(mut service, request) => Kind::Inner { future: service.call(request.map(RequestBody::read)) },
         Decision::Guard(request, content, exit) => Kind::Working { work: Detached::new(request.work(content)), exit },
         Decision::Refuse(shared, refusal, mut exit) => {
             Kind::Refused { response: Some(leave(&mut exit, shared.policy.problems.refuse(refusal))) }

@@ -133,13 +133,13 @@ impl StatusService {
         let state = state(&record, found.now);
         let unfinished = record.status() != Status::Complete;
         let pause = self.shared.policy.background.as_ref().map_or(Duration::ZERO, Background::retry_in);
-        let again_after = unfinished.then_some(pause);
+        let retry_after = unfinished.then_some(pause);
         // The state also depends on the time: a lease runs out unwritten.
         let tag = HeaderValue::try_from(format!("\"{:x}-{state}\"", record.version().get())).ok();
         let unchanged = tag.clone().filter(|tag| is_known(&parts.headers, tag));
         Ok(match unchanged {
-            Some(tag) => not_modified(tag, again_after),
-            None => status(document(&record, state), tag, again_after, shown),
+            Some(tag) => not_modified(tag, retry_after),
+            None => status(document(&record, state), tag, retry_after, shown),
         })
     }
 

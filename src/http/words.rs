@@ -211,7 +211,7 @@ fn reworded<B: Body>(
     response: Response<ResponseBody<B>>,
 ) -> Response<ResponseBody<B>> {
     let (parts, body) = response.into_parts();
-    let mut response = hook(problem, Response::from_parts(parts, body.own())).map(ResponseBody::whole);
+    let mut response = hook(problem, Response::from_parts(parts, body.own())).map(ResponseBody::full);
     // Layers outside of this one look for it.
     response.extensions_mut().insert(problem.refusal);
     response

@@ -126,7 +126,7 @@ impl Command for Resolve {
         let mut next = current.clone();
         next.remember(HistoryEvent::Decided, Some(self.resolution.name()), stamp);
         // What it is from here on is not its last holder's doing.
-        next.past.set_by(stamp.by);
+        next.history.set_by(stamp.by);
         next.version = stamp.nonce;
         self.resolution.make(&mut next);
         Decision::put(next, Ok(()))
@@ -166,7 +166,7 @@ impl Resolution {
             (Hold::Parked { why }, Mode::AtMostOnce) => Hold::Parked { why: Arc::clone(why) },
             (_, Mode::AtMostOnce) => Hold::Released,
         };
-        next.forgiven = next.attempts;
+        next.attempts_before_reset = next.attempts;
         next.retry_in_ms = 0;
         match self {
             Self::Answer { response, retention } => next.complete(response, *retention),

@@ -16,7 +16,7 @@ impl Record {
     /// What happened, in order: attempt by attempt, and in each of them its
     /// steps. Of very many entries those in the middle are left out.
     pub fn history(&self) -> Vec<HistoryEntry> {
-        let mut all = self.past.entries().to_vec();
+        let mut all = self.history.entries().to_vec();
         if all.first().is_none_or(|first| !matches!(first.event, HistoryEvent::Accepted | HistoryEvent::Claimed)) {
             all.insert(0, self.claimed());
         }
@@ -24,7 +24,7 @@ impl Record {
             let at = all.first().map_or_else(Timestamp::default, |claimed| claimed.at);
             all.insert(0, HistoryEntry { attempt: 0, event: HistoryEvent::Accepted, text: None, by: None, at });
         }
-        if self.past.sealed().is_none() {
+        if self.history.sealed().is_none() {
             all.extend(entries_of(&self.steps, self.undoing()));
         }
         all.sort_by_key(|entry| (entry.attempt, entry.event.rank()));
@@ -57,7 +57,7 @@ impl Record {
     /// How long ago its holder claimed it, when so much of its lease is left.
     pub(crate) fn held_for(&self, left: Duration) -> Duration {
         let is_claim = |entry: &&HistoryEntry| matches!(entry.event, HistoryEvent::Claimed | HistoryEvent::Resumed);
-        let claim = self.past.entries().iter().rfind(is_claim).map(|entry| entry.at);
+        let claim = self.history.entries().iter().rfind(is_claim).map(|entry| entry.at);
         let claimed_at = claim.or(self.created_at).unwrap_or(self.written_at);
         self.due().since(claimed_at).saturating_sub(left)
     }
@@ -72,14 +72,14 @@ impl Record {
 
     /// How many entries are left out of [`history`](Self::history).
     pub fn history_dropped(&self) -> u32 {
-        self.past.dropped()
+        self.history.dropped()
     }
 
     /// How many steps were done, as far as it is remembered: also those that are
     /// left out of [`history`](Self::history).
     pub fn steps_done(&self) -> usize {
-        let entries = self.past.entries().iter().filter(|entry| entry.is_step_done()).count();
-        let left_out = usize::try_from(self.past.dropped_done()).unwrap_or(usize::MAX);
+        let entries = self.history.entries().iter().filter(|entry| entry.is_step_done()).count();
+        let left_out = usize::try_from(self.history.dropped_done()).unwrap_or(usize::MAX);
         let own = entries_of(&self.steps, self.undoing()).filter(HistoryEntry::is_step_done).count();
         entries.saturating_add(own).saturating_add(left_out)
     }
@@ -87,35 +87,35 @@ impl Record {
     /// Whether it has had steps, as far as it is remembered.
     #[cfg(feature = "postgres")]
     pub(crate) fn had_steps(&self) -> bool {
-        self.past.dropped() > 0 || self.past.entries().iter().any(|entry| entry.event.is_of_step())
+        self.history.dropped() > 0 || self.history.entries().iter().any(|entry| entry.event.is_of_step())
     }
 
     /// The name of the instance that holds it, held it last, or decided about
     /// it since, if it has one.
     pub fn by(&self) -> Option<&str> {
-        self.past.by().map(AsRef::as_ref)
+        self.history.by().map(AsRef::as_ref)
     }
 
     /// Remembers what this write is going to cover.
     pub(in crate::core) fn remember(&mut self, event: HistoryEvent, text: Option<&str>, stamp: Stamp<'_>) {
-        if self.past.entries().is_empty() {
+        if self.history.entries().is_empty() {
             let first = self.claimed();
-            self.past.push(first);
+            self.history.push(first);
         }
         if let Some(ended) = self.ended(stamp.now) {
-            self.past.push(ended);
+            self.history.push(ended);
         }
         self.note(event, text.map(Arc::from), stamp.by.map(Arc::from), stamp.now);
     }
 
     /// Remembers how it ended, by what it shows now.
     pub(in crate::core) fn remember_end(&mut self) {
-        if self.past.entries().is_empty() {
+        if self.history.entries().is_empty() {
             let first = self.claimed();
-            self.past.push(first);
+            self.history.push(first);
         }
         if let Some(ended) = self.ended(self.written_at) {
-            self.past.push(ended);
+            self.history.push(ended);
         }
     }
 
@@ -126,19 +126,19 @@ impl Record {
             return;
         }
         let (steps, undoing) = (std::mem::take(&mut self.steps), self.undoing.take());
-        entries_of(&steps, undoing.as_deref()).for_each(|entry| self.past.push(entry));
+        entries_of(&steps, undoing.as_deref()).for_each(|entry| self.history.push(entry));
     }
 
     fn note(&mut self, event: HistoryEvent, text: Option<Arc<str>>, by: Option<Arc<str>>, at: Timestamp) {
         let attempt =
             self.attempts.saturating_add(u32::from(matches!(event, HistoryEvent::Claimed | HistoryEvent::Resumed)));
-        self.past.push(HistoryEntry { attempt, event, text, by, at });
+        self.history.push(HistoryEntry { attempt, event, text, by, at });
     }
 
     fn claimed(&self) -> HistoryEntry {
         let (attempt, event) =
             if self.attempts == 0 { (0, HistoryEvent::Accepted) } else { (1, HistoryEvent::Claimed) };
-        let by = self.past.by().filter(|_| self.attempts <= 1).cloned();
+        let by = self.history.by().filter(|_| self.attempts <= 1).cloned();
         HistoryEntry { attempt, event, text: None, by, at: self.created_at.unwrap_or_default() }
     }
 
@@ -156,7 +156,7 @@ impl Record {
             (_, Hold::Parked { why }) => (HistoryEvent::Parked, Some(Arc::clone(why)), self.written_at),
             (_, Hold::Runnable) => return None,
         };
-        Some(HistoryEntry { attempt: self.attempts, event, text, by: self.past.by().cloned(), at })
+        Some(HistoryEntry { attempt: self.attempts, event, text, by: self.history.by().cloned(), at })
     }
 }
 

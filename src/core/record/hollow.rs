@@ -26,12 +26,12 @@ impl Record {
         if matches!(self.hold, Hold::Parked { .. }) {
             hollow.hold = Hold::Parked { why: "".into() };
         }
-        let entries = self.past.entries().iter();
-        hollow.past = History::new(Entries {
+        let entries = self.history.entries().iter();
+        hollow.history = History::new(Entries {
             by: None,
             entries: entries.map(|entry| HistoryEntry { text: None, by: None, ..entry.clone() }).collect(),
-            dropped: self.past.dropped(),
-            dropped_done: self.past.dropped_done(),
+            dropped: self.history.dropped(),
+            dropped_done: self.history.dropped_done(),
             sealed: None,
         });
         hollow.request = self.request.as_ref().map(|_| hollow_request());
@@ -46,7 +46,7 @@ impl Record {
     /// What its sealed head says, that `head` was read from.
     pub(in crate::core) fn fill_head(&mut self, head: Self) {
         self.fingerprint = head.fingerprint;
-        self.past = head.past;
+        self.history = head.history;
         // Its hold is as the head says in clear: a store frees what a dead process held.
         if let (Hold::Parked { why }, Hold::Parked { why: said }) = (&mut self.hold, head.hold) {
             *why = said;

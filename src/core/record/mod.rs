@@ -40,11 +40,11 @@ pub struct Record {
     pub(in crate::core) progress: Progress,
     pub(in crate::core) attempts: u32,
     /// How many of them were before the last decision by hand.
-    pub(in crate::core) forgiven: u32,
+    pub(in crate::core) attempts_before_reset: u32,
     /// How long after the last write no completer should go on with it. As it is stored,
     /// and half as large as a `Duration`.
     pub(in crate::core) retry_in_ms: u64,
-    pub(in crate::core) past: History,
+    pub(in crate::core) history: History,
     /// The write that claimed it first also accepted it for later.
     pub(in crate::core) accepted: bool,
     /// Boxed: most records have none, and all are copied often.
@@ -115,7 +115,7 @@ impl Record {
     /// How often it was claimed since it began, or since a human or a
     /// reconciler last decided about it.
     pub const fn tries(&self) -> u32 {
-        self.attempts.saturating_sub(self.forgiven)
+        self.attempts.saturating_sub(self.attempts_before_reset)
     }
 
     /// How long after its last write a free operation rests before a completer goes
@@ -131,7 +131,7 @@ impl Record {
 
     /// The steps that were begun and have no result.
     pub(crate) fn in_doubt(&self) -> impl Iterator<Item = &str> {
-        let is_begun = |step: &&Arc<Step>| self.past.sealed().is_none() && step.point == Point::Begun;
+        let is_begun = |step: &&Arc<Step>| self.history.sealed().is_none() && step.point == Point::Begun;
         self.steps.iter().filter(is_begun).map(|step| &*step.name)
     }
 
@@ -249,7 +249,7 @@ impl Record {
     }
 
     pub(in crate::core) fn has_no_past(&self) -> bool {
-        self.past.entries().is_empty()
+        self.history.entries().is_empty()
     }
 
     /// The same record after its holder is known to be dead: free at once.
@@ -322,6 +322,6 @@ impl Record {
         let steps: usize = self.steps.iter().map(|step| step.held()).sum();
         let steps = steps + piece(self.steps.capacity() * size_of::<Arc<Step>>());
         let undoing = self.undoing().map_or(0, Undoing::held);
-        size_of::<Self>() + request + response + callback + why + steps + undoing + self.past.size()
+        size_of::<Self>() + request + response + callback + why + steps + undoing + self.history.size()
     }
 }

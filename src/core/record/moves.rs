@@ -32,9 +32,9 @@ impl Record {
             hold: Hold::Runnable,
             progress: Progress::Pending,
             attempts: 0,
-            forgiven: 0,
+            attempts_before_reset: 0,
             retry_in_ms: 0,
-            past: History::begun_by(stamp.by),
+            history: History::begun_by(stamp.by),
             accepted: false,
             callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
             request,
@@ -49,7 +49,7 @@ impl Record {
     pub(in crate::core) fn taken(&self, stamp: Stamp<'_>, lease: Duration) -> Self {
         let (mut next, nonce) = (self.clone(), stamp.nonce);
         next.remember(if self.attempts == 0 { HistoryEvent::Claimed } else { HistoryEvent::Resumed }, None, stamp);
-        next.past.set_by(stamp.by);
+        next.history.set_by(stamp.by);
         next.version = nonce;
         next.hold = Hold::Leased { fence: Fence::of(nonce), lease };
         next.attempts = next.attempts.saturating_add(1);

@@ -34,7 +34,7 @@ pub(in crate::core) struct WireHead<'a> {
     #[n(5)]
     attempts: Option<u32>,
     #[cbor(n(6), skip_if = "is_default")]
-    forgiven: u32,
+    attempts_before_reset: u32,
     #[cbor(n(7), skip_if = "is_default")]
     retry_in_ms: u64,
     #[cbor(n(8), skip_if = "is_default")]
@@ -44,7 +44,7 @@ pub(in crate::core) struct WireHead<'a> {
     #[b(10)]
     by: Option<&'a str>,
     #[cbor(b(11), skip_if = "Vec::is_empty")]
-    past: Vec<WireEntry<'a>>,
+    history: Vec<WireEntry<'a>>,
     #[cbor(n(12), skip_if = "is_default")]
     dropped: u32,
     #[cbor(n(13), skip_if = "is_default")]
@@ -200,14 +200,14 @@ impl<'a> WireHead<'a> {
                 Progress::Complete { retention, .. } => WireProgress::Complete { retention_ms: millis(*retention) },
             },
             attempts: Some(record.attempts).filter(|attempts| *attempts != 1),
-            forgiven: record.forgiven,
+            attempts_before_reset: record.attempts_before_reset,
             retry_in_ms: record.retry_in_ms,
             request: record.request.is_some(),
             steps: number(record.steps.len()),
             by: record.by(),
-            past: record.past.entries().iter().map(WireEntry::of).collect(),
-            dropped: record.past.dropped(),
-            dropped_done: record.past.dropped_done(),
+            history: record.history.entries().iter().map(WireEntry::of).collect(),
+            dropped: record.history.dropped(),
+            dropped_done: record.history.dropped_done(),
             accepted: record.accepted,
             callback: record.callback.as_deref().map_or(WireCallback::None {}, WireCallback::of),
             scheme: Some(record.fingerprint.scheme()).filter(|scheme| *scheme != 1),
@@ -215,7 +215,7 @@ impl<'a> WireHead<'a> {
             content,
             trailers,
             undoing: record.undoing.is_some(),
-            sealed: record.past.sealed().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
+            sealed: record.history.sealed().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
             by_rules,
             rules,
         }
@@ -248,7 +248,7 @@ impl<'a> WireHead<'a> {
     /// Without its request, its steps, its plan and its times. Nothing if it is complete and
     /// there is no `response`.
     pub(in crate::core) fn record(self, response: Option<Arc<StoredResponse>>) -> Option<Record> {
-        let past = self.past();
+        let history = self.history();
         let scheme = self.scheme.unwrap_or(1);
         Some(Record {
             version: Version::new(self.version),
@@ -267,9 +267,9 @@ impl<'a> WireHead<'a> {
                 }
             },
             attempts: self.attempts.unwrap_or(1),
-            forgiven: self.forgiven,
+            attempts_before_reset: self.attempts_before_reset,
             retry_in_ms: self.retry_in_ms,
-            past,
+            history,
             accepted: self.accepted,
             callback: self.callback.read().map(Box::new),
             request: None,
@@ -281,9 +281,9 @@ impl<'a> WireHead<'a> {
     }
 
     /// A entry of a kind that this release does not know counts as dropped.
-    fn past(&self) -> History {
-        let entries: Vec<_> = self.past.iter().filter_map(WireEntry::read).collect();
-        let unknown = u32::try_from(self.past.len() - entries.len()).unwrap_or(u32::MAX);
+    fn history(&self) -> History {
+        let entries: Vec<_> = self.history.iter().filter_map(WireEntry::read).collect();
+        let unknown = u32::try_from(self.history.len() - entries.len()).unwrap_or(u32::MAX);
         History::new(Entries {
             by: self.by.map(Arc::from),
             entries,

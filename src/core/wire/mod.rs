@@ -161,7 +161,7 @@ impl Record {
 
     /// As ciphertext, if it is sealed.
     fn piece(&self, id: PartId, clear: impl FnOnce() -> Bytes) -> (PartId, Bytes) {
-        let sealed = self.past.sealed().and_then(|sealed| sealed.part(id));
+        let sealed = self.history.sealed().and_then(|sealed| sealed.part(id));
         (id, sealed.cloned().unwrap_or_else(clear))
     }
 
@@ -217,7 +217,7 @@ impl Record {
         }
         let mut record = head.record(response).ok_or(CORRUPT_HEAD)?;
         if sealed.head.is_some() || !sealed.parts.is_empty() {
-            record.past.set_sealed(sealed);
+            record.history.set_sealed(sealed);
         }
         Ok(Self { request, steps, undoing, created_at: Some(times.created), written_at: times.written, ..record })
     }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::core::{Change, Fence, Key, Record, Status, StoredResponse};
 use crate::engine::Engine;
 use crate::engine::limits::Limits;
-use crate::engine::process::Hand;
+use crate::engine::process::InHandGuard;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 
@@ -58,7 +58,7 @@ struct Lease {
     renewed: AtomicBool,
     /// Set once the lease may be over, and until this process no longer goes on with
     /// the operation.
-    in_hand: Mutex<Option<Hand>>,
+    in_hand: Mutex<Option<InHandGuard>>,
 }
 
 /// What is known of the end.

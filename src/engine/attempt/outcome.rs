@@ -79,7 +79,7 @@ impl Attempt {
         }
         // Those who still wait for a write belong to work that is over.
         let (mut changes, _) = self.take_queue();
-        let retry_in = self.retry_in(&change);
+        let retry_in = self.pause_after(&change);
         changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));
         changes.push(change);
         let mut exchange = self.exchange(changes, &current);
@@ -133,7 +133,7 @@ impl Attempt {
     /// Goes on saving the end in a task of its own.
     fn leave_unsaved(self: &Arc<Self>, exchange: Write, error: StoreError) -> End {
         self.hold_on();
-        self.engine.unsaved().add(self.key, error.to_string(), false);
+        self.engine.unpersisted().add(self.key, error.to_string(), false);
         let parks = exchange.writes().is_some_and(|record| record.parked_for().is_some());
         tokio::spawn(Arc::clone(self).save_late(exchange));
         if !parks {
@@ -154,11 +154,11 @@ impl Attempt {
         };
         match failed {
             None => {
-                self.engine.unsaved().remove(&self.key);
+                self.engine.unpersisted().remove(&self.key);
                 self.emit(|| EventKind::SavedLate);
             }
             Some(error) => {
-                self.engine.unsaved().add(self.key, error.clone(), true);
+                self.engine.unpersisted().add(self.key, error.clone(), true);
                 self.emit(|| EventKind::SaveFailed { error });
             }
         }
@@ -166,7 +166,7 @@ impl Attempt {
 
     /// How long the operation rests, if it ends without a response and a completer
     /// can go on with it.
-    fn retry_in(&self, change: &Change) -> Option<Duration> {
+    fn pause_after(&self, change: &Change) -> Option<Duration> {
         let unanswered = matches!(change, Change::Release | Change::Withdraw);
         // In at-most-once mode, only what did not happen is run again.
         let again = self.claimed.mode() == Mode::Resumable || matches!(change, Change::Withdraw);
@@ -176,7 +176,7 @@ impl Attempt {
 
     /// How long the operation rests, once the attempt has ended without a response,
     /// before a completer goes on with it.
-    pub(crate) async fn rests(&self) -> Duration {
+    pub(crate) async fn retry_in(&self) -> Duration {
         self.current().await.retry_in()
     }
 }

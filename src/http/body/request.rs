@@ -23,14 +23,14 @@ pin_project! {
 pin_project! {
     #[project = RequestKindProj]
     enum RequestKind<B> {
-        Theirs { #[pin] body: B },
+        Inner { #[pin] body: B },
         Read { bytes: Option<Bytes>, trailers: Option<Box<HeaderMap>> },
     }
 }
 
 impl<B> RequestBody<B> {
-    pub(crate) const fn theirs(body: B) -> Self {
-        Self { kind: RequestKind::Theirs { body } }
+    pub(crate) const fn inner(body: B) -> Self {
+        Self { kind: RequestKind::Inner { body } }
     }
 
     pub(crate) fn read(content: Content) -> Self {
@@ -52,21 +52,21 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
-            RequestKindProj::Theirs { body } => body.poll_frame(cx),
+            RequestKindProj::Inner { body } => body.poll_frame(cx),
             RequestKindProj::Read { bytes, trailers } => Poll::Ready(next_frame(bytes, trailers).map(Ok)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            RequestKind::Theirs { body } => body.is_end_stream(),
+            RequestKind::Inner { body } => body.is_end_stream(),
             RequestKind::Read { bytes, trailers } => bytes.is_none() && trailers.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            RequestKind::Theirs { body } => body.size_hint(),
+            RequestKind::Inner { body } => body.size_hint(),
             RequestKind::Read { bytes, trailers } => size_of(bytes.as_ref(), trailers.is_some()),
         }
     }

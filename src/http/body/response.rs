@@ -36,28 +36,28 @@ pin_project! {
 pin_project! {
     #[project = ResponseKindProj]
     enum ResponseKind<B, E> {
-        Theirs { #[pin] body: B },
-        Whole { bytes: Option<Bytes>, trailers: Option<Box<HeaderMap>> },
+        Inner { #[pin] body: B },
+        Full { bytes: Option<Bytes>, trailers: Option<Box<HeaderMap>> },
         // Boxed: responses go from hand to hand, and few need it.
         Ahead { ahead: Box<ReadAhead<B, E>> },
     }
 }
 
 impl<B: Body> ResponseBody<B> {
-    pub(crate) const fn theirs(body: B) -> Self {
-        Self { kind: ResponseKind::Theirs { body } }
+    pub(crate) const fn inner(body: B) -> Self {
+        Self { kind: ResponseKind::Inner { body } }
     }
 
-    pub(crate) fn whole(content: impl Into<Content>) -> Self {
+    pub(crate) fn full(content: impl Into<Content>) -> Self {
         let Content { bytes, trailers } = content.into();
-        Self { kind: ResponseKind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), trailers } }
+        Self { kind: ResponseKind::Full { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), trailers } }
     }
 
     /// The bytes of one that the layer made itself.
     pub(crate) fn own(self) -> Bytes {
         match self.kind {
-            ResponseKind::Whole { bytes, .. } => bytes.unwrap_or_default(),
-            ResponseKind::Theirs { .. } | ResponseKind::Ahead { .. } => Bytes::new(),
+            ResponseKind::Full { bytes, .. } => bytes.unwrap_or_default(),
+            ResponseKind::Inner { .. } | ResponseKind::Ahead { .. } => Bytes::new(),
         }
     }
 }
@@ -66,7 +66,7 @@ impl<B: Body> ResponseBody<B> {
 /// one, ask for it.
 impl<B: Body> Default for ResponseBody<B> {
     fn default() -> Self {
-        Self::whole(Bytes::new())
+        Self::full(Bytes::new())
     }
 }
 
@@ -76,24 +76,24 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
-            ResponseKindProj::Theirs { body } => body.poll_frame(cx),
-            ResponseKindProj::Whole { bytes, trailers } => Poll::Ready(next_frame(bytes, trailers).map(Ok)),
+            ResponseKindProj::Inner { body } => body.poll_frame(cx),
+            ResponseKindProj::Full { bytes, trailers } => Poll::Ready(next_frame(bytes, trailers).map(Ok)),
             ResponseKindProj::Ahead { ahead } => ahead.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            ResponseKind::Theirs { body } => body.is_end_stream(),
-            ResponseKind::Whole { bytes, trailers } => bytes.is_none() && trailers.is_none(),
+            ResponseKind::Inner { body } => body.is_end_stream(),
+            ResponseKind::Full { bytes, trailers } => bytes.is_none() && trailers.is_none(),
             ResponseKind::Ahead { ahead } => ahead.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            ResponseKind::Theirs { body } => body.size_hint(),
-            ResponseKind::Whole { bytes, trailers } => size_of(bytes.as_ref(), trailers.is_some()),
+            ResponseKind::Inner { body } => body.size_hint(),
+            ResponseKind::Full { bytes, trailers } => size_of(bytes.as_ref(), trailers.is_some()),
             ResponseKind::Ahead { ahead } => ahead.size_hint(),
         }
     }
@@ -218,7 +218,7 @@ where
     if body.is_end_stream() {
         let whole = is_as_announced(head, &size, 0);
         let content = whole.then(|| Bytes::new().into()).ok_or(NotRetained::Incomplete);
-        return Read { body: ResponseBody::theirs(body), content };
+        return Read { body: ResponseBody::inner(body), content };
     }
     if size.lower() > limit as u64 {
         return unread(body, NotRetained::TooLarge);
@@ -328,7 +328,7 @@ impl<B: Body<Data = Bytes>> Reading<B> {
         let said_all = size.exact() == Some(bytes.len() as u64) && !bytes.is_empty() && self.trailers.is_none();
         let whole = matches!(stopped, Stopped::Ended { .. }) && is_as_announced(head, &size, bytes.len());
         if whole && said_all {
-            return Read { body: ResponseBody::whole(bytes.clone()), content: Ok(bytes.into()) };
+            return Read { body: ResponseBody::full(bytes.clone()), content: Ok(bytes.into()) };
         }
         let (rest, content) = match stopped {
             Stopped::Ended { said } if whole => {

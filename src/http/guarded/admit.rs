@@ -9,7 +9,7 @@ use super::{RequestContext, Shared};
 use crate::core::{IdempotencyKey, Key};
 use crate::engine::operation::Operation;
 use crate::http::grpc::is_call;
-use crate::http::scope::{Scope, Told};
+use crate::http::scope::{Scope, ScopeDecision};
 use crate::http::upload::Upload;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
@@ -116,10 +116,10 @@ impl Shared {
     /// Whose request it is.
     pub(crate) fn scope_of(&self, parts: &Parts) -> Result<String, Refusal> {
         loop {
-            match self.policy.scope.tell(parts) {
-                Told::Scope(scope) => return Ok(scope),
-                Told::Warn => self.engine.emit_unkeyed(|| EventKind::SharedScope),
-                Told::Unknown => return Err(Refusal::ScopeUnknown),
+            match self.policy.scope.decide(parts) {
+                ScopeDecision::Scope(scope) => return Ok(scope),
+                ScopeDecision::Warn => self.engine.emit_unkeyed(|| EventKind::SharedScope),
+                ScopeDecision::Unknown => return Err(Refusal::ScopeUnknown),
             }
         }
     }

@@ -8,10 +8,10 @@ use http_body::Body;
 use super::RequestContext;
 use crate::core::{Claimed, Fingerprint, Record, StoredResponse};
 use crate::engine::attempt::Attempt;
-use crate::engine::claim::instead;
+use crate::engine::claim::superseding_response;
 use crate::http::body::ResponseBody;
 use crate::http::header::EXPIRES_IN;
-use crate::http::problem::given;
+use crate::http::problem::restore;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
@@ -29,7 +29,7 @@ impl RequestContext {
 
     /// The attempt is over, and the next one goes on after a rest.
     pub(super) async fn interrupted<B: Body>(&self, attempt: &Attempt) -> Response<ResponseBody<B>> {
-        self.refuse_for(Refusal::Interrupted, attempt.rests().await)
+        self.refuse_for(Refusal::Interrupted, attempt.retry_in().await)
     }
 
     /// The operation runs in an attempt of this age, whose lease has so much left.
@@ -39,7 +39,7 @@ impl RequestContext {
     /// nothing comes before its end.
     pub(super) fn busy<B: Body>(&self, left: Duration, age: Duration) -> Response<ResponseBody<B>> {
         let is_overdue = left < self.shared.engine.limits().lease / 2;
-        self.refuse_for(Refusal::InProgress, if is_overdue { left } else { again_after(age) })
+        self.refuse_for(Refusal::InProgress, if is_overdue { left } else { retry_after(age) })
     }
 
     /// What is answered for work that is not the one that counts: what is on
@@ -52,7 +52,7 @@ impl RequestContext {
     ) -> Response<ResponseBody<B>> {
         match attempt.completed() {
             Some(stored) => self.stored(stored),
-            None => self.answer(instead(fingerprint, found)),
+            None => self.answer(superseding_response(fingerprint, found)),
         }
     }
 
@@ -60,7 +60,7 @@ impl RequestContext {
         if stored.not_retained().is_none() {
             self.shared.engine.emit(&self.key, || EventKind::Replayed);
         }
-        self.telling(left, self.given(stored, true))
+        self.telling(left, self.restore(stored, true))
     }
 
     /// Says how much longer retries get this response, where the layer tells.
@@ -80,12 +80,12 @@ impl RequestContext {
     /// An answer that counts in the place of the one that the handler gave: it
     /// stored that itself, or an earlier attempt did.
     pub(super) fn stored<B: Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
-        self.given(stored, false)
+        self.restore(stored, false)
     }
 
-    fn given<B: Body>(&self, stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
+    fn restore<B: Body>(&self, stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
         let Some(why) = stored.not_retained() else {
-            return given(stored, Some(&self.shared.policy.words.replayed).filter(|_| is_replay));
+            return restore(stored, Some(&self.shared.policy.words.replayed).filter(|_| is_replay));
         };
         let refusal = Refusal::NotRetained;
         self.shared.engine.emit(&self.key, || EventKind::Refused { refusal });
@@ -103,7 +103,7 @@ impl RequestContext {
 }
 
 /// 1, 2, 4 … seconds, and never more than 30: the largest that is not above the age.
-fn again_after(age: Duration) -> Duration {
+fn retry_after(age: Duration) -> Duration {
     const LONGEST: u64 = 30;
     let seconds = age.as_secs().max(1);
     Duration::from_secs((1 << seconds.ilog2()).min(LONGEST))

@@ -166,7 +166,7 @@ impl<S> GuardedRequest<S> {
             let is_stream = parts.extensions.remove::<Streaming>().is_some();
             let Read { body, content } = if parts.status.is_informational() {
                 // A switch of protocols (101) has begun something that can't be given twice.
-                Read { body: ResponseBody::theirs(body), content: Err(NotRetained::Streamed) }
+                Read { body: ResponseBody::inner(body), content: Err(NotRetained::Streamed) }
             } else if is_stream {
                 unread(body, NotRetained::Streamed)
             } else {

@@ -102,7 +102,7 @@ impl Shared {
     fn tell_dropped(&self, name: &HeaderName) {
         // The client's key is no news.
         if !self.policy.coverage.is_key(name) {
-            self.policy.dropped.tell(&self.engine, name);
+            self.policy.dropped.report(&self.engine, name);
         }
     }
 }

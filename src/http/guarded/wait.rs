@@ -60,7 +60,7 @@ impl RequestContext {
             seat.is_elsewhere().await;
             if let Some(claimed) = self.look(fingerprint).await {
                 let ended = Ended { fingerprint: fingerprint.clone(), claimed };
-                seat.tell(ended.clone());
+                seat.announce(ended.clone());
                 return ended;
             }
             sleep(jittered(pause, 0.5, 1.0)).await;

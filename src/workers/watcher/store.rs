@@ -8,7 +8,7 @@ use super::Watcher;
 use super::open_findings::Subject;
 use super::state::{State, finding};
 use crate::core::{Key, Status};
-use crate::engine::unsaved::Unsaved;
+use crate::engine::unpersisted::UnpersistedResponse;
 use crate::store::{Durability, Epoch, Since, StoreError};
 use crate::telemetry::finding::FindingKind;
 
@@ -65,28 +65,28 @@ impl Watcher {
 
     /// The responses of this process that are not stored.
     pub(super) async fn responses(&self, state: &mut State) {
-        let unsaved = self.engine.unsaved().all();
+        let unpersisted = self.engine.unpersisted().all();
         for key in state.findings.responses() {
-            if !unsaved.iter().any(|(other, _)| *other == key) {
+            if !unpersisted.iter().any(|(other, _)| *other == key) {
                 state.findings.clear(Subject::Response(key));
             }
         }
-        for (key, unsaved) in unsaved {
-            if unsaved.given_up && self.is_settled(&key).await {
-                self.engine.unsaved().remove(&key);
+        for (key, unpersisted) in unpersisted {
+            if unpersisted.given_up && self.is_settled(&key).await {
+                self.engine.unpersisted().remove(&key);
                 state.findings.clear(Subject::Response(key));
             } else {
-                self.unsaved_finding(state, key, &unsaved);
+                self.unsaved_finding(state, key, &unpersisted);
             }
         }
     }
 
-    fn unsaved_finding(&self, state: &mut State, key: Key, unsaved: &Unsaved) {
-        let cause = match unsaved.given_up {
-            false => format!("the client has a response that is not stored yet: {}", unsaved.error),
-            true => format!("the client has a response that will not be stored: {}", unsaved.error),
+    fn unsaved_finding(&self, state: &mut State, key: Key, unpersisted: &UnpersistedResponse) {
+        let cause = match unpersisted.given_up {
+            false => format!("the client has a response that is not stored yet: {}", unpersisted.error),
+            true => format!("the client has a response that will not be stored: {}", unpersisted.error),
         };
-        let violation = (FindingKind::Unsaved, cause, unsaved.since);
+        let violation = (FindingKind::Unsaved, cause, unpersisted.since);
         state.findings.set(Subject::Response(key), finding(Some(key), violation), None, 0);
     }
 

@@ -418,15 +418,15 @@ impl<D: SqliteDriver> EnlistedDatabase for SqliteEnlisted<D> {
             let error = failed.into_store_error();
             return Err(if rolled_back { CommitError::RolledBack(error) } else { CommitError::Unknown(error) });
         }
-        let noted = spawn_blocking(move || {
+        let checked = spawn_blocking(move || {
             let shared = &store.0.shared;
             shared.owner.mark(commits);
             shared.checkpoints.written(pages);
             // What went to a file that is gone by now is gone with it.
             shared.guard.check()
         });
-        match noted.await {
-            Ok(noted) => noted.map_err(CommitError::Unknown),
+        match checked.await {
+            Ok(checked) => checked.map_err(CommitError::Unknown),
             Err(_) => Ok(()),
         }
     }

@@ -101,8 +101,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     in_hand(
         "unsaved-taken-by-its-own-completer",
         END,
-        "        self.hold_on();\n        self.engine.unsaved()",
-        "        self.engine.unsaved()",
+        "        self.hold_on();\n        self.engine.unpersisted()",
+        "        self.engine.unpersisted()",
         "a_completer_does_not_take_what_its_process_still_has",
     ),
     in_hand(
@@ -143,7 +143,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "decision-shown-as-its-last-holders",
         "src/core/command/resolve.rs",
-        "        next.past.set_by(stamp.by);\n",
+        "        next.history.set_by(stamp.by);\n",
         "",
         "history::the_history_of_an_operation",
     ),
@@ -178,7 +178,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "decision-forgives-nothing",
         "src/core/command/resolve.rs",
-        "next.forgiven = next.attempts;",
+        "next.attempts_before_reset = next.attempts;",
         "",
         "tries::what_fails_too_often",
     ),
@@ -193,7 +193,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "spent-ticket-passes",
         "src/http/service.rs",
         "return ResponseFuture::refused(self.shared.policy.problems.refuse(Refusal::InProgress));",
-        "return ResponseFuture::theirs(self.inner.call(request.map(RequestBody::theirs)));",
+        "return ResponseFuture::inner(self.inner.call(request.map(RequestBody::inner)));",
         "tries::a_claim_is_run_once",
     ),
     completer(

@@ -32,8 +32,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "retry-after-ignores-the-rest",
         "src/http/guarded/answer.rs",
-        "attempt.rests().await",
-        "{\n            attempt.rests().await;\n            Duration::ZERO\n        }",
+        "attempt.retry_in().await",
+        "{\n            attempt.retry_in().await;\n            Duration::ZERO\n        }",
         "panics::what_was_interrupted",
     ),
     http(

@@ -73,7 +73,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     unit(
         "unsaved-answers-without-bound",
-        "src/engine/unsaved.rs",
+        "src/engine/unpersisted.rs",
         "if all.len() < MOST || all.contains_key(&key) {",
         "if all.len() < usize::MAX || all.contains_key(&key) {",
         "answers_that_can_not_be_saved",

@@ -113,8 +113,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     watcher(
         "watcher-given-up-is-forgotten",
         "src/engine/attempt/outcome.rs",
-        "self.engine.unsaved().add(self.key, error.clone(), true);",
-        "self.engine.unsaved().remove(&self.key);",
+        "self.engine.unpersisted().add(self.key, error.clone(), true);",
+        "self.engine.unpersisted().remove(&self.key);",
         "an_answer_that_was_given_up",
     ),
 ];
