@@ -13,7 +13,7 @@ use crate::engine::content::Content;
 use crate::engine::handoff::WorkerSlot;
 use crate::http::body::ResponseBody;
 use crate::http::guarded::RequestContext;
-use crate::http::guarded::answer::unavailable;
+use crate::http::guarded::respond::unavailable;
 use crate::http::problem::accepted;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
@@ -51,9 +51,9 @@ impl RequestContext {
                 engine.accepted().put(self.key);
                 accepted(place, background.retry_in())
             }
-            Submitted::Replay(stored, left) => self.answer(Claimed::Replay(stored, left)),
-            Submitted::Mismatch => self.answer(Claimed::Mismatch),
-            Submitted::Unknown { parked } => self.answer(Claimed::Unknown { parked }),
+            Submitted::Replay(stored, left) => self.respond(Claimed::Replay(stored, left)),
+            Submitted::Mismatch => self.respond(Claimed::Mismatch),
+            Submitted::Unknown { parked } => self.respond(Claimed::Unknown { parked }),
             Submitted::Full => self.refuse(Refusal::Overloaded),
             Submitted::CallerOnly => return None,
         })

@@ -31,7 +31,7 @@ pub struct Ended {
 
 impl Ended {
     /// Its answer, if it is complete.
-    pub fn answer(&self) -> Option<&StoredResponse> {
+    pub fn response(&self) -> Option<&StoredResponse> {
         self.record.response().map(AsRef::as_ref)
     }
 
@@ -68,7 +68,7 @@ impl Ended {
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tell = Callback::new(|ended| async move {
-///     let news = match (ended.answer(), ended.parked()) {
+///     let news = match (ended.response(), ended.parked()) {
 ///         (Some(answer), _) => format!("complete: {}", answer.status()),
 ///         (None, why) => format!("a human has to look: {}", why.unwrap_or_default()),
 ///     };

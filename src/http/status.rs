@@ -25,14 +25,14 @@ use crate::http::background::Background;
 use crate::http::body::ResponseBody;
 use crate::http::coverage::quoted;
 use crate::http::guarded::Shared;
-use crate::http::guarded::answer::unavailable;
+use crate::http::guarded::respond::unavailable;
 use crate::http::layer::IdempotencyLayer;
 use crate::http::problem::{acknowledged, not_modified, status};
 use crate::http::route::Route;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 
-type Answer = Response<ResponseBody<String>>;
+type StatusResponse = Response<ResponseBody<String>>;
 
 /// A status resource: how far a caller's operations are, by their idempotency
 /// key, as JSON.
@@ -95,7 +95,7 @@ impl StatusService {
         self
     }
 
-    async fn serve(self, parts: Parts) -> Answer {
+    async fn serve(self, parts: Parts) -> StatusResponse {
         let served = match parts.method {
             Method::GET => self.show(&parts, true).await,
             Method::HEAD => self.show(&parts, false).await,
@@ -127,7 +127,7 @@ impl StatusService {
         Ok(route.key(&scope, &key))
     }
 
-    async fn show(&self, parts: &Parts, shown: bool) -> Result<Answer, Refusal> {
+    async fn show(&self, parts: &Parts, shown: bool) -> Result<StatusResponse, Refusal> {
         let found = self.shared.engine.look(&self.key(parts)?).await.map_err(|error| unavailable(&error))?;
         let record = found.record.filter(|record| !record.is_expired(found.now)).ok_or(Refusal::NoSuchOperation)?;
         let state = state(&record, found.now);
@@ -143,7 +143,7 @@ impl StatusService {
         })
     }
 
-    async fn acknowledge(&self, parts: &Parts) -> Result<Answer, Refusal> {
+    async fn acknowledge(&self, parts: &Parts) -> Result<StatusResponse, Refusal> {
         let (key, command) = (self.key(parts)?, Acknowledge { grace: self.grace });
         let done = self.shared.engine.apply(&key, None, command).await.map_err(|error| unavailable(&error))?;
         match done.output {
@@ -155,9 +155,9 @@ impl StatusService {
 }
 
 impl<B> Service<Request<B>> for StatusService {
-    type Response = Answer;
+    type Response = StatusResponse;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<StatusResponse, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))

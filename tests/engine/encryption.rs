@@ -362,7 +362,7 @@ async fn callbacks_get_it_in_clear() {
     let (lab, told) = (Lab::new(), Arc::new(Mutex::new(Vec::new())));
     let hook = Arc::clone(&told);
     let callback = Callback::new(move |ended| {
-        let body = ended.answer().and_then(|answer| answer.body().cloned());
+        let body = ended.response().and_then(|answer| answer.body().cloned());
         hook.lock().unwrap().push(body);
         async { Ok::<_, String>(()) }
     });

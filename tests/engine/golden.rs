@@ -200,7 +200,7 @@ fn save(step: &str, value: &'static [u8]) -> Change {
 
 fn undo(steps: &[&str]) -> Change {
     let answer = StoredResponse::capture(StatusCode::CONFLICT, &headers(), Some(Bytes::from_static(b"sold out")));
-    Change::Undo { steps: steps.iter().map(|step| Box::from(*step)).collect(), answer: Arc::new(answer) }
+    Change::Undo { steps: steps.iter().map(|step| Box::from(*step)).collect(), response: Arc::new(answer) }
 }
 
 pub(crate) fn records() -> Vec<(&'static str, Record, Pieces)> {

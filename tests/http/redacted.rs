@@ -116,7 +116,7 @@ fn no_debug_of_a_move_shows_what_it_carries() {
     );
     let (answer, step) = (response(), || "charge".into());
     let resolutions = [
-        Resolution::Answer { response: answer, retention: secs(60) },
+        Resolution::Respond { response: answer, retention: secs(60) },
         Resolution::StepDone { step: step(), value: bytes() },
     ];
     for resolution in resolutions {

@@ -37,6 +37,6 @@ async fn the_files_have_nothing_of_what_was_said() {
     let operator = Operator::new(Engine::new(open(sealed.path())).encryption(ring()));
     let shown = operator.find("", "undoing").await.unwrap();
     assert_eq!(shown.record.left_to_undo().collect::<Vec<_>>(), ["secret-of-a-step-name"]);
-    assert_eq!(shown.record.undoing().unwrap().answer().body().unwrap().as_ref(), b"secret-of-a-plan");
+    assert_eq!(shown.record.undoing().unwrap().response().body().unwrap().as_ref(), b"secret-of-a-plan");
     assert_eq!(shown.record.request().unwrap().body().as_ref(), br#"{"card":"secret-of-the-body"}"#);
 }

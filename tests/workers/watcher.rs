@@ -176,7 +176,7 @@ async fn what_is_paid_has_less_time_and_a_change_is_told_again() {
     assert_eq!(watch.round().await, []);
     watch.resolve("k", Resolution::Park { why: "look again".into() }).await;
     assert_eq!(watch.round().await, [(FindingKind::Parked, ONCE)], "for another reason");
-    watch.resolve("k", Resolution::Answer { response: answer(), retention: secs(60) }).await;
+    watch.resolve("k", Resolution::Respond { response: answer(), retention: secs(60) }).await;
     assert_eq!(watch.round().await, [(FindingKind::Parked, OVER)]);
 }
 
@@ -284,7 +284,7 @@ async fn an_answer_that_was_given_up_stays_until_someone_decides() {
         [(FindingKind::Unsaved, ONCE), (FindingKind::Unsaved, ONCE)],
         "first waiting, then given up"
     );
-    let resolution = Resolution::Answer { response: answer(), retention: secs(60) };
+    let resolution = Resolution::Respond { response: answer(), retention: secs(60) };
     lab.decide("k", resolution).await;
     watcher.run_once().await;
     assert_eq!(told.take(), [(FindingKind::Unsaved, OVER)]);
@@ -358,7 +358,7 @@ async fn a_store_that_is_away_is_told_once_for_an_outage() {
     }
     watch.store.heal();
     assert_eq!(watch.round().await, [(FindingKind::StoreAway, OVER)], "and what was found before still is");
-    watch.resolve("k", Resolution::Answer { response: answer(), retention: secs(60) }).await;
+    watch.resolve("k", Resolution::Respond { response: answer(), retention: secs(60) }).await;
     assert_eq!(watch.round().await, [(FindingKind::Parked, OVER)]);
 }
 

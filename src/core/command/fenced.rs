@@ -101,15 +101,15 @@ pub enum Change {
     Undo {
         /// The steps that are undone, in the order in which they were done.
         steps: Box<[Box<str>]>,
-        /// What is answered then.
-        answer: Arc<StoredResponse>,
+        /// What the client gets then.
+        response: Arc<StoredResponse>,
     },
     /// The step, one of the [plan's](Self::Undo), is undone.
     Undone {
         /// The step's name.
         step: Box<str>,
     },
-    /// The attempt ends with its answer. Request and steps are dropped.
+    /// The attempt ends with its response. Request and steps are dropped.
     ///
     /// If the answer is a failure, 4xx or 5xx, and the attempt did not reach a step
     /// that an earlier one began or paid, this is a `Park` that names the step.
@@ -118,7 +118,7 @@ pub enum Change {
     /// [plan](Self::Undo), whatever is given here, and this is a `Park` as long as a
     /// step is still to be undone.
     Complete {
-        /// The answer.
+        /// The response.
         response: Arc<StoredResponse>,
         /// How long to remember it.
         retention: Duration,
@@ -137,7 +137,7 @@ impl fmt::Debug for Change {
             Self::Key { step, .. } => of_step(f, "Key", step),
             Self::Save { step, value } => write!(f, "Save({step:?}, {} bytes)", value.len()),
             Self::Fail { step, error } => write!(f, "Fail({step:?}, {} bytes)", error.len()),
-            Self::Undo { steps, answer } => write!(f, "Undo({steps:?}, {answer:?})"),
+            Self::Undo { steps, response } => write!(f, "Undo({steps:?}, {response:?})"),
             Self::Undone { step } => of_step(f, "Undone", step),
             Self::Renew => f.write_str("Renew"),
             Self::Postpone { retry_in } => write!(f, "Postpone({retry_in:?})"),
@@ -208,9 +208,9 @@ impl Change {
             }
             Self::Release | Self::Withdraw => record.hold = Hold::Released,
             Self::Park { why } => record.park(why),
-            Self::Undo { steps, answer } => record.undo(steps, answer, elapsed),
+            Self::Undo { steps, response } => record.undo(steps, response, elapsed),
             Self::Undone { step } => record.set_undone(step, elapsed),
-            Self::Complete { response, retention, reached } => record.answer(response, *retention, reached),
+            Self::Complete { response, retention, reached } => record.respond(response, *retention, reached),
         }
     }
 }

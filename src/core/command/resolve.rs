@@ -38,9 +38,9 @@ pub struct Resolve {
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resolution {
-    /// It happened, and this is the answer.
-    Answer {
-        /// The answer.
+    /// It happened, and this is its response.
+    Respond {
+        /// The response.
         response: Arc<StoredResponse>,
         /// How long to remember it.
         retention: Duration,
@@ -75,7 +75,7 @@ pub enum Resolution {
 impl fmt::Debug for Resolution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Answer { response, retention } => write!(f, "Answer({response:?}, for {retention:?})"),
+            Self::Respond { response, retention } => write!(f, "Respond({response:?}, for {retention:?})"),
             Self::StepDone { step, value } => write!(f, "StepDone({step:?}, {} bytes)", value.len()),
             Self::DidNotHappen { step } => write!(f, "DidNotHappen({step:?})"),
             Self::Undone { step } => write!(f, "Undone({step:?})"),
@@ -137,7 +137,7 @@ impl Resolution {
     /// Its name, as the history shows it.
     const fn name(&self) -> &'static str {
         match self {
-            Self::Answer { .. } => "answer",
+            Self::Respond { .. } => "respond",
             Self::StepDone { .. } => "step done",
             Self::DidNotHappen { .. } => "step did not happen",
             Self::Undone { .. } => "step undone",
@@ -154,7 +154,7 @@ impl Resolution {
             },
             Self::Undone { step } => record.left_to_undo().any(|left| *left == **step),
             Self::DidNotHappen { step } => record.step(step).is_some_and(|step| step.point == Point::Begun),
-            Self::Answer { .. } | Self::RunAgain | Self::Park { .. } => true,
+            Self::Respond { .. } | Self::RunAgain | Self::Park { .. } => true,
         }
     }
 
@@ -169,7 +169,7 @@ impl Resolution {
         next.attempts_before_reset = next.attempts;
         next.retry_in_ms = 0;
         match self {
-            Self::Answer { response, retention } => next.complete(response, *retention),
+            Self::Respond { response, retention } => next.complete(response, *retention),
             Self::StepDone { step, value } => {
                 next.set(step, Point::Begun, Duration::ZERO);
                 Change::Save { step: step.clone(), value: value.clone() }.make(next, Duration::ZERO);

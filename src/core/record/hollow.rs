@@ -83,5 +83,5 @@ pub(in crate::core) fn hollow_step(written: Version) -> Arc<Step> {
 }
 
 pub(in crate::core) fn hollow_undoing(written: Version) -> Arc<Undoing> {
-    Arc::new(Undoing { steps: Box::default(), answer: hollow_response(), attempt: 1, after: Duration::ZERO, written })
+    Arc::new(Undoing { steps: Box::default(), response: hollow_response(), attempt: 1, after: Duration::ZERO, written })
 }

@@ -117,9 +117,10 @@ impl Record {
 
     /// It failed for good: only these steps are undone from here on, and then it is
     /// answered. The first plan stands.
-    pub(in crate::core) fn undo(&mut self, steps: &[Box<str>], answer: &Arc<StoredResponse>, after: Duration) {
+    pub(in crate::core) fn undo(&mut self, steps: &[Box<str>], response: &Arc<StoredResponse>, after: Duration) {
         let (attempt, written) = (self.attempts, self.version);
-        let plan = || Arc::new(Undoing { steps: steps.into(), answer: Arc::clone(answer), attempt, after, written });
+        let plan =
+            || Arc::new(Undoing { steps: steps.into(), response: Arc::clone(response), attempt, after, written });
         self.undoing.get_or_insert_with(plan);
     }
 
@@ -135,9 +136,9 @@ impl Record {
         }
     }
 
-    /// Ends with this answer, or with that of the plan; unless it would hide what
+    /// Ends with this response, or with that of the plan; unless it would hide what
     /// was done.
-    pub(in crate::core) fn answer(&mut self, response: &Arc<StoredResponse>, retention: Duration, reached: &Reached) {
+    pub(in crate::core) fn respond(&mut self, response: &Arc<StoredResponse>, retention: Duration, reached: &Reached) {
         let Some(plan) = self.undoing.clone() else {
             return match self.hidden_by(response, reached) {
                 Some((_, why)) => self.park(&why),
@@ -147,7 +148,7 @@ impl Record {
         let left = self.left_to_undo().next().map(|step| format!("step {step:?} was to be undone, and is not"));
         match left {
             Some(why) => self.park(&why.into()),
-            None => self.complete(&plan.answer, retention),
+            None => self.complete(&plan.response, retention),
         }
     }
 

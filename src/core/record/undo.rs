@@ -19,7 +19,7 @@ pub(crate) fn undo_name(step: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Undoing {
     pub(in crate::core) steps: Box<[Box<str>]>,
-    pub(in crate::core) answer: Arc<StoredResponse>,
+    pub(in crate::core) response: Arc<StoredResponse>,
     /// By which attempt, and how long after its claim.
     pub(in crate::core) attempt: u32,
     pub(in crate::core) after: Duration,
@@ -33,9 +33,9 @@ impl Undoing {
         &self.steps
     }
 
-    /// What the operation failed with: its answer, once all of it is undone.
-    pub const fn answer(&self) -> &Arc<StoredResponse> {
-        &self.answer
+    /// What the operation failed with: its response, once all of it is undone.
+    pub const fn response(&self) -> &Arc<StoredResponse> {
+        &self.response
     }
 
     /// The attempt that made it; the first is 1.
@@ -52,6 +52,6 @@ impl Undoing {
 
     pub(super) fn held(&self) -> usize {
         let names: usize = self.steps.iter().map(|name| piece(name.len())).sum();
-        arc(size_of::<Self>()) + piece(size_of_val(&*self.steps)) + names + self.answer.held()
+        arc(size_of::<Self>()) + piece(size_of_val(&*self.steps)) + names + self.response.held()
     }
 }

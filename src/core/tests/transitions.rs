@@ -325,7 +325,7 @@ fn only_complete_records_expire() {
 #[test]
 fn resolve_on_every_state() {
     let done = Resolution::StepDone { step: "d".into(), value: Bytes::from_static(b"found") };
-    let answered = Resolution::Answer { response: response(), retention: DAY };
+    let answered = Resolution::Respond { response: response(), retention: DAY };
     for resolution in [Resolution::RunAgain, Resolution::Park { why: "who knows".into() }, done, answered] {
         let resolve = Resolve { resolution, seen: None };
         assert_eq!(resolve.apply(None, stamp(LATER, 500)).output, Err(NotResolved::Absent));
@@ -347,7 +347,7 @@ fn resolve_on_every_state() {
 
 fn assert_resolved(resolution: &Resolution, before: &Record, after: &Record) {
     assert_eq!(after.version(), Version::new(500));
-    if matches!(resolution, Resolution::Answer { .. }) {
+    if matches!(resolution, Resolution::Respond { .. }) {
         assert_eq!((after.status(), after.hold()), (Status::Complete, &Hold::Released));
         return;
     }

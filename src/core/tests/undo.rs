@@ -17,7 +17,7 @@ fn failed(body: &'static str) -> Arc<StoredResponse> {
 }
 
 pub(super) fn undo(steps: &[&str], body: &'static str) -> Change {
-    Change::Undo { steps: steps.iter().map(|step| Box::from(*step)).collect(), answer: failed(body) }
+    Change::Undo { steps: steps.iter().map(|step| Box::from(*step)).collect(), response: failed(body) }
 }
 
 fn begin(step: &str) -> Change {
@@ -140,6 +140,6 @@ fn an_operator_may_say_that_it_is_undone() {
         assert_eq!(refused.output, Err(NotResolved::NotInDoubt), "{step}");
     }
     // An operator who decides on the answer decides on all of it.
-    let answered = put(decide(Resolution::Answer { response: response(), retention: DAY }));
+    let answered = put(decide(Resolution::Respond { response: response(), retention: DAY }));
     assert_eq!((answered.response(), answered.undoing()), (Some(&response()), None));
 }

@@ -51,7 +51,7 @@ fn every_state_comes_back() {
             assert_eq!(found.is_undone(), expected.is_undone(), "{name}");
         }
         let plan = |record: &Record| {
-            record.undoing().map(|plan| (plan.steps().to_vec(), plan.answer().clone(), plan.attempt()))
+            record.undoing().map(|plan| (plan.steps().to_vec(), plan.response().clone(), plan.attempt()))
         };
         assert_eq!(plan(&found), plan(&expected), "{name}");
         let plain = |record: &Record| (record.hold().clone(), record.progress().clone(), record.request().cloned());

@@ -85,7 +85,7 @@ struct WireUndoing<'a> {
     #[cbor(n(2), skip_if = "is_default")]
     after_ms: u64,
     #[b(3)]
-    answer: WireResponse<'a>,
+    response: WireResponse<'a>,
 }
 
 /// Not optional in a step: one that is not known would be read as none.
@@ -154,16 +154,16 @@ pub(super) fn encode_undoing(plan: &Undoing) -> Bytes {
         steps: plan.steps.iter().map(AsRef::as_ref).collect(),
         attempt: Some(plan.attempt).filter(|attempt| *attempt != 1),
         after_ms: millis(plan.after),
-        answer: WireResponse::of(&plan.answer),
+        response: WireResponse::of(&plan.response),
     };
-    seal(&wire, plan.answer.body().map_or(0, Bytes::len))
+    seal(&wire, plan.response.body().map_or(0, Bytes::len))
 }
 
 pub(in crate::core) fn decode_undoing(bytes: &Bytes) -> Result<Undoing, DecodeError> {
     let wire = open::<WireUndoing<'_>>(bytes, &CORRUPT_PART)?;
     Ok(Undoing {
         steps: wire.steps.into_iter().map(Box::from).collect(),
-        answer: Arc::new(wire.answer.read(bytes)?),
+        response: Arc::new(wire.response.read(bytes)?),
         attempt: wire.attempt.unwrap_or(1),
         after: Duration::from_millis(wire.after_ms),
         written: Version::new(0),

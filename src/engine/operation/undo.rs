@@ -96,13 +96,13 @@ impl Operation {
     /// Undoes what was done, latest first. `answer` is what the operation
     /// failed with, if an earlier attempt has not stored that; `said`: the handler
     /// said that this is final.
-    pub(crate) async fn undo(&self, answer: Option<StoredResponse>, said: bool) -> Undone {
+    pub(crate) async fn undo(&self, response: Option<StoredResponse>, said: bool) -> Undone {
         if self.inner.attempt.parked().is_some() {
             return Undone::NotYet;
         }
         let (steps, earlier) = match self.earlier_plan() {
-            Some(plan) => (plan.steps().into(), Some(Arc::clone(plan.answer()))),
-            None => match self.plan(answer, said).await {
+            Some(plan) => (plan.steps().into(), Some(Arc::clone(plan.response()))),
+            None => match self.plan(response, said).await {
                 Ok(steps) => (steps, None),
                 Err(undone) => return undone,
             },
@@ -117,9 +117,9 @@ impl Operation {
 
     /// Stores what is to be undone before anything is: from then on no attempt
     /// can change its mind.
-    async fn plan(&self, answer: Option<StoredResponse>, said: bool) -> Result<Box<[Box<str>]>, Undone> {
-        let Some(answer) = answer else { return Err(Undone::AsItIs) };
-        if self.inner.attempt.hides(&answer, said).is_some() {
+    async fn plan(&self, response: Option<StoredResponse>, said: bool) -> Result<Box<[Box<str>]>, Undone> {
+        let Some(response) = response else { return Err(Undone::AsItIs) };
+        if self.inner.attempt.hides(&response, said).is_some() {
             // A step that was not reached did not say how it is undone.
             return Err(Undone::NotYet);
         }
@@ -135,7 +135,7 @@ impl Operation {
                 format!("it failed for good, and it is not known whether step {step:?} happened and must be undone");
             return Err(self.give_up(&why));
         }
-        let plan = Change::Undo { steps: steps.clone(), answer: Arc::new(answer) };
+        let plan = Change::Undo { steps: steps.clone(), response: Arc::new(response) };
         self.inner.attempt.write(plan).await.map_err(|_| Undone::NotYet)?;
         self.inner.attempt.emit(|| EventKind::Undoing { steps: steps.iter().map(ToString::to_string).collect() });
         Ok(steps)

@@ -6,8 +6,8 @@
 //! `stored` what is kept of messages.
 
 pub(crate) mod admit;
-pub(crate) mod answer;
 mod record;
+pub(crate) mod respond;
 pub(crate) mod run;
 mod stored;
 pub(crate) mod unread;

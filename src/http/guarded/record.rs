@@ -105,7 +105,7 @@ impl RequestContext {
         fingerprint: &Fingerprint,
         undone: Undone,
     ) -> Option<Response<ResponseBody<B>>> {
-        let (end, answer) = match undone {
+        let (end, response) = match undone {
             Undone::AsItIs => return None,
             Undone::NotYet => (release(attempt).await, None),
             Undone::Earlier(response) => {
@@ -119,7 +119,7 @@ impl RequestContext {
                 (end, Some(response))
             }
         };
-        Some(match (end, answer) {
+        Some(match (end, response) {
             (End::Lost(found), _) => self.lost(attempt, fingerprint, found),
             (End::Parked, _) => self.refuse(Refusal::OutcomeUnknown),
             (_, None) => self.interrupted(attempt).await,
@@ -138,9 +138,9 @@ impl RequestContext {
         let Answered { parts, body, content, outcome, undone } = answered;
         // Boxed, as it is seldom.
         if !matches!(undone, Undone::AsItIs)
-            && let Some(answer) = Box::pin(self.after_undo(attempt, &fingerprint, undone)).await
+            && let Some(response) = Box::pin(self.after_undo(attempt, &fingerprint, undone)).await
         {
-            return answer;
+            return response;
         }
         let status = parts.status.as_u16();
         let is_final = outcome == Outcome::Final;

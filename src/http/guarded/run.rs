@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::RequestContext;
-use super::answer::unavailable;
 use super::record::{Answered, release};
+use super::respond::unavailable;
 use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Mode, NotRetained, tried};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim, under_lease};
@@ -31,7 +31,7 @@ use crate::telemetry::refusal::Refusal;
 use crate::telemetry::span;
 
 /// What the client gets, or the error of the inner service.
-type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
+type GuardedResult<B, E> = Result<Response<ResponseBody<B>>, E>;
 
 /// A guarded request before its claim.
 pub(crate) struct GuardedRequest<S> {
@@ -60,7 +60,7 @@ impl<S> GuardedRequest<S> {
     ///
     /// A replay never gets to the second half, which is why that has a box of
     /// its own.
-    pub(crate) async fn work<ReqBody, ResBody>(self: Box<Self>, body: Content) -> Answer<ResBody, S::Error>
+    pub(crate) async fn work<ReqBody, ResBody>(self: Box<Self>, body: Content) -> GuardedResult<ResBody, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
@@ -73,9 +73,9 @@ impl<S> GuardedRequest<S> {
         };
         let fingerprint = fingerprint(&self.parts, &body, &shared.policy.fingerprint);
         if self.context.later.is_some()
-            && let Some(answer) = Box::pin(self.context.submit(&self.parts, &fingerprint, &body)).await
+            && let Some(response) = Box::pin(self.context.submit(&self.parts, &fingerprint, &body)).await
         {
-            return Ok(answer);
+            return Ok(response);
         }
         match self.context.claim(&self.parts, &fingerprint, &body).await {
             Ok(Admission::Granted(attempt)) => self.run(attempt, fingerprint, body).await,
@@ -87,15 +87,18 @@ impl<S> GuardedRequest<S> {
                 let Self { context, .. } = *self;
                 drop((permit, body));
                 let ended = Box::pin(context.wait(&fingerprint, patience)).await;
-                Ok(ended.map_or_else(|| context.busy(left, age), |claimed| context.answer(claimed)))
+                Ok(ended.map_or_else(|| context.busy(left, age), |claimed| context.respond(claimed)))
             }
-            Ok(Admission::Refused(claimed, _)) => Ok(self.context.answer(claimed)),
+            Ok(Admission::Refused(claimed, _)) => Ok(self.context.respond(claimed)),
             Err(error) => Ok(self.context.refuse(unavailable(&error))),
         }
     }
 
     /// Runs what a completer has claimed, within what this route allows.
-    pub(crate) async fn run_granted<ReqBody, ResBody>(self: Box<Self>, work: GrantedClaim) -> Answer<ResBody, S::Error>
+    pub(crate) async fn run_granted<ReqBody, ResBody>(
+        self: Box<Self>,
+        work: GrantedClaim,
+    ) -> GuardedResult<ResBody, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
@@ -116,7 +119,7 @@ impl<S> GuardedRequest<S> {
         let mut run = self.run(work.attempt, work.fingerprint, work.body);
         let Some(deadline) = limits.0 else { return run.await };
         match timeout(deadline, &mut run).await {
-            Ok(answer) => answer,
+            Ok(response) => response,
             // Only its end is left, which takes no longer than a store may.
             Err(_) if attempt.has_ended() => run.await,
             Err(_) => {
@@ -132,7 +135,7 @@ impl<S> GuardedRequest<S> {
         attempt: Arc<Attempt>,
         fingerprint: Fingerprint,
         body: Content,
-    ) -> Pin<Box<impl Future<Output = Answer<ResBody, S::Error>>>>
+    ) -> Pin<Box<impl Future<Output = GuardedResult<ResBody, S::Error>>>>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
@@ -146,7 +149,7 @@ impl<S> GuardedRequest<S> {
         attempt: Arc<Attempt>,
         fingerprint: Fingerprint,
         body: Content,
-    ) -> Answer<ResBody, S::Error>
+    ) -> GuardedResult<ResBody, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,

@@ -217,12 +217,12 @@ pub async fn step_points_round_trip(harness: &dyn Harness) {
 }
 
 /// A response that an operator gave is a response.
-pub async fn resolved_answers_round_trip(harness: &dyn Harness) {
+pub async fn resolved_responses_round_trip(harness: &dyn Harness) {
     let mut holder = held(harness, 1).await;
     holder.change([begin("charge"), Change::Park { why: Arc::from("who knows") }]).await;
     holder.resolve(Resolution::StepDone { step: "charge".into(), value: Bytes::from_static(b"ch_1") }).await;
     assert_eq!(holder.record().status(), Status::Paid);
     holder.check().await;
-    holder.resolve(Resolution::Answer { response: response(200, Some(b"ok")), retention: minute(harness) }).await;
+    holder.resolve(Resolution::Respond { response: response(200, Some(b"ok")), retention: minute(harness) }).await;
     holder.check().await;
 }

@@ -134,7 +134,7 @@ impl<'h> History<'h> {
     async fn resolve(&mut self, step: usize) -> Result<(), Overtaken> {
         let (key, tick) = (self.any_key(), self.tick);
         let resolution = match self.rng.u8(..7) {
-            0 => Resolution::Answer { response: response(200, Some(b"by hand")), retention: tick * 3 },
+            0 => Resolution::Respond { response: response(200, Some(b"by hand")), retention: tick * 3 },
             1 => Resolution::StepDone { step: self.any_step().into(), value: Bytes::from_static(b"by hand") },
             2 => Resolution::DidNotHappen { step: self.any_step().into() },
             3 => Resolution::Park { why: "by hand".into() },
@@ -165,7 +165,7 @@ impl<'h> History<'h> {
             22 => Change::Park { why: step.into() },
             24 => Change::Undo {
                 steps: [self.any_step().into(), step.into()].into(),
-                answer: response(409, Some(&[byte])),
+                response: response(409, Some(&[byte])),
             },
             25..=26 => Change::Undone { step: step.into() },
             23 => Change::Postpone { retry_in: self.tick * u32::from(byte % 6) },

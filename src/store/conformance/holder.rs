@@ -136,7 +136,7 @@ pub fn assert_same(found: Option<&Record>, expected: Option<&Record>) {
     assert_eq!(found.status(), expected.status(), "status");
     assert_eq!(found.pending_callback(), expected.pending_callback(), "the callback that it owes");
     let plan = |record: &Record| {
-        record.undoing().map(|plan| (plan.steps().to_vec(), Arc::clone(plan.answer()), plan.attempt()))
+        record.undoing().map(|plan| (plan.steps().to_vec(), Arc::clone(plan.response()), plan.attempt()))
     };
     assert!(plan(found) == plan(expected), "plan of what is undone");
     assert_eq!(found.steps().len(), expected.steps().len(), "number of steps");

@@ -39,7 +39,7 @@ macro_rules! conformance_tests {
                 fields::step_names_round_trip
                 fields::step_values_round_trip
                 fields::step_points_round_trip
-                fields::resolved_answers_round_trip
+                fields::resolved_responses_round_trip
                 steps::steps_accumulate_in_order
                 steps::steps_survive_a_reload
                 steps::steps_of_one_swap_come_back
@@ -56,9 +56,9 @@ macro_rules! conformance_tests {
                 times::the_callers_time_is_ignored
                 times::creation_is_kept
                 times::a_new_operation_is_created_anew
-                times::an_expired_answer_can_be_replaced
-                times::an_answer_is_kept_until_it_expires
-                times::an_expired_answer_can_be_removed
+                times::an_expired_response_can_be_replaced
+                times::a_response_is_kept_until_it_expires
+                times::an_expired_response_can_be_removed
                 times::unfinished_records_are_never_dropped
                 bounds::a_full_store_hands_out_what_it_has
                 bounds::a_full_store_drops_no_unfinished_record

@@ -130,7 +130,7 @@ pub async fn a_plan_of_what_is_undone_comes_back(harness: &dyn Harness) {
     let mut holder = held(harness).await;
     let undo = |steps: &[&str]| {
         let steps = steps.iter().map(|step| Box::from(*step)).collect();
-        Change::Undo { steps, answer: response(409, Some(b"sold out")) }
+        Change::Undo { steps, response: response(409, Some(b"sold out")) }
     };
     holder.change([begin("a"), save("b", b"2"), save("c", b"3")]).await;
     holder.change([undo(&["b", "c"])]).await;

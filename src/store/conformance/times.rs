@@ -102,7 +102,7 @@ pub async fn a_new_operation_is_created_anew(harness: &dyn Harness) {
 
 /// An expired response makes room for a new operation, whether or not the store
 /// has forgotten it by itself.
-pub async fn an_expired_answer_can_be_replaced(harness: &dyn Harness) {
+pub async fn an_expired_response_can_be_replaced(harness: &dyn Harness) {
     let mut holder = held(harness, 1).await;
     holder.change([complete(b"old", harness.tick())]).await;
     harness.advance(harness.tick() * 2).await;
@@ -114,7 +114,7 @@ pub async fn an_expired_answer_can_be_replaced(harness: &dyn Harness) {
 }
 
 /// A response is kept until its retention is over, whatever else is written.
-pub async fn an_answer_is_kept_until_it_expires(harness: &dyn Harness) {
+pub async fn a_response_is_kept_until_it_expires(harness: &dyn Harness) {
     let mut holder = held(harness, 1).await;
     holder.change([complete(b"answer", minute(harness))]).await;
     for n in 2..20 {
@@ -126,7 +126,7 @@ pub async fn an_answer_is_kept_until_it_expires(harness: &dyn Harness) {
 }
 
 /// An expired response can be removed at its version.
-pub async fn an_expired_answer_can_be_removed(harness: &dyn Harness) {
+pub async fn an_expired_response_can_be_removed(harness: &dyn Harness) {
     let mut holder = held(harness, 1).await;
     holder.change([complete(b"answer", harness.tick())]).await;
     harness.advance(harness.tick() * 2).await;

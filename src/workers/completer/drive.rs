@@ -215,7 +215,7 @@ impl Completer {
             Ok(Ok(Reconciled::Happened(response))) => {
                 let (parts, body) = response.into_parts();
                 let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
-                Resolution::Answer { response, retention: self.shared.engine.limits().retention }
+                Resolution::Respond { response, retention: self.shared.engine.limits().retention }
             }
             Ok(Ok(Reconciled::DidNotHappen)) => Resolution::RunAgain,
             Ok(Ok(Reconciled::Unknown)) => Resolution::Park { why: LOST.into() },

@@ -74,9 +74,9 @@ fn of_plan(was: &Record, is: &Record, author: &Author) -> Result<(), Broken> {
     if is.status() == Status::Complete {
         let Author::Holder(_) = author else { return Ok(()) };
         ensure(was.left_to_undo().next().is_none(), "nothing is answered before all is undone")?;
-        return ensure(is.response() == Some(plan.answer()), "what failed for good is answered as its plan says");
+        return ensure(is.response() == Some(plan.response()), "what failed for good is answered as its plan says");
     }
-    let same = |is: &Undoing| (is.steps(), is.answer()) == (plan.steps(), plan.answer());
+    let same = |is: &Undoing| (is.steps(), is.response()) == (plan.steps(), plan.response());
     ensure(is.undoing().is_some_and(same), "a plan is never replaced or lost")?;
     ensure(is.steps().iter().all(|step| was.step(step.name()).is_some()), "once there is a plan no step begins")?;
     let stays = |step: &std::sync::Arc<Step>| !step.is_undone() || undone(is, step.name());

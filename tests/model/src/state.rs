@@ -294,7 +294,7 @@ impl State {
         // if it gave any.
         if parked || self.program != Program::Payment {
             let body = if matches!(self.program, Program::Opaque | Program::CallsBack) { "done" } else { "by hand" };
-            all.push(Resolution::Answer {
+            all.push(Resolution::Respond {
                 response: crate::worker::response(body.into()),
                 retention: crate::worker::RETENTION,
             });

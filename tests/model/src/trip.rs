@@ -33,9 +33,9 @@ impl Attempt {
             // What it answers now does not count.
             (Stage::Undo, None) => self.write(self.failure(), Stage::Over, nonce),
             (Stage::Plan, _) => {
-                let answer = response(format!("sold out, says attempt {}", self.record.attempts()).into());
+                let response = response(format!("sold out, says attempt {}", self.record.attempts()).into());
                 let steps = LEGS.into_iter().map(Box::from).collect();
-                self.write(Change::Undo { steps, answer }, Stage::Undo, nonce);
+                self.write(Change::Undo { steps, response }, Stage::Undo, nonce);
             }
             _ if self.record.undoing().is_some() => self.stage = Stage::Undo,
             _ => match self.next_leg() {

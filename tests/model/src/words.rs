@@ -112,7 +112,7 @@ fn sketch(record: &Record) -> String {
 
 fn decision(resolution: &Resolution) -> &'static str {
     match resolution {
-        Resolution::Answer { .. } => "it happened, and this is the answer",
+        Resolution::Respond { .. } => "it happened, and this is the answer",
         Resolution::StepDone { .. } => "the step was done",
         Resolution::DidNotHappen { .. } => "the step did not happen",
         Resolution::Undone { .. } => "the step is undone",

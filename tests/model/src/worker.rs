@@ -380,7 +380,7 @@ pub(crate) fn whims() -> Vec<Change> {
     whims.push(Change::Fail { step: "charge".into(), error: Bytes::from_static(b"declined") });
     for (steps, answer) in [(&["charge"][..], "sorry"), (&["receipt", "charge"], "another")] {
         let steps = steps.iter().map(|step| Box::from(*step)).collect();
-        whims.push(Change::Undo { steps, answer: response(Bytes::from_static(answer.as_bytes())) });
+        whims.push(Change::Undo { steps, response: response(Bytes::from_static(answer.as_bytes())) });
     }
     whims.push(Change::Undone { step: "charge".into() });
     whims.push(Change::Complete {

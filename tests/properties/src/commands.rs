@@ -166,7 +166,7 @@ fn change() -> impl Strategy<Value = Change> {
         6 => (name(), bytes()).prop_map(|(step, value)| Change::Save { step, value }),
         1 => (name(), bytes()).prop_map(|(step, error)| Change::Fail { step, error }),
         2 => name().prop_map(|step| Change::Clear { step }),
-        1 => (vec(name(), 0..3), response()).prop_map(|(steps, answer)| Change::Undo { steps: steps.into(), answer }),
+        1 => (vec(name(), 0..3), response()).prop_map(|(steps, response)| Change::Undo { steps: steps.into(), response }),
         2 => name().prop_map(|step| Change::Undone { step }),
         1 => Just(Change::Renew),
         1 => retention().prop_map(|retry_in| Change::Postpone { retry_in }),
@@ -179,7 +179,7 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn resolution() -> impl Strategy<Value = Resolution> {
     prop_oneof![
-        (response(), retention()).prop_map(|(response, retention)| Resolution::Answer { response, retention }),
+        (response(), retention()).prop_map(|(response, retention)| Resolution::Respond { response, retention }),
         (name(), bytes()).prop_map(|(step, value)| Resolution::StepDone { step, value }),
         name().prop_map(|step| Resolution::DidNotHappen { step }),
         name().prop_map(|step| Resolution::Undone { step }),

@@ -116,7 +116,7 @@ async fn by_the_servers_own_clock() {
     times::replies_show_the_time(&on("times 1").await).await;
     times::writes_are_stamped(&on("times 2").await).await;
     times::creation_is_kept(&on("times 3").await).await;
-    times::an_expired_answer_can_be_replaced(&on("times 4").await).await;
+    times::an_expired_response_can_be_replaced(&on("times 4").await).await;
     scans::lapsed_are_found(&on("times 5").await).await;
     scans::only_expired_are_found_as_expired(&on("times 6").await).await;
 }

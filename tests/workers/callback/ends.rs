@@ -29,8 +29,8 @@ async fn a_completion_is_told_with_its_answer() {
     let delivered = receiver.delivered();
     let [ended] = &delivered[..] else { panic!("delivered {} times", delivered.len()) };
     assert_eq!((ended.key, ended.call, ended.id.len()), (stored_key("k"), 1, 40));
-    assert_eq!(ended.answer().unwrap().status(), 201);
-    assert_eq!(ended.answer().unwrap().body().unwrap(), "done");
+    assert_eq!(ended.response().unwrap().status(), 201);
+    assert_eq!(ended.response().unwrap().body().unwrap(), "done");
     assert_eq!(ended.parked(), None);
     assert_eq!(once(&completer).await, Report::default(), "once is enough");
     assert_eq!(lab.events.count("CallbackDelivered"), 1);
@@ -59,7 +59,7 @@ async fn a_parked_operation_is_told_with_its_reason_and_its_step() {
     assert_eq!((report.parked, report.callbacks_delivered), (1, 1), "{report:?}");
     let delivered = receiver.delivered();
     let [ended] = &delivered[..] else { panic!("delivered {} times", delivered.len()) };
-    assert!(ended.answer().is_none());
+    assert!(ended.response().is_none());
     assert!(ended.parked().unwrap().contains("mail"), "{:?}", ended.parked());
     assert_eq!(ended.in_doubt().collect::<Vec<_>>(), ["mail"]);
     assert_eq!(once(&completer).await, Report::default());
@@ -94,7 +94,7 @@ async fn what_a_reconciler_found_out_is_told() {
         clock.advance(secs(60));
         let report = once(&completer).await;
         assert_eq!((report.reconciled + report.parked, report.callbacks_delivered), (1, 1), "{report:?}");
-        assert_eq!(receiver.delivered()[0].answer().is_some(), happened);
+        assert_eq!(receiver.delivered()[0].response().is_some(), happened);
         assert_eq!(receiver.delivered()[0].parked().is_some(), !happened);
         client.abort();
     }
@@ -110,7 +110,7 @@ async fn work_in_the_background_is_told_in_the_same_round() {
     assert_eq!(send(&app, post("k")).await.status, 202);
     let report = once(&completer).await;
     assert_eq!((report.found, report.completed, report.callbacks_delivered), (1, 1, 1), "{report:?}");
-    assert_eq!(receiver.delivered()[0].answer().unwrap().body().unwrap(), "later");
+    assert_eq!(receiver.delivered()[0].response().unwrap().body().unwrap(), "later");
 }
 
 /// Who asks for no callback pays nothing: no write, and no byte of a record.
@@ -166,7 +166,7 @@ async fn what_is_to_be_told_does_not_expire() {
     send(&app, post("other")).await;
     assert_eq!(tower_idempotency::Sweeper::new(lab.store.clone()).run_once().await.unwrap().removed, 0);
     assert_eq!(once(&completer).await.callbacks_delivered, 2);
-    assert_eq!(receiver.delivered()[0].answer().unwrap().body().unwrap(), "done");
+    assert_eq!(receiver.delivered()[0].response().unwrap().body().unwrap(), "done");
     assert_eq!(stored(&lab).await.due().since(tower_idempotency::clock::Clock::now(&clock)), secs(1));
 }
 
@@ -181,10 +181,10 @@ async fn what_goes_on_after_it_was_parked_is_told_again_when_it_ends() {
     clock.advance(secs(10));
     assert_eq!(once(&completer).await.callbacks_delivered, 1);
     let response = stored_answer();
-    decide(&lab, Resolution::Answer { response, retention: secs(60) }).await;
+    decide(&lab, Resolution::Respond { response, retention: secs(60) }).await;
     assert_eq!(once(&completer).await.callbacks_delivered, 1);
     let delivered = receiver.delivered();
-    assert!(delivered[0].parked().is_some() && delivered[1].answer().is_some());
+    assert!(delivered[0].parked().is_some() && delivered[1].response().is_some());
     assert_ne!(delivered[0].id, delivered[1].id);
 }
 

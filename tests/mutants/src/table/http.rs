@@ -31,14 +31,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "retry-after-ignores-the-rest",
-        "src/http/guarded/answer.rs",
+        "src/http/guarded/respond.rs",
         "attempt.retry_in().await",
         "{\n            attempt.retry_in().await;\n            Duration::ZERO\n        }",
         "panics::what_was_interrupted",
     ),
     http(
         "retry-after-ignores-the-lease",
-        "src/http/guarded/answer.rs",
+        "src/http/guarded/respond.rs",
         "let is_overdue = left < self.shared.engine.limits().lease / 2;",
         "let is_overdue = left < self.shared.engine.limits().lease / 20;",
         "lease::a_busy_client",

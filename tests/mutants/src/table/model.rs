@@ -178,7 +178,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "plan-does-not-answer",
         MOVES,
-        "None => self.complete(&plan.answer, retention),",
+        "None => self.complete(&plan.response, retention),",
         "None => self.complete(response, retention),",
     ),
     model("plan-withdrawn", FENCED, "next.steps.is_empty() && next.undoing.is_none();", "next.steps.is_empty();"),

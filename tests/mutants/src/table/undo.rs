@@ -43,8 +43,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "undo-without-what-was-not-reached",
         "src/engine/operation/undo.rs",
-        "if self.inner.attempt.hides(&answer, said).is_some() {",
-        "if self.inner.attempt.hides(&answer, said).is_some() && false {",
+        "if self.inner.attempt.hides(&response, said).is_some() {",
+        "if self.inner.attempt.hides(&response, said).is_some() && false {",
         "reached::nothing_is_undone",
     ),
     undo(

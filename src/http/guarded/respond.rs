@@ -52,7 +52,7 @@ impl RequestContext {
     ) -> Response<ResponseBody<B>> {
         match attempt.completed() {
             Some(stored) => self.stored(stored),
-            None => self.answer(superseding_response(fingerprint, found)),
+            None => self.respond(superseding_response(fingerprint, found)),
         }
     }
 
@@ -92,7 +92,7 @@ impl RequestContext {
         self.shared.policy.problems.not_retained(stored, why, &self.key)
     }
 
-    pub(crate) fn answer<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
+    pub(crate) fn respond<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
         match claimed {
             Claimed::Replay(stored, left) => self.replay(&stored, left),
             Claimed::Mismatch => self.refuse(Refusal::KeyReused),
