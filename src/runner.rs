@@ -1,4 +1,5 @@
-//! The same engine without HTTP: a closure under a key.
+//! The same engine without HTTP: a closure under a key. It may know `core`, `util`, `store`,
+//! `telemetry` and `engine`. Start with [`Runner::run`].
 
 use std::fmt;
 use std::sync::Arc;

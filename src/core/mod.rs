@@ -10,6 +10,9 @@
 //! number or waits: time and nonces come in as a stamp, records come in
 //! and go out by value. That is what lets the model checker walk every
 //! interleaving of the very code that runs in production.
+//!
+//! It may know no other wing of this crate. Start with [`Command`], then `record`, what a
+//! command moves, and `command`, a file for each move.
 
 // What is in the wing, from below: `hash`, `key`, `fingerprint`, `message` (requests and
 // responses, as they are kept), `grpc`; `record` (what is known about one operation, and

@@ -1,4 +1,7 @@
 //! The long documents.
+//!
+//! Nothing but text, for readers of the documentation; its examples may use all of the crate.
+//! Start with [`guarantees`].
 
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}

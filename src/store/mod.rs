@@ -11,6 +11,9 @@
 )]
 //!
 //! [`connect()`] picks one at run time.
+//!
+//! This module may know `core` and `util` only. Start with [`Store`], what a store promises, then
+//! [`MemoryStore`], the shortest one that keeps it.
 
 mod connect;
 mod contract;

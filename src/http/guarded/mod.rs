@@ -1,9 +1,9 @@
-//! A request from its claim to its answer.
+//! A request from its claim to its response.
 //!
-//! Here is what it needs for that. `admit` decides
-//! whether it is guarded (`unread`, where its key may be in its body), `run` runs it, `record` sees
-//! to how its answer counts, and stores it, `answer` has what is answered in the handler's place,
-//! `stored` what is kept of messages.
+//! `admit` decides whether the request is guarded (`unread`, if its key may be in its body),
+//! `run` claims and calls the handler, `record` decides how the handler's response counts and
+//! stores it, `respond` makes the responses that the client gets in the handler's place, and
+//! `stored` chooses what is kept of messages.
 
 pub(crate) mod admit;
 mod record;
