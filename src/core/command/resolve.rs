@@ -31,7 +31,7 @@ pub struct Resolve {
 /// A decision on a step says nothing of other steps: one that was begun and
 /// has no result stays in doubt, and the next attempt asks about it again. Nor
 /// does it say anything of what a handler did outside its steps, so at most
-/// once the operation still waits for [`Answer`](Self::Answer) or
+/// once the operation still waits for [`Respond`](Self::Respond) or
 /// [`RunAgain`](Self::RunAgain).
 ///
 /// `Debug` shows how large a value is, and not what.
