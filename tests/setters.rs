@@ -37,9 +37,9 @@ use tower_idempotency::encryption::{EncryptionKey, Keyring};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
-    Background, Backoff, Callback, Completer, Engine, FingerprintRules, GrpcMethods, HeaderFilter, IdempotencyLayer,
-    InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark, Runner, Scope,
-    StatusService, StepError, Sweeper, Watcher, Webhook,
+    Background, Backoff, Callback, Completer, Engine, FingerprintRules, FirstRequest, GrpcMethods, HeaderFilter,
+    IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark,
+    RetryAdvice, Runner, Scope, StatusService, StepError, Sweeper, Watcher, Webhook,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -190,6 +190,8 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     assert!(ReplayMark::new(http::header::CONTENT_LENGTH, empty.clone()).is_err(), "it would frame the message anew");
     let mark = ReplayMark::new(http::HeaderName::from_static("x"), empty).unwrap();
     all.push((format!("replay_mark({mark:?})"), layer().replay_mark(mark)));
+    all.extend(presets());
+    all.extend(retries());
     all.push(("tell_expiry()".to_owned(), layer().tell_expiry()));
     let member = KeyMember::at("/").unwrap();
     all.push((format!("key_member({member:?})"), layer().key_member(member)));
@@ -211,6 +213,26 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));
     all.extend(outcomes().into_iter().map(|(what, outcomes)| (what.to_owned(), layer().outcomes(outcomes))));
+    all
+}
+
+fn presets() -> [(String, IdempotencyLayer); 2] {
+    [("ietf()".to_owned(), layer().ietf()), ("stripe_v1()".to_owned(), layer().stripe_v1())]
+}
+
+fn retries() -> Vec<(String, IdempotencyLayer)> {
+    let mut all = Vec::new();
+    let id = http::HeaderName::from_static("x-id");
+    assert!(FirstRequest::new(id.clone(), http::header::VIA).is_err() && RetryAdvice::new(http::header::AGE).is_err());
+    all.push((
+        "first_request(x-id)".to_owned(),
+        layer().first_request(FirstRequest::new(id.clone(), id.clone()).unwrap()),
+    ));
+    all.extend(walk!(
+        layer(),
+        [RetryAdvice::new(id.clone()).unwrap(), RetryAdvice::new(id).unwrap().only_yes()],
+        retry_advice
+    ));
     all
 }
 

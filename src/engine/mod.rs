@@ -134,6 +134,11 @@ impl Engine {
         self.set(|shared| shared.limits.retention = retention.max(MIN_RETENTION))
     }
 
+    /// The same, remembering for this long at least.
+    pub(crate) fn retention_at_least(self, retention: Duration) -> Self {
+        self.set(|shared| shared.limits.retention = shared.limits.retention.max(retention))
+    }
+
     /// What this process, or the operator who decides by hand, is called in the
     /// history of operations ([`Record::history`]): a host's name, say. Nothing by
     /// default.

@@ -34,6 +34,9 @@ pub mod background {}
 #[doc = include_str!("policies.md")]
 pub mod policies {}
 
+#[doc = include_str!("presets.md")]
+pub mod presets {}
+
 #[doc = include_str!("compensation.md")]
 pub mod compensation {}
 

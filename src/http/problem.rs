@@ -16,6 +16,7 @@ use crate::engine::outcome::{Outcome, Retention};
 use crate::http::body::ResponseBody;
 use crate::http::header::REPLAY_UNAVAILABLE;
 use crate::http::replay_mark::ReplayMark;
+use crate::http::retry_advice::RetryAdvice;
 use crate::telemetry::refusal::{ProblemText, Refusal};
 
 /// What may stay as it is in a `grpc-message`: visible ASCII and spaces, but no percent
@@ -45,6 +46,7 @@ pub(crate) struct Problems {
     link: HeaderValue,
     pub(crate) key_reused: StatusCode,
     pub(crate) in_progress: StatusCode,
+    pub(crate) advice: Option<RetryAdvice>,
 }
 
 impl Problems {
@@ -58,7 +60,7 @@ impl Problems {
         let link = format!("<{page}>; rel=\"describedby\"; type=\"text/html\"");
         let link = HeaderValue::try_from(link).unwrap_or_else(|_| HeaderValue::from_static("<about:blank>"));
         let (key_reused, in_progress) = (Refusal::KeyReused.status(), Refusal::InProgress.status());
-        Self { types: serde_json::Value::from(types).to_string(), link, key_reused, in_progress }
+        Self { types: serde_json::Value::from(types).to_string(), link, key_reused, in_progress, advice: None }
     }
 
     /// The same under this page.
@@ -121,7 +123,7 @@ impl Problems {
         key: Option<&Key>,
         more: &str,
     ) -> Response<ResponseBody<B>> {
-        let ProblemText { name, title, .. } = refusal.text();
+        let ProblemText { name, title, retryable, .. } = refusal.text();
         // `types` is a JSON string already, less its closing quote; names, titles and
         // details are ours and need no escaping, except for what a rule of the user's says.
         let escaped = match refusal {
@@ -145,6 +147,9 @@ impl Problems {
         headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static("en"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(LINK, self.link.clone());
+        if let Some(advice) = &self.advice {
+            advice.tell(headers, retryable);
+        }
         response
     }
 

@@ -52,13 +52,14 @@ impl fmt::Debug for ReplayMark {
     }
 }
 
-/// The header field has a meaning of its own, and can be no [`ReplayMark`].
+/// The header field has a meaning of its own, and can be no [`ReplayMark`],
+/// [`RetryAdvice`](crate::RetryAdvice) or [`FirstRequest`](crate::FirstRequest).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReservedHeader(HeaderName);
+pub struct ReservedHeader(pub(crate) HeaderName);
 
 impl fmt::Display for ReservedHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the header field {} has a meaning of its own; choose a name that is not in use for the mark", self.0)
+        write!(f, "the header field {} has a meaning of its own; choose a name that is not in use", self.0)
     }
 }
 
@@ -99,7 +100,7 @@ const NAMES: [&str; 28] = [
     "www-authenticate",
 ];
 
-fn is_reserved(name: &HeaderName) -> bool {
+pub(crate) fn is_reserved(name: &HeaderName) -> bool {
     let text = name.as_str();
     *name == IDEMPOTENCY_KEY
         || *name == REPLAY_UNAVAILABLE

@@ -10,6 +10,7 @@ use http_body::Body;
 
 use crate::core::{IdempotencyKey, Key};
 use crate::http::body::ResponseBody;
+use crate::http::first_request::FirstRequest;
 use crate::http::problem::{RefusedKey, grpc_status, instance};
 use crate::http::replay_mark::ReplayMark;
 use crate::telemetry::refusal::Refusal;
@@ -166,6 +167,8 @@ pub(crate) struct Words {
     /// What marks a replay.
     pub(crate) replayed: ReplayMark,
     pub(crate) kept: Option<HeaderFilter>,
+    /// How replays name the request that ran.
+    pub(crate) first_request: Option<FirstRequest>,
     pub(crate) echo: bool,
     /// Whether clients are told how much longer a response is kept.
     pub(crate) expiry: bool,

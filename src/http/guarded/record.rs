@@ -15,8 +15,9 @@ use crate::engine::outcome::Outcome;
 use crate::engine::outcomes::HandlerResponse;
 use crate::engine::waiting::Ended;
 use crate::http::body::ResponseBody;
-use crate::http::policy::says_no_route;
+use crate::http::policy::{Policy, says_no_route};
 use crate::http::problem::first;
+use crate::http::retry_advice::may_help;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 
@@ -42,8 +43,26 @@ pub(super) async fn release(attempt: &Arc<Attempt>) -> End {
 }
 
 impl RequestContext {
-    /// How the handler's answer counts.
+    /// How the handler's answer counts; its head says whether a retry may help, where the
+    /// layer is set so.
     pub(super) fn outcome(
+        &self,
+        attempt: &Attempt,
+        is_post: bool,
+        parts: &mut http::response::Parts,
+        content: &Result<Content, NotRetained>,
+    ) -> Outcome {
+        let outcome = self.counts_as(attempt, is_post, parts, content);
+        let Policy { problems, mode, .. } = &self.shared.policy;
+        if let Some(advice) = &problems.advice
+            && let Some(may_help) = may_help(outcome, *mode, parts.status)
+        {
+            advice.tell(&mut parts.headers, may_help);
+        }
+        outcome
+    }
+
+    fn counts_as(
         &self,
         attempt: &Attempt,
         is_post: bool,

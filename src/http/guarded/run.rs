@@ -176,7 +176,7 @@ impl<S> GuardedRequest<S> {
                 let patience = patience(&parts.headers, policy.stream_after);
                 read(&parts, body, policy.response_limit, patience).await
             };
-            let outcome = context.outcome(claimed, is_post, &parts, &content);
+            let outcome = context.outcome(claimed, is_post, &mut parts, &content);
             let undone = if operation.can_undo() && !context.has_no_route(claimed, &parts, &content) {
                 let said = Outcome::is_said_final(&parts.extensions);
                 Box::pin(operation.undo(context.failure(outcome, &parts, &content), said)).await

@@ -8,6 +8,7 @@ use super::Shared;
 use crate::core::{NotRetained, StoredRequest, StoredResponse, in_its_own_piece};
 use crate::engine::content::Content;
 use crate::http::extract::original_uri;
+use crate::http::policy::Policy;
 use crate::http::redaction::{RequestToStore, ResponseToStore, fits, redacted};
 use crate::telemetry::event::EventKind;
 
@@ -95,8 +96,18 @@ impl Shared {
         trailers: &HeaderMap,
     ) -> StoredResponse {
         let filter = self.policy.words.kept.as_ref();
-        let may = |name: &HeaderName| filter.is_none_or(|filter| filter.lets_through(name));
+        let may = |name: &HeaderName| filter.is_none_or(|filter| filter.lets_through(name) || self.is_own(name));
+        let first_request = self.policy.words.first_request.as_ref();
+        let named = first_request.and_then(|first| first.named_in(headers));
+        let headers = named.as_ref().unwrap_or(headers);
         StoredResponse::keep(parts.status, headers, body, trailers, may, |name| self.tell_dropped(name))
+    }
+
+    /// Whether the layer says something in this field, that replays say too.
+    fn is_own(&self, name: &HeaderName) -> bool {
+        let Policy { words, problems, .. } = &self.policy;
+        words.first_request.as_ref().is_some_and(|first| first.name == *name)
+            || problems.advice.as_ref().is_some_and(|advice| advice.name == *name)
     }
 
     fn tell_dropped(&self, name: &HeaderName) {

@@ -54,8 +54,8 @@ impl IdempotencyLayer {
     /// The header fields of responses that this layer sets, for
     /// `Access-Control-Expose-Headers`: what marks a replay, and a response that is not
     /// retained, `Retry-After` and `Link` of problems, how much longer the key is
-    /// remembered where that is [told](Self::tell_expiry), the key where it is
-    /// [sent back](Self::echo_key), and with [`background`](Self::background) those of its
+    /// remembered where that is [told](Self::tell_expiry), [`retry_advice`](Self::retry_advice),
+    /// the [first request](Self::first_request), the key where it is [sent back](Self::echo_key), and with [`background`](Self::background) those of its
     /// 202 and of the status resource. A script of another origin sees no field that is
     /// not exposed, but for a few such as `Content-Type`.
     ///
@@ -69,6 +69,8 @@ impl IdempotencyLayer {
         let policy = &self.shared.policy;
         let mut names = vec![policy.words.replayed.name.clone(), REPLAY_UNAVAILABLE, RETRY_AFTER, LINK];
         names.extend(policy.words.expiry.then_some(EXPIRES_IN));
+        names.extend(policy.problems.advice.as_ref().map(|advice| advice.name.clone()));
+        names.extend(policy.words.first_request.as_ref().map(|first| first.name.clone()));
         if policy.words.echo {
             names.extend_from_slice(policy.coverage.names());
         }

@@ -6,6 +6,7 @@ mod fingerprint;
 mod grpc;
 mod outcomes;
 mod redaction;
+mod retries;
 mod streaming;
 mod waiting;
 pub(crate) mod webhooks;
@@ -69,6 +70,13 @@ impl IdempotencyLayer {
 
     fn set(mut self, set: impl FnOnce(&mut Policy)) -> Self {
         set(&mut Arc::make_mut(&mut self.shared).policy);
+        self
+    }
+
+    /// Remembers responses for this long at least, whatever the engine says.
+    pub(crate) fn retention_at_least(mut self, retention: Duration) -> Self {
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.engine = shared.engine.clone().retention_at_least(retention);
         self
     }
 

@@ -30,6 +30,7 @@ mod limits;
 mod memory;
 mod model;
 mod operator;
+mod presets;
 mod request;
 mod resume;
 mod rollout;
@@ -72,7 +73,7 @@ const FENCED: &str = "src/core/command/fenced.rs";
 const MOVES: &str = "src/core/record/moves.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 19] = [
+pub(crate) const GROUPS: [&[Mutant]; 20] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -92,4 +93,5 @@ pub(crate) const GROUPS: [&[Mutant]; 19] = [
     settings::MUTANTS,
     keys::MUTANTS,
     grpc::MUTANTS,
+    presets::MUTANTS,
 ];

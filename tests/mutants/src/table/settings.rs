@@ -101,8 +101,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     words(
         "left-out-headers-are-stored",
         STORED,
-        "filter.is_none_or(|filter| filter.lets_through(name))",
-        "filter.is_none_or(|filter| true || filter.lets_through(name))",
+        "filter.is_none_or(|filter| filter.lets_through(name) ",
+        "filter.is_none_or(|filter| true || filter.lets_through(name) ",
         "retries_get_the_header_fields",
     ),
     words(
