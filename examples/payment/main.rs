@@ -132,12 +132,16 @@ fn print_event(event: &Event) {
         EventKind::Resumed { attempt } => format!("resumed: attempt {attempt} continues where the last one stopped"),
         EventKind::StepBegun { step } => format!("step {step}: intent stored"),
         EventKind::StepSaved { step } => format!("step {step}: done, result stored"),
-        EventKind::StepFailed { step } => format!("step {step}: failed, and the failure is stored: no attempt runs it again"),
+        EventKind::StepFailed { step } => {
+            format!("step {step}: failed, and the failure is stored: no attempt runs it again")
+        }
         EventKind::StepReplayed { step } => format!("step {step}: done by an earlier attempt, not run"),
         EventKind::Completed { status, .. } => format!("completed: the response ({status}) is stored"),
         EventKind::Replayed => "replayed: the retry gets the stored response".to_owned(),
         EventKind::Released { mode: Mode::Resumable } => "released: no final response, a retry continues".to_owned(),
-        EventKind::Released { .. } => "released: no response, and the outcome is unknown; an operator has to decide".to_owned(),
+        EventKind::Released { .. } => {
+            "released: no response, and the outcome is unknown; an operator has to decide".to_owned()
+        }
         EventKind::Withdrawn => "withdrawn: nothing happened, the key is free".to_owned(),
         EventKind::Refused { refusal } => format!("refused: {refusal}"),
         other => format!("{other:?}"),
