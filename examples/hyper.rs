@@ -7,7 +7,7 @@
 //! $ curl -i localhost:3000/ -H 'Idempotency-Key: "greeting-1"' -d 'Bob'
 //! ```
 //!
-//! The second answer is the first one, replayed; the third is refused.
+//! The second response is the first one, replayed; the third request is refused.
 
 use std::convert::Infallible;
 use std::error::Error;

@@ -8,7 +8,7 @@
 //! $ curl -i localhost:3000/orders -H 'idempotency-key: K1' -H 'content-type: application/json' -d '"apples"'
 //! ```
 //!
-//! The second answer is the first one, replayed; with another body it is
+//! The second response is the first one, replayed; with another body it is
 //! refused. With `-H 'x-demo: crash'` the process dies right after the commit:
 //! start it again and retry, and there is still one order, and one job.
 //! `PORT=3001` runs a second instance beside it.
@@ -89,7 +89,7 @@ async fn order(
     Ok((StatusCode::CREATED, format!("order {order} is placed\n")))
 }
 
-/// Not stored: the retry goes on where this attempt stopped.
+/// Not stored: the retry continues where this attempt stopped.
 fn later(error: StepError<sqlx::Error>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
 }
@@ -116,7 +116,7 @@ async fn do_jobs(pool: PgPool, shop: Enlisted<PgPool>, runner: Runner) {
     }
 }
 
-/// Drops answers whose retention is over; Postgres keeps them for ever.
+/// Drops responses whose retention is over; Postgres itself keeps them for ever.
 async fn forget(store: PostgresStore) {
     loop {
         if let Err(error) = store.sweep(1_000).await {

@@ -6,17 +6,17 @@
 //! $ curl -i localhost:3000/payments -H 'Idempotency-Key: "order-1"' -H 'Content-Type: application/json' -d 1999
 //! ```
 //!
-//! The second answer is the first one, with `idempotent-replayed: true`, and the
-//! program says that it charged once.
+//! The second response is the first one, with `idempotent-replayed: true`, and the
+//! program prints that it charged once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::{Json, Router, http::StatusCode, routing::post};
 use tower_idempotency::{IdempotencyLayer, Operation, Scope, StepError, StepKey, store};
 
-type Answer = (StatusCode, String);
+type Reply = (StatusCode, String);
 
-async fn pay(op: Operation, Json(amount): Json<u64>) -> Result<Answer, Answer> {
+async fn pay(op: Operation, Json(amount): Json<u64>) -> Result<Reply, Reply> {
     let order = op.step("order", |_| insert_order(amount)).await.map_err(later)?;
     let charge = op.pay("charge", |key| charge(key, amount)).await.map_err(later)?;
     Ok((StatusCode::CREATED, format!("order {order} is paid: {charge}\n")))
@@ -34,7 +34,7 @@ async fn charge(key: StepKey, amount: u64) -> std::io::Result<String> {
     Ok(format!("ch_{}", CHARGES.fetch_add(1, Ordering::Relaxed) + 1))
 }
 
-fn later(error: StepError<std::io::Error>) -> Answer {
+fn later(error: StepError<std::io::Error>) -> Reply {
     (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 

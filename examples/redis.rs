@@ -7,9 +7,9 @@
 //! $ curl -i localhost:3000/payments -H 'idempotency-key: K1' -H 'content-type: application/json' -d 1999
 //! ```
 //!
-//! The second answer is the first one, replayed; start a second instance with
+//! The second response is the first one, replayed; start a second instance with
 //! `PORT=3001` and it replays there, too. With a Redis that is away, or that a
-//! restart would empty, the answer is 503, and the reason is printed. `REDIS_URL`
+//! restart would empty, the program responds 503 and prints the reason. `REDIS_URL`
 //! may also name sentinels, `redis+sentinel://HOST:PORT,HOST:PORT/NAME`, or a
 //! cluster, `redis+cluster://HOST:PORT,HOST:PORT`.
 

@@ -4,7 +4,7 @@
 //! $ cargo run --example tickets
 //! ```
 //!
-//! Order. The answer is 202 at once; the tickets are drawn in the background.
+//! Order. The response is a 202 at once; a completer draws the tickets in the background.
 //!
 //! ```console
 //! $ curl -i localhost:3000/orders -H 'Idempotency-Key: "concert"' -d 40
@@ -26,7 +26,7 @@
 //! $ curl localhost:3000/operations/opera
 //! ```
 //!
-//! The answer itself is what the same request gets now. Say that you have it,
+//! The same request now gets the response itself. Say that you have it,
 //! and it is forgotten early.
 //!
 //! ```console

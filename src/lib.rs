@@ -1,10 +1,10 @@
 //! Idempotency-Key middleware for tower, axum and hyper.
 //!
 //! A client sends `Idempotency-Key` with a request that must not happen twice.
-//! The layer records the request as *pending*, *paid* or *complete* and keeps
-//! its answer. A retry gets the stored answer; where the first attempt died
-//! half-way, it **resumes from the last recovery point** instead of charging
-//! again.
+//! The layer records the operation as *pending*, *paid* or *complete* and stores
+//! its response. A retry gets the stored response; where the first attempt died
+//! half-way, the retry **resumes from the last recovery point** instead of
+//! charging again.
 //!
 //! ```
 //! use axum::{Json, Router, http::StatusCode, routing::post};
@@ -47,20 +47,21 @@
 //! - [`Operation`], in the request's extensions and an axum extractor, runs
 //!   [steps](Operation::step), [payments](Operation::pay) and work that must
 //!   happen [once](Operation::once).
-//! - An [`Engine`] is a store with what all that works over it shares: leases,
-//!   retention, an observer. Where one is asked for, a store will do.
+//! - An [`Engine`] is a store together with its settings: leases, retention, an
+//!   observer. Layers, runners, completers and operators over that store share it.
+//!   Where a constructor takes an engine, a store will do.
 //! - [`Runner`] does the same without HTTP: it runs a closure under a key.
-//! - [`Background`] answers 202 and runs the request later; a
-//!   [`StatusService`] tells how far it is.
+//! - [`Background`] responds 202 and runs the request later; a
+//!   [`StatusService`] tells the client how far it is.
 //! - [`Completer`] finishes what no client comes back for; [`Sweeper`] removes
 //!   what has expired; [`Watcher`] reports what needs attention.
 //! - An [`Operator`] shows an operation to a person, and carries out what that
 //!   person decides.
 //! - A [`Callback`] is called, at least once, when an operation completes or is
 //!   parked.
-//! - [`Event`]s say what happens; with an [`Outcome`] a handler marks its response
-//!   as final, retryable, or nothing happened; a [`Refusal`] is every answer the
-//!   layer makes up itself.
+//! - [`Event`]s say what happens. With an [`Outcome`] a handler marks its response
+//!   as final, retryable, or nothing happened. A [`Refusal`] is the reason of a
+//!   response that the layer makes itself.
 //! - The [`guide`] has the long documents: what is promised, and what is not.
 //!
 //! # What is promised
@@ -68,7 +69,7 @@
 //! *At-most-once* mode (the default): for one key within its retention the layer
 //! starts your handler at most once. If it cannot tell whether the handler
 //! finished, retries get `outcome-unknown`, and it does not start the handler again
-//! until you or your reconciler decide. Every answer is stored, 500s included,
+//! until you or your reconciler decide. Every response is stored, 500s included,
 //! except those that mean "did not start" (307, 308, 401, 403, 407, 421, 425, 429;
 //! to a PATCH 301 and 302 too) or that the handler marks so ([`Outcome`]): these free
 //! the key, and a retry runs, unless a step was begun or done.
@@ -77,29 +78,29 @@
 //! once, always with the same downstream key, and never again after its result
 //! is stored. With a receiver that honours that key, the effect happens once. A 4xx
 //! before any step frees the key ([`Outcome`]), so that a corrected request runs.
-//! [`Outcomes`] chooses otherwise, in both modes.
+//! [`Outcomes`] changes these rules, in both modes.
 //!
-//! *Observed once*: every final answer to one key is the same answer.
+//! *Observed once*: every final response to one key is the same response.
 //!
 //! # Crate features
 //!
-//! None is on by default. They gate dependencies, and one changes what is done:
-//! with `axum`, fingerprints see the whole path of a nested route, and keys that count
-//! [per route](Scope::per_route) the route that axum matched.
+//! None is on by default. They gate dependencies, and one changes behaviour:
+//! with `axum`, fingerprints see the whole path of a nested route, and
+//! [per-route](Scope::per_route) keys use the route that axum matched.
 //!
 //! - `sqlite`: the embedded durable store, for the processes of one machine, on the
 //!   system's SQLite,
 #![cfg_attr(feature = "sqlite", doc = "  [`SqliteStore`](store::SqliteStore).")]
 #![cfg_attr(not(feature = "sqlite"), doc = "  `SqliteStore`.")]
-//! - `sqlite-bundled`: the same, with a SQLite that is built along. Needs a C compiler.
+//! - `sqlite-bundled`: the same, and the build compiles SQLite. Needs a C compiler.
 //! - `redis`: Redis and Valkey, for several machines: one server, Sentinel, or
 //!   a cluster,
 #![cfg_attr(feature = "redis", doc = "  [`RedisStore`](store::RedisStore).")]
 #![cfg_attr(not(feature = "redis"), doc = "  `RedisStore`.")]
 //! - `redis-tls`: the same over TLS, with rustls.
 //! - `postgres`: `PostgresStore`, for any number of processes, and
-//!   transactions that carry recovery points (`Operation::transaction`). Those come
-//!   with `sqlite` too, on a connection of rusqlite.
+//!   transactions that carry recovery points (`Operation::transaction`). `sqlite` has
+//!   those transactions too, on a rusqlite connection.
 //! - `sqlx-postgres`: such transactions on Postgres, on a pool of sqlx 0.9, which needs
 //!   Rust 1.94.
 //! - `sqlx-sqlite`: such transactions on SQLite, on a pool of sqlx 0.9, which needs
@@ -112,11 +113,11 @@
 //!   target `tower_idempotency`, and the caller's span around detached work.
 //! - `metrics`: counters, gauges and histograms of the `metrics` facade; the
 //!   [guide](guide::operations) has their names.
-//! - `testing`: tests of your own handlers, with processes that die where the test says:
+//! - `testing`: helps you test your handlers, with processes that die where the test says:
 #![cfg_attr(feature = "testing", doc = "  [`testing`].")]
 #![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
-//! - `encryption`: what is stored is encrypted, under keys that you rotate: the
-//!   [guide](guide::stored) has what, and what stays in clear.
+//! - `encryption`: encrypts records, under keys that you rotate; the
+//!   [guide](guide::stored) lists what is encrypted, and what stays in clear.
 //! - `conformance`: the store contract as tests, for authors of stores. Not a
 //!   stable part of the API.
 //!
@@ -124,19 +125,19 @@
 //!
 //! - Put the layer *inside* authentication, rate limits, time-outs and compression, and
 //!   *outside* what belongs to the response: [the order of layers](guide::order) says
-//!   what is lost otherwise. A time-out inside it drops the handler and answers in its
-//!   place, and that answer is stored like any other.
+//!   what you lose otherwise. A time-out inside it drops the handler and responds in its
+//!   place, and the layer stores that response like any other.
 //! - Of two layers around one route the outer one guards, with its settings, and
-//!   the inner one lets the request pass. So it is where a guarded handler calls a
-//!   guarded service with the request that it got: what has the same scope and key
-//!   is part of the operation that runs. Another key, or the same key in another
-//!   scope, is guarded as from outside, and takes a second place under
-//!   [`max_running`](IdempotencyLayer::max_running).
+//!   the inner one lets the request pass. The same holds where a guarded handler calls
+//!   a guarded service with the request that it got: a request of the same scope and
+//!   key is part of the running operation. A request with another key, or with the same
+//!   key in another scope, is guarded as if it came from outside, and takes a second
+//!   place under [`max_running`](IdempotencyLayer::max_running).
 //! - The client's key is not stored, so a completer's attempt has none to show to a
-//!   layer in another scope. That layer answers 500 (`interrupted`) and nothing runs
-//!   there: the client's own retry finishes such an operation, or an operator does.
-//! - What a handler does outside steps, or in tasks that it spawns, is outside
-//!   the promise.
+//!   layer in another scope. That layer responds 500 (`interrupted`) and runs nothing:
+//!   the client's own retry finishes such an operation, or an operator does.
+//! - The promises do not cover what a handler does outside its steps, or in tasks
+//!   that it spawns.
 //! - Response extensions are not replayed.
 
 #![forbid(unsafe_code)]
@@ -206,8 +207,8 @@ pub mod encryption {
     pub use crate::engine::encryption::{EncryptionKey, KeyError, Keyring};
 }
 
-/// The loop that carries commands to a store, and what reads a client's preferences. Not a
-/// stable part of the API: for tests of stores, and of any bytes.
+/// The loop that carries commands to a store, and the parser of a client's preferences.
+/// Not a stable part of the API: for tests of stores, and of parsers.
 #[doc(hidden)]
 pub mod spi {
     pub use crate::engine::ledger::Ledger;

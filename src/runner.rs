@@ -26,14 +26,14 @@ use crate::util::detached::Detached;
 
 /// Runs closures under a key: a queue's message, a day's export.
 ///
-/// What the layer does for a request, this does for a call: the first one
-/// claims the key and runs, later ones get its stored result, and one that
-/// died half-way is resumed from its last recovery point. Resumable unless
-/// set otherwise.
+/// The runner does for a call what the layer does for a request: the first call
+/// claims the key and runs, later calls get its stored result, and an operation that
+/// died half-way resumes from its last recovery point. A runner is resumable unless
+/// you set [`at_most_once`](Self::at_most_once).
 ///
-/// The store may be shared with a layer. In one process, make the runner of that layer,
-/// or both of one [`Engine`]: made apart, each takes the other for another process, and
-/// goes by leases alone.
+/// A runner and a layer may share a store. In one process, make the runner from that layer,
+/// or both from one [`Engine`]. If you make them separately, each takes the other for another
+/// process, and goes by leases alone.
 ///
 /// ```
 /// use tower_idempotency::{Runner, StepError, store::MemoryStore};
@@ -62,9 +62,9 @@ impl Runner {
     /// A runner over this store, or over the store of this [`Engine`] or layer;
     /// resumable. Its names and those of a layer's requests never meet.
     ///
-    /// Of one engine with a layer, each knows what the other has in hand: the layer's
-    /// completer does not take for abandoned what this runner still runs, or could not
-    /// save yet, though its lease is over. The layer's [`Callback`](crate::Callback) is
+    /// A runner and a layer of one engine know what the other still runs. The layer's
+    /// completer does not take over what this runner still runs or could not save yet,
+    /// even after the lease has expired. The layer's [`Callback`](crate::Callback) is
     /// not called for the runner's operations.
     ///
     /// ```
@@ -80,36 +80,36 @@ impl Runner {
         Self { engine: engine.into(), mode: Mode::Resumable }
     }
 
-    /// For work that is not written with steps: it is started at most once, unless
-    /// it calls [`Operation::nothing_happened`] and ends with an error before any
+    /// For work that is not written with steps: the runner starts it at most once, unless
+    /// the work calls [`Operation::nothing_happened`] and ends with an error before any
     /// step was begun or done. Then the next call runs.
     pub const fn at_most_once(mut self) -> Self {
         self.mode = Mode::AtMostOnce;
         self
     }
 
-    /// Runs `work` under `key` within `scope`, or gives the result it had.
+    /// Runs `work` under `key` within `scope`, or returns the result of an earlier call.
     /// `input` is what the key stands for: the same key with another input is
-    /// an error. The order of a map's entries makes no other input; that of a
-    /// `HashSet` does, for JSON has no sets. No request shares an operation with
-    /// this, whatever its scope and key.
+    /// an error. The order of a map's entries does not count; that of a
+    /// `HashSet` does, because JSON has no sets. No request shares an operation with
+    /// a runner's call, whatever its scope and key.
     ///
     /// Input and result must survive a round trip through JSON: see
-    /// [`Operation::step`]. For an input that JSON can't carry, NaN and infinity among
-    /// them, [`RunError::Json`] is given and nothing is run. A result that can't be read back is
-    /// [`RunError::Json`] to this call and to every later one, and the work is not
+    /// [`Operation::step`]. If JSON can't carry the input (NaN or infinity, say), the call
+    /// fails with [`RunError::Json`] and runs nothing. If the result can't be read back, this
+    /// call and every later one fail with [`RunError::Json`], and the work does not
     /// run again.
     ///
     /// # Errors
     ///
     /// [`RunError`]. An error of `work` is not stored: in resumable mode the
-    /// next call resumes; in at-most-once mode the next call is told that the outcome is
-    /// unknown, unless [`Operation::nothing_happened`] was called.
+    /// next call resumes; in at-most-once mode the next call gets
+    /// [`RunError::OutcomeUnknown`], unless the work called [`Operation::nothing_happened`].
     ///
     /// # Cancellation
     ///
-    /// Lazy: dropped before it is polled, nothing happens. Dropped after the
-    /// claim, the work goes on in a task of its own.
+    /// The future is lazy: if you drop it before you poll it, nothing happens. If you
+    /// drop it after the claim, the work continues in a task of its own.
     pub fn run<I, T, E, F, Fut>(
         &self,
         scope: &str,
@@ -233,25 +233,25 @@ fn decode<T: DeserializeOwned, E>(stored: &StoredResponse) -> Result<T, RunError
 
 /// Why [`Runner::run`] gave no result. `E` is the work's own error.
 ///
-/// `Debug` leaves out what is wrong with JSON: it can quote from it.
+/// `Debug` leaves out the error of JSON: it can quote from the input or the result.
 #[non_exhaustive]
 pub enum RunError<E> {
-    /// The work failed. It may be tried again.
+    /// The work failed. In resumable mode the next call resumes it.
     Work(E),
     /// Another call holds the key, for at least this long.
     Busy(Duration),
     /// The key was used for another input.
     InputChanged,
-    /// What an earlier call did can't be known. It is not run again until an
-    /// operator decides.
+    /// A call with this key ended without a result, and what it did is unknown. The work
+    /// does not run again until an operator decides.
     OutcomeUnknown,
     /// The work panicked.
     Panicked,
-    /// The key is not one.
+    /// The key is not a valid one.
     Key(InvalidKey),
     /// The input or the result is not the JSON it should be.
     Json(serde_json::Error),
-    /// The store can't be asked. The work was not run.
+    /// The store failed. The work did not run.
     Store(StoreError),
 }
 
@@ -276,11 +276,13 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
             Self::Work(error) => error.fmt(f),
             Self::Busy(_) => f.write_str("another call with this key is running; try again later"),
             Self::InputChanged => f.write_str("the key was used for another input"),
-            Self::OutcomeUnknown => f.write_str("it is not known what an earlier call with this key did"),
+            Self::OutcomeUnknown => {
+                f.write_str("a call with this key ended, and what it did is unknown; an operator has to decide")
+            }
             Self::Panicked => f.write_str("the work panicked"),
             Self::Key(error) => error.fmt(f),
             Self::Json(_) => f.write_str("the input or the result is not the JSON it should be"),
-            Self::Store(error) => write!(f, "the store failed, nothing was run: {error}"),
+            Self::Store(error) => write!(f, "the store failed, so the work did not run; try again later: {error}"),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `X-Demo`: what shall go wrong this time.
+//! `X-Demo`: what is to go wrong this time.
 //!
-//! It is not part of what makes two requests the same one (method, authority,
-//! path, body and content type are), so a retry without it is a retry.
+//! The header is not part of the fingerprint (method, authority, path, body and
+//! content type are), so a request without it still counts as a retry.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! The payment gateway: stands for another company's system, which is why it
-//! keeps books of its own and knows nothing of this crate.
+//! keeps its own log and knows nothing of this crate.
 //!
-//! It honours idempotency keys, as gateways do. That is what makes the last
-//! gap closable: a process that dies between the charge and the record of it
-//! asks again with the same key, and gets the same charge. All processes that
+//! It honours idempotency keys, as gateways do. That closes the last gap: after a
+//! process dies between the charge and the record of it, the next attempt asks
+//! again with the same key, and gets the same charge. All processes that
 //! name the same log share one gateway.
 
 use std::collections::HashMap;
@@ -43,7 +43,7 @@ pub(crate) enum GatewayError {
     KeyReused,
     /// The connection was refused: it can't have charged.
     Unreachable,
-    /// Anything may have happened.
+    /// The charge may or may not have happened.
     Failed(String),
 }
 
@@ -95,7 +95,7 @@ impl Gateway {
         Ok(Self { books: Arc::new(Mutex::new(books)) })
     }
 
-    /// Charges once per key, however often it is asked.
+    /// Charges once per key, however often the service asks.
     pub(crate) async fn charge(&self, key: String, request: ChargeRequest, demo: Demo) -> Result<Charge, GatewayError> {
         match demo {
             Demo::Decline => return Err(GatewayError::Declined),
@@ -104,12 +104,12 @@ impl Gateway {
         }
         demo.reached(Point::BeforeCharge).await;
         let charge = self.with_books(move |books| books.charge(key, request)).await??;
-        // It has charged, and we have not read its answer.
+        // The gateway has charged, and we have not read its response.
         demo.reached(Point::AfterCharge).await;
         Ok(charge)
     }
 
-    /// Sends a receipt each time it is asked: this part of it knows no keys.
+    /// Sends a receipt at each call: this part of the gateway knows no keys.
     pub(crate) async fn send_receipt(&self, charge_id: &str) -> Result<(), GatewayError> {
         let line = Line::Receipt(charge_id.to_owned());
         self.with_books(move |books| books.append(line)).await
@@ -189,7 +189,7 @@ impl Books {
         Ok(Ok(charge))
     }
 
-    /// On disk before anyone is told.
+    /// Flushes to disk before it returns.
     fn append(&mut self, line: Line) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! It prints what to try. This file is the service; `gateway.rs` stands for
-//! the payment company, with books of its own; `demo.rs` is the header that
-//! makes things go wrong; `problem.rs` are the error answers.
+//! the payment company, with its own log; `demo.rs` is the header that
+//! makes things go wrong; `problem.rs` builds the error responses.
 
 mod demo;
 mod gateway;
@@ -55,8 +55,8 @@ async fn pay(
         .final_when(GatewayError::is_final)
         .await?;
 
-    // Receipts have no key downstream, so this is begun at most once; after a
-    // crash in the middle we look whether it went out.
+    // Receipts have no downstream key, so this step begins only once. After a
+    // crash in the middle we ask the gateway whether the receipt went out.
     op.once("receipt", || gateway.send_receipt(&charge.id))
         .reconcile(|| async {
             match gateway.has_receipt(&charge.id).await {
@@ -72,7 +72,7 @@ async fn pay(
 }
 
 /// The same without steps, for `--opaque`. Nothing can be resumed, so the
-/// layer never starts it twice; after a crash it says that nobody knows.
+/// layer never starts it twice; after a crash it responds `outcome-unknown`.
 async fn pay_opaque(
     State(gateway): State<Gateway>,
     demo: Demo,
@@ -129,15 +129,19 @@ fn app(options: &Options) -> Result<Router, String> {
 fn print_event(event: &Event) {
     let what = match &event.kind {
         EventKind::Claimed => "claimed: a first attempt starts".to_owned(),
-        EventKind::Resumed { attempt } => format!("resumed: attempt {attempt} goes on where the last one stopped"),
+        EventKind::Resumed { attempt } => format!("resumed: attempt {attempt} continues where the last one stopped"),
         EventKind::StepBegun { step } => format!("step {step}: intent stored"),
         EventKind::StepSaved { step } => format!("step {step}: done, result stored"),
-        EventKind::StepFailed { step } => format!("step {step}: failed for good, and that is stored"),
+        EventKind::StepFailed { step } => {
+            format!("step {step}: failed, and the failure is stored: no attempt runs it again")
+        }
         EventKind::StepReplayed { step } => format!("step {step}: done by an earlier attempt, not run"),
-        EventKind::Completed { status, .. } => format!("completed: the answer ({status}) is stored"),
-        EventKind::Replayed => "replayed: the stored answer is given again".to_owned(),
-        EventKind::Released { mode: Mode::Resumable } => "released: no final answer, a retry goes on".to_owned(),
-        EventKind::Released { .. } => "released: no answer, and it is not known what happened; look into it".to_owned(),
+        EventKind::Completed { status, .. } => format!("completed: the response ({status}) is stored"),
+        EventKind::Replayed => "replayed: the retry gets the stored response".to_owned(),
+        EventKind::Released { mode: Mode::Resumable } => "released: no final response, a retry continues".to_owned(),
+        EventKind::Released { .. } => {
+            "released: no response, and the outcome is unknown; an operator has to decide".to_owned()
+        }
         EventKind::Withdrawn => "withdrawn: nothing happened, the key is free".to_owned(),
         EventKind::Refused { refusal } => format!("refused: {refusal}"),
         other => format!("{other:?}"),
@@ -146,12 +150,12 @@ fn print_event(event: &Event) {
     say(&key, &what);
 }
 
-/// One line on what happened to whom. A closed terminal is no reason to fail.
+/// One line on what happened to which operation. A closed terminal is no reason to fail.
 fn say(who: &str, what: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{who:8.8}  {what}");
 }
 
-/// A store's URL as it may be shown: who we are there is nobody's business.
+/// A store's URL as it may be shown: without user and password.
 fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
@@ -162,7 +166,7 @@ fn without_password(url: &str) -> String {
 fn greet(address: SocketAddr, options: &Options) {
     let Options { gateway_log, opaque, .. } = options;
     let store = without_password(&options.store);
-    let mode = if *opaque { "at most once, no steps" } else { "resumable" };
+    let mode = if *opaque { "at-most-once, no steps" } else { "resumable" };
     let curl = |key: &str, order: &str, amount: u32, more: &str| {
         format!(
             "curl -i http://{address}/payments -H 'Idempotency-Key: \"{key}\"' -H 'Content-Type: application/json' \
@@ -173,11 +177,11 @@ fn greet(address: SocketAddr, options: &Options) {
     let crash = curl("second", "B-42", 500, "-H 'X-Demo: crash-after-charge' ");
     let retry = curl("second", "B-42", 500, "");
     let text = format!(
-        "listening on http://{address} ({mode}; store {store}, gateway's books {})\n\n\
-         Pay, and pay again: the second answer is the first one, replayed.\n  {pay}\n\
-         Another body under the same key is refused.\n  {other}\n\
-         Die right after the charge; start this program again; retry: the charge is not made twice.\n  {crash}\n  {retry}\n\
-         What was really charged:\n  curl http://{address}/gateway\n\n",
+        "listening on http://{address} ({mode}; store {store}, gateway's log {})\n\n\
+         Pay, and pay again: the second response is the first one, replayed.\n  {pay}\n\
+         The same key with another body is refused.\n  {other}\n\
+         Let the process die right after the charge, start it again, and retry: it does not charge twice.\n  {crash}\n  {retry}\n\
+         What the gateway really charged:\n  curl http://{address}/gateway\n\n",
         gateway_log.display()
     );
     let _ = std::io::stdout().lock().write_all(text.as_bytes());

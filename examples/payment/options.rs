@@ -14,7 +14,7 @@ Usage: payment [OPTIONS]
                        `postgres://USER@HOST/DATABASE`, which gets its tables if they are missing
   --gateway-log FILE   where the gateway keeps its charges [gateway.log]
   --lease SECONDS      how long a dead attempt holds its key; fractions are fine [60]
-  --opaque             the same handler without steps: at most once, nothing to resume
+  --opaque             the same handler without steps: at-most-once mode, nothing to resume
   --help               this text
 ";
 

@@ -21,8 +21,8 @@ pub(crate) struct PaymentRequest {
 }
 
 impl PaymentRequest {
-    /// What is wrong here is wrong for good: it is answered, stored and
-    /// replayed like any other answer.
+    /// A retry can't mend what is wrong here, so the layer stores and replays
+    /// this error like any other response.
     pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Problem> {
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
@@ -84,7 +84,7 @@ impl From<Charge> for Payment {
     }
 }
 
-/// 201, with the payment's address, and which attempt it was that answered.
+/// 201, with the payment's address, and the number of the attempt that responded.
 pub(crate) struct Created(pub(crate) Payment, pub(crate) u32);
 
 impl IntoResponse for Created {

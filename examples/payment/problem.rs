@@ -1,4 +1,4 @@
-//! Errors as problem details (RFC 9457), like those the layer itself answers.
+//! Errors as problem details (RFC 9457), like those of the layer itself.
 
 use std::convert::Infallible;
 
@@ -16,7 +16,7 @@ pub(crate) struct Problem {
     title: &'static str,
     detail: String,
     field: Option<&'static str>,
-    /// What the layer makes of this answer, where the status alone does not say it.
+    /// How the layer counts this response, where the status alone does not say it.
     outcome: Option<Outcome>,
 }
 
@@ -70,7 +70,7 @@ impl<E: Into<Self>> From<StepError<E>> for Problem {
             _ => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The payment was interrupted",
-                "Retry with the same Idempotency-Key: it goes on where it stopped.",
+                "Retry with the same Idempotency-Key: the payment continues where it stopped.",
             ),
         }
     }

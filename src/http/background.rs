@@ -1,4 +1,4 @@
-//! Which requests are answered 202 and run later, and how.
+//! Which requests get a 202 and run later, and how.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::http::prefer;
 use crate::http::queue::Queue;
 use crate::http::route::{ESCAPED, Route};
 
-/// Requests that are answered 202 at once and run by a
-/// [`Completer`](crate::Completer), of this process or another one.
+/// Requests that get a 202 at once, and that a [`Completer`](crate::Completer) runs, of
+/// this process or another one.
 ///
-/// A client asks for it with `Prefer: respond-async` (RFC 7240). It gets 202
+/// A client asks for it with `Prefer: respond-async` (RFC 7240). It gets a 202
 /// once its request is stored, with `Location`, where a
-/// [`StatusService`](crate::StatusService) tells how far it is, `Retry-After`
+/// [`StatusService`](crate::StatusService) tells how far the operation is, `Retry-After`
 /// and `Preference-Applied: respond-async`. Duplicates that ask for it get the
-/// same 202 while the operation is unfinished, and then the stored answer.
+/// same 202 while the operation is unfinished, and then the stored response.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,17 +30,17 @@ use crate::http::route::{ESCAPED, Route};
 ///
 /// # Caveats
 ///
-/// - Without a running completer what is accepted is not run.
-/// - The `wait` preference is ignored, which RFC 7240 allows.
+/// - Without a running completer, accepted requests do not run.
+/// - The layer ignores the `wait` preference, which RFC 7240 allows.
 /// - A duplicate without the preference is served as in the foreground: it
 ///   runs the operation itself if no attempt does, gets 409 while one does, and
-///   the stored answer in the end.
-/// - An at-most-once operation is started by the process that claims it first. If that
-///   dies or is cut off, it is not run again: its outcome is unknown, and the
-///   completer's [reconciler](crate::Completer::reconcile) is asked.
-/// - After a 503 because the store did not answer, the request may be on record
-///   all the same, and then it is run. A retry with the same key finds out.
-/// - Calls of gRPC are not accepted for later: they run in the foreground.
+///   the stored response in the end.
+/// - The process that first claims an at-most-once operation starts it. If that process
+///   dies or cuts the attempt off, no process runs it again: its outcome is unknown, and the
+///   completer asks its [reconciler](crate::Completer::reconcile).
+/// - After a 503 because the store did not reply, the request may be on record
+///   all the same, and then it runs. A retry with the same key finds out.
+/// - gRPC calls always run in the foreground.
 /// - Credentials are not stored; see [`Completer`](crate::Completer).
 #[derive(Clone, Debug)]
 #[must_use]
@@ -54,9 +54,9 @@ pub struct Background {
 }
 
 impl Background {
-    /// On request, with `Location: prefix/KEY`. The key is percent-encoded; the
-    /// prefix is taken as it is, and only its visible ASCII characters. Where keys count
-    /// [per route](crate::Scope::per_route), a query names the route.
+    /// For clients that prefer it, with `Location: prefix/KEY`. The layer percent-encodes the
+    /// key; it takes the prefix as it is, but only its visible ASCII characters. Where keys
+    /// count [per route](crate::Scope::per_route), a query names the route.
     pub fn at(prefix: &str) -> Self {
         let fit = |c: &char| c.is_ascii_graphic() && !['"', '\\', '<', '>'].contains(c);
         Self {
@@ -69,7 +69,7 @@ impl Background {
         }
     }
 
-    /// Whatever the client prefers.
+    /// For every request with a key, whatever its client prefers.
     pub const fn always(mut self) -> Self {
         self.always = true;
         self
@@ -82,15 +82,15 @@ impl Background {
         self
     }
 
-    /// How many operations may wait to be run: 10,000 by default, at least one.
-    /// Above, new ones are refused with 503 and `Retry-After`; duplicates of
-    /// what was accepted are not.
+    /// How many operations may wait to run: 10,000 by default, at least one.
+    /// Above that the layer refuses new ones with 503 and `Retry-After`, but not duplicates
+    /// of accepted requests.
     ///
     /// # Caveats
     ///
-    /// Counted in the process; once the count is full the store is asked what
-    /// is really due, at most twice a second. So processes that share a store
-    /// may each accept as many before they look.
+    /// Each process counts for itself. When its count is full, it asks the store, at most
+    /// twice a second, how many operations are really due. So each of several processes that
+    /// share a store may accept that many before it asks.
     pub fn queue(mut self, operations: usize) -> Self {
         self.queue = Queue::new(operations.max(1));
         self
@@ -98,14 +98,14 @@ impl Background {
 
     /// How long one attempt of this route may take when a completer runs it;
     /// as long as the [completer's](crate::Completer::deadline) by default, and
-    /// never longer. It is then cut off, told with the steps in which it hung
-    /// ([`EventKind::CutOff`](crate::EventKind::CutOff)), and counts as a try.
+    /// never longer. After that the completer cuts the attempt off. This counts as a try, and
+    /// [`EventKind::CutOff`](crate::EventKind::CutOff) names the steps in which it hung.
     pub const fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self
     }
 
-    /// After how many attempts an operation of this route is parked; as many as
+    /// After how many attempts the completer parks an operation of this route; as many as
     /// the [completer](crate::Completer::max_tries) allows by default, and
     /// never more. At least one.
     pub fn max_tries(mut self, tries: u32) -> Self {
@@ -122,7 +122,7 @@ impl Background {
         self.retry_after
     }
 
-    /// Where to ask for the answer, if this request is to be run later.
+    /// Where to ask for the response, if this request runs later.
     pub(crate) fn place_for(
         &self,
         headers: &HeaderMap,

@@ -13,29 +13,28 @@ use crate::util::detached::CatchPanic;
 
 type Hook = dyn Fn(Ended) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
 
-/// The end of an operation: it is complete, or a human has to look.
+/// The end of an operation: it is complete, or an operator has to decide.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ended {
     /// Names this end of this operation and no other: 40 hexadecimal characters,
-    /// the same at every call for it. By this the receiver knows a repetition.
+    /// the same at every call for it. By this id the receiver recognises a repeated call.
     pub id: String,
-    /// What the operation is stored under: its scope and its idempotency key, as
-    /// [`Key::new`] makes it of them.
+    /// The name of the record: what [`Key::new`] makes of scope and idempotency key.
     pub key: Key,
-    /// Which call for this end this is; the first is 1.
+    /// The number of this call for this end; the first is 1.
     pub call: u32,
-    /// The operation: its answer, its steps if it is parked, its history.
+    /// The operation: its response, its steps if it is parked, its history.
     pub record: Record,
 }
 
 impl Ended {
-    /// Its answer, if it is complete.
+    /// Its response, if it is complete.
     pub fn response(&self) -> Option<&StoredResponse> {
         self.record.response().map(AsRef::as_ref)
     }
 
-    /// Why a human has to look, if one has to.
+    /// Why an operator has to decide, if one has to.
     pub fn parked(&self) -> Option<&str> {
         self.record.parked_for().map(AsRef::as_ref)
     }
@@ -47,16 +46,15 @@ impl Ended {
     }
 }
 
-/// A hook that is told when an operation completes or is parked: for a webhook,
-/// say. Set with [`IdempotencyLayer::callback`](crate::IdempotencyLayer::callback),
-/// called by a [`Completer`](crate::Completer).
+/// A hook that a [`Completer`](crate::Completer) calls when an operation completes or is
+/// parked: to send a webhook, say. Set it with
+/// [`IdempotencyLayer::callback`](crate::IdempotencyLayer::callback).
 ///
-/// That the hook is to be called is stored by the very write that ends the
-/// operation. So it is called *at least once* for every end: a process that dies
-/// in between, or during the call, leaves it to another one. It is called again
-/// until it returns `Ok`, with a back-off that is kept in the store, and at most
-/// as often as [`max_tries`](Self::max_tries) says. Completers claim it by a swap,
-/// so for one end it is not called twice at a time.
+/// The write that ends the operation also stores that a callback is pending. So completers
+/// call the hook *at least once* for every end: if a process dies before or during the call,
+/// another one calls. They call it again until it returns `Ok`, with a back-off that the
+/// store keeps, and at most [`max_tries`](Self::max_tries) times. A completer claims the
+/// callback by a swap, so no two calls for one end run at a time.
 ///
 /// ```
 /// use axum::{Router, body::Body, http::Request, routing::post};
@@ -69,10 +67,10 @@ impl Ended {
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tell = Callback::new(|ended| async move {
 ///     let news = match (ended.response(), ended.parked()) {
-///         (Some(answer), _) => format!("complete: {}", answer.status()),
-///         (None, why) => format!("a human has to look: {}", why.unwrap_or_default()),
+///         (Some(response), _) => format!("complete: {}", response.status()),
+///         (None, why) => format!("an operator has to decide: {}", why.unwrap_or_default()),
 ///     };
-///     // The receiver drops what has an id that it knows.
+///     // The receiver drops a call whose id it knows.
 ///     post_to_shop(ended.id, news).await
 /// });
 /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).callback(tell);
@@ -88,18 +86,16 @@ impl Ended {
 ///
 /// # Caveats
 ///
-/// - Without a running completer of a layer with a callback no hook is called, and
-///   what is to be told is kept for as long. Give the callback to all layers that
-///   share a store.
+/// - Without a running completer of a layer with a callback, the hook is not called, and
+///   the callback stays pending. Give the callback to all layers that share a store.
 /// - Only operations that began under a layer with a callback have one.
-/// - A parked operation that goes on before its callback was made is told when it
-///   ends again, and not before.
-/// - A process that stands still for longer than the hook may take, and its claim
-///   with it, may call while another one does; so it may if the store's clock
-///   leaps ahead. The id is still the same.
-/// - A parked operation that goes on during its callback, and ends again, is told
-///   again beside it, under another id.
-/// - The retention of an answer counts from its callback.
+/// - If a parked operation continues before its callback was made, the hook is called when the
+///   operation ends again, and not before.
+/// - A process that is paused in the hook for longer than its claim lasts may call while
+///   another one does; so it may if the store's clock leaps ahead. The id is still the same.
+/// - If a parked operation continues during its callback, and ends again, a second call may
+///   run beside the first, under another id.
+/// - The retention of a response counts from its callback.
 #[derive(Clone)]
 #[must_use]
 pub struct Callback {
@@ -110,13 +106,13 @@ pub struct Callback {
 }
 
 impl Callback {
-    /// Calls `hook`. An `Err` is told as an [event](crate::EventKind::CallbackFailed),
-    /// and the hook is called again; so it is after a panic.
+    /// Calls `hook`. After an `Err` or a panic the completer emits an
+    /// [event](crate::EventKind::CallbackFailed), and calls the hook again.
     ///
     /// # Cancellation
     ///
-    /// The hook's future is dropped when it takes longer than the
-    /// [`deadline`](Self::deadline), or when the completer is dropped.
+    /// The completer drops the hook's future when it takes longer than the
+    /// [`deadline`](Self::deadline), or when the completer itself is dropped.
     pub fn new<F, Fut, E>(hook: F) -> Self
     where
         F: Fn(Ended) -> Fut + Send + Sync + 'static,
@@ -141,16 +137,16 @@ impl Callback {
         self
     }
 
-    /// How often it is called for one end before it is given up, with an
-    /// [event](crate::EventKind::CallbackFailed): 50 times by default, which takes
-    /// about a day; at least once. A call during which its process died counts.
+    /// How many calls for one end the completer makes before it gives up, with an
+    /// [event](crate::EventKind::CallbackFailed): 50 by default, which take
+    /// about a day; at least one. A call during which its process died counts.
     pub fn max_tries(mut self, tries: u32) -> Self {
         self.max_tries = tries.max(1);
         self
     }
 
-    /// How long one call may take: 30 seconds by default. Then it is cut off, and
-    /// has failed.
+    /// How long one call may take: 30 seconds by default. After that the completer cuts it
+    /// off, and the call has failed.
     pub const fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = limit;
         self

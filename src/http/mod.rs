@@ -2,9 +2,9 @@
 //! stored.
 //!
 //! It may know `core`, `util`, `store`, `telemetry` and `engine`. Start with
-//! [`service`]: `Idempotency::call`; then [`guarded`], from a claim to its answer.
-//! [`layer`] has the settings, [`problem`] is the only place that builds refusals,
-//! [`background`], [`accept`] and [`status`] have what is accepted now and answered
+//! [`service`]: `Idempotency::call`; then [`guarded`], from a claim to its response.
+//! [`layer`] has the settings, [`problem`] is the only place that builds refusals.
+//! [`background`], [`accept`] and [`status`] accept a request now and show its response
 //! later.
 
 pub(crate) mod accept;

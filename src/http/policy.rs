@@ -28,7 +28,7 @@ pub(crate) const fn says_no_route(status: StatusCode) -> bool {
     matches!(status.as_u16(), 404 | 405 | 421 | 501)
 }
 
-/// Everything the layer was told.
+/// All settings of the layer.
 #[derive(Clone)]
 pub(crate) struct Policy {
     pub(crate) scope: Scope,
@@ -50,7 +50,7 @@ pub(crate) struct Policy {
     pub(crate) redaction: Redaction,
     pub(crate) background: Option<Background>,
     pub(crate) callback: Option<Callback>,
-    /// What was taken for a credential, and told.
+    /// The names of credentials that an event has reported.
     pub(crate) dropped: Dropped,
 }
 

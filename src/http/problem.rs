@@ -1,4 +1,4 @@
-//! Every answer the layer makes up itself: refusals, and replays.
+//! Every response that the layer makes itself: refusals, and replays.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl Problems {
     pub(crate) fn new(url: Option<&str>) -> Self {
         let page = url.unwrap_or(DRAFT);
         let types = url.map_or_else(|| "urn:tower-idempotency:problem:".to_owned(), |url| format!("{url}#"));
-        // What is no URL, and could say more than where to look, is not linked to.
+        // A text that is not a URL could inject more than a link, so the layer does not link to it.
         let linkable = |page: &&str| page.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
         let page = Some(page).filter(linkable).unwrap_or(DRAFT);
         let link = format!("<{page}>; rel=\"describedby\"; type=\"text/html\"");
@@ -81,7 +81,7 @@ impl Problems {
         self.refuse_for(refusal, Duration::ZERO, None)
     }
 
-    /// The problem that stands for a stored answer whose body is gone.
+    /// The problem that stands for a stored response whose body is gone.
     pub(crate) fn not_retained<B: http_body::Body>(
         &self,
         stored: &StoredResponse,
@@ -103,7 +103,7 @@ impl Problems {
             }
         };
         let reason = format!(r#","reason":"{}""#, why.name());
-        // Nothing follows on a 1xx: it can't be what answers a retry.
+        // Nothing follows on a 1xx: it can't be the response to a retry.
         let status = Some(stored.status()).filter(|status| !status.is_informational()).unwrap_or_default();
         let mut response = self.problem(Refusal::NotRetained, status, detail, Some(key), &reason);
         let location = stored.headers().iter().filter(|(name, _)| *name == LOCATION);
@@ -255,7 +255,7 @@ fn json<B: http_body::Body>(text: impl Into<Bytes>, retry_after: Option<Duration
     response
 }
 
-/// The handler's answer, for its first client: marked, if no retry gets it. `replayed`
+/// The handler's response, for its first client: marked, if no retry gets it. `replayed`
 /// is what marks a replay.
 pub(crate) fn first<B: http_body::Body>(
     mut parts: http::response::Parts,
@@ -279,7 +279,7 @@ pub(crate) fn first<B: http_body::Body>(
     Response::from_parts(parts, body)
 }
 
-/// A stored answer, byte for byte: as a replay, with its mark, or to its first client.
+/// A stored response, byte for byte: as a replay, with its mark, or to its first client.
 pub(crate) fn restore<B: http_body::Body>(
     stored: &StoredResponse,
     mark: Option<&ReplayMark>,

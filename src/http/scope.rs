@@ -11,9 +11,8 @@ use crate::http::route::Route;
 
 /// Says whose key a request carries. Keys of different scopes never meet.
 ///
-/// Every layer needs one: where scopes were optional, one user's answer was
-/// replayed to another. A request whose scope can't be told, or is empty, is
-/// refused.
+/// Every layer needs one: in libraries where scopes are optional, one user got the replay of
+/// another user's response. The layer refuses a request whose scope is unknown or empty.
 ///
 /// ```
 /// use http::HeaderName;
@@ -22,7 +21,7 @@ use crate::http::route::Route;
 /// #[derive(Clone)]
 /// struct UserId(u64);
 ///
-/// // What an outer layer found out when it authenticated the request:
+/// // The user that an outer layer found when it authenticated the request:
 /// let by_user = Scope::by(|parts| parts.extensions.get::<UserId>().map(|user| user.0.to_string()));
 /// // A header that a trusted proxy sets:
 /// let by_tenant = Scope::header(HeaderName::from_static("x-tenant"));
@@ -30,9 +29,9 @@ use crate::http::route::Route;
 ///
 /// # Caveats
 ///
-/// Authenticate *outside* this layer, so that a caller whose rights were taken
-/// away gets no replay. Whatever names the scope must come from there, or from
-/// a proxy that you trust, not from the caller.
+/// Authenticate *outside* this layer, so that a caller who has lost its rights gets no
+/// replay. Take the scope from that authentication, or from a proxy that you trust, not
+/// from what the caller sends.
 #[derive(Clone)]
 #[must_use]
 pub struct Scope {
@@ -58,14 +57,14 @@ pub(crate) enum ScopeDecision {
 }
 
 impl Scope {
-    /// The scope is what `by` says of a request; `None` refuses it, and so
-    /// does a name that is empty or blank: it is no caller's.
+    /// The scope is what `by` returns for a request. The layer refuses the request if that is
+    /// `None`, or a name that is empty or blank, because no caller has such a name.
     ///
     /// # Caveats
     ///
     /// Use an identity (a user's id), not a credential (a token): after a
-    /// rotation the token is another one, the retry is in another scope, and
-    /// the charge is made a second time.
+    /// rotation the token differs, the retry is in another scope, and the handler
+    /// charges a second time.
     pub fn by<S: Into<String>>(by: impl Fn(&Parts) -> Option<S> + Send + Sync + 'static) -> Self {
         Self::new(Kind::By(Arc::new(move |parts| by(parts).map(Into::into))))
     }
@@ -81,8 +80,8 @@ impl Scope {
         Self::by(|parts| parts.extensions.get::<T>().map(ToString::to_string))
     }
 
-    /// The scope is the one line of the header `name`, which a trusted proxy
-    /// sets.
+    /// The scope is the value of the header `name`, which a trusted proxy sets, in
+    /// exactly one line.
     pub fn header(name: HeaderName) -> Self {
         Self::by(move |parts| {
             let mut lines = parts.headers.get_all(&name).iter();
@@ -96,9 +95,9 @@ impl Scope {
     /// # Caveats
     ///
     /// A client that knows, or guesses, a key and sends the same request gets the
-    /// stored answer, whichever client made it first. Right for a service with one
-    /// caller, or whose answers every caller may see. Credentials seen under it
-    /// raise [`EventKind::SharedScope`](crate::EventKind::SharedScope), once.
+    /// stored response, whichever client made it first. Use this for a service with one
+    /// caller, or whose responses every caller may see. The first request with credentials
+    /// raises [`EventKind::SharedScope`](crate::EventKind::SharedScope).
     pub fn shared() -> Self {
         Self::new(Kind::Shared(Arc::default()))
     }
@@ -107,17 +106,17 @@ impl Scope {
         Self { kind, is_per_route: false }
     }
 
-    /// A key counts for one endpoint: the same one at another method or route is another
-    /// operation, as of Stripe's API v2 and PayPal's. By default it counts for all
-    /// of them, and is refused at another one: 422 `key-reused`.
+    /// A key counts for one endpoint: the same key with another method or route is another
+    /// operation, as in Stripe's API v2 and PayPal's. By default a key counts for all
+    /// endpoints, and the layer refuses it at another one: 422 `key-reused`.
     ///
     /// With the feature `axum` the route is what axum matched
     /// ([`MatchedPath`](https://docs.rs/axum/latest/axum/extract/struct.MatchedPath.html)),
-    /// as `/users/{id}/pay`: the same key for another user is 422. Where axum did not
-    /// match anything yet, as around a whole `Router`, and without the feature, it is the
-    /// path as the client sent it.
+    /// such as `/users/{id}/pay`: the same key for another user gets a 422. If axum has not
+    /// matched a route yet, as around a whole `Router`, and without the feature, the route is
+    /// the path as the client sent it.
     ///
-    /// The `Location` of what runs in the [background](crate::Background) names the
+    /// The `Location` of a [background](crate::Background) request names the
     /// endpoint, and so must a client that asks a [`StatusService`](crate::StatusService):
     /// `/operations/KEY?method=POST&route=%2Forders`. An
     /// [`Operator`](crate::Operator) shows a key by
@@ -145,9 +144,9 @@ impl Scope {
     ///
     /// # Caveats
     ///
-    /// A retry after the route got another name, or is matched elsewhere than before,
-    /// runs anew: the same of every release as long as keys are remembered. So it is after
-    /// the feature or this setting was switched.
+    /// A retry runs anew after you rename the route, or move the layer to where axum matches
+    /// it differently. So keep both the same in every release for as long as the store remembers
+    /// keys. The same goes for switching the feature or this setting.
     pub const fn per_route(mut self) -> Self {
         self.is_per_route = true;
         self

@@ -41,7 +41,7 @@ type StatusResponse = Response<ResponseBody<String>>;
 /// `Idempotency-Key` header if there is one. Where keys count
 /// [per route](crate::Scope::per_route), the query names method and route, as the
 /// `Location` of the 202 does. `GET` and `HEAD` show the
-/// operation; `DELETE` acknowledges its answer, see [`grace`](Self::grace).
+/// operation; `DELETE` acknowledges its response, see [`grace`](Self::grace).
 ///
 /// ```
 /// use axum::{Router, body::Body, http::Request, routing::{any_service, post}};
@@ -68,12 +68,12 @@ type StatusResponse = Response<ResponseBody<String>>;
 ///
 /// # Caveats
 ///
-/// - It must see what the layer's [`Scope`](crate::Scope) looks at, so it
-///   belongs inside the same authentication as the guarded routes. An operation
-///   of another caller is as unknown as one that never was: 404.
-/// - A result that is JSON is shown as it is, byte for byte: a caller that parses
+/// - It must see what the layer's [`Scope`](crate::Scope) looks at, so put it behind
+///   the same authentication as the guarded routes. An operation
+///   of another caller gets a 404, like one that never existed.
+/// - It shows a JSON result as it is, byte for byte: a caller that parses
 ///   the document reads its numbers as it reads any others.
-/// - Why an operation is parked is shown as it was given.
+/// - It shows the reason why an operation is parked as the handler or operator wrote it.
 #[derive(Clone)]
 #[must_use]
 pub struct StatusService {
@@ -87,7 +87,7 @@ impl StatusService {
         Self { shared: Arc::clone(layer.shared()), grace: Duration::from_secs(10 * 60) }
     }
 
-    /// How long an answer stays once it was acknowledged, for duplicates that
+    /// How long a response stays after its client acknowledged it, for duplicates that
     /// are still on their way: 10 minutes by default. A duplicate after that
     /// runs anew.
     pub const fn grace(mut self, grace: Duration) -> Self {
@@ -134,7 +134,7 @@ impl StatusService {
         let unfinished = record.status() != Status::Complete;
         let pause = self.shared.policy.background.as_ref().map_or(Duration::ZERO, Background::retry_in);
         let retry_after = unfinished.then_some(pause);
-        // The state also depends on the time: a lease runs out unwritten.
+        // The state also depends on the time: a lease expires without a write.
         let tag = HeaderValue::try_from(format!("\"{:x}-{state}\"", record.version().get())).ok();
         let unchanged = tag.clone().filter(|tag| is_known(&parts.headers, tag));
         Ok(match unchanged {

@@ -87,8 +87,10 @@ impl FindingKind {
             Self::Parked => "find out what happened, then decide: store a response, decide its step, or run it again",
             Self::InDoubt => "ask the receiver whether it happened, then decide; let a reconciler do so next time",
             Self::Unsaved => "keep this process alive and bring the store back: only it knows the response",
-            Self::Paid => "see that a completer runs and what its attempts say: the client paid and has no response",
-            Self::Pending => "see whether the handler hangs, and that a completer runs",
+            Self::Paid => {
+                "check that a completer runs and what its attempts report: the client paid and has no response"
+            }
+            Self::Pending => "check whether the handler hangs, and that a completer runs",
             Self::Unreadable => {
                 "roll back the release if its format is newer, else restore that record; do not delete it"
             }
@@ -97,7 +99,7 @@ impl FindingKind {
                 "stop completers, find out what was lost, and ask the receivers before anything runs again"
             }
             Self::StoreAway => "bring the store back; keyed requests are refused meanwhile",
-            Self::Capped => "see why so much is unfinished: is a completer running, is a receiver down?",
+            Self::Capped => "find out why so much is unfinished: is a completer running, is a receiver down?",
         }
     }
 }

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use crate::engine::content::Content;
 
 pin_project! {
-    /// The body a guarded service gets: as it came, or as it was read for the
+    /// The body that a guarded service gets: as it came, or as the layer read it for the
     /// fingerprint, with its trailers.
     pub struct RequestBody<B> {
         #[pin]

@@ -20,12 +20,12 @@ use crate::engine::content::Content;
 use crate::http::header::{REPLAY_UNAVAILABLE, REPLAYED};
 
 pin_project! {
-    /// The body a guarded service answers with: the inner service's, or what
-    /// was read of it, or the layer's own.
+    /// The body of a guarded service's response: the inner service's body, or what
+    /// the layer has read of it, or the layer's own.
     ///
-    /// What was read ahead of the client says of itself what the inner body
-    /// said ([`size_hint`](Body::size_hint), [`is_end_stream`](Body::is_end_stream)),
-    /// so that a server frames it as it would without the layer; and it ends as
+    /// A body that the layer read ahead of the client reports the same
+    /// [`size_hint`](Body::size_hint) and [`is_end_stream`](Body::is_end_stream) as the inner
+    /// body, so that a server frames it as it would without the layer. It ends as
     /// the inner body did: with its trailers, or its error, or too early.
     pub struct ResponseBody<B: Body> {
         #[pin]
@@ -62,8 +62,8 @@ impl<B: Body> ResponseBody<B> {
     }
 }
 
-/// An empty body. Layers outside this one that make up answers, a time-out for
-/// one, ask for it.
+/// An empty body. Outer layers that make their own responses, such as a time-out,
+/// need it.
 impl<B: Body> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::full(Bytes::new())
@@ -245,7 +245,7 @@ pub(crate) fn unread<B: Body>(body: B, why: NotRetained) -> Read<B> {
 /// Whether a body of this length is what its head, and the body itself, said it
 /// would be.
 fn is_as_announced(head: &Parts, size: &SizeHint, length: usize) -> bool {
-    // Neither has content; that of a 304 is the length of another answer.
+    // Neither has content; the length of a 304 is that of another response.
     if [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&head.status) {
         return true;
     }

@@ -1,4 +1,4 @@
-//! What a browser must be told of the layer's header fields, across origins.
+//! The layer's header fields that a browser must be allowed, across origins.
 
 use http::HeaderName;
 use http::header::{ALLOW, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER};
@@ -9,13 +9,13 @@ use crate::http::prefer::PREFER;
 use crate::http::problem::PREFERENCE_APPLIED;
 
 impl IdempotencyLayer {
-    /// The header fields of requests that this layer looks at, for
-    /// `Access-Control-Allow-Headers` (CORS, [Fetch §3.2.3]): those that have the key,
-    /// `Prefer` where a client may ask to wait or for 202, and `If-None-Match` of
+    /// The header fields of requests that this layer reads, for
+    /// `Access-Control-Allow-Headers` (CORS, [Fetch §3.2.3]): those that carry the key,
+    /// `Prefer` where a client may ask to wait or for a 202, and `If-None-Match` of
     /// [`StatusService`](crate::StatusService). A browser sends none of them to another
     /// origin that does not allow it.
     ///
-    /// Ask the layer when all of it is set. The CORS layer stands *outside* of this one:
+    /// Call this after all other settings. Put the CORS layer *outside* this one:
     /// see [the order of layers](crate::guide::order).
     ///
     /// ```
@@ -24,7 +24,7 @@ impl IdempotencyLayer {
     /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
     ///
     /// let idempotency = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>()).echo_key();
-    /// // What your handlers and other layers read and say is yours to add.
+    /// // Add what your handlers and other layers read and send.
     /// let mut allowed = idempotency.cors_allow_headers();
     /// allowed.extend([AUTHORIZATION, CONTENT_TYPE]);
     /// let cors = CorsLayer::new()
@@ -37,9 +37,8 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// `*` allows any field, but not together with credentials. A header that
-    /// [`Scope::header`](crate::Scope::header) looks at is not among them: a trusted proxy
-    /// sets it, and no browser may.
+    /// `*` allows any field, but not together with credentials. The list leaves out the header
+    /// of [`Scope::header`](crate::Scope::header): a trusted proxy sets it, and no browser may.
     ///
     /// [Fetch §3.2.3]: https://fetch.spec.whatwg.org/#http-responses
     pub fn cors_allow_headers(&self) -> Vec<HeaderName> {
@@ -52,19 +51,20 @@ impl IdempotencyLayer {
     }
 
     /// The header fields of responses that this layer sets, for
-    /// `Access-Control-Expose-Headers`: what marks a replay, and a response that is not
-    /// retained, `Retry-After` and `Link` of problems, how much longer the key is
-    /// remembered where that is [told](Self::tell_expiry), [`retry_advice`](Self::retry_advice),
-    /// the [first request](Self::first_request), the key where it is [sent back](Self::echo_key), and with [`background`](Self::background) those of its
-    /// 202 and of the status resource. A script of another origin sees no field that is
-    /// not exposed, but for a few such as `Content-Type`.
+    /// `Access-Control-Expose-Headers`: the marks of a replay and of a response that is not
+    /// retained; `Retry-After` and `Link` of problems; `Idempotency-Expires-In` with
+    /// [`tell_expiry`](Self::tell_expiry); the fields of [`retry_advice`](Self::retry_advice) and
+    /// [`first_request`](Self::first_request); the key's field with [`echo_key`](Self::echo_key);
+    /// and with [`background`](Self::background) the fields of its 202 and of the status
+    /// resource. A script of another origin sees only exposed fields, and a few others such as
+    /// `Content-Type`.
     ///
     /// An example is at [`cors_allow_headers`](Self::cors_allow_headers).
     ///
     /// # Caveats
     ///
-    /// `*` exposes any field, but not together with credentials. What your handlers say is
-    /// yours to add: `Location`, say.
+    /// `*` exposes any field, but not together with credentials. Add the fields that your
+    /// handlers send: `Location`, say.
     pub fn cors_expose_headers(&self) -> Vec<HeaderName> {
         let policy = &self.shared.policy;
         let mut names = vec![policy.words.replayed.name.clone(), REPLAY_UNAVAILABLE, RETRY_AFTER, LINK];

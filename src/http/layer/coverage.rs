@@ -12,13 +12,13 @@ use crate::http::key_rules::KeyRules;
 
 impl IdempotencyLayer {
     /// Covers requests of these methods: `POST` and `PATCH` by default, as in the IETF
-    /// draft §1. Requests of other methods pass as if the layer was not there. The first
+    /// draft §1. Requests of other methods pass as if there were no layer. The first
     /// one of them that carries a key raises
     /// [`EventKind::KeyIgnored`](crate::EventKind::KeyIgnored).
     ///
-    /// `GET`, `HEAD`, `OPTIONS` and `TRACE` are safe (RFC 9110 §9.2.1): there is nothing
-    /// to protect. They and `CONNECT` raise no event and are left out of what is given
-    /// here; without any other method the layer covers what it did before.
+    /// `GET`, `HEAD`, `OPTIONS` and `TRACE` are safe (RFC 9110 §9.2.1): they need no
+    /// protection. The layer ignores them and `CONNECT` in `methods`, and raises no event for
+    /// them; if `methods` has no other method, the layer covers the same methods as before.
     ///
     /// ```
     /// use http::Method;
@@ -33,9 +33,9 @@ impl IdempotencyLayer {
         self.set(|policy| policy.coverage.set_methods(methods))
     }
 
-    /// Lets the covered requests pass of which `skip` says so, as if the layer was not
-    /// there: whether they have a key, and whether it is [required](Self::required). By
-    /// default none.
+    /// Lets those covered requests pass for which `skip` returns `true`, as if there were no
+    /// layer, with or without a key, even where one is [required](Self::required). By
+    /// default the layer skips none.
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
@@ -46,21 +46,21 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// A request that is skipped runs each time it is sent. `skip` is called for every
-    /// covered request, and must say the same of a retry: it must not look at what may
-    /// differ there.
+    /// A skipped request runs each time the client sends it. The layer calls `skip` for every
+    /// covered request. It must return the same for a retry as for the first request, so it
+    /// must not look at what may differ between them.
     pub fn skip(self, skip: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.set(|policy| policy.coverage.skip = Some(Arc::new(skip)))
     }
 
     /// Refuses covered requests without a key: 400 `missing-key` (IETF draft §2.7). By
-    /// default they pass, as if the layer was not there.
+    /// default they pass, as if there were no layer.
     pub fn required(self) -> Self {
         self.set(|policy| policy.coverage.required = Required::Always)
     }
 
-    /// The same, for the requests of which `required` says so. Of this and
-    /// [`required`](Self::required), the last one counts.
+    /// The same, for those requests for which `required` returns `true`. If you call both this
+    /// and [`required`](Self::required), the last call counts.
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
@@ -72,12 +72,12 @@ impl IdempotencyLayer {
         self.set(|policy| policy.coverage.required = Required::If(Arc::new(required)))
     }
 
-    /// The header fields that carry the key: `Idempotency-Key` by default, which is
-    /// then ignored unless it is named. An empty list changes nothing.
+    /// The header fields that carry the key, by default `Idempotency-Key`. If you name others,
+    /// the layer ignores `Idempotency-Key` unless you name it, too. An empty list changes nothing.
     ///
-    /// A request with two lines of them, be they alike or of different names, is
-    /// refused with 400 `invalid-key`: it does not say which key counts. What is stored
-    /// of a request is without these fields.
+    /// The layer refuses a request with two such lines, of one name or of different names,
+    /// with 400 `invalid-key`: it does not say which key counts. The stored request
+    /// does not have these fields.
     ///
     /// ```
     /// use http::HeaderName;
@@ -89,17 +89,17 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// The same key in another one of these fields is the same key. A field that a
+    /// The same key in another of these fields is the same key. A field that a
     /// proxy sets anew for each try, as it may do with `X-Request-Id`, protects nothing.
     pub fn key_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.set(|policy| policy.coverage.set_names(names))
     }
 
-    /// The key may also be a member of a JSON body, as of Square's, Amazon's and Google's
-    /// APIs: see [`KeyMember`]. By default it is in a [header](Self::key_headers) only.
+    /// The key may also be a member of a JSON body, as in the APIs of Square, Amazon and
+    /// Google: see [`KeyMember`]. By default it is in a [header](Self::key_headers) only.
     ///
-    /// A body that is no JSON, or has no such member, has no key. A member that is no
-    /// string is refused with 400 `invalid-key`, and so is a request with a header that
+    /// A body that is not JSON, or does not have the member, has no key. The layer refuses a
+    /// member that is not a string with 400 `invalid-key`, and also a request whose header
     /// has another key. `"K"` in a body and `K` in a header are the same key.
     ///
     /// ```
@@ -113,19 +113,19 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// Every covered request is read to its end before it is known whether it has a key:
+    /// The layer has to read every covered request to its end to find out whether it has a key,
     /// within [`request_limit`](Self::request_limit),
     /// [`upload_budget`](Self::upload_budget) and
-    /// [`upload_timeout`](Self::upload_timeout), and its [`Scope`](crate::Scope) must be
-    /// known. [`skip`](Self::skip) what may be longer, or talks both ways; a call of gRPC is not read
-    /// for its key. A compressed
-    /// body has no key: put the layer inside of what decompresses it. In resumable mode the
-    /// key is stored with the body.
+    /// [`upload_timeout`](Self::upload_timeout), and each needs a [`Scope`](crate::Scope).
+    /// [`skip`](Self::skip) requests that may be longer, or that talk both ways. The layer does
+    /// not look for a key in the body of a gRPC call. A compressed body has no key: put the layer
+    /// inside the one that decompresses requests. In resumable mode the key is stored with
+    /// the body.
     pub fn key_member(self, member: KeyMember) -> Self {
         self.set(|policy| policy.coverage.member = Some(member))
     }
 
-    /// Which header values are keys: see [`KeyRules`]. What breaks them is refused with
+    /// Which header values are keys: see [`KeyRules`]. The layer refuses any other with
     /// 400 `invalid-key`. By default quoted strings and bare tokens of 1 to 255
     /// characters are keys.
     ///
@@ -138,7 +138,7 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// Stricter rules refuse the retries of requests whose keys were accepted before.
+    /// Stricter rules also refuse retries of requests whose keys the layer accepted before.
     pub fn key_rules(self, rules: KeyRules) -> Self {
         self.set(|policy| policy.coverage.rules = Some(rules))
     }

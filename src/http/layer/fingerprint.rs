@@ -18,8 +18,8 @@ impl IdempotencyLayer {
         self.set(|policy| policy.fingerprint = rules)
     }
 
-    /// What counts by the rules of this layer, as a text for clients: see
-    /// [`FingerprintRules::documentation`]. It belongs on the page that
+    /// The rules of this layer, as a text for clients: see
+    /// [`FingerprintRules::documentation`]. Put it on the page that
     /// [`documentation`](Self::documentation) links to.
     ///
     /// ```

@@ -54,9 +54,9 @@ impl IdempotencyLayer {
     /// A layer over this store, or over the store of this [`Engine`], in at-most-once
     /// mode, for `POST` and `PATCH`: requests of other [methods](Self::methods) pass.
     ///
-    /// It starts a handler at most once for one key, unless the handler's answer
-    /// says that it did not start or that nothing happened. [`Outcome`] lists the
-    /// statuses that say so.
+    /// It starts a handler at most once for one key, unless the response means that the
+    /// handler did not start or that nothing happened. [`Outcome`] lists the
+    /// statuses that mean so.
     ///
     /// [`Outcome`]: crate::Outcome
     pub fn new(engine: impl Into<Engine>, scope: Scope) -> Self {
@@ -80,12 +80,12 @@ impl IdempotencyLayer {
         self
     }
 
-    /// The handlers are written with steps ([`Operation`](crate::Operation)):
-    /// one that dies half-way is run again, from its last recovery point.
+    /// For handlers that are written with steps ([`Operation`](crate::Operation)): after a
+    /// crash, the next attempt runs the handler again, from its last recovery point.
     ///
     /// # Caveats
     ///
-    /// What a handler does outside steps is done again by every attempt.
+    /// Every attempt repeats what a handler does outside its steps.
     pub fn resumable(self) -> Self {
         self.set(|policy| policy.mode = Mode::Resumable)
     }
@@ -96,20 +96,20 @@ impl IdempotencyLayer {
         self.set(|policy| policy.request_limit = bytes)
     }
 
-    /// The largest response body that is kept, in bytes and with its trailers:
-    /// 2 MiB by default. Larger ones are delivered and not retained, and so are
-    /// [streams](Self::stream_after). Any other is read to its end before the client gets the
-    /// first of it; how it is framed, and how it ends, stays as without the
-    /// layer.
+    /// The largest response body that the layer keeps, in bytes and with its trailers:
+    /// 2 MiB by default. It delivers larger ones and does not retain them; the same goes for
+    /// [streams](Self::stream_after). It reads any other body to its end before the client gets
+    /// the first byte; framing and end stay as without the layer.
     ///
-    /// The first answer says in its head if it is not retained, and a retry is
-    /// told: see [the guide](crate::guide::problems#responses-that-are-not-retained).
+    /// If the layer does not retain the first response, its head says so, and so does the
+    /// response to each retry: see
+    /// [the guide](crate::guide::problems#responses-that-are-not-retained).
     pub fn response_limit(self, bytes: usize) -> Self {
         self.set(|policy| policy.response_limit = bytes)
     }
 
-    /// How many guarded requests may be at work at once, over all clones of
-    /// this layer: 10,000 by default, 503 above. They go on when their client
+    /// How many guarded requests may run at once, over all clones of
+    /// this layer: 10,000 by default, 503 above. They continue when their client
     /// hangs up, so nothing else bounds them.
     pub fn max_running(self, operations: usize) -> Self {
         let permits = operations.min(Semaphore::MAX_PERMITS);
@@ -121,10 +121,10 @@ impl IdempotencyLayer {
     /// `upload-overload` above. It is at least [`request_limit`](Self::request_limit),
     /// so that any one body that is accepted fits.
     ///
-    /// A body counts, with the memory that is set aside for it, from when it has
-    /// to be waited for until all of it is there or its client leaves. One that is
-    /// there at once never counts, so that slow uploads do not keep others out. Once it
-    /// is read, [`max_running`](Self::max_running) bounds it.
+    /// A body counts, with the memory reserved for it, from when the layer first has to
+    /// wait for it until it is complete or its client leaves. A body that is available at
+    /// once never counts, so that slow uploads do not keep others out. Once the layer has
+    /// read the body, [`max_running`](Self::max_running) bounds it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -142,39 +142,39 @@ impl IdempotencyLayer {
     /// How many bytes of the [`upload_budget`](Self::upload_budget) the callers of
     /// one scope may hold: a quarter of it by default, 503 `upload-overload` above.
     /// It is at least [`request_limit`](Self::request_limit). Under
-    /// [`Scope::shared`] there is but one scope, which may hold all of the
-    /// budget; then this is ignored.
+    /// [`Scope::shared`] there is only one scope, which may hold all of the
+    /// budget; the layer then ignores this setting.
     ///
     /// # Caveats
     ///
-    /// Four scopes that hold all they may hold the whole budget, until
-    /// [`upload_timeout`](Self::upload_timeout) is over. Bodies that are there at
-    /// once are served meanwhile.
+    /// Four scopes that use their full share hold the whole budget, until
+    /// [`upload_timeout`](Self::upload_timeout) is over. Meanwhile the layer still serves
+    /// bodies that are available at once.
     pub fn upload_budget_per_scope(self, bytes: usize) -> Self {
         self.set(|policy| policy.upload_limits.per_scope = Some(bytes))
     }
 
-    /// How long it may take to read one request body, from when it first has to
-    /// be waited for: 30 seconds by default, 408 `body-timeout` after that. A body
-    /// that is there at once needs no time, whatever is set here; one that is always
-    /// ready and has nothing to say is as slow as any.
+    /// How long it may take to read one request body, from when the layer first has to
+    /// wait for it: 30 seconds by default, 408 `body-timeout` after that. A body
+    /// that is available at once needs no time, whatever you set here. A body that is always
+    /// ready but yields no data counts as slow.
     ///
     /// # Caveats
     ///
     /// It is the time for the whole body, not for the pause between two pieces of
-    /// it: set it to the largest body over the slowest line that you serve.
+    /// it: allow for the largest body over the slowest line that you serve.
     pub fn upload_timeout(self, limit: Duration) -> Self {
         self.set(|policy| policy.upload_limits.timeout = limit)
     }
 
-    /// Requests may be answered 202 and run in the background, by a
+    /// Requests may get a 202 and run in the background, by a
     /// [`Completer`](crate::Completer): see [`Background`].
     pub fn background(self, background: Background) -> Self {
         self.set(|policy| policy.background = Some(background))
     }
 
     /// Calls a hook when an operation completes or is parked, at least once: see
-    /// [`Callback`]. Without one, nothing is stored or called for it.
+    /// [`Callback`]. Without this setting the layer stores and calls nothing for it.
     pub fn callback(mut self, callback: Callback) -> Self {
         let shared = Arc::make_mut(&mut self.shared);
         shared.engine = shared.engine.clone().calling_back(true);
@@ -182,13 +182,12 @@ impl IdempotencyLayer {
         self
     }
 
-    /// The page that documents your use of keys: retention, what is
-    /// fingerprinted, the problems. The problems' `type`s become
-    /// `url#missing-key` and so on, and link to it.
+    /// The page that documents your use of keys: retention, fingerprint rules, problems. The
+    /// problems' `type`s become `url#missing-key` and so on, and link to it.
     ///
-    /// Tell your clients there what marks a stored answer,
-    /// `Idempotent-Replayed: true`, and what marks one that no retry gets,
-    /// `Idempotency-Replay-Unavailable`: on the first answer, and on the problem
+    /// Tell your clients there which field marks a stored response,
+    /// `Idempotent-Replayed: true`, and which field marks a response that no retry gets,
+    /// `Idempotency-Replay-Unavailable`: it is on the first response, and on the problem
     /// `url#not-retained` that retries get in its place, under the stored status
     /// code ([the guide](crate::guide::problems#responses-that-are-not-retained)).
     pub fn documentation(self, url: &str) -> Self {

@@ -4,8 +4,8 @@ use super::IdempotencyLayer;
 use crate::engine::outcomes::Outcomes;
 
 impl IdempotencyLayer {
-    /// How the responses count of handlers that do not say so themselves: see
-    /// [`Outcomes`], which has the tables. By default as [`Outcome`](crate::Outcome) has it.
+    /// How a response counts that its handler does not mark: see [`Outcomes`], which has the
+    /// tables. By default as [`Outcome`](crate::Outcome) says.
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, Outcomes, Scope, store::MemoryStore};

@@ -1,4 +1,4 @@
-//! What of requests and responses is not stored as it came.
+//! Hooks that remove parts of requests and responses before the layer stores them.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use super::IdempotencyLayer;
 use crate::http::redaction::{RequestToStore, ResponseToStore};
 
 impl IdempotencyLayer {
-    /// Has each request pass through `hook` before it is stored, which may drop or replace its
-    /// header lines, body, trailers and target. A request is stored in resumable mode, and
-    /// where it is accepted for later. By default it is stored as it came, less credentials,
-    /// which are left out in any case and which the hook sees.
+    /// Calls `hook` with each request before the layer stores it. The hook may drop or replace
+    /// header lines, body, trailers and target. The layer stores a request in resumable mode,
+    /// and when it accepts one for the background. By default it stores the request as it came,
+    /// except credentials: it leaves those out in any case, but the hook sees them.
     ///
-    /// The fingerprint is taken before: a retry is compared with what the client sent first.
-    /// The attempt that its client waits for gets the request as it came. **A completer's
-    /// attempt gets what is stored**, and so does each attempt at what was accepted for
-    /// later, the first one, too. So leave in it what the handler needs, and have the handler
+    /// The layer takes the fingerprint before the hook runs: it compares a retry with what the
+    /// client sent first. The attempt that a client waits for gets the request as it came. **A
+    /// completer's attempt gets the stored request**, and so does each attempt of a background
+    /// request, even the first. So leave in it what the handler needs, and let the handler
     /// find the rest by a reference.
     ///
     /// ```
@@ -33,19 +33,19 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// The hook is on the path of each request that may be stored, and gets a copy of its
-    /// head. What it makes larger than [`request_limit`](Self::request_limit) is not stored, and
-    /// neither is a request whose hook panics: then only a retry of the client goes on with
-    /// the operation, nothing is accepted for later, and
-    /// [`RedactionFailed`](crate::EventKind::RedactionFailed) is told.
+    /// The layer calls the hook on the path of each request that it may store, with a copy of
+    /// the head. If the hook makes the request larger than [`request_limit`](Self::request_limit),
+    /// or panics, the layer does not store the request: then only the client's retry continues
+    /// the operation, the layer accepts nothing for the background, and emits
+    /// [`RedactionFailed`](crate::EventKind::RedactionFailed).
     pub fn redact_request(self, hook: impl Fn(&mut RequestToStore<'_>) + Send + Sync + 'static) -> Self {
         self.set(|policy| policy.redaction.request = Some(Arc::new(hook)))
     }
 
-    /// Has each response of the handler pass through `hook` before it is stored, which may drop
-    /// or replace its header lines, body and trailers. The first client gets the response
-    /// as the handler gave it. Retries, status resources and callbacks get what is stored. By
-    /// default it is stored as it came, less what is [left out](Self::replay_headers).
+    /// Calls `hook` with each response of the handler before the layer stores it. The hook may
+    /// drop or replace header lines, body and trailers. The first client gets the response
+    /// as the handler gave it. Retries, status resources and callbacks get the stored one. By
+    /// default the layer stores all of it, except [some fields](Self::replay_headers).
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
@@ -58,7 +58,7 @@ impl IdempotencyLayer {
     ///     .redact_response(|response| {
     ///         response.headers.remove("x-customer");
     ///         if response.extensions.get::<Secret>().is_some() {
-    ///             // Retries are told that it is not retained.
+    ///             // Retries get the problem `not-retained`.
     ///             response.body = None;
     ///         }
     ///     });
@@ -66,13 +66,14 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// A body that the hook takes away, or whose hook panics, is
+    /// If the hook removes the body, or panics, the response is
     /// [not retained](crate::guide::problems#responses-that-are-not-retained), for the reason
-    /// `redacted`, and one that it makes larger than [`response_limit`](Self::response_limit) for
-    /// `size-exceeded`. A hook that panics loses the header lines, too, and
-    /// [`RedactionFailed`](crate::EventKind::RedactionFailed) is told. It may be called more
-    /// than once for one response. What is stored already stays as it is, and what a
-    /// handler stores itself is stored as it gives it: results of steps, and responses of
+    /// `redacted`; if it makes the response larger than
+    /// [`response_limit`](Self::response_limit), for the reason `size-exceeded`. If the hook
+    /// panics, the layer stores no header lines either, and emits
+    /// [`RedactionFailed`](crate::EventKind::RedactionFailed). The layer may call the hook more
+    /// than once for one response. It does not call the hook for responses that are already
+    /// stored, nor for what a handler stores itself: results of steps, and responses of
     /// [`Operation::complete`](crate::Operation::complete).
     pub fn redact_response(self, hook: impl Fn(&mut ResponseToStore<'_>) + Send + Sync + 'static) -> Self {
         self.set(|policy| policy.redaction.response = Some(Arc::new(hook)))

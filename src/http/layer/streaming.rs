@@ -5,14 +5,15 @@ use std::time::Duration;
 use super::IdempotencyLayer;
 
 impl IdempotencyLayer {
-    /// How long a response is held back before it counts as a stream: 5 seconds by default,
-    /// from when its body first has to be waited for. Until then all of it is read, so that
-    /// it can be kept; after that its client gets what there is and the rest as it comes,
-    /// and it is not retained. With zero, only a body that is there at once is kept.
+    /// How long the layer holds a response back before it counts as a stream: 5 seconds by
+    /// default, from when the layer first has to wait for its body. Until then the layer reads
+    /// the body in order to keep it. After that the client gets what there is and the rest as it
+    /// comes, and the response is not retained. With zero, the layer keeps only a body that is
+    /// available at once.
     ///
-    /// Event streams (`text/event-stream`) are not waited for in any case. A handler that
-    /// knows that it streams says so by [`Streaming`](crate::Streaming), and is not held
-    /// back at all.
+    /// The layer never waits for event streams (`text/event-stream`). A handler that knows that
+    /// it streams marks the response with [`Streaming`](crate::Streaming), and the layer does
+    /// not hold it back at all.
     ///
     /// ```
     /// use std::time::Duration;
@@ -24,8 +25,8 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// The client gets nothing meanwhile, not even the head: keep it shorter than the
-    /// time-outs of clients and proxies. The lease is renewed while the layer waits.
+    /// The client gets nothing meanwhile, not even the head: keep this time shorter than the
+    /// time-outs of clients and proxies. The holder renews its lease while the layer waits.
     pub fn stream_after(self, pause: Duration) -> Self {
         self.set(|policy| policy.stream_after = pause)
     }

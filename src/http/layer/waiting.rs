@@ -8,13 +8,14 @@ use tokio::sync::Semaphore;
 use super::IdempotencyLayer;
 
 impl IdempotencyLayer {
-    /// Lets a duplicate wait up to `limit` for the response of the request that runs. By
-    /// default, and with a limit of zero, it is refused at once: 409 `in-progress`, as in
-    /// the IETF draft §2.6. After the limit that is what it gets.
+    /// Lets a duplicate wait up to `limit` for the response to the running request. By
+    /// default, and with a limit of zero, the layer refuses a duplicate at once: 409
+    /// `in-progress`, as in the IETF draft §2.6. After the limit it gets the same.
     ///
-    /// It never runs itself. It gets the one response, marked as a replay, also if that is
-    /// not stored. Those that wait in the holder's process are woken. For an operation of
-    /// another process, one of them asks the store, with pauses from 50 ms to 2 seconds.
+    /// A duplicate that waits never runs itself. It gets the one response, marked as a replay,
+    /// even if that response is not stored. The holder's process wakes the duplicates that wait
+    /// there. For an operation of another process, one of the waiting duplicates asks the store,
+    /// with pauses from 50 ms to 2 seconds.
     /// A client lowers its limit with `Prefer: wait=N`, in seconds (RFC 7240 §4.3).
     ///
     /// ```
@@ -29,14 +30,14 @@ impl IdempotencyLayer {
     /// # Caveats
     ///
     /// Time-outs of clients and proxies have to be longer. A request that waits keeps
-    /// its connection, and no body; it takes no place under
+    /// its connection but no body, and does not count under
     /// [`max_running`](Self::max_running).
     pub fn wait(self, limit: Duration) -> Self {
         self.set(|policy| policy.wait = Some(limit).filter(|limit| !limit.is_zero()))
     }
 
     /// How many requests may [`wait`](Self::wait) at once, over all clones of this layer:
-    /// 10,000 by default. More are refused at once: 409 `in-progress`.
+    /// 10,000 by default. The layer refuses more at once: 409 `in-progress`.
     pub fn max_waiting(self, requests: usize) -> Self {
         let permits = requests.min(Semaphore::MAX_PERMITS);
         self.set(|policy| policy.waiting = Arc::new(Semaphore::new(permits)))

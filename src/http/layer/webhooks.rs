@@ -1,4 +1,4 @@
-//! What a layer is set to for requests that a sender of webhooks makes.
+//! The settings of a layer for requests from a sender of webhooks.
 
 use http::HeaderName;
 
@@ -13,8 +13,8 @@ use crate::http::key_member::KeyMember;
 pub enum Webhook {
     /// GitHub: `X-GitHub-Delivery`, which a redelivery has again.
     GitHub,
-    /// Shopify: `X-Shopify-Webhook-Id`. Its `X-Shopify-Event-Id` is none: webhooks of
-    /// several topics share one.
+    /// Shopify: `X-Shopify-Webhook-Id`. Its `X-Shopify-Event-Id` can't be the key, because
+    /// webhooks of several topics share one.
     Shopify,
     /// [Standard Webhooks](https://www.standardwebhooks.com): `webhook-id`.
     StandardWebhooks,
@@ -23,18 +23,18 @@ pub enum Webhook {
 }
 
 impl IdempotencyLayer {
-    /// Takes the webhooks of this sender, each event once. It is short for
+    /// Takes the webhooks of this sender, each event once. It is short for these settings:
     ///
-    /// - the key where that sender has the id of the event
-    ///   ([`key_headers`](Self::key_headers), [`key_member`](Self::key_member)), and
+    /// - the key is the id of the event, from the place where that sender puts it
+    ///   ([`key_headers`](Self::key_headers), [`key_member`](Self::key_member)), and it is
     ///   [`required`](Self::required);
-    /// - a fingerprint [without the body](FingerprintRules::ignore_body), which some make
-    ///   anew for each try;
-    /// - no 408 and no 5xx stored ([`Outcomes::retry_server_errors`]): the sender tries
-    ///   again. In resumable mode that goes on where the last attempt stopped; in
+    /// - the fingerprint leaves out [the body](FingerprintRules::ignore_body), because some
+    ///   senders make it anew for each try;
+    /// - the layer stores no 408 and no 5xx ([`Outcomes::retry_server_errors`]): the sender
+    ///   tries again. In resumable mode that try continues where the last attempt stopped; in
     ///   at-most-once mode it gets `outcome-unknown`, and an operator decides.
     ///
-    /// Each of these can be set otherwise after it.
+    /// You can override each of them after this call.
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, Scope, Webhook, store::MemoryStore};
@@ -46,14 +46,13 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// Verify the signature *outside* of the layer, so that it sees no request that is
-    /// forged. Of two requests with one id the first one counts, whatever is in it: a forged
-    /// one would have the true one answered with what the forged one got. The
-    /// [`Scope`](crate::Scope) is that of the sender, and must not be what the signature
-    /// says, which is another one for each try.
+    /// Verify the signature *outside* the layer, so that it sees no forged request. Of two
+    /// requests with one id the first one counts, whatever is in it: if that one is forged, the
+    /// genuine one gets the response to the forged one. The [`Scope`](crate::Scope) has to name
+    /// the sender. Do not derive it from the signature, which differs at each try.
     ///
-    /// A sender that tries for longer than the [retention](crate::Engine::retention) has
-    /// its event run again.
+    /// If a sender keeps trying for longer than the [retention](crate::Engine::retention), its
+    /// event runs again.
     pub fn webhook(self, sender: Webhook) -> Self {
         let layer = self
             .required()

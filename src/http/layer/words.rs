@@ -1,4 +1,4 @@
-//! What the layer says on the wire.
+//! How the layer words its responses.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::http::replay_mark::ReplayMark;
 use crate::http::words::{HeaderFilter, InProgressStatus, KeyReusedStatus, Problem};
 
 impl IdempotencyLayer {
-    /// With which status a key that was used for a different request is refused: 422 by
-    /// default (IETF draft §2.7).
+    /// The status for a key that was used for a different request: 422 by default (IETF
+    /// draft §2.7).
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, KeyReusedStatus, Scope, store::MemoryStore};
@@ -23,8 +23,8 @@ impl IdempotencyLayer {
         self.set(|policy| policy.problems.key_reused = status.code())
     }
 
-    /// With which status a request is refused while the first one with its key is
-    /// running: 409 by default (IETF draft §2.7).
+    /// The status for a request while the first one with its key is running: 409 by
+    /// default (IETF draft §2.7).
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, InProgressStatus, Scope, store::MemoryStore};
@@ -36,11 +36,10 @@ impl IdempotencyLayer {
         self.set(|policy| policy.problems.in_progress = status.code())
     }
 
-    /// Has each response that the layer makes up itself, a problem (RFC 9457), pass
-    /// through `hook`, which may say it in another form. It gets the response that the
-    /// client would get otherwise, and gives the one that the client gets. Replays are
-    /// no problems, and neither are responses of the handler. It is not asked for calls of
-    /// [gRPC](Self::grpc_methods).
+    /// Calls `hook` with each problem (RFC 9457), which is a response that the layer makes
+    /// itself. The hook may give it another form: it gets the response that the client would
+    /// get otherwise, and returns the one that the client gets. The layer does not call it for
+    /// replays, for the handler's responses, or for [gRPC](Self::grpc_methods) calls.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -53,7 +52,7 @@ impl IdempotencyLayer {
     ///         let error = format!(r#"{{"errors":[{{"code":"{}"}}]}}"#, problem.refusal().name());
     ///         response.map(|_| Bytes::from(error))
     ///     });
-    /// // Ready made: the same members as plain JSON, and a line of text.
+    /// // These come with the crate: the same members as plain JSON, and a line of text.
     /// # let base = layer;
     /// let layer = base.clone().problems(|problem, response| problem.json(response));
     /// let layer = base.problems(|problem, response| problem.plain_text(response));
@@ -61,8 +60,8 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// A status of 2xx tells the client that the operation is done: do not make one of
-    /// a problem. The head of each covered request is copied for the hook.
+    /// A status of 2xx tells the client that the operation is done: do not turn a problem
+    /// into one. The layer copies the head of each covered request for the hook.
     pub fn problems(
         self,
         hook: impl Fn(&Problem<'_>, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
@@ -70,8 +69,8 @@ impl IdempotencyLayer {
         self.set(|policy| policy.words.hook = Some(Arc::new(hook)))
     }
 
-    /// What marks a replay: `Idempotent-Replayed: true` by default. The layer takes the
-    /// same field out of the head of a handler's response.
+    /// The field that marks a replay: `Idempotent-Replayed: true` by default. The layer removes
+    /// the same field from the head of a handler's response.
     ///
     /// ```
     /// use http::{HeaderName, HeaderValue};
@@ -84,15 +83,15 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// The mark replaces what a stored response says in a field of that name. Fields that
-    /// have a meaning in HTTP are refused; those of your API are yours to know.
+    /// The mark replaces a field of that name in the stored response. `ReplayMark` refuses
+    /// fields that have a meaning in HTTP, but it can't know those of your API.
     pub fn replay_mark(self, mark: ReplayMark) -> Self {
         self.set(|policy| policy.words.replayed = mark)
     }
 
-    /// Tells clients how much longer their key is remembered (IETF draft §2.3 asks to
-    /// publish it): the header field `Idempotency-Expires-In` is on each response that is
-    /// stored and on each replay. Its value is a number of whole seconds, on the store's
+    /// Tells clients how much longer the store remembers their key (IETF draft §2.3 asks
+    /// servers to publish that): each stored response and each replay has the header field
+    /// `Idempotency-Expires-In`. Its value is a number of whole seconds, on the store's
     /// clock. A request with the same key that comes later runs anew. By default the layer
     /// does not tell.
     ///
@@ -104,16 +103,16 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// A response that is still being saved when its client gets it, since the store was
-    /// away, does not have the field. A [bounded memory
+    /// If the store was unreachable and the layer is still saving a response when the client
+    /// gets it, that response does not have the field. A [bounded memory
     /// store](crate::store::MemoryStore::max_entries) may drop a response earlier.
     pub fn tell_expiry(self) -> Self {
         self.set(|policy| policy.words.expiry = true)
     }
 
     /// Sends the key back, in the field and the form in which it came, with each
-    /// response to a covered request whose key is valid; with replays and problems,
-    /// too. By default the layer does not.
+    /// response to a covered request with a valid key, including replays and problems.
+    /// By default the layer does not.
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
@@ -124,9 +123,9 @@ impl IdempotencyLayer {
         self.set(|policy| policy.words.echo = true)
     }
 
-    /// Which header fields of a handler's response are stored, and so which ones
-    /// retries get: by default all but those of the connection, of one delivery, and
-    /// credentials, which are left out in any case. The first client gets all of them.
+    /// Which header fields of a handler's response the layer stores, and so which fields
+    /// retries get. By default it stores all fields, except those of the connection, those of
+    /// one delivery, and credentials, which it never stores. The first client gets all of them.
     ///
     /// ```
     /// use http::{HeaderName, header::LOCATION};
@@ -139,9 +138,9 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// Trailers are not looked at. What is stored already stays as it is, and what a
-    /// handler stores itself by [`Operation::complete`](crate::Operation::complete) is
-    /// stored as it gives it.
+    /// The filter does not apply to trailers, to responses that are already stored, and to
+    /// responses that a handler stores itself with
+    /// [`Operation::complete`](crate::Operation::complete).
     pub fn replay_headers(self, filter: HeaderFilter) -> Self {
         self.set(|policy| policy.words.kept = Some(filter))
     }
