@@ -74,6 +74,7 @@ pub use self::record::hold::{Fence, Hold, Mode, Progress, Status};
 pub(crate) use self::record::outlook::Outlook;
 #[doc(hidden)]
 pub use self::record::reached::Reached;
+pub(crate) use self::record::start::{NotStarted, Standing, Start};
 pub use self::record::step::{Point, Step};
 #[doc(hidden)]
 pub use self::record::time::Stamp;

@@ -9,6 +9,7 @@ pub(in crate::core) mod moves;
 pub(in crate::core) mod outlook;
 pub(in crate::core) mod reached;
 pub(in crate::core) mod sealed;
+pub(in crate::core) mod start;
 pub(in crate::core) mod step;
 pub(in crate::core) mod time;
 pub(in crate::core) mod undo;

@@ -8,6 +8,7 @@ use super::callback::{Callback, PendingCallback};
 use super::entry::{History, HistoryEvent};
 use super::hold::{Fence, Hold, Mode, Progress, Status};
 use super::reached::Reached;
+use super::start::{Standing, Start};
 use super::step::{Point, Step};
 use super::time::{Stamp, Timestamp, millis};
 use super::undo::Undoing;
@@ -64,12 +65,13 @@ impl Record {
 
     /// Writes a step, unless its result is already stored: that never changes.
     ///
-    /// The one place that says whether a step may still start: not once there is a
-    /// plan of what is undone. What had begun before may say how it ended.
+    /// One that is not on record may not start any more once there is a plan of what is
+    /// undone. What had begun before may say how it ended.
     pub(in crate::core) fn set(&mut self, name: &str, point: Point, after: Duration) {
         let (written, attempt) = (self.version, self.attempts);
+        let standing = Standing { is_undoing: self.undoing.is_some(), ..Standing::default() };
         match self.steps.iter_mut().find(|step| &*step.name == name) {
-            None if self.undoing.is_some() => {}
+            None if Start::GoOn.check(standing).is_err() => {}
             None => {
                 let (input, key, paid, undone) = (None, KeyForm::default(), false, None);
                 let name = name.into();

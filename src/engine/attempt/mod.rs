@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, SetOnce, oneshot};
 use tokio::time::Instant;
 
-use crate::core::{Change, Fence, Key, Record, Status, StoredResponse};
+use crate::core::{Change, Fence, Key, NotStarted, Record, Standing, Start, Status, StoredResponse};
 use crate::engine::Engine;
 use crate::engine::limits::Limits;
 use crate::engine::process::InHandGuard;
@@ -162,6 +162,11 @@ impl Attempt {
     /// Whether the work is over: what it left running stores nothing any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.ending.over.initialized()
+    }
+
+    /// Whether that may start now.
+    pub(crate) fn check(&self, start: Start, is_undoing: bool) -> Result<(), NotStarted> {
+        start.check(Standing { has_ended: self.has_ended(), is_undoing, in_doubt: self.parked() })
     }
 }
 

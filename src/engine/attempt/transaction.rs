@@ -7,7 +7,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::{Attempt, WriteError};
-use crate::core::{Change, Done, Exchange, Fenced, Lost, Point, Reached, Record, Reply, Version};
+use crate::core::{Change, Done, Exchange, Fenced, Lost, NotStarted, Point, Reached, Record, Reply, Start, Version};
 use crate::store::{CommitError, EnlistedDatabase, StoreError, StoreErrorKind};
 
 /// Why a transaction did not commit, or may not have.
@@ -15,11 +15,9 @@ use crate::store::{CommitError, EnlistedDatabase, StoreError, StoreErrorKind};
 pub(crate) enum NotCommitted {
     /// It was rolled back: the claim is another attempt's.
     Lost,
-    /// It was rolled back: this step is in doubt, and no response may hide that.
-    Parked(String),
-    /// It was rolled back: the operation failed for good, and what it did is
-    /// being undone.
-    Undoing,
+    /// It was rolled back: by now it may not start any more, or the response would hide a
+    /// step that is in doubt.
+    NotStarted(NotStarted),
     /// It was rolled back.
     RolledBack(StoreError),
     /// Whether it committed is not known.
@@ -125,18 +123,7 @@ impl Attempt {
         current: &mut Arc<Record>,
     ) -> Result<Option<Write>, NotCommitted> {
         for first in [true, false] {
-            if self.has_ended() {
-                return Err(NotCommitted::Lost);
-            }
-            if let ([Change::Complete { response, reached, .. }], parked) = (changes, self.parked()) {
-                let hidden = self.hides(response, *reached == Reached::All);
-                if let Some(step) = parked.map(str::to_owned).or(hidden) {
-                    return Err(NotCommitted::Parked(step));
-                }
-            }
-            if current.undoing().is_some() {
-                return Err(NotCommitted::Undoing);
-            }
+            self.may_commit(changes, current).map_err(NotCommitted::NotStarted)?;
             let mut write = self.exchange(changes.to_vec(), current);
             match self.engine.ledger().join(&self.key, &mut write, database, transaction).await {
                 Ok(true) => return Ok(Some(write)),
@@ -148,6 +135,19 @@ impl Attempt {
             }
         }
         Ok(None)
+    }
+
+    /// A step's rows were written before, and it goes on; an answer would hide a doubt.
+    fn may_commit(&self, changes: &[Change], current: &Record) -> Result<(), NotStarted> {
+        let is_undoing = current.undoing().is_some();
+        let [Change::Complete { response, reached, .. }] = changes else {
+            return self.check(Start::GoOn, is_undoing);
+        };
+        self.check(Start::Act, is_undoing)?;
+        match self.hides(response, *reached == Reached::All) {
+            Some(step) => Err(NotStarted::InDoubt(step.into())),
+            None => Ok(()),
+        }
     }
 
     async fn renew(&self, current: &mut Arc<Record>) -> Result<(), NotCommitted> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::core::NotStarted;
 use crate::engine::attempt::WriteError;
 use crate::store::StoreError;
 
@@ -84,6 +85,15 @@ impl<E> StepError<E> {
         match self {
             Self::Retry(error) | Self::Final(error) => Some(error),
             _ => None,
+        }
+    }
+
+    /// The step of this name may not start.
+    pub(super) fn not_started(why: NotStarted, step: &str) -> Self {
+        match why {
+            NotStarted::Ended => Self::Lost,
+            NotStarted::Undoing => Self::Undoing { step: step.to_owned() },
+            NotStarted::InDoubt(step) => Self::InDoubt { step: step.into() },
         }
     }
 

@@ -17,7 +17,7 @@ use super::input::{self, Input};
 use super::kind::Kind;
 use super::result::{self, Finals, Judge};
 use super::undoable::{How, NotUndone, UndoWork};
-use crate::core::{Change, KeyForm, Point, StepKey, in_its_own_piece};
+use crate::core::{Change, KeyForm, Point, Start, StepKey, in_its_own_piece};
 use crate::engine::attempt::Attempt;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::span::StepSpan;
@@ -369,10 +369,7 @@ where
 {
     async fn run(mut self, span: StepSpan) -> Result<T, StepError<E>> {
         let attempt = Arc::clone(self.operation.attempt_handle());
-        if attempt.has_ended() {
-            // Nothing is stored any more, so nothing is run either.
-            return Err(StepError::Lost);
-        }
+        self.operation.check(Start::Reach, &self.name)?;
         // Before the step counts as one that the attempt came to.
         if let Some(source) = self.unwritable.take() {
             return Err(self.unreadable(source));
@@ -384,7 +381,7 @@ where
         let point = taken.point();
         let done = matches!(point, Some(Point::Saved(_) | Point::Failed(_)));
         if !done {
-            self.operation.unless_undoing(&self.name)?;
+            self.operation.check(Start::GoOn, &self.name)?;
         }
         let mut begun = false;
         match point {
@@ -413,10 +410,7 @@ where
             }
             None => {}
         }
-        if let Some(step) = attempt.parked() {
-            // A human has to look first: nothing new is started.
-            return Err(StepError::InDoubt { step: step.to_owned() });
-        }
+        self.operation.check(Start::Act, &self.name)?;
         self.start(&attempt, begun).await?;
         if self.kind != Kind::Step {
             taken.on_drop = StepUse::InDoubt;
@@ -493,7 +487,7 @@ where
         attempt.write_all([Some(change), input, form]).await?;
         // If the plan of what is undone went before it, it does not count.
         if self.operation.is_undoing() && attempt.current().await.step(&self.name).is_none() {
-            return self.operation.unless_undoing(&self.name);
+            return Err(StepError::Undoing { step: self.name.to_string() });
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::error::StepError;
 use super::handle::{Operation, StepUse};
 use super::input::{self, Input};
 use super::result;
-use crate::core::{Change, Point, StoredResponse};
+use crate::core::{Change, Point, Start, StoredResponse};
 use crate::engine::attempt::Attempt;
 use crate::engine::attempt::transaction::{Begun, NotCommitted};
 use crate::store::EnlistedDatabase;
@@ -28,7 +28,7 @@ type Running<'a, T, E> = TransactionFuture<'a, T, StepError<E>>;
 /// What a step depends on, if it was told: an error if that is no JSON.
 type Given = serde_json::Result<Option<Input>>;
 /// Starts a step, given that.
-type Start<'a, T, E> = Box<dyn FnOnce(Given) -> Running<'a, T, E> + Send + 'a>;
+type Begin<'a, T, E> = Box<dyn FnOnce(Given) -> Running<'a, T, E> + Send + 'a>;
 
 /// A step in a transaction to be run: `.await` it, or set more about it first.
 ///
@@ -36,7 +36,7 @@ type Start<'a, T, E> = Box<dyn FnOnce(Given) -> Running<'a, T, E> + Send + 'a>;
 /// [`Operation::transaction`].
 #[must_use = "a step does nothing unless it is awaited"]
 pub struct TransactionStep<'a, T, E> {
-    start: Option<Start<'a, T, E>>,
+    start: Option<Begin<'a, T, E>>,
     input: Given,
     running: Option<Running<'a, T, E>>,
 }
@@ -192,9 +192,7 @@ impl Operation {
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send,
     {
         let attempt = Arc::clone(self.attempt_handle());
-        if attempt.has_ended() {
-            return Err(StepError::Lost);
-        }
+        self.check(Start::Reach, &step)?;
         // Before the step counts as one that the attempt came to.
         let input = match input {
             Ok(input) => input,
@@ -207,8 +205,7 @@ impl Operation {
             attempt.emit(|| EventKind::StepReplayed { step: step.clone() });
             return serde_json::from_slice(&value).map_err(|source| StepError::Unreadable { step, source });
         }
-        unless_parked(&attempt)?;
-        self.unless_undoing(&step)?;
+        self.check(Start::Act, &step)?;
         let (value, begun) = run(&attempt, database, work).await?;
         let (bytes, unreadable) = result::to_bytes(&value);
         if let Some(source) = unreadable {
@@ -261,11 +258,7 @@ impl Operation {
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, Response<Bytes>, E> + Send,
     {
         let attempt = Arc::clone(self.attempt_handle());
-        if attempt.has_ended() {
-            return Err(StepError::Lost);
-        }
-        unless_parked(&attempt)?;
-        self.unless_undoing("complete")?;
+        self.check(Start::Act, "complete")?;
         let (response, begun) = run(&attempt, database, work).await?;
         let (parts, body) = response.into_parts();
         let response = Arc::new(StoredResponse::capture(parts.status, &parts.headers, Some(body)));
@@ -277,14 +270,6 @@ impl Operation {
         attempt.emit_left_out();
         attempt.emit(|| EventKind::Completed { status: parts.status.as_u16(), retained: true });
         Ok(())
-    }
-}
-
-/// A human has to look first: nothing new is started.
-fn unless_parked<E>(attempt: &Attempt) -> Result<(), StepError<E>> {
-    match attempt.parked() {
-        Some(step) => Err(StepError::InDoubt { step: step.to_owned() }),
-        None => Ok(()),
     }
 }
 
@@ -317,8 +302,7 @@ where
 fn not_committed<E>(error: NotCommitted, step: String) -> StepError<E> {
     match error {
         NotCommitted::Lost => StepError::Lost,
-        NotCommitted::Parked(step) => StepError::InDoubt { step },
-        NotCommitted::Undoing => StepError::Undoing { step },
+        NotCommitted::NotStarted(why) => StepError::not_started(why, &step),
         NotCommitted::RolledBack(error) => StepError::RolledBack(error),
         NotCommitted::Unknown(error) => StepError::Store(error),
     }

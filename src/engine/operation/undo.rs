@@ -8,7 +8,7 @@ use super::error::StepError;
 use super::handle::Operation;
 use super::kind::Kind;
 use super::undoable::{How, NotUndone, Undo};
-use crate::core::{Change, Step, StepKey, StoredResponse, Undoing, undo_name};
+use crate::core::{Change, Start, Step, StepKey, StoredResponse, Undoing, undo_name};
 use crate::engine::attempt::Attempt;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::span::StepSpan;
@@ -50,17 +50,17 @@ impl Operation {
         lock(&self.inner.undos).push(Undo { step: step.into(), how: None });
     }
 
-    /// Refuses a step if nothing but undoing is done any more. The one place where that is
-    /// asked; that a write of a step which comes later does not count, the core decides.
-    pub(super) fn unless_undoing<E>(&self, step: &str) -> Result<(), StepError<E>> {
-        if self.is_undoing() { Err(StepError::Undoing { step: step.to_owned() }) } else { Ok(()) }
+    /// Whether `step` may start, or go on.
+    pub(super) fn check<E>(&self, start: Start, step: &str) -> Result<(), StepError<E>> {
+        let checked = self.inner.attempt.check(start, self.is_undoing());
+        checked.map_err(|why| StepError::not_started(why, step))
     }
 
     /// A step is about to act, unless it is refused. Whatever starts is in the plan
     /// that is made after it.
     pub(super) fn may_start<E>(&self, step: &str, can_be_undone: bool) -> Result<(), StepError<E>> {
         let mut undos = lock(&self.inner.undos);
-        self.unless_undoing(step)?;
+        self.check(Start::GoOn, step)?;
         undos.retain(|undo| *undo.step != *step);
         if can_be_undone {
             undos.push(Undo { step: step.into(), how: None });
@@ -97,7 +97,7 @@ impl Operation {
     /// failed with, if an earlier attempt has not stored that; `said`: the handler
     /// said that this is final.
     pub(crate) async fn undo(&self, response: Option<StoredResponse>, said: bool) -> Undone {
-        if self.inner.attempt.parked().is_some() {
+        if self.inner.attempt.check(Start::Undo, self.is_undoing()).is_err() {
             return Undone::NotYet;
         }
         let (steps, earlier) = match self.earlier_plan() {
@@ -171,12 +171,7 @@ impl Operation {
     /// At least once: the receiver knows a repetition by the key.
     async fn run_undo(&self, step: &str, name: &str, how: How, span: StepSpan) -> Result<(), StepError<NotUndone>> {
         let attempt = &self.inner.attempt;
-        if attempt.has_ended() {
-            return Err(StepError::Lost);
-        }
-        if let Some(step) = attempt.parked() {
-            return Err(StepError::InDoubt { step: step.to_owned() });
-        }
+        self.check(Start::Undo, step)?;
         let _running = Running::new(attempt, name);
         (how.work)(how.result, StepKey::of_undo(attempt.key(), step).written(how.form))
             .await

@@ -213,6 +213,52 @@ async fn a_step_in_doubt_lets_the_others_save() {
     assert_eq!((works.get(), lab.events.count("Parked")), (0, 1));
 }
 
+/// A doubt that comes up while the operation is undone stops that, too: what was undone
+/// stays so, and the next one is not begun.
+#[tokio::test]
+async fn no_undoing_starts_once_a_step_is_in_doubt() {
+    let (lab, undone) = (Lab::new(), Count::default());
+    let counted = undone.clone();
+    let app = resumable(&lab, move |op, run| {
+        let (gate, undone) = (Arc::new(Semaphore::new(0)), counted.clone());
+        async move {
+            if run == 1 {
+                charge(&op, true, || async { Err(Failure("timed out")) }).await.unwrap_err();
+                return later();
+            }
+            let flight = op.pay("flight", |_| async { Ok::<_, Failure>(17) });
+            let undo = move |_: i32, _| async move {
+                undone.up();
+                Ok(())
+            };
+            flight.undo_with(undo).await.unwrap();
+            let (door, left_running) = (gate.clone(), op.clone());
+            tokio::spawn(async move {
+                let step = left_running.once("charge", || async { Ok::<_, Failure>(18) });
+                let unknown = move || async move {
+                    door.acquire().await.unwrap().forget();
+                    Reconciled::Unknown
+                };
+                step.reconcile(unknown).await
+            });
+            settle().await;
+            let hotel = op.pay("hotel", |_| async { Ok::<_, Failure>(18) });
+            let undo = move |_: i32, _| async move {
+                gate.add_permits(1);
+                settle().await;
+                Ok(())
+            };
+            hotel.undo_with(undo).await.unwrap();
+            reply(409, "no car")
+        }
+    });
+    send(&app, post("k")).await.assert_first(503, "later");
+    send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
+    let record = lab.store.peek(&stored_key("k")).await.unwrap();
+    assert!(matches!(record.hold(), Hold::Parked { why } if why.contains("charge")), "{:?}", record.hold());
+    assert_eq!((undone.get(), record.left_to_undo().collect::<Vec<_>>()), (0, vec!["flight"]));
+}
+
 /// The client is told no story that the record does not tell, even if the
 /// store is away when the operation is to be parked.
 #[tokio::test(start_paused = true)]

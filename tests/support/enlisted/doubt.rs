@@ -31,6 +31,32 @@ pub(crate) async fn nothing_commits_behind_a_step_in_doubt<S: Fixture>() {
     assert_eq!(shop.orders(), 0);
 }
 
+/// The transaction began before that was known.
+pub(crate) async fn no_answer_commits_behind_a_doubt_that_comes_up_meanwhile<S: Fixture>() {
+    let shop = S::open().await;
+    let first: Result<(), RunError<Error>> =
+        shop.runner().run("shop", "K", "", |op| async move { mail(&op).await }).await;
+    assert!(matches!(first, Err(RunError::Work(StepError::Retry(_)))), "{first:?}");
+    let enlisted = shop.enlisted();
+    let second = shop.runner().run("shop", "K", "", move |op| async move {
+        let doubtful = op.clone();
+        let answering = work::<S, _, _>(move |tx| {
+            Box::pin(async move {
+                S::run(tx, INSERT).await?;
+                let doubt = mail(&doubtful).await;
+                assert!(matches!(&doubt, Err(StepError::InDoubt { step }) if step == "mail"), "{doubt:?}");
+                Ok(Response::new(Bytes::from_static(b"17")))
+            })
+        });
+        let answer = op.complete(&enlisted, answering).await;
+        assert!(matches!(&answer, Err(StepError::InDoubt { step }) if step == "mail"), "{answer:?}");
+        Ok::<(), Error>(())
+    });
+    let second: Result<(), RunError<Error>> = second.await;
+    assert!(matches!(second, Err(RunError::OutcomeUnknown)), "{second:?}");
+    assert_eq!(shop.orders(), 0);
+}
+
 /// The first call pays; the second one answers without coming to that.
 pub(crate) async fn a_failure_that_leaves_out_a_payment_commits_nothing<S: Fixture>() {
     for (status, said, rows) in [(409, false, 0), (409, true, 1), (201, false, 1)] {

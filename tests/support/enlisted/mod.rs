@@ -75,6 +75,7 @@ macro_rules! enlisted_tests {
             duplicates_and_retries_make_one_row
             an_answer_that_committed_is_the_answer
             nothing_commits_behind_a_step_in_doubt
+            no_answer_commits_behind_a_doubt_that_comes_up_meanwhile
             a_failure_that_leaves_out_a_payment_commits_nothing
             a_failure_of_grpc_does_not_commit_behind_a_payment
             a_changed_input_is_an_error_and_commits_nothing

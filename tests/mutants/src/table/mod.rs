@@ -71,6 +71,7 @@ const ACKNOWLEDGE: &str = "src/core/command/acknowledge.rs";
 const CLAIM: &str = "src/core/command/claim.rs";
 const FENCED: &str = "src/core/command/fenced.rs";
 const MOVES: &str = "src/core/record/moves.rs";
+const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
 pub(crate) const GROUPS: [&[Mutant]; 20] = [

@@ -168,7 +168,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     // What failed for good is undone.
     model("plan-replaced", MOVES, "self.undoing.get_or_insert_with(plan);", "self.undoing = Some(plan());"),
-    model("step-begun-after-the-plan", MOVES, "            None if self.undoing.is_some() => {}\n", ""),
+    model("step-begun-after-the-plan", MOVES, "            None if Start::GoOn.check(standing).is_err() => {}\n", ""),
     model(
         "answered-before-all-is-undone",
         MOVES,

@@ -18,6 +18,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "unreadable::a_result_that_does_not_read_back",
     ),
     resume(
+        "work-starts-after-the-end",
+        super::START,
+        "Standing { has_ended: true, .. } =>",
+        "Standing { has_ended: true, .. } if false =>",
+        "doubt::a_step_after_the_end",
+    ),
+    resume(
         "unreadable-results-do-not-park",
         STEP,
         "if result::is_unreadable(stored) {",
@@ -173,9 +180,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "new-steps-after-a-park",
-        STEP,
-        "if let Some(step) = attempt.parked() {",
-        "if let Some(step) = attempt.parked().filter(|_| false) {",
+        super::START,
+        "matches!(self, Self::Act | Self::Undo)",
+        "matches!(self, Self::Undo)",
         "doubt::a_step_in_doubt_lets",
     ),
     resume(

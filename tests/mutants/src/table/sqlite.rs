@@ -95,6 +95,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "reopen::what_was_written_by_a_clock",
     ),
     sqlite(
+        "transactions-begin-behind-a-doubt",
+        super::START,
+        "matches!(self, Self::Act | Self::Undo)",
+        "matches!(self, Self::Undo)",
+        "together::shared::nothing_commits",
+    ),
+    sqlite(
+        "answers-commit-behind-a-doubt",
+        super::START,
+        "matches!(self, Self::Act | Self::Undo)",
+        "matches!(self, Self::Undo)",
+        "together::shared::no_answer_commits",
+    ),
+    sqlite(
         "rows-commit-without-their-recovery-point",
         "src/engine/operation/transaction.rs",
         "vec![Change::Save { step: step.as_str().into(), value: bytes }]",

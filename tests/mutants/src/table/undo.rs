@@ -64,7 +64,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "undo-plan-passed-by-what-starts",
         "src/engine/operation/undo.rs",
-        "        self.unless_undoing(step)?;\n        undos.retain",
+        "        self.check(Start::GoOn, step)?;\n        undos.retain",
         "        undos.retain",
         "undo::what_starts_while",
     ),
@@ -98,10 +98,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     undo(
         "undo-starts-new-steps",
-        "src/engine/operation/step.rs",
-        "            self.operation.unless_undoing(&self.name)?;\n        }\n        let mut begun",
-        "        }\n        let mut begun",
+        super::START,
+        "matches!(self, Self::GoOn | Self::Act)",
+        "matches!(self, Self::Act)",
         "undo::while_it_is_undone_no_doubt",
+    ),
+    undo(
+        "undo-goes-on-behind-a-doubt",
+        super::START,
+        "matches!(self, Self::Act | Self::Undo)",
+        "matches!(self, Self::Act)",
+        "doubt::no_undoing_starts",
     ),
     undo(
         "undo-believes-the-second-answer",
