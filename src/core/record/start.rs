@@ -23,7 +23,7 @@ pub(crate) struct Standing<'a> {
     pub(crate) has_ended: bool,
     /// The operation failed for good, and only undoing is done.
     pub(crate) is_undoing: bool,
-    /// The step for which a human has to look first.
+    /// The step that an operator has to decide about first.
     pub(crate) in_doubt: Option<&'a str>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum NotStarted {
     Ended,
     /// The operation failed for good.
     Undoing,
-    /// A human has to look at this step first.
+    /// An operator has to decide about this step first.
     InDoubt(Box<str>),
 }
 
