@@ -13,12 +13,12 @@ use crate::store::StoreError;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CompleterError {
-    /// The store can't be asked what is due.
+    /// The store failed when asked what is due.
     Store(StoreError),
-    /// Its service does not lead to its layer: what it drives would run
-    /// unprotected, so it drives nothing any more.
+    /// The service does not lead to the layer: what the completer drives would run
+    /// unprotected, so it has stopped.
     NotWired {
-        /// What the service answered in the layer's place.
+        /// The status that the service returned in the layer's place.
         status: StatusCode,
     },
 }
