@@ -114,7 +114,7 @@ impl Retention {
 }
 
 impl Outcome {
-    /// Whether a handler said that its answer is final, whatever was done.
+    /// Whether a handler said that its response is final, whatever was done.
     pub(crate) fn is_said_final(extensions: &http::Extensions) -> bool {
         extensions.get::<Self>() == Some(&Self::Final)
     }

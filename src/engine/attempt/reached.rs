@@ -68,7 +68,7 @@ impl Attempt {
         Some(step.name().to_owned())
     }
 
-    /// Tells what was begun or paid before and is left out by the answer that was
+    /// Tells what was begun or paid before and is left out by the response that was
     /// stored.
     pub(crate) fn emit_left_out(&self) {
         let reached = self.reached();

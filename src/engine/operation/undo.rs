@@ -93,7 +93,7 @@ impl Operation {
         self.is_undoing() || !lock(&self.inner.undos).is_empty()
     }
 
-    /// Undoes what was done, latest first. `answer` is what the operation
+    /// Undoes what was done, latest first. `response` is what the operation
     /// failed with, if an earlier attempt has not stored that; `said`: the handler
     /// said that this is final.
     pub(crate) async fn undo(&self, response: Option<StoredResponse>, said: bool) -> Undone {

@@ -29,7 +29,7 @@ impl fmt::Display for CompleterError {
             Self::Store(error) => error.fmt(f),
             Self::NotWired { status } => write!(
                 f,
-                "the completer's service answered {status} and its layer was not reached: the service is without the \
+                "the completer's service responded {status} and the request did not reach the layer: the service is without the \
                  layer, or with a layer of another store or an instance of its own; give Completer::new the service \
                  that has the same layer, or a clone of it, around its routes"
             ),
