@@ -9,8 +9,7 @@ use super::json::Json;
 /// exact value, so `1.0` is `1`, and two amounts are never the same because a
 /// double can't tell them apart: there this is stricter than RFC 8785.
 ///
-/// A text with two members of one name, or that is no JSON, means what its bytes
-/// are.
+/// Of a text that is not JSON, or has two members of one name, the bytes count.
 pub(crate) fn canonical(json: &[u8]) -> Cow<'_, [u8]> {
     let Some(value) = Json::read(json) else { return Cow::Borrowed(json) };
     let mut written = Vec::with_capacity(json.len());

@@ -10,13 +10,13 @@ use super::record::time::{Stamp, Timestamp, Version};
 /// One command on its way through a store.
 ///
 /// The loop of the ledger, without the waiting: it says what to [`Ask`] the
-/// store, is told the [`Reply`], and is [`Done`] at last. A driver
+/// store, takes the [`Reply`], and is [`Done`] at last. A driver
 /// does the I/O; the ledger does so with `async`, the model checker with every
 /// reply a store could give.
 ///
 /// A write whose reply was lost is decided by looking: its version is a nonce
 /// minted for this exchange, so finding it means that the write took. A write
-/// in another place is another write, and gets a nonce of its own: under the
+/// over another record is another write, and gets its own nonce: with the
 /// old one, a delayed write of a worker that saw the first would fit again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Exchange<C, T> {
@@ -38,7 +38,7 @@ pub struct Exchange<C, T> {
 enum Seen {
     Nothing,
     /// Not seen in the store: good enough to write on, as a write compares, and never
-    /// good enough to answer from.
+    /// good enough to decide by alone.
     Guess(Option<Arc<Record>>),
     Record(Option<Record>, Timestamp),
 }
@@ -93,7 +93,7 @@ pub enum Reply {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "these two are all there is")]
 pub struct Done<T> {
-    /// What the command answered.
+    /// What the command returned.
     pub output: T,
     /// The record after it, as far as it is known.
     pub record: Option<Record>,
@@ -122,7 +122,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         self
     }
 
-    /// Whether the end of the operation that it may begin is to be told.
+    /// Whether the operation that it may begin has a callback.
     #[must_use]
     pub const fn calling_back(mut self, callback: bool) -> Self {
         self.callback = callback;
@@ -142,9 +142,9 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
     }
 
     /// Starts with a guess at what the store has, which saves the look if it
-    /// is right and costs nothing if it is wrong: a write compares, and is
-    /// told what is there instead. A guess that leads to no write is looked
-    /// up; nothing is answered from it.
+    /// is right and costs nothing if it is wrong: a write compares, and its
+    /// reply shows what is there instead. If a guess leads to no write, the
+    /// exchange loads the record; it decides nothing by a guess alone.
     pub const fn guessing(command: C, nonce: Version, guess: Option<Arc<Record>>) -> Self {
         Self::new(command, nonce, Seen::Guess(guess))
     }
@@ -199,7 +199,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         }
     }
 
-    /// The outcome, after [`Ask::Finish`] or an answer that said `true`;
+    /// The outcome, after [`Ask::Finish`] or once [`answer`](Self::answer) returned `true`;
     /// `None` before that.
     pub fn finish(self) -> Option<Done<T>> {
         // Taken apart in place: records are large, and this is on every path.

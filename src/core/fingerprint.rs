@@ -55,7 +55,7 @@ struct Added {
 }
 
 /// A hash (FNV-1a): enough to tell one client's requests under one key apart. It
-/// keeps no secret, and a client that makes two collide gets its own answer.
+/// keeps no secret, and a client that makes two collide gets its own response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Short(NonZeroU32);
 

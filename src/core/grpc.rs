@@ -1,12 +1,12 @@
-//! gRPC answers 200 whatever happened, and says beside it what did.
+//! gRPC responds 200 whatever happened, and says beside it what did.
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use super::message::StoredResponse;
 
-/// The status by which an answer is judged: its own, unless it is a 200 of gRPC.
-/// There it is what stands for `grpc-status`, which is in the head of an answer
+/// The status by which a response is judged: its own, unless it is a 200 of gRPC.
+/// There it is the one that stands for `grpc-status`, which is in the head of a response
 /// that has nothing else, and else in the trailers.
 pub(crate) fn judged<'a, H, T>(status: StatusCode, head: H, trailers: T) -> StatusCode
 where
@@ -33,7 +33,7 @@ pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
 }
 
 /// The status of HTTP that stands for one of gRPC. None is 404 or 405: that there
-/// is no such thing is an answer, and only 12 says that there is no such route.
+/// is no such thing is a handler's response, and only 12 says that there is no such route.
 pub(crate) const fn stands_for(grpc_status: &[u8]) -> StatusCode {
     match grpc_status {
         b"0" => StatusCode::OK,

@@ -20,7 +20,7 @@ pub(crate) enum Json<'a> {
 }
 
 impl<'a> Json<'a> {
-    /// `None` if the text is no JSON, is too deep, has two members of one name, or a
+    /// `None` if the text is not JSON, is too deep, has two members of one name, or a
     /// string that is no text.
     pub(crate) fn read(json: &'a [u8]) -> Option<Self> {
         // The grammar is serde_json's: the reader only walks what it has accepted.

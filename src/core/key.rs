@@ -38,8 +38,8 @@ impl IdempotencyKey {
     ///
     /// [`InvalidKey`] if the value is empty, longer than 255 characters, not
     /// visible ASCII, or broken structured-field syntax. RFC 9651 §4.2 would
-    /// also allow to ignore such a field; that would run the request without
-    /// protection, so it is never done.
+    /// also allow a server to ignore such a field; that would run the request without
+    /// protection, so the layer never does it.
     pub fn parse(value: &[u8]) -> Result<Self, InvalidKey> {
         let value = value.trim_ascii();
         let key = match value.first() {
@@ -117,22 +117,22 @@ pub enum InvalidKey {
     TooLong,
     /// Fewer characters than [`KeyRules::min_length`](crate::KeyRules::min_length) asks for.
     TooShort,
-    /// No quoted string, where [`KeyRules::strict`](crate::KeyRules::strict) asks for one.
+    /// Not a quoted string, and [`KeyRules::strict`](crate::KeyRules::strict) asks for one.
     NotQuoted,
-    /// No UUID, where [`KeyRules::uuid`](crate::KeyRules::uuid) asks for one.
+    /// Not a UUID, and [`KeyRules::uuid`](crate::KeyRules::uuid) asks for one.
     NotUuid,
     /// The request has two lines with a key, or two members in its body.
     Twice,
-    /// The [member](crate::KeyMember) of the body is no string.
+    /// The [member](crate::KeyMember) of the body is not a string.
     NotString,
     /// The header and the [member](crate::KeyMember) of the body are different keys.
     Differs,
-    /// What [`KeyRules::check`](crate::KeyRules::check) said.
+    /// The error of [`KeyRules::check`](crate::KeyRules::check).
     Rejected(&'static str),
 }
 
 impl InvalidKey {
-    /// What the client is told.
+    /// The `detail` of the problem that the client gets.
     pub(crate) const fn detail(self) -> &'static str {
         match self {
             Self::Empty | Self::Syntax | Self::Twice => {
@@ -144,7 +144,7 @@ impl InvalidKey {
                 "Send one Idempotency-Key header whose value is a quoted string (RFC 9651): in double quotes."
             }
             Self::NotUuid => "The Idempotency-Key of this operation is a UUID (RFC 9562) of 36 characters.",
-            Self::NotString => "The member of the body that is the idempotency key has to be a string.",
+            Self::NotString => "The idempotency key in the body has to be a string.",
             Self::Differs => {
                 "The Idempotency-Key header and the key in the body are different: send the same one, or one of them."
             }
@@ -165,7 +165,7 @@ impl fmt::Display for InvalidKey {
             Self::NotQuoted => "the idempotency key is not a quoted string (RFC 9651)",
             Self::NotUuid => "the idempotency key is not a UUID of 36 characters",
             Self::Twice => "the request has two idempotency keys",
-            Self::NotString => "the idempotency key in the body is no string",
+            Self::NotString => "the idempotency key in the body is not a string",
             Self::Differs => "the idempotency keys in header and body differ",
             Self::Rejected(why) => why,
         })
@@ -174,11 +174,11 @@ impl fmt::Display for InvalidKey {
 
 impl std::error::Error for InvalidKey {}
 
-/// What a record is stored under: `SHA-256(length-prefixed scope, key)`.
+/// The name of a record: `SHA-256(length-prefixed scope, key)`.
 ///
-/// Neither the scope nor the client's key can be read back from it, and no two
+/// It reveals neither the scope nor the client's key, and no two
 /// (scope, key) pairs share one; nor do a request and an operation of a
-/// [`Runner`](crate::Runner). It is what logs and events show.
+/// [`Runner`](crate::Runner). Logs and events show it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key([u8; 32]);
 
@@ -275,8 +275,8 @@ impl fmt::Debug for Key {
 ///
 /// Limits change: look yours up. For a receiver that wants a UUID, or no more
 /// than 36 characters, set [`StepFuture::uuid_key`](crate::StepFuture::uuid_key)
-/// on the step rather than convert: what was sent first is then sent again, even
-/// if a later release of the handler says otherwise.
+/// on the step rather than convert: every attempt then sends the form that the first one
+/// sent, even if a later release of the handler sets another.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StepKey(String);
 

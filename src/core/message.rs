@@ -40,8 +40,8 @@ const COPIED: usize = 16 << 10;
 ///   it knows of a user.
 ///
 /// So the client's `Idempotency-Key` is left out too: a record must not give it
-/// away. A layer tells each other name that it leaves out once, with
-/// [`CredentialDropped`](crate::EventKind::CredentialDropped). The fields that
+/// away. For each other name that a layer leaves out, it emits
+/// [`CredentialDropped`](crate::EventKind::CredentialDropped) once. The fields that
 /// belong to the connection are left out. The request target and the body are
 /// kept as they came.
 ///
@@ -133,8 +133,8 @@ impl StoredRequest {
 
 /// Why a response was delivered to its first client and not retained.
 ///
-/// That client is told in the head, with `Idempotency-Replay-Unavailable`, and
-/// so is every retry.
+/// The first response has it in its head, in `Idempotency-Replay-Unavailable`, and so has
+/// the response to every retry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotRetained {
@@ -147,7 +147,7 @@ pub enum NotRetained {
     Streamed,
     /// The body broke off, or was shorter or longer than announced.
     Incomplete,
-    /// A [hook](crate::IdempotencyLayer::redact_response) took the body away.
+    /// A [hook](crate::IdempotencyLayer::redact_response) removed the body.
     Redacted,
 }
 
@@ -181,7 +181,7 @@ impl NotRetained {
     }
 }
 
-/// A final answer as it is kept and replayed.
+/// A final response as it is kept and replayed.
 ///
 /// Header lines keep their order, their duplicates and their bytes. Not kept:
 /// fields that belong to the connection (RFC 9110 §7.6.1) or to the framing,
@@ -200,19 +200,19 @@ pub struct StoredResponse {
 }
 
 impl StoredResponse {
-    /// Keeps an answer without trailers. A `body` of `None` says that it was
+    /// Keeps a response without trailers. A `body` of `None` says that it was
     /// delivered and not retained, because it was too large.
     pub fn capture(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Self {
         let body = body.map(in_its_own_piece).ok_or_else(NotRetained::default);
         Self::keep(status, headers, body, &HeaderMap::new(), |_| true, |_| {})
     }
 
-    /// Keeps an answer with its trailers.
+    /// Keeps a response with its trailers.
     pub fn capture_with_trailers(status: StatusCode, headers: &HeaderMap, body: Bytes, trailers: &HeaderMap) -> Self {
         Self::keep(status, headers, Ok(in_its_own_piece(body)), trailers, |_| true, |_| {})
     }
 
-    /// Keeps the head of an answer that was delivered and not retained.
+    /// Keeps the head of a response that was delivered and not retained.
     #[doc(hidden)]
     pub fn capture_head(status: StatusCode, headers: &HeaderMap, why: NotRetained) -> Self {
         Self::keep(status, headers, Err(why), &HeaderMap::new(), |_| true, |_| {})

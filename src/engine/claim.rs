@@ -58,8 +58,7 @@ pub(crate) fn claim(
     }
 }
 
-/// What a holder that lost its claim is told: never a response that is not the one on
-/// record.
+/// What a holder that lost its claim gets: no response but the one on record.
 pub(crate) fn superseding_response(fingerprint: &Fingerprint, found: Option<Record>) -> Claimed {
     let found = found.filter(|found| found.fingerprint().matches(fingerprint));
     match found.as_ref().map(|found| (found.response(), found.hold())) {

@@ -15,8 +15,8 @@ const TAG: usize = 16;
 
 /// A secret of 256 bits for records, and its name.
 ///
-/// The name is stored in clear beside each ciphertext, so that a key is found again after
-/// another one has taken its place. The secret is wiped from memory when the last
+/// The name is stored in clear beside each ciphertext, so that a process finds the key again
+/// after a rotation. The secret is wiped from memory when the last
 /// [`Keyring`] with it is dropped, and no `Debug` shows it.
 ///
 /// ```
@@ -31,7 +31,7 @@ const TAG: usize = 16;
 /// # Caveats
 ///
 /// The 32 bytes are the key itself: take them from a random number generator or a key
-/// management service, never from a password. The array that you gave is yours to wipe.
+/// management service, never from a password. Wipe your own array.
 #[derive(Clone)]
 #[must_use]
 pub struct EncryptionKey(Arc<Secret>);
@@ -42,13 +42,13 @@ struct Secret {
     cipher: XChaCha20Poly1305,
 }
 
-/// Why an [`EncryptionKey`] or a [`Keyring`] is none.
+/// Why an [`EncryptionKey`] or a [`Keyring`] can't be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The name is empty, longer than 64 bytes, or not all visible ASCII.
     Name,
-    /// All bytes of the secret are the same one.
+    /// All bytes of the secret are the same.
     Weak,
     /// Two keys of the ring have one name.
     Twice,
@@ -59,7 +59,9 @@ impl fmt::Display for KeyError {
         f.write_str(match self {
             Self::Name => "the name of a key has 1 to 64 visible ASCII characters; take the date of its making, say",
             Self::Weak => "all bytes of the secret are the same; take 32 bytes from a random number generator",
-            Self::Twice => "two keys of the ring have the same name; give each key a name of its own, for good",
+            Self::Twice => {
+                "two keys of the ring have the same name; give each key another name, and never reuse a name"
+            }
         })
     }
 }
@@ -95,28 +97,28 @@ impl fmt::Debug for EncryptionKey {
     }
 }
 
-/// The keys that records are encrypted with: one for what is written, and others for what
-/// was written before. For [`Engine::encryption`](crate::Engine::encryption).
+/// The keys of encrypted records: one to write with, and older ones to read with. For
+/// [`Engine::encryption`](crate::Engine::encryption).
 ///
 /// ```
 /// use tower_idempotency::encryption::{EncryptionKey, Keyring};
 ///
 /// # let [old, new] = [1, 2].map(|first| { let mut key = [7; 32]; key[0] = first; key });
-/// // Everything is written with the new key, and read with either.
+/// // The engine writes with the new key, and reads with either.
 /// let ring = Keyring::new(EncryptionKey::new("2026-11", &new)?).with_older(EncryptionKey::new("2025-11", &old)?)?;
 /// # Ok::<_, tower_idempotency::encryption::KeyError>(())
 /// ```
 ///
 /// # Rotation
 ///
-/// Readers first: a process that meets a key which it does not have refuses.
+/// Readers first: a process refuses a record whose key it does not have.
 ///
 /// 1. Give the new key to all processes, with [`with_older`](Self::with_older).
-/// 2. When all of them have it, make it the one of [`new`](Self::new), and the one
-///    before an older one.
-/// 3. Take the older one away when nothing is left that was written with it: once the
-///    longest [retention](crate::Engine::retention) is over, and what was unfinished then
-///    is complete. A part that was written is never written anew.
+/// 2. When all of them have it, pass it to [`new`](Self::new), and pass the previous key to
+///    `with_older`.
+/// 3. Remove the older key when no record needs it any more: once the longest
+///    [retention](crate::Engine::retention) is over, and every operation that was unfinished
+///    at the switch is complete. The engine never rewrites a part that it has written.
 #[derive(Clone)]
 #[must_use]
 pub struct Keyring {
@@ -126,12 +128,12 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// A ring whose active key is this one.
+    /// A ring that writes with this key.
     pub fn new(active: EncryptionKey) -> Self {
         Self { keys: vec![active], seals: true }
     }
 
-    /// The same with another key, which is used only to read.
+    /// The same with another key, to read only.
     ///
     /// # Errors
     ///
@@ -144,8 +146,8 @@ impl Keyring {
         Ok(self)
     }
 
-    /// The same for a process that reads what is encrypted, and writes in clear: the first
-    /// step of introducing encryption, and the way back.
+    /// The same for a process that reads encrypted records, and writes in clear: the first
+    /// step to introduce encryption, and the way back.
     ///
     /// ```
     /// use tower_idempotency::encryption::{EncryptionKey, Keyring};

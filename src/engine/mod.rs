@@ -40,14 +40,13 @@ use crate::util::backoff::Backoff;
 use crate::util::nonce::fresh_nonce;
 use crate::util::signal::{Alarm, Hints};
 
-/// A store, and what all that works over it in this process has in common: how long
-/// leases and responses last, and what is called with each event. Cheap to clone.
+/// A store with the settings that all its users in this process share: how long
+/// leases and responses last, and the observer of events. Cheap to clone.
 ///
-/// [`IdempotencyLayer`](crate::IdempotencyLayer), [`Runner`](crate::Runner),
-/// [`Sweeper`](crate::Sweeper), [`Watcher`](crate::Watcher) and
-/// [`Operator`](crate::Operator) are made of one. Each of them takes a store, too,
-/// which becomes an engine with the settings below; and each takes a layer, whose
-/// engine it then shares.
+/// You make an [`IdempotencyLayer`](crate::IdempotencyLayer), a [`Runner`](crate::Runner),
+/// a [`Sweeper`](crate::Sweeper), a [`Watcher`](crate::Watcher) and an
+/// [`Operator`](crate::Operator) from an engine. Each of them also takes a store, which
+/// becomes an engine with the default settings, or a layer, whose engine it then shares.
 ///
 /// ```
 /// use std::time::Duration;
@@ -60,16 +59,16 @@ use crate::util::signal::{Alarm, Hints};
 ///     .on_event(|event| eprintln!("{event:?}"));
 /// let layer = IdempotencyLayer::new(&engine, Scope::extension::<u64>()).resumable();
 /// let watcher = Watcher::new(&engine);
-/// // Results of this runner are kept for an hour; all else is the layer's.
+/// // This runner's results last an hour; all other settings are the layer's.
 /// let runner = Runner::new(engine.retention(Duration::from_secs(60 * 60)));
 /// ```
 ///
-/// Engines that were cloned from one know what each other has in hand, whatever was
-/// set about them since: a completer does not take for abandoned what a runner of the
-/// same engine still runs, or could not save yet, though its lease is over. Engines
-/// that were made apart take each other for other processes, and go by leases alone.
+/// Clones of an engine know which operations each of them still runs, whatever you set on
+/// them since: a completer does not take over what a runner of the same engine still runs or
+/// could not save yet, even after the lease has expired. Two engines that you make with
+/// `new` take each other for other processes, and go by leases alone.
 ///
-/// A setter changes this value and those that are cloned from it later.
+/// A setter changes this value and later clones of it.
 #[derive(Clone)]
 #[must_use]
 pub struct Engine {
@@ -103,7 +102,7 @@ impl Engine {
     }
 
     /// How long a claim lasts unless its holder renews it: 60 seconds by default, at
-    /// least 10 ms. A handler that runs renews it at a third of that.
+    /// least 10 ms. While the handler runs, the holder renews it at a third of that.
     ///
     /// # Caveats
     ///
@@ -113,22 +112,22 @@ impl Engine {
         self.set(|shared| shared.limits.lease = lease.max(MIN_LEASE))
     }
 
-    /// How long a handler may run before its lease is no longer renewed. One
-    /// hour by default. The handler is not stopped.
+    /// For how long the holder renews the lease while its handler runs: one
+    /// hour by default. After that the handler still runs, but its lease expires.
     pub fn max_execution(self, limit: Duration) -> Self {
         self.set(|shared| shared.limits.max_execution = limit)
     }
 
-    /// How long a resumable operation whose attempt ended without a final response
-    /// rests before a [`Completer`](crate::Completer), of whichever process,
-    /// goes on with it. Up to 2 seconds after the first try and up to 10 minutes
-    /// later on by default. A client's retry does not wait.
+    /// How long a [`Completer`](crate::Completer), of any process, leaves a resumable
+    /// operation alone after an attempt that ended without a final response: up to 2 seconds
+    /// after the first try and up to 10 minutes later on by default. A client's retry does
+    /// not wait.
     pub fn backoff(self, backoff: Backoff) -> Self {
         self.set(|shared| shared.limits.backoff = backoff)
     }
 
-    /// How long a response, or the result of a runner, is remembered, from its
-    /// completion. 24 hours by default, at least one second. A retry after that runs
+    /// How long the store keeps a response, or the result of a runner, from its
+    /// completion: 24 hours by default, at least one second. A retry after that runs
     /// anew.
     pub fn retention(self, retention: Duration) -> Self {
         self.set(|shared| shared.limits.retention = retention.max(MIN_RETENTION))
@@ -139,31 +138,32 @@ impl Engine {
         self.set(|shared| shared.limits.retention = shared.limits.retention.max(retention))
     }
 
-    /// What this process, or the operator who decides by hand, is called in the
-    /// history of operations ([`Record::history`]): a host's name, say. Nothing by
+    /// The name of this process, or of the operator who decides by hand, in the
+    /// history of operations ([`Record::history`]): a host's name, say. Empty by
     /// default.
     pub fn instance(self, name: &str) -> Self {
         self.set(|shared| shared.instance = Some(name.into()))
     }
 
-    /// Calls `observer` with everything that happens. On the request's path:
-    /// it should be quick. If it panics, nothing else does. There is one observer: a
-    /// second call replaces the first.
+    /// Calls `observer` with each event, on the request's path: it should be quick. If it
+    /// panics, that affects nothing else. There is one observer: a second call replaces the
+    /// first.
     pub fn on_event(self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.set(|shared| shared.observer = Some(Arc::new(observer)))
     }
 
-    /// Encrypts what is stored, with the active key of this ring, and opens what was
-    /// encrypted before with any of them. By default all is stored in clear.
+    /// Encrypts records with the active key of this ring, and decrypts records of any of its
+    /// keys. By default records are in clear.
     ///
-    /// Encrypted are the fingerprint, the stored request and response, steps with their
-    /// names, results and inputs, and the words of the history: with XChaCha20-Poly1305, each
-    /// part under a random nonce, bound to its key and its place. What stays in clear
-    /// [the guide lists](crate::guide::stored). It works on every store, and in transactions.
+    /// It encrypts the fingerprint, the stored request and response, the steps with their
+    /// names, results and inputs, and the words of the history, with XChaCha20-Poly1305: each
+    /// part under a random nonce, bound to its key and its place.
+    /// [The guide](crate::guide::stored) lists what stays in clear. It works on every store, and
+    /// in transactions.
     ///
-    /// What was stored in clear is read, and its head is encrypted with the next write.
-    /// What is encrypted with a key that is not in the ring, or by a process that has no
-    /// ring, is never taken for "no record": the client gets 503 `store-unavailable`, nothing
+    /// The engine reads records in clear, and encrypts their head with the next write. It never
+    /// takes a record whose key is not in the ring for "no record", and neither does a process
+    /// without a ring: the client gets 503 `store-unavailable`, nothing
     /// runs, and [`StoreFailed`](crate::EventKind::StoreFailed) or
     /// [`Unreadable`](crate::EventKind::Unreadable) names the key. So introduce it readers first:
     /// give all processes the ring as [`read_only`](crate::encryption::Keyring::read_only), and
@@ -181,10 +181,10 @@ impl Engine {
     ///
     /// # Caveats
     ///
-    /// It is in the engine, so each engine over one store needs it: that of the layer, of
-    /// runners, of operators, of watchers. A lost key is a lost record: until it is found
-    /// again, or the record is removed by hand, its key can't be used. Whoever can write to
-    /// the store can put back an earlier state of a record, or remove it.
+    /// Each engine over one store needs the ring: that of the layer, of runners, of
+    /// operators, of watchers. A lost encryption key is a lost record: until you find the
+    /// key, or remove the record by hand, the client's key can't be used. An attacker who can
+    /// write to the store can put back an earlier state of a record, or remove it.
     #[cfg(feature = "encryption")]
     pub fn encryption(self, keys: encryption::Keyring) -> Self {
         self.set(|shared| shared.ledger.set_cipher(keys))

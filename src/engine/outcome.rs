@@ -1,11 +1,11 @@
-//! How a handler's answer counts.
+//! How a handler's response counts.
 
 use std::time::Duration;
 
 use super::limits::MIN_RETENTION;
 
-/// How a handler's answer counts. A handler says so by putting one into its
-/// response's extensions; otherwise the status code decides, by the layer's [`Outcomes`](crate::Outcomes):
+/// How a handler's response counts. A handler marks a response by putting one into its
+/// extensions; otherwise the status code decides, by the layer's [`Outcomes`](crate::Outcomes):
 /// by default as in this table.
 ///
 /// ```
@@ -21,26 +21,26 @@ use super::limits::MIN_RETENTION;
 /// # assert!(sold_out().extensions().get::<Outcome>().is_some());
 /// ```
 ///
-/// | status | at most once | resumable |
+/// | status | at-most-once mode | resumable mode |
 /// |---|---|---|
 /// | 307, 308, 401, 403, 407, 421, 425, 429; to a PATCH 301 and 302 too | nothing happened | nothing happened |
 /// | 408, 5xx | final | retryable |
 /// | any other 4xx | final | nothing happened, where that frees the key; else final |
 /// | all others | final | final |
 ///
-/// A 4xx frees the key in resumable mode so that a corrected request runs under it: in
-/// the first attempt, with its client there, if no step was reached. It does not if the
-/// request was accepted for the [background](crate::Background), or a
+/// In resumable mode a 4xx frees the key, so that a corrected request runs under it: in
+/// the first attempt, with its client still connected, if the handler reached no step. It does
+/// not if the request was accepted for the [background](crate::Background), or a
 /// [`Completer`](crate::Completer) drives it. [`Outcomes`](crate::Outcomes) has other tables.
 ///
-/// 301 and 302 turn a POST into a GET, and are final. What comes with another
-/// method is repeated elsewhere under the same key.
+/// 301 and 302 turn a POST into a GET, and are final. For another method, the client repeats
+/// the request elsewhere under the same key.
 ///
-/// A 101 is final and not retained: what it began can't be given again.
+/// A 101 is final and not retained: the layer can't repeat what it began.
 ///
-/// An answer of gRPC (200, and a `Content-Type` that begins with `application/grpc`)
-/// counts as one of HTTP would that stands for its `grpc-status`, from the head or
-/// else the trailers. It is stored and replayed as it came.
+/// A gRPC response (200, and a `Content-Type` that begins with `application/grpc`)
+/// counts as the HTTP status that stands for its `grpc-status`, from the head or
+/// else the trailers. The layer stores and replays it as it came.
 ///
 /// | `grpc-status` | counts as |
 /// |---|---|
@@ -54,31 +54,31 @@ use super::limits::MIN_RETENTION;
 /// | 14 | 503 |
 /// | 4 | 504 |
 ///
-/// The trailers of an answer that is [not retained](crate::core::NotRetained) are not
-/// looked at, nor is a body: gRPC-Web says its status there, so put the layer beneath
-/// what translates it.
+/// The layer does not look at the trailers of a response that is
+/// [not retained](crate::core::NotRetained), nor at any body: gRPC-Web has its status there, so
+/// put the layer beneath the one that translates gRPC-Web.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The answer is stored, and every retry gets it.
+    /// The response is stored, and every retry gets it.
     ///
-    /// Without this word a failure, 4xx or 5xx, is not final while a step that an
-    /// earlier attempt began or paid was not reached by this one: the operation is
+    /// Without this mark a failure, 4xx or 5xx, is not final if an earlier attempt began or
+    /// paid a step that this one did not reach: the operation is
     /// parked. With it, the handler says that it knows what it leaves out.
     Final,
-    /// The answer is not stored, and a retry resumes. In at-most-once mode
-    /// nothing can be resumed, and a retry is told that the outcome is unknown.
+    /// The response is not stored, and a retry resumes. In at-most-once mode
+    /// no retry can resume, and it gets `outcome-unknown`.
     Retryable,
-    /// The answer is not stored, and the key is as if it had never been used,
+    /// The response is not stored, and the key is free, as if the client had never used it,
     /// unless a step was begun or done, or there was an attempt before this one:
-    /// then it is as `Retryable`. A request that was accepted for the
-    /// [background](crate::Background) stays accepted, and is tried again.
+    /// then this is the same as `Retryable`. A request that was accepted for the
+    /// [background](crate::Background) stays accepted, and a completer tries it again.
     NothingHappened,
 }
 
-/// How long this response is kept, in the place of what
-/// [`Engine::retention`](crate::Engine::retention) says: at least a second. A handler says
-/// so by putting it into its response's extensions.
+/// How long the store keeps this response, instead of
+/// [`Engine::retention`](crate::Engine::retention): at least a second. A handler puts it into
+/// its response's extensions.
 ///
 /// ```
 /// use std::time::Duration;
@@ -95,9 +95,9 @@ pub enum Outcome {
 ///
 /// # Caveats
 ///
-/// A retry that comes later than that runs the handler again. It counts only where the
-/// response is stored ([`Outcome::Final`]), and not where an undo plan was
-/// made for it by an earlier attempt.
+/// A retry that comes later runs the handler again. This counts only if the
+/// response is stored ([`Outcome::Final`]), and not if an earlier attempt has made an undo
+/// plan for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Retention(Duration);
 
@@ -114,7 +114,7 @@ impl Retention {
 }
 
 impl Outcome {
-    /// Whether a handler said that its answer is final, whatever was done.
+    /// Whether a handler said that its response is final, whatever was done.
     pub(crate) fn is_said_final(extensions: &http::Extensions) -> bool {
         extensions.get::<Self>() == Some(&Self::Final)
     }

@@ -1,4 +1,4 @@
-//! Which responses count as what: by default, and where a layer has it otherwise.
+//! How responses count: by default, and by a layer's own rules.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct HandlerResponse<'a> {
 }
 
 impl HandlerResponse<'_> {
-    /// Its status; of gRPC the one of HTTP that stands for it (see [`Outcome`]).
+    /// Its status; for gRPC the HTTP status that stands for it (see [`Outcome`]).
     pub const fn status(&self) -> StatusCode {
         self.status
     }
@@ -47,10 +47,9 @@ impl HandlerResponse<'_> {
     }
 
     /// Whether [`Outcome::NothingHappened`] would free the key here: it is the first
-    /// attempt, no step was reached or is on record, and no decision of an operator.
-    /// Its client waits for it: it was not accepted for the
-    /// [background](crate::Background), and is not driven by a
-    /// [`Completer`](crate::Completer).
+    /// attempt, no step was reached or is on record, and no operator has decided.
+    /// Its client waits for it: the request was not accepted for the
+    /// [background](crate::Background), and no [`Completer`](crate::Completer) drives it.
     pub fn can_free_key(&self) -> bool {
         // What a completer drives has a past: an attempt, or that it was accepted.
         self.attempt.claimed().starts_here() && !self.reached_step() && !detached::is_left()
@@ -84,7 +83,7 @@ impl fmt::Debug for HandlerResponse<'_> {
 
 type Classify = dyn Fn(&HandlerResponse<'_>) -> Outcome + Send + Sync;
 
-/// How the responses of handlers count that do not say so themselves: for
+/// How a response counts that its handler does not mark: for
 /// [`IdempotencyLayer::outcomes`](crate::IdempotencyLayer::outcomes). An [`Outcome`] that
 /// the handler puts into its response counts in any case.
 ///
@@ -92,9 +91,9 @@ type Classify = dyn Fn(&HandlerResponse<'_>) -> Outcome + Send + Sync;
 /// it gets the same response; *retried*, that it resumes, or in at-most-once mode gets
 /// `outcome-unknown` and runs nothing.
 ///
-/// | | at most once | resumable |
+/// | | at-most-once mode | resumable mode |
 /// |---|---|---|
-/// | [`new`](Self::new), the default | all stored, but for those that mean "did not start" | a 4xx frees; 408 and 5xx are retried |
+/// | [`new`](Self::new), the default | all stored, except those that mean "did not start" | a 4xx frees; 408 and 5xx are retried |
 /// | [`store_everything`](Self::store_everything) (Stripe v1) | all stored | all stored |
 /// | [`free_validation_failures`](Self::free_validation_failures) (Stripe) | validation frees, all else by default | the same |
 /// | [`success_only`](Self::success_only) (idemkit) | 2xx stored, all else retried | 2xx stored, 3xx and 4xx free, 408 and 5xx are retried |
@@ -102,9 +101,9 @@ type Classify = dyn Fn(&HandlerResponse<'_>) -> Outcome + Send + Sync;
 /// | [`store_server_errors`](Self::store_server_errors) | 408 and 5xx stored | the same |
 /// | [`retry_server_errors`](Self::retry_server_errors) | 408 and 5xx retried | the same |
 ///
-/// Whatever is chosen, no key is freed once a step was begun or done, after a first
-/// attempt, or after a request was accepted for the background: what would free it is
-/// stored, or retried (`rerun_failures_unprotected`).
+/// Whatever you choose, the layer frees no key once a step was begun or done, after a first
+/// attempt, or after it accepted the request for the background: it stores a response that
+/// would free the key, or has it retried (`rerun_failures_unprotected`).
 ///
 /// ```
 /// use http::StatusCode;
@@ -137,8 +136,8 @@ impl Outcomes {
     ///
     /// # Caveats
     ///
-    /// A 401, a 429 or a redirect is stored too: put the layer inside what responds so,
-    /// or a client that mends its request needs another key.
+    /// The layer stores a 401, a 429 or a redirect, too: put it inside the layers that respond
+    /// so, or a client that corrects its request needs another key.
     pub fn store_everything() -> Self {
         Self::by(|_| Outcome::Final)
     }
@@ -150,8 +149,8 @@ impl Outcomes {
     ///
     /// # Caveats
     ///
-    /// In at-most-once mode the handler has to mean it: what it did before it responded
-    /// with one of these is done again.
+    /// In at-most-once mode the retry repeats what the handler did before it responded
+    /// with one of these: a handler must use them only where it did nothing.
     pub fn free_validation_failures() -> Self {
         Self::by(|response| {
             let is_validation = VALIDATION.contains(&response.status().as_u16());
@@ -179,7 +178,7 @@ impl Outcomes {
         Self::by(|response| if response.status().is_success() { Outcome::Final } else { Outcome::NothingHappened })
     }
 
-    /// A rule of your own. It is asked for each response that the handler did not mark.
+    /// Your own rule. The layer calls it for each response that the handler did not mark.
     ///
     /// # Caveats
     ///

@@ -1,4 +1,4 @@
-//! Answers that clients have and the store does not.
+//! Responses that clients have and the store does not.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -27,7 +27,7 @@ pub(crate) struct UnpersistedResponses {
 }
 
 impl UnpersistedResponses {
-    /// The answer is not stored, for now or for good.
+    /// The response is not stored, not yet or never.
     pub(crate) fn add(&self, key: Key, error: String, given_up: bool) {
         let mut all = lock(&self.all);
         if all.len() < MOST || all.contains_key(&key) {
@@ -61,7 +61,7 @@ mod tests {
             unpersisted.add(key(n), "the store is away".to_owned(), false);
         }
         assert_eq!(unpersisted.all().len(), MOST);
-        // Answers that are known already are kept up to date all the same, and make room.
+        // Responses that are already in the list are updated all the same, and make room.
         unpersisted.add(key(0), "given up".to_owned(), true);
         assert!(unpersisted.all()[0].1.given_up);
         unpersisted.remove(&key(0));

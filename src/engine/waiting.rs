@@ -40,7 +40,7 @@ enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct Ended {
     pub(crate) fingerprint: Fingerprint,
-    /// What is answered to the same request.
+    /// What the same request gets.
     pub(crate) claimed: Claimed,
 }
 

@@ -21,7 +21,7 @@ use crate::telemetry::refusal::Refusal;
 use crate::util::nonce::fresh_nonce;
 
 impl RequestContext {
-    /// Accepts the request for later; the answer, unless it is to be run now. It is, if it
+    /// Accepts the request for later; the response, unless it is to be run now. It is, if it
     /// can't be stored.
     pub(crate) async fn submit<B: Body>(
         &self,

@@ -183,13 +183,13 @@ fn swap<B>(parts: &mut Parts, request: &mut Request<B>) {
 }
 
 /// Whether there may be something to protect. Not by [`Method::is_safe`]: a `QUERY` is
-/// safe, and may still be worth its stored answer.
+/// safe, and may still be worth its stored response.
 #[inline]
 fn may_be_covered(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT)
 }
 
-/// Two lines are refused, whatever they say: joining them could make a third key.
+/// The layer refuses two lines, whatever they say: joining them could make a third key.
 #[inline]
 fn only_line<'a>(mut lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Result<&'a HeaderValue, InvalidKey>> {
     let line = lines.next()?;

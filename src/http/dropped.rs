@@ -1,4 +1,4 @@
-//! What is taken for a credential is told once.
+//! One event for each field that the layer takes for a credential.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

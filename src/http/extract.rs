@@ -4,7 +4,7 @@ use http::Uri;
 use http::request::Parts;
 
 /// The request's target as the client sent it, before nesting took a prefix
-/// off: two routes that differ by it only must not share answers.
+/// off: two routes that differ by it only must not share responses.
 ///
 /// What a handler sends on to another target still carries the one of the request
 /// that it got, and that is not what it asks for.
@@ -52,7 +52,7 @@ mod operation {
     use crate::engine::operation::Operation;
 
     /// The request has no [`Operation`]: it came without an `Idempotency-Key`
-    /// to a route that does not require one, or past the layer. A handler that
+    /// to a route that does not require one, or not through the layer. A handler that
     /// takes `Option<Operation>` serves it all the same.
     #[derive(Clone, Copy, Debug)]
     #[non_exhaustive]
@@ -60,7 +60,7 @@ mod operation {
 
     impl std::fmt::Display for MissingOperation {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("the handler takes an Operation and the request has none: require the key, or take an Option")
+            f.write_str("the handler takes an Operation and the request has none: require a key on this route, or take Option<Operation>")
         }
     }
 

@@ -1,5 +1,5 @@
-//! Which calls of gRPC are guarded. A unary call and a stream look alike on the wire, and
-//! the body of a stream may end only after its response: so the methods are named.
+//! Which gRPC calls the layer guards. A unary call and a stream look alike on the wire, and
+//! the body of a stream may end only after its response: so the user names the methods.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Version};
 
-/// Which methods of gRPC are guarded, see
+/// Which gRPC methods the layer guards, see
 /// [`IdempotencyLayer::grpc_methods`](crate::IdempotencyLayer::grpc_methods).
 #[derive(Clone)]
 #[must_use]
@@ -22,7 +22,7 @@ enum Names {
 }
 
 impl GrpcMethods {
-    /// These methods, each as it is the path of its request: `/package.Service/Method`.
+    /// These methods, each written as the path of its requests: `/package.Service/Method`.
     ///
     /// ```
     /// use tower_idempotency::GrpcMethods;
@@ -35,7 +35,7 @@ impl GrpcMethods {
     ///
     /// # Errors
     ///
-    /// If one is no such path, or there is none: nothing would be guarded then.
+    /// If one is not such a path, or the list is empty: the layer would guard nothing.
     pub fn named<I>(methods: I) -> Result<Self, InvalidGrpcMethods>
     where
         I: IntoIterator,
@@ -46,7 +46,7 @@ impl GrpcMethods {
             let method = method.as_ref();
             if !is_path(method) {
                 return Err(InvalidGrpcMethods(format!(
-                    "{method:?} is no method: write it as \"/package.Service/Method\""
+                    "{method:?} is not a method: write it as \"/package.Service/Method\""
                 )));
             }
             names.insert(Box::from(method));
@@ -54,8 +54,8 @@ impl GrpcMethods {
         Self::listed(names)
     }
 
-    /// The methods of which `is_guarded` says so. It is asked for each call with a key,
-    /// with the path as the client sent it.
+    /// The methods for which `is_guarded` returns `true`. The layer calls it for each call with
+    /// a key, with the path as the client sent it.
     ///
     /// ```
     /// use tower_idempotency::GrpcMethods;
@@ -67,8 +67,8 @@ impl GrpcMethods {
         Self(Names::By(Arc::new(is_guarded)))
     }
 
-    /// The unary methods of all services in this `google.protobuf.FileDescriptorSet`: what
-    /// `protoc --descriptor_set_out` writes, and `tonic-prost-build` under
+    /// The unary methods of all services in this `google.protobuf.FileDescriptorSet`, which
+    /// `protoc --descriptor_set_out` writes, and `tonic-prost-build` with
     /// `file_descriptor_set_path`. Methods that stream in either direction are left out.
     ///
     /// ```
@@ -83,14 +83,15 @@ impl GrpcMethods {
     ///
     /// # Errors
     ///
-    /// If these bytes are no such set, or it has no unary method.
+    /// If these bytes are not such a set, or it has no unary method.
     #[cfg(feature = "prost")]
     #[cfg_attr(docsrs, doc(cfg(feature = "prost")))]
     pub fn unary_in(descriptor_set: &[u8]) -> Result<Self, InvalidGrpcMethods> {
         use prost::Message as _;
 
-        let set = prost_types::FileDescriptorSet::decode(descriptor_set)
-            .map_err(|error| InvalidGrpcMethods(format!("no FileDescriptorSet, as protoc writes it: {error}")))?;
+        let set = prost_types::FileDescriptorSet::decode(descriptor_set).map_err(|error| {
+            InvalidGrpcMethods(format!("these bytes are not a FileDescriptorSet, as protoc writes it: {error}"))
+        })?;
         let mut names = HashSet::new();
         for file in &set.file {
             let package = Some(file.package()).filter(|package| !package.is_empty());
@@ -127,7 +128,7 @@ impl fmt::Debug for GrpcMethods {
     }
 }
 
-/// A list of methods that can't be meant; its text names what to write instead.
+/// A list of methods that makes no sense; the text says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidGrpcMethods(String);
 

@@ -8,7 +8,7 @@ pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempot
 /// `Idempotent-Replayed: true` is on replays, and on nothing else.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// On a first answer that no retry gets, and on what retries get instead; its
+/// On a first response that no retry gets, and on what retries get instead; its
 /// value says why.
 pub(crate) const REPLAY_UNAVAILABLE: HeaderName = HeaderName::from_static("idempotency-replay-unavailable");
 

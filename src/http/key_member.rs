@@ -32,7 +32,7 @@ use crate::http::fingerprint::pointer::{InvalidPointer, tokens};
 pub struct KeyMember(Arc<[String]>);
 
 impl KeyMember {
-    /// At this JSON pointer (RFC 6901), through objects. An item of an array is no key.
+    /// At this JSON pointer (RFC 6901), through objects. An item of an array can't be a key.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl KeyMember {
     }
 }
 
-/// The text is no JSON pointer to a member.
+/// The text is not a JSON pointer to a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidKeyMember(InvalidPointer);
 

@@ -10,12 +10,12 @@ type Check = dyn Fn(&str) -> Result<(), &'static str> + Send + Sync;
 /// The longest key of all, in characters: [`IdempotencyKey::parse`] takes no longer one.
 const LONGEST: usize = 255;
 
-/// Which header values are keys: by default what [`IdempotencyKey::parse`] takes, from 1
-/// to 255 characters. What breaks a rule is refused with 400 `invalid-key`, and runs
-/// nothing; the reason is in
+/// Which header values are keys: by default those that [`IdempotencyKey::parse`] takes, from 1
+/// to 255 characters. The layer refuses a value that breaks a rule with 400 `invalid-key`, and
+/// runs nothing; the reason is in
 /// [`Refusal::InvalidKey`](crate::Refusal::InvalidKey).
 ///
-/// The IETF draft (§5) recommends to publish a fixed format, and to validate keys
+/// The IETF draft (§5) recommends that servers publish a fixed format, and validate keys
 /// against it before anything else.
 ///
 /// ```
@@ -52,7 +52,7 @@ impl KeyRules {
     ///
     /// # Caveats
     ///
-    /// Most clients send their keys bare, and are then refused.
+    /// Most clients send their keys bare, and then get a 400.
     pub const fn strict(mut self) -> Self {
         self.is_strict = true;
         self
@@ -91,12 +91,12 @@ impl KeyRules {
         self
     }
 
-    /// A rule of your own, about the key without quotes. It is asked after all others.
+    /// Your own rule, about the key without quotes. The layer calls it after all others.
     /// Its error is the `detail` of the problem that the client gets.
     ///
     /// # Caveats
     ///
-    /// It runs for every request with a key, before anything is read or stored: it
+    /// It runs for every request with a key, before the layer reads or stores anything: it
     /// must not block.
     pub fn check(mut self, check: impl Fn(&str) -> Result<(), &'static str> + Send + Sync + 'static) -> Self {
         self.check = Some(Arc::new(check));

@@ -31,13 +31,14 @@ pub struct RequestToStore<'a> {
 pub struct ResponseToStore<'a> {
     /// The status. It can't be changed.
     pub status: StatusCode,
-    /// The extensions, where a handler may say what of it is not to be stored.
+    /// The extensions, where a handler may say which parts the hook should remove.
     pub extensions: &'a Extensions,
     /// The header lines.
     pub headers: HeaderMap,
-    /// The body. `None` is not retained: if it is there and the hook takes it away, retries
-    /// are told so, as [`NotRetained::Redacted`](crate::core::NotRetained::Redacted). One that
-    /// is not there can't be put back.
+    /// The body; `None` if it is not retained. If the hook removes it, retries get
+    /// `not-retained`, with the reason
+    /// [`NotRetained::Redacted`](crate::core::NotRetained::Redacted). A hook can't put back a
+    /// body that is not there.
     pub body: Option<Bytes>,
     /// The trailer lines.
     pub trailers: HeaderMap,

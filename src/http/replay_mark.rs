@@ -23,8 +23,8 @@ impl ReplayMark {
     ///
     /// # Errors
     ///
-    /// [`ReservedHeader`] if the field has a meaning of its own in HTTP, or in this crate:
-    /// the mark would replace what the stored response says in it.
+    /// [`ReservedHeader`] if the field has a meaning in HTTP, or in this crate:
+    /// the mark would replace that field of the stored response.
     ///
     /// ```
     /// use http::{HeaderName, HeaderValue, header::CONTENT_TYPE};
@@ -52,14 +52,14 @@ impl fmt::Debug for ReplayMark {
     }
 }
 
-/// The header field has a meaning of its own, and can be no [`ReplayMark`],
+/// The header field already has a meaning, and can't be a [`ReplayMark`],
 /// [`RetryAdvice`](crate::RetryAdvice) or [`FirstRequest`](crate::FirstRequest).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReservedHeader(pub(crate) HeaderName);
 
 impl fmt::Display for ReservedHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the header field {} has a meaning of its own; choose a name that is not in use", self.0)
+        write!(f, "the header field {} already has a meaning; choose another name", self.0)
     }
 }
 

@@ -180,7 +180,7 @@ impl<S> Idempotency<S> {
     {
         let Some(work) = claim.meet(&self.shared.engine) else {
             // Served already: without its key it would run unprotected. Or a
-            // question, which is answered by now.
+            // probe, which has its response already.
             return ResponseFuture::refused(self.shared.policy.problems.refuse(Refusal::InProgress));
         };
         let service = self.take_polled();
@@ -196,8 +196,8 @@ impl<S> Idempotency<S> {
 pin_project! {
     /// The future of [`Idempotency`](crate::Idempotency).
     ///
-    /// Dropped before the claim, it stops. Dropped after it, the operation
-    /// goes on in a task of its own, and a retry gets its answer.
+    /// If you drop it before the claim, it stops. If you drop it after the claim, the
+    /// operation continues in a task of its own, and a retry gets its response.
     pub struct ResponseFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<RequestBody<ReqBody>>>,

@@ -5,13 +5,13 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-/// This response is a stream: its client gets it as it comes, and it is not kept. A handler
-/// says so by putting this into its response's extensions; by default the layer reads a
-/// response to its end first, for as long as
-/// [`stream_after`](crate::IdempotencyLayer::stream_after) says.
+/// This response is a stream: the client gets it as it comes, and the layer does not keep it.
+/// A handler puts this into its response's extensions. By default the layer first reads a
+/// response to its end, for as long as
+/// [`stream_after`](crate::IdempotencyLayer::stream_after) allows.
 ///
-/// The first response says in its head that no retry gets it,
-/// `Idempotency-Replay-Unavailable: streaming`, if it is [final](crate::Outcome). A retry
+/// If the first response is [final](crate::Outcome), its head says that no retry gets it:
+/// `Idempotency-Replay-Unavailable: streaming`. A retry
 /// runs nothing and gets the problem `not-retained`
 /// ([the guide](crate::guide::problems#responses-that-are-not-retained)).
 ///
@@ -30,9 +30,9 @@ use http::header::CONTENT_TYPE;
 ///
 /// # Caveats
 ///
-/// What decides how the response counts is its head: the trailers of gRPC come too late.
-/// If the stream breaks off, that is not seen. [`Operation::complete`](crate::Operation::complete)
-/// stores what it is given all the same.
+/// The response counts by its head: the trailers of gRPC come too late. The layer does not
+/// notice if the stream breaks off. [`Operation::complete`](crate::Operation::complete)
+/// ignores this mark and stores its response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a mark has nothing more to say")]
 pub struct Streaming;

@@ -1,4 +1,4 @@
-//! What the layer says on the wire, where it is told to say it otherwise.
+//! Settings for how the layer words its responses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub enum KeyReusedStatus {
     /// 422, as in the IETF draft §2.7.
     #[default]
     UnprocessableContent,
-    /// 400, as of Amazon's and Zalando's APIs.
+    /// 400, as in Amazon's and Zalando's APIs.
     BadRequest,
-    /// 409, as of older APIs.
+    /// 409, as in older APIs.
     Conflict,
 }
 
@@ -62,7 +62,7 @@ impl InProgressStatus {
 /// [`IdempotencyLayer::replay_headers`](crate::IdempotencyLayer::replay_headers).
 ///
 /// `Content-Type`, `Content-Encoding` and the fields of gRPC are always among them:
-/// without these the response can't be read.
+/// without these a client can't read the response.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct HeaderFilter {
@@ -111,12 +111,12 @@ impl Problem<'_> {
         &self.head.headers
     }
 
-    /// The client's key, without quotes. `None` if there is none that is valid.
+    /// The client's key, without quotes. `None` if it sent no valid one.
     pub fn idempotency_key(&self) -> Option<&str> {
         self.head.key.as_ref().map(IdempotencyKey::as_str)
     }
 
-    /// Why the layer responds itself. It has the reason, where there are several.
+    /// Why the layer responds itself.
     pub const fn refusal(&self) -> Refusal {
         self.refusal
     }
@@ -161,7 +161,7 @@ impl fmt::Debug for Problem<'_> {
 
 type Hook = dyn Fn(&Problem<'_>, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
-/// What of it was told otherwise.
+/// The settings that differ from the default.
 #[derive(Clone, Default)]
 pub(crate) struct Words {
     /// What marks a replay.

@@ -1,4 +1,4 @@
-//! Why an operator's wish was refused, and what to do about it.
+//! Why an operator's decision was refused, and what to do about it.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use crate::store::StoreError;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum OperatorError {
-    /// The text is no idempotency key.
+    /// The text is not an idempotency key.
     InvalidKey(InvalidKey),
-    /// The text is no hash of a key.
+    /// The text is not the hash of a key.
     InvalidHash,
     /// There is no such operation, or its retention is over.
     Absent,
     /// An attempt holds it, for at least this long.
     Busy(Duration),
     /// This process still runs it, or has a response that it could not save yet,
-    /// though the lease is over.
+    /// even though the lease has expired.
     InHand,
     /// It is complete, and that never changes.
     Complete,
-    /// It is not complete, and what is unfinished is never removed.
+    /// It is not complete, and an unfinished operation is never removed.
     Unfinished,
     /// The step has its result already, or was never begun.
     NotInDoubt,
-    /// Its callback has not been made yet.
+    /// Its callback is still pending.
     CallbackPending,
-    /// Something else was written since it was shown.
+    /// The operation changed since the operator saw it.
     Overtaken,
-    /// The store can't be asked, or can't read what it has.
+    /// The store failed, or the record can't be read.
     Store(StoreError),
 }
 
@@ -53,8 +53,10 @@ impl fmt::Display for OperatorError {
             Self::Complete => "the operation is complete and stays so; to let its key run anew, forget it",
             Self::Unfinished => "the operation is not complete; resolve it, or let it run again",
             Self::NotInDoubt => "the step has its result already or was never begun; show the operation and its steps",
-            Self::CallbackPending => "the callback of the operation has not been made; forget it after that",
-            Self::Overtaken => "the operation moved on since it was shown; show it again, and decide again",
+            Self::CallbackPending => {
+                "the operation's callback is still pending; forget the operation after the callback was delivered"
+            }
+            Self::Overtaken => "the operation changed since it was shown; show it again, and decide again",
         };
         f.write_str(advice)
     }

@@ -14,9 +14,9 @@ use crate::store::{Page, Query};
 
 /// Shows operations to a person, and carries out what that person decides.
 ///
-/// A decision is about what was shown: it is refused if the operation moved on since
-/// ([`OperatorError::Overtaken`]). The history of the operation says who decided, by the
-/// engine's [`instance`](Engine::instance).
+/// A decision applies to the state that was shown: if the operation has changed since, the
+/// decision is refused ([`OperatorError::Overtaken`]). The history of the operation says who
+/// decided, by the engine's [`instance`](Engine::instance).
 ///
 /// ```
 /// use tower_idempotency::core::Resolution;
@@ -24,7 +24,7 @@ use crate::store::{Page, Query};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let operator = Operator::new(Engine::new(MemoryStore::new()).instance("eve"));
-/// // By what the client sent, or by the hash that logs and events show.
+/// // By the client's key, or by the hash that logs and events show.
 /// match operator.find("tenant-1", "order-17").await {
 ///     Ok(shown) if shown.parked().is_some() => operator.retry(&shown).await?,
 ///     Ok(shown) => {
@@ -42,8 +42,8 @@ use crate::store::{Page, Query};
 /// # Caveats
 ///
 /// - It asks for no credentials: put it behind your own authentication.
-/// - What this process still runs, or could not save yet, is known to the engines that
-///   were cloned from one. An operator beside a layer is made of that layer, or of its
+/// - Only clones of one engine know what this process still runs or could not save yet. If
+///   a layer runs in the same process, make the operator from that layer, or from its
 ///   engine.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -69,7 +69,7 @@ impl Operator {
         self.show(&Key::new(scope, &parsed(key)?)).await
     }
 
-    /// The operation of a [`Runner`](crate::Runner), by what it was run under.
+    /// The operation of a [`Runner`](crate::Runner), by its scope and key.
     ///
     /// # Errors
     ///
@@ -100,8 +100,8 @@ impl Operator {
         Ok(Shown { key: *key, record, now: found.now })
     }
 
-    /// One page of what the store has, earliest due first. What a page names may have
-    /// moved on since: [`show`](Self::show) it.
+    /// One page of the store's records, earliest due first. An operation may have
+    /// changed since: [`show`](Self::show) it.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Operator {
 
     /// Lets an unfinished operation run again, in any [`Mode`](crate::Mode): at its
     /// client's next retry, or by a completer. Its steps stay as they are. The same as
-    /// to [`resolve`](Self::resolve) it with [`Resolution::RunAgain`].
+    /// [`resolve`](Self::resolve) with [`Resolution::RunAgain`].
     ///
     /// # Errors
     ///

@@ -6,16 +6,16 @@ use crate::core::{Key, Record, Timestamp};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Shown {
-    /// What it is stored under.
+    /// The name of its record.
     pub key: Key,
-    /// All that is stored of it: its response, its steps, its history.
+    /// Its record: its response, its steps, its history.
     pub record: Record,
     /// The store's time when it was read.
     pub now: Timestamp,
 }
 
 impl Shown {
-    /// Why an operator has to look, if it is parked.
+    /// Why an operator has to decide, if it is parked.
     pub fn parked(&self) -> Option<&str> {
         self.record.parked_for().map(AsRef::as_ref)
     }

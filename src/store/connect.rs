@@ -17,21 +17,21 @@ use crate::store::contract::{ConnectError, Store};
 /// # Ok::<_, store::ConnectError>(())
 /// ```
 ///
-/// The path is all that follows `sqlite:` or `sqlite://`, as it is: relative to the
-/// working directory unless it starts with `/`. What is not there is created, parent
-/// directories too. Opening such a store does blocking I/O.
+/// The path is everything after `sqlite:` or `sqlite://`, as it is: relative to the
+/// working directory unless it starts with `/`. This creates the file, and missing parent
+/// directories. Opening such a store does blocking I/O.
 ///
 /// A Redis store connects when it is first used; its URLs are in the docs of
 /// `RedisStore::connect`.
 ///
-/// A Postgres store is not connected before it is used. Besides what
-/// `tokio_postgres` takes, the URL may have `schema=NAME`, and
-/// `create_schema=true` to make the tables when they are missing.
+/// A Postgres store connects when it is first used. Besides the parameters of
+/// `tokio_postgres`, the URL may have `schema=NAME`, and
+/// `create_schema=true` to create missing tables.
 ///
 /// # Errors
 ///
-/// [`ConnectError`] if nothing is known under the URL's scheme, if the feature
-/// that brings it is not compiled in, or if the store can't be opened.
+/// [`ConnectError`] if the URL's scheme is unknown, if the crate is compiled without the
+/// store's feature, or if the store can't be opened.
 pub fn connect(url: &str) -> Result<Arc<dyn Store>, ConnectError> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
     match scheme {

@@ -10,8 +10,8 @@ use crate::core::{Key, Record, Version};
 use crate::store::contract::{Loaded, StoreError, StoreErrorKind};
 
 /// A database that has the store's tables, and whose transactions can carry its
-/// recovery points: what [`Operation::transaction`](crate::Operation::transaction)
-/// takes. There is nothing to call on it.
+/// recovery points: the argument of
+/// [`Operation::transaction`](crate::Operation::transaction). It has no methods to call.
 ///
 #[cfg_attr(
     feature = "postgres",

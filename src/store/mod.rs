@@ -3,8 +3,11 @@
 //! | store | feature | survives | several processes |
 //! |---|---|---|---|
 //! | [`MemoryStore`] | – | nothing: a restart forgets every key | no |
-#![cfg_attr(feature = "sqlite", doc = "| [`SqliteStore`] | `sqlite` | crashes and power loss | yes, of one machine |")]
-#![cfg_attr(feature = "redis", doc = "| [`RedisStore`] | `redis` | as Redis is set up; failover may forget | yes |")]
+#![cfg_attr(feature = "sqlite", doc = "| [`SqliteStore`] | `sqlite` | crashes and power loss | yes, on one machine |")]
+#![cfg_attr(
+    feature = "redis",
+    doc = "| [`RedisStore`] | `redis` | depends on its settings; a failover may forget | yes |"
+)]
 #![cfg_attr(
     feature = "postgres",
     doc = "| [`PostgresStore`] | `postgres` | crashes and power loss; the loss of its machine with a synchronous standby | yes |"

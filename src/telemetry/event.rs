@@ -12,7 +12,7 @@ use crate::store::StoreError;
 /// use tower_idempotency::{Engine, EventKind, store::MemoryStore};
 ///
 /// let engine = Engine::new(MemoryStore::new()).on_event(|event| match &event.kind {
-///     EventKind::Replayed => println!("a retry, answered from the store"),
+///     EventKind::Replayed => println!("a retry got the stored response"),
 ///     kind if kind.needs_attention() => eprintln!("{:?}: {kind:?}", event.key),
 ///     _ => {}
 /// });
@@ -49,7 +49,7 @@ pub enum EventKind {
         /// The step's name.
         step: String,
     },
-    /// A step failed for good, and that is stored.
+    /// A step failed with a final error, and the error is stored.
     StepFailed {
         /// The step's name.
         step: String,
@@ -59,7 +59,7 @@ pub enum EventKind {
         /// The step's name.
         step: String,
     },
-    /// The operation failed for good: what it did is undone now, latest first.
+    /// The operation failed for good: its finished steps are undone now, latest first.
     Undoing {
         /// The names of the steps, in the order in which they were done.
         steps: Vec<String>,
@@ -181,9 +181,9 @@ pub enum EventKind {
         /// The field's name.
         name: String,
     },
-    /// A [hook](crate::IdempotencyLayer::redact_request) panicked, or made more of a request
-    /// than may be stored: what it was called for is not stored, or its head only. **Needs
-    /// attention.**
+    /// A [hook](crate::IdempotencyLayer::redact_request) panicked, or made a request larger
+    /// or response larger than its limit: the layer does not store the request, or stores the
+    /// response without its body. **Needs attention.**
     RedactionFailed {
         /// Whether it was called for a request; if not, for a response.
         request: bool,

@@ -12,14 +12,14 @@ use crate::core::{Key, Timestamp};
 pub struct Finding {
     /// What kind of finding it is.
     pub kind: FindingKind,
-    /// The operation, where it is about one: the hash it is stored under.
+    /// The operation, if the finding is about one: the hash of its key.
     pub key: Option<Key>,
     /// The cause, in one line.
     pub cause: String,
-    /// Since when. By the store's clock where it is about what the store has,
+    /// Since when: by the store's clock if the finding is about what the store has,
     /// by this process's clock otherwise.
     pub since: Timestamp,
-    /// It was reported before, and is over now.
+    /// The watcher reported it before, and it is over now.
     pub over: bool,
 }
 
@@ -29,7 +29,7 @@ pub struct Finding {
 pub enum FindingKind {
     /// The operation is parked: it waits for an operator.
     Parked,
-    /// The operation has no holder, and it is not known what it did: it ran in
+    /// The operation has no holder, and what it did is unknown: it ran in
     /// at-most-once mode, or a step was begun and has no result.
     InDoubt,
     /// Its client has a response that could not be stored.
@@ -46,7 +46,7 @@ pub enum FindingKind {
     EpochChanged,
     /// The store does not respond, so the watcher sees nothing.
     StoreAway,
-    /// There is more than the watcher looks at in one round.
+    /// The store has more than the watcher reads in one round.
     Capped,
 }
 

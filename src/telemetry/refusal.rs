@@ -39,15 +39,16 @@ pub enum Refusal {
     /// 408: the request's body took longer than
     /// [`upload_timeout`](crate::IdempotencyLayer::upload_timeout) allows.
     BodyTimeout,
-    /// 413: the request's body is larger than may be fingerprinted.
+    /// 413: the request's body is larger than
+    /// [`request_limit`](crate::IdempotencyLayer::request_limit).
     BodyTooLarge,
     /// Of gRPC: a key is required, and the method is not
     /// [named](crate::IdempotencyLayer::grpc_methods), so that the call can't be guarded.
     GrpcMethodNotNamed,
     /// 403: the request does not say whose key it is.
     ScopeUnknown,
-    /// 500: an attempt, of this request or of one before it, ended without a
-    /// response, and what it did is not known. The handler is not started again
+    /// 500: an attempt, of this request or of an earlier one, ended without a
+    /// response, and what it did is unknown. The layer does not start the handler again
     /// until an operator or the [reconciler](crate::Completer::reconcile) decides.
     OutcomeUnknown,
     /// 500: this attempt was interrupted. A retry resumes it.
@@ -59,9 +60,9 @@ pub enum Refusal {
     RecordCorrupt,
     /// 409: the stored record was written by a newer release.
     RecordNewer,
-    /// 503: the store can't be asked, or has no room.
+    /// 503: the store failed, or has no room.
     StoreUnavailable,
-    /// 503: too many guarded requests are running, or wait to be run.
+    /// 503: too many guarded requests are running, or waiting to run.
     Overloaded,
     /// 503: the request bodies that are being read hold all of the
     /// [`upload_budget`](crate::IdempotencyLayer::upload_budget), or of the
@@ -124,10 +125,10 @@ impl Refusal {
                 "This service requires an Idempotency-Key, and is not set up to keep one for this method. Nothing was run or stored."),
             Self::ScopeUnknown => text("scope-unknown", StatusCode::FORBIDDEN, false,
                 "The caller is unknown",
-                "Idempotency keys belong to a caller, and this request does not say who that is. Nothing was run or stored."),
+                "Idempotency keys are scoped to a caller, and this request does not say who that is. Nothing was run or stored."),
             Self::OutcomeUnknown => text("outcome-unknown", StatusCode::INTERNAL_SERVER_ERROR, false,
                 "The outcome is unknown",
-                "An attempt with this Idempotency-Key ended without a response, and it is not known what it did. It will not be run again until an operator has looked into it. Do not retry with a new key."),
+                "An attempt with this Idempotency-Key ended without a response, and what it did is unknown. The operation will not run again until an operator decides. Do not retry with a new key."),
             Self::Interrupted => text("interrupted", StatusCode::INTERNAL_SERVER_ERROR, true,
                 "The operation was interrupted",
                 "The operation was interrupted half-way. Retry with the same Idempotency-Key: it resumes where it stopped."),
@@ -149,7 +150,7 @@ impl Refusal {
             Self::UploadOverload => text("upload-overload", StatusCode::SERVICE_UNAVAILABLE, true, "Too many uploads are in progress",
                 "There is no room for this request's body now. Nothing was run or stored. Retry with the same Idempotency-Key."),
             Self::NoSuchOperation => text("no-such-operation", StatusCode::NOT_FOUND, false, "There is no such operation",
-                "You have no operation under this Idempotency-Key, or its response is forgotten by now."),
+                "You have no operation with this Idempotency-Key, or its response is no longer stored."),
             Self::Unfinished => text("unfinished", StatusCode::CONFLICT, true, "The operation is not complete",
                 "An operation can be acknowledged once it has its response."),
             Self::MethodNotAllowed => text("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false, "The method is not allowed",

@@ -34,17 +34,17 @@ impl TestBed {
         self.0.clock.advance(by);
     }
 
-    /// What is on record of a request, by the scope that the layer gives it and what the
-    /// client sent as its key. A shared scope is the empty one.
+    /// The record of a request, by the scope that the layer gives it and the client's key. A
+    /// shared scope is the empty one.
     ///
     /// # Panics
     ///
-    /// If `key` is no idempotency key.
+    /// If `key` is not an idempotency key.
     pub async fn find(&self, scope: &str, key: &str) -> Found {
         self.show(Key::new(scope, &parsed(key))).await
     }
 
-    /// What is on record of what a [`Runner`](crate::Runner) ran.
+    /// The record of a [`Runner`](crate::Runner)'s call.
     ///
     /// # Panics
     ///
@@ -66,5 +66,5 @@ impl TestBed {
 }
 
 fn parsed(key: &str) -> IdempotencyKey {
-    IdempotencyKey::parse(key.as_bytes()).unwrap_or_else(|error| panic!("{key:?} is no idempotency key: {error}"))
+    IdempotencyKey::parse(key.as_bytes()).unwrap_or_else(|error| panic!("{key:?} is not an idempotency key: {error}"))
 }

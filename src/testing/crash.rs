@@ -33,9 +33,9 @@ pub(super) enum Fate {
 }
 
 impl Crash {
-    /// When the step's intent is stored and its work has not begun. Of a
-    /// [`pay`](crate::Operation::pay) or a [`once`](crate::Operation::once): a
-    /// [`step`](crate::Operation::step) has no intent, and the process does not die here.
+    /// When the step's intent is stored and its work has not begun. For a
+    /// [`pay`](crate::Operation::pay) or a [`once`](crate::Operation::once) only: a
+    /// [`step`](crate::Operation::step) has no intent, so the process does not die here.
     pub fn before_work(step: impl Into<String>) -> Self {
         Self(At::BeforeWork(step.into().into()))
     }

@@ -3,8 +3,8 @@
 use super::recording::Recording;
 use crate::core::{HistoryEvent, Key, Record, Status};
 
-/// What a [`TestBed`](super::TestBed) has on record of one operation, as it was when the
-/// test asked. An assertion that does not hold panics, and says what is there.
+/// The record of one operation in a [`TestBed`](super::TestBed), as it was when the
+/// test asked. An assertion that does not hold panics, and shows the record.
 #[derive(Clone, Debug)]
 #[must_use = "it was asked for to be looked at"]
 pub struct Found {
@@ -18,14 +18,14 @@ impl Found {
         Self { key, record, recorded }
     }
 
-    /// The record, for what has no assertion here.
+    /// The record, for your own assertions.
     pub const fn record(&self) -> Option<&Record> {
         self.record.as_ref()
     }
 
-    /// Its steps with their results, for [`verify_replay`](super::verify_replay). They are
-    /// kept beside the record, which drops them at its end. `None` if it never had a step
-    /// that was done while no other one was in doubt, or if it is in at-most-once mode.
+    /// Its steps with their results, for [`verify_replay`](super::verify_replay). The test bed
+    /// keeps them beside the record, which drops them at its end. `None` if no step was ever
+    /// done while no other one was in doubt, or if the operation is in at-most-once mode.
     pub fn recording(&self) -> Option<Recording> {
         self.recorded.clone().map(|record| Recording::new(self.key, record))
     }

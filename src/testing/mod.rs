@@ -1,5 +1,5 @@
-//! Tests of your own handlers: processes that die where a test says, a clock to move, and
-//! what is on record then. See [the guide](crate::guide::testing).
+//! Tests of your own handlers: processes that die where a test says, a clock that the test
+//! moves, and assertions on the record. See [the guide](crate::guide::testing).
 //!
 //! It may know every wing, and none knows it. `bed` has the store that its processes
 //! share; `process` is that store as one of them sees it, and dies at a `crash`; `found`

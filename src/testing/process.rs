@@ -16,12 +16,12 @@ use crate::util::signal::lock;
 /// A process of a [`TestBed`](super::TestBed): a store to build a layer, an engine or a
 /// runner over. Clones are the same process.
 ///
-/// Once it is dead none of its calls returns, or has an effect: what it runs stops at its
-/// next call of the store, as if it was killed there, and its leases are renewed no more.
+/// Once it is dead, none of its calls returns or has an effect: its work stops at its
+/// next call to the store, as if killed there, and it does not renew its leases.
 ///
 /// # Caveats
 ///
-/// Work that runs beside the step at which it dies goes on to its own next call.
+/// Work that runs beside the step at which it dies continues until its own next call.
 #[derive(Clone, Debug)]
 pub struct Process(Arc<Inner>);
 
@@ -38,8 +38,8 @@ impl Process {
         Self(Arc::new(Inner { bed, crash: Mutex::default(), died: SetOnce::new() }))
     }
 
-    /// Where it dies, the first time that one of its operations gets there. Without, it
-    /// lives on.
+    /// Where it dies, the first time that one of its operations gets there. Without this it
+    /// does not die.
     pub fn crash_at(&self, crash: Crash) {
         *lock(&self.0.crash) = Some(crash);
     }

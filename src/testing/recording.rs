@@ -17,9 +17,9 @@ impl Recording {
         Self { key, record }
     }
 
-    /// Of an operation that an [`Operator`](crate::Operator) shows: one that is unfinished
-    /// in production, which the next release has to finish. `None` if it has no steps,
-    /// some of them are in doubt, it is parked, or it is not in resumable mode.
+    /// From an operation that an [`Operator`](crate::Operator) shows: an unfinished one from
+    /// production, say, which the next release has to finish. `None` if it has no steps, if
+    /// some of them are in doubt, if it is parked, or if it is not in resumable mode.
     pub fn of(shown: &Shown) -> Option<Self> {
         Self::is_whole(&shown.record).then(|| Self::new(shown.key, shown.record.clone()))
     }

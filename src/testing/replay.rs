@@ -15,13 +15,13 @@ use crate::store::Store;
 use crate::telemetry::event::EventKind;
 use crate::util::signal::lock;
 
-/// Runs a handler against the steps that are on record, and says which of them it does not
-/// come to, and which one is new. A release that renames a step, drops one or gives one
-/// another [input](crate::StepFuture::input) does not finish what the release before it
+/// Runs a handler against the steps on record, and reports which of them the handler does not
+/// reach, and which one is new. A release that renames a step, drops one or gives one
+/// another [input](crate::StepFuture::input) can't finish operations that the release before it
 /// began: it pays again, or stops.
 ///
 /// `run` gets an engine over a store that has only this operation, as after a crash, and
-/// sends it the same request under the same key: by a layer, a [`Runner`](crate::Runner) or
+/// sends the same request under the same key: through a layer, a [`Runner`](crate::Runner) or
 /// a [`Completer`](crate::Completer). The results of the steps come from the record.
 ///
 /// ```
@@ -54,13 +54,14 @@ use crate::util::signal::lock;
 ///
 /// # Errors
 ///
-/// [`ReplayError`]. If it is none, the response of the handler is for the test to look at.
+/// [`ReplayError`]. If there is no error, let the test check the response.
 ///
 /// # Caveats
 ///
-/// A new [`pay`](crate::Operation::pay) or [`once`](crate::Operation::once) is stopped
-/// before its work; a new [`step`](crate::Operation::step) only after it, before its result
-/// is stored. So is what a handler does outside of steps: give it doubles.
+/// A new [`pay`](crate::Operation::pay) or [`once`](crate::Operation::once) stops
+/// before its work; a new [`step`](crate::Operation::step) stops only after its work, before
+/// its result is stored. What a handler does outside its steps really happens, too: give the
+/// handler test doubles.
 pub async fn verify_replay<F, Fut>(recording: &Recording, run: F) -> Result<Fut::Output, ReplayError>
 where
     F: FnOnce(Engine) -> Fut,
@@ -103,13 +104,13 @@ pub struct ReplayError {
 }
 
 impl ReplayError {
-    /// The step that is not on record, at which the handler was stopped.
+    /// The step that is not on record, and that stopped the handler.
     pub fn new_step(&self) -> Option<&str> {
         self.new.as_deref()
     }
 
-    /// The steps that are on record and whose results the handler did not take: it did not
-    /// come to them, or with another input, or before it was stopped at a new one.
+    /// The steps on record whose results the handler did not take: it did not reach them, or
+    /// reached them with another input, or a new step stopped it before them.
     pub fn missed_steps(&self) -> impl Iterator<Item = &str> {
         self.missed.iter().map(String::as_str)
     }
@@ -118,9 +119,11 @@ impl ReplayError {
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.new {
-            None => write!(f, "the handler did not take the results of {:?}", self.missed),
+            None => write!(f, "the handler did not take the results of the steps {:?}", self.missed),
             Some(new) if self.missed.is_empty() => write!(f, "the handler has a new step {new:?}"),
-            Some(new) => write!(f, "the handler has a new step {new:?}, and had not come to {:?}", self.missed),
+            Some(new) => {
+                write!(f, "the handler has a new step {new:?}, and had not reached the steps {:?}", self.missed)
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves when it is told to, for tests. Clones share the time.
+/// A clock that moves only when a test moves it. Clones share the time.
 ///
 /// ```
 /// use std::time::Duration;

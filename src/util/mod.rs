@@ -1,5 +1,5 @@
 //! Tools that know nothing of idempotency: time, nonces, back-off, wake-ups, and
-//! futures that outlive those who wait for them.
+//! futures that outlive the task that waits for them.
 //!
 //! It may know `core`. Start with [`detached`]: what becomes of the work when the
 //! client hangs up.

@@ -1,5 +1,5 @@
-//! What runs beside the requests: the completer drives what no holder drives any
-//! more, the sweeper removes what expired, the watcher reports what needs attention.
+//! What runs beside the requests: the completer drives operations that have lost their
+//! holder, the sweeper removes expired records, the watcher reports what needs attention.
 //!
 //! It may know everything but the runner. Start with `completer/mod.rs`, then
 //! `completer/round.rs`: one look for work.

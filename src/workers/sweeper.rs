@@ -22,8 +22,8 @@ pub struct Swept {
     pub unreadable: usize,
 }
 
-/// Removes complete records whose retention is over, a few at a time.
-/// Unfinished ones never.
+/// Removes complete records whose retention is over, a few at a time. It never removes
+/// unfinished ones.
 ///
 /// Stores that forget by themselves (memory, SQLite) do not need it, and it does
 /// them no harm. On Postgres it works, and `PostgresStore::sweep` does the same
@@ -60,18 +60,17 @@ impl Sweeper {
 
     /// Removes everything that has expired.
     ///
-    /// A record is removed only if it is still what the scan found. One that can't
-    /// be read stays: an event ([`Unreadable`](crate::EventKind::Unreadable)) says so to
+    /// It removes a record only if the record is still what the scan found. A record that can't
+    /// be read stays: the sweeper emits [`Unreadable`](crate::EventKind::Unreadable) to
     /// `tracing` and `metrics`, and the sweep continues.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store can't be asked. What was removed before stays
-    /// removed.
+    /// [`StoreError`] if the store fails. What was removed before stays removed.
     ///
     /// # Cancellation
     ///
-    /// It may be dropped at any time.
+    /// You may drop the future at any time.
     pub async fn run_once(&self) -> Result<Swept, StoreError> {
         let (mut query, mut swept) = (Query::new(Filter::Expired, PAGE), Swept::default());
         loop {
@@ -100,8 +99,8 @@ impl Sweeper {
         self.engine.emit(key, || EventKind::Unreadable { error });
     }
 
-    /// Calls [`run_once`](Self::run_once) again and again, until `shutdown` resolves. A
-    /// store that fails is asked again the next time.
+    /// Calls [`run_once`](Self::run_once) again and again, until `shutdown` resolves. After a
+    /// failure of the store it tries again the next time.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
         loop {

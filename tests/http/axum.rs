@@ -237,7 +237,10 @@ async fn a_handler_takes_the_operation_or_says_why_it_can_not() {
         |path: &str| Request::post(path).header("content-type", "application/json").body(Body::from("{}")).unwrap();
     let (status, _, text) = send(&app, unkeyed("/must")).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(text, "the handler takes an Operation and the request has none: require the key, or take an Option");
+    assert_eq!(
+        text,
+        "the handler takes an Operation and the request has none: require a key on this route, or take Option<Operation>"
+    );
     assert_eq!(send(&app, unkeyed("/may")).await.2, "false");
     assert_eq!(send(&app, keyed("/may", "k2")).await.2, "true");
 }

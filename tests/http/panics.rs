@@ -66,7 +66,7 @@ async fn of_a_panic_the_first_client_and_a_retry_are_told_what_is_true_for_both(
         answer.assert_problem("outcome-unknown", 500);
         let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         let detail = problem["detail"].as_str().unwrap();
-        let told = "An attempt with this Idempotency-Key ended without a response, and it is not known what it did.";
+        let told = "An attempt with this Idempotency-Key ended without a response, and what it did is unknown.";
         assert!(detail.starts_with(told), "{client}: {detail}");
         for word in ["earlier", "first", "previous", "before", "last"] {
             assert!(

@@ -72,7 +72,10 @@ async fn a_step_that_was_renamed_is_new_and_its_payment_is_not_made() {
     });
     let error = error.await.unwrap_err();
     assert_eq!((error.new_step(), missed(&error)), (Some("charge card"), vec!["charge"]));
-    assert_eq!(error.to_string(), "the handler has a new step \"charge card\", and had not come to [\"charge\"]");
+    assert_eq!(
+        error.to_string(),
+        "the handler has a new step \"charge card\", and had not reached the steps [\"charge\"]"
+    );
     assert_eq!(runs.load(Ordering::SeqCst), 0);
 }
 
@@ -92,7 +95,7 @@ async fn a_step_that_was_dropped_is_missed() {
     let error = verify(|operation| async move { operation.pay("charge", |_| async { Ok(0) }).await });
     let error = error.await.unwrap_err();
     assert_eq!((error.new_step(), missed(&error)), (None, vec!["order"]));
-    assert_eq!(error.to_string(), "the handler did not take the results of [\"order\"]");
+    assert_eq!(error.to_string(), "the handler did not take the results of the steps [\"order\"]");
 }
 
 #[tokio::test]

@@ -8,11 +8,11 @@ use crate::core::record::Record;
 use crate::core::record::hold::Progress;
 use crate::core::record::time::Stamp;
 
-/// Its caller has the answer: the record may go early.
+/// Its caller has the response: the record may go early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a plain message")]
 pub struct Acknowledge {
-    /// How long the answer stays for duplicates that are still on their way.
+    /// How long the response stays for duplicates that are still on their way.
     /// It is never kept longer than it would have been.
     pub grace: Duration,
 }
@@ -23,7 +23,7 @@ pub struct Acknowledge {
 pub enum NotAcknowledged {
     /// There is no such record.
     Absent,
-    /// It has no answer yet.
+    /// It has no response yet.
     Unfinished,
 }
 

@@ -25,9 +25,9 @@ pub struct Claim {
     pub request: Option<Arc<StoredRequest>>,
 }
 
-/// The answer to a [`Claim`].
+/// The reply to a [`Claim`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "every front end must answer all of them")]
+#[expect(clippy::exhaustive_enums, reason = "every front end must handle all of them")]
 pub enum Claimed {
     /// The operation is ours to run, under this fence.
     Granted(Fence),
@@ -38,7 +38,7 @@ pub enum Claimed {
     Replay(Arc<StoredResponse>, Option<Duration>),
     /// The key was used for another request.
     Mismatch,
-    /// It can't be known whether it happened. It will not be run until an operator or
+    /// What an attempt did is unknown. No attempt runs until an operator or
     /// a reconciler decides.
     Unknown {
         /// Why it was parked, if it was.

@@ -47,7 +47,7 @@ pub enum Change {
         /// Its value.
         value: Bytes,
     },
-    /// The step failed for good. Nothing was paid by it.
+    /// The step failed with a final error. It paid nothing.
     Fail {
         /// The step's name.
         step: Box<str>,
@@ -76,25 +76,25 @@ pub enum Change {
     },
     /// A sign of life: the lease starts anew. (So it does with every change.)
     Renew,
-    /// Once the attempt ends without an answer, no completer should go on unasked
+    /// Once the attempt ends without a response, no completer should go on unasked
     /// before this time is over, counted from that write.
     Postpone {
         /// How long.
         retry_in: Duration,
     },
-    /// The attempt ends without an answer; the recovery points stay.
+    /// The attempt ends without a response; the recovery points stay.
     Release,
     /// The attempt ends, and nothing happened: the record goes, unless a step
     /// was begun or done, or there was an attempt before. Then this is a
     /// `Release`.
     Withdraw,
-    /// The attempt ends, and a human has to look. Steps that still run can't be
-    /// saved any more, so this comes last.
+    /// The attempt ends, and an operator has to decide. No step can be saved after
+    /// this, so it comes last.
     Park {
         /// Why, in one line.
         why: Arc<str>,
     },
-    /// The operation failed for good, and what it did is undone. From here on no
+    /// The operation failed for good, and its steps are undone. From here on no
     /// step begins, and none that had not begun is saved.
     ///
     /// Only the first one counts.
@@ -111,10 +111,10 @@ pub enum Change {
     },
     /// The attempt ends with its response. Request and steps are dropped.
     ///
-    /// If the answer is a failure, 4xx or 5xx, and the attempt did not reach a step
+    /// If the response is a failure, 4xx or 5xx, and the attempt did not reach a step
     /// that an earlier one began or paid, this is a `Park` that names the step.
     ///
-    /// If the operation failed for good before, the answer is the one of that
+    /// If the operation failed for good before, the response is the one of that
     /// [plan](Self::Undo), whatever is given here, and this is a `Park` as long as a
     /// step is still to be undone.
     Complete {

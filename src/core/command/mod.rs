@@ -20,7 +20,7 @@ pub(in crate::core) use self::sealed::Sealed;
 
 /// A move: what becomes of a record, and what the mover learns.
 ///
-/// Total: every command has an answer on every record, and on none. Sealed: there are no
+/// Total: every command decides on every record, and on none. Sealed: there are no
 /// moves but this crate's.
 ///
 /// ```compile_fail

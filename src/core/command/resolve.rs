@@ -1,4 +1,4 @@
-//! What a human or a reconciler decides.
+//! What an operator or a reconciler decides.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::core::record::hold::{Hold, Mode, Status};
 use crate::core::record::step::Point;
 use crate::core::record::time::{Stamp, Version};
 
-/// A human's or a reconciler's decision on an operation without a holder.
+/// An operator's or a reconciler's decision on an operation without a holder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a plain message")]
 pub struct Resolve {
@@ -26,12 +26,12 @@ pub struct Resolve {
     pub seen: Option<Version>,
 }
 
-/// What a human or a reconciler decided.
+/// What an operator or a reconciler decided.
 ///
 /// A decision on a step says nothing of other steps: one that was begun and
 /// has no result stays in doubt, and the next attempt asks about it again. Nor
-/// does it say anything of what a handler did outside its steps, so at most
-/// once the operation still waits for [`Respond`](Self::Respond) or
+/// does it say anything of what a handler did outside its steps, so in at-most-once
+/// mode the operation still waits for [`Respond`](Self::Respond) or
 /// [`RunAgain`](Self::RunAgain).
 ///
 /// `Debug` shows how large a value is, and not what.
@@ -62,10 +62,10 @@ pub enum Resolution {
         /// The step's name.
         step: Box<str>,
     },
-    /// The operation may be run again, in any [`Mode`]. Its steps stay as they
+    /// The operation may run again, in any [`Mode`]. Its steps stay as they
     /// are.
     RunAgain,
-    /// It could not be found out: an operator has to look.
+    /// The reconciler could not find out: an operator has to decide.
     Park {
         /// Why, in one line.
         why: Arc<str>,
@@ -98,7 +98,7 @@ pub enum NotResolved {
     /// The step has its result already, or was never begun; or it is not one that
     /// is still to be undone.
     NotInDoubt,
-    /// Something else was written since it was looked at.
+    /// The record has changed since the maker of the decision saw it.
     Overtaken,
 }
 

@@ -18,13 +18,13 @@ use crate::core::record::time::Stamp;
 pub struct Resume {
     /// How long one write keeps the operation held.
     pub lease: Duration,
-    /// After so many tries a human has to look.
+    /// After so many tries an operator has to decide.
     pub max_tries: u32,
-    /// So long after its first claim a human has to look.
+    /// So long after its first claim an operator has to decide.
     pub max_age: Duration,
 }
 
-/// The answer to a [`Resume`].
+/// The reply to a [`Resume`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a caller must handle all of them")]
 pub enum Resumed {

@@ -31,19 +31,19 @@ pub struct Submit {
     pub lease: Option<Duration>,
 }
 
-/// The answer to a [`Submit`].
+/// The reply to a [`Submit`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "every front end must answer all of them")]
+#[expect(clippy::exhaustive_enums, reason = "every front end must handle all of them")]
 pub enum Submitted {
     /// It was accepted just now; and is ours to run, if there is a fence.
     First(Option<Fence>),
     /// It was accepted before, and is not complete.
     Again,
-    /// It is complete; this is the answer.
+    /// It is complete; this is the response.
     Replay(Arc<StoredResponse>, Option<Duration>),
     /// The key was used for another request.
     Mismatch,
-    /// It can't be known whether it happened. It will not be run until an operator or
+    /// What an attempt did is unknown. No attempt runs until an operator or
     /// a reconciler decides.
     Unknown {
         /// Why it was parked, if it was.

@@ -1,4 +1,4 @@
-//! That the end of an operation is to be told, and was.
+//! The callback of an operation: wanted, pending, delivered.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::core::key::Key;
 /// How far the callback of an operation is that has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::core) enum Callback {
-    /// Its end is to be told.
+    /// Its end will have a callback.
     Wanted,
     /// It ended, and its callback is to be made.
     Pending(PendingCallback),
     /// The callback of the end that this version made was made.
     Delivered(Version),
-    /// That end could not be told.
+    /// The callback of that end was given up.
     GivenUp(Version),
 }
 

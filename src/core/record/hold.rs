@@ -30,9 +30,9 @@ impl Fence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the two modes of the contract")]
 pub enum Mode {
-    /// Started at most once, unless the attempt said that nothing happened, which the
-    /// layer takes from the answers that [`Outcome`](crate::Outcome) lists. If it cannot
-    /// be known whether it finished, it is not started again until an operator or a
+    /// The handler starts at most once, unless an attempt ends and nothing has happened, which
+    /// the layer concludes from the responses that [`Outcome`](crate::Outcome) lists. If it is
+    /// unknown whether the handler finished, it does not start again until an operator or a
     /// reconciler decides.
     AtMostOnce,
     /// Resumed from its last recovery point.
@@ -47,11 +47,11 @@ pub enum Status {
     Pending,
     /// The point of no return is on record.
     Paid,
-    /// The answer is fixed.
+    /// The response is stored.
     Complete,
 }
 
-/// The same as [`Status`], with the answer.
+/// The same as [`Status`], with the response.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "complete by definition")]
 pub enum Progress {
@@ -61,7 +61,7 @@ pub enum Progress {
     Paid,
     /// See [`Status::Complete`].
     Complete {
-        /// The answer.
+        /// The response.
         response: Arc<StoredResponse>,
         /// How long it is remembered, from the moment it was stored.
         retention: Duration,
@@ -79,7 +79,7 @@ pub enum Hold {
         /// How long one write keeps the operation held.
         lease: Duration,
     },
-    /// It has no holder: the attempt ended without an answer.
+    /// It has no holder: the attempt ended without a response.
     Released,
     /// No attempt may go on until an operator or a reconciler decides.
     Parked {

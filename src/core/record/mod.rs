@@ -78,7 +78,7 @@ impl Record {
         &self.hold
     }
 
-    /// Why a human has to decide, if one has to.
+    /// Why an operator has to decide, if one has to.
     pub(crate) const fn parked_for(&self) -> Option<&Arc<str>> {
         match &self.hold {
             Hold::Parked { why } => Some(why),
@@ -86,7 +86,7 @@ impl Record {
         }
     }
 
-    /// How far it got, with the answer.
+    /// How far it got, with the response.
     pub const fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -100,7 +100,7 @@ impl Record {
         }
     }
 
-    /// The answer, once complete.
+    /// The response, once complete.
     pub const fn response(&self) -> Option<&Arc<StoredResponse>> {
         match &self.progress {
             Progress::Complete { response, .. } => Some(response),
@@ -113,14 +113,14 @@ impl Record {
         self.attempts
     }
 
-    /// How often it was claimed since it began, or since a human or a
+    /// How often it was claimed since it began, or since an operator or a
     /// reconciler last decided about it.
     pub const fn tries(&self) -> u32 {
         self.attempts.saturating_sub(self.attempts_before_reset)
     }
 
-    /// How long after its last write a free operation rests before a completer goes
-    /// on with it unasked. A client's retry need not wait.
+    /// How long after its last write a completer leaves a free operation alone. A client's
+    /// retry need not wait.
     pub const fn retry_in(&self) -> Duration {
         Duration::from_millis(self.retry_in_ms)
     }

@@ -117,8 +117,8 @@ impl Record {
         }
     }
 
-    /// It failed for good: only these steps are undone from here on, and then it is
-    /// answered. The first plan stands.
+    /// It failed for good: only these steps are undone from here on, and then its
+    /// client gets this response. The first plan stands.
     pub(in crate::core) fn undo(&mut self, steps: &[Box<str>], response: &Arc<StoredResponse>, after: Duration) {
         let (attempt, written) = (self.attempts, self.version);
         let plan =
@@ -147,7 +147,7 @@ impl Record {
                 None => self.complete(response, retention),
             };
         };
-        let left = self.left_to_undo().next().map(|step| format!("step {step:?} was to be undone, and is not"));
+        let left = self.left_to_undo().next().map(|step| format!("step {step:?} has to be undone, and is not yet"));
         match left {
             Some(why) => self.park(&why.into()),
             None => self.complete(&plan.response, retention),

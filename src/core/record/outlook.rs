@@ -14,12 +14,12 @@ pub(crate) enum Outlook<'r> {
     /// It has not run yet, or an operator or a reconciler has decided that it goes on:
     /// the next claim runs it, in any mode.
     Decided,
-    /// The next attempt goes on where the last one stopped.
+    /// The next attempt continues where the last one stopped.
     Resumable,
     /// In at-most-once mode: it may have happened, and is never run again until an operator
     /// or a reconciler decides.
     InDoubt,
-    /// An operator has to look, for this reason.
+    /// An operator has to decide, for this reason.
     Parked(&'r Arc<str>),
 }
 

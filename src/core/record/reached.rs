@@ -13,7 +13,7 @@ use crate::core::message::StoredResponse;
 #[expect(clippy::exhaustive_enums, reason = "there is nothing between")]
 pub enum Reached {
     /// All of them, or it is known what is left out: the handler said that its
-    /// answer is final, or what was done is undone.
+    /// response is final, or its steps are undone.
     All,
     /// Those that it wrote itself, and of those of earlier attempts these.
     Only(Arc<[Box<str>]>),
@@ -53,9 +53,9 @@ impl Record {
         }
         let was = if step.point == Point::Begun { "begun" } else { "paid" };
         let (status, name) = (status.as_u16(), &step.name);
-        let says = if response.status() == status { "was" } else { "was one of gRPC that stands for" };
+        let says = if response.status() == status { "was" } else { "was a gRPC status that counts as" };
         let why =
-            format!("its answer {says} {status}, and this attempt did not come to step {name:?}, which was {was}");
+            format!("its response {says} {status}, and this attempt did not reach step {name:?}, which was {was}");
         Some((step, why.into()))
     }
 

@@ -73,7 +73,7 @@ pub enum Point {
     Begun,
     /// It was done, with this value.
     Saved(Bytes),
-    /// It failed for good, with this error.
+    /// It failed with this final error.
     Failed(Bytes),
 }
 

@@ -82,7 +82,7 @@ pub struct Stamp<'a> {
     pub elapsed: Duration,
     /// The name of the instance that writes. Only for the history.
     pub by: Option<&'a str>,
-    /// Whether the end of an operation that this write begins is to be told.
+    /// Whether an operation that this write begins has a callback.
     pub callback: bool,
     /// Whether the writer's process still runs the operation itself, or still has to store
     /// how it ended: then a lease that is over does not say that it is abandoned.

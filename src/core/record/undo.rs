@@ -13,9 +13,8 @@ pub(crate) fn undo_name(step: &str) -> String {
     format!("undo {step}")
 }
 
-/// The plan of an operation that failed for good: what is undone, and what is
-/// answered then. Written once, before anything is undone; from then on nothing
-/// else is done.
+/// The plan of an operation that failed for good: the steps to undo, and the response that
+/// follows. Written once, before any step is undone; from then on no other step runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Undoing {
     pub(in crate::core) steps: Box<[Box<str>]>,

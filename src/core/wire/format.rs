@@ -36,7 +36,10 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Corrupt(what) => write!(f, "the stored record is damaged: {what}"),
             Self::Newer(format) => {
-                write!(f, "the stored record has format {format}, this release reads up to {WIRE_FORMAT}")
+                write!(
+                    f,
+                    "the stored record has format {format}, and this release reads up to format {WIRE_FORMAT}; use a newer release"
+                )
             }
             Self::Unreleased(format) => write!(
                 f,

@@ -7,7 +7,7 @@
 //! | head | | default |
 //! |---|---|---|
 //! | 0 | version | |
-//! | 1 | mode: 0 at most once, 1 resumable | 0 |
+//! | 1 | mode: 0 at-most-once, 1 resumable | 0 |
 //! | 2 | the fingerprint's digest | |
 //! | 3 | hold: `[0]` free, `[1, fence, lease]`, `[2, why]` parked, `[3]` cleared | `[0]` |
 //! | 4 | progress: `[0]` pending, `[1]` paid, `[2, retention]` complete | `[0]` |
@@ -44,7 +44,7 @@
 //! | 0 | the steps' names |
 //! | 1 | attempt, if it is not 1 |
 //! | 2 | how long after the claim |
-//! | 3 | the answer: what a response is |
+//! | 3 | the response, as above |
 //!
 //! What is encrypted is in an envelope: a byte of its own, the format of that, the length
 //! and the name of the key, 24 bytes of nonce, the ciphertext (XChaCha20-Poly1305) with its

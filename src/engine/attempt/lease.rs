@@ -48,7 +48,7 @@ impl Attempt {
             match self.write(Change::Renew).await {
                 Ok(()) => renewed = Instant::now(),
                 Err(WriteError::Lost) => return self.let_go(),
-                // The claim may still hold: a handler that is told now can stop before its
+                // The claim may still hold: a handler that learns of it now can stop before its
                 // next irrevocable step.
                 Err(WriteError::Store(_)) if renewed.elapsed() >= self.limits.lease => self.set_lost(),
                 Err(WriteError::Store(_)) => {}

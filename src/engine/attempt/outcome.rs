@@ -56,7 +56,7 @@ impl Attempt {
     /// was on its way already: nothing could stop that, and it stands.
     pub(crate) fn emit_late_doubt(&self) {
         if let Some((_, why)) = self.ending.parked.get() {
-            self.emit(|| EventKind::Parked { why: format!("{why}; its answer was committed meanwhile, and stands") });
+            self.emit(|| EventKind::Parked { why: format!("{why}; its response was committed meanwhile, and stands") });
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which steps an attempt came to, and what follows for its answer.
+//! Which steps an attempt came to, and what follows for its response.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,7 +46,7 @@ impl Attempt {
         Reached::Only(lock(&self.steps.reached).as_slice().into())
     }
 
-    /// The end with this answer, of which the handler said what is in `said`.
+    /// The end with this response; `said` is what the handler said of it.
     pub(crate) fn complete(&self, response: Arc<StoredResponse>, said: &Extensions) -> Change {
         // Then it knows what it leaves out.
         let reached = if Outcome::is_said_final(said) { Reached::All } else { self.reached() };
@@ -54,7 +54,7 @@ impl Attempt {
         Change::Complete { response, retention, reached }
     }
 
-    /// The end with the answer of an earlier attempt that failed for good, once all is undone.
+    /// The end with the response of an earlier attempt that failed for good, once all is undone.
     pub(crate) fn complete_undone(&self, response: Arc<StoredResponse>) -> Change {
         Change::Complete { response, retention: self.limits.retention, reached: Reached::All }
     }
@@ -68,7 +68,7 @@ impl Attempt {
         Some(step.name().to_owned())
     }
 
-    /// Tells what was begun or paid before and is left out by the answer that was
+    /// Tells what was begun or paid before and is left out by the response that was
     /// stored.
     pub(crate) fn emit_left_out(&self) {
         let reached = self.reached();

@@ -128,7 +128,7 @@ impl Attempt {
             match self.engine.ledger().join(&self.key, &mut write, database, transaction).await {
                 Ok(true) => return Ok(Some(write)),
                 // Another attempt took over, or an earlier write of ours took although
-                // its answer was lost: the store knows.
+                // its reply was lost: the store knows.
                 Ok(false) if first && !D::LOCKS_THE_STORE => self.renew(current).await?,
                 Ok(false) => break,
                 Err(error) => return Err(NotCommitted::RolledBack(error)),

@@ -75,15 +75,15 @@ impl Ledger {
         self.sealing = Some(sealing);
     }
 
-    /// Applies one command. `guess` is what the store probably has: right, it
-    /// saves a round trip; wrong, it costs none.
+    /// Applies one command. `guess` is what the store probably has: a right guess
+    /// saves a round trip, a wrong one costs none.
     ///
-    /// A lost acknowledgement is found out by looking, so a success is one.
+    /// If an acknowledgement is lost, the ledger reads the record, so a success is certain.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store can't be asked. The command may have taken,
-    /// or may take yet.
+    /// [`StoreError`] if the store fails. The command may have taken effect,
+    /// or may still do so.
     pub async fn apply<C: Command + Send + Sync>(
         &self,
         key: &Key,
@@ -214,7 +214,7 @@ impl Ledger {
         }
     }
 
-    /// A store that hangs is a store that fails. One that answers at once, as
+    /// A store that hangs is a store that fails. One that replies at once, as
     /// those in memory do, costs no timer.
     async fn within<T>(&self, reply: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
         let mut reply = pin!(reply);
@@ -234,12 +234,14 @@ impl fmt::Debug for Ledger {
     }
 }
 
-/// A replica that lags behind, perhaps. Taken for an answer, it would be asked
-/// for ever.
+/// A replica that lags behind, perhaps. If the loop believed it, it would never end.
 fn stale() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "the store refused a write and showed the very version it expected")
 }
 
 pub(super) fn undecided() -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, "the store's answer decided nothing")
+    StoreError::new(
+        StoreErrorKind::Unavailable,
+        "the store's reply fits no write and no record; report this to the store's author",
+    )
 }

@@ -8,25 +8,25 @@ use crate::store::StoreError;
 
 /// Why a step gave no result. `E` is the error of the step's own work.
 ///
-/// The usual answer to everything but [`Final`](Self::Final) is a 503: under a
-/// resumable layer it is not stored, and the client's retry resumes.
+/// For every error but [`Final`](Self::Final), respond with a 503: a resumable layer does
+/// not store it, and the client's retry resumes.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StepError<E> {
-    /// The work failed. Nothing is stored; the next attempt runs it again.
+    /// The work failed. The error is not stored; the next attempt runs the work again.
     Retry(E),
-    /// The work failed for good, now or in an earlier attempt. It is stored,
-    /// and never run again.
+    /// The work failed with a final error, now or in an earlier attempt. The error is on
+    /// record, and no attempt runs the work again.
     Final(E),
     /// The work took longer than the step's time-out.
     TimedOut {
         /// The step's name.
         step: String,
     },
-    /// It can't be known whether it happened. It is not run again; when this
-    /// attempt ends, whatever its answer, the operation is parked until a human
-    /// or a reconciler decides. Steps that run can still save their results;
-    /// those that are run after it get this error, too.
+    /// The step may or may not have happened, and does not run again. When this
+    /// attempt ends, whatever its response, the operation is parked until an operator
+    /// or a reconciler decides. Steps that already run can still save their results;
+    /// steps that start later get this error, too.
     InDoubt {
         /// The name of the step that is in doubt.
         step: String,
@@ -39,32 +39,32 @@ pub enum StepError<E> {
         step: String,
     },
     /// An earlier attempt ran this step with another [input](super::StepFuture::input).
-    /// Its result answers another question: it is neither used nor run again.
+    /// Its result belongs to that input, so this attempt neither uses it nor runs the step again.
     InputChanged {
         /// The step's name.
         step: String,
         /// The hash of the input that is on record.
         stored: u64,
-        /// The hash of the input that was given now.
+        /// The hash of the input of this call.
         given: u64,
         /// The attempt that stored it; the first is 1.
         attempt: u32,
     },
-    /// The operation failed for good and is [undone](super::StepFuture::undo_with):
-    /// nothing else is done. Whatever the handler answers now does not count.
+    /// The operation failed for good, and its steps are being
+    /// [undone](super::StepFuture::undo_with): no other step runs. The handler's response does
+    /// not count any more.
     Undoing {
         /// The step's name.
         step: String,
     },
-    /// The result can't be read back from JSON. It is neither used nor run again. Or the
-    /// [input](super::StepFuture::input) can't be written as JSON: then the step was not
-    /// begun, and nothing follows from it.
+    /// The result can't be read back from JSON: the attempt neither uses it nor runs the step
+    /// again. Or the [input](super::StepFuture::input) can't be written as JSON: then the step
+    /// did not begin, and the error has no other effect.
     ///
-    /// An attempt that has the result itself learns by this error that it can't be read
-    /// back; the step is on record as done. A later attempt that needs the result gets this
-    /// error, too, and parks the operation, for no attempt can ever read it. A result that
-    /// an earlier attempt stored with another type parks nothing: the release that can read
-    /// it may be the next to try.
+    /// The attempt that made the result gets this error, and the step is on record as done.
+    /// A later attempt that needs the result gets it, too, and parks the operation, because no
+    /// attempt can ever read that result. A result that an earlier attempt stored with another
+    /// type parks nothing: the release that can read it may be the next to try.
     Unreadable {
         /// The step's name.
         step: String,
@@ -72,10 +72,10 @@ pub enum StepError<E> {
         source: serde_json::Error,
     },
     /// The transaction of this step was rolled back, or could not begin: none
-    /// of its rows are there. The next attempt runs it again.
+    /// of its rows are stored. The next attempt runs it again.
     RolledBack(StoreError),
-    /// The store failed for longer than the lease. Whether the step's result
-    /// is stored is not known.
+    /// The store failed for longer than the lease. The step's result may or may not be
+    /// stored.
     Store(StoreError),
 }
 
@@ -144,16 +144,24 @@ impl<E: fmt::Display> fmt::Display for StepError<E> {
         match self {
             Self::Retry(error) | Self::Final(error) => error.fmt(f),
             Self::TimedOut { step } => write!(f, "step {step:?} took too long"),
-            Self::InDoubt { step } => write!(f, "it is not known whether step {step:?} happened; it was parked"),
+            Self::InDoubt { step } => write!(
+                f,
+                "step {step:?} may or may not have happened; the operation is parked until an operator decides"
+            ),
             Self::Lost => f.write_str("another attempt took over this operation"),
             Self::Duplicate { step } => write!(f, "step {step:?} was used twice in one attempt"),
             Self::InputChanged { step, stored, given, attempt } => write!(
                 f,
                 "step {step:?} has another input: attempt {attempt} ran it with {stored:016x}, now it is {given:016x}"
             ),
-            Self::Undoing { step } => write!(f, "step {step:?} was not run: the operation failed, and is undone"),
+            Self::Undoing { step } => {
+                write!(f, "step {step:?} did not run: the operation failed, and its steps are being undone")
+            }
             Self::Unreadable { step, .. } => {
-                write!(f, "the input of step {step:?} is no JSON, or its result can't be read back from it")
+                write!(
+                    f,
+                    "the input of step {step:?} can't be written as JSON, or its result can't be read back from JSON"
+                )
             }
             Self::RolledBack(error) => write!(f, "the transaction was rolled back: {error}"),
             Self::Store(error) => write!(f, "the store failed: {error}"),

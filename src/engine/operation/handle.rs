@@ -74,14 +74,14 @@ impl Operation {
         &self.inner.attempt
     }
 
-    /// What the operation is stored under.
+    /// The name of the operation's record.
     pub fn key(&self) -> &Key {
         self.inner.attempt.key()
     }
 
     /// The key that the client sent, without quotes, by which it knows this operation.
-    /// It is not stored: in an attempt of a [`Completer`](crate::Completer) there is
-    /// none, and neither is there in an operation of a [`Runner`](crate::Runner).
+    /// The store does not have it, so it is `None` in an attempt of a
+    /// [`Completer`](crate::Completer), and in an operation of a [`Runner`](crate::Runner).
     ///
     /// ```
     /// use tower_idempotency::Operation;
@@ -93,14 +93,14 @@ impl Operation {
     ///
     /// # Caveats
     ///
-    /// What a later attempt must have, too, belongs in a step's result. Do not send it
+    /// If a later attempt needs the key, put it into a step's result. Do not send it
     /// downstream as a key: [`step_key`](Self::step_key) makes one that does not collide
     /// with that of another caller or step.
     pub fn idempotency_key(&self) -> Option<&str> {
         self.inner.idempotency_key.as_ref().map(IdempotencyKey::as_str)
     }
 
-    /// Which attempt this is; the first is 1.
+    /// The number of this attempt; the first is 1.
     pub fn attempt(&self) -> u32 {
         self.inner.attempt.claimed().attempts()
     }
@@ -110,7 +110,7 @@ impl Operation {
         self.attempt() > 1
     }
 
-    /// What is done if this attempt dies.
+    /// The mode: what happens if this attempt dies.
     pub fn mode(&self) -> Mode {
         self.inner.attempt.claimed().mode()
     }
@@ -121,21 +121,21 @@ impl Operation {
         self.inner.attempt.status()
     }
 
-    /// Whether the claim is lost, or in doubt. What this attempt still does
-    /// cannot be stored; the attempt that took over will do it again.
+    /// Whether the claim is lost, or in doubt. The store refuses what this attempt still
+    /// does; the attempt that took over does it again.
     pub fn is_cancelled(&self) -> bool {
         self.inner.attempt.lost().initialized()
     }
 
-    /// Resolves once [`is_cancelled`](Self::is_cancelled); never, if all goes
+    /// Resolves once [`is_cancelled`](Self::is_cancelled) is true; never, if all goes
     /// well. For a `select!` around long work. Cancel safe.
     pub async fn cancelled(&self) {
         self.inner.attempt.lost().wait().await;
     }
 
-    /// Says that this attempt did nothing that counts: the key will be as if it
-    /// had never been used, unless a step was begun or done. What
-    /// [`Outcome::NothingHappened`](crate::Outcome) is to a response.
+    /// Says that this attempt did nothing that counts: its end frees the key, as if the
+    /// client had never used it, unless a step was begun or done. In a response,
+    /// [`Outcome::NothingHappened`](crate::Outcome) says the same.
     pub fn nothing_happened(&self) {
         self.inner.attempt.set_nothing_happened();
     }

@@ -1,15 +1,15 @@
-//! The handler's side: steps that are remembered.
+//! The handler's side: steps whose results are stored.
 //!
-//! Under a resumable layer a handler that dies half-way is run again, and the
-//! steps that were done are not: their results come from the record.
+//! Under a resumable layer, after a crash the next attempt runs the handler again, but not
+//! the finished steps: their results come from the record.
 //!
 //! | | before the work | after it | run again? |
 //! |---|---|---|---|
 //! | [`step`](Operation::step) | – | result stored | until its result is stored |
 //! | [`pay`](Operation::pay) | intent stored | result stored, operation *paid* | until then, always with the same [`StepKey`] |
-//! | [`once`](Operation::once) | intent stored | result stored, operation *paid* | never: in doubt it is reconciled or parked |
+//! | [`once`](Operation::once) | intent stored | result stored, operation *paid* | never: in doubt, your reconciler decides, or it is parked |
 //!
-//! Steps are told apart by name, not by position: a new release may add steps
+//! The record tells steps apart by name, not by position: a new release may add steps
 //! and change their order. They may run concurrently, and those that finish at
 //! the same moment are stored in one write.
 

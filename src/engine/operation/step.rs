@@ -35,7 +35,7 @@ type Reconcile<'a, T> = Box<dyn FnOnce() -> BoxFuture<'a, Reconciled<T>> + Send 
 pub enum Reconciled<T> {
     /// It happened, and this was its result.
     Happened(T),
-    /// It did not happen, and will not: it may be run now.
+    /// It did not happen, and will not: the attempt may run it now.
     DidNotHappen,
     /// It is not known. The operation is parked.
     Unknown,
@@ -81,7 +81,7 @@ pub enum Reconciled<T> {
 /// # Cancellation
 ///
 /// Dropping it stops the work, not the writes: an intent or a result that was
-/// on its way to the store gets there. What was begun and dropped is in doubt,
+/// on its way to the store gets there. A step that was begun and dropped is in doubt,
 /// as after a crash.
 #[must_use = "a step does nothing unless it is awaited"]
 pub struct StepFuture<'a, T, E> {
@@ -113,9 +113,9 @@ struct Step<'a, T, E> {
 }
 
 impl Operation {
-    /// Runs `work`, or gives the result it had in an earlier attempt.
+    /// Runs `work`, or gives the result of an earlier attempt.
     ///
-    /// At least once: if the process dies before the result is stored, the
+    /// The work runs at least once: if the process dies before the result is stored, the
     /// next attempt runs it again, with the same [`StepKey`]. The result must
     /// survive a round trip through JSON.
     ///
@@ -128,9 +128,9 @@ impl Operation {
     ///
     /// # Caveats
     ///
-    /// What reads back and is not the same is not noticed, and a later attempt gets
-    /// that: JSON makes `None` of `Some(None)`, and leaves out what serde is told to
-    /// skip.
+    /// The layer does not notice a result that reads back as a different value, and a later
+    /// attempt gets that value: JSON turns `Some(None)` into `None`, and leaves out fields
+    /// that serde skips.
     pub fn step<'a, T, E, F, Fut>(&self, name: impl Into<String>, work: F) -> StepFuture<'a, T, E>
     where
         F: FnOnce(StepKey) -> Fut + Send + 'a,
@@ -141,8 +141,8 @@ impl Operation {
         StepFuture::new(self, name.into(), Kind::Step, Box::new(move |key| Box::pin(work(key))))
     }
 
-    /// As [`step`](Self::step), for work that can't be taken back: that it is
-    /// about to happen is stored before, and once its result is stored the
+    /// As [`step`](Self::step), for work that can't be taken back: the layer stores an
+    /// intent before it runs the work, and once the result is stored the
     /// operation is *paid*.
     ///
     /// Send the [`StepKey`] downstream as *its* idempotency key. If the
@@ -167,9 +167,9 @@ impl Operation {
         StepFuture::new(self, name.into(), Kind::Pay, Box::new(move |key| Box::pin(work(key))))
     }
 
-    /// Runs `work` at most once. If it was begun before, by whichever attempt,
-    /// and left no result, it is in doubt: [`reconcile`](StepFuture::reconcile) is asked,
-    /// and without an answer the operation is parked for a human.
+    /// Runs `work` at most once. If any attempt began it and left no result, the step is in
+    /// doubt: the layer calls the [`reconcile`](StepFuture::reconcile) hook, and if that can't
+    /// tell, the operation is parked for an operator.
     ///
     /// # Errors
     ///
@@ -226,8 +226,8 @@ where
         self.set(|step| step.timeout = Some(limit))
     }
 
-    /// Errors for which this is true are final: stored, and given again
-    /// instead of running the work again. A declined card, not a lost
+    /// Errors for which this is true are final: the layer stores them, and later attempts get
+    /// the stored error instead of running the work again. A declined card, not a lost
     /// connection.
     pub fn final_when(self, is_final: impl Fn(&E) -> bool + Send + 'a) -> Self
     where
@@ -237,20 +237,20 @@ where
     }
 
     /// Errors for which this is true prove that nothing happened: the step is
-    /// not in doubt, and may be run again. A refused connection, not a
-    /// time-out. A step that an earlier attempt or try left in doubt stays so.
+    /// not in doubt, and may run again. A refused connection, not a
+    /// time-out. A step that an earlier attempt or try left in doubt stays in doubt.
     pub fn harmless_when(self, is_harmless: impl Fn(&E) -> bool + Send + 'a) -> Self {
         self.set(|step| step.harmless = Some(Box::new(is_harmless)))
     }
 
-    /// How this step is undone, should the operation fail for good: given the
-    /// result it had, and a [`StepKey`] of its own to send downstream. See the
-    /// [guide](crate::guide::compensation). A [`step`](Operation::step) becomes
-    /// a [`pay`](Operation::pay) by it: its intent is stored before.
+    /// How to undo this step if the operation fails for good. The layer calls the hook with the
+    /// step's result, and with a separate [`StepKey`] to send downstream. See the
+    /// [guide](crate::guide::compensation). This turns a [`step`](Operation::step) into
+    /// a [`pay`](Operation::pay): its intent is stored first.
     ///
-    /// The undoing runs at least once. Events and history show it as a step that is called
-    /// `undo` and the name of this one; its key is that of no step. Nothing is undone under
-    /// a [`Runner`](crate::Runner), which knows no failure for good, nor in at-most-once
+    /// The undoing runs at least once. Events and history show it as a step with the name
+    /// `undo` and the name of this one; its key is not the key of any step. Nothing is undone
+    /// under a [`Runner`](crate::Runner), which has no final failure, nor in at-most-once
     /// mode.
     pub fn undo_with<F, Fut>(self, undo: F) -> Self
     where
@@ -274,17 +274,17 @@ where
         })
     }
 
-    /// What this step depends on; must be JSON. A hash of it is stored with the
-    /// step, and an attempt that runs the step with something else gets
-    /// [`StepError::InputChanged`] instead of the result of another question.
+    /// What this step depends on; must be JSON. The layer stores a hash of it with the
+    /// step, and an attempt that runs the step with another input gets
+    /// [`StepError::InputChanged`] instead of the result for the first input.
     ///
-    /// What JSON can't carry, such as a map whose keys are tuples, NaN or infinity, is
-    /// [`StepError::Unreadable`], and nothing is begun.
+    /// If JSON can't carry the input (a map whose keys are tuples, NaN or infinity, say), the
+    /// step fails with [`StepError::Unreadable`], and does not begin.
     ///
     /// # Caveats
     ///
-    /// What is one in JSON is one input: `None`, `Some(None)` and `()` are all `null`,
-    /// and what serde is told to skip does not count.
+    /// Two values with the same JSON are the same input: `None`, `Some(None)` and `()` are all
+    /// `null`, and fields that serde skips do not count.
     pub fn input<I: Serialize + ?Sized>(self, input: &I) -> Self {
         let (input, unwritable) = match Input::of(input) {
             Ok(input) => (Some(input), None),
@@ -294,39 +294,38 @@ where
     }
 
     /// How long the receiver knows this step's [`StepKey`] for the call it came
-    /// with first: 23 hours by default, for most providers keep one for 24. Counted
+    /// with first: 23 hours by default, because most providers keep one for 24. The layer counts
     /// from the intent of a [`pay`](Operation::pay), by the store's clock, and
-    /// looked at before each call; the [`timeout`](Self::timeout) comes off it.
+    /// checks before each call; it subtracts the [`timeout`](Self::timeout).
     ///
-    /// After it the receiver would take the same call for a new one. A step that is
-    /// still in doubt is then treated as a [`once`](Operation::once) is:
-    /// [`reconcile`](Self::reconcile) is asked, and without an answer the operation
+    /// After that time the receiver would take the same call for a new one. So the layer treats
+    /// a step that is still in doubt like a [`once`](Operation::once):
+    /// it calls the [`reconcile`](Self::reconcile) hook, and if that can't tell, the operation
     /// is parked. The same holds for the call that
-    /// [undoes](Self::undo_with) the step, counted from when that was decided.
+    /// [undoes](Self::undo_with) the step, counted from the decision to undo.
     ///
     /// # Caveats
     ///
-    /// Of a [`step`](Operation::step) no intent is stored, so it is not known
-    /// whether its key was sent before: this does not apply. Nor does it to a
-    /// `once`, which sends none.
+    /// This does not apply to a [`step`](Operation::step): it has no intent, so the layer can't
+    /// know whether its key was sent before. Nor does it apply to a `once`, which sends no key.
     pub fn key_lifetime(self, lifetime: Duration) -> Self {
         self.set(|step| step.key_lifetime = lifetime)
     }
 
-    /// The [`StepKey`] is a UUID, as [`to_uuid`](StepKey::to_uuid) makes it, for a
-    /// receiver that wants one or takes no more than 36 characters. Stored with the
-    /// intent of a [`pay`](Operation::pay): what was begun under one form of the
-    /// key keeps it, whatever a later attempt says, and is undone under it.
+    /// Makes the [`StepKey`] a UUID, as [`to_uuid`](StepKey::to_uuid) does, for a
+    /// receiver that wants one or takes no more than 36 characters. The intent of a
+    /// [`pay`](Operation::pay) stores this form: once begun, a step keeps the form of its
+    /// key, whatever a later attempt sets, and is undone under the same form.
     ///
     /// # Caveats
     ///
-    /// Of a [`step`](Operation::step) no intent is stored. Do not change it there
+    /// A [`step`](Operation::step) has no intent. Do not change the form there
     /// while operations are unfinished.
     pub fn uuid_key(self) -> Self {
         self.set(|step| step.form = KeyForm::Uuid)
     }
 
-    /// Asked, when the step is in doubt, whether it happened.
+    /// A hook that finds out whether the step happened, for when it is in doubt.
     pub fn reconcile<F, Fut>(self, reconcile: F) -> Self
     where
         F: FnOnce() -> Fut + Send + 'a,

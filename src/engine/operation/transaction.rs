@@ -25,12 +25,12 @@ use crate::telemetry::event::EventKind;
 pub type TransactionFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
 
 type Running<'a, T, E> = TransactionFuture<'a, T, StepError<E>>;
-/// What a step depends on, if it was told: an error if that is no JSON.
+/// What a step depends on, if that is set: an error if it can't be JSON.
 type Given = serde_json::Result<Option<Input>>;
 /// Starts a step, given that.
 type Begin<'a, T, E> = Box<dyn FnOnce(Given) -> Running<'a, T, E> + Send + 'a>;
 
-/// A step in a transaction to be run: `.await` it, or set more about it first.
+/// A step in a transaction: set more about it, then `.await` it.
 ///
 /// Lazy: nothing happens before it is polled. Made by
 /// [`Operation::transaction`].
@@ -42,9 +42,9 @@ pub struct TransactionStep<'a, T, E> {
 }
 
 impl<T, E> TransactionStep<'_, T, E> {
-    /// What this step depends on; must be JSON. As that of
-    /// [any step](super::StepFuture::input), with the same caveats: what JSON can't
-    /// carry is [`StepError::Unreadable`], and no transaction begins.
+    /// What this step depends on; must be JSON. The same as for
+    /// [any step](super::StepFuture::input), with the same caveats: for an input that JSON
+    /// can't carry the step fails with [`StepError::Unreadable`], and no transaction begins.
     pub fn input<I: Serialize + ?Sized>(mut self, input: &I) -> Self {
         self.input = Input::of(input).map(Some);
         self
@@ -74,14 +74,14 @@ impl<T, E> fmt::Debug for TransactionStep<'_, T, E> {
 
 impl Operation {
     /// Runs `work` in a transaction that carries this step's recovery point, or
-    /// gives the result it had: its rows and the step's result commit
+    /// gives the result of an earlier attempt: the rows and the step's result commit
     /// together, once, or not at all.
     ///
     /// `work` gets the driver's connection inside the transaction, and leaves
-    /// it open. Its result must survive a round trip through JSON; if it can't be
-    /// read back, all is rolled back. Only the
-    /// rows it writes there are covered: a call to another service is made again
-    /// if the transaction is.
+    /// it open. Its result must survive a round trip through JSON; if the result can't be
+    /// read back, the transaction is rolled back. This covers only the
+    /// rows that `work` writes there: if the transaction runs again, so does a call to
+    /// another service.
     ///
     /// On Postgres:
     ///
@@ -121,41 +121,41 @@ impl Operation {
     ///
     /// # Errors
     ///
-    /// [`StepError`]. If `work` fails, its transaction is rolled back. So it is
-    /// where [`StepError::RolledBack`] and [`StepError::Lost`] come from. With
-    /// [`StepError::Store`] it is not known yet, and the next attempt finds it out.
+    /// [`StepError`]. If `work` fails, its transaction is rolled back. It is also rolled back
+    /// for [`StepError::RolledBack`] and [`StepError::Lost`]. With
+    /// [`StepError::Store`] the layer does not know yet, and the next attempt finds out.
     ///
     /// # Cancellation
     ///
-    /// Dropped before `work` is done, it is rolled back. After that it commits.
+    /// If you drop the future before `work` is done, the transaction is rolled back. After that
+    /// it commits.
     ///
     /// # Caveats
     ///
-    /// - Nothing may commit or roll back inside `work`, other than to savepoints;
-    ///   if something does, the step fails. What was committed on Postgres stays; on
-    ///   SQLite it can't be committed.
-    /// - A connection is held while `work` runs; it is waited for up to 5
-    ///   seconds, or as long as its pool waits: 2 seconds on one of deadpool.
+    /// - Do not commit or roll back inside `work`, other than to savepoints;
+    ///   if you do, the step fails. On Postgres the rows that you committed stay; SQLite
+    ///   refuses the commit.
+    /// - The step holds a connection while `work` runs; it waits for one for up to 5
+    ///   seconds, or as long as its pool waits: 2 seconds with deadpool.
     ///
     /// On Postgres:
     ///
-    /// - Renewals go on meanwhile, on connections of the store.
-    /// - `work` itself has no limit. Where a database can fall silent, put a
+    /// - The holder renews its lease meanwhile, on the store's connections.
+    /// - `work` itself has no limit. If your database can stop responding, put a
     ///   [`timeout`](tokio::time::timeout) around this.
     /// - The isolation level is the database's default, or what `work` sets with
     ///   `SET TRANSACTION` before anything else. Above READ COMMITTED, `work` has
     ///   less than a third of the lease: a renewal would be a change that the
-    ///   transaction does not see, and it is then rolled back.
+    ///   transaction does not see, and the database then rolls it back.
     ///
     /// On SQLite:
     ///
     /// - The transaction has the database's only write lock: it is rolled back after
     ///   5 seconds, a third of the lease, or a third of the shortest lease of others
     ///   that is about to end. Renewals wait, and are in time.
-    /// - Nothing of the operation can be stored inside `work`: that would wait for
-    ///   itself.
-    /// - It may take up to 6 seconds to begin; one that an operator has open in a shell
-    ///   is no longer waited for.
+    /// - `work` can store nothing else of the operation: that would wait for itself.
+    /// - It may take up to 6 seconds to begin; it waits no longer for a transaction that an
+    ///   operator has open in a shell.
     pub fn transaction<'a, D, T, E, F>(
         &self,
         database: &D,
@@ -228,29 +228,28 @@ impl Operation {
     }
 
     /// Runs `work` in a transaction that completes the operation: its rows and
-    /// the answer it returns commit together, once, or not at all.
+    /// the response it returns commit together, once, or not at all.
     ///
-    /// That answer is the one the client gets, whatever the handler does and
-    /// returns afterwards, and the one that every retry gets. Of its headers,
-    /// those that are not [stored](StoredResponse::capture) are not given to
-    /// the first client either. Nothing can be stored under the operation after
-    /// it. It has no trailers: for gRPC, put `grpc-status` among its headers and
-    /// leave its body empty.
+    /// The client gets that response, whatever the handler does and
+    /// returns afterwards, and so does every retry. The first client does not get those
+    /// headers either that are not [stored](StoredResponse::capture). The operation can store
+    /// nothing after this. The response has no trailers: for gRPC, put `grpc-status` among
+    /// its headers and leave its body empty.
     ///
-    /// A step that is in doubt stops it. One that is found to be in doubt only
-    /// while the transaction commits comes too late: the answer stands, and
-    /// [`Parked`](crate::EventKind::Parked) is told.
+    /// A step in doubt prevents this. If the layer finds a step in doubt only
+    /// while the transaction commits, that comes too late: the response stands, and the layer
+    /// emits [`Parked`](crate::EventKind::Parked).
     ///
     /// # Errors
     ///
     /// As [`transaction`](Self::transaction). [`StepError::InDoubt`] also if the
-    /// answer is a failure, 4xx, 5xx or one [of gRPC](crate::Outcome), and this attempt did
-    /// not come to a step that an earlier one began or paid; put [`Outcome::Final`](crate::Outcome::Final)
-    /// into the response's extensions if that is meant.
+    /// response is a failure, 4xx, 5xx or one [of gRPC](crate::Outcome), and this attempt did
+    /// not come to a step that an earlier one began or paid; if you mean that, put
+    /// [`Outcome::Final`](crate::Outcome::Final) into the response's extensions.
     ///
     /// # Cancellation
     ///
-    /// As there.
+    /// As for [`transaction`](Self::transaction).
     pub async fn complete<D, E, F>(&self, database: &D, work: F) -> Result<(), StepError<E>>
     where
         D: EnlistedDatabase,

@@ -16,11 +16,11 @@ use crate::util::signal::lock;
 
 /// What became of an attempt's failure.
 pub(crate) enum Undone {
-    /// There is nothing to undo, or all is: the handler's answer counts.
+    /// There is nothing to undo, or all is undone: the handler's response counts.
     AsItIs,
-    /// All is undone, and an earlier attempt failed with this answer.
+    /// All is undone, and an earlier attempt failed with this response.
     Earlier(Arc<StoredResponse>),
-    /// Something is still to be undone, by another attempt or a human.
+    /// Another attempt or an operator still has to undo a step.
     NotYet,
 }
 
@@ -93,7 +93,7 @@ impl Operation {
         self.is_undoing() || !lock(&self.inner.undos).is_empty()
     }
 
-    /// Undoes what was done, latest first. `answer` is what the operation
+    /// Undoes what was done, latest first. `response` is what the operation
     /// failed with, if an earlier attempt has not stored that; `said`: the handler
     /// said that this is final.
     pub(crate) async fn undo(&self, response: Option<StoredResponse>, said: bool) -> Undone {
@@ -131,8 +131,7 @@ impl Operation {
             (undos.iter().map(|undo| undo.step.clone()).collect::<Box<[_]>>(), unknown)
         };
         if let Some(step) = unknown {
-            let why =
-                format!("it failed for good, and it is not known whether step {step:?} happened and must be undone");
+            let why = format!("step {step:?} may or may not have happened, so it can't be undone");
             return Err(self.give_up(&why));
         }
         let plan = Change::Undo { steps: steps.clone(), response: Arc::new(response) };
@@ -151,11 +150,11 @@ impl Operation {
             at.and_then(|at| undos.swap_remove(at).how)
         };
         let Some(how) = known else {
-            return Err(self.give_up(&format!("step {step:?} must be undone, and this release did not say how")));
+            return Err(self.give_up(&format!("step {step:?} has to be undone, and this release does not say how")));
         };
         if self.plan_age().await >= how.key_lifetime {
-            let why = "it is not known whether it is, and its receiver may have forgotten the key";
-            return Err(self.give_up(&format!("step {step:?} must be undone, {why}")));
+            let why = "an earlier attempt may have undone it, and its receiver may have forgotten the key";
+            return Err(self.give_up(&format!("step {step:?} has to be undone, {why}")));
         }
         let name = undo_name(step);
         let span = StepSpan::new(&name, Kind::Step.name());
@@ -168,7 +167,7 @@ impl Operation {
         }
     }
 
-    /// At least once: the receiver knows a repetition by the key.
+    /// At least once: the receiver recognises a repeated call by the key.
     async fn run_undo(&self, step: &str, name: &str, how: How, span: StepSpan) -> Result<(), StepError<NotUndone>> {
         let attempt = &self.inner.attempt;
         self.check(Start::Undo, step)?;

@@ -18,9 +18,9 @@ pub(super) type UndoWork = Box<dyn FnOnce(Bytes, StepKey) -> BoxFuture<Result<()
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotUndone {
-    /// Not now, for this reason. It is tried again, with the same key.
+    /// Not now, for this reason. The next attempt tries again, with the same key.
     Later(String),
-    /// It can't be, for this reason. The operation is parked with it.
+    /// It can't be undone, for this reason. The operation is parked with that reason.
     Never(String),
 }
 

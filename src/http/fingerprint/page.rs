@@ -6,9 +6,9 @@ use super::pointer::Pointer;
 use super::rules::{BodyRule, FingerprintRules};
 
 impl FingerprintRules {
-    /// What counts by these rules, as a text for the clients of your service: Markdown, in
-    /// lines, with one point for each thing that is compared. The IETF draft (§2.5) has a
-    /// server publish how it uses keys.
+    /// These rules as a text for the clients of your service: a Markdown list, with one point
+    /// for each thing that the layer compares. The IETF draft (§2.5) asks servers to publish
+    /// how they use keys.
     ///
     /// ```
     /// use tower_idempotency::FingerprintRules;

@@ -11,7 +11,7 @@ pub(crate) struct Pointer {
     tokens: Vec<String>,
 }
 
-/// Why a text is no JSON pointer to a member.
+/// Why a text is not a JSON pointer to a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidPointer {

@@ -12,18 +12,18 @@ use crate::core::Fingerprint;
 
 type Custom = dyn Fn(&Parts, &Bytes) -> Vec<u8> + Send + Sync;
 
-/// What makes two requests the same request: a retry with the same key that is another
-/// request gets 422 `key-reused`, and runs nothing (IETF draft §2.4 and §2.7).
+/// What makes two requests the same request: a different request with the same key
+/// gets 422 `key-reused`, and runs nothing (IETF draft §2.4 and §2.7).
 ///
 /// By default these count:
 ///
 /// - the method, the path, the query, and the authority (`:authority`, or `Host`);
 /// - the `Content-Type` by its media type (RFC 9110 §8.3.1): its case, and a `charset`,
 ///   do not count;
-/// - the body's bytes, and its `Content-Encoding`. Of a multipart body its parts and what
-///   stands around them count, and not the boundary, which clients draw anew for each
+/// - the body's bytes, and its `Content-Encoding`. In a multipart body its parts and the text
+///   before and after them count, but not the boundary, which clients draw anew for each
 ///   try (RFC 7578 §4.1);
-/// - the trailers of gRPC.
+/// - for gRPC, the trailers.
 ///
 /// [`same`](Self::same) is for your own tests.
 ///
@@ -46,12 +46,12 @@ type Custom = dyn Fn(&Parts, &Bytes) -> Vec<u8> + Send + Sync;
 ///
 /// # Rollouts
 ///
-/// A record says by which rules it was made. A retry that meets a process with the same
-/// rules is compared by these. Where the rules differ, so while a change of them is
-/// rolled out or back, method, path, query, the first `Content-Type` line and the body
-/// are compared byte by byte: a retry of the same bytes gets its answer, and nothing
-/// else does. [`ignore_authority`](Self::ignore_authority) and
-/// [`trailers`](Self::trailers) are compared where both sides have them.
+/// A record names the rules of its fingerprint. A process with the same rules compares a
+/// retry by them. If the rules differ, as they do while you roll a change of them
+/// out or back, the process compares method, path, query, the first `Content-Type` line and
+/// the body byte by byte: only a retry of the same bytes gets the stored response. It compares
+/// the authority and the trailers if both sides have them
+/// ([`ignore_authority`](Self::ignore_authority), [`trailers`](Self::trailers)).
 #[derive(Clone)]
 #[must_use]
 pub struct FingerprintRules {
@@ -104,8 +104,8 @@ impl FingerprintRules {
     ///
     /// # Caveats
     ///
-    /// Under one scope, a retry at one name then gets the answer that was made
-    /// for another: only for names that stand for the same service.
+    /// Under one scope, a retry at one name then gets the response that was made
+    /// for another: use this only if the names stand for the same service.
     pub const fn ignore_authority(mut self) -> Self {
         self.authority = false;
         self
@@ -113,7 +113,7 @@ impl FingerprintRules {
 
     /// Leaves the query out. By default it counts byte by byte, in its order.
     ///
-    /// For a query that says nothing about what is done, such as a cache buster.
+    /// For a query that does not change what the request does, such as a cache buster.
     ///
     /// ```
     /// # use {bytes::Bytes, http::Request, tower_idempotency::FingerprintRules};
@@ -128,8 +128,8 @@ impl FingerprintRules {
     /// Makes the trailers of every request count. By default only those of
     /// gRPC do (a `Content-Type` that begins with `application/grpc`).
     ///
-    /// For clients that say something in trailers that is not in the body. Left out
-    /// is what may differ in a retry: credentials, fields of the connection, dates,
+    /// For clients that say something in trailers that is not in the body. Fields that may
+    /// differ in a retry do not count: credentials, fields of the connection, dates,
     /// and the ids of requests and traces.
     ///
     /// ```
@@ -141,16 +141,16 @@ impl FingerprintRules {
     ///
     /// # Caveats
     ///
-    /// Intermediaries may drop trailers (RFC 9110 §6.5.1), so that they are compared
-    /// only where both the record and the retry have some: a retry without any gets
-    /// the stored answer.
+    /// Intermediaries may drop trailers (RFC 9110 §6.5.1), so the layer compares them
+    /// only if both the record and the retry have some: a retry without any gets
+    /// the stored response.
     pub const fn trailers(mut self) -> Self {
         self.trailers = true;
         self
     }
 
     /// Makes every byte of the `Content-Type` count. By default its case and a `charset`
-    /// do not. A boundary is part of it, so that then multipart bodies count byte by byte
+    /// do not. The boundary is part of the type, so multipart bodies then count byte by byte,
     /// too.
     ///
     /// ```
@@ -165,11 +165,11 @@ impl FingerprintRules {
         self.set(|rules| rules.exact_type = true)
     }
 
-    /// Makes these header fields count, and adds to those named before: by default none
-    /// does but `Content-Type` and `Content-Encoding`. All lines of a field count, in their
-    /// order, byte by byte; a field that is missing is not the same as an empty one.
+    /// Makes these header fields count, besides those of earlier calls: by default only
+    /// `Content-Type` and `Content-Encoding` do. All lines of a field count, in their
+    /// order, byte by byte; a missing field is not the same as an empty one.
     ///
-    /// For fields that change what is done: `If-Match`, `Stripe-Account`.
+    /// For fields that change what the request does: `If-Match`, `Stripe-Account`.
     ///
     /// ```
     /// # use {bytes::Bytes, http::Request, tower_idempotency::FingerprintRules};
@@ -181,8 +181,8 @@ impl FingerprintRules {
     ///
     /// # Caveats
     ///
-    /// A field that differs in each try (`Date`, `traceparent`, a token that is renewed)
-    /// makes every retry a 422.
+    /// With a field that differs in each try (`Date`, `traceparent`, a token that is renewed)
+    /// every retry gets a 422.
     pub fn headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.set(|rules| {
             rules.headers.extend(names);
@@ -191,16 +191,16 @@ impl FingerprintRules {
         })
     }
 
-    /// Compares JSON by what it means (RFC 8785): the order of members, white space and
-    /// the escapes of strings do not count. By default each byte does. It applies where the
+    /// Compares JSON by its meaning (RFC 8785): the order of members, white space and
+    /// the escapes of strings do not count. By default each byte does. This applies if the
     /// `Content-Type` is `application/json` or ends with `+json`.
     ///
-    /// Numbers are compared by their exact value, which is stricter than RFC 8785: there,
-    /// two amounts are the same if a double can't tell them apart. A body that is no JSON,
+    /// It compares numbers by their exact value, which is stricter than RFC 8785: there,
+    /// two amounts are the same if a double can't tell them apart. A body that is not JSON,
     /// is nested deeper than 128, or has two members of one name, counts byte by byte.
     ///
-    /// Of this, [`ignore_body`](Self::ignore_body) and [`custom`](Self::custom) the last one
-    /// counts.
+    /// If you call several of this, [`ignore_body`](Self::ignore_body) and
+    /// [`custom`](Self::custom), the last call counts.
     ///
     /// ```
     /// # use {bytes::Bytes, http::Request, tower_idempotency::FingerprintRules};
@@ -217,8 +217,8 @@ impl FingerprintRules {
     }
 
     /// Compares JSON as [`canonical_json`](Self::canonical_json) does, without the members
-    /// that these JSON pointers (RFC 6901) lead to. A body that has such a member is the same
-    /// as one that does not; an element of a list leaves its place behind.
+    /// at these JSON pointers (RFC 6901). A body that has such a member is the same
+    /// as one that does not; an ignored element of a list still counts as a place in the list.
     ///
     /// ```
     /// # use {bytes::Bytes, http::Request, tower_idempotency::{FingerprintRules, InvalidPointer}};
@@ -240,8 +240,8 @@ impl FingerprintRules {
         Ok(self.with_json(|without, _| add(without, pointers)))
     }
 
-    /// Compares JSON as [`canonical_json`](Self::canonical_json) does, by nothing but the
-    /// members that these JSON pointers (RFC 6901) lead to; whether each is there counts too.
+    /// Compares JSON as [`canonical_json`](Self::canonical_json) does, but only the members at
+    /// these JSON pointers (RFC 6901); a missing member differs from a present one.
     /// An empty list changes nothing.
     ///
     /// ```
@@ -263,15 +263,15 @@ impl FingerprintRules {
     /// # Caveats
     ///
     /// Two requests that differ in anything else are then the same, and the second one gets
-    /// the answer of the first.
+    /// the response to the first.
     pub fn only_json<'a>(self, pointers: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidPointer> {
         let pointers = parse(pointers)?;
         Ok(if pointers.is_empty() { self } else { self.with_json(|_, only| add(only, pointers)) })
     }
 
-    /// Leaves the body out: of a request with the same key, its body may be another one.
+    /// Leaves the body out: requests with the same key may have different bodies.
     ///
-    /// For senders of webhooks, whose key is the id of an event, and whose body may be made
+    /// For senders of webhooks, whose key is the id of an event, and who may make the body
     /// anew for each try.
     ///
     /// ```
@@ -283,18 +283,18 @@ impl FingerprintRules {
     ///
     /// # Caveats
     ///
-    /// A client that uses a key for a second payment gets the answer of the first one, and
+    /// A client that uses a key for a second payment gets the response to the first one, and
     /// no 422.
     pub fn ignore_body(self) -> Self {
         self.set(|rules| rules.body = BodyRule::Ignored)
     }
 
-    /// Compares the bytes that `custom` makes of a request, in place of its body. Method,
-    /// path and all else count as they are set. It is called for every request with a key,
-    /// before anything is claimed.
+    /// Compares the bytes that `custom` returns for a request, in place of its body. Method,
+    /// path and everything else count by the other settings. The layer calls `custom` for every
+    /// request with a key, before the claim.
     ///
-    /// `name` is part of what is stored: give another one whenever `custom` makes other
-    /// bytes, so that what was made before is not compared by them.
+    /// The record has the `name`: choose another one whenever you change what `custom` returns,
+    /// so that the layer does not compare old fingerprints with new ones.
     ///
     /// ```
     /// # use {bytes::Bytes, http::Request, tower_idempotency::FingerprintRules};
@@ -306,7 +306,7 @@ impl FingerprintRules {
     ///
     /// # Caveats
     ///
-    /// It must make the same bytes of a retry, and other bytes of what is another request.
+    /// It must return the same bytes for a retry, and other bytes for another request.
     pub fn custom(
         self,
         name: impl Into<String>,

@@ -31,11 +31,11 @@ pub(crate) struct Shared {
     pub(crate) handoff: Arc<Handoff>,
 }
 
-/// What a guarded request needs from its claim to its answer.
+/// What a guarded request needs from its claim to its response.
 pub(crate) struct RequestContext {
     pub(crate) shared: Arc<Shared>,
     pub(crate) key: Key,
-    /// Where to ask for its answer, if it is to be run in the background.
+    /// Where to ask for its response, if it runs in the background.
     pub(crate) later: Option<HeaderValue>,
     /// A completer runs it, and not its client.
     pub(crate) is_driven: bool,

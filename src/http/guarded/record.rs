@@ -1,5 +1,5 @@
-//! How a handler's answer counts, and how it is recorded; what is undone before, if the
-//! operation failed for good.
+//! How a handler's response counts, and how the attempt records it; what it undoes before, if
+//! the operation failed for good.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ use crate::http::retry_advice::may_help;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 
-/// The status by which an answer is judged.
+/// The status by which a response is judged.
 fn status_of(parts: &http::response::Parts, content: &Result<Content, NotRetained>) -> StatusCode {
     let trailers = content.as_ref().ok().and_then(|content| content.trailers.as_deref());
     judged(parts.status, &parts.headers, trailers.into_iter().flatten())
 }
 
-/// What the handler answered, and how that counts.
+/// The handler's response, and how it counts.
 pub(super) struct Answered<B: Body> {
     pub(super) parts: http::response::Parts,
     pub(super) body: ResponseBody<B>,
@@ -43,7 +43,7 @@ pub(super) async fn release(attempt: &Arc<Attempt>) -> End {
 }
 
 impl RequestContext {
-    /// How the handler's answer counts; its head says whether a retry may help, where the
+    /// How the handler's response counts; its head says whether a retry may help, if the
     /// layer is set so.
     pub(super) fn outcome(
         &self,
@@ -82,7 +82,7 @@ impl RequestContext {
         match policy.outcomes.decide(&response, said) {
             // Another release may have it.
             Outcome::Final if no_route => Outcome::Retryable,
-            // The steps are done and the next attempt can answer from
+            // The steps are done and the next attempt can make its response from
             // them; without steps this is all there will ever be.
             Outcome::Final if policy.mode == Mode::Resumable && incomplete => Outcome::Retryable,
             outcome => outcome,
@@ -90,7 +90,7 @@ impl RequestContext {
     }
 
     /// Whether it was driven to where there is no route for it, as far as can be
-    /// seen. A client that comes here itself gets that answer, as without the layer.
+    /// seen. A client that comes here itself gets that response, as without the layer.
     pub(super) fn has_no_route(
         &self,
         attempt: &Attempt,
@@ -101,7 +101,7 @@ impl RequestContext {
         self.is_driven && !said && !attempt.is_at_work() && says_no_route(status_of(parts, content))
     }
 
-    /// The answer, if the operation fails for good with it.
+    /// The response, if the operation fails for good with it.
     pub(super) fn failure(
         &self,
         outcome: Outcome,
@@ -116,7 +116,7 @@ impl RequestContext {
         Some(self.shared.stored_response(parts, content.clone()))
     }
 
-    /// What the client gets when the handler's answer does not count; `None`
+    /// What the client gets when the handler's response does not count; `None`
     /// if it does.
     pub(super) async fn after_undo<B: Body>(
         &self,
@@ -146,8 +146,8 @@ impl RequestContext {
         })
     }
 
-    /// Stores the handler's answer, and says what the client gets: that
-    /// answer, unless another holder took over.
+    /// Stores the handler's response, and returns what the client gets: that
+    /// response, unless another holder took over.
     pub(super) async fn record<B: Body>(
         &self,
         attempt: &Arc<Attempt>,

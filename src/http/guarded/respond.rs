@@ -1,4 +1,4 @@
-//! What is answered in the handler's place.
+//! What the client gets in the handler's place.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl RequestContext {
 
     /// The operation runs in an attempt of this age, whose lease has so much left.
     ///
-    /// It pays to ask again after about as long as it has taken by now. But a holder that
+    /// It pays to ask again after about as long as it has taken so far. But a holder that
     /// is alive writes each third of its lease; of one that has said nothing for longer,
     /// nothing comes before its end.
     pub(super) fn busy<B: Body>(&self, left: Duration, age: Duration) -> Response<ResponseBody<B>> {
@@ -42,7 +42,7 @@ impl RequestContext {
         self.refuse_for(Refusal::InProgress, if is_overdue { left } else { retry_after(age) })
     }
 
-    /// What is answered for work that is not the one that counts: what is on
+    /// What the client of work gets that does not count: what is on
     /// record instead, or what it stored itself before its end.
     pub(super) fn lost<B: Body>(
         &self,
@@ -77,7 +77,7 @@ impl RequestContext {
         response
     }
 
-    /// An answer that counts in the place of the one that the handler gave: it
+    /// A response that counts in the place of the one that the handler gave: it
     /// stored that itself, or an earlier attempt did.
     pub(super) fn stored<B: Body>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
         self.restore(stored, false)

@@ -1,4 +1,4 @@
-//! Runs a guarded request: claims, calls the handler, records its answer.
+//! Runs a guarded request: claims, calls the handler, records its response.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl<S> GuardedRequest<S> {
         self.context.refuse(refusal)
     }
 
-    /// All that may not be left half done: from the claim to the stored answer.
+    /// All that may not be left half done: from the claim to the stored response.
     ///
     /// A replay never gets to the second half, which is why that has a box of
     /// its own.
@@ -112,10 +112,10 @@ impl<S> GuardedRequest<S> {
             return Ok(self.context.refuse(Refusal::OutcomeUnknown));
         }
         if attempt.lost().initialized() {
-            // It took too long to get here, and another holder may have it by now.
+            // It took too long to get here: another holder may have the claim.
             return Ok(self.context.refuse(Refusal::InProgress));
         }
-        // Kept to the end of this, so that what it was doing can still be told.
+        // Kept to the end of this, so that an event can still say what it was doing.
         let mut run = self.run(work.attempt, work.fingerprint, work.body);
         let Some(deadline) = limits.0 else { return run.await };
         match timeout(deadline, &mut run).await {

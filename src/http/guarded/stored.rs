@@ -44,7 +44,7 @@ impl Shared {
         StoredRequest::keep(method, uri, headers, body, trailers, may, |name| self.tell_dropped(name))
     }
 
-    /// The answer, for the retries.
+    /// The response, for the retries.
     pub(super) fn stored_response(
         &self,
         parts: &http::response::Parts,

@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::error::StoreError;
 
-/// The worst event after which nothing that was acknowledged is forgotten.
+/// The worst event after which the store still has everything that it acknowledged.
 ///
-/// Each includes those before it. To *forget* a claim means: a retry of that
+/// Each includes those before it. That a store *forgets* a claim means: a retry of that
 /// key may run the handler again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -22,7 +22,7 @@ pub enum DurabilityLevel {
     StoreCrash,
     /// Power loss of the store's machine.
     PowerLoss,
-    /// Loss of the store's machine: another one has everything that was acknowledged.
+    /// Loss of the store's machine: another one has every acknowledged write.
     MachineLoss,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for DurabilityLevel {
     }
 }
 
-/// What a store promises as it is set up now: a store starts with [`of`](Self::of), and
+/// What a store promises with its current settings: a store starts with [`of`](Self::of), and
 /// sets what else it knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -47,7 +47,7 @@ pub struct Durability {
     pub survives: DurabilityLevel,
     /// Which data this is; `None` if the store does not know.
     pub epoch: Option<Epoch>,
-    /// Settings that weaken a promise, or will do so: one line each, with what to do.
+    /// Settings that weaken a promise, or will: one line each, with what to do.
     pub warnings: Vec<String>,
 }
 
@@ -100,9 +100,9 @@ impl Epoch {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RequireError {
-    /// It could not be asked.
+    /// The store did not say what it survives.
     Unknown(StoreError),
-    /// It survives less.
+    /// The store survives less.
     Below {
         /// What was required.
         minimum: DurabilityLevel,
@@ -114,7 +114,7 @@ pub enum RequireError {
 impl fmt::Display for RequireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(error) => write!(f, "the store could not be asked what it survives: {error}"),
+            Self::Unknown(error) => write!(f, "the store did not say what it survives: {error}"),
             Self::Below { minimum, found } => {
                 write!(f, "the store survives {}, and {minimum} is required", found.survives)?;
                 found.warnings.iter().try_for_each(|warning| write!(f, "; {warning}"))

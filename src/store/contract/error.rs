@@ -19,17 +19,16 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It can't be reached or did not reply. A write may have taken.
+    /// It can't be reached or did not reply. A write may have taken effect.
     Unavailable,
     /// There is no room, and no record that may be dropped. Nothing was written.
     Full,
-    /// What it has at this key is damaged or not ours. Nothing was written.
+    /// The record at this key is damaged or not ours. Nothing was written.
     Corrupt,
-    /// What it has at this key was written by a newer release. Nothing was
-    /// written.
+    /// A newer release wrote the record at this key. Nothing was written.
     NewerFormat,
-    /// What it has at this key is encrypted, and not with a key of this process. Nothing was
-    /// written.
+    /// The record at this key is encrypted, and this process does not have the encryption key.
+    /// Nothing was written.
     Undecryptable,
 }
 
@@ -62,7 +61,7 @@ impl StoreError {
     }
 
     pub(crate) fn timed_out() -> Self {
-        Self::new(StoreErrorKind::Unavailable, "the store did not answer in time").slow()
+        Self::new(StoreErrorKind::Unavailable, "the store did not reply in time").slow()
     }
 
     pub(crate) const fn slow(mut self) -> Self {
@@ -101,7 +100,7 @@ impl From<DecodeError> for StoreError {
 /// Why [`connect`](crate::store::connect()) returned no store.
 #[derive(Debug)]
 pub struct ConnectError {
-    /// Without what may be a password: the scheme only.
+    /// Only the scheme, because the rest may have a password.
     scheme: String,
     message: Cow<'static, str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,

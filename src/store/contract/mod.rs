@@ -1,4 +1,4 @@
-//! What a store promises, and what passes between it and those who ask.
+//! What a store promises, and what passes between it and its callers.
 
 mod durability;
 mod error;
@@ -32,21 +32,21 @@ pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 ///   linearizable per key: of many concurrent calls that expect the same
 ///   version, exactly one takes.
 /// - A swap that returned [`Swap::Stored`] survives whatever the store says it
-///   survives. One that returned an error may or may not have taken, and may
-///   even take later; callers find out by looking for their version.
+///   survives. One that returned an error may or may not have taken effect, and may
+///   even do so later; callers find out by reading the version.
 /// - A stored record is [`stamped_over`](Record::stamped_over) the one it
 ///   replaces, with the store's own clock, and every reply that shows a record
-///   carries that clock's time. A caller's clock is never used.
+///   carries that clock's time. The store never uses a caller's clock.
 /// - Scans and expiry go by what a record is [indexed under](Record::index_class):
 ///   a complete one whose [callback](crate::Callback) is still pending counts as
 ///   unfinished.
-/// - Unfinished records are never dropped: not by age, not by memory pressure,
+/// - The store never drops unfinished records: not by age, not by memory pressure,
 ///   not by eviction. When there is no room, `swap` returns
 ///   [`StoreErrorKind::Full`].
-/// - A complete record is kept at least until it [expires](Record::is_expired).
-///   Expired ones may vanish at any time, and may still be handed out.
-/// - Bytes that do not decode are an error, never "no record", and are not
-///   overwritten.
+/// - The store keeps a complete record at least until it [expires](Record::is_expired).
+///   Expired ones may vanish at any time, and the store may still return them.
+/// - Bytes that do not decode are an error, never "no record", and the store does not
+///   overwrite them.
 /// - Dropping a future abandons the reply, not necessarily the write.
 ///
 /// The `conformance` feature has this contract as tests, and as its model the
@@ -94,7 +94,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store can't be asked or what it has can't be read.
+    /// [`StoreError`] if the store fails or the record can't be read.
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError>;
 
     /// If the record at `key` is at `expected` (absent, for `None`), puts
@@ -105,33 +105,33 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; unless its kind says otherwise, the write may have taken.
+    /// [`StoreError`]; unless its kind says otherwise, the write may have taken effect.
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError>;
 
     /// If the record at `key` is at `expected`, removes it and returns `true`.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the removal may have taken.
+    /// [`StoreError`]; the removal may have taken effect.
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError>;
 
     /// Finds records by what falls due, a page at a time, earliest first.
     ///
-    /// A page is a hint: what it names may have moved on since, and may prove
-    /// unreadable when it is loaded.
+    /// A page is a hint: a record may have changed since, and may prove
+    /// unreadable when the caller loads it.
     ///
-    /// A scan goes past what it can't read, and [counts it](Page::unreadable). Each page
-    /// that has a next one ends behind the page before it, even if it found nothing, so
-    /// that no record is missed because of unreadable ones before it.
+    /// A scan skips what it can't read, and [counts it](Page::unreadable). Each page
+    /// that has a next one ends after the page before it, even if it found nothing, so
+    /// that unreadable records do not hide those after them.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the store can't be asked.
     async fn scan(&self, query: &Query) -> Result<Page, StoreError>;
 
-    /// What the store survives, by its settings as they are now.
+    /// What the store survives with its current settings.
     ///
-    /// The default: it survives nothing.
+    /// By default: nothing.
     ///
     /// # Errors
     ///
@@ -140,19 +140,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         Ok(Durability::of(DurabilityLevel::Nothing))
     }
 
-    /// How long one call may take: the ledger waits no longer. 5 seconds,
-    /// unless the store says otherwise. A store around another one returns the value of
-    /// the inner one.
+    /// How long one call may take: the ledger waits no longer. 5 seconds by default. A store
+    /// around another one returns the value of the inner one.
     fn patience(&self) -> Duration {
         STORE_TIMEOUT
     }
 
-    /// Whether a [`swap`](Self::swap) writes, of the parts of a record, only those that
-    /// [`Record::encode`] gives it. `false` unless the store says otherwise: one that keeps
-    /// records as values, say. A store around another one returns the value of the inner one.
+    /// Whether a [`swap`](Self::swap) writes only those parts of a record that
+    /// [`Record::encode`] returns. `false` by default, for a store that keeps whole
+    /// records, say. A store around another one returns the value of the inner one.
     ///
-    /// Where records are [encrypted](crate::Engine), a store that keeps parts gets ciphertexts of
-    /// the new ones alone; any other one gets all of them with each write.
+    /// If records are [encrypted](crate::Engine), a store that keeps parts gets only the
+    /// ciphertexts of the new ones; any other store gets all of them with each write.
     fn keeps_parts(&self) -> bool {
         false
     }
@@ -174,13 +173,13 @@ pub struct Loaded {
 pub enum Swap {
     /// The record is there.
     Stored,
-    /// Another record, or none, is there, and this is it: that saves a second read.
+    /// The store has another record, or none. This is what it has, to save a second read.
     Conflict(Loaded),
 }
 
 /// Asks `store` what it survives, and refuses less than `minimum`.
 ///
-/// Call it when a service starts that must not run on a store which forgets.
+/// Call it at the start of a service that must not run on a store which forgets.
 ///
 /// ```
 /// use tower_idempotency::store::{self, MemoryStore, DurabilityLevel};
@@ -196,7 +195,7 @@ pub enum Swap {
 ///
 /// # Errors
 ///
-/// [`RequireError`] if it survives less, or can't be asked.
+/// [`RequireError`] if the store survives less, or does not say.
 pub async fn require(store: &(impl Store + ?Sized), minimum: DurabilityLevel) -> Result<Durability, RequireError> {
     let found = store.durability().await.map_err(RequireError::Unknown)?;
     if found.survives < minimum {

@@ -4,7 +4,7 @@ use crate::core::{Key, Status, Timestamp, Version};
 
 /// What a [`Store::scan`](super::Store::scan) looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "every store must answer all of them")]
+#[expect(clippy::exhaustive_enums, reason = "every store must handle all of them")]
 pub enum Filter {
     /// Unfinished records, held or not.
     Unfinished,
@@ -16,7 +16,7 @@ pub enum Filter {
     Expired,
 }
 
-/// What one page is to have.
+/// What one page of a scan should contain.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "taken apart by stores")]
 pub struct Query {
@@ -82,7 +82,7 @@ pub struct Page {
 
 /// What a scan found and could not read: of a newer format, damaged, or not a record.
 ///
-/// A scan goes past it. A pass from the first page to the last counts each once.
+/// A scan skips these. A pass from the first page to the last counts each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Unreadable {

@@ -65,7 +65,7 @@ pub(super) fn is_read_only(error: &Error) -> bool {
     error.code().is_some_and(|code| is_read_only_code(code.code()))
 }
 
-/// Whether an error in answer to a COMMIT is the server's word that it rolled
+/// Whether an error in reply to a COMMIT is the server's word that it rolled
 /// back. A fatal one is not: it may end a session whose commit is on disk
 /// already. Nor is a plain one that a pooler may have made up because it lost
 /// the server: those about connections, operators, systems and the unforeseen.

@@ -23,7 +23,7 @@ const WANTS_TLS: &str = "it wants TLS (sslmode); make a deadpool_postgres::Pool 
 /// What Postgres takes for `max_connections` at the most.
 const MOST_CONNECTIONS: usize = 262_143;
 
-/// How a [`PostgresStore`] is to work.
+/// The settings of a [`PostgresStore`].
 ///
 /// ```
 /// use tower_idempotency::store::{PostgresStore, DurabilityLevel};

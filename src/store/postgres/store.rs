@@ -34,21 +34,21 @@ const RACES: u32 = 8;
 /// # Ok(()) }
 /// ```
 ///
-/// It is lazy: nothing is connected before the first call, so a service starts
-/// while the database is away. Keyed requests get a 503 until it is back.
+/// It is lazy: it connects at the first call, so a service starts
+/// while the database is down. Keyed requests get a 503 until it is back.
 ///
 /// A claim, a recovery point and a completion are one statement and one round
 /// trip each, a replay two. Every statement commits by itself, at the database's
 /// default isolation level (above READ COMMITTED, races cost further tries),
-/// and no transaction is held while a handler runs. The first call of a store
-/// pays one more, which finds out whether all tables, columns and rights are
-/// there; until they are, every call is refused and no handler runs. Writes are
-/// on disk when they are acknowledged, also where the database's default is
+/// and the store holds no transaction while a handler runs. The first call of a store
+/// makes one more, which checks that all tables, columns and rights are
+/// there; until they are, the store refuses every call and no handler runs. Writes are
+/// on disk when the store acknowledges them, even if the database's default is
 /// `synchronous_commit = off`. All times are the server's.
 ///
 /// # Tables
 ///
-/// Three, in a schema of their own, `idempotency`. They come from
+/// Three, in the schema `idempotency`. They come from
 /// [`MIGRATION`](Self::MIGRATION), which you run with your own migrations, or
 /// from [`create_schema`](Self::create_schema). A role needs USAGE on the
 /// schema and SELECT, INSERT, UPDATE and DELETE on its tables.
@@ -77,22 +77,22 @@ const RACES: u32 = 8;
 ///
 /// # Failover
 ///
-/// A server that says that writes belong elsewhere (it became read-only, it is
-/// shutting down or starting up), a connection that is lost, and a pooler that
-/// lost its server: such a connection is closed, none that was made before is used
-/// again, and the statement is tried once on a new one. Where a name leads to
-/// the new primary by then, the request succeeds. A write is only repeated where
-/// comparing versions tells whether the first one took; a
-/// [transaction](crate::Operation::transaction) is not, but begins on a connection
+/// If a server says that writes belong elsewhere (it became read-only, it is
+/// shutting down or starting up), if a connection is lost, or if a pooler has
+/// lost its server, the store closes that connection, stops using older ones, and tries the
+/// statement once on a new one. If the host's name then leads to
+/// the new primary, the request succeeds. The store repeats a write only if
+/// comparing versions tells whether the first one took effect. It does not repeat a
+/// [transaction](crate::Operation::transaction), but begins it on a connection
 /// that may write.
 ///
 /// # Caveats
 ///
 /// - Through PgBouncer in transaction mode, older than 1.21 or without its
 ///   `max_prepared_statements`, set
-///   [`prepared(false)`](super::PostgresStoreOptions::prepared). Nothing else needs a
-///   session: no advisory locks, no settings that outlast a statement.
-/// - A standby that is promoted may lack the last writes, unless
+///   [`prepared(false)`](super::PostgresStoreOptions::prepared). The store needs no other
+///   session state: no advisory locks, no settings that outlast a statement.
+/// - A promoted standby may lack the last writes, unless
 ///   `synchronous_standby_names` is set: then retries of those keys may run
 ///   again. [`durability`](Store::durability) says so.
 /// - URLs with `sslmode=require` or more need TLS, which this crate does not bring: build a
@@ -127,13 +127,13 @@ impl PostgresStore {
         bounded(self.0.connections.migrate(&self.0.migration)).await
     }
 
-    /// Removes up to `limit` responses whose retention is over, and returns how many
-    /// there were. What is unfinished is never touched. Several processes may
-    /// sweep at once: each takes what no other one has.
+    /// Removes up to `limit` responses whose retention is over, and returns how many it
+    /// removed. It never touches unfinished operations. Several processes may
+    /// sweep at once: each takes rows that no other one has.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the database can't be asked, or took more than half a
+    /// [`StoreError`] if the database fails, or takes more than half a
     /// minute: then it may have swept, and a smaller `limit` helps.
     pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
         let limit = [Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX))];

@@ -42,7 +42,7 @@ pub(super) fn wants_reconnect(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || elsewhere.contains(&code(error))
 }
 
-/// Whether this server does not answer, or does not answer yet.
+/// Whether this server does not reply, or does not reply yet.
 pub(super) fn is_away(error: &RedisError) -> bool {
     passes(error) || wants_reconnect(error)
 }

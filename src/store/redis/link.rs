@@ -51,10 +51,10 @@ impl Link {
     }
 
     /// No longer than one reply may take, while the driver of a cluster looks for
-    /// other ways to a node that does not answer.
+    /// other ways to a node that does not reply.
     async fn call_in_time(&self, connection: &Connection, call: &Call) -> Result<Value, RedisError> {
         timeout(self.timeouts.response, connection.call(call)).await.unwrap_or_else(|_| {
-            let message = format!("a node of the cluster did not answer within {:?}", self.timeouts.response);
+            let message = format!("a node of the cluster did not reply within {:?}", self.timeouts.response);
             Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
         })
     }
@@ -136,7 +136,7 @@ impl Link {
     }
 
     /// Whether the scripts may do all that they do; of a cluster, on the node
-    /// that answers first.
+    /// that replies first.
     async fn probe(&self, connection: &Connection) -> Result<(), StoreError> {
         let trial = self.waiting.as_ref().map(|waiting| waiting.acknowledged.trial());
         let mut asked = JoinSet::new();

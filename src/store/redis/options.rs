@@ -41,12 +41,12 @@ impl RedisStore {
     /// It trusts the certificates that the system trusts, or those in `SSL_CERT_FILE`. For
     /// client certificates, pass a [connection](RedisStoreOptions::manager).
     ///
-    /// One server may be asked for RESP3 with `?protocol=3`. An unknown parameter
-    /// is refused.
+    /// For one server, `?protocol=3` asks for RESP3. The store refuses an unknown
+    /// parameter.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if this is no such URL.
+    /// [`ConnectError`] if the URL is not one of these.
     pub fn connect(url: &str) -> Result<Self, ConnectError> {
         Self::options().connect(url)
     }
@@ -97,16 +97,16 @@ impl RedisStoreOptions {
         self
     }
 
-    /// Refuses a server that survives less, whenever it connects: every call
-    /// then returns `Unavailable` with what to set. `Nothing` by default.
+    /// Refuses a server that survives less, whenever the store connects: every call
+    /// then returns `Unavailable`, which says what to set. `Nothing` by default.
     pub const fn require(mut self, minimum: DurabilityLevel) -> Self {
         self.minimum = minimum;
         self
     }
 
-    /// Called with each setting of the server that weakens a promise, in one
-    /// line with what to do: at the first connect, and after a reconnect if it
-    /// is new. Must not block.
+    /// A hook for warnings: the store calls it with each setting of the server that weakens a
+    /// promise, in one line with what to do, at the first connect, and after a reconnect if
+    /// the warning is new. The hook must not block.
     pub fn on_warning(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.on_warning = Some(Box::new(hook));
         self
@@ -115,22 +115,22 @@ impl RedisStoreOptions {
     /// Every write waits until so many replicas have it in memory (`WAIT`).
     ///
     /// If fewer do within `timeout`, the call returns `Unavailable`, and so
-    /// does every look at that record until enough have it: a claim is not
-    /// granted and a result not acknowledged. What was written stays written;
-    /// a claim is taken back, or ends with its lease. A replay waits as long,
-    /// and is given anyway.
+    /// does every read of that record until enough have it: the store grants no
+    /// claim and acknowledges no result. What was written stays written;
+    /// the layer withdraws the claim, or it ends with its lease. A replay waits as long,
+    /// and the client then gets it anyway.
     ///
-    /// `timeout` must be less than five seconds: no call of a store may take
-    /// longer. Thirty-two writes wait at once, each on a connection of its own;
-    /// others wait for one of these. What does not wait is not held up.
+    /// `timeout` must be less than five seconds: no call to a store may take
+    /// longer. Thirty-two writes wait at once, each on a separate connection;
+    /// others wait for one of these. Calls that need not wait are not held up.
     ///
-    /// The user needs the right to it, `+wait`, which is tried whenever a
-    /// connection is opened.
+    /// The user needs the right `+wait`; the store tries it whenever it opens a
+    /// connection.
     ///
     /// # Caveats
     ///
-    /// A failover is less likely to forget a claim, not unable to: the new
-    /// primary may be a replica that did not have it.
+    /// This makes it less likely that a failover forgets a claim, not impossible: the new
+    /// primary may be a replica that did not have the claim.
     pub const fn wait(mut self, replicas: u32, timeout: Duration) -> Self {
         self.acknowledged = Some(Acknowledged::ByReplicas { replicas, within: timeout });
         self

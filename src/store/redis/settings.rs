@@ -25,7 +25,7 @@ pub(super) struct ServerSettings {
 /// takes only its own keys with it.
 pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Vec<ServerSettings>, StoreError> {
     let mut asked = JoinSet::new();
-    let late = || unavailable(format!("redis did not answer within {within:?}"));
+    let late = || unavailable(format!("redis did not reply within {within:?}"));
     let primaries = timeout(within, connection.primaries()).await.map_err(|_| late())?;
     for node in primaries.map_err(store_error)? {
         let connection = connection.clone();
@@ -48,7 +48,7 @@ pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Ve
         return Err(away);
     }
     if servers.iter().any(|server| !server.info.contains_key("redis_version")) {
-        return Err(unavailable("redis answers INFO with nothing of use; is there a proxy?"));
+        return Err(unavailable("redis replies to INFO with nothing of use; is there a proxy in between?"));
     }
     Ok(servers)
 }

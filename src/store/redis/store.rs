@@ -18,7 +18,7 @@ use crate::util::nonce::fresh_nonce;
 /// ```
 /// use tower_idempotency::store::{RedisStore, DurabilityLevel};
 ///
-/// // Nothing is connected yet: the service starts also while Redis is down.
+/// // The store is not connected yet: the service starts even while Redis is down.
 /// let store = RedisStore::options()
 ///     .prefix("shop")
 ///     .require(DurabilityLevel::StoreCrash)
@@ -71,22 +71,22 @@ use crate::util::nonce::fresh_nonce;
 ///
 /// # Caveats
 ///
-/// To forget a claim means: a retry of that key may run the handler again.
+/// That Redis forgets a claim means: a retry of that key may run the handler again.
 ///
 /// - *Failover may forget acknowledged claims*: replication is asynchronous.
 ///   [`wait`](super::RedisStoreOptions::wait) makes that rarer, not impossible.
 /// - Without an append-only file a restart of Redis forgets every claim; with
 ///   `appendfsync everysec` power loss may forget the last two seconds, and so may
 ///   a kill of Redis while its disk is busy: it writes nothing while a flush is late.
-/// - An eviction policy `allkeys-*` may evict unfinished records and is
-///   refused. `volatile-*` may forget responses early. Use `noeviction`, and an
-///   instance of its own rather than one shared with a cache.
-/// - Settings are checked whenever a connection is opened (to a cluster at the
+/// - An eviction policy `allkeys-*` may evict unfinished records, so the store
+///   refuses it. `volatile-*` may forget responses early. Use `noeviction`, and a
+///   separate instance rather than one shared with a cache.
+/// - The store checks the settings whenever it opens a connection (to a cluster at the
 ///   first call only), and at every call of
-///   [`durability`](Store::durability), as a [`Watcher`](crate::Watcher) does
-///   every minute: if they are to be refused by then, so is every call until they
-///   are not. Between checks a change goes unnoticed, and so do the settings of a
-///   cluster's nodes that do not answer.
+///   [`durability`](Store::durability), which a [`Watcher`](crate::Watcher) makes
+///   every minute. If it has to refuse them, it refuses every call until they are mended.
+///   It does not notice a change between checks, nor the settings of a
+///   cluster's nodes that do not reply.
 /// - A dead node of a cluster takes its keys with it until it is back or a
 ///   replica took over; others go on only with
 ///   `cluster-require-full-coverage no`. While a node hangs, calls for its keys

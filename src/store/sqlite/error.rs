@@ -26,9 +26,9 @@ pub struct SqliteOpenError {
 pub enum SqliteOpenErrorKind {
     /// The SQLite that this program runs with is too old.
     LibraryTooOld,
-    /// There is something at the path, and it is no SQLite database.
+    /// The file at the path is not a SQLite database.
     NotADatabase,
-    /// It is a database, and not one that a store made.
+    /// The file is a database, but not one that a store made.
     Foreign,
     /// It was written by a newer release.
     NewerFormat,
@@ -36,7 +36,7 @@ pub enum SqliteOpenErrorKind {
     NetworkFileSystem,
     /// Another process, or an open transaction, is in the way.
     Busy,
-    /// What was acknowledged is not all there: a file is missing, older than the
+    /// Acknowledged writes are missing: a file is missing, older than the
     /// others, or another database's.
     Incomplete,
     /// A file is damaged.
@@ -176,7 +176,10 @@ pub(super) const fn says_rolled_back(code: Option<ErrorCode>) -> bool {
 
 /// The writer or a reader is gone: it panicked, as a clock that isn't ours may.
 pub(super) fn stopped() -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, "a thread of the SQLite store stopped short; a write may have taken")
+    StoreError::new(
+        StoreErrorKind::Unavailable,
+        "a thread of the SQLite store ended too early; the write may or may not have taken effect",
+    )
 }
 
 /// The library's errors without the library's types.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::connection::LONGEST;
 use crate::util::clock::Clock;
 
-/// How a [`SqliteStore`](super::SqliteStore) is to be opened.
+/// How to open a [`SqliteStore`](super::SqliteStore).
 ///
 /// ```
 /// use tower_idempotency::clock::ManualClock;
@@ -47,7 +47,7 @@ impl SqliteStoreOptions {
     /// The store's clock, for tests. Its times must survive a restart:
     /// leases and retentions are counted in it.
     ///
-    /// All who share the file must share this clock.
+    /// All stores that share the file must share this clock.
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
@@ -63,10 +63,10 @@ impl SqliteStoreOptions {
     /// Puts the records into tables of a database that you have already.
     ///
     /// Their names begin with `idempotency_`. The database must exist and be in WAL
-    /// mode (`PRAGMA journal_mode = WAL`); nothing else of it is changed: it keeps
-    /// its `application_id`, its `user_version` and its way of vacuuming.
+    /// mode (`PRAGMA journal_mode = WAL`). The store changes nothing else in it: the database
+    /// keeps its `application_id`, its `user_version` and its vacuum mode.
     ///
-    /// Without this, a database that no store made is refused.
+    /// Without this, the store refuses a database that no store made.
     pub const fn join_existing_database(mut self) -> Self {
         self.join = true;
         self
@@ -75,29 +75,29 @@ impl SqliteStoreOptions {
     /// Opens the store even on NFS, CIFS, 9p, virtiofs or FUSE.
     ///
     /// **This risks everything that the store keeps**: SQLite's WAL needs memory
-    /// that all processes share, and locks that work. Where either does not, two
-    /// processes take one claim, or the file is damaged. For a file system that you
-    /// know to be used by one machine and to lock.
+    /// that all processes share, and locks that work. If either is missing, two
+    /// processes may take one claim, or damage the file. Use it only for a file system
+    /// whose locks work, and that only one machine uses.
     pub const fn risk_a_network_file_system(mut self) -> Self {
         self.network = true;
         self
     }
 
-    /// Opens the store even if it is known that acknowledged writes are missing or
-    /// damaged, as when a backup is to be used in place of what was lost.
+    /// Opens the store even if acknowledged writes are known to be missing or
+    /// damaged: to start from a backup, say.
     ///
-    /// **What was acknowledged and is gone runs again when a client retries it**:
-    /// charges are made twice. Set it for one start, once you know what is missing.
+    /// **An operation whose acknowledged writes are gone runs again when a client retries it**:
+    /// the handler charges twice. Set it for one start, once you know what is missing.
     pub const fn accept_the_loss_of_acknowledged_writes(mut self) -> Self {
         self.accept_loss = true;
         self
     }
 
-    /// Forgets the latest time that the store has given, and goes on from the
-    /// machine's clock: for a store that was once opened while that was far in the
+    /// Forgets the latest time of the store, and continues from the
+    /// machine's clock: for a store that was once opened while that clock was far in the
     /// future.
     ///
-    /// No other process may have the store open; it is ignored otherwise. Leases
+    /// No other process may have the store open, else this has no effect. Leases
     /// and retentions that were counted from the wrong time are that much longer.
     pub const fn reset_the_latest_time(mut self) -> Self {
         self.reset_time = true;

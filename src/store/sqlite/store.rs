@@ -65,26 +65,27 @@ const ALIVE: Duration = Duration::from_millis(20);
 ///
 /// # What it keeps
 ///
-/// - A swap or removal is atomic: after a crash all of it is there, or none. Once
-///   acknowledged, it is there.
+/// - A swap or removal is atomic: after a crash the file has all of it, or nothing. Once
+///   the store has acknowledged it, the file has it.
 /// - **A dead process's leases are free at once**, for a process that opens the store,
 ///   scans it for lapsed records, or meets one of them. Each open store has a
 ///   file beside the database (`….owner-…`), locked as long as its process lives;
-///   when the lock is free, so are the leases. No lease outlives a boot. Where that
-///   file is missing, that can't be known, and the lease is waited for.
+///   when the lock is free, so are the leases. No lease outlives a boot. If that
+///   file is missing, the store can't know, and the lease has to expire.
 /// - **Nothing is "absent" on the word of a damaged file.** Each row has a checksum
 ///   over its key and all columns, and each of 128 parts of the store a count of its
-///   keys and the sum of their hashes, which is looked at before the first key there
-///   is taken for a new one. The sum of the rows' checksums is looked at in the
-///   background. What does not fit is [`Corrupt`](crate::store::StoreErrorKind::Corrupt): a
-///   record that was changed, or every key without a record in a part where records
+///   keys and the sum of their hashes, which the store checks before it takes the first key
+///   there for a new one. It checks the sum of the rows' checksums in the
+///   background. If something does not fit, the store returns
+///   [`Corrupt`](crate::store::StoreErrorKind::Corrupt): for a
+///   record that was changed, or for every key without a record in a part where records
 ///   are missing.
-/// - A store that was not closed is opened only if everything is there that was
-///   acknowledged: a missing, older, shortened or foreign `-wal` is refused, and so
-///   is one that is damaged before its end. Only the last transaction may be
+/// - A store that was not closed opens only if it still has everything that it
+///   acknowledged: it refuses a missing, older, shortened or foreign `-wal`, and one that is
+///   damaged before its end. Only the last transaction may be
 ///   incomplete: power failed as it was written.
-/// - Unfinished records stay until they complete, whatever their age. Complete ones
-///   are removed some time after they expired, as other writes come in.
+/// - Unfinished records stay until they complete, whatever their age. The store removes
+///   complete ones some time after they expire, as other writes come in.
 ///
 /// # Time
 ///
@@ -96,11 +97,11 @@ const ALIVE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 ///
-/// [`Unavailable`](crate::store::StoreErrorKind::Unavailable), with the reason, while the
-/// database's write lock is held for more than 6 s (by a transaction that is open
+/// [`Unavailable`](crate::store::StoreErrorKind::Unavailable), with the reason, while another
+/// connection holds the database's write lock for more than 6 s (a transaction that is open
 /// in a shell, say), while a file of the store is missing or replaced, or while
-/// the system can't write; [`Full`](crate::store::StoreErrorKind::Full) while there is no
-/// room. The store goes on when the cause is gone, without a restart.
+/// the system can't write; [`Full`](crate::store::StoreErrorKind::Full) while the disk is
+/// full. The store continues when the cause is gone, without a restart.
 ///
 /// # Limits
 ///
@@ -110,12 +111,11 @@ const ALIVE: Duration = Duration::from_millis(20);
 ///
 /// # Caveats
 ///
-/// One machine: network file systems are refused. `-wal`, `-shm`, `.lock` and
+/// One machine only: the store refuses network file systems. `-wal`, `-shm`, `.lock` and
 /// `.owner-…` belong to the database: move and copy them together, while the store
-/// is closed, or use SQLite's own backup. A backup of a store that was open is
-/// refused at first, since it may be older than what was acknowledged;
-/// [the options](SqliteStoreOptions::accept_the_loss_of_acknowledged_writes) accept
-/// that by name.
+/// is closed, or use SQLite's own backup. The store at first refuses a backup of a store that
+/// was open, since it may lack acknowledged writes; to accept that, set
+/// [`accept_the_loss_of_acknowledged_writes`](SqliteStoreOptions::accept_the_loss_of_acknowledged_writes).
 ///
 /// Fork first, and open a store in each child. A child that was forked while its
 /// parent had a store open can neither use that one nor open one of its own, unless
@@ -129,11 +129,10 @@ const ALIVE: Duration = Duration::from_millis(20);
 /// write where they should wait. (See *How To Corrupt An SQLite Database File*, section 2.2.)
 ///
 /// It is as durable as the disk is honest: a disk that acknowledges a sync it has
-/// not done loses what was acknowledged. Damage done while the store is open is
-/// noticed when a damaged record is read, and that records went missing is noticed
-/// when it is next opened.
+/// not done loses acknowledged writes. The store notices damage that is done while it is open
+/// when it reads a damaged record, and notices missing records when it is next opened.
 ///
-/// The library must be SQLite 3.51.3 or newer; an older one is refused. One program
+/// The library must be SQLite 3.51.3 or newer; the store refuses an older one. One program
 /// has one SQLite: sqlx 0.9 shares this one, and sqlx 0.8 can't with its feature
 /// `sqlite`.
 ///
@@ -164,8 +163,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`SqliteOpenError`] if there is something else at the path, or if what was
-    /// acknowledged is not all there.
+    /// [`SqliteOpenError`] if the path has something else, or if acknowledged writes are
+    /// missing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SqliteOpenError> {
         Self::options().open(path)
     }

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// The body of a request as a [`Completer`](crate::Completer) drives it: as it was
-/// stored, and all there.
+/// The body of a request that a [`Completer`](crate::Completer) drives: the stored one, in
+/// full.
 ///
 /// A service that takes another body takes this one through
-/// `tower::ServiceExt::map_request`, for it is an [`http_body::Body`] and becomes
+/// `tower::ServiceExt::map_request`, because it is an [`http_body::Body`] and converts to
 /// [`Bytes`].
 #[derive(Clone, Default)]
 pub struct StoredBody(Option<Bytes>);

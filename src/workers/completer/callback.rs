@@ -45,7 +45,12 @@ impl Completer {
             // The completer that made the last call never said how it went.
             let given_up = self.note_callback(&key, record, CallbackStep::GiveUp).await?.is_some();
             if given_up {
-                self.callback_failed(&key, tries, "it is not known how the last call went".to_owned(), true);
+                self.callback_failed(
+                    &key,
+                    tries,
+                    "the completer that made the last call never reported its result".to_owned(),
+                    true,
+                );
             }
             return Ok(if given_up { Disposition::CallbackFailed } else { Disposition::Skipped });
         }
@@ -55,7 +60,7 @@ impl Completer {
         };
         let (id, call) = record.pending_callback().map(|owed| (owed.id(&key), owed.tries())).unwrap_or_default();
         let ended = Ended { id, key, call, record: record.clone() };
-        // The claim began before the store answered: not all of it is left for the hook.
+        // The claim began before the store replied: not all of it is left for the hook.
         let outcome = callback.call(ended, callback.deadline.min(lease.saturating_sub(began.elapsed()))).await;
         self.called(callback, key, record, outcome, call).await
     }

@@ -71,7 +71,7 @@ impl Completer {
         let engine = &self.shared.engine;
         let in_hand = engine.in_hand().has(&key);
         if in_hand {
-            // Otherwise rounds would meet nothing else while the store takes no answers.
+            // Otherwise rounds would meet nothing else while the store takes no responses.
             self.quarantine(key, self.settings.poll);
         }
         let mut exchange = engine.with_metadata(Exchange::looking(self.command(), fresh_nonce())).in_hand(in_hand);
@@ -121,7 +121,10 @@ impl Completer {
         }
         match request.filter(|_| !attempt.has_ended()) {
             Some(request) if request.body().len() > policy.request_limit => {
-                attempt.park("", &format!("its request has {} bytes, more than is read", request.body().len()));
+                attempt.park(
+                    "",
+                    &format!("its stored request has {} bytes, which exceeds the current limit", request.body().len()),
+                );
             }
             Some(request) => {
                 let body = Content::of(request.body().clone(), request.trailers());
@@ -168,7 +171,7 @@ impl Completer {
         }
     }
 
-    /// The layer was not met, and this was answered.
+    /// The request did not reach the layer, and got this status.
     fn unserved(&self, attempt: &Attempt, status: StatusCode) {
         if status.is_success() || status.is_redirection() {
             // A handler may have run, unprotected.
@@ -208,7 +211,7 @@ impl Completer {
     }
 
     async fn decide(&self, key: Key, record: Record) -> Resolution {
-        const LOST: &str = "its holder is gone, and it is not known what it did";
+        const LOST: &str = "its holder is gone, and what it did is unknown";
         let Some(reconcile) = &self.reconcile else { return Resolution::Park { why: LOST.into() } };
         let found = CatchPanic::new(async { reconcile(Doubt { key, record }).await });
         match timeout(self.settings.deadline, found).await {

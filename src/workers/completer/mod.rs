@@ -1,9 +1,9 @@
-//! Finishes what no client comes back for.
+//! Finishes operations whose client does not retry.
 //!
-//! Here is what can be set about it. `run` looks for work round by round, `round` starts
+//! This file has the settings. `run` looks for work round by round, `round` starts
 //! what is due, `drive` finishes one operation, `callback` makes its callback, `probe`
-//! asks whether the service leads to the layer, and `slots` is where a completer is
-//! handed what its layer accepts.
+//! asks whether the service leads to the layer, and through `slots` a completer gets
+//! what its layer accepts.
 
 mod body;
 mod callback;
@@ -44,11 +44,11 @@ use crate::workers::pace;
 type Prepare = dyn Fn(Parts) -> BoxFuture<Result<Parts, String>> + Send + Sync;
 type Reconcile = dyn Fn(Doubt) -> BoxFuture<Reconciled<Response<Bytes>>> + Send + Sync;
 
-/// An at-most-once operation whose holder is gone: what it did is not known.
+/// An at-most-once operation whose holder is gone: what it did is unknown.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Doubt {
-    /// What it is stored under; [`StepKey`](crate::StepKey)s are derived from it.
+    /// The name of its record; [`StepKey`](crate::StepKey)s are derived from it.
     pub key: Key,
     /// What is known about it.
     pub record: Record,
@@ -60,15 +60,15 @@ pub struct Doubt {
 /// [due](crate::core::Record::due), claims one at a time by a swap, and drives
 /// its stored request through the same service. Any number of completers may
 /// work on one store, in any number of processes: none runs an operation that
-/// another one holds. What fails is tried again after the engine's
-/// [back-off](crate::Engine::backoff), which is kept in the store and so
-/// holds for all of them; what fails too often is parked for a human.
+/// another one holds. After a failure a completer tries again after the engine's
+/// [back-off](crate::Engine::backoff), which the store keeps, so that it
+/// holds for all of them. It parks an operation that fails too often, for an operator.
 ///
 /// It also makes the [callbacks](crate::Callback) of the layer.
 ///
-/// At-most-once operations are never run again. A
-/// [reconciler](Self::reconcile) is asked what happened, and if it does not know
-/// they are parked.
+/// It never runs an at-most-once operation again. It asks the
+/// [reconciler](Self::reconcile) what happened, and parks the operation if that does not
+/// know.
 ///
 /// ```
 /// use axum::{Router, body::Body, routing::post};
@@ -94,17 +94,17 @@ pub struct Doubt {
 ///
 /// # Caveats
 ///
-/// - All that share a store share its work: the service should know the routes
-///   of all of them. What has none here is tried again, by whichever process, see
+/// - All processes that share a store share its work, so the service should have the routes
+///   of all of them. If it lacks one, another process tries the operation, see
 ///   [the guide](crate::guide::completer#rolling-updates).
-/// - Before it drives anything it asks its service, with a request of the method
-///   `IDEMPOTENCY-PROBE` and nothing else to the path of the operation, whether that
-///   leads to the layer. The layer answers it; of other services none should serve
-///   that method. Outer layers see it.
-/// - Credentials are not stored. What a handler needs to know about its caller
-///   must be in the stored request, as a header that your authentication sets,
-///   or be put back by [`prepare`](Self::prepare).
-/// - What a handler does outside steps is done again by every attempt.
+/// - Before it drives anything, the completer checks that its service leads to the layer: it
+///   sends an empty request with the method `IDEMPOTENCY-PROBE` to the path of the
+///   operation. The layer responds to it; no other service should serve
+///   that method. Outer layers see the request.
+/// - Credentials are not stored. If a handler needs to know its caller, put that into the
+///   stored request, as a header that your authentication sets,
+///   or restore it in [`prepare`](Self::prepare).
+/// - Every attempt repeats what a handler does outside its steps.
 #[derive(Clone)]
 #[must_use]
 pub struct Completer {
@@ -132,15 +132,15 @@ struct Settings {
 
 impl Completer {
     /// A completer for the operations of `layer`, which drives them through
-    /// `service`. The layer, or one that is made of it by `clone`, is somewhere
-    /// inside of it: around the routes, and inside authentication.
+    /// `service`. The service must contain the layer, or a clone of it, around the routes and
+    /// inside authentication.
     ///
     /// A service that does not lead to the layer would run its handlers unprotected.
-    /// So the first work is not claimed before the layer has answered for it, and a
-    /// completer of such a service stops: [`CompleterError::NotWired`].
+    /// So the completer claims nothing before the layer has responded to a probe, and stops
+    /// with [`CompleterError::NotWired`] if the service does not lead there.
     ///
-    /// An axum `Router` is such a service. One that takes another body than
-    /// [`StoredBody`] is mapped: `service.map_request(|request: Request<StoredBody>| …)`.
+    /// An axum `Router` is such a service. Map a service that takes another body than
+    /// [`StoredBody`]: `service.map_request(|request: Request<StoredBody>| …)`.
     pub fn new<S>(layer: &IdempotencyLayer, service: S) -> Self
     where
         S: Service<Request<StoredBody>> + Clone + Send + 'static,
@@ -165,15 +165,15 @@ impl Completer {
         }
     }
 
-    /// Drives without asking first whether the service leads to the layer: for what
-    /// can't be asked, since it answers a method that it does not know before the
-    /// layer is reached. axum's `post(handler).route_layer(layer)` is such a service;
+    /// Drives without the probe that the service leads to the layer: for a service that
+    /// responds to an unknown method before the request reaches the layer. axum's
+    /// `post(handler).route_layer(layer)` is such a service;
     /// `post(handler).layer(layer)` and `Router::route_layer` are not.
     ///
     /// # Caveats
     ///
-    /// If it does not lead there, an operation runs unprotected before that is
-    /// noticed: a 2xx or 3xx that did not come from the layer stops the completer.
+    /// If the service does not lead to the layer, an operation runs unprotected before the
+    /// completer notices: it stops at a 2xx or 3xx that did not come from the layer.
     pub fn assume_guarded(self) -> Self {
         // Of its own: clones that were made before go on asking.
         let wiring = Arc::new(Wiring::default());
@@ -181,8 +181,8 @@ impl Completer {
         Self { wiring, ..self }
     }
 
-    /// Puts back what the stored request lacks, before it is driven: an
-    /// identity in its extensions, say. An error parks the operation, with the
+    /// Calls a hook with each stored request before driving it, to restore what the request
+    /// lacks: an identity in its extensions, say. An error parks the operation, with the
     /// error as the reason.
     pub fn prepare<F, Fut>(mut self, prepare: F) -> Self
     where
@@ -193,13 +193,13 @@ impl Completer {
         self
     }
 
-    /// Finds out what an at-most-once operation did whose holder is gone.
-    /// [`Happened`](Reconciled::Happened) is stored as its answer, after
-    /// [`DidNotHappen`](Reconciled::DidNotHappen) a retry runs it, and
-    /// [`Unknown`](Reconciled::Unknown) parks it, as do a panic and a hook that
+    /// A hook that finds out what an at-most-once operation did whose holder is gone. The
+    /// completer stores [`Happened`](Reconciled::Happened) as its response. After
+    /// [`DidNotHappen`](Reconciled::DidNotHappen) a retry runs it. The completer parks it
+    /// after [`Unknown`](Reconciled::Unknown), after a panic, and if the hook
     /// takes longer than the [deadline](Self::deadline).
     ///
-    /// Two completers may ask at the same time; the first decision counts.
+    /// Two completers may call their hooks at the same time; the first decision counts.
     pub fn reconcile<F, Fut>(mut self, reconcile: F) -> Self
     where
         F: Fn(Doubt) -> Fut + Send + Sync + 'static,
@@ -209,37 +209,37 @@ impl Completer {
         self
     }
 
-    /// How often the store is asked what is due: every 5 seconds, give or take
-    /// a third, by default. At least 10 ms. What this process itself released
-    /// is looked for when it falls due.
+    /// How often the completer asks the store what is due: every 5 seconds, give or take
+    /// a third, by default; at least 10 ms. It asks for an operation that this process itself
+    /// released when that falls due.
     pub fn poll(mut self, every: Duration) -> Self {
         self.settings.poll = pace::at_least(every);
         self
     }
 
-    /// How many operations are run at once: 16 by default, at least one. As many
-    /// [callbacks](crate::Callback) are made beside them.
+    /// How many operations the completer runs at once: 16 by default, at least one. It makes
+    /// as many [callbacks](crate::Callback) beside them.
     pub fn concurrency(mut self, operations: usize) -> Self {
         self.settings.concurrency = operations.max(1);
         self
     }
 
-    /// How long one attempt may take before it is cut off and counts as a
-    /// failed one: 5 minutes by default. Its lease is renewed until then.
+    /// How long one attempt may take: 5 minutes by default. After that the completer cuts it
+    /// off, and it counts as failed. The completer renews its lease until then.
     pub const fn deadline(mut self, limit: Duration) -> Self {
         self.settings.deadline = limit;
         self
     }
 
-    /// After how many attempts, the client's included, an operation is parked:
-    /// 20 by default, at least one. A decision by hand starts the count anew.
+    /// After how many attempts, including the client's, the completer parks an operation:
+    /// 20 by default, at least one. An operator's decision starts the count anew.
     pub fn max_tries(mut self, tries: u32) -> Self {
         self.settings.max_tries = tries.max(1);
         self
     }
 
-    /// How old an operation may be, from its first claim, before it is parked
-    /// instead of tried again: three days by default.
+    /// How old an operation may be, from its first claim, before the completer parks it
+    /// instead of trying again: three days by default.
     pub const fn max_age(mut self, age: Duration) -> Self {
         self.settings.max_age = age;
         self

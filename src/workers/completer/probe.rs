@@ -1,7 +1,7 @@
 //! Whether what a completer drives through its service gets to its layer.
 //!
-//! It asks before it drives anything: a request that the layer answers in the
-//! service's place, and that no handler serves.
+//! Before it drives anything, the completer sends a request to which the layer responds in
+//! the service's place, and that no handler serves.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::util::detached::CatchPanic;
 
 /// The method of the question. No handler serves it, unless it serves every one.
 const METHOD: &[u8] = b"IDEMPOTENCY-PROBE";
-/// How long an answer is waited for. Whatever is around the layer may hang.
+/// How long to wait for a response. Whatever is around the layer may hang.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Completer {
@@ -63,7 +63,7 @@ impl Completer {
         Way::Astray
     }
 
-    /// Asks at the root, where any layer around a whole router answers. If none
+    /// Asks at the root, where any layer around a whole router responds. If none
     /// does, that says nothing of other paths.
     pub(super) async fn probe_root(&self) {
         if !self.wiring.is_proven() && self.probe(&Uri::from_static("/")).await.is_ok() {
@@ -71,8 +71,8 @@ impl Completer {
         }
     }
 
-    /// `Ok` if this very layer was met; else what something else answered, if it
-    /// did.
+    /// `Ok` if the request reached this very layer; else the response of something else, if
+    /// there was one.
     async fn probe(&self, target: &Uri) -> Result<(), Option<StatusCode>> {
         let (handoff, met) = ClaimHandoff::probe(&self.shared.engine);
         let mut request = Request::new(Bytes::new());

@@ -8,20 +8,20 @@ pub struct Report {
     pub found: usize,
     /// They are complete now.
     pub completed: usize,
-    /// They were run and are not complete; they will be tried again.
+    /// They ran and are not complete; a completer will try them again.
     pub released: usize,
     /// They are parked: an operator has to decide.
     pub parked: usize,
     /// A reconciler found out what happened.
     pub reconciled: usize,
-    /// Another holder had them, or only their client can go on.
+    /// Another holder had them, or only their client can continue them.
     pub skipped: usize,
     /// The callback of their end was delivered: see [`Callback`](crate::Callback).
     pub callbacks_delivered: usize,
-    /// Their callback was tried, and failed.
+    /// The completer called their callback, which failed.
     pub callbacks_failed: usize,
-    /// What the store has can't be read. Each is reported as
-    /// [`Unreadable`](crate::EventKind::Unreadable), and left alone for an hour.
+    /// Their records can't be read. The completer reports each as
+    /// [`Unreadable`](crate::EventKind::Unreadable), and leaves it alone for an hour.
     pub unreadable: usize,
     /// The store failed, or the claim was lost.
     pub failed: usize,

@@ -14,20 +14,20 @@ use crate::util::backoff::{self, Backoff};
 const OUTAGE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
 
 impl Completer {
-    /// Finishes what is due, up to 1,000 operations, and says what became of
-    /// them. The next call goes on where this one stopped, and after the last one
-    /// with the first.
+    /// Drives the operations that are due, up to 1,000, and reports what became of
+    /// them. The next call continues where this one stopped, and after the last operation
+    /// starts again with the first.
     ///
     /// # Errors
     ///
-    /// [`CompleterError::Store`] if the store can't be asked what is due, and
-    /// [`CompleterError::NotWired`] if its service does not lead to its layer. What
-    /// was begun before that is ended first.
+    /// [`CompleterError::Store`] if the store can't say what is due, and
+    /// [`CompleterError::NotWired`] if the service does not lead to the layer. The completer
+    /// first ends what it has begun.
     ///
     /// # Cancellation
     ///
-    /// Dropped, it cuts off what it runs; that is as after a crash, and another
-    /// attempt goes on when the lease is over.
+    /// If you drop the future, it cuts off what it runs, as a crash would; another
+    /// attempt continues when the lease has expired.
     pub async fn run_once(&self) -> Result<Report, CompleterError> {
         let mut round = Round::new(self.settings.concurrency);
         let scanned = self.fill(&mut round).await;
@@ -38,15 +38,14 @@ impl Completer {
         }
     }
 
-    /// Finishes what falls due, until `shutdown` resolves; then it starts
-    /// nothing new, and returns when what runs has ended, and the callbacks that
-    /// are being made.
+    /// Drives operations as they fall due, until `shutdown` resolves. Then it starts
+    /// nothing new, and returns when running attempts and callbacks have ended.
     ///
     /// # Errors
     ///
-    /// [`CompleterError::NotWired`], at the first work that shows that its service
-    /// does not lead to its layer. It is also told as an
-    /// [event](crate::EventKind::NotWired). A store that is away is waited for.
+    /// [`CompleterError::NotWired`], at the first operation that shows that the service
+    /// does not lead to the layer; the completer also emits an
+    /// [event](crate::EventKind::NotWired). It waits for a store that is unreachable.
     ///
     /// # Cancellation
     ///

@@ -14,7 +14,7 @@ use crate::util::signal::lock;
 
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A service with its types forgotten. What it answers is on record, so that only
+/// A service with its types forgotten. Its response is on record, so only
 /// the status is of use, and only if it did not come from the layer.
 pub(super) type Drive = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<Option<StatusCode>> + Send + Sync>;
 

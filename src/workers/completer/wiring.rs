@@ -13,12 +13,12 @@ use crate::store::StoreError;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CompleterError {
-    /// The store can't be asked what is due.
+    /// The store failed when asked what is due.
     Store(StoreError),
-    /// Its service does not lead to its layer: what it drives would run
-    /// unprotected, so it drives nothing any more.
+    /// The service does not lead to the layer: what the completer drives would run
+    /// unprotected, so it has stopped.
     NotWired {
-        /// What the service answered in the layer's place.
+        /// The status that the service returned in the layer's place.
         status: StatusCode,
     },
 }
@@ -29,7 +29,7 @@ impl fmt::Display for CompleterError {
             Self::Store(error) => error.fmt(f),
             Self::NotWired { status } => write!(
                 f,
-                "the completer's service answered {status} and its layer was not reached: the service is without the \
+                "the completer's service responded {status} and the request did not reach the layer: the service is without the \
                  layer, or with a layer of another store or an instance of its own; give Completer::new the service \
                  that has the same layer, or a clone of it, around its routes"
             ),

@@ -75,5 +75,5 @@ fn doubt(record: &Record) -> Option<String> {
         return Some(format!("begun, with no result and no holder: {}", steps.join(", ")));
     }
     (record.outlook() == Outlook::InDoubt)
-        .then(|| "it ran in at-most-once mode, and it is not known whether it finished".to_owned())
+        .then(|| "it ran in at-most-once mode, and may or may not have finished".to_owned())
 }

@@ -32,7 +32,7 @@ type Hook = dyn Fn(Finding) -> HookFuture + Send + Sync;
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reports what needs attention: an operation that stays half-done, is in doubt or
-/// parked; a response that could not be stored; a store that is away, has lost records,
+/// parked; a response that could not be stored; a store that is unreachable, has lost records,
 /// or survives less than it should.
 ///
 /// Each finding is reported once, again when it changes, and once more when it is
@@ -67,13 +67,13 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Caveats
 ///
-/// - Open findings are kept in this process. After a restart they are reported again,
-///   and findings that ended meanwhile are never reported as over.
-/// - The store's epoch is kept in this process, too: a store that was wiped while no
-///   watcher ran is not noticed.
-/// - A round looks at 10,000 unfinished operations at most, and at 1,000 of them
-///   closely; the next round continues there. It keeps 1,000 findings about operations.
-///   If there is more, that is a finding ([`Capped`](crate::FindingKind::Capped)).
+/// - The watcher keeps open findings in its process. After a restart it reports them again,
+///   and it never reports findings as over that ended meanwhile.
+/// - It keeps the store's epoch in its process, too: it does not notice that a store was
+///   wiped while no watcher ran.
+/// - A round reads 10,000 unfinished operations at most, and 1,000 of them
+///   closely; the next round continues there. The watcher keeps 1,000 findings about
+///   operations. If there is more, that is a finding ([`Capped`](crate::FindingKind::Capped)).
 #[must_use]
 pub struct Watcher {
     engine: Engine,
@@ -91,9 +91,9 @@ struct WatcherSettings {
 }
 
 impl Watcher {
-    /// A watcher of what this engine does, and of the whole store behind it. It also
+    /// A watcher of this engine, and of the whole store behind it. It also
     /// takes a layer, for its engine. Only the engine that has an unsaved response, and
-    /// its clones, know of it: a watcher that is given the store knows of none.
+    /// its clones, know of it: a watcher that you make from the store knows of none.
     pub fn new(engine: impl Into<Engine>) -> Self {
         let thresholds = Thresholds {
             pending: Duration::from_secs(15 * 60),
@@ -110,7 +110,7 @@ impl Watcher {
     }
 
     /// After how long an operation that is neither paid for nor complete is a
-    /// finding, from its first claim: 15 minutes by default. Longer than your
+    /// finding, from its first claim: 15 minutes by default. Set it longer than your
     /// slowest handler takes.
     pub const fn pending_for(mut self, limit: Duration) -> Self {
         self.settings.thresholds.pending = limit;
@@ -138,15 +138,15 @@ impl Watcher {
         self
     }
 
-    /// What the store must survive. It is asked once a minute; the default is
-    /// [`Nothing`](DurabilityLevel::Nothing).
+    /// What the store must survive, by default [`Nothing`](DurabilityLevel::Nothing). The
+    /// watcher asks it once a minute.
     pub const fn require(mut self, minimum: DurabilityLevel) -> Self {
         self.settings.require = minimum;
         self
     }
 
     /// Calls `hook` with each finding, one at a time. After an error, a panic, or 10
-    /// seconds without a result, the finding is reported again in the next round, and
+    /// seconds without a result, the watcher reports the finding again in the next round, and
     /// all others wait until then.
     pub fn on_finding<F, Fut>(mut self, hook: F) -> Self
     where
@@ -157,12 +157,11 @@ impl Watcher {
         self
     }
 
-    /// Looks once, and reports what is new. A store that can't be asked is a
-    /// finding, not an error.
+    /// Looks once, and reports what is new. A store that fails is a finding, not an error.
     ///
     /// # Cancellation
     ///
-    /// It may be dropped at any time; the next call reports what this one did not.
+    /// You may drop the future at any time; the next call reports what this one did not.
     pub async fn run_once(&self) -> Watched {
         let mut state = self.state.lock().await;
         let watched = self.round(&mut state).await;

@@ -23,7 +23,7 @@ impl Watcher {
         match &asked {
             Ok(()) => state.findings.clear(Subject::Store(FindingKind::StoreAway)),
             Err(error) => {
-                self.store_finding(state, FindingKind::StoreAway, format!("the store can't be asked: {error}"))
+                self.store_finding(state, FindingKind::StoreAway, format!("the store does not respond: {error}"))
             }
         }
         watched.open = FindingKind::ALL.iter().map(|kind| state.findings.count(*kind)).sum();
@@ -45,7 +45,8 @@ impl Watcher {
         self.sweep(state, watched).await?;
         watched.capped = !whole || state.cursor.is_some() || !state.findings.has_room();
         if watched.capped {
-            let cause = "more is unfinished than one round looks at; it takes several".to_owned();
+            let cause =
+                "more operations are unfinished than the watcher reads in one round; it takes several".to_owned();
             self.store_finding(state, FindingKind::Capped, cause);
         } else {
             state.findings.clear(Subject::Store(FindingKind::Capped));

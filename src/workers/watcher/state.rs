@@ -14,12 +14,12 @@ use crate::telemetry::finding::Finding;
 pub struct Watched {
     /// How many unfinished operations it came across.
     pub scanned: usize,
-    /// How many of what it came across can't be read. It looks at the others all the
+    /// How many of their records can't be read. The watcher looks at the others all the
     /// same.
     pub unreadable: usize,
-    /// How many of them it looked at closely.
+    /// How many of them it read closely.
     pub loaded: usize,
-    /// There were more; the next round goes on from here.
+    /// There were more; the next round continues from here.
     pub capped: bool,
     /// How many findings are open.
     pub open: usize,

@@ -153,7 +153,7 @@ async fn an_input_that_json_can_not_carry_is_an_error_and_nothing_is_begun() {
                     Ok(reply(200, format!("{error} / {then:?}")))
                 }
             });
-            let said = "the input of step \"charge\" is no JSON, or its result can't be read back from it / Ok(17)";
+            let said = "the input of step \"charge\" can't be written as JSON, or its result can't be read back from JSON / Ok(17)";
             send(&app, post("k")).await.assert_first(200, said);
             assert_eq!(works.get(), 1, "{what} {kind}");
             assert_eq!(

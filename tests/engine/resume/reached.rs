@@ -54,7 +54,7 @@ fn parked_why(record: &Record) -> String {
     }
 }
 
-const WHY: &str = "its answer was 400, and this attempt did not come to step \"charge\", which was paid";
+const WHY: &str = "its response was 400, and this attempt did not reach step \"charge\", which was paid";
 
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_was_not_reached_is_not_answered_with_a_failure_by_a_completer() {
@@ -110,7 +110,7 @@ async fn a_step_in_doubt_that_was_not_reached_is_not_answered_with_a_failure() {
         });
         send(&app, post("k")).await.assert_first(503, "later");
         send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
-        let why = "its answer was 422, and this attempt did not come to step \"mail\", which was begun";
+        let why = "its response was 422, and this attempt did not reach step \"mail\", which was begun";
         assert_eq!(parked_why(&stored(&lab).await), why);
     }
 }
@@ -131,7 +131,7 @@ async fn a_failure_of_grpc_does_not_hide_a_payment() {
             assert_eq!(completer(&layer, &app).run_once().await.unwrap().parked, 1);
         }
         let record = stored(&lab).await;
-        let why = WHY.replace("was 400", "was one of gRPC that stands for 400");
+        let why = WHY.replace("was 400", "was a gRPC status that counts as 400");
         assert_eq!((parked_why(&record), record.status()), (why, Status::Paid), "{status} {alone}");
     }
     // What is no failure is none, and what is not final is tried again.
@@ -160,8 +160,8 @@ async fn at_most_once_a_failure_does_not_hide_a_payment_either() {
     use tower_idempotency::core::Resolution;
     for (in_grpc, answer) in [
         (None, "500"),
-        (Some(true), "one of gRPC that stands for 500"),
-        (Some(false), "one of gRPC that stands for 500"),
+        (Some(true), "a gRPC status that counts as 500"),
+        (Some(false), "a gRPC status that counts as 500"),
     ] {
         let (lab, clock) = Lab::manual();
         let app = serve(&lab.layer(), move |request: Inner| {

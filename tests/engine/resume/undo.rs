@@ -329,7 +329,7 @@ async fn a_step_that_can_be_undone_is_on_record_before_it_acts() {
     });
     send(&app, post("k")).await.assert_problem("interrupted", 500);
     send(&app, post("k")).await.assert_problem("outcome-unknown", 500);
-    assert!(why(&lab).await.contains("it is not known whether step \"flight\" happened"));
+    assert!(why(&lab).await.contains("step \"flight\" may or may not have happened"));
 }
 
 /// Work that the handler left running, and whose intent is on its way when the

@@ -549,7 +549,7 @@ async fn a_link_that_falls_silent_is_given_up_in_the_end() {
         let failed = failed.await.unwrap_or_else(|_| panic!("{what} waits for ever")).expect("nobody answers");
         tokio::time::resume();
         assert_eq!(failed.kind(), StoreErrorKind::Unavailable);
-        assert!(failed.to_string().contains("did not answer in time"), "{what}: {failed}");
+        assert!(failed.to_string().contains("did not reply in time"), "{what}: {failed}");
         link.apply(Fault::Cut);
         link.heal();
     }

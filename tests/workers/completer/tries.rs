@@ -112,7 +112,7 @@ async fn a_stored_request_that_is_too_large_by_now_is_parked() {
     crashed(&lab, "k", Mode::Resumable, b"four").await;
     clock.advance(secs(60));
     assert_eq!(once(&completer(&layer, &app)).await.parked, 1);
-    assert_eq!(parked_why(&stored(&lab).await), "its request has 4 bytes, more than is read");
+    assert_eq!(parked_why(&stored(&lab).await), "its stored request has 4 bytes, which exceeds the current limit");
 }
 
 #[tokio::test(start_paused = true)]

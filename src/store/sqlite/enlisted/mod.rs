@@ -110,13 +110,13 @@ impl SqliteStore {
     /// # Ok(()) }
     /// ```
     ///
-    /// Rows of yours belong into a database of yours that the
-    /// [store joins](super::SqliteStoreOptions::join_existing_database). A file of the
-    /// store's own may have tables of yours as well, under other names than the
-    /// store's, as long as they are not written to while no store is open: it could not
-    /// tell such a write from one of its own that went missing.
+    /// Keep your rows in your own database, which the
+    /// [store joins](super::SqliteStoreOptions::join_existing_database). The store's own file
+    /// may have your tables as well, under other names than the store's. But do not write to
+    /// them while no store is open: the store could not tell such a write from one of its own
+    /// that went missing.
     ///
-    /// Of one process, one transaction at a time has the write lock; the others wait
+    /// In one process, one transaction at a time has the write lock; the others wait
     /// for their turn, up to 6 seconds.
     pub fn transactions(&self) -> SqliteEnlisted {
         SqliteEnlisted { store: self.clone(), driver: Rusqlite }

@@ -92,7 +92,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "undo-forgets-what-it-does-not-know",
         "src/engine/operation/undo.rs",
-        "            return Err(self.give_up(&format!(\"step {step:?} must be undone, and this release did not say how\")));",
+        "            return Err(self.give_up(&format!(\"step {step:?} has to be undone, and this release does not say how\")));",
         "            return Ok(());",
         "undo::what_nobody_knows",
     ),

@@ -90,7 +90,7 @@ async fn a_node_that_hangs_keeps_nobody_from_the_others() {
     for call in hanging {
         let error = call.await.unwrap().expect_err("its node hangs");
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
-        assert!(error.to_string().contains("a node of the cluster did not answer within 2s"), "{error}");
+        assert!(error.to_string().contains("a node of the cluster did not reply within 2s"), "{error}");
     }
     // A process that starts meanwhile, too.
     let late = open();
