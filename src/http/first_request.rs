@@ -18,7 +18,7 @@ impl FirstRequest {
     ///
     /// # Errors
     ///
-    /// [`ReservedHeader`] if `name` has a meaning of its own in HTTP, or in this crate.
+    /// [`ReservedHeader`] if `name` has a meaning in HTTP, or in this crate.
     ///
     /// ```
     /// use http::{HeaderName, header::VIA};

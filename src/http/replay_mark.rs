@@ -59,7 +59,7 @@ pub struct ReservedHeader(pub(crate) HeaderName);
 
 impl fmt::Display for ReservedHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the header field {} already has a meaning; choose another name", self.0)
+        write!(f, "the header field {} already has a meaning; choose a name that is not in use", self.0)
     }
 }
 

@@ -21,7 +21,7 @@ impl RetryAdvice {
     ///
     /// # Errors
     ///
-    /// [`ReservedHeader`] if the field has a meaning of its own in HTTP, or in this crate.
+    /// [`ReservedHeader`] if the field has a meaning in HTTP, or in this crate.
     ///
     /// ```
     /// use http::{HeaderName, header::RETRY_AFTER};

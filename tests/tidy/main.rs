@@ -350,7 +350,7 @@ fn the_guide_shows_the_stories() {
 
 /// Each has the name of an actor in its place: the client, the handler, the holder, the
 /// completer, the operator.
-const NO_ACTORS: [&str; 7] = ["nobody", "whoever", "someone", "somebody", "anyone", "anybody", "everybody"];
+const NO_ACTORS: [&str; 8] = ["nobody", "whoever", "someone", "somebody", "anyone", "anybody", "everybody", "human"];
 
 #[test]
 fn the_guide_the_readme_and_messages_name_the_actor() {
