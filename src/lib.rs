@@ -180,6 +180,7 @@ pub use self::http::key_rules::KeyRules;
 pub use self::http::layer::IdempotencyLayer;
 pub use self::http::layer::webhooks::Webhook;
 pub use self::http::redaction::{RequestToStore, ResponseToStore};
+pub use self::http::replay_hook::Replay;
 pub use self::http::replay_mark::{ReplayMark, ReservedHeader};
 pub use self::http::retry_advice::RetryAdvice;
 pub use self::http::scope::Scope;

@@ -216,12 +216,19 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all
 }
 
-fn presets() -> [(String, IdempotencyLayer); 2] {
-    [("ietf()".to_owned(), layer().ietf()), ("stripe_v1()".to_owned(), layer().stripe_v1())]
+fn presets() -> [(String, IdempotencyLayer); 5] {
+    [
+        ("ietf()".to_owned(), layer().ietf()),
+        ("stripe_v1()".to_owned(), layer().stripe_v1()),
+        ("stripe_v2()".to_owned(), layer().stripe_v2()),
+        ("adyen()".to_owned(), layer().adyen()),
+        ("paypal()".to_owned(), layer().paypal().key_headers([http::HeaderName::from_static("idempotency-key")])),
+    ]
 }
 
 fn retries() -> Vec<(String, IdempotencyLayer)> {
-    let mut all = Vec::new();
+    let replay = layer().replay_with(|replay| std::future::ready(replay.into_response()));
+    let mut all = vec![("replay_with(same)".to_owned(), replay)];
     let id = http::HeaderName::from_static("x-id");
     assert!(FirstRequest::new(id.clone(), http::header::VIA).is_err() && RetryAdvice::new(http::header::AGE).is_err());
     all.push((

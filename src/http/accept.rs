@@ -51,7 +51,7 @@ impl RequestContext {
                 engine.accepted().put(self.key);
                 accepted(place, background.retry_in())
             }
-            Submitted::Replay(stored, left) => self.respond(Claimed::Replay(stored, left)),
+            Submitted::Replay(stored, left) => self.respond_as_hooked(Claimed::Replay(stored, left)).await,
             Submitted::Mismatch => self.respond(Claimed::Mismatch),
             Submitted::Unknown { parked } => self.respond(Claimed::Unknown { parked }),
             Submitted::Full => self.refuse(Refusal::Overloaded),

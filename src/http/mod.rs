@@ -28,6 +28,7 @@ mod presets;
 pub(crate) mod problem;
 pub(crate) mod queue;
 pub(crate) mod redaction;
+pub(crate) mod replay_hook;
 pub(crate) mod replay_mark;
 pub(crate) mod retry_advice;
 pub(crate) mod route;

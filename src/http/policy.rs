@@ -114,6 +114,16 @@ impl Policy {
     pub(crate) fn exit_unkeyed<B>(&self, request: &Request<B>) -> Option<Box<Exit>> {
         self.exit(None, request.version(), request.method(), request.uri(), request.headers())
     }
+
+    /// What the hook for replays is shown of this request, if there is a hook.
+    #[inline]
+    pub(crate) fn head_for_replays(&self, key: &IdempotencyKey, parts: &Parts) -> Option<Box<Head>> {
+        let is_shown = self.words.replay.is_some() && !is_call(parts.version, &parts.headers);
+        is_shown.then(|| {
+            let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
+            Box::new(Head { method, uri, headers, key: Some(key.clone()) })
+        })
+    }
 }
 
 impl fmt::Debug for Policy {

@@ -185,7 +185,7 @@ impl<S> Idempotency<S> {
         };
         let service = self.take_polled();
         let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
-        let context = RequestContext { shared, key, later: None, is_driven: true };
+        let context = RequestContext { shared, key, later: None, head: None, is_driven: true };
         let (mut parts, _) = request.into_parts();
         parts.extensions.insert(Driven { key, scope: self.shared.policy.scope.clone() });
         let admitted = GuardedRequest::new(service, parts, context, None);

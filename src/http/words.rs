@@ -12,6 +12,7 @@ use crate::core::{IdempotencyKey, Key};
 use crate::http::body::ResponseBody;
 use crate::http::first_request::FirstRequest;
 use crate::http::problem::{RefusedKey, grpc_status, instance};
+use crate::http::replay_hook::ReplayHook;
 use crate::http::replay_mark::ReplayMark;
 use crate::telemetry::refusal::Refusal;
 
@@ -173,9 +174,12 @@ pub(crate) struct Words {
     /// Whether clients are told how much longer a response is kept.
     pub(crate) expiry: bool,
     pub(crate) hook: Option<Arc<Hook>>,
+    /// What makes of a replay what the client gets.
+    pub(crate) replay: Option<Arc<ReplayHook>>,
 }
 
 /// Of a request that was given away.
+#[derive(Clone)]
 pub(crate) struct Head {
     pub(crate) method: Method,
     pub(crate) uri: Uri,

@@ -35,6 +35,7 @@ mod ready;
 mod redacted;
 mod redaction;
 mod replay;
+mod replay_hook;
 mod retries;
 mod routes;
 mod scope;

@@ -99,7 +99,8 @@ impl Shared {
         if let Some(route) = route {
             parts.extensions.insert(route);
         }
-        Some(RequestContext { shared: Arc::clone(self), key, later, is_driven: false })
+        let head = self.policy.head_for_replays(idempotency_key, parts);
+        Some(RequestContext { shared: Arc::clone(self), key, later, head, is_driven: false })
     }
 
     /// Room for its body, if what it announces is not too much.

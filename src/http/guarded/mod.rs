@@ -7,6 +7,7 @@
 
 pub(crate) mod admit;
 mod record;
+mod replay;
 pub(crate) mod respond;
 pub(crate) mod run;
 mod stored;
@@ -21,6 +22,7 @@ use crate::core::Key;
 use crate::engine::Engine;
 use crate::engine::handoff::Handoff;
 use crate::http::policy::Policy;
+use crate::http::words::Head;
 
 /// What all clones of a service share.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub(crate) struct RequestContext {
     pub(crate) key: Key,
     /// Where to ask for its response, if it runs in the background.
     pub(crate) later: Option<HeaderValue>,
+    /// What a hook for replays is shown of it, if there is one.
+    pub(crate) head: Option<Box<Head>>,
     /// A completer runs it, and not its client.
     pub(crate) is_driven: bool,
 }

@@ -87,7 +87,14 @@ impl<S> GuardedRequest<S> {
                 let Self { context, .. } = *self;
                 drop((permit, body));
                 let ended = Box::pin(context.wait(&fingerprint, patience)).await;
-                Ok(ended.map_or_else(|| context.busy(left, age), |claimed| context.respond(claimed)))
+                Ok(match ended {
+                    None => context.busy(left, age),
+                    Some(claimed) if context.head.is_some() => Box::pin(context.respond_as_hooked(claimed)).await,
+                    Some(claimed) => context.respond(claimed),
+                })
+            }
+            Ok(Admission::Refused(claimed, _)) if self.context.head.is_some() => {
+                Ok(Box::pin(self.context.respond_as_hooked(claimed)).await)
             }
             Ok(Admission::Refused(claimed, _)) => Ok(self.context.respond(claimed)),
             Err(error) => Ok(self.context.refuse(unavailable(&error))),

@@ -80,6 +80,11 @@ impl IdempotencyLayer {
         self
     }
 
+    /// A key counts for one endpoint.
+    pub(crate) fn keys_per_route(self) -> Self {
+        self.set(|policy| policy.scope = policy.scope.clone().per_route())
+    }
+
     /// For handlers that are written with steps ([`Operation`](crate::Operation)): after a
     /// crash, the next attempt runs the handler again, from its last recovery point.
     ///

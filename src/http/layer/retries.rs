@@ -1,7 +1,13 @@
 //! What the layer tells those that try again.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+
 use super::IdempotencyLayer;
 use crate::http::first_request::FirstRequest;
+use crate::http::replay_hook::Replay;
 use crate::http::retry_advice::RetryAdvice;
 
 impl IdempotencyLayer {
@@ -63,5 +69,46 @@ impl IdempotencyLayer {
     /// stored by [`Operation::complete`](crate::Operation::complete) names none.
     pub fn first_request(self, first: FirstRequest) -> Self {
         self.set(|policy| policy.words.first_request = Some(first))
+    }
+
+    /// Asks `hook` what a retry gets once the operation is complete: for APIs that show the
+    /// newest state, as PayPal's, or have another status for it. By default it is the stored
+    /// response, byte for byte (IETF draft §2.6).
+    ///
+    /// The hook gets the stored response, and what the retry's head says, and gives the one
+    /// that the client gets. That is marked as a replay. It is not asked for a response that
+    /// was [not retained](crate::core::NotRetained), for calls of
+    /// [gRPC](Self::grpc_methods), and by [`StatusService`](crate::StatusService).
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// # async fn current(_: &str) -> Option<bytes::Bytes> { None }
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>()).replay_with(
+    ///     |replay| async move {
+    ///         let location = replay.response().headers().get("location").and_then(|url| url.to_str().ok());
+    ///         match current(location.unwrap_or_default()).await {
+    ///             Some(order) => replay.into_response().map(|_| order),
+    ///             // Deleted since: the stored response surprises the client least.
+    ///             None => replay.into_response(),
+    ///         }
+    ///     },
+    /// );
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// - A retry that gets a failure where the operation succeeded may be tried again under
+    ///   another key: say what is different, and not that it failed.
+    /// - It runs for each retry, under a place of [`max_running`](Self::max_running) unless the
+    ///   retry [waited](Self::wait), and without a time limit of its own. If it panics, or
+    ///   gives a 1xx, the client gets the stored response.
+    /// - Trailers stay as they are stored. `ETag` and the like may be wrong for another body.
+    /// - The head of each covered request is copied for it.
+    pub fn replay_with<Fut>(self, hook: impl Fn(Replay) -> Fut + Send + Sync + 'static) -> Self
+    where
+        Fut: Future<Output = Response<Bytes>> + Send + 'static,
+    {
+        self.set(|policy| policy.words.replay = Some(Arc::new(move |replay| Box::pin(hook(replay)))))
     }
 }

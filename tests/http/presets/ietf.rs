@@ -1,6 +1,6 @@
 //! draft-ietf-httpapi-idempotency-key-header-07.
 
-use crate::support::lab::{Lab, gated, numbered, post, post_body, reply, send, spawn, unkeyed};
+use crate::support::lab::{Lab, gated, numbered, post, post_body, reply, send, serve, spawn, unkeyed};
 
 #[tokio::test]
 async fn a_key_is_a_string_in_quotes() {
@@ -41,8 +41,7 @@ async fn problems_have_the_statuses_and_words_of_the_draft() {
 #[tokio::test]
 async fn the_result_of_what_was_completed_is_replayed_success_or_an_error() {
     for status in [201, 422, 500] {
-        let app =
-            crate::support::lab::serve(&Lab::new().layer().ietf(), move |_| async move { Ok(reply(status, "it")) });
+        let app = serve(&Lab::new().layer().ietf(), move |_| async move { Ok(reply(status, "it")) });
         send(&app, post("\"k\"")).await.assert_first(status, "it");
         send(&app, post("\"k\"")).await.assert_replay(status, "it");
     }

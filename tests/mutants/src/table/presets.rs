@@ -3,6 +3,7 @@
 use super::Mutant;
 
 planted_under!(retries, "--test http", "retries");
+planted_under!(hook, "--test http", "replay_hook");
 planted_under!(presets, "--test http", "presets");
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -33,6 +34,48 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let id = headers.get(&self.id)",
         "let id = headers.get(&self.name)",
         "a_replay_names",
+    ),
+    hook(
+        "what-was-accepted-replays-without-its-hook",
+        "src/http/accept.rs",
+        "self.respond_as_hooked(Claimed::Replay(stored, left)).await",
+        "self.respond(Claimed::Replay(stored, left))",
+        "every_replay",
+    ),
+    hook(
+        "a-hook-frames-the-message",
+        "src/http/guarded/replay.rs",
+        "        response.headers_mut().remove(CONTENT_LENGTH);\n",
+        "        let _ = CONTENT_LENGTH;\n",
+        "what_the_hook_gives",
+    ),
+    hook(
+        "a-hook-answers-with-an-interim-response",
+        "src/http/guarded/replay.rs",
+        ".filter(|response| !response.status().is_informational())",
+        "",
+        "a_hook_that_fails",
+    ),
+    presets(
+        "a-transient-error-keeps-the-key",
+        "src/http/presets/adyen.rs",
+        "_ if is_transient && response.can_free_key()",
+        "_ if is_transient && response.status().is_success()",
+        "adyen::after_a_transient",
+    ),
+    presets(
+        "paypal-creates-again",
+        "src/http/presets/paypal.rs",
+        "*response.status_mut() = StatusCode::OK;",
+        "*response.status_mut() = StatusCode::CREATED;",
+        "paypal::a_replay",
+    ),
+    presets(
+        "a-failure-is-the-result-of-stripe-v2",
+        "src/http/presets/stripe_v2.rs",
+        "Outcomes::success_only()",
+        "Outcomes::store_everything()",
+        "stripe_v2::a_failed_request",
     ),
     presets(
         "the-draft-takes-bare-keys",
