@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::json::Json;
+use super::json::spelled;
 
 /// JSON as it is to be hashed: members in the order of RFC 8785 §3.2.3, strings
 /// with the escapes of its §3.2.2.2, no white space. Numbers are written by their
@@ -12,10 +12,7 @@ use super::json::Json;
 /// A text with two members of one name, or that is no JSON, means what its bytes
 /// are.
 pub(crate) fn canonical(json: &[u8]) -> Cow<'_, [u8]> {
-    let Some(value) = Json::read(json) else { return Cow::Borrowed(json) };
-    let mut written = Vec::with_capacity(json.len());
-    value.write(&mut written);
-    Cow::Owned(written)
+    spelled(json).map_or(Cow::Borrowed(json), Cow::Owned)
 }
 
 #[cfg(test)]
