@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::json::Json;
+use super::json::spelled;
 
 /// JSON as it is to be hashed: members in the order of RFC 8785 §3.2.3, strings
 /// with the escapes of its §3.2.2.2, no white space. Numbers are written by their
@@ -11,10 +11,7 @@ use super::json::Json;
 ///
 /// Of a text that is not JSON, or has two members of one name, the bytes count.
 pub(crate) fn canonical(json: &[u8]) -> Cow<'_, [u8]> {
-    let Some(value) = Json::read(json) else { return Cow::Borrowed(json) };
-    let mut written = Vec::with_capacity(json.len());
-    value.write(&mut written);
-    Cow::Owned(written)
+    spelled(json).map_or(Cow::Borrowed(json), Cow::Owned)
 }
 
 #[cfg(test)]

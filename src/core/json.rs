@@ -1,241 +1,208 @@
-//! JSON as a tree that borrows from its text, read in one pass.
+//! JSON in its canonical spelling, written in one pass over its text.
 
-use std::borrow::Cow;
-use std::cmp::Ordering;
+use super::number::Number;
 
-use serde_json::value::RawValue;
-
-/// Deeper than serde_json reads values: such a text has no tree.
+/// Nested deeper, a text has no canonical spelling.
 const DEEPEST: usize = 128;
 
-/// A value, whose numbers and strings are as they are to be written.
-#[derive(Debug)]
-pub(crate) enum Json<'a> {
-    /// Left out: nothing is written for it.
-    Absent,
-    Scalar(Cow<'a, str>),
-    List(Vec<Self>),
-    /// In the order of RFC 8785 §3.2.3, and no two of one name.
-    Object(Vec<(Cow<'a, str>, Self)>),
+/// The canonical spelling of a text, see [`canonical`](super::canonical::canonical). `None`
+/// if the text is no JSON (RFC 8259), is nested too deep, has two members of one name, or a
+/// string that is no text.
+pub(crate) fn spelled(json: &[u8]) -> Option<Vec<u8>> {
+    // Then each string is text, too: it ends at a quote.
+    str::from_utf8(json).ok()?;
+    let mut writer = Writer { text: json, at: 0, written: Vec::with_capacity(json.len()), members: Vec::new() };
+    writer.value(0)?;
+    writer.next().is_none().then_some(writer.written)
 }
 
-impl<'a> Json<'a> {
-    /// `None` if the text is not JSON, is too deep, has two members of one name, or a
-    /// string that is no text.
-    pub(crate) fn read(json: &'a [u8]) -> Option<Self> {
-        // The grammar is serde_json's: the reader only walks what it has accepted.
-        let text = serde_json::from_slice::<&RawValue>(json).ok()?.get();
-        Reader { text, at: 0 }.value(0)
-    }
-
-    pub(crate) fn write(&self, written: &mut Vec<u8>) {
-        match self {
-            Self::Absent => {}
-            Self::Scalar(text) => written.extend_from_slice(text.as_bytes()),
-            Self::List(values) => write_list(written, *b"[]", values, Self::write),
-            Self::Object(members) => {
-                let there = members.iter().filter(|(_, value)| !matches!(value, Self::Absent));
-                write_list(written, *b"{}", there, |(name, value), written| {
-                    write_string(name, written);
-                    written.push(b':');
-                    value.write(written);
-                });
-            }
-        }
-    }
-
-    /// The value of this name, or at this place, that is directly in this one.
-    pub(crate) fn child(&self, token: &str) -> Option<&Self> {
-        match self {
-            Self::Object(members) => members.iter().find(|(name, _)| name == token).map(|(_, value)| value),
-            Self::List(values) => values.get(place(token)?),
-            Self::Absent | Self::Scalar(_) => None,
-        }
-    }
-
-    pub(crate) fn child_mut(&mut self, token: &str) -> Option<&mut Self> {
-        match self {
-            Self::Object(members) => members.iter_mut().find(|(name, _)| name == token).map(|(_, value)| value),
-            Self::List(values) => values.get_mut(place(token)?),
-            Self::Absent | Self::Scalar(_) => None,
-        }
-    }
-}
-
-/// A place in a list, as RFC 6901 §4 has it: no leading zero.
-fn place(token: &str) -> Option<usize> {
-    let is_place = token == "0" || (!token.starts_with('0') && token.bytes().all(|byte| byte.is_ascii_digit()));
-    token.parse().ok().filter(|_| is_place)
-}
-
-fn write_list<T>(
-    written: &mut Vec<u8>,
-    [open, close]: [u8; 2],
-    items: impl IntoIterator<Item = T>,
-    write: impl Fn(T, &mut Vec<u8>),
-) {
-    written.push(open);
-    for (n, item) in items.into_iter().enumerate() {
-        if n > 0 {
-            written.push(b',');
-        }
-        write(item, written);
-    }
-    written.push(close);
-}
-
-/// The order of UTF-16, which is that of the bytes up to where surrogates come before
-/// what UTF-8 has behind.
-fn by_code_units(one: &str, other: &str) -> Ordering {
-    if one.bytes().chain(other.bytes()).all(|byte| byte < 0xee) {
-        return one.cmp(other);
-    }
-    one.encode_utf16().cmp(other.encode_utf16())
-}
-
-/// With the escapes of RFC 8785 §3.2.2.2.
-fn write_string(text: &str, written: &mut Vec<u8>) {
-    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        written.push(b'"');
-        written.extend_from_slice(text.as_bytes());
-        written.push(b'"');
-        return;
-    }
+/// A string with the escapes of RFC 8785 §3.2.2.2, in its quotes.
+pub(crate) fn write_string(text: &str, written: &mut Vec<u8>) {
     // Writing text to memory does not fail.
     let _ = serde_json::to_writer(written, text);
 }
 
-/// Walks a text that is known to be JSON.
-struct Reader<'a> {
-    text: &'a str,
+/// What does not stand for itself in a string.
+const STOPS: [bool; 256] = {
+    let mut stops = [false; 256];
+    let mut byte = 0;
+    while byte < b' ' as usize {
+        stops[byte] = true;
+        byte += 1;
+    }
+    stops[b'"' as usize] = true;
+    stops[b'\\' as usize] = true;
+    stops
+};
+
+struct Writer<'a> {
+    text: &'a [u8],
     at: usize,
+    written: Vec<u8>,
+    /// Those of all objects that are not at their end.
+    members: Vec<Member>,
 }
 
-impl<'a> Reader<'a> {
-    fn value(&mut self, depth: usize) -> Option<Json<'a>> {
-        if depth > DEEPEST {
+/// Where a member of an object is written.
+#[derive(Clone, Copy)]
+struct Member {
+    begin: usize,
+    name_end: usize,
+    end: usize,
+}
+
+impl Member {
+    /// As it is written, without its quotes.
+    fn name<'a>(&self, written: &'a [u8]) -> &'a [u8] {
+        &written[self.begin + 1..self.name_end - 1]
+    }
+}
+
+impl Writer<'_> {
+    fn value(&mut self, depth: usize) -> Option<()> {
+        match self.next()? {
+            b'"' => self.string(),
+            b'{' if depth < DEEPEST => self.object(depth + 1),
+            b'[' if depth < DEEPEST => self.list(depth + 1),
+            b'-' | b'0'..=b'9' => {
+                let number = Number::read(&self.text[self.at..])?;
+                self.at += number.len();
+                number.write(&mut self.written)
+            }
+            _ => self.word(),
+        }
+    }
+
+    fn word(&mut self) -> Option<()> {
+        let rest = &self.text[self.at..];
+        let word = [b"true".as_slice(), b"false", b"null"].into_iter().find(|word| rest.starts_with(word))?;
+        self.at += word.len();
+        self.written.extend_from_slice(word);
+        Some(())
+    }
+
+    fn list(&mut self, depth: usize) -> Option<()> {
+        self.copy(b'[')?;
+        if self.next()? == b']' {
+            return self.copy(b']');
+        }
+        loop {
+            self.value(depth)?;
+            if self.copy(b',').is_none() {
+                return self.copy(b']');
+            }
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Option<()> {
+        self.copy(b'{')?;
+        if self.next()? == b'}' {
+            return self.copy(b'}');
+        }
+        let first = self.members.len();
+        loop {
+            self.member(depth)?;
+            if self.copy(b',').is_none() {
+                self.sort(first)?;
+                self.members.truncate(first);
+                return self.copy(b'}');
+            }
+        }
+    }
+
+    fn member(&mut self, depth: usize) -> Option<()> {
+        let begin = self.written.len();
+        if self.next()? != b'"' {
             return None;
         }
-        match self.peek()? {
-            b'{' => self.object(depth + 1),
-            b'[' => self.list(depth + 1),
-            b'"' => self.string(),
-            b'-' | b'0'..=b'9' => number(self.token()).map(Json::Scalar),
-            // true, false, null
-            _ => Some(Json::Scalar(self.token().into())),
-        }
+        self.string()?;
+        let name_end = self.written.len();
+        self.copy(b':')?;
+        self.value(depth)?;
+        self.members.push(Member { begin, name_end, end: self.written.len() });
+        Some(())
     }
 
-    fn list(&mut self, depth: usize) -> Option<Json<'a>> {
-        let mut values = Vec::new();
-        self.at += 1;
-        while self.has_item(b']')? {
-            values.push(self.value(depth)?);
+    /// Brings the members from this one on into the order of RFC 8785 §3.2.3. `None` if two
+    /// have one name.
+    fn sort(&mut self, first: usize) -> Option<()> {
+        let (written, members) = (&self.written, &mut self.members[first..]);
+        if members.iter().any(|member| is_out_of_line(member.name(written))) {
+            members.sort_by_cached_key(|member| code_units(&written[member.begin..member.name_end]));
+        } else if members.is_sorted_by(|one, next| one.name(written) < next.name(written)) {
+            // Most are written by the same program, in the same order.
+            return Some(());
+        } else {
+            members.sort_unstable_by(|one, other| one.name(written).cmp(other.name(written)));
         }
-        Some(Json::List(values))
+        if members.windows(2).any(|pair| pair[0].name(written) == pair[1].name(written)) {
+            return None;
+        }
+        let begin = members.iter().map(|member| member.begin).min()?;
+        let mut sorted = Vec::with_capacity(written.len() - begin);
+        for (n, member) in members.iter().enumerate() {
+            if n > 0 {
+                sorted.push(b',');
+            }
+            sorted.extend_from_slice(&written[member.begin..member.end]);
+        }
+        self.written.truncate(begin);
+        self.written.extend_from_slice(&sorted);
+        Some(())
     }
 
-    fn object(&mut self, depth: usize) -> Option<Json<'a>> {
-        let mut members = Vec::new();
-        self.at += 1;
-        while self.has_item(b'}')? {
-            let name = self.name()?;
-            // The colon.
-            self.peek()?;
-            self.at += 1;
-            members.push((name, self.value(depth)?));
-        }
-        members.sort_unstable_by(|(one, _), (other, _)| by_code_units(one, other));
-        let is_twice = members.windows(2).any(|pair| pair[0].0 == pair[1].0);
-        (!is_twice).then_some(Json::Object(members))
-    }
-
-    /// Whether there is another item before the closing bracket, which is passed over,
-    /// and so is a comma.
-    fn has_item(&mut self, close: u8) -> Option<bool> {
-        let next = self.peek()?;
-        if next == close || next == b',' {
-            self.at += 1;
-        }
-        Some(next != close)
-    }
-
-    fn string(&mut self) -> Option<Json<'a>> {
-        let (text, is_escaped) = self.quoted()?;
-        if !is_escaped {
-            // What may stand there without an escape is written without one.
-            return Some(Json::Scalar(text.into()));
-        }
-        let mut written = Vec::with_capacity(text.len());
-        write_string(&serde_json::from_str::<String>(text).ok()?, &mut written);
-        String::from_utf8(written).ok().map(|written| Json::Scalar(written.into()))
-    }
-
-    fn name(&mut self) -> Option<Cow<'a, str>> {
-        self.peek()?;
-        let (text, is_escaped) = self.quoted()?;
-        if is_escaped {
-            return serde_json::from_str::<String>(text).ok().map(Cow::Owned);
-        }
-        Some(text[1..text.len() - 1].into())
-    }
-
-    /// A string with its quotes, and whether there are escapes in it.
-    fn quoted(&mut self) -> Option<(&'a str, bool)> {
+    fn string(&mut self) -> Option<()> {
         let (begin, mut is_escaped) = (self.at, false);
         self.at += 1;
         loop {
-            match self.text.as_bytes().get(self.at)? {
+            self.at += self.text.get(self.at..)?.iter().position(|byte| STOPS[usize::from(*byte)])?;
+            match self.text[self.at] {
                 b'"' => break,
-                b'\\' => {
-                    is_escaped = true;
-                    self.at += 2;
-                }
-                _ => self.at += 1,
+                b'\\' => is_escaped = true,
+                // A control character.
+                _ => return None,
             }
+            // What is escaped is no end.
+            self.at += 2;
         }
         self.at += 1;
-        Some((self.text.get(begin..self.at)?, is_escaped))
+        let quoted = &self.text[begin..self.at];
+        if is_escaped {
+            write_string(&serde_json::from_slice::<String>(quoted).ok()?, &mut self.written);
+        } else {
+            // What may stand there without an escape is written without one.
+            self.written.extend_from_slice(quoted);
+        }
+        Some(())
     }
 
-    /// A number or a word, up to what ends it.
-    fn token(&mut self) -> &'a str {
-        let rest = &self.text[self.at..];
-        let end = rest.bytes().position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r'));
-        let token = &rest[..end.unwrap_or(rest.len())];
-        self.at += token.len();
-        token
+    /// Passes over a byte of the grammar, if it comes next.
+    fn copy(&mut self, byte: u8) -> Option<()> {
+        if self.next()? != byte {
+            return None;
+        }
+        self.at += 1;
+        self.written.push(byte);
+        Some(())
     }
 
     /// The next byte that is no white space.
-    fn peek(&mut self) -> Option<u8> {
-        let bytes = self.text.as_bytes();
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(self.at) {
+    fn next(&mut self) -> Option<u8> {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.text.get(self.at) {
             self.at += 1;
         }
-        bytes.get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 }
 
-/// Its exact value: significant digits, and the power of ten behind them.
-fn number(text: &str) -> Option<Cow<'_, str>> {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // Most are: no fraction, no exponent, no zero at their end.
-    if sign.len() + whole.len() == text.len() && !whole.ends_with('0') {
-        return Some(text.into());
-    }
-    let all = [whole, fraction].concat();
-    let digits = all.trim_start_matches('0');
-    let significant = digits.trim_end_matches('0');
-    if significant.is_empty() {
-        // There is one zero: RFC 8785 has no negative one either.
-        return Some("0".into());
-    }
-    let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
-    let exponent = exponent.parse::<i64>().ok()?.checked_add(zeros)?;
-    let exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
-    let power = if exponent == 0 { String::new() } else { format!("e{exponent}") };
-    Some([sign, significant, &power].concat().into())
+/// Whether a written name may have another place by its code units than by its bytes: it
+/// has an escape, or what UTF-8 has before surrogates, and UTF-16 behind them.
+fn is_out_of_line(name: &[u8]) -> bool {
+    name.iter().any(|byte| *byte == b'\\' || *byte >= 0xee)
+}
+
+/// Of a string in its quotes: what RFC 8785 §3.2.3 sorts by.
+fn code_units(quoted: &[u8]) -> Vec<u16> {
+    let name: String = serde_json::from_slice(quoted).unwrap_or_default();
+    name.encode_utf16().collect()
 }

@@ -32,6 +32,7 @@ mod hash;
 mod json;
 mod key;
 mod message;
+mod number;
 mod record;
 mod sealed;
 mod wire;
@@ -62,7 +63,7 @@ pub use self::fingerprint::Fingerprint;
 #[cfg(test)]
 pub(crate) use self::grpc::stands_for;
 pub(crate) use self::grpc::{is_grpc, judged};
-pub(crate) use self::json::Json;
+pub(crate) use self::json::{spelled, write_string};
 pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
 pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};

@@ -11,6 +11,7 @@ mod support;
 mod admission;
 mod axum;
 mod background;
+mod bodies_apart;
 mod coverage;
 mod events;
 mod fidelity;

@@ -17,7 +17,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{IdempotencyLayer, RequestBody, Scope};
+use tower_idempotency::{FingerprintRules, IdempotencyLayer, RequestBody, Scope};
 
 const ROUNDS: u32 = 15;
 static ANSWER: [u8; 318] = [b'a'; 318];
@@ -64,6 +64,23 @@ where
     (cpu_nanos() - before) / f64::from(requests)
 }
 
+/// Nanoseconds a fingerprint of 4 KiB of JSON, over about `slice`.
+fn time_fingerprint(rules: &FingerprintRules, slice: Duration) -> f64 {
+    let position = r#"{"id": 1017, "name": "a\u0062c", "price": 19.99, "tags": ["x", null, true]}"#;
+    let body = format!(r#"{{"to": "a", "positions": [{}]}}"#, vec![position; 53].join(", "));
+    let request = Request::post("/charge").header("content-type", "application/json");
+    let request = request.body(Bytes::from(body)).expect("a valid request");
+    let (started, before) = (Instant::now(), cpu_nanos());
+    let mut fingerprints = 0_u32;
+    while started.elapsed() < slice {
+        for _ in 0..16 {
+            assert!(rules.same(std::hint::black_box(&request), &request));
+            fingerprints += 2;
+        }
+    }
+    (cpu_nanos() - before) / f64::from(fingerprints)
+}
+
 /// How long this thread has been on a CPU.
 fn cpu_nanos() -> f64 {
     let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a Linux kernel with schedstat");
@@ -76,13 +93,13 @@ async fn main() {
         .skip_while(|argument| argument != "--seconds")
         .nth(1)
         .map_or(12.0, |seconds| seconds.parse().expect("--seconds takes a number"));
-    let slice = Duration::from_secs_f64(seconds / f64::from(5 * ROUNDS));
+    let slice = Duration::from_secs_f64(seconds / f64::from(7 * ROUNDS));
     let bare = service_fn(answer::<Full<Bytes>>);
     let guarded =
         |store| IdempotencyLayer::new(store, Scope::shared()).layer(service_fn(answer::<RequestBody<Full<Bytes>>>));
     let full = guarded(MemoryStore::new().max_entries(20_000));
     let mut fresh = 0;
-    let mut rounds = [const { Vec::new() }; 5];
+    let mut rounds = [const { Vec::new() }; 7];
     for _ in 0..ROUNDS {
         rounds[0].push(time(bare, slice, || Some(17)).await);
         // Room for the round, so that nothing has to be evicted in it.
@@ -95,13 +112,20 @@ async fn main() {
         rounds[2].push(time(roomy.clone(), slice, &mut next).await);
         rounds[3].push(time(full.clone(), slice, &mut next).await);
         rounds[4].push(time(roomy.clone(), slice, || Some(fresh)).await);
+        rounds[5].push(time_fingerprint(&FingerprintRules::new(), slice));
+        rounds[6].push(time_fingerprint(&FingerprintRules::new().canonical_json(), slice));
     }
-    let added = |of: usize| rounds[of].iter().zip(&rounds[0]).map(|(with, bare)| with - bare).collect::<Vec<_>>();
+    let above = |of: usize, less: usize| {
+        rounds[of].iter().zip(&rounds[less]).map(|(with, bare)| with - bare).collect::<Vec<_>>()
+    };
+    let added = |of: usize| above(of, 0);
     report("bare service", rounds[0].clone(), "");
     report("unguarded, added", added(1), "goal: nothing to see");
     report("first request, added", added(2), "goal: 2500 or less");
     report("  in a full store, added", added(3), "each evicts another");
     report("replay, added", added(4), "goal: 1000 or less");
+    report("4 KiB of JSON, hashed", rounds[5].clone(), "as it came");
+    report("  canonical, added", above(6, 5), "goal: 30000 or less");
 }
 
 fn report(what: &str, mut nanos: Vec<f64>, goal: &str) {

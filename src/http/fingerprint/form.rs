@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 
 use super::media_type::MediaType;
-use super::multipart;
 use super::pointer::Pointer;
 use super::rules::{BodyRule, FingerprintRules};
-use crate::core::{Fingerprint, Json};
+use super::{member, multipart};
+use crate::core::{Fingerprint, spelled};
 
 /// What counts, in its order.
 type Components<'a> = Vec<Cow<'a, [u8]>>;
@@ -59,6 +60,7 @@ fn content<'a>(
     let taken_apart = match (&rules.body, &media_type) {
         (BodyRule::Ignored, _) => Some(Vec::new()),
         (BodyRule::Custom(_, custom), _) => Some(marked(b"custom", [custom(parts, body).into()])),
+        _ if !is_said_by_one_type(&parts.headers) => None,
         (BodyRule::Json { without, only }, Some(found)) if found.is_json() => json(body, without, only),
         _ => boundary.and_then(|boundary| parts_of(body, boundary)),
     };
@@ -66,6 +68,15 @@ fn content<'a>(
     let spelled = spelled.filter(|_| boundary.is_none() || taken_apart.is_some());
     let kind = spelled.map_or_else(|| line.into(), |found| found.text.clone().into_bytes().into());
     (kind, taken_apart.unwrap_or_else(|| vec![body[..].into()]))
+}
+
+/// Whether nothing but its one type says how a body is to be read. With a second one, or with
+/// a coding, its receiver may find other things in it than are found here.
+fn is_said_by_one_type(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(CONTENT_ENCODING).iter();
+    let mut codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let has_none = codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"));
+    has_none && headers.get_all(CONTENT_TYPE).iter().nth(1).is_none()
 }
 
 fn parts_of<'a>(body: &'a [u8], boundary: &str) -> Option<Components<'a>> {
@@ -80,24 +91,17 @@ fn marked<'a>(mark: &'static [u8], body: impl IntoIterator<Item = Cow<'a, [u8]>>
 /// `None` if it is no JSON. Of members that are looked at alone, whether each is there
 /// counts too.
 fn json(body: &[u8], without: &[Pointer], only: &[Pointer]) -> Option<Components<'static>> {
-    let mut value = Json::read(body)?;
-    without.iter().for_each(|pointer| pointer.leave_out(&mut value));
-    let mut counts = marked(b"json", []);
+    let mut spelled = spelled(body)?;
+    without.iter().for_each(|pointer| member::leave_out(&mut spelled, pointer));
     if only.is_empty() {
-        counts.push(written(&value, body.len()).into());
-        return Some(counts);
+        return Some(marked(b"json", [spelled.into()]));
     }
+    let mut counts = marked(b"json", []);
     for pointer in only {
-        match pointer.find(&value) {
-            Some(found) => counts.extend([Cow::from(b"1".as_slice()), written(found, 0).into()]),
+        match member::find(&spelled, pointer) {
+            Some(found) => counts.extend([Cow::from(b"1".as_slice()), found.to_vec().into()]),
             None => counts.push(b"0".into()),
         }
     }
     Some(counts)
-}
-
-fn written(value: &Json<'_>, capacity: usize) -> Vec<u8> {
-    let mut written = Vec::with_capacity(capacity);
-    value.write(&mut written);
-    written
 }

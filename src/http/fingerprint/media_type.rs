@@ -26,11 +26,12 @@ impl<'a> MediaType<'a> {
                 return None;
             }
             let name = name.to_ascii_lowercase();
-            if is_multipart && name == "boundary" {
-                // With two of them it is not known which one counts.
-                if parsed.boundary.replace(value.trim_matches('"')).is_some() {
-                    return None;
-                }
+            if is_multipart && name == "boundary" && parsed.boundary.is_none() {
+                parsed.boundary = Some(value.trim_matches('"'));
+            } else if is_multipart && parameter.to_ascii_lowercase().contains("boundary") {
+                // With a second one, `boundary*` (RFC 2231), or one within another parameter, for
+                // which some receivers take it, it is not known which one counts.
+                return None;
             } else if name != "charset" {
                 parsed.text.extend([";", &name, "=", value]);
             }
@@ -92,6 +93,10 @@ mod tests {
             ("multipart/form-data; boundary=x; a=b", Some("multipart/form-data;a=b")),
             ("text/plain; boundary=x", Some("text/plain;boundary=x")),
             ("multipart/mixed; boundary=x; boundary=y", None),
+            ("multipart/mixed; boundary*=x; boundary=y", None),
+            ("multipart/mixed; boundary=x; X-Boundary=y", None),
+            ("multipart/mixed; boundary=x; charset=\"boundary=y\"", None),
+            ("multipart/mixed; Boundary=\"a Boundary\"", Some("multipart/mixed")),
             ("json", None),
             ("text/plain; charset", None),
             ("text/plain; a=\"b", None),

@@ -22,7 +22,8 @@ type Custom = dyn Fn(&Parts, &Bytes) -> Vec<u8> + Send + Sync;
 ///   do not count;
 /// - the body's bytes, and its `Content-Encoding`. In a multipart body its parts and the text
 ///   before and after them count, but not the boundary, which clients draw anew for each
-///   try (RFC 7578 §4.1);
+///   try (RFC 7578 §4.1). A body with a second type, or with a coding, counts byte by byte:
+///   its receiver may find other parts in it;
 /// - for gRPC, the trailers.
 ///
 /// [`same`](Self::same) is for your own tests.
@@ -197,7 +198,8 @@ impl FingerprintRules {
     ///
     /// It compares numbers by their exact value, which is stricter than RFC 8785: there,
     /// two amounts are the same if a double can't tell them apart. A body that is not JSON,
-    /// is nested deeper than 128, or has two members of one name, counts byte by byte.
+    /// is nested deeper than 128, or has two members of one name, counts byte by byte, and so
+    /// does one with a second `Content-Type`, or with a `Content-Encoding`.
     ///
     /// If you call several of this, [`ignore_body`](Self::ignore_body) and
     /// [`custom`](Self::custom), the last call counts.

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tower_idempotency::FingerprintRules;
 
+use crate::corpus::{canonical, multipart};
+
 fn sent(kind: &str, body: impl Into<Bytes>) -> Request<Bytes> {
     Request::post("/pay").header("content-type", kind).body(body.into()).unwrap()
 }
@@ -33,6 +35,75 @@ fn almost_multipart() -> impl Strategy<Value = String> {
     (any::<bool>(), any::<bool>(), vec(piece, 0..8)).prop_map(|(begins, is_b, pieces)| {
         let begin = if is_b { "--b" } else { "--c" };
         if begins { begin.to_owned() + &pieces.concat() } else { pieces.concat() }
+    })
+}
+
+/// Of what JSON is made of, and of what it is not.
+fn almost_json() -> impl Strategy<Value = Vec<u8>> {
+    const PIECES: [&[u8]; 44] = [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"\"a\":",
+        b"\"b\":[",
+        b"\"c\":{",
+        b"\"d/e\":",
+        b"\"\\u0061\":",
+        b"\"a\"",
+        b"\"",
+        b"\"\\n\"",
+        b"\\",
+        b"\\u",
+        b"\\ud83d",
+        b"\\ude00",
+        b"\"\xf0\x9f\x98\x80\":",
+        b"\"\xef\xac\xb3\":",
+        b"\xff",
+        b"1",
+        b"0",
+        b"-",
+        b"+",
+        b".",
+        b"e",
+        b"1.0",
+        b"10e-1",
+        b"-0",
+        b"1e400",
+        b"9007199254740993",
+        b"4.9e-324",
+        b"1e9223372036854775807",
+        b"1e9223372036854775808",
+        b"true",
+        b"null",
+        b"nul",
+        b" ",
+        b"\n",
+        b"\0",
+        b"\x0c",
+        b"{}",
+        b"[]",
+    ];
+    vec(0..PIECES.len(), 0..9).prop_map(|pieces| pieces.into_iter().map(|at| PIECES[at]).collect::<Vec<_>>().concat())
+}
+
+/// A document with members that may be there twice, in their order, and its pieces spelled
+/// in one of many ways.
+fn spelled() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        "-?(0|[1-9][0-9]{0,2})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,2})?",
+        "\"([ab\u{e9}\u{fb33}\u{1f600}/]|\\\\[nt\"/\\\\]|\\\\u006[12]|\\\\ud83d\\\\ude00){0,3}\"",
+        "true|null",
+    ];
+    let name = "(a|b|c|d/e|\\\\u0061|\u{fb33}|\u{1f600}|\\\\n)";
+    leaf.prop_recursive(4, 16, 4, move |inner| {
+        let member = (name, inner.clone(), "[ \n]?")
+            .prop_map(|(name, value, space)| format!("{space}\"{name}\":{space}{value}"));
+        let of =
+            |[open, close]: [&'static str; 2]| move |items: Vec<String>| format!("{open}{}{close}", items.join(","));
+        prop_oneof![vec(inner, 0..3).prop_map(of(["[", "]"])), vec(member, 0..4).prop_map(of(["{", "}"]))]
     })
 }
 
@@ -86,6 +157,28 @@ proptest! {
         let other_spelled = sent(serde_json::to_string_pretty(&other).unwrap());
         prop_assert!(same(&rules, &spelled[0], &spelled[1]));
         prop_assert_eq!(same(&rules, &spelled[0], &other_spelled), one == other);
+    }
+
+    #[test]
+    fn what_is_almost_json_means_what_a_slow_reader_says(one in almost_json(), other in almost_json()) {
+        canonical::check(&[&one[..], b"\x1e", &other].concat());
+    }
+
+    #[test]
+    fn json_means_what_a_slow_reader_says(one in spelled(), other in spelled()) {
+        canonical::check(format!("{one}\x1e{other}").as_bytes());
+    }
+
+    #[test]
+    fn what_receivers_can_tell_apart_is_not_the_same(
+        (one, other) in (almost_multipart(), almost_multipart()),
+        (first, more) in ("multipart/[ab]; (boundary=b|boundary=c|boundary=\"b\")", "(; ?(x-)?boundary\\*?=[bcx]|; a=\"; boundary=x\"|; charset=[bc])?"),
+        another in "(b|c)",
+    ) {
+        let kind = first.clone() + &more;
+        let moved = kind.replace("boundary=b", &format!("boundary={another}"));
+        multipart::check(format!("{kind}\x1e{one}\x1e{moved}\x1e{other}").as_bytes());
+        multipart::check(format!("{kind}\x1e{one}\x1e{moved}\x1e{}", one.replace("--b", &format!("--{another}"))).as_bytes());
     }
 
     #[test]

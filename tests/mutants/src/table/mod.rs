@@ -20,6 +20,7 @@ macro_rules! planted_under {
 }
 
 mod background;
+mod bodies;
 mod callback;
 mod completer;
 mod encryption;
@@ -74,10 +75,11 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 20] = [
+pub(crate) const GROUPS: [&[Mutant]; 21] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
+    bodies::MUTANTS,
     resume::MUTANTS,
     rollout::MUTANTS,
     undo::MUTANTS,
