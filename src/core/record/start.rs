@@ -10,7 +10,7 @@ pub(crate) enum Start {
     Reach,
     /// What had begun goes on: a doubt is looked into, or a step is written.
     GoOn,
-    /// Something new is done, or the operation is answered.
+    /// Something new is done, or the operation gets its response.
     Act,
     /// A step is undone.
     Undo,

@@ -137,7 +137,7 @@ impl Attempt {
         Ok(None)
     }
 
-    /// A step's rows were written before, and it goes on; an answer would hide a doubt.
+    /// A step's rows were written before, and it goes on; a response would hide a doubt.
     fn may_commit(&self, changes: &[Change], current: &Record) -> Result<(), NotStarted> {
         let is_undoing = current.undoing().is_some();
         let [Change::Complete { response, reached, .. }] = changes else {

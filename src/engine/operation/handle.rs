@@ -121,8 +121,8 @@ impl Operation {
         self.inner.attempt.status()
     }
 
-    /// Whether the claim is lost, or in doubt. The store refuses what this attempt still
-    /// does; the attempt that took over does it again.
+    /// Whether the claim is lost, or in doubt. This attempt can't store what it still does;
+    /// the attempt that took over does it again.
     pub fn is_cancelled(&self) -> bool {
         self.inner.attempt.lost().initialized()
     }

@@ -19,13 +19,13 @@ impl IdempotencyLayer {
     /// |---|---|
     /// | a problem that a client may retry unchanged | `true` |
     /// | any other problem | `false` |
-    /// | a failure of the handler's that is stored, and its replays | `false` |
-    /// | one that is not, where a retry resumes | `true`; in at-most-once mode `false` |
-    /// | one that frees the key: 408, 425, 429, 5xx | `true` |
-    /// | one that frees the key: any other 4xx | nothing: the client has to mend its request |
-    /// | no failure | nothing |
+    /// | a failure of the handler that is stored, and its replays | `false` |
+    /// | a failure that is not stored and that a retry resumes | `true`; in at-most-once mode `false` |
+    /// | a failure that frees the key: 408, 425, 429, 5xx | `true` |
+    /// | a failure that frees the key: any other 4xx | nothing: the client has to correct its request |
+    /// | not a failure | nothing |
     ///
-    /// What a handler says in this field itself counts more, and its replays say the same.
+    /// If a handler sets this field itself, its value counts, and its replays have the same.
     ///
     /// ```
     /// use http::HeaderName;
@@ -38,9 +38,9 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// It is stored with the response: what was stored before it was set says nothing. What a
-    /// handler stores itself by [`Operation::complete`](crate::Operation::complete) is stored
-    /// as it gives it.
+    /// The layer stores the field with the response. So responses that were stored before you
+    /// set this do not have it, nor do responses that a handler stores itself with
+    /// [`Operation::complete`](crate::Operation::complete).
     pub fn retry_advice(self, advice: RetryAdvice) -> Self {
         self.set(|policy| policy.problems.advice = Some(advice))
     }
@@ -48,8 +48,8 @@ impl IdempotencyLayer {
     /// Lets replays name the first request, by the id in the head of its response, as
     /// Stripe's API does. By default they do not.
     ///
-    /// An id such as `X-Request-Id` is of one delivery, and not replayed, so that a replay
-    /// may have one of its own.
+    /// An id such as `X-Request-Id` belongs to one delivery, and the layer does not replay it,
+    /// so that a replay may have another one.
     ///
     /// ```
     /// use http::HeaderName;
@@ -64,9 +64,9 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// The layer has to see the id: what sets it on the response of a first request stands
-    /// *inside* of this layer, and what sets one on replays *outside*. A response that is
-    /// stored by [`Operation::complete`](crate::Operation::complete) names none.
+    /// The layer has to see the id: put the layer that sets it on first responses *inside*
+    /// this one, and the layer that sets one on replays *outside*. A response that a handler
+    /// stores with [`Operation::complete`](crate::Operation::complete) names no request.
     pub fn first_request(self, first: FirstRequest) -> Self {
         self.set(|policy| policy.words.first_request = Some(first))
     }

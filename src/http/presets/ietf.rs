@@ -18,7 +18,7 @@ impl IdempotencyLayer {
     /// - "the result of the previously completed operation, success or an error" (§2.6), as
     ///   the default [`Outcomes`] have it.
     ///
-    /// Each of these can be set otherwise after it. Where the draft has a choice, it is
+    /// You can override each of them after this call. Where the draft leaves a choice, it is
     /// yours: [`required`](Self::required) (§2.7), [`documentation`](Self::documentation)
     /// (§2.5.2), [`fingerprint`](Self::fingerprint) (§2.4) and
     /// [`Engine::retention`](crate::Engine::retention) (§2.3).
@@ -34,7 +34,7 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// Clients that send their keys bare are refused: 400 `invalid-key`.
+    /// Clients that send their keys bare get a 400, `invalid-key`.
     ///
     /// [draft-ietf-httpapi-idempotency-key-header-07]: https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07
     pub fn ietf(self) -> Self {

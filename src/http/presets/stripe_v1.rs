@@ -38,7 +38,7 @@ impl IdempotencyLayer {
     ///   ([`first_request`](Self::first_request));
     /// - a [retention](crate::Engine::retention) of 24 hours, where it is less.
     ///
-    /// Each of these can be set otherwise after it.
+    /// You can override each of them after this call.
     /// [The guide](crate::guide::presets) has the presets side by side.
     ///
     /// ```
@@ -49,8 +49,8 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// Authentication and rate limits belong *outside* of the layer, or a 401 or a 429 is
-    /// stored too. A handler that finds its parameters invalid before it begins says so by
+    /// Put authentication and rate limits *outside* the layer, or it stores a 401 or a 429,
+    /// too. If a handler finds its parameters invalid before it begins, it marks its response
     /// [`Outcome::NothingHappened`](crate::Outcome::NothingHappened); or choose
     /// [`Outcomes::free_validation_failures`] for all of them. A problem that stands for a
     /// success that was not retained keeps its form.
