@@ -1,5 +1,5 @@
 //! What runs beside the requests: what is finished without its client, who is told
-//! of the end, what needs a human, and what an operator decides.
+//! of the end, what needs attention, and what an operator decides.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 #[path = "../support/mod.rs"]

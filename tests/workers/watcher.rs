@@ -1,4 +1,4 @@
-//! What needs a human is told, once; all else is not.
+//! What needs an operator is reported once; nothing else is reported.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -283,7 +283,7 @@ async fn no_such_thing_of_a_handler_is_an_answer_if_it_says_so_or_came_to_a_step
 }
 
 /// Whether its handler ran can't be known, so it is not run again: a reconciler is
-/// asked, and then a human.
+/// asked, and then an operator.
 #[tokio::test]
 async fn at_most_once_what_may_have_had_no_route_is_not_run_again() {
     for known in [true, false] {

@@ -137,7 +137,7 @@ fn a_decision_on_what_was_is_not_one_on_what_is() {
     assert_eq!((next, output), (Next::Keep, Err(NotResolved::Overtaken)));
 }
 
-/// A human decided that it goes on; how old it is was known.
+/// An operator decided that it continues, and knew how old it is.
 #[test]
 fn a_decision_is_not_overtaken_by_the_age() {
     let old = put(Resolve { resolution: Resolution::RunAgain, seen: None }

@@ -409,7 +409,7 @@ impl State {
             Worker::Acknowledging(_) | Worker::Telling(_) => {}
             Worker::Holding(mut attempt) if attempt.is_answering() || attempt.stage == Stage::Over => {
                 // The client is told the truth, and saving goes on.
-                // Unless that is that a human has to look.
+                // Unless that is that an operator has to decide.
                 let answer = attempt.unsaved().filter(|_| attempt.program != Program::Whimsical);
                 if let Some(answer) = answer {
                     self.answer(attempt.life, Some(&answer));

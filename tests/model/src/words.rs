@@ -117,7 +117,7 @@ fn decision(resolution: &Resolution) -> &'static str {
         Resolution::DidNotHappen { .. } => "the step did not happen",
         Resolution::Undone { .. } => "the step is undone",
         Resolution::RunAgain => "it may run again",
-        Resolution::Park { .. } => "a human has to look",
+        Resolution::Park { .. } => "an operator has to decide",
         _ => "a decision that is new",
     }
 }

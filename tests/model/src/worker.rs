@@ -29,7 +29,7 @@ pub(crate) enum Program {
     /// Two legs are booked, and undone if the handler then says that it failed for
     /// good.
     Trip,
-    /// Nothing but an answer, or that a human has to look; and a callback is made.
+    /// Nothing but a response, or that an operator has to decide; and a callback is made.
     CallsBack,
     /// The trip, whose end is told.
     TripCallsBack,
@@ -324,8 +324,8 @@ impl Attempt {
         Change::Complete { response: Arc::new(response), retention: RETENTION, reached: Reached::Only(reached.into()) }
     }
 
-    /// What the client is told if the end can't be stored now; `None` if that a
-    /// human has to look.
+    /// What the client is told if the end can't be stored now; `None` if that is that an
+    /// operator has to decide.
     pub(crate) fn unsaved(&self) -> Option<Bytes> {
         let next = self.write.as_ref()?.exchange.writes()?;
         Some(next.response()?.body().cloned().unwrap_or_default())

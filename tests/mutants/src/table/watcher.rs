@@ -1,4 +1,4 @@
-//! The watcher: what needs a human is told, once.
+//! The watcher: what needs an operator is reported once.
 
 use super::Mutant;
 
