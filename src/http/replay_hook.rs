@@ -9,8 +9,7 @@ use http::{HeaderMap, Method, Response, Uri};
 use crate::core::IdempotencyKey;
 use crate::http::words::Head;
 
-/// A replay that is about to be sent, as a [hook](crate::IdempotencyLayer::replay_with)
-/// gets it.
+/// A replay before the layer sends it, for a [hook](crate::IdempotencyLayer::replay_with).
 pub struct Replay {
     pub(crate) head: Head,
     pub(crate) response: Response<Bytes>,
@@ -37,7 +36,7 @@ impl Replay {
         self.head.key.as_ref().map_or("", IdempotencyKey::as_str)
     }
 
-    /// The stored response, without what marks a replay.
+    /// The stored response, without the mark of a replay.
     pub const fn response(&self) -> &Response<Bytes> {
         &self.response
     }

@@ -16,7 +16,7 @@ use crate::telemetry::event::EventKind;
 use crate::util::detached::CatchPanic;
 
 impl RequestContext {
-    /// What is answered in the handler's place, with the hook asked first.
+    /// What the client gets in the handler's place, after the hook has had its say.
     pub(crate) async fn respond_as_hooked<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
         match (&self.head, &claimed) {
             (Some(head), Claimed::Replay(stored, left)) if stored.not_retained().is_none() => {

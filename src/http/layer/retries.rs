@@ -71,14 +71,15 @@ impl IdempotencyLayer {
         self.set(|policy| policy.words.first_request = Some(first))
     }
 
-    /// Asks `hook` what a retry gets once the operation is complete: for APIs that show the
-    /// newest state, as PayPal's, or have another status for it. By default it is the stored
+    /// Calls `hook` for each retry of a complete operation: for APIs that show the
+    /// newest state, as PayPal's, or use another status. By default a retry gets the stored
     /// response, byte for byte (IETF draft §2.6).
     ///
-    /// The hook gets the stored response, and what the retry's head says, and gives the one
-    /// that the client gets. That is marked as a replay. It is not asked for a response that
-    /// was [not retained](crate::core::NotRetained), for calls of
-    /// [gRPC](Self::grpc_methods), and by [`StatusService`](crate::StatusService).
+    /// The hook gets the stored response and the retry's head, and returns the response
+    /// that the client gets; the layer marks it as a replay. The layer does not call the hook
+    /// for a response that was [not retained](crate::core::NotRetained), nor for
+    /// [gRPC](Self::grpc_methods) calls; a [`StatusService`](crate::StatusService) does not
+    /// call it either.
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
@@ -98,13 +99,13 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// - A retry that gets a failure where the operation succeeded may be tried again under
-    ///   another key: say what is different, and not that it failed.
-    /// - It runs for each retry, under a place of [`max_running`](Self::max_running) unless the
-    ///   retry [waited](Self::wait), and without a time limit of its own. If it panics, or
-    ///   gives a 1xx, the client gets the stored response.
+    /// - If the operation succeeded and the hook returns a failure, the client may try again
+    ///   under another key: respond with what has changed, not with a failure.
+    /// - The hook runs for each retry, which counts under [`max_running`](Self::max_running)
+    ///   unless it [waited](Self::wait). The layer sets no time limit for it. If the hook
+    ///   panics, or returns a 1xx, the client gets the stored response.
     /// - Trailers stay as they are stored. `ETag` and the like may be wrong for another body.
-    /// - The head of each covered request is copied for it.
+    /// - The layer copies the head of each covered request for the hook.
     pub fn replay_with<Fut>(self, hook: impl Fn(Replay) -> Fut + Send + Sync + 'static) -> Self
     where
         Fut: Future<Output = Response<Bytes>> + Send + 'static,

@@ -28,14 +28,14 @@ impl IdempotencyLayer {
     ///   [sent back](Self::echo_key), by which its clients know that it counted;
     /// - `transient-error: true` ([`retry_advice`](Self::retry_advice)) where a retry with
     ///   the same key may help, and no such field where not;
-    /// - a handler that says so itself in this field frees the key: the next request with it
-    ///   runs "as if it was the first request". Where that can not be, a retry resumes, or
-    ///   gets `outcome-unknown`. Any other 408 or 5xx is stored;
+    /// - a handler that sets this field to `true` frees the key: the next request with it
+    ///   runs "as if it was the first request". If the key can't be freed, a retry resumes, or
+    ///   gets `outcome-unknown`. The layer stores any other 408 or 5xx;
     /// - 409 while the first request runs; that problem has a member `errorCode` of 704, and
     ///   `store-unavailable` one of 703;
     /// - a [retention](crate::Engine::retention) of 7 days, where it is less.
     ///
-    /// Each of these can be set otherwise after it.
+    /// You can override each of them after this call.
     /// [The guide](crate::guide::presets) has the presets side by side.
     ///
     /// ```
@@ -46,8 +46,8 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// In at-most-once mode a handler has to mean it when it says `transient-error: true`:
-    /// what it did before is done again.
+    /// In at-most-once mode a retry after `transient-error: true` repeats what the handler did
+    /// before: a handler must set it only where it did nothing.
     pub fn adyen(self) -> Self {
         self.key_headers([IDEMPOTENCY_KEY.clone()])
             .key_rules(KeyRules::new().max_length(64))

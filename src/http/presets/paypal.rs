@@ -19,11 +19,11 @@ impl IdempotencyLayer {
     ///   request runs;
     /// - 200 for a replay of a 201 ([`replay_with`](Self::replay_with)).
     ///
-    /// Each of these can be set otherwise after it; that a key counts for one endpoint stays.
+    /// You can override each of them after this call, except that a key counts for one endpoint.
     /// [The guide](crate::guide::presets) has the presets side by side.
     ///
-    /// PayPal responds with "the latest status of the previous request". What that is, your
-    /// own [`replay_with`](Self::replay_with) can look up.
+    /// PayPal responds with "the latest status of the previous request". Your
+    /// own [`replay_with`](Self::replay_with) hook can look that up.
     ///
     /// ```
     /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
@@ -33,7 +33,7 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// Keys of requests that were made before the preset was set are forgotten with it: they
+    /// After you set the preset, the layer no longer knows the keys of earlier requests: they
     /// counted for all endpoints.
     pub fn paypal(self) -> Self {
         self.key_headers([REQUEST_ID])

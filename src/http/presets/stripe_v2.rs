@@ -25,7 +25,7 @@ impl IdempotencyLayer {
     ///   request runs;
     /// - a [retention](crate::Engine::retention) of 30 days, where it is less.
     ///
-    /// Each of these can be set otherwise after it, but for the mode, and that a key counts
+    /// You can override each of them after this call, except the mode, and that a key counts
     /// for one endpoint. [The guide](crate::guide::presets) has the presets side by side.
     ///
     /// ```
@@ -36,11 +36,11 @@ impl IdempotencyLayer {
     ///
     /// # Caveats
     ///
-    /// It is for handlers that are written with steps ([`Operation`](crate::Operation)): what
-    /// a handler does outside of them is done again after a failure. An operation that can't
-    /// go on is `outcome-unknown`, until an operator decides.
+    /// It is for handlers that are written with steps ([`Operation`](crate::Operation)): after
+    /// a failure, the retry repeats what a handler does outside its steps. Retries of an
+    /// operation that can't continue get `outcome-unknown`, until an operator decides.
     ///
-    /// Keys of requests that were made before the preset was set are forgotten with it: they
+    /// After you set the preset, the layer no longer knows the keys of earlier requests: they
     /// counted for all endpoints.
     pub fn stripe_v2(self) -> Self {
         self.resumable()
