@@ -124,6 +124,30 @@ async fn problems_in_plain_text_or_plain_json_are_ready_made() {
     }
 }
 
+/// What a hook says of a retry is what the layer says: there is a `Retry-After`.
+#[tokio::test]
+async fn a_hook_knows_whether_a_retry_may_help() {
+    let lab = Lab::new();
+    let layer = lab.layer().required().problems(|problem, mut response| {
+        *response.body_mut() = problem.is_retryable().to_string().into();
+        response
+    });
+    let (app, _) = numbered(&layer);
+    let missing = send(&app, unkeyed("POST")).await;
+    send(&app, post("k")).await;
+    let reused = send(&app, post_body("k", "other")).await;
+    lab.store.down();
+    let away = send(&app, post("another")).await;
+    for (answer, refusal, may_help) in [
+        (missing, Refusal::MissingKey, false),
+        (reused, Refusal::KeyReused, false),
+        (away, Refusal::StoreUnavailable, true),
+    ] {
+        assert_eq!((answer.refusal, answer.text().as_str()), (Some(refusal), may_help.to_string().as_str()));
+        assert_eq!(answer.headers.contains_key("retry-after"), may_help, "{refusal:?}");
+    }
+}
+
 /// The problem says where an operator looks; a hook has the same at hand.
 #[tokio::test]
 async fn a_problem_names_the_operation_that_it_is_about() {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::conformance_tests;
 use tower_idempotency::core::{Key, Record, Version};
-use tower_idempotency::store::conformance::{Damage, Harness};
+use tower_idempotency::store::conformance::{Cannot, Damage, Harness};
 use tower_idempotency::store::{Durability, Loaded, Page, Query, SqliteStore, Store, StoreError, Swap};
 
 /// A store in a directory of its own, which goes with it.
@@ -90,20 +90,26 @@ impl Harness for OnSqlite {
         self.clock.advance(by);
     }
 
-    async fn damage(&self, key: &Key, how: Damage) -> bool {
+    async fn damage(&self, key: &Key, how: Damage) -> Result<(), Cannot> {
         let database = rusqlite::Connection::open(self.path()).unwrap();
         database.busy_timeout(Duration::from_secs(5)).unwrap();
         let damage = if how == Damage::NewerFormat { "format = 2" } else { "head = x'00'" };
         let key = key.as_bytes().as_slice();
-        database.execute(&format!("UPDATE records SET {damage} WHERE key = ?1"), [key]).unwrap() == 1
+        let damaged = database.execute(&format!("UPDATE records SET {damage} WHERE key = ?1"), [key]).unwrap();
+        assert_eq!(damaged, 1);
+        Ok(())
     }
 
-    async fn reopen(&self) -> bool {
+    async fn reopen(&self) -> Result<(), Cannot> {
         let closed = self.store.lock().unwrap().take().expect("the store is open");
         assert_eq!(Arc::strong_count(&closed), 1, "someone still has the store");
         drop(closed);
         self.open();
-        true
+        Ok(())
+    }
+
+    fn bounded(&self, _: usize) -> Result<Arc<dyn Store>, Cannot> {
+        Err(Cannot::because("its bound is the disk; tests/sqlite/faults.rs has full ones"))
     }
 }
 

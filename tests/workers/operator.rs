@@ -1,7 +1,7 @@
 //! What an operator sees and decides.
 
 use bytes::Bytes;
-use tower_idempotency::core::{Hold, Key, Resolution, Status};
+use tower_idempotency::core::{HistoryEvent, Hold, Key, Resolution, Status};
 use tower_idempotency::store::{Filter, Query, StoreErrorKind};
 use tower_idempotency::{Callback, Engine, Operator, OperatorError, Runner};
 
@@ -74,6 +74,9 @@ async fn a_retry_runs_what_an_operator_lets_run_again() {
     let record = operator.find("", "k").await.unwrap().record;
     let by: Vec<_> = record.history().into_iter().filter_map(|entry| entry.by).collect();
     assert_eq!((runs.get(), by.iter().any(|by| **by == *"eve")), (2, true), "{by:?}");
+    let decided = record.history().into_iter().filter(|entry| entry.event == HistoryEvent::Decided);
+    let decided: Vec<_> = decided.map(|entry| (entry.by.unwrap().to_string(), entry.text.is_some())).collect();
+    assert_eq!(decided, [("eve".to_owned(), true)], "what she decided, once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -186,8 +186,8 @@ pub async fn stored_survives_reopening(harness: &dyn Harness) {
     done.change([complete(b"answer", minute(harness))]).await;
     let expected = [holder.record().clone(), done.record().clone()];
     drop((holder, done));
-    if !harness.reopen().await {
-        return;
+    if let Err(why) = harness.reopen().await {
+        return why.tell();
     }
     for (n, expected) in (1..).zip(&expected) {
         let found = harness.store().load(&key(n)).await.expect("load");

@@ -1,18 +1,18 @@
-//! What a store does that has no more room. Only for harnesses that can make
-//! [one](Harness::bounded).
+//! What a store does that has no more room. A harness [makes one](Harness::bounded), or says
+//! why it can't.
 
 use std::sync::Arc;
 
 use super::basics::{conflict, minute};
 use super::sample::{bare_claim, begin, claim, complete, key, save};
-use super::{Harness, Holder, assert_same};
+use super::{Cannot, Harness, Holder, assert_same};
 use crate::core::{Change, Record};
 use crate::store::{Store, StoreErrorKind};
 
 const ROOM: u32 = 8;
 
 fn full_at(harness: &dyn Harness) -> Option<Arc<dyn Store>> {
-    harness.bounded(ROOM as usize)
+    harness.bounded(ROOM as usize).map_err(Cannot::tell).ok()
 }
 
 async fn held(store: &Arc<dyn Store>, harness: &dyn Harness, n: u32) -> Holder {

@@ -4,11 +4,13 @@
 //!
 //! ```
 //! use tower_idempotency::clock::ManualClock;
-//! use tower_idempotency::store::{MemoryStore, conformance::Manual};
+//! use tower_idempotency::store::{MemoryStore, conformance::{Cannot, Manual}};
 //!
 //! tower_idempotency::conformance_tests!(memory, || async {
 //!     let clock = ManualClock::new();
-//!     Manual::new(MemoryStore::with_clock(clock.clone()), clock)
+//!     Manual::new(MemoryStore::with_clock(clock.clone()), clock.clone())
+//!         .bounded_by(move |n| MemoryStore::with_clock(clock.clone()).max_entries(n))
+//!         .never_damaged(Cannot::because("it keeps records, and no bytes"))
 //! });
 //! # fn main() {}
 //! ```
@@ -32,12 +34,13 @@
 //!   kept until they expire ([`times`]).
 //! - **A full store** still hands out what it has, refuses newcomers before it
 //!   drops anything unfinished, and lets the work that it admitted go on
-//!   ([`bounds`]; where a harness can [make one](Harness::bounded)).
+//!   ([`bounds`]; a harness [makes one](Harness::bounded), or says [why not](Cannot)).
 //! - **Nothing is left over**: what was removed, replaced or dropped at
 //!   completion does not come back with a later record ([`steps`]).
 //! - **Scans** find everything that matches, in the order in which it falls
 //!   due, a page at a time ([`scans`]). What can't be read is passed and counted, and
-//!   hides nothing ([`unreadable`]; where a harness can [damage](Harness::damage)).
+//!   hides nothing ([`unreadable`]; a harness [damages](Harness::damage), or says
+//!   [why not](Cannot)).
 //! - **A future that is dropped** leaves the old record or the new one, and a
 //!   store that works ([`races`]).
 //! - **Any history** of commands has the outcome it has on the [`Reference`]
@@ -75,7 +78,7 @@ pub mod unreadable;
 
 pub use self::faulty::{Fault, Faults, FaultyStore, Op};
 pub use self::gate::Gate;
-pub use self::harness::{Damage, Harness, Manual};
+pub use self::harness::{Cannot, Damage, Harness, Manual};
 // What the cases write with: moves, which are the crate's own.
 #[doc(hidden)]
 pub use self::holder::{Holder, assert_same};

@@ -58,7 +58,8 @@ async fn lapsed(harness: &dyn Harness, key: fn(u32) -> Key) -> Option<[BTreeSet<
         keys[usize::from(n >= DAMAGED)].insert(holder.key());
     }
     for n in 0..DAMAGED {
-        if !harness.damage(&key(n), how(n)).await {
+        if let Err(why) = harness.damage(&key(n), how(n)).await {
+            why.tell();
             return None;
         }
     }
@@ -79,6 +80,12 @@ async fn check(harness: &dyn Harness, filter: Filter, [damaged, whole]: &[BTreeS
     }
 }
 
+/// A load says what is the matter; or the harness did not do what it said.
+async fn check_load(harness: &dyn Harness, key: &Key, how: Damage) {
+    let error = harness.store().load(key).await.expect_err("it is damaged");
+    assert_eq!(error.kind(), how.kind(), "{error}");
+}
+
 /// A load says what is the matter, and a scan that others can be read.
 pub async fn records_that_can_not_be_read_are_passed_and_counted(harness: &dyn Harness) {
     let Some(keys) = lapsed(harness, key).await else { return };
@@ -86,8 +93,7 @@ pub async fn records_that_can_not_be_read_are_passed_and_counted(harness: &dyn H
         check(harness, filter, &keys).await;
     }
     for n in 0..4 {
-        let error = harness.store().load(&key(n)).await.expect_err("it is damaged");
-        assert_eq!(error.kind(), how(n).kind(), "{error}");
+        check_load(harness, &key(n), how(n)).await;
     }
 }
 
@@ -97,6 +103,7 @@ pub async fn a_partition_that_starts_with_them_is_found_behind_them(harness: &dy
     for filter in [Filter::Unfinished, Filter::Lapsed] {
         check(harness, filter, &keys).await;
     }
+    check_load(harness, &neighbour(0), how(0)).await;
 }
 
 /// "Expired" goes past them, too. (The store may have forgotten what it can read
@@ -112,8 +119,8 @@ pub async fn what_expired_is_found_behind_them(harness: &dyn Harness) {
         holder.change([complete(b"", harness.tick() * 60)]).await;
     }
     for n in 0..DAMAGED {
-        if !harness.damage(&key(n), how(n)).await {
-            return;
+        if let Err(why) = harness.damage(&key(n), how(n)).await {
+            return why.tell();
         }
     }
     harness.advance(harness.tick() * 62).await;
@@ -134,8 +141,8 @@ pub async fn scans_of_nothing_else_end(harness: &dyn Harness) {
         holder.claim(bare_claim(harness.tick())).await;
     }
     for n in 0..20 {
-        if !harness.damage(&neighbour(n), Damage::NewerFormat).await {
-            return;
+        if let Err(why) = harness.damage(&neighbour(n), Damage::NewerFormat).await {
+            return why.tell();
         }
     }
     harness.advance(harness.tick() * 2).await;
@@ -143,4 +150,5 @@ pub async fn scans_of_nothing_else_end(harness: &dyn Harness) {
     for filter in [Filter::Unfinished, Filter::Lapsed] {
         check(harness, filter, &keys).await;
     }
+    check_load(harness, &neighbour(0), Damage::NewerFormat).await;
 }

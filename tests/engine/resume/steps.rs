@@ -1,11 +1,13 @@
 //! The promises of `step`, `pay` and `once`.
 
+use std::error::Error as _;
 use std::sync::{Arc, Mutex};
 
 use http::Response;
 use tokio::sync::Semaphore;
 use tower_idempotency::core::{Mode, Point, Status};
-use tower_idempotency::{Operation, Outcome, Reconciled, StepError};
+use tower_idempotency::store::{StoreError, StoreErrorKind};
+use tower_idempotency::{Event, EventKind, Operation, Outcome, Reconciled, StepError};
 
 use crate::support::bodies::{Failure, TestBody};
 use crate::support::lab::{App, Lab, operation, post, reply, secs, send, serve, stored_key};
@@ -185,6 +187,43 @@ async fn a_final_error_is_remembered_and_a_retryable_one_is_not() {
     send(&app, post("k")).await.assert_first(402, "declined");
     send(&app, post("k")).await.assert_replay(402, "declined");
     assert_eq!(works.get(), 2);
+    let failed = |event: Event| if let EventKind::StepFailed { step } = event.kind { Some(step) } else { None };
+    let failed: Vec<_> = lab.events.all().into_iter().filter_map(failed).collect();
+    assert_eq!(failed, ["charge"], "told once: not for what may be tried again, nor for what is on record");
+    assert_eq!(lab.events.count("StepReplayed"), 1);
+}
+
+/// What a handler passes on is its own error, whether or not it is final; what the engine
+/// says is none of its own.
+#[test]
+fn the_error_of_the_work_is_taken_out() {
+    let step = || "charge".to_owned();
+    assert_eq!(StepError::Retry("lost").into_work(), Some("lost"));
+    assert_eq!(StepError::Final("declined").into_work(), Some("declined"));
+    let store = || StoreError::new(StoreErrorKind::Unavailable, "away");
+    for error in [
+        StepError::<&str>::Lost,
+        StepError::TimedOut { step: step() },
+        StepError::InDoubt { step: step() },
+        StepError::Duplicate { step: step() },
+        StepError::InputChanged { step: step(), stored: 1, given: 2, attempt: 1 },
+        StepError::Undoing { step: step() },
+        StepError::RolledBack(store()),
+        StepError::Store(store()),
+    ] {
+        let shown = format!("{error:?}");
+        assert_eq!(error.into_work(), None, "{shown}");
+    }
+}
+
+/// From the step's error down to what the operating system said.
+#[test]
+fn an_error_of_the_store_has_its_cause() {
+    let cause = std::io::Error::other("the disk is full");
+    let error = StepError::<Failure>::Store(StoreError::new(StoreErrorKind::Full, "no room").caused_by(cause));
+    let store = error.source().unwrap().downcast_ref::<StoreError>().unwrap();
+    assert_eq!(store.kind(), StoreErrorKind::Full);
+    assert_eq!(store.source().unwrap().to_string(), "the disk is full");
 }
 
 #[tokio::test(start_paused = true)]

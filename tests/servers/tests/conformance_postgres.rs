@@ -10,7 +10,7 @@ use servers::Postgres;
 use tokio_postgres::{Client, NoTls};
 use tower_idempotency::conformance_tests;
 use tower_idempotency::core::Key;
-use tower_idempotency::store::conformance::{Damage, FaultyStore, Harness, basics, races, scans, steps, times};
+use tower_idempotency::store::conformance::{Cannot, Damage, FaultyStore, Harness, basics, races, scans, steps, times};
 use tower_idempotency::store::{PostgresStore, PostgresStoreOptions, Store};
 
 /// A store with a schema of its own, on the server of all tests here, and with
@@ -62,23 +62,32 @@ impl Harness for OnPostgres {
         self.client.batch_execute(&by).await.expect("the clock moves");
     }
 
-    async fn damage(&self, key: &Key, how: Damage) -> bool {
+    async fn damage(&self, key: &Key, how: Damage) -> Result<(), Cannot> {
         let what = match how {
             // Its format is the second byte of its head.
             Damage::NewerFormat => "head = set_byte(head, 1, 3)",
             _ => "created = -1",
         };
         let damage = format!("UPDATE \"{}\".\"Shop \"\"records\" SET {what} WHERE key = $1", self.schema);
-        self.client.execute(&damage, &[&key.as_bytes().as_slice()]).await.expect("it is damaged") == 1
+        let damaged = self.client.execute(&damage, &[&key.as_bytes().as_slice()]).await.expect("it is damaged");
+        assert_eq!(damaged, 1);
+        Ok(())
     }
 
-    async fn reopen(&self) -> bool {
+    async fn reopen(&self) -> Result<(), Cannot> {
         *self.store.lock().expect("nobody panicked") = open(options(&self.schema));
-        true
+        Ok(())
+    }
+
+    fn bounded(&self, _: usize) -> Result<Arc<dyn Store>, Cannot> {
+        Err(Cannot::because("its bound is the server's disk"))
     }
 }
 
 conformance_tests!(postgres, OnPostgres::new);
+
+/// No case that runs here needs it.
+const SOME_CASES: Cannot = Cannot::because("the cases of all stores run with a clock that stands still");
 
 /// The server's own clock, and the wrapper that makes stores fail.
 #[derive(Debug)]
@@ -102,6 +111,18 @@ impl Harness for OnTheClock {
 
     fn tick(&self) -> Duration {
         Duration::from_millis(200)
+    }
+
+    async fn reopen(&self) -> Result<(), Cannot> {
+        Err(SOME_CASES)
+    }
+
+    async fn damage(&self, _: &Key, _: Damage) -> Result<(), Cannot> {
+        Err(SOME_CASES)
+    }
+
+    fn bounded(&self, _: usize) -> Result<Arc<dyn Store>, Cannot> {
+        Err(SOME_CASES)
     }
 }
 

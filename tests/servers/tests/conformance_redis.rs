@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use servers::{Cluster, Redis, Sentinels};
 use tower_idempotency::conformance_tests;
 use tower_idempotency::core::Key;
-use tower_idempotency::store::conformance::{Damage, Harness};
+use tower_idempotency::store::conformance::{Cannot, Damage, Harness};
 use tower_idempotency::store::{RedisStore, Store};
 
 /// One server for all tests of this program that run at the same time. Ends
@@ -84,7 +84,7 @@ impl Harness for OnRedis {
         Duration::from_millis(50)
     }
 
-    async fn damage(&self, key: &Key, how: Damage) -> bool {
+    async fn damage(&self, key: &Key, how: Damage) -> Result<(), Cannot> {
         let name = servers::redis_name(&self.prefix, key.as_bytes());
         let cli = |arguments: &[&str]| assert!(!(self.cli)(arguments).contains("ERR"), "{arguments:?}");
         match how {
@@ -96,12 +96,16 @@ impl Harness for OnRedis {
                 cli(&["RPUSH", &name, "garbage"]);
             }
         }
-        true
+        Ok(())
     }
 
-    async fn reopen(&self) -> bool {
+    async fn reopen(&self) -> Result<(), Cannot> {
         *self.store.lock().unwrap() = open(&self.url, &self.prefix);
-        true
+        Ok(())
+    }
+
+    fn bounded(&self, _: usize) -> Result<Arc<dyn Store>, Cannot> {
+        Err(Cannot::because("its bound is the server's memory; tests/redis/memory.rs has one that is full"))
     }
 }
 
