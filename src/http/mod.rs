@@ -18,6 +18,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod first_request;
 pub(crate) mod grpc;
 pub(crate) mod guarded;
+pub(crate) mod head;
 pub(crate) mod header;
 pub(crate) mod key_member;
 pub(crate) mod key_rules;

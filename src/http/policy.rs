@@ -16,11 +16,12 @@ use crate::http::coverage::Coverage;
 use crate::http::dropped::Dropped;
 use crate::http::fingerprint::rules::FingerprintRules;
 use crate::http::grpc::is_call;
+use crate::http::head::Head;
 use crate::http::problem::Problems;
 use crate::http::redaction::Redaction;
 use crate::http::scope::Scope;
 use crate::http::upload::{UploadLimits, Uploads};
-use crate::http::words::{Exit, Head, Words};
+use crate::http::words::{Exit, Words};
 
 /// Whether a status says that there is no such route: if a router says so,
 /// no handler was started.

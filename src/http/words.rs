@@ -11,6 +11,7 @@ use http_body::Body;
 use crate::core::{IdempotencyKey, Key};
 use crate::http::body::ResponseBody;
 use crate::http::first_request::FirstRequest;
+use crate::http::head::Head;
 use crate::http::problem::{RefusedKey, grpc_status, instance};
 use crate::http::replay_hook::ReplayHook;
 use crate::http::replay_mark::ReplayMark;
@@ -176,15 +177,6 @@ pub(crate) struct Words {
     pub(crate) hook: Option<Arc<Hook>>,
     /// What makes of a replay what the client gets.
     pub(crate) replay: Option<Arc<ReplayHook>>,
-}
-
-/// Of a request that was given away.
-#[derive(Clone)]
-pub(crate) struct Head {
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    pub(crate) headers: HeaderMap,
-    pub(crate) key: Option<IdempotencyKey>,
 }
 
 /// What is done to a response last.

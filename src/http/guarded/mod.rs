@@ -21,8 +21,8 @@ use http::HeaderValue;
 use crate::core::Key;
 use crate::engine::Engine;
 use crate::engine::handoff::Handoff;
+use crate::http::head::Head;
 use crate::http::policy::Policy;
-use crate::http::words::Head;
 
 /// What all clones of a service share.
 #[derive(Clone, Debug)]
