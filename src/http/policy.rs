@@ -16,11 +16,12 @@ use crate::http::coverage::Coverage;
 use crate::http::dropped::Dropped;
 use crate::http::fingerprint::rules::FingerprintRules;
 use crate::http::grpc::is_call;
+use crate::http::head::Head;
 use crate::http::problem::Problems;
 use crate::http::redaction::Redaction;
 use crate::http::scope::Scope;
 use crate::http::upload::{UploadLimits, Uploads};
-use crate::http::words::{Exit, Head, Words};
+use crate::http::words::{Exit, Words};
 
 /// Whether a status says that there is no such route: if a router says so,
 /// no handler was started.
@@ -91,9 +92,9 @@ impl Policy {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Option<Box<Exit>> {
-        let Words { echo, hook, .. } = &self.words;
+        let Words { echo, hook, acceptance, .. } = &self.words;
         let is_grpc = is_call(version, headers);
-        if !echo && hook.is_none() && !is_grpc {
+        if !echo && hook.is_none() && acceptance.is_none() && !is_grpc {
             return None;
         }
         let echo = key.filter(|_| *echo).and_then(|_| self.coverage.line_of(headers));
@@ -101,7 +102,7 @@ impl Policy {
             let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
             (Arc::clone(hook), Head { method, uri, headers, key: key.cloned() })
         });
-        Some(Box::new(Exit { echo, hook, is_grpc }))
+        Some(Box::new(Exit { echo, hook, acceptance: acceptance.clone(), is_grpc }))
     }
 
     /// The same for a request that was taken apart.

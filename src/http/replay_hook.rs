@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Uri};
 
 use crate::core::IdempotencyKey;
-use crate::http::words::Head;
+use crate::http::head::Head;
 
 /// A replay before the layer sends it, for a [hook](crate::IdempotencyLayer::replay_with).
 pub struct Replay {

@@ -9,8 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use http_body::Body;
 
 use crate::core::{IdempotencyKey, Key};
+use crate::http::acceptance::AcceptanceMark;
 use crate::http::body::ResponseBody;
 use crate::http::first_request::FirstRequest;
+use crate::http::head::Head;
 use crate::http::problem::{RefusedKey, grpc_status, instance};
 use crate::http::replay_hook::ReplayHook;
 use crate::http::replay_mark::ReplayMark;
@@ -171,6 +173,8 @@ pub(crate) struct Words {
     /// How replays name the request that ran.
     pub(crate) first_request: Option<FirstRequest>,
     pub(crate) echo: bool,
+    /// What says whether a request with a key was taken.
+    pub(crate) acceptance: Option<AcceptanceMark>,
     /// Whether clients are told how much longer a response is kept.
     pub(crate) expiry: bool,
     pub(crate) hook: Option<Arc<Hook>>,
@@ -178,20 +182,13 @@ pub(crate) struct Words {
     pub(crate) replay: Option<Arc<ReplayHook>>,
 }
 
-/// Of a request that was given away.
-#[derive(Clone)]
-pub(crate) struct Head {
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    pub(crate) headers: HeaderMap,
-    pub(crate) key: Option<IdempotencyKey>,
-}
-
 /// What is done to a response last.
 pub(crate) struct Exit {
     /// The line that has the key.
     pub(crate) echo: Option<(HeaderName, HeaderValue)>,
     pub(crate) hook: Option<(Arc<Hook>, Head)>,
+    /// What says whether the request was taken.
+    pub(crate) acceptance: Option<AcceptanceMark>,
     /// A refusal is a status of gRPC.
     pub(crate) is_grpc: bool,
 }
@@ -205,6 +202,9 @@ impl Exit {
             (None, Some(refusal)) if self.is_grpc => grpc_status(refusal, response),
             _ => response,
         };
+        if let Some(mark) = self.acceptance {
+            mark.tell(response.headers_mut(), refusal);
+        }
         if let Some((name, value)) = self.echo {
             response.headers_mut().insert(name, value);
         }

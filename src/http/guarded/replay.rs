@@ -8,10 +8,10 @@ use super::RequestContext;
 use crate::core::{Claimed, StoredResponse};
 use crate::engine::content::Content;
 use crate::http::body::ResponseBody;
+use crate::http::head::Head;
 use crate::http::problem::restore;
 use crate::http::replay_hook::Replay;
 use crate::http::replay_mark::ReplayMark;
-use crate::http::words::Head;
 use crate::telemetry::event::EventKind;
 use crate::util::detached::CatchPanic;
 
