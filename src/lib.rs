@@ -166,6 +166,7 @@ pub use self::engine::operation::{NotUndone, Operation, Reconciled, StepError, S
 pub use self::engine::operation::{TransactionFuture, TransactionStep};
 pub use self::engine::outcome::{Outcome, Retention};
 pub use self::engine::outcomes::{HandlerResponse, Outcomes};
+pub use self::http::acceptance::AcceptanceMark;
 pub use self::http::background::Background;
 pub use self::http::body::{RequestBody, ResponseBody};
 pub use self::http::callback::{Callback, Ended};

@@ -37,9 +37,9 @@ use tower_idempotency::encryption::{EncryptionKey, Keyring};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
-    Background, Backoff, Callback, Completer, Engine, FingerprintRules, FirstRequest, GrpcMethods, HeaderFilter,
-    IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Outcome, Outcomes, ReplayMark,
-    RetryAdvice, Runner, Scope, StatusService, StepError, Sweeper, Watcher, Webhook,
+    AcceptanceMark, Background, Backoff, Callback, Completer, Engine, FingerprintRules, FirstRequest, GrpcMethods,
+    HeaderFilter, IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Outcome, Outcomes,
+    ReplayMark, RetryAdvice, Runner, Scope, StatusService, StepError, Sweeper, Watcher, Webhook,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -216,12 +216,16 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
     all
 }
 
-fn presets() -> [(String, IdempotencyLayer); 5] {
+fn presets() -> [(String, IdempotencyLayer); 6] {
     [
         ("ietf()".to_owned(), layer().ietf()),
         ("stripe_v1()".to_owned(), layer().stripe_v1()),
         ("stripe_v2()".to_owned(), layer().stripe_v2()),
         ("adyen()".to_owned(), layer().adyen()),
+        (
+            "oasis_repeatable_requests()".to_owned(),
+            layer().oasis_repeatable_requests().key_headers([http::HeaderName::from_static("idempotency-key")]),
+        ),
         ("paypal()".to_owned(), layer().paypal().key_headers([http::HeaderName::from_static("idempotency-key")])),
     ]
 }
@@ -229,6 +233,13 @@ fn presets() -> [(String, IdempotencyLayer); 5] {
 fn retries() -> Vec<(String, IdempotencyLayer)> {
     let replay = layer().replay_with(|replay| std::future::ready(replay.into_response()));
     let mut all = vec![("replay_with(same)".to_owned(), replay)];
+    let empty = http::HeaderValue::from_static("");
+    let mark = |name| AcceptanceMark::new(name, empty.clone(), empty.clone());
+    assert!(mark(http::header::SET_COOKIE).is_err());
+    let name = http::HeaderName::from_static("x-taken");
+    all.push(("acceptance_mark(empty)".to_owned(), layer().acceptance_mark(mark(name).unwrap())));
+    all.push(("first_sent(host)".to_owned(), layer().first_sent(http::header::HOST)));
+    all.push(("refuse_unguarded()".to_owned(), layer().refuse_unguarded().skip(|_| true)));
     let id = http::HeaderName::from_static("x-id");
     assert!(FirstRequest::new(id.clone(), http::header::VIA).is_err() && RetryAdvice::new(http::header::AGE).is_err());
     all.push((
@@ -263,7 +274,7 @@ fn fingerprint_rules() -> Vec<(String, FingerprintRules)> {
 
 fn key_rules() -> Vec<(String, KeyRules)> {
     let mut all = walk!(KeyRules::new(), COUNTS, min_length, max_length);
-    all.push(("strict().uuid()".to_owned(), KeyRules::new().strict().uuid()));
+    all.push(("strict().uuid()".to_owned(), KeyRules::new().strict().uuid().ignore_case()));
     all.extend(TEXTS.map(|text| (format!("check({text:?})"), KeyRules::new().check(move |_| Err(text)))));
     all
 }

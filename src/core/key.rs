@@ -54,6 +54,11 @@ impl IdempotencyKey {
         }
     }
 
+    /// The same key for every case of its letters.
+    pub(crate) fn to_lower_case(&self) -> Self {
+        Self(self.0.to_ascii_lowercase().into())
+    }
+
     /// The key's characters, without quotes.
     pub fn as_str(&self) -> &str {
         &self.0

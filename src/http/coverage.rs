@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
-use crate::core::{IdempotencyKey, InvalidKey};
+use crate::core::{IdempotencyKey, InvalidKey, Timestamp};
+use crate::engine::operation::Operation;
+use crate::http::first_sent::first_sent;
 use crate::http::grpc::{GrpcMethods, is_call};
 use crate::http::header::IDEMPOTENCY_KEY;
 use crate::http::key_member::KeyMember;
 use crate::http::key_rules::KeyRules;
+use crate::telemetry::refusal::Refusal;
 
 type Predicate = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 
@@ -23,6 +26,10 @@ pub(crate) struct Coverage {
     /// `Idempotency-Key`, unless others were named.
     names: Option<Arc<[HeaderName]>>,
     pub(crate) rules: Option<KeyRules>,
+    /// Where a request says when it was first sent.
+    pub(crate) first_sent: Option<HeaderName>,
+    /// Whether a key that is not looked at is refused.
+    pub(crate) refuses_unguarded: bool,
     /// Where the key may be in the body.
     pub(crate) member: Option<KeyMember>,
     pub(crate) skip: Option<Predicate>,
@@ -71,6 +78,36 @@ impl Coverage {
             && !self.has_ignored.load(Ordering::Relaxed)
             && self.names().iter().any(|name| headers.contains_key(name))
             && !self.has_ignored.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether a request with a key is refused if it is not guarded. What a handler sends on is
+    /// part of what is guarded already.
+    #[inline]
+    pub(crate) fn refuses<B>(&self, request: &Request<B>) -> bool {
+        self.refuses_unguarded
+            && may_be_covered(request.method())
+            && self.names().iter().any(|name| request.headers().contains_key(name))
+            && request.extensions().get::<Operation>().is_none()
+    }
+
+    /// When a request with a key was first sent, if it has to say so.
+    #[inline]
+    pub(crate) fn first_sent(&self, headers: &HeaderMap) -> Result<Option<Timestamp>, Refusal> {
+        self.first_sent.as_ref().map(|name| first_sent(headers, name)).transpose()
+    }
+
+    /// Whether a request says when it was first sent.
+    #[inline]
+    pub(crate) fn says_first_sent(&self, headers: &HeaderMap) -> bool {
+        self.first_sent.as_ref().is_some_and(|name| headers.contains_key(name))
+    }
+
+    /// A key of the client's as it counts.
+    pub(crate) fn folded(&self, key: IdempotencyKey) -> IdempotencyKey {
+        match &self.rules {
+            None => key,
+            Some(rules) => rules.folded(key),
+        }
     }
 
     /// Whether it is a call of gRPC whose method is not named: its body may not be read.

@@ -36,6 +36,7 @@ const LONGEST: usize = 255;
 pub struct KeyRules {
     is_strict: bool,
     is_uuid: bool,
+    ignores_case: bool,
     min: usize,
     max: usize,
     check: Option<Arc<Check>>,
@@ -45,7 +46,7 @@ impl KeyRules {
     /// The default: lenient. Quoted strings (RFC 9651) and bare tokens are keys, and
     /// `"K"` and `K` are the same one, since most clients send the bare form.
     pub fn new() -> Self {
-        Self { is_strict: false, is_uuid: false, min: 1, max: LONGEST, check: None }
+        Self { is_strict: false, is_uuid: false, ignores_case: false, min: 1, max: LONGEST, check: None }
     }
 
     /// Takes quoted strings only, as the IETF draft §2.1 has it (RFC 9651 §3.3.3).
@@ -59,7 +60,8 @@ impl KeyRules {
     }
 
     /// Takes UUIDs only: 36 characters, of any version, in either case (RFC 9562 §4).
-    /// The same UUID in another case is another key.
+    /// The same UUID in another case is another key, unless
+    /// [`ignore_case`](Self::ignore_case) is set.
     ///
     /// ```
     /// use tower_idempotency::KeyRules;
@@ -71,6 +73,26 @@ impl KeyRules {
     /// ```
     pub const fn uuid(mut self) -> Self {
         self.is_uuid = true;
+        self
+    }
+
+    /// Makes a key the same key in upper and in lower case. By default case counts. Handlers
+    /// and [`check`](Self::check) see it in lower case, and an
+    /// [`Operator`](crate::Operator) finds it so.
+    ///
+    /// ```
+    /// use tower_idempotency::KeyRules;
+    ///
+    /// let rules = KeyRules::new().ignore_case();
+    /// assert_eq!(rules.parse(b"Order-17"), rules.parse(b"oRDER-17"));
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// A key that was accepted in upper case before is another one with this setting: its
+    /// retry runs anew.
+    pub const fn ignore_case(mut self) -> Self {
+        self.ignores_case = true;
         self
     }
 
@@ -103,6 +125,11 @@ impl KeyRules {
         self
     }
 
+    /// The key as it counts.
+    pub(crate) fn folded(&self, key: IdempotencyKey) -> IdempotencyKey {
+        if self.ignores_case { key.to_lower_case() } else { key }
+    }
+
     /// Parses one header value by these rules.
     ///
     /// # Errors
@@ -116,7 +143,7 @@ impl KeyRules {
                 return Err(InvalidKey::NotQuoted);
             }
         }
-        let key = IdempotencyKey::parse(value)?;
+        let key = self.folded(IdempotencyKey::parse(value)?);
         let text = key.as_str();
         if text.len() < self.min {
             return Err(InvalidKey::TooShort);
@@ -152,6 +179,7 @@ impl fmt::Debug for KeyRules {
         f.debug_struct("KeyRules")
             .field("is_strict", &self.is_strict)
             .field("is_uuid", &self.is_uuid)
+            .field("ignores_case", &self.ignores_case)
             .field("min", &self.min)
             .field("max", &self.max)
             .finish_non_exhaustive()

@@ -8,6 +8,7 @@
 //! later.
 
 pub(crate) mod accept;
+pub(crate) mod acceptance;
 pub(crate) mod background;
 pub(crate) mod body;
 pub(crate) mod callback;
@@ -16,6 +17,7 @@ pub(crate) mod dropped;
 pub(crate) mod extract;
 pub(crate) mod fingerprint;
 pub(crate) mod first_request;
+pub(crate) mod first_sent;
 pub(crate) mod grpc;
 pub(crate) mod guarded;
 pub(crate) mod head;

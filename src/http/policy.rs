@@ -92,9 +92,9 @@ impl Policy {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Option<Box<Exit>> {
-        let Words { echo, hook, .. } = &self.words;
+        let Words { echo, hook, acceptance, .. } = &self.words;
         let is_grpc = is_call(version, headers);
-        if !echo && hook.is_none() && !is_grpc {
+        if !echo && hook.is_none() && acceptance.is_none() && !is_grpc {
             return None;
         }
         let echo = key.filter(|_| *echo).and_then(|_| self.coverage.line_of(headers));
@@ -102,7 +102,7 @@ impl Policy {
             let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
             (Arc::clone(hook), Head { method, uri, headers, key: key.cloned() })
         });
-        Some(Box::new(Exit { echo, hook, is_grpc }))
+        Some(Box::new(Exit { echo, hook, acceptance: acceptance.clone(), is_grpc }))
     }
 
     /// The same for a request that was taken apart.

@@ -97,6 +97,10 @@ where
         }
         if !self.shared.policy.coverage.covers(request.method()) {
             self.shared.tell_ignored_key(&request);
+            if self.shared.policy.coverage.refuses(&request) {
+                let exit = self.shared.policy.exit_unkeyed(&request);
+                return self.refuse(Refusal::NotGuarded, exit);
+            }
             return ResponseFuture::inner(self.inner.call(request.map(RequestBody::inner)));
         }
         let coverage = &self.shared.policy.coverage;
@@ -185,7 +189,7 @@ impl<S> Idempotency<S> {
         };
         let service = self.take_polled();
         let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
-        let context = RequestContext { shared, key, later: None, head: None, is_driven: true };
+        let context = RequestContext { shared, key, later: None, first_sent: None, head: None, is_driven: true };
         let (mut parts, _) = request.into_parts();
         parts.extensions.insert(Driven { key, scope: self.shared.policy.scope.clone() });
         let admitted = GuardedRequest::new(service, parts, context, None);

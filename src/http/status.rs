@@ -117,7 +117,7 @@ impl StatusService {
     fn key(&self, parts: &Parts) -> Result<Key, Refusal> {
         let key = match self.shared.policy.coverage.key_of(&parts.headers) {
             Some(key) => key.map_err(Refusal::InvalidKey)?,
-            None => in_path(parts.uri.path()).ok_or(Refusal::NoSuchOperation)?,
+            None => self.shared.policy.coverage.folded(in_path(parts.uri.path()).ok_or(Refusal::NoSuchOperation)?),
         };
         let scope = self.shared.scope_of(parts)?;
         if !self.shared.policy.scope.is_per_route() {

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use http_body::Body;
 
 use crate::core::{IdempotencyKey, Key};
+use crate::http::acceptance::AcceptanceMark;
 use crate::http::body::ResponseBody;
 use crate::http::first_request::FirstRequest;
 use crate::http::head::Head;
@@ -172,6 +173,8 @@ pub(crate) struct Words {
     /// How replays name the request that ran.
     pub(crate) first_request: Option<FirstRequest>,
     pub(crate) echo: bool,
+    /// What says whether a request with a key was taken.
+    pub(crate) acceptance: Option<AcceptanceMark>,
     /// Whether clients are told how much longer a response is kept.
     pub(crate) expiry: bool,
     pub(crate) hook: Option<Arc<Hook>>,
@@ -184,6 +187,8 @@ pub(crate) struct Exit {
     /// The line that has the key.
     pub(crate) echo: Option<(HeaderName, HeaderValue)>,
     pub(crate) hook: Option<(Arc<Hook>, Head)>,
+    /// What says whether the request was taken.
+    pub(crate) acceptance: Option<AcceptanceMark>,
     /// A refusal is a status of gRPC.
     pub(crate) is_grpc: bool,
 }
@@ -197,6 +202,9 @@ impl Exit {
             (None, Some(refusal)) if self.is_grpc => grpc_status(refusal, response),
             _ => response,
         };
+        if let Some(mark) = self.acceptance {
+            mark.tell(response.headers_mut(), refusal);
+        }
         if let Some((name, value)) = self.echo {
             response.headers_mut().insert(name, value);
         }

@@ -34,6 +34,15 @@ pub enum Refusal {
     InProgress,
     /// 400: the header is not an idempotency key, or came twice; with the reason.
     InvalidKey(InvalidKey),
+    /// 400: the request does not say when it was [first
+    /// sent](crate::IdempotencyLayer::first_sent), or says so without a key.
+    FirstSentInvalid,
+    /// 412: the request was [first sent](crate::IdempotencyLayer::first_sent) longer ago than
+    /// responses are remembered, and is not known.
+    TooOld,
+    /// 501: the request has a key, and is
+    /// [not guarded](crate::IdempotencyLayer::refuse_unguarded).
+    NotGuarded,
     /// 400: the request's body ended early.
     BodyIncomplete,
     /// 408: the request's body took longer than
@@ -112,6 +121,7 @@ impl Refusal {
             Self::InvalidKey(why) => text("invalid-key", StatusCode::BAD_REQUEST, false,
                 "Idempotency-Key is not valid",
                 why.detail()),
+            Self::FirstSentInvalid | Self::TooOld | Self::NotGuarded => self.unguarded_text(),
             Self::BodyIncomplete => text("body-incomplete", StatusCode::BAD_REQUEST, false,
                 "The request body is incomplete",
                 "The request body ended early. Nothing was run or stored."),
@@ -158,6 +168,22 @@ impl Refusal {
         }
     }
 
+    /// The same, of what is refused for when or where it is repeated.
+    #[rustfmt::skip]
+    const fn unguarded_text(self) -> ProblemText {
+        match self {
+            Self::FirstSentInvalid => text("first-sent-invalid", StatusCode::BAD_REQUEST, false,
+                "The time of the first try is missing or not valid",
+                "Send the key together with the time at which the request was first sent, or neither of them. The time is an HTTP date such as Sun, 06 Nov 1994 08:49:37 GMT (RFC 9110, IMF-fixdate). Nothing was run or stored."),
+            Self::TooOld => text("too-old", StatusCode::PRECONDITION_FAILED, false,
+                "The request is too old",
+                "The request was first sent longer ago than responses are remembered, and nothing is known of it by now. It may have been done. Nothing was run or stored."),
+            _ => text("not-guarded", StatusCode::NOT_IMPLEMENTED, false,
+                "The request can't be guarded",
+                "The request has an idempotency key, and this service does not keep one for it. Nothing was run or stored."),
+        }
+    }
+
     /// The status of gRPC by which a [call](crate::IdempotencyLayer::grpc_methods) is
     /// refused, as [the guide](crate::guide::problems#grpc) lists them.
     ///
@@ -169,7 +195,7 @@ impl Refusal {
             // UNKNOWN: as the outcome is.
             Self::OutcomeUnknown => 2,
             // INVALID_ARGUMENT
-            Self::MissingKey | Self::InvalidKey(_) | Self::BodyIncomplete | Self::MethodNotAllowed => 3,
+            Self::MissingKey | Self::InvalidKey(_) | Self::FirstSentInvalid | Self::BodyIncomplete | Self::MethodNotAllowed => 3,
             // NOT_FOUND
             Self::NoSuchOperation => 5,
             // ALREADY_EXISTS
@@ -179,9 +205,11 @@ impl Refusal {
             // RESOURCE_EXHAUSTED: as of a message that is larger than a server takes.
             Self::BodyTooLarge => 8,
             // FAILED_PRECONDITION: not before the client or the operator changes something.
-            Self::KeyReused | Self::GrpcMethodNotNamed => 9,
+            Self::KeyReused | Self::GrpcMethodNotNamed | Self::TooOld => 9,
             // ABORTED: as of what runs at the same time.
             Self::InProgress | Self::Unfinished => 10,
+            // UNIMPLEMENTED
+            Self::NotGuarded => 12,
             // UNAVAILABLE: the same call may succeed later.
             Self::BodyTimeout | Self::Interrupted | Self::RecordNewer | Self::StoreUnavailable | Self::Overloaded
                 | Self::UploadOverload => 14,
@@ -214,11 +242,14 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Refusal; 20] = [
+    const ALL: [Refusal; 23] = [
         Refusal::MissingKey,
         Refusal::KeyReused,
         Refusal::InProgress,
         Refusal::InvalidKey(InvalidKey::Empty),
+        Refusal::FirstSentInvalid,
+        Refusal::TooOld,
+        Refusal::NotGuarded,
         Refusal::BodyIncomplete,
         Refusal::BodyTimeout,
         Refusal::BodyTooLarge,

@@ -19,7 +19,7 @@ impl Shared {
     #[inline]
     pub(crate) fn key_of<B>(&self, request: &mut Request<B>) -> Result<Option<IdempotencyKey>, Refusal> {
         if self.policy.coverage.skips(request) {
-            return Ok(None);
+            return if self.policy.coverage.refuses(request) { Err(Refusal::NotGuarded) } else { Ok(None) };
         }
         match self.policy.coverage.key_of(request.headers()) {
             None => self.without_key(request).map(|()| None),
@@ -47,6 +47,7 @@ impl Shared {
                 let is_unnamed = self.policy.coverage.is_unnamed_call(request);
                 Err(if is_unnamed { Refusal::GrpcMethodNotNamed } else { Refusal::MissingKey })
             }
+            None if self.policy.coverage.says_first_sent(request.headers()) => Err(Refusal::FirstSentInvalid),
             None => Ok(()),
         }
     }
@@ -54,6 +55,9 @@ impl Shared {
     /// Whether a call of gRPC with a key, whose method is not named, may pass.
     #[cold]
     fn unnamed_call<B>(&self, request: &mut Request<B>) -> Result<(), Refusal> {
+        if self.policy.coverage.refuses(request) {
+            return Err(Refusal::NotGuarded);
+        }
         if self.policy.coverage.requires_key(request) {
             return Err(Refusal::GrpcMethodNotNamed);
         }
@@ -70,7 +74,7 @@ impl Shared {
         parts: &mut Parts,
     ) -> Result<Option<(RequestContext, Upload)>, Refusal> {
         let scope = self.scope_of(parts)?;
-        let Some(context) = self.context(&scope, idempotency_key, parts) else { return Ok(None) };
+        let Some(context) = self.context(&scope, idempotency_key, parts)? else { return Ok(None) };
         Ok(Some((context, self.upload(parts, scope)?)))
     }
 
@@ -81,7 +85,7 @@ impl Shared {
         scope: &str,
         idempotency_key: &IdempotencyKey,
         parts: &mut Parts,
-    ) -> Option<RequestContext> {
+    ) -> Result<Option<RequestContext>, Refusal> {
         let route = self.policy.scope.route_of(parts);
         let key = match &route {
             None => Key::new(scope, idempotency_key),
@@ -90,8 +94,9 @@ impl Shared {
         // Under another layer of this kind, the operation is claimed already. It
         // would wait for itself.
         if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
-            return None;
+            return Ok(None);
         }
+        let first_sent = self.policy.coverage.first_sent(&parts.headers)?;
         // A 202 is no response of gRPC.
         let background = self.policy.background.as_ref().filter(|_| !is_call(parts.version, &parts.headers));
         let later =
@@ -100,7 +105,7 @@ impl Shared {
             parts.extensions.insert(route);
         }
         let head = self.policy.head_for_replays(idempotency_key, parts);
-        Some(RequestContext { shared: Arc::clone(self), key, later, head, is_driven: false })
+        Ok(Some(RequestContext { shared: Arc::clone(self), key, later, first_sent, head, is_driven: false }))
     }
 
     /// Room for its body, if what it announces is not too much.

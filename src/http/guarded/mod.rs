@@ -6,6 +6,7 @@
 //! `stored` chooses what is kept of messages.
 
 pub(crate) mod admit;
+mod age;
 mod record;
 mod replay;
 pub(crate) mod respond;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::core::Key;
+use crate::core::{Key, Timestamp};
 use crate::engine::Engine;
 use crate::engine::handoff::Handoff;
 use crate::http::head::Head;
@@ -39,6 +40,8 @@ pub(crate) struct RequestContext {
     pub(crate) key: Key,
     /// Where to ask for its response, if it runs in the background.
     pub(crate) later: Option<HeaderValue>,
+    /// When it was first sent, where it has to say so.
+    pub(crate) first_sent: Option<Timestamp>,
     /// What a hook for replays is shown of it, if there is one.
     pub(crate) head: Option<Box<Head>>,
     /// A completer runs it, and not its client.

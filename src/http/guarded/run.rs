@@ -72,6 +72,11 @@ impl<S> GuardedRequest<S> {
             return Ok(self.context.refuse(Refusal::Overloaded));
         };
         let fingerprint = fingerprint(&self.parts, &body, &shared.policy.fingerprint);
+        if let Some(first_sent) = self.context.first_sent
+            && let Some(answer) = Box::pin(self.context.too_old(first_sent, &fingerprint)).await
+        {
+            return Ok(answer);
+        }
         if self.context.later.is_some()
             && let Some(response) = Box::pin(self.context.submit(&self.parts, &fingerprint, &body)).await
         {

@@ -70,8 +70,10 @@ impl<S> Unread<S> {
                 Err(refusal) => Self::refuse(&shared, refusal, policy.exit_unkeyed(&request)),
             };
         };
-        let Some(context) = shared.context(&scope, &key, &mut parts) else {
-            return Decision::Pass(service, Request::from_parts(parts, content));
+        let context = match shared.context(&scope, &key, &mut parts) {
+            Ok(Some(context)) => context,
+            Ok(None) => return Decision::Pass(service, Request::from_parts(parts, content)),
+            Err(refusal) => return Self::refuse(&shared, refusal, policy.exit_of(Some(&key), &parts)),
         };
         let exit = policy.exit_of(Some(&key), &parts);
         Decision::Guard(GuardedRequest::new(service, parts, context, Some(key)), content, exit)

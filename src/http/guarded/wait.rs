@@ -12,6 +12,7 @@ use super::RequestContext;
 use crate::core::{Claim, Claimed, Command, Fingerprint, Stamp};
 use crate::engine::waiting::{Ended, Seat};
 use crate::http::prefer;
+use crate::store::Loaded;
 use crate::util::backoff::jittered;
 use crate::util::detached::is_left;
 use crate::util::nonce::fresh_nonce;
@@ -73,11 +74,17 @@ impl RequestContext {
     async fn look(&self, fingerprint: &Fingerprint) -> Option<Claimed> {
         let engine = &self.shared.engine;
         let loaded = engine.look(&self.key).await.ok()?;
+        let claimed = self.would_get(&loaded, fingerprint);
+        (!matches!(claimed, Claimed::Busy(_))).then_some(claimed)
+    }
+
+    /// What a claim would get that met this record.
+    pub(super) fn would_get(&self, loaded: &Loaded, fingerprint: &Fingerprint) -> Claimed {
+        let engine = &self.shared.engine;
         let (mode, lease) = (self.shared.policy.mode, engine.limits().lease);
         let claim = Claim { fingerprint: fingerprint.clone(), mode, lease, request: None };
         // It may be that this process still has to save its end.
         let stamp = Stamp { in_hand: engine.in_hand().has(&self.key), ..Stamp::new(loaded.now, fresh_nonce()) };
-        let claimed = claim.apply(loaded.record.as_ref(), stamp).output;
-        (!matches!(claimed, Claimed::Busy(_))).then_some(claimed)
+        claim.apply(loaded.record.as_ref(), stamp).output
     }
 }

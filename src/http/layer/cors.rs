@@ -10,7 +10,8 @@ use crate::http::problem::PREFERENCE_APPLIED;
 
 impl IdempotencyLayer {
     /// The header fields of requests that this layer reads, for
-    /// `Access-Control-Allow-Headers` (CORS, [Fetch §3.2.3]): those that carry the key,
+    /// `Access-Control-Allow-Headers` (CORS, [Fetch §3.2.3]): those that have the key,
+    /// and [when a request was first sent](Self::first_sent),
     /// `Prefer` where a client may ask to wait or for a 202, and `If-None-Match` of
     /// [`StatusService`](crate::StatusService). A browser sends none of them to another
     /// origin that does not allow it.
@@ -45,6 +46,7 @@ impl IdempotencyLayer {
         let policy = &self.shared.policy;
         let is_accepted_later = policy.background.is_some();
         let mut names = policy.coverage.names().to_vec();
+        names.extend(policy.coverage.first_sent.clone());
         names.extend((is_accepted_later || policy.wait.is_some()).then_some(PREFER));
         names.extend(is_accepted_later.then_some(IF_NONE_MATCH));
         names
@@ -53,7 +55,8 @@ impl IdempotencyLayer {
     /// The header fields of responses that this layer sets, for
     /// `Access-Control-Expose-Headers`: the marks of a replay and of a response that is not
     /// retained; `Retry-After` and `Link` of problems; `Idempotency-Expires-In` with
-    /// [`tell_expiry`](Self::tell_expiry); the fields of [`retry_advice`](Self::retry_advice) and
+    /// [`tell_expiry`](Self::tell_expiry); the fields of [`retry_advice`](Self::retry_advice),
+    /// [`acceptance_mark`](Self::acceptance_mark) and
     /// [`first_request`](Self::first_request); the key's field with [`echo_key`](Self::echo_key);
     /// and with [`background`](Self::background) the fields of its 202 and of the status
     /// resource. A script of another origin sees only exposed fields, and a few others such as
@@ -70,6 +73,7 @@ impl IdempotencyLayer {
         let mut names = vec![policy.words.replayed.name.clone(), REPLAY_UNAVAILABLE, RETRY_AFTER, LINK];
         names.extend(policy.words.expiry.then_some(EXPIRES_IN));
         names.extend(policy.problems.advice.as_ref().map(|advice| advice.name.clone()));
+        names.extend(policy.words.acceptance.as_ref().map(|mark| mark.name.clone()));
         names.extend(policy.words.first_request.as_ref().map(|first| first.name.clone()));
         if policy.words.echo {
             names.extend_from_slice(policy.coverage.names());

@@ -6,6 +6,7 @@ mod fingerprint;
 mod grpc;
 mod outcomes;
 mod redaction;
+mod repeatability;
 mod retries;
 mod streaming;
 mod waiting;

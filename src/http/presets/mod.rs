@@ -3,6 +3,7 @@
 
 mod adyen;
 mod ietf;
+mod oasis;
 mod paypal;
 mod stripe_v1;
 mod stripe_v2;
