@@ -55,7 +55,8 @@ impl GrpcMethods {
     }
 
     /// The methods for which `is_guarded` returns `true`. The layer calls it for each call with
-    /// a key, with the path as the client sent it.
+    /// a key, with the path as the layer gets it: within a nested router of axum, that is the
+    /// rest.
     ///
     /// ```
     /// use tower_idempotency::GrpcMethods;

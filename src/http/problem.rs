@@ -282,7 +282,8 @@ pub(crate) fn first<B: http_body::Body>(
 /// A stored response, byte for byte: as a replay, with its mark, or to its first client.
 pub(crate) fn restore<B: http_body::Body>(
     stored: &StoredResponse,
-    mark: Option<&ReplayMark>,
+    ReplayMark { name, value }: &ReplayMark,
+    is_replay: bool,
 ) -> Response<ResponseBody<B>> {
     let body = stored.body().cloned().unwrap_or_default();
     let mut response = Response::new(ResponseBody::full(Content::of(body, stored.trailers())));
@@ -293,8 +294,27 @@ pub(crate) fn restore<B: http_body::Body>(
     for (name, value) in stored.headers() {
         headers.append(name.clone(), value.clone());
     }
-    if let Some(ReplayMark { name, value }) = mark {
+    if is_replay {
         headers.insert(name.clone(), value.clone());
+    } else {
+        // It may have been stored as the handler gave it.
+        headers.remove(name);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_replay_has_the_mark_whatever_was_stored() {
+        let mark = ReplayMark { name: HeaderName::from_static("x-replay"), value: HeaderValue::from_static("1") };
+        let said = http::HeaderMap::from_iter([(mark.name.clone(), HeaderValue::from_static("an upstream's"))]);
+        let stored = StoredResponse::capture(StatusCode::OK, &said, Some(Bytes::new()));
+        for (is_replay, expected) in [(false, vec![]), (true, vec!["1"])] {
+            let response = restore::<String>(&stored, &mark, is_replay);
+            assert!(response.headers().get_all(&mark.name).iter().eq(expected.iter()), "{is_replay}: {response:?}");
+        }
+    }
 }

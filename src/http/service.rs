@@ -160,6 +160,9 @@ impl<S> Idempotency<S> {
                 let unread = Some(Unread::new(service, parts, &self.shared, head));
                 ResponseFuture { kind: Kind::Unread { body, upload, unread } }
             }
+            Err(Refusal::ScopeUnknown) if Driven::passes(&parts, &self.shared.policy.scope) => {
+                ResponseFuture::inner(self.inner.call(Request::from_parts(parts, RequestBody::inner(body))))
+            }
             Err(refusal) => {
                 let exit = self.shared.policy.exit_of(None, &parts);
                 self.refuse(refusal, exit)
@@ -191,7 +194,8 @@ impl<S> Idempotency<S> {
         let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
         let context = RequestContext { shared, key, later: None, first_sent: None, head: None, is_driven: true };
         let (mut parts, _) = request.into_parts();
-        parts.extensions.insert(Driven { key, scope: self.shared.policy.scope.clone() });
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        parts.extensions.insert(Driven { key, scope: self.shared.policy.scope.clone(), method, uri });
         let admitted = GuardedRequest::new(service, parts, context, None);
         ResponseFuture::attached(admitted.run_granted(work))
     }

@@ -179,6 +179,9 @@ async fn members_of_json_are_left_out_or_looked_at_alone() {
         r#"{"at":1,"list":[1,2],"sum":1}"#,
     ];
     compare(&rules, json(first), same.map(json).into(), others.map(json).into()).await;
+    // The place of an element that is left out is the only one here.
+    let [one, other, none] = [r#"{"list":[1]}"#, r#"{"list":[2]}"#, r#"{"list":[]}"#].map(json);
+    compare(&rules, one, vec![other], vec![none]).await;
 
     let rules = FingerprintRules::new().only_json(["/sum", "/to/id"]).unwrap();
     let first = r#"{"sum":1,"to":{"id":"a","name":"b"},"note":1}"#;

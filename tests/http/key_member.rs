@@ -1,10 +1,13 @@
 //! A key that is a member of the body.
 
 use http::{HeaderName, Request, StatusCode};
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::core::InvalidKey;
-use tower_idempotency::{IdempotencyLayer, KeyMember, KeyRules, Refusal, Scope};
+use tower_idempotency::{Background, Completer, IdempotencyLayer, KeyMember, KeyRules, Refusal, Scope, StoredBody};
 
-use crate::support::bodies::{TestBody, full};
+use crate::support::Count;
+use crate::support::bodies::{Failure, TestBody, full};
 use crate::support::lab::{Answer, App, Lab, completer, numbered, operation, reply, secs, send, serve, with};
 
 fn at(lab: &Lab, pointer: &str) -> IdempotencyLayer {
@@ -171,6 +174,34 @@ async fn a_completer_finishes_it_under_the_same_key() {
     tokio::time::advance(secs(60 * 60)).await;
     assert_eq!(completer(&layer, &app).run_once().await.unwrap().completed, 1);
     send(&app, sent(r#"{"k":"x"}"#)).await.assert_replay(200, "");
+}
+
+/// A clone of the layer within it lets pass what the completer drives, as it lets pass its
+/// client's. Whose request it is can't be told from what is stored, and so what is sent on
+/// to another target does not pass.
+#[tokio::test]
+async fn a_completer_drives_through_a_clone_of_the_layer() {
+    for (target, passed) in [("/pay", 1), ("/other", 0)] {
+        let lab = Lab::new();
+        let layer = lab.layer_for(Scope::extension::<u64>()).key_member(KeyMember::at("/k").unwrap());
+        let layer = layer.resumable().background(Background::at("/operations").always());
+        let runs = Count::default();
+        let count = runs.clone();
+        let handler = service_fn(move |_| {
+            count.up();
+            async { Ok::<_, Failure>(reply(201, "done")) }
+        });
+        let inner = layer.layer(handler).map_request(move |mut request: Request<_>| {
+            *request.uri_mut() = target.parse().unwrap();
+            request
+        });
+        let app = BoxCloneSyncService::new(layer.layer(inner));
+        let mut request = sent(r#"{"k":"x"}"#);
+        request.extensions_mut().insert(7_u64);
+        assert_eq!(app.clone().oneshot(request).await.unwrap().status(), 202);
+        let completer = Completer::new(&layer, app.map_request(|request: Request<StoredBody>| request.map(full)));
+        assert_eq!((completer.run_once().await.unwrap().completed, runs.get()), (passed, passed), "{target}");
+    }
 }
 
 #[test]

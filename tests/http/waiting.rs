@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tower::ServiceExt;
 use tower_idempotency::{IdempotencyLayer, Outcome};
 
 use crate::support::bodies::Failure;
@@ -93,6 +94,7 @@ async fn they_get_the_one_response_and_do_not_run_in_turn() {
     }
 }
 
+/// And those that gave up let no other one run (peer bug 12).
 #[tokio::test(start_paused = true)]
 async fn after_the_limit_they_are_refused() {
     let lab = Lab::new();
@@ -156,6 +158,28 @@ async fn those_that_wait_keep_none_from_running() {
     for client in waiting {
         answer(client).await.assert_replay(201, "run 1");
     }
+}
+
+/// Nor the service: within it may be a limit, of which one that was polled ready holds a
+/// place. Nor what was sent.
+#[tokio::test(start_paused = true)]
+async fn those_that_wait_hold_neither_the_service_nor_their_request() {
+    let (lab, token) = (Lab::new(), Arc::new(()));
+    let within = Arc::clone(&token);
+    let app = serve(&waiting(&lab), move |_| {
+        let _of_the_service = &within;
+        std::future::pending()
+    });
+    let first = spawn(&app, post("k"));
+    settle().await;
+    let held = Arc::strong_count(&token);
+    let mut request = post("k");
+    request.extensions_mut().insert(Arc::clone(&token));
+    let client = tokio::spawn(app.clone().oneshot(request));
+    settle().await;
+    assert_eq!((Arc::strong_count(&token), client.is_finished()), (held, false));
+    first.abort();
+    client.abort();
 }
 
 #[tokio::test(start_paused = true)]

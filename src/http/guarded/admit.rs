@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Extensions, Request};
+use http::{Extensions, Method, Request, Uri};
 
 use super::{RequestContext, Shared};
 use crate::core::{IdempotencyKey, Key};
@@ -132,11 +132,14 @@ impl Shared {
 }
 
 /// In the extensions of what a completer runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Driven {
     pub(crate) key: Key,
     /// Of the layer that runs it.
     pub(crate) scope: Scope,
+    /// What it asks for.
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
 }
 
 impl Driven {
@@ -146,5 +149,16 @@ impl Driven {
     fn of(extensions: &Extensions) -> Option<&Self> {
         let driven = extensions.get::<Self>()?;
         extensions.get::<Operation>().filter(|running| *running.key() == driven.key).map(|_| driven)
+    }
+
+    /// Whether this is what a completer runs, at a clone of the layer that runs it: from its
+    /// client it would pass there, and whose it is can't be told without its credentials.
+    /// What its handler sends on to another target does not pass: it may be an operation of
+    /// its own.
+    #[cold]
+    pub(crate) fn passes(parts: &Parts, scope: &Scope) -> bool {
+        Self::of(&parts.extensions).is_some_and(|driven| {
+            (&driven.method, &driven.uri) == (&parts.method, &parts.uri) && driven.scope.is_same(scope)
+        })
     }
 }

@@ -31,12 +31,12 @@ impl RequestContext {
 
     async fn hooked<B: Body>(&self, head: Head, stored: &StoredResponse) -> Response<ResponseBody<B>> {
         let words = &self.shared.policy.words;
-        let Some(hook) = &words.replay else { return restore(stored, Some(&words.replayed)) };
-        let response = restore::<String>(stored, None).map(ResponseBody::own);
+        let Some(hook) = &words.replay else { return restore(stored, &words.replayed, true) };
+        let response = restore::<String>(stored, &words.replayed, false).map(ResponseBody::own);
         let response = CatchPanic::new(async move { hook(Replay { head, response }).await }).await;
         // A hook that fails changes nothing; and nothing follows on a 1xx.
         let Some(mut response) = response.ok().filter(|response| !response.status().is_informational()) else {
-            return restore(stored, Some(&words.replayed));
+            return restore(stored, &words.replayed, true);
         };
         let ReplayMark { name, value } = &words.replayed;
         // It is framed anew.

@@ -85,7 +85,7 @@ impl RequestContext {
 
     fn restore<B: Body>(&self, stored: &StoredResponse, is_replay: bool) -> Response<ResponseBody<B>> {
         let Some(why) = stored.not_retained() else {
-            return restore(stored, Some(&self.shared.policy.words.replayed).filter(|_| is_replay));
+            return restore(stored, &self.shared.policy.words.replayed, is_replay);
         };
         let refusal = Refusal::NotRetained;
         self.shared.engine.emit(&self.key, || EventKind::Refused { refusal });

@@ -88,9 +88,10 @@ impl<S> GuardedRequest<S> {
                 let Some(patience) = self.context.patience(&self.parts.headers) else {
                     return Ok(self.context.busy(left, age));
                 };
-                // What waits holds no body, and no place of those that run.
-                let Self { context, .. } = *self;
-                drop((permit, body));
+                // What waits holds no body, and no place of those that run: a service that is
+                // ready may hold one of a limit further in.
+                let Self { service, parts, context, .. } = *self;
+                drop((permit, service, parts, body));
                 let ended = Box::pin(context.wait(&fingerprint, patience)).await;
                 Ok(match ended {
                     None => context.busy(left, age),

@@ -31,7 +31,7 @@ impl IdempotencyLayer {
     ///
     /// Time-outs of clients and proxies have to be longer. A request that waits keeps
     /// its connection but no body, and does not count under
-    /// [`max_running`](Self::max_running).
+    /// [`max_running`](Self::max_running), or under a limit further in.
     pub fn wait(self, limit: Duration) -> Self {
         self.set(|policy| policy.wait = Some(limit).filter(|limit| !limit.is_zero()))
     }

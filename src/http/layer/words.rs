@@ -104,7 +104,8 @@ impl IdempotencyLayer {
     /// # Caveats
     ///
     /// If the store was unreachable and the layer is still saving a response when the client
-    /// gets it, that response does not have the field. A [bounded memory
+    /// gets it, that response does not have the field, and neither does the first one of
+    /// [`Operation::complete`](crate::Operation::complete). A [bounded memory
     /// store](crate::store::MemoryStore::max_entries) may drop a response earlier.
     pub fn tell_expiry(self) -> Self {
         self.set(|policy| policy.words.expiry = true)

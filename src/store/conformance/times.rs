@@ -113,9 +113,11 @@ pub async fn an_expired_response_can_be_replaced(harness: &dyn Harness) {
     holder.check().await;
 }
 
-/// A response is kept until its retention is over, whatever else is written.
+/// A response is kept until its retention is over, whatever else is written. That begins
+/// with the response, and not with its claim (peer bug 59).
 pub async fn a_response_is_kept_until_it_expires(harness: &dyn Harness) {
     let mut holder = held(harness, 1).await;
+    harness.advance(minute(harness)).await;
     holder.change([complete(b"answer", minute(harness))]).await;
     for n in 2..20 {
         harness.advance(harness.tick()).await;
@@ -123,6 +125,8 @@ pub async fn a_response_is_kept_until_it_expires(harness: &dyn Harness) {
         other.change([complete(b"short", harness.tick())]).await;
     }
     holder.check().await;
+    let found = holder.load().await;
+    assert!(found.record.is_some_and(|record| !record.is_expired(found.now)), "it counts as expired");
 }
 
 /// An expired response can be removed at its version.

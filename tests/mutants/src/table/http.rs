@@ -57,13 +57,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let mut first = self.telling(left, first(parts, body, lost, mark));\n                first.headers_mut().insert(\"idempotent-replayed\", http::HeaderValue::from_static(\"true\"));\n                first",
         "replay::the_first_request",
     ),
-    http(
-        "replay-marker-missing",
-        RESPONSE,
-        "    if let Some(ReplayMark { name, value }) = mark {",
-        "    if let Some(ReplayMark { name, value }) = mark.filter(|_| false) {",
-        "replay::the_first_request",
-    ),
+    http("replay-marker-missing", RESPONSE, "    if is_replay {", "    if false {", "replay::the_first_request"),
     http(
         "busy-told-before-mismatch",
         super::CLAIM,

@@ -57,6 +57,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "the_status_resource_answers",
     ),
     member(
+        "what-a-driven-handler-sends-on-passes",
+        "src/http/guarded/admit.rs",
+        "(&driven.method, &driven.uri) == (&parts.method, &parts.uri) && driven.scope.is_same(scope)",
+        "driven.scope.is_same(scope)",
+        "a_completer_drives_through",
+    ),
+    member(
         "header-and-body-may-differ",
         "src/http/coverage.rs",
         "(Some(one), Some(other)) if one != other => Err(InvalidKey::Differs),",

@@ -42,4 +42,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "memory::swap_at",
         )
     },
+    Mutant {
+        module: "conformance",
+        file: "src/core/record/mod.rs",
+        ..memory(
+            "a-retention-runs-from-the-claim",
+            "self.written_at.after(self.due_in())",
+            "self.created_at().unwrap_or(self.written_at).after(self.due_in())",
+            "memory::a_response_is_kept",
+        )
+    },
 ];

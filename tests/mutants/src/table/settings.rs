@@ -241,9 +241,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     waiting(
         "those-that-wait-keep-their-places",
         RUN,
-        "drop((permit, body));",
-        "drop(body);",
+        "drop((permit, service, parts, body));",
+        "drop((service, parts, body));",
         "those_that_wait_keep_none",
+    ),
+    waiting(
+        "those-that-wait-keep-the-service",
+        RUN,
+        "drop((permit, service, parts, body));",
+        "let _service = service; drop((permit, parts, body));",
+        "those_that_wait_hold_neither",
     ),
     waiting(
         "the-client-waits-longer-than-the-limit",
