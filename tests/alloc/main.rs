@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod forms;
 mod held;
 mod status;
 mod unguarded;

@@ -12,7 +12,8 @@ pub(crate) fn split<'a>(body: &'a [u8], boundary: &str) -> Option<Vec<&'a [u8]>>
         return None;
     }
     let delimiter = [b"\r\n--", boundary.as_bytes()].concat();
-    let find = |bytes: &[u8]| memmem::find(bytes, &delimiter);
+    let finder = memmem::Finder::new(&delimiter);
+    let find = |bytes: &[u8]| finder.find(bytes);
     // At the very beginning its line break may be missing.
     let first = if body.starts_with(&delimiter[2..]) { 0 } else { find(body)? + 2 };
     let mut pieces = vec![&body[..first]];
@@ -28,7 +29,8 @@ pub(crate) fn split<'a>(body: &'a [u8], boundary: &str) -> Option<Vec<&'a [u8]>>
     };
     pieces.push(epilogue);
     // Some receivers also take a boundary that has only a line feed before it.
-    let is_within = |piece: &&[u8]| memmem::find(piece, boundary.as_bytes()).is_some();
+    let finder = memmem::Finder::new(boundary);
+    let is_within = |piece: &&[u8]| finder.find(piece).is_some();
     let is_plain = pieces.len() > 2 && (epilogue.is_empty() || epilogue.starts_with(b"\r\n"));
     (is_plain && !pieces.iter().any(is_within)).then_some(pieces)
 }
