@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tower_idempotency::core::{PartId, Record, Times, Timestamp, WIRE_FORMAT};
+use tower_idempotency::store::KeptRecord;
 use tower_idempotency::store::conformance::assert_same;
 
 /// What a piece begins with.

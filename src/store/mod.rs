@@ -39,8 +39,8 @@ pub mod conformance;
 pub use self::connect::connect;
 pub(crate) use self::contract::STORE_TIMEOUT;
 pub use self::contract::{
-    ConnectError, Cursor, Durability, DurabilityLevel, Epoch, Filter, Found, Loaded, Page, Query, RequireError, Since,
-    Store, StoreError, StoreErrorKind, Swap, Unreadable, require,
+    ConnectError, Cursor, Durability, DurabilityLevel, Epoch, Filter, Found, KeptRecord, Loaded, Page, Query,
+    RequireError, Since, Store, StoreError, StoreErrorKind, Swap, Unreadable, require,
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::enlisted::EnlistedSwap;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tower_idempotency::core::{Key, PartId, Record, Resolution, Times, Version};
 use tower_idempotency::encryption::{EncryptionKey, KeyError, Keyring};
-use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use tower_idempotency::store::{KeptRecord, Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use tower_idempotency::{
     Callback, Engine, EventKind, FindingKind, IdempotencyLayer, Operator, OperatorError, Scope, Watcher,
 };

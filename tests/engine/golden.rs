@@ -17,6 +17,7 @@ use tower_idempotency::core::{
     Change, Claim, Command, DecodeError, Fence, Fenced, Fingerprint, Mode, Next, NotRetained, PartId, Reached, Record,
     Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
+use tower_idempotency::store::KeptRecord;
 use tower_idempotency::store::conformance::assert_same;
 
 const TIMES: Times = Times { created: Timestamp::from_millis(5), written: Timestamp::from_millis(7) };

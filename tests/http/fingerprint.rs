@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Request;
 use tower_idempotency::FingerprintRules;
 use tower_idempotency::core::{Change, Claim, Claimed, Fence, Fenced, Fingerprint, Mode, Reached, StoredResponse};
+use tower_idempotency::store::KeptRecord;
 
 use crate::support::bodies::{Part, TestBody, data, full, script};
 use crate::support::lab::{Lab, numbered, post, send, stored_key, with};

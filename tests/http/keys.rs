@@ -2,6 +2,8 @@
 
 use http::HeaderValue;
 
+use tower_idempotency::store::KeptRecord;
+
 use crate::support::Count;
 use crate::support::lab::{Lab, post, reply, send, serve, stored_key, unkeyed, with};
 

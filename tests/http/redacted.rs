@@ -12,7 +12,7 @@ use tower_idempotency::core::{
     Ask, Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached,
     Record, Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Submit, Timestamp, Version,
 };
-use tower_idempotency::store::{Loaded, MemoryStore, Swap};
+use tower_idempotency::store::{KeptRecord, Loaded, MemoryStore, Swap};
 use tower_idempotency::{Callback, Reconciled, RunError, Runner};
 
 const SECRET: &str = "hunter2";

@@ -13,7 +13,7 @@ use tower_idempotency::core::{
     Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached, Record,
     Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
-use tower_idempotency::store::MemoryStore;
+use tower_idempotency::store::{KeptRecord, MemoryStore};
 use tower_idempotency::{FingerprintRules, IdempotencyLayer, Operation, RequestBody, Scope};
 
 static ANSWER: [u8; 318] = [b'a'; 318];

@@ -187,7 +187,7 @@ impl Record {
     ///
     /// For stores, beside [`due`](Self::due); everyone else asks for its
     /// [`status`](Self::status).
-    pub fn index_class(&self) -> Status {
+    pub(crate) fn index_class(&self) -> Status {
         match self.status() {
             Status::Complete if self.pending_callback().is_some() => Status::Paid,
             status => status,
@@ -209,9 +209,8 @@ impl Record {
     ///
     /// A store calls [`stamped_over`](Self::stamped_over), which is this and
     /// keeps the time of creation over later writes.
-    #[doc(hidden)]
     #[must_use]
-    pub fn stamped(mut self, at: Timestamp) -> Self {
+    pub(crate) fn stamped(mut self, at: Timestamp) -> Self {
         self.created_at.get_or_insert(at);
         self.written_at = at;
         self
@@ -226,14 +225,14 @@ impl Record {
     /// has it. A first claim over an expired record is another operation, and
     /// starts anew.
     #[must_use]
-    pub fn stamped_over(mut self, created: Option<Timestamp>, at: Timestamp) -> Self {
+    pub(crate) fn stamped_over(mut self, created: Option<Timestamp>, at: Timestamp) -> Self {
         self.created_at = if self.is_first() { None } else { created.or(self.created_at) };
         self.stamped(at)
     }
 
     /// Whether this is the write that starts the operation: its first claim, or
     /// that it was accepted for later.
-    pub fn is_first(&self) -> bool {
+    pub(crate) fn is_first(&self) -> bool {
         match &self.hold {
             // A claim of what was accepted before has a past.
             Hold::Leased { fence, .. } => self.attempts == 1 && fence.version() == self.version && self.has_no_past(),
@@ -257,7 +256,7 @@ impl Record {
     ///
     /// For a store that no other process can have open, such as a locked file.
     #[must_use]
-    pub fn orphaned(mut self, version: Version) -> Self {
+    pub(crate) fn orphaned(mut self, version: Version) -> Self {
         if matches!(self.hold, Hold::Leased { .. }) {
             self.hold = Hold::Released;
             self.version = version;
@@ -315,7 +314,7 @@ impl Record {
 
     /// About how many bytes of memory it takes to keep this record: what it holds,
     /// with what is set aside for it.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let request = self.request.as_ref().map_or(0, |request| request.held());
         let response = self.response().map_or(0, |response| response.held());
         let callback = self.callback.as_ref().map_or(0, |callback| piece(size_of_val(&**callback)));

@@ -130,7 +130,7 @@ impl Record {
     ///
     /// The times are not among the bytes: a store keeps [`Times`] beside them,
     /// and the time of creation stays unless [`is_first`](Self::is_first).
-    pub fn encode(&self) -> Encoded {
+    pub(crate) fn encode(&self) -> Encoded {
         Encoded { head: self.head(), fresh: self.pieces(false) }
     }
 
@@ -166,7 +166,7 @@ impl Record {
     }
 
     /// How many parts it has that have a number: [`PartId::Step`].
-    pub fn numbered_parts(&self) -> usize {
+    pub(crate) fn numbered_parts(&self) -> usize {
         self.steps.len() + usize::from(self.undoing.is_some())
     }
 
@@ -176,7 +176,7 @@ impl Record {
     /// # Errors
     ///
     /// As [`Record::decode`].
-    pub fn parts_of(head: &[u8]) -> Result<impl Iterator<Item = PartId> + use<>, DecodeError> {
+    pub(crate) fn parts_of(head: &[u8]) -> Result<impl Iterator<Item = PartId> + use<>, DecodeError> {
         Ok(open_head(head)?.parts())
     }
 
@@ -188,7 +188,7 @@ impl Record {
     ///
     /// [`DecodeError`] if anything is damaged, missing, newer or of no release. The
     /// record is then to be kept as it is and reported, and never to be overwritten.
-    pub fn decode(
+    pub(crate) fn decode(
         times: Times,
         head: &[u8],
         mut part: impl FnMut(PartId) -> Option<Bytes>,

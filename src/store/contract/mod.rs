@@ -2,6 +2,7 @@
 
 mod durability;
 mod error;
+mod kept;
 mod page;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 
 pub use self::durability::{Durability, DurabilityLevel, Epoch, RequireError, Since};
 pub use self::error::{ConnectError, StoreError, StoreErrorKind};
+pub use self::kept::KeptRecord;
 pub(in crate::store) use self::page::Entry;
 pub use self::page::{Cursor, Filter, Found, Page, Query, Unreadable};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -34,10 +36,10 @@ pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// - A swap that returned [`Swap::Stored`] survives whatever the store says it
 ///   survives. One that returned an error may or may not have taken effect, and may
 ///   even do so later; callers find out by reading the version.
-/// - A stored record is [`stamped_over`](Record::stamped_over) the one it
+/// - A stored record is [`stamped_over`](KeptRecord::stamped_over) the one it
 ///   replaces, with the store's own clock, and every reply that shows a record
 ///   carries that clock's time. The store never uses a caller's clock.
-/// - Scans and expiry go by what a record is [indexed under](Record::index_class):
+/// - Scans and expiry go by what a record is [indexed under](KeptRecord::index_class):
 ///   a complete one whose [callback](crate::Callback) is still pending counts as
 ///   unfinished.
 /// - The store never drops unfinished records: not by age, not by memory pressure,
@@ -56,7 +58,7 @@ pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// # use std::{collections::BTreeMap, sync::Mutex};
 /// use tower_idempotency::clock::{Clock, SystemClock};
 /// use tower_idempotency::core::{Key, Record, Version};
-/// use tower_idempotency::store::{Loaded, Page, Query, Store, StoreError, Swap};
+/// use tower_idempotency::store::{KeptRecord, Loaded, Page, Query, Store, StoreError, Swap};
 ///
 /// #[derive(Debug)]
 /// struct Map {
@@ -101,7 +103,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// `next` there.
     ///
     /// A step costs O(step): of the parts of `next`, only those that are new
-    /// in its version need to be written ([`Record::encode`]).
+    /// in its version need to be written ([`KeptRecord::encode`]).
     ///
     /// # Errors
     ///
@@ -147,7 +149,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Whether a [`swap`](Self::swap) writes only those parts of a record that
-    /// [`Record::encode`] returns. `false` by default, for a store that keeps whole
+    /// [`KeptRecord::encode`] returns. `false` by default, for a store that keeps whole
     /// records, say. A store around another one returns the value of the inner one.
     ///
     /// If records are [encrypted](crate::Engine), a store that keeps parts gets only the

@@ -60,7 +60,7 @@ pub struct Found {
     pub key: Key,
     /// Its version when it was found.
     pub version: Version,
-    /// What it was [indexed under](crate::core::Record::index_class).
+    /// What it was [indexed under](super::KeptRecord::index_class).
     pub status: Status,
     /// When it was first stored.
     pub created: Timestamp,

@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use tower_idempotency::clock::{Clock, SystemClock};
 use tower_idempotency::core::{Key, PartId, Record, Times, Version};
-use tower_idempotency::store::{Loaded, Page, Query, SqliteStore, Store, StoreError, Swap};
+use tower_idempotency::store::{KeptRecord, Loaded, Page, Query, SqliteStore, Store, StoreError, Swap};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::newer::Pieces;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tower_idempotency::core::{Claim, Claimed, Command, PartId, Record, Stamp, Version};
 use tower_idempotency::spi::Ledger;
-use tower_idempotency::store::{StoreErrorKind, Swap};
+use tower_idempotency::store::{KeptRecord, StoreErrorKind, Swap};
 use tower_idempotency::{Engine, IdempotencyLayer, Scope};
 
 use self::kept::{Kept, stores};

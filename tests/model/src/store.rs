@@ -4,6 +4,7 @@ use tower_idempotency::core::{
     Acknowledge, Ask, CallbackAt, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Resume,
     Submit, Timestamp, Version,
 };
+use tower_idempotency::store::KeptRecord;
 
 use crate::canon::{EPOCH, TICK};
 

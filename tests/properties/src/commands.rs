@@ -11,6 +11,7 @@ use tower_idempotency::core::{
     Change, Claim, Claimed, Command, Fence, Fenced, Fingerprint, Mode, Next, NotRetained, Reached, Record, Resolution,
     Resolve, Stamp, StoredRequest, StoredResponse, Timestamp, Version,
 };
+use tower_idempotency::store::KeptRecord;
 
 /// Any command; a fence is that of the n-th version that was ever written.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tower_idempotency::core::{PartId, Record, Times, Timestamp};
+use tower_idempotency::store::KeptRecord;
 use tower_idempotency::store::conformance::assert_same;
 
 use crate::commands::{moves, run};

@@ -9,6 +9,7 @@ use tower_idempotency::core::{
     Acknowledge, Claim, Fingerprint, HistoryEvent, Hold, IdempotencyKey, Key, Mode, Record, Resolution,
 };
 use tower_idempotency::spi::Ledger;
+use tower_idempotency::store::KeptRecord;
 use tower_idempotency::{Background, Operation, Reconciled, Report};
 
 use super::{BACKOFF, Receiver, decide, once, over, stored};

@@ -1,6 +1,7 @@
 //! What is remembered of how an operation went.
 
 use tower_idempotency::core::{HistoryEntry, HistoryEvent, Record, Resolution};
+use tower_idempotency::store::KeptRecord;
 use tower_idempotency::{Engine, Operation, Operator};
 
 use super::{BACKOFF, app, layer, once, stored};
