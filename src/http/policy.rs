@@ -16,12 +16,14 @@ use crate::http::coverage::Coverage;
 use crate::http::dropped::Dropped;
 use crate::http::fingerprint::rules::FingerprintRules;
 use crate::http::grpc::is_call;
+use crate::http::guarded::Seldom;
 use crate::http::head::Head;
 use crate::http::problem::Problems;
 use crate::http::redaction::Redaction;
 use crate::http::scope::Scope;
 use crate::http::upload::{UploadLimits, Uploads};
 use crate::http::words::{Exit, Words};
+use crate::telemetry::refusal::Refusal;
 
 /// Whether a status says that there is no such route: if a router says so,
 /// no handler was started.
@@ -116,13 +118,22 @@ impl Policy {
         self.exit(None, request.version(), request.method(), request.uri(), request.headers())
     }
 
-    /// What the hook for replays is shown of this request, if there is a hook.
+    /// What a request's context has only with settings that few layers have.
     #[inline]
-    pub(crate) fn head_for_replays(&self, key: &IdempotencyKey, parts: &Parts) -> Option<Box<Head>> {
+    pub(crate) fn seldom(&self, key: &IdempotencyKey, parts: &Parts) -> Result<Option<Box<Seldom>>, Refusal> {
+        if self.coverage.first_sent.is_none() && self.words.replay.is_none() {
+            return Ok(None);
+        }
+        let first_sent = self.coverage.first_sent(&parts.headers)?;
+        Ok(Some(Box::new(Seldom { first_sent, head: self.head_for_replays(key, parts) })))
+    }
+
+    /// What the hook for replays sees of this request, if there is a hook.
+    fn head_for_replays(&self, key: &IdempotencyKey, parts: &Parts) -> Option<Head> {
         let is_shown = self.words.replay.is_some() && !is_call(parts.version, &parts.headers);
         is_shown.then(|| {
             let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
-            Box::new(Head { method, uri, headers, key: Some(key.clone()) })
+            Head { method, uri, headers, key: Some(key.clone()) }
         })
     }
 }

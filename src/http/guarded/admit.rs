@@ -96,7 +96,7 @@ impl Shared {
         if parts.extensions.get::<Operation>().is_some_and(|operation| *operation.key() == key) {
             return Ok(None);
         }
-        let first_sent = self.policy.coverage.first_sent(&parts.headers)?;
+        let seldom = self.policy.seldom(idempotency_key, parts)?;
         // A 202 is no response of gRPC.
         let background = self.policy.background.as_ref().filter(|_| !is_call(parts.version, &parts.headers));
         let later =
@@ -104,8 +104,7 @@ impl Shared {
         if let Some(route) = route {
             parts.extensions.insert(route);
         }
-        let head = self.policy.head_for_replays(idempotency_key, parts);
-        Ok(Some(RequestContext { shared: Arc::clone(self), key, later, first_sent, head, is_driven: false }))
+        Ok(Some(RequestContext { shared: Arc::clone(self), key, later, seldom, is_driven: false }))
     }
 
     /// Room for its body, if what it announces is not too much.

@@ -5,17 +5,14 @@ use http_body::Body;
 
 use super::RequestContext;
 use super::respond::unavailable;
-use crate::core::{Fingerprint, Timestamp};
+use crate::core::Fingerprint;
 use crate::http::body::ResponseBody;
 use crate::telemetry::refusal::Refusal;
 
 impl RequestContext {
     /// What such a request gets; `None` if it is not as old, or is to go on.
-    pub(super) async fn too_old<B: Body>(
-        &self,
-        first_sent: Timestamp,
-        fingerprint: &Fingerprint,
-    ) -> Option<Response<ResponseBody<B>>> {
+    pub(super) async fn too_old<B: Body>(&self, fingerprint: &Fingerprint) -> Option<Response<ResponseBody<B>>> {
+        let first_sent = self.seldom.as_ref()?.first_sent?;
         let engine = &self.shared.engine;
         let loaded = match engine.look(&self.key).await {
             Ok(loaded) => loaded,

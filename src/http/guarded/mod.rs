@@ -40,10 +40,15 @@ pub(crate) struct RequestContext {
     pub(crate) key: Key,
     /// Where to ask for its response, if it runs in the background.
     pub(crate) later: Option<HeaderValue>,
-    /// When it was first sent, where it has to say so.
-    pub(crate) first_sent: Option<Timestamp>,
-    /// What a hook for replays is shown of it, if there is one.
-    pub(crate) head: Option<Box<Head>>,
+    pub(crate) seldom: Option<Box<Seldom>>,
     /// A completer runs it, and not its client.
     pub(crate) is_driven: bool,
+}
+
+/// What it needs with settings that few layers have. Apart, since contexts are moved often.
+pub(crate) struct Seldom {
+    /// When the request was first sent, if it has to say so.
+    pub(crate) first_sent: Option<Timestamp>,
+    /// What the hook for replays sees of the request, if there is one.
+    pub(crate) head: Option<Head>,
 }

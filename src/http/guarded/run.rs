@@ -56,6 +56,12 @@ impl<S> GuardedRequest<S> {
         self.context.refuse(refusal)
     }
 
+    /// The rest of it is dropped. Not within the future: there it would take room.
+    fn into_context(self: Box<Self>) -> RequestContext {
+        let Self { context, .. } = *self;
+        context
+    }
+
     /// All that may not be left half done: from the claim to the stored response.
     ///
     /// A replay never gets to the second half, which is why that has a box of
@@ -72,10 +78,10 @@ impl<S> GuardedRequest<S> {
             return Ok(self.context.refuse(Refusal::Overloaded));
         };
         let fingerprint = fingerprint(&self.parts, &body, &shared.policy.fingerprint);
-        if let Some(first_sent) = self.context.first_sent
-            && let Some(answer) = Box::pin(self.context.too_old(first_sent, &fingerprint)).await
+        if self.context.seldom.is_some()
+            && let Some(response) = Box::pin(self.context.too_old(&fingerprint)).await
         {
-            return Ok(answer);
+            return Ok(response);
         }
         if self.context.later.is_some()
             && let Some(response) = Box::pin(self.context.submit(&self.parts, &fingerprint, &body)).await
@@ -90,16 +96,16 @@ impl<S> GuardedRequest<S> {
                 };
                 // What waits holds no body, and no place of those that run: a service that is
                 // ready may hold one of a limit further in.
-                let Self { service, parts, context, .. } = *self;
-                drop((permit, service, parts, body));
+                let context = self.into_context();
+                drop((permit, body));
                 let ended = Box::pin(context.wait(&fingerprint, patience)).await;
                 Ok(match ended {
                     None => context.busy(left, age),
-                    Some(claimed) if context.head.is_some() => Box::pin(context.respond_as_hooked(claimed)).await,
+                    Some(claimed) if context.seldom.is_some() => Box::pin(context.respond_as_hooked(claimed)).await,
                     Some(claimed) => context.respond(claimed),
                 })
             }
-            Ok(Admission::Refused(claimed, _)) if self.context.head.is_some() => {
+            Ok(Admission::Refused(claimed, _)) if self.context.seldom.is_some() => {
                 Ok(Box::pin(self.context.respond_as_hooked(claimed)).await)
             }
             Ok(Admission::Refused(claimed, _)) => Ok(self.context.respond(claimed)),

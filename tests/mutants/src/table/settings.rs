@@ -241,15 +241,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     waiting(
         "those-that-wait-keep-their-places",
         RUN,
-        "drop((permit, service, parts, body));",
-        "drop((service, parts, body));",
+        "drop((permit, body));",
+        "drop(body);",
         "those_that_wait_keep_none",
     ),
     waiting(
         "those-that-wait-keep-the-service",
         RUN,
-        "drop((permit, service, parts, body));",
-        "let _service = service; drop((permit, parts, body));",
+        "let context = self.into_context();",
+        "let Self { service, context, .. } = *self;\n                let _service = service;",
         "those_that_wait_hold_neither",
     ),
     waiting(
