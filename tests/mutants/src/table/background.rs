@@ -29,8 +29,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "full-queue-refuses-what-it-accepted",
         SUBMIT,
-        "let Some(current) = current else {\n            return if self.room {",
-        "let Some(current) = current.filter(|_| self.room) else {\n            return if self.room {",
+        "let Some(current) = current else {\n            return match stamp.intake {",
+        "let Some(current) = current.filter(|_| self.room) else {\n            return match stamp.intake {",
         "accepted::a_full_queue_pushes_back",
     ),
     background(

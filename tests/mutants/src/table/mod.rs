@@ -23,6 +23,7 @@ mod background;
 mod bodies;
 mod callback;
 mod completer;
+mod drain;
 mod encryption;
 mod grpc;
 mod http;
@@ -85,6 +86,7 @@ pub(crate) const GROUPS: [&[Mutant]; 21] = [
     undo::MUTANTS,
     watcher::MUTANTS,
     completer::MUTANTS,
+    drain::MUTANTS,
     encryption::MUTANTS,
     background::MUTANTS,
     callback::MUTANTS,
