@@ -41,7 +41,9 @@ pub(crate) fn claim(
     async move {
         if let Err(error) = engine.drive(&key, &mut exchange).await {
             engine.emit(&key, || EventKind::StoreFailed { error: error.clone() });
-            withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
+            if counted.is_some() {
+                withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
+            }
             return Err(error);
         }
         let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };

@@ -140,6 +140,24 @@ async fn it_waits_until_a_claim_that_failed_is_withdrawn() {
     assert_eq!((lab.store.peek(&stored_key("k")).await, runs.get()), (None, 0));
 }
 
+/// What begins nothing leaves nothing behind, whatever the store says.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_while_the_store_is_away_keeps_no_drain_waiting() {
+    let lab = Lab::new();
+    let layer = lab.layer();
+    let (app, _, door) = behind_a_door(&layer);
+    let client = spawn(&app, post("k"));
+    settle().await;
+    let drain = draining(&layer, secs(20)).await;
+    lab.store.down();
+    send(&app, post("new")).await.assert_problem("store-unavailable", 503);
+    lab.store.heal();
+    door.add_permits(1);
+    settle().await;
+    assert!(drain.is_finished(), "no claim is withdrawn that was never made");
+    client.await.unwrap().unwrap().assert_first(201, "run 1");
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_waits_until_a_response_is_saved_late() {
     let lab = Lab::new();

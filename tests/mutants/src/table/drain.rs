@@ -68,6 +68,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "it_waits_until_a_claim_that_failed_is_withdrawn",
     ),
     drain(
+        "drain-waits-for-claims-never-made",
+        "src/engine/claim.rs",
+        "            if counted.is_some() {\n                withdraw_claim",
+        "            if counted.is_some() || engine.is_draining() {\n                withdraw_claim",
+        "what_is_refused_while_the_store_is_away_keeps_no_drain_waiting",
+    ),
+    drain(
         "drain-names-what-has-ended",
         "src/engine/attempt/lease.rs",
         "let Hands { in_hand, listed } = std::mem::take(&mut *lock(&self.lease.hands));\n        drop((in_hand, listed));",
