@@ -113,8 +113,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "accepting-never-claims",
         "src/http/accept.rs",
-        "let slot = self.shared.handoff.slot();",
-        "let slot = self.shared.handoff.slot().filter(|_| false);",
+        "counted.as_ref().and_then(|_| self.shared.handoff.slot());",
+        "counted.as_ref().and_then(|_| self.shared.handoff.slot()).filter(|_| false);",
         "handed_over::with_room_in_the_process",
     ),
     background(
