@@ -231,7 +231,8 @@ async fn an_end_that_is_not_stored_is_left_too() {
     let left = drain.await.unwrap();
     let mut keys: Vec<_> = left.operations.iter().map(|left| left.key).collect();
     let mut expected = [stored_key("during"), stored_key("before")];
-    (keys.sort_unstable(), expected.sort_unstable());
+    keys.sort_unstable();
+    expected.sort_unstable();
     assert_eq!((keys.as_slice(), left.others), (expected.as_slice(), 0));
     during.await.unwrap().unwrap();
 }
