@@ -49,8 +49,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     drain(
         "drain-forgets-work-left-alone",
         "src/http/guarded/run.rs",
-        "Ok(Admission::Granted(attempt, _counted)) =>",
-        "Ok(Admission::Granted(attempt, _)) =>",
+        "Ok(Admission::Granted(attempt, _counted)) => self.run(attempt, fingerprint, body).await,",
+        "Ok(Admission::Granted(attempt, counted)) => {\n                drop(counted);\n                self.run(attempt, fingerprint, body).await\n            }",
         "it_waits_for_a_handler_whose_client_hung_up",
     ),
     drain(
