@@ -193,6 +193,7 @@ pub use self::operator::Operator;
 pub use self::operator::error::OperatorError;
 pub use self::operator::shown::Shown;
 pub use self::runner::{RunError, Runner};
+pub use self::telemetry::drained::{Drained, Unfinished};
 pub use self::telemetry::event::{Event, EventKind};
 pub use self::telemetry::finding::{Finding, FindingKind};
 pub use self::telemetry::refusal::Refusal;

@@ -141,8 +141,8 @@ impl Runner {
     {
         let lease = self.engine.limits().lease;
         let command = Claim { fingerprint: fingerprint.clone(), mode: self.mode, lease, request: None };
-        let attempt = match claim(&self.engine, key, command).await {
-            Ok(Admission::Granted(attempt)) => attempt,
+        let (attempt, _counted) = match claim(&self.engine, key, command, self.engine.draining().begin()).await {
+            Ok(Admission::Granted(attempt, counted)) => (attempt, counted),
             Ok(Admission::Refused(claimed, _)) => return refused(claimed),
             Err(error) => return Err(RunError::Store(error)),
         };
@@ -223,6 +223,7 @@ fn refused<T: DeserializeOwned, E>(claimed: Claimed) -> Result<T, RunError<E>> {
         Claimed::Replay(stored, _) => decode(&stored),
         Claimed::Mismatch => Err(RunError::InputChanged),
         Claimed::Busy(left) => Err(RunError::Busy(left)),
+        Claimed::Closed => Err(RunError::Draining),
         Claimed::Granted(_) | Claimed::Unknown { .. } => Err(RunError::OutcomeUnknown),
     }
 }
@@ -245,6 +246,8 @@ pub enum RunError<E> {
     /// A call with this key ended without a result, and what it did is unknown. The work
     /// does not run again until an operator decides.
     OutcomeUnknown,
+    /// The engine is [draining](Engine::drain). The work was not run.
+    Draining,
     /// The work panicked.
     Panicked,
     /// The key is not a valid one.
@@ -262,6 +265,7 @@ impl<E: fmt::Debug> fmt::Debug for RunError<E> {
             Self::Busy(left) => f.debug_tuple("Busy").field(left).finish(),
             Self::InputChanged => f.write_str("InputChanged"),
             Self::OutcomeUnknown => f.write_str("OutcomeUnknown"),
+            Self::Draining => f.write_str("Draining"),
             Self::Panicked => f.write_str("Panicked"),
             Self::Key(error) => f.debug_tuple("Key").field(error).finish(),
             Self::Json(error) => f.debug_tuple("Json").field(&error.classify()).finish(),
@@ -279,6 +283,7 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
             Self::OutcomeUnknown => {
                 f.write_str("a call with this key ended, and what it did is unknown; an operator has to decide")
             }
+            Self::Draining => f.write_str("this process is about to end, and begins nothing new; the work was not run"),
             Self::Panicked => f.write_str("the work panicked"),
             Self::Key(error) => error.fmt(f),
             Self::Json(_) => f.write_str("the input or the result is not the JSON it should be"),

@@ -26,6 +26,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tower_idempotency::{Engine, Event, EventKind, IdempotencyLayer, Mode, Operation, Reconciled, Scope, store};
 
 use self::demo::{Demo, Point};
@@ -105,7 +106,7 @@ async fn report(State(gateway): State<Gateway>) -> Result<Json<Report>, Problem>
     Ok(Json(gateway.report().await?))
 }
 
-fn app(options: &Options) -> Result<Router, String> {
+fn app(options: &Options) -> Result<(Router, IdempotencyLayer), String> {
     let store = store::connect(&options.store).map_err(|error| format!("{error}; or choose another with --store"))?;
     let gateway = Gateway::open(&options.gateway_log).map_err(|error| {
         format!(
@@ -118,12 +119,14 @@ fn app(options: &Options) -> Result<Router, String> {
     let layer = IdempotencyLayer::new(Engine::new(store).lease(options.lease).on_event(print_event), Scope::shared())
         .required()
         .request_limit(64 << 10);
-    let payments = if options.opaque { post(pay_opaque).layer(layer) } else { post(pay).layer(layer.resumable()) };
-    Ok(Router::new()
-        .route("/payments", payments)
+    let layer = if options.opaque { layer } else { layer.resumable() };
+    let payments = if options.opaque { post(pay_opaque) } else { post(pay) };
+    let app = Router::new()
+        .route("/payments", payments.layer(layer.clone()))
         .route("/payments/{id}", get(payment))
         .route("/gateway", get(report))
-        .with_state(gateway))
+        .with_state(gateway);
+    Ok((app, layer))
 }
 
 fn print_event(event: &Event) {
@@ -144,6 +147,8 @@ fn print_event(event: &Event) {
         }
         EventKind::Withdrawn => "withdrawn: nothing happened, the key is free".to_owned(),
         EventKind::Refused { refusal } => format!("refused: {refusal}"),
+        EventKind::DrainBegun { .. } => "draining: new payments are refused, those that run are finished".to_owned(),
+        EventKind::DrainEnded { left } => left.to_string(),
         other => format!("{other:?}"),
     };
     let key = event.key.map_or_else(|| "-".to_owned(), |key| key.to_string());
@@ -188,18 +193,29 @@ fn greet(address: SocketAddr, options: &Options) {
 }
 
 async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
-    let app = app(&options)?;
+    let (app, layer) = app(&options)?;
     let address = &options.listen;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| format!("can't listen on {address}: {error}; choose another address with --listen"))?;
     greet(listener.local_addr()?, &options);
-    axum::serve(listener, app).with_graceful_shutdown(stopped()).await?;
+    let (cut_short, is_cut_short) = oneshot::channel();
+    let stopped = async move {
+        stopped().await;
+        let drained = layer.drain(options.drain).await;
+        if !drained.is_empty() {
+            let _ = cut_short.send(());
+        }
+    };
+    tokio::select! {
+        served = axum::serve(listener, app).with_graceful_shutdown(stopped).into_future() => served?,
+        // It would wait for their connections. A retry resumes them elsewhere.
+        Ok(()) = is_cut_short => {}
+    }
     Ok(())
 }
 
-/// Ctrl-C or SIGTERM. Requests that run are finished first, unless their client
-/// hung up; those are resumed by a retry.
+/// Ctrl-C or SIGTERM.
 async fn stopped() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {

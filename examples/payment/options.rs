@@ -14,6 +14,7 @@ Usage: payment [OPTIONS]
                        `postgres://USER@HOST/DATABASE`, which gets its tables if they are missing
   --gateway-log FILE   where the gateway keeps its charges [gateway.log]
   --lease SECONDS      how long a dead attempt holds its key; fractions are fine [60]
+  --drain SECONDS      how long payments that run may take after Ctrl-C or SIGTERM [20]
   --opaque             the same handler without steps: at-most-once mode, nothing to resume
   --help               this text
 ";
@@ -23,6 +24,7 @@ pub(crate) struct Options {
     pub(crate) store: String,
     pub(crate) gateway_log: PathBuf,
     pub(crate) lease: Duration,
+    pub(crate) drain: Duration,
     pub(crate) opaque: bool,
 }
 
@@ -36,6 +38,7 @@ impl Options {
             store: "sqlite:payment.db".to_owned(),
             gateway_log: "gateway.log".into(),
             lease: Duration::from_secs(60),
+            drain: Duration::from_secs(20),
             opaque: false,
         };
         let mut parser = lexopt::Parser::from_env();
@@ -45,6 +48,7 @@ impl Options {
                 Long("store") => options.store = with_tables(parser.value()?.string()?),
                 Long("gateway-log") => options.gateway_log = parser.value()?.into(),
                 Long("lease") => options.lease = parser.value()?.parse_with(seconds)?,
+                Long("drain") => options.drain = parser.value()?.parse_with(seconds)?,
                 Long("opaque") => options.opaque = true,
                 Long("help") | Short('h') => return Ok(None),
                 _ => return Err(arg.unexpected()),

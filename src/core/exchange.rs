@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::command::{Command, Decision, Next};
 use super::record::Record;
-use super::record::time::{Stamp, Timestamp, Version};
+use super::record::time::{Intake, Stamp, Timestamp, Version};
 
 /// One command on its way through a store.
 ///
@@ -26,6 +26,7 @@ pub struct Exchange<C, T> {
     by: Option<Arc<str>>,
     callback: bool,
     in_hand: bool,
+    intake: Intake,
     /// What the last write expected to find.
     expected: Option<Version>,
     /// The last decision. It stands once `known` says so.
@@ -108,6 +109,7 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
             by: None,
             callback: false,
             in_hand: false,
+            intake: Intake::Open,
             expected: None,
             decision: None,
             seen,
@@ -136,6 +138,14 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         self
     }
 
+    /// Which work this process may begin: see [`Intake`]. It is asked once: work that was let
+    /// in is let in to its end.
+    #[must_use]
+    pub const fn taking(mut self, intake: Intake) -> Self {
+        self.intake = intake;
+        self
+    }
+
     /// Starts with a look at the store.
     pub const fn looking(command: C, nonce: Version) -> Self {
         Self::new(command, nonce, Seen::Nothing)
@@ -158,7 +168,8 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         };
         let live = record.filter(|record| !record.is_expired(now));
         let (nonce, elapsed, callback) = (self.nonce, self.elapsed, self.callback);
-        let stamp = Stamp { now, nonce, elapsed, by: self.by.as_deref(), callback, in_hand: self.in_hand };
+        let stamp =
+            Stamp { now, nonce, elapsed, by: self.by.as_deref(), callback, in_hand: self.in_hand, intake: self.intake };
         let expected = record.map(Record::version);
         self.expected = expected;
         let decision = self.decision.insert(self.command.apply(live, stamp));

@@ -78,7 +78,7 @@ pub use self::record::reached::Reached;
 pub(crate) use self::record::start::{NotStarted, Standing, Start};
 pub use self::record::step::{Point, Step};
 #[doc(hidden)]
-pub use self::record::time::Stamp;
+pub use self::record::time::{Intake, Stamp};
 pub use self::record::time::{Timestamp, Version};
 pub use self::record::undo::Undoing;
 pub(crate) use self::record::undo::undo_name;

@@ -1,5 +1,6 @@
 //! The core, cell by cell.
 
+mod intake;
 mod keys;
 mod messages;
 mod reached;

@@ -9,9 +9,10 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
+use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Intake, Key, Record};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
+use crate::engine::drain::WorkToken;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::util::detached::{CatchPanic, Panicked};
@@ -19,35 +20,40 @@ use crate::util::nonce::fresh_nonce;
 
 /// What became of a claim.
 pub(crate) enum Admission {
-    /// Ours to run.
-    Granted(Arc<Attempt>),
+    /// Ours to run, and counted while it is.
+    Granted(Arc<Attempt>, WorkToken),
     /// Not ours, and why; if it is busy, how long ago it was claimed.
     Refused(Claimed, Duration),
 }
 
-/// Claims `key`. The nonce is minted before the write, so a claim whose
+/// Claims `key`, for work that is counted: without that, nothing new begins. The nonce is minted before the write, so a claim whose
 /// acknowledgement was lost is recognised as ours.
 pub(crate) fn claim(
     engine: &Engine,
     key: Key,
     claim: Claim,
+    counted: Option<WorkToken>,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
     let in_hand = engine.in_hand().has(&key);
-    let mut exchange = engine.with_metadata(Exchange::guessing(claim, fresh_nonce(), None)).in_hand(in_hand);
+    let intake = if counted.is_some() { Intake::Open } else { Intake::Closed };
+    let exchange = Exchange::guessing(claim, fresh_nonce(), None).in_hand(in_hand).taking(intake);
+    let mut exchange = engine.with_metadata(exchange);
     async move {
         if let Err(error) = engine.drive(&key, &mut exchange).await {
             engine.emit(&key, || EventKind::StoreFailed { error: error.clone() });
-            withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
+            if counted.is_some() {
+                withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
+            }
             return Err(error);
         }
         let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
-        Ok(match (done.output, done.record) {
-            (Claimed::Granted(fence), Some(record)) => {
+        Ok(match (done.output, done.record, counted) {
+            (Claimed::Granted(fence), Some(record), Some(counted)) => {
                 let attempt = record.attempts();
                 engine.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
-                Admission::Granted(Attempt::new(engine.clone(), key, fence, engine.limits(), record))
+                Admission::Granted(Attempt::new(engine.clone(), key, fence, engine.limits(), record), counted)
             }
-            (claimed, record) => {
+            (claimed, record, _) => {
                 let age = match (&claimed, &record) {
                     (Claimed::Busy(left), Some(record)) => record.held_for(*left),
                     _ => Duration::ZERO,
@@ -73,9 +79,10 @@ pub(crate) fn superseding_response(fingerprint: &Fingerprint, found: Option<Reco
 pub(crate) fn withdraw_claim(engine: &Engine, key: Key, fence: Fence, lease: Duration) {
     let Some(permit) = engine.may_withdraw() else { return };
     let withdrawal = withdraw(engine.clone(), key, fence, lease);
+    let counted = engine.go_on();
     tokio::spawn(async move {
         withdrawal.await;
-        drop(permit);
+        drop((permit, counted));
     });
 }
 
@@ -130,6 +137,7 @@ impl<F: Future> Future for UnderLease<F> {
         let this = self.project();
         let output = this.work.poll(cx);
         if output.is_pending() && this.renewer.0.is_none() && this.attempt.starts_renewal() {
+            this.attempt.list();
             // Only now: work that is done at once needs no renewal and no task.
             this.renewer.0 = Some(tokio::spawn(Arc::clone(this.attempt).renew_until_end()));
         } else if output.is_ready() {

@@ -9,6 +9,7 @@
 pub(crate) mod attempt;
 pub(crate) mod claim;
 pub(crate) mod content;
+pub(crate) mod drain;
 #[cfg(feature = "encryption")]
 pub(crate) mod encryption;
 pub(crate) mod handoff;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::drain::{Drain, WorkToken};
 use self::ledger::Ledger;
 use self::limits::{Limits, MIN_LEASE, MIN_RETENTION};
 use self::process::{InHand, Process};
@@ -34,9 +36,10 @@ use self::unpersisted::UnpersistedResponses;
 use self::waiting::Waiting;
 use crate::core::{Command, Done, Exchange, Key, Record, Version};
 use crate::store::{Durability, Loaded, Page, Query, Store, StoreError};
+use crate::telemetry::drained::Drained;
 use crate::telemetry::emit::{Observer, emit};
 use crate::telemetry::event::{Event, EventKind};
-use crate::util::backoff::Backoff;
+use crate::util::backoff::{self, Backoff};
 use crate::util::nonce::fresh_nonce;
 use crate::util::signal::{Alarm, Hints};
 
@@ -190,6 +193,42 @@ impl Engine {
         self.set(|shared| shared.ledger.set_cipher(keys))
     }
 
+    /// Lets what works over this engine come to its end: see
+    /// [`IdempotencyLayer::drain`](crate::IdempotencyLayer::drain), which is the same for the
+    /// engine of a layer. A [`Runner`](crate::Runner) then gives
+    /// [`RunError::Draining`](crate::RunError::Draining) for what would be new.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_idempotency::{Engine, RunError, Runner, store::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let engine = Engine::new(MemoryStore::new());
+    /// let runner = Runner::new(&engine);
+    /// assert!(engine.drain(Duration::from_secs(20)).await.is_empty());
+    /// let refused = runner.run("jobs", "17", "", |_| async { Ok::<_, std::io::Error>(42) }).await;
+    /// assert!(matches!(refused, Err(RunError::Draining)));
+    /// # }
+    /// ```
+    pub fn drain(&self, deadline: Duration) -> impl Future<Output = Drained> + Send + use<> {
+        let engine = self.clone();
+        async move {
+            if engine.draining().start(backoff::after(deadline)) {
+                engine.emit_unkeyed(|| EventKind::DrainBegun { deadline });
+            }
+            let (drained, is_first) = engine.draining().wait().await;
+            if is_first {
+                engine.emit_unkeyed(|| EventKind::DrainEnded { left: Box::new(drained.clone()) });
+            }
+            drained
+        }
+    }
+
+    /// Whether a [drain](Self::drain) has begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining().has_begun()
+    }
+
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
         self.shared.ledger.store()
@@ -246,6 +285,16 @@ impl Engine {
     /// Responses that could not be stored.
     pub(crate) fn unpersisted(&self) -> &UnpersistedResponses {
         &self.shared.process.unpersisted
+    }
+
+    /// The end of this process.
+    pub(crate) fn draining(&self) -> &Drain {
+        &self.shared.process.drain
+    }
+
+    /// Counts work that belongs to what was begun before.
+    pub(crate) fn go_on(&self) -> WorkToken {
+        self.draining().go_on()
     }
 
     pub(crate) fn due(&self) -> &Alarm {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 
 use crate::core::Key;
+use crate::engine::drain::Drain;
 use crate::engine::unpersisted::UnpersistedResponses;
 use crate::engine::waiting::Waiting;
 use crate::util::signal::{Alarm, Hints, lock};
@@ -30,6 +31,7 @@ pub(crate) struct Process {
     pub(crate) in_hand: Arc<InHand>,
     /// Requests that wait for the end of what runs.
     pub(crate) waiting: Arc<Waiting>,
+    pub(crate) drain: Drain,
 }
 
 impl Default for Process {
@@ -41,6 +43,7 @@ impl Default for Process {
             unpersisted: UnpersistedResponses::default(),
             in_hand: Arc::default(),
             waiting: Arc::default(),
+            drain: Drain::default(),
         }
     }
 }

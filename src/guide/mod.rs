@@ -46,6 +46,9 @@ pub mod stored {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
 
+#[doc = include_str!("deploys.md")]
+pub mod deploys {}
+
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc = include_str!("transactions.md")]
 pub mod transactions {}

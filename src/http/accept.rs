@@ -7,7 +7,7 @@ use http::Response;
 use http::request::Parts;
 use http_body::Body;
 
-use crate::core::{Claimed, Exchange, Fence, Fingerprint, Submit, Submitted};
+use crate::core::{Claimed, Exchange, Fence, Fingerprint, Intake, Submit, Submitted};
 use crate::engine::claim::withdraw_claim;
 use crate::engine::content::Content;
 use crate::engine::handoff::WorkerSlot;
@@ -32,11 +32,14 @@ impl RequestContext {
         let (policy, engine) = (&self.shared.policy, &self.shared.engine);
         let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
         let request = Arc::new(self.shared.stored_request(parts, body)?);
-        let slot = self.shared.handoff.slot();
-        let room = slot.is_some() || background.queue.has_room(engine).await;
+        // Held until it is stored; a completer that takes it counts it anew.
+        let counted = engine.draining().begin();
+        let intake = if counted.is_some() { Intake::Open } else { Intake::Closed };
+        let slot = counted.as_ref().and_then(|_| self.shared.handoff.slot());
+        let room = slot.is_some() || counted.is_some() && background.queue.has_room(engine).await;
         let lease = slot.as_ref().map(WorkerSlot::lease);
         let command = Submit { fingerprint: fingerprint.clone(), mode: policy.mode, request, room, lease };
-        let submitted = match self.store_submission(command, slot).await {
+        let submitted = match self.store_submission(command, slot, intake).await {
             Ok(submitted) => submitted,
             Err(error) => {
                 engine.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });
@@ -54,16 +57,23 @@ impl RequestContext {
             Submitted::Replay(stored, left) => self.respond_as_hooked(Claimed::Replay(stored, left)).await,
             Submitted::Mismatch => self.respond(Claimed::Mismatch),
             Submitted::Unknown { parked } => self.respond(Claimed::Unknown { parked }),
+            Submitted::Closed => self.respond(Claimed::Closed),
             Submitted::Full => self.refuse(Refusal::Overloaded),
             Submitted::CallerOnly => return None,
         })
     }
 
     /// Where a completer of this process has room for it, that completer gets the claim.
-    async fn store_submission(&self, submit: Submit, slot: Option<WorkerSlot>) -> Result<Submitted, StoreError> {
+    async fn store_submission(
+        &self,
+        submit: Submit,
+        slot: Option<WorkerSlot>,
+        intake: Intake,
+    ) -> Result<Submitted, StoreError> {
         let engine = &self.shared.engine;
         let (lease, in_hand) = (submit.lease, engine.in_hand().has(&self.key));
-        let mut exchange = engine.with_metadata(Exchange::guessing(submit, fresh_nonce(), None)).in_hand(in_hand);
+        let exchange = Exchange::guessing(submit, fresh_nonce(), None).in_hand(in_hand).taking(intake);
+        let mut exchange = engine.with_metadata(exchange);
         if let Err(error) = engine.drive(&self.key, &mut exchange).await {
             if let Some(lease) = lease {
                 // Perhaps it was granted; nothing has run, so that others may.

@@ -1,5 +1,7 @@
 //! Events: what the layer and its workers report.
 
+use std::time::Duration;
+
 use crate::core::{Key, Mode};
 use crate::store::StoreError;
 
@@ -166,6 +168,17 @@ pub enum EventKind {
         /// The store's error.
         error: StoreError,
     },
+    /// A [drain](crate::IdempotencyLayer::drain) has begun: new work is refused. Emitted once.
+    DrainBegun {
+        /// How long it may take.
+        deadline: Duration,
+    },
+    /// A drain is over. **Needs attention**, if anything was left: the deadline is shorter than
+    /// what was running. Emitted once.
+    DrainEnded {
+        /// What was left.
+        left: Box<crate::telemetry::drained::Drained>,
+    },
     /// A response that could not be stored at first is stored now.
     SavedLate,
     /// A response could not be stored. **Needs attention**: the client got it, and no
@@ -206,6 +219,9 @@ impl EventKind {
     pub const fn needs_attention(&self) -> bool {
         if let Self::Found { finding } = self {
             return !finding.over;
+        }
+        if let Self::DrainEnded { left } = self {
+            return !left.is_empty();
         }
         matches!(
             self,

@@ -21,6 +21,7 @@ const FINDINGS: &str = "idempotency_findings";
 const ROUNDS: &str = "idempotency_watcher_rounds_total";
 const REFUSALS: &str = "idempotency_refusals_total";
 const SHARED_SCOPE: &str = "idempotency_shared_scope_total";
+const DRAINS: &str = "idempotency_drains_total";
 const ATTEMPTS: &str = "idempotency_attempt_duration_seconds";
 
 pub(crate) fn count(kind: &EventKind) {
@@ -64,6 +65,10 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Found { .. } => {}
         // Once: there is nothing to count.
         EventKind::CredentialDropped { .. } | EventKind::KeyIgnored { .. } => {}
+        EventKind::DrainBegun { .. } => counter!(DRAINS, "what" => "begun").increment(1),
+        EventKind::DrainEnded { left } => {
+            counter!(DRAINS, "what" => if left.is_empty() { "ended" } else { "cut-short" }).increment(1);
+        }
         EventKind::SharedScope => counter!(SHARED_SCOPE).increment(1),
     }
 }

@@ -4,6 +4,7 @@
 //! It may know `core`, `util` and `store`. Start with [`event`], then [`emit`]: the
 //! only place where an event goes out. `metrics` has what is counted, `span` what is traced.
 
+pub(crate) mod drained;
 pub(crate) mod emit;
 pub(crate) mod event;
 pub(crate) mod finding;

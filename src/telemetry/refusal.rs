@@ -71,6 +71,9 @@ pub enum Refusal {
     RecordNewer,
     /// 503: the store failed, or has no room.
     StoreUnavailable,
+    /// 503: this process is about to end, and begins nothing new: see
+    /// [`drain`](crate::IdempotencyLayer::drain).
+    Draining,
     /// 503: too many guarded requests are running, or waiting to run.
     Overloaded,
     /// 503: the request bodies that are being read hold all of the
@@ -154,8 +157,9 @@ impl Refusal {
             Self::StoreUnavailable => text("store-unavailable", StatusCode::SERVICE_UNAVAILABLE, true,
                 "The idempotency store is unavailable",
                 "The operation was not run, because it can't be protected now. Retry with the same Idempotency-Key."),
-            Self::Overloaded => text("overloaded", StatusCode::SERVICE_UNAVAILABLE, true,
-                "Too many operations are running",
+            Self::Draining => text("draining", StatusCode::SERVICE_UNAVAILABLE, true, "This server is about to end",
+                "The operation was not run, because this server begins nothing new. Retry with the same Idempotency-Key."),
+            Self::Overloaded => text("overloaded", StatusCode::SERVICE_UNAVAILABLE, true, "Too many operations are running",
                 "The operation was not run. Retry with the same Idempotency-Key."),
             Self::UploadOverload => text("upload-overload", StatusCode::SERVICE_UNAVAILABLE, true, "Too many uploads are in progress",
                 "There is no room for this request's body now. Nothing was run or stored. Retry with the same Idempotency-Key."),
@@ -211,7 +215,7 @@ impl Refusal {
             // UNIMPLEMENTED
             Self::NotGuarded => 12,
             // UNAVAILABLE: the same call may succeed later.
-            Self::BodyTimeout | Self::Interrupted | Self::RecordNewer | Self::StoreUnavailable | Self::Overloaded
+            Self::BodyTimeout | Self::Interrupted | Self::RecordNewer | Self::StoreUnavailable | Self::Draining | Self::Overloaded
                 | Self::UploadOverload => 14,
             // DATA_LOSS
             Self::RecordCorrupt => 15,
@@ -242,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Refusal; 23] = [
+    const ALL: [Refusal; 24] = [
         Refusal::MissingKey,
         Refusal::KeyReused,
         Refusal::InProgress,
@@ -261,6 +265,7 @@ mod tests {
         Refusal::RecordCorrupt,
         Refusal::RecordNewer,
         Refusal::StoreUnavailable,
+        Refusal::Draining,
         Refusal::Overloaded,
         Refusal::UploadOverload,
         Refusal::NoSuchOperation,

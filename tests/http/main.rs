@@ -13,6 +13,7 @@ mod axum;
 mod background;
 mod bodies_apart;
 mod coverage;
+mod drain;
 mod events;
 mod fidelity;
 mod fingerprint;

@@ -253,6 +253,7 @@ impl Answer {
         let retriable = [
             "in-progress",
             "store-unavailable",
+            "draining",
             "overloaded",
             "interrupted",
             "record-newer",

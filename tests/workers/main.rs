@@ -7,6 +7,7 @@ mod support;
 
 mod callback;
 mod completer;
+mod drain;
 mod operator;
 mod watcher;
 mod wiring;

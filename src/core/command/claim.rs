@@ -9,7 +9,7 @@ use crate::core::message::{StoredRequest, StoredResponse};
 use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode};
 use crate::core::record::outlook::Outlook;
-use crate::core::record::time::Stamp;
+use crate::core::record::time::{Intake, Stamp};
 
 /// Asks for the right to run an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,8 @@ pub enum Claimed {
         /// Why it was parked, if it was.
         parked: Option<Arc<str>>,
     },
+    /// It could be run, and this process [begins](Intake) no such work now. Nothing was stored.
+    Closed,
 }
 
 impl Sealed for Claim {}
@@ -54,6 +56,9 @@ impl Command for Claim {
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Claimed> {
         let fence = Fence::of(stamp.nonce);
         let Some(current) = current else {
+            if stamp.intake != Intake::Open {
+                return Decision::keep(Claimed::Closed);
+            }
             return Decision::put(self.first(stamp), Claimed::Granted(fence));
         };
         // Before "busy": a wrong body is never cured by waiting.
@@ -70,6 +75,7 @@ impl Command for Claim {
             Outlook::Parked(why) => Decision::keep(Claimed::Unknown { parked: Some(Arc::clone(why)) }),
             Outlook::Resumable if self.mode == Mode::AtMostOnce => Decision::keep(Claimed::Unknown { parked: None }),
             Outlook::InDoubt => Decision::keep(Claimed::Unknown { parked: None }),
+            Outlook::Decided | Outlook::Resumable if stamp.intake == Intake::Closed => Decision::keep(Claimed::Closed),
             Outlook::Decided | Outlook::Resumable => {
                 Decision::put(current.taken(stamp, self.lease), Claimed::Granted(fence))
             }

@@ -9,7 +9,7 @@ use crate::core::message::{StoredRequest, StoredResponse};
 use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode};
 use crate::core::record::outlook::Outlook;
-use crate::core::record::time::Stamp;
+use crate::core::record::time::{Intake, Stamp};
 
 /// Asks that an operation is run by the completer that comes first, and not by us.
 ///
@@ -53,6 +53,8 @@ pub enum Submitted {
     CallerOnly,
     /// There is no room for one more. Nothing was stored.
     Full,
+    /// It would be new, and this process [begins](Intake) nothing new now. Nothing was stored.
+    Closed,
 }
 
 impl Sealed for Submit {}
@@ -62,7 +64,11 @@ impl Command for Submit {
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Submitted> {
         let Some(current) = current else {
-            return if self.room { self.first(stamp) } else { Decision::keep(Submitted::Full) };
+            return match stamp.intake {
+                Intake::OnRecord | Intake::Closed => Decision::keep(Submitted::Closed),
+                Intake::Open if !self.room => Decision::keep(Submitted::Full),
+                Intake::Open => self.first(stamp),
+            };
         };
         if !current.fingerprint.matches(&self.fingerprint) {
             return Decision::keep(Submitted::Mismatch);

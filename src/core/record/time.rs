@@ -87,11 +87,26 @@ pub struct Stamp<'a> {
     /// Whether the writer's process still runs the operation itself, or still has to store
     /// how it ended: then a lease that is over does not say that it is abandoned.
     pub in_hand: bool,
+    /// Which work the writer's process may begin.
+    pub intake: Intake,
+}
+
+/// Which work a process may begin. What it has begun it finishes, whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "every command that begins something must know all of them")]
+pub enum Intake {
+    /// Any.
+    #[default]
+    Open,
+    /// What is on record already: a retry may resume it, and no key becomes a new operation.
+    OnRecord,
+    /// None.
+    Closed,
 }
 
 impl Stamp<'_> {
-    /// A stamp that says nothing for the history, and asks for no callback.
+    /// A stamp that says nothing for the history, asks for no callback, and lets anything begin.
     pub const fn new(now: Timestamp, nonce: Version) -> Self {
-        Self { now, nonce, elapsed: Duration::ZERO, by: None, callback: false, in_hand: false }
+        Self { now, nonce, elapsed: Duration::ZERO, by: None, callback: false, in_hand: false, intake: Intake::Open }
     }
 }

@@ -9,7 +9,7 @@ use crate::core::{
     Version,
 };
 
-fn submit(mode: Mode, room: bool) -> Submit {
+pub(super) fn submit(mode: Mode, room: bool) -> Submit {
     let Claim { fingerprint, mode, request, .. } = claim(mode);
     Submit { fingerprint, mode, request: request.unwrap(), room, lease: None }
 }

@@ -111,6 +111,7 @@ fn word(claimed: &Claimed) -> &'static str {
         Claimed::Busy(_) => "busy",
         Claimed::Replay(..) => "replay",
         Claimed::Mismatch => "mismatch",
+        Claimed::Closed => "closed",
         Claimed::Unknown { parked: None } => "unknown",
         Claimed::Unknown { parked: Some(_) } => "parked",
     }

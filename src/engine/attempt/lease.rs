@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep};
 
-use super::{Attempt, WriteError};
+use super::{Attempt, Hands, WriteError};
 use crate::core::Change;
+use crate::telemetry::drained::Unfinished;
 use crate::telemetry::event::EventKind;
 use crate::util::signal::lock;
 
@@ -58,19 +59,33 @@ impl Attempt {
 
     /// From here on this process does not take the operation for abandoned.
     pub(super) fn hold_on(&self) {
-        lock(&self.lease.in_hand).get_or_insert_with(|| self.engine.in_hand().take(self.key));
+        lock(&self.lease.hands).in_hand.get_or_insert_with(|| self.engine.in_hand().take(self.key));
     }
 
     /// The same, unless the work is over: then the end of the attempt decides.
     fn hold_on_while_it_runs(&self) {
-        let mut in_hand = lock(&self.lease.in_hand);
+        let mut hands = lock(&self.lease.hands);
         if !self.has_ended() {
-            in_hand.get_or_insert_with(|| self.engine.in_hand().take(self.key));
+            hands.in_hand.get_or_insert_with(|| self.engine.in_hand().take(self.key));
         }
     }
 
     /// From here on other holders may go on with it.
     pub(super) fn let_go(&self) {
-        lock(&self.lease.in_hand).take();
+        lock(&self.lease.hands).in_hand.take();
+    }
+
+    /// From here on a drain that is over names it.
+    pub(crate) fn list(&self) {
+        let attempt = Unfinished::new(self.key, self.claimed.attempts(), self.claimed.mode());
+        let running = self.engine.draining().running();
+        lock(&self.lease.hands).listed.get_or_insert_with(|| running.list(self.fence, attempt));
+    }
+
+    /// This process has nothing more to do about it.
+    pub(super) fn leave(&self) {
+        // Dropped without the lock: each takes another one.
+        let Hands { in_hand, listed } = std::mem::take(&mut *lock(&self.lease.hands));
+        drop((in_hand, listed));
     }
 }

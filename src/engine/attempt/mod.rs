@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::core::{Change, Fence, Key, NotStarted, Record, Standing, Start, Status, StoredResponse};
 use crate::engine::Engine;
+use crate::engine::drain::Listed;
 use crate::engine::limits::Limits;
 use crate::engine::process::InHandGuard;
 use crate::store::StoreError;
@@ -56,9 +57,17 @@ struct Lease {
     lost: SetOnce<()>,
     /// A task renews it.
     renewed: AtomicBool,
+    hands: Mutex<Hands>,
+}
+
+/// What others of this process know of the attempt.
+#[derive(Default)]
+struct Hands {
     /// Set once the lease may be over, and until this process no longer goes on with
     /// the operation.
-    in_hand: Mutex<Option<InHandGuard>>,
+    in_hand: Option<InHandGuard>,
+    /// Set once the work had to wait, or its end has to, until that is stored.
+    listed: Option<Listed>,
 }
 
 /// What is known of the end.

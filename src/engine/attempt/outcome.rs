@@ -73,7 +73,7 @@ impl Attempt {
         if self.completed().is_some() {
             // The work stored the response itself, in a transaction of which it did not see
             // the end.
-            self.let_go();
+            self.leave();
             self.emit_late_doubt();
             return End::Lost(Some(current.as_ref().clone()));
         }
@@ -86,7 +86,7 @@ impl Attempt {
         if let Err(error) = self.engine.drive(&self.key, &mut exchange).await {
             return self.leave_unsaved(exchange, error);
         }
-        self.let_go();
+        self.leave();
         let (stored, found) = match exchange.finish() {
             Some(Done { output, record }) => (output.is_ok(), record),
             None => (false, None),
@@ -113,6 +113,10 @@ impl Attempt {
         }
         #[cfg(not(feature = "metrics"))]
         let _ = is_first;
+        if self.engine.is_draining() {
+            // It may be that its end is all that is left.
+            self.list();
+        }
         if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {
             // The operation stays in hand while its end is being saved, too.
             self.hold_on();
@@ -133,9 +137,14 @@ impl Attempt {
     /// Goes on saving the end in a task of its own.
     fn leave_unsaved(self: &Arc<Self>, exchange: Write, error: StoreError) -> End {
         self.hold_on();
+        self.list();
         self.engine.unpersisted().add(self.key, error.to_string(), false);
         let parks = exchange.writes().is_some_and(|record| record.parked_for().is_some());
-        tokio::spawn(Arc::clone(self).save_late(exchange));
+        let (late, counted) = (Arc::clone(self).save_late(exchange), self.engine.go_on());
+        tokio::spawn(async move {
+            late.await;
+            drop(counted);
+        });
         if !parks {
             return End::Unsaved(error);
         }
@@ -146,7 +155,7 @@ impl Attempt {
     /// Needs no lock: once an attempt ends, it writes nothing else.
     async fn save_late(self: Arc<Self>, mut exchange: Write) {
         let saved = self.engine.persist(&self.key, &mut exchange, self.limits.max_execution).await;
-        self.let_go();
+        self.leave();
         let failed = match (saved, exchange.finish()) {
             (Ok(()), Some(Done { output: Ok(()), .. })) => None,
             (Ok(()), _) => Some("the claim was lost before the store was back".to_owned()),

@@ -109,7 +109,7 @@ impl Attempt {
         if let Some(Change::Complete { response, .. }) = changes.into_iter().next() {
             let _ = self.ending.completed.set(response);
             let _ = self.ending.over.set(());
-            self.let_go();
+            self.leave();
         }
         Ok(())
     }

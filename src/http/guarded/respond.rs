@@ -98,6 +98,7 @@ impl RequestContext {
             Claimed::Mismatch => self.refuse(Refusal::KeyReused),
             Claimed::Busy(_) | Claimed::Granted(_) => self.refuse(Refusal::InProgress),
             Claimed::Unknown { .. } => self.refuse(Refusal::OutcomeUnknown),
+            Claimed::Closed => self.refuse(Refusal::Draining),
         }
     }
 }

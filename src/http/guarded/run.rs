@@ -89,7 +89,7 @@ impl<S> GuardedRequest<S> {
             return Ok(response);
         }
         match self.context.claim(&self.parts, &fingerprint, &body).await {
-            Ok(Admission::Granted(attempt)) => self.run(attempt, fingerprint, body).await,
+            Ok(Admission::Granted(attempt, _counted)) => self.run(attempt, fingerprint, body).await,
             Ok(Admission::Refused(Claimed::Busy(left), age)) => {
                 let Some(patience) = self.context.patience(&self.parts.headers) else {
                     return Ok(self.context.busy(left, age));
@@ -240,7 +240,11 @@ impl RequestContext {
         let request = (policy.mode == Mode::Resumable).then(|| self.shared.stored_request(parts, body)).flatten();
         let request = request.map(Arc::new);
         let command = Claim { fingerprint: fingerprint.clone(), mode: policy.mode, lease, request };
-        claim(&self.shared.engine, self.key, command)
+        let engine = &self.shared.engine;
+        // What a handler asks of another one belongs to what runs.
+        let belongs = || parts.extensions.get::<Operation>().map(|_| engine.go_on());
+        let counted = engine.draining().begin().or_else(belongs);
+        claim(engine, self.key, command, counted)
     }
 }
 

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use tokio::time::{sleep, timeout};
 
 use super::RequestContext;
-use crate::core::{Claim, Claimed, Command, Fingerprint, Stamp};
+use crate::core::{Claim, Claimed, Command, Fingerprint, Intake, Stamp};
 use crate::engine::waiting::{Ended, Seat};
 use crate::http::prefer;
 use crate::store::Loaded;
@@ -64,7 +64,16 @@ impl RequestContext {
                 seat.announce(ended.clone());
                 return ended;
             }
-            sleep(jittered(pause, 0.5, 1.0)).await;
+            tokio::select! {
+                () = sleep(jittered(pause, 0.5, 1.0)) => {}
+                // What runs in this process is waited for, and its end is told. For what runs
+                // elsewhere, others wait better.
+                () = self.shared.engine.draining().begun() => {
+                    let ended = Ended { fingerprint: fingerprint.clone(), claimed: Claimed::Closed };
+                    seat.announce(ended.clone());
+                    return ended;
+                }
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -84,7 +93,9 @@ impl RequestContext {
         let (mode, lease) = (self.shared.policy.mode, engine.limits().lease);
         let claim = Claim { fingerprint: fingerprint.clone(), mode, lease, request: None };
         // It may be that this process still has to save its end.
-        let stamp = Stamp { in_hand: engine.in_hand().has(&self.key), ..Stamp::new(loaded.now, fresh_nonce()) };
+        let in_hand = engine.in_hand().has(&self.key);
+        let intake = if engine.is_draining() { Intake::Closed } else { Intake::Open };
+        let stamp = Stamp { in_hand, intake, ..Stamp::new(loaded.now, fresh_nonce()) };
         claim.apply(loaded.record.as_ref(), stamp).output
     }
 }

@@ -2,6 +2,7 @@
 
 mod cors;
 mod coverage;
+mod drain;
 mod fingerprint;
 mod grpc;
 mod outcomes;

@@ -108,6 +108,9 @@ impl Completer {
         let (mut seen, mut started) = (HashSet::new(), 0);
         let mut query = Query { after: lock(&self.place).take(), ..Query::new(Filter::Lapsed, PAGE) };
         loop {
+            if self.shared.engine.is_draining() {
+                return Ok(false);
+            }
             let page = self.shared.engine.scan(&query).await?;
             round.report.unreadable += page.unreadable.nameless();
             // What a scan can't read is looked at, to tell what is wrong with it.
@@ -134,11 +137,12 @@ impl Completer {
         round.reap();
         let Some(running) = round.keys.enter(key) else { return false };
         let Ok(slot) = Arc::clone(&round.slots).acquire_owned().await else { return false };
+        let Some(counted) = self.shared.engine.draining().begin() else { return false };
         round.report.found += 1;
         let (completer, calls) = (self.clone(), round.calls.clone());
         round.running.spawn(async move {
             let did = CatchPanic::new(completer.finish(key, slot, calls)).await;
-            drop(running);
+            drop((running, counted));
             did.unwrap_or([Some(Disposition::Failed), None])
         });
         true

@@ -39,7 +39,8 @@ impl Completer {
     }
 
     /// Drives operations as they fall due, until `shutdown` resolves. Then it starts
-    /// nothing new, and returns when running attempts and callbacks have ended.
+    /// nothing new, and returns when running attempts and callbacks have ended. A
+    /// [drain](crate::IdempotencyLayer::drain) of its engine has the same effect.
     ///
     /// # Errors
     ///
@@ -51,7 +52,13 @@ impl Completer {
     ///
     /// As [`run_once`](Self::run_once).
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), CompleterError> {
-        let mut shutdown = pin!(shutdown);
+        let engine = &self.shared.engine;
+        let mut shutdown = pin!(async {
+            tokio::select! {
+                () = shutdown => {}
+                () = engine.draining().begun() => {}
+            }
+        });
         self.probe_root().await;
         let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
         let registration = self.register(&round);
@@ -67,7 +74,7 @@ impl Completer {
             outages = if scanned.is_ok() { 0 } else { outages + 1 };
             if let (Err(error), 1) = (scanned, outages) {
                 // Once for an outage, however long it lasts.
-                self.shared.engine.emit_unkeyed(|| EventKind::StoreFailed { error });
+                engine.emit_unkeyed(|| EventKind::StoreFailed { error });
             }
             if go_on {
                 continue;

@@ -49,9 +49,10 @@ impl Driver for WorkerSlots {
         if let Some(tasks) = &mut *lock(&self.tasks) {
             while tasks.try_join_next().is_some() {}
             let running = self.keys.enter(key);
+            let counted = completer.shared.engine.go_on();
             tasks.spawn(async move {
                 completer.run_claimed(key, fence, record).await;
-                drop((running, room));
+                drop((running, room, counted));
             });
             return;
         }

@@ -406,11 +406,11 @@ fn a_client_that_hung_up_before_the_end_of_the_process_is_charged_once() {
     server.wait_for("charge: intent stored");
     drop(stream);
     server.terminate();
-    // Nobody waits for it, so it may or may not be dropped.
     assert!(server.ended().success());
     let server = world.start();
     let answer = server.post(&post);
     assert_eq!(answer.status, 201, "{answer:?}");
+    assert!(answer.is_replay(), "the process waited for it");
     assert_eq!(answer.essence(), server.post(&post).essence());
     assert_eq!((server.count(), world.receipts()), (1, (1, 1)));
 }

@@ -105,6 +105,7 @@ impl Branches {
             Claimed::Mismatch => Branch::Mismatch,
             Claimed::Unknown { parked: Some(_) } => Branch::Parked,
             Claimed::Unknown { parked: None } => Branch::Unknown,
+            Claimed::Closed => return,
         });
         if let (Claimed::Mismatch, Some(record)) = (&done.output, found) {
             let complete = record.status() == Status::Complete;
@@ -130,7 +131,7 @@ impl Branches {
             Submitted::Again => self.saw(Branch::AcceptedBefore),
             Submitted::Replay(..) => self.saw(Branch::AcceptedReplayed),
             Submitted::Unknown { .. } => self.saw(Branch::AcceptedUnknown),
-            Submitted::Mismatch | Submitted::CallerOnly | Submitted::Full => {}
+            Submitted::Mismatch | Submitted::CallerOnly | Submitted::Full | Submitted::Closed => {}
         }
     }
 

@@ -29,8 +29,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "full-queue-refuses-what-it-accepted",
         SUBMIT,
-        "let Some(current) = current else {\n            return if self.room {",
-        "let Some(current) = current.filter(|_| self.room) else {\n            return if self.room {",
+        "let Some(current) = current else {\n            return match stamp.intake {",
+        "let Some(current) = current.filter(|_| self.room) else {\n            return match stamp.intake {",
         "accepted::a_full_queue_pushes_back",
     ),
     background(
@@ -113,8 +113,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "accepting-never-claims",
         "src/http/accept.rs",
-        "let slot = self.shared.handoff.slot();",
-        "let slot = self.shared.handoff.slot().filter(|_| false);",
+        "counted.as_ref().and_then(|_| self.shared.handoff.slot());",
+        "counted.as_ref().and_then(|_| self.shared.handoff.slot()).filter(|_| false);",
         "handed_over::with_room_in_the_process",
     ),
     background(

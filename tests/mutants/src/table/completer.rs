@@ -101,8 +101,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     in_hand(
         "unsaved-taken-by-its-own-completer",
         END,
-        "        self.hold_on();\n        self.engine.unpersisted()",
-        "        self.engine.unpersisted()",
+        "        self.hold_on();\n        self.list();",
+        "        self.list();",
         "a_completer_does_not_take_what_its_process_still_has",
     ),
     in_hand(
@@ -136,7 +136,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     in_hand(
         "given-up-and-still-in-hand",
         END,
-        "self.limits.max_execution).await;\n        self.let_go();",
+        "self.limits.max_execution).await;\n        self.leave();",
         "self.limits.max_execution).await;",
         "what_can_not_be_saved_at_all",
     ),

@@ -103,8 +103,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "not-saved-late",
         END,
-        "tokio::spawn(Arc::clone(self).save_late(exchange));",
-        "drop(exchange);",
+        "            late.await;\n            drop(counted);",
+        "            drop((late, counted));",
         "outage::an_answer_that_can_not_be_stored",
     ),
     http(

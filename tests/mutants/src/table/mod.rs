@@ -23,6 +23,7 @@ mod background;
 mod bodies;
 mod callback;
 mod completer;
+mod drain;
 mod encryption;
 mod grpc;
 mod http;
@@ -75,7 +76,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 21] = [
+pub(crate) const GROUPS: [&[Mutant]; 22] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -85,6 +86,7 @@ pub(crate) const GROUPS: [&[Mutant]; 21] = [
     undo::MUTANTS,
     watcher::MUTANTS,
     completer::MUTANTS,
+    drain::MUTANTS,
     encryption::MUTANTS,
     background::MUTANTS,
     callback::MUTANTS,

@@ -269,8 +269,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "accepted-over-what-is-there",
         SUBMIT,
-        "let Some(current) = current else {\n            return if self.room {",
-        "let Some(current) = current.filter(|record| record.attempts > 0) else {\n            return if self.room {",
+        "let Some(current) = current else {\n            return match stamp.intake {",
+        "let Some(current) = current.filter(|record| record.attempts > 0) else {\n            return match stamp.intake {",
     ),
     model("accepted-is-in-doubt", MOVES, "hold: Hold::Runnable,", "hold: Hold::Released,"),
     model("acknowledged-stays", ACKNOWLEDGE, "retention: self.grace }", "retention: Duration::MAX }"),
