@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method, Uri};
 
-use crate::core::IdempotencyKey;
+use crate::core::{IdempotencyKey, Timestamp};
 
 /// Of a request that was given away.
 #[derive(Clone)]
@@ -11,4 +11,12 @@ pub(crate) struct Head {
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) key: Option<IdempotencyKey>,
+}
+
+/// What a guarded request needs with settings that few layers have. Apart, since contexts are moved often.
+pub(crate) struct Seldom {
+    /// When the request was first sent, if it has to say so.
+    pub(crate) first_sent: Option<Timestamp>,
+    /// What the hook for replays sees of the request, if there is one.
+    pub(crate) head: Option<Head>,
 }

@@ -19,10 +19,10 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::core::{Key, Timestamp};
+use crate::core::Key;
 use crate::engine::Engine;
 use crate::engine::handoff::Handoff;
-use crate::http::head::Head;
+use crate::http::head::Seldom;
 use crate::http::policy::Policy;
 
 /// What all clones of a service share.
@@ -43,12 +43,4 @@ pub(crate) struct RequestContext {
     pub(crate) seldom: Option<Box<Seldom>>,
     /// A completer runs it, and not its client.
     pub(crate) is_driven: bool,
-}
-
-/// What it needs with settings that few layers have. Apart, since contexts are moved often.
-pub(crate) struct Seldom {
-    /// When the request was first sent, if it has to say so.
-    pub(crate) first_sent: Option<Timestamp>,
-    /// What the hook for replays sees of the request, if there is one.
-    pub(crate) head: Option<Head>,
 }

@@ -57,6 +57,7 @@ impl<S> GuardedRequest<S> {
     }
 
     /// The rest of it is dropped. Not within the future: there it would take room.
+    #[expect(clippy::boxed_local, reason = "taken out of its box elsewhere, it would be moved into the future first")]
     fn into_context(self: Box<Self>) -> RequestContext {
         let Self { context, .. } = *self;
         context
