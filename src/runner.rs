@@ -283,7 +283,9 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
             Self::OutcomeUnknown => {
                 f.write_str("a call with this key ended, and what it did is unknown; an operator has to decide")
             }
-            Self::Draining => f.write_str("this process is about to end, and begins nothing new; the work was not run"),
+            Self::Draining => {
+                f.write_str("this process is shutting down, and begins nothing new; the work was not run")
+            }
             Self::Panicked => f.write_str("the work panicked"),
             Self::Key(error) => error.fmt(f),
             Self::Json(_) => f.write_str("the input or the result is not the JSON it should be"),

@@ -71,7 +71,7 @@ pub enum Refusal {
     RecordNewer,
     /// 503: the store failed, or has no room.
     StoreUnavailable,
-    /// 503: this process is about to end, and begins nothing new: see
+    /// 503: this process is shutting down, and begins nothing new: see
     /// [`drain`](crate::IdempotencyLayer::drain).
     Draining,
     /// 503: too many guarded requests are running, or waiting to run.
@@ -156,7 +156,7 @@ impl Refusal {
             Self::StoreUnavailable => text("store-unavailable", StatusCode::SERVICE_UNAVAILABLE, true,
                 "The idempotency store is unavailable",
                 "The operation was not run, because it can't be protected now. Retry with the same Idempotency-Key."),
-            Self::Draining => text("draining", StatusCode::SERVICE_UNAVAILABLE, true, "This server is about to end",
+            Self::Draining => text("draining", StatusCode::SERVICE_UNAVAILABLE, true, "This server is shutting down",
                 "The operation was not run, because this server begins nothing new. Retry with the same Idempotency-Key."),
             Self::Overloaded => text("overloaded", StatusCode::SERVICE_UNAVAILABLE, true, "Too many operations are running",
                 "The operation was not run. Retry with the same Idempotency-Key."),

@@ -138,11 +138,11 @@ async fn no_lease_is_lost_to_transactions_that_take_as_long_as_they_may<D: Drive
     // Closed when it is over: nothing waits any longer then.
     let over = Arc::new(Semaphore::new(0));
     let (held, lost) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    // Opened before the others are busy: opening waits for a transaction too.
+    // All are opened before any is busy: opening waits for a transaction too.
     let (short, rival) = (Shop::<D>::at(&shop.path), Shop::<D>::at(&shop.path));
+    let shops: Vec<_> = (0..3).map(|_| Shop::<D>::at(&shop.path)).collect();
     let mut busy = Vec::new();
-    for n in 0..3 {
-        let shop = Shop::<D>::at(&shop.path);
+    for (n, shop) in shops.into_iter().enumerate() {
         let (over, held) = (Arc::clone(&over), Arc::clone(&held));
         busy.push(tokio::spawn(async move {
             for turn in 0.. {
