@@ -175,7 +175,7 @@ fn print_event(event: &Event) {
     say(&match &event.kind {
         EventKind::Resumed { attempt } => format!("{key:8.8}  resumed: attempt {attempt}"),
         EventKind::Claimed => format!("{key:8.8}  claimed: a first attempt starts"),
-        EventKind::Completed { .. } => format!("{key:8.8}  completed: the answer is stored"),
+        EventKind::Completed { .. } => format!("{key:8.8}  completed: the response is stored"),
         EventKind::Refused { refusal } => format!("{key:8.8}  refused: {refusal}"),
         other => format!("{key:8.8}  {other:?}"),
     });

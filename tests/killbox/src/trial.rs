@@ -422,7 +422,7 @@ impl Trial {
         self.hash = line.split(' ').next().map(str::to_owned);
         self.servers[0].wait_for_any(match moment {
             // Late, if a replica was.
-            Moment::AfterComplete => &["completed: the answer", "SavedLate"],
+            Moment::AfterComplete => &["completed: the response", "SavedLate"],
             _ if crash => &["this process dies now"],
             _ => &["pausing"],
         });
