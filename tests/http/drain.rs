@@ -185,8 +185,10 @@ async fn at_the_deadline_it_tells_what_was_left() {
     let (app, _, door) = behind_a_door(&at_most_once);
     let (steps, _, steps_door) = behind_a_door(&resumable);
     let first = spawn(&app, post("a"));
-    steps_door.add_permits(1);
+    // It waits, and then ends before the drain begins.
     let ended = spawn(&steps, post("ended"));
+    settle().await;
+    steps_door.add_permits(1);
     settle().await;
     let second = spawn(&steps, post("b"));
     settle().await;
