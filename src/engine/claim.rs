@@ -9,10 +9,10 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Intake, Key, Record};
+use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
-use crate::engine::drain::WorkToken;
+use crate::engine::drain::{WorkToken, intake};
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::util::detached::{CatchPanic, Panicked};
@@ -26,8 +26,8 @@ pub(crate) enum Admission {
     Refused(Claimed, Duration),
 }
 
-/// Claims `key`, for work that is counted: without that, nothing new begins. The nonce is minted before the write, so a claim whose
-/// acknowledgement was lost is recognised as ours.
+/// Claims `key`, for work that is counted: without that, nothing new begins. The nonce is
+/// minted before the write, so a claim whose acknowledgement was lost is recognised as ours.
 pub(crate) fn claim(
     engine: &Engine,
     key: Key,
@@ -35,8 +35,7 @@ pub(crate) fn claim(
     counted: Option<WorkToken>,
 ) -> impl Future<Output = Result<Admission, StoreError>> + Send {
     let in_hand = engine.in_hand().has(&key);
-    let intake = if counted.is_some() { Intake::Open } else { Intake::Closed };
-    let exchange = Exchange::guessing(claim, fresh_nonce(), None).in_hand(in_hand).taking(intake);
+    let exchange = Exchange::guessing(claim, fresh_nonce(), None).in_hand(in_hand).taking(intake(counted.as_ref()));
     let mut exchange = engine.with_metadata(exchange);
     async move {
         if let Err(error) = engine.drive(&key, &mut exchange).await {
@@ -79,10 +78,9 @@ pub(crate) fn superseding_response(fingerprint: &Fingerprint, found: Option<Reco
 pub(crate) fn withdraw_claim(engine: &Engine, key: Key, fence: Fence, lease: Duration) {
     let Some(permit) = engine.may_withdraw() else { return };
     let withdrawal = withdraw(engine.clone(), key, fence, lease);
-    let counted = engine.go_on();
-    tokio::spawn(async move {
+    engine.draining().spawn(async move {
         withdrawal.await;
-        drop((permit, counted));
+        drop(permit);
     });
 }
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::core::Fence;
+use crate::core::{Fence, Intake};
 use crate::telemetry::drained::{Drained, Unfinished};
 use crate::util::signal::lock;
 
@@ -32,6 +32,14 @@ pub(crate) struct WorkToken {
     _counted: TaskTrackerToken,
 }
 
+/// What work may begin that has this token, or none.
+pub(crate) const fn intake(counted: Option<&WorkToken>) -> Intake {
+    match counted {
+        Some(_) => Intake::Open,
+        None => Intake::Closed,
+    }
+}
+
 impl Drain {
     /// Counts new work; `None` once nothing new begins.
     pub(crate) fn begin(&self) -> Option<WorkToken> {
@@ -46,6 +54,11 @@ impl Drain {
     /// Counts work that belongs to what was begun before, and is counted itself.
     pub(crate) fn go_on(&self) -> WorkToken {
         WorkToken { _counted: self.work.token() }
+    }
+
+    /// Does such work in a task of its own.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.work.spawn(work);
     }
 
     pub(crate) fn has_begun(&self) -> bool {

@@ -10,6 +10,7 @@ use http_body::Body;
 use crate::core::{Claimed, Exchange, Fence, Fingerprint, Intake, Submit, Submitted};
 use crate::engine::claim::withdraw_claim;
 use crate::engine::content::Content;
+use crate::engine::drain::intake;
 use crate::engine::handoff::WorkerSlot;
 use crate::http::body::ResponseBody;
 use crate::http::guarded::RequestContext;
@@ -34,12 +35,11 @@ impl RequestContext {
         let request = Arc::new(self.shared.stored_request(parts, body)?);
         // Held until it is stored; a completer that takes it counts it anew.
         let counted = engine.draining().begin();
-        let intake = if counted.is_some() { Intake::Open } else { Intake::Closed };
         let slot = counted.as_ref().and_then(|_| self.shared.handoff.slot());
         let room = slot.is_some() || counted.is_some() && background.queue.has_room(engine).await;
         let lease = slot.as_ref().map(WorkerSlot::lease);
         let command = Submit { fingerprint: fingerprint.clone(), mode: policy.mode, request, room, lease };
-        let submitted = match self.store_submission(command, slot, intake).await {
+        let submitted = match self.store_submission(command, slot, intake(counted.as_ref())).await {
             Ok(submitted) => submitted,
             Err(error) => {
                 engine.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::http::replay_mark::{ReservedHeader, is_reserved};
+use crate::http::replay_mark::ReservedHeader;
 use crate::telemetry::refusal::Refusal;
 
 /// The header field that says whether a request with a key was taken, see
@@ -31,7 +31,7 @@ impl AcceptanceMark {
     /// assert!(AcceptanceMark::new(WARNING, yes, no).is_err());
     /// ```
     pub fn new(name: HeaderName, accepted: HeaderValue, rejected: HeaderValue) -> Result<Self, ReservedHeader> {
-        if is_reserved(&name) { Err(ReservedHeader(name)) } else { Ok(Self::known(name, accepted, rejected)) }
+        ReservedHeader::check(name).map(|name| Self::known(name, accepted, rejected))
     }
 
     /// In a field that is known not to be reserved.

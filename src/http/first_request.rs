@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use crate::http::replay_mark::{ReservedHeader, is_reserved};
+use crate::http::replay_mark::ReservedHeader;
 
 /// The header field by which a replay names the first request, see
 /// [`IdempotencyLayer::first_request`](crate::IdempotencyLayer::first_request).
@@ -29,7 +29,7 @@ impl FirstRequest {
     /// assert!(FirstRequest::new(id, VIA).is_err());
     /// ```
     pub fn new(id: HeaderName, name: HeaderName) -> Result<Self, ReservedHeader> {
-        if is_reserved(&name) { Err(ReservedHeader(name)) } else { Ok(Self::known(id, name)) }
+        ReservedHeader::check(name).map(|name| Self::known(id, name))
     }
 
     /// In a field that is known not to be reserved.

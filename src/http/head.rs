@@ -13,7 +13,14 @@ pub(crate) struct Head {
     pub(crate) key: Option<IdempotencyKey>,
 }
 
-/// What a guarded request needs with settings that few layers have. Apart, since contexts are moved often.
+impl Head {
+    pub(crate) fn of(method: &Method, uri: &Uri, headers: &HeaderMap, key: Option<&IdempotencyKey>) -> Self {
+        Self { method: method.clone(), uri: uri.clone(), headers: headers.clone(), key: key.cloned() }
+    }
+}
+
+/// What a guarded request needs with settings that few layers have. Apart, since contexts
+/// are moved often.
 pub(crate) struct Seldom {
     /// When the request was first sent, if it has to say so.
     pub(crate) first_sent: Option<Timestamp>,

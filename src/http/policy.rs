@@ -99,10 +99,8 @@ impl Policy {
             return None;
         }
         let echo = key.filter(|_| *echo).and_then(|_| self.coverage.line_of(headers));
-        let hook = hook.as_ref().filter(|_| !is_grpc).map(|hook| {
-            let (method, uri, headers) = (method.clone(), uri.clone(), headers.clone());
-            (Arc::clone(hook), Head { method, uri, headers, key: key.cloned() })
-        });
+        let hook = hook.as_ref().filter(|_| !is_grpc);
+        let hook = hook.map(|hook| (Arc::clone(hook), Head::of(method, uri, headers, key)));
         Some(Box::new(Exit { echo, hook, acceptance: acceptance.clone(), is_grpc }))
     }
 
@@ -130,10 +128,7 @@ impl Policy {
     /// What the hook for replays sees of this request, if there is a hook.
     fn head_for_replays(&self, key: &IdempotencyKey, parts: &Parts) -> Option<Head> {
         let is_shown = self.words.replay.is_some() && !is_call(parts.version, &parts.headers);
-        is_shown.then(|| {
-            let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
-            Head { method, uri, headers, key: Some(key.clone()) }
-        })
+        is_shown.then(|| Head::of(&parts.method, &parts.uri, &parts.headers, Some(key)))
     }
 }
 

@@ -36,7 +36,7 @@ impl ReplayMark {
     /// assert!(ReplayMark::new(CONTENT_TYPE, yes).is_err());
     /// ```
     pub fn new(name: HeaderName, value: HeaderValue) -> Result<Self, ReservedHeader> {
-        if is_reserved(&name) { Err(ReservedHeader(name)) } else { Ok(Self { name, value }) }
+        Ok(Self { name: ReservedHeader::check(name)?, value })
     }
 }
 
@@ -55,7 +55,14 @@ impl fmt::Debug for ReplayMark {
 /// The header field already has a meaning, and can't be a [`ReplayMark`],
 /// [`RetryAdvice`](crate::RetryAdvice) or [`FirstRequest`](crate::FirstRequest).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReservedHeader(pub(crate) HeaderName);
+pub struct ReservedHeader(HeaderName);
+
+impl ReservedHeader {
+    /// The name, unless it is reserved.
+    pub(crate) fn check(name: HeaderName) -> Result<HeaderName, Self> {
+        if is_reserved(&name) { Err(Self(name)) } else { Ok(name) }
+    }
+}
 
 impl fmt::Display for ReservedHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,7 +107,7 @@ const NAMES: [&str; 28] = [
     "www-authenticate",
 ];
 
-pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+fn is_reserved(name: &HeaderName) -> bool {
     let text = name.as_str();
     *name == IDEMPOTENCY_KEY
         || *name == REPLAY_UNAVAILABLE

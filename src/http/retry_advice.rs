@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::core::Mode;
 use crate::engine::outcome::Outcome;
-use crate::http::replay_mark::{ReservedHeader, is_reserved};
+use crate::http::replay_mark::ReservedHeader;
 
 /// The header field that says whether a retry with the same key may help, see
 /// [`IdempotencyLayer::retry_advice`](crate::IdempotencyLayer::retry_advice): `true` or
@@ -31,7 +31,7 @@ impl RetryAdvice {
     /// assert!(RetryAdvice::new(RETRY_AFTER).is_err());
     /// ```
     pub fn new(name: HeaderName) -> Result<Self, ReservedHeader> {
-        if is_reserved(&name) { Err(ReservedHeader(name)) } else { Ok(Self::known(name)) }
+        ReservedHeader::check(name).map(Self::known)
     }
 
     /// In a field that is known not to be reserved.

@@ -140,11 +140,7 @@ impl Attempt {
         self.list();
         self.engine.unpersisted().add(self.key, error.to_string(), false);
         let parks = exchange.writes().is_some_and(|record| record.parked_for().is_some());
-        let (late, counted) = (Arc::clone(self).save_late(exchange), self.engine.go_on());
-        tokio::spawn(async move {
-            late.await;
-            drop(counted);
-        });
+        self.engine.draining().spawn(Arc::clone(self).save_late(exchange));
         if !parks {
             return End::Unsaved(error);
         }

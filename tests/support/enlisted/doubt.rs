@@ -11,11 +11,15 @@ async fn mail(op: &Operation) -> Result<(), Error> {
     op.once("mail", || async { Err("the line went dead".to_owned()) }).await
 }
 
-pub(crate) async fn nothing_commits_behind_a_step_in_doubt<S: Fixture>() {
-    let shop = S::open().await;
+async fn fails_at_the_mail<S: Fixture>(shop: &S) {
     let first: Result<(), RunError<Error>> =
         shop.runner().run("shop", "K", "", |op| async move { mail(&op).await }).await;
     assert!(matches!(first, Err(RunError::Work(StepError::Retry(_)))), "{first:?}");
+}
+
+pub(crate) async fn nothing_commits_behind_a_step_in_doubt<S: Fixture>() {
+    let shop = S::open().await;
+    fails_at_the_mail(&shop).await;
     let enlisted = shop.enlisted();
     let second = shop.runner().run("shop", "K", "", move |op| async move {
         assert!(matches!(mail(&op).await, Err(StepError::InDoubt { .. })));
@@ -34,9 +38,7 @@ pub(crate) async fn nothing_commits_behind_a_step_in_doubt<S: Fixture>() {
 /// The transaction began before that was known.
 pub(crate) async fn no_answer_commits_behind_a_doubt_that_comes_up_meanwhile<S: Fixture>() {
     let shop = S::open().await;
-    let first: Result<(), RunError<Error>> =
-        shop.runner().run("shop", "K", "", |op| async move { mail(&op).await }).await;
-    assert!(matches!(first, Err(RunError::Work(StepError::Retry(_)))), "{first:?}");
+    fails_at_the_mail(&shop).await;
     let enlisted = shop.enlisted();
     let second = shop.runner().run("shop", "K", "", move |op| async move {
         let doubtful = op.clone();

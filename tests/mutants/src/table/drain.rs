@@ -56,15 +56,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     drain(
         "drain-forgets-late-saves",
         END,
-        "late.await;\n            drop(counted);",
-        "drop(counted);\n            late.await;",
+        "self.engine.draining().spawn(Arc",
+        "tokio::spawn(Arc",
         "it_waits_until_a_response_is_saved_late",
     ),
     drain(
         "drain-forgets-withdrawals",
         "src/engine/claim.rs",
-        "withdrawal.await;\n        drop((permit, counted));",
-        "drop(counted);\n        withdrawal.await;\n        drop(permit);",
+        "engine.draining().spawn(async move {",
+        "tokio::spawn(async move {",
         "it_waits_until_a_claim_that_failed_is_withdrawn",
     ),
     drain(

@@ -103,8 +103,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "not-saved-late",
         END,
-        "            late.await;\n            drop(counted);",
-        "            drop((late, counted));",
+        "self.engine.draining().spawn(Arc::clone(self).save_late(exchange));",
+        "drop(Arc::clone(self).save_late(exchange));",
         "outage::an_answer_that_can_not_be_stored",
     ),
     http(
