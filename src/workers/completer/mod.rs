@@ -2,8 +2,8 @@
 //!
 //! This file has the settings. `run` looks for work round by round, `round` starts
 //! what is due, `drive` finishes one operation, `callback` makes its callback, `probe`
-//! asks whether the service leads to the layer, and through `slots` a completer gets
-//! what its layer accepts.
+//! asks whether the service leads to the layer, `whose` tells which scope an operation
+//! counts for, and through `slots` a completer gets what its layer accepts.
 
 mod body;
 mod callback;
@@ -15,6 +15,7 @@ mod round;
 mod run;
 mod slots;
 mod through;
+mod whose;
 mod wiring;
 
 use std::collections::HashMap;

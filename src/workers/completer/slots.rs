@@ -11,8 +11,34 @@ use super::Completer;
 use super::round::{Keys, Round};
 use crate::core::{Fence, Key, Record};
 use crate::engine::claim::withdraw_claim;
-use crate::engine::handoff::Driver;
+use crate::engine::handoff::{Driver, Room};
+use crate::engine::shares::{ScopeTag, Share, Shares};
 use crate::util::signal::lock;
+
+/// What an operation holds while the completer looks at it and runs it.
+#[derive(Debug)]
+pub(super) struct Place {
+    share: Option<Share>,
+    shares: Option<Shares>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Place {
+    pub(super) const fn new(slot: OwnedSemaphorePermit, share: Option<Share>, shares: Option<Shares>) -> Self {
+        Self { share, shares, _slot: slot }
+    }
+
+    /// Whether it has yet to be told whose it is.
+    pub(super) const fn has_no_share(&self) -> bool {
+        self.shares.is_some() && self.share.is_none()
+    }
+
+    /// Whether its scope may hold it. If not, it waits in line.
+    pub(super) fn take_or_hold_back(&mut self, key: Key, scope: ScopeTag) -> bool {
+        self.share = self.shares.as_ref().and_then(|shares| shares.take_or_hold_back(key, scope));
+        self.share.is_some()
+    }
+}
 
 /// A completer that runs.
 #[derive(Debug)]
@@ -20,6 +46,7 @@ struct WorkerSlots {
     completer: Completer,
     /// How many operations it may run besides those that run.
     slots: Arc<Semaphore>,
+    shares: Option<Shares>,
     /// What it runs.
     keys: Keys,
     /// `None` once it has stopped.
@@ -31,20 +58,25 @@ struct WorkerSlots {
 pub(super) struct Registration(Arc<WorkerSlots>);
 
 impl Driver for WorkerSlots {
-    fn room(&self) -> Option<OwnedSemaphorePermit> {
+    fn room(&self, scope: Option<ScopeTag>) -> Option<Room> {
         // One that does not know yet whether its service leads to the layer finds
         // that out before it claims anything.
         if !self.completer.wiring.is_proven() {
             return None;
         }
-        Arc::clone(&self.slots).try_acquire_owned().ok()
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        let share = match &self.shares {
+            Some(shares) => Some(shares.take(scope.unwrap_or(ScopeTag::UNKNOWN))?),
+            None => None,
+        };
+        Some(Room::new(slot, share))
     }
 
     fn lease(&self) -> Duration {
         self.completer.shared.engine.limits().lease
     }
 
-    fn drive(&self, key: Key, fence: Fence, record: Record, room: OwnedSemaphorePermit) {
+    fn drive(&self, key: Key, fence: Fence, record: Record, room: Room) {
         let completer = self.completer.clone();
         if let Some(tasks) = &mut *lock(&self.tasks) {
             while tasks.try_join_next().is_some() {}
@@ -65,8 +97,8 @@ impl Completer {
     /// From now on it is handed what is accepted, while there are slots.
     pub(super) fn register(&self, round: &Round) -> Registration {
         let tasks = Mutex::new(Some(JoinSet::new()));
-        let (slots, keys) = (Arc::clone(&round.slots), round.keys.clone());
-        let slots = Arc::new(WorkerSlots { completer: self.clone(), slots, keys, tasks });
+        let (slots, shares, keys) = (Arc::clone(&round.slots), round.shares.clone(), round.keys.clone());
+        let slots = Arc::new(WorkerSlots { completer: self.clone(), slots, shares, keys, tasks });
         self.shared.handoff.register(Arc::clone(&slots) as _);
         Registration(slots)
     }
