@@ -62,12 +62,18 @@ struct Inner {
 struct State {
     taken: usize,
     scopes: HashMap<ScopeTag, usize>,
-    /// The scopes of those that were held back. Whatever is met again is not looked at again.
-    known: HashMap<Key, ScopeTag>,
+    /// Those that were held back. Whatever is met again is not looked at again.
+    known: HashMap<Key, Known>,
     /// Those of them that get the next place of their scope.
     line: VecDeque<Key>,
     /// More were held back than the line takes.
     has_more: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    scope: ScopeTag,
+    is_in_line: bool,
 }
 
 /// One place, until it is dropped.
@@ -101,10 +107,12 @@ impl State {
             self.line.clear();
             self.has_more = true;
         }
-        if self.known.insert(key, scope).is_some() {
+        let known = self.known.entry(key).or_insert(Known { scope, is_in_line: false });
+        if known.is_in_line {
             return;
         }
         if self.line.len() < LINE {
+            known.is_in_line = true;
             self.line.push_back(key);
         } else {
             self.has_more = true;
@@ -135,8 +143,11 @@ impl Shares {
     /// What to do about an operation that is due.
     pub(crate) fn meet(&self, key: &Key) -> Met {
         let mut state = lock(&self.0.state);
-        let Some(scope) = state.known.get(key).copied() else { return Met::New };
-        let Some(share) = self.take_in(&mut state, scope) else { return Met::HeldBack };
+        let Some(Known { scope, .. }) = state.known.get(key).copied() else { return Met::New };
+        let Some(share) = self.take_in(&mut state, scope) else {
+            state.hold_back(*key, scope);
+            return Met::HeldBack;
+        };
         state.known.remove(key);
         Met::Admitted(share)
     }
@@ -147,9 +158,10 @@ impl Shares {
         let State { known, line, .. } = &mut *state;
         line.retain(|key| known.contains_key(key));
         let most = self.0.most;
-        let at = state.line.iter().position(|key| state.known.get(key).is_some_and(|of| state.admits(*of, most)))?;
+        let at =
+            state.line.iter().position(|key| state.known.get(key).is_some_and(|of| state.admits(of.scope, most)))?;
         let key = state.line.remove(at)?;
-        let scope = state.known.remove(&key)?;
+        let Known { scope, .. } = state.known.remove(&key)?;
         self.take_in(&mut state, scope).map(|share| (key, share))
     }
 

@@ -58,9 +58,10 @@ impl Known {
         self.accepted.retain(|key, _| !backlog.is_all || backlog.waiting.contains(key));
         self.scopes.clear();
         self.accepted.values().for_each(|scope| *self.scopes.entry(*scope).or_default() += 1);
-        // What others accepted may be a flood of one scope, and takes no more than that may.
+        // What other processes accepted may be a flood of one scope, and counts as one.
         let others = backlog.waiting.iter().filter(|key| !self.accepted.contains_key(*key)).count();
-        self.waiting = self.accepted.len() + others.min(most_of_one(most));
+        let left = most.saturating_sub(self.accepted.len());
+        self.waiting = self.accepted.len() + others.min(most_of_one(left));
     }
 
     fn remove(&mut self, key: &Key) {
