@@ -185,6 +185,12 @@ impl Completer {
     /// Calls a hook with each stored request before driving it, to restore what the request
     /// lacks: an identity in its extensions, say. An error parks the operation, with the
     /// error as the reason.
+    ///
+    /// The completer may also call it before the claim, if the layer's [`Scope`](crate::Scope)
+    /// can't tell from the stored request whose it is: see
+    /// [shares](crate::guide::completer#shares). So it may run more often than there are
+    /// attempts, also for a request that is not driven then. An error or a panic in such a call
+    /// parks nothing.
     pub fn prepare<F, Fut>(mut self, prepare: F) -> Self
     where
         F: Fn(Parts) -> Fut + Send + Sync + 'static,
@@ -218,8 +224,10 @@ impl Completer {
         self
     }
 
-    /// How many operations the completer runs at once: 16 by default, at least one. It makes
-    /// as many [callbacks](crate::Callback) beside them.
+    /// How many operations the completer runs at once: 16 by default, at least one. Scopes
+    /// [share](crate::guide::completer#shares) them, so that one that hangs leaves some to
+    /// others. It makes as many [callbacks](crate::Callback) beside them, which scopes do not
+    /// share.
     pub fn concurrency(mut self, operations: usize) -> Self {
         self.settings.concurrency = operations.max(1);
         self

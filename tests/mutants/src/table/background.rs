@@ -121,7 +121,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "handed-over-beyond-the-bound",
         CREW,
         "                completer.run_claimed(key, fence, record).await;\n",
-        "                drop(permit);\n                let permit = ();\n                \
+        "                drop(room);\n                let room = ();\n                \
          completer.run_claimed(key, fence, record).await;\n",
         "handed_over::without_room_it_waits",
     ),
