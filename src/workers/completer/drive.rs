@@ -7,9 +7,9 @@ use http::{Request, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use super::calls::Calls;
+use super::place::Place;
 use super::report::Disposition;
 use super::round::QUARANTINE;
-use super::slots::Place;
 use super::whose::rebuilt;
 use super::wiring::Way;
 use super::{Completer, Doubt};

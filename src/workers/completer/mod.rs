@@ -9,6 +9,7 @@ mod body;
 mod callback;
 mod calls;
 mod drive;
+mod place;
 mod probe;
 mod report;
 mod round;

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::Completer;
 use super::calls::{Calls, MOST};
+use super::place::Place;
 use super::report::{Disposition, Report};
-use super::slots::Place;
 use crate::core::Key;
 use crate::engine::shares::{Met, Share, Shares};
 use crate::store::{Filter, Query, StoreError};

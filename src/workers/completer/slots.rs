@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Completer;
@@ -12,33 +12,8 @@ use super::round::{Keys, Round};
 use crate::core::{Fence, Key, Record};
 use crate::engine::claim::withdraw_claim;
 use crate::engine::handoff::{Driver, Room};
-use crate::engine::shares::{ScopeTag, Share, Shares};
+use crate::engine::shares::{ScopeTag, Shares};
 use crate::util::signal::lock;
-
-/// What an operation holds while the completer looks at it and runs it.
-#[derive(Debug)]
-pub(super) struct Place {
-    share: Option<Share>,
-    shares: Option<Shares>,
-    _slot: OwnedSemaphorePermit,
-}
-
-impl Place {
-    pub(super) const fn new(slot: OwnedSemaphorePermit, share: Option<Share>, shares: Option<Shares>) -> Self {
-        Self { share, shares, _slot: slot }
-    }
-
-    /// Whether it has yet to be told whose it is.
-    pub(super) const fn has_no_share(&self) -> bool {
-        self.shares.is_some() && self.share.is_none()
-    }
-
-    /// Whether its scope may hold it. If not, it waits in line.
-    pub(super) fn take_or_hold_back(&mut self, key: Key, scope: ScopeTag) -> bool {
-        self.share = self.shares.as_ref().and_then(|shares| shares.take_or_hold_back(key, scope));
-        self.share.is_some()
-    }
-}
 
 /// A completer that runs.
 #[derive(Debug)]

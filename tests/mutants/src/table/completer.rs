@@ -277,7 +277,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "hook-not-asked",
-        DRIVE,
+        "src/workers/completer/whose.rs",
         "Some(prepare) => prepare(parts).await,",
         "Some(_) => Ok(parts),",
         "due::a_hook_puts_back",
