@@ -11,17 +11,31 @@ use crate::core::{Fence, Fingerprint, Key, Record};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::content::Content;
+use crate::engine::shares::{ScopeTag, Share};
 use crate::util::signal::lock;
 
 /// A completer that runs: it takes what is accepted, while it has room.
 pub(crate) trait Driver: fmt::Debug + Send + Sync {
-    /// Room for one operation more, if there is some.
-    fn room(&self) -> Option<OwnedSemaphorePermit>;
+    /// Room for one operation more of this scope, if there is some.
+    fn room(&self, scope: Option<ScopeTag>) -> Option<Room>;
     /// How long the claim is to hold; the driver renews it.
     fn lease(&self) -> Duration;
     /// Runs what was claimed, in a task of the completer's. One that has stopped
     /// meanwhile withdraws the claim.
-    fn drive(&self, key: Key, fence: Fence, record: Record, room: OwnedSemaphorePermit);
+    fn drive(&self, key: Key, fence: Fence, record: Record, room: Room);
+}
+
+/// What an operation holds while it runs.
+#[derive(Debug)]
+pub(crate) struct Room {
+    _share: Option<Share>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Room {
+    pub(crate) const fn new(slot: OwnedSemaphorePermit, share: Option<Share>) -> Self {
+        Self { _share: share, _slot: slot }
+    }
 }
 
 /// Where a completer registers while it runs, and what is accepted finds it. Shared
@@ -33,14 +47,14 @@ pub(crate) struct Handoff(Mutex<Option<Arc<dyn Driver>>>);
 #[derive(Debug)]
 pub(crate) struct WorkerSlot {
     driver: Arc<dyn Driver>,
-    room: OwnedSemaphorePermit,
+    room: Room,
 }
 
 impl Handoff {
-    /// Room for one operation, if a completer has it.
-    pub(crate) fn slot(&self) -> Option<WorkerSlot> {
+    /// Room for one operation of this scope, if a completer has it.
+    pub(crate) fn slot(&self, scope: Option<ScopeTag>) -> Option<WorkerSlot> {
         let driver = lock(&self.0).clone()?;
-        let room = driver.room()?;
+        let room = driver.room(scope)?;
         Some(WorkerSlot { driver, room })
     }
 

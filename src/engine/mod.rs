@@ -19,6 +19,7 @@ pub(crate) mod operation;
 pub(crate) mod outcome;
 pub(crate) mod outcomes;
 mod process;
+pub(crate) mod shares;
 pub(crate) mod unpersisted;
 pub(crate) mod waiting;
 

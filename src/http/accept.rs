@@ -29,12 +29,13 @@ impl RequestContext {
         body: &Content,
     ) -> Option<Response<ResponseBody<B>>> {
         let (policy, engine) = (&self.shared.policy, &self.shared.engine);
-        let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
+        let (later, background) = (self.later.as_ref()?, policy.background.as_ref()?);
+        let place = &later.place;
         let request = self.request_to_store(parts, body)?;
         // Held until it is stored; a completer that takes it counts it anew.
         let counted = engine.draining().begin();
-        let slot = counted.as_ref().and_then(|_| self.shared.handoff.slot());
-        let room = slot.is_some() || counted.is_some() && background.queue.has_room(engine).await;
+        let slot = counted.as_ref().and_then(|_| self.shared.handoff.slot(later.scope));
+        let room = slot.is_some() || counted.is_some() && background.queue.has_room(engine, later.scope).await;
         let lease = slot.as_ref().map(WorkerSlot::lease);
         let (fingerprint, mode, labels) = (fingerprint.clone(), policy.mode, self.labels());
         let command = Submit { fingerprint, mode, request, labels, room, lease };
@@ -48,7 +49,7 @@ impl RequestContext {
         Some(match submitted {
             Submitted::First(Some(_)) | Submitted::Again => accepted(place, background.retry_in()),
             Submitted::First(None) => {
-                background.queue.add();
+                background.queue.add(self.key, later.scope);
                 engine.emit(&self.key, || EventKind::Accepted);
                 engine.accepted().put(self.key);
                 accepted(place, background.retry_in())

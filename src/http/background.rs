@@ -82,7 +82,8 @@ impl Background {
         self
     }
 
-    /// How many operations may wait to run: 10,000 by default, at least one.
+    /// How many operations may wait to run: 10,000 by default, at least one. One scope takes
+    /// [at most three quarters](crate::guide::background#accepted) of that.
     /// Above that the layer refuses new ones with 503 and `Retry-After`, but not duplicates
     /// of accepted requests.
     ///
@@ -90,7 +91,9 @@ impl Background {
     ///
     /// Each process counts for itself. When its count is full, it asks the store, at most
     /// twice a second, how many operations are really due. So each of several processes that
-    /// share a store may accept that many before it asks.
+    /// share a store may accept that many before it asks. It remembers the key and the scope of
+    /// each that it accepted (some 60 bytes), unless the scope is
+    /// [shared](crate::Scope::shared).
     pub fn queue(mut self, operations: usize) -> Self {
         self.queue = Queue::new(operations.max(1));
         self

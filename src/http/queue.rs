@@ -1,12 +1,14 @@
 //! How many requests that were accepted wait to be run.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::core::Status;
+use crate::core::{Key, Status};
 use crate::engine::Engine;
+use crate::engine::shares::{ScopeTag, admits, most_of_one};
 use crate::store::{Filter, Query};
 use crate::util::signal::lock;
 
@@ -22,23 +24,68 @@ pub(crate) struct Queue {
     known: Arc<Mutex<Known>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
     waiting: usize,
     /// When the store was asked.
     looked: Option<Instant>,
+    /// The scopes of those that this process accepted, where there are several scopes.
+    accepted: HashMap<Key, ScopeTag>,
+    scopes: HashMap<ScopeTag, usize>,
+}
+
+/// What waits in the store.
+struct Backlog {
+    waiting: HashSet<Key>,
+    /// Nothing more waits.
+    is_all: bool,
+}
+
+impl Known {
+    fn has_room(&self, scope: Option<ScopeTag>, most: usize) -> bool {
+        let held = scope.and_then(|scope| self.scopes.get(&scope)).copied().unwrap_or(0);
+        let free = most.saturating_sub(self.waiting);
+        if scope.is_some() { admits(held, free) } else { free > 0 }
+    }
+
+    /// Takes over what the store says.
+    fn learn(&mut self, backlog: &Backlog, has_scopes: bool, most: usize) {
+        if !has_scopes {
+            self.waiting = backlog.waiting.len();
+            return;
+        }
+        // Of what a cut list does not show, nothing is known.
+        self.accepted.retain(|key, _| !backlog.is_all || backlog.waiting.contains(key));
+        self.scopes.clear();
+        self.accepted.values().for_each(|scope| *self.scopes.entry(*scope).or_default() += 1);
+        // What other processes accepted may be a flood of one scope, and counts as one.
+        let others = backlog.waiting.iter().filter(|key| !self.accepted.contains_key(*key)).count();
+        let left = most.saturating_sub(self.accepted.len());
+        self.waiting = self.accepted.len() + others.min(most_of_one(left));
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(scope) = self.accepted.remove(key) else { return };
+        self.waiting = self.waiting.saturating_sub(1);
+        if let Some(held) = self.scopes.get_mut(&scope) {
+            *held -= 1;
+            if *held == 0 {
+                self.scopes.remove(&scope);
+            }
+        }
+    }
 }
 
 impl Queue {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, known: Arc::new(Mutex::new(Known { waiting: 0, looked: None })) }
+        Self { most, known: Arc::default() }
     }
 
-    /// Whether there is room for one more.
-    pub(crate) async fn has_room(&self, engine: &Engine) -> bool {
+    /// Whether there is room for one more of this scope.
+    pub(crate) async fn has_room(&self, engine: &Engine, scope: Option<ScopeTag>) -> bool {
         {
             let mut known = lock(&self.known);
-            if known.waiting < self.most {
+            if known.has_room(scope, self.most) {
                 return true;
             }
             if known.looked.is_some_and(|looked| looked.elapsed() < BELIEVED) {
@@ -48,22 +95,39 @@ impl Queue {
             known.looked = Some(Instant::now());
         }
         // A store that fails is found out by what follows.
-        let (mut query, mut waiting, mut seen) = (Query::new(Filter::Lapsed, self.most), 0, 0);
-        while waiting < self.most && seen < LOOKED_AT.saturating_mul(self.most) {
-            let Ok(page) = engine.scan(&query).await else { return true };
-            seen += page.found.len() + page.unreadable.keys.len();
-            // The others are on their way, or only owe a callback.
-            waiting += page.found.iter().filter(|found| found.status == Status::Pending).count();
-            // A store may hand out fewer at a time than it was asked for.
-            let Some(next) = page.next else { break };
-            query = query.after(next);
-        }
+        let Some(backlog) = self.backlog(engine).await else { return true };
         let mut known = lock(&self.known);
-        known.waiting = waiting;
-        known.waiting < self.most
+        known.learn(&backlog, scope.is_some(), self.most);
+        known.has_room(scope, self.most)
     }
 
-    pub(crate) fn add(&self) {
-        lock(&self.known).waiting += 1;
+    /// `None` if the store does not say.
+    async fn backlog(&self, engine: &Engine) -> Option<Backlog> {
+        let (mut query, mut waiting, mut seen) = (Query::new(Filter::Lapsed, self.most), HashSet::new(), 0);
+        while waiting.len() < self.most && seen < LOOKED_AT.saturating_mul(self.most) {
+            let page = engine.scan(&query).await.ok()?;
+            seen += page.found.len() + page.unreadable.keys.len();
+            // The others are on their way, or only owe a callback.
+            waiting.extend(page.found.iter().filter(|found| found.status == Status::Pending).map(|found| found.key));
+            // A store may hand out fewer at a time than it was asked for.
+            let Some(next) = page.next else { return Some(Backlog { waiting, is_all: true }) };
+            query = query.after(next);
+        }
+        Some(Backlog { waiting, is_all: false })
+    }
+
+    pub(crate) fn add(&self, key: Key, scope: Option<ScopeTag>) {
+        let mut known = lock(&self.known);
+        known.waiting += 1;
+        if let Some(scope) = scope
+            && known.accepted.insert(key, scope).is_none()
+        {
+            *known.scopes.entry(scope).or_default() += 1;
+        }
+    }
+
+    /// A completer of this process has started it.
+    pub(crate) fn started(&self, key: &Key) {
+        lock(&self.known).remove(key);
     }
 }

@@ -161,6 +161,11 @@ impl Scope {
         self.is_per_route
     }
 
+    /// Whether all callers are in one scope.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.kind, Kind::Shared(_))
+    }
+
     /// Whether both tell the same of every request, as clones do.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let is_same = match (&self.kind, &other.kind) {

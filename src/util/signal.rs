@@ -78,6 +78,11 @@ impl<T> Hints<T> {
         let _ = self.put.try_send(hint);
     }
 
+    /// The next one, if there is one and no other completer waits for it.
+    pub(crate) fn try_next(&self) -> Option<T> {
+        self.take.try_lock().ok()?.try_recv().ok()
+    }
+
     /// The next one. Cancel safe.
     pub(crate) async fn next(&self) -> T {
         match self.take.lock().await.recv().await {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Extensions, Method, Request, Uri};
 
-use super::{RequestContext, Shared};
+use super::{Later, RequestContext, Shared};
 use crate::core::{IdempotencyKey, Key};
 use crate::engine::operation::Operation;
+use crate::engine::shares::ScopeTag;
 use crate::http::grpc::is_call;
 use crate::http::scope::{Scope, ScopeDecision};
 use crate::http::upload::Upload;
@@ -99,8 +100,10 @@ impl Shared {
         let seldom = self.policy.seldom(idempotency_key, parts)?;
         // A 202 is no response of gRPC.
         let background = self.policy.background.as_ref().filter(|_| !is_call(parts.version, &parts.headers));
-        let later =
+        let place =
             background.and_then(|background| background.place_for(&parts.headers, idempotency_key, route.as_ref()));
+        let has_scopes = !self.policy.scope.is_shared();
+        let later = place.map(|place| Later { place, scope: has_scopes.then(|| ScopeTag::of(scope)) });
         if let Some(route) = route {
             parts.extensions.insert(route);
         }

@@ -22,6 +22,7 @@ use http::HeaderValue;
 use crate::core::Key;
 use crate::engine::Engine;
 use crate::engine::handoff::Handoff;
+use crate::engine::shares::ScopeTag;
 use crate::http::head::Seldom;
 use crate::http::policy::Policy;
 
@@ -34,12 +35,19 @@ pub(crate) struct Shared {
     pub(crate) handoff: Arc<Handoff>,
 }
 
+/// What a request needs that may run in the background.
+pub(crate) struct Later {
+    /// Where to ask for its response.
+    pub(crate) place: HeaderValue,
+    /// The scope that it counts for; `None` if there is one.
+    pub(crate) scope: Option<ScopeTag>,
+}
+
 /// What a guarded request needs from its claim to its response.
 pub(crate) struct RequestContext {
     pub(crate) shared: Arc<Shared>,
     pub(crate) key: Key,
-    /// Where to ask for its response, if it runs in the background.
-    pub(crate) later: Option<HeaderValue>,
+    pub(crate) later: Option<Later>,
     pub(crate) seldom: Option<Box<Seldom>>,
     /// A completer runs it, and not its client.
     pub(crate) is_driven: bool,

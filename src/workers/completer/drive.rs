@@ -3,14 +3,14 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use http::request::Parts;
 use http::{Request, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::calls::Calls;
+use super::place::Place;
 use super::report::Disposition;
 use super::round::QUARANTINE;
+use super::whose::rebuilt;
 use super::wiring::Way;
 use super::{Completer, Doubt};
 use crate::core::{
@@ -32,30 +32,34 @@ use crate::util::nonce::fresh_nonce;
 /// How far one look at an operation got.
 enum Progress {
     Settled(Disposition),
+    /// Its scope holds too many slots.
+    HeldBack,
     /// It ended, and its callback is to be made.
     CallbackPending(Box<Record>),
 }
 
 impl Completer {
     /// What became of it, and of its callback, which is not made in its slot.
-    pub(super) async fn finish(&self, key: Key, slot: OwnedSemaphorePermit, calls: Calls) -> [Option<Disposition>; 2] {
-        let (did, went) = match self.go_on(key).await {
+    pub(super) async fn finish(&self, key: Key, mut place: Place, calls: Calls) -> [Option<Disposition>; 2] {
+        let (did, went) = match self.go_on(key, &mut place).await {
+            Progress::HeldBack => return [Some(Disposition::HeldBack), None],
             Progress::Settled(did) if !(did.is_end() && self.shared.policy.callback.is_some()) => {
                 return [Some(did), None];
             }
-            Progress::Settled(did) => (Some(did), self.go_on(key).await),
+            Progress::Settled(did) => (Some(did), self.go_on(key, &mut place).await),
             owes @ Progress::CallbackPending(_) => (None, owes),
         };
-        drop(slot);
+        drop(place);
         let told = match went {
             Progress::CallbackPending(record) => self.deliver(key, *record, &calls).await,
             Progress::Settled(again) => again,
+            Progress::HeldBack => Disposition::HeldBack,
         };
         [did, Some(told).filter(|told| did.is_none() || *told != Disposition::Skipped)]
     }
 
-    async fn go_on(&self, key: Key) -> Progress {
-        self.resume(key).await.unwrap_or_else(|error| Progress::Settled(self.failed(key, error)))
+    async fn go_on(&self, key: Key, place: &mut Place) -> Progress {
+        self.resume(key, place).await.unwrap_or_else(|error| Progress::Settled(self.failed(key, error)))
     }
 
     pub(super) fn failed(&self, key: Key, error: StoreError) -> Disposition {
@@ -67,7 +71,7 @@ impl Completer {
         Disposition::Unreadable
     }
 
-    async fn resume(&self, key: Key) -> Result<Progress, StoreError> {
+    async fn resume(&self, key: Key, place: &mut Place) -> Result<Progress, StoreError> {
         let engine = &self.shared.engine;
         let in_hand = engine.in_hand().has(&key);
         if in_hand {
@@ -76,15 +80,23 @@ impl Completer {
         }
         let mut exchange = engine.with_metadata(Exchange::looking(self.command(), fresh_nonce())).in_hand(in_hand);
         let mut way = Way::Layer;
-        if !self.wiring.is_proven() {
+        let is_proven = self.wiring.is_proven();
+        if !is_proven || place.has_no_share() {
             // Before it is claimed: what is not driven costs no try. The exchange
-            // needs no look of its own after this one.
-            let found = engine.look(&key).await?;
-            way = self.way_for(found.record.as_ref()).await;
-            exchange.answer(Reply::Found(found.record, found.now));
-        }
-        if way == Way::Astray {
-            return Ok(Progress::Settled(Disposition::Skipped));
+            // needs no look of its own after this one, unless it has become old.
+            let (looked, found) = (Instant::now(), engine.look(&key).await?);
+            if !is_proven {
+                way = self.way_for(found.record.as_ref()).await;
+            }
+            if way == Way::Astray {
+                return Ok(Progress::Settled(Disposition::Skipped));
+            }
+            if !self.has_room(key, found.record.as_ref(), place).await {
+                return Ok(Progress::HeldBack);
+            }
+            if looked.elapsed() < engine.limits().lease / 10 {
+                exchange.answer(Reply::Found(found.record, found.now));
+            }
         }
         if let Err(error) = engine.drive(&key, &mut exchange).await {
             // The claim may have been granted; nothing has run, and nothing will.
@@ -105,6 +117,14 @@ impl Completer {
         Ok(Progress::Settled(did))
     }
 
+    /// Whether the scope of an operation has room for it. If it runs, it counts for its scope
+    /// from here on.
+    async fn has_room(&self, key: Key, record: Option<&Record>, place: &mut Place) -> bool {
+        let Some(record) = record.filter(|_| place.has_no_share()) else { return true };
+        let Some(scope) = self.counts_for(record).await else { return true };
+        place.take_or_hold_back(key, scope)
+    }
+
     pub(super) async fn run_claimed(&self, key: Key, fence: Fence, record: Record) -> Disposition {
         self.run_on(key, fence, record, Way::Layer).await
     }
@@ -115,6 +135,9 @@ impl Completer {
         let number = record.attempts();
         let (fingerprint, request) = (record.fingerprint().clone(), record.request().cloned());
         let attempt = Attempt::new(self.shared.engine.clone(), key, fence, limits, record);
+        if let Some(background) = &policy.background {
+            background.queue.started(&key);
+        }
         attempt.emit(|| EventKind::Resumed { attempt: number });
         if let Way::NoRoute(status) = way {
             leave_to_others(&attempt, status).await;
@@ -183,13 +206,6 @@ impl Completer {
         }
     }
 
-    async fn prepared(&self, parts: Parts) -> Result<Parts, String> {
-        match &self.prepare {
-            Some(prepare) => prepare(parts).await,
-            None => Ok(parts),
-        }
-    }
-
     /// In at-most-once mode: asks the reconciler what happened, and parks what it does not
     /// know.
     async fn settle(&self, key: Key, record: Record) -> Result<Disposition, StoreError> {
@@ -236,17 +252,6 @@ async fn leave_to_others(attempt: &Arc<Attempt>, status: StatusCode) {
     let resumable = attempt.claimed().mode() == Mode::Resumable;
     let end = attempt.end(if resumable { Change::Release } else { Change::Withdraw }).await;
     attempt.emit_end(&end, !resumable);
-}
-
-/// The head of the request, as it was stored.
-fn rebuilt(stored: &StoredRequest) -> Parts {
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = stored.method().clone();
-    parts.uri = stored.uri().clone();
-    for (name, value) in stored.headers() {
-        parts.headers.append(name.clone(), value.clone());
-    }
-    parts
 }
 
 fn disposition_of(record: &Record) -> Disposition {

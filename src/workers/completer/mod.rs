@@ -2,19 +2,21 @@
 //!
 //! This file has the settings. `run` looks for work round by round, `round` starts
 //! what is due, `drive` finishes one operation, `callback` makes its callback, `probe`
-//! asks whether the service leads to the layer, and through `slots` a completer gets
-//! what its layer accepts.
+//! asks whether the service leads to the layer, `whose` tells which scope an operation
+//! counts for, and through `slots` a completer gets what its layer accepts.
 
 mod body;
 mod callback;
 mod calls;
 mod drive;
+mod place;
 mod probe;
 mod report;
 mod round;
 mod run;
 mod slots;
 mod through;
+mod whose;
 mod wiring;
 
 use std::collections::HashMap;
@@ -184,6 +186,12 @@ impl Completer {
     /// lacks, or to check whether its [principal](crate::IdempotencyLayer::principal), which is
     /// back in its extensions, still has its rights. An error parks the operation, with the
     /// error as the reason.
+    ///
+    /// The completer may also call it before the claim, if the layer's [`Scope`](crate::Scope)
+    /// can't tell from the stored request whose it is: see
+    /// [shares](crate::guide::completer#shares). So it may run more often than there are
+    /// attempts, also for a request that is not driven then. An error or a panic in such a call
+    /// parks nothing.
     pub fn prepare<F, Fut>(mut self, prepare: F) -> Self
     where
         F: Fn(Parts) -> Fut + Send + Sync + 'static,
@@ -217,8 +225,10 @@ impl Completer {
         self
     }
 
-    /// How many operations the completer runs at once: 16 by default, at least one. It makes
-    /// as many [callbacks](crate::Callback) beside them.
+    /// How many operations the completer runs at once: 16 by default, at least one. Scopes
+    /// [share](crate::guide::completer#shares) them, so that one that hangs leaves some to
+    /// others. It makes as many [callbacks](crate::Callback) beside them, which scopes do not
+    /// share.
     pub fn concurrency(mut self, operations: usize) -> Self {
         self.settings.concurrency = operations.max(1);
         self

@@ -37,6 +37,8 @@ pub(super) enum Disposition {
     CallbackDelivered,
     CallbackFailed,
     Skipped,
+    /// Its scope holds too many slots; it is met again.
+    HeldBack,
     Unreadable,
     Failed,
 }
@@ -58,6 +60,8 @@ impl Report {
             Disposition::CallbackDelivered => self.callbacks_delivered += 1,
             Disposition::CallbackFailed => self.callbacks_failed += 1,
             Disposition::Skipped => self.skipped += 1,
+            // It is counted when it is started again.
+            Disposition::HeldBack => self.found -= 1,
             Disposition::Unreadable => self.unreadable += 1,
             Disposition::Failed => self.failed += 1,
         }

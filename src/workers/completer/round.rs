@@ -10,8 +10,10 @@ use tokio::time::Instant;
 
 use super::Completer;
 use super::calls::{Calls, MOST};
+use super::place::Place;
 use super::report::{Disposition, Report};
 use crate::core::Key;
+use crate::engine::shares::{Met, Share, Shares};
 use crate::store::{Filter, Query, StoreError};
 use crate::util::backoff;
 use crate::util::detached::CatchPanic;
@@ -51,6 +53,8 @@ impl Drop for Running {
 pub(super) struct Round {
     /// Room for those that do not run yet.
     pub(super) slots: Arc<Semaphore>,
+    /// How scopes share that room; `None` if there is one scope.
+    pub(super) shares: Option<Shares>,
     /// Room of their own for callbacks: one that hangs keeps no operation waiting.
     pub(super) calls: Calls,
     most: u32,
@@ -60,10 +64,11 @@ pub(super) struct Round {
 }
 
 impl Round {
-    pub(super) fn new(concurrency: usize) -> Self {
+    pub(super) fn new(concurrency: usize, has_scopes: bool) -> Self {
         let most = u32::try_from(concurrency).unwrap_or(u32::MAX);
         Self {
             slots: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS))),
+            shares: has_scopes.then(|| Shares::of(concurrency)),
             calls: Calls::new(concurrency),
             most,
             running: JoinSet::new(),
@@ -117,10 +122,14 @@ impl Completer {
             for key in page.found.iter().map(|found| found.key).chain(page.unreadable.keys) {
                 // With a quarantine of no length, an operation may come round again.
                 if !self.is_quarantined(&key) && seen.insert(key) {
-                    started += usize::from(self.start(round, key).await);
+                    started += usize::from(self.meet(round, key).await);
                 }
             }
-            let Some(next) = page.next else { return Ok(false) };
+            self.start_waiting(round).await;
+            let Some(next) = page.next else {
+                round.shares.iter().for_each(Shares::forget_if_idle);
+                return Ok(false);
+            };
             if started >= MOST {
                 // The next round goes on here: from the start, it might not get past
                 // what can't be finished.
@@ -131,17 +140,49 @@ impl Completer {
         }
     }
 
+    /// Starts what is due, unless its scope is known to hold too many slots.
+    async fn meet(&self, round: &mut Round, key: Key) -> bool {
+        match round.shares.as_ref().map_or(Met::New, |shares| shares.meet(&key)) {
+            Met::HeldBack => false,
+            Met::New => self.start(round, key, None).await,
+            Met::Admitted(share) => self.start(round, key, Some(share)).await,
+        }
+    }
+
+    /// Starts what this process accepted meanwhile, and what has a share by now. Does not wait
+    /// for more of it.
+    async fn start_waiting(&self, round: &mut Round) {
+        let Some(shares) = round.shares.clone() else { return };
+        while let Some((key, share)) = shares.next_in_line() {
+            self.start(round, key, Some(share)).await;
+        }
+        while let Some(key) = self.shared.engine.accepted().try_next() {
+            self.start(round, key, None).await;
+        }
+    }
+
+    /// Waits for all that was started, and starts what has a share whenever one of them ends.
+    pub(super) async fn finish_all(&self, round: &mut Round) {
+        while round.next().await {
+            let shares = round.shares.clone();
+            while let Some((key, share)) = shares.as_ref().and_then(Shares::next_in_line) {
+                self.start(round, key, Some(share)).await;
+            }
+        }
+    }
+
     /// Starts an operation once there is room, unless it runs already. Returns whether it
     /// did.
-    pub(super) async fn start(&self, round: &mut Round, key: Key) -> bool {
+    pub(super) async fn start(&self, round: &mut Round, key: Key, share: Option<Share>) -> bool {
         round.reap();
         let Some(running) = round.keys.enter(key) else { return false };
         let Ok(slot) = Arc::clone(&round.slots).acquire_owned().await else { return false };
         let Some(counted) = self.shared.engine.draining().begin() else { return false };
         round.report.found += 1;
+        let place = Place::new(slot, share, round.shares.clone());
         let (completer, calls) = (self.clone(), round.calls.clone());
         round.running.spawn(async move {
-            let did = CatchPanic::new(completer.finish(key, slot, calls)).await;
+            let did = CatchPanic::new(completer.finish(key, place, calls)).await;
             drop((running, counted));
             did.unwrap_or([Some(Disposition::Failed), None])
         });

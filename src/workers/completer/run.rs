@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 use super::round::Round;
 use super::{Completer, CompleterError, Report};
+use crate::core::Key;
+use crate::engine::shares::{Share, Shares};
 use crate::telemetry::event::EventKind;
 use crate::util::backoff::{self, Backoff};
 
@@ -29,9 +31,9 @@ impl Completer {
     /// If you drop the future, it cuts off what it runs, as a crash would; another
     /// attempt continues when the lease has expired.
     pub async fn run_once(&self) -> Result<Report, CompleterError> {
-        let mut round = Round::new(self.settings.concurrency);
+        let mut round = self.round();
         let scanned = self.fill(&mut round).await;
-        round.finish().await;
+        self.finish_all(&mut round).await;
         match self.wiring.refusal() {
             Some(refusal) => Err(refusal),
             None => Ok(scanned.map(|_| round.report)?),
@@ -60,7 +62,7 @@ impl Completer {
             }
         });
         self.probe_root().await;
-        let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
+        let (mut round, mut outages) = (self.round(), 0);
         let registration = self.register(&round);
         loop {
             let scanned = tokio::select! {
@@ -98,6 +100,10 @@ impl Completer {
         self.wiring.refusal().map_or(Ok(()), Err)
     }
 
+    fn round(&self) -> Round {
+        Round::new(self.settings.concurrency, !self.shared.policy.scope.is_shared())
+    }
+
     /// Until something falls due, it is time to look, or the store may be back.
     /// What this process accepts meanwhile is started at once.
     async fn rest(&self, round: &mut Round, latest: Instant, away: bool) {
@@ -106,13 +112,26 @@ impl Completer {
             return tokio::time::sleep_until(latest).await;
         }
         let engine = &self.shared.engine;
+        let shares = round.shares.clone();
         loop {
-            let key = tokio::select! {
+            let (key, share) = tokio::select! {
                 biased;
                 () = engine.due().rings(latest) => return,
-                key = engine.accepted().next() => key,
+                turn = turn_of(shares.as_ref()) => match turn {
+                    Some((key, share)) => (key, Some(share)),
+                    None => return,
+                },
+                key = engine.accepted().next() => (key, None),
             };
-            self.start(round, key).await;
+            self.start(round, key, share).await;
         }
+    }
+}
+
+/// Where there is one scope, no operation waits for its share.
+async fn turn_of(shares: Option<&Shares>) -> Option<(Key, Share)> {
+    match shares {
+        Some(shares) => shares.turn().await,
+        None => std::future::pending().await,
     }
 }

@@ -4,14 +4,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Completer;
 use super::round::{Keys, Round};
 use crate::core::{Fence, Key, Record};
 use crate::engine::claim::withdraw_claim;
-use crate::engine::handoff::Driver;
+use crate::engine::handoff::{Driver, Room};
+use crate::engine::shares::{ScopeTag, Shares};
 use crate::util::signal::lock;
 
 /// A completer that runs.
@@ -20,6 +21,7 @@ struct WorkerSlots {
     completer: Completer,
     /// How many operations it may run besides those that run.
     slots: Arc<Semaphore>,
+    shares: Option<Shares>,
     /// What it runs.
     keys: Keys,
     /// `None` once it has stopped.
@@ -31,20 +33,25 @@ struct WorkerSlots {
 pub(super) struct Registration(Arc<WorkerSlots>);
 
 impl Driver for WorkerSlots {
-    fn room(&self) -> Option<OwnedSemaphorePermit> {
+    fn room(&self, scope: Option<ScopeTag>) -> Option<Room> {
         // One that does not know yet whether its service leads to the layer finds
         // that out before it claims anything.
         if !self.completer.wiring.is_proven() {
             return None;
         }
-        Arc::clone(&self.slots).try_acquire_owned().ok()
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        let share = match &self.shares {
+            Some(shares) => Some(shares.take(scope.unwrap_or(ScopeTag::UNKNOWN))?),
+            None => None,
+        };
+        Some(Room::new(slot, share))
     }
 
     fn lease(&self) -> Duration {
         self.completer.shared.engine.limits().lease
     }
 
-    fn drive(&self, key: Key, fence: Fence, record: Record, room: OwnedSemaphorePermit) {
+    fn drive(&self, key: Key, fence: Fence, record: Record, room: Room) {
         let completer = self.completer.clone();
         if let Some(tasks) = &mut *lock(&self.tasks) {
             while tasks.try_join_next().is_some() {}
@@ -65,8 +72,8 @@ impl Completer {
     /// From now on it is handed what is accepted, while there are slots.
     pub(super) fn register(&self, round: &Round) -> Registration {
         let tasks = Mutex::new(Some(JoinSet::new()));
-        let (slots, keys) = (Arc::clone(&round.slots), round.keys.clone());
-        let slots = Arc::new(WorkerSlots { completer: self.clone(), slots, keys, tasks });
+        let (slots, shares, keys) = (Arc::clone(&round.slots), round.shares.clone(), round.keys.clone());
+        let slots = Arc::new(WorkerSlots { completer: self.clone(), slots, shares, keys, tasks });
         self.shared.handoff.register(Arc::clone(&slots) as _);
         Registration(slots)
     }

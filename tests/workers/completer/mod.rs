@@ -4,6 +4,7 @@ mod doubt;
 mod due;
 mod history;
 mod rounds;
+mod shares;
 mod sweeper;
 mod tries;
 mod unreadable;

@@ -36,8 +36,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "full-queue-accepts",
         "src/http/queue.rs",
-        "known.waiting < self.most\n    }",
-        "true\n    }",
+        "        known.has_room(scope, self.most)\n    }",
+        "        known.has_room(scope, usize::MAX)\n    }",
         "accepted::a_full_queue_pushes_back",
     ),
     background(
@@ -113,15 +113,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "accepting-never-claims",
         "src/http/accept.rs",
-        "counted.as_ref().and_then(|_| self.shared.handoff.slot());",
-        "counted.as_ref().and_then(|_| self.shared.handoff.slot()).filter(|_| false);",
+        "counted.as_ref().and_then(|_| self.shared.handoff.slot(later.scope));",
+        "counted.as_ref().and_then(|_| self.shared.handoff.slot(later.scope)).filter(|_| false);",
         "handed_over::with_room_in_the_process",
     ),
     background(
         "handed-over-beyond-the-bound",
         CREW,
         "                completer.run_claimed(key, fence, record).await;\n",
-        "                drop(permit);\n                let permit = ();\n                \
+        "                drop(room);\n                let room = ();\n                \
          completer.run_claimed(key, fence, record).await;\n",
         "handed_over::without_room_it_waits",
     ),

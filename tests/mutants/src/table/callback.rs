@@ -136,15 +136,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     callback(
         "owed-callbacks-fill-the-queue",
         "src/http/queue.rs",
-        ".filter(|found| found.status == Status::Pending).count()",
-        ".count()",
+        ".filter(|found| found.status == Status::Pending).map(|found| found.key)",
+        ".map(|found| found.key)",
         "room::what_only_owes_a_callback",
     ),
     callback(
         "callback-in-the-slot-of-its-operation",
         DRIVE,
-        "        drop(slot);\n        let told",
-        "        let _slot = slot;\n        let told",
+        "        drop(place);\n        let told",
+        "        let _place = place;\n        let told",
         "room::a_hook_that_hangs_keeps_no_operation",
     ),
     callback(

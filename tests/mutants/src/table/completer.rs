@@ -7,6 +7,8 @@ const DRIVE: &str = "src/workers/completer/drive.rs";
 const LEDGER: &str = "src/engine/ledger/mod.rs";
 const RECORD: &str = "src/core/record/mod.rs";
 const ROUND: &str = "src/workers/completer/round.rs";
+const SHARES: &str = "src/engine/shares.rs";
+const QUEUE: &str = "src/http/queue.rs";
 
 planted_under!(completer, "--test workers", "completer");
 planted_under!(in_hand, "--test engine", "in_hand");
@@ -14,6 +16,69 @@ planted_under!(wiring, "--test workers", "wiring");
 planted_under!(ledger, "--test engine", "ledger");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    completer(
+        "one-scope-takes-every-slot",
+        SHARES,
+        "    free > 0 && (held == 0 || held < MULTIPLE.saturating_mul(free - 1))\n",
+        "    free > 0 && held < usize::MAX\n",
+        "shares::a_tenant_that_hangs",
+    ),
+    completer(
+        "held-back-waits-for-the-next-round",
+        SHARES,
+        "            self.line.push_back(key);\n",
+        "",
+        "shares::a_tenant_that_hangs",
+    ),
+    completer(
+        "held-back-is-looked-at-in-every-round",
+        ROUND,
+        "round.shares.as_ref().map_or(Met::New, |shares| shares.meet(&key))",
+        "round.shares.as_ref().map_or(Met::New, |_| Met::New)",
+        "shares::a_flood_is_looked_at_once",
+    ),
+    completer(
+        "more-than-the-line-takes-waits-for-the-poll",
+        SHARES,
+        "next.is_some() || self.begins_anew()",
+        "next.is_some()",
+        "shares::a_flood_is_looked_at_once",
+    ),
+    completer(
+        "handed-over-beyond-its-share",
+        "src/workers/completer/slots.rs",
+        "Some(shares.take(scope.unwrap_or(ScopeTag::UNKNOWN))?)",
+        "shares.take(scope.unwrap_or(ScopeTag::UNKNOWN))",
+        "shares::what_is_handed_over",
+    ),
+    completer(
+        "scope-is-not-prepared",
+        "src/workers/completer/whose.rs",
+        "            self.prepare.as_ref()?;\n            let parts = self.prepared(rebuilt(stored)).await.ok()?;\n",
+        "            let parts = rebuilt(stored);\n",
+        "shares::a_scope_that_prepare_restores",
+    ),
+    completer(
+        "one-scope-fills-the-queue",
+        QUEUE,
+        "if scope.is_some() { admits(held, free) } else { free > 0 }",
+        "if scope.is_some() { held < usize::MAX && admits(0, free) } else { free > 0 }",
+        "shares::a_full_queue_of_one_tenant",
+    ),
+    completer(
+        "what-was-started-still-counts",
+        DRIVE,
+        "            background.queue.started(&key);\n",
+        "            let _ = &background.queue;\n",
+        "shares::a_full_queue_of_one_tenant",
+    ),
+    completer(
+        "others-fill-the-queue",
+        QUEUE,
+        "others.min(most_of_one(left))",
+        "others.max(most_of_one(left))",
+        "shares::a_flood_over_several_processes",
+    ),
     wiring(
         "no-route-is-an-answer",
         "src/http/guarded/record.rs",
@@ -212,7 +277,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "hook-not-asked",
-        DRIVE,
+        "src/workers/completer/whose.rs",
         "Some(prepare) => prepare(parts).await,",
         "Some(_) => Ok(parts),",
         "due::a_hook_puts_back",
