@@ -30,8 +30,8 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 use tower_idempotency::clock::{Clock, ManualClock};
 use tower_idempotency::core::{
-    Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, Mode, Next, Record, Stamp, StoredRequest, Timestamp,
-    Version,
+    Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, Labels, Mode, Next, Record, Stamp, StoredRequest,
+    Timestamp, Version,
 };
 use tower_idempotency::encryption::{EncryptionKey, Keyring};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
@@ -486,7 +486,13 @@ async fn no_value_of_the_core_makes_anything_panic() {
         let (method, uri) = (http::Method::POST, "/".parse().unwrap());
         let request = StoredRequest::capture(&method, &uri, &http::HeaderMap::new(), Bytes::new());
         let fingerprint = Fingerprint::of([b"x".as_slice()]).with_rules(u32::MAX, []);
-        let claim = Claim { fingerprint, mode: Mode::Resumable, lease: length, request: Some(Arc::new(request)) };
+        let claim = Claim {
+            fingerprint,
+            mode: Mode::Resumable,
+            lease: length,
+            request: Some(Arc::new(request)),
+            labels: Labels::new(),
+        };
         let mut exchange = Exchange::guessing(claim.clone(), Version::new(1), None).with_metadata(None, length);
         let _ = exchange.ask();
         let stamp = |nonce| Stamp { elapsed: length, ..Stamp::new(start, Version::new(nonce)) };

@@ -1,6 +1,6 @@
 //! An operation as JSON: for programs, and for the page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -58,6 +58,7 @@ impl Shown {
             "due": Some(record.due()).filter(|due| *due <= self.now.after(FAR)).map(Timestamp::as_millis),
             "age_ms": u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX),
             "by": record.by(),
+            "labels": self.labels().iter().map(|label| (label.name(), label.value())).collect::<BTreeMap<_, _>>(),
             "parked": self.parked(),
             "in_doubt": self.in_doubt().collect::<Vec<_>>(),
             "encrypted": record.is_sealed(),

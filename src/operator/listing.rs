@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::key_of;
 use super::shown::Shown;
-use crate::core::Timestamp;
+use crate::core::{Label, Timestamp};
 use crate::store::{Cursor, Unreadable};
 use crate::telemetry::finding::FindingKind;
 
@@ -39,6 +39,8 @@ pub struct Listing {
     pub state: ListState,
     /// Only those that were first stored so long ago.
     pub older_than: Option<Duration>,
+    /// Only those with this label.
+    pub label: Option<Label>,
     /// Only those with this finding.
     pub finding: Option<FindingKind>,
     /// How many are shown on a page, at most.
@@ -69,7 +71,7 @@ pub enum ListState {
 impl Listing {
     /// The first 50 of these.
     pub const fn new(state: ListState) -> Self {
-        Self { state, older_than: None, finding: None, limit: 50, after: None }
+        Self { state, older_than: None, label: None, finding: None, limit: 50, after: None }
     }
 
     /// The first 50 that an operator should look at.
@@ -84,19 +86,26 @@ impl Listing {
     }
 
     /// Only those that were first stored at least so long ago, by the store's clock.
-    pub const fn older_than(mut self, age: Duration) -> Self {
+    pub fn older_than(mut self, age: Duration) -> Self {
         self.older_than = Some(age);
         self
     }
 
+    /// Only those with this [label](crate::Label): `Label::new("order", 17)`. The page loads
+    /// what it looks at, so in a large store it takes many pages to find a few.
+    pub fn label(mut self, label: Label) -> Self {
+        self.label = Some(label);
+        self
+    }
+
     /// Only those with this [finding](crate::Shown::finding).
-    pub const fn finding(mut self, kind: FindingKind) -> Self {
+    pub fn finding(mut self, kind: FindingKind) -> Self {
         self.finding = Some(kind);
         self
     }
 
     /// The page after the one that ended there.
-    pub const fn after(mut self, position: ListPosition) -> Self {
+    pub fn after(mut self, position: ListPosition) -> Self {
         self.after = Some(position);
         self
     }
@@ -104,7 +113,10 @@ impl Listing {
     /// Whether it belongs to what is listed, but for its state.
     pub(super) fn fits(&self, shown: &Shown) -> bool {
         let kind = || shown.finding().map(|finding| finding.kind);
-        self.older_than.is_none_or(|age| shown.age() >= age) && self.finding.is_none_or(|wanted| kind() == Some(wanted))
+        let has_label = |label: &Label| shown.labels().iter().any(|other| other == label);
+        self.older_than.is_none_or(|age| shown.age() >= age)
+            && self.label.as_ref().is_none_or(has_label)
+            && self.finding.is_none_or(|wanted| kind() == Some(wanted))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::{Hold, Key, Outlook, Record, Status, Timestamp};
+use crate::core::{Hold, Key, Labels, Outlook, Record, Status, Timestamp};
 use crate::telemetry::finding::Finding;
 use crate::workers::watcher::classify::Thresholds;
 
@@ -91,6 +91,11 @@ impl Shown {
     /// its key, a dash, and the number of its latest attempt.
     pub fn reference(&self) -> String {
         format!("{}-{}", self.key, self.record.attempts())
+    }
+
+    /// The [labels](crate::IdempotencyLayer::labels) that the layer or the handler gave it.
+    pub fn labels(&self) -> &Labels {
+        self.record.labels()
     }
 
     /// Why an operator has to decide, if it is parked.

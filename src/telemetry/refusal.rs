@@ -56,6 +56,9 @@ pub enum Refusal {
     GrpcMethodNotNamed,
     /// 403: the request does not say whose key it is.
     ScopeUnknown,
+    /// 500: the request's [principal](crate::IdempotencyLayer::principal) can't be stored: it is
+    /// larger than 1 KiB, or JSON can't carry it.
+    PrincipalNotStored,
     /// 500: an attempt, of this request or of an earlier one, ended without a
     /// response, and what it did is unknown. The layer does not start the handler again
     /// until an operator or the [reconciler](crate::Completer::reconcile) decides.
@@ -138,6 +141,9 @@ impl Refusal {
             Self::ScopeUnknown => text("scope-unknown", StatusCode::FORBIDDEN, false,
                 "The caller is unknown",
                 "Idempotency keys are scoped to a caller, and this request does not say who that is. Nothing was run or stored."),
+            Self::PrincipalNotStored => text("principal-not-stored", StatusCode::INTERNAL_SERVER_ERROR, false,
+                "The caller can't be stored",
+                "This service has to store whose operation this is, and can't. Nothing was run or stored. Its operator has to correct that."),
             Self::OutcomeUnknown => text("outcome-unknown", StatusCode::INTERNAL_SERVER_ERROR, false,
                 "The outcome is unknown",
                 "An attempt with this Idempotency-Key ended without a response, and what it did is unknown. The operation will not run again until an operator decides. Do not retry with a new key."),
@@ -208,7 +214,7 @@ impl Refusal {
             // RESOURCE_EXHAUSTED: as of a message that is larger than a server takes.
             Self::BodyTooLarge => 8,
             // FAILED_PRECONDITION: not before the client or the operator changes something.
-            Self::KeyReused | Self::GrpcMethodNotNamed | Self::TooOld => 9,
+            Self::KeyReused | Self::GrpcMethodNotNamed | Self::TooOld | Self::PrincipalNotStored => 9,
             // ABORTED: as of what runs at the same time.
             Self::InProgress | Self::Unfinished => 10,
             // UNIMPLEMENTED
@@ -245,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Refusal; 24] = [
+    const ALL: [Refusal; 25] = [
         Refusal::MissingKey,
         Refusal::KeyReused,
         Refusal::InProgress,
@@ -258,6 +264,7 @@ mod tests {
         Refusal::BodyTooLarge,
         Refusal::GrpcMethodNotNamed,
         Refusal::ScopeUnknown,
+        Refusal::PrincipalNotStored,
         Refusal::OutcomeUnknown,
         Refusal::Interrupted,
         Refusal::NotRetained,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use tower_idempotency::core::{
-    Change, Claim, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Reached, Resolution, StoredResponse,
+    Change, Claim, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Reached, Resolution, StoredResponse,
 };
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::Store;
@@ -18,7 +18,13 @@ fn key(name: &str) -> Key {
 }
 
 async fn held(store: &Arc<dyn Store>, name: &str, mode: Mode) -> Fence {
-    let claim = Claim { fingerprint: Fingerprint::of([b"x".as_slice()]), mode, lease: HOUR, request: None };
+    let claim = Claim {
+        fingerprint: Fingerprint::of([b"x".as_slice()]),
+        mode,
+        lease: HOUR,
+        request: None,
+        labels: Labels::new(),
+    };
     Ledger::new(Arc::clone(store)).apply(&key(name), None, claim).await.unwrap();
     Fence::of(store.load(&key(name)).await.unwrap().record.unwrap().version())
 }

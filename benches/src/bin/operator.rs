@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, StatusCode};
 use servers::{Postgres, Redis};
 use tokio::task::JoinSet;
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, Key, Mode, Next, Reached, Record, Stamp, StoredRequest,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, Key, Labels, Mode, Next, Reached, Record, Stamp, StoredRequest,
     StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::{PostgresStore, RedisStore, SqliteStore, Store};
@@ -101,7 +101,13 @@ fn samples() -> [Record; 3] {
         Bytes::from_static(&[b'q'; 200]),
     );
     let fingerprint = Fingerprint::of([b"x".as_slice()]);
-    let claim = Claim { fingerprint, mode: Mode::Resumable, lease: HOUR, request: Some(Arc::new(request)) };
+    let claim = Claim {
+        fingerprint,
+        mode: Mode::Resumable,
+        lease: HOUR,
+        request: Some(Arc::new(request)),
+        labels: Labels::new(),
+    };
     let held = put(&claim, None, Version::new(1));
     let response =
         StoredResponse::capture(StatusCode::CREATED, &HeaderMap::new(), Some(Bytes::from_static(&[b'a'; 300])));

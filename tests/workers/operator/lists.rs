@@ -3,12 +3,13 @@
 use tower_idempotency::core::{Key, Resolution, Status};
 use tower_idempotency::store::{Store, StoreErrorKind, Swap};
 use tower_idempotency::{
-    Engine, FindingKind, ListPosition, ListState, Listed, Listing, OperationState, Operator, OperatorError, Runner,
+    Engine, FindingKind, Label, Labels, ListPosition, ListState, Listed, Listing, OperationState, Operator,
+    OperatorError, Runner,
 };
 
 use super::{abandoned, secs};
 use crate::support::bodies::Failure;
-use crate::support::lab::{Lab, numbered, post, reply, send, serve, stored_key};
+use crate::support::lab::{Lab, numbered, post, reply, request, send, serve, stored_key};
 use crate::support::store::{Call, Fault};
 
 async fn park(operator: &Operator, key: &str) {
@@ -205,4 +206,22 @@ async fn a_record_that_is_no_operation_is_not_shown() {
     assert_eq!(operator.counts().await.unwrap().complete.map(|complete| complete.count), Some(1));
     let found = operator.find_by_hash(&key.to_string()).await;
     assert!(matches!(found, Err(OperatorError::Absent)), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_finds_its_operations() {
+    let lab = Lab::new();
+    let layer = lab.layer().labels(|parts| Labels::new().with("path", parts.uri.path()));
+    let (app, _) = numbered(&layer);
+    for (path, key) in [("/a", "one"), ("/b", "two"), ("/a", "three")] {
+        send(&app, request("POST", path, key, "{}")).await;
+    }
+    let operator = Operator::new(lab.store.clone());
+    let of = |path: &str| Listing::new(ListState::Complete).label(Label::new("path", path)).limit(1);
+    assert_eq!(all(&operator, of("/b")).await, [(stored_key("two"), OperationState::Complete)]);
+    assert_eq!(all(&operator, of("/a")).await.len(), 2);
+    assert_eq!(all(&operator, of("/")).await, []);
+    let shown = operator.find("", "two").await.unwrap();
+    assert_eq!(shown.labels().get("path"), Some("/b"));
+    assert_eq!(shown.to_json()["labels"], serde_json::json!({ "path": "/b" }));
 }

@@ -143,4 +143,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if !is_of_operation(key) && false {",
         "a_record_that_is_no_operation",
     ),
+    operator(
+        "operator-lists-any-label",
+        "src/operator/listing.rs",
+        "self.label.as_ref().is_none_or(has_label)",
+        "self.label.as_ref().is_none_or(|label| has_label(label) || true)",
+        "a_label_finds_its_operations",
+    ),
 ];
