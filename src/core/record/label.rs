@@ -155,3 +155,35 @@ impl<'a> IntoIterator for &'a Labels {
         self.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_one_short_line() {
+        for (name, value, expected) in [
+            ("order", "17", "order=17"),
+            ("a=b", "c=d", "a_b=c=d"),
+            ("", "", "="),
+            ("caf\u{e9} 1", "line\r\n\u{9b}2", "caf__1=line   2"),
+        ] {
+            assert_eq!(Label::new(name, value).as_str(), expected);
+        }
+        let long = Label::new(&"n".repeat(300), "x");
+        assert_eq!((long.as_str().len(), long.value()), (Label::MAX_BYTES, ""));
+        // Cut at a character, and found by what it was made of.
+        let cut = Label::new("nam", "\u{20ac}".repeat(99));
+        assert_eq!((cut.as_str().len(), cut == Label::new("nam", "\u{20ac}".repeat(50))), (100, true));
+        assert_eq!(Label::new("name", "\u{20ac}".repeat(99)).as_str().len(), 98);
+    }
+
+    #[test]
+    fn the_latest_of_a_name_and_the_first_eight_names_count() {
+        let mut labels: Labels = (0..9).map(|n| Label::new(&n.to_string(), n)).collect();
+        labels.set(Label::new("0", "again"));
+        let texts: Vec<_> = labels.iter().map(Label::as_str).collect();
+        assert_eq!(texts, ["0=again", "1=1", "2=2", "3=3", "4=4", "5=5", "6=6", "7=7"]);
+        assert!(!format!("{labels:?}").contains("again"));
+    }
+}
