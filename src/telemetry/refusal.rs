@@ -126,7 +126,7 @@ impl Refusal {
                 "A request with the same Idempotency-Key for the same operation is being processed or is outstanding."),
             Self::InvalidKey(why) => text("invalid-key", StatusCode::BAD_REQUEST, false,
                 "Idempotency-Key is not valid", why.detail()),
-            Self::FirstSentInvalid | Self::TooOld | Self::NotGuarded => self.unguarded_text(),
+            Self::FirstSentInvalid | Self::TooOld | Self::NotGuarded | Self::PrincipalNotStored => self.unguarded_text(),
             Self::BodyIncomplete => text("body-incomplete", StatusCode::BAD_REQUEST, false,
                 "The request body is incomplete",
                 "The request body ended early. Nothing was run or stored."),
@@ -141,9 +141,6 @@ impl Refusal {
             Self::ScopeUnknown => text("scope-unknown", StatusCode::FORBIDDEN, false,
                 "The caller is unknown",
                 "Idempotency keys are scoped to a caller, and this request does not say who that is. Nothing was run or stored."),
-            Self::PrincipalNotStored => text("principal-not-stored", StatusCode::INTERNAL_SERVER_ERROR, false,
-                "The caller can't be stored",
-                "This service has to store whose operation this is, and can't. Nothing was run or stored. Its operator has to correct that."),
             Self::OutcomeUnknown => text("outcome-unknown", StatusCode::INTERNAL_SERVER_ERROR, false,
                 "The outcome is unknown",
                 "An attempt with this Idempotency-Key ended without a response, and what it did is unknown. The operation will not run again until an operator decides. Do not retry with a new key."),
@@ -177,7 +174,7 @@ impl Refusal {
         }
     }
 
-    /// The same, of what is refused for when or where it is repeated.
+    /// The same, of what is refused for when or where it is repeated, or for whose it is.
     #[rustfmt::skip]
     const fn unguarded_text(self) -> ProblemText {
         match self {
@@ -187,6 +184,9 @@ impl Refusal {
             Self::TooOld => text("too-old", StatusCode::PRECONDITION_FAILED, false,
                 "The request is too old",
                 "The request was first sent longer ago than responses are remembered, and nothing is known of it by now. It may have been done. Nothing was run or stored."),
+            Self::PrincipalNotStored => text("principal-not-stored", StatusCode::INTERNAL_SERVER_ERROR, false,
+                "The caller can't be stored",
+                "This service has to store whose operation this is, and can't. Nothing was run or stored. Its operator has to correct that."),
             _ => text("not-guarded", StatusCode::NOT_IMPLEMENTED, false,
                 "The request can't be guarded",
                 "The request has an idempotency key, and this service does not keep one for it. Nothing was run or stored."),

@@ -115,7 +115,7 @@ impl Labels {
     }
 
     /// The labels, in the order in which they were first set.
-    pub fn iter(&self) -> std::slice::Iter<'_, Label> {
+    pub fn iter(&self) -> impl Iterator<Item = &Label> {
         self.0.iter()
     }
 
@@ -144,15 +144,6 @@ impl FromIterator<Label> for Labels {
         let mut all = Self::new();
         labels.into_iter().for_each(|label| all.set(label));
         all
-    }
-}
-
-impl<'a> IntoIterator for &'a Labels {
-    type Item = &'a Label;
-    type IntoIter = std::slice::Iter<'a, Label>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
     }
 }
 
