@@ -7,8 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::core::{
-    Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, Hold, Labels, Lost, Mode, Next, NotResolved,
-    Point, Reached, Record, Resolution, Resolve, Stamp, Status, StoredRequest, StoredResponse, Timestamp, Version,
+    Change, Claim, Claimed, Command, Decision, EndCallback, Fence, Fenced, Fingerprint, HistoryEvent, Hold, Labels,
+    Lost, Mode, Next, NotEnded, NotResolved, Point, Reached, Record, Resolution, Resolve, Stamp, Status, StoredRequest,
+    StoredResponse, Timestamp, Version,
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -76,7 +77,7 @@ pub(super) fn history(mode: Mode, changes: &[Change], resolved: Option<Resolutio
         history.push(put(command.apply(history.last(), stamp(START, nonce))).stamped(at));
     }
     if let Some(resolution) = resolved {
-        let next = put(Resolve { resolution, seen: None }.apply(history.last(), stamp(LATER, 100)));
+        let next = put(Resolve { resolution, seen: None, why: None }.apply(history.last(), stamp(LATER, 100)));
         history.push(next.stamped(at));
     }
     history
@@ -330,11 +331,38 @@ fn only_complete_records_expire() {
 }
 
 #[test]
+fn a_callback_is_ended_where_one_is_pending_and_as_it_was_seen() {
+    let end = |seen| EndCallback { seen, why: Some("they closed".into()) };
+    assert_eq!(end(Version::new(1)).apply(None, stamp(LATER, 500)).output, Err(NotEnded::Absent));
+    for (name, history) in every_state() {
+        let current = history.last().unwrap();
+        let refused = end(current.version()).apply(Some(current), stamp(LATER, 500));
+        assert_eq!((refused.next, refused.output), (Next::Keep, Err(NotEnded::NotPending)), "{name}");
+        let stale = end(Version::new(499)).apply(Some(current), stamp(LATER, 500));
+        assert_eq!((stale.next, stale.output), (Next::Keep, Err(NotEnded::Overtaken)), "{name}");
+    }
+    for ends in [park(), answer()] {
+        let calling = Stamp { callback: true, ..stamp(START, 1) };
+        let claimed = put(claim(Mode::Resumable).apply(None, calling)).stamped(Timestamp::from_millis(START));
+        let fence = Fence::of(claimed.version());
+        let owes = put(Fenced { fence, changes: vec![ends] }.apply(Some(&claimed), stamp(SOON, 2)));
+        assert!(owes.pending_callback().is_some());
+        let ended = put(end(owes.version()).apply(Some(&owes), stamp(LATER, 3)));
+        assert_eq!((ended.pending_callback(), ended.hold(), ended.response()), (None, owes.hold(), owes.response()));
+        let last = ended.history().pop().unwrap();
+        assert_eq!((last.event, last.text.as_deref()), (HistoryEvent::Decided, Some("end callback: they closed")));
+        // It can be read back, and is decided about as ever.
+        let again = end(ended.version()).apply(Some(&ended), stamp(LATER, 4));
+        assert_eq!(again.output, Err(NotEnded::NotPending));
+    }
+}
+
+#[test]
 fn resolve_on_every_state() {
     let done = Resolution::StepDone { step: "d".into(), value: Bytes::from_static(b"found") };
     let answered = Resolution::Respond { response: response(), retention: DAY };
     for resolution in [Resolution::RunAgain, Resolution::Park { why: "who knows".into() }, done, answered] {
-        let resolve = Resolve { resolution, seen: None };
+        let resolve = Resolve { resolution, seen: None, why: None };
         assert_eq!(resolve.apply(None, stamp(LATER, 500)).output, Err(NotResolved::Absent));
         for (name, history) in every_state() {
             let current = history.last().unwrap();
@@ -375,7 +403,7 @@ fn a_decision_on_a_step_is_about_that_step_alone() {
     let two = history(Mode::Resumable, &[begin("a"), begin("b"), save("c"), park()], None);
     let decide = |step: &str| {
         let resolution = Resolution::DidNotHappen { step: step.into() };
-        Resolve { resolution, seen: None }.apply(two.last(), stamp(LATER, 500))
+        Resolve { resolution, seen: None, why: None }.apply(two.last(), stamp(LATER, 500))
     };
     let decided = put(decide("a"));
     assert_eq!((decided.step("a"), decided.hold()), (None, &Hold::Runnable));
@@ -386,7 +414,7 @@ fn a_decision_on_a_step_is_about_that_step_alone() {
     }
     let done = Resolution::StepDone { step: "c".into(), value: Bytes::from_static(b"other") };
     assert_eq!(
-        Resolve { resolution: done, seen: None }.apply(two.last(), stamp(LATER, 500)).output,
+        Resolve { resolution: done, seen: None, why: None }.apply(two.last(), stamp(LATER, 500)).output,
         Err(NotResolved::NotInDoubt)
     );
 }
@@ -397,11 +425,11 @@ fn at_most_once_a_decision_on_a_step_lets_nothing_run_again() {
     for end in [Change::Release, park()] {
         let held = history(Mode::AtMostOnce, &[begin("a"), end], None);
         let resolution = Resolution::DidNotHappen { step: "a".into() };
-        let decided = put(Resolve { resolution, seen: None }.apply(held.last(), stamp(LATER, 500)));
+        let decided = put(Resolve { resolution, seen: None, why: None }.apply(held.last(), stamp(LATER, 500)));
         let claimed = claim(Mode::AtMostOnce).apply(Some(&decided), stamp(LATER, 501)).output;
         assert!(matches!(claimed, Claimed::Unknown { .. }), "{claimed:?}");
-        let again =
-            put(Resolve { resolution: Resolution::RunAgain, seen: None }.apply(Some(&decided), stamp(LATER, 502)));
+        let again = put(Resolve { resolution: Resolution::RunAgain, seen: None, why: None }
+            .apply(Some(&decided), stamp(LATER, 502)));
         let claimed = claim(Mode::AtMostOnce).apply(Some(&again), stamp(LATER, 503)).output;
         assert!(matches!(claimed, Claimed::Granted(_)), "{claimed:?}");
     }
@@ -410,7 +438,7 @@ fn at_most_once_a_decision_on_a_step_lets_nothing_run_again() {
 #[test]
 fn a_decision_takes_the_record_from_a_holder_that_wakes_up() {
     let held = state(Mode::Resumable, "in doubt");
-    let resolved = put(Resolve { resolution: Resolution::DidNotHappen { step: "b".into() }, seen: None }
+    let resolved = put(Resolve { resolution: Resolution::DidNotHappen { step: "b".into() }, seen: None, why: None }
         .apply(Some(&held), stamp(LATER, 500)));
     let late = Fenced { fence: Fence::of(Version::new(1)), changes: vec![save("b")] };
     assert_eq!(late.apply(Some(&resolved), stamp(LATER, 501)).output, Err(Lost));

@@ -4,14 +4,13 @@ use redis::Value;
 use tokio::task::JoinSet;
 
 use super::layout::{Columns, PARTITIONS, name, no_reply_of_ours, parse_name};
-use super::script::{Call, SCAN};
+use super::script::{COUNT, Call, SCAN};
 use super::store::RedisStore;
 use crate::core::Timestamp;
 use crate::store::contract::Entry;
-use crate::store::contract::{Cursor, Filter, Found, Page, Query, StoreError};
+use crate::store::contract::{Cursor, Filter, Found, Page, Query, StoreError, StoreErrorKind};
 
-/// The most that one page holds: every partition is asked for as many, and a
-/// server does nothing else meanwhile.
+/// The most that one page holds: a server does nothing else while it collects its share.
 const MOST: usize = 500;
 
 impl RedisStore {
@@ -21,34 +20,73 @@ impl RedisStore {
         if query.filter == Filter::Expired || query.limit == 0 {
             return Ok(Page::default());
         }
+        let index = self.index_of(query.filter)?;
         let query = Query { limit: query.limit.min(MOST), ..query.clone() };
-        let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query)).collect();
-        let (mut entries, mut strange) = (Vec::new(), 0);
+        let most = share_of(query.limit);
+        let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query, index, most)).collect();
+        let (mut entries, mut strange, mut known) = (Vec::new(), 0, None);
         for reply in self.all(calls).await? {
             let share = parse(reply).ok_or_else(no_reply_of_ours)?;
-            entries.extend(share.0);
             strange += share.1;
+            // Behind the last entry of a share that was cut off there may be others of its partition.
+            let last = share.0.last().map(Entry::place).filter(|_| share.0.len() == most);
+            known = earlier(query.filter, known, last);
+            entries.extend(share.0);
         }
         entries.sort_unstable_by_key(Entry::place);
+        if query.filter.is_latest_first() {
+            entries.reverse();
+        }
+        entries.retain(|entry| known.is_none_or(|known| !query.filter.is_past(entry.place(), known)));
+        let last = entries.last().map(Entry::place).filter(|_| known.is_some());
         let mut page = Page::of(entries, query.limit);
+        page.next = page.next.or(last);
         if query.after.is_none() {
             page.unreadable.count += strange;
         }
         Ok(page)
     }
 
-    fn share(&self, partition: u8, query: &Query) -> Call {
+    /// Asks all partitions at once, in one round trip. They know without counting.
+    pub(super) async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        if filter == Filter::Expired {
+            return Ok(0);
+        }
+        let (index, is_lapsed) = (self.index_of(filter)?, filter == Filter::Lapsed);
+        let calls = (0..PARTITIONS).map(|partition| {
+            let key = self.link.names.of(partition, index);
+            Call::new(&COUNT, 64).keys([key.as_bytes()]).arg(if is_lapsed { "1" } else { "0" })
+        });
+        let mut count = 0_usize;
+        for reply in self.all(calls.collect()).await? {
+            let Value::Int(share) = reply else { return Err(no_reply_of_ours()) };
+            count = count.saturating_add(usize::try_from(share).unwrap_or_default());
+        }
+        Ok(count.min(most))
+    }
+
+    /// Where those lie that the filter finds.
+    fn index_of(&self, filter: Filter) -> Result<&'static str, StoreError> {
+        match filter {
+            Filter::Complete if !self.link.names.index_complete => Err(not_indexed()),
+            Filter::Complete => Ok("complete"),
+            Filter::Unfinished | Filter::Lapsed | Filter::Expired => Ok("due"),
+        }
+    }
+
+    fn share(&self, partition: u8, query: &Query, index: &str, most: usize) -> Call {
         let (due, last) = query
             .after
             .map_or((String::new(), String::new()), |after| (after.due.as_millis().to_string(), name(&after.key)));
         let names = &self.link.names;
         Call::new(&SCAN, 256)
-            .keys([names.of(partition, "due").as_bytes()])
+            .keys([names.of(partition, index).as_bytes()])
             .arg(names.of(partition, ""))
-            .arg(query.limit + 1)
+            .arg(most)
             .arg(if query.filter == Filter::Lapsed { "1" } else { "0" })
             .arg(due)
             .arg(last)
+            .arg(if query.filter.is_latest_first() { "REV" } else { "" })
     }
 
     /// The replies to calls that are under way together.
@@ -60,6 +98,25 @@ impl RedisStore {
         }
         running.join_all().await.into_iter().collect()
     }
+}
+
+/// How many entries each partition is asked for. Keys are hashes, so a page has about as many
+/// of each partition; a page is shorter where this is too few.
+fn share_of(limit: usize) -> usize {
+    limit.min(limit / 4 + 8) + 1
+}
+
+/// The one that comes first in such a scan.
+fn earlier(filter: Filter, one: Option<Cursor>, other: Option<Cursor>) -> Option<Cursor> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if filter.is_past(one, other) { other } else { one }),
+        _ => one.or(other),
+    }
+}
+
+fn not_indexed() -> StoreError {
+    let message = "redis has no index of complete records; give all processes RedisStoreOptions::index_complete(true)";
+    StoreError::new(StoreErrorKind::NotIndexed, message)
 }
 
 /// A partition's share, and how many names it passed that are none of ours.
