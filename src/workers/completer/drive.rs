@@ -10,7 +10,6 @@ use super::calls::Calls;
 use super::place::Place;
 use super::report::Disposition;
 use super::round::QUARANTINE;
-use super::whose::rebuilt;
 use super::wiring::Way;
 use super::{Completer, Doubt};
 use crate::core::{
@@ -171,9 +170,7 @@ impl Completer {
         // The lease is renewed from here on: the way to the handler may be long.
         let mut answered = None;
         let mut call = pin!(under_lease(attempt, async {
-            let mut parts = rebuilt(stored);
-            self.shared.policy.whose.restore(stored, &mut parts.extensions)?;
-            let parts = self.prepared(parts).await?;
+            let parts = self.prepared(self.restored(stored)?).await?;
             let mut request = Request::from_parts(parts, stored.body().clone());
             request.extensions_mut().insert(handoff.clone());
             Ok::<_, String>((self.drive)(request).await)

@@ -35,11 +35,12 @@ impl Completer {
     /// without it.
     pub(super) async fn whose(&self, stored: &StoredRequest) -> Option<String> {
         let told = CatchPanic::new(async {
-            if let Some(scope) = self.scope_in(&rebuilt(stored)) {
+            let parts = self.restored(stored).ok()?;
+            if let Some(scope) = self.scope_in(&parts) {
                 return Some(scope);
             }
             self.prepare.as_ref()?;
-            let parts = self.prepared(rebuilt(stored)).await.ok()?;
+            let parts = self.prepared(parts).await.ok()?;
             self.scope_in(&parts)
         });
         timeout(PATIENCE, told).await.ok()?.ok()?
@@ -52,6 +53,13 @@ impl Completer {
         }
     }
 
+    /// The head of the request, as it was stored, with the principal in its extensions.
+    pub(super) fn restored(&self, stored: &StoredRequest) -> Result<Parts, String> {
+        let mut parts = rebuilt(stored);
+        self.shared.policy.whose.restore(stored, &mut parts.extensions)?;
+        Ok(parts)
+    }
+
     /// A request, as its hook makes it.
     pub(super) async fn prepared(&self, parts: Parts) -> Result<Parts, String> {
         match &self.prepare {
@@ -62,7 +70,7 @@ impl Completer {
 }
 
 /// The head of the request, as it was stored.
-pub(super) fn rebuilt(stored: &StoredRequest) -> Parts {
+fn rebuilt(stored: &StoredRequest) -> Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = stored.method().clone();
     parts.uri = stored.uri().clone();

@@ -54,8 +54,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "scope-is-not-prepared",
         "src/workers/completer/whose.rs",
-        "            self.prepare.as_ref()?;\n            let parts = self.prepared(rebuilt(stored)).await.ok()?;\n",
-        "            let parts = rebuilt(stored);\n",
+        "            self.prepare.as_ref()?;\n            let parts = self.prepared(parts).await.ok()?;\n",
+        "",
         "shares::a_scope_that_prepare_restores",
     ),
     completer(
