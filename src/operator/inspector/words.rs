@@ -1,0 +1,120 @@
+//! Times, counts and events as an operator reads them.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use httpdate::HttpDate;
+
+use crate::core::{HistoryEvent, Timestamp};
+use crate::operator::shown::OperationState;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// "3 h 12 min": the two largest parts of it.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..MINUTE => format!("{seconds} s"),
+        MINUTE..HOUR => two(seconds, MINUTE, "min", 1, "s"),
+        HOUR..DAY => two(seconds, HOUR, "h", MINUTE, "min"),
+        _ => two(seconds, DAY, "d", HOUR, "h"),
+    }
+}
+
+fn two(seconds: u64, large: u64, large_name: &str, small: u64, small_name: &str) -> String {
+    let rest = seconds % large / small;
+    let first = format!("{} {large_name}", seconds / large);
+    if rest == 0 { first } else { format!("{first} {rest} {small_name}") }
+}
+
+/// "29 Nov 2026 07:41:48 UTC".
+pub(super) fn time(at: Timestamp) -> String {
+    // The last second of the year 9999: more a date can't say.
+    const LAST: u64 = 253_402_300_799;
+    let at = UNIX_EPOCH + Duration::from_secs((at.as_millis() / 1000).min(LAST));
+    let whole = HttpDate::from(at).to_string();
+    // Without the day of the week, and without "GMT".
+    format!("{} UTC", whole.get(5..25).unwrap_or(&whole))
+}
+
+/// "12,345", or "10,000+" where more were not counted.
+pub(super) fn count(count: usize, capped: bool) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if capped { text + "+" } else { text }
+}
+
+/// "1,204 bytes".
+pub(super) fn bytes(bytes: usize) -> String {
+    if bytes == 1 { "1 byte".to_owned() } else { format!("{} bytes", count(bytes, false)) }
+}
+
+/// What happened, as a sentence begins.
+pub(super) const fn event(event: HistoryEvent) -> &'static str {
+    match event {
+        HistoryEvent::Accepted => "Accepted for later",
+        HistoryEvent::Claimed => "First attempt began",
+        HistoryEvent::Resumed => "Resumed by another attempt",
+        HistoryEvent::StepBegun => "Step begun",
+        HistoryEvent::StepSaved => "Step done",
+        HistoryEvent::StepFailed => "Step failed for good",
+        HistoryEvent::Lapsed => "Lease ran out",
+        HistoryEvent::Released => "Attempt ended without a response",
+        HistoryEvent::Parked => "Parked",
+        HistoryEvent::Decided => "Decided",
+        HistoryEvent::Completed => "Response stored",
+        HistoryEvent::CallbackTried => "Callback tried",
+        HistoryEvent::CallbackDelivered => "Callback delivered",
+        HistoryEvent::Undoing => "Undoing began",
+    }
+}
+
+/// A state, and what it means.
+pub(super) const fn state(state: OperationState) -> (&'static str, &'static str) {
+    match state {
+        OperationState::Running => ("running", "An attempt holds it."),
+        OperationState::Waiting => ("waiting", "It has no holder, and goes on when it is due or its client retries."),
+        OperationState::Due => ("due", "It has no holder, and a completer should take it."),
+        OperationState::OutcomeUnknown => {
+            ("outcome unknown", "Its handler may have done its work or not. It does not start again until you decide.")
+        }
+        OperationState::Parked => ("parked", "It does not go on until you decide."),
+        OperationState::CallbackPending => ("callback pending", "It has its response; its callback is still to be made."),
+        OperationState::Complete => ("complete", "It has its response, which retries get."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_parts() {
+        let text = |seconds| duration(Duration::from_secs(seconds));
+        assert_eq!(duration(Duration::from_millis(20)), "20 ms");
+        assert_eq!(text(59), "59 s");
+        assert_eq!(text(60), "1 min");
+        assert_eq!(text(61), "1 min 1 s");
+        assert_eq!(text(3 * 3600 + 12 * 60 + 9), "3 h 12 min");
+        assert_eq!(text(86_400 + 3599), "1 d");
+        assert_eq!(text(2 * 86_400 + 3600), "2 d 1 h");
+    }
+
+    #[test]
+    fn times_and_counts() {
+        assert_eq!(time(Timestamp::from_millis(0)), "01 Jan 1970 00:00:00 UTC");
+        assert_eq!(time(Timestamp::from_millis(u64::MAX)), "31 Dec 9999 23:59:59 UTC");
+        assert_eq!(count(999, false), "999");
+        assert_eq!(count(10_000, true), "10,000+");
+        assert_eq!(count(1_234_567, false), "1,234,567");
+        assert_eq!(bytes(1), "1 byte");
+    }
+}
