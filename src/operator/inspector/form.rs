@@ -35,12 +35,16 @@ impl Pairs {
         self.0.iter().any(|(found, _)| found == name)
     }
 
+    /// Whether there are none but of these names.
+    pub(super) fn has_only(&self, names: &[&str]) -> bool {
+        self.0.iter().all(|(found, _)| names.contains(&found.as_str()))
+    }
+
     /// A link to the same with this pair in place of another one of its name.
     pub(super) fn link_with(&self, name: &str, value: &str) -> String {
         let others = self.0.iter().filter(|(found, _)| found != name);
-        let mut query = Serializer::new(String::from("?"));
-        query.extend_pairs(others).append_pair(name, value);
-        query.finish()
+        let others = self.0.iter().filter(|(found, _)| found != name);
+        Serializer::for_suffix(String::from("?"), 1).extend_pairs(others).append_pair(name, value).finish()
     }
 }
 
