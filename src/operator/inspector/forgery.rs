@@ -10,7 +10,8 @@ use http::request::Parts;
 use sha2::Sha256;
 
 const COOKIE_NAME: &str = "idempotency-inspector";
-const SECRET_BYTES: usize = 32;
+/// As long as a key of this HMAC is, so that any of them is one.
+const SECRET_BYTES: usize = 64;
 
 /// What a browser keeps in the cookie.
 #[derive(Clone)]
@@ -48,7 +49,6 @@ impl Secret {
     }
 
     fn mac(&self, who: &str) -> Hmac<Sha256> {
-        // The secret has the size of a key, so all of it counts as one.
         let mut mac = Hmac::new(&self.0.into());
         mac.update(who.as_bytes());
         mac

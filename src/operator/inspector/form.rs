@@ -43,7 +43,6 @@ impl Pairs {
     /// A link to the same with this pair in place of another one of its name.
     pub(super) fn link_with(&self, name: &str, value: &str) -> String {
         let others = self.0.iter().filter(|(found, _)| found != name);
-        let others = self.0.iter().filter(|(found, _)| found != name);
         Serializer::for_suffix(String::from("?"), 1).extend_pairs(others).append_pair(name, value).finish()
     }
 }

@@ -26,8 +26,8 @@ impl Visit {
     }
 
     pub(super) fn wants_json(&self) -> bool {
-        let accepted = self.parts.headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
-        let accepts = |kind: &str| accepted.clone().any(|line| line.contains(kind));
+        let accepted = self.parts.headers.get_all(ACCEPT);
+        let accepts = |kind: &str| accepted.iter().any(|line| line.to_str().is_ok_and(|line| line.contains(kind)));
         self.asked.has("json") || accepts("application/json") && !accepts("text/html")
     }
 
