@@ -258,6 +258,11 @@ impl From<&Self> for Engine {
 }
 
 impl Engine {
+    /// What this instance calls itself.
+    pub(crate) fn name(&self) -> Option<&Arc<str>> {
+        self.shared.instance.as_ref()
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.shared.limits
     }

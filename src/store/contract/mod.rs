@@ -117,7 +117,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`]; the removal may have taken effect.
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError>;
 
-    /// Finds records by what falls due, a page at a time, earliest first.
+    /// Finds records by what falls due, a page at a time, in the order of the
+    /// [filter](Filter).
     ///
     /// A page is a hint: a record may have changed since, and may prove
     /// unreadable when the caller loads it.

@@ -119,6 +119,7 @@ pub(super) struct Sql {
     pub(super) unfinished: String,
     pub(super) lapsed: String,
     pub(super) expired: String,
+    pub(super) complete: String,
     pub(super) sweep: String,
     pub(super) layout: String,
     pub(super) probe: String,
@@ -152,6 +153,7 @@ impl Sql {
             unfinished: either(&scan(&records, "status = 0"), &scan(&records, "status = 1")),
             lapsed: either(&scan(&records, &past("status = 0")), &scan(&records, &past("status = 1"))),
             expired: scan(&records, &past("status = 2")),
+            complete: scan_backwards(&records, "status = 2"),
             sweep: format!(
                 "WITH old AS (SELECT key FROM {records} WHERE status = 2 AND due <= {at_start} \
                  ORDER BY due, key LIMIT $1 FOR UPDATE SKIP LOCKED) \
@@ -247,6 +249,12 @@ fn scan(records: &str, matching: &str) -> String {
         "SELECT key, version, status, created, due FROM {records} \
          WHERE {matching} AND (due, key) > ($1::int8, $2::bytea) ORDER BY due, key LIMIT $3::int8"
     )
+}
+
+/// The same, latest due first.
+fn scan_backwards(records: &str, matching: &str) -> String {
+    let forwards = scan(records, matching);
+    forwards.replace("(due, key) >", "(due, key) <").replace("ORDER BY due, key", "ORDER BY due DESC, key DESC")
 }
 
 /// The first page of what two scans find. One for each status can use the index.

@@ -8,7 +8,7 @@ use super::script::{Call, SCAN};
 use super::store::RedisStore;
 use crate::core::Timestamp;
 use crate::store::contract::Entry;
-use crate::store::contract::{Cursor, Filter, Found, Page, Query, StoreError};
+use crate::store::contract::{Cursor, Filter, Found, Page, Query, StoreError, StoreErrorKind};
 
 /// The most that one page holds: every partition is asked for as many, and a
 /// server does nothing else meanwhile.
@@ -20,6 +20,9 @@ impl RedisStore {
         // Redis forgets complete records by itself.
         if query.filter == Filter::Expired || query.limit == 0 {
             return Ok(Page::default());
+        }
+        if query.filter == Filter::Complete {
+            return Err(not_indexed());
         }
         let query = Query { limit: query.limit.min(MOST), ..query.clone() };
         let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query)).collect();
@@ -60,6 +63,11 @@ impl RedisStore {
         }
         running.join_all().await.into_iter().collect()
     }
+}
+
+fn not_indexed() -> StoreError {
+    let message = "redis has no index of complete records; give all processes RedisStoreOptions::index_complete(true)";
+    StoreError::new(StoreErrorKind::NotIndexed, message)
 }
 
 /// A partition's share, and how many names it passed that are none of ours.

@@ -94,6 +94,7 @@ pub(super) struct Reader<'c> {
     pub(super) unfinished: Statement<'c>,
     pub(super) lapsed: Statement<'c>,
     pub(super) expired: Statement<'c>,
+    pub(super) complete: Statement<'c>,
     broken: bool,
 }
 
@@ -108,6 +109,7 @@ impl<'c> Reader<'c> {
             unfinished: connection.prepare(&sql.unfinished)?,
             lapsed: connection.prepare(&sql.lapsed)?,
             expired: connection.prepare(&sql.expired)?,
+            complete: connection.prepare(&sql.complete)?,
             broken: false,
         })
     }

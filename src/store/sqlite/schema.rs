@@ -57,6 +57,7 @@ pub(super) struct Sql {
     pub(super) unfinished: String,
     pub(super) lapsed: String,
     pub(super) expired: String,
+    pub(super) complete: String,
     pub(super) held_by: String,
     pub(super) held: String,
     pub(super) ahead: String,
@@ -107,6 +108,7 @@ impl Sql {
             unfinished: scan(p, "status < 2"),
             lapsed: scan(p, "status < 2 AND due <= ?4"),
             expired: scan(p, "status = 2 AND due <= ?4"),
+            complete: scan_backwards(p, "status = 2"),
             held_by: format!("SELECT key FROM main.{p}records WHERE status < 2 AND holder = ?1"),
             ahead: format!("SELECT key FROM main.{p}records WHERE status < 2 AND written > ?1"),
             held: format!("SELECT key FROM main.{p}records WHERE status < 2 AND holder <> 0"),
@@ -180,6 +182,11 @@ fn scan(p: &str, which: &str) -> String {
         "SELECT {COLUMNS}, {own}, key FROM main.{p}records WHERE {which} AND (due, key) > (?1, ?2) \
          AND length(key) = 32 ORDER BY due, key LIMIT ?3"
     )
+}
+
+/// The same, latest due first.
+fn scan_backwards(p: &str, which: &str) -> String {
+    scan(p, which).replace("(due, key) >", "(due, key) <").replace("ORDER BY due, key", "ORDER BY due DESC, key DESC")
 }
 
 /// The line about the whole store, with what is counted elsewhere.
