@@ -31,6 +31,10 @@ pub mod completer {}
 #[doc = include_str!("operator.md")]
 pub mod operator {}
 
+#[cfg(feature = "inspector")]
+#[doc = include_str!("inspector.md")]
+pub mod inspector {}
+
 #[doc = include_str!("background.md")]
 pub mod background {}
 

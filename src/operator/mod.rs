@@ -7,6 +7,8 @@
 pub(crate) mod counts;
 mod decide;
 pub(crate) mod error;
+#[cfg(feature = "inspector")]
+pub(crate) mod inspector;
 mod json;
 mod list;
 pub(crate) mod listing;
