@@ -71,16 +71,10 @@ impl Operator {
     }
 
     async fn count(&self, filter: Filter, now: Timestamp) -> Result<Count, OperatorError> {
-        let (mut count, mut first, mut query) = (0, None, Query::new(filter, 500));
-        loop {
-            let page = self.engine.scan(&query).await?;
-            first = first.or_else(|| page.found.first().map(|found| found.due));
-            count += page.found.len() + page.unreadable.count;
-            let Some(next) = page.next.filter(|_| count < MOST) else {
-                let oldest = first.filter(|due| *due <= now).map(|due| now.since(due));
-                return Ok(Count { count: count.min(MOST), capped: page.next.is_some(), oldest });
-            };
-            query = query.after(next);
-        }
+        // One more, to see whether that is all.
+        let count = self.engine.count(filter, MOST + 1).await?;
+        let first = self.engine.scan(&Query::new(filter, 1)).await?.found.first().map(|found| found.due);
+        let oldest = first.filter(|due| *due <= now).map(|due| now.since(due));
+        Ok(Count { count: count.min(MOST), capped: count > MOST, oldest })
     }
 }

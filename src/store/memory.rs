@@ -286,6 +286,15 @@ impl Store for MemoryStore {
         }
         Ok(page(found, query))
     }
+
+    async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        let (now, mut count) = (self.clock.now(), 0);
+        for shard in &self.shards {
+            let shard = lock(shard);
+            count += shard.records.values().filter(|kept| matches(filter, &kept.record, now)).count();
+        }
+        Ok(count.min(most))
+    }
 }
 
 fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {

@@ -47,6 +47,22 @@ impl PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// How many there are, `most` at most.
+    pub(super) async fn count_of(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        let sql = match filter {
+            Filter::Unfinished => &self.0.sql.count_unfinished,
+            Filter::Lapsed => &self.0.sql.count_lapsed,
+            Filter::Expired => &self.0.sql.count_expired,
+            Filter::Complete => &self.0.sql.count_complete,
+        };
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.0.connections.query(sql, &[Parameter::Integer(most)]).await?;
+        let count: i64 = rows.first().map_or(Ok(0), |row| required(row, 0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+}
+
 /// Where it starts: at either end, before or behind any key, if no page was before this one.
 fn start(query: &Query) -> (i64, Vec<u8>) {
     match query.after {

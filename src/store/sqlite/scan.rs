@@ -37,6 +37,23 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// How many there are, `most` at most.
+    pub(super) fn count(&mut self, filter: Filter, most: usize, now: Timestamp) -> Result<usize, Fault> {
+        let statement = match filter {
+            Filter::Unfinished | Filter::Lapsed => &mut self.count_unfinished,
+            Filter::Expired | Filter::Complete => &mut self.count_complete,
+        };
+        let latest = match filter {
+            Filter::Unfinished | Filter::Complete => i64::MAX,
+            Filter::Lapsed | Filter::Expired => millis(now),
+        };
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let count: i64 = statement.query_row((latest, most), |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+}
+
 /// Where a row lies that can't be read.
 fn place(found: &rusqlite::Row<'_>, key: Key) -> Result<Cursor, Fault> {
     Ok(Cursor { due: row::time(row::integer(found, row::DUE)?), key })
