@@ -57,7 +57,7 @@ impl Authorise {
     ///
     /// The history then shows this name for each decision, not that of a person.
     pub fn allow_all_as(name: &str) -> Self {
-        let who = Who::named(name).may_decide().may_plan_maintenance();
+        let who = Who::named(name).may_decide();
         Self::by(move |_| std::future::ready(Ok(who.clone())))
     }
 
@@ -79,7 +79,6 @@ impl fmt::Debug for Authorise {
 pub struct Who {
     name: Arc<str>,
     decides: bool,
-    plans: bool,
     sees: Option<Arc<Sees>>,
 }
 
@@ -88,18 +87,12 @@ impl Who {
     /// what the history of an operation shows beside their decisions. One without a name may
     /// change nothing whatever else is allowed.
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), decides: false, plans: false, sees: None }
+        Self { name: name.into(), decides: false, sees: None }
     }
 
     /// They may also decide about the operations that they see.
     pub const fn may_decide(mut self) -> Self {
         self.decides = true;
-        self
-    }
-
-    /// They may also plan, extend and end maintenance windows.
-    pub const fn may_plan_maintenance(mut self) -> Self {
-        self.plans = true;
         self
     }
 
@@ -126,10 +119,6 @@ impl Who {
         self.decides && self.has_name()
     }
 
-    pub(super) fn plans(&self) -> bool {
-        self.plans && self.has_name()
-    }
-
     pub(super) fn sees_all(&self) -> bool {
         self.sees.is_none()
     }
@@ -150,11 +139,11 @@ impl fmt::Debug for Who {
 }
 
 /// Why a request may not see the [`Inspector`](crate::Inspector). It learns nothing else.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Denied(pub(super) Denial);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Denial {
     Unauthenticated(Option<HeaderValue>),
     Forbidden,
@@ -187,5 +176,15 @@ impl Denied {
     /// 303 to the address where they log in.
     pub const fn log_in_at(address: HeaderValue) -> Self {
         Self(Denial::LogIn(address))
+    }
+}
+
+impl fmt::Debug for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Denial::Unauthenticated(_) => "Denied(unauthenticated)",
+            Denial::Forbidden => "Denied(forbidden)",
+            Denial::LogIn(_) => "Denied(log in)",
+        })
     }
 }

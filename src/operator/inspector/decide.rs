@@ -15,6 +15,9 @@ use crate::operator::shown::Shown;
 
 /// A form that asks why, and says what will happen.
 pub(super) async fn ask(visit: &Visit, hash: &str, what: &str) -> Result<Reply, Refused> {
+    if !visit.who.decides() {
+        return Err(Refused::MAY_NOT);
+    }
     let (shown, choice) = chosen(visit, hash, what).await?;
     if !Choice::all(&shown).contains(&choice) {
         return Err(NOT_NOW);
@@ -33,7 +36,7 @@ pub(super) async fn ask(visit: &Visit, hash: &str, what: &str) -> Result<Reply, 
             label {
                 "Why"
                 span.hint { "For the history, with your name: " (visit.who.name()) "." }
-                input name="why" required maxlength="200" autocomplete="off" autofocus;
+                input name="why" required maxlength="200" autocomplete="off" autofocus[!choice.has_fields()];
             }
             div.row {
                 button class=[choice.kind.is_dangerous().then_some("danger")] { (choice.title()) }
@@ -77,9 +80,6 @@ const NO_RANDOM: Refused = Refused::new(
 );
 
 async fn chosen(visit: &Visit, hash: &str, what: &str) -> Result<(Shown, Choice), Refused> {
-    if !visit.who.decides() {
-        return Err(Refused::MAY_NOT);
-    }
     let kind = Kind::named(what).ok_or(Refused::NO_PAGE)?;
     let shown = visit.find(hash).await?;
     Ok((shown, Choice { kind, step: visit.asked.get("step").map(str::to_owned) }))

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use maud::{Markup, html};
 
 use crate::core::{Key, Resolution, Status, StoredResponse};
@@ -99,7 +99,9 @@ impl Kind {
                 "The step is run when its operation goes on. If it did happen after all, it happens twice: ask the \
                  receiver first.",
             ),
-            Self::Undone => ("undone", "Step is undone", "The step counts as undone, and the undoing goes on without it."),
+            Self::Undone => {
+                ("undone", "Step is undone", "The step counts as undone, and the undoing goes on without it.")
+            }
             Self::EndCallback => (
                 "end-callback",
                 "Give the callback up",
@@ -154,13 +156,17 @@ impl Choice {
         link(&pairs)
     }
 
+    pub(super) const fn has_fields(&self) -> bool {
+        matches!(self.kind, Kind::Respond | Kind::StepDone)
+    }
+
     /// What an operator has to type besides the reason.
     pub(super) fn fields(&self) -> Markup {
         html! {
             @match self.kind {
                 Kind::Respond => {
                     div.row {
-                        label { "Status" input name="status" type="number" min="200" max="599" value="200" required; }
+                        label { "Status" input name="status" type="number" min="200" max="599" value="200" required autofocus; }
                         label { "Content-Type" input name="type" value="application/json" maxlength="200"; }
                         label { "Remember it for, in hours" input name="hours" type="number" min="1" max="87600" value="24" required; }
                     }
@@ -169,7 +175,7 @@ impl Choice {
                 Kind::StepDone => label {
                     "Its result, as JSON"
                     span.hint { "What the step would have given its handler." }
-                    textarea name="value" required spellcheck="false" {}
+                    textarea name="value" required autofocus spellcheck="false" {}
                 },
                 _ => {}
             }
@@ -204,7 +210,8 @@ impl Act {
 
 fn response(form: &Pairs) -> Result<Resolution, Refused> {
     const ADVICE: &str = "Give a status between 200 and 599, and for how many hours the response is remembered.";
-    let status = form.get("status").and_then(|status| status.parse().ok()).filter(|status| (200..=599).contains(status));
+    let status =
+        form.get("status").and_then(|status| status.parse().ok()).filter(|status| (200..=599).contains(status));
     let status = status.and_then(|status| StatusCode::from_u16(status).ok()).ok_or(Refused::input(ADVICE))?;
     let hours = form.get("hours").and_then(|hours| hours.parse().ok()).filter(|hours| (1..=87_600).contains(hours));
     let hours: u64 = hours.ok_or(Refused::input(ADVICE))?;

@@ -122,8 +122,8 @@ fn item(shown: &Shown) -> Markup {
             a href=(link(&[("operation", &shown.key.to_string())])) { (name(shown)) }
             span.age { (words::duration(shown.age())) " old" }
         }
-        @if let Some(why) = why(shown) { p { (why) } }
-        p.faint.mono { (short(shown)) }
+        p { (why(shown)) }
+        p.faint { (attempts(shown)) }
     }
 }
 
@@ -162,16 +162,22 @@ pub(super) fn name(shown: &Shown) -> String {
     }
 }
 
-/// The beginning of the hash of its key.
-fn short(shown: &Shown) -> String {
+fn attempts(shown: &Shown) -> String {
     let attempts = shown.record.attempts();
-    format!("{}…, {attempts} {}", &shown.key.to_string()[..16], if attempts == 1 { "attempt" } else { "attempts" })
+    let attempts = format!("{attempts} {}", if attempts == 1 { "attempt" } else { "attempts" });
+    let by = shown.record.by().map(|by| format!(", last written by {by}"));
+    attempts + &by.unwrap_or_default()
 }
 
-/// Why it needs attention, in one line.
-pub(super) fn why(shown: &Shown) -> Option<String> {
-    if let Some(why) = shown.parked() {
-        return Some(why.to_owned());
-    }
-    shown.finding().map(|finding| finding.cause)
+/// Why it is where it is, in one line.
+fn why(shown: &Shown) -> String {
+    cause(shown).unwrap_or_else(|| words::state(shown.state()).1.to_owned())
+}
+
+/// Why it needs attention, if it does and that is known.
+pub(super) fn cause(shown: &Shown) -> Option<String> {
+    let in_doubt: Vec<_> = shown.in_doubt().collect();
+    let in_doubt = (!in_doubt.is_empty()).then(|| format!("begun, and without a result: {}", in_doubt.join(", ")));
+    let parked = shown.parked().map(str::to_owned);
+    parked.or(in_doubt).or_else(|| shown.finding().map(|finding| finding.cause))
 }

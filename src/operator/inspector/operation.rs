@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::core::{HistoryEntry, HistoryEvent, Mode, Point, Record, Step, StoredRequest, StoredResponse};
 use crate::operator::inspector::decision::{self, Choice};
 use crate::operator::inspector::form::link;
-use crate::operator::inspector::list::{badge, name, why};
+use crate::operator::inspector::list::{badge, cause, name};
 use crate::operator::inspector::page::{Page, Reply};
 use crate::operator::inspector::refused::Refused;
 use crate::operator::inspector::visit::Visit;
@@ -25,13 +25,13 @@ pub(super) async fn show(visit: &Visit, hash: &str) -> Result<Reply, Refused> {
         h1 { (name(&shown)) }
         (summary(&shown))
         @if visit.who.decides() { (choices(&shown)) }
-        (facts(&shown))
         h2 { "What happened" }
         (timeline(record.history().iter()))
         @if record.history_dropped() > 0 {
             p.faint { (words::count(record.history_dropped() as usize, false)) " entries in the middle are left out." }
         }
         @if !record.steps().is_empty() { h2 { "Steps" } (steps(record)) }
+        (facts(&shown))
         @if let Some(request) = record.request() { h2 { "Request" } (request_of(request)) }
         @if let Some(response) = record.response() { h2 { "Response" } (response_of(response)) }
         p.faint { a href=(visit.asked.link_with("json", "1")) { "This operation as JSON" } }
@@ -45,7 +45,7 @@ pub(super) fn summary(shown: &Shown) -> Markup {
     html! {
         div.sheet {
             p { (meaning) }
-            @if let Some(why) = why(shown) { p { strong { (why) } } }
+            @if let Some(cause) = cause(shown) { p { strong { (cause) } } }
             @if let Some(finding) = shown.finding() { p.faint { "First: " (finding.first_response()) "." } }
         }
     }
@@ -86,7 +86,7 @@ fn facts(shown: &Shown) -> Markup {
             }
             (fact("Last written", &words::time(record.written_at())))
             (fact("Attempts", &attempts))
-            @if let Some(by) = record.by() { (fact("Last holder", by)) }
+            @if let Some(by) = record.by() { (fact("Last written by", by)) }
             (fact("Mode", mode))
             @if record.pending_callback().is_some() { (fact("Callback", "pending")) }
             div { dt { "Reference" } dd.mono { (shown.reference()) } }
@@ -137,7 +137,7 @@ fn steps(record: &Record) -> Markup {
 fn step_of(step: &Step) -> Markup {
     let (colour, state) = match step.point() {
         _ if step.is_undone() => ("calm", "undone".to_owned()),
-        Point::Begun => ("bad", "in doubt: begun, without a result".to_owned()),
+        Point::Begun => ("bad", "in doubt: no result".to_owned()),
         Point::Saved(value) => ("good", format!("done, {}", words::bytes(value.len()))),
         Point::Failed(_) => ("warn", "failed for good".to_owned()),
     };

@@ -20,7 +20,7 @@ use crate::operator::listing::{Listed, Listing};
 const SHOWN: usize = 20;
 
 /// A completer takes what is due within seconds.
-const TOO_LONG_DUE: Duration = Duration::from_secs(5 * 60);
+const TOO_LONG_DUE: Duration = Duration::from_secs(60);
 
 pub(super) async fn show(visit: &Visit) -> Result<Reply, Refused> {
     let attention = Listing::needs_attention().limit(SHOWN);
@@ -50,7 +50,7 @@ async fn counts(visit: &Visit) -> Result<Option<Counts>, OperatorError> {
 
 fn verdict(listed: &Listed, counts: Option<&Counts>) -> Markup {
     let many = listed.operations.len();
-    let most = counts.map_or(Count::default(), |counts| counts.needs_attention);
+    let most = counts.map(|counts| counts.needs_attention).unwrap_or_default();
     let overdue = counts.map(|counts| counts.due).filter(|due| due.oldest.is_some_and(|oldest| oldest > TOO_LONG_DUE));
     let capped = most.capped || most.count < many || counts.is_none() && listed.next.is_some();
     let (count, first) = (most.count.max(many), listed.operations.iter().map(|shown| shown.age()).max());

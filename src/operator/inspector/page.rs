@@ -107,9 +107,6 @@ impl Reply {
                 if let Some(cookie) = page.cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
                     response.headers_mut().insert(SET_COOKIE, cookie);
                 }
-                if page.status == StatusCode::METHOD_NOT_ALLOWED {
-                    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-                }
                 response
             }
             Self::Json(status, value) => respond(status, "application/json", value.to_string()),
@@ -135,7 +132,7 @@ pub(super) fn denied(denied: Denied) -> Response<InspectorBody> {
     };
     let content = html! {
         h1 { (title) }
-        p.advice { "Whoever runs this service says who may see it." }
+        p.advice { "The operators of this service say who may see it." }
     };
     let mut response = respond(status, "text/html; charset=utf-8", shell(title, None, &content).into_string());
     response.headers_mut().extend(header);
@@ -167,6 +164,9 @@ fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Re
         (VARY, "Accept, Authorization, Cookie"),
     ];
     response.headers_mut().extend(headers.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+    }
     response
 }
 
@@ -206,7 +206,6 @@ fn top(who: &Who) -> Markup {
             nav aria-label="Pages" {
                 a href="?" { "Overview" }
                 a href="?list=needs-attention" { "Operations" }
-                a href="?maintenance" { "Maintenance" }
                 a href="?search" { "Search" }
             }
             p.who { "You are " strong { (who.name()) } @if !who.decides() { ", looking only" } }

@@ -56,5 +56,6 @@ fn is_hash(text: &str) -> bool {
 }
 
 fn is_reference(text: &str) -> bool {
-    text.split_once('-').is_some_and(|(hash, attempt)| is_hash(hash) && attempt.bytes().all(|digit| digit.is_ascii_digit()))
+    text.split_once('-')
+        .is_some_and(|(hash, attempt)| is_hash(hash) && attempt.bytes().all(|digit| digit.is_ascii_digit()))
 }

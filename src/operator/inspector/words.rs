@@ -87,7 +87,9 @@ pub(super) const fn state(state: OperationState) -> (&'static str, &'static str)
             ("outcome unknown", "Its handler may have done its work or not. It does not start again until you decide.")
         }
         OperationState::Parked => ("parked", "It does not go on until you decide."),
-        OperationState::CallbackPending => ("callback pending", "It has its response; its callback is still to be made."),
+        OperationState::CallbackPending => {
+            ("callback pending", "It has its response; its callback is still to be made.")
+        }
         OperationState::Complete => ("complete", "It has its response, which retries get."),
     }
 }

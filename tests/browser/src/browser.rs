@@ -1,21 +1,20 @@
 //! A Chromium without a window, driven through chromedriver.
 
-use std::fmt::Debug;
 use std::process::Stdio;
+use std::time::Duration;
 
-use fantoccini::wd::WebDriverCompatibleCommand;
-use fantoccini::{Client, ClientBuilder, Locator};
-use http::Method;
-use hyper_util::client::legacy::connect::HttpConnector;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use thirtyfour::prelude::*;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use url::Url;
 
 /// What no page needs, and what would ask for something outside.
-const ARGUMENTS: [&str; 9] = [
+const ARGUMENTS: [&str; 10] = [
     "--headless",
+    "--window-size=1200,900",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -26,8 +25,14 @@ const ARGUMENTS: [&str; 9] = [
     "--disable-sync",
 ];
 
+/// How long a page may take that follows a click.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often it is asked meanwhile.
+const OFTEN: Duration = Duration::from_millis(20);
+
 pub struct Browser {
-    pub client: Client,
+    pub client: WebDriver,
     driver: Child,
     /// The browser's own folder.
     _folder: TempDir,
@@ -45,28 +50,30 @@ impl Browser {
     async fn start_with(preferences: Value) -> Self {
         let mut driver = Command::new("chromedriver");
         driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut driver = driver.spawn().expect("chromedriver is missing: install it (Debian: apt-get install chromium-driver)");
+        let mut driver =
+            driver.spawn().expect("chromedriver is missing: install it (Debian: apt-get install chromium-driver)");
         let port = port(&mut driver).await;
         let folder = tempfile::tempdir().unwrap();
         let own = format!("--user-data-dir={}", folder.path().display());
-        let arguments: Vec<_> = ARGUMENTS.iter().copied().chain([own.as_str()]).collect();
-        let options = json!({ "args": arguments, "prefs": preferences });
-        let wanted = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
-        let mut client = ClientBuilder::new(HttpConnector::new());
-        let client = client.capabilities(wanted).connect(&format!("http://127.0.0.1:{port}")).await;
+        let mut wanted = DesiredCapabilities::chrome();
+        for argument in ARGUMENTS.into_iter().chain([own.as_str()]) {
+            wanted.add_arg(argument).unwrap();
+        }
+        wanted.add_experimental_option("prefs", preferences).unwrap();
+        let client = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted).await;
         let client = client.expect("chromedriver starts no Chromium: install it (Debian: apt-get install chromium)");
         Self { client, driver, _folder: folder }
     }
 
     /// Ends the browser, and waits for that.
     pub async fn end(mut self) {
-        self.client.close().await.unwrap();
+        self.client.quit().await.unwrap();
         self.driver.kill().await.unwrap();
     }
 
     /// A command of Chromium's own.
     pub async fn command(&self, name: &'static str, parameters: Value) {
-        self.client.issue_cmd(Cdp { name, parameters }).await.unwrap();
+        self.client.cdp().send_raw(name, parameters).await.unwrap();
     }
 
     pub async fn is_phone(&self) {
@@ -80,28 +87,44 @@ impl Browser {
     }
 
     pub async fn text(&self) -> String {
-        self.client.find(Locator::Css("body")).await.unwrap().text().await.unwrap()
+        self.client.find(By::Css("body")).await.unwrap().text().await.unwrap()
     }
 
-    /// Expects these words on the page.
+    /// Waits until the page has these words.
     pub async fn says(&self, words: &str) {
-        let text = self.text().await;
-        assert!(text.contains(words), "no {words:?} in:\n{text}");
+        let place = format!("//main[contains(., {words:?})]");
+        let found = self.client.query(By::XPath(place)).wait(PATIENCE, OFTEN).exists().await;
+        if !found.unwrap() {
+            panic!("no {words:?} in:\n{}", self.text().await);
+        }
     }
 
     pub async fn click(&self, link: &str) {
         let place = format!("//*[self::a or self::button][normalize-space()={link:?}]");
-        self.client.find(Locator::XPath(&place)).await.unwrap().click().await.unwrap();
+        self.client.find(By::XPath(place)).await.unwrap().click().await.unwrap();
+    }
+
+    pub async fn press(&self, key: Key) {
+        self.client.action_chain().send_keys(key).perform().await.unwrap();
+    }
+
+    /// Types into the field of this name.
+    pub async fn type_into(&self, field: &str, text: &str) {
+        let field = self.client.find(By::Name(field)).await.unwrap();
+        field.clear().await.unwrap();
+        field.send_keys(text).await.unwrap();
     }
 
     pub async fn evaluate(&self, script: &str) -> Value {
-        self.client.execute(script, Vec::new()).await.unwrap()
+        self.client.execute(script, Vec::new()).await.unwrap().json().clone()
     }
 
     /// Of the whole page, into the folder that `SCREENSHOTS` names, if it names one.
     pub async fn picture(&self, name: &str) {
         let Some(folder) = std::env::var_os("SCREENSHOTS") else { return };
-        let png = self.client.screenshot().await.unwrap();
+        let all = json!({ "captureBeyondViewport": true });
+        let taken = self.client.cdp().send_raw("Page.captureScreenshot", all).await.unwrap();
+        let png = BASE64_STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), png).unwrap();
     }
@@ -115,21 +138,4 @@ async fn port(driver: &mut Child) -> u16 {
         }
     }
     panic!("chromedriver says no port");
-}
-
-#[derive(Debug)]
-struct Cdp {
-    name: &'static str,
-    parameters: Value,
-}
-
-impl WebDriverCompatibleCommand for Cdp {
-    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, url::ParseError> {
-        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
-    }
-
-    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
-        let body = json!({ "cmd": self.name, "params": self.parameters });
-        (Method::POST, Some(body.to_string()))
-    }
 }

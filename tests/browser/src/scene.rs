@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use axum::routing::post;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
@@ -24,13 +24,10 @@ async fn pay(body: String) -> String {
     format!("paid {body}")
 }
 
-async fn order(op: Operation) -> Result<String, String> {
-    let failed = |error: StepError<String>| error.to_string();
+async fn order(op: Operation) -> Result<String, (StatusCode, String)> {
+    let failed = |error: StepError<String>| (StatusCode::BAD_GATEWAY, error.to_string());
     op.step("order", |_| async { Ok(17) }).await.map_err(failed)?;
-    let charge = op.pay("charge the card of the customer", |_| async {
-        assert!(std::hint::black_box(true), "a planned panic");
-        Err::<String, _>("no answer".to_owned())
-    });
+    let charge = op.pay("charge the card of the customer", |_| async { Err::<String, _>("no answer".to_owned()) });
     charge.await.map_err(failed)
 }
 
