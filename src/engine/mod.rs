@@ -18,9 +18,11 @@ pub(crate) mod limits;
 pub(crate) mod operation;
 pub(crate) mod outcome;
 pub(crate) mod outcomes;
+pub(crate) mod plan;
 mod process;
 pub(crate) mod unpersisted;
 pub(crate) mod waiting;
+pub(crate) mod windows;
 
 use std::fmt;
 use std::sync::Arc;
@@ -265,6 +267,11 @@ impl Engine {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.shared.ledger
+    }
+
+    /// What this process calls itself.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.shared.instance.as_deref()
     }
 
     /// Whether both were made of one: over the same store, for the same process.

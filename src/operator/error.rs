@@ -31,6 +31,10 @@ pub enum OperatorError {
     CallbackPending,
     /// The operation changed since the operator saw it.
     Overtaken,
+    /// There is no such maintenance window, or it is over.
+    NoSuchWindow,
+    /// The maintenance window makes no sense, and why.
+    InvalidWindow(&'static str),
     /// The store failed, or the record can't be read.
     Store(StoreError),
 }
@@ -45,6 +49,8 @@ impl fmt::Display for OperatorError {
             Self::Store(error) => {
                 return write!(f, "the store failed: {error}; show the operation before you try again");
             }
+            Self::InvalidWindow(advice) => advice,
+            Self::NoSuchWindow => "there is no such maintenance window, or it is over; list the windows, or plan another",
             Self::InvalidHash => "the hash of a key has 64 hexadecimal characters; take it from an event or a log line",
             Self::Absent => {
                 "there is no such operation; check the scope and the key, and whether its retention is over"

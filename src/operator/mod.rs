@@ -4,6 +4,7 @@
 //! it shows, [`error`] why it refuses.
 
 pub(crate) mod error;
+mod maintenance;
 pub(crate) mod shown;
 
 use crate::core::{IdempotencyKey, Key, NotResolved, Resolution, Resolve, Status};
