@@ -213,6 +213,11 @@ pub use self::workers::completer::{Completer, CompleterError, Doubt, Report, Sto
 pub use self::workers::sweeper::{Sweeper, Swept};
 pub use self::workers::watcher::{Watched, Watcher};
 
+/// Maintenance windows: see [the guide](guide::maintenance).
+pub mod maintenance {
+    pub use crate::core::{Covers, Maintenance, PlannedWindow, Window, WindowState};
+}
+
 /// Keys for what is stored: see [`Engine::encryption`].
 #[cfg(feature = "encryption")]
 pub mod encryption {

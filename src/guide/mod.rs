@@ -56,6 +56,9 @@ pub mod operations {}
 #[doc = include_str!("deploys.md")]
 pub mod deploys {}
 
+#[doc = include_str!("maintenance.md")]
+pub mod maintenance {}
+
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc = include_str!("transactions.md")]
 pub mod transactions {}

@@ -12,6 +12,7 @@ pub(crate) mod inspector;
 mod json;
 mod list;
 pub(crate) mod listing;
+mod maintenance;
 pub(crate) mod shown;
 mod words;
 

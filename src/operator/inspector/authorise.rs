@@ -57,7 +57,7 @@ impl Authorise {
     ///
     /// The history then shows this name for each decision, not that of a person.
     pub fn allow_all_as(name: &str) -> Self {
-        let who = Who::named(name).may_decide();
+        let who = Who::named(name).may_decide().may_plan_maintenance();
         Self::by(move |_| std::future::ready(Ok(who.clone())))
     }
 
@@ -79,6 +79,7 @@ impl fmt::Debug for Authorise {
 pub struct Who {
     name: Arc<str>,
     decides: bool,
+    plans: bool,
     sees: Option<Arc<Sees>>,
 }
 
@@ -87,7 +88,7 @@ impl Who {
     /// what the history of an operation shows beside their decisions. One without a name may
     /// change nothing whatever else is allowed.
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), decides: false, sees: None }
+        Self { name: name.into(), decides: false, plans: false, sees: None }
     }
 
     /// They may also decide about the operations that they see.
@@ -96,8 +97,14 @@ impl Who {
         self
     }
 
+    /// They may also plan, extend and end [maintenance windows](crate::guide::maintenance).
+    pub const fn may_plan_maintenance(mut self) -> Self {
+        self.plans = true;
+        self
+    }
+
     /// They see these operations alone: any other one is to them as if it did not exist. What
-    /// is counted over all operations they do not see.
+    /// is counted or planned for all operations they do not see.
     ///
     /// ```
     /// use tower_idempotency::Who;
@@ -117,6 +124,10 @@ impl Who {
 
     pub(super) fn decides(&self) -> bool {
         self.decides && self.has_name()
+    }
+
+    pub(super) fn plans(&self) -> bool {
+        self.plans && self.has_name() && self.sees_all()
     }
 
     pub(super) fn sees_all(&self) -> bool {

@@ -22,7 +22,7 @@ pub(super) async fn ask(visit: &Visit, hash: &str, what: &str) -> Result<Reply, 
     if !Choice::all(&shown).contains(&choice) {
         return Err(NOT_NOW);
     }
-    let (token, cookie) = visit.token().ok_or(NO_RANDOM)?;
+    let (token, cookie) = visit.token()?;
     let content = html! {
         h1 { (choice.title()) "?" }
         p { (badge(&shown)) " " (back(&shown)) }
@@ -71,12 +71,6 @@ const NOT_NOW: Refused = Refused::new(
     StatusCode::CONFLICT,
     "This can't be decided now",
     "Nothing was changed. Open the operation again: it says what may be decided.",
-);
-
-const NO_RANDOM: Refused = Refused::new(
-    StatusCode::SERVICE_UNAVAILABLE,
-    "The system has no random numbers",
-    "Nothing was changed. Without them no form can be protected; decide from another process.",
 );
 
 async fn chosen(visit: &Visit, hash: &str, what: &str) -> Result<(Shown, Choice), Refused> {

@@ -10,6 +10,7 @@ mod decision;
 mod forgery;
 mod form;
 mod list;
+mod maintenance;
 mod operation;
 mod overview;
 pub(crate) mod page;
@@ -117,6 +118,9 @@ async fn shown(visit: &Visit) -> Result<Reply, Refused> {
     if let Some(list) = asked.get("list") {
         return list::show(visit, list).await;
     }
+    if asked.has("maintenance") {
+        return maintenance::show(visit).await;
+    }
     if asked.has("search") {
         return Ok(search::show(None));
     }
@@ -130,6 +134,9 @@ where
     let form = form::read(body).await?;
     if visit.asked.has("search") {
         return search::find(visit, &form).await;
+    }
+    if let Some(what) = visit.asked.get("maintenance") {
+        return maintenance::act(visit, what, &form).await;
     }
     match (visit.asked.get("operation"), visit.asked.get("decide")) {
         (Some(hash), Some(what)) => decide::act(visit, hash, what, &form).await,

@@ -6,10 +6,12 @@ use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
+use crate::core::{PlannedWindow, Timestamp, WindowState};
 use crate::operator::counts::{Count, Counts};
 use crate::operator::error::OperatorError;
 use crate::operator::inspector::decision;
 use crate::operator::inspector::list;
+use crate::operator::inspector::maintenance;
 use crate::operator::inspector::page::{Page, Reply};
 use crate::operator::inspector::refused::Refused;
 use crate::operator::inspector::visit::Visit;
@@ -24,11 +26,14 @@ const TOO_LONG_DUE: Duration = Duration::from_secs(60);
 
 pub(super) async fn show(visit: &Visit) -> Result<Reply, Refused> {
     let attention = Listing::needs_attention().limit(SHOWN);
-    let (listed, counts) = tokio::join!(visit.operator.list(&attention), counts(visit));
-    let (mut listed, counts) = (listed?, counts?);
+    let (listed, counts, planned) = tokio::join!(visit.operator.list(&attention), counts(visit), planned(visit));
+    let (mut listed, counts, (windows, now)) = (listed?, counts?, planned?);
     listed.operations.retain(|shown| visit.who.may_see(shown));
     if visit.wants_json() {
-        return Ok(Reply::Json(StatusCode::OK, as_json(&listed, counts.as_ref())));
+        return Ok(Reply::Json(
+            StatusCode::OK,
+            as_json(&listed, counts.as_ref(), &maintenance::as_json(&windows, now)),
+        ));
     }
     let content = html! {
         (decision::done(visit))
@@ -38,6 +43,7 @@ pub(super) async fn show(visit: &Visit) -> Result<Reply, Refused> {
         @if listed.next.is_some() {
             p.actions { a.button href="?list=needs-attention" { "All that need attention" } }
         }
+        @if !windows.is_empty() { h2 { "Maintenance" } (maintenance::items(&windows, now, false)) }
         @if let Some(counts) = &counts { h2 { "In the store" } (counted(counts)) }
     };
     Ok(Reply::Page(Page::new("Overview", content)))
@@ -46,6 +52,16 @@ pub(super) async fn show(visit: &Visit) -> Result<Reply, Refused> {
 /// Of all operations, so not for those who see some alone.
 async fn counts(visit: &Visit) -> Result<Option<Counts>, OperatorError> {
     if visit.who.sees_all() { visit.operator.counts().await.map(Some) } else { Ok(None) }
+}
+
+/// Windows that are not over: they concern all operations too.
+async fn planned(visit: &Visit) -> Result<(Vec<PlannedWindow>, Timestamp), OperatorError> {
+    if !visit.who.sees_all() {
+        return Ok((Vec::new(), Timestamp::default()));
+    }
+    let (mut windows, now) = visit.operator.windows().await?;
+    windows.retain(|planned| planned.state(now) != WindowState::Over);
+    Ok((windows, now))
 }
 
 fn verdict(listed: &Listed, counts: Option<&Counts>) -> Markup {
@@ -104,7 +120,7 @@ fn tile(list: &str, name: &str, count: Option<&Count>, more: Option<String>) -> 
     }
 }
 
-fn as_json(listed: &Listed, counts: Option<&Counts>) -> Value {
+fn as_json(listed: &Listed, counts: Option<&Counts>, maintenance: &Value) -> Value {
     let count = |count: &Count| {
         let oldest = count.oldest.map(|oldest| u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX));
         json!({ "count": count.count, "capped": count.capped, "oldest_ms": oldest })
@@ -112,6 +128,7 @@ fn as_json(listed: &Listed, counts: Option<&Counts>) -> Value {
     json!({
         "needs_attention": listed.operations.iter().map(|shown| shown.to_json()).collect::<Vec<_>>(),
         "unreadable": listed.unreadable.count,
+        "maintenance": maintenance["windows"],
         "counts": counts.map(|counts| json!({
             "needs_attention": count(&counts.needs_attention),
             "unfinished": count(&counts.unfinished),

@@ -206,6 +206,7 @@ fn top(who: &Who) -> Markup {
             nav aria-label="Pages" {
                 a href="?" { "Overview" }
                 a href="?list=needs-attention" { "Operations" }
+                @if who.sees_all() { a href="?maintenance" { "Maintenance" } }
                 a href="?search" { "Search" }
             }
             p.who { "You are " strong { (who.name()) } @if !who.decides() { ", looking only" } }

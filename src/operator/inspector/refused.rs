@@ -44,6 +44,17 @@ impl Refused {
         "Nothing was changed. Ask a person who may decide, or have the page's authorisation let you.",
     );
 
+    pub(super) const MAY_NOT_PLAN: Self = Self::new(
+        StatusCode::FORBIDDEN,
+        "You may look, and not plan",
+        "Nothing was changed. Ask a person who may plan maintenance, or have the page's authorisation let you.",
+    );
+    pub(super) const NO_RANDOM: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The system has no random numbers",
+        "Nothing was changed. Without them no form can be protected; decide from another process.",
+    );
+
     pub(super) const fn new(status: StatusCode, title: &'static str, advice: &'static str) -> Self {
         Self { status, title, advice: Cow::Borrowed(advice) }
     }
@@ -60,6 +71,8 @@ impl From<OperatorError> for Refused {
             OperatorError::InvalidKey(_) | OperatorError::InvalidHash | OperatorError::InvalidReference => {
                 (StatusCode::BAD_REQUEST, "That is no key, hash or reference")
             }
+            OperatorError::NoSuchWindow => (StatusCode::NOT_FOUND, "There is no such maintenance window"),
+            OperatorError::InvalidWindow(_) => (StatusCode::BAD_REQUEST, "That is no maintenance window"),
             OperatorError::Absent => (StatusCode::NOT_FOUND, "There is no such operation"),
             OperatorError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "The store does not answer"),
             OperatorError::NotIndexed(_) => (StatusCode::NOT_IMPLEMENTED, "The store does not list these operations"),

@@ -43,9 +43,9 @@ impl Visit {
     }
 
     /// The token for a form, and the cookie without which the browser can't send it.
-    pub(super) fn token(&self) -> Option<(String, String)> {
-        let secret = Secret::of(&self.parts).or_else(Secret::new)?;
-        Some((secret.token(self.who.name()), secret.cookie(&self.parts)))
+    pub(super) fn token(&self) -> Result<(String, String), Refused> {
+        let secret = Secret::of(&self.parts).or_else(Secret::new).ok_or(Refused::NO_RANDOM)?;
+        Ok((secret.token(self.who.name()), secret.cookie(&self.parts)))
     }
 
     /// Whether the form was sent from this page.

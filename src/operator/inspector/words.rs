@@ -1,6 +1,6 @@
 //! Times, counts and events as an operator reads them.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 
@@ -10,6 +10,7 @@ use crate::operator::shown::OperationState;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// "3 h 12 min": the two largest parts of it.
 pub(super) fn duration(duration: Duration) -> String {
@@ -37,6 +38,30 @@ pub(super) fn time(at: Timestamp) -> String {
     let whole = HttpDate::from(at).to_string();
     // Without the day of the week, and without "GMT".
     format!("{} UTC", whole.get(5..25).unwrap_or(&whole))
+}
+
+/// A time as a form has it, "2026-11-29T22:00", in UTC: seconds are cut.
+pub(super) fn form_time(at: Timestamp) -> String {
+    let text = time(at);
+    let (date, clock) = text.split_at(11);
+    let [day, month, year] = date.split_whitespace().collect::<Vec<_>>().try_into().unwrap_or_default();
+    let month = MONTHS.iter().position(|name| *name == month).map_or(0, |month| month + 1);
+    format!("{year}-{month:02}-{day}T{}", clock.get(1..6).unwrap_or_default())
+}
+
+/// A time as a form has it, "2026-11-29T22:00", in UTC. `None` if there is no such day.
+pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
+    let (date, clock) = text.split_once('T')?;
+    let [year, month, day] = date.split('-').collect::<Vec<_>>().try_into().ok()?;
+    let month = MONTHS.get(month.parse::<usize>().ok()?.checked_sub(1)?)?;
+    let clock = if clock.len() == 5 { format!("{clock}:00") } else { clock.to_owned() };
+    let date = format!("{day} {month} {year}");
+    // The parser wants a day of the week, and does not look whether it is the right one.
+    let parsed: HttpDate = format!("Thu, {date} {clock} GMT").parse().ok()?;
+    let since = SystemTime::from(parsed).duration_since(UNIX_EPOCH).ok()?;
+    let at = Timestamp::from_millis(u64::try_from(since.as_millis()).ok()?);
+    // It takes the 31st of February as a day of March.
+    time(at).starts_with(&date).then_some(at)
 }
 
 /// "12,345", or "10,000+" where more were not counted.
@@ -108,6 +133,26 @@ mod tests {
         assert_eq!(text(3 * 3600 + 12 * 60 + 9), "3 h 12 min");
         assert_eq!(text(86_400 + 3599), "1 d");
         assert_eq!(text(2 * 86_400 + 3600), "2 d 1 h");
+    }
+
+    #[test]
+    fn times_are_read_as_forms_have_them() {
+        let read = |text| parse_time(text).map(time);
+        assert_eq!(read("2026-11-29T22:00").as_deref(), Some("29 Nov 2026 22:00:00 UTC"));
+        assert_eq!(parse_time("2026-11-29T22:00").map(form_time).as_deref(), Some("2026-11-29T22:00"));
+        assert_eq!(read("2028-02-29T23:59:58").as_deref(), Some("29 Feb 2028 23:59:58 UTC"));
+        for text in [
+            "",
+            "2026-11-29",
+            "2026-02-31T10:00",
+            "2026-13-01T10:00",
+            "2026-00-01T10:00",
+            "2026-11-29T25:00",
+            "1969-01-01T00:00",
+            "x-y-zT10:00",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]

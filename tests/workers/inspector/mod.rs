@@ -2,6 +2,7 @@
 //! `tests/browser`.
 
 mod decisions;
+mod maintenance;
 mod refusals;
 mod views;
 
@@ -20,7 +21,7 @@ use crate::support::lab::{Lab, operation, reply, request, send, serve};
 
 const HOSTILE: &str = "\"><script>alert('x')</script>&amp;<img src=x onerror=alert(1)>";
 
-/// Who is let in: eve and zoe decide, ann only looks, tim sees what `/orders` did.
+/// Who is let in: eve and zoe decide, max plans maintenance, ann only looks, tim sees what `/orders` did.
 fn authorise() -> Authorise {
     Authorise::by(|parts| async move {
         let user = parts.headers.get("x-user").ok_or_else(Denied::unauthenticated)?;
@@ -28,8 +29,12 @@ fn authorise() -> Authorise {
             "eve" => Ok(Who::named("eve").may_decide()),
             "zoe" => Ok(Who::named("zoe").may_decide()),
             "ann" => Ok(Who::named("ann")),
-            "nameless" => Ok(Who::named(" ").may_decide()),
-            "tim" => Ok(Who::named("tim").may_decide().sees(|shown| path(shown).starts_with("/orders"))),
+            "max" => Ok(Who::named("max").may_plan_maintenance()),
+            "nameless" => Ok(Who::named(" ").may_decide().may_plan_maintenance()),
+            "tim" => Ok(Who::named("tim")
+                .may_decide()
+                .may_plan_maintenance()
+                .sees(|shown| path(shown).starts_with("/orders"))),
             "basic" => Err(Denied::challenge(HeaderValue::from_static("Basic realm=\"operators\""))),
             "new" => Err(Denied::log_in_at(HeaderValue::from_static("/login"))),
             _ => Err(Denied::forbidden()),
