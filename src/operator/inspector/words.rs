@@ -10,6 +10,7 @@ use crate::operator::shown::OperationState;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// "3 h 12 min": the two largest parts of it.
@@ -55,13 +56,12 @@ pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
     let [year, month, day] = date.split('-').collect::<Vec<_>>().try_into().ok()?;
     let month = MONTHS.get(month.parse::<usize>().ok()?.checked_sub(1)?)?;
     let clock = if clock.len() == 5 { format!("{clock}:00") } else { clock.to_owned() };
-    let date = format!("{day} {month} {year}");
-    // The parser wants a day of the week, and does not look whether it is the right one.
-    let parsed: HttpDate = format!("Thu, {date} {clock} GMT").parse().ok()?;
+    // A date of HTTP has the day of the week: the parser takes the right one alone, and none
+    // for a day that does not exist.
+    let mut dates = DAYS.iter().map(|name| format!("{name}, {day} {month} {year} {clock} GMT"));
+    let parsed = dates.find_map(|date| date.parse::<HttpDate>().ok())?;
     let since = SystemTime::from(parsed).duration_since(UNIX_EPOCH).ok()?;
-    let at = Timestamp::from_millis(u64::try_from(since.as_millis()).ok()?);
-    // It takes the 31st of February as a day of March.
-    time(at).starts_with(&date).then_some(at)
+    Some(Timestamp::from_millis(u64::try_from(since.as_millis()).ok()?))
 }
 
 /// "12,345", or "10,000+" where more were not counted.
