@@ -136,4 +136,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "matches!(self, Self::Complete) && false",
         "complete_are_found_latest_first",
     ),
+    operator(
+        "operator-shows-what-is-no-operation",
+        OPERATOR,
+        "if !is_of_operation(key) {",
+        "if !is_of_operation(key) && false {",
+        "a_record_that_is_no_operation",
+    ),
 ];
