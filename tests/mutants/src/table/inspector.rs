@@ -4,6 +4,7 @@ use super::Mutant;
 
 const DECIDE: &str = "src/operator/inspector/decide.rs";
 const FORGERY: &str = "src/operator/inspector/forgery.rs";
+const MAINTENANCE: &str = "src/operator/inspector/maintenance.rs";
 const MOD: &str = "src/operator/inspector/mod.rs";
 const OVERVIEW: &str = "src/operator/inspector/overview.rs";
 const VISIT: &str = "src/operator/inspector/visit.rs";
@@ -66,6 +67,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Err(reason) => return denied(reason),",
         "Err(_) => Who::named(\"guest\"),",
         "a_request_that_is_denied_learns_nothing",
+    ),
+    inspector(
+        "inspector-changes-a-window-that-was-not-shown",
+        MAINTENANCE,
+        "if form.get(\"seen\") != Some(&seen(planned)) {",
+        "if false {",
+        "a_window_that_changed_meanwhile_stays",
+    ),
+    inspector(
+        "inspector-lets-those-plan-who-may-not",
+        MAINTENANCE,
+        "    if !visit.who.plans() {\n        return Err(Refused::MAY_NOT_PLAN);\n    }\n    visit.check(form)?;",
+        "    visit.check(form)?;",
+        "those_who_may_not_plan_change_no_window",
     ),
     inspector(
         "inspector-believes-a-form-about-who-decides",
