@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::{
-    Change, Claim, Claimed, Fingerprint, IdempotencyKey, Intake, InvalidKey, Key, Mode, Rest, StoredResponse, Work, canonical,
+    Change, Claim, Claimed, Fingerprint, IdempotencyKey, Intake, InvalidKey, Key, Mode, Rest, StoredResponse, Work,
+    canonical,
 };
 use crate::engine::Engine;
 use crate::engine::attempt::{Attempt, End};

@@ -165,7 +165,8 @@ impl Engine {
     /// One look. What was read before holds if it fails.
     async fn look_at_windows(&self) {
         if let Err(error) = self.read_plan().await {
-            let is_news = error.is_unreadable() && !std::mem::replace(&mut lock(&self.windows().known).is_unreadable, true);
+            let is_news =
+                error.is_unreadable() && !std::mem::replace(&mut lock(&self.windows().known).is_unreadable, true);
             if is_news {
                 self.emit(&Key::of_control(super::plan::NAME), || EventKind::Unreadable { error });
             }

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tower_service::Service;
 
 use crate::core::{
-    Acknowledge, HistoryEntry, HistoryEvent, Hold, IdempotencyKey, Intake, Key, NotAcknowledged, Record, Rest,
-    Status, StoredResponse, Timestamp, Work,
+    Acknowledge, HistoryEntry, HistoryEvent, Hold, IdempotencyKey, Intake, Key, NotAcknowledged, Record, Rest, Status,
+    StoredResponse, Timestamp, Work,
 };
 use crate::http::background::Background;
 use crate::http::body::ResponseBody;

@@ -50,7 +50,9 @@ impl fmt::Display for OperatorError {
                 return write!(f, "the store failed: {error}; show the operation before you try again");
             }
             Self::InvalidWindow(advice) => advice,
-            Self::NoSuchWindow => "there is no such maintenance window, or it is over; list the windows, or plan another",
+            Self::NoSuchWindow => {
+                "there is no such maintenance window, or it is over; list the windows, or plan another"
+            }
             Self::InvalidHash => "the hash of a key has 64 hexadecimal characters; take it from an event or a log line",
             Self::Absent => {
                 "there is no such operation; check the scope and the key, and whether its retention is over"

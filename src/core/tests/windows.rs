@@ -38,7 +38,8 @@ fn a_lead_that_reaches_back_before_the_beginning_of_time_is_cut_off() {
 fn windows_that_overlap_or_touch_end_together() {
     // The third begins when the second ends, the fourth's lead reaches into the third, and the
     // fifth comes later.
-    let windows = [window(100, 200, 0), window(150, 300, 0), window(300, 400, 0), window(450, 500, 60), window(600, 700, 0)];
+    let windows =
+        [window(100, 200, 0), window(150, 300, 0), window(300, 400, 0), window(450, 500, 60), window(600, 700, 0)];
     let rest = |second| rest_of(&windows, Work::Store, at(second)).map(|rest| (rest.intake, rest.notice.until));
     assert_eq!(rest(100), Some((Intake::Closed, at(500))));
     assert_eq!(rest(299), Some((Intake::Closed, at(500))));
