@@ -39,7 +39,8 @@ impl RequestContext {
         let lease = slot.as_ref().map(WorkerSlot::lease);
         let (fingerprint, mode, labels) = (fingerprint.clone(), policy.mode, self.labels());
         let command = Submit { fingerprint, mode, request, labels, room, lease };
-        let submitted = match self.store_submission(command, slot, intake(counted.as_ref())).await {
+        let submitted = match self.store_submission(command, slot, intake(counted.as_ref(), self.rest.as_deref())).await
+        {
             Ok(submitted) => submitted,
             Err(error) => {
                 engine.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });

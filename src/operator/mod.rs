@@ -7,9 +7,12 @@
 pub(crate) mod counts;
 mod decide;
 pub(crate) mod error;
+#[cfg(feature = "inspector")]
+pub(crate) mod inspector;
 mod json;
 mod list;
 pub(crate) mod listing;
+mod maintenance;
 pub(crate) mod shown;
 mod words;
 

@@ -8,6 +8,8 @@ mod support;
 mod callback;
 mod completer;
 mod drain;
+mod inspector;
+mod maintenance;
 mod operator;
 mod watcher;
 mod wiring;

@@ -1,4 +1,4 @@
-//! What an operator's look at a large store takes: pages and counts, of a million records.
+//! What an operator's look at a large store takes: pages and counts, of a million records, and the first view of the page for operators.
 //!
 //! ```text
 //! cargo run --release -p tower-idempotency-benches --bin operator -- --records 1000000 [--only STORE]
@@ -12,15 +12,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
 use servers::{Postgres, Redis};
 use tokio::task::JoinSet;
+use tower::ServiceExt as _;
 use tower_idempotency::core::{
     Change, Claim, Command, Fence, Fenced, Fingerprint, Key, Labels, Mode, Next, Reached, Record, Stamp, StoredRequest,
     StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::{PostgresStore, RedisStore, SqliteStore, Store};
-use tower_idempotency::{ListState, Listing, Operator};
+use tower_idempotency::{Authorise, Inspector, ListState, Listing, Operator};
 use tower_idempotency_benches::argument;
 
 const PAGES: usize = 40;
@@ -178,6 +180,22 @@ async fn look(name: &str, store: &Arc<impl Store>) {
         assert!(counts.unfinished.count > 0);
     }
     print("counts", times);
+    first_view(operator).await;
+}
+
+/// The first page that an operator sees, from the request to the last byte.
+async fn first_view(operator: Operator) {
+    let inspector = Inspector::new(operator, Authorise::allow_all_as("bench"));
+    let mut times = Vec::new();
+    for _ in 0..PAGES {
+        let request = Request::new(String::new());
+        let started = Instant::now();
+        let page = inspector.clone().oneshot(request).await.expect("an inspector has no errors");
+        assert_eq!(page.status(), StatusCode::OK);
+        page.into_body().collect().await.expect("a body without errors");
+        times.push(started.elapsed());
+    }
+    print("the inspector's first view", times);
 }
 
 fn print(what: &str, mut times: Vec<Duration>) {

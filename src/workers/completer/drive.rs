@@ -80,10 +80,14 @@ impl Completer {
         let mut exchange = engine.with_metadata(Exchange::looking(self.command(), fresh_nonce())).in_hand(in_hand);
         let mut way = Way::Layer;
         let is_proven = self.wiring.is_proven();
-        if !is_proven || place.has_no_share() {
+        if !is_proven || place.has_no_share() || engine.may_rest() {
             // Before it is claimed: what is not driven costs no try. The exchange
             // needs no look of its own after this one, unless it has become old.
             let (looked, found) = (Instant::now(), engine.look(&key).await?);
+            if let Some(left) = self.rest_of(found.record.as_ref()).await {
+                self.quarantine(key, left);
+                return Ok(Progress::Settled(Disposition::Skipped));
+            }
             if !is_proven {
                 way = self.way_for(found.record.as_ref()).await;
             }

@@ -12,6 +12,7 @@ mod drive;
 mod place;
 mod probe;
 mod report;
+mod rest;
 mod round;
 mod run;
 mod slots;

@@ -9,7 +9,6 @@ use tokio::time::timeout;
 use super::Completer;
 use crate::core::{Outlook, Record, StoredRequest};
 use crate::engine::shares::ScopeTag;
-use crate::http::scope::ScopeDecision;
 use crate::util::detached::CatchPanic;
 
 /// How long the hook that prepares a request may take to tell whose it is.
@@ -36,21 +35,14 @@ impl Completer {
     pub(super) async fn whose(&self, stored: &StoredRequest) -> Option<String> {
         let told = CatchPanic::new(async {
             let parts = self.restored(stored).ok()?;
-            if let Some(scope) = self.scope_in(&parts) {
+            if let Ok(scope) = self.shared.scope_of(&parts) {
                 return Some(scope);
             }
             self.prepare.as_ref()?;
             let parts = self.prepared(parts).await.ok()?;
-            self.scope_in(&parts)
+            self.shared.scope_of(&parts).ok()
         });
         timeout(PATIENCE, told).await.ok()?.ok()?
-    }
-
-    fn scope_in(&self, parts: &Parts) -> Option<String> {
-        match self.shared.policy.scope.decide(parts) {
-            ScopeDecision::Scope(scope) => Some(scope),
-            ScopeDecision::Warn | ScopeDecision::Unknown => None,
-        }
     }
 
     /// The head of the request, as it was stored, with the principal in its extensions.
