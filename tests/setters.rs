@@ -475,6 +475,12 @@ async fn no_time_out_of_a_step_makes_anything_panic() {
 /// The values that stores and front ends of others make.
 #[tokio::test(start_paused = true)]
 async fn no_value_of_the_core_makes_anything_panic() {
+    for lead in [Duration::ZERO, Duration::MAX] {
+        let (from, until) = (Timestamp::from_millis(0), Timestamp::from_millis(u64::MAX));
+        let covers = tower_idempotency::maintenance::Covers::All;
+        let window = tower_idempotency::maintenance::Window::new(from, until, "").lead(lead).covers(covers);
+        assert_eq!((window.lead, window.until), (lead, until));
+    }
     let put = |next| match next {
         Next::Put(record) => Some(record),
         Next::Keep | Next::Remove => None,
@@ -580,13 +586,14 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 22] = [
+const WALKED: [(&str, &str); 23] = [
     ("core/fingerprint.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/fingerprint/rules.rs", "fingerprint_rules"),
     ("util/backoff.rs", "backoffs"),
     ("http/background.rs", "backgrounds"),
     ("http/callback.rs", "callbacks"),
     ("workers/completer/mod.rs", "completers"),
+    ("core/window.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/exchange.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record/mod.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record/time.rs", "no_value_of_the_core_makes_anything_panic"),
