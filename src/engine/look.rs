@@ -86,20 +86,24 @@ impl Engine {
     /// Waits until a look has ended, well or not. All that come meanwhile wait for the same one.
     async fn await_look(&self) {
         let mut looks = self.windows().looks.subscribe();
-        self.watch_windows();
-        self.windows().look_now.notify_one();
+        if !self.watch_windows() {
+            // It looks only now and then.
+            self.windows().look_now.notify_one();
+        }
         // The sender is ours.
         let _ = looks.changed().await;
     }
 
-    /// Starts the task that looks every few seconds, unless it runs.
-    fn watch_windows(&self) {
+    /// Starts the task that looks at once and then every few seconds, unless it runs. Returns
+    /// whether it did.
+    fn watch_windows(&self) -> bool {
         let windows = self.windows();
         if windows.is_watched.load(Ordering::Relaxed) || windows.is_watched.swap(true, Ordering::AcqRel) {
-            return;
+            return false;
         }
         let watched = Watched(Arc::downgrade(&self.shared.process));
         tokio::spawn(watch(Arc::downgrade(&self.shared), Arc::clone(&windows.look_now), watched));
+        true
     }
 
     fn windows(&self) -> &Windows {
