@@ -478,6 +478,12 @@ async fn no_time_out_of_a_step_makes_anything_panic() {
 /// The values that stores and front ends of others make.
 #[tokio::test(start_paused = true)]
 async fn no_value_of_the_core_makes_anything_panic() {
+    for lead in [Duration::ZERO, Duration::MAX] {
+        let (from, until) = (Timestamp::from_millis(0), Timestamp::from_millis(u64::MAX));
+        let covers = tower_idempotency::maintenance::Covers::All;
+        let window = tower_idempotency::maintenance::Window::new(from, until, "").lead(lead).covers(covers);
+        assert_eq!((window.lead, window.until), (lead, until));
+    }
     let put = |next| match next {
         Next::Put(record) => Some(record),
         Next::Keep | Next::Remove => None,
@@ -597,6 +603,7 @@ const WALKED: [(&str, &str); 23] = [
     ("http/background.rs", "backgrounds"),
     ("http/callback.rs", "callbacks"),
     ("workers/completer/mod.rs", "completers"),
+    ("core/window.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/exchange.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record/label.rs", "layers"),
     ("core/record/mod.rs", "no_value_of_the_core_makes_anything_panic"),

@@ -128,7 +128,9 @@ impl Refusal {
                 "A request with the same Idempotency-Key for the same operation is being processed or is outstanding."),
             Self::InvalidKey(why) => text("invalid-key", StatusCode::BAD_REQUEST, false,
                 "Idempotency-Key is not valid", why.detail()),
-            Self::FirstSentInvalid | Self::TooOld | Self::NotGuarded | Self::PrincipalNotStored => self.unguarded_text(),
+            Self::FirstSentInvalid | Self::TooOld | Self::NotGuarded | Self::PrincipalNotStored | Self::Maintenance => {
+                self.unguarded_text()
+            }
             Self::BodyIncomplete => text("body-incomplete", StatusCode::BAD_REQUEST, false,
                 "The request body is incomplete",
                 "The request body ended early. Nothing was run or stored."),
@@ -163,8 +165,6 @@ impl Refusal {
                 "The operation was not run, because it can't be protected now. Retry with the same Idempotency-Key."),
             Self::Draining => text("draining", StatusCode::SERVICE_UNAVAILABLE, true, "This server is shutting down",
                 "The operation was not run, because this server begins nothing new. Retry with the same Idempotency-Key."),
-            Self::Maintenance => text("maintenance", StatusCode::SERVICE_UNAVAILABLE, true, "The service is under maintenance",
-                "The operation was not run, because planned work on this service is under way. Retry with the same Idempotency-Key after the time in Retry-After."),
             Self::Overloaded => text("overloaded", StatusCode::SERVICE_UNAVAILABLE, true, "Too many operations are running",
                 "The operation was not run. Retry with the same Idempotency-Key."),
             Self::UploadOverload => text("upload-overload", StatusCode::SERVICE_UNAVAILABLE, true, "Too many uploads are in progress",
@@ -191,6 +191,8 @@ impl Refusal {
             Self::PrincipalNotStored => text("principal-not-stored", StatusCode::INTERNAL_SERVER_ERROR, false,
                 "The caller can't be stored",
                 "This service has to store whose operation this is, and can't. Nothing was run or stored. Its operator has to correct that."),
+            Self::Maintenance => text("maintenance", StatusCode::SERVICE_UNAVAILABLE, true, "The service is under maintenance",
+                "The operation was not run, because planned work on this service is under way. Retry with the same Idempotency-Key after the time in Retry-After."),
             _ => text("not-guarded", StatusCode::NOT_IMPLEMENTED, false,
                 "The request can't be guarded",
                 "The request has an idempotency key, and this service does not keep one for it. Nothing was run or stored."),
