@@ -15,6 +15,7 @@ pub(crate) mod encryption;
 pub(crate) mod handoff;
 pub(crate) mod ledger;
 pub(crate) mod limits;
+pub(crate) mod look;
 pub(crate) mod operation;
 pub(crate) mod outcome;
 pub(crate) mod outcomes;
@@ -22,7 +23,7 @@ pub(crate) mod plan;
 mod process;
 pub(crate) mod unpersisted;
 pub(crate) mod waiting;
-pub(crate) mod windows;
+mod windows;
 
 use std::fmt;
 use std::sync::Arc;

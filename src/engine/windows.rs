@@ -1,27 +1,15 @@
-//! Maintenance windows: what this process knows of them, and how it hears of others.
-//!
-//! All windows are in one control record. A process reads it before its first work, and then
-//! again every few seconds in a task of its own, so that no request pays for it.
+//! Maintenance windows: what this process knows of them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::plan::windows_in;
-use super::process::Process;
-use super::{Engine, Shared};
-use crate::core::{Intake, Key, PlannedWindow, Rest, Timestamp, Version, WindowState, Work, rest_of};
-use crate::store::{Loaded, StoreError};
+use crate::core::{PlannedWindow, Rest, Timestamp, WindowState, Work, rest_of};
 use crate::telemetry::event::EventKind;
-use crate::util::backoff::jittered;
 use crate::util::signal::lock;
-
-/// The longest time until a process sees what another one planned.
-const EVERY: Duration = Duration::from_secs(5);
 
 /// Nothing was read yet.
 const UNREAD: u8 = 0;
@@ -37,10 +25,11 @@ pub(crate) struct Windows {
     state: AtomicU8,
     known: Mutex<Known>,
     /// How many looks ended, well or not.
-    looks: watch::Sender<u64>,
-    is_watched: AtomicBool,
+    pub(super) looks: watch::Sender<u64>,
+    /// Whether a task looks every few seconds.
+    pub(super) is_watched: AtomicBool,
     /// Asks for a look now.
-    look_now: Arc<Notify>,
+    pub(super) look_now: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -53,13 +42,6 @@ struct Known {
     begun: BTreeSet<String>,
     /// That the record can't be read was told.
     is_unreadable: bool,
-}
-
-/// The control record, as it was read.
-pub(crate) struct Plan {
-    pub(crate) windows: Vec<PlannedWindow>,
-    pub(crate) version: Option<Version>,
-    pub(crate) now: Timestamp,
 }
 
 impl Default for Windows {
@@ -111,112 +93,44 @@ fn is_on(planned: &PlannedWindow, now: Timestamp) -> bool {
     matches!(planned.state(now), WindowState::RefusingNewWork | WindowState::Closed)
 }
 
-impl Engine {
-    /// Whether `work` rests now. The first that asks waits until the windows were read; if they
-    /// can't be read, work goes on, and fails at the same store.
-    pub(crate) async fn rest_of(&self, work: Work<'_>) -> Option<Rest> {
-        let windows = self.windows();
-        if windows.state.load(Ordering::Acquire) == UNREAD {
-            self.await_look().await;
-        }
-        self.watch_windows();
-        let known = lock(&windows.known);
+impl Windows {
+    pub(super) fn is_unread(&self) -> bool {
+        self.state.load(Ordering::Acquire) == UNREAD
+    }
+
+    /// Whether work may rest: one look at one number.
+    #[inline]
+    pub(super) fn may_rest(&self) -> bool {
+        self.state.load(Ordering::Acquire) != NONE
+    }
+
+    /// Whether `work` rests now, by what was read last.
+    pub(super) fn rest_of(&self, work: Work<'_>) -> Option<Rest> {
+        let known = lock(&self.known);
         known.now().and_then(|now| rest_of(&known.windows, work, now))
     }
 
-    /// Whether nothing that works on the whole store may begin now.
-    pub(crate) async fn is_closed(&self) -> bool {
-        self.rest_of(Work::Store).await.is_some_and(|rest| rest.intake == Intake::Closed)
-    }
-
-    /// Whether [`rest_of`](Self::rest_of) has to be asked: one look at one number.
-    #[inline]
-    pub(crate) fn may_rest(&self) -> bool {
-        self.windows().state.load(Ordering::Acquire) != NONE
-    }
-
-    /// Reads the windows, and goes by them from here on.
-    pub(crate) async fn read_plan(&self) -> Result<Plan, StoreError> {
-        let key = Key::of_control(super::plan::NAME);
-        let Loaded { record, now } = self.look(&key).await?;
-        let version = record.as_ref().map(|record| record.version());
-        let plan = Plan { windows: windows_in(record.as_ref())?, version, now };
-        self.go_by(&plan.windows, now);
-        Ok(plan)
-    }
-
-    /// Goes by these windows from here on.
-    pub(crate) fn go_by(&self, planned: &[PlannedWindow], now: Timestamp) {
-        let windows = self.windows();
-        let mut known = lock(&windows.known);
+    /// These windows count from here on, and this is the store's time.
+    pub(super) fn set(&self, planned: &[PlannedWindow], now: Timestamp) {
+        let mut known = lock(&self.known);
         known.windows = planned.to_vec();
         known.read = Some((now, Instant::now()));
         known.is_unreadable = false;
-        windows.state.store(if known.windows.is_empty() { NONE } else { SOME }, Ordering::Release);
-        drop(known);
-        self.tell_turns();
+        self.state.store(if planned.is_empty() { NONE } else { SOME }, Ordering::Release);
     }
 
-    fn tell_turns(&self) {
-        let turns = lock(&self.windows().known).turns();
-        turns.into_iter().for_each(|turn| self.emit_unkeyed(|| turn));
+    /// The record can't be read; whether that is news.
+    pub(super) fn is_first_unreadable(&self) -> bool {
+        !std::mem::replace(&mut lock(&self.known).is_unreadable, true)
     }
 
-    /// One look. What was read before holds if it fails.
-    async fn look_at_windows(&self) {
-        if let Err(error) = self.read_plan().await {
-            let is_news =
-                error.is_unreadable() && !std::mem::replace(&mut lock(&self.windows().known).is_unreadable, true);
-            if is_news {
-                self.emit(&Key::of_control(super::plan::NAME), || EventKind::Unreadable { error });
-            }
-            self.tell_turns();
-        }
-        self.windows().looks.send_modify(|looks| *looks = looks.wrapping_add(1));
+    /// The windows that began and ended since this was last asked.
+    pub(super) fn turns(&self) -> Vec<EventKind> {
+        lock(&self.known).turns()
     }
 
-    /// Waits until a look has ended, well or not. All that come meanwhile wait for the same one.
-    async fn await_look(&self) {
-        let mut looks = self.windows().looks.subscribe();
-        self.watch_windows();
-        self.windows().look_now.notify_one();
-        // The sender is ours.
-        let _ = looks.changed().await;
+    /// A look has ended, well or not.
+    pub(super) fn looked(&self) {
+        self.looks.send_modify(|looks| *looks = looks.wrapping_add(1));
     }
-
-    /// Starts the task that looks every few seconds, unless it runs.
-    fn watch_windows(&self) {
-        let windows = self.windows();
-        if windows.is_watched.load(Ordering::Relaxed) || windows.is_watched.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let watched = Watched(Arc::downgrade(&self.shared.process));
-        tokio::spawn(watch(Arc::downgrade(&self.shared), Arc::clone(&windows.look_now), watched));
-    }
-
-    fn windows(&self) -> &Windows {
-        &self.shared.process.windows
-    }
-}
-
-/// That a task looks at the windows of this process, until it is dropped: at its end, or with
-/// the runtime that it ran on.
-struct Watched(Weak<Process>);
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if let Some(process) = self.0.upgrade() {
-            process.windows.is_watched.store(false, Ordering::Release);
-            process.windows.looks.send_modify(|looks| *looks = looks.wrapping_add(1));
-        }
-    }
-}
-
-/// Looks every few seconds, while there is an engine to look for. Between looks it holds none.
-async fn watch(shared: Weak<Shared>, look_now: Arc<Notify>, watched: Watched) {
-    while let Some(shared) = shared.upgrade() {
-        Engine { shared }.look_at_windows().await;
-        let _ = timeout(jittered(EVERY, 0.4, 1.0), look_now.notified()).await;
-    }
-    drop(watched);
 }

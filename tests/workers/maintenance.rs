@@ -26,7 +26,7 @@ async fn plan(lab: &Lab, begins: u64, lead: u64, covers: Covers) -> (Operator, S
 fn fails_first(lab: &Lab, scope: Scope) -> (App, Count, Completer) {
     let layer = lab.layer_for(scope).resumable();
     let (runs, count) = (Count::default(), Count::default());
-    let (fails, all) = (runs.clone(), count.clone());
+    let (fails, all) = (runs, count.clone());
     let app = serve(&layer, move |_| {
         all.up();
         let status = if fails.up() == 1 { 503 } else { 201 };

@@ -1,0 +1,130 @@
+//! How a process hears of maintenance windows.
+//!
+//! All windows are in one control record. A process reads it before its first work, and then
+//! again every few seconds in a task of its own, so that no request pays for it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::plan::{NAME, windows_in};
+use super::process::Process;
+use super::windows::Windows;
+use super::{Engine, Shared};
+use crate::core::{Intake, Key, PlannedWindow, Rest, Timestamp, Version, Work};
+use crate::store::{Loaded, StoreError};
+use crate::telemetry::event::EventKind;
+use crate::util::backoff::jittered;
+
+/// The longest time until a process sees what another one planned.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The control record, as it was read.
+pub(crate) struct Plan {
+    pub(crate) windows: Vec<PlannedWindow>,
+    pub(crate) version: Option<Version>,
+    pub(crate) now: Timestamp,
+}
+
+impl Engine {
+    /// Whether `work` rests now. The first that asks waits until the windows were read; if they
+    /// can't be read, work goes on, and fails at the same store.
+    pub(crate) async fn rest_of(&self, work: Work<'_>) -> Option<Rest> {
+        let windows = self.windows();
+        if windows.is_unread() {
+            self.await_look().await;
+        }
+        self.watch_windows();
+        windows.rest_of(work)
+    }
+
+    /// Whether nothing that works on the whole store may begin now.
+    pub(crate) async fn is_closed(&self) -> bool {
+        self.rest_of(Work::Store).await.is_some_and(|rest| rest.intake == Intake::Closed)
+    }
+
+    /// Whether [`rest_of`](Self::rest_of) has to be asked: one look at one number.
+    #[inline]
+    pub(crate) fn may_rest(&self) -> bool {
+        self.windows().may_rest()
+    }
+
+    /// Reads the windows, and goes by them from here on.
+    pub(crate) async fn read_plan(&self) -> Result<Plan, StoreError> {
+        let key = Key::of_control(NAME);
+        let Loaded { record, now } = self.look(&key).await?;
+        let version = record.as_ref().map(|record| record.version());
+        let plan = Plan { windows: windows_in(record.as_ref())?, version, now };
+        self.go_by(&plan.windows, now);
+        Ok(plan)
+    }
+
+    /// Goes by these windows from here on.
+    pub(crate) fn go_by(&self, planned: &[PlannedWindow], now: Timestamp) {
+        self.windows().set(planned, now);
+        self.tell_turns();
+    }
+
+    fn tell_turns(&self) {
+        self.windows().turns().into_iter().for_each(|turn| self.emit_unkeyed(|| turn));
+    }
+
+    /// One look. What was read before holds if it fails.
+    async fn look_at_windows(&self) {
+        if let Err(error) = self.read_plan().await {
+            if error.is_unreadable() && self.windows().is_first_unreadable() {
+                self.emit(&Key::of_control(NAME), || EventKind::Unreadable { error });
+            }
+            self.tell_turns();
+        }
+        self.windows().looked();
+    }
+
+    /// Waits until a look has ended, well or not. All that come meanwhile wait for the same one.
+    async fn await_look(&self) {
+        let mut looks = self.windows().looks.subscribe();
+        self.watch_windows();
+        self.windows().look_now.notify_one();
+        // The sender is ours.
+        let _ = looks.changed().await;
+    }
+
+    /// Starts the task that looks every few seconds, unless it runs.
+    fn watch_windows(&self) {
+        let windows = self.windows();
+        if windows.is_watched.load(Ordering::Relaxed) || windows.is_watched.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let watched = Watched(Arc::downgrade(&self.shared.process));
+        tokio::spawn(watch(Arc::downgrade(&self.shared), Arc::clone(&windows.look_now), watched));
+    }
+
+    fn windows(&self) -> &Windows {
+        &self.shared.process.windows
+    }
+}
+
+/// That a task looks at the windows of this process, until it is dropped: at its end, or with
+/// the runtime that it ran on.
+struct Watched(Weak<Process>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(process) = self.0.upgrade() {
+            process.windows.is_watched.store(false, Ordering::Release);
+            process.windows.looked();
+        }
+    }
+}
+
+/// Looks every few seconds, while there is an engine to look for. Between looks it holds none.
+async fn watch(shared: Weak<Shared>, look_now: Arc<Notify>, watched: Watched) {
+    while let Some(shared) = shared.upgrade() {
+        Engine { shared }.look_at_windows().await;
+        let _ = timeout(jittered(EVERY, 0.4, 1.0), look_now.notified()).await;
+    }
+    drop(watched);
+}
