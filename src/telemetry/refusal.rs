@@ -128,9 +128,6 @@ impl Refusal {
                 "A request with the same Idempotency-Key for the same operation is being processed or is outstanding."),
             Self::InvalidKey(why) => text("invalid-key", StatusCode::BAD_REQUEST, false,
                 "Idempotency-Key is not valid", why.detail()),
-            Self::FirstSentInvalid | Self::TooOld | Self::NotGuarded | Self::PrincipalNotStored | Self::Maintenance => {
-                self.unguarded_text()
-            }
             Self::BodyIncomplete => text("body-incomplete", StatusCode::BAD_REQUEST, false,
                 "The request body is incomplete",
                 "The request body ended early. Nothing was run or stored."),
@@ -175,6 +172,7 @@ impl Refusal {
                 "An operation can be acknowledged once it has its response."),
             Self::MethodNotAllowed => text("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false, "The method is not allowed",
                 "A status resource can be read (GET, HEAD) and acknowledged (DELETE)."),
+            _ => self.unguarded_text(),
         }
     }
 
