@@ -42,7 +42,7 @@ pub(crate) use self::canonical::canonical;
 pub use self::command::acknowledge::{Acknowledge, NotAcknowledged};
 // For completers: this crate's, and the model's.
 #[doc(hidden)]
-pub use self::command::callback::{CallbackAt, CallbackStep};
+pub use self::command::callback::{CallbackAt, CallbackStep, EndCallback, NotEnded};
 #[doc(hidden)]
 pub use self::command::claim::{Claim, Claimed};
 #[doc(hidden)]

@@ -35,7 +35,7 @@ use self::process::{InHand, Process};
 use self::unpersisted::UnpersistedResponses;
 use self::waiting::Waiting;
 use crate::core::{Command, Done, Exchange, Key, Record, Version};
-use crate::store::{Durability, Loaded, Page, Query, Store, StoreError};
+use crate::store::{Durability, Filter, Loaded, Page, Query, Store, StoreError};
 use crate::telemetry::drained::Drained;
 use crate::telemetry::emit::{Observer, emit};
 use crate::telemetry::event::{Event, EventKind};
@@ -258,6 +258,11 @@ impl From<&Self> for Engine {
 }
 
 impl Engine {
+    /// What this instance calls itself.
+    pub(crate) fn name(&self) -> Option<&Arc<str>> {
+        self.shared.instance.as_ref()
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.shared.limits
     }
@@ -391,6 +396,11 @@ impl Engine {
     /// One page of what the store finds.
     pub(crate) async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         self.shared.ledger.scan(query).await
+    }
+
+    /// How many records the store finds, up to `most`.
+    pub(crate) async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        self.shared.ledger.count(filter, most).await
     }
 
     /// What the store survives.

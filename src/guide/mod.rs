@@ -28,6 +28,9 @@ pub mod testing {}
 #[doc = include_str!("completer.md")]
 pub mod completer {}
 
+#[doc = include_str!("operator.md")]
+pub mod operator {}
+
 #[doc = include_str!("background.md")]
 pub mod background {}
 

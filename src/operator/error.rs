@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::core::InvalidKey;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Why an [`Operator`](crate::Operator) did nothing. Its text says what to do.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub enum OperatorError {
     InvalidKey(InvalidKey),
     /// The text is not the hash of a key.
     InvalidHash,
+    /// The text is not the reference of an operation.
+    InvalidReference,
     /// There is no such operation, or its retention is over.
     Absent,
     /// An attempt holds it, for at least this long.
@@ -29,8 +31,13 @@ pub enum OperatorError {
     NotInDoubt,
     /// Its callback is still pending.
     CallbackPending,
+    /// No callback of the operation is pending.
+    NoCallback,
     /// The operation changed since the operator saw it.
     Overtaken,
+    /// The store does not index what was to be listed. The error names the option that makes
+    /// it do so.
+    NotIndexed(StoreError),
     /// The store failed, or the record can't be read.
     Store(StoreError),
 }
@@ -45,6 +52,11 @@ impl fmt::Display for OperatorError {
             Self::Store(error) => {
                 return write!(f, "the store failed: {error}; show the operation before you try again");
             }
+            Self::NotIndexed(error) => return write!(f, "the store does not index that; {error}"),
+            Self::InvalidReference => {
+                "the reference of an operation is the hash of its key, a dash and a number; take it from a problem, an event or a log line"
+            }
+            Self::NoCallback => "no callback of the operation is pending; show the operation and its history",
             Self::InvalidHash => "the hash of a key has 64 hexadecimal characters; take it from an event or a log line",
             Self::Absent => {
                 "there is no such operation; check the scope and the key, and whether its retention is over"
@@ -66,7 +78,7 @@ impl std::error::Error for OperatorError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::InvalidKey(error) => Some(error),
-            Self::Store(error) => Some(error),
+            Self::Store(error) | Self::NotIndexed(error) => Some(error),
             _ => None,
         }
     }
@@ -74,6 +86,9 @@ impl std::error::Error for OperatorError {
 
 impl From<StoreError> for OperatorError {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        match error.kind() {
+            StoreErrorKind::NotIndexed => Self::NotIndexed(error),
+            _ => Self::Store(error),
+        }
     }
 }

@@ -1,32 +1,49 @@
-//! What people do by hand: look at an operation, and decide about it.
+//! What people do by hand: look at operations, and decide about one.
 //!
-//! It may know everything but the runner. Start with [`Operator`]; [`shown`] is what
-//! it shows, [`error`] why it refuses.
+//! It may know everything but the runner. Start with [`Operator`]; `decide` is what it
+//! decides, [`list`] and [`counts`] how it looks at many ([`listing`] says which),
+//! [`shown`] what it shows of one, [`json`] the same for programs, [`error`] why it refuses.
 
+pub(crate) mod counts;
+mod decide;
 pub(crate) mod error;
+mod json;
+mod list;
+pub(crate) mod listing;
 pub(crate) mod shown;
+mod words;
 
-use crate::core::{IdempotencyKey, Key, NotResolved, Resolution, Resolve, Status};
+use std::sync::Arc;
+
+use crate::core::{IdempotencyKey, Key, Timestamp};
 use crate::engine::Engine;
 use crate::operator::error::OperatorError;
 use crate::operator::shown::Shown;
+use crate::operator::words::one_line;
 use crate::store::{Page, Query};
 
 /// Shows operations to a person, and carries out what that person decides.
 ///
 /// A decision applies to the state that was shown: if the operation has changed since, the
-/// decision is refused ([`OperatorError::Overtaken`]). The history of the operation says who
-/// decided, by the engine's [`instance`](Engine::instance).
+/// decision is refused ([`OperatorError::Overtaken`]), and nothing is changed. The history of
+/// the operation says [who](Self::by) decided and [why](Self::because), and so does the event
+/// [`Decided`](crate::EventKind::Decided).
 ///
 /// ```
 /// use tower_idempotency::core::Resolution;
-/// use tower_idempotency::{Engine, Operator, OperatorError, store::MemoryStore};
+/// use tower_idempotency::{Engine, Listing, Operator, OperatorError, store::MemoryStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let operator = Operator::new(Engine::new(MemoryStore::new()).instance("eve"));
-/// // By the client's key, or by the hash that logs and events show.
+/// let operator = Operator::new(Engine::new(MemoryStore::new())).by("eve");
+/// // What is stuck?
+/// for shown in operator.list(&Listing::needs_attention()).await?.operations {
+///     println!("{} {}: {:?}", shown.reference(), shown.state().name(), shown.finding());
+/// }
+/// // By the client's key, or by the reference that problems, logs and events show.
 /// match operator.find("tenant-1", "order-17").await {
-///     Ok(shown) if shown.parked().is_some() => operator.retry(&shown).await?,
+///     Ok(shown) if shown.parked().is_some() => {
+///         operator.because("the bank says that nothing was charged").retry(&shown).await?;
+///     }
 ///     Ok(shown) => {
 ///         let why = "accounting looks into it".into();
 ///         operator.resolve(&shown, Resolution::Park { why }).await?;
@@ -37,7 +54,7 @@ use crate::store::{Page, Query};
 /// # Ok(()) }
 /// ```
 ///
-/// The guide says [which decision fits](crate::guide::completer).
+/// The guide says [which decision fits](crate::guide::operator).
 ///
 /// # Caveats
 ///
@@ -49,13 +66,48 @@ use crate::store::{Page, Query};
 #[must_use]
 pub struct Operator {
     engine: Engine,
+    why: Option<Arc<str>>,
 }
 
 impl Operator {
     /// For the operations in the store of this engine. It also takes a store, or a
     /// layer.
     pub fn new(engine: impl Into<Engine>) -> Self {
-        Self { engine: engine.into() }
+        Self { engine: engine.into(), why: None }
+    }
+
+    /// The same for this person: whose decisions these are, in the history and in events, in
+    /// place of the engine's [`instance`](Engine::instance). One line: control characters
+    /// become spaces, and what is longer than 200 bytes is cut.
+    ///
+    /// ```
+    /// use tower_idempotency::{Operator, store::MemoryStore};
+    ///
+    /// let operators = Operator::new(MemoryStore::new());
+    /// // For each request of an operator's, from what your authentication says.
+    /// let operator = operators.by("eve@example.com");
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// Take it from your authentication, and never from what the person typed or a form
+    /// sent: the history is only worth as much as this name.
+    pub fn by(&self, who: &str) -> Self {
+        let who = one_line(who).unwrap_or_default();
+        Self { engine: self.engine.clone().instance(&who), why: self.why.clone() }
+    }
+
+    /// The same for this reason: why the decisions are made, in the history and in events. One
+    /// line: control characters become spaces, and what is longer than 200 bytes is cut. An
+    /// empty one is none.
+    ///
+    /// ```
+    /// use tower_idempotency::{Operator, store::MemoryStore};
+    ///
+    /// let operator = Operator::new(MemoryStore::new()).by("eve").because("the bank says that nothing was charged");
+    /// ```
+    pub fn because(&self, why: &str) -> Self {
+        Self { engine: self.engine.clone(), why: one_line(why) }
     }
 
     /// The operation of a request, by what the client sent as its `Idempotency-Key`
@@ -88,6 +140,18 @@ impl Operator {
         self.show(&key_of(hash).ok_or(OperatorError::InvalidHash)?).await
     }
 
+    /// An operation by its reference: the hash of its key, a dash, and the number of an
+    /// attempt. It is found whichever attempt it has come to since.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError::InvalidReference`] if that is no reference; else as [`show`](Self::show).
+    pub async fn find_by_reference(&self, reference: &str) -> Result<Shown, OperatorError> {
+        let (hash, attempt) = reference.trim().split_once('-').ok_or(OperatorError::InvalidReference)?;
+        let key = key_of(hash).filter(|_| attempt.parse::<u32>().is_ok());
+        self.show(&key.ok_or(OperatorError::InvalidReference)?).await
+    }
+
     /// The operation under this key.
     ///
     /// # Errors
@@ -100,64 +164,20 @@ impl Operator {
         Ok(Shown { key: *key, record, now: found.now })
     }
 
-    /// One page of the store's records, earliest due first. An operation may have
-    /// changed since: [`show`](Self::show) it.
+    /// One page of the store's index, without the records themselves. To look at operations,
+    /// [`list`](Self::list) them.
     ///
     /// # Errors
     ///
+    /// [`OperatorError::NotIndexed`] if the store does not index that;
     /// [`OperatorError::Store`] if the store can't be asked.
-    pub async fn list(&self, query: &Query) -> Result<Page, OperatorError> {
+    pub async fn scan(&self, query: &Query) -> Result<Page, OperatorError> {
         Ok(self.engine.scan(query).await?)
     }
 
-    /// Decides about an unfinished operation that no attempt holds.
-    ///
-    /// # Errors
-    ///
-    /// [`OperatorError`] if nothing was decided. After [`OperatorError::Store`] the
-    /// decision may have been stored: show the operation again.
-    pub async fn resolve(&self, shown: &Shown, resolution: Resolution) -> Result<(), OperatorError> {
-        if self.engine.in_hand().has(&shown.key) {
-            return Err(OperatorError::InHand);
-        }
-        let command = Resolve { resolution, seen: Some(shown.record.version()) };
-        let done = self.engine.apply(&shown.key, None, command).await?;
-        done.output.map_err(|refused| match refused {
-            NotResolved::Absent => OperatorError::Absent,
-            NotResolved::Busy(left) => OperatorError::Busy(left),
-            NotResolved::Complete => OperatorError::Complete,
-            NotResolved::NotInDoubt => OperatorError::NotInDoubt,
-            NotResolved::Overtaken => OperatorError::Overtaken,
-        })
-    }
-
-    /// Lets an unfinished operation run again, in any [`Mode`](crate::Mode): at its
-    /// client's next retry, or by a completer. Its steps stay as they are. The same as
-    /// [`resolve`](Self::resolve) with [`Resolution::RunAgain`].
-    ///
-    /// # Errors
-    ///
-    /// As [`resolve`](Self::resolve).
-    pub async fn retry(&self, shown: &Shown) -> Result<(), OperatorError> {
-        self.resolve(shown, Resolution::RunAgain).await
-    }
-
-    /// Removes a complete operation before its retention is over. A retry after that
-    /// runs anew. An unfinished operation is never removed.
-    ///
-    /// # Errors
-    ///
-    /// [`OperatorError`] if it was not removed. After [`OperatorError::Store`] it may
-    /// have been.
-    pub async fn forget(&self, shown: &Shown) -> Result<(), OperatorError> {
-        if shown.record.status() != Status::Complete {
-            return Err(OperatorError::Unfinished);
-        }
-        if shown.record.pending_callback().is_some() {
-            return Err(OperatorError::CallbackPending);
-        }
-        let removed = self.engine.forget(&shown.key, shown.record.version()).await?;
-        removed.then_some(()).ok_or(OperatorError::Overtaken)
+    /// The store's time: it comes with every record, and with none.
+    async fn now(&self) -> Result<Timestamp, OperatorError> {
+        Ok(self.engine.look_at_any(&Key::from_bytes([0; 32])).await?.now)
     }
 }
 

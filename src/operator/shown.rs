@@ -1,6 +1,10 @@
 //! An operation, as it was shown.
 
-use crate::core::{Key, Record, Timestamp};
+use std::time::Duration;
+
+use crate::core::{Hold, Key, Outlook, Record, Status, Timestamp};
+use crate::telemetry::finding::Finding;
+use crate::workers::watcher::classify::Thresholds;
 
 /// An operation as it was when an [`Operator`](crate::Operator) showed it.
 #[derive(Clone, Debug)]
@@ -14,7 +18,81 @@ pub struct Shown {
     pub now: Timestamp,
 }
 
+/// What an operation that is [shown](Shown) waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OperationState {
+    /// An attempt holds it.
+    Running,
+    /// It has no holder, and waits until it is due, or for its client's retry.
+    Waiting,
+    /// It has no holder, and a completer should take it.
+    Due,
+    /// It ran in at-most-once mode and has no holder: what it did is unknown, until an
+    /// operator or a reconciler decides.
+    OutcomeUnknown,
+    /// An operator has to decide.
+    Parked,
+    /// It has its response, and its callback is still to be made.
+    CallbackPending,
+    /// It has its response.
+    Complete,
+}
+
+impl OperationState {
+    /// Its name, as JSON has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Due => "due",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::Parked => "parked",
+            Self::CallbackPending => "callback-pending",
+            Self::Complete => "complete",
+        }
+    }
+}
+
 impl Shown {
+    /// What it waits for.
+    pub fn state(&self) -> OperationState {
+        let record = &self.record;
+        let is_due = record.due() <= self.now;
+        match (record.status(), record.hold(), record.outlook()) {
+            (Status::Complete, ..) if record.pending_callback().is_some() => OperationState::CallbackPending,
+            (Status::Complete, ..) => OperationState::Complete,
+            (_, _, Outlook::Parked(_)) => OperationState::Parked,
+            (_, Hold::Leased { .. }, _) if !is_due => OperationState::Running,
+            (_, _, Outlook::InDoubt) => OperationState::OutcomeUnknown,
+            _ if is_due => OperationState::Due,
+            _ => OperationState::Waiting,
+        }
+    }
+
+    /// How long ago it was first stored, by the store's clock.
+    pub fn age(&self) -> Duration {
+        self.now.since(self.record.created_at().unwrap_or(self.now))
+    }
+
+    /// What a [`Watcher`](crate::Watcher) with default settings reports of it, if anything.
+    pub fn finding(&self) -> Option<Finding> {
+        let (kind, cause, since) = Thresholds::default().classify(&self.record, self.now)?;
+        Some(Finding { kind, key: Some(self.key), cause, since, over: false })
+    }
+
+    /// Whether an operator should look at it: it has a [finding](Self::finding), or its outcome
+    /// is unknown.
+    pub fn needs_attention(&self) -> bool {
+        self.state() == OperationState::OutcomeUnknown || self.finding().is_some()
+    }
+
+    /// By what [`find_by_reference`](crate::Operator::find_by_reference) finds it: the hash of
+    /// its key, a dash, and the number of its latest attempt.
+    pub fn reference(&self) -> String {
+        format!("{}-{}", self.key, self.record.attempts())
+    }
+
     /// Why an operator has to decide, if it is parked.
     pub fn parked(&self) -> Option<&str> {
         self.record.parked_for().map(AsRef::as_ref)

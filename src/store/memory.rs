@@ -286,6 +286,15 @@ impl Store for MemoryStore {
         }
         Ok(page(found, query))
     }
+
+    async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        let (now, mut count) = (self.clock.now(), 0);
+        for shard in &self.shards {
+            let shard = lock(shard);
+            count += shard.records.values().filter(|kept| matches(filter, &kept.record, now)).count();
+        }
+        Ok(count.min(most))
+    }
 }
 
 fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
@@ -294,12 +303,17 @@ fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
         Filter::Unfinished => unfinished,
         Filter::Lapsed => unfinished && record.due() <= now,
         Filter::Expired => record.is_expired(now),
+        Filter::Complete => !unfinished,
     }
 }
 
 fn page(found: Vec<Found>, query: &Query) -> Page {
     let entries = found.into_iter().map(Entry::Found);
-    let mut entries: Vec<_> = entries.filter(|one| query.after.is_none_or(|after| one.place() > after)).collect();
+    let past = |one: &Entry| query.after.is_none_or(|after| query.filter.is_past(one.place(), after));
+    let mut entries: Vec<_> = entries.filter(past).collect();
     entries.sort_unstable_by_key(Entry::place);
+    if query.filter.is_latest_first() {
+        entries.reverse();
+    }
     Page::of(entries, query.limit)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::core::{Cipher, Key, Record, SealError, Version};
-use crate::store::contract::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::store::contract::{Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 
 /// Gives a store ciphertexts, and what the store has in clear.
 #[derive(Clone, Debug)]
@@ -60,6 +60,10 @@ impl Store for SealingStore {
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         self.store.scan(query).await
+    }
+
+    async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        self.store.count(filter, most).await
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {

@@ -134,6 +134,15 @@ pub enum EventKind {
         /// The finding.
         finding: Box<crate::telemetry::finding::Finding>,
     },
+    /// An operator decided about the operation.
+    Decided {
+        /// What: `run again`, say, as the history shows it; `forget`, if the record was removed.
+        what: &'static str,
+        /// Who, if the [`Operator`](crate::Operator) was told.
+        who: Option<String>,
+        /// Why, if the operator said so.
+        why: Option<String>,
+    },
     /// A reconciler found out what an at-most-once operation did.
     Reconciled,
     /// The operation's callback was delivered: see [`Callback`](crate::Callback).

@@ -44,6 +44,7 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::RedactionFailed { .. } => operation("redaction-failed"),
         EventKind::NotWired { .. } => operation("not-wired"),
         EventKind::Reconciled => operation("reconciled"),
+        EventKind::Decided { .. } => operation("decided"),
         EventKind::CallbackDelivered { .. } => operation("callback-delivered"),
         EventKind::CallbackFailed { given_up: false, .. } => operation("callback-failed"),
         EventKind::CallbackFailed { given_up: true, .. } => operation("callback-given-up"),
@@ -103,5 +104,6 @@ const fn store_failure(kind: StoreErrorKind) -> &'static str {
         StoreErrorKind::Corrupt => "corrupt",
         StoreErrorKind::NewerFormat => "newer-format",
         StoreErrorKind::Undecryptable => "undecryptable",
+        StoreErrorKind::NotIndexed => "not-indexed",
     }
 }

@@ -208,7 +208,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record, Pieces)> {
     let fail = Change::Fail { step: "\u{1f9fe} \"\\\n\u{0}".into(), error: Bytes::from_static(b"declined") };
     let steps = vec![save("order", b"{\"id\":17}"), begin("charge"), save("", b""), fail];
     let (once, resumable) = (Mode::AtMostOnce, Mode::Resumable);
-    let cleared = Resolve { resolution: Resolution::DidNotHappen { step: "charge".into() }, seen: None };
+    let cleared = Resolve { resolution: Resolution::DidNotHappen { step: "charge".into() }, seen: None, why: None };
     [
         Writer::new("claimed").claim(resumable, Some(request())),
         Writer::new("bare").claim(once, None),

@@ -120,7 +120,7 @@ fn no_debug_of_a_move_shows_what_it_carries() {
         Resolution::StepDone { step: step(), value: bytes() },
     ];
     for resolution in resolutions {
-        assert_silent("Resolve", &Resolve { resolution, seen: None });
+        assert_silent("Resolve", &Resolve { resolution, seen: None, why: None });
     }
     assert_silent("Change", &changes());
     assert_silent("Fenced", &Fenced { fence: Fence::of(Version::new(1)), changes: vec![complete()] });

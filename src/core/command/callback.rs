@@ -1,10 +1,13 @@
 //! The moves of a callback.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::resolve::decided;
 use super::{Command, Decision, Sealed};
 use crate::core::record::Record;
 use crate::core::record::callback::{Callback, PendingCallback};
+use crate::core::record::entry::HistoryEvent;
 use crate::core::record::time::{Stamp, Version};
 
 /// A move of a callback, if that is still where its completer saw it. Other things about
@@ -73,5 +76,55 @@ impl Command for CallbackAt {
             CallbackStep::GiveUp => Callback::GivenUp(pending.id),
         }));
         Decision::put(next, true)
+    }
+}
+
+/// An operator's decision that a pending callback is not made any more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a plain message")]
+pub struct EndCallback {
+    /// The version that the operator looked at.
+    pub seen: Version,
+    /// Why, in one line. Only for the history.
+    pub why: Option<Arc<str>>,
+}
+
+impl EndCallback {
+    /// Its name, as the history shows it.
+    pub(crate) const NAME: &str = "end callback";
+}
+
+/// Why an [`EndCallback`] changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the moves of the state machine")]
+pub enum NotEnded {
+    /// There is no such record.
+    Absent,
+    /// The record has changed since the operator saw it.
+    Overtaken,
+    /// No callback is pending.
+    NotPending,
+}
+
+impl Sealed for EndCallback {}
+
+impl Command for EndCallback {
+    type Output = Result<(), NotEnded>;
+
+    fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Self::Output> {
+        let Some(current) = current else {
+            return Decision::keep(Err(NotEnded::Absent));
+        };
+        if self.seen != current.version() {
+            return Decision::keep(Err(NotEnded::Overtaken));
+        }
+        let Some(pending) = current.pending_callback() else {
+            return Decision::keep(Err(NotEnded::NotPending));
+        };
+        let mut next = current.clone();
+        next.remember(HistoryEvent::Decided, Some(&decided(Self::NAME, self.why.as_deref())), stamp);
+        next.version = stamp.nonce;
+        next.callback = Some(Box::new(Callback::GivenUp(pending.id)));
+        Decision::put(next, Ok(()))
     }
 }

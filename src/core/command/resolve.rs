@@ -24,6 +24,8 @@ pub struct Resolve {
     /// The version that its maker looked at: it decides on nothing newer. Finding out takes
     /// time, and others decide and run meanwhile.
     pub seen: Option<Version>,
+    /// Why, in one line. Only for the history.
+    pub why: Option<Arc<str>>,
 }
 
 /// What an operator or a reconciler decided.
@@ -124,7 +126,7 @@ impl Command for Resolve {
             return Decision::keep(Err(NotResolved::NotInDoubt));
         }
         let mut next = current.clone();
-        next.remember(HistoryEvent::Decided, Some(self.resolution.name()), stamp);
+        next.remember(HistoryEvent::Decided, Some(&decided(self.resolution.name(), self.why.as_deref())), stamp);
         // What it is from here on is not its last holder's doing.
         next.history.set_by(stamp.by);
         next.version = stamp.nonce;
@@ -133,9 +135,14 @@ impl Command for Resolve {
     }
 }
 
+/// What was decided, and why, as the history shows it.
+pub(super) fn decided(what: &str, why: Option<&str>) -> String {
+    why.map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"))
+}
+
 impl Resolution {
     /// Its name, as the history shows it.
-    const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Respond { .. } => "respond",
             Self::StepDone { .. } => "step done",

@@ -142,9 +142,19 @@ impl Record {
         HistoryEntry { attempt, event, text: None, by, at: self.created_at.unwrap_or_default() }
     }
 
+    /// Whether an operator gave its callback up. That decision is on record, and nothing is
+    /// written after it but the next decision.
+    fn is_callback_ended(&self) -> bool {
+        let decided = self.history.entries().last().is_some_and(|last| last.event == HistoryEvent::Decided);
+        decided && matches!(self.callback.as_deref(), Some(Callback::GivenUp(_)))
+    }
+
     /// How its last attempt ended, if that is what it shows at `now`.
     fn ended(&self, now: Timestamp) -> Option<HistoryEntry> {
         let told = self.callback.as_deref().and_then(Callback::shows);
+        if self.is_callback_ended() {
+            return None;
+        }
         let (event, text, at) = match (&self.progress, &self.hold) {
             (Progress::Complete { .. }, _) | (_, Hold::Parked { .. }) if told.is_some() => {
                 (told.unwrap_or(HistoryEvent::CallbackDelivered), None, self.written_at)

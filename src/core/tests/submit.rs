@@ -77,9 +77,10 @@ fn whoever_comes_first_runs_it() {
 #[test]
 fn a_decision_about_it_does_not_begin_it_anew() {
     let record = accepted(Mode::Resumable);
-    let decided = put(Resolve { resolution: Resolution::RunAgain, seen: None }.apply(Some(&record), stamp(LATER, 2)));
+    let decided =
+        put(Resolve { resolution: Resolution::RunAgain, seen: None, why: None }.apply(Some(&record), stamp(LATER, 2)));
     assert!(!decided.is_first());
-    let park = Resolve { resolution: Resolution::Park { why: "no".into() }, seen: None };
+    let park = Resolve { resolution: Resolution::Park { why: "no".into() }, seen: None, why: None };
     assert!(!put(park.apply(Some(&record), stamp(LATER, 2))).is_first());
 }
 
@@ -129,7 +130,7 @@ fn what_was_accepted_is_not_withdrawn() {
 #[test]
 fn a_decision_on_what_was_is_not_one_on_what_is() {
     let seen = state(Mode::AtMostOnce, "free");
-    let resolve = Resolve { resolution: Resolution::RunAgain, seen: None };
+    let resolve = Resolve { resolution: Resolution::RunAgain, seen: None, why: None };
     let late = Resolve { seen: Some(seen.version()), ..resolve.clone() };
     assert_eq!(late.apply(Some(&seen), stamp(LATER, 7)), resolve.apply(Some(&seen), stamp(LATER, 7)));
     let decided = put(resolve.apply(Some(&seen), stamp(LATER, 7)));
@@ -140,7 +141,7 @@ fn a_decision_on_what_was_is_not_one_on_what_is() {
 /// An operator decided that it continues, and knew how old it is.
 #[test]
 fn a_decision_is_not_overtaken_by_the_age() {
-    let old = put(Resolve { resolution: Resolution::RunAgain, seen: None }
+    let old = put(Resolve { resolution: Resolution::RunAgain, seen: None, why: None }
         .apply(Some(&state(Mode::Resumable, "free")), stamp(LATER, 7)));
     let ancient = Resume { max_age: Duration::from_millis(1), ..resume() };
     let resumed = ancient.apply(Some(&old), stamp(LATER + 1000, 8));

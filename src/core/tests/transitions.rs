@@ -70,7 +70,7 @@ pub(super) fn history(mode: Mode, changes: &[Change], resolved: Option<Resolutio
         history.push(put(command.apply(history.last(), stamp(START, nonce))).stamped(at));
     }
     if let Some(resolution) = resolved {
-        let next = put(Resolve { resolution, seen: None }.apply(history.last(), stamp(LATER, 100)));
+        let next = put(Resolve { resolution, seen: None, why: None }.apply(history.last(), stamp(LATER, 100)));
         history.push(next.stamped(at));
     }
     history
@@ -328,7 +328,7 @@ fn resolve_on_every_state() {
     let done = Resolution::StepDone { step: "d".into(), value: Bytes::from_static(b"found") };
     let answered = Resolution::Respond { response: response(), retention: DAY };
     for resolution in [Resolution::RunAgain, Resolution::Park { why: "who knows".into() }, done, answered] {
-        let resolve = Resolve { resolution, seen: None };
+        let resolve = Resolve { resolution, seen: None, why: None };
         assert_eq!(resolve.apply(None, stamp(LATER, 500)).output, Err(NotResolved::Absent));
         for (name, history) in every_state() {
             let current = history.last().unwrap();
@@ -369,7 +369,7 @@ fn a_decision_on_a_step_is_about_that_step_alone() {
     let two = history(Mode::Resumable, &[begin("a"), begin("b"), save("c"), park()], None);
     let decide = |step: &str| {
         let resolution = Resolution::DidNotHappen { step: step.into() };
-        Resolve { resolution, seen: None }.apply(two.last(), stamp(LATER, 500))
+        Resolve { resolution, seen: None, why: None }.apply(two.last(), stamp(LATER, 500))
     };
     let decided = put(decide("a"));
     assert_eq!((decided.step("a"), decided.hold()), (None, &Hold::Runnable));
@@ -380,7 +380,7 @@ fn a_decision_on_a_step_is_about_that_step_alone() {
     }
     let done = Resolution::StepDone { step: "c".into(), value: Bytes::from_static(b"other") };
     assert_eq!(
-        Resolve { resolution: done, seen: None }.apply(two.last(), stamp(LATER, 500)).output,
+        Resolve { resolution: done, seen: None, why: None }.apply(two.last(), stamp(LATER, 500)).output,
         Err(NotResolved::NotInDoubt)
     );
 }
@@ -391,11 +391,11 @@ fn at_most_once_a_decision_on_a_step_lets_nothing_run_again() {
     for end in [Change::Release, park()] {
         let held = history(Mode::AtMostOnce, &[begin("a"), end], None);
         let resolution = Resolution::DidNotHappen { step: "a".into() };
-        let decided = put(Resolve { resolution, seen: None }.apply(held.last(), stamp(LATER, 500)));
+        let decided = put(Resolve { resolution, seen: None, why: None }.apply(held.last(), stamp(LATER, 500)));
         let claimed = claim(Mode::AtMostOnce).apply(Some(&decided), stamp(LATER, 501)).output;
         assert!(matches!(claimed, Claimed::Unknown { .. }), "{claimed:?}");
-        let again =
-            put(Resolve { resolution: Resolution::RunAgain, seen: None }.apply(Some(&decided), stamp(LATER, 502)));
+        let again = put(Resolve { resolution: Resolution::RunAgain, seen: None, why: None }
+            .apply(Some(&decided), stamp(LATER, 502)));
         let claimed = claim(Mode::AtMostOnce).apply(Some(&again), stamp(LATER, 503)).output;
         assert!(matches!(claimed, Claimed::Granted(_)), "{claimed:?}");
     }
@@ -404,7 +404,7 @@ fn at_most_once_a_decision_on_a_step_lets_nothing_run_again() {
 #[test]
 fn a_decision_takes_the_record_from_a_holder_that_wakes_up() {
     let held = state(Mode::Resumable, "in doubt");
-    let resolved = put(Resolve { resolution: Resolution::DidNotHappen { step: "b".into() }, seen: None }
+    let resolved = put(Resolve { resolution: Resolution::DidNotHappen { step: "b".into() }, seen: None, why: None }
         .apply(Some(&held), stamp(LATER, 500)));
     let late = Fenced { fence: Fence::of(Version::new(1)), changes: vec![save("b")] };
     assert_eq!(late.apply(Some(&resolved), stamp(LATER, 501)).output, Err(Lost));

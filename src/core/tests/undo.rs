@@ -128,7 +128,8 @@ fn the_history_shows_undoing_a_step_as_one() {
 #[test]
 fn an_operator_may_say_that_it_is_undone() {
     let parked = after(vec![save("flight"), undo(&["flight"], "sold out"), Change::Park { why: "who knows".into() }]);
-    let decide = |resolution: Resolution| Resolve { resolution, seen: None }.apply(Some(&parked), stamp(LATER, 3));
+    let decide =
+        |resolution: Resolution| Resolve { resolution, seen: None, why: None }.apply(Some(&parked), stamp(LATER, 3));
     let decided = put(decide(Resolution::Undone { step: "flight".into() }));
     assert!(decided.step("flight").unwrap().is_undone());
     assert_eq!((decided.hold(), decided.left_to_undo().count()), (&Hold::Runnable, 0));

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::core::Cipher;
 use crate::core::{Ask, Command, Done, Exchange, Key, Record, Reply, Version};
 use crate::store::sealing::{SealingStore, is_sealed, locked};
-use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::store::{Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::util::backoff;
 use crate::util::nonce::fresh_nonce;
 
@@ -177,6 +177,11 @@ impl Ledger {
     /// One page of what the store finds.
     pub(crate) async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         self.within(self.store.scan(query)).await
+    }
+
+    /// How many records the store finds, up to `most`.
+    pub(crate) async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        self.within(self.store.count(filter, most)).await
     }
 
     /// What the store survives.

@@ -112,7 +112,10 @@ fn retry_after(age: Duration) -> Duration {
 
 pub(crate) fn unavailable(error: &StoreError) -> Refusal {
     match error.kind() {
-        StoreErrorKind::Unavailable | StoreErrorKind::Full | StoreErrorKind::Undecryptable => Refusal::StoreUnavailable,
+        StoreErrorKind::Unavailable
+        | StoreErrorKind::Full
+        | StoreErrorKind::Undecryptable
+        | StoreErrorKind::NotIndexed => Refusal::StoreUnavailable,
         StoreErrorKind::Corrupt => Refusal::RecordCorrupt,
         StoreErrorKind::NewerFormat => Refusal::RecordNewer,
     }

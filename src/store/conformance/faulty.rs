@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use super::gate::Gate;
 use super::harness::Damage;
 use crate::core::{Key, Record, Version};
-use crate::store::{Durability, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::store::{Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::util::signal::lock;
 
 /// What can go wrong with one call.
@@ -367,6 +367,15 @@ impl<S: Store> Store for FaultyStore<S> {
             Box::pin(async move { inner.scan(&query).await })
         });
         suffer(self.faults.draw(Op::Scan), call).await.map(|page| self.past_damage(page))
+    }
+
+    async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let call: Call<usize> = Box::new(move || {
+            let inner = Arc::clone(&inner);
+            Box::pin(async move { inner.count(filter, most).await })
+        });
+        suffer(self.faults.draw(Op::Scan), call).await
     }
 
     /// Of the store inside, without faults.

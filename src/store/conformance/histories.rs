@@ -141,7 +141,7 @@ impl<'h> History<'h> {
             4 => Resolution::Undone { step: self.any_step().into() },
             _ => Resolution::RunAgain,
         };
-        self.both(step, &key, None, Resolve { resolution, seen: None }).await.map(drop)
+        self.both(step, &key, None, Resolve { resolution, seen: None, why: None }).await.map(drop)
     }
 
     fn any_key(&mut self) -> Key {

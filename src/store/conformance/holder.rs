@@ -89,7 +89,7 @@ impl Holder {
 
     /// Makes an operator's decision.
     pub async fn resolve(&mut self, resolution: Resolution) {
-        self.write(Resolve { resolution, seen: None }).await;
+        self.write(Resolve { resolution, seen: None, why: None }).await;
     }
 
     /// Takes the record as the store has it for the last one.

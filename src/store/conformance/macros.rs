@@ -75,6 +75,9 @@ macro_rules! conformance_tests {
                 scans::pages_are_in_order_and_miss_nothing
                 scans::a_limit_cuts_off_the_latest
                 scans::moved_records_leave_the_lists
+                scans::complete_are_found_latest_first
+                scans::what_is_complete_is_found_while_it_is
+                scans::what_is_found_is_counted
                 scans::a_scan_under_way_misses_nothing
                 unreadable::records_that_can_not_be_read_are_passed_and_counted
                 unreadable::a_partition_that_starts_with_them_is_found_behind_them

@@ -37,6 +37,7 @@ fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
         Filter::Unfinished => unfinished,
         Filter::Lapsed => unfinished && record.due() <= now,
         Filter::Expired => record.is_expired(now),
+        Filter::Complete => !unfinished,
     }
 }
 
@@ -71,8 +72,12 @@ impl Store for Reference {
         let (records, now) = (lock(&self.records), self.clock.now());
         let matching = records.iter().filter(|(_, record)| matches(query.filter, record, now));
         let found = matching.map(|(key, record)| Entry::Found(Self::found(key, record)));
-        let mut entries: Vec<_> = found.filter(|one| query.after.is_none_or(|after| one.place() > after)).collect();
+        let past = |one: &Entry| query.after.is_none_or(|after| query.filter.is_past(one.place(), after));
+        let mut entries: Vec<_> = found.filter(past).collect();
         entries.sort_by_key(Entry::place);
+        if query.filter.is_latest_first() {
+            entries.reverse();
+        }
         Ok(Page::of(entries, query.limit))
     }
 }

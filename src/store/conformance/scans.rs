@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, key, save};
-use super::{Harness, Holder};
+use super::{Cannot, Harness, Holder};
 use crate::core::{CallbackAt, CallbackStep, Change, Claim, Key, Record, Status, Submit};
-use crate::store::{Filter, Found, Query, Store};
+use crate::store::{Filter, Found, Query, Store, StoreErrorKind};
 
 /// Everything that `filter` finds, `limit` at a time.
 pub(super) async fn scan_all(store: &dyn Store, filter: Filter, limit: usize) -> Vec<Found> {
@@ -242,6 +242,92 @@ pub async fn moved_records_leave_the_lists(harness: &dyn Harness) {
     holder.claim(bare_claim(minute(harness))).await;
     assert!(found_keys(harness, Filter::Expired).await.is_empty(), "a record that was replaced");
     assert_eq!(scan_all(&*harness.store(), Filter::Unfinished, 1).await.len(), 1);
+}
+
+/// Whether the store indexes complete records.
+async fn indexes_complete(harness: &dyn Harness) -> bool {
+    match harness.store().scan(&Query::new(Filter::Complete, 1)).await {
+        Ok(_) => true,
+        Err(error) if error.kind() == StoreErrorKind::NotIndexed => {
+            let counted = harness.store().count(Filter::Complete, 1).await;
+            assert!(counted.is_err_and(|error| error.kind() == StoreErrorKind::NotIndexed), "it counts them");
+            false
+        }
+        Err(error) => panic!("scan: {error}"),
+    }
+}
+
+/// Why a case tests nothing of them then.
+const NOT_INDEXED: Cannot = Cannot::because("it does not index complete records, by its settings");
+
+/// "Complete" finds complete records alone, the one that falls due latest first, and goes on
+/// where the last page ended, also among many that fall due at the same moment.
+pub async fn complete_are_found_latest_first(harness: &dyn Harness) {
+    if !indexes_complete(harness).await {
+        return NOT_INDEXED.tell();
+    }
+    for n in 0..40_u32 {
+        let mut holder = held(harness, n).await;
+        holder.change([complete(b"", minute(harness) * (10 + n * 37 % 7))]).await;
+    }
+    held(harness, 100).await;
+    held(harness, 101).await.change([Change::Release]).await;
+    for limit in [1, 2, 7, 39, 40, 41, 1000] {
+        let found = scan_all(&*harness.store(), Filter::Complete, limit).await;
+        assert_eq!((found.len(), keys(&found)), (40, some_keys(0..40)), "in pages of {limit}");
+        assert!(found.iter().all(|found| found.status == Status::Complete), "what is found is described");
+        let order = found.iter().map(|found| (found.due, found.key)).rev();
+        assert!(order.is_sorted(), "pages of {limit} are out of order");
+    }
+}
+
+/// "Complete" finds what was completed until it is removed, replaced, or forgotten by itself,
+/// and not what still owes a callback.
+pub async fn what_is_complete_is_found_while_it_is(harness: &dyn Harness) {
+    if !indexes_complete(harness).await {
+        return NOT_INDEXED.tell();
+    }
+    let mut removed = held(harness, 1).await;
+    removed.change([complete(b"", minute(harness) * 10)]).await;
+    let mut replaced = held(harness, 2).await;
+    replaced.change([begin("a"), save("a", b"1"), complete(b"", harness.tick())]).await;
+    let mut owes = Holder::new(harness.store(), key(3)).calling_back();
+    owes.claim(claim(minute(harness))).await;
+    owes.change([complete(b"", minute(harness) * 10)]).await;
+    let found = found_keys(harness, Filter::Complete).await;
+    assert!(found == some_keys([1, 2]) || found == some_keys([1]), "found {found:?}");
+    let told = CallbackAt::new(owes.record().pending_callback().expect("it owes one"), CallbackStep::Delivered);
+    owes.write(told).await;
+    removed.remove().await;
+    harness.advance(minute(harness)).await;
+    replaced.refresh().await;
+    replaced.claim(bare_claim(minute(harness))).await;
+    assert_eq!(found_keys(harness, Filter::Complete).await, some_keys([3]));
+    replaced.change([complete(b"again", minute(harness) * 10)]).await;
+    assert_eq!(found_keys(harness, Filter::Complete).await, some_keys([2, 3]));
+}
+
+/// What a scan finds is counted, up to so many.
+pub async fn what_is_found_is_counted(harness: &dyn Harness) {
+    for n in 0..9 {
+        let mut holder = held(harness, n).await;
+        match n {
+            0..2 => holder.change([Change::Release]).await,
+            2 => holder.change([Change::Park { why: "unknown".into() }]).await,
+            3..6 => holder.change([complete(b"", minute(harness) * 10)]).await,
+            _ => {}
+        }
+    }
+    let store = harness.store();
+    let mut expected = vec![(Filter::Unfinished, 6), (Filter::Lapsed, 2), (Filter::Expired, 0)];
+    if indexes_complete(harness).await {
+        expected.push((Filter::Complete, 3));
+    }
+    for (filter, count) in expected {
+        for most in [0, 1, 2, 5, 6, 7, 100] {
+            assert_eq!(store.count(filter, most).await.expect("count"), count.min(most), "{filter:?} up to {most}");
+        }
+    }
 }
 
 /// What matches from the first page to the last is found, whatever else moves.

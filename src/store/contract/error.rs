@@ -30,6 +30,9 @@ pub enum StoreErrorKind {
     /// The record at this key is encrypted, and this process does not have the encryption key.
     /// Nothing was written.
     Undecryptable,
+    /// A scan asked for what the store does not index. The message names the option that
+    /// makes it do so.
+    NotIndexed,
 }
 
 impl StoreError {

@@ -117,7 +117,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`]; the removal may have taken effect.
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError>;
 
-    /// Finds records by what falls due, a page at a time, earliest first.
+    /// Finds records by what falls due, a page at a time, in the order of the
+    /// [filter](Filter).
     ///
     /// A page is a hint: a record may have changed since, and may prove
     /// unreadable when the caller loads it.
@@ -130,6 +131,26 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`StoreError`] if the store can't be asked.
     async fn scan(&self, query: &Query) -> Result<Page, StoreError>;
+
+    /// How many records `filter` finds, those that can't be read included; `most`, if there
+    /// are as many or more.
+    ///
+    /// By default it scans, a page of 500 at a time. A store that knows without looking at each
+    /// of them may count what has just gone, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`scan`](Self::scan).
+    async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        let (mut count, mut query) = (0, Query::new(filter, most.min(500)));
+        while count < most {
+            let page = self.scan(&query).await?;
+            count += page.found.len() + page.unreadable.count;
+            let Some(next) = page.next else { break };
+            query = query.after(next);
+        }
+        Ok(count.min(most))
+    }
 
     /// What the store survives with its current settings.
     ///
@@ -229,6 +250,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn scan<'s: 'r, 'q: 'r, 'r>(&'s self, query: &'q Query) -> BoxFuture<'r, Page> {
         self.as_ref().scan(query)
+    }
+
+    fn count<'s: 'r, 'r>(&'s self, filter: Filter, most: usize) -> BoxFuture<'r, usize> {
+        self.as_ref().count(filter, most)
     }
 
     fn durability<'s: 'r, 'r>(&'s self) -> BoxFuture<'r, Durability> {

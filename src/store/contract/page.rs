@@ -14,6 +14,21 @@ pub enum Filter {
     Lapsed,
     /// Complete records whose retention is over.
     Expired,
+    /// Complete records without a pending callback, those that fall due latest first: those
+    /// that were completed last, where all are kept for as long.
+    Complete,
+}
+
+impl Filter {
+    /// Whether a scan goes from what falls due latest to what falls due earliest.
+    pub(in crate::store) const fn is_latest_first(self) -> bool {
+        matches!(self, Self::Complete)
+    }
+
+    /// Whether `place` comes after `after` in such a scan.
+    pub(in crate::store) fn is_past(self, place: Cursor, after: Cursor) -> bool {
+        if self.is_latest_first() { place < after } else { place > after }
+    }
 }
 
 /// What one page of a scan should contain.
@@ -72,7 +87,7 @@ pub struct Found {
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "built by stores")]
 pub struct Page {
-    /// What was found, earliest due first.
+    /// What was found, in the order of the [filter](Filter): earliest due first, or latest.
     pub found: Vec<Found>,
     /// What could not be read.
     pub unreadable: Unreadable,
@@ -114,7 +129,7 @@ impl Entry {
 }
 
 impl Page {
-    /// The first `limit` of these, which are in their order. What can't be read
+    /// The first `limit` of these, in the order of the filter. What can't be read
     /// takes a place like the others: a page of nothing else goes on, too.
     pub(in crate::store) fn of(mut entries: Vec<Entry>, limit: usize) -> Self {
         let more = entries.len() > limit;

@@ -17,10 +17,11 @@ impl PostgresStore {
             Filter::Unfinished => &self.0.sql.unfinished,
             Filter::Lapsed => &self.0.sql.lapsed,
             Filter::Expired => &self.0.sql.expired,
+            Filter::Complete => &self.0.sql.complete,
         };
         // One more, to see whether that was all.
         let wanted = query.limit.saturating_add(1);
-        let (mut due, mut key) = start(query.after);
+        let (mut due, mut key) = start(query);
         // Those that lie behind the last place of the page belong to the next one.
         let (mut entries, mut strange, mut behind) = (Vec::new(), 0, 0);
         loop {
@@ -46,10 +47,29 @@ impl PostgresStore {
     }
 }
 
-fn start(after: Option<Cursor>) -> (i64, Vec<u8>) {
-    after.map_or((i64::MIN, Vec::new()), |after| {
-        (i64::try_from(after.due.as_millis()).unwrap_or(i64::MAX), after.key.as_bytes().to_vec())
-    })
+impl PostgresStore {
+    /// How many there are, `most` at most.
+    pub(super) async fn count_of(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        let sql = match filter {
+            Filter::Unfinished => &self.0.sql.count_unfinished,
+            Filter::Lapsed => &self.0.sql.count_lapsed,
+            Filter::Expired => &self.0.sql.count_expired,
+            Filter::Complete => &self.0.sql.count_complete,
+        };
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.0.connections.query(sql, &[Parameter::Integer(most)]).await?;
+        let count: i64 = rows.first().map_or(Ok(0), |row| required(row, 0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+}
+
+/// Where it starts: at either end, before or behind any key, if no page was before this one.
+fn start(query: &Query) -> (i64, Vec<u8>) {
+    match query.after {
+        Some(after) => (i64::try_from(after.due.as_millis()).unwrap_or(i64::MAX), after.key.as_bytes().to_vec()),
+        None if query.filter.is_latest_first() => (i64::MAX, vec![u8::MAX; 33]),
+        None => (i64::MIN, Vec::new()),
+    }
 }
 
 /// One line of a scan; `None` if it has no place.

@@ -119,6 +119,11 @@ pub(super) struct Sql {
     pub(super) unfinished: String,
     pub(super) lapsed: String,
     pub(super) expired: String,
+    pub(super) complete: String,
+    pub(super) count_unfinished: String,
+    pub(super) count_lapsed: String,
+    pub(super) count_complete: String,
+    pub(super) count_expired: String,
     pub(super) sweep: String,
     pub(super) layout: String,
     pub(super) probe: String,
@@ -152,6 +157,11 @@ impl Sql {
             unfinished: either(&scan(&records, "status = 0"), &scan(&records, "status = 1")),
             lapsed: either(&scan(&records, &past("status = 0")), &scan(&records, &past("status = 1"))),
             expired: scan(&records, &past("status = 2")),
+            complete: scan_backwards(&records, "status = 2"),
+            count_unfinished: counted(&records, &["status = 0", "status = 1"], "true"),
+            count_lapsed: counted(&records, &["status = 0", "status = 1"], &format!("due <= {at_start}")),
+            count_complete: counted(&records, &["status = 2"], "true"),
+            count_expired: counted(&records, &["status = 2"], &format!("due <= {at_start}")),
             sweep: format!(
                 "WITH old AS (SELECT key FROM {records} WHERE status = 2 AND due <= {at_start} \
                  ORDER BY due, key LIMIT $1 FOR UPDATE SKIP LOCKED) \
@@ -247,6 +257,21 @@ fn scan(records: &str, matching: &str) -> String {
         "SELECT key, version, status, created, due FROM {records} \
          WHERE {matching} AND (due, key) > ($1::int8, $2::bytea) ORDER BY due, key LIMIT $3::int8"
     )
+}
+
+/// The same, latest due first.
+fn scan_backwards(records: &str, matching: &str) -> String {
+    let forwards = scan(records, matching);
+    forwards.replace("(due, key) >", "(due, key) <").replace("ORDER BY due, key", "ORDER BY due DESC, key DESC")
+}
+
+/// How many there are of these, `$1` at most. One look for each status can use the index.
+fn counted(records: &str, statuses: &[&str], matching: &str) -> String {
+    let look = |status: &&str| {
+        format!("(SELECT 1 FROM {records} WHERE {status} AND {matching} ORDER BY due, key LIMIT $1::int8)")
+    };
+    let looks = statuses.iter().map(look).collect::<Vec<_>>().join(" UNION ALL ");
+    format!("SELECT least(pg_catalog.count(*), $1::int8) FROM ({looks}) AS found")
 }
 
 /// The first page of what two scans find. One for each status can use the index.

@@ -14,7 +14,7 @@ use super::row::{RowWrite, loaded, signed};
 use super::sql::{Migration, Sql};
 use crate::core::{Key, Record, Version};
 use crate::store::contract::{
-    Durability, DurabilityLevel, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap, require,
+    Durability, DurabilityLevel, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap, require,
 };
 use crate::store::for_all::ForAll;
 
@@ -222,6 +222,11 @@ impl Store for PostgresStore {
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         self.check().await?;
         self.page(query).await
+    }
+
+    async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        self.check().await?;
+        self.count_of(filter, most).await
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {

@@ -1,7 +1,8 @@
 -- Shared start of put.lua and remove.lua: compares, and hands back what is
 -- there if it is something else. Nothing is decided here.
 --
--- KEYS: the record, the index of its partition.
+-- KEYS: the record, the index of its partition, and that of complete records, if there
+-- is one.
 -- ARGV[1]: the expected version, '' for none. ARGV[2]: its name in the index.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -5,6 +5,7 @@
 //! | `{PREFIX:NN}:KEY` | string | a record: its columns and head (and response, once complete) |
 //! | | or hash | the same where it has a request or steps: `h` as the string, `q` its request, `0`… its steps |
 //! | `{PREFIX:NN}:due` | sorted set | the unfinished records of the partition by when they fall due |
+//! | `{PREFIX:NN}:complete` | sorted set | the complete ones by when they expire, if the option says so |
 //! | `{PREFIX:NN}:epoch` | hash | which data this is |
 //!
 //! Most records are strings: a hash takes 120 bytes more, and longer.
@@ -52,11 +53,14 @@ pub(super) struct Names {
     /// What the names of each partition start with: what is in a partition is
     /// in the same slot of a cluster.
     stems: Vec<String>,
+    /// Whether there is an index of complete records.
+    pub(super) index_complete: bool,
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str) -> Self {
-        Self { stems: (0..PARTITIONS).map(|partition| format!("{{{prefix}:{partition:02}}}:")).collect() }
+    pub(super) fn new(prefix: &str, index_complete: bool) -> Self {
+        let stems = (0..PARTITIONS).map(|partition| format!("{{{prefix}:{partition:02}}}:")).collect();
+        Self { stems, index_complete }
     }
 
     /// What is in this partition.
@@ -80,12 +84,21 @@ impl Names {
         Call::new(script, size + 256).keys([self.record(key).as_bytes(), index.as_bytes()])
     }
 
+    /// For what changes it.
+    fn record_and_indexes(&self, script: &'static Script, key: &Key, size: usize) -> Call {
+        if !self.index_complete {
+            return self.record_and_index(script, key, size);
+        }
+        let (due, complete) = (self.of(partition(key), "due"), self.of(partition(key), "complete"));
+        Call::new(script, size + 320).keys([self.record(key).as_bytes(), due.as_bytes(), complete.as_bytes()])
+    }
+
     pub(super) fn load(&self, key: &Key) -> Call {
         self.record_and_index(&LOAD, key, 0)
     }
 
     pub(super) fn remove(&self, key: &Key, expected: Version) -> Call {
-        self.record_and_index(&REMOVE, key, 0).arg(&version_bytes(expected)).arg(name(key))
+        self.record_and_indexes(&REMOVE, key, 0).arg(&version_bytes(expected)).arg(name(key))
     }
 
     pub(super) fn put(&self, key: &Key, expected: Option<Version>, next: &Record) -> Call {
@@ -102,7 +115,7 @@ impl Names {
         let size = head.len() + parts.iter().map(|(_, part)| part.len() + 16).sum::<usize>();
         let created = next.created_at().map(|at| at.as_millis().to_string()).unwrap_or_default();
         let call = self
-            .record_and_index(&PUT, key, size)
+            .record_and_indexes(&PUT, key, size)
             .arg(expected.map(version_bytes).as_ref().map_or(&[][..], |version| version))
             .arg(name(key))
             .arg(status_letter(next.index_class()))

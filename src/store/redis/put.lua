@@ -9,6 +9,13 @@ if not created then created = ARGV[6] ~= '' and ARGV[6] or now end
 -- full: after a write that needs none, the others of a script are let through.
 if ARGV[3] == 'C' then
   redis.call('ZREM', KEYS[2], ARGV[2])
+  if KEYS[3] then
+    -- The index of complete records, if there is to be one. It is for people: what may be
+    -- the matter with it stops no write. Each write lets a few entries go that have expired.
+    redis.pcall('ZADD', KEYS[3], due, ARGV[2])
+    local expired = redis.pcall('ZRANGE', KEYS[3], '-inf', now, 'BYSCORE', 'LIMIT', 0, 4)
+    if expired[1] then redis.pcall('ZREM', KEYS[3], unpack(expired)) end
+  end
 else
   if old then redis.call('ZREM', KEYS[2], '') end
   redis.call('ZADD', KEYS[2], due, ARGV[2])

@@ -4,11 +4,11 @@ use redis::Value;
 use tokio::task::JoinSet;
 
 use super::layout::{Columns, PARTITIONS, name, no_reply_of_ours, parse_name};
-use super::script::{Call, SCAN};
+use super::script::{COUNT, Call, SCAN};
 use super::store::RedisStore;
 use crate::core::Timestamp;
 use crate::store::contract::Entry;
-use crate::store::contract::{Cursor, Filter, Found, Page, Query, StoreError};
+use crate::store::contract::{Cursor, Filter, Found, Page, Query, StoreError, StoreErrorKind};
 
 /// The most that one page holds: every partition is asked for as many, and a
 /// server does nothing else meanwhile.
@@ -21,8 +21,9 @@ impl RedisStore {
         if query.filter == Filter::Expired || query.limit == 0 {
             return Ok(Page::default());
         }
+        let index = self.index_of(query.filter)?;
         let query = Query { limit: query.limit.min(MOST), ..query.clone() };
-        let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query)).collect();
+        let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query, index)).collect();
         let (mut entries, mut strange) = (Vec::new(), 0);
         for reply in self.all(calls).await? {
             let share = parse(reply).ok_or_else(no_reply_of_ours)?;
@@ -30,6 +31,9 @@ impl RedisStore {
             strange += share.1;
         }
         entries.sort_unstable_by_key(Entry::place);
+        if query.filter.is_latest_first() {
+            entries.reverse();
+        }
         let mut page = Page::of(entries, query.limit);
         if query.after.is_none() {
             page.unreadable.count += strange;
@@ -37,18 +41,46 @@ impl RedisStore {
         Ok(page)
     }
 
-    fn share(&self, partition: u8, query: &Query) -> Call {
+    /// Asks all partitions at once, in one round trip. They know without counting.
+    pub(super) async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        if filter == Filter::Expired {
+            return Ok(0);
+        }
+        let (index, is_lapsed) = (self.index_of(filter)?, filter == Filter::Lapsed);
+        let calls = (0..PARTITIONS).map(|partition| {
+            let key = self.link.names.of(partition, index);
+            Call::new(&COUNT, 64).keys([key.as_bytes()]).arg(if is_lapsed { "1" } else { "0" })
+        });
+        let mut count = 0_usize;
+        for reply in self.all(calls.collect()).await? {
+            let Value::Int(share) = reply else { return Err(no_reply_of_ours()) };
+            count = count.saturating_add(usize::try_from(share).unwrap_or_default());
+        }
+        Ok(count.min(most))
+    }
+
+    /// Where those lie that the filter finds.
+    fn index_of(&self, filter: Filter) -> Result<&'static str, StoreError> {
+        match filter {
+            Filter::Complete if !self.link.names.index_complete => Err(not_indexed()),
+            Filter::Complete => Ok("complete"),
+            Filter::Unfinished | Filter::Lapsed | Filter::Expired => Ok("due"),
+        }
+    }
+
+    fn share(&self, partition: u8, query: &Query, index: &str) -> Call {
         let (due, last) = query
             .after
             .map_or((String::new(), String::new()), |after| (after.due.as_millis().to_string(), name(&after.key)));
         let names = &self.link.names;
         Call::new(&SCAN, 256)
-            .keys([names.of(partition, "due").as_bytes()])
+            .keys([names.of(partition, index).as_bytes()])
             .arg(names.of(partition, ""))
             .arg(query.limit + 1)
             .arg(if query.filter == Filter::Lapsed { "1" } else { "0" })
             .arg(due)
             .arg(last)
+            .arg(if query.filter.is_latest_first() { "REV" } else { "" })
     }
 
     /// The replies to calls that are under way together.
@@ -60,6 +92,11 @@ impl RedisStore {
         }
         running.join_all().await.into_iter().collect()
     }
+}
+
+fn not_indexed() -> StoreError {
+    let message = "redis has no index of complete records; give all processes RedisStoreOptions::index_complete(true)";
+    StoreError::new(StoreErrorKind::NotIndexed, message)
 }
 
 /// A partition's share, and how many names it passed that are none of ours.

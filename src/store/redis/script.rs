@@ -23,6 +23,7 @@ script!(PUT, "compare.lua", "put.lua");
 script!(REMOVE, "compare.lua", "remove.lua");
 script!(LOAD, "load.lua");
 script!(SCAN, "scan.lua");
+script!(COUNT, "count.lua");
 script!(EPOCH, "epoch.lua");
 script!(PROBE, "probe.lua");
 

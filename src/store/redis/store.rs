@@ -9,7 +9,7 @@ use super::layout::{PARTITIONS, ScriptReply, no_reply_of_ours, parse_reply};
 use super::link::Link;
 use super::script::{Call, EPOCH};
 use crate::core::{Key, Record, Version};
-use crate::store::contract::{Durability, Epoch, Loaded, Page, Query, Store, StoreError, Swap};
+use crate::store::contract::{Durability, Epoch, Filter, Loaded, Page, Query, Store, StoreError, Swap};
 use crate::util::nonce::fresh_nonce;
 
 /// Keeps records in Redis or Valkey: one server, a primary behind Sentinel, or
@@ -164,6 +164,10 @@ impl Store for RedisStore {
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         self.page(query).await
+    }
+
+    async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        self.count(filter, most).await
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {

@@ -94,6 +94,9 @@ pub(super) struct Reader<'c> {
     pub(super) unfinished: Statement<'c>,
     pub(super) lapsed: Statement<'c>,
     pub(super) expired: Statement<'c>,
+    pub(super) complete: Statement<'c>,
+    pub(super) count_unfinished: Statement<'c>,
+    pub(super) count_complete: Statement<'c>,
     broken: bool,
 }
 
@@ -108,6 +111,9 @@ impl<'c> Reader<'c> {
             unfinished: connection.prepare(&sql.unfinished)?,
             lapsed: connection.prepare(&sql.lapsed)?,
             expired: connection.prepare(&sql.expired)?,
+            complete: connection.prepare(&sql.complete)?,
+            count_unfinished: connection.prepare(&sql.count_unfinished)?,
+            count_complete: connection.prepare(&sql.count_complete)?,
             broken: false,
         })
     }

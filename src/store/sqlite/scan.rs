@@ -12,15 +12,17 @@ impl Reader<'_> {
     pub(super) fn scan(&mut self, query: &Query, now: Timestamp) -> Result<Page, Fault> {
         // One more tells whether there is another page.
         let limit = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
-        // An empty key comes before all others.
+        // An empty key comes before all others, and a longer one than there is behind.
         let (due, key) = match &query.after {
             Some(after) => (millis(after.due), after.key.as_bytes().as_slice()),
+            None if query.filter.is_latest_first() => (i64::MAX, [u8::MAX; 33].as_slice()),
             None => (i64::MIN, [].as_slice()),
         };
         let mut rows = match query.filter {
             Filter::Unfinished => self.unfinished.query((due, key, limit))?,
             Filter::Lapsed => self.lapsed.query((due, key, limit, millis(now)))?,
             Filter::Expired => self.expired.query((due, key, limit, millis(now)))?,
+            Filter::Complete => self.complete.query((due, key, limit))?,
         };
         let mut entries = Vec::new();
         while let Some(found) = rows.next()? {
@@ -32,6 +34,23 @@ impl Reader<'_> {
             });
         }
         Ok(Page::of(entries, query.limit))
+    }
+}
+
+impl Reader<'_> {
+    /// How many there are, `most` at most.
+    pub(super) fn count(&mut self, filter: Filter, most: usize, now: Timestamp) -> Result<usize, Fault> {
+        let statement = match filter {
+            Filter::Unfinished | Filter::Lapsed => &mut self.count_unfinished,
+            Filter::Expired | Filter::Complete => &mut self.count_complete,
+        };
+        let latest = match filter {
+            Filter::Unfinished | Filter::Complete => i64::MAX,
+            Filter::Lapsed | Filter::Expired => millis(now),
+        };
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let count: i64 = statement.query_row((latest, most), |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
     }
 }
 

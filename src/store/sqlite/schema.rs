@@ -57,6 +57,9 @@ pub(super) struct Sql {
     pub(super) unfinished: String,
     pub(super) lapsed: String,
     pub(super) expired: String,
+    pub(super) complete: String,
+    pub(super) count_unfinished: String,
+    pub(super) count_complete: String,
     pub(super) held_by: String,
     pub(super) held: String,
     pub(super) ahead: String,
@@ -107,6 +110,9 @@ impl Sql {
             unfinished: scan(p, "status < 2"),
             lapsed: scan(p, "status < 2 AND due <= ?4"),
             expired: scan(p, "status = 2 AND due <= ?4"),
+            complete: scan_backwards(p, "status = 2"),
+            count_unfinished: count(p, "status < 2"),
+            count_complete: count(p, "status = 2"),
             held_by: format!("SELECT key FROM main.{p}records WHERE status < 2 AND holder = ?1"),
             ahead: format!("SELECT key FROM main.{p}records WHERE status < 2 AND written > ?1"),
             held: format!("SELECT key FROM main.{p}records WHERE status < 2 AND holder <> 0"),
@@ -180,6 +186,16 @@ fn scan(p: &str, which: &str) -> String {
         "SELECT {COLUMNS}, {own}, key FROM main.{p}records WHERE {which} AND (due, key) > (?1, ?2) \
          AND length(key) = 32 ORDER BY due, key LIMIT ?3"
     )
+}
+
+/// The same, latest due first.
+fn scan_backwards(p: &str, which: &str) -> String {
+    scan(p, which).replace("(due, key) >", "(due, key) <").replace("ORDER BY due, key", "ORDER BY due DESC, key DESC")
+}
+
+/// How many of these are due by `?1`; `?2` at most.
+fn count(p: &str, which: &str) -> String {
+    format!("SELECT count(*) FROM (SELECT 1 FROM main.{p}records WHERE {which} AND due <= ?1 ORDER BY due LIMIT ?2)")
 }
 
 /// The line about the whole store, with what is counted elsewhere.

@@ -414,6 +414,14 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
+        self.read(move |reader| {
+            let now = reader.shared.clock.now();
+            reader.count(filter, most, now).map_err(|fault| reader.after_fault(fault))
+        })
+        .await
+    }
+
     /// Power loss, if the disk is honest.
     async fn durability(&self) -> Result<Durability, StoreError> {
         self.0.shared.guard.check_process()?;

@@ -198,7 +198,7 @@ impl Completer {
         if engine.in_hand().has(&key) {
             return Ok(Disposition::Skipped);
         }
-        let done = engine.apply(&key, None, Resolve { resolution, seen: Some(version) }).await?;
+        let done = engine.apply(&key, None, Resolve { resolution, seen: Some(version), why: None }).await?;
         if done.output.is_err() {
             return Ok(Disposition::Skipped);
         }

@@ -8,21 +8,37 @@ use crate::telemetry::finding::FindingKind;
 
 /// After how long each is a finding.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Thresholds {
+pub(crate) struct Thresholds {
     pub(super) pending: Duration,
     pub(super) paid: Duration,
     pub(super) in_doubt: Duration,
 }
 
+/// As the docs of the watcher's setters say.
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            pending: Duration::from_secs(15 * 60),
+            paid: Duration::from_secs(5 * 60),
+            in_doubt: Duration::from_secs(60),
+        }
+    }
+}
+
 /// A finding, less the operation it is about.
-pub(super) type Violation = (FindingKind, String, Timestamp);
+pub(crate) type Violation = (FindingKind, String, Timestamp);
 
 /// What falls due later than this never will: no completer continues it.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+pub(crate) const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Thresholds {
+    /// The same, without waiting for a completer or a reconciler.
+    pub(crate) const fn impatient(self) -> Self {
+        Self { in_doubt: Duration::ZERO, ..self }
+    }
+
     /// Whether the record itself has to be read, to find out.
-    pub(super) fn suspects(&self, found: &Found, now: Timestamp) -> bool {
+    pub(crate) fn suspects(&self, found: &Found, now: Timestamp) -> bool {
         let unattended = now >= found.due.after(self.in_doubt) || found.due > now.after(FAR);
         unattended || now >= found.created.after(self.age(found.status))
     }
@@ -36,7 +52,7 @@ impl Thresholds {
 
     /// The worst finding. Its text must not change while the operation does not: it
     /// would be reported anew.
-    pub(super) fn classify(&self, record: &Record, now: Timestamp) -> Option<Violation> {
+    pub(crate) fn classify(&self, record: &Record, now: Timestamp) -> Option<Violation> {
         if record.status() == Status::Complete {
             return None;
         }

@@ -1,6 +1,6 @@
 //! Reports what needs attention.
 
-mod classify;
+pub(crate) mod classify;
 mod open_findings;
 mod round;
 mod state;
@@ -95,11 +95,7 @@ impl Watcher {
     /// takes a layer, for its engine. Only the engine that has an unsaved response, and
     /// its clones, know of it: a watcher that you make from the store knows of none.
     pub fn new(engine: impl Into<Engine>) -> Self {
-        let thresholds = Thresholds {
-            pending: Duration::from_secs(15 * 60),
-            paid: Duration::from_secs(5 * 60),
-            in_doubt: Duration::from_secs(60),
-        };
+        let thresholds = Thresholds::default();
         Self {
             engine: engine.into(),
             settings: WatcherSettings { every: Duration::from_secs(30), thresholds, require: DurabilityLevel::Nothing },

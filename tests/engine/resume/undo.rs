@@ -253,7 +253,9 @@ async fn what_can_never_be_undone_calls_a_human() {
     assert_eq!(why(&lab).await, "step \"flight\" can't be undone: not refundable");
     // Who calls the airline can say so.
     let resolution = Resolution::Undone { step: "flight".into() };
-    let done = Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, Resolve { resolution, seen: None }).await;
+    let done = Ledger::new(lab.store.clone())
+        .apply(&stored_key("k"), None, Resolve { resolution, seen: None, why: None })
+        .await;
     done.unwrap().output.unwrap();
     send(&app, post("k")).await.assert_first(409, "so it is");
 }

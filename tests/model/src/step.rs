@@ -105,7 +105,7 @@ impl State {
         self.budget.spend(Kind::Resolve);
         // As an operator does, who decides about what was shown.
         let seen = self.shelf.record.as_ref().map(Record::version);
-        let command = Resolve { resolution: resolution.clone(), seen };
+        let command = Resolve { resolution: resolution.clone(), seen, why: None };
         let author = Author::Operator(command.clone());
         self.operator = Some(Task::new(Exchange::looking(command, self.mint()), author));
     }
@@ -309,7 +309,7 @@ impl State {
             // Its reconciler does not know either, of what it looked at.
             (Resumed::InDoubt, looked) if self.operator.is_none() => {
                 let seen = looked.as_ref().map(Record::version);
-                let command = Resolve { resolution: Resolution::Park { why: "nobody knows".into() }, seen };
+                let command = Resolve { resolution: Resolution::Park { why: "nobody knows".into() }, seen, why: None };
                 let author = Author::Operator(command.clone());
                 self.operator = Some(Task::new(Exchange::looking(command, self.mint()), author));
             }

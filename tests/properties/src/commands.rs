@@ -90,7 +90,7 @@ fn command() -> impl Strategy<Value = AnyCommand> {
     prop_oneof![
         2 => claim().prop_map(AnyCommand::Claim),
         6 => (nth, vec(change(), 0..4)).prop_map(|(nth, changes)| AnyCommand::Fenced(nth, changes)),
-        1 => resolution().prop_map(|resolution| AnyCommand::Resolve(Resolve { resolution, seen: None })),
+        1 => resolution().prop_map(|resolution| AnyCommand::Resolve(Resolve { resolution, seen: None, why: None })),
     ]
 }
 

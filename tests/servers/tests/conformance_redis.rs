@@ -43,24 +43,26 @@ type Cli = Box<dyn Fn(&[&str]) -> String + Send + Sync>;
 struct OnRedis {
     url: String,
     prefix: String,
+    index_complete: bool,
     store: Mutex<Arc<dyn Store>>,
     /// Also holds the server.
     cli: Cli,
 }
 
 impl OnRedis {
-    fn new(url: String, cli: impl Fn(&[&str]) -> String + Send + Sync + 'static) -> Self {
+    fn new(url: String, index_complete: bool, cli: impl Fn(&[&str]) -> String + Send + Sync + 'static) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("c{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let store = Mutex::new(open(&url, &prefix));
-        Self { url, prefix, store, cli: Box::new(cli) }
+        let store = Mutex::new(open(&url, &prefix, index_complete));
+        Self { url, prefix, index_complete, store, cli: Box::new(cli) }
     }
 }
 
-fn open(url: &str, prefix: &str) -> Arc<dyn Store> {
+fn open(url: &str, prefix: &str, index_complete: bool) -> Arc<dyn Store> {
     // On a busy machine the tests must not see time-outs.
     let patience = Duration::from_secs(10);
-    let options = RedisStore::options().prefix(prefix).connect_timeout(patience).response_timeout(patience);
+    let options = RedisStore::options().prefix(prefix).index_complete(index_complete);
+    let options = options.connect_timeout(patience).response_timeout(patience);
     Arc::new(options.connect(url).expect("a URL"))
 }
 
@@ -100,7 +102,7 @@ impl Harness for OnRedis {
     }
 
     async fn reopen(&self) -> Result<(), Cannot> {
-        *self.store.lock().unwrap() = open(&self.url, &self.prefix);
+        *self.store.lock().unwrap() = open(&self.url, &self.prefix, self.index_complete);
         Ok(())
     }
 
@@ -111,22 +113,22 @@ impl Harness for OnRedis {
 
 conformance_tests!(redis, || async {
     let server = ONE.get(Redis::start);
-    OnRedis::new(server.url(), move |arguments| server.cli(arguments))
+    OnRedis::new(server.url(), false, move |arguments| server.cli(arguments))
 });
 
 conformance_tests!(valkey, || async {
     let server = VALKEY.get(Redis::valkey);
-    OnRedis::new(server.url(), move |arguments| server.cli(arguments))
+    OnRedis::new(server.url(), true, move |arguments| server.cli(arguments))
 });
 
 conformance_tests!(cluster, || async {
     let server = CLUSTER.get(Cluster::start);
-    OnRedis::new(server.url(), move |arguments| server.nodes()[0].cli(&[&["-c"], arguments].concat()))
+    OnRedis::new(server.url(), true, move |arguments| server.nodes()[0].cli(&[&["-c"], arguments].concat()))
 });
 
 conformance_tests!(sentinel, || async {
     let server = SENTINELS.get(Sentinels::start);
-    OnRedis::new(server.url(), move |arguments| {
+    OnRedis::new(server.url(), false, move |arguments| {
         let port = server.primary_port().to_string();
         server.sentinels()[0].cli(&[&["-p", &port], arguments].concat())
     })

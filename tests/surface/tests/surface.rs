@@ -110,7 +110,7 @@ fn another_signature_is_another_line() {
     assert_eq!(new, one("pub fn longest(&self, tries: u64) -> std::time::Duration"));
     // The same word for another type, too.
     let (gone, new) =
-        changed("operator/shown.rs", "use crate::core::{Key, Record,", "use crate::core::{StepKey as Key, Record,");
+        changed("operator/shown.rs", "use crate::core::{Hold, Key,", "use crate::core::{Hold, StepKey as Key,");
     assert_eq!((gone, new), (one("pub key: crate::Key"), one("pub key: crate::StepKey")));
 }
 

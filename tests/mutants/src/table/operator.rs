@@ -3,34 +3,35 @@
 use super::Mutant;
 
 const OPERATOR: &str = "src/operator/mod.rs";
+const DECIDE: &str = "src/operator/decide.rs";
 
 planted_under!(operator, "--test workers", "operator");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     operator(
         "operator-decides-about-what-moved-on",
-        OPERATOR,
-        "let command = Resolve { resolution, seen: Some(shown.record.version()) };",
-        "let command = Resolve { resolution, seen: None };",
+        DECIDE,
+        "seen: Some(shown.record.version()), why",
+        "seen: None, why",
         "a_decision_about_what_moved_on",
     ),
     operator(
         "operator-decides-about-what-is-in-hand",
-        OPERATOR,
+        DECIDE,
         "if self.engine.in_hand().has(&shown.key) {",
         "if self.engine.in_hand().has(&shown.key) && false {",
         "what_this_process_still_has_to_save",
     ),
     operator(
         "operator-forgets-what-is-unfinished",
-        OPERATOR,
+        DECIDE,
         "if shown.record.status() != Status::Complete {",
         "if shown.record.status() != Status::Complete && false {",
         "what_is_complete_can_be_forgotten",
     ),
     operator(
         "operator-forgets-a-callback",
-        OPERATOR,
+        DECIDE,
         "if shown.record.pending_callback().is_some() {",
         "if shown.record.pending_callback().is_some() && false {",
         "a_callback_is_made_before",

@@ -82,7 +82,7 @@ async fn life(bench: &Bench) -> Vec<String> {
     note(format!("{:?}", bench.change(&mut first, save("b")).await.unwrap()));
     note(format!("{:?}", bench.change(&mut second, Change::Park { why: "why".into() }).await.unwrap()));
     note(plain(bench.claim().await.unwrap().0));
-    let resolve = Resolve { resolution: Resolution::RunAgain, seen: None };
+    let resolve = Resolve { resolution: Resolution::RunAgain, seen: None, why: None };
     note(format!("{:?}", bench.ledger.apply(&bench.key, None, resolve).await.unwrap().output));
     let mut third = bench.granted().await;
     note(format!("{} {:?}", third.1.attempts(), third.1.steps().len()));

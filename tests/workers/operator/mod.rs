@@ -1,8 +1,11 @@
 //! What an operator sees and decides.
 
+mod decisions;
+mod lists;
+
 use bytes::Bytes;
 use tower_idempotency::core::{HistoryEvent, Hold, Key, Resolution, Status};
-use tower_idempotency::store::{Filter, Query, StoreErrorKind};
+use tower_idempotency::store::{Filter, Query, StoreError, StoreErrorKind};
 use tower_idempotency::{Callback, Engine, Operator, OperatorError, Runner};
 
 use crate::support::bodies::Failure;
@@ -206,7 +209,7 @@ async fn a_callback_is_made_before_its_operation_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_goes_on_page_by_page() {
+async fn a_scan_goes_on_page_by_page() {
     let lab = Lab::new();
     let app = serve(&lab.layer().resumable(), |_| async { Ok(reply(503, "later")) });
     let mut keys: Vec<Key> = Vec::new();
@@ -217,7 +220,7 @@ async fn a_list_goes_on_page_by_page() {
     let operator = Operator::new(lab.store.clone());
     let (mut query, mut found) = (Query::new(Filter::Unfinished, 2), Vec::new());
     loop {
-        let page = operator.list(&query).await.unwrap();
+        let page = operator.scan(&query).await.unwrap();
         found.extend(page.found.iter().map(|found| found.key));
         let Some(next) = page.next else { break };
         query = query.after(next);
@@ -238,6 +241,7 @@ async fn what_can_not_be_done_comes_with_advice() {
         error,
         operator.find("", "").await.unwrap_err(),
         OperatorError::InvalidHash,
+        OperatorError::InvalidReference,
         OperatorError::Absent,
         OperatorError::Busy(secs(3)),
         OperatorError::InHand,
@@ -245,6 +249,8 @@ async fn what_can_not_be_done_comes_with_advice() {
         OperatorError::Unfinished,
         OperatorError::NotInDoubt,
         OperatorError::CallbackPending,
+        OperatorError::NoCallback,
+        OperatorError::NotIndexed(StoreError::new(StoreErrorKind::NotIndexed, "set the option")),
         OperatorError::Overtaken,
     ];
     for error in all {
