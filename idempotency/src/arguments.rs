@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use http::StatusCode;
 use jiff::SignedDuration;
 use tower_idempotency::store::DurabilityLevel;
+use tower_idempotency::{FindingKind, ListPosition, ListState};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -55,6 +58,23 @@ pub(crate) struct Common {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// List operations: without more words, those that need attention
+    List(List),
+    /// Show one operation: its state, its steps, its history, and the commands that fit
+    Show(Show),
+    /// Decide about an operation that no attempt holds: what happened to it, or to a step
+    Resolve(Resolve),
+    /// Let an unfinished operation run again: at its client's retry, or by a completer
+    ///
+    /// Steps that are done stay done. In at-most-once mode first make sure that nothing
+    /// happened.
+    Retry(Decision),
+    /// Remove a complete operation before its retention is over
+    ///
+    /// If the client then retries, the operation runs anew.
+    Forget(Decision),
+    /// Give up the callback that is still to be made for a complete operation
+    EndCallback(Decision),
     /// Print a line when something begins to need attention, and when it is over
     ///
     /// Ends with Ctrl-C. It sees what the store has: a response that a service could not
@@ -78,6 +98,138 @@ pub(crate) enum Command {
         /// For which shell
         shell: Shell,
     },
+}
+
+/// Which operation.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// The hash of its key, or its reference, as `list`, problems, events and log lines have it
+    #[arg(required_unless_present = "key", conflicts_with = "key")]
+    pub(crate) operation: Option<String>,
+    /// Or its idempotency key, as the client sends it
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// The scope of that key: whose it is; without it, the shared one
+    #[arg(long, default_value = "", requires = "key")]
+    pub(crate) scope: String,
+    /// That key was given to a runner, not sent with a request
+    #[arg(long, requires = "key")]
+    pub(crate) runner: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Which ones
+    #[arg(long, value_enum, default_value_t = Listed::Attention)]
+    pub(crate) state: Listed,
+    /// Only those that began so long ago, as 10m or 2h
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub(crate) older_than: Option<Duration>,
+    /// Only those with this finding
+    #[arg(long, value_parser = finding)]
+    pub(crate) finding: Option<FindingKind>,
+    /// How many, 200 at most
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
+    /// Go on where the last page ended, by the position that it printed
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) after: Option<ListPosition>,
+}
+
+/// What is listed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Listed {
+    /// What an operator should look at
+    Attention,
+    /// All that are not complete
+    Unfinished,
+    /// Those of them that a completer should take
+    Due,
+    /// Those that are complete, the latest first
+    Complete,
+}
+
+impl From<Listed> for ListState {
+    fn from(listed: Listed) -> Self {
+        match listed {
+            Listed::Attention => Self::NeedsAttention,
+            Listed::Unfinished => Self::Unfinished,
+            Listed::Due => Self::Due,
+            Listed::Complete => Self::Complete,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// With --json: also what clients and handlers sent, up to so many bytes of each body
+    #[arg(long, value_name = "BYTES", requires = "json")]
+    pub(crate) bodies: Option<usize>,
+}
+
+/// What each decision needs.
+#[derive(Args, Debug)]
+pub(crate) struct Decision {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Why, in one line; it stays in the history of the operation
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) why: String,
+    /// Who decides; without it, your user and this host
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) who: Option<String>,
+    /// The version that `show` printed: if the operation has changed since, nothing is done
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) seen: Option<String>,
+    /// Don't ask; needs --seen
+    #[arg(long, requires = "seen")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Resolve {
+    #[command(flatten)]
+    pub(crate) decision: Decision,
+    #[command(flatten)]
+    pub(crate) what: Outcome,
+    /// With --respond: the body
+    #[arg(long, value_name = "TEXT", requires = "respond", conflicts_with = "body_file")]
+    pub(crate) body: Option<String>,
+    /// With --respond: a file that has the body
+    #[arg(long, value_name = "PATH", requires = "respond", value_hint = ValueHint::FilePath)]
+    pub(crate) body_file: Option<PathBuf>,
+    /// With --respond: a header, as 'content-type: application/json'; may be given again
+    #[arg(long = "header", value_name = "NAME: VALUE", requires = "respond")]
+    pub(crate) headers: Vec<String>,
+    /// With --respond: how long to keep the response
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = length)]
+    pub(crate) retention: Duration,
+    /// With --step-done: the step's result, as JSON
+    #[arg(long, value_name = "JSON", requires = "step_done")]
+    pub(crate) value: Option<String>,
+}
+
+/// What is decided: one of these.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Outcome {
+    /// It happened: store the response with this status
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) respond: Option<StatusCode>,
+    /// The step that is in doubt was done; needs --value
+    #[arg(long, value_name = "STEP", requires = "value")]
+    pub(crate) step_done: Option<String>,
+    /// The step that is in doubt did not happen, and will not
+    #[arg(long, value_name = "STEP")]
+    pub(crate) did_not_happen: Option<String>,
+    /// The step that was to be undone is undone
+    #[arg(long, value_name = "STEP")]
+    pub(crate) undone: Option<String>,
+    /// Keep completers from it until an operator decides
+    #[arg(long)]
+    pub(crate) park: bool,
 }
 
 #[derive(Args, Debug)]
@@ -143,6 +295,11 @@ impl From<Level> for DurabilityLevel {
             Level::MachineLoss => Self::MachineLoss,
         }
     }
+}
+
+fn finding(name: &str) -> Result<FindingKind, String> {
+    let names = || FindingKind::ALL.map(FindingKind::name).join(", ");
+    FindingKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("write one of {}", names()))
 }
 
 /// A length of time, as 90s, 10m, 2h or 1h 30m.

@@ -109,6 +109,11 @@ impl Output {
         Ok(())
     }
 
+    /// How wide the terminal is, if there is one.
+    pub(crate) fn width(self) -> Option<u16> {
+        Table::new().width()
+    }
+
     fn cell(self, (text, tone): &Piece) -> Cell {
         let cell = Cell::new(plain(text));
         match tone.color().filter(|_| self.colors) {

@@ -1,7 +1,11 @@
 //! The commands, a file each.
 
+mod advice;
+mod decide;
 mod doctor;
+mod list;
 mod migrate;
+mod show;
 mod sweep;
 mod watch;
 
@@ -18,6 +22,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { common, command, .. } = arguments;
     let output = Output::new(common.json);
     match command {
+        Command::List(list) => list::run(&common, &list, output).await,
+        Command::Show(show) => show::run(&common, &show, output).await,
+        Command::Resolve(resolve) => decide::resolve(&common, &resolve, output).await,
+        Command::Retry(decision) => decide::retry(&common, &decision, output).await,
+        Command::Forget(decision) => decide::forget(&common, &decision, output).await,
+        Command::EndCallback(decision) => decide::end_callback(&common, &decision, output).await,
         Command::Watch(watch) => watch::run(&common, &watch, output).await,
         Command::Sweep(sweep) => sweep::run(&common, &sweep, output).await,
         Command::Migrate(migrate) => migrate::run(&common, &migrate, output).await,
