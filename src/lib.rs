@@ -113,6 +113,7 @@
 //!   target `tower_idempotency`, and the caller's span around detached work.
 //! - `metrics`: counters, gauges and histograms of the `metrics` facade; the
 //!   [guide](guide::operations) has their names.
+//! - `inspector`: the page on which operators see what is stuck, and decide (`Inspector`).
 //! - `testing`: helps you test your handlers, with processes that die where the test says:
 #![cfg_attr(feature = "testing", doc = "  [`testing`].")]
 #![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
@@ -192,6 +193,12 @@ pub use self::http::words::{HeaderFilter, InProgressStatus, KeyReusedStatus, Pro
 pub use self::operator::Operator;
 pub use self::operator::counts::{Count, Counts};
 pub use self::operator::error::OperatorError;
+#[cfg(feature = "inspector")]
+pub use self::operator::inspector::Inspector;
+#[cfg(feature = "inspector")]
+pub use self::operator::inspector::authorise::{Authorise, Denied, Who};
+#[cfg(feature = "inspector")]
+pub use self::operator::inspector::page::InspectorBody;
 pub use self::operator::listing::{InvalidListPosition, ListPosition, ListState, Listed, Listing};
 pub use self::operator::shown::{OperationState, Shown};
 pub use self::runner::{RunError, Runner};
@@ -205,6 +212,11 @@ pub use self::util::clock;
 pub use self::workers::completer::{Completer, CompleterError, Doubt, Report, StoredBody};
 pub use self::workers::sweeper::{Sweeper, Swept};
 pub use self::workers::watcher::{Watched, Watcher};
+
+/// Maintenance windows: see [the guide](guide::maintenance).
+pub mod maintenance {
+    pub use crate::core::{Covers, Maintenance, PlannedWindow, Window, WindowState};
+}
 
 /// Keys for what is stored: see [`Engine::encryption`].
 #[cfg(feature = "encryption")]

@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::{
-    Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredResponse, canonical,
+    Change, Claim, Claimed, Fingerprint, IdempotencyKey, Intake, InvalidKey, Key, Mode, Rest, StoredResponse, Work,
+    canonical,
 };
 use crate::engine::Engine;
 use crate::engine::attempt::{Attempt, End};
@@ -126,13 +127,35 @@ impl Runner {
     {
         let runner = self.clone();
         let named = name(scope, key, input);
+        let scope = self.engine.may_rest().then(|| Box::from(scope));
         async move {
             let (key, fingerprint) = named?;
-            Detached::new(async move { runner.work(key, fingerprint, work).await }).await
+            Detached::new(async move {
+                let rest = match scope {
+                    Some(scope) => Box::pin(runner.rest_of(scope)).await,
+                    None => None,
+                };
+                match rest {
+                    Some(rest) if rest.intake == Intake::Closed => Err(at_rest(*rest)),
+                    rest => runner.work(key, fingerprint, rest, work).await,
+                }
+            })
+            .await
         }
     }
 
-    async fn work<T, E, F, Fut>(self, key: Key, fingerprint: Fingerprint, work: F) -> Result<T, RunError<E>>
+    /// The maintenance window that covers a call in this scope.
+    async fn rest_of(&self, scope: Box<str>) -> Option<Box<Rest>> {
+        self.engine.rest_of(Work::Operation { route: None, scope: Some(&scope) }).await.map(Box::new)
+    }
+
+    async fn work<T, E, F, Fut>(
+        self,
+        key: Key,
+        fingerprint: Fingerprint,
+        rest: Option<Box<Rest>>,
+        work: F,
+    ) -> Result<T, RunError<E>>
     where
         T: Serialize + DeserializeOwned + Send,
         E: Send,
@@ -141,8 +164,13 @@ impl Runner {
     {
         let lease = self.engine.limits().lease;
         let command = Claim { fingerprint: fingerprint.clone(), mode: self.mode, lease, request: None };
-        let (attempt, _counted) = match claim(&self.engine, key, command, self.engine.draining().begin()).await {
+        let counted = self.engine.draining().begin();
+        let (attempt, _counted) = match claim(&self.engine, key, command, counted, rest.as_deref()).await {
             Ok(Admission::Granted(attempt, counted)) => (attempt, counted),
+            Ok(Admission::Refused(Claimed::Closed, _)) => {
+                let rest = rest.filter(|_| !self.engine.is_draining());
+                return Err(rest.map_or(RunError::Draining, |rest| at_rest(*rest)));
+            }
             Ok(Admission::Refused(claimed, _)) => return refused(claimed),
             Err(error) => return Err(RunError::Store(error)),
         };
@@ -228,6 +256,10 @@ fn refused<T: DeserializeOwned, E>(claimed: Claimed) -> Result<T, RunError<E>> {
     }
 }
 
+fn at_rest<E>(rest: Rest) -> RunError<E> {
+    RunError::Maintenance { retry_in: rest.notice.left, reason: rest.notice.reason }
+}
+
 fn decode<T: DeserializeOwned, E>(stored: &StoredResponse) -> Result<T, RunError<E>> {
     serde_json::from_slice(stored.body().map_or(&[], |body| body)).map_err(RunError::Json)
 }
@@ -248,6 +280,13 @@ pub enum RunError<E> {
     OutcomeUnknown,
     /// The engine is [draining](Engine::drain). The work was not run.
     Draining,
+    /// A [maintenance window](crate::guide::maintenance) covers the call. The work was not run.
+    Maintenance {
+        /// How long the window lasts.
+        retry_in: Duration,
+        /// Why, as the operator wrote it.
+        reason: String,
+    },
     /// The work panicked.
     Panicked,
     /// The key is not a valid one.
@@ -266,6 +305,9 @@ impl<E: fmt::Debug> fmt::Debug for RunError<E> {
             Self::InputChanged => f.write_str("InputChanged"),
             Self::OutcomeUnknown => f.write_str("OutcomeUnknown"),
             Self::Draining => f.write_str("Draining"),
+            Self::Maintenance { retry_in, reason } => {
+                f.debug_struct("Maintenance").field("retry_in", retry_in).field("reason", reason).finish()
+            }
             Self::Panicked => f.write_str("Panicked"),
             Self::Key(error) => f.debug_tuple("Key").field(error).finish(),
             Self::Json(error) => f.debug_tuple("Json").field(&error.classify()).finish(),
@@ -286,6 +328,11 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
             Self::Draining => {
                 f.write_str("this process is shutting down, and begins nothing new; the work was not run")
             }
+            Self::Maintenance { retry_in, reason } => write!(
+                f,
+                "planned maintenance ({reason}); the work was not run: call again in {} seconds",
+                retry_in.as_secs()
+            ),
             Self::Panicked => f.write_str("the work panicked"),
             Self::Key(error) => error.fmt(f),
             Self::Json(_) => f.write_str("the input or the result is not the JSON it should be"),

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, KeyName, Metadata, SharedString, Unit};
-use tower_idempotency::Watcher;
+use tower_idempotency::{Operator, Watcher};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 
@@ -249,4 +249,18 @@ async fn attempts_and_steps_are_spans_and_events_are_inside() {
     for name in all.iter().flat_map(BTreeMap::keys).filter(|name| *name != "span") {
         assert!(guide.contains(&format!("`{name}`")), "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_an_operator_decides_is_a_line_that_is_no_alarm() {
+    let _turn = TURN.lock().await;
+    let (spans, lab) = (Spans::default(), Lab::new());
+    let _listening = tracing::subscriber::set_default(spans.clone());
+    send(&charging(&lab), post("k")).await;
+    let operator = Operator::new(lab.engine()).by("eve").because("the bank called");
+    operator.retry(&operator.find("", "k").await.unwrap()).await.unwrap();
+    let lines = spans.events.lines();
+    let decided: Vec<_> = lines.iter().filter(|line| line.contains("the bank called")).collect();
+    let [line] = &decided[..] else { panic!("{lines:#?}") };
+    assert!(line.starts_with("INFO ") && line.contains("eve") && line.contains("run again"), "{line}");
 }

@@ -1,7 +1,9 @@
 //! What the benchmarks over loopback HTTP share: servers, load, reports.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,8 +31,13 @@ pub async fn charge(Json(body): Json<Value>) -> Json<Value> {
 
 /// `--seconds N`, or so many.
 pub fn seconds(default: f64) -> f64 {
-    let argument = std::env::args().skip_while(|argument| argument != "--seconds").nth(1);
-    argument.map_or(default, |seconds| seconds.parse().expect("--seconds takes a number"))
+    argument("--seconds", default)
+}
+
+/// The number behind this argument, or this one.
+pub fn argument<N: FromStr<Err: Debug>>(name: &str, default: N) -> N {
+    let argument = std::env::args().skip_while(|argument| argument != name).nth(1);
+    argument.map_or(default, |number| number.parse().expect("a number"))
 }
 
 /// What one round saw.

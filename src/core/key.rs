@@ -235,6 +235,29 @@ impl Key {
         Self(digest(b"E", parts.map(str::as_bytes)))
     }
 
+    /// Derives the key of a control record: what all processes over one store read, and no
+    /// operation. It begins with eight bytes of zero, by which tools can
+    /// [tell](Self::is_control) it from the others.
+    pub(crate) fn of_control(name: &str) -> Self {
+        let mut key = digest(b"T", [name.as_bytes()]);
+        key[..8].fill(0);
+        Self(key)
+    }
+
+    /// Whether it is the key of a control record, such as the one that has the
+    /// [maintenance windows](crate::guide::maintenance), and not that of an operation.
+    ///
+    /// ```
+    /// use tower_idempotency::core::{IdempotencyKey, Key};
+    ///
+    /// let key = IdempotencyKey::parse(b"order-17")?;
+    /// assert!(!Key::new("tenant-1", &key).is_control());
+    /// # Ok::<_, tower_idempotency::core::InvalidKey>(())
+    /// ```
+    pub fn is_control(&self) -> bool {
+        self.0[..8] == [0; 8]
+    }
+
     /// `space` says what it is a key of.
     fn derive(space: &[u8], scope: &str, idempotency_key: &IdempotencyKey) -> Self {
         Self(digest(space, [scope.as_bytes(), idempotency_key.as_str().as_bytes()]))

@@ -35,6 +35,7 @@ mod message;
 mod number;
 mod record;
 mod sealed;
+mod window;
 mod wire;
 
 pub(crate) use self::canonical::canonical;
@@ -45,6 +46,8 @@ pub use self::command::acknowledge::{Acknowledge, NotAcknowledged};
 pub use self::command::callback::{CallbackAt, CallbackStep, EndCallback, NotEnded};
 #[doc(hidden)]
 pub use self::command::claim::{Claim, Claimed};
+#[doc(hidden)]
+pub use self::command::control::{Overtaken, SetControl};
 #[doc(hidden)]
 pub use self::command::fenced::{Change, Fenced, Lost};
 pub use self::command::resolve::Resolution;
@@ -86,6 +89,9 @@ pub(crate) use self::sealed::{Cipher, SealError};
 #[cfg(feature = "encryption")]
 pub(crate) use self::wire::envelope::{Envelope, NONCE};
 pub use self::wire::{DecodeError, Encoded, PartId, Times, WIRE_FORMAT};
+
+pub use self::window::{Covers, Maintenance, PlannedWindow, Window, WindowState};
+pub(crate) use self::window::{Rest, Work, rest_of};
 
 #[cfg(test)]
 mod tests;

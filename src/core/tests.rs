@@ -8,4 +8,5 @@ mod sealed;
 mod submit;
 mod transitions;
 mod undo;
+mod windows;
 mod wire;

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record};
+use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record, Rest};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::drain::{WorkToken, intake};
@@ -26,16 +26,19 @@ pub(crate) enum Admission {
     Refused(Claimed, Duration),
 }
 
-/// Claims `key`, for work that is counted: without that, nothing new begins. The nonce is
+/// Claims `key`, for work that is counted: without that, nothing new begins, nor what `rest`
+/// does not let begin. The nonce is
 /// minted before the write, so a claim whose acknowledgement was lost is recognised as ours.
-pub(crate) fn claim(
-    engine: &Engine,
+pub(crate) fn claim<'a>(
+    engine: &'a Engine,
     key: Key,
     claim: Claim,
     counted: Option<WorkToken>,
-) -> impl Future<Output = Result<Admission, StoreError>> + Send {
+    rest: Option<&Rest>,
+) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
     let in_hand = engine.in_hand().has(&key);
-    let exchange = Exchange::guessing(claim, fresh_nonce(), None).in_hand(in_hand).taking(intake(counted.as_ref()));
+    let intake = intake(counted.as_ref(), rest);
+    let exchange = Exchange::guessing(claim, fresh_nonce(), None).in_hand(in_hand).taking(intake);
     let mut exchange = engine.with_metadata(exchange);
     async move {
         if let Err(error) = engine.drive(&key, &mut exchange).await {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::core::{Fence, Intake};
+use crate::core::{Fence, Intake, Rest};
 use crate::telemetry::drained::{Drained, Unfinished};
 use crate::util::signal::lock;
 
@@ -32,11 +32,12 @@ pub(crate) struct WorkToken {
     _counted: TaskTrackerToken,
 }
 
-/// What work may begin that has this token, or none.
-pub(crate) const fn intake(counted: Option<&WorkToken>) -> Intake {
-    match counted {
-        Some(_) => Intake::Open,
-        None => Intake::Closed,
+/// What work may begin that has this token, or none, and that rests or not.
+pub(crate) const fn intake(counted: Option<&WorkToken>, rest: Option<&Rest>) -> Intake {
+    match (counted, rest) {
+        (None, _) => Intake::Closed,
+        (Some(_), Some(rest)) => rest.intake,
+        (Some(_), None) => Intake::Open,
     }
 }
 

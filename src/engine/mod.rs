@@ -18,9 +18,11 @@ pub(crate) mod limits;
 pub(crate) mod operation;
 pub(crate) mod outcome;
 pub(crate) mod outcomes;
+pub(crate) mod plan;
 mod process;
 pub(crate) mod unpersisted;
 pub(crate) mod waiting;
+pub(crate) mod windows;
 
 use std::fmt;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use crate::core::Key;
 use crate::engine::drain::Drain;
 use crate::engine::unpersisted::UnpersistedResponses;
 use crate::engine::waiting::Waiting;
+use crate::engine::windows::Windows;
 use crate::util::signal::{Alarm, Hints, lock};
 
 /// How many claims of unknown outcome are withdrawn at once. A store that is
@@ -32,6 +33,7 @@ pub(crate) struct Process {
     /// Requests that wait for the end of what runs.
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) drain: Drain,
+    pub(crate) windows: Windows,
 }
 
 impl Default for Process {
@@ -44,6 +46,7 @@ impl Default for Process {
             in_hand: Arc::default(),
             waiting: Arc::default(),
             drain: Drain::default(),
+            windows: Windows::default(),
         }
     }
 }

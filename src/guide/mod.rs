@@ -31,6 +31,10 @@ pub mod completer {}
 #[doc = include_str!("operator.md")]
 pub mod operator {}
 
+#[cfg(feature = "inspector")]
+#[doc = include_str!("inspector.md")]
+pub mod inspector {}
+
 #[doc = include_str!("background.md")]
 pub mod background {}
 
@@ -51,6 +55,9 @@ pub mod operations {}
 
 #[doc = include_str!("deploys.md")]
 pub mod deploys {}
+
+#[doc = include_str!("maintenance.md")]
+pub mod maintenance {}
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc = include_str!("transactions.md")]

@@ -39,7 +39,8 @@ impl RequestContext {
         let room = slot.is_some() || counted.is_some() && background.queue.has_room(engine).await;
         let lease = slot.as_ref().map(WorkerSlot::lease);
         let command = Submit { fingerprint: fingerprint.clone(), mode: policy.mode, request, room, lease };
-        let submitted = match self.store_submission(command, slot, intake(counted.as_ref())).await {
+        let submitted = match self.store_submission(command, slot, intake(counted.as_ref(), self.rest.as_deref())).await
+        {
             Ok(submitted) => submitted,
             Err(error) => {
                 engine.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });

@@ -10,7 +10,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::core::{InvalidKey, Key, NotRetained, StoredResponse};
+use crate::core::{InvalidKey, Key, Maintenance, NotRetained, StoredResponse};
 use crate::engine::content::Content;
 use crate::engine::outcome::{Outcome, Retention};
 use crate::http::body::ResponseBody;
@@ -170,6 +170,19 @@ impl Problems {
         if refusal == Refusal::MethodNotAllowed {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, DELETE"));
         }
+        response
+    }
+}
+
+impl Problems {
+    /// A maintenance window covers the request.
+    pub(crate) fn maintenance<B: http_body::Body>(
+        &self,
+        notice: &Maintenance,
+        key: Option<&Key>,
+    ) -> Response<ResponseBody<B>> {
+        let mut response = self.refuse_for(Refusal::Maintenance, notice.left, key);
+        response.extensions_mut().insert(notice.clone());
         response
     }
 }

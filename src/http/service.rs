@@ -192,7 +192,7 @@ impl<S> Idempotency<S> {
         };
         let service = self.take_polled();
         let (shared, key) = (Arc::clone(&self.shared), *work.attempt.key());
-        let context = RequestContext { shared, key, later: None, seldom: None, is_driven: true };
+        let context = RequestContext { shared, key, later: None, seldom: None, rest: None, is_driven: true };
         let (mut parts, _) = request.into_parts();
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         parts.extensions.insert(Driven { key, scope: self.shared.policy.scope.clone(), method, uri });

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tower_service::Service;
 
 use crate::core::{
-    Acknowledge, HistoryEntry, HistoryEvent, Hold, IdempotencyKey, Key, NotAcknowledged, Record, Status,
-    StoredResponse, Timestamp,
+    Acknowledge, HistoryEntry, HistoryEvent, Hold, IdempotencyKey, Intake, Key, NotAcknowledged, Record, Rest, Status,
+    StoredResponse, Timestamp, Work,
 };
 use crate::http::background::Background;
 use crate::http::body::ResponseBody;
@@ -96,6 +96,10 @@ impl StatusService {
     }
 
     async fn serve(self, parts: Parts) -> StatusResponse {
+        if let Some(rest) = self.rest(&parts).await {
+            self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal: Refusal::Maintenance });
+            return self.leave(&parts, self.shared.policy.problems.maintenance(&rest.notice, None));
+        }
         let served = match parts.method {
             Method::GET => self.show(&parts, true).await,
             Method::HEAD => self.show(&parts, false).await,
@@ -105,13 +109,30 @@ impl StatusService {
         served.unwrap_or_else(|refusal| {
             let policy = &self.shared.policy;
             self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal });
-            let response = policy.problems.refuse(refusal);
-            let key = policy.coverage.key_of(&parts.headers).and_then(Result::ok);
-            match policy.exit_of(key.as_ref(), &parts) {
-                None => response,
-                Some(exit) => exit.leave(response),
-            }
+            self.leave(&parts, policy.problems.refuse(refusal))
         })
+    }
+
+    /// The problem, as the layer words it.
+    fn leave(&self, parts: &Parts, problem: StatusResponse) -> StatusResponse {
+        let policy = &self.shared.policy;
+        let key = policy.coverage.key_of(&parts.headers).and_then(Result::ok);
+        match policy.exit_of(key.as_ref(), parts) {
+            None => problem,
+            Some(exit) => exit.leave(problem),
+        }
+    }
+
+    /// The maintenance window for which it rests. Which path an operation has is on record, so
+    /// that a window for a path does not stop it.
+    async fn rest(&self, parts: &Parts) -> Option<Rest> {
+        let engine = &self.shared.engine;
+        if !engine.may_rest() {
+            return None;
+        }
+        let scope = self.shared.scope_of(parts).ok()?;
+        let rest = engine.rest_of(Work::Operation { route: None, scope: Some(&scope) }).await?;
+        (rest.intake == Intake::Closed).then_some(rest)
     }
 
     fn key(&self, parts: &Parts) -> Result<Key, Refusal> {

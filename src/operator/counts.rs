@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::Operator;
 use super::listing::Listing;
 use super::shown::Shown;
+use super::{Operator, is_of_operation};
 use crate::core::Timestamp;
 use crate::operator::error::OperatorError;
 use crate::store::{Filter, Query};
 
+/// How many of each are looked at.
+const FIRST: usize = 8;
 /// How many are counted of each.
 const MOST: usize = 10_000;
 
@@ -71,9 +73,12 @@ impl Operator {
     }
 
     async fn count(&self, filter: Filter, now: Timestamp) -> Result<Count, OperatorError> {
+        // Those that are no operations are kept for longest: here they are the first.
+        let found = self.engine.scan(&Query::new(filter, FIRST)).await?.found;
+        let others = found.iter().filter(|found| !is_of_operation(&found.key)).count();
         // One more, to see whether that is all.
-        let count = self.engine.count(filter, MOST + 1).await?;
-        let first = self.engine.scan(&Query::new(filter, 1)).await?.found.first().map(|found| found.due);
+        let count = self.engine.count(filter, MOST + 1 + others).await?.saturating_sub(others);
+        let first = found.first().map(|found| found.due);
         let oldest = first.filter(|due| *due <= now).map(|due| now.since(due));
         Ok(Count { count: count.min(MOST), capped: count > MOST, oldest })
     }

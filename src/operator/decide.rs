@@ -17,7 +17,7 @@ impl Operator {
         if self.engine.in_hand().has(&shown.key) {
             return Err(OperatorError::InHand);
         }
-        let what = resolution.name();
+        let (what, is_to_run) = (resolution.name(), matches!(resolution, Resolution::RunAgain));
         let command = Resolve { resolution, seen: Some(shown.record.version()), why: self.why.clone() };
         let done = self.engine.apply(&shown.key, None, command).await?;
         done.output.map_err(|refused| match refused {
@@ -27,12 +27,17 @@ impl Operator {
             NotResolved::NotInDoubt => OperatorError::NotInDoubt,
             NotResolved::Overtaken => OperatorError::Overtaken,
         })?;
+        if is_to_run && shown.record.request().is_some() {
+            // A completer of this process need not wait until it looks.
+            self.engine.accepted().put(shown.key);
+        }
         self.decided(&shown.key, what);
         Ok(())
     }
 
     /// Lets an unfinished operation run again now, in any [`Mode`](crate::Mode): at its
-    /// client's next retry, or by a completer, which does not wait for the back-off. Its
+    /// client's next retry, or by a completer, which does not wait for the back-off: one of
+    /// this process at once, others when they look next. Its
     /// steps stay as they are, and its tries are counted anew. The same as
     /// [`resolve`](Self::resolve) with [`Resolution::RunAgain`].
     ///

@@ -38,6 +38,10 @@ pub enum OperatorError {
     /// The store does not index what was to be listed. The error names the option that makes
     /// it do so.
     NotIndexed(StoreError),
+    /// There is no such maintenance window, or it is over.
+    NoSuchWindow,
+    /// The maintenance window makes no sense, and why.
+    InvalidWindow(&'static str),
     /// The store failed, or the record can't be read.
     Store(StoreError),
 }
@@ -57,6 +61,10 @@ impl fmt::Display for OperatorError {
                 "the reference of an operation is the hash of its key, a dash and a number; take it from a problem, an event or a log line"
             }
             Self::NoCallback => "no callback of the operation is pending; show the operation and its history",
+            Self::InvalidWindow(advice) => advice,
+            Self::NoSuchWindow => {
+                "there is no such maintenance window, or it is over; list the windows, or plan another"
+            }
             Self::InvalidHash => "the hash of a key has 64 hexadecimal characters; take it from an event or a log line",
             Self::Absent => {
                 "there is no such operation; check the scope and the key, and whether its retention is over"

@@ -7,9 +7,12 @@
 pub(crate) mod counts;
 mod decide;
 pub(crate) mod error;
+#[cfg(feature = "inspector")]
+pub(crate) mod inspector;
 mod json;
 mod list;
 pub(crate) mod listing;
+mod maintenance;
 pub(crate) mod shown;
 mod words;
 
@@ -159,6 +162,9 @@ impl Operator {
     /// [`OperatorError::Absent`] if there is none, or its retention is over;
     /// [`OperatorError::Store`] if the store can't be asked, or can't read it.
     pub async fn show(&self, key: &Key) -> Result<Shown, OperatorError> {
+        if !is_of_operation(key) {
+            return Err(OperatorError::Absent);
+        }
         let found = self.engine.look_at_any(key).await?;
         let record = found.record.filter(|record| !record.is_expired(found.now)).ok_or(OperatorError::Absent)?;
         Ok(Shown { key: *key, record, now: found.now })
@@ -179,6 +185,12 @@ impl Operator {
     async fn now(&self) -> Result<Timestamp, OperatorError> {
         Ok(self.engine.look_at_any(&Key::from_bytes([0; 32])).await?.now)
     }
+}
+
+/// Whether a record under this key is an operation. The keys of records that all processes
+/// over a store share, and that are none, begin with eight bytes of zero.
+fn is_of_operation(key: &Key) -> bool {
+    !key.as_bytes().starts_with(&[0; 8])
 }
 
 fn parsed(key: &str) -> Result<IdempotencyKey, OperatorError> {

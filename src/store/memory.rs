@@ -51,7 +51,7 @@ pub struct MemoryStore {
 struct Shard {
     /// Boxed: the table stays small, and a record is overwritten in its place.
     records: HashMap<Key, Box<Slot>, RandomState>,
-    /// Complete records in the order in which they expire.
+    /// Complete records in the order in which they expire; not those that are kept for good.
     complete: BTreeSet<(Timestamp, Key)>,
 }
 
@@ -178,14 +178,14 @@ impl Shard {
             Place::Vacant(_) => None,
         };
         let record = next.clone().stamped_over(created, now);
-        let due = Some(record.due()).filter(|_| record.index_class() == Status::Complete);
+        let due = Some(record.due()).filter(|_| may_be_dropped(&record));
         let kept = Slot { record, size };
         let mut old_size = None;
         match place {
             Place::Occupied(mut old) => {
                 let old = std::mem::replace(&mut **old.get_mut(), kept);
                 old_size = Some(old.size);
-                if old.record.index_class() == Status::Complete {
+                if may_be_dropped(&old.record) {
                     self.complete.remove(&(old.record.due(), *key));
                 }
             }
@@ -199,7 +199,7 @@ impl Shard {
 
     fn take(&mut self, key: &Key) -> Option<Box<Slot>> {
         let kept = self.records.remove(key)?;
-        if kept.record.index_class() == Status::Complete {
+        if may_be_dropped(&kept.record) {
             self.complete.remove(&(kept.record.due(), *key));
         }
         Some(kept)
@@ -295,6 +295,11 @@ impl Store for MemoryStore {
         }
         Ok(count.min(most))
     }
+}
+
+/// Whether it may make room for others.
+fn may_be_dropped(record: &Record) -> bool {
+    record.index_class() == Status::Complete && !record.is_kept_for_good()
 }
 
 fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {

@@ -41,6 +41,8 @@ fn trace(event: &Event) {
     let key = event.key.map(|key| key.to_string()).unwrap_or_default();
     if event.kind.needs_attention() {
         tracing::warn!(target: "tower_idempotency", key, event = ?event.kind);
+    } else if matches!(event.kind, EventKind::Decided { .. }) {
+        tracing::info!(target: "tower_idempotency", key, event = ?event.kind);
     } else {
         tracing::debug!(target: "tower_idempotency", key, event = ?event.kind);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::{Key, Mode};
+use crate::core::{Key, Mode, Timestamp};
 use crate::store::StoreError;
 
 /// Something that happened to an operation.
@@ -187,6 +187,22 @@ pub enum EventKind {
     DrainEnded {
         /// What was left.
         left: Box<crate::telemetry::drained::Drained>,
+    },
+    /// A [maintenance window](crate::guide::maintenance) has begun to refuse new work in this
+    /// process. Emitted once for a window.
+    MaintenanceBegun {
+        /// The window's id.
+        window: String,
+        /// Why, as the operator wrote it.
+        reason: String,
+        /// When it ends, on the store's clock.
+        until: Timestamp,
+    },
+    /// A maintenance window is over in this process: its time has come, or an operator ended it.
+    /// Emitted once for a window.
+    MaintenanceEnded {
+        /// The window's id.
+        window: String,
     },
     /// A response that could not be stored at first is stored now.
     SavedLate,

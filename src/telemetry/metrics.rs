@@ -66,6 +66,8 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Found { .. } => {}
         // Once: there is nothing to count.
         EventKind::CredentialDropped { .. } | EventKind::KeyIgnored { .. } => {}
+        // What a window does shows as refusals.
+        EventKind::MaintenanceBegun { .. } | EventKind::MaintenanceEnded { .. } => {}
         EventKind::DrainBegun { .. } => counter!(DRAINS, "what" => "begun").increment(1),
         EventKind::DrainEnded { left } => {
             counter!(DRAINS, "what" => if left.is_empty() { "ended" } else { "cut-short" }).increment(1);

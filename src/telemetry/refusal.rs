@@ -74,6 +74,8 @@ pub enum Refusal {
     /// 503: this process is shutting down, and begins nothing new: see
     /// [`drain`](crate::IdempotencyLayer::drain).
     Draining,
+    /// 503: a [maintenance window](crate::guide::maintenance) covers the request.
+    Maintenance,
     /// 503: too many guarded requests are running, or waiting to run.
     Overloaded,
     /// 503: the request bodies that are being read hold all of the
@@ -158,6 +160,8 @@ impl Refusal {
                 "The operation was not run, because it can't be protected now. Retry with the same Idempotency-Key."),
             Self::Draining => text("draining", StatusCode::SERVICE_UNAVAILABLE, true, "This server is shutting down",
                 "The operation was not run, because this server begins nothing new. Retry with the same Idempotency-Key."),
+            Self::Maintenance => text("maintenance", StatusCode::SERVICE_UNAVAILABLE, true, "The service is under maintenance",
+                "The operation was not run, because planned work on this service is under way. Retry with the same Idempotency-Key after the time in Retry-After."),
             Self::Overloaded => text("overloaded", StatusCode::SERVICE_UNAVAILABLE, true, "Too many operations are running",
                 "The operation was not run. Retry with the same Idempotency-Key."),
             Self::UploadOverload => text("upload-overload", StatusCode::SERVICE_UNAVAILABLE, true, "Too many uploads are in progress",
@@ -214,7 +218,7 @@ impl Refusal {
             // UNIMPLEMENTED
             Self::NotGuarded => 12,
             // UNAVAILABLE: the same call may succeed later.
-            Self::BodyTimeout | Self::Interrupted | Self::RecordNewer | Self::StoreUnavailable | Self::Draining | Self::Overloaded
+            Self::BodyTimeout | Self::Interrupted | Self::RecordNewer | Self::StoreUnavailable | Self::Draining | Self::Maintenance | Self::Overloaded
                 | Self::UploadOverload => 14,
             // DATA_LOSS
             Self::RecordCorrupt => 15,
@@ -245,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Refusal; 24] = [
+    const ALL: [Refusal; 25] = [
         Refusal::MissingKey,
         Refusal::KeyReused,
         Refusal::InProgress,
@@ -265,6 +269,7 @@ mod tests {
         Refusal::RecordNewer,
         Refusal::StoreUnavailable,
         Refusal::Draining,
+        Refusal::Maintenance,
         Refusal::Overloaded,
         Refusal::UploadOverload,
         Refusal::NoSuchOperation,

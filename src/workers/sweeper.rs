@@ -58,7 +58,8 @@ impl Sweeper {
         self
     }
 
-    /// Removes everything that has expired.
+    /// Removes everything that has expired; nothing while a
+    /// [maintenance window](crate::guide::maintenance) covers the store.
     ///
     /// It removes a record only if the record is still what the scan found. A record that can't
     /// be read stays: the sweeper emits [`Unreadable`](crate::EventKind::Unreadable) to
@@ -72,6 +73,9 @@ impl Sweeper {
     ///
     /// You may drop the future at any time.
     pub async fn run_once(&self) -> Result<Swept, StoreError> {
+        if self.engine.is_closed().await {
+            return Ok(Swept::default());
+        }
         let (mut query, mut swept) = (Query::new(Filter::Expired, PAGE), Swept::default());
         loop {
             let page = self.engine.scan(&query).await?;

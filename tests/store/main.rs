@@ -8,3 +8,4 @@
 mod conformance;
 mod conformance_sqlite;
 mod memory;
+mod operator;

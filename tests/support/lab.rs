@@ -254,6 +254,7 @@ impl Answer {
             "in-progress",
             "store-unavailable",
             "draining",
+            "maintenance",
             "overloaded",
             "interrupted",
             "record-newer",

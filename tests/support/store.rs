@@ -1,6 +1,6 @@
 //! A store that fails when it is told to.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +49,10 @@ pub(crate) struct Faulty {
     counts: Arc<[AtomicU64; 4]>,
     durability: Arc<Mutex<Durability>>,
     asked: Arc<AtomicU64>,
+    /// Loads of control records: a process looks at them beside its work, now and then, so that
+    /// they are counted apart, and fail only when the store is down.
+    looks: Arc<AtomicU64>,
+    is_down: Arc<AtomicBool>,
 }
 
 impl Faulty {
@@ -69,6 +73,8 @@ impl Faulty {
             counts: Arc::default(),
             durability: Arc::new(Mutex::new(Durability::of(DurabilityLevel::Nothing))),
             asked: Arc::default(),
+            looks: Arc::default(),
+            is_down: Arc::default(),
         }
     }
 
@@ -95,12 +101,19 @@ impl Faulty {
 
     /// Everything fails.
     pub(crate) fn down(&self) {
+        self.is_down.store(true, Ordering::SeqCst);
         self.fail(|_| Fault::Before(StoreErrorKind::Unavailable));
     }
 
     /// All is well again.
     pub(crate) fn heal(&self) {
+        self.is_down.store(false, Ordering::SeqCst);
         self.fail(|_| Fault::None);
+    }
+
+    /// How often a process looked at a control record.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::SeqCst)
     }
 
     pub(crate) fn loads(&self) -> u64 {
@@ -194,6 +207,11 @@ impl Faulty {
 impl Store for Faulty {
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         let key = *key;
+        if key.is_control() {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            let is_down = self.is_down.load(Ordering::SeqCst);
+            return if is_down { Err(error(StoreErrorKind::Unavailable)) } else { self.inner.load(&key).await };
+        }
         self.meet(Call::Load, |store| async move { store.load(&key).await }).await
     }
 

@@ -8,6 +8,7 @@ mod support;
 mod callback;
 mod completer;
 mod drain;
+mod inspector;
 mod operator;
 mod watcher;
 mod wiring;

@@ -3,6 +3,7 @@
 pub(in crate::core) mod acknowledge;
 pub(in crate::core) mod callback;
 pub(in crate::core) mod claim;
+pub(in crate::core) mod control;
 pub(in crate::core) mod fenced;
 pub(in crate::core) mod resolve;
 pub(in crate::core) mod resume;

@@ -27,7 +27,7 @@ use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse, arc, piece};
 
 /// As good as never, and still a time that every store can keep.
-const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+pub(in crate::core) const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
 /// What is known about one operation: a small head and write-once parts.
 ///
@@ -294,6 +294,11 @@ impl Record {
     /// once they owe no callback.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.index_class() == Status::Complete && now >= self.due()
+    }
+
+    /// Whether it is kept for good, as control records are.
+    pub(crate) fn is_kept_for_good(&self) -> bool {
+        matches!(self.progress, Progress::Complete { retention: NEVER, .. })
     }
 
     /// How much longer its response is kept, if it has one.

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::core::{
-    Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, Hold, Lost, Mode, Next, NotResolved, Point,
-    Reached, Record, Resolution, Resolve, Stamp, Status, StoredRequest, StoredResponse, Timestamp, Version,
+    Change, Claim, Claimed, Command, Decision, EndCallback, Fence, Fenced, Fingerprint, HistoryEvent, Hold, Lost, Mode,
+    Next, NotEnded, NotResolved, Point, Reached, Record, Resolution, Resolve, Stamp, Status, StoredRequest,
+    StoredResponse, Timestamp, Version,
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -321,6 +322,33 @@ fn only_complete_records_expire() {
     let due = START + u64::try_from(DAY.as_millis()).unwrap();
     assert!(!complete.is_expired(Timestamp::from_millis(due - 1)));
     assert!(complete.is_expired(Timestamp::from_millis(due)));
+}
+
+#[test]
+fn a_callback_is_ended_where_one_is_pending_and_as_it_was_seen() {
+    let end = |seen| EndCallback { seen, why: Some("they closed".into()) };
+    assert_eq!(end(Version::new(1)).apply(None, stamp(LATER, 500)).output, Err(NotEnded::Absent));
+    for (name, history) in every_state() {
+        let current = history.last().unwrap();
+        let refused = end(current.version()).apply(Some(current), stamp(LATER, 500));
+        assert_eq!((refused.next, refused.output), (Next::Keep, Err(NotEnded::NotPending)), "{name}");
+        let stale = end(Version::new(499)).apply(Some(current), stamp(LATER, 500));
+        assert_eq!((stale.next, stale.output), (Next::Keep, Err(NotEnded::Overtaken)), "{name}");
+    }
+    for ends in [park(), answer()] {
+        let calling = Stamp { callback: true, ..stamp(START, 1) };
+        let claimed = put(claim(Mode::Resumable).apply(None, calling)).stamped(Timestamp::from_millis(START));
+        let fence = Fence::of(claimed.version());
+        let owes = put(Fenced { fence, changes: vec![ends] }.apply(Some(&claimed), stamp(SOON, 2)));
+        assert!(owes.pending_callback().is_some());
+        let ended = put(end(owes.version()).apply(Some(&owes), stamp(LATER, 3)));
+        assert_eq!((ended.pending_callback(), ended.hold(), ended.response()), (None, owes.hold(), owes.response()));
+        let last = ended.history().pop().unwrap();
+        assert_eq!((last.event, last.text.as_deref()), (HistoryEvent::Decided, Some("end callback: they closed")));
+        // It can be read back, and is decided about as ever.
+        let again = end(ended.version()).apply(Some(&ended), stamp(LATER, 4));
+        assert_eq!(again.output, Err(NotEnded::NotPending));
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Shared {
         if let Some(route) = route {
             parts.extensions.insert(route);
         }
-        Ok(Some(RequestContext { shared: Arc::clone(self), key, later, seldom, is_driven: false }))
+        Ok(Some(RequestContext { shared: Arc::clone(self), key, later, seldom, rest: None, is_driven: false }))
     }
 
     /// Room for its body, if what it announces is not too much.

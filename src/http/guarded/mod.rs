@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::core::Key;
+use crate::core::{Key, Rest};
 use crate::engine::Engine;
 use crate::engine::handoff::Handoff;
 use crate::http::head::Seldom;
@@ -41,6 +41,8 @@ pub(crate) struct RequestContext {
     /// Where to ask for its response, if it runs in the background.
     pub(crate) later: Option<HeaderValue>,
     pub(crate) seldom: Option<Box<Seldom>>,
+    /// The maintenance window that covers it.
+    pub(crate) rest: Option<Box<Rest>>,
     /// A completer runs it, and not its client.
     pub(crate) is_driven: bool,
 }

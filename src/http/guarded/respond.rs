@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{HeaderValue, Response};
 use http_body::Body;
 
 use super::RequestContext;
-use crate::core::{Claimed, Fingerprint, Record, StoredResponse};
+use crate::core::{Claimed, Fingerprint, Intake, Record, Rest, StoredResponse, Work};
 use crate::engine::attempt::Attempt;
 use crate::engine::claim::superseding_response;
+use crate::engine::operation::Operation;
 use crate::http::body::ResponseBody;
+use crate::http::extract::original_uri;
 use crate::http::header::EXPIRES_IN;
 use crate::http::problem::restore;
 use crate::store::{StoreError, StoreErrorKind};
@@ -98,8 +101,29 @@ impl RequestContext {
             Claimed::Mismatch => self.refuse(Refusal::KeyReused),
             Claimed::Busy(_) | Claimed::Granted(_) => self.refuse(Refusal::InProgress),
             Claimed::Unknown { .. } => self.refuse(Refusal::OutcomeUnknown),
-            Claimed::Closed => self.refuse(Refusal::Draining),
+            Claimed::Closed => self.closed(),
         }
+    }
+
+    /// It may not begin, here or anywhere.
+    pub(super) fn closed<B: Body>(&self) -> Response<ResponseBody<B>> {
+        let engine = &self.shared.engine;
+        let Some(rest) = self.rest.as_ref().filter(|_| !engine.is_draining()) else {
+            return self.refuse(Refusal::Draining);
+        };
+        engine.emit(&self.key, || EventKind::Refused { refusal: Refusal::Maintenance });
+        self.shared.policy.problems.maintenance(&rest.notice, Some(&self.key))
+    }
+
+    /// The maintenance window that covers a request. What a handler asks of another one belongs
+    /// to what runs, which may finish until the window begins.
+    pub(super) async fn rest_of(&self, parts: &Parts) -> Option<Box<Rest>> {
+        let scope = self.shared.scope_of(parts).ok();
+        let work = Work::Operation { route: Some(original_uri(parts).path()), scope: scope.as_deref() };
+        let rest = self.shared.engine.rest_of(work).await?;
+        let is_part_of_what_runs = parts.extensions.get::<Operation>().is_some();
+        let may_go_on = is_part_of_what_runs && rest.intake == Intake::OnRecord;
+        (!may_go_on).then(|| Box::new(rest))
     }
 }
 

@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::RequestContext;
 use super::record::{Answered, release};
 use super::respond::unavailable;
-use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Mode, NotRetained, tried};
+use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Intake, Mode, NotRetained, tried};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim, under_lease};
 use crate::engine::content::Content;
@@ -67,7 +67,7 @@ impl<S> GuardedRequest<S> {
     ///
     /// A replay never gets to the second half, which is why that has a box of
     /// its own.
-    pub(crate) async fn work<ReqBody, ResBody>(self: Box<Self>, body: Content) -> GuardedResult<ResBody, S::Error>
+    pub(crate) async fn work<ReqBody, ResBody>(mut self: Box<Self>, body: Content) -> GuardedResult<ResBody, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
         ResBody: Body<Data = Bytes>,
@@ -78,6 +78,12 @@ impl<S> GuardedRequest<S> {
         let Ok(permit) = shared.policy.permits.try_acquire() else {
             return Ok(self.context.refuse(Refusal::Overloaded));
         };
+        if shared.engine.may_rest() {
+            self.context.rest = Box::pin(self.context.rest_of(&self.parts)).await;
+            if self.context.rest.as_ref().is_some_and(|rest| rest.intake == Intake::Closed) {
+                return Ok(self.context.closed());
+            }
+        }
         let fingerprint = fingerprint(&self.parts, &body, &shared.policy.fingerprint);
         if self.context.seldom.is_some()
             && let Some(response) = Box::pin(self.context.too_old(&fingerprint)).await
@@ -245,7 +251,7 @@ impl RequestContext {
         // What a handler asks of another one belongs to what runs.
         let belongs = || parts.extensions.get::<Operation>().map(|_| engine.go_on());
         let counted = engine.draining().begin().or_else(belongs);
-        claim(engine, self.key, command, counted)
+        claim(engine, self.key, command, counted, self.rest.as_deref())
     }
 }
 

@@ -108,7 +108,7 @@ impl RedisStoreOptions {
 
     /// Whether complete records are indexed, so that an
     /// [`Operator`](crate::Operator) can [list](crate::ListState::Complete) and count them; no by
-    /// default. It costs no further round trip. An entry takes some 100 bytes of memory, and goes a
+    /// default. It costs no further round trip. An entry takes some 140 bytes of memory, and goes a
     /// while after its record has expired: each write that completes a record lets up to four go.
     ///
     /// ```

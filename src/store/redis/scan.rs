@@ -10,8 +10,7 @@ use crate::core::Timestamp;
 use crate::store::contract::Entry;
 use crate::store::contract::{Cursor, Filter, Found, Page, Query, StoreError, StoreErrorKind};
 
-/// The most that one page holds: every partition is asked for as many, and a
-/// server does nothing else meanwhile.
+/// The most that one page holds: a server does nothing else while it collects its share.
 const MOST: usize = 500;
 
 impl RedisStore {
@@ -23,18 +22,25 @@ impl RedisStore {
         }
         let index = self.index_of(query.filter)?;
         let query = Query { limit: query.limit.min(MOST), ..query.clone() };
-        let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query, index)).collect();
-        let (mut entries, mut strange) = (Vec::new(), 0);
+        let most = share_of(query.limit);
+        let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query, index, most)).collect();
+        let (mut entries, mut strange, mut known) = (Vec::new(), 0, None);
         for reply in self.all(calls).await? {
             let share = parse(reply).ok_or_else(no_reply_of_ours)?;
-            entries.extend(share.0);
             strange += share.1;
+            // Behind the last entry of a share that was cut off there may be others of its partition.
+            let last = share.0.last().map(Entry::place).filter(|_| share.0.len() == most);
+            known = earlier(query.filter, known, last);
+            entries.extend(share.0);
         }
         entries.sort_unstable_by_key(Entry::place);
         if query.filter.is_latest_first() {
             entries.reverse();
         }
+        entries.retain(|entry| known.is_none_or(|known| !query.filter.is_past(entry.place(), known)));
+        let last = entries.last().map(Entry::place).filter(|_| known.is_some());
         let mut page = Page::of(entries, query.limit);
+        page.next = page.next.or(last);
         if query.after.is_none() {
             page.unreadable.count += strange;
         }
@@ -68,7 +74,7 @@ impl RedisStore {
         }
     }
 
-    fn share(&self, partition: u8, query: &Query, index: &str) -> Call {
+    fn share(&self, partition: u8, query: &Query, index: &str, most: usize) -> Call {
         let (due, last) = query
             .after
             .map_or((String::new(), String::new()), |after| (after.due.as_millis().to_string(), name(&after.key)));
@@ -76,7 +82,7 @@ impl RedisStore {
         Call::new(&SCAN, 256)
             .keys([names.of(partition, index).as_bytes()])
             .arg(names.of(partition, ""))
-            .arg(query.limit + 1)
+            .arg(most)
             .arg(if query.filter == Filter::Lapsed { "1" } else { "0" })
             .arg(due)
             .arg(last)
@@ -91,6 +97,20 @@ impl RedisStore {
             running.spawn(async move { link.call(&call).await });
         }
         running.join_all().await.into_iter().collect()
+    }
+}
+
+/// How many entries each partition is asked for. Keys are hashes, so a page has about as many
+/// of each partition; a page is shorter where this is too few.
+fn share_of(limit: usize) -> usize {
+    limit.min(limit / 4 + 8) + 1
+}
+
+/// The one that comes first in such a scan.
+fn earlier(filter: Filter, one: Option<Cursor>, other: Option<Cursor>) -> Option<Cursor> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if filter.is_past(one, other) { other } else { one }),
+        _ => one.or(other),
     }
 }
 

@@ -76,11 +76,17 @@ impl Completer {
         }
         let mut exchange = engine.with_metadata(Exchange::looking(self.command(), fresh_nonce())).in_hand(in_hand);
         let mut way = Way::Layer;
-        if !self.wiring.is_proven() {
+        if !self.wiring.is_proven() || engine.may_rest() {
             // Before it is claimed: what is not driven costs no try. The exchange
             // needs no look of its own after this one.
             let found = engine.look(&key).await?;
-            way = self.way_for(found.record.as_ref()).await;
+            if let Some(left) = self.rest_of(found.record.as_ref()).await {
+                self.quarantine(key, left);
+                return Ok(Progress::Settled(Disposition::Skipped));
+            }
+            if !self.wiring.is_proven() {
+                way = self.way_for(found.record.as_ref()).await;
+            }
             exchange.answer(Reply::Found(found.record, found.now));
         }
         if way == Way::Astray {
@@ -181,7 +187,7 @@ impl Completer {
         }
     }
 
-    async fn prepared(&self, parts: Parts) -> Result<Parts, String> {
+    pub(super) async fn prepared(&self, parts: Parts) -> Result<Parts, String> {
         match &self.prepare {
             Some(prepare) => prepare(parts).await,
             None => Ok(parts),
@@ -237,7 +243,7 @@ async fn leave_to_others(attempt: &Arc<Attempt>, status: StatusCode) {
 }
 
 /// The head of the request, as it was stored.
-fn rebuilt(stored: &StoredRequest) -> Parts {
+pub(super) fn rebuilt(stored: &StoredRequest) -> Parts {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = stored.method().clone();
     parts.uri = stored.uri().clone();

@@ -11,6 +11,7 @@ mod calls;
 mod drive;
 mod probe;
 mod report;
+mod rest;
 mod round;
 mod run;
 mod slots;

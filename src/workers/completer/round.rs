@@ -108,7 +108,7 @@ impl Completer {
         let (mut seen, mut started) = (HashSet::new(), 0);
         let mut query = Query { after: lock(&self.place).take(), ..Query::new(Filter::Lapsed, PAGE) };
         loop {
-            if self.shared.engine.is_draining() {
+            if self.shared.engine.is_draining() || self.shared.engine.is_closed().await {
                 return Ok(false);
             }
             let page = self.shared.engine.scan(&query).await?;
@@ -135,6 +135,9 @@ impl Completer {
     /// did.
     pub(super) async fn start(&self, round: &mut Round, key: Key) -> bool {
         round.reap();
+        if self.shared.engine.is_closed().await {
+            return false;
+        }
         let Some(running) = round.keys.enter(key) else { return false };
         let Ok(slot) = Arc::clone(&round.slots).acquire_owned().await else { return false };
         let Some(counted) = self.shared.engine.draining().begin() else { return false };

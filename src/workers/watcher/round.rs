@@ -18,6 +18,11 @@ const MOST_LOADS: usize = 1000;
 impl Watcher {
     pub(super) async fn round(&self, state: &mut State) -> Watched {
         let mut watched = Watched::default();
+        if self.engine.is_closed().await {
+            // What it knew stands until it may look again.
+            watched.open = FindingKind::ALL.iter().map(|kind| state.findings.count(*kind)).sum();
+            return watched;
+        }
         let asked = self.ask(state, &mut watched).await;
         self.responses(state).await;
         match &asked {

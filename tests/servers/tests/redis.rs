@@ -5,6 +5,8 @@
 mod busy;
 #[path = "redis/cluster.rs"]
 mod cluster;
+#[path = "redis/complete.rs"]
+mod complete;
 #[path = "redis/cost.rs"]
 mod cost;
 #[path = "redis/faults.rs"]

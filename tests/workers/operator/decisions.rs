@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tower_idempotency::core::{HistoryEvent, Resolution};
-use tower_idempotency::{Callback, EventKind, OperationState, Operator, OperatorError};
+use tower_idempotency::{Backoff, Callback, EventKind, OperationState, Operator, OperatorError};
 
 use super::{abandoned, secs};
 use crate::support::bodies::Failure;
@@ -170,4 +170,27 @@ async fn json_has_what_an_operator_needs_and_no_secret() {
     let body = &whole["request"]["body"];
     assert!(body["text"].as_str().is_some_and(|text| text.len() <= 4), "{body}");
     assert!(body["base64"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completer_of_this_process_takes_what_is_to_run_again_at_once() {
+    let lab = Lab::new();
+    let hours = Backoff::new(secs(36_000), secs(36_000));
+    let layer = lab.layer_with(|engine| engine.backoff(hours)).resumable();
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = serve(&layer, move |_| {
+        let run = count.up();
+        async move { Ok(if run == 1 { reply(503, "later") } else { reply(201, "done") }) }
+    });
+    send(&app, post("k")).await.assert_first(503, "later");
+    let completer = support::lab::completer(&layer, &app).poll(secs(3600));
+    let completing = tokio::spawn(async move { completer.run(std::future::pending()).await });
+    support::settle().await;
+    let started = tokio::time::Instant::now();
+    let operator = Operator::new(&layer);
+    operator.retry(&operator.find("", "k").await.unwrap()).await.unwrap();
+    support::settle().await;
+    assert_eq!((runs.get(), started.elapsed()), (2, std::time::Duration::ZERO));
+    completing.abort();
 }

@@ -1,9 +1,9 @@
 //! What an operator sees of many operations.
 
 use tower_idempotency::core::{Key, Resolution, Status};
-use tower_idempotency::store::StoreErrorKind;
+use tower_idempotency::store::{Store, StoreErrorKind, Swap};
 use tower_idempotency::{
-    Engine, FindingKind, ListPosition, ListState, Listed, Listing, OperationState, Operator, Runner,
+    Engine, FindingKind, ListPosition, ListState, Listed, Listing, OperationState, Operator, OperatorError, Runner,
 };
 
 use super::{abandoned, secs};
@@ -187,4 +187,22 @@ async fn states_are_told_from_each_other() {
     let shown = Operator::new(lab.store.clone()).find("", "k").await.unwrap();
     assert_eq!((shown.state().name(), shown.record.status()), ("complete", Status::Complete));
     assert!(!shown.needs_attention() && shown.finding().is_none());
+}
+
+/// Such as the one that has the maintenance windows: all processes over a store share it.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_no_operation_is_not_shown() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer());
+    send(&app, post("k")).await;
+    let shown = Operator::new(lab.store.clone()).find("", "k").await.unwrap();
+    let mut bytes = [7; 32];
+    bytes[..8].fill(0);
+    let key = Key::from_bytes(bytes);
+    assert!(matches!(lab.store.swap(&key, None, &shown.record).await, Ok(Swap::Stored)));
+    let operator = Operator::new(lab.store.clone());
+    assert_eq!(all(&operator, Listing::new(ListState::Complete)).await, [(shown.key, OperationState::Complete)]);
+    assert_eq!(operator.counts().await.unwrap().complete.map(|complete| complete.count), Some(1));
+    let found = operator.find_by_hash(&key.to_string()).await;
+    assert!(matches!(found, Err(OperatorError::Absent)), "{found:?}");
 }

@@ -27,6 +27,7 @@ mod drain;
 mod encryption;
 mod grpc;
 mod http;
+mod inspector;
 mod keys;
 mod limits;
 mod memory;
@@ -76,7 +77,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 22] = [
+pub(crate) const GROUPS: [&[Mutant]; 23] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -96,6 +97,7 @@ pub(crate) const GROUPS: [&[Mutant]; 22] = [
     sqlite::MUTANTS,
     wire::MUTANTS,
     settings::MUTANTS,
+    inspector::MUTANTS,
     keys::MUTANTS,
     grpc::MUTANTS,
     presets::MUTANTS,

@@ -4,8 +4,10 @@ use super::Mutant;
 
 const OPERATOR: &str = "src/operator/mod.rs";
 const DECIDE: &str = "src/operator/decide.rs";
+const LIST: &str = "src/operator/list.rs";
 
 planted_under!(operator, "--test workers", "operator");
+planted_under!(stores, "--test store", "conformance");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     operator(
@@ -49,5 +51,96 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "self.show(&Key::of_runner(scope, &parsed(key)?)).await",
         "self.show(&Key::new(scope, &parsed(key)?)).await",
         "what_a_runner_ran",
+    ),
+    operator(
+        "operator-decides-under-the-name-of-the-instance",
+        OPERATOR,
+        "Self { engine: self.engine.clone().instance(&who), why: self.why.clone() }",
+        "Self { engine: self.engine.clone(), why: self.why.clone().filter(|_| !who.is_empty()) }",
+        "who_and_why_are_in_the_history",
+    ),
+    operator(
+        "operator-leaves-out-why",
+        "src/core/command/resolve.rs",
+        "why.map_or_else(|| what.to_owned(), |why| format!(\"{what}: {why}\"))",
+        "why.map_or_else(|| what.to_owned(), |_| what.to_owned())",
+        "who_and_why_are_in_the_history",
+    ),
+    operator(
+        "operator-says-as-much-as-was-written",
+        "src/operator/words.rs",
+        "if line.len() + c.len_utf8() > MOST {",
+        "if line.len() + c.len_utf8() > MOST && false {",
+        "what_a_person_wrote_is_one_line",
+    ),
+    operator(
+        "operator-ends-a-callback-that-moved-on",
+        "src/core/command/callback.rs",
+        "if self.seen != current.version() {",
+        "if self.seen != current.version() && false {",
+        "a_callback_that_was_ended_is_not_made_again",
+    ),
+    operator(
+        "history-shows-a-try-of-a-callback-that-was-ended",
+        "src/core/record/history.rs",
+        "if self.is_callback_ended() {",
+        "if self.is_callback_ended() && false {",
+        "a_callback_that_was_ended_is_not_made_again",
+    ),
+    operator(
+        "operator-lists-all-there-is-on-a-page",
+        LIST,
+        "self.listed.looked_at >= LOOKS",
+        "self.listed.looked_at > usize::MAX - LOOKS",
+        "a_page_ends_where_it_has_cost_enough",
+    ),
+    operator(
+        "operator-loads-all-that-it-looks-at",
+        LIST,
+        "self.loads >= LOADS",
+        "self.loads > usize::MAX - LOADS",
+        "a_page_ends_where_it_has_cost_enough",
+    ),
+    operator(
+        "operator-lists-what-is-parked-twice",
+        LIST,
+        "shown.needs_attention() && self.is_of_part(shown)",
+        "shown.needs_attention() || self.is_of_part(shown) && false",
+        "what_needs_attention_is_parked",
+    ),
+    operator(
+        "operator-lists-what-is-well",
+        LIST,
+        "shown.needs_attention() && self.is_of_part(shown)",
+        "self.is_of_part(shown)",
+        "what_only_its_caller_goes_on_with",
+    ),
+    operator(
+        "operator-waits-before-an-outcome-is-unknown",
+        "src/operator/shown.rs",
+        "self.state() == OperationState::OutcomeUnknown || self.finding().is_some()",
+        "self.finding().is_some()",
+        "what_needs_attention_is_parked",
+    ),
+    operator(
+        "operator-shows-the-query-to-all",
+        "src/operator/json.rs",
+        "bodies.map(|_| request.uri().to_string())",
+        "request.uri().to_string()",
+        "json_has_what_an_operator_needs",
+    ),
+    stores(
+        "complete-records-come-earliest-first",
+        "src/store/contract/page.rs",
+        "matches!(self, Self::Complete)",
+        "matches!(self, Self::Complete) && false",
+        "complete_are_found_latest_first",
+    ),
+    operator(
+        "operator-shows-what-is-no-operation",
+        OPERATOR,
+        "if !is_of_operation(key) {",
+        "if !is_of_operation(key) && false {",
+        "a_record_that_is_no_operation",
     ),
 ];

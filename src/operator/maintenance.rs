@@ -1,0 +1,180 @@
+//! Maintenance windows: planned, extended, ended early.
+
+use std::time::Duration;
+
+use super::Operator;
+use super::error::OperatorError;
+use crate::core::{Covers, Key, Overtaken, PlannedWindow, SetControl, Timestamp, Window};
+use crate::engine::plan::{NAME, content_of};
+use crate::engine::windows::Plan;
+use crate::util::nonce::fresh_nonce;
+
+/// How many windows there may be, those that are over and not dropped yet included.
+const MOST: usize = 64;
+/// The longest reason, path or scope, in bytes.
+const LONGEST: usize = 1000;
+/// How long a window that is over is still listed.
+const LISTED: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often a change is tried again that another operator's overtook.
+const TRIES: usize = 8;
+
+impl Operator {
+    /// Plans a [maintenance window](crate::guide::maintenance); returns its id. Every process
+    /// over this store sees it within 5 seconds, so plan it at least that long ahead. One that
+    /// has begun already counts from now on. Windows may overlap: then all of their time counts.
+    ///
+    /// The engine's [`instance`](crate::Engine::instance) is kept with it. The write is atomic:
+    /// windows that others plan at the same time stay. Windows that are over for a day are
+    /// dropped.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_idempotency::clock::{Clock, SystemClock};
+    /// use tower_idempotency::maintenance::{Window, WindowState};
+    /// use tower_idempotency::{Engine, Operator, store::MemoryStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let operator = Operator::new(Engine::new(MemoryStore::new()).instance("eve"));
+    /// let from = SystemClock::new().now().after(Duration::from_secs(600));
+    /// let window = Window::new(from, from.after(Duration::from_secs(3600)), "the database moves");
+    /// let id = operator.plan(window.lead(Duration::from_secs(300))).await?;
+    /// operator.extend(&id, from.after(Duration::from_secs(7200))).await?;
+    /// let (windows, now) = operator.windows().await?;
+    /// assert_eq!(windows[0].state(now), WindowState::Planned);
+    /// assert_eq!(windows[0].by.as_deref(), Some("eve"));
+    /// operator.end(&id).await?;
+    /// assert!(operator.windows().await?.0.is_empty());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError::InvalidWindow`] if it would end before it begins, is over already, has no
+    /// reason, or names what is empty; if there are 64 windows, or a text is longer than 1,000
+    /// bytes. [`OperatorError::Overtaken`] if other operators change the windows all the time.
+    /// After [`OperatorError::Store`] it may have been planned: look at the
+    /// [`windows`](Self::windows).
+    pub async fn plan(&self, window: Window) -> Result<String, OperatorError> {
+        let id = format!("{:08x}", fresh_nonce().get() >> 32);
+        let planned = PlannedWindow::new(id.clone(), self.engine.name().map(ToString::to_string), window);
+        self.change_windows(|windows, now| {
+            check(&planned.window, now)?;
+            if windows.len() >= MOST {
+                return Err(OperatorError::InvalidWindow("there are 64 windows already; end one of them first"));
+            }
+            windows.push(planned.clone());
+            Ok(())
+        })
+        .await?;
+        Ok(id)
+    }
+
+    /// Ends a window now: work that it covered goes on, in every process within 5 seconds. One
+    /// that has not begun is taken off the list.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError::NoSuchWindow`] if there is none of this id, or it is over; else as
+    /// [`plan`](Self::plan).
+    pub async fn end(&self, id: &str) -> Result<(), OperatorError> {
+        self.change_windows(|windows, now| {
+            let planned = running(windows, id, now)?;
+            if planned.window.from < now {
+                planned.window.until = now;
+                planned.by = self.engine.name().map(ToString::to_string);
+            } else {
+                windows.retain(|planned| planned.id != id);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Moves the end of a window, also to an earlier time.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError::NoSuchWindow`] if there is none of this id, or it is over;
+    /// [`OperatorError::InvalidWindow`] if it would end before it begins, or before now; else as
+    /// [`plan`](Self::plan).
+    pub async fn extend(&self, id: &str, until: Timestamp) -> Result<(), OperatorError> {
+        self.change_windows(|windows, now| {
+            let planned = running(windows, id, now)?;
+            planned.window.until = until;
+            planned.by = self.engine.name().map(ToString::to_string);
+            check(&planned.window, now)
+        })
+        .await
+    }
+
+    /// All windows that are planned, have begun, or were over less than a day ago, the earliest
+    /// first; and the store's time, by which they have their
+    /// [`state`](PlannedWindow::state).
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError::Store`] if the store can't be asked, or the windows can't be read.
+    pub async fn windows(&self) -> Result<(Vec<PlannedWindow>, Timestamp), OperatorError> {
+        let Plan { mut windows, now, .. } = self.engine.read_plan().await?;
+        drop_old(&mut windows, now);
+        windows.sort_by_key(|planned| planned.window.from);
+        Ok((windows, now))
+    }
+
+    async fn change_windows(
+        &self,
+        mut change: impl FnMut(&mut Vec<PlannedWindow>, Timestamp) -> Result<(), OperatorError>,
+    ) -> Result<(), OperatorError> {
+        for _ in 0..TRIES {
+            let Plan { mut windows, version, now } = self.engine.read_plan().await?;
+            drop_old(&mut windows, now);
+            change(&mut windows, now)?;
+            let command = SetControl { seen: version, content: content_of(&windows) };
+            let done = self.engine.apply(&Key::of_control(NAME), None, command).await?;
+            match done.output {
+                Ok(()) => {
+                    self.engine.go_by(&windows, now);
+                    return Ok(());
+                }
+                Err(Overtaken) => {}
+            }
+        }
+        Err(OperatorError::Overtaken)
+    }
+}
+
+fn drop_old(windows: &mut Vec<PlannedWindow>, now: Timestamp) {
+    windows.retain(|planned| planned.window.until.after(LISTED) > now);
+}
+
+/// The window of this id, if it is not over.
+fn running<'a>(
+    windows: &'a mut [PlannedWindow],
+    id: &str,
+    now: Timestamp,
+) -> Result<&'a mut PlannedWindow, OperatorError> {
+    let found = windows.iter_mut().find(|planned| planned.id == id && planned.window.until > now);
+    found.ok_or(OperatorError::NoSuchWindow)
+}
+
+fn check(window: &Window, now: Timestamp) -> Result<(), OperatorError> {
+    let name = match &window.covers {
+        Covers::All => None,
+        Covers::Route(path) => Some((path, path.starts_with('/'))),
+        Covers::Scope(scope) => Some((scope, true)),
+    };
+    let (long, named) = name.map_or((false, true), |(text, is_named)| (text.len() > LONGEST, is_named));
+    Err(OperatorError::InvalidWindow(if window.until <= window.from {
+        "the window ends before it begins; give a later end"
+    } else if window.until <= now {
+        "the window is over already, by the store's clock; give a later end"
+    } else if window.reason.trim().is_empty() {
+        "the window has no reason; say in a few words what is done"
+    } else if window.reason.len() > LONGEST || long {
+        "a text of the window is longer than 1,000 bytes; shorten it"
+    } else if !named {
+        "the window's path does not begin with a slash; give it as the client sends it"
+    } else {
+        return Ok(());
+    }))
+}
