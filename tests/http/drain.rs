@@ -220,13 +220,13 @@ async fn an_end_that_is_not_stored_is_left_too() {
     let lab = Lab::new();
     let layer = lab.layer().resumable();
     let (app, _, door) = behind_a_door(&layer);
-    let during = spawn(&app, post("during"));
     lab.store.fail(|call| match call {
         Call::Swap(Status::Complete) => Fault::Before(StoreErrorKind::Unavailable),
         _ => Fault::None,
     });
     door.add_permits(1);
     send(&app, post("before")).await;
+    let during = spawn(&app, post("during"));
     settle().await;
     let drain = draining(&layer, secs(5)).await;
     door.add_permits(1);

@@ -24,6 +24,7 @@ mod kept;
 mod key_member;
 mod keys;
 mod lease;
+mod maintenance;
 mod nested;
 mod outage;
 mod outcome;

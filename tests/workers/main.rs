@@ -9,6 +9,7 @@ mod callback;
 mod completer;
 mod drain;
 mod inspector;
+mod maintenance;
 mod operator;
 mod watcher;
 mod wiring;

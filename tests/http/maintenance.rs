@@ -1,0 +1,443 @@
+//! Maintenance windows: what clients get before, in and after one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower::ServiceExt;
+use tower_idempotency::clock::{Clock, ManualClock, SystemClock};
+use tower_idempotency::core::{Status, Timestamp};
+use tower_idempotency::maintenance::{Covers, Maintenance, Window, WindowState};
+use tower_idempotency::store::{Filter, Query, Store};
+use tower_idempotency::{
+    Background, Engine, IdempotencyLayer, Operator, OperatorError, Refusal, RunError, Runner, Scope, StatusService,
+};
+
+use crate::support::lab::{
+    Lab, gated, numbered, post, reply, request, secs, send, send_now, serve, spawn, stored_key, unkeyed, with,
+};
+use crate::support::store::{Call, Fault, Faulty};
+use crate::support::{Count, settle};
+
+/// How long it takes at most until every process sees what was planned.
+const SEEN: Duration = secs(6);
+
+/// An operator in a process of its own.
+fn operator(lab: &Lab) -> Operator {
+    Operator::new(Engine::new(lab.store.clone()).instance("eve"))
+}
+
+/// A window that begins so many seconds from now on the store's clock, for so many.
+async fn window(lab: &Lab, begins: u64, lasts: u64, lead: u64) -> Window {
+    let (_, now) = operator(lab).windows().await.unwrap();
+    let from = now.after(secs(begins));
+    Window::new(from, from.after(secs(lasts)), "the database moves").lead(secs(lead))
+}
+
+async fn plan(lab: &Lab, begins: u64, lasts: u64, lead: u64) -> String {
+    operator(lab).plan(window(lab, begins, lasts, lead).await).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lead_refuses_new_work_and_the_window_all() {
+    let lab = Lab::new();
+    let layer = lab.layer();
+    let (app, runs, door) = gated(&layer, |number| reply(201, format!("run {number}")));
+    door.add_permits(1);
+    send(&app, post("done")).await.assert_first(201, "run 1");
+    plan(&lab, 60, 600, 30).await;
+    tokio::time::sleep(secs(20)).await;
+    let runs_on = spawn(&app, post("runs"));
+    settle().await;
+    assert_eq!(runs.get(), 2, "the lead has not begun");
+    tokio::time::sleep(secs(20)).await;
+    // 20 seconds before it begins, and 620 before it ends.
+    let refused = send_now(&app, post("new")).await;
+    refused.assert_problem("maintenance", 503);
+    assert_eq!(refused.headers["retry-after"], "620");
+    send_now(&app, post("done")).await.assert_replay(201, "run 1");
+    send_now(&app, post("runs")).await.assert_problem("in-progress", 409);
+    assert_eq!(lab.store.peek(&stored_key("new")).await, None, "nothing is stored");
+    door.add_permits(1);
+    runs_on.await.unwrap().unwrap().assert_first(201, "run 2");
+    tokio::time::sleep(secs(20)).await;
+    let calls = lab.store.calls();
+    for key in ["new", "done", "runs"] {
+        send_now(&app, post(key)).await.assert_problem("maintenance", 503);
+    }
+    assert_eq!(send_now(&app, post("done")).await.headers["retry-after"], "600");
+    assert_eq!(lab.store.calls(), calls, "the store is not touched");
+    // What has no key is none of its business.
+    door.add_permits(1);
+    assert_eq!(send(&app, unkeyed("POST")).await.status, 201);
+    tokio::time::sleep(secs(600)).await;
+    door.add_permits(1);
+    send_now(&app, post("done")).await.assert_replay(201, "run 1");
+    send(&app, post("new")).await.assert_first(201, "run 4");
+    tokio::time::sleep(SEEN).await;
+    let told: Vec<_> = lab.events.names().into_iter().filter(|name| name.starts_with("Maintenance")).collect();
+    assert_eq!(told, ["MaintenanceBegun", "MaintenanceEnded"]);
+    assert!(!lab.events.all().iter().any(|event| event.kind.needs_attention()));
+}
+
+/// The lead is there to finish what was begun.
+#[tokio::test(start_paused = true)]
+async fn a_retry_resumes_in_the_lead_and_not_in_the_window() {
+    let lab = Lab::new();
+    let layer = lab.layer().resumable();
+    let runs = Count::default();
+    let count = runs.clone();
+    let app = serve(&layer, move |_| {
+        let status = if count.up() < 3 { 503 } else { 201 };
+        async move { Ok(reply(status, "charged")) }
+    });
+    send(&app, post("k")).await.assert_first(503, "charged");
+    plan(&lab, 20, 600, 20).await;
+    tokio::time::sleep(SEEN).await;
+    send_now(&app, post("new")).await.assert_problem("maintenance", 503);
+    send_now(&app, post("k")).await.assert_first(503, "charged");
+    assert_eq!(runs.get(), 2, "it was resumed");
+    tokio::time::sleep(secs(20)).await;
+    send_now(&app, post("k")).await.assert_problem("maintenance", 503);
+    assert_eq!(runs.get(), 2);
+    tokio::time::sleep(secs(600)).await;
+    send_now(&app, post("k")).await.assert_first(201, "charged");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_holds_while_the_store_is_away() {
+    let lab = Lab::new();
+    let (app, runs) = numbered(&lab.layer());
+    send(&app, post("a")).await.assert_first(201, "charge 1");
+    plan(&lab, 60, 600, 0).await;
+    tokio::time::sleep(SEEN).await;
+    lab.store.down();
+    tokio::time::sleep(secs(120)).await;
+    send_now(&app, post("b")).await.assert_problem("maintenance", 503);
+    tokio::time::sleep(secs(600)).await;
+    lab.store.heal();
+    send_now(&app, post("b")).await.assert_first(201, "charge 2");
+    assert_eq!(runs.get(), 2);
+}
+
+/// Its first request waits for the first look.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_starts_in_a_window_obeys_it() {
+    let lab = Lab::new();
+    let id = plan(&lab, 0, 600, 0).await;
+    let (app, runs) = numbered(&lab.layer());
+    send_now(&app, post("a")).await.assert_problem("maintenance", 503);
+    let runner = Runner::new(lab.engine());
+    let refused = runner.run("jobs", "17", "", |_| async { Ok::<_, std::io::Error>(42) }).await;
+    let Err(RunError::Maintenance { retry_in, reason }) = refused else { panic!("{refused:?}") };
+    assert_eq!((retry_in, &*reason), (secs(600), "the database moves"));
+    assert_eq!((lab.store.calls() - lab.store.swaps(), runs.get()), (0, 0));
+    operator(&lab).end(&id).await.unwrap();
+    tokio::time::sleep(SEEN).await;
+    send_now(&app, post("a")).await.assert_first(201, "charge 1");
+    assert_eq!(runner.run("jobs", "17", "", |_| async { Ok::<_, std::io::Error>(42) }).await.unwrap(), 42);
+}
+
+/// A process that has never read the windows asks again with each request.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_starts_while_the_store_is_away_obeys_the_window_once_it_is_back() {
+    let lab = Lab::new();
+    plan(&lab, 0, 600, 0).await;
+    let (app, runs) = numbered(&lab.layer());
+    lab.store.down();
+    send(&app, post("a")).await.assert_problem("store-unavailable", 503);
+    lab.store.heal();
+    send_now(&app, post("a")).await.assert_problem("maintenance", 503);
+    assert_eq!(runs.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_ended_early_and_extended() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer());
+    send(&app, post("a")).await.assert_first(201, "charge 1");
+    let (id, operator) = (plan(&lab, 10, 60, 0).await, operator(&lab));
+    tokio::time::sleep(secs(16)).await;
+    assert_eq!(send_now(&app, post("b")).await.headers["retry-after"], "54");
+    let (windows, now) = operator.windows().await.unwrap();
+    assert_eq!(windows[0].state(now), WindowState::Closed);
+    operator.extend(&id, windows[0].window.until.after(secs(60))).await.unwrap();
+    tokio::time::sleep(SEEN).await;
+    assert_eq!(send_now(&app, post("b")).await.headers["retry-after"], "108");
+    operator.end(&id).await.unwrap();
+    tokio::time::sleep(SEEN).await;
+    send_now(&app, post("b")).await.assert_first(201, "charge 2");
+    let (windows, now) = operator.windows().await.unwrap();
+    assert_eq!((windows[0].state(now), windows[0].by.as_deref()), (WindowState::Over, Some("eve")));
+    for refused in [operator.end(&id).await, operator.extend(&id, now.after(secs(60))).await, operator.end("x").await] {
+        assert!(matches!(refused, Err(OperatorError::NoSuchWindow)), "{refused:?}");
+    }
+    // After a day it is forgotten.
+    tokio::time::sleep(secs(24 * 3600)).await;
+    assert!(operator.windows().await.unwrap().0.is_empty());
+    // One that has not begun is taken off the list.
+    let id = plan(&lab, 60, 60, 30).await;
+    operator.end(&id).await.unwrap();
+    assert!(operator.windows().await.unwrap().0.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_that_overlap_count_together() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer());
+    plan(&lab, 0, 60, 0).await;
+    plan(&lab, 30, 60, 0).await;
+    plan(&lab, 90, 10, 0).await;
+    assert_eq!(send_now(&app, post("b")).await.headers["retry-after"], "100");
+    tokio::time::sleep(secs(99)).await;
+    send_now(&app, post("b")).await.assert_problem("maintenance", 503);
+    tokio::time::sleep(secs(1)).await;
+    send_now(&app, post("b")).await.assert_first(201, "charge 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nonsense_is_refused() {
+    let (lab, second) = (Lab::new(), secs(1));
+    let (operator, now) = (operator(&lab), SystemClock::new().now());
+    let ago = Timestamp::from_millis(now.as_millis() - 60_000);
+    let nonsense = [
+        Window::new(now.after(second), now.after(second), "ends as it begins"),
+        Window::new(now.after(second), now, "ends before"),
+        Window::new(ago, ago.after(second), "is over"),
+        Window::new(now, now.after(secs(60)), "  "),
+        Window::new(now, now.after(secs(60)), "long".repeat(1000)),
+        Window::new(now, now.after(secs(60)), "no path").covers(Covers::Route("payments".to_owned())),
+    ];
+    for window in nonsense {
+        let refused = operator.plan(window.clone()).await;
+        assert!(matches!(refused, Err(OperatorError::InvalidWindow(_))), "{window:?}: {refused:?}");
+    }
+    assert!(operator.windows().await.unwrap().0.is_empty());
+    // One that began in the past, and is not over, counts.
+    let id = operator.plan(Window::new(ago, now.after(secs(60)), "has begun")).await.unwrap();
+    assert!(matches!(operator.extend(&id, ago).await, Err(OperatorError::InvalidWindow(_))));
+    for _ in 1..64 {
+        operator.plan(Window::new(ago, now.after(secs(60)), "one more")).await.unwrap();
+    }
+    let refused = operator.plan(Window::new(ago, now.after(secs(60)), "too many")).await;
+    assert!(matches!(refused, Err(OperatorError::InvalidWindow(_))), "{refused:?}");
+}
+
+/// The process's own clock has no say: here the store's is a day behind, or ahead.
+#[tokio::test(start_paused = true)]
+async fn windows_go_by_the_clock_of_the_store() {
+    for millis in [1_000_000_000_000, 4_000_000_000_000] {
+        let clock = ManualClock::new();
+        clock.set(Timestamp::from_millis(millis));
+        let lab = Lab::over(Faulty::on(&clock));
+        let (app, _) = numbered(&lab.layer());
+        send(&app, post("a")).await.assert_first(201, "charge 1");
+        plan(&lab, 60, 60, 0).await;
+        tokio::time::sleep(SEEN).await;
+        clock.advance(SEEN);
+        send(&app, post("b")).await.assert_first(201, "charge 2");
+        clock.advance(secs(60));
+        tokio::time::sleep(SEEN).await;
+        send_now(&app, post("c")).await.assert_problem("maintenance", 503);
+        clock.advance(secs(60));
+        tokio::time::sleep(SEEN).await;
+        send_now(&app, post("c")).await.assert_first(201, "charge 3");
+    }
+}
+
+/// A request pays for a look at one number, however many there are.
+#[tokio::test(start_paused = true)]
+async fn requests_do_not_ask_the_store() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer());
+    for planned in [false, true] {
+        if planned {
+            plan(&lab, 3600, 60, 0).await;
+        }
+        send(&app, post("a")).await;
+        let looks = lab.store.looks();
+        for number in 0..1000 {
+            send_now(&app, post(&format!("{planned}-{number}"))).await;
+        }
+        assert_eq!(lab.store.looks(), looks);
+        tokio::time::sleep(secs(60)).await;
+        let looks = lab.store.looks() - looks;
+        assert!((12..=30).contains(&looks), "{looks} in a minute");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_covers_a_route_or_a_scope() {
+    let lab = Lab::new();
+    let layer = lab.layer_for(Scope::header("x-user".parse().unwrap()));
+    let (app, _) = numbered(&layer);
+    let ask = |path: &str, user: &str, key: &str| with(request("POST", path, key, "{}"), "x-user", user);
+    let (now, ids) = (window(&lab, 0, 600, 0).await, operator(&lab));
+    let id = ids.plan(now.clone().covers(Covers::Route("/payments".to_owned()))).await.unwrap();
+    send_now(&app, ask("/payments", "ann", "1")).await.assert_problem("maintenance", 503);
+    send_now(&app, ask("/payments/17?now", "ann", "2")).await.assert_problem("maintenance", 503);
+    assert_eq!(send_now(&app, ask("/payments-old", "ann", "3")).await.status, 201);
+    ids.end(&id).await.unwrap();
+    ids.plan(now.covers(Covers::Scope("ann".to_owned()))).await.unwrap();
+    tokio::time::sleep(SEEN).await;
+    send_now(&app, ask("/orders", "ann", "4")).await.assert_problem("maintenance", 503);
+    assert_eq!(send_now(&app, ask("/payments", "ben", "4")).await.status, 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_and_acknowledgement_go_on_until_it_begins() {
+    let lab = Lab::new();
+    let layer = lab.layer();
+    let (app, _) = numbered(&layer);
+    let status = StatusService::new(&layer);
+    let ask = |method: &str| {
+        let request = Request::builder().method(method).uri("/operations/k").body(()).unwrap();
+        let status = status.clone();
+        async move { status.oneshot(request).await.unwrap() }
+    };
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    plan(&lab, 20, 600, 20).await;
+    tokio::time::sleep(SEEN).await;
+    assert_eq!((ask("GET").await.status().as_u16(), ask("DELETE").await.status().as_u16()), (200, 204));
+    tokio::time::sleep(secs(20)).await;
+    let calls = lab.store.calls();
+    for method in ["GET", "HEAD", "DELETE"] {
+        let response = ask(method).await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.extensions().get::<Refusal>(), Some(&Refusal::Maintenance));
+        assert!(response.headers().contains_key("retry-after"));
+    }
+    assert_eq!(lab.store.calls(), calls, "the store is not touched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_accepted_for_later_is_new_work_too() {
+    let lab = Lab::new();
+    let layer = lab.layer().resumable().background(Background::at("/operations").always());
+    let (app, _) = numbered(&layer);
+    assert_eq!(send(&app, post("a")).await.status, 202);
+    plan(&lab, 20, 600, 20).await;
+    tokio::time::sleep(SEEN).await;
+    assert_eq!(send_now(&app, post("a")).await.status, 202, "it is on record");
+    send_now(&app, post("b")).await.assert_problem("maintenance", 503);
+    tokio::time::sleep(secs(20)).await;
+    send_now(&app, post("a")).await.assert_problem("maintenance", 503);
+}
+
+/// What a handler asks of another one belongs to what runs.
+#[tokio::test(start_paused = true)]
+async fn what_runs_may_ask_others_in_the_lead() {
+    let lab = Lab::new();
+    let (inner, asked) = numbered(&lab.layer());
+    let outer = serve(&lab.layer(), move |request| {
+        let inner = inner.clone();
+        async move {
+            tokio::time::sleep(secs(20)).await;
+            let mut nested = post("nested");
+            *nested.extensions_mut() = request.extensions().clone();
+            let answer = send(&inner, nested).await;
+            Ok(reply(answer.status.as_u16(), "asked"))
+        }
+    });
+    plan(&lab, 60, 600, 50).await;
+    tokio::time::sleep(secs(5)).await;
+    let client = spawn(&outer, post("k"));
+    tokio::time::sleep(secs(15)).await;
+    send_now(&outer, post("new")).await.assert_problem("maintenance", 503);
+    client.await.unwrap().unwrap().assert_first(201, "asked");
+    assert_eq!(asked.get(), 1);
+}
+
+/// The hook for problems makes the user's page.
+#[tokio::test(start_paused = true)]
+async fn the_user_has_a_page_of_their_own() {
+    let lab = Lab::new();
+    let layer = lab.layer().problems(|problem, response: Response<Bytes>| {
+        let page = response
+            .extensions()
+            .get::<Maintenance>()
+            .map(|notice| format!("<h1>Back in {} seconds</h1><!-- {} -->", notice.left.as_secs(), notice.reason));
+        assert_eq!(page.is_some(), problem.refusal() == Refusal::Maintenance);
+        match page {
+            Some(page) => response.map(|_| page.into()),
+            None => response,
+        }
+    });
+    let (app, _) = numbered(&layer);
+    plan(&lab, 0, 600, 0).await;
+    let refused = send_now(&app, post("k")).await;
+    let page = "<h1>Back in 600 seconds</h1><!-- the database moves -->";
+    assert_eq!((refused.status.as_u16(), &*refused.text()), (503, page));
+    assert_eq!(
+        (&refused.headers["retry-after"], &refused.headers["cache-control"]),
+        (&"600".parse().unwrap(), &"no-store".parse().unwrap())
+    );
+}
+
+/// The record of the windows is complete and does not expire, so that no build takes it for
+/// work. A store in memory that is full drops others.
+#[tokio::test(start_paused = true)]
+async fn a_build_that_knows_no_windows_leaves_their_record_alone() {
+    let lab = Lab::over(Faulty::over(tower_idempotency::store::MemoryStore::new().max_entries(10)));
+    plan(&lab, 3600, 60, 0).await;
+    let found = |filter| {
+        let store = lab.store.clone();
+        async move { store.scan(&Query::new(filter, 10)).await.unwrap().found.len() }
+    };
+    for _ in 0..2 {
+        assert_eq!(
+            (found(Filter::Unfinished).await, found(Filter::Lapsed).await, found(Filter::Expired).await),
+            (0, 0, 0)
+        );
+        tokio::time::sleep(secs(100 * 365 * 24 * 3600)).await;
+    }
+    let layer: IdempotencyLayer = lab.layer();
+    let (app, _) = numbered(&layer);
+    for number in 0..200 {
+        assert_eq!(send(&app, post(&number.to_string())).await.status, 201);
+    }
+    assert_eq!(lab.store.len(), 10, "it is full");
+    let (windows, _) = operator(&lab).windows().await.unwrap();
+    assert!(windows.is_empty(), "it was over a hundred years ago");
+    plan(&lab, 3600, 60, 0).await;
+    for number in 0..200 {
+        assert_eq!(send(&app, post(&format!("more-{number}"))).await.status, 201);
+    }
+    assert_eq!(operator(&lab).windows().await.unwrap().0.len(), 1);
+}
+
+/// Two operators who plan at the same time both do.
+#[tokio::test(start_paused = true)]
+async fn plans_made_at_once_both_count() {
+    let lab = Lab::new();
+    let window = window(&lab, 60, 60, 0).await;
+    lab.store.fail_once(Call::Swap(Status::Complete), Fault::Slow(secs(1)));
+    let (slow, quick) = (operator(&lab), operator(&lab));
+    let first = tokio::spawn({
+        let window = window.clone();
+        async move { slow.plan(window).await.unwrap() }
+    });
+    settle().await;
+    let second = quick.plan(window).await.unwrap();
+    let first = first.await.unwrap();
+    let ids: Vec<_> = quick.windows().await.unwrap().0.into_iter().map(|planned| planned.id).collect();
+    assert!(ids.len() == 2 && ids.contains(&first) && ids.contains(&second), "{ids:?}");
+}
+
+/// The task that looks keeps nothing alive.
+#[tokio::test(start_paused = true)]
+async fn it_stops_looking_once_the_last_engine_is_gone() {
+    let lab = Lab::new();
+    let layer = lab.layer();
+    let (app, _) = numbered(&layer);
+    send(&app, post("a")).await.assert_first(201, "charge 1");
+    let metrics = tokio::runtime::Handle::current().metrics();
+    settle().await;
+    assert_eq!(metrics.num_alive_tasks(), 1, "the one that looks");
+    drop((app, layer));
+    settle().await;
+    assert_eq!(metrics.num_alive_tasks(), 0);
+    let looks = lab.store.looks();
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(lab.store.looks(), looks);
+}
