@@ -1,5 +1,6 @@
 //! All that can be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,6 +76,11 @@ pub(crate) enum Command {
     Forget(Decision),
     /// Give up the callback that is still to be made for a complete operation
     EndCallback(Decision),
+    /// Maintenance windows: list, plan, extend, end
+    #[command(subcommand)]
+    Maintenance(Maintenance),
+    /// Serve the page for operators, on this machine, until Ctrl-C
+    Serve(Serve),
     /// Print a line when something begins to need attention, and when it is over
     ///
     /// Ends with Ctrl-C. It sees what the store has: a response that a service could not
@@ -230,6 +236,81 @@ pub(crate) struct Outcome {
     /// Keep completers from it until an operator decides
     #[arg(long)]
     pub(crate) park: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Maintenance {
+    /// List what is planned, has begun, or was over less than a day ago
+    List,
+    /// Plan a window: new work is refused from its lead on, and all that it covers rests in it
+    ///
+    /// Every process sees it within seconds. What still runs when it begins can't be stopped:
+    /// make the lead longer than your slowest handler.
+    Plan(Plan),
+    /// Move the end of a window
+    Extend {
+        #[command(flatten)]
+        change: Change,
+        /// When it is over, as 23:30, +1h, or 2026-11-30T01:00
+        #[arg(long, value_name = "TIME")]
+        until: String,
+    },
+    /// End a window now, or take it off the list
+    End(Change),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    /// When it begins: 22:00 is the next one here; also now, +10m, 2026-11-30T22:00
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: String,
+    /// How long it takes, as 2h
+    #[arg(long = "for", value_name = "TIME", value_parser = length)]
+    pub(crate) length: Duration,
+    /// How long before, new work is refused
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = length)]
+    pub(crate) lead: Duration,
+    /// Why: clients are told
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) reason: String,
+    /// Only requests to this path, and to those below it
+    #[arg(long, value_name = "PATH", conflicts_with = "scope")]
+    pub(crate) route: Option<String>,
+    /// Only requests of this scope
+    #[arg(long)]
+    pub(crate) scope: Option<String>,
+    /// Who plans it; without it, your user and this host
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) who: Option<String>,
+    /// Don't ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Which window is changed, and by whom.
+#[derive(Args, Debug)]
+pub(crate) struct Change {
+    /// The window, as `list` has it
+    pub(crate) id: String,
+    /// Who changes it; without it, your user and this host
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) who: Option<String>,
+    /// Don't ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Who decides on the page; without it, your user and this host
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) who: Option<String>,
+    /// Listen on an address that other machines reach: who reads the network can then decide
+    #[arg(long)]
+    pub(crate) without_tls_to_the_network: bool,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,8 @@
 //! The program as scripts run it, against real stores.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock};
 
@@ -135,6 +137,26 @@ fn story(bed: &Bed) {
     assert_eq!(after["needs_attention"], false);
 
     resolve_and_forget(bed, &hash);
+    maintenance(bed);
+}
+
+/// Last: while one is open, nothing new runs.
+fn maintenance(bed: &Bed) {
+    let plan = ["maintenance", "plan", "--from", "+2h", "--for", "1h", "--reason", "the database moves"];
+    assert_eq!(bed.run(&plan).code, 1, "it asks");
+    let id = bed.run(&[&plan[..], &["--yes", "--json"]].concat()).json()["id"].as_str().unwrap().to_owned();
+    let listed = bed.run(&["maintenance", "list", "--json"]).json();
+    let window = &listed["windows"][0];
+    assert_eq!((&window["id"], &window["state"]), (&Value::from(&*id), &Value::from("planned")));
+    assert!(window["by"].as_str().unwrap().starts_with("eve@"), "{window}");
+    let ahead = window["from"].as_u64().unwrap() - listed["now"].as_u64().unwrap();
+    assert!((7_100_000..=7_200_000).contains(&ahead), "{listed}");
+    assert_eq!(bed.run(&["maintenance", "extend", &id, "--until", "+5h", "--yes"]).code, 0);
+    let over = ["maintenance", "plan", "--from", "2020-01-01T00:00", "--for", "1h", "--reason", "late", "--yes"];
+    assert_eq!(bed.run(&over).code, 1);
+    assert_eq!(bed.run(&["list", "--state", "unfinished", "--json"]).json()["operations"], serde_json::json!([]));
+    assert_eq!(bed.run(&["maintenance", "end", &id, "--yes"]).code, 0);
+    assert_eq!(bed.run(&["maintenance", "end", &id, "--yes"]).code, 3);
 }
 
 fn resolve_and_forget(bed: &Bed, hash: &str) {
@@ -196,6 +218,44 @@ fn a_store_that_is_away_or_not_there_is_told_apart_and_no_password_is_printed() 
     }
     assert!(!missing.exists(), "a mistyped path made a file");
     assert_eq!(program(&["list"]).code, 2, "no store was named");
+}
+
+/// The status line and the head of what is answered to this request.
+fn asked(address: &str, path: &str, cookie: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\ncookie: {cookie}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_page_is_for_the_one_who_has_the_link() {
+    let folder = TempDir::new().unwrap();
+    let bed = sqlite(&folder);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_idempotency"));
+    let mut serving = command.args(["--store", &bed.url, "--json", "serve"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(serving.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let line: Value = line.parse().unwrap();
+    let (address, token) =
+        line["url"].as_str().unwrap().strip_prefix("http://").unwrap().split_once("/?token=").unwrap();
+    let unknown = bed.unknown.key.to_string();
+    let path = format!("/?operation={unknown}");
+    for (path, cookie) in [("/", ""), (&*path, "idempotency-operator=0"), ("/?token=0", "")] {
+        let denied = asked(address, path, cookie);
+        assert!(denied.starts_with("HTTP/1.0 401"), "{denied}");
+        assert!(!denied.contains("charge"), "{denied}");
+    }
+    let exchanged = asked(address, &format!("/?token={token}"), "");
+    assert!(exchanged.starts_with("HTTP/1.0 303"), "{exchanged}");
+    assert!(exchanged.contains("HttpOnly; SameSite=Strict"), "{exchanged}");
+    let shown = asked(address, &path, &format!("idempotency-operator={token}"));
+    assert!(shown.starts_with("HTTP/1.0 200") && shown.contains(&unknown), "{shown}");
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+    let open = program(&["--store", &bed.url, "serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(open.code, 2, "{open:?}");
 }
 
 #[test]

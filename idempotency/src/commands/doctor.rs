@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 use tower_idempotency::core::Key;
 use tower_idempotency::store::{Durability, DurabilityLevel, Store, StoreError};
-use tower_idempotency::{Finding, FindingKind, Operator, Runner, Watcher};
+use tower_idempotency::{Finding, FindingKind, Operator, RunError, Runner, Watcher};
 
 use crate::arguments::{Common, Doctor};
 use crate::failure::{AWAY, DONE, FOUND_SOMETHING, Failure};
@@ -114,6 +114,9 @@ async fn trial(target: &Target) -> Check {
     );
     let runner = Runner::new(target.engine.clone().retention(Duration::from_secs(1)));
     let ran = runner.run(scope, &key, "", |_| async { Ok::<_, std::fmt::Error>(()) }).await;
+    if let Err(RunError::Maintenance { .. }) = &ran {
+        return Check::new(Verdict::Fine, about, "not tried: a maintenance window refuses new work");
+    }
     if let Err(error) = ran {
         return Check::new(Verdict::Problem, about, format!("a trial operation failed: {error}"));
     }

@@ -4,7 +4,9 @@ mod advice;
 mod decide;
 mod doctor;
 mod list;
+mod maintenance;
 mod migrate;
+mod serve;
 mod show;
 mod sweep;
 mod watch;
@@ -28,6 +30,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Retry(decision) => decide::retry(&common, &decision, output).await,
         Command::Forget(decision) => decide::forget(&common, &decision, output).await,
         Command::EndCallback(decision) => decide::end_callback(&common, &decision, output).await,
+        Command::Maintenance(maintenance) => maintenance::run(&common, &maintenance, output).await,
+        Command::Serve(serve) => serve::run(&common, &serve, output).await,
         Command::Watch(watch) => watch::run(&common, &watch, output).await,
         Command::Sweep(sweep) => sweep::run(&common, &sweep, output).await,
         Command::Migrate(migrate) => migrate::run(&common, &migrate, output).await,
