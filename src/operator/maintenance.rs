@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Operator;
 use super::error::OperatorError;
-use crate::core::{Covers, Key, Overtaken, PlannedWindow, SetControl, Timestamp, Window};
+use crate::core::{Covers, Key, PlannedWindow, SetControl, Timestamp, Window};
 use crate::engine::plan::{NAME, content_of};
 use crate::engine::windows::Plan;
 use crate::util::nonce::fresh_nonce;
@@ -131,12 +131,10 @@ impl Operator {
             change(&mut windows, now)?;
             let command = SetControl { seen: version, content: content_of(&windows) };
             let done = self.engine.apply(&Key::of_control(NAME), None, command).await?;
-            match done.output {
-                Ok(()) => {
-                    self.engine.go_by(&windows, now);
-                    return Ok(());
-                }
-                Err(Overtaken) => {}
+            // Otherwise another operator's change came first: this one is made to what is there now.
+            if done.output.is_ok() {
+                self.engine.go_by(&windows, now);
+                return Ok(());
             }
         }
         Err(OperatorError::Overtaken)

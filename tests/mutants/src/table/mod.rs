@@ -39,6 +39,7 @@ mod resume;
 mod rollout;
 mod settings;
 mod sqlite;
+mod tool;
 mod undo;
 mod watcher;
 mod wire;
@@ -95,6 +96,7 @@ pub(crate) const GROUPS: [&[Mutant]; 23] = [
     memory::MUTANTS,
     limits::MUTANTS,
     sqlite::MUTANTS,
+    tool::MUTANTS,
     wire::MUTANTS,
     settings::MUTANTS,
     inspector::MUTANTS,
