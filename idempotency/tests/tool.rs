@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
@@ -60,7 +60,8 @@ impl Bed {
             let runner = Runner::new(engine).at_most_once();
             runner.run("shop", "fine", "", |_| async { Ok::<_, String>(1) }).await.unwrap();
             let charge = |op: Operation| async move {
-                op.step(HOSTILE, |_| async { Err::<u8, _>("the bank is away".to_owned()) }).await
+                op.step(HOSTILE, |_| async { Ok::<_, String>(1) }).await?;
+                Err::<u8, _>(tower_idempotency::StepError::Retry("the bank is away".to_owned()))
             };
             assert!(runner.run("shop", "stuck", "", charge).await.is_err());
             let complete = operator.find_of_runner("shop", "fine").await.unwrap();
@@ -116,6 +117,7 @@ fn story(bed: &Bed) {
         let ran = bed.run(arguments);
         assert!(ran.out.chars().all(|c| c == '\n' || !c.is_control()), "{arguments:?}: {ran:?}");
     }
+    assert!(bed.run(&["show", &hash]).out.contains(r"charge\u{1b}[2J\u{9b}1m"), "the step is shown");
     assert!(bed.run(&["show", &hash]).out.contains(&format!("idempotency retry {hash} --seen {seen}")));
 
     // Nothing is decided without being asked for, on a state that was not seen, or without a why.
@@ -220,6 +222,16 @@ fn a_store_that_is_away_or_not_there_is_told_apart_and_no_password_is_printed() 
     assert_eq!(program(&["list"]).code, 2, "no store was named");
 }
 
+/// A process that ends with its test, also with one that fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The status line and the head of what is answered to this request.
 fn asked(address: &str, path: &str, cookie: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -234,9 +246,10 @@ fn the_page_is_for_the_one_who_has_the_link() {
     let folder = TempDir::new().unwrap();
     let bed = sqlite(&folder);
     let mut command = Command::new(env!("CARGO_BIN_EXE_idempotency"));
-    let mut serving = command.args(["--store", &bed.url, "--json", "serve"]).stdout(Stdio::piped()).spawn().unwrap();
+    let serving = command.args(["--store", &bed.url, "--json", "serve"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut serving = Killed(serving);
     let mut line = String::new();
-    BufReader::new(serving.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let line: Value = line.parse().unwrap();
     let (address, token) =
         line["url"].as_str().unwrap().strip_prefix("http://").unwrap().split_once("/?token=").unwrap();
@@ -252,8 +265,6 @@ fn the_page_is_for_the_one_who_has_the_link() {
     assert!(exchanged.contains("HttpOnly; SameSite=Strict"), "{exchanged}");
     let shown = asked(address, &path, &format!("idempotency-operator={token}"));
     assert!(shown.starts_with("HTTP/1.0 200") && shown.contains(&unknown), "{shown}");
-    serving.kill().unwrap();
-    serving.wait().unwrap();
     let open = program(&["--store", &bed.url, "serve", "--listen", "0.0.0.0:0"]);
     assert_eq!(open.code, 2, "{open:?}");
 }
