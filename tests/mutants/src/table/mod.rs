@@ -78,7 +78,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 23] = [
+pub(crate) const GROUPS: [&[Mutant]; 24] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
