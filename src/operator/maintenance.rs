@@ -131,6 +131,7 @@ impl Operator {
             change(&mut windows, now)?;
             let command = SetControl { seen: version, content: content_of(&windows) };
             let done = self.engine.apply(&Key::of_control(NAME), None, command).await?;
+            // Otherwise another operator's change came first: this one is made to what is there now.
             if done.output.is_ok() {
                 self.engine.go_by(&windows, now);
                 return Ok(());

@@ -39,6 +39,7 @@ mod resume;
 mod rollout;
 mod settings;
 mod sqlite;
+mod tool;
 mod undo;
 mod watcher;
 mod wire;
@@ -77,7 +78,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 23] = [
+pub(crate) const GROUPS: [&[Mutant]; 24] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -95,6 +96,7 @@ pub(crate) const GROUPS: [&[Mutant]; 23] = [
     memory::MUTANTS,
     limits::MUTANTS,
     sqlite::MUTANTS,
+    tool::MUTANTS,
     wire::MUTANTS,
     settings::MUTANTS,
     inspector::MUTANTS,

@@ -1,0 +1,191 @@
+//! `maintenance`: windows in which work rests, planned ahead.
+
+use std::time::Duration;
+
+use jiff::civil::{DateTime, Time};
+use jiff::{SignedDuration, Timestamp as Instant, ZonedDateTime};
+use serde_json::{Value, json};
+use tower_idempotency::Operator;
+use tower_idempotency::core::Timestamp;
+use tower_idempotency::maintenance::{Covers, PlannedWindow, Window, WindowState};
+
+use super::decide::who;
+use crate::arguments::{Change, Common, Maintenance, Plan};
+use crate::confirm::confirm;
+use crate::failure::{DONE, Failure};
+use crate::output::{Output, Tone};
+use crate::target::Target;
+use crate::text::{age, time};
+
+pub(crate) async fn run(common: &Common, maintenance: &Maintenance, output: Output) -> Result<u8, Failure> {
+    match maintenance {
+        Maintenance::List => list(&Operator::new(Target::open(common)?.engine), output).await,
+        Maintenance::Plan(window) => plan(common, window, output).await,
+        Maintenance::Extend { change, until } => {
+            let operator = operator(common, change)?;
+            let (_, now) = operator.windows().await?;
+            let until = at(until, now)?;
+            confirm(&format!("Move the end of window {} to {}?", change.id, time(until)), change.yes)?;
+            operator.extend(&change.id, until).await?;
+            list(&operator, output).await
+        }
+        Maintenance::End(change) => {
+            let operator = operator(common, change)?;
+            confirm(&format!("End window {} now? What it covers goes on.", change.id), change.yes)?;
+            operator.end(&change.id).await?;
+            list(&operator, output).await
+        }
+    }
+}
+
+fn operator(common: &Common, change: &Change) -> Result<Operator, Failure> {
+    Ok(Operator::new(Target::open(common)?.engine).by(&who(change.who.as_deref())))
+}
+
+async fn plan(common: &Common, plan: &Plan, output: Output) -> Result<u8, Failure> {
+    let operator = Operator::new(Target::open(common)?.engine).by(&who(plan.who.as_deref()));
+    let (_, now) = operator.windows().await?;
+    let from = at(&plan.from, now)?;
+    let covers = match (&plan.route, &plan.scope) {
+        (Some(path), _) => Covers::Route(path.clone()),
+        (None, Some(scope)) => Covers::Scope(scope.clone()),
+        (None, None) => Covers::All,
+    };
+    let window = Window::new(from, from.after(plan.length), plan.reason.as_str()).lead(plan.lead).covers(covers);
+    confirm(&question(&window, now), plan.yes)?;
+    let id = operator.plan(window).await?;
+    if output.is_json() {
+        output.value(&json!({ "id": id }))?;
+        return Ok(DONE);
+    }
+    output.line(&format!("planned; `idempotency maintenance end {id}` ends it early"), Tone::Good)?;
+    list(&operator, output).await
+}
+
+fn question(window: &Window, now: Timestamp) -> String {
+    format!(
+        "Let {} rest from {} (in {}) until {}, and refuse new work from {} before?",
+        covered(&window.covers),
+        time(window.from),
+        age(window.from.since(now)),
+        time(window.until),
+        age(window.lead),
+    )
+}
+
+async fn list(operator: &Operator, output: Output) -> Result<u8, Failure> {
+    let (windows, now) = operator.windows().await?;
+    if output.is_json() {
+        let windows: Vec<_> = windows.iter().map(|planned| value(planned, now)).collect();
+        output.value(&json!({ "windows": windows, "now": now.as_millis() }))?;
+    } else if windows.is_empty() {
+        output.line("no maintenance is planned", Tone::Plain)?;
+    } else {
+        let headings = ["WINDOW", "STATE", "FROM", "UNTIL", "LEAD", "COVERS", "REASON", "BY"];
+        output.table(&headings, windows.iter().map(|planned| row(planned, now)).collect())?;
+    }
+    Ok(DONE)
+}
+
+fn row(planned: &PlannedWindow, now: Timestamp) -> Vec<(String, Tone)> {
+    let PlannedWindow { id, by, window, .. } = planned;
+    let (state, tone) = state(planned.state(now));
+    vec![
+        (id.clone(), Tone::Plain),
+        (state.to_owned(), tone),
+        (time(window.from), Tone::Plain),
+        (time(window.until), Tone::Plain),
+        (age(window.lead), Tone::Plain),
+        (covered(&window.covers), Tone::Plain),
+        (window.reason.clone(), Tone::Plain),
+        (by.clone().unwrap_or_default(), Tone::Quiet),
+    ]
+}
+
+fn value(planned: &PlannedWindow, now: Timestamp) -> Value {
+    let PlannedWindow { id, by, window, .. } = planned;
+    json!({
+        "id": id,
+        "state": state(planned.state(now)).0,
+        "from": window.from.as_millis(),
+        "until": window.until.as_millis(),
+        "lead_ms": u64::try_from(window.lead.as_millis()).unwrap_or(u64::MAX),
+        "covers": covered(&window.covers),
+        "reason": window.reason,
+        "by": by,
+    })
+}
+
+const fn state(state: WindowState) -> (&'static str, Tone) {
+    match state {
+        WindowState::Planned => ("planned", Tone::Plain),
+        WindowState::RefusingNewWork => ("refusing-new-work", Tone::Warning),
+        WindowState::Closed => ("closed", Tone::Bad),
+        WindowState::Over => ("over", Tone::Quiet),
+        _ => ("unknown", Tone::Warning),
+    }
+}
+
+fn covered(covers: &Covers) -> String {
+    match covers {
+        Covers::All => "all requests".to_owned(),
+        Covers::Route(path) => format!("requests to {path}"),
+        Covers::Scope(scope) => format!("requests of scope {scope}"),
+        _ => "what this release does not know".to_owned(),
+    }
+}
+
+/// The time that was typed, on the store's clock: what lies ahead is ahead for both, however
+/// much this machine's clock is off.
+fn at(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    let here = ZonedDateTime::now();
+    let ahead = ahead(text, &here)
+        .ok_or_else(|| Failure::usage("write a time as 22:00, 2026-11-30T22:00, 2026-11-30T22:00Z, now, or +10m"))?;
+    let by = Duration::from_millis(ahead.as_millis().unsigned_abs().try_into().unwrap_or(u64::MAX));
+    Ok(if ahead.is_negative() {
+        Timestamp::from_millis(now.as_millis().saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
+    } else {
+        now.after(by)
+    })
+}
+
+/// How far ahead it is. A time of the day is the next one.
+fn ahead(text: &str, here: &ZonedDateTime) -> Option<SignedDuration> {
+    if text == "now" {
+        return Some(SignedDuration::ZERO);
+    }
+    if let Some(length) = text.strip_prefix('+') {
+        return length.parse().ok();
+    }
+    if let Ok(time) = text.parse::<Instant>() {
+        return Some(time.duration_since(here.timestamp()));
+    }
+    // Before dates: a date and time is no time of the day.
+    if text.len() <= "22:00:00".len() {
+        let time: Time = text.parse().ok()?;
+        let today = here.date().to_datetime(time).to_zoned_datetime(here.time_zone().clone()).ok()?;
+        let next = if today <= *here { here.date().tomorrow().ok()?.to_datetime(time) } else { today.datetime() };
+        return Some(next.to_zoned_datetime(here.time_zone().clone()).ok()?.duration_since(here));
+    }
+    let local: DateTime = text.parse().ok()?;
+    Some(local.to_zoned_datetime(here.time_zone().clone()).ok()?.duration_since(here))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_the_day_is_the_next_one_here() {
+        let here: ZonedDateTime = "2026-11-29T21:00[Europe/Berlin]".parse().unwrap_or_default();
+        let hours = |text| ahead(text, &here).map(|ahead| ahead.as_secs() / 3600);
+        assert_eq!(hours("22:00"), Some(1));
+        assert_eq!(hours("21:00"), Some(24), "not now");
+        assert_eq!(hours("2026-11-30T22:00"), Some(25));
+        assert_eq!(hours("2026-11-30 22:00"), Some(25));
+        assert_eq!(hours("2026-11-29T22:00Z"), Some(2));
+        assert_eq!(hours("+3h"), Some(3));
+        assert_eq!(hours("2026-11-29T20:00"), Some(-1));
+        assert_eq!((hours("now"), hours("tonight")), (Some(0), None));
+    }
+}
