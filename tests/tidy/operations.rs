@@ -64,6 +64,22 @@ fn dashboards_and_alerts_use_what_there_is_and_all_of_it() {
     assert!(include.contains("\"dashboards\""));
 }
 
+/// Exporters make summaries of histograms unless buckets are configured: a panel of
+/// quantiles has an expression for each.
+#[test]
+fn panels_of_quantiles_work_with_buckets_and_with_summaries() {
+    let parsed: serde_json::Value = serde_json::from_str(&read("dashboards/grafana.json")).unwrap();
+    let targets = parsed["panels"].as_array().unwrap().iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let expressions: Vec<_> = targets.filter_map(|target| target["expr"].as_str()).collect();
+    let quantiles: Vec<_> = expressions.iter().filter_map(|expr| expr.split_once("histogram_quantile(")).collect();
+    assert_eq!(quantiles.len(), 2, "the panel is not found any more");
+    for (_, rest) in quantiles {
+        let (quantile, rest) = rest.split_once(',').unwrap();
+        let (_, otherwise) = rest.split_once(" or ").unwrap_or_else(|| panic!("no data from summaries: {rest}"));
+        assert!(otherwise.contains(&format!("{{quantile=\"{quantile}\"}}")), "{otherwise}");
+    }
+}
+
 /// What to do first is said in one way: by the code, the guide and the alert.
 #[test]
 fn every_finding_has_an_alert_with_its_first_response() {
