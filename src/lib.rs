@@ -160,6 +160,7 @@ mod workers;
 
 #[doc(inline)]
 pub use self::core::{Key, Mode, Status, StepKey};
+pub use self::core::{Label, Labels};
 pub use self::engine::Engine;
 pub use self::engine::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::{
-    Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Mode, StoredResponse, canonical,
+    Change, Claim, Claimed, Fingerprint, IdempotencyKey, InvalidKey, Key, Labels, Mode, StoredResponse, canonical,
 };
 use crate::engine::Engine;
 use crate::engine::attempt::{Attempt, End};
@@ -56,6 +56,7 @@ use crate::util::detached::Detached;
 pub struct Runner {
     engine: Engine,
     mode: Mode,
+    labels: Labels,
 }
 
 impl Runner {
@@ -77,7 +78,7 @@ impl Runner {
     /// # Ok(()) }
     /// ```
     pub fn new(engine: impl Into<Engine>) -> Self {
-        Self { engine: engine.into(), mode: Mode::Resumable }
+        Self { engine: engine.into(), mode: Mode::Resumable, labels: Labels::new() }
     }
 
     /// For work that is not written with steps: the runner starts it at most once, unless
@@ -85,6 +86,21 @@ impl Runner {
     /// step was begun or done. Then the next call runs.
     pub const fn at_most_once(mut self) -> Self {
         self.mode = Mode::AtMostOnce;
+        self
+    }
+
+    /// The [labels](Labels) by which an operator finds what this runner runs from now on, stored
+    /// with the first claim of each operation. By default there are none. The work adds others
+    /// with [`Operation::label`].
+    ///
+    /// ```
+    /// use tower_idempotency::{Labels, Runner, store::MemoryStore};
+    ///
+    /// let runner = Runner::new(MemoryStore::new());
+    /// let exports = runner.clone().labels(Labels::new().with("job", "export"));
+    /// ```
+    pub fn labels(mut self, labels: Labels) -> Self {
+        self.labels = labels;
         self
     }
 
@@ -140,7 +156,8 @@ impl Runner {
         Fut: Future<Output = Result<T, E>> + Send,
     {
         let lease = self.engine.limits().lease;
-        let command = Claim { fingerprint: fingerprint.clone(), mode: self.mode, lease, request: None };
+        let labels = self.labels.clone();
+        let command = Claim { fingerprint: fingerprint.clone(), mode: self.mode, lease, request: None, labels };
         let (attempt, _counted) = match claim(&self.engine, key, command, self.engine.draining().begin()).await {
             Ok(Admission::Granted(attempt, counted)) => (attempt, counted),
             Ok(Admission::Refused(claimed, _)) => return refused(claimed),

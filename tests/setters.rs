@@ -30,8 +30,8 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 use tower_idempotency::clock::{Clock, ManualClock};
 use tower_idempotency::core::{
-    Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, Mode, Next, Record, Stamp, StoredRequest, Timestamp,
-    Version,
+    Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, Labels, Mode, Next, Record, Stamp, StoredRequest,
+    Timestamp, Version,
 };
 use tower_idempotency::encryption::{EncryptionKey, Keyring};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
@@ -209,6 +209,9 @@ fn layers() -> Vec<(String, IdempotencyLayer)> {
         layer().redact_request(|request| request.body = Bytes::new()),
     ));
     all.push(("redact_response(no body)".to_owned(), layer().redact_response(|response| response.body = None)));
+    all.push(("principal(none)".to_owned(), layer().principal::<u64>()));
+    let strange = |_: &_| Labels::new().with("", "\n".repeat(200)).with(&"=".repeat(200), "");
+    all.push(("labels(strange)".to_owned(), layer().labels(strange)));
     all.push(("skip(none)".to_owned(), layer().skip(|_| false)));
     all.push(("required_if(true)".to_owned(), layer().required_if(|_| true)));
     all.extend(key_rules().into_iter().map(|(what, rules)| (what, layer().key_rules(rules))));
@@ -486,7 +489,13 @@ async fn no_value_of_the_core_makes_anything_panic() {
         let (method, uri) = (http::Method::POST, "/".parse().unwrap());
         let request = StoredRequest::capture(&method, &uri, &http::HeaderMap::new(), Bytes::new());
         let fingerprint = Fingerprint::of([b"x".as_slice()]).with_rules(u32::MAX, []);
-        let claim = Claim { fingerprint, mode: Mode::Resumable, lease: length, request: Some(Arc::new(request)) };
+        let claim = Claim {
+            fingerprint,
+            mode: Mode::Resumable,
+            lease: length,
+            request: Some(Arc::new(request)),
+            labels: Labels::new(),
+        };
         let mut exchange = Exchange::guessing(claim.clone(), Version::new(1), None).with_metadata(None, length);
         let _ = exchange.ask();
         let stamp = |nonce| Stamp { elapsed: length, ..Stamp::new(start, Version::new(nonce)) };
@@ -580,7 +589,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 22] = [
+const WALKED: [(&str, &str); 23] = [
     ("core/fingerprint.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/fingerprint/rules.rs", "fingerprint_rules"),
     ("util/backoff.rs", "backoffs"),
@@ -588,6 +597,7 @@ const WALKED: [(&str, &str); 22] = [
     ("http/callback.rs", "callbacks"),
     ("workers/completer/mod.rs", "completers"),
     ("core/exchange.rs", "no_value_of_the_core_makes_anything_panic"),
+    ("core/record/label.rs", "layers"),
     ("core/record/mod.rs", "no_value_of_the_core_makes_anything_panic"),
     ("core/record/time.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/layer/mod.rs", "layers"),

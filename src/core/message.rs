@@ -60,6 +60,8 @@ pub struct StoredRequest {
     headers: Lines,
     body: Bytes,
     trailers: Lines,
+    /// Whose it is, as JSON.
+    principal: Option<Box<[u8]>>,
 }
 
 /// Header or trailer lines, in their order.
@@ -98,11 +100,32 @@ impl StoredRequest {
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_told_credential(name, &dropped);
         let trailers = kept(trailers, keep);
         let headers = kept(headers, |name| may(name) && (keep(name) || (*name == TRAILER && !trailers.is_empty())));
-        Self::from_parts(method.clone(), copied(uri), headers, body, trailers)
+        Self::from_parts(method.clone(), copied(uri), headers, body, trailers, None)
     }
 
-    pub(super) const fn from_parts(method: Method, uri: Uri, headers: Lines, body: Bytes, trailers: Lines) -> Self {
-        Self { method, uri, headers, body, trailers }
+    pub(super) const fn from_parts(
+        method: Method,
+        uri: Uri,
+        headers: Lines,
+        body: Bytes,
+        trailers: Lines,
+        principal: Option<Box<[u8]>>,
+    ) -> Self {
+        Self { method, uri, headers, body, trailers, principal }
+    }
+
+    /// The same as one of this principal's.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_principal(mut self, json: impl Into<Box<[u8]>>) -> Self {
+        self.principal = Some(json.into());
+        self
+    }
+
+    /// Whose it is, as JSON: what [`principal`](crate::IdempotencyLayer::principal) took from
+    /// its extensions.
+    pub fn principal(&self) -> Option<&[u8]> {
+        self.principal.as_deref()
     }
 
     /// The method.
@@ -337,6 +360,7 @@ impl fmt::Debug for StoredRequest {
             .field("headers", &self.headers.len())
             .field("body_len", &self.body.len())
             .field("trailers", &self.trailers.len())
+            .field("principal_len", &self.principal.as_ref().map_or(0, |json| json.len()))
             .finish()
     }
 }
@@ -362,6 +386,7 @@ impl StoredRequest {
             + held_by(&self.headers)
             + held_by(&self.trailers)
             + shared(self.body.len())
+            + piece(self.principal.as_ref().map_or(0, |json| json.len()))
     }
 }
 

@@ -73,6 +73,7 @@ pub use self::record::Record;
 pub use self::record::callback::PendingCallback;
 pub use self::record::entry::{HistoryEntry, HistoryEvent};
 pub use self::record::hold::{Fence, Hold, Mode, Progress, Status};
+pub use self::record::label::{Label, Labels};
 pub(crate) use self::record::outlook::Outlook;
 #[doc(hidden)]
 pub use self::record::reached::Reached;

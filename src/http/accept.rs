@@ -1,8 +1,6 @@
 //! Accepting a request for later: the only code of the background that is on a
 //! request's path.
 
-use std::sync::Arc;
-
 use http::Response;
 use http::request::Parts;
 use http_body::Body;
@@ -32,13 +30,14 @@ impl RequestContext {
     ) -> Option<Response<ResponseBody<B>>> {
         let (policy, engine) = (&self.shared.policy, &self.shared.engine);
         let (place, background) = (self.later.as_ref()?, policy.background.as_ref()?);
-        let request = Arc::new(self.shared.stored_request(parts, body)?);
+        let request = self.request_to_store(parts, body)?;
         // Held until it is stored; a completer that takes it counts it anew.
         let counted = engine.draining().begin();
         let slot = counted.as_ref().and_then(|_| self.shared.handoff.slot());
         let room = slot.is_some() || counted.is_some() && background.queue.has_room(engine).await;
         let lease = slot.as_ref().map(WorkerSlot::lease);
-        let command = Submit { fingerprint: fingerprint.clone(), mode: policy.mode, request, room, lease };
+        let (fingerprint, mode, labels) = (fingerprint.clone(), policy.mode, self.labels());
+        let command = Submit { fingerprint, mode, request, labels, room, lease };
         let submitted = match self.store_submission(command, slot, intake(counted.as_ref())).await {
             Ok(submitted) => submitted,
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method, Uri};
 
-use crate::core::{IdempotencyKey, Timestamp};
+use crate::core::{IdempotencyKey, Labels, Timestamp};
 
 /// Of a request that was given away.
 #[derive(Clone)]
@@ -26,4 +26,7 @@ pub(crate) struct Seldom {
     pub(crate) first_sent: Option<Timestamp>,
     /// What the hook for replays sees of the request, if there is one.
     pub(crate) head: Option<Head>,
+    /// Whose it is, as JSON, if that is stored.
+    pub(crate) principal: Option<Box<[u8]>>,
+    pub(crate) labels: Labels,
 }

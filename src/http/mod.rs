@@ -41,4 +41,5 @@ pub(crate) mod status;
 pub(crate) mod streaming;
 pub(crate) mod target;
 pub(crate) mod upload;
+pub(crate) mod whose;
 pub(crate) mod words;

@@ -21,6 +21,7 @@ use crate::http::problem::Problems;
 use crate::http::redaction::Redaction;
 use crate::http::scope::Scope;
 use crate::http::upload::{UploadLimits, Uploads};
+use crate::http::whose::Whose;
 use crate::http::words::{Exit, Words};
 use crate::telemetry::refusal::Refusal;
 
@@ -50,6 +51,7 @@ pub(crate) struct Policy {
     pub(crate) problems: Problems,
     pub(crate) words: Words,
     pub(crate) redaction: Redaction,
+    pub(crate) whose: Whose,
     pub(crate) background: Option<Background>,
     pub(crate) callback: Option<Callback>,
     /// The names of credentials that an event has reported.
@@ -75,6 +77,7 @@ impl Policy {
             problems: Problems::new(None),
             words: Words::default(),
             redaction: Redaction::default(),
+            whose: Whose::default(),
             background: None,
             callback: None,
             dropped: Dropped::default(),
@@ -118,11 +121,15 @@ impl Policy {
     /// What a request's context has only with settings that few layers have.
     #[inline]
     pub(crate) fn seldom(&self, key: &IdempotencyKey, parts: &Parts) -> Result<Option<Box<Seldom>>, Refusal> {
-        if self.coverage.first_sent.is_none() && self.words.replay.is_none() {
+        if self.coverage.first_sent.is_none() && self.words.replay.is_none() && !self.whose.is_noted() {
             return Ok(None);
         }
         let first_sent = self.coverage.first_sent(&parts.headers)?;
-        Ok(Some(Box::new(Seldom { first_sent, head: self.head_for_replays(key, parts) })))
+        // It belongs to the request, where that is stored.
+        let is_stored = self.mode == Mode::Resumable || self.background.is_some();
+        let principal = if is_stored { self.whose.principal_of(parts)? } else { None };
+        let (head, labels) = (self.head_for_replays(key, parts), self.whose.labels_of(parts));
+        Ok(Some(Box::new(Seldom { first_sent, head, principal, labels })))
     }
 
     /// What the hook for replays sees of this request, if there is a hook.

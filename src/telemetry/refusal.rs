@@ -56,6 +56,9 @@ pub enum Refusal {
     GrpcMethodNotNamed,
     /// 403: the request does not say whose key it is.
     ScopeUnknown,
+    /// 500: the request's [principal](crate::IdempotencyLayer::principal) can't be stored: it is
+    /// larger than 1 KiB, or JSON can't carry it.
+    PrincipalNotStored,
     /// 500: an attempt, of this request or of an earlier one, ended without a
     /// response, and what it did is unknown. The layer does not start the handler again
     /// until an operator or the [reconciler](crate::Completer::reconcile) decides.
@@ -123,7 +126,7 @@ impl Refusal {
                 "A request with the same Idempotency-Key for the same operation is being processed or is outstanding."),
             Self::InvalidKey(why) => text("invalid-key", StatusCode::BAD_REQUEST, false,
                 "Idempotency-Key is not valid", why.detail()),
-            Self::FirstSentInvalid | Self::TooOld | Self::NotGuarded => self.unguarded_text(),
+            Self::FirstSentInvalid | Self::TooOld | Self::NotGuarded | Self::PrincipalNotStored => self.unguarded_text(),
             Self::BodyIncomplete => text("body-incomplete", StatusCode::BAD_REQUEST, false,
                 "The request body is incomplete",
                 "The request body ended early. Nothing was run or stored."),
@@ -171,7 +174,7 @@ impl Refusal {
         }
     }
 
-    /// The same, of what is refused for when or where it is repeated.
+    /// The same, of what is refused for when or where it is repeated, or for whose it is.
     #[rustfmt::skip]
     const fn unguarded_text(self) -> ProblemText {
         match self {
@@ -181,6 +184,9 @@ impl Refusal {
             Self::TooOld => text("too-old", StatusCode::PRECONDITION_FAILED, false,
                 "The request is too old",
                 "The request was first sent longer ago than responses are remembered, and nothing is known of it by now. It may have been done. Nothing was run or stored."),
+            Self::PrincipalNotStored => text("principal-not-stored", StatusCode::INTERNAL_SERVER_ERROR, false,
+                "The caller can't be stored",
+                "This service has to store whose operation this is, and can't. Nothing was run or stored. Its operator has to correct that."),
             _ => text("not-guarded", StatusCode::NOT_IMPLEMENTED, false,
                 "The request can't be guarded",
                 "The request has an idempotency key, and this service does not keep one for it. Nothing was run or stored."),
@@ -208,7 +214,7 @@ impl Refusal {
             // RESOURCE_EXHAUSTED: as of a message that is larger than a server takes.
             Self::BodyTooLarge => 8,
             // FAILED_PRECONDITION: not before the client or the operator changes something.
-            Self::KeyReused | Self::GrpcMethodNotNamed | Self::TooOld => 9,
+            Self::KeyReused | Self::GrpcMethodNotNamed | Self::TooOld | Self::PrincipalNotStored => 9,
             // ABORTED: as of what runs at the same time.
             Self::InProgress | Self::Unfinished => 10,
             // UNIMPLEMENTED
@@ -245,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Refusal; 24] = [
+    const ALL: [Refusal; 25] = [
         Refusal::MissingKey,
         Refusal::KeyReused,
         Refusal::InProgress,
@@ -258,6 +264,7 @@ mod tests {
         Refusal::BodyTooLarge,
         Refusal::GrpcMethodNotNamed,
         Refusal::ScopeUnknown,
+        Refusal::PrincipalNotStored,
         Refusal::OutcomeUnknown,
         Refusal::Interrupted,
         Refusal::NotRetained,

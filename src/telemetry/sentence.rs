@@ -110,7 +110,8 @@ impl EventKind {
             Self::CutOff { steps } => {
                 write!(f, "the completer cut the attempt off, since it took too long; steps that ran: {}", named(steps))
             }
-            _ => Ok(()),
+            // Of a kind that has no sentence here yet: an empty line would hide it.
+            _ => write!(f, "{self:?}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use tower::ServiceExt;
-use tower_idempotency::core::{Change, Claim, Fence, Fenced, Fingerprint, Key, Mode, Reached, StoredResponse};
+use tower_idempotency::core::{Change, Claim, Fence, Fenced, Fingerprint, Key, Labels, Mode, Reached, StoredResponse};
 use tower_idempotency::core::{Command, IdempotencyKey, Next, Stamp, Version};
 use tower_idempotency::store::{MemoryStore, Store};
 use tower_idempotency::{Background, IdempotencyLayer, Scope, StatusService};
@@ -21,7 +21,7 @@ async fn store_with(kind: &'static str, body: Vec<u8>) -> Arc<MemoryStore> {
     let response = Arc::new(StoredResponse::capture(StatusCode::OK, &headers, Some(Bytes::from(body))));
     let lease = std::time::Duration::from_secs(30);
     let fingerprint = Fingerprint::of([b"x".as_slice()]);
-    let claim = Claim { fingerprint, mode: Mode::Resumable, lease, request: None };
+    let claim = Claim { fingerprint, mode: Mode::Resumable, lease, request: None, labels: Labels::new() };
     let key = Key::new("", &IdempotencyKey::parse(b"k").unwrap());
     let now = store.load(&key).await.unwrap().now;
     let Next::Put(claimed) = claim.apply(None, Stamp::new(now, Version::new(1))).next else { panic!() };

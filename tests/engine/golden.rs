@@ -14,8 +14,8 @@ use std::{env, fs};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tower_idempotency::core::{
-    Change, Claim, Command, DecodeError, Fence, Fenced, Fingerprint, Mode, Next, NotRetained, PartId, Reached, Record,
-    Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
+    Change, Claim, Command, DecodeError, Fence, Fenced, Fingerprint, Label, Labels, Mode, Next, NotRetained, PartId,
+    Reached, Record, Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
 use tower_idempotency::store::KeptRecord;
 use tower_idempotency::store::conformance::assert_same;
@@ -40,7 +40,7 @@ pub(crate) fn file_name(record: &str, part: Option<PartId>) -> String {
 
 fn claim_of(mode: Mode) -> Claim {
     let fingerprint = Fingerprint::of([b"POST".as_slice(), b"/payments"]);
-    Claim { fingerprint, mode, lease: Duration::from_millis(30_500), request: None }
+    Claim { fingerprint, mode, lease: Duration::from_millis(30_500), request: None, labels: Labels::new() }
 }
 
 /// One record in the making, and what a store has of it.
@@ -292,6 +292,13 @@ pub(crate) fn records() -> Vec<(&'static str, Record, Pieces)> {
                 ..claim_of(once)
             })
             .change(vec![answer(StatusCode::CREATED, Some(b"{\"id\":17}\n"))]),
+        Writer::new("principal").claim(resumable, Some(request().with_principal(*b"{\"id\":17}"))),
+        Writer::new("labels")
+            .write(&Claim { labels: Labels::new().with("route", "/payments"), ..claim_of(once) })
+            .change(vec![
+                Change::Label { label: Label::new("order", "caf\u{e9}") },
+                answer(StatusCode::OK, Some(b"{}")),
+            ]),
         Writer::new("usual-lines").claim(once, None).change(vec![complete(usual_lines())]),
     ]
     .map(Writer::finish)

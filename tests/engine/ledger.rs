@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Fence, Fenced, Fingerprint, Key, Lost, Mode, Reached, Record, Resolution, Resolve, Status,
-    StoredResponse, Version,
+    Change, Claim, Claimed, Fence, Fenced, Fingerprint, Key, Labels, Lost, Mode, Reached, Record, Resolution, Resolve,
+    Status, StoredResponse, Version,
 };
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::conformance::{Fault, Faults, FaultyStore, Gate, Op};
@@ -67,7 +67,13 @@ impl Bench {
 }
 
 fn claim() -> Claim {
-    Claim { fingerprint: Fingerprint::of([]), mode: Mode::Resumable, lease: LEASE, request: None }
+    Claim {
+        fingerprint: Fingerprint::of([]),
+        mode: Mode::Resumable,
+        lease: LEASE,
+        request: None,
+        labels: Labels::new(),
+    }
 }
 
 fn save(step: &str) -> Change {

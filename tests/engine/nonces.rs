@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Mode};
+use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Labels, Mode};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{RunError, Runner, StepError};
@@ -59,6 +59,7 @@ fn no_two_writes_of_threads_with_one_seed_have_one_version() {
                 mode: Mode::Resumable,
                 lease: Duration::from_secs(60),
                 request: None,
+                labels: Labels::new(),
             };
             let done = ledger.apply(&Key::from_bytes([n; 32]), None, claim).await.unwrap();
             assert!(matches!(done.output, Claimed::Granted(_)));

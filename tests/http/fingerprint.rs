@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use http::Request;
 use tower_idempotency::FingerprintRules;
-use tower_idempotency::core::{Change, Claim, Claimed, Fence, Fenced, Fingerprint, Mode, Reached, StoredResponse};
+use tower_idempotency::core::{
+    Change, Claim, Claimed, Fence, Fenced, Fingerprint, Labels, Mode, Reached, StoredResponse,
+};
 use tower_idempotency::store::KeptRecord;
 
 use crate::support::bodies::{Part, TestBody, data, full, script};
@@ -108,7 +110,7 @@ async fn a_record_of_the_release_before_is_met_by_this_one() {
     for layer in [Lab::layer, |lab: &Lab| lab.layer().resumable()] {
         let lab = Lab::new();
         let (mode, lease) = (Mode::AtMostOnce, Duration::from_secs(60));
-        let claim = Claim { fingerprint: first_scheme(), mode, lease, request: None };
+        let claim = Claim { fingerprint: first_scheme(), mode, lease, request: None, labels: Labels::new() };
         let ledger = tower_idempotency::spi::Ledger::new(lab.store.clone());
         let claimed = ledger.apply(&stored_key("k"), None, claim).await.unwrap().output;
         let Claimed::Granted(fence) = claimed else { panic!("{claimed:?}") };
@@ -264,7 +266,7 @@ async fn trailers_are_compared_only_where_both_sides_have_some() {
     let digest = Fingerprint::of([b"POST".as_slice(), b"/pay", b"", GRPC.as_bytes(), b"abc"]);
     for before in [digest.clone(), digest.scheme_2(Some(b""), [])] {
         let (mode, lease) = (Mode::AtMostOnce, Duration::from_secs(60));
-        let claim = Claim { fingerprint: before, mode, lease, request: None };
+        let claim = Claim { fingerprint: before, mode, lease, request: None, labels: Labels::new() };
         tower_idempotency::spi::Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, claim).await.unwrap();
         let (app, _) = numbered(&lab.layer());
         send(&app, trailing(GRPC, &[("x-amount", "1")])).await.assert_problem("in-progress", 409);

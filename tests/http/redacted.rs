@@ -9,8 +9,8 @@ use crate::support::lab::{Lab, completer, operation, post_body, reply, secs, sen
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use tower_idempotency::core::{
-    Ask, Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached,
-    Record, Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Submit, Timestamp, Version,
+    Ask, Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next,
+    Reached, Record, Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Submit, Timestamp, Version,
 };
 use tower_idempotency::store::{KeptRecord, Loaded, MemoryStore, Swap};
 use tower_idempotency::{Callback, Reconciled, RunError, Runner};
@@ -48,7 +48,7 @@ fn response() -> Arc<StoredResponse> {
 
 fn claim() -> Claim {
     let fingerprint = Fingerprint::of([SECRET.as_bytes()]).scheme_2(Some(SECRET.as_bytes()), [SECRET.as_bytes()]);
-    Claim { fingerprint, mode: Mode::Resumable, lease: secs(30), request: Some(request()) }
+    Claim { fingerprint, mode: Mode::Resumable, lease: secs(30), request: Some(request()), labels: Labels::new() }
 }
 
 fn complete() -> Change {
@@ -112,6 +112,7 @@ fn no_debug_of_a_move_shows_what_it_carries() {
             request: request(),
             room: true,
             lease: None,
+            labels: Labels::new(),
         },
     );
     let (answer, step) = (response(), || "charge".into());

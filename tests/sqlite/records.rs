@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use rusqlite::Connection;
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached, Record, Stamp,
-    StoredRequest, StoredResponse, Timestamp, Version,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next, Reached, Record,
+    Stamp, StoredRequest, StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::{Store, Swap};
 
@@ -43,13 +43,15 @@ pub(crate) fn claim_with(body: Option<Bytes>) -> Record {
     let request =
         body.map(|body| Arc::new(StoredRequest::capture(&Method::POST, &Uri::from_static("/pay"), &headers, body)));
     let fingerprint = Fingerprint::of([b"POST /pay".as_slice()]);
-    put(Claim { fingerprint, mode: Mode::Resumable, lease: LEASE, request }.apply(None, stamp()).next)
+    put(Claim { fingerprint, mode: Mode::Resumable, lease: LEASE, request, labels: Labels::new() }
+        .apply(None, stamp())
+        .next)
 }
 
 /// The same for an operation whose end is to be told.
 pub(crate) fn claim_with_callback() -> Record {
     let fingerprint = Fingerprint::of([b"POST /pay".as_slice()]);
-    let claim = Claim { fingerprint, mode: Mode::Resumable, lease: LEASE, request: None };
+    let claim = Claim { fingerprint, mode: Mode::Resumable, lease: LEASE, request: None, labels: Labels::new() };
     put(claim.apply(None, Stamp { callback: true, ..stamp() }).next)
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tower_idempotency::clock::ManualClock;
-use tower_idempotency::core::{Change, Claim, Fingerprint, Key, Mode, Reached, StoredResponse};
+use tower_idempotency::core::{Change, Claim, Fingerprint, Key, Labels, Mode, Reached, StoredResponse};
 use tower_idempotency::store::conformance::{Holder, assert_same};
 use tower_idempotency::store::{MemoryStore, Store, StoreErrorKind, Swap};
 
@@ -19,7 +19,7 @@ fn key(n: u32) -> Key {
 }
 
 fn claim() -> Claim {
-    Claim { fingerprint: Fingerprint::of([]), mode: Mode::Resumable, lease: DAY, request: None }
+    Claim { fingerprint: Fingerprint::of([]), mode: Mode::Resumable, lease: DAY, request: None, labels: Labels::new() }
 }
 
 fn answer(body: &[u8], retention: Duration) -> Change {

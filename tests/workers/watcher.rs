@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Reached, Resolution, StoredResponse,
+    Change, Claim, Claimed, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Reached, Resolution,
+    StoredResponse,
 };
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::conformance::{Damage, FaultyStore, Op};
@@ -63,7 +64,13 @@ impl Watch {
     }
 
     async fn claim(&self, key: &str, mode: Mode) -> Fence {
-        let claim = Claim { fingerprint: Fingerprint::of([b"x".as_slice()]), mode, lease: secs(60), request: None };
+        let claim = Claim {
+            fingerprint: Fingerprint::of([b"x".as_slice()]),
+            mode,
+            lease: secs(60),
+            request: None,
+            labels: Labels::new(),
+        };
         match self.ledger.apply(&stored_key(key), None, claim).await.unwrap().output {
             Claimed::Granted(fence) => fence,
             other => panic!("{other:?}"),
@@ -389,6 +396,7 @@ async fn a_round_is_bounded_says_so_and_the_next_goes_on() {
         mode: Mode::Resumable,
         lease: secs(60),
         request: None,
+        labels: Labels::new(),
     };
     for n in 0..12_000 {
         ledger.apply(&key(n), None, claim.clone()).await.unwrap();
@@ -498,6 +506,7 @@ async fn what_a_scan_can_not_read_is_told_once_and_hides_no_other() {
             mode: Mode::Resumable,
             lease: secs(60),
             request: None,
+            labels: Labels::new(),
         };
         for n in 0..damaged {
             let key = stored_key(&n.to_string());

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached, Record, Stamp,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next, Reached, Record, Stamp,
     StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::{SqliteStore, Store, Swap};
@@ -119,6 +119,7 @@ fn claim() -> Option<Record> {
         mode: Mode::AtMostOnce,
         lease: Duration::from_secs(60),
         request: None,
+        labels: Labels::new(),
     };
     put(claim.apply(None, stamp()).next)
 }

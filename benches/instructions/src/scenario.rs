@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::core::{
-    Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Next, Reached, Record,
-    Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
+    Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next, Reached,
+    Record, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
 use tower_idempotency::store::{KeptRecord, MemoryStore};
 use tower_idempotency::{FingerprintRules, IdempotencyLayer, Operation, RequestBody, Scope};
@@ -240,6 +240,7 @@ fn records() -> [Record; 3] {
         mode: Mode::Resumable,
         lease: Duration::from_secs(60),
         request: Some(Arc::new(request)),
+        labels: Labels::new(),
     };
     let claimed = put(&claim, None, 1);
     let fence = Fence::of(claimed.version());

@@ -8,6 +8,7 @@ use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse};
 use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode};
+use crate::core::record::label::Labels;
 use crate::core::record::outlook::Outlook;
 use crate::core::record::time::{Intake, Stamp};
 
@@ -23,6 +24,8 @@ pub struct Claim {
     pub lease: Duration,
     /// The request, where a completer may have to run it again.
     pub request: Option<Arc<StoredRequest>>,
+    /// By which an operator finds it, if this is its first claim.
+    pub labels: Labels,
 }
 
 /// The reply to a [`Claim`].
@@ -86,6 +89,7 @@ impl Command for Claim {
 impl Claim {
     fn first(&self, stamp: Stamp<'_>) -> Record {
         let hold = Hold::Leased { fence: Fence::of(stamp.nonce), lease: self.lease };
-        Record { hold, attempts: 1, ..Record::first(self.fingerprint.clone(), self.mode, self.request.clone(), stamp) }
+        let (fingerprint, request, labels) = (self.fingerprint.clone(), self.request.clone(), self.labels.clone());
+        Record { hold, attempts: 1, ..Record::first(fingerprint, self.mode, request, labels, stamp) }
     }
 }

@@ -11,6 +11,7 @@ use crate::core::key::KeyForm;
 use crate::core::message::{StoredResponse, on_its_own};
 use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode, Progress};
+use crate::core::record::label::Label;
 use crate::core::record::reached::Reached;
 use crate::core::record::step::Point;
 use crate::core::record::time::Stamp;
@@ -73,6 +74,11 @@ pub enum Change {
         step: Box<str>,
         /// The form that is sent from now on.
         form: KeyForm,
+    },
+    /// An operator finds it by this label from now on.
+    Label {
+        /// The label.
+        label: Label,
     },
     /// A sign of life: the lease starts anew. (So it does with every change.)
     Renew,
@@ -139,6 +145,7 @@ impl fmt::Debug for Change {
             Self::Fail { step, error } => write!(f, "Fail({step:?}, {} bytes)", error.len()),
             Self::Undo { steps, response } => write!(f, "Undo({steps:?}, {response:?})"),
             Self::Undone { step } => of_step(f, "Undone", step),
+            Self::Label { label } => label.fmt(f),
             Self::Renew => f.write_str("Renew"),
             Self::Postpone { retry_in } => write!(f, "Postpone({retry_in:?})"),
             Self::Release => f.write_str("Release"),
@@ -199,6 +206,7 @@ impl Change {
             Self::Clear { step } => record.clear(step),
             Self::Input { step, hash } => record.set_input(step, *hash),
             Self::Key { step, form } => record.set_key(step, *form),
+            Self::Label { label } => record.history.set_label(label.clone()),
             Self::Renew => {}
             Self::Postpone { retry_in } => record.rest(*retry_in),
             // It was claimed because it had been accepted, or it was decided

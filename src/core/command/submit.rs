@@ -8,6 +8,7 @@ use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse};
 use crate::core::record::Record;
 use crate::core::record::hold::{Fence, Hold, Mode};
+use crate::core::record::label::Labels;
 use crate::core::record::outlook::Outlook;
 use crate::core::record::time::{Intake, Stamp};
 
@@ -24,6 +25,8 @@ pub struct Submit {
     pub mode: Mode,
     /// The request.
     pub request: Arc<StoredRequest>,
+    /// By which an operator finds it.
+    pub labels: Labels,
     /// Whether there is room for one more. What was accepted before stays so.
     pub room: bool,
     /// The lease of a process that is about to run it: it is accepted and claimed in one
@@ -89,7 +92,8 @@ impl Command for Submit {
 
 impl Submit {
     fn first(&self, stamp: Stamp<'_>) -> Decision<Submitted> {
-        let accepted = Record::first(self.fingerprint.clone(), self.mode, Some(Arc::clone(&self.request)), stamp);
+        let (fingerprint, request) = (self.fingerprint.clone(), Some(Arc::clone(&self.request)));
+        let accepted = Record::first(fingerprint, self.mode, request, self.labels.clone(), stamp);
         let Some(lease) = self.lease else {
             return Decision::put(accepted, Submitted::First(None));
         };

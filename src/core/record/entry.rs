@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::label::{Label, Labels};
 use super::sealed::Sealed;
 use super::time::Timestamp;
 use crate::core::message::{arc, piece};
@@ -135,6 +136,8 @@ pub(in crate::core) struct Entries {
     pub(in crate::core) dropped: u32,
     /// How many of them were steps that were done.
     pub(in crate::core) dropped_done: u32,
+    /// Here, since most records have none.
+    pub(in crate::core) labels: Labels,
     /// Of a record as a store has it, if it is encrypted. Here, since most are not, and
     /// records are copied often.
     pub(in crate::core) sealed: Option<Box<Sealed>>,
@@ -147,12 +150,24 @@ impl Hash for History {
 
 impl History {
     pub(in crate::core) fn new(kept: Entries) -> Self {
-        Self(Some(Arc::new(kept)).filter(|kept| **kept != Entries::default()))
+        Self(Some(kept).filter(|kept| *kept != Entries::default()).map(Arc::new))
     }
 
     /// Of an operation that this instance begins.
-    pub(in crate::core) fn begun_by(by: Option<&str>) -> Self {
-        Self::new(Entries { by: by.map(Arc::from), ..Entries::default() })
+    pub(in crate::core) fn begun_by(by: Option<&str>, labels: Labels) -> Self {
+        if by.is_none() && labels.is_empty() {
+            return Self(None);
+        }
+        Self(Some(Arc::new(Entries { by: by.map(Arc::from), labels, ..Entries::default() })))
+    }
+
+    pub(in crate::core) fn labels(&self) -> &Labels {
+        const NONE: &Labels = &Labels::new();
+        self.0.as_ref().map_or(NONE, |kept| &kept.labels)
+    }
+
+    pub(in crate::core) fn set_label(&mut self, label: Label) {
+        self.change().labels.set(label);
     }
 
     pub(in crate::core) fn by(&self) -> Option<&Arc<str>> {
@@ -198,6 +213,7 @@ impl History {
             + piece(kept.entries.capacity() * size_of::<HistoryEntry>())
             + texts
             + text(&kept.by)
+            + kept.labels.size()
             + sealed
     }
 

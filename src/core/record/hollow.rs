@@ -9,6 +9,7 @@ use http::{Method, StatusCode, Uri};
 use super::Record;
 use super::entry::{Entries, History, HistoryEntry};
 use super::hold::{Hold, Progress};
+use super::label::Labels;
 use super::step::{Point, Step};
 use super::time::Version;
 use super::undo::Undoing;
@@ -32,6 +33,7 @@ impl Record {
             entries: entries.map(|entry| HistoryEntry { text: None, by: None, ..entry.clone() }).collect(),
             dropped: self.history.dropped(),
             dropped_done: self.history.dropped_done(),
+            labels: Labels::new(),
             sealed: None,
         });
         hollow.request = self.request.as_ref().map(|_| hollow_request());
@@ -61,7 +63,7 @@ impl Record {
 }
 
 pub(in crate::core) fn hollow_request() -> Arc<StoredRequest> {
-    Arc::new(StoredRequest::from_parts(Method::POST, Uri::default(), Vec::new(), Bytes::new(), Vec::new()))
+    Arc::new(StoredRequest::from_parts(Method::POST, Uri::default(), Vec::new(), Bytes::new(), Vec::new(), None))
 }
 
 pub(in crate::core) fn hollow_response() -> Arc<StoredResponse> {

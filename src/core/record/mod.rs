@@ -5,6 +5,7 @@ pub(in crate::core) mod entry;
 pub(in crate::core) mod history;
 pub(in crate::core) mod hold;
 pub(in crate::core) mod hollow;
+pub(in crate::core) mod label;
 pub(in crate::core) mod moves;
 pub(in crate::core) mod outlook;
 pub(in crate::core) mod reached;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use self::callback::{Callback, PendingCallback};
 use self::entry::History;
 use self::hold::{Hold, Mode, Progress, Status};
+use self::label::Labels;
 use self::step::{Point, Step};
 use self::time::{Timestamp, Version};
 use self::undo::Undoing;
@@ -128,6 +130,17 @@ impl Record {
     /// The request, where a completer may have to run it again.
     pub const fn request(&self) -> Option<&Arc<StoredRequest>> {
         self.request.as_ref()
+    }
+
+    /// Whose operation it is, as JSON, where the layer [keeps](crate::IdempotencyLayer::principal)
+    /// that: as long as the request is.
+    pub fn principal(&self) -> Option<&[u8]> {
+        self.request()?.principal()
+    }
+
+    /// The labels by which an operator finds it.
+    pub fn labels(&self) -> &Labels {
+        self.history.labels()
     }
 
     /// The steps that were begun and have no result.

@@ -7,6 +7,7 @@ use super::Record;
 use super::callback::{Callback, PendingCallback};
 use super::entry::{History, HistoryEvent};
 use super::hold::{Fence, Hold, Mode, Progress, Status};
+use super::label::Labels;
 use super::reached::Reached;
 use super::start::{Standing, Start};
 use super::step::{Point, Step};
@@ -24,6 +25,7 @@ impl Record {
         fingerprint: Fingerprint,
         mode: Mode,
         request: Option<Arc<StoredRequest>>,
+        labels: Labels,
         stamp: Stamp<'_>,
     ) -> Self {
         Self {
@@ -35,7 +37,7 @@ impl Record {
             attempts: 0,
             attempts_before_reset: 0,
             retry_in_ms: 0,
-            history: History::begun_by(stamp.by),
+            history: History::begun_by(stamp.by, labels),
             accepted: false,
             callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
             request,

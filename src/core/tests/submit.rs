@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::transitions::{DAY, LATER, NAMES, SOON, START, claim, put, response, stamp, state};
 use crate::core::{
-    Acknowledge, Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, HistoryEvent, Hold, Mode, Next,
-    NotAcknowledged, NotResolved, Record, Resolution, Resolve, Resume, Resumed, Stamp, Submit, Submitted, Timestamp,
-    Version,
+    Acknowledge, Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, HistoryEvent, Hold, Labels,
+    Mode, Next, NotAcknowledged, NotResolved, Record, Resolution, Resolve, Resume, Resumed, Stamp, Submit, Submitted,
+    Timestamp, Version,
 };
 
 pub(super) fn submit(mode: Mode, room: bool) -> Submit {
     let Claim { fingerprint, mode, request, .. } = claim(mode);
-    Submit { fingerprint, mode, request: request.unwrap(), room, lease: None }
+    Submit { fingerprint, mode, request: request.unwrap(), labels: Labels::new(), room, lease: None }
 }
 
 fn accepted(mode: Mode) -> Record {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::core::{
-    Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, Hold, Lost, Mode, Next, NotResolved, Point,
-    Reached, Record, Resolution, Resolve, Stamp, Status, StoredRequest, StoredResponse, Timestamp, Version,
+    Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, Hold, Labels, Lost, Mode, Next, NotResolved,
+    Point, Reached, Record, Resolution, Resolve, Stamp, Status, StoredRequest, StoredResponse, Timestamp, Version,
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -25,7 +25,13 @@ pub(super) fn stamp(now: u64, nonce: u64) -> Stamp<'static> {
 pub(super) fn claim(mode: Mode) -> Claim {
     let uri = Uri::from_static("/payments?x=1");
     let request = StoredRequest::capture(&Method::POST, &uri, &HeaderMap::new(), Bytes::from_static(b"{\"amount\":1}"));
-    Claim { fingerprint: Fingerprint::of([b"a".as_slice()]), mode, lease: LEASE, request: Some(Arc::new(request)) }
+    Claim {
+        fingerprint: Fingerprint::of([b"a".as_slice()]),
+        mode,
+        lease: LEASE,
+        request: Some(Arc::new(request)),
+        labels: Labels::new(),
+    }
 }
 
 pub(super) fn response() -> Arc<StoredResponse> {

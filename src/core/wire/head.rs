@@ -15,6 +15,7 @@ use crate::core::record::Record;
 use crate::core::record::callback::{Callback, PendingCallback};
 use crate::core::record::entry::{Entries, History, HistoryEntry, HistoryEvent};
 use crate::core::record::hold::{Fence, Hold, Mode, Progress};
+use crate::core::record::label::Label;
 use crate::core::record::time::{Timestamp, Version, millis};
 
 #[derive(Encode, Decode)]
@@ -62,7 +63,9 @@ pub(in crate::core) struct WireHead<'a> {
     content: Option<NonZeroU32>,
     #[n(19)]
     trailers: Option<NonZeroU32>,
-    // 20 to 23 are reserved.
+    #[cbor(b(21), skip_if = "Vec::is_empty")]
+    labels: Vec<&'a str>,
+    // 22 and 23 are reserved.
     #[cbor(n(24), skip_if = "is_default")]
     undoing: bool,
     #[b(25)]
@@ -214,6 +217,7 @@ impl<'a> WireHead<'a> {
             authority,
             content,
             trailers,
+            labels: record.labels().iter().map(Label::as_str).collect(),
             undoing: record.undoing.is_some(),
             sealed: record.history.sealed().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
             by_rules,
@@ -289,6 +293,7 @@ impl<'a> WireHead<'a> {
             entries,
             dropped: self.dropped.saturating_add(unknown),
             dropped_done: self.dropped_done,
+            labels: self.labels.iter().copied().map(Label::stored).collect(),
             sealed: None,
         })
     }

@@ -19,12 +19,12 @@
 //! | 14 | whether it was accepted for later | no |
 //! | 15 | callback: `[0]` none, `[1]` wanted, `[2, id, tries, rest]` owed, `[3, id]` made, `[4, id]` given up | `[0]` |
 //! | 16, 17, 18, 19 | the fingerprint's scheme, authority, content, trailers | 1, none |
-//! | 20 | *reserved:* the principal | |
-//! | 21 | *reserved:* labels | |
+//! | 20 | *not used* | |
+//! | 21 | labels, each a text `name=value` | none |
 //! | 22 | *reserved:* the reason of an attempt | |
 //! | 23 | *reserved:* what a later scheme of fingerprints adds | |
 //! | 24 | whether what it did is undone: then a plan of that is the part behind its steps | no |
-//! | 25 | the same head in clear, encrypted: then 2, 10, 16 to 19, 26, 27 and the texts are empty here, and the first byte is another one | none |
+//! | 25 | the same head in clear, encrypted: then 2, 10, 16 to 19, 21, 26, 27 and the texts are empty here, and the first byte is another one | none |
 //! | 26, 27 | the fingerprint's digest by rules, and the number of these | none, 0 |
 //!
 //! | | request | response | step |
@@ -34,7 +34,7 @@
 //! | 2 | headers | trailers | attempt, if it is not 1 |
 //! | 3 | trailers | body, if it is retained | how long after the claim |
 //! | 4 | body | why not: 0 too large, 1 streamed, 2 incomplete, 3 redacted | hash of the input |
-//! | 5 | | | whether its key is a UUID |
+//! | 5 | principal, as JSON | | whether its key is a UUID |
 //! | 6 | | | whether it was paid |
 //! | 7 | | | result or error, as the handler's JSON |
 //! | 8 | | | attempt and time, after its claim, by which it was undone |

@@ -31,6 +31,8 @@ struct WireRequest<'a> {
     trailers: Lines<'a>,
     #[b(4)]
     body: Option<&'a ByteSlice>,
+    #[b(5)]
+    principal: Option<&'a ByteSlice>,
 }
 
 #[derive(Encode, Decode)]
@@ -107,6 +109,7 @@ pub(super) fn encode_request(request: &StoredRequest) -> Bytes {
         headers: Cow::Borrowed(request.headers()),
         trailers: Cow::Borrowed(request.trailers()),
         body: Some(request.body().as_ref()).filter(|body| !body.is_empty()).map(Into::into),
+        principal: request.principal().map(Into::into),
     };
     seal(&wire, request.body().len())
 }
@@ -116,7 +119,8 @@ pub(in crate::core) fn decode_request(bytes: &Bytes) -> Result<StoredRequest, De
     let method = Method::from_bytes(wire.method.as_bytes()).map_err(|_| CORRUPT_PART)?;
     let uri: Uri = wire.target.parse().map_err(|_| CORRUPT_PART)?;
     let (headers, trailers) = (wire.headers.into_owned(), wire.trailers.into_owned());
-    Ok(StoredRequest::from_parts(method, uri, headers, slice(bytes, wire.body), trailers))
+    let principal = wire.principal.map(|json| Box::from(&**json));
+    Ok(StoredRequest::from_parts(method, uri, headers, slice(bytes, wire.body), trailers, principal))
 }
 
 pub(super) fn encode_response(response: &StoredResponse) -> Bytes {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 use super::{Attempt, Waiting, WriteError};
-use crate::core::{Change, Done, Exchange, Fenced, Lost, Record, Status};
+use crate::core::{Change, Done, Exchange, Fenced, Label, Labels, Lost, Record, Status};
 use crate::util::nonce::fresh_nonce;
 use crate::util::signal::lock;
 
@@ -42,6 +42,30 @@ impl Attempt {
         let mut done = Some(done);
         queue.extend(changes.map(|change| (change, done.take())));
         true
+    }
+
+    /// Goes with the next write, whatever that is about.
+    pub(crate) fn label(&self, label: Label) {
+        let mut queue = lock(&self.writer.queue);
+        if self.has_ended() {
+            return;
+        }
+        let is_label = |change: &Change| matches!(change, Change::Label { .. });
+        let is_replaced =
+            |change: &Change| matches!(change, Change::Label { label: earlier } if earlier.name() == label.name());
+        queue.retain(|(change, _)| !is_replaced(change));
+        if queue.iter().filter(|(change, _)| is_label(change)).count() < Labels::MAX {
+            queue.push((Change::Label { label }, None));
+        }
+    }
+
+    /// `changes`, and the labels that wait for a write. They stay in the queue: this one may be
+    /// rolled back.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn with_labels(&self, changes: &[Change]) -> Vec<Change> {
+        let queue = lock(&self.writer.queue);
+        let labels = queue.iter().map(|(change, _)| change).filter(|change| matches!(change, Change::Label { .. }));
+        labels.chain(changes).cloned().collect()
     }
 
     pub(super) fn take_queue(&self) -> (Vec<Change>, Vec<Option<Waiting>>) {

@@ -31,7 +31,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_idempotency::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Key, Mode};
+/// use tower_idempotency::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Key, Labels, Mode};
 /// use tower_idempotency::{spi::Ledger, store::MemoryStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,6 +42,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 ///     mode: Mode::AtMostOnce,
 ///     lease: Duration::from_secs(60),
 ///     request: None,
+///     labels: Labels::new(),
 /// };
 /// let first = ledger.apply(&key, None, claim.clone()).await?;
 /// assert!(matches!(first.output, Claimed::Granted(_)));

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use super::undoable::Undo;
-use crate::core::{IdempotencyKey, Key, Mode, Point, Status, StepKey};
+use crate::core::{IdempotencyKey, Key, Label, Mode, Point, Status, StepKey};
 use crate::engine::attempt::Attempt;
 use crate::util::signal::lock;
 
@@ -138,6 +138,29 @@ impl Operation {
     /// [`Outcome::NothingHappened`](crate::Outcome) says the same.
     pub fn nothing_happened(&self) {
         self.inner.attempt.set_nothing_happened();
+    }
+
+    /// Adds a [label](Label) by which an operator finds the operation, in the place of one of the
+    /// same name.
+    ///
+    /// It costs no write: it is stored with the next one, be that of a step, of a renewal of the
+    /// lease, or of the response. A record has at most [`Labels::MAX`](crate::Labels::MAX); what
+    /// comes later under another name is left out.
+    ///
+    /// ```
+    /// use tower_idempotency::Operation;
+    ///
+    /// fn order(operation: &Operation, number: u64) {
+    ///     operation.label("order", number);
+    /// }
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// If the process dies before the next write, the label is lost. After the end of the attempt
+    /// this does nothing.
+    pub fn label(&self, name: &str, value: impl fmt::Display) {
+        self.inner.attempt.label(Label::new(name, value));
     }
 
     /// The idempotency key to send downstream with the step `name`: the same

@@ -238,9 +238,9 @@ impl RequestContext {
     ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
         let (policy, lease) = (&self.shared.policy, self.shared.engine.limits().lease);
         // Kept only where a completer may have to run it again.
-        let request = (policy.mode == Mode::Resumable).then(|| self.shared.stored_request(parts, body)).flatten();
-        let request = request.map(Arc::new);
-        let command = Claim { fingerprint: fingerprint.clone(), mode: policy.mode, lease, request };
+        let request = (policy.mode == Mode::Resumable).then(|| self.request_to_store(parts, body)).flatten();
+        let (fingerprint, mode, labels) = (fingerprint.clone(), policy.mode, self.labels());
+        let command = Claim { fingerprint, mode, lease, request, labels };
         let engine = &self.shared.engine;
         // What a handler asks of another one belongs to what runs.
         let belongs = || parts.extensions.get::<Operation>().map(|_| engine.go_on());

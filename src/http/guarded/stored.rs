@@ -1,21 +1,39 @@
 //! What is kept of a request and a response: what the hooks leave, less credentials.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Uri};
 
-use super::Shared;
-use crate::core::{NotRetained, StoredRequest, StoredResponse, in_its_own_piece};
+use super::{RequestContext, Shared};
+use crate::core::{Labels, NotRetained, StoredRequest, StoredResponse, in_its_own_piece};
 use crate::engine::content::Content;
 use crate::http::extract::original_uri;
 use crate::http::policy::Policy;
 use crate::http::redaction::{RequestToStore, ResponseToStore, fits, redacted};
 use crate::telemetry::event::EventKind;
 
+impl RequestContext {
+    /// The request with its principal, for an attempt that has to run it again.
+    pub(crate) fn request_to_store(&self, parts: &Parts, body: &Content) -> Option<Arc<StoredRequest>> {
+        let request = self.shared.stored_request(parts, body)?;
+        Some(Arc::new(match self.seldom.as_ref().and_then(|seldom| seldom.principal.clone()) {
+            Some(principal) => request.with_principal(principal),
+            None => request,
+        }))
+    }
+
+    /// By which an operator finds it.
+    pub(crate) fn labels(&self) -> Labels {
+        self.seldom.as_ref().map_or_else(Labels::new, |seldom| seldom.labels.clone())
+    }
+}
+
 impl Shared {
     /// The request, for an attempt that has to run it again. None if its hook failed: then
     /// none of it may be stored.
-    pub(crate) fn stored_request(&self, parts: &Parts, body: &Content) -> Option<StoredRequest> {
+    fn stored_request(&self, parts: &Parts, body: &Content) -> Option<StoredRequest> {
         let none = HeaderMap::new();
         let trailers = body.trailers.as_deref().unwrap_or(&none);
         let (method, uri) = (&parts.method, original_uri(parts));

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use tokio::time::{sleep, timeout};
 
 use super::RequestContext;
-use crate::core::{Claim, Claimed, Command, Fingerprint, Intake, Stamp};
+use crate::core::{Claim, Claimed, Command, Fingerprint, Intake, Labels, Stamp};
 use crate::engine::waiting::{Ended, Seat};
 use crate::http::prefer;
 use crate::store::Loaded;
@@ -91,7 +91,7 @@ impl RequestContext {
     pub(super) fn would_get(&self, loaded: &Loaded, fingerprint: &Fingerprint) -> Claimed {
         let engine = &self.shared.engine;
         let (mode, lease) = (self.shared.policy.mode, engine.limits().lease);
-        let claim = Claim { fingerprint: fingerprint.clone(), mode, lease, request: None };
+        let claim = Claim { fingerprint: fingerprint.clone(), mode, lease, request: None, labels: Labels::new() };
         // It may be that this process still has to save its end.
         let in_hand = engine.in_hand().has(&self.key);
         let intake = if engine.is_draining() { Intake::Closed } else { Intake::Open };

@@ -12,6 +12,7 @@ mod retries;
 mod streaming;
 mod waiting;
 pub(crate) mod webhooks;
+mod whose;
 mod words;
 
 use std::sync::Arc;

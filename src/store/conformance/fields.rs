@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, headers, key, noise, request, response, save};
 use super::{Harness, Holder};
-use crate::core::{Change, Claim, Fingerprint, Hold, Mode, NotRetained, Reached, Resolution, Status, StoredResponse};
+use crate::core::{
+    Change, Claim, Fingerprint, Hold, Labels, Mode, NotRetained, Reached, Resolution, Status, StoredResponse,
+};
 
 async fn held(harness: &dyn Harness, n: u32) -> Holder {
     let mut holder = Holder::new(harness.store(), key(n));
@@ -59,7 +61,9 @@ pub async fn claims_round_trip(harness: &dyn Harness) {
     {
         n += 1;
         let mut holder = Holder::new(harness.store(), key(n));
-        holder.claim(Claim { fingerprint: fingerprint.clone(), mode, lease, request: None }).await;
+        holder
+            .claim(Claim { fingerprint: fingerprint.clone(), mode, lease, request: None, labels: Labels::new() })
+            .await;
         holder.check().await;
     }
 }

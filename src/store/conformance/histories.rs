@@ -21,8 +21,8 @@ use super::sample::{begin, complete, key, request, response, save};
 use super::scans::scan_all;
 use super::{Harness, Reference, assert_same};
 use crate::core::{
-    Ask, Change, Claim, Claimed, Command, Done, Exchange, Fence, Fenced, Fingerprint, Key, Lost, Mode, NotResolved,
-    Record, Reply, Resolution, Resolve, Timestamp, Version,
+    Ask, Change, Claim, Claimed, Command, Done, Exchange, Fence, Fenced, Fingerprint, Key, Labels, Lost, Mode,
+    NotResolved, Record, Reply, Resolution, Resolve, Timestamp, Version,
 };
 use crate::store::{Filter, Found, Loaded, Store, Swap};
 use crate::util::clock::{Clock, ManualClock};
@@ -111,6 +111,7 @@ impl<'h> History<'h> {
             mode: if self.rng.u8(..4) == 0 { Mode::AtMostOnce } else { Mode::Resumable },
             lease: self.tick * self.rng.u32(1..4),
             request: self.rng.bool().then(|| request(&[self.rng.u8(..)])),
+            labels: Labels::new(),
         };
         let done = self.both(step, &key, None, claim).await?;
         if let Claimed::Granted(fence) = done.output {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
-use crate::core::{Change, Claim, Fingerprint, Key, Mode, Reached, StoredRequest, StoredResponse};
+use crate::core::{Change, Claim, Fingerprint, Key, Labels, Mode, Reached, StoredRequest, StoredResponse};
 
 /// The n-th key.
 pub(super) fn key(n: u32) -> Key {
@@ -22,6 +22,7 @@ pub(super) fn claim(lease: Duration) -> Claim {
         mode: Mode::Resumable,
         lease,
         request: Some(request(b"{\"amount\":1}")),
+        labels: Labels::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, key, save};
 use super::{Harness, Holder};
-use crate::core::{CallbackAt, CallbackStep, Change, Claim, Key, Record, Status, Submit};
+use crate::core::{CallbackAt, CallbackStep, Change, Claim, Key, Labels, Record, Status, Submit};
 use crate::store::{Filter, Found, Query, Store};
 
 /// Everything that `filter` finds, `limit` at a time.
@@ -81,7 +81,7 @@ pub async fn accepted_are_found_at_once(harness: &dyn Harness) {
     let Claim { fingerprint, mode, request, .. } = claim(minute(harness));
     let request = request.expect("a request");
     let mut holder = Holder::new(harness.store(), key(1));
-    holder.write(Submit { fingerprint, mode, request, room: true, lease: None }).await;
+    holder.write(Submit { fingerprint, mode, request, labels: Labels::new(), room: true, lease: None }).await;
     holder.check().await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
     holder.refresh().await;

@@ -148,7 +148,9 @@ impl Completer {
         // The lease is renewed from here on: the way to the handler may be long.
         let mut answered = None;
         let mut call = pin!(under_lease(attempt, async {
-            let parts = self.prepared(rebuilt(stored)).await?;
+            let mut parts = rebuilt(stored);
+            self.shared.policy.whose.restore(stored, &mut parts.extensions)?;
+            let parts = self.prepared(parts).await?;
             let mut request = Request::from_parts(parts, stored.body().clone());
             request.extensions_mut().insert(handoff.clone());
             Ok::<_, String>((self.drive)(request).await)

@@ -101,9 +101,8 @@ pub struct Doubt {
 ///   sends an empty request with the method `IDEMPOTENCY-PROBE` to the path of the
 ///   operation. The layer responds to it; no other service should serve
 ///   that method. Outer layers see the request.
-/// - Credentials are not stored. If a handler needs to know its caller, put that into the
-///   stored request, as a header that your authentication sets,
-///   or restore it in [`prepare`](Self::prepare).
+/// - Credentials are not stored. If a handler needs to know its caller, let the layer keep the
+///   extension that says so: [`principal`](crate::IdempotencyLayer::principal).
 /// - Every attempt repeats what a handler does outside its steps.
 #[derive(Clone)]
 #[must_use]
@@ -182,7 +181,8 @@ impl Completer {
     }
 
     /// Calls a hook with each stored request before driving it, to restore what the request
-    /// lacks: an identity in its extensions, say. An error parks the operation, with the
+    /// lacks, or to check whether its [principal](crate::IdempotencyLayer::principal), which is
+    /// back in its extensions, still has its rights. An error parks the operation, with the
     /// error as the reason.
     pub fn prepare<F, Fut>(mut self, prepare: F) -> Self
     where

@@ -10,7 +10,7 @@ mod newer;
 
 use std::time::Duration;
 
-use tower_idempotency::core::{Claim, Claimed, Command, PartId, Record, Stamp, Version};
+use tower_idempotency::core::{Claim, Claimed, Command, Labels, PartId, Record, Stamp, Version};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{KeptRecord, StoreErrorKind, Swap};
 use tower_idempotency::{Engine, IdempotencyLayer, Scope};
@@ -150,7 +150,13 @@ async fn a_retry_of_what_an_earlier_release_stored_gets_its_response() {
             let key = stored_key(name);
             keep(&*kept, &key, name, &record).await;
             let fingerprint = record.fingerprint().clone();
-            let claim = Claim { fingerprint, mode: record.mode(), lease: Duration::from_secs(30), request: None };
+            let claim = Claim {
+                fingerprint,
+                mode: record.mode(),
+                lease: Duration::from_secs(30),
+                request: None,
+                labels: Labels::new(),
+            };
             let now = kept.store().load(&key).await.unwrap().now;
             // What is stored now says what the record does of which the bytes were made.
             let stamp = Stamp::new(now, Version::new(1));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tower_idempotency::core::{
-    Acknowledge, Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Lost, Mode, NotAcknowledged, Point,
-    Reached, Record, Reply, Resume, Resumed, StoredRequest, StoredResponse, Submit, Submitted, Version,
+    Acknowledge, Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Labels, Lost, Mode, NotAcknowledged,
+    Point, Reached, Record, Reply, Resume, Resumed, StoredRequest, StoredResponse, Submit, Submitted, Version,
 };
 
 use crate::canon::TICK;
@@ -138,7 +138,13 @@ impl Who {
 
 /// Starts as `run::claim` does: with the guess that nothing is there.
 pub(crate) fn claiming(program: Program, who: Who, nonce: Version) -> Worker {
-    let claim = Claim { fingerprint: who.fingerprint(), mode: program.mode(), lease: LEASE, request: Some(request()) };
+    let claim = Claim {
+        fingerprint: who.fingerprint(),
+        mode: program.mode(),
+        lease: LEASE,
+        request: Some(request()),
+        labels: Labels::new(),
+    };
     let author = Author::Claim(claim.clone());
     let exchange = Exchange::guessing(claim, nonce, None).calling_back(program.calls_back());
     Worker::Claiming(Task::new(exchange, author))
@@ -154,7 +160,14 @@ pub(crate) fn resuming(nonce: Version) -> Worker {
 /// Starts as `Guarded::submit` does: with the guess that nothing is there.
 pub(crate) fn submitting(program: Program, nonce: Version) -> Worker {
     let fingerprint = Who::Owner.fingerprint();
-    let submit = Submit { fingerprint, mode: program.mode(), request: request(), room: true, lease: None };
+    let submit = Submit {
+        fingerprint,
+        mode: program.mode(),
+        request: request(),
+        room: true,
+        lease: None,
+        labels: Labels::new(),
+    };
     let author = Author::Submit(submit.clone());
     Worker::Submitting(Task::new(Exchange::guessing(submit, nonce, None), author))
 }

@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Command, Fence, Fenced, Fingerprint, Mode, Next, NotRetained, Reached, Record, Resolution,
-    Resolve, Stamp, StoredRequest, StoredResponse, Timestamp, Version,
+    Change, Claim, Claimed, Command, Fence, Fenced, Fingerprint, Labels, Mode, Next, NotRetained, Reached, Record,
+    Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::KeptRecord;
 
@@ -99,7 +99,7 @@ fn claim() -> impl Strategy<Value = Claim> {
     let mode = prop_oneof![1 => Just(Mode::AtMostOnce), 3 => Just(Mode::Resumable)];
     (fingerprint, mode, 0_u64..10, proptest::option::of(request())).prop_map(|(fingerprint, mode, lease, request)| {
         let lease = Duration::from_millis(lease);
-        Claim { fingerprint, mode, lease, request: request.map(Arc::new) }
+        Claim { fingerprint, mode, lease, request: request.map(Arc::new), labels: Labels::new() }
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tower_idempotency::core::{Change, Claim, Claimed, Fingerprint, Mode, Point, Record, Status, Step};
+use tower_idempotency::core::{Change, Claim, Claimed, Fingerprint, Labels, Mode, Point, Record, Status, Step};
 
 use crate::commands::{AnyCommand, Move, Transition, moves, run};
 
@@ -101,6 +101,7 @@ fn what_is_taken_back_by_the_write_that_withdraws_is_no_step() {
         mode: Mode::AtMostOnce,
         lease: Duration::from_secs(1),
         request: None,
+        labels: Labels::new(),
     };
     let change = |changes| (AnyCommand::Fenced(0, changes), Duration::ZERO);
     let begin = Change::Begin { step: "b".into() };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fork::{Fork, fork, waitpid};
 use servers::Redis;
-use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Mode};
+use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Labels, Mode};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{MemoryStore, RedisStore, SqliteOpenErrorKind, SqliteStore, Store, StoreErrorKind};
 use tower_idempotency::{Runner, StepError};
@@ -46,7 +46,13 @@ fn versions(claims: u8) -> Vec<u64> {
     let ledger = Ledger::new(MemoryStore::new());
     let claim = |n| {
         let fingerprint = Fingerprint::of([b"x".as_slice()]);
-        let claim = Claim { fingerprint, mode: Mode::Resumable, lease: Duration::from_secs(60), request: None };
+        let claim = Claim {
+            fingerprint,
+            mode: Mode::Resumable,
+            lease: Duration::from_secs(60),
+            request: None,
+            labels: Labels::new(),
+        };
         let done = run(ledger.apply(&Key::from_bytes([n; 32]), None, claim)).expect("a claim");
         assert!(matches!(done.output, Claimed::Granted(_)));
         done.record.expect("a record").version().get()

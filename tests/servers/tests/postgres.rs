@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use servers::{Fault, Postgres, Proxy, Trap, Way, wait_until};
 use tokio_postgres::NoTls;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Fenced, Fingerprint, Key, Mode, Reached, Record, StoredRequest, StoredResponse,
+    Change, Claim, Claimed, Fenced, Fingerprint, Key, Labels, Mode, Reached, Record, StoredRequest, StoredResponse,
 };
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{
@@ -41,7 +41,13 @@ async fn fresh() -> (&'static Postgres, String, PostgresStore) {
 }
 
 fn claim() -> Claim {
-    Claim { fingerprint: Fingerprint::of([b"x".as_slice()]), mode: Mode::Resumable, lease: HOUR, request: None }
+    Claim {
+        fingerprint: Fingerprint::of([b"x".as_slice()]),
+        mode: Mode::Resumable,
+        lease: HOUR,
+        request: None,
+        labels: Labels::new(),
+    }
 }
 
 /// Claims `key`, and gives the record.

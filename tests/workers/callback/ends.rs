@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Response;
 use tokio::sync::oneshot;
 use tower_idempotency::core::{
-    Acknowledge, Claim, Fingerprint, HistoryEvent, Hold, IdempotencyKey, Key, Mode, Record, Resolution,
+    Acknowledge, Claim, Fingerprint, HistoryEvent, Hold, IdempotencyKey, Key, Labels, Mode, Record, Resolution,
 };
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::KeptRecord;
@@ -239,6 +239,7 @@ async fn what_began_without_a_callback_has_none() {
         mode: Mode::Resumable,
         lease: secs(60),
         request: None,
+        labels: Labels::new(),
     };
     Ledger::new(lab.store.clone()).apply(&stored_key("k"), None, claim).await.unwrap();
     clock.advance(secs(60));

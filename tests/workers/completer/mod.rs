@@ -7,12 +7,13 @@ mod rounds;
 mod sweeper;
 mod tries;
 mod unreadable;
+mod whose;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use tower_idempotency::core::{Fingerprint, Hold, Mode, Record, StoredRequest};
+use tower_idempotency::core::{Fingerprint, Hold, Labels, Mode, Record, StoredRequest};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::{Backoff, Completer, IdempotencyLayer, Operation, Report};
 
@@ -63,6 +64,6 @@ async fn crashed(lab: &Lab, key: &str, mode: Mode, body: &'static [u8]) {
     let request = StoredRequest::capture(&request.method, &request.uri, &request.headers, body.clone());
     let fingerprint = Fingerprint::of([b"POST".as_slice(), b"/pay", b"", b"", &body]);
     let request = (mode == Mode::Resumable).then(|| Arc::new(request));
-    let claim = tower_idempotency::core::Claim { fingerprint, mode, lease: secs(60), request };
+    let claim = tower_idempotency::core::Claim { fingerprint, mode, lease: secs(60), request, labels: Labels::new() };
     Ledger::new(lab.store.clone()).apply(&stored_key(key), None, claim).await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 use tower_idempotency::clock::ManualClock;
-use tower_idempotency::core::{Change, Fenced, Fingerprint, Key, Mode, Reached, StoredRequest, StoredResponse};
+use tower_idempotency::core::{Change, Fenced, Fingerprint, Key, Labels, Mode, Reached, StoredRequest, StoredResponse};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::conformance::{Damage, FaultyStore};
 use tower_idempotency::store::{MemoryStore, Store, StoreErrorKind};
@@ -62,6 +62,7 @@ async fn claims(store: &Arc<FaultyStore<MemoryStore>>, keys: std::ops::Range<usi
         mode: Mode::Resumable,
         lease: secs(60),
         request: Some(Arc::new(request)),
+        labels: Labels::new(),
     };
     let keys: Vec<_> = keys.map(|n| stored_key(&n.to_string())).collect();
     for key in &keys {

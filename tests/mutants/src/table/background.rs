@@ -71,8 +71,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     background(
         "at-most-once-runs-again",
         SUBMIT,
-        "(self.fingerprint.clone(), self.mode, Some",
-        "(self.fingerprint.clone(), Mode::Resumable, Some",
+        "Record::first(fingerprint, self.mode, request,",
+        "Record::first(fingerprint, Mode::Resumable, request,",
         "accepted::a_process_that_dies",
     ),
     background(

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use servers::Redis;
 use tower_idempotency::core::Fence;
 use tower_idempotency::core::{
-    Change, Claim, Claimed, Fenced, Fingerprint, IdempotencyKey, Key, Mode, Reached, StoredResponse,
+    Change, Claim, Claimed, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Reached, StoredResponse,
 };
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::{RedisStore, Store, StoreError, StoreErrorKind};
@@ -22,7 +22,7 @@ pub(crate) fn key(text: &str) -> Key {
 pub(crate) fn claim() -> Claim {
     // As the layer writes it.
     let fingerprint = Fingerprint::of([b"POST".as_slice()]).scheme_2(Some(b"shop.example"), []);
-    Claim { fingerprint, mode: Mode::AtMostOnce, lease: MINUTE, request: None }
+    Claim { fingerprint, mode: Mode::AtMostOnce, lease: MINUTE, request: None, labels: Labels::new() }
 }
 
 pub(crate) fn response(len: usize) -> Arc<StoredResponse> {
