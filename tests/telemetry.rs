@@ -240,10 +240,11 @@ async fn attempts_and_steps_are_spans_and_events_are_inside() {
         let found = events.iter().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {events:#?}"));
         assert!(found.contains(&format!("in {span}:")), "{found}");
     };
-    inside("StepSaved", step);
-    inside("StepBegun", step);
-    inside("Released", operation);
-    inside("Completed", operation);
+    inside("step order is done, and its result is stored", step);
+    inside("step charge is about to act", step);
+    inside("DEBUG in idempotency.operation: {\"key\": \"", operation);
+    inside("the attempt ended without a final response; a retry resumes", operation);
+    inside("the response is stored", operation);
     assert!(!format!("{all:?} {events:?}").contains(SECRET));
     let guide = include_str!("../src/guide/operations.md");
     for name in all.iter().flat_map(BTreeMap::keys).filter(|name| *name != "span") {

@@ -197,6 +197,18 @@ impl Hash for Key {
 }
 
 impl Key {
+    /// The key whose hash is written so.
+    pub(crate) fn from_hex(hash: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if hash.len() != 2 * bytes.len() || !hash.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&hash[at..at + 2], 16).ok()?;
+        }
+        Some(Self::from_bytes(bytes))
+    }
+
     /// Derives the key of a request with this `idempotency_key` within `scope`.
     pub fn new(scope: &str, idempotency_key: &IdempotencyKey) -> Self {
         Self::derive(b"K", scope, idempotency_key)

@@ -34,6 +34,7 @@ mod key;
 mod message;
 mod number;
 mod record;
+mod reference;
 mod sealed;
 mod window;
 mod wire;
@@ -86,6 +87,7 @@ pub use self::record::time::{Intake, Stamp};
 pub use self::record::time::{Timestamp, Version};
 pub use self::record::undo::Undoing;
 pub(crate) use self::record::undo::undo_name;
+pub use self::reference::{InvalidReference, Reference};
 pub(crate) use self::sealed::{Cipher, SealError};
 #[cfg(feature = "encryption")]
 pub(crate) use self::wire::envelope::{Envelope, NONCE};

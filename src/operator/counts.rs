@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::Operator;
 use super::listing::Listing;
 use super::shown::Shown;
-use super::{Operator, is_of_operation};
 use crate::core::Timestamp;
 use crate::operator::error::OperatorError;
 use crate::store::{Filter, Query};
@@ -75,7 +75,7 @@ impl Operator {
     async fn count(&self, filter: Filter, now: Timestamp) -> Result<Count, OperatorError> {
         // Those that are no operations are kept for longest: here they are the first.
         let found = self.engine.scan(&Query::new(filter, FIRST)).await?.found;
-        let others = found.iter().filter(|found| !is_of_operation(&found.key)).count();
+        let others = found.iter().filter(|found| found.key.is_control()).count();
         // One more, to see whether that is all.
         let count = self.engine.count(filter, MOST + 1 + others).await?.saturating_sub(others);
         let first = found.first().map(|found| found.due);

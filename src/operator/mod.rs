@@ -18,7 +18,7 @@ mod words;
 
 use std::sync::Arc;
 
-use crate::core::{IdempotencyKey, Key, Timestamp};
+use crate::core::{IdempotencyKey, Key, Reference, Timestamp};
 use crate::engine::Engine;
 use crate::operator::error::OperatorError;
 use crate::operator::shown::Shown;
@@ -140,7 +140,7 @@ impl Operator {
     ///
     /// [`OperatorError::InvalidHash`] if that is no hash; else as [`show`](Self::show).
     pub async fn find_by_hash(&self, hash: &str) -> Result<Shown, OperatorError> {
-        self.show(&key_of(hash).ok_or(OperatorError::InvalidHash)?).await
+        self.show(&Key::from_hex(hash).ok_or(OperatorError::InvalidHash)?).await
     }
 
     /// An operation by its reference: the hash of its key, a dash, and the number of an
@@ -150,9 +150,8 @@ impl Operator {
     ///
     /// [`OperatorError::InvalidReference`] if that is no reference; else as [`show`](Self::show).
     pub async fn find_by_reference(&self, reference: &str) -> Result<Shown, OperatorError> {
-        let (hash, attempt) = reference.trim().split_once('-').ok_or(OperatorError::InvalidReference)?;
-        let key = key_of(hash).filter(|_| attempt.parse::<u32>().is_ok());
-        self.show(&key.ok_or(OperatorError::InvalidReference)?).await
+        let reference: Reference = reference.parse().map_err(|_| OperatorError::InvalidReference)?;
+        self.show(&reference.key).await
     }
 
     /// The operation under this key.
@@ -162,7 +161,7 @@ impl Operator {
     /// [`OperatorError::Absent`] if there is none, or its retention is over;
     /// [`OperatorError::Store`] if the store can't be asked, or can't read it.
     pub async fn show(&self, key: &Key) -> Result<Shown, OperatorError> {
-        if !is_of_operation(key) {
+        if key.is_control() {
             return Err(OperatorError::Absent);
         }
         let found = self.engine.look_at_any(key).await?;
@@ -187,24 +186,6 @@ impl Operator {
     }
 }
 
-/// Whether a record under this key is an operation. The keys of records that all processes
-/// over a store share, and that are none, begin with eight bytes of zero.
-fn is_of_operation(key: &Key) -> bool {
-    !key.as_bytes().starts_with(&[0; 8])
-}
-
 fn parsed(key: &str) -> Result<IdempotencyKey, OperatorError> {
     IdempotencyKey::parse(key.as_bytes()).map_err(OperatorError::InvalidKey)
-}
-
-/// The key whose hash is written so.
-fn key_of(hash: &str) -> Option<Key> {
-    let mut bytes = [0; 32];
-    if hash.len() != 2 * bytes.len() || !hash.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&hash[at..at + 2], 16).ok()?;
-    }
-    Some(Key::from_bytes(bytes))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::{Hold, Key, Labels, Outlook, Record, Status, Timestamp};
+use crate::core::{Hold, Key, Labels, Outlook, Record, Reference, Status, Timestamp};
 use crate::telemetry::finding::Finding;
 use crate::workers::watcher::classify::Thresholds;
 
@@ -90,7 +90,7 @@ impl Shown {
     /// By what [`find_by_reference`](crate::Operator::find_by_reference) finds it: the hash of
     /// its key, a dash, and the number of its latest attempt.
     pub fn reference(&self) -> String {
-        format!("{}-{}", self.key, self.record.attempts())
+        Reference { key: self.key, attempt: self.record.attempts() }.to_string()
     }
 
     /// The [labels](crate::IdempotencyLayer::labels) that the layer or the handler gave it.

@@ -36,14 +36,17 @@ fn others_listen() -> bool {
     cfg!(feature = "metrics")
 }
 
+/// A sentence at the level of the table in `guide/operations.md`, with the key where there is
+/// one.
 #[cfg(feature = "tracing")]
 fn trace(event: &Event) {
-    let key = event.key.map(|key| key.to_string()).unwrap_or_default();
-    if event.kind.needs_attention() {
-        tracing::warn!(target: "tower_idempotency", key, event = ?event.kind);
-    } else if matches!(event.kind, EventKind::Decided { .. }) {
-        tracing::info!(target: "tower_idempotency", key, event = ?event.kind);
+    let Event { key, kind } = event;
+    let key = key.map(tracing::field::display);
+    if kind.needs_attention() {
+        tracing::warn!(target: "tower_idempotency", key, "{kind}");
+    } else if kind.is_news() {
+        tracing::info!(target: "tower_idempotency", key, "{kind}");
     } else {
-        tracing::debug!(target: "tower_idempotency", key, event = ?event.kind);
+        tracing::debug!(target: "tower_idempotency", key, "{kind}");
     }
 }

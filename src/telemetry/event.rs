@@ -269,4 +269,22 @@ impl EventKind {
                 | Self::KeyIgnored { .. }
         )
     }
+
+    /// Whether it is worth a line at the level that most programs show.
+    #[cfg(feature = "tracing")]
+    pub(crate) const fn is_news(&self) -> bool {
+        matches!(
+            self,
+            Self::Resumed { .. }
+                | Self::SavedLate
+                | Self::Undoing { .. }
+                | Self::Reconciled
+                | Self::Found { .. }
+                | Self::DrainBegun { .. }
+                | Self::DrainEnded { .. }
+                | Self::Decided { .. }
+                | Self::MaintenanceBegun { .. }
+                | Self::MaintenanceEnded { .. }
+        )
+    }
 }

@@ -11,4 +11,5 @@ pub(crate) mod finding;
 #[cfg(feature = "metrics")]
 pub(crate) mod metrics;
 pub(crate) mod refusal;
+mod sentence;
 pub(crate) mod span;

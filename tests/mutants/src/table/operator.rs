@@ -139,8 +139,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     operator(
         "operator-shows-what-is-no-operation",
         OPERATOR,
-        "if !is_of_operation(key) {",
-        "if !is_of_operation(key) && false {",
+        "if key.is_control() {",
+        "if key.is_control() && false {",
         "a_record_that_is_no_operation",
     ),
     operator(
