@@ -4,9 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::key_of;
 use super::shown::Shown;
-use crate::core::{Label, Timestamp};
+use crate::core::{Key, Label, Timestamp};
 use crate::store::{Cursor, Unreadable};
 use crate::telemetry::finding::FindingKind;
 
@@ -178,7 +177,7 @@ impl FromStr for ListPosition {
 
 fn cursor(text: &str) -> Option<Cursor> {
     let (due, key) = text.split_once('.')?;
-    Some(Cursor { due: Timestamp::from_millis(due.parse().ok()?), key: key_of(key)? })
+    Some(Cursor { due: Timestamp::from_millis(due.parse().ok()?), key: Key::from_hex(key)? })
 }
 
 /// A text that is not a [`ListPosition`].

@@ -255,7 +255,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Refusal; 25] = [
+    const ALL: [Refusal; 26] = [
         Refusal::MissingKey,
         Refusal::KeyReused,
         Refusal::InProgress,

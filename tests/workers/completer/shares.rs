@@ -62,6 +62,7 @@ impl Bed {
                 fingerprint: Fingerprint::of([b"POST".as_slice(), b"/pay", b"", b"", b"{}"]),
                 mode: Mode::Resumable,
                 lease: secs(60),
+                labels: tower_idempotency::Labels::new(),
                 request: Some(Arc::new(request)),
             };
             let key = Key::new(tenant, &IdempotencyKey::parse(format!("k{number}").as_bytes()).unwrap());
