@@ -131,7 +131,8 @@ impl EventKind {
     }
 }
 
-#[cfg(all(test, feature = "tracing"))]
+#[cfg(test)]
+#[cfg(feature = "tracing")]
 mod tests {
     use std::time::Duration;
 

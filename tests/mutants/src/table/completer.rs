@@ -284,7 +284,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "principal-not-given-back",
-        DRIVE,
+        "src/workers/completer/whose.rs",
         "self.shared.policy.whose.restore(stored, &mut parts.extensions)?;",
         "",
         "whose::a_completer_gives_the_handler_its_caller_back",

@@ -17,8 +17,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     memory(
         "full-store-drops-unfinished-work",
-        "let due = Some(record.due()).filter(|_| record.index_class() == Status::Complete);",
-        "let due = Some(record.due());",
+        "record.index_class() == Status::Complete && !record.is_kept_for_good()",
+        "!record.is_kept_for_good()",
         "full_of_answers",
     ),
     memory(
