@@ -38,8 +38,8 @@ use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, KeptRecord, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
     AcceptanceMark, Background, Backoff, Callback, Completer, Engine, FingerprintRules, FirstRequest, GrpcMethods,
-    HeaderFilter, IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Outcome, Outcomes,
-    ReplayMark, RetryAdvice, Runner, Scope, StatusService, StepError, Sweeper, Watcher, Webhook,
+    HeaderFilter, IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Listing, Operator, Outcome,
+    Outcomes, ReplayMark, RetryAdvice, Runner, Scope, StatusService, StepError, Sweeper, Watcher, Webhook,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -324,6 +324,12 @@ fn sweepers(store: &Arc<MemoryStore>) -> Vec<(String, Sweeper)> {
     walk!(Sweeper::new(Arc::clone(store)), LENGTHS, every)
 }
 
+fn listings() -> Vec<(String, Listing)> {
+    let mut all = walk!(Listing::needs_attention(), LENGTHS, older_than);
+    all.extend(walk!(Listing::needs_attention(), COUNTS, limit));
+    all
+}
+
 fn statuses(layer: &IdempotencyLayer) -> Vec<(String, StatusService)> {
     walk!(StatusService::new(layer), LENGTHS, grace)
 }
@@ -400,6 +406,11 @@ async fn no_setter_of_what_works_beside_the_requests_makes_anything_panic() {
     }
     for (what, engine) in engines() {
         wrong.in_(&format!("Engine::{what}, with a runner"), run(&Runner::new(engine))).await;
+    }
+    for (what, listing) in listings() {
+        let operator = Operator::new(&layer);
+        let listed = async { drop(operator.list(&listing).await) };
+        wrong.in_(&format!("Listing::{what}"), listed).await;
     }
     wrong.assert_nothing();
 }
@@ -596,7 +607,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 24] = [
+const WALKED: [(&str, &str); 25] = [
     ("core/fingerprint.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/fingerprint/rules.rs", "fingerprint_rules"),
     ("util/backoff.rs", "backoffs"),
@@ -619,6 +630,7 @@ const WALKED: [(&str, &str); 24] = [
     ("store/postgres/options.rs", "postgres_stores"),
     ("store/redis/options.rs", "redis_stores"),
     ("store/sqlite/options.rs", "sqlite_stores"),
+    ("operator/listing.rs", "listings"),
     ("workers/sweeper.rs", "sweepers"),
     ("workers/watcher/mod.rs", "watchers"),
 ];

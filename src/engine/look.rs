@@ -119,6 +119,9 @@ impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(process) = self.0.upgrade() {
             process.windows.is_watched.store(false, Ordering::Release);
+            // An engine of this process may go on, with other settings or on another runtime:
+            // its next work looks, and starts a task anew.
+            process.windows.set_unread();
             process.windows.looked();
         }
     }

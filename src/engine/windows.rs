@@ -98,6 +98,11 @@ impl Windows {
         self.state.load(Ordering::Acquire) == UNREAD
     }
 
+    /// What was read holds until it is read anew, and is read anew before the next work.
+    pub(super) fn set_unread(&self) {
+        self.state.store(UNREAD, Ordering::Release);
+    }
+
     /// Whether work may rest: one look at one number.
     #[inline]
     pub(super) fn may_rest(&self) -> bool {

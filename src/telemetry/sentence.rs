@@ -131,8 +131,8 @@ impl EventKind {
     }
 }
 
-#[cfg(test)]
 #[cfg(feature = "tracing")]
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

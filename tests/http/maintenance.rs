@@ -424,6 +424,23 @@ async fn plans_made_at_once_both_count() {
     assert!(ids.len() == 2 && ids.contains(&first) && ids.contains(&second), "{ids:?}");
 }
 
+/// Whichever of them looked first: a process goes on looking for the others.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_gone_leaves_the_windows_to_its_kin() {
+    let lab = Lab::new();
+    let engine = lab.engine();
+    let layer = IdempotencyLayer::new(&engine, Scope::shared());
+    let (app, runs) = numbered(&layer);
+    let runner = Runner::new(engine.clone().retention(secs(3600)));
+    assert_eq!(runner.run("jobs", "17", "", |_| async { Ok::<_, std::io::Error>(42) }).await.unwrap(), 42);
+    drop(runner);
+    settle().await;
+    plan(&lab, 0, 600, 0).await;
+    tokio::time::sleep(SEEN).await;
+    send_now(&app, post("a")).await.assert_problem("maintenance", 503);
+    assert_eq!(runs.get(), 0);
+}
+
 /// The task that looks keeps nothing alive.
 #[tokio::test(start_paused = true)]
 async fn it_stops_looking_once_the_last_engine_is_gone() {

@@ -70,7 +70,12 @@ fn runs(store: &PostgresStore, key: &'static str) -> impl Future<Output = Result
 #[tokio::test]
 async fn a_first_call_takes_two_statements_and_a_replay_two() {
     let server = Postgres::start_with(&["log_statement=all"]);
-    let executed = || std::fs::read_to_string(server.log()).expect("a log").matches("LOG:  execute ").count();
+    // Less the looks at the record of maintenance windows: one for each engine, and one every few
+    // seconds. Its key begins with eight bytes of zero.
+    let executed = || {
+        let log = std::fs::read_to_string(server.log()).expect("a log");
+        log.matches("LOG:  execute ").count() - log.matches("$1 = '\\x0000000000000000").count()
+    };
     for prepared in [true, false] {
         let store = PostgresStore::options().prepared(prepared).creating_schema().connect(&server.url());
         let store = store.expect("a URL");

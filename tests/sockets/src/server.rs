@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{Background, IdempotencyLayer, RequestBody, Scope, StatusService};
@@ -64,12 +65,15 @@ fn next() -> Response<Playing> {
     response
 }
 
-/// A server on a port of its own.
+/// A server on a port of its own. It takes no connections any more once the last clone of this
+/// is dropped: each layer looks at its store every few seconds, and thousands that linger would
+/// leave a test of many servers no time.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// Where it is.
     pub addr: SocketAddr,
     runs: Arc<AtomicUsize>,
+    _accepting: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Server {
@@ -137,7 +141,7 @@ impl Server {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
                 let (io, service) = (TokioIo::new(stream), TowerToHyperService::new(service.clone()));
@@ -160,7 +164,7 @@ impl Server {
                 }
             }
         });
-        Self { addr, runs }
+        Self { addr, runs, _accepting: Arc::new(AbortOnDropHandle::new(accepting)) }
     }
 }
 
