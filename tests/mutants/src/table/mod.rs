@@ -30,6 +30,7 @@ mod http;
 mod inspector;
 mod keys;
 mod limits;
+mod maintenance;
 mod memory;
 mod model;
 mod operator;
@@ -78,7 +79,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 24] = [
+pub(crate) const GROUPS: [&[Mutant]; 25] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -95,6 +96,7 @@ pub(crate) const GROUPS: [&[Mutant]; 24] = [
     operator::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
+    maintenance::MUTANTS,
     sqlite::MUTANTS,
     tool::MUTANTS,
     wire::MUTANTS,

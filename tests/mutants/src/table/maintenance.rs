@@ -1,0 +1,61 @@
+//! Planned maintenance.
+
+use super::Mutant;
+
+const LOOK: &str = "src/engine/look.rs";
+const WINDOWS: &str = "src/engine/windows.rs";
+
+planted_under!(http, "--test http", "maintenance");
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    http(
+        "lead-refuses-what-is-on-record",
+        "src/core/window.rs",
+        "true => Intake::OnRecord,",
+        "true => Intake::Closed,",
+        "a_retry_resumes_in_the_lead",
+    ),
+    http(
+        "window-lets-work-on-record-go-on",
+        "src/http/guarded/run.rs",
+        "if self.context.rest.as_ref().is_some_and(|rest| rest.intake == Intake::Closed) {",
+        "if self.context.rest.as_ref().is_some_and(|rest| rest.intake == Intake::Open) {",
+        "the_lead_refuses_new_work_and_the_window_all",
+    ),
+    http(
+        "windows-are-forgotten-while-the-store-is-away",
+        LOOK,
+        "            self.tell_turns();\n        }\n        self.windows().looked();",
+        "            self.go_by(&[], Timestamp::default());\n        }\n        self.windows().looked();",
+        "what_was_read_holds",
+    ),
+    http(
+        "first-request-does-not-wait-for-the-look",
+        LOOK,
+        "            self.await_look().await;\n",
+        "",
+        "a_process_that_starts_in_a_window",
+    ),
+    http("windows-stand-still-between-looks", WINDOWS, "at.after(since.elapsed())", "at", "what_was_read_holds"),
+    http(
+        "looking-ends-with-the-engine-that-began-it",
+        LOOK,
+        "            process.windows.set_unread();\n",
+        "",
+        "an_engine_that_is_gone",
+    ),
+    http(
+        "scope-window-covers-all",
+        "src/core/window.rs",
+        "scope.is_none_or(|scope| scope == name)",
+        "scope.is_none_or(|scope| scope == name || !name.is_empty())",
+        "it_covers_a_route_or_a_scope",
+    ),
+    http(
+        "windows-that-touch-end-early",
+        "src/core/window.rs",
+        "        until = later;\n    }",
+        "        until = later.min(until);\n        break;\n    }",
+        "windows_that_overlap",
+    ),
+];
