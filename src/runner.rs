@@ -143,13 +143,13 @@ impl Runner {
     {
         let runner = self.clone();
         let named = name(scope, key, input);
-        let scope = self.engine.may_rest().then(|| Box::from(scope));
+        let scope: Box<str> = scope.into();
         async move {
             let (key, fingerprint) = named?;
             Detached::new(async move {
-                let rest = match scope {
-                    Some(scope) => Box::pin(runner.rest_of(scope)).await,
-                    None => None,
+                let rest = match runner.engine.may_rest() {
+                    true => Box::pin(runner.rest_of(scope)).await,
+                    false => None,
                 };
                 match rest {
                     Some(rest) if rest.intake == Intake::Closed => Err(at_rest(*rest)),

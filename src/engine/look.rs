@@ -75,8 +75,12 @@ impl Engine {
     /// One look. What was read before holds if it fails.
     async fn look_at_windows(&self) {
         if let Err(error) = self.read_plan().await {
-            if error.is_unreadable() && self.windows().is_first_unreadable() {
-                self.emit(&Key::of_control(NAME), || EventKind::Unreadable { error });
+            if error.is_unreadable() {
+                // No request waits for what no look can tell: the next looks come in their turn.
+                self.windows().set_read();
+                if self.windows().is_first_unreadable() {
+                    self.emit(&Key::of_control(NAME), || EventKind::Unreadable { error });
+                }
             }
             self.tell_turns();
         }

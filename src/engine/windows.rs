@@ -103,6 +103,11 @@ impl Windows {
         self.state.store(UNREAD, Ordering::Release);
     }
 
+    /// What was read before, or nothing, holds until a look succeeds.
+    pub(super) fn set_read(&self) {
+        self.state.store(SOME, Ordering::Release);
+    }
+
     /// Whether work may rest: one look at one number.
     #[inline]
     pub(super) fn may_rest(&self) -> bool {

@@ -62,6 +62,8 @@ impl Operator {
             if windows.len() >= MOST {
                 return Err(OperatorError::InvalidWindow("there are 64 windows already; end one of them first"));
             }
+            // An earlier try may have taken, and its reply been lost.
+            windows.retain(|other| other.id != planned.id);
             windows.push(planned.clone());
             Ok(())
         })

@@ -73,11 +73,11 @@ impl Sweeper {
     ///
     /// You may drop the future at any time.
     pub async fn run_once(&self) -> Result<Swept, StoreError> {
-        if self.engine.is_closed().await {
-            return Ok(Swept::default());
-        }
         let (mut query, mut swept) = (Query::new(Filter::Expired, PAGE), Swept::default());
         loop {
+            if self.engine.is_closed().await {
+                return Ok(swept);
+            }
             let page = self.engine.scan(&query).await?;
             swept.unreadable += page.unreadable.count;
             for key in page.unreadable.keys {

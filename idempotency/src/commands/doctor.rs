@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use tower_idempotency::core::Key;
+use tower_idempotency::maintenance::{Covers, PlannedWindow, WindowState};
 use tower_idempotency::store::{Durability, DurabilityLevel, Store, StoreError};
 use tower_idempotency::{Finding, FindingKind, Operator, RunError, Runner, Watcher};
 
@@ -152,7 +153,19 @@ async fn findings(target: &Target, doctor: &Doctor, output: Output) -> Vec<Check
     // Told already, with what the store survives.
     let told = |finding: &Finding| finding.over || finding.kind == FindingKind::BelowDurability;
     let found: Vec<_> = found.into_iter().filter(|finding| !told(finding)).collect();
+    if found.is_empty() && is_closed(target).await {
+        let text = "not looked at: a maintenance window covers the store; list them with `idempotency list`";
+        return vec![Check::new(Verdict::Warning, "operations", text)];
+    }
     checks_of(&found)
+}
+
+/// Whether a maintenance window covers the store now: a watcher rests then.
+async fn is_closed(target: &Target) -> bool {
+    let Ok((windows, now)) = Operator::new(target.engine.clone()).windows().await else { return false };
+    let closes =
+        |planned: &PlannedWindow| planned.window.covers == Covers::All && planned.state(now) == WindowState::Closed;
+    windows.iter().any(closes)
 }
 
 fn checks_of(found: &[Finding]) -> Vec<Check> {

@@ -71,6 +71,10 @@ fn verdict(listed: &Listed, counts: Option<&Counts>) -> Markup {
     let capped = most.capped || most.count < many || counts.is_none() && listed.next.is_some();
     let (count, first) = (most.count.max(many), listed.operations.iter().map(|shown| shown.age()).max());
     match (count, overdue) {
+        (0, None) if capped || listed.next.is_some() => {
+            let text = "There are more operations than one look covers: go on in the list, or look by state.";
+            said("warn", "!", "None that was looked at needs attention", text.to_owned())
+        }
         (0, None) => said("good", "✓", "Nothing needs attention", "No operation waits for an operator.".to_owned()),
         (0, Some(due)) => {
             let title = "Is a completer running?";

@@ -16,7 +16,8 @@ local function head(key)
 end
 redis.call('ZREM', KEYS[1], '')
 local time = redis.call('TIME')
-local latest = ARGV[3] == '1' and time[1] * 1000 + math.floor(time[2] / 1000) or 2 ^ 53
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local latest = ARGV[3] == '1' and now or 2 ^ 53
 local limit, rank = tonumber(ARGV[2]), 0
 if ARGV[4] ~= '' then
   -- Those that fall due together lie in the order of their names: halve.
@@ -44,6 +45,8 @@ while #found < 3 * limit do
   for at = 1, #page, 2 do
     local name, due = page[at], math.max(math.ceil(tonumber(page[at + 1])), 0)
     if due > latest or #found >= 3 * limit then return reply() end
+    -- From here on all have expired: writes remove them, a few at a time.
+    if backwards and due <= now then return reply() end
     local record = head(ARGV[1] .. name)
     if type(record) == 'table' then record = redis.pcall('HGET', ARGV[1] .. name, 'h') end
     -- Another process, without this index, began another operation in its place.

@@ -34,6 +34,11 @@ impl Completer {
             return Disposition::Skipped;
         };
         let Ok(_slot) = calls.slots.acquire().await else { return Disposition::Skipped };
+        // It may have waited in line for long.
+        if self.shared.engine.is_closed().await {
+            self.quarantine(key, NO_ROOM);
+            return Disposition::Skipped;
+        }
         self.call_back(callback, key, record).await.unwrap_or_else(|error| self.failed(key, error))
     }
 

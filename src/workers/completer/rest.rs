@@ -15,6 +15,9 @@ impl Completer {
     /// prepared request, but may need what only an outer layer sets: then the operation may be
     /// of any scope, and rests with each.
     pub(super) async fn rest_of(&self, record: Option<&Record>) -> Option<Duration> {
+        if let Some(left) = self.left(Work::Store).await {
+            return Some(left.min(LONGEST));
+        }
         let request = record?.request()?;
         let route = Some(request.uri().path());
         self.left(Work::Operation { route, scope: None }).await?;
