@@ -122,10 +122,7 @@ struct Watched(Weak<Process>);
 impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(process) = self.0.upgrade() {
-            process.windows.is_watched.store(false, Ordering::Release);
-            // An engine of this process may go on, with other settings or on another runtime:
-            // its next work looks, and starts a task anew.
-            process.windows.set_unread();
+            process.windows.unwatch();
             process.windows.looked();
         }
     }

@@ -98,8 +98,11 @@ impl Windows {
         self.state.load(Ordering::Acquire) == UNREAD
     }
 
-    /// What was read holds until it is read anew, and is read anew before the next work.
-    pub(super) fn set_unread(&self) {
+    /// The task that looks has ended. An engine of this process may go on, with other settings
+    /// or on another runtime: what was read is read anew before its next work.
+    pub(super) fn unwatch(&self) {
+        let _known = lock(&self.known);
+        self.is_watched.store(false, Ordering::Release);
         self.state.store(UNREAD, Ordering::Release);
     }
 
@@ -126,7 +129,10 @@ impl Windows {
         known.windows = planned.to_vec();
         known.read = Some((now, Instant::now()));
         known.is_unreadable = false;
-        self.state.store(if planned.is_empty() { NONE } else { SOME }, Ordering::Release);
+        // What an operator read holds only while a task reads it anew.
+        if self.is_watched.load(Ordering::Acquire) {
+            self.state.store(if planned.is_empty() { NONE } else { SOME }, Ordering::Release);
+        }
     }
 
     /// The record can't be read; whether that is news.

@@ -441,6 +441,20 @@ async fn an_engine_that_is_gone_leaves_the_windows_to_its_kin() {
     assert_eq!(runs.get(), 0);
 }
 
+/// What an operator of the same process read is not what the process goes by from then on.
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_operator_looked_first_goes_on_looking() {
+    let lab = Lab::new();
+    let layer = lab.layer();
+    let (app, runs) = numbered(&layer);
+    assert!(Operator::new(&layer).windows().await.unwrap().0.is_empty());
+    send(&app, post("a")).await.assert_first(201, "charge 1");
+    plan(&lab, 0, 600, 0).await;
+    tokio::time::sleep(SEEN).await;
+    send_now(&app, post("b")).await.assert_problem("maintenance", 503);
+    assert_eq!(runs.get(), 1);
+}
+
 /// The task that looks keeps nothing alive.
 #[tokio::test(start_paused = true)]
 async fn it_stops_looking_once_the_last_engine_is_gone() {

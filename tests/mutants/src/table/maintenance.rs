@@ -39,10 +39,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http("windows-stand-still-between-looks", WINDOWS, "at.after(since.elapsed())", "at", "what_was_read_holds"),
     http(
         "looking-ends-with-the-engine-that-began-it",
-        LOOK,
-        "            process.windows.set_unread();\n",
-        "",
+        WINDOWS,
+        "        self.is_watched.store(false, Ordering::Release);\n        self.state.store(UNREAD, Ordering::Release);",
+        "        self.is_watched.store(false, Ordering::Release);",
         "an_engine_that_is_gone",
+    ),
+    http(
+        "what-an-operator-read-stands-for-good",
+        WINDOWS,
+        "if self.is_watched.load(Ordering::Acquire) {",
+        "if self.is_watched.load(Ordering::Acquire) || planned.is_empty() {",
+        "a_process_whose_operator_looked_first",
     ),
     http(
         "scope-window-covers-all",
