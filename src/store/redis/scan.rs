@@ -52,10 +52,16 @@ impl RedisStore {
         if filter == Filter::Expired {
             return Ok(0);
         }
-        let (index, is_lapsed) = (self.index_of(filter)?, filter == Filter::Lapsed);
+        let index = self.index_of(filter)?;
+        let which = match filter {
+            Filter::Lapsed => "due",
+            // Writes remove those that have expired, a few at a time.
+            Filter::Complete => "kept",
+            Filter::Unfinished | Filter::Expired => "all",
+        };
         let calls = (0..PARTITIONS).map(|partition| {
             let key = self.link.names.of(partition, index);
-            Call::new(&COUNT, 64).keys([key.as_bytes()]).arg(if is_lapsed { "1" } else { "0" })
+            Call::new(&COUNT, 64).keys([key.as_bytes()]).arg(which)
         });
         let mut count = 0_usize;
         for reply in self.all(calls.collect()).await? {

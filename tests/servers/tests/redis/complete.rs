@@ -96,7 +96,7 @@ async fn a_process_without_it_leaves_nothing_wrong_in_it() {
     // Another operation in its place, which runs.
     claim_key(&Ledger::new(Arc::clone(&plain)), &key("again")).await.unwrap().unwrap();
     assert_eq!(found(&with).await, [kept]);
-    assert_eq!(with.count(Filter::Complete, 10).await.unwrap(), 1, "a page takes out what is wrong");
+    assert_eq!(with.count(Filter::Complete, 10).await.unwrap(), 1, "what is wrong or expired is not counted");
 }
 
 #[tokio::test]
