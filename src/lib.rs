@@ -152,6 +152,8 @@ pub mod guide;
 mod http;
 mod operator;
 mod runner;
+#[cfg(feature = "schedule")]
+pub mod schedule;
 pub mod store;
 mod telemetry;
 #[cfg(feature = "testing")]

@@ -41,6 +41,12 @@ impl Engine {
         windows.rest_of(work)
     }
 
+    /// The store's time, by what it was when the windows were last read; `None` before that.
+    #[cfg(feature = "schedule")]
+    pub(crate) fn store_time(&self) -> Option<Timestamp> {
+        self.windows().now()
+    }
+
     /// Whether nothing that works on the whole store may begin now.
     pub(crate) async fn is_closed(&self) -> bool {
         self.rest_of(Work::Store).await.is_some_and(|rest| rest.intake == Intake::Closed)

@@ -123,6 +123,12 @@ impl Windows {
         known.now().and_then(|now| rest_of(&known.windows, work, now))
     }
 
+    /// The store's time, as far as this process knows it.
+    #[cfg(feature = "schedule")]
+    pub(super) fn now(&self) -> Option<Timestamp> {
+        lock(&self.known).now()
+    }
+
     /// These windows count from here on, and this is the store's time.
     pub(super) fn set(&self, planned: &[PlannedWindow], now: Timestamp) {
         let mut known = lock(&self.known);
