@@ -93,8 +93,12 @@ impl Job {
             return self.run(engine, open.period.clone()).await;
         }
         if cursor.advance(&self.timing, self.missed, now) {
-            self.write(engine, &cursor, version).await?;
-            return Ok(Pause::No);
+            let is_ours = self.write(engine, &cursor, version).await?;
+            let opened = cursor.running().filter(|_| is_ours).map(|open| open.period.clone());
+            return match opened {
+                Some(period) => self.run(engine, period).await,
+                None => Ok(Pause::No),
+            };
         }
         let next = self.timing.following(&cursor.passed).map(|period| period.begin);
         let in_doubt = cursor.open.iter().map(|open| open.rests_until);

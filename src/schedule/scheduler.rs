@@ -80,7 +80,7 @@ impl Schedule {
 ///
 /// async fn export(period: Period, op: Operation) -> Result<(), String> {
 ///     let rows = op.step("rows", |_| async { Ok::<u32, String>(42) }).await.map_err(|e| e.to_string())?;
-///     op.once("mail", |key| async move { Ok::<_, String>(println!("{key}: {rows} rows of {period}")) })
+///     op.once("mail", || async move { Ok::<_, String>(println!("{rows} rows of {period}")) })
 ///         .await
 ///         .map_err(|e| e.to_string())
 /// }

@@ -1,0 +1,262 @@
+//! Once per period, over any number of processes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::{JoinHandle, JoinSet};
+use tower_idempotency::core::{Key, Record, Resolution, Timestamp, Version};
+use tower_idempotency::schedule::{Missed, Period, Schedule, Scheduler, Timing};
+use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, Swap};
+use tower_idempotency::testing::{Crash, TestBed};
+use tower_idempotency::{Backoff, Engine, Operation, Operator};
+
+use crate::support::lab::{Lab, secs};
+
+/// When the periods began that ran, and how often they did.
+#[derive(Clone, Debug, Default)]
+struct Runs(Arc<Mutex<BTreeMap<u64, u32>>>);
+
+impl Runs {
+    fn add(&self, period: &Period) -> u32 {
+        let mut runs = self.0.lock().unwrap();
+        let count = runs.entry(period.begin().as_millis()).or_default();
+        *count += 1;
+        *count
+    }
+
+    fn all(&self) -> BTreeMap<u64, u32> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn counts(&self) -> Vec<u32> {
+        self.all().into_values().collect()
+    }
+}
+
+fn every(seconds: u64) -> Schedule {
+    Schedule::new("export", Timing::every(secs(seconds)).unwrap())
+        .backoff(Backoff::new(Duration::from_millis(1), Duration::from_millis(1)))
+}
+
+/// A process that runs this schedule until the task is aborted.
+fn start<F, Fut, E>(engine: impl Into<Engine>, schedule: Schedule, work: F) -> JoinHandle<()>
+where
+    F: Fn(Period, Operation) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), E>> + Send + 'static,
+    E: 'static,
+{
+    let scheduler = Scheduler::new(engine).schedule(schedule, work).unwrap();
+    tokio::spawn(async move { scheduler.run(std::future::pending()).await })
+}
+
+fn count(engine: impl Into<Engine>, schedule: Schedule, runs: &Runs) -> JoinHandle<()> {
+    let runs = runs.clone();
+    start(engine, schedule, move |period, _| {
+        runs.add(&period);
+        async { Ok::<_, String>(()) }
+    })
+}
+
+/// A store as a process sees it whose clock is behind or ahead of the others', where that clock
+/// is what the process goes by. It counts what is read.
+#[derive(Clone, Debug)]
+struct Skewed {
+    store: Arc<MemoryStore>,
+    ahead: i64,
+    reads: Arc<Mutex<BTreeMap<Key, u32>>>,
+}
+
+impl Skewed {
+    fn new(store: &Arc<MemoryStore>, ahead: i64) -> Self {
+        Self { store: Arc::clone(store), ahead, reads: Arc::default() }
+    }
+
+    fn skew(&self, loaded: Loaded) -> Loaded {
+        let now = loaded.now.as_millis().saturating_add_signed(self.ahead * 1000);
+        Loaded { now: Timestamp::from_millis(now), ..loaded }
+    }
+}
+
+#[async_trait]
+impl Store for Skewed {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        *self.reads.lock().unwrap().entry(*key).or_default() += 1;
+        self.store.load(key).await.map(|loaded| self.skew(loaded))
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        match self.store.swap(key, expected, next).await? {
+            Swap::Conflict(loaded) => Ok(Swap::Conflict(self.skew(loaded))),
+            swap => Ok(swap),
+        }
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        self.store.remove(key, expected).await
+    }
+
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        self.store.scan(query).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_period_runs_once_whatever_the_clocks_of_three_processes_show() {
+    let store = Arc::new(MemoryStore::new());
+    let runs = Runs::default();
+    let mut processes = JoinSet::new();
+    for ahead in [-30, 0, 30] {
+        // Results of a second: a record that expired would let a period run again.
+        let engine = Engine::new(Skewed::new(&store, ahead)).retention(secs(1));
+        let process = count(engine, every(10).missed(Missed::Newest(100)), &runs);
+        processes.spawn(process);
+    }
+    tokio::time::sleep(secs(10_200)).await;
+    let counts = runs.counts();
+    assert!(counts.len() > 1_000, "{} periods", counts.len());
+    assert!(counts.iter().all(|count| *count == 1), "{:?}", runs.all());
+    let begins: Vec<_> = runs.all().into_keys().collect();
+    assert!(begins.windows(2).all(|two| two[1] - two[0] == 10_000), "none is left out");
+    assert!(store.len() < 64, "{} records: what is listed no longer is removed", store.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_process_dies_is_gone_on_with_by_another_one() {
+    let bed = TestBed::new();
+    let (first, second) = (bed.process(), bed.process());
+    let runs = Runs::default();
+    let run = |runs: &Runs| {
+        let runs = runs.clone();
+        move |period: Period, op: Operation| {
+            let runs = runs.clone();
+            async move {
+                op.step("rows", |_| async { Ok::<_, String>(17) }).await?;
+                op.pay("mail", |_| async move { Ok::<_, String>(runs.add(&period)) }).await.map(drop)
+            }
+        }
+    };
+    first.crash_at(Crash::after_step("rows"));
+    let dying = start(first.clone(), every(60), run(&runs));
+    let taking_over = start(second, every(60), run(&runs));
+    for _ in 0..40 {
+        bed.advance(secs(5));
+        tokio::time::sleep(secs(5)).await;
+    }
+    assert!(first.is_dead(), "it took part");
+    assert!(runs.counts().len() >= 2, "{:?}", runs.all());
+    assert!(runs.counts().iter().all(|count| *count == 1), "{:?}", runs.all());
+    dying.abort();
+    taking_over.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_periods_a_process_asks_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let (one, runs) = (Skewed::new(&store, 0), Runs::default());
+    let reads = Arc::clone(&one.reads);
+    let process = count(one, every(7200), &runs);
+    // Two hours have one period's begin in them.
+    tokio::time::sleep(secs(7200)).await;
+    // The windows' record is read every few seconds, whatever is scheduled.
+    let reads: Vec<_> = reads.lock().unwrap().values().copied().filter(|reads| *reads < 100).collect();
+    assert!(reads.len() <= 2, "the cursor, and a run's record: {reads:?}");
+    assert!(reads.iter().sum::<u32>() <= 12, "{reads:?}");
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_starts_while_the_store_is_away() {
+    let lab = Lab::new();
+    lab.store.down();
+    let runs = Runs::default();
+    let process = count(lab.engine(), every(10), &runs);
+    tokio::time::sleep(secs(100)).await;
+    assert!(runs.all().is_empty());
+    lab.store.heal();
+    tokio::time::sleep(secs(100)).await;
+    assert!(runs.counts().len() >= 5, "{:?}", runs.all());
+    lab.store.down();
+    tokio::time::sleep(secs(50)).await;
+    lab.store.heal();
+    let before = runs.counts().len();
+    tokio::time::sleep(secs(100)).await;
+    assert!(runs.counts().len() > before);
+    assert!(runs.counts().iter().all(|count| *count == 1), "{:?}", runs.all());
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_fails_is_tried_again_as_often_as_it_may_be() {
+    let lab = Lab::new();
+    let runs = Runs::default();
+    let tries = runs.clone();
+    let process = start(lab.engine(), every(60).max_tries(3), move |period, _| {
+        let first = tries.all().into_keys().next().unwrap_or(u64::MAX);
+        let tries = tries.add(&period);
+        let fails = period.begin().as_millis() <= first || tries < 2;
+        async move { if fails { Err("not yet") } else { Ok(()) } }
+    });
+    tokio::time::sleep(secs(200)).await;
+    assert_eq!(runs.counts()[..3], [3, 2, 2], "the first one is given up, and the others go on");
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_in_doubt_waits_for_an_operator_and_later_periods_do_not_wait_for_it() {
+    let lab = Lab::new();
+    let runs = Runs::default();
+    let sent = runs.clone();
+    let process = start(lab.engine(), every(60), move |period, op| {
+        let sent = sent.clone();
+        async move {
+            let is_first = sent.all().is_empty();
+            let mail = op.once("mail", || async move {
+                sent.add(&period);
+                if is_first { Err("no reply") } else { Ok(1) }
+            });
+            mail.await.map(drop)
+        }
+    });
+    tokio::time::sleep(secs(200)).await;
+    assert_eq!(runs.counts()[..3], [1, 1, 1], "a step in doubt is not begun a second time");
+    let operator = Operator::new(lab.store.clone());
+    let first = Timestamp::from_millis(*runs.all().first_key_value().unwrap().0 - 1);
+    let first = Timing::every(secs(60)).unwrap().next(first).unwrap();
+    let in_doubt = operator.find_of_runner("schedule/export", first.name()).await.unwrap();
+    operator.resolve(&in_doubt, Resolution::DidNotHappen { step: "mail".into() }).await.unwrap();
+    tokio::time::sleep(secs(20)).await;
+    assert_eq!(runs.counts()[0], 2, "it did not happen: the mail is sent");
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_process_was_down_periods_are_missed() {
+    let lab = Lab::new();
+    let (before, after) = (Runs::default(), Runs::default());
+    let process = count(lab.engine(), every(60), &before);
+    tokio::time::sleep(secs(130)).await;
+    process.abort();
+    tokio::time::sleep(secs(600)).await;
+    let process = count(lab.engine(), every(60).missed(Missed::Newest(4)), &after);
+    tokio::time::sleep(secs(10)).await;
+    let (before, after) = (before.all(), after.all());
+    assert_eq!(after.len(), 4, "{after:?}");
+    let last = before.into_keys().last().unwrap();
+    assert!(after.keys().all(|begin| *begin > last + 300_000), "the newest of them: {after:?}");
+    process.abort();
+}
+
+#[test]
+fn names_are_told_apart() {
+    let done = |_, _| async { Ok::<_, String>(()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _guard = runtime.enter();
+    let scheduler = || Scheduler::new(MemoryStore::new()).schedule(every(60), done).unwrap();
+    assert!(scheduler().schedule(every(30), done).unwrap_err().to_string().contains("already"));
+    for name in ["", "two words", "ünlaut", &"x".repeat(65)] {
+        let schedule = Schedule::new(name, Timing::every(secs(60)).unwrap());
+        assert!(scheduler().schedule(schedule, done).unwrap_err().to_string().contains("is no name"));
+    }
+}
