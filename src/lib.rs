@@ -114,6 +114,9 @@
 //! - `metrics`: counters, gauges and histograms of the `metrics` facade; the
 //!   [guide](guide::operations) has their names.
 //! - `inspector`: the page on which operators see what is stuck, and decide (`Inspector`).
+//! - `schedule`: work that runs once a period, such as a day, over any number of processes:
+#![cfg_attr(feature = "schedule", doc = "  [`schedule`].")]
+#![cfg_attr(not(feature = "schedule"), doc = "  `schedule`.")]
 //! - `testing`: helps you test your handlers, with processes that die where the test says:
 #![cfg_attr(feature = "testing", doc = "  [`testing`].")]
 #![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
@@ -196,6 +199,8 @@ pub use self::http::words::{HeaderFilter, InProgressStatus, KeyReusedStatus, Pro
 pub use self::operator::Operator;
 pub use self::operator::counts::{Count, Counts};
 pub use self::operator::error::OperatorError;
+#[cfg(feature = "schedule")]
+pub use self::operator::schedules::ShownSchedule;
 #[cfg(feature = "inspector")]
 pub use self::operator::inspector::Inspector;
 #[cfg(feature = "inspector")]

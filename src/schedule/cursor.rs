@@ -36,24 +36,30 @@ pub enum Missed {
 const LATE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
+    /// When its periods begin, as the process that wrote it last has it.
+    pub(crate) timing: String,
+    /// By whom it was paused, if it is.
+    pub(crate) paused: Option<String>,
+    /// What operators asked for, and has not begun.
+    pub(crate) asked: VecDeque<Period>,
     /// The last period that it passed.
-    pub(super) passed: Period,
+    pub(crate) passed: Period,
     /// Those that run, or are to run again.
-    pub(super) open: Vec<Open>,
+    pub(crate) open: Vec<Open>,
     /// What ended, the latest last.
-    pub(super) ended: VecDeque<Ended>,
+    pub(crate) ended: VecDeque<Ended>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Open {
-    pub(super) period: Period,
+pub(crate) struct Open {
+    pub(crate) period: Period,
     /// How often it failed.
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     /// It does not run again before this.
-    pub(super) rests_until: Timestamp,
+    pub(crate) rests_until: Timestamp,
     /// What it did is unknown, and an operator decides: later periods don't wait for it.
-    pub(super) in_doubt: bool,
+    pub(crate) in_doubt: bool,
 }
 
 /// A run that ended.
@@ -82,19 +88,28 @@ pub enum End {
 
 impl Cursor {
     /// A schedule that begins now: nothing was missed before.
-    pub(super) fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(timing: &Timing, now: Timestamp) -> Self {
         let passed = Period { name: String::new(), begin: now };
-        Self { passed, open: Vec::new(), ended: VecDeque::new() }
+        let (timing, paused, asked) = (timing.to_string(), None, VecDeque::new());
+        Self { timing, paused, asked, passed, open: Vec::new(), ended: VecDeque::new() }
     }
 
     /// The one that runs, or is to run again: later periods wait for it.
-    pub(super) fn running(&self) -> Option<&Open> {
+    pub(crate) fn running(&self) -> Option<&Open> {
         self.open.iter().find(|open| !open.in_doubt)
     }
 
-    /// Opens the next period that is to run, if one has begun and none runs.
-    pub(super) fn advance(&mut self, timing: &Timing, missed: Missed, now: Timestamp) -> bool {
+    /// Opens the next period that is to run, if one has begun and none runs. What an operator
+    /// asked for comes first, also while the schedule is paused.
+    pub(crate) fn advance(&mut self, timing: &Timing, missed: Missed, now: Timestamp) -> bool {
         if self.running().is_some() {
+            return false;
+        }
+        if let Some(asked) = self.asked.pop_front() {
+            self.begin(asked);
+            return true;
+        }
+        if self.paused.is_some() {
             return false;
         }
         let (passed_over, last, next) = self.due(timing, missed, now);
@@ -104,9 +119,13 @@ impl Cursor {
         }
         if let Some(next) = next {
             self.passed = next.clone();
-            self.open.push(Open { period: next, failures: 0, rests_until: Timestamp::default(), in_doubt: false });
+            self.begin(next);
         }
         passed_over > 0 || self.running().is_some()
+    }
+
+    fn begin(&mut self, period: Period) {
+        self.open.push(Open { period, failures: 0, rests_until: Timestamp::default(), in_doubt: false });
     }
 
     /// How many of those that have begun are passed over, the last of them, and the one that is
@@ -128,27 +147,37 @@ impl Cursor {
     }
 
     /// Takes note that it ended.
-    pub(super) fn end(&mut self, period: Period, at: Timestamp, end: End) {
+    pub(crate) fn end(&mut self, period: Period, at: Timestamp, end: End) {
         self.open.retain(|open| open.period != period);
         self.ended.push_back(Ended { period, at, end });
     }
 
     /// Those that are to be listed no longer.
-    pub(super) fn unlisted(&self) -> impl Iterator<Item = &Ended> {
+    pub(crate) fn unlisted(&self) -> impl Iterator<Item = &Ended> {
         self.ended.iter().take(self.ended.len().saturating_sub(LISTED))
     }
 
-    pub(super) fn unlist(&mut self) {
+    pub(crate) fn unlist(&mut self) {
         self.ended.drain(..self.ended.len().saturating_sub(LISTED));
     }
 
-    pub(super) fn find(&mut self, period: &Period) -> Option<&mut Open> {
+    pub(crate) fn find(&mut self, period: &Period) -> Option<&mut Open> {
         self.open.iter_mut().find(|open| open.period == *period)
     }
 
+    /// Whether it waits, runs or is listed as ended.
+    pub(crate) fn knows(&self, period: &Period) -> bool {
+        let open = self.open.iter().map(|open| &open.period);
+        let ended = self.ended.iter().map(|ended| &ended.period);
+        self.asked.iter().chain(open).chain(ended).any(|known| known == period)
+    }
+
     /// What the record is to say.
-    pub(super) fn to_content(&self) -> Arc<StoredResponse> {
+    pub(crate) fn to_content(&self) -> Arc<StoredResponse> {
         let content = json!({
+            "timing": self.timing,
+            "paused": self.paused,
+            "asked": self.asked.iter().map(value).collect::<Value>(),
             "passed": value(&self.passed),
             "open": self.open.iter().map(open_value).collect::<Value>(),
             "ended": self.ended.iter().map(ended_value).collect::<Value>(),
@@ -157,14 +186,14 @@ impl Cursor {
     }
 
     /// What the record says.
-    pub(super) fn of(record: &Record) -> Result<Self, StoreError> {
+    pub(crate) fn of(record: &Record) -> Result<Self, StoreError> {
         record.response().and_then(|content| Self::of_content(content)).ok_or_else(|| {
             let why = "the schedule was written by a newer release; run it with that one";
             StoreError::new(StoreErrorKind::NewerFormat, why)
         })
     }
 
-    pub(super) fn of_content(content: &StoredResponse) -> Option<Self> {
+    pub(crate) fn of_content(content: &StoredResponse) -> Option<Self> {
         parse(&serde_json::from_slice(content.body()?).ok()?)
     }
 }
@@ -193,6 +222,9 @@ fn ended_value(ended: &Ended) -> Value {
 
 fn parse(content: &Value) -> Option<Cursor> {
     Some(Cursor {
+        timing: content["timing"].as_str()?.to_owned(),
+        paused: content["paused"].as_str().map(str::to_owned),
+        asked: content["asked"].as_array()?.iter().map(period).collect::<Option<_>>()?,
         passed: period(&content["passed"])?,
         open: content["open"].as_array()?.iter().map(open).collect::<Option<_>>()?,
         ended: content["ended"].as_array()?.iter().map(ended).collect::<Option<_>>()?,

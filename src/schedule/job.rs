@@ -7,19 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cursor::{Cursor, End, Missed};
+use super::state::{Seen, State};
 use super::timing::{Period, Timing};
-use crate::core::{IdempotencyKey, Key, SetControl, Timestamp, Version};
+use crate::core::Timestamp;
 use crate::engine::Engine;
 use crate::engine::operation::Operation;
 use crate::runner::{RunError, Runner};
-use crate::store::{Loaded, StoreError};
+use crate::store::StoreError;
 use crate::util::backoff::Backoff;
 
 /// How long until a process looks again at what another one runs, or at what is in doubt.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// How often a cursor that others change meanwhile is read again.
-const TRIES: usize = 8;
 
 type Work = Arc<dyn Fn(Period, Operation) -> Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>> + Send + Sync>;
 
@@ -48,13 +46,6 @@ impl fmt::Debug for Job {
     }
 }
 
-/// The cursor as it was read.
-struct Seen {
-    cursor: Option<Cursor>,
-    version: Option<Version>,
-    now: Timestamp,
-}
-
 /// When to look again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
@@ -69,20 +60,15 @@ pub(super) enum Pause {
 }
 
 impl Job {
-    /// The scope of its runs' keys.
-    fn scope(&self) -> String {
-        format!("schedule/{}", self.name)
-    }
-
-    fn key(&self) -> Key {
-        Key::of_control(&self.scope())
+    fn state<'a>(&'a self, engine: &'a Engine) -> State<'a> {
+        State { engine, name: &self.name }
     }
 
     /// Does what is due now, one run at most.
     pub(super) async fn turn(&self, engine: &Engine) -> Result<Pause, StoreError> {
-        let Seen { cursor, version, now } = self.look(engine).await?;
+        let Seen { cursor, version, now } = self.state(engine).look().await?;
         let Some(mut cursor) = cursor else {
-            self.write(engine, &Cursor::new(now), version).await?;
+            self.state(engine).write(&Cursor::new(&self.timing, now), version).await?;
             return Ok(Pause::No);
         };
         // Others may have decided or ended it long before it is tried again.
@@ -93,7 +79,8 @@ impl Job {
             return self.run(engine, open.period.clone()).await;
         }
         if cursor.advance(&self.timing, self.missed, now) {
-            let is_ours = self.write(engine, &cursor, version).await?;
+            cursor.timing = self.timing.to_string();
+            let is_ours = self.state(engine).write(&cursor, version).await?;
             let opened = cursor.running().filter(|_| is_ours).map(|open| open.period.clone());
             return match opened {
                 Some(period) => self.run(engine, period).await,
@@ -109,7 +96,7 @@ impl Job {
         let runner = Runner::new(engine.clone());
         let (job, at, of) = (self.clone(), engine.clone(), period.clone());
         let work = move |operation| async move { job.work(&at, of, operation).await };
-        let ran = runner.run(&self.scope(), period.name(), &(), work);
+        let ran = runner.run(&self.state(engine).scope(), period.name(), &(), work);
         let backoff = match ran.await {
             Ok(()) => return self.ended(engine, &period, End::Complete).await,
             Err(RunError::Busy(left)) => return Ok(Pause::For(left.clamp(Duration::from_millis(10), LOOK))),
@@ -127,7 +114,7 @@ impl Job {
     /// The work, if its period still stands open. The record of a run is removed only after
     /// the period was ended: what would begin it anew sees that here.
     async fn work(&self, engine: &Engine, period: Period, operation: Operation) -> Result<(), Failed> {
-        let found = self.look(engine).await.map(|seen| seen.cursor.and_then(|mut cursor| cursor.find(&period).cloned()));
+        let found = self.state(engine).look().await.map(|seen| seen.cursor.and_then(|mut cursor| cursor.find(&period).cloned()));
         match found {
             Ok(Some(_)) => (self.work)(period, operation).await,
             Ok(None) => {
@@ -168,48 +155,12 @@ impl Job {
         .await
     }
 
-    /// Changes the cursor, whatever others change meanwhile. What is listed no longer loses its
-    /// record first, so that none is left behind.
     async fn change(
         &self,
         engine: &Engine,
-        mut change: impl FnMut(&mut Cursor, Timestamp),
+        change: impl FnMut(&mut Cursor, Timestamp) + Send,
     ) -> Result<Pause, StoreError> {
-        for _ in 0..TRIES {
-            let Seen { cursor, version, now } = self.look(engine).await?;
-            let Some(mut cursor) = cursor else { break };
-            change(&mut cursor, now);
-            for ended in cursor.unlisted() {
-                self.forget(engine, &ended.period).await?;
-            }
-            cursor.unlist();
-            if self.write(engine, &cursor, version).await? {
-                break;
-            }
-        }
+        self.state(engine).change(change).await?;
         Ok(Pause::No)
-    }
-
-    async fn forget(&self, engine: &Engine, period: &Period) -> Result<(), StoreError> {
-        let Ok(key) = IdempotencyKey::parse(period.name().as_bytes()) else { return Ok(()) };
-        let key = Key::of_runner(&self.scope(), &key);
-        let Some(record) = engine.look(&key).await?.record else { return Ok(()) };
-        if record.response().is_some() {
-            engine.forget(&key, record.version()).await?;
-        }
-        Ok(())
-    }
-
-    async fn look(&self, engine: &Engine) -> Result<Seen, StoreError> {
-        let Loaded { record, now } = engine.look(&self.key()).await?;
-        let version = record.as_ref().map(|record| record.version());
-        let cursor = record.as_ref().map(|record| Cursor::of(record)).transpose()?;
-        Ok(Seen { cursor, version, now })
-    }
-
-    /// Whether it was written: not if another process changed it since it was seen.
-    async fn write(&self, engine: &Engine, cursor: &Cursor, seen: Option<Version>) -> Result<bool, StoreError> {
-        let command = SetControl { seen, content: cursor.to_content() };
-        Ok(engine.apply(&self.key(), None, command).await?.output.is_ok())
     }
 }

@@ -1,10 +1,11 @@
 //! Once per period, over any number of processes. It may know `core`, `util`, `store`,
 //! `telemetry`, `engine` and `runner`. Start with [`Scheduler`].
 
-mod cursor;
+pub(crate) mod cursor;
 mod job;
 mod scheduler;
-mod timing;
+pub(crate) mod state;
+pub(crate) mod timing;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! here, where it can be read what becomes of a time that a day has twice or not at all.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use cronexpr::{Crontab, FallbackTimezoneOption, ParseOptions, parse_crontab_with};
@@ -42,8 +43,16 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// come once in it: the first time if the day has it twice; and if the day lacks it, later by
 /// as much as the clocks were put forward. Two that would begin at the same moment then are
 /// one.
+///
+/// # As text
+///
+/// `cron Europe/Zurich 30 2 * * *` or `every 90s`, in whole seconds or milliseconds (`ms`): so
+/// it is written by `Display`, kept with the schedule, and read by `FromStr`.
 #[derive(Clone, Debug)]
-pub struct Timing(Kind);
+pub struct Timing {
+    kind: Kind,
+    text: Box<str>,
+}
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -58,15 +67,29 @@ enum Kind {
 /// What a schedule runs once for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Period {
-    pub(super) name: String,
-    pub(super) begin: Timestamp,
+    pub(crate) name: String,
+    pub(crate) begin: Timestamp,
 }
+
+/// What stands behind the name of one that an operator asked for.
+const BY_HAND: &str = "/by-hand-";
 
 impl Period {
     /// What tells it from all other periods of its schedule: the time of a day, without its
-    /// zone (`2026-01-01T02:30:00`), or a moment (`2026-01-01T02:30:00Z`).
+    /// zone (`2026-01-01T02:30:00`), or a moment (`2026-01-01T02:30:00Z`); for one that an
+    /// operator asked for, with `/by-hand-` and a number.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same, asked for by an operator: it runs once more for it, under a name of its own.
+    pub(crate) fn by_hand(self, id: &str) -> Self {
+        Self { name: format!("{}{BY_HAND}{id}", self.name), begin: self.begin }
+    }
+
+    /// Whether an operator asked for it: it runs though its period may have had its run.
+    pub fn is_by_hand(&self) -> bool {
+        self.name.contains(BY_HAND)
     }
 
     /// When it begins.
@@ -92,7 +115,12 @@ impl Timing {
         if !(Duration::from_secs(1)..=LONGEST).contains(&distance) {
             return Err(InvalidTiming(format!("a period each {distance:?}; take one second to 366 days")));
         }
-        Ok(Self(Kind::Every(u64::try_from(distance.as_millis()).unwrap_or(u64::MAX))))
+        let millis = u64::try_from(distance.as_millis()).unwrap_or(u64::MAX);
+        let text = match millis % 1000 {
+            0 => format!("every {}s", millis / 1000),
+            _ => format!("every {millis}ms"),
+        };
+        Ok(Self { kind: Kind::Every(millis), text: text.into() })
     }
 
     /// Once a day, at a time such as `02:30` in a zone such as `Europe/Zurich`.
@@ -119,8 +147,8 @@ impl Timing {
     /// [`InvalidTiming`] if there is no such zone, if the expression can't be read, or if its
     /// time never comes.
     pub fn cron(zone: &str, expression: &str) -> Result<Self, InvalidTiming> {
-        let zone = TimeZone::get(zone)
-            .map_err(|_| InvalidTiming(format!("`{zone}` is no time zone; take a name as Europe/Zurich or UTC")))?;
+        let wrong_zone = || InvalidTiming(format!("`{zone}` is no time zone; take a name as Europe/Zurich or UTC"));
+        let zone = TimeZone::get(zone).map_err(|_| wrong_zone())?;
         let fields: Vec<&str> = expression.split_ascii_whitespace().collect();
         let &[_, hours, ..] = fields.as_slice() else { return Err(wrong_count(expression, fields.len())) };
         if fields.len() != 5 {
@@ -130,7 +158,8 @@ impl Timing {
         options.fallback_timezone_option = FallbackTimezoneOption::UTC;
         let pattern = parse_crontab_with(&fields.join(" "), options).map_err(|error| InvalidTiming(error.to_string()))?;
         let kind = if hours.starts_with('*') { Kind::Flow } else { Kind::Wall };
-        let timing = Self(kind(Box::new(pattern), zone));
+        let text = format!("cron {} {}", zone.iana_name().ok_or_else(wrong_zone)?, fields.join(" ")).into();
+        let timing = Self { kind: kind(Box::new(pattern), zone), text };
         match timing.next(Timestamp::default()) {
             Some(_) => Ok(timing),
             None => Err(InvalidTiming(format!("`{expression}` never comes; is there such a day in such a month?"))),
@@ -144,12 +173,12 @@ impl Timing {
 
     /// The period that follows this one: by its time of a day, where it has one, so that it
     /// does not come a second time if the zone's rules were changed meanwhile.
-    pub(super) fn following(&self, period: &Period) -> Option<Period> {
+    pub(crate) fn following(&self, period: &Period) -> Option<Period> {
         self.next_from(period.name.parse().ok(), period.begin)
     }
 
     fn next_from(&self, wall: Option<DateTime>, after: Timestamp) -> Option<Period> {
-        match &self.0 {
+        match &self.kind {
             Kind::Every(distance) => {
                 let begin = (after.as_millis() / distance + 1).checked_mul(*distance)?;
                 named_by_moment(moment(Timestamp::from_millis(begin))?)
@@ -163,6 +192,34 @@ impl Timing {
             }
         }
     }
+}
+
+impl fmt::Display for Timing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Timing {
+    type Err = InvalidTiming;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTiming> {
+        let wrong = || InvalidTiming(format!("`{text}` is no timing; write `every 90s` or `cron ZONE EXPRESSION`"));
+        match text.split_once(' ').ok_or_else(wrong)? {
+            ("cron", rest) => {
+                let (zone, expression) = rest.split_once(' ').ok_or_else(wrong)?;
+                Self::cron(zone, expression)
+            }
+            ("every", distance) => Self::every(length(distance).ok_or_else(wrong)?),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+fn length(text: &str) -> Option<Duration> {
+    let millis = text.strip_suffix("ms").map(|millis| millis.parse().map(Duration::from_millis));
+    let seconds = || text.strip_suffix('s').map(|seconds| seconds.parse().map(Duration::from_secs));
+    millis.or_else(seconds)?.ok()
 }
 
 fn once_a_day(pattern: &Crontab, zone: &TimeZone, mut wall: DateTime, after: jiff::Timestamp) -> Option<Period> {
@@ -215,6 +272,11 @@ fn wrong_count(expression: &str, count: usize) -> InvalidTiming {
     InvalidTiming(format!(
         "`{expression}` has {count} fields; write five: minute, hour, day of the month, month, day of the week"
     ))
+}
+
+/// The moment itself, as a period.
+pub(crate) fn period_at(at: Timestamp) -> Option<Period> {
+    named_by_moment(moment(at)?)
 }
 
 fn named_by_moment(begin: jiff::Timestamp) -> Option<Period> {

@@ -260,3 +260,70 @@ fn names_are_told_apart() {
         assert!(scheduler().schedule(schedule, done).unwrap_err().to_string().contains("is no name"));
     }
 }
+
+/// The name of what runs by hand, and that of its period.
+fn by_hand(period: &Period) -> &str {
+    assert!(period.is_by_hand(), "{period}");
+    period.name().split('/').next().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_pauses_a_schedule_and_goes_on_with_it() {
+    let lab = Lab::new();
+    let runs = Runs::default();
+    let process = count(lab.engine(), every(60), &runs);
+    tokio::time::sleep(secs(130)).await;
+    let operator = Operator::new(lab.store.clone()).by("eve");
+    operator.pause_schedule("export").await.unwrap();
+    let paused = runs.counts().len();
+    tokio::time::sleep(secs(600)).await;
+    assert_eq!(runs.counts().len(), paused);
+    let shown = operator.schedule("export").await.unwrap();
+    assert_eq!(shown.paused_by.as_deref(), Some("eve"));
+    operator.go_on_with_schedule("export").await.unwrap();
+    tokio::time::sleep(secs(70)).await;
+    let after = runs.counts().len() - paused;
+    assert!((1..=2).contains(&after), "what was missed is passed over: {after}");
+    let missing = operator.schedule("exports").await.unwrap_err();
+    assert!(missing.to_string().contains("no process has run"), "{missing}");
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_runs_it_by_hand_and_periods_once_more() {
+    let lab = Lab::new();
+    let runs = Runs::default();
+    let process = count(lab.engine(), every(3600), &runs);
+    tokio::time::sleep(secs(3 * 3600)).await;
+    assert_eq!(runs.counts(), [1, 1, 1]);
+    let operator = Operator::new(lab.store.clone());
+    let now = operator.schedule("export").await.unwrap().now;
+    let from = Timestamp::from_millis(*runs.all().keys().nth(1).unwrap());
+    let filled = operator.back_fill("export", from, now).await.unwrap();
+    assert_eq!(filled.iter().map(by_hand).count(), 2);
+    let triggered = operator.trigger("export").await.unwrap();
+    assert!(triggered.begin() >= now);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(runs.counts()[..3], [1, 2, 2]);
+    assert_eq!(runs.all().get(&triggered.begin().as_millis()), Some(&1));
+    assert!(operator.back_fill("export", now, from).await.unwrap().is_empty(), "no period lies there");
+    let shown = operator.schedule("export").await.unwrap();
+    assert_eq!((shown.ended.len(), shown.asked.len(), shown.running), (6, 0, None));
+    assert_eq!(shown.ended[3].period.name(), filled[0].name());
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_it_keeps_is_not_asked_of_it() {
+    let lab = Lab::new();
+    let runs = Runs::default();
+    let process = count(lab.engine(), every(1), &runs);
+    tokio::time::sleep(secs(10)).await;
+    let operator = Operator::new(lab.store.clone());
+    let now = operator.schedule("export").await.unwrap().now;
+    let ago = |seconds: u64| Timestamp::from_millis(now.as_millis() - seconds * 1000);
+    let error = operator.back_fill("export", ago(2000), now).await.unwrap_err();
+    assert!(error.to_string().contains("more than 1,000 runs would wait"), "{error}");
+    assert!(operator.schedule("export").await.unwrap().asked.is_empty(), "none of them");
+    process.abort();
+}
