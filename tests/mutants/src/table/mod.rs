@@ -34,6 +34,7 @@ mod maintenance;
 mod memory;
 mod model;
 mod operator;
+mod postgres;
 mod presets;
 mod request;
 mod resume;
@@ -79,7 +80,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 25] = [
+pub(crate) const GROUPS: [&[Mutant]; 26] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -94,6 +95,7 @@ pub(crate) const GROUPS: [&[Mutant]; 25] = [
     background::MUTANTS,
     callback::MUTANTS,
     operator::MUTANTS,
+    postgres::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
     maintenance::MUTANTS,
