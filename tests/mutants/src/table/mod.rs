@@ -40,6 +40,7 @@ mod request;
 mod resume;
 mod rollout;
 mod settings;
+mod shipped;
 mod sqlite;
 mod tool;
 mod undo;
@@ -100,6 +101,7 @@ pub(crate) const GROUPS: [&[Mutant]; 26] = [
     limits::MUTANTS,
     maintenance::MUTANTS,
     sqlite::MUTANTS,
+    shipped::MUTANTS,
     tool::MUTANTS,
     wire::MUTANTS,
     settings::MUTANTS,
