@@ -4,6 +4,7 @@
 pub(crate) mod cursor;
 mod job;
 mod scheduler;
+mod send;
 pub(crate) mod state;
 pub(crate) mod timing;
 
@@ -12,4 +13,5 @@ mod tests;
 
 pub use cursor::{End, Ended, Missed};
 pub use scheduler::{Schedule, ScheduleError, Scheduler};
+pub use send::{SendError, send};
 pub use timing::{InvalidTiming, Period, Timing};

@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::{JoinHandle, JoinSet};
 use tower_idempotency::core::{Key, Record, Resolution, Timestamp, Version};
-use tower_idempotency::schedule::{Missed, Period, Schedule, Scheduler, Timing};
+use tower_idempotency::schedule::{Missed, Period, Schedule, Scheduler, Timing, send};
 use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, Swap};
 use tower_idempotency::testing::{Crash, TestBed};
 use tower_idempotency::{Backoff, Engine, Operation, Operator};
 
-use crate::support::lab::{Lab, secs};
+use crate::support::Count;
+use crate::support::bodies::TestBody;
+use crate::support::lab::{Lab, post_body, reply, secs, serve};
 
 /// When the periods began that ran, and how often they did.
 #[derive(Clone, Debug, Default)]
@@ -325,5 +327,41 @@ async fn more_than_it_keeps_is_not_asked_of_it() {
     let error = operator.back_fill("export", ago(2000), now).await.unwrap_err();
     assert!(error.to_string().contains("more than 1,000 runs would wait"), "{error}");
     assert!(operator.schedule("export").await.unwrap().asked.is_empty(), "none of them");
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_may_be_a_request_whose_key_stays_the_same() {
+    let lab = Lab::new();
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let layer = lab.layer().required();
+    let runs = Count::default();
+    let handled = runs.clone();
+    let app = serve(&layer, move |_| {
+        handled.up();
+        async { Ok(reply(201, "done")) }
+    });
+    let seen = Arc::clone(&keys);
+    // The first response is lost on its way.
+    let lossy = tower::service_fn(move |request: http::Request<TestBody>| {
+        let (app, seen) = (app.clone(), Arc::clone(&seen));
+        async move {
+            let key = request.headers()["idempotency-key"].to_str().unwrap().to_owned();
+            let response = tower::ServiceExt::oneshot(app, request).await.map_err(|error| error.to_string())?;
+            let sent = {
+                let mut seen = seen.lock().unwrap();
+                seen.push(key);
+                seen.len()
+            };
+            if sent == 1 { Err("reset".to_owned()) } else { Ok(response) }
+        }
+    });
+    let request = |period: &Period| post_body("", period.name().to_owned());
+    let process = start(&layer, every(60), send(lossy, request));
+    tokio::time::sleep(secs(130)).await;
+    let keys = keys.lock().unwrap().clone();
+    assert_eq!(keys[0], keys[1], "of one period");
+    assert_ne!(keys[1], keys[2], "of two");
+    assert_eq!(runs.get(), keys.len() - 1, "the handler ran once for each key");
     process.abort();
 }
