@@ -1,6 +1,6 @@
 //! Maintenance windows: what this process knows of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -35,6 +35,9 @@ pub(crate) struct Windows {
 #[derive(Debug, Default)]
 struct Known {
     windows: Vec<PlannedWindow>,
+    /// How often an operator changed each schedule.
+    #[cfg_attr(not(feature = "schedule"), expect(dead_code, reason = "a schedule asks"))]
+    schedules: BTreeMap<String, u64>,
     /// The store's time when they were read, and this process's own, which only measures how
     /// long ago that was: what its clock shows does not count.
     read: Option<(Timestamp, Instant)>,
@@ -129,10 +132,16 @@ impl Windows {
         lock(&self.known).now()
     }
 
+    #[cfg(feature = "schedule")]
+    pub(super) fn calls_of_schedule(&self, name: &str) -> u64 {
+        lock(&self.known).schedules.get(name).copied().unwrap_or_default()
+    }
+
     /// These windows count from here on, and this is the store's time.
-    pub(super) fn set(&self, planned: &[PlannedWindow], now: Timestamp) {
+    pub(super) fn set(&self, planned: &[PlannedWindow], schedules: BTreeMap<String, u64>, now: Timestamp) {
         let mut known = lock(&self.known);
         known.windows = planned.to_vec();
+        known.schedules = schedules;
         known.read = Some((now, Instant::now()));
         known.is_unreadable = false;
         // What an operator read holds only while a task reads it anew.

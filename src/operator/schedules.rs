@@ -143,7 +143,9 @@ impl Operator {
         change: impl FnMut(&mut Cursor, Timestamp) -> T,
     ) -> Result<T, OperatorError> {
         self.schedule(name).await?;
-        self.state(name).change(change).await?.ok_or(OperatorError::Overtaken)
+        let changed = self.state(name).change(change).await?.ok_or(OperatorError::Overtaken)?;
+        self.call_schedule(name).await?;
+        Ok(changed)
     }
 
     fn state<'a>(&'a self, name: &'a str) -> State<'a> {

@@ -55,8 +55,6 @@ pub(super) enum Pause {
     For(Duration),
     /// A period begins at this time of the store.
     Until(Timestamp),
-    /// No period comes.
-    Ever,
 }
 
 impl Job {
@@ -89,7 +87,7 @@ impl Job {
         }
         let next = self.timing.following(&cursor.passed).map(|period| period.begin);
         let in_doubt = cursor.open.iter().map(|open| open.rests_until);
-        Ok(in_doubt.chain(next).min().map_or(Pause::Ever, Pause::Until))
+        Ok(in_doubt.chain(next).min().map_or(Pause::For(LOOK), Pause::Until))
     }
 
     async fn run(&self, engine: &Engine, period: Period) -> Result<Pause, StoreError> {

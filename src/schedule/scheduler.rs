@@ -177,10 +177,11 @@ async fn keep(job: Arc<Job>, engine: Engine) {
             tokio::time::sleep(GLANCE).await;
             continue;
         }
+        let calls = engine.calls_of_schedule(&job.name);
         match job.turn(&engine).await {
             Ok(pause) => {
                 outages = 0;
-                rest(pause, &engine).await;
+                rest(pause, &engine, || engine.calls_of_schedule(&job.name) != calls).await;
             }
             Err(error) => {
                 outages += 1;
@@ -193,13 +194,13 @@ async fn keep(job: Arc<Job>, engine: Engine) {
     }
 }
 
-async fn rest(pause: Pause, engine: &Engine) {
+/// Until there may be more to do, or an operator calls.
+async fn rest(pause: Pause, engine: &Engine, is_called: impl Fn() -> bool) {
     match pause {
         Pause::No => {}
         Pause::For(pause) => tokio::time::sleep(jittered(pause, 0.5, 1.0)).await,
-        Pause::Ever => std::future::pending().await,
         Pause::Until(time) => {
-            while engine.store_time().is_none_or(|now| now < time) {
+            while !is_called() && engine.store_time().is_none_or(|now| now < time) {
                 let left = engine.store_time().map_or(GLANCE, |now| time.since(now).min(GLANCE));
                 tokio::time::sleep(left).await;
             }
