@@ -44,7 +44,8 @@ pub struct Schedule {
 impl Schedule {
     /// A schedule of this name, which all processes share over one store. By default a period
     /// that was missed is passed over if a later one has begun ([`Missed::Newest`] of one); a
-    /// run that fails is tried again five times, after one to sixteen minutes at most.
+    /// run that fails is tried six times, with pauses of up to one minute at first and up to an
+    /// hour later on.
     pub fn new(name: &str, timing: Timing) -> Self {
         let backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(3600));
         Self { name: name.into(), timing, missed: Missed::Newest(1), max_tries: 6, backoff }
@@ -92,6 +93,8 @@ impl Schedule {
 /// scheduler.run(shutdown).await;
 /// # Ok(()) }
 /// ```
+///
+/// The guide has [the whole story](crate::guide::schedules).
 ///
 /// # Its runs
 ///

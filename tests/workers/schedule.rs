@@ -1,12 +1,15 @@
 //! Once per period, over any number of processes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tower_idempotency::core::{Key, Record, Resolution, Timestamp, Version};
+use tower_idempotency::core::{Key, Record, Resolution, Status, Timestamp, Version};
+use tower_idempotency::maintenance::Window;
 use tower_idempotency::schedule::{Missed, Period, Schedule, Scheduler, Timing, send};
 use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, Swap};
 use tower_idempotency::testing::{Crash, TestBed};
@@ -364,4 +367,155 @@ async fn a_run_may_be_a_request_whose_key_stays_the_same() {
     assert_ne!(keys[1], keys[2], "of two");
     assert_eq!(runs.get(), keys.len() - 1, "the handler ran once for each key");
     process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_run_begins_in_a_maintenance_window() {
+    let lab = Lab::new();
+    let runs = Runs::default();
+    let process = count(lab.engine(), every(60), &runs);
+    tokio::time::sleep(secs(70)).await;
+    let operator = Operator::new(lab.store.clone());
+    let (_, now) = operator.windows().await.unwrap();
+    let from = now.after(secs(10));
+    operator.plan(Window::new(from, from.after(secs(600)), "the database moves")).await.unwrap();
+    tokio::time::sleep(secs(15)).await;
+    let (before, calls) = (runs.counts().len(), lab.store.calls());
+    tokio::time::sleep(secs(580)).await;
+    assert_eq!(runs.counts().len(), before);
+    assert_eq!(lab.store.calls(), calls, "it does not touch the store");
+    tokio::time::sleep(secs(30)).await;
+    assert!(runs.counts().len() > before, "what was due meanwhile begins at its end");
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_slow_keeps_the_next_one_waiting() {
+    let lab = Lab::new();
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let runs = Runs::default();
+    let mut processes = JoinSet::new();
+    for _ in 0..2 {
+        let (running, most, runs) = (Arc::clone(&running), Arc::clone(&most), runs.clone());
+        processes.spawn(start(lab.engine(), every(60), move |period, _| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            runs.add(&period);
+            async move {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(secs(150)).await;
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, String>(())
+            }
+        }));
+    }
+    tokio::time::sleep(secs(1500)).await;
+    assert_eq!(most.load(Ordering::SeqCst), 1, "one at a time");
+    assert!(runs.counts().len() >= 8, "{:?}", runs.all());
+    assert!(runs.counts().iter().all(|count| *count == 1), "{:?}", runs.all());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_lets_the_run_end_and_another_process_takes_note() {
+    let lab = Lab::new();
+    let runs = Runs::default();
+    let engine = lab.engine();
+    let ran = runs.clone();
+    let draining = start(engine.clone(), every(3600), move |period, _| {
+        let ran = ran.clone();
+        async move {
+            tokio::time::sleep(secs(30)).await;
+            ran.add(&period);
+            Ok::<_, String>(())
+        }
+    });
+    while lab.store.swaps() < 3 {
+        tokio::time::sleep(secs(1)).await;
+    }
+    assert!(engine.drain(secs(60)).await.is_empty());
+    draining.await.unwrap();
+    assert_eq!(runs.counts(), [1]);
+    let next = count(lab.engine(), every(3600), &runs);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(runs.counts(), [1], "it replays the run, and closes the period");
+    let shown = Operator::new(lab.store.clone()).schedule("export").await.unwrap();
+    assert_eq!((shown.ended.len(), shown.running), (1, None));
+    next.abort();
+}
+
+/// A store as a process sees it that dies, or is held up, around the writes of its runs.
+#[derive(Clone, Debug)]
+struct Held {
+    store: Arc<MemoryStore>,
+    /// Its first write of a run waits for this one.
+    before_first: Arc<Semaphore>,
+    /// A run that is complete is the last that this process writes.
+    dies_when_complete: bool,
+}
+
+#[async_trait]
+impl Store for Held {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        self.store.load(key).await
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        if key.is_control() {
+            return self.store.swap(key, expected, next).await;
+        }
+        let _turn = self.before_first.acquire().await.unwrap();
+        let swapped = self.store.swap(key, expected, next).await;
+        if self.dies_when_complete && next.status() == Status::Complete {
+            std::future::pending::<()>().await;
+        }
+        swapped
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        self.store.remove(key, expected).await
+    }
+
+    async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
+        self.store.scan(query).await
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::MAX
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_period_whose_process_died_before_it_said_so_does_not_run_again_whatever_the_retention() {
+    let store = Arc::new(MemoryStore::new());
+    let runs = Runs::default();
+    let before_first = Arc::new(Semaphore::new(1));
+    let dies = Held { store: Arc::clone(&store), before_first, dies_when_complete: true };
+    let dying = count(Engine::new(dies).retention(secs(1)), every(3600), &runs);
+    while runs.counts().is_empty() {
+        tokio::time::sleep(secs(1)).await;
+    }
+    tokio::time::sleep(secs(300)).await;
+    let next = count(Engine::new(Arc::clone(&store)).retention(secs(1)), every(3600), &runs);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(runs.counts(), [1]);
+    dying.abort();
+    next.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_held_up_since_it_looked_begins_no_period_anew() {
+    let store = Arc::new(MemoryStore::new());
+    let runs = Runs::default();
+    let before_first = Arc::new(Semaphore::new(0));
+    let late = Held { store: Arc::clone(&store), before_first: Arc::clone(&before_first), dies_when_complete: false };
+    let held_up = count(late, every(10), &runs);
+    tokio::time::sleep(secs(15)).await;
+    assert!(runs.counts().is_empty(), "it opened a period, and could not begin it");
+    let other = count(Arc::clone(&store), every(10).missed(Missed::Newest(100)), &runs);
+    tokio::time::sleep(secs(600)).await;
+    assert!(runs.counts().len() > 40, "the record of the first run is removed");
+    before_first.add_permits(1);
+    tokio::time::sleep(secs(60)).await;
+    assert!(runs.counts().iter().all(|count| *count == 1), "{:?}", runs.all());
+    held_up.abort();
+    other.abort();
 }
