@@ -39,6 +39,7 @@ mod presets;
 mod request;
 mod resume;
 mod rollout;
+mod schedule;
 mod settings;
 mod shipped;
 mod sqlite;
