@@ -90,13 +90,14 @@ impl Opening<'_> {
         }
         let alone = !others.iter().any(|other| matches!(other, Other::Alive { .. }));
         let database = self.database(entrance, &others)?;
-        let sql = Sql::new(database.prefix(), self.options.index_labels);
+        let mut sql = Sql::new(database.prefix(), self.options.index_labels);
         let place = Place { path: self.path.to_owned(), cache_bytes: self.options.cache_bytes };
         let (connection, known) = if alone {
             self.connect_alone(&place, &database, &sql, &others)?
         } else {
             (self.connect_beside(&place, &database, &sql, &others)?, 0)
         };
+        sql.index_labels |= connection.prepare(&sql.keep_labels).is_ok();
         let owner = Owner::enter(self.path, &self.boot, known).map_err(|error| self.io(error))?;
         let started = self.start(&connection, &sql, alone, &others, &owner);
         if started.is_err() && others.iter().any(|other| !matches!(other, Other::Unknown)) {

@@ -123,9 +123,12 @@ impl SqliteStoreOptions {
     ///
     /// # Caveats
     ///
-    /// Give it to all processes: what one without it begins is not in the index. What was begun
-    /// before is in it once it is written again, so the index lacks what was complete by then. What
-    /// is [encrypted](crate::Engine) is not in it: its labels are, too.
+    /// - What was begun before is in the index once it is written again, so the index lacks what
+    ///   was complete by then.
+    /// - From then on each store that is opened on the file writes the index, with this option or
+    ///   without. What an earlier release begins is not in it, nor what a process does that had the
+    ///   file open before; what they end or remove is not left behind in it.
+    /// - What is [encrypted](crate::Engine) is not in it, since its labels are encrypted, too.
     pub const fn index_labels(mut self, index: bool) -> Self {
         self.index_labels = index;
         self
