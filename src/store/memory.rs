@@ -276,7 +276,8 @@ impl Store for MemoryStore {
             let shard = lock(shard);
             let records = shard.records.iter().map(|(key, kept)| (key, &kept.record));
             let matching = records.filter(|(_, record)| {
-                matches(query.filter, record, now) && query.label.as_ref().is_none_or(|label| record.labels().has(label))
+                matches(query.filter, record, now)
+                    && query.label.as_ref().is_none_or(|label| record.labels().has(label))
             });
             found.extend(matching.map(|(key, record)| Found {
                 key: *key,

@@ -19,8 +19,8 @@ use servers::{Postgres, Redis};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, Key, Label, Labels, Mode, Next, Reached, Record, Stamp, StoredRequest,
-    StoredResponse, Timestamp, Version,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, Key, Label, Labels, Mode, Next, Reached, Record, Stamp,
+    StoredRequest, StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::{PostgresStore, RedisStore, SqliteStore, Store};
 use tower_idempotency::{Authorise, Inspector, ListState, Listing, Operator};
@@ -108,13 +108,7 @@ fn samples(labels: Labels) -> [Record; 3] {
         Bytes::from_static(&[b'q'; 200]),
     );
     let fingerprint = Fingerprint::of([b"x".as_slice()]);
-    let claim = Claim {
-        fingerprint,
-        mode: Mode::Resumable,
-        lease: HOUR,
-        request: Some(Arc::new(request)),
-        labels,
-    };
+    let claim = Claim { fingerprint, mode: Mode::Resumable, lease: HOUR, request: Some(Arc::new(request)), labels };
     let held = put(&claim, None, Version::new(1));
     let response =
         StoredResponse::capture(StatusCode::CREATED, &HeaderMap::new(), Some(Bytes::from_static(&[b'a'; 300])));

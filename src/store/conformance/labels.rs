@@ -93,7 +93,8 @@ pub async fn labels_set_later_are_found(harness: &dyn Harness) {
     other.change([Change::Label { label: order(2) }, begin("a")]).await;
     assert_found(harness, Filter::Unfinished, &order(1), &[1]).await;
     assert_found(harness, Filter::Unfinished, &order(2), &[2]).await;
-    bare.change([save("a", b"1"), Change::Label { label: Label::new("late", 1) }, complete(b"", minute(harness))]).await;
+    bare.change([save("a", b"1"), Change::Label { label: Label::new("late", 1) }, complete(b"", minute(harness))])
+        .await;
     for label in [order(1), Label::new("late", 1)] {
         assert_found(harness, Filter::Complete, &label, &[1]).await;
         assert_found(harness, Filter::Unfinished, &label, &[]).await;

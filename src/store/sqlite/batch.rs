@@ -37,7 +37,7 @@ struct LabelStatements<'c> {
 
 impl<'c> LabelStatements<'c> {
     fn new(connection: &'c Connection, sql: &Sql) -> rusqlite::Result<Self> {
-        Ok(Self { keep: connection.prepare(&sql.keep_labels)?, put: connection.prepare(&sql.put_label)? })
+        Ok(Self { keep: connection.prepare(&sql.labels.keep)?, put: connection.prepare(&sql.labels.put)? })
     }
 }
 

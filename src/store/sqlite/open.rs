@@ -97,7 +97,7 @@ impl Opening<'_> {
         } else {
             (self.connect_beside(&place, &database, &sql, &others)?, 0)
         };
-        sql.index_labels |= connection.prepare(&sql.keep_labels).is_ok();
+        sql.index_labels |= connection.prepare(&sql.labels.keep).is_ok();
         let owner = Owner::enter(self.path, &self.boot, known).map_err(|error| self.io(error))?;
         let started = self.start(&connection, &sql, alone, &others, &owner);
         if started.is_err() && others.iter().any(|other| !matches!(other, Other::Unknown)) {
@@ -362,10 +362,10 @@ fn create_tables(path: &Path) -> rusqlite::Result<()> {
 /// Within a transaction, unless they are there.
 fn add_tables(connection: &Connection, sql: &Sql) -> rusqlite::Result<()> {
     add_records(connection, sql)?;
-    if !sql.index_labels || connection.prepare(&sql.keep_labels).is_ok() {
+    if !sql.index_labels || connection.prepare(&sql.labels.keep).is_ok() {
         return Ok(());
     }
-    connection.execute_batch(&sql.label_table)
+    connection.execute_batch(&sql.labels.table)
 }
 
 fn add_records(connection: &Connection, sql: &Sql) -> rusqlite::Result<()> {

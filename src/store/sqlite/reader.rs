@@ -137,7 +137,7 @@ impl<'c> Reader<'c> {
             load: connection.prepare(&sql.load)?,
             parts: connection.prepare(&sql.parts)?,
             scans: Scans::new(connection, &sql.scans)?,
-            label_scans: sql.index_labels.then(|| Scans::new(connection, &sql.label_scans)).transpose()?,
+            label_scans: sql.index_labels.then(|| Scans::new(connection, &sql.labels.scans)).transpose()?,
             count_unfinished: connection.prepare(&sql.count_unfinished)?,
             count_complete: connection.prepare(&sql.count_complete)?,
             broken: false,

@@ -54,7 +54,6 @@ pub(super) struct Sql {
     /// Whether labels are indexed: otherwise their table need not be there.
     pub(super) index_labels: bool,
     pub(super) tables: String,
-    pub(super) label_table: String,
     pub(super) load: String,
     pub(super) parts: String,
     pub(super) insert: String,
@@ -64,11 +63,8 @@ pub(super) struct Sql {
     pub(super) cut_steps: String,
     pub(super) drop_request: String,
     pub(super) drop_parts: String,
-    pub(super) keep_labels: String,
-    pub(super) put_label: String,
     pub(super) scans: ScanSql,
-    /// The same of one label.
-    pub(super) label_scans: ScanSql,
+    pub(super) labels: LabelSql,
     pub(super) count_unfinished: String,
     pub(super) count_complete: String,
     pub(super) held_by: String,
@@ -101,6 +97,54 @@ pub(super) struct ScanSql {
     pub(super) complete: String,
 }
 
+impl ScanSql {
+    fn new(p: &str) -> Self {
+        Self {
+            unfinished: scan(p, "status < 2", EARLIEST_FIRST),
+            lapsed: scan(p, "status < 2 AND due <= ?4", EARLIEST_FIRST),
+            expired: scan(p, "status = 2 AND due <= ?4", EARLIEST_FIRST),
+            complete: scan(p, "status = 2", LATEST_FIRST),
+        }
+    }
+
+    /// The same of one label.
+    fn of_label(p: &str) -> Self {
+        Self {
+            unfinished: label_scan(p, "complete = 0", EARLIEST_FIRST),
+            lapsed: label_scan(p, "complete = 0 AND found.due <= ?4", EARLIEST_FIRST),
+            expired: label_scan(p, "complete = 1 AND found.due <= ?4", EARLIEST_FIRST),
+            complete: label_scan(p, "complete = 1", LATEST_FIRST),
+        }
+    }
+}
+
+/// What writes and reads the index of labels.
+#[derive(Debug)]
+pub(super) struct LabelSql {
+    /// Makes its table.
+    pub(super) table: String,
+    /// Takes out those of a record that are not among these.
+    pub(super) keep: String,
+    pub(super) put: String,
+    pub(super) scans: ScanSql,
+}
+
+impl LabelSql {
+    fn new(p: &str, id: &str) -> Self {
+        Self {
+            table: prefixed(LABEL_TABLE, p),
+            keep: format!(
+                "DELETE FROM main.{p}labels WHERE record = {id} AND tag NOT IN (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+            ),
+            put: format!(
+                "INSERT OR IGNORE INTO main.{p}labels (record, tag, complete, due, key) \
+                 SELECT id, ?2, status = 2, due, key FROM main.{p}records INDEXED BY {p}records_key WHERE key = ?1"
+            ),
+            scans: ScanSql::of_label(p),
+        }
+    }
+}
+
 impl Sql {
     pub(super) fn new(prefix: &str, index_labels: bool) -> Self {
         // All in `main`: a temporary table of such a name would come first otherwise.
@@ -109,7 +153,6 @@ impl Sql {
         Self {
             index_labels,
             tables: prefixed(TABLES, p),
-            label_table: prefixed(LABEL_TABLE, p),
             load: load(p),
             parts: format!("SELECT n, value, hash FROM main.{p}parts WHERE record = {id} ORDER BY n"),
             // Not `OR ABORT`, which would keep a copy of each page that it changes:
@@ -129,25 +172,8 @@ impl Sql {
             cut_steps: format!("DELETE FROM main.{p}parts WHERE record = {id} AND n > ?2"),
             drop_request: format!("DELETE FROM main.{p}parts WHERE record = {id} AND n = 0"),
             drop_parts: format!("DELETE FROM main.{p}parts WHERE record = {id}"),
-            keep_labels: format!(
-                "DELETE FROM main.{p}labels WHERE record = {id} AND tag NOT IN (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
-            ),
-            put_label: format!(
-                "INSERT OR IGNORE INTO main.{p}labels (record, tag, complete, due, key) \
-                 SELECT id, ?2, status = 2, due, key FROM main.{p}records INDEXED BY {p}records_key WHERE key = ?1"
-            ),
-            scans: ScanSql {
-                unfinished: scan(p, "status < 2", EARLIEST_FIRST),
-                lapsed: scan(p, "status < 2 AND due <= ?4", EARLIEST_FIRST),
-                expired: scan(p, "status = 2 AND due <= ?4", EARLIEST_FIRST),
-                complete: scan(p, "status = 2", LATEST_FIRST),
-            },
-            label_scans: ScanSql {
-                unfinished: label_scan(p, "complete = 0", EARLIEST_FIRST),
-                lapsed: label_scan(p, "complete = 0 AND found.due <= ?4", EARLIEST_FIRST),
-                expired: label_scan(p, "complete = 1 AND found.due <= ?4", EARLIEST_FIRST),
-                complete: label_scan(p, "complete = 1", LATEST_FIRST),
-            },
+            scans: ScanSql::new(p),
+            labels: LabelSql::new(p, &id),
             count_unfinished: count(p, "status < 2"),
             count_complete: count(p, "status = 2"),
             held_by: format!("SELECT key FROM main.{p}records WHERE status < 2 AND holder = ?1"),
@@ -193,8 +219,8 @@ impl Sql {
             StatementKind::CutSteps => &self.cut_steps,
             StatementKind::DropRequest => &self.drop_request,
             StatementKind::DropParts => &self.drop_parts,
-            StatementKind::KeepLabels => &self.keep_labels,
-            StatementKind::PutLabel => &self.put_label,
+            StatementKind::KeepLabels => &self.labels.keep,
+            StatementKind::PutLabel => &self.labels.put,
         }
     }
 }

@@ -3,8 +3,8 @@
 use tower_idempotency::core::{Key, Resolution, Status};
 use tower_idempotency::store::{Store, StoreErrorKind, Swap};
 use tower_idempotency::{
-    Engine, FindingKind, IdempotencyLayer, Label, Labels, ListPosition, ListState, Listed, Listing, OperationState, Operator,
-    OperatorError, Runner, Scope,
+    Engine, FindingKind, IdempotencyLayer, Label, Labels, ListPosition, ListState, Listed, Listing, OperationState,
+    Operator, OperatorError, Runner, Scope,
 };
 
 use super::{abandoned, secs};
