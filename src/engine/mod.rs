@@ -97,6 +97,8 @@ struct Shared {
 impl Engine {
     /// An engine over this store.
     pub fn new(store: impl Store) -> Self {
+        #[cfg(feature = "metrics")]
+        crate::telemetry::metrics::begin();
         let shared = Shared {
             ledger: Ledger::new(store),
             process: Arc::default(),

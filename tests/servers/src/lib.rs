@@ -7,6 +7,7 @@ mod faketime;
 mod pgbouncer;
 mod postgres;
 mod process;
+mod prometheus;
 mod proxy;
 mod redis;
 
@@ -14,5 +15,6 @@ pub use self::faketime::FakeClock;
 pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::Postgres;
 pub use self::process::{Process, free_port, program, wait_until};
+pub use self::prometheus::{Prometheus, promtool};
 pub use self::proxy::{Fault, Proxy, Trap, Way};
 pub use self::redis::{Cluster, Redis, Sentinels, redis_name};

@@ -39,6 +39,7 @@ mod request;
 mod resume;
 mod rollout;
 mod settings;
+mod shipped;
 mod sqlite;
 mod tool;
 mod undo;
@@ -79,7 +80,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 25] = [
+pub(crate) const GROUPS: [&[Mutant]; 26] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -98,6 +99,7 @@ pub(crate) const GROUPS: [&[Mutant]; 25] = [
     limits::MUTANTS,
     maintenance::MUTANTS,
     sqlite::MUTANTS,
+    shipped::MUTANTS,
     tool::MUTANTS,
     wire::MUTANTS,
     settings::MUTANTS,
