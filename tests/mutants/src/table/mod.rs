@@ -34,6 +34,7 @@ mod maintenance;
 mod memory;
 mod model;
 mod operator;
+mod postgres;
 mod presets;
 mod request;
 mod resume;
@@ -95,6 +96,7 @@ pub(crate) const GROUPS: [&[Mutant]; 26] = [
     background::MUTANTS,
     callback::MUTANTS,
     operator::MUTANTS,
+    postgres::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
     maintenance::MUTANTS,
