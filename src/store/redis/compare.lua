@@ -14,6 +14,8 @@ if parts then
   if type(old) == 'table' then return old end
 end
 local status, version, created, steps, request
+-- Set by labels.lua, where labels are indexed.
+local index_labels
 local differs = old or parts
 if ARGV[1] ~= '' then
   local columns = '^2 (%u) (%d+) %-?%d+ (%d+)(q?) %d+ %d+\n(........)'

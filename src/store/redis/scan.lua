@@ -51,6 +51,8 @@ while #found < 3 * limit do
     if type(record) == 'table' then record = redis.pcall('HGET', ARGV[1] .. name, 'h') end
     -- Another process, without this index, began another operation in its place.
     if backwards and type(record) == 'string' and string.find(record, '^2 [NP] ') then record = false end
+    -- Or completed it, and left it in the index of a label.
+    if not backwards and type(record) == 'string' and string.find(record, '^2 C ') then record = false end
     if record then rank = rank + 1 else redis.call('ZREM', KEYS[1], name) end
     if record and (#name ~= 43 or not string.find(name, '^[%w./]*[.26AEIMQUYcgkosw]$')) then
       strange = strange + 1

@@ -179,4 +179,8 @@ impl Store for RedisStore {
     fn keeps_parts(&self) -> bool {
         true
     }
+
+    fn indexes_labels(&self) -> bool {
+        self.link.names.indexes.labels
+    }
 }
