@@ -65,4 +65,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        until = later.min(until);\n        break;\n    }",
         "windows_that_overlap",
     ),
+    http(
+        "a-window-is-changed-that-was-not-seen",
+        "src/operator/maintenance.rs",
+        "if windows[at] != *seen {",
+        "if windows[at].id != seen.id {",
+        "a_window_that_another_operator_changed",
+    ),
+    http(
+        "a-change-is-overtaken-by-itself",
+        "src/operator/maintenance.rs",
+        "            written = Some(changed);",
+        "            drop(changed);",
+        "a_change_whose_reply_is_lost",
+    ),
 ];

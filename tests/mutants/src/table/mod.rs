@@ -35,6 +35,7 @@ mod memory;
 mod model;
 mod operator;
 mod presets;
+mod redis;
 mod request;
 mod resume;
 mod rollout;
@@ -80,7 +81,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 26] = [
+pub(crate) const GROUPS: [&[Mutant]; 27] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -99,6 +100,7 @@ pub(crate) const GROUPS: [&[Mutant]; 26] = [
     limits::MUTANTS,
     maintenance::MUTANTS,
     sqlite::MUTANTS,
+    redis::MUTANTS,
     shipped::MUTANTS,
     tool::MUTANTS,
     wire::MUTANTS,
