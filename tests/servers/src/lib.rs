@@ -13,7 +13,7 @@ mod redis;
 
 pub use self::faketime::FakeClock;
 pub use self::pgbouncer::PgBouncer;
-pub use self::postgres::Postgres;
+pub use self::postgres::{Postgres, give_away};
 pub use self::process::{Process, free_port, program, wait_until};
 pub use self::prometheus::{Prometheus, promtool};
 pub use self::proxy::{Fault, Proxy, Trap, Way};

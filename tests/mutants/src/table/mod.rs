@@ -34,6 +34,7 @@ mod maintenance;
 mod memory;
 mod model;
 mod operator;
+mod postgres;
 mod presets;
 mod redis;
 mod request;
@@ -96,6 +97,7 @@ pub(crate) const GROUPS: [&[Mutant]; 27] = [
     background::MUTANTS,
     callback::MUTANTS,
     operator::MUTANTS,
+    postgres::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
     maintenance::MUTANTS,

@@ -6,3 +6,4 @@ mod rights;
 mod settings;
 mod starved;
 mod tenant;
+mod tls;
