@@ -111,7 +111,7 @@ impl Operator {
     async fn change_window(
         &self,
         seen: &PlannedWindow,
-        change: impl Fn(Timestamp) -> Result<Option<Window>, OperatorError>,
+        change: impl Fn(Timestamp) -> Result<Option<Window>, OperatorError> + Send + Sync,
     ) -> Result<(), OperatorError> {
         // By an earlier try, which may have taken, and its reply been lost.
         let mut written = None;

@@ -196,7 +196,7 @@ async fn it_is_ended_early_and_extended() {
 async fn a_window_that_another_operator_changed_meanwhile_is_not_changed_again() {
     let lab = Lab::new();
     let (id, eve) = (plan(&lab, 600, 600, 0).await, operator(&lab));
-    let bob = Operator::new(lab.engine().clone().instance("bob"));
+    let bob = Operator::new(lab.engine().instance("bob"));
     let seen = shown(&lab, &id).await;
     let later = |seconds| seen.window.until.after(secs(seconds));
     eve.extend(&seen, later(60)).await.unwrap();

@@ -82,7 +82,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 27] = [
+pub(crate) const GROUPS: [&[Mutant]; 28] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
