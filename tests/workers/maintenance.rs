@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_idempotency::core::Status;
-use tower_idempotency::maintenance::{Covers, Window};
+use tower_idempotency::maintenance::{Covers, PlannedWindow, Window};
 use tower_idempotency::{Completer, Operator, Scope, Sweeper, Watcher};
 
 use crate::support::lab::{App, Lab, completer, post, reply, request, secs, send, serve, stored_key, with};
@@ -13,13 +13,14 @@ use crate::support::{Count, settle};
 const SEEN: Duration = secs(6);
 
 /// Plans a window that covers this, begins so many seconds from now, and lasts ten minutes.
-async fn plan(lab: &Lab, begins: u64, lead: u64, covers: Covers) -> (Operator, String) {
+async fn plan(lab: &Lab, begins: u64, lead: u64, covers: Covers) -> (Operator, PlannedWindow) {
     let operator = Operator::new(lab.store.clone());
     let (_, now) = operator.windows().await.unwrap();
     let from = now.after(secs(begins));
     let window = Window::new(from, from.after(secs(600)), "the database moves").lead(secs(lead)).covers(covers);
     let id = operator.plan(window).await.unwrap();
-    (operator, id)
+    let (windows, _) = operator.windows().await.unwrap();
+    (operator, windows.into_iter().find(|planned| planned.id == id).unwrap())
 }
 
 /// A resumable service that fails each request once, and its completer.
@@ -54,7 +55,7 @@ async fn all_rest_in_the_window_and_go_on_after_it() {
     let (app, runs, completer) = fails_first(&lab, Scope::shared());
     let (sweeper, watcher) = (Sweeper::new(lab.engine()), Watcher::new(lab.engine()));
     send(&app, post("k")).await.assert_first(503, "paid");
-    let (operator, id) = plan(&lab, 10, 0, Covers::All).await;
+    let (operator, planned) = plan(&lab, 10, 0, Covers::All).await;
     tokio::time::sleep(secs(20)).await;
     let (calls, scans) = (lab.store.calls(), lab.store.scans());
     let working = tokio::spawn(async move { completer.run(std::future::pending()).await });
@@ -63,7 +64,7 @@ async fn all_rest_in_the_window_and_go_on_after_it() {
     assert_eq!(watcher.run_once().await.open, 0);
     tokio::time::sleep(secs(300)).await;
     assert_eq!((lab.store.calls(), lab.store.scans()), (calls, scans), "the store is not touched");
-    operator.end(&id).await.unwrap();
+    operator.end(&planned).await.unwrap();
     tokio::time::sleep(secs(60)).await;
     assert_eq!((runs.get(), lab.store.peek(&stored_key("k")).await.unwrap().status()), (2, Status::Complete));
     assert!(lab.store.scans() > scans);
@@ -93,11 +94,11 @@ async fn a_completer_leaves_alone_what_a_route_or_a_scope_covers() {
         let (other, _, others) = fails_first(&lab, scope());
         send(&app, with(request("POST", "/payments", "a", "{}"), "x-user", "ann")).await.assert_first(503, "paid");
         send(&other, with(request("POST", "/orders", "b", "{}"), "x-user", "ben")).await.assert_first(503, "paid");
-        let (operator, id) = plan(&lab, 0, 0, covers).await;
+        let (operator, planned) = plan(&lab, 0, 0, covers).await;
         tokio::time::sleep(secs(60)).await;
         let report = completer.run_once().await.unwrap();
         assert_eq!((report.completed, report.found), (1, 2), "only what is not covered");
-        operator.end(&id).await.unwrap();
+        operator.end(&planned).await.unwrap();
         tokio::time::sleep(SEEN).await;
         assert_eq!(others.run_once().await.unwrap().completed, 1);
     }

@@ -10,6 +10,7 @@ local old = redis.pcall('GET', KEYS[1])
 -- No string: it has parts.
 local parts = type(old) == 'table'
 if parts then
+  if not string.find(old.err, 'WRONGTYPE') then return old end
   old = redis.pcall('HGET', KEYS[1], 'h')
   if type(old) == 'table' then return old end
 end

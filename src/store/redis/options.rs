@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use redis::aio::{ConnectionManager, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::SentinelClient;
@@ -12,7 +13,7 @@ use super::connection::{Connection, Sentinels, Source, Timeouts};
 use super::layout::{Indexes, Names};
 use super::link::{Link, OnWarning};
 use super::store::RedisStore;
-use super::url::{Problem, parse};
+use super::url::{Problem, parse, split_parameters};
 use super::wait::{Acknowledged, Waiting};
 use crate::store::contract::{ConnectError, DurabilityLevel, STORE_TIMEOUT};
 use crate::store::for_all::ForAll;
@@ -42,8 +43,11 @@ impl RedisStore {
     /// It trusts the certificates that the system trusts, or those in `SSL_CERT_FILE`. For
     /// client certificates, pass a [connection](RedisStoreOptions::manager).
     ///
-    /// For one server, `?protocol=3` asks for RESP3. The store refuses an unknown
-    /// parameter.
+    /// Behind each, `?prefix=NAME` and `&index_complete=true` may stand for
+    /// [`prefix`](RedisStoreOptions::prefix) and
+    /// [`index_complete`](RedisStoreOptions::index_complete), percent-encoded where needed:
+    /// `redis://localhost/1?prefix=shop`. For one server, `protocol=3` asks for RESP3. The store
+    /// refuses an unknown parameter.
     ///
     /// # Errors
     ///
@@ -119,7 +123,7 @@ impl RedisStoreOptions {
     /// # Ok::<_, tower_idempotency::store::ConnectError>(())
     /// ```
     ///
-    /// A user with an ACL needs `+getrange` for such a list.
+    /// A user with an ACL needs `+getrange` as well; the store tries it when it connects.
     ///
     /// # Caveats
     ///
@@ -200,14 +204,19 @@ impl RedisStoreOptions {
         self
     }
 
-    /// A store on the servers that this URL names; see [`RedisStore::connect`].
+    /// A store on the servers that this URL names; see [`RedisStore::connect`]. What the URL has
+    /// for the prefix or the index counts more than what was set before.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] if the URL or the prefix is not one, or a write would wait
     /// too long.
-    pub fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
-        let source = parse(url).map_err(|problem| match problem {
+    pub fn connect(mut self, url: &str) -> Result<RedisStore, ConnectError> {
+        let (servers, own) = split_parameters(url);
+        for (name, value) in own {
+            self.set(name, value).map_err(|why| ConnectError::new(url, why))?;
+        }
+        let source = parse(&servers).map_err(|problem| match problem {
             Problem::Plain(message) => ConnectError::new(url, message),
             Problem::Precise(message) => ConnectError::new(url, message),
             Problem::Driver(error) => ConnectError::caused_by(url, error),
@@ -258,6 +267,20 @@ impl RedisStoreOptions {
     /// [`ConnectError`] if the prefix is not one, or a write would wait too long.
     pub fn sentinel(self, sentinel: SentinelClient) -> Result<RedisStore, ConnectError> {
         self.build(Source::Sentinel(Box::new(Sentinels::new(sentinel))))
+    }
+
+    /// As a parameter of the URL says.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        match (name, value) {
+            ("prefix", prefix) => {
+                let prefix = percent_decode_str(prefix).decode_utf8().map_err(|_| "its prefix is not UTF-8")?;
+                self.prefix = prefix.into_owned();
+            }
+            (_, "true") => self.index_complete = true,
+            (_, "false") => self.index_complete = false,
+            _ => return Err("index_complete is true or false"),
+        }
+        Ok(())
     }
 
     fn build(self, source: Source) -> Result<RedisStore, ConnectError> {
