@@ -153,9 +153,9 @@ impl PostgresStoreOptions {
     /// A store at this URL. Does no I/O, but that it reads the certificates that the URL names.
     ///
     /// All that `tokio_postgres` takes in a URL is taken, and with it
-    /// `schema=NAME` and `create_schema=true`, which are
-    /// [`schema`](Self::schema) and
-    /// [`creating_schema`](Self::creating_schema).
+    /// `schema=NAME`, `create_schema=true` and `index_labels=true`, which are
+    /// [`schema`](Self::schema), [`creating_schema`](Self::creating_schema) and
+    /// [`index_labels`](Self::index_labels).
     ///
     /// Several hosts are tried in their order. A connection is waited for up to
     /// 2 seconds in all; a host that says nothing, and each address of a name,
@@ -264,6 +264,8 @@ impl PostgresStoreOptions {
                 Some(("create_schema", "true")) => self.creates_schema = true,
                 Some(("create_schema", "false")) => self.creates_schema = false,
                 Some(("create_schema", _)) => return Err("create_schema is true or false"),
+                Some(("index_labels", value @ ("true" | "false"))) => self.names.index_labels = value == "true",
+                Some(("index_labels", _)) => return Err("index_labels is true or false"),
                 Some((name, value)) if tls.take(name, value)? => {}
                 _ => theirs.push(parameter),
             }

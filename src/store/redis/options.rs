@@ -151,7 +151,7 @@ impl RedisStoreOptions {
     /// # Ok::<_, tower_idempotency::store::ConnectError>(())
     /// ```
     ///
-    /// A user with an ACL needs `+getrange` for a list of complete ones.
+    /// A user with an ACL needs `+getrange` as well; the store tries it when it connects.
     ///
     /// # Caveats
     ///

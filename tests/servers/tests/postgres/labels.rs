@@ -49,7 +49,9 @@ async fn it_is_refused_without_its_table_and_asked_only_where_it_is_on() {
     assert!(missing.to_string().contains("labels") && missing.to_string().contains("create_schema()"), "{missing}");
     with.create_schema().await.expect("tables");
     with.load(&key(1)).await.expect("it is there now");
-    assert!(with.indexes_labels() && !plain.indexes_labels());
+    let by_url = format!("{}?index_labels=true", server.url_of("postgres", &name));
+    let by_url = PostgresStore::connect(&by_url).expect("a URL");
+    assert!(by_url.indexes_labels() && with.indexes_labels() && !plain.indexes_labels());
 }
 
 #[tokio::test]
