@@ -22,6 +22,9 @@ use tower_idempotency::store::{
 };
 use tower_idempotency::{Runner, StepError};
 
+#[path = "postgres/labels.rs"]
+mod labels;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 type Error = StepError<std::io::Error>;
