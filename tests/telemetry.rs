@@ -242,7 +242,7 @@ async fn attempts_and_steps_are_spans_and_events_are_inside() {
     };
     inside("step order is done, and its result is stored", step);
     inside("step charge is about to act", step);
-    inside("DEBUG in idempotency.operation: {\"key\": \"", operation);
+    inside(&format!("DEBUG in idempotency.operation: {{\"reference\": \"{}-1\"", stored_key(SECRET)), operation);
     inside("the attempt ended without a final response; a retry resumes", operation);
     inside("the response is stored", operation);
     assert!(!format!("{all:?} {events:?}").contains(SECRET));

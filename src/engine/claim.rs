@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record, Rest};
+use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record, Reference, Rest};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::drain::{WorkToken, intake};
@@ -22,8 +22,17 @@ use crate::util::nonce::fresh_nonce;
 pub(crate) enum Admission {
     /// Ours to run, and counted while it is.
     Granted(Arc<Attempt>, WorkToken),
-    /// Not ours, and why; if it is busy, how long ago it was claimed.
-    Refused(Claimed, Duration),
+    /// Not ours, and why.
+    Refused(Claimed, Met),
+}
+
+/// What a claim met that was refused.
+#[derive(Clone, Copy)]
+pub(crate) struct Met {
+    /// If it is busy, how long ago it was claimed.
+    pub(crate) age: Duration,
+    /// Which attempt is on record; 0 if there is none.
+    pub(crate) attempt: u32,
 }
 
 /// Claims `key`, for work that is counted: without that, nothing new begins, nor what `rest`
@@ -52,7 +61,10 @@ pub(crate) fn claim<'a>(
         Ok(match (done.output, done.record, counted) {
             (Claimed::Granted(fence), Some(record), Some(counted)) => {
                 let attempt = record.attempts();
-                engine.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
+                engine.emit_of(Reference { key, attempt }, || match attempt {
+                    1 => EventKind::Claimed,
+                    attempt => EventKind::Resumed { attempt },
+                });
                 Admission::Granted(Attempt::new(engine.clone(), key, fence, engine.limits(), record), counted)
             }
             (claimed, record, _) => {
@@ -60,7 +72,8 @@ pub(crate) fn claim<'a>(
                     (Claimed::Busy(left), Some(record)) => record.held_for(*left),
                     _ => Duration::ZERO,
                 };
-                Admission::Refused(claimed, age)
+                let attempt = record.as_ref().map_or(0, Record::attempts);
+                Admission::Refused(claimed, Met { age, attempt })
             }
         })
     }

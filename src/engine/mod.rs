@@ -38,7 +38,7 @@ use self::limits::{Limits, MIN_LEASE, MIN_RETENTION};
 use self::process::{InHand, Process};
 use self::unpersisted::UnpersistedResponses;
 use self::waiting::Waiting;
-use crate::core::{Command, Done, Exchange, Key, Record, Version};
+use crate::core::{Command, Done, Exchange, Key, Record, Reference, Version};
 use crate::store::{Durability, Filter, Loaded, Page, Query, Store, StoreError};
 use crate::telemetry::drained::Drained;
 use crate::telemetry::emit::{Observer, emit};
@@ -320,11 +320,16 @@ impl Engine {
     }
 
     pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
-        emit(self.shared.observer.as_ref(), Some(*key), kind);
+        emit(self.shared.observer.as_ref(), Some(*key), None, kind);
+    }
+
+    /// Tells something of one attempt.
+    pub(crate) fn emit_of(&self, Reference { key, attempt }: Reference, kind: impl FnOnce() -> EventKind) {
+        emit(self.shared.observer.as_ref(), Some(key), Some(attempt).filter(|attempt| *attempt > 0), kind);
     }
 
     pub(crate) fn emit_unkeyed(&self, kind: impl FnOnce() -> EventKind) {
-        emit(self.shared.observer.as_ref(), None, kind);
+        emit(self.shared.observer.as_ref(), None, None, kind);
     }
 
     /// The same exchange, with what this engine says of its writes.

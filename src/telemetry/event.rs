@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::{Key, Mode, Timestamp};
+use crate::core::{Key, Mode, Reference, Timestamp};
 use crate::store::StoreError;
 
 /// Something that happened to an operation.
@@ -24,8 +24,29 @@ use crate::store::StoreError;
 pub struct Event {
     /// The operation, where there is one.
     pub key: Option<Key>,
+    /// Which attempt of it, where it is about one; the first is 1.
+    pub attempt: Option<u32>,
     /// What happened.
     pub kind: EventKind,
+}
+
+impl Event {
+    /// The attempt that it is about, as problems and log lines name it, and
+    /// [`Operator::find_by_reference`](crate::Operator::find_by_reference) finds it. `None` if it
+    /// is about no attempt.
+    ///
+    /// ```
+    /// use tower_idempotency::{Engine, store::MemoryStore};
+    ///
+    /// let engine = Engine::new(MemoryStore::new()).on_event(|event| {
+    ///     if let Some(reference) = event.reference() {
+    ///         println!("{reference}: {}", event.kind);
+    ///     }
+    /// });
+    /// ```
+    pub fn reference(&self) -> Option<Reference> {
+        Some(Reference { key: self.key?, attempt: self.attempt? })
+    }
 }
 
 /// What happened.

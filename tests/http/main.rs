@@ -37,6 +37,7 @@ mod problems;
 mod ready;
 mod redacted;
 mod redaction;
+mod references;
 mod replay;
 mod replay_hook;
 mod retries;

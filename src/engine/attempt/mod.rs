@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, SetOnce, oneshot};
 use tokio::time::Instant;
 
-use crate::core::{Change, Fence, Key, NotStarted, Record, Standing, Start, Status, StoredResponse};
+use crate::core::{Change, Fence, Key, NotStarted, Record, Reference, Standing, Start, Status, StoredResponse};
 use crate::engine::Engine;
 use crate::engine::drain::Listed;
 use crate::engine::limits::Limits;
@@ -141,6 +141,11 @@ impl Attempt {
         &self.key
     }
 
+    /// Which attempt it is; the first is 1.
+    pub(crate) fn number(&self) -> u32 {
+        self.claimed.attempts()
+    }
+
     pub(crate) fn claimed(&self) -> &Record {
         &self.claimed
     }
@@ -150,7 +155,7 @@ impl Attempt {
     }
 
     pub(crate) fn emit(&self, kind: impl FnOnce() -> EventKind) {
-        self.engine.emit(&self.key, kind);
+        self.engine.emit_of(Reference { key: self.key, attempt: self.number() }, kind);
     }
 
     /// What was last written, as far as this attempt knows.

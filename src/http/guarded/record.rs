@@ -140,9 +140,9 @@ impl RequestContext {
         };
         Some(match (end, response) {
             (End::Lost(found), _) => self.lost(attempt, fingerprint, found),
-            (End::Parked, _) => self.refuse(Refusal::OutcomeUnknown),
+            (End::Parked, _) => self.refuse_of(attempt.number(), Refusal::OutcomeUnknown),
             (_, None) => self.interrupted(attempt).await,
-            (_, Some(stored)) => self.stored(&stored),
+            (_, Some(stored)) => self.stored(&stored, attempt.number()),
         })
     }
 
@@ -184,11 +184,12 @@ impl RequestContext {
         }
         match end {
             End::Lost(found) => self.lost(attempt, &fingerprint, found),
-            End::Parked => self.refuse(Refusal::OutcomeUnknown),
+            End::Parked => self.refuse_of(attempt.number(), Refusal::OutcomeUnknown),
             End::Stored | End::Unsaved(_) => {
                 let left = retention.filter(|_| matches!(end, End::Stored));
                 if let Some(response) = awaited {
-                    let ended = Ended { fingerprint, claimed: Claimed::Replay(response, left) };
+                    let claimed = Claimed::Replay(response, left);
+                    let ended = Ended { fingerprint, claimed, attempt: attempt.number() };
                     self.shared.engine.waiting().end(&self.key, ended);
                 }
                 let mark = &self.shared.policy.words.replayed.name;

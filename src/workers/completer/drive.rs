@@ -13,8 +13,8 @@ use super::round::QUARANTINE;
 use super::wiring::Way;
 use super::{Completer, Doubt};
 use crate::core::{
-    Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, Resumed, Status, StoredRequest,
-    StoredResponse,
+    Change, Exchange, Fence, Hold, Key, Mode, Record, Reference, Reply, Resolution, Resolve, Resumed, Status,
+    StoredRequest, StoredResponse,
 };
 use crate::engine::attempt::Attempt;
 use crate::engine::claim::{under_lease, withdraw_claim};
@@ -111,8 +111,9 @@ impl Completer {
             (Resumed::Granted(fence), Some(record)) => self.run_on(key, fence, record, way).await,
             (Resumed::CallbackPending, Some(record)) => return Ok(Progress::CallbackPending(Box::new(record))),
             (Resumed::InDoubt, Some(record)) => self.settle(key, record).await?,
-            (Resumed::Parked(why), _) => {
-                engine.emit(&key, || EventKind::Parked { why: why.to_string() });
+            (Resumed::Parked(why), record) => {
+                let attempt = record.as_ref().map_or(0, Record::attempts);
+                engine.emit_of(Reference { key, attempt }, || EventKind::Parked { why: why.to_string() });
                 Disposition::Parked
             }
             _ => Disposition::Skipped,
@@ -211,7 +212,7 @@ impl Completer {
     /// know.
     async fn settle(&self, key: Key, record: Record) -> Result<Disposition, StoreError> {
         let engine = &self.shared.engine;
-        let version = record.version();
+        let (version, reference) = (record.version(), Reference { key, attempt: record.attempts() });
         let resolution = self.decide(key, record).await;
         let parks = matches!(resolution, Resolution::Park { .. });
         if engine.in_hand().has(&key) {
@@ -222,10 +223,10 @@ impl Completer {
             return Ok(Disposition::Skipped);
         }
         let Some(why) = done.record.as_ref().and_then(Record::parked_for).filter(|_| parks) else {
-            engine.emit(&key, || EventKind::Reconciled);
+            engine.emit_of(reference, || EventKind::Reconciled);
             return Ok(Disposition::Reconciled);
         };
-        engine.emit(&key, || EventKind::Parked { why: why.to_string() });
+        engine.emit_of(reference, || EventKind::Parked { why: why.to_string() });
         Ok(Disposition::Parked)
     }
 
