@@ -13,6 +13,7 @@ use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, 
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::drain::{WorkToken, intake};
+use crate::engine::outage::Calls;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::util::detached::{CatchPanic, Panicked};
@@ -51,7 +52,7 @@ pub(crate) fn claim<'a>(
     let mut exchange = engine.with_metadata(exchange);
     async move {
         if let Err(error) = engine.drive(&key, &mut exchange).await {
-            engine.emit(&key, || EventKind::StoreFailed { error: error.clone() });
+            engine.store_failed(Some(&key), Calls::Writes, &error);
             if counted.is_some() {
                 withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
             }
@@ -113,7 +114,7 @@ async fn withdraw(engine: Engine, key: Key, fence: Fence, lease: Duration) {
         let mut exchange = Exchange::looking(command, fresh_nonce());
         let withdrawn = engine.drive(&key, &mut exchange).await.is_ok();
         if withdrawn && exchange.finish().is_some_and(|done| done.output.is_ok()) {
-            return engine.emit(&key, || EventKind::Withdrawn);
+            return engine.emit(&key, || EventKind::Withdrawn { reason: None });
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::claim::withdraw_claim;
 use crate::engine::content::Content;
 use crate::engine::drain::intake;
 use crate::engine::handoff::WorkerSlot;
+use crate::engine::outage::Calls;
 use crate::http::body::ResponseBody;
 use crate::http::guarded::RequestContext;
 use crate::http::guarded::respond::unavailable;
@@ -43,7 +44,7 @@ impl RequestContext {
             match self.store_submission(command, slot, intake(counted.as_ref(), self.rest.as_deref())).await {
                 Ok(submitted) => submitted,
                 Err(error) => {
-                    engine.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });
+                    engine.store_failed(Some(&self.key), Calls::Writes, &error);
                     return Some(self.refuse(unavailable(&error)));
                 }
             };

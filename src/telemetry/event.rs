@@ -108,9 +108,14 @@ pub enum EventKind {
     Released {
         /// In [`Mode::Resumable`] a retry resumes.
         mode: Mode,
+        /// Why, as the history shows it: see [the guide](crate::guide::operations#reasons).
+        reason: Option<String>,
     },
     /// The attempt ended and nothing had happened.
-    Withdrawn,
+    Withdrawn {
+        /// Why, as the history shows it, unless the record is gone.
+        reason: Option<String>,
+    },
     /// The operation is parked. **Needs attention**: an operator has to decide.
     Parked {
         /// The reason, as it is on record.
@@ -186,11 +191,17 @@ pub enum EventKind {
         /// The reason.
         refusal: crate::telemetry::refusal::Refusal,
     },
-    /// A call to the store failed. **Needs attention.**
+    /// A call to the store failed. **Needs attention**, unless it only repeats what an earlier
+    /// event said.
     StoreFailed {
         /// Its error.
         error: StoreError,
+        /// An earlier call of this process failed, and the store is
+        /// [not back](Self::StoreBack) since.
+        repeated: bool,
     },
+    /// The store was lost, and responds again. Emitted once for an outage and process.
+    StoreBack,
     /// The client got the true response, which could not be stored yet. **Needs
     /// attention**: saving goes on in the background, and if the process dies before it
     /// succeeds, the outcome is unknown.
@@ -273,7 +284,7 @@ impl EventKind {
             self,
             Self::Parked { .. }
                 | Self::NotReached { .. }
-                | Self::Released { mode: Mode::AtMostOnce }
+                | Self::Released { mode: Mode::AtMostOnce, .. }
                 | Self::CallbackFailed { given_up: true, .. }
                 | Self::Panicked
                 | Self::LeaseLost
@@ -282,7 +293,7 @@ impl EventKind {
                 | Self::NoRoute { .. }
                 | Self::NotWired { .. }
                 | Self::Unreadable { .. }
-                | Self::StoreFailed { .. }
+                | Self::StoreFailed { repeated: false, .. }
                 | Self::Unsaved { .. }
                 | Self::SaveFailed { .. }
                 | Self::RedactionFailed { .. }
@@ -297,6 +308,7 @@ impl EventKind {
         matches!(
             self,
             Self::Resumed { .. }
+                | Self::StoreBack
                 | Self::SavedLate
                 | Self::Undoing { .. }
                 | Self::Reconciled

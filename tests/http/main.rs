@@ -35,6 +35,7 @@ mod panics;
 mod presets;
 mod problems;
 mod ready;
+mod reasons;
 mod redacted;
 mod redaction;
 mod references;

@@ -1,14 +1,18 @@
 //! One granted claim: its writes, its lease, its end.
 //!
 //! What an attempt knows is here. `writer` stores what it does, `lease` renews its
-//! claim, `outcome` ends it, `reached` says which steps it came to.
+//! claim, `outcome` ends it, `reached` says which steps it came to, `reason` why it ends without
+//! a response.
 
 mod lease;
 mod outcome;
 mod reached;
+mod reason;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod transaction;
 mod writer;
+
+pub(crate) use self::reason::{PANICKED, cut_off, no_route};
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, SetOnce, oneshot};
 use tokio::time::Instant;
 
+use self::reason::Unanswered;
 use crate::core::{Change, Fence, Key, NotStarted, Record, Reference, Standing, Start, Status, StoredResponse};
 use crate::engine::Engine;
 use crate::engine::drain::Listed;
@@ -81,6 +86,7 @@ struct Ending {
     parked: OnceLock<(Box<str>, Arc<str>)>,
     /// The response, once the work has stored it itself, in a transaction.
     completed: OnceLock<Arc<StoredResponse>>,
+    unanswered: Mutex<Option<Box<Unanswered>>>,
 }
 
 /// Which steps the work came to.

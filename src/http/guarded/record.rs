@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use http_body::Body;
 
 use super::RequestContext;
+use super::reason::reason;
 use crate::core::{Change, Claimed, Fingerprint, Mode, NotRetained, StoredResponse, judged};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::content::Content;
@@ -126,7 +127,10 @@ impl RequestContext {
     ) -> Option<Response<ResponseBody<B>>> {
         let (end, response) = match undone {
             Undone::AsItIs => return None,
-            Undone::NotYet => (release(attempt).await, None),
+            Undone::NotYet => {
+                attempt.explain("it failed for good, and is not undone yet".to_owned());
+                (release(attempt).await, None)
+            }
             Undone::Earlier(response) => {
                 let end = attempt.end(attempt.complete_undone(Arc::clone(&response))).await;
                 if matches!(end, End::Stored) {
@@ -163,6 +167,9 @@ impl RequestContext {
         }
         let status = parts.status.as_u16();
         let is_final = outcome == Outcome::Final;
+        if !is_final {
+            attempt.explain(reason(&parts, &content));
+        }
         let is_awaited = self.shared.engine.waiting().is_awaited(&self.key);
         // What can't be given again is for those that wait only if it is on record.
         let is_kept = is_final || is_awaited && content.is_ok();

@@ -15,7 +15,7 @@ use super::RequestContext;
 use super::record::{Answered, release};
 use super::respond::unavailable;
 use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Intake, Mode, NotRetained, Reference, tried};
-use crate::engine::attempt::{Attempt, End};
+use crate::engine::attempt::{Attempt, End, PANICKED, cut_off};
 use crate::engine::claim::{Admission, claim, under_lease};
 use crate::engine::content::Content;
 use crate::engine::handoff::GrantedClaim;
@@ -153,6 +153,7 @@ impl<S> GuardedRequest<S> {
             Err(_) if attempt.has_ended() => run.await,
             Err(_) => {
                 attempt.emit(|| EventKind::CutOff { steps: attempt.running() });
+                attempt.explain(cut_off(&attempt, deadline));
                 let reference = Reference { key: *attempt.key(), attempt: attempt.number() };
                 Ok(shared.policy.problems.refuse_for(Refusal::Interrupted, Duration::ZERO, Some(reference)))
             }
@@ -223,11 +224,13 @@ impl<S> GuardedRequest<S> {
         match run {
             Ok(Ok(answered)) => Ok(context.record(&attempt, fingerprint, answered).await),
             Ok(Err(error)) => {
+                attempt.explain("the handler's service failed, and gave no response".to_owned());
                 Box::pin(release(&attempt)).await;
                 Err(error)
             }
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
+                attempt.explain(PANICKED.to_owned());
                 Ok(match Box::pin(release(&attempt)).await {
                     End::Lost(found) => context.lost(&attempt, &fingerprint, found),
                     End::Parked => context.refuse_of(attempt.number(), Refusal::OutcomeUnknown),

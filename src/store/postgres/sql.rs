@@ -79,7 +79,9 @@ impl Names {
     }
 
     fn filled_in(&self) -> String {
-        let mut sql = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING});\n{MIGRATION}");
+        // What is there already is no news. For this transaction alone: others keep their setting.
+        let quiet = "pg_catalog.set_config('client_min_messages', 'warning', true)";
+        let mut sql = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING}), {quiet};\n{MIGRATION}");
         let index = "records_due";
         sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
         for table in ["records", "steps", "meta"] {

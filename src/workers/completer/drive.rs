@@ -16,7 +16,7 @@ use crate::core::{
     Change, Exchange, Fence, Hold, Key, Mode, Record, Reference, Reply, Resolution, Resolve, Resumed, Status,
     StoredRequest, StoredResponse,
 };
-use crate::engine::attempt::Attempt;
+use crate::engine::attempt::{Attempt, PANICKED, cut_off, no_route};
 use crate::engine::claim::{under_lease, withdraw_claim};
 use crate::engine::content::Content;
 use crate::engine::handoff::{ClaimHandoff, GrantedClaim};
@@ -183,7 +183,10 @@ impl Completer {
         match timeout(self.settings.deadline, &mut call).await {
             Ok(Ok(Ok(status))) => answered = status,
             Ok(Ok(Err(why))) => attempt.park("", &why),
-            Ok(Err(_panicked)) => attempt.emit(|| EventKind::Panicked),
+            Ok(Err(_panicked)) => {
+                attempt.emit(|| EventKind::Panicked);
+                attempt.explain(PANICKED.to_owned());
+            }
             // The work is over, and its end on the way to the store: that takes no
             // longer than a store may. What comes after it is not waited for.
             Err(_) if attempt.has_ended() => tokio::select! {
@@ -191,7 +194,10 @@ impl Completer {
                 _ = &mut call => {}
                 _ = attempt.current() => {}
             },
-            Err(_) => attempt.emit(|| EventKind::CutOff { steps: attempt.running() }),
+            Err(_) => {
+                attempt.emit(|| EventKind::CutOff { steps: attempt.running() });
+                attempt.explain(cut_off(attempt, self.settings.deadline));
+            }
         }
         if let (true, Some(status)) = (handoff.take_back(), answered) {
             self.unserved(attempt, status);
@@ -205,6 +211,7 @@ impl Completer {
             self.refuse(status);
         } else if says_no_route(status) {
             attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
+            attempt.explain(no_route(status));
         }
     }
 
@@ -251,6 +258,7 @@ impl Completer {
 /// It was not driven, as there is no route for it here.
 async fn leave_to_others(attempt: &Arc<Attempt>, status: StatusCode) {
     attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
+    attempt.explain(no_route(status));
     let resumable = attempt.claimed().mode() == Mode::Resumable;
     let end = attempt.end(if resumable { Change::Release } else { Change::Withdraw }).await;
     attempt.emit_end(&end, !resumable);

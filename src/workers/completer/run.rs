@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::round::Round;
 use super::{Completer, CompleterError, Report};
 use crate::core::Key;
+use crate::engine::outage::Calls;
 use crate::engine::shares::{Share, Shares};
-use crate::telemetry::event::EventKind;
 use crate::util::backoff::{self, Backoff};
 
 /// While the store is away it is asked less and less often.
@@ -63,7 +63,7 @@ impl Completer {
         });
         self.probe_root().await;
         let (mut round, mut outages) = (self.round(), 0);
-        let registration = self.register(&round);
+        let (registration, _scanning) = (self.register(&round), engine.scanning());
         loop {
             let scanned = tokio::select! {
                 biased;
@@ -74,9 +74,11 @@ impl Completer {
             let failed = std::mem::take(&mut round.report.failed) > 0;
             let go_on = !failed && matches!(scanned, Ok(true));
             outages = if scanned.is_ok() { 0 } else { outages + 1 };
-            if let (Err(error), 1) = (scanned, outages) {
+            match scanned {
+                Ok(_) => engine.store_succeeded(Calls::Scans),
                 // Once for an outage, however long it lasts.
-                engine.emit_unkeyed(|| EventKind::StoreFailed { error });
+                Err(error) if outages == 1 => engine.store_failed(None, Calls::Scans, &error),
+                Err(_) => {}
             }
             if go_on {
                 continue;
