@@ -36,7 +36,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::drain::{Drain, WorkToken};
 use self::ledger::Ledger;
 use self::limits::{Limits, MIN_LEASE, MIN_RETENTION};
-use self::outage::Calls;
+use self::outage::{Calls, Outage};
 use self::process::{InHand, Process};
 use self::unpersisted::UnpersistedResponses;
 use self::waiting::Waiting;
@@ -421,6 +421,25 @@ impl Engine {
             self.wrote(key, exchange.writes());
         }
         driven
+    }
+
+    /// A call failed. The first of an outage says that the store is lost.
+    pub(crate) fn store_failed(&self, key: Option<&Key>, calls: Calls, error: &StoreError) {
+        let repeated = error.is_outage() && self.outage().failed(calls);
+        let kind = || EventKind::StoreFailed { error: error.clone(), repeated };
+        emit(self.shared.observer.as_ref(), key.copied(), None, kind);
+    }
+
+    /// A call succeeded.
+    #[inline]
+    pub(crate) fn store_succeeded(&self, calls: Calls) {
+        if self.outage().succeeded(calls) {
+            self.emit_unkeyed(|| EventKind::StoreBack);
+        }
+    }
+
+    pub(crate) fn outage(&self) -> &Arc<Outage> {
+        &self.shared.process.outage
     }
 
     fn wrote(&self, key: &Key, written: Option<&Record>) {

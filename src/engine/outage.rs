@@ -1,11 +1,7 @@
 //! Whether the store is lost, so that the log says so once and says when it is back.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-
-use super::Engine;
-use crate::core::Key;
-use crate::store::StoreError;
-use crate::telemetry::event::EventKind;
 
 /// What the store was asked to do. A store may scan and take no writes, so that the one says
 /// nothing of the other.
@@ -21,13 +17,13 @@ pub(crate) struct Outage(AtomicU8);
 
 impl Outage {
     /// Whether any had failed before.
-    fn failed(&self, calls: Calls) -> bool {
+    pub(crate) fn failed(&self, calls: Calls) -> bool {
         self.0.fetch_or(calls as u8, Ordering::AcqRel) != 0
     }
 
     /// Whether all succeed again, by this.
     #[inline]
-    fn succeeded(&self, calls: Calls) -> bool {
+    pub(crate) fn succeeded(&self, calls: Calls) -> bool {
         self.0.load(Ordering::Relaxed) & calls as u8 != 0 && self.clear(calls) == calls as u8
     }
 
@@ -37,40 +33,18 @@ impl Outage {
     }
 }
 
-impl Engine {
-    /// A call failed. The first of an outage says that the store is lost.
-    pub(crate) fn store_failed(&self, key: Option<&Key>, calls: Calls, error: &StoreError) {
-        let repeated = error.is_outage() && self.outage().failed(calls);
-        let kind = || EventKind::StoreFailed { error: error.clone(), repeated };
-        match key {
-            Some(key) => self.emit(key, kind),
-            None => self.emit_unkeyed(kind),
-        }
-    }
+/// While scans go on: what ends can't say that they succeed again.
+pub(crate) struct Scanning(Arc<Outage>);
 
-    /// A call succeeded.
-    #[inline]
-    pub(crate) fn store_succeeded(&self, calls: Calls) {
-        if self.outage().succeeded(calls) {
-            self.emit_unkeyed(|| EventKind::StoreBack);
-        }
-    }
-
-    /// For as long as scans go on: what ends can't say that they succeed again.
-    pub(crate) fn scanning(&self) -> Scanning {
-        Scanning(self.clone())
-    }
-
-    fn outage(&self) -> &Outage {
-        &self.shared.process.outage
+impl Scanning {
+    pub(crate) fn new(outage: &Arc<Outage>) -> Self {
+        Self(Arc::clone(outage))
     }
 }
 
-pub(crate) struct Scanning(Engine);
-
 impl Drop for Scanning {
     fn drop(&mut self) {
-        self.0.outage().clear(Calls::Scans);
+        self.0.clear(Calls::Scans);
     }
 }
 

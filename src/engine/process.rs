@@ -35,7 +35,7 @@ pub(crate) struct Process {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) drain: Drain,
     pub(crate) windows: Windows,
-    pub(crate) outage: Outage,
+    pub(crate) outage: Arc<Outage>,
 }
 
 impl Default for Process {
@@ -49,7 +49,7 @@ impl Default for Process {
             waiting: Arc::default(),
             drain: Drain::default(),
             windows: Windows::default(),
-            outage: Outage::default(),
+            outage: Arc::default(),
         }
     }
 }

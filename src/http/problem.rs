@@ -341,6 +341,19 @@ pub(crate) fn restore<B: http_body::Body>(
     response
 }
 
+/// The type of the problem that a handler's response is (RFC 9457 §3.1.1), unless it is too large
+/// to look for it.
+pub(crate) fn problem_type(kind: &[u8], body: &[u8]) -> Option<String> {
+    const PROBLEM: &[u8] = b"application/problem+json";
+    const LARGEST: usize = 64 << 10;
+    let is_problem = kind.get(..PROBLEM.len()).is_some_and(|start| start.eq_ignore_ascii_case(PROBLEM));
+    if !is_problem || body.len() > LARGEST {
+        return None;
+    }
+    let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
+    problem.get("type")?.as_str().map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,12 +7,10 @@
 mod lease;
 mod outcome;
 mod reached;
-mod reason;
+pub(crate) mod reason;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod transaction;
 mod writer;
-
-pub(crate) use self::reason::{PANICKED, cut_off, no_route};
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +20,6 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, SetOnce, oneshot};
 use tokio::time::Instant;
 
-use self::reason::Unanswered;
 use crate::core::{Change, Fence, Key, NotStarted, Record, Reference, Standing, Start, Status, StoredResponse};
 use crate::engine::Engine;
 use crate::engine::drain::Listed;
@@ -87,6 +84,17 @@ struct Ending {
     /// The response, once the work has stored it itself, in a transaction.
     completed: OnceLock<Arc<StoredResponse>>,
     unanswered: Mutex<Option<Box<Unanswered>>>,
+}
+
+/// What is known of why it ends without a response. Most attempts end with one.
+#[derive(Default)]
+struct Unanswered {
+    /// What the work itself came to.
+    why: Option<String>,
+    /// The step that failed last, and its error.
+    step: Option<(Box<str>, String)>,
+    /// The line that is stored, once it is.
+    line: Option<Arc<str>>,
 }
 
 /// Which steps the work came to.

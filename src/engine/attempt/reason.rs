@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::Attempt;
+use super::{Attempt, Unanswered};
 use crate::core::{Change, Point, Record, one_line};
 use crate::util::signal::lock;
 
@@ -23,17 +23,6 @@ pub(crate) fn cut_off(attempt: &Attempt, limit: Duration) -> String {
 /// What an attempt comes to that found no route.
 pub(crate) fn no_route(status: StatusCode) -> String {
     format!("no route: status {}", status.as_u16())
-}
-
-/// What is known of why it ends without a response. Most attempts end with one.
-#[derive(Default)]
-pub(super) struct Unanswered {
-    /// What the work itself came to.
-    why: Option<String>,
-    /// The step that failed last, and its error.
-    step: Option<(Box<str>, String)>,
-    /// The line that is stored, once it is.
-    line: Option<Arc<str>>,
 }
 
 impl Attempt {

@@ -2,13 +2,10 @@
 
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
-use serde_json::Value;
 
 use crate::core::{NotRetained, is_grpc};
 use crate::engine::content::Content;
-
-/// Of a problem that is larger, the type is not looked for.
-const LARGEST: usize = 64 << 10;
+use crate::http::problem::problem_type;
 
 /// The status, and what kind of problem it is, if the handler says so.
 #[cold]
@@ -29,15 +26,4 @@ pub(super) fn reason(parts: &Parts, content: &Result<Content, NotRetained>) -> S
         },
         Err(why) => format!("status {status}, and its body is not retained ({})", why.name()),
     }
-}
-
-/// RFC 9457 §3.1.1.
-fn problem_type(kind: &[u8], body: &[u8]) -> Option<String> {
-    const PROBLEM: &[u8] = b"application/problem+json";
-    let is_problem = kind.get(..PROBLEM.len()).is_some_and(|start| start.eq_ignore_ascii_case(PROBLEM));
-    if !is_problem || body.len() > LARGEST {
-        return None;
-    }
-    let problem: Value = serde_json::from_slice(body).ok()?;
-    problem.get("type")?.as_str().map(str::to_owned)
 }

@@ -37,7 +37,9 @@ pub(super) struct Answered<B: Body> {
     pub(super) undone: Undone,
 }
 
-pub(super) async fn release(attempt: &Arc<Attempt>) -> End {
+/// Ends the attempt for this reason.
+pub(super) async fn release(attempt: &Arc<Attempt>, why: &str) -> End {
+    attempt.explain(why.to_owned());
     let end = attempt.end(Change::Release).await;
     attempt.emit_end(&end, false);
     end
@@ -127,10 +129,7 @@ impl RequestContext {
     ) -> Option<Response<ResponseBody<B>>> {
         let (end, response) = match undone {
             Undone::AsItIs => return None,
-            Undone::NotYet => {
-                attempt.explain("it failed for good, and is not undone yet".to_owned());
-                (release(attempt).await, None)
-            }
+            Undone::NotYet => (release(attempt, "it failed for good, and is not undone yet").await, None),
             Undone::Earlier(response) => {
                 let end = attempt.end(attempt.complete_undone(Arc::clone(&response))).await;
                 if matches!(end, End::Stored) {

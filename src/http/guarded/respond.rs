@@ -67,7 +67,7 @@ impl RequestContext {
         match attempt.completed() {
             Some(stored) => self.stored(stored, attempt.number()),
             None => {
-                let on_record = found.as_ref().map_or(attempt.number(), Record::attempts);
+                let on_record = found.as_ref().map_or_else(|| attempt.number(), Record::attempts);
                 self.respond(superseding_response(fingerprint, found), on_record)
             }
         }

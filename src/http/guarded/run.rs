@@ -15,7 +15,8 @@ use super::RequestContext;
 use super::record::{Answered, release};
 use super::respond::unavailable;
 use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Intake, Mode, NotRetained, Reference, tried};
-use crate::engine::attempt::{Attempt, End, PANICKED, cut_off};
+use crate::engine::attempt::reason::{PANICKED, cut_off};
+use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim, under_lease};
 use crate::engine::content::Content;
 use crate::engine::handoff::GrantedClaim;
@@ -224,14 +225,12 @@ impl<S> GuardedRequest<S> {
         match run {
             Ok(Ok(answered)) => Ok(context.record(&attempt, fingerprint, answered).await),
             Ok(Err(error)) => {
-                attempt.explain("the handler's service failed, and gave no response".to_owned());
-                Box::pin(release(&attempt)).await;
+                Box::pin(release(&attempt, "the handler's service failed, and gave no response")).await;
                 Err(error)
             }
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
-                attempt.explain(PANICKED.to_owned());
-                Ok(match Box::pin(release(&attempt)).await {
+                Ok(match Box::pin(release(&attempt, PANICKED)).await {
                     End::Lost(found) => context.lost(&attempt, &fingerprint, found),
                     End::Parked => context.refuse_of(attempt.number(), Refusal::OutcomeUnknown),
                     _ if policy.mode == Mode::Resumable => context.interrupted(&attempt).await,

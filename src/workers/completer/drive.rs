@@ -16,7 +16,8 @@ use crate::core::{
     Change, Exchange, Fence, Hold, Key, Mode, Record, Reference, Reply, Resolution, Resolve, Resumed, Status,
     StoredRequest, StoredResponse,
 };
-use crate::engine::attempt::{Attempt, PANICKED, cut_off, no_route};
+use crate::engine::attempt::Attempt;
+use crate::engine::attempt::reason::{PANICKED, cut_off, no_route};
 use crate::engine::claim::{under_lease, withdraw_claim};
 use crate::engine::content::Content;
 use crate::engine::handoff::{ClaimHandoff, GrantedClaim};

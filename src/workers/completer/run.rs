@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::round::Round;
 use super::{Completer, CompleterError, Report};
 use crate::core::Key;
-use crate::engine::outage::Calls;
+use crate::engine::outage::{Calls, Scanning};
 use crate::engine::shares::{Share, Shares};
 use crate::util::backoff::{self, Backoff};
 
@@ -63,7 +63,7 @@ impl Completer {
         });
         self.probe_root().await;
         let (mut round, mut outages) = (self.round(), 0);
-        let (registration, _scanning) = (self.register(&round), engine.scanning());
+        let (registration, _scanning) = (self.register(&round), Scanning::new(engine.outage()));
         loop {
             let scanned = tokio::select! {
                 biased;
