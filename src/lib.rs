@@ -101,6 +101,7 @@
 //! - `postgres`: `PostgresStore`, for any number of processes, and
 //!   transactions that carry recovery points (`Operation::transaction`). `sqlite` has
 //!   those transactions too, on a rusqlite connection.
+//! - `postgres-tls`: the same over TLS, with rustls: `sslmode=verify-full` in a URL.
 //! - `sqlx-postgres`: such transactions on Postgres, on a pool of sqlx 0.9, which needs
 //!   Rust 1.94.
 //! - `sqlx-sqlite`: such transactions on SQLite, on a pool of sqlx 0.9, which needs

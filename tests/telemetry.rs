@@ -9,10 +9,12 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, KeyName, Metadata, SharedString, Unit};
-use tower_idempotency::store::StoreErrorKind;
-use tower_idempotency::{Event, EventKind, Operator, Watcher};
+use tower_idempotency::maintenance::Window;
+use tower_idempotency::store::{MemoryStore, StoreErrorKind};
+use tower_idempotency::{Engine, Event, EventKind, Operator, Watcher};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 
@@ -85,10 +87,25 @@ impl Heard {
     }
 }
 
+impl Heard {
+    fn describe(&self, kind: &str, name: &KeyName, unit: Option<Unit>, text: &str) {
+        let unit = unit.map(|unit| unit.as_str().to_owned()).unwrap_or_default();
+        self.say(format!("{}{{}} is a {kind} in {unit}: {text}", name.as_str()));
+    }
+}
+
 impl metrics::Recorder for Heard {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe("counter", &name, unit, &text);
+    }
+
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe("gauge", &name, unit, &text);
+    }
+
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe("histogram", &name, unit, &text);
+    }
 
     fn register_counter(&self, key: &metrics::Key, _: &Metadata<'_>) -> Counter {
         Counter::from_arc(self.meter(key))
@@ -211,6 +228,59 @@ fn metrics_count_what_happened_and_name_no_key() {
         assert!(guide.contains(&format!("`{name}`")), "{name}");
         assert!(!line.contains(SECRET) && !line.contains(&stored_key(SECRET).to_string()), "{line}");
     }
+}
+
+/// The first of a counter that was not there before is no increase: what is rare is there from
+/// the start.
+#[test]
+fn metrics_are_described_and_what_is_rare_is_counted_from_nought() {
+    let _turn = TURN.blocking_lock();
+    let (made, run) = (Heard::default(), Heard::default());
+    let engine = metrics::with_local_recorder(&made, || Engine::new(MemoryStore::new()));
+    metrics::with_local_recorder(&run, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(Watcher::new(engine).run(std::future::ready(())));
+    });
+    assert_eq!(made.lines(), run.lines(), "a recorder that is installed late hears it, too");
+    let guide = include_str!("../src/guide/operations.md");
+    let rows = guide.lines().filter(|line| line.starts_with("| `idempotency_"));
+    let mut rare = 0;
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('`', "")).collect();
+        let unit = if cells[2] == "seconds" { "seconds" } else { "count" };
+        let described = format!("{}{{}} is a {} in {unit}: ", cells[0], cells[1]);
+        assert_eq!(made.lines().iter().filter(|line| line.starts_with(&described)).count(), 1, "{described}");
+        let is_rare = ["leases", "store_failures", "unsaved", "drains", "rounds", "shared"];
+        if is_rare.iter().any(|word| cells[0].contains(word)) {
+            let (label, values) = cells[3].split_once(": ").unwrap_or_default();
+            for value in values.split(", ") {
+                let labels = if label.is_empty() { String::new() } else { format!("{label}={value}") };
+                let line = format!("{}{{{labels}}} +0", cells[0]);
+                assert_eq!(made.count(&line), 1, "{line}: {:#?}", made.lines());
+                rare += 1;
+            }
+        }
+    }
+    assert_eq!(rare, 18);
+}
+
+/// Otherwise planned work would look like a watcher that does not run, and call an operator.
+#[test]
+fn a_watcher_that_rests_in_a_maintenance_window_says_so() {
+    let _turn = TURN.blocking_lock();
+    let heard = Heard::default();
+    metrics::with_local_recorder(&heard, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let engine = Engine::new(MemoryStore::new());
+            let operator = Operator::new(&engine);
+            let (_, now) = operator.windows().await.unwrap();
+            operator.plan(Window::new(now, now.after(Duration::from_secs(3600)), "the database moves")).await.unwrap();
+            Watcher::new(&engine).run_once().await;
+        });
+    });
+    assert_eq!(heard.count("idempotency_watcher_rounds_total{what=rested} +1"), 1, "{:#?}", heard.lines());
+    assert_eq!(heard.count("idempotency_watcher_rounds_total{what=done} +1"), 0);
 }
 
 #[tokio::test]

@@ -391,6 +391,7 @@ fn length(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use clap::CommandFactory;
 
@@ -399,6 +400,34 @@ mod tests {
     #[test]
     fn the_arguments_fit_together() {
         Arguments::command().debug_assert();
+    }
+
+    /// The words of a command as a shell takes them, which knows no quotes but single ones.
+    fn words(command: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        for (index, part) in command.split('\'').enumerate() {
+            let mut pieces = if index % 2 == 1 { vec![part] } else { part.split(' ').collect() }.into_iter();
+            words.last_mut().unwrap().push_str(pieces.next().unwrap());
+            words.extend(pieces.map(ToOwned::to_owned));
+        }
+        words
+    }
+
+    #[test]
+    fn the_commands_of_the_guide_and_of_the_readme_are_those_of_the_program() {
+        let mut seen = 0;
+        for page in ["README.md", "../src/guide/runbook.md", "../src/guide/operator.md"] {
+            let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+            let text = std::fs::read_to_string(&page).unwrap();
+            for command in text.lines().filter_map(|line| line.strip_prefix("$ ")) {
+                if command.starts_with("idempotency ") {
+                    let parsed = Arguments::try_parse_from(words(command));
+                    assert!(parsed.is_ok(), "{}: {command}: {}", page.display(), parsed.unwrap_err());
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "{seen}");
     }
 
     #[test]

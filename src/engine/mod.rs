@@ -102,6 +102,8 @@ type ReasonHook = dyn Fn(&mut String) + Send + Sync;
 impl Engine {
     /// An engine over this store.
     pub fn new(store: impl Store) -> Self {
+        #[cfg(feature = "metrics")]
+        crate::telemetry::metrics::begin();
         let shared = Shared {
             ledger: Ledger::new(store),
             process: Arc::default(),
@@ -474,6 +476,11 @@ impl Engine {
     /// How many records the store finds, up to `most`.
     pub(crate) async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
         self.shared.ledger.count(filter, most).await
+    }
+
+    /// Whether the store finds records by their labels.
+    pub(crate) fn indexes_labels(&self) -> bool {
+        self.shared.ledger.indexes_labels()
     }
 
     /// What the store survives.

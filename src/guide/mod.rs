@@ -53,6 +53,9 @@ pub mod stored {}
 #[doc = include_str!("operations.md")]
 pub mod operations {}
 
+#[doc = include_str!("runbook.md")]
+pub mod runbook {}
+
 #[doc = include_str!("deploys.md")]
 pub mod deploys {}
 

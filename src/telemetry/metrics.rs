@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::core::Mode;
 use crate::store::StoreErrorKind;
@@ -23,6 +23,46 @@ const REFUSALS: &str = "idempotency_refusals_total";
 const SHARED_SCOPE: &str = "idempotency_shared_scope_total";
 const DRAINS: &str = "idempotency_drains_total";
 const ATTEMPTS: &str = "idempotency_attempt_duration_seconds";
+
+/// Says what each metric is, and begins to count what is rare: the first of a counter that was
+/// not there before is no increase for a `rate`.
+///
+/// What is said before a recorder is installed is lost. So this is called where an engine is
+/// made, and again where a watcher begins to run.
+pub(crate) fn begin() {
+    describe();
+    for what in ["lost", "overdue"] {
+        counter!(LEASES, "what" => what).increment(0);
+    }
+    for kind in ["unavailable", "full", "corrupt", "newer-format", "undecryptable", "not-indexed"] {
+        counter!(STORE, "kind" => kind).increment(0);
+    }
+    for what in ["waiting", "saved", "given-up"] {
+        counter!(UNSAVED, "what" => what).increment(0);
+    }
+    for what in ["begun", "ended", "cut-short"] {
+        counter!(DRAINS, "what" => what).increment(0);
+    }
+    for what in ["done", "failed", "rested"] {
+        counter!(ROUNDS, "what" => what).increment(0);
+    }
+    counter!(SHARED_SCOPE).increment(0);
+}
+
+/// The texts of the table in `guide/operations.md`.
+fn describe() {
+    describe_counter!(OPERATIONS, Unit::Count, "what happened to requests and attempts");
+    describe_counter!(STEPS, Unit::Count, "what happened to steps");
+    describe_histogram!(ATTEMPTS, Unit::Seconds, "from the claim to the end of an attempt");
+    describe_counter!(LEASES, Unit::Count, "attempts that may overlap another");
+    describe_counter!(REFUSALS, Unit::Count, "requests that the layer refused");
+    describe_counter!(STORE, Unit::Count, "calls to the store that failed");
+    describe_counter!(UNSAVED, Unit::Count, "responses that a client got before they were stored");
+    describe_counter!(DRAINS, Unit::Count, "drains of processes; cut short are those that left something");
+    describe_counter!(SHARED_SCOPE, Unit::Count, "processes that saw credentials under a shared scope");
+    describe_gauge!(FINDINGS, Unit::Count, "open findings, as the watcher of this process sees them");
+    describe_counter!(ROUNDS, Unit::Count, "rounds of this process's watcher; it rests in maintenance windows");
+}
 
 pub(crate) fn count(kind: &EventKind) {
     match kind {
@@ -91,6 +131,11 @@ pub(crate) fn watched(asked: bool, open: impl Fn(FindingKind) -> usize) {
         // As exact as a gauge is, up to 2^53.
         gauge!(FINDINGS, "kind" => kind.name()).set(u32::try_from(open(kind)).unwrap_or(u32::MAX));
     }
+}
+
+/// A watcher did not look, since a maintenance window rests it. Its gauges stay as they are.
+pub(crate) fn rested() {
+    counter!(ROUNDS, "what" => "rested").increment(1);
 }
 
 fn operation(what: &'static str) {

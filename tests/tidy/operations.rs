@@ -38,6 +38,12 @@ fn the_table_and_the_code_name_the_same_metrics() {
         assert!(guide.contains(value), "the table does not have {value:?}");
     }
     assert!(said.contains(&"undoing") && said.contains(&"given-up"), "{said:?}");
+    // And the same texts, less links.
+    for row in rows().iter().filter(|row| row[0].starts_with("idempotency_")) {
+        let text = row[4].split(['[', ']']).map(|part| part.rsplit_once(')').map_or(part, |(_, rest)| rest));
+        let said = format!("\"{}\");", text.collect::<String>());
+        assert!(code.contains(&said), "{} is not described as {said}", row[0]);
+    }
     // And the same labels, but for those that other types name.
     for row in rows().iter().filter(|row| row[0].starts_with("idempotency_") && row[3] != "–") {
         let (label, values) = row[3].split_once(": ").unwrap();
@@ -94,5 +100,52 @@ fn every_finding_has_an_alert_with_its_first_response() {
         assert_eq!(row[2], kind.first_response());
         assert!(alerts.contains(&format!("kind=\"{}\"", kind.name())), "{kind:?}");
         assert!(alerts.contains(&format!("first_response: \"{}\"", kind.first_response())), "{kind:?}");
+    }
+}
+
+/// The sections of the runbook, by the alert that each is about.
+fn runbook() -> Vec<(String, String)> {
+    let page = read("src/guide/runbook.md");
+    let sections = page.split("\n## ").skip(1).map(|section| {
+        let (alert, text) = section.split_once('\n').unwrap();
+        (alert.to_owned(), text.split("\n# ").next().unwrap().to_owned())
+    });
+    sections.collect()
+}
+
+/// The alerts, each with its rule.
+fn alerts() -> Vec<(String, String)> {
+    let alerts = read("dashboards/alerts.yml");
+    let rules = alerts.split("      - alert: ").skip(1);
+    rules.map(|rule| rule.split_once('\n').map(|(name, rest)| (name.to_owned(), rest.to_owned())).unwrap()).collect()
+}
+
+#[test]
+fn every_alert_has_a_section_in_the_runbook_and_the_other_way_round() {
+    let sections = runbook();
+    let (named, alerts) = (sections.iter().map(|(alert, _)| alert), alerts());
+    assert_eq!(named.collect::<BTreeSet<_>>(), alerts.iter().map(|(alert, _)| alert).collect());
+    for (alert, text) in &sections {
+        for part in ["**It means**", "**Look**", "**Do**", "\n$ idempotency "] {
+            assert!(text.contains(part), "{alert} has no {part:?}");
+        }
+    }
+    for (alert, rule) in &alerts {
+        let anchor = format!("/guide/runbook/index.html#{}\"", alert.to_lowercase());
+        for part in ["severity: ", "summary: \"", "first_response: \"", "runbook_url: \"https://docs.rs/", &anchor] {
+            assert!(rule.contains(part), "{alert} has no {part}");
+        }
+    }
+}
+
+/// `servers::prometheus` gives these to `promtool`.
+#[test]
+fn every_alert_is_expected_to_fire_once_and_not_to_fire_before() {
+    let tests = read("tests/servers/tests/prometheus/alerts.yml");
+    for (alert, _) in alerts() {
+        let is_about = |test: &&str| test.starts_with(&format!("{alert}\n"));
+        let expected: Vec<_> = tests.split("alertname: ").filter(is_about).collect();
+        let silent = expected.iter().filter(|test| test.lines().nth(1).unwrap().trim() == "exp_alerts: []").count();
+        assert!(silent > 0 && silent < expected.len(), "{alert}: {expected:?}");
     }
 }

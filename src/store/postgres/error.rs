@@ -60,6 +60,17 @@ fn is_read_only_code(code: &str) -> bool {
     code == SqlState::READ_ONLY_SQL_TRANSACTION.code()
 }
 
+/// Whether it was in the handshake of TLS, or when that was asked for: the driver has no
+/// other sign of it than these words.
+pub(super) fn is_of_tls(error: &Error) -> bool {
+    error.to_string() == "error performing TLS handshake"
+}
+
+/// Whether the server takes no such connection, encrypted or not, with this role.
+pub(super) fn is_unwelcome(error: &Error) -> bool {
+    error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
 /// Whether nothing was written, because nothing may be written there.
 pub(super) fn is_read_only(error: &Error) -> bool {
     error.code().is_some_and(|code| is_read_only_code(code.code()))
@@ -77,7 +88,8 @@ pub(super) fn says_rolled_back(is_plain: bool, code: &str) -> bool {
 pub(super) fn of(error: Error) -> StoreError {
     let Some(db) = error.as_db_error() else {
         let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-        return unavailable(format!("Postgres: {error}{why}")).caused_by(error);
+        let advice = tls_advice(&error).map(|advice| format!("; {advice}")).unwrap_or_default();
+        return unavailable(format!("Postgres: {error}{why}{advice}")).caused_by(error);
     };
     let kind = match *db.code() {
         SqlState::DISK_FULL => StoreErrorKind::Full,
@@ -105,6 +117,22 @@ pub(super) fn of_migration(error: Error) -> StoreError {
     }
 }
 
+fn tls_advice(error: &Error) -> Option<&'static str> {
+    if !is_of_tls(error) {
+        return None;
+    }
+    let source = error.source()?;
+    if source.to_string() == "server does not support TLS" {
+        return Some(
+            "turn it on there (ssl = on), or, if what is between may be read and changed, set sslmode=disable",
+        );
+    }
+    #[cfg(feature = "postgres-tls")]
+    return super::certificates::advice(source);
+    #[cfg(not(feature = "postgres-tls"))]
+    None
+}
+
 fn advice(db: &DbError) -> Option<&'static str> {
     Some(match *db.code() {
         SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => {
@@ -116,6 +144,9 @@ fn advice(db: &DbError) -> Option<&'static str> {
         }
         SqlState::INSUFFICIENT_PRIVILEGE => {
             "the role needs USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on its tables"
+        }
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            "see its pg_hba.conf: it may want TLS (sslmode=verify-full), or a client's certificate (sslcert and sslkey)"
         }
         SqlState::READ_ONLY_SQL_TRANSACTION => {
             "this is a standby or a read-only database: name the primary in the URL, \

@@ -7,10 +7,12 @@ use std::time::Duration;
 use deadpool_postgres::{ConfigConnectImpl, Connect};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::LoadBalanceHosts;
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::call::PATIENCE;
+use super::error::{is_of_tls, is_unwelcome};
+use super::tls::{Mode, Tls};
 
 /// Tries one host after another. The driver would, too, but it waits for ever
 /// for one that accepts and then says nothing.
@@ -18,12 +20,15 @@ pub(super) struct Hosts {
     /// Each with one host, if they can be told apart.
     each: Vec<Config>,
     share: Duration,
-    driver: ConfigConnectImpl<NoTls>,
+    mode: Mode,
+    plain: ConfigConnectImpl<NoTls>,
+    /// None where plain text is all that is wanted, or all that is compiled in.
+    encrypted: Option<Box<dyn Connect>>,
 }
 
 impl Hosts {
     /// The hosts of `url`, which `whole` was read from.
-    pub(super) fn of(url: &str, whole: &Config) -> Self {
+    pub(super) fn of(url: &str, whole: &Config, tls: &Tls) -> Result<Self, String> {
         let count = whole.get_hosts().len().max(whole.get_hostaddrs().len());
         // One share more than hosts: for the last one's session, or for the
         // second address of a name.
@@ -39,8 +44,58 @@ impl Hosts {
             if one.get_application_name().is_none() {
                 one.application_name("tower-idempotency");
             }
+            // One of them is never encrypted, whatever is asked for.
+            one.ssl_mode(if is_socket(one) { SslMode::Disable } else { tls.mode.of_driver() });
+            name_addresses(one);
         }
-        Self { each, share, driver: ConfigConnectImpl { tls: NoTls } }
+        Ok(Self { each, share, mode: tls.mode, plain: ConfigConnectImpl { tls: NoTls }, encrypted: encrypted(tls)? })
+    }
+
+    /// Opens a connection to one host. As libpq does, `allow` and `prefer` try the other way
+    /// where the server refuses the first, but not with a password that it took for wrong.
+    async fn open(&self, one: &Config) -> Result<(Client, JoinHandle<()>), Error> {
+        match self.encrypted.as_ref().filter(|_| one.get_ssl_mode() != SslMode::Disable) {
+            None => self.plain.connect(one).await,
+            Some(encrypted) if self.mode == Mode::Allow => match self.plain.connect(one).await {
+                Err(error) if is_unwelcome(&error) => encrypted.connect(one).await,
+                opened => opened,
+            },
+            Some(encrypted) => match encrypted.connect(one).await {
+                Err(error) if self.mode == Mode::Prefer && (is_of_tls(&error) || is_unwelcome(&error)) => {
+                    self.plain.connect(one).await
+                }
+                opened => opened,
+            },
+        }
+    }
+}
+
+#[cfg(feature = "postgres-tls")]
+fn encrypted(tls: &Tls) -> Result<Option<Box<dyn Connect>>, String> {
+    if tls.mode == Mode::Disable {
+        return Ok(None);
+    }
+    let tls = super::certificates::connector(tls)?;
+    Ok(Some(Box::new(ConfigConnectImpl { tls })))
+}
+
+#[cfg(not(feature = "postgres-tls"))]
+#[expect(clippy::unnecessary_wraps, reason = "with the feature it may fail")]
+fn encrypted(_: &Tls) -> Result<Option<Box<dyn Connect>>, String> {
+    Ok(None)
+}
+
+/// Whether it is a socket of this machine.
+fn is_socket(one: &Config) -> bool {
+    !one.get_hosts().is_empty() && one.get_hosts().iter().all(|host| !matches!(host, Host::Tcp(_)))
+}
+
+/// An address that has no name is its own, which the driver needs for TLS.
+fn name_addresses(one: &mut Config) {
+    if one.get_hosts().is_empty() {
+        for address in one.get_hostaddrs().to_vec() {
+            one.host(address.to_string());
+        }
     }
 }
 
@@ -52,15 +107,15 @@ impl Connect for Hosts {
         if whole.get_load_balance_hosts() == LoadBalanceHosts::Random {
             fastrand::shuffle(&mut each);
         }
-        let Some(last) = each.pop() else { return self.driver.connect(whole) };
+        let Some(last) = each.pop() else { return self.plain.connect(whole) };
         Box::pin(async move {
             for one in each {
-                if let Ok(Ok(opened)) = timeout(self.share, self.driver.connect(one)).await {
+                if let Ok(Ok(opened)) = timeout(self.share, self.open(one)).await {
                     return Ok(opened);
                 }
             }
             // The last host has the time that is left.
-            self.driver.connect(last).await
+            self.open(last).await
         })
     }
 }
@@ -76,9 +131,12 @@ fn one_host_each(url: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::postgres::tls::TlsParameters;
 
     fn hosts(url: &str) -> Vec<usize> {
-        let hosts = Hosts::of(url, &url.parse().unwrap());
+        let whole = url.parse().unwrap();
+        let tls = TlsParameters::default().resolve(&whole).unwrap();
+        let hosts = Hosts::of(url, &whole, &tls).unwrap();
         hosts.each.iter().map(|one| one.get_hosts().len().max(one.get_hostaddrs().len())).collect()
     }
 

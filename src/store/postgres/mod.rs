@@ -4,6 +4,8 @@
 //! [`store`](crate::store), too.
 
 mod call;
+#[cfg(feature = "postgres-tls")]
+mod certificates;
 mod deadpool;
 mod driver;
 mod durability;
@@ -17,6 +19,7 @@ mod sql;
 #[cfg(feature = "sqlx-postgres")]
 mod sqlx;
 mod store;
+mod tls;
 
 pub use self::deadpool::{PooledTransaction, StorePool};
 pub use self::driver::{Parameter, TransactionDriver};

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
 
 use super::call::{Connections, Retired};
 use super::deadpool::StorePool;
@@ -14,11 +13,9 @@ use super::error::of;
 use super::hosts::Hosts;
 use super::sql::{Names, Sql};
 use super::store::{Inner, PostgresStore};
+use super::tls::TlsParameters;
 use crate::store::contract::{ConnectError, DurabilityLevel};
 use crate::store::for_all::ForAll;
-
-const WANTS_TLS: &str = "it wants TLS (sslmode); make a deadpool_postgres::Pool with a TLS connector \
-                         and pass it to PostgresStore::with_pool";
 
 /// What Postgres takes for `max_connections` at the most.
 const MOST_CONNECTIONS: usize = 262_143;
@@ -46,11 +43,12 @@ pub struct PostgresStoreOptions {
 
 impl PostgresStore {
     /// A store at this URL, `postgres://USER:PASSWORD@HOST/DATABASE`. Does no
-    /// I/O.
+    /// I/O, but that it reads the certificates that the URL names:
+    /// [`PostgresStoreOptions::connect`] says all that a URL may say.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the URL is not one, or wants TLS.
+    /// [`ConnectError`] if the URL is not one, or can't be served.
     pub fn connect(url: &str) -> Result<Self, ConnectError> {
         Self::options().connect(url)
     }
@@ -125,7 +123,7 @@ impl PostgresStoreOptions {
         self
     }
 
-    /// A store at this URL. Does no I/O.
+    /// A store at this URL. Does no I/O, but that it reads the certificates that the URL names.
     ///
     /// All that `tokio_postgres` takes in a URL is taken, and with it
     /// `schema=NAME` and `create_schema=true`, which are
@@ -137,23 +135,59 @@ impl PostgresStoreOptions {
     /// gets an equal share of them (one second of one host, 0.67 of two), or less
     /// by the URL's `connect_timeout`, and then the next one is tried.
     ///
+    /// # TLS
+    ///
+    /// With feature `postgres-tls`, by rustls. `sslmode` is what it is to libpq:
+    ///
+    /// | `sslmode` | encrypted | the server's certificate |
+    /// |---|---|---|
+    /// | `disable` | no | |
+    /// | `allow` | only if the server wants it | is not looked at |
+    /// | `prefer`, the default | if the server can | is not looked at |
+    /// | `require` | yes | is not looked at; with `sslrootcert=PATH` as `verify-ca` |
+    /// | `verify-ca` | yes | is of a CA in the file that `sslrootcert=PATH` names |
+    /// | `verify-full` | yes | is of such a CA, and has the URL's host among its names |
+    ///
+    /// Only the last protects from a server that is another one. The files of `sslrootcert`, `sslcert` and
+    /// `sslkey` (the client's certificate, and its private key) are PEM. A password is bound to the channel where
+    /// the server can (SCRAM), and `channel_binding=require` insists on it. `sslnegotiation=direct`, of Postgres 17,
+    /// saves a round trip. Sockets of the machine have no TLS, whatever is asked for.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "postgres-tls")] {
+    /// use tower_idempotency::store::PostgresStore;
+    ///
+    /// let url = "postgres://app@db.internal/shop?sslmode=verify-full&sslrootcert=/etc/ssl/shop-ca.pem";
+    /// let store = PostgresStore::options().connect(url)?;
+    /// # }
+    /// # Ok::<_, tower_idempotency::store::ConnectError>(())
+    /// ```
+    ///
+    /// *Caveats*
+    ///
+    /// - What differs from libpq: no file in the home folder and no variable of the environment is read;
+    ///   `verify-full` without `sslrootcert` trusts whom the system trusts, as with `sslrootcert=system`;
+    ///   `sslrootcert` with `prefer` or `allow` is refused, because it would protect nothing; a
+    ///   name counts only as `subjectAltName`, not as common name; a certificate that is itself a CA's is no
+    ///   server's; with `prefer`, a password that was refused is not sent again in plain text.
+    /// - Certificates are read once, here: a new one counts for a store that is made after it.
+    /// - Revocation is not checked; `sslcrl` is refused.
+    ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the URL is not one, or wants TLS, or if a name is too
-    /// long.
+    /// [`ConnectError`] if the URL is not one, if a name is too long, if a certificate can't be read, or if it
+    /// asks for TLS without the feature.
     pub fn connect(mut self, url: &str) -> Result<PostgresStore, ConnectError> {
-        let rest = self.take_parameters(url).map_err(|message| ConnectError::new(url, message))?;
+        let (rest, tls) = self.take_parameters(url).map_err(|message| ConnectError::new(url, message))?;
         if let Some(message) = self.names.refused() {
             return Err(ConnectError::new(url, message));
         }
         let config = Config::from_str(&rest).map_err(|error| ConnectError::caused_by(url, of(error)))?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(ConnectError::new(url, WANTS_TLS));
-        }
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(ConnectError::new(url, "the host is missing; write postgres://USER@HOST/DATABASE"));
         }
-        let hosts = Hosts::of(&rest, &config);
+        let tls = tls.resolve(&config).map_err(|message| ConnectError::new(url, message))?;
+        let hosts = Hosts::of(&rest, &config, &tls).map_err(|message| ConnectError::new(url, message))?;
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_connect(config, hosts, manager))
             .max_size(self.connections)
@@ -189,8 +223,9 @@ impl PostgresStoreOptions {
     }
 
     /// Takes what is ours out of the URL's parameters, and gives the rest.
-    fn take_parameters(&mut self, url: &str) -> Result<String, &'static str> {
-        let Some((rest, parameters)) = url.split_once('?') else { return Ok(url.to_owned()) };
+    fn take_parameters(&mut self, url: &str) -> Result<(String, TlsParameters), &'static str> {
+        let mut tls = TlsParameters::default();
+        let Some((rest, parameters)) = url.split_once('?') else { return Ok((url.to_owned(), tls)) };
         let mut theirs = Vec::new();
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
@@ -202,11 +237,12 @@ impl PostgresStoreOptions {
                 Some(("create_schema", "true")) => self.creates_schema = true,
                 Some(("create_schema", "false")) => self.creates_schema = false,
                 Some(("create_schema", _)) => return Err("create_schema is true or false"),
-                Some(("sslmode", "verify-ca" | "verify-full")) => return Err(WANTS_TLS),
+                Some((name, value)) if tls.take(name, value)? => {}
                 _ => theirs.push(parameter),
             }
         }
-        Ok(if theirs.is_empty() { rest.to_owned() } else { format!("{rest}?{}", theirs.join("&")) })
+        let rest = if theirs.is_empty() { rest.to_owned() } else { format!("{rest}?{}", theirs.join("&")) };
+        Ok((rest, tls))
     }
 }
 

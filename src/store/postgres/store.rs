@@ -95,9 +95,8 @@ const RACES: u32 = 8;
 /// - A promoted standby may lack the last writes, unless
 ///   `synchronous_standby_names` is set: then retries of those keys may run
 ///   again. [`durability`](Store::durability) says so.
-/// - URLs with `sslmode=require` or more need TLS, which this crate does not bring: build a
-///   [`deadpool_postgres::Pool`] with the connector of your choice, and pass it
-///   to [`with_pool`](Self::with_pool). `prefer`, the default, means plain text here.
+/// - TLS takes the feature `postgres-tls`: [`connect`](super::PostgresStoreOptions::connect) says
+///   what its URLs may say. Without it, `prefer`, which is the default, means plain text.
 #[derive(Clone)]
 pub struct PostgresStore(pub(super) Arc<Inner>);
 

@@ -168,6 +168,8 @@ impl Watcher {
     /// Calls [`run_once`](Self::run_once) again and again, until `shutdown` resolves.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
+        #[cfg(feature = "metrics")]
+        crate::telemetry::metrics::begin();
         loop {
             let watched = async {
                 self.run_once().await;

@@ -21,6 +21,8 @@ impl Watcher {
         if self.engine.is_closed().await {
             // What it knew stands until it may look again.
             watched.open = FindingKind::ALL.iter().map(|kind| state.findings.count(*kind)).sum();
+            #[cfg(feature = "metrics")]
+            crate::telemetry::metrics::rested();
             return watched;
         }
         let asked = self.ask(state, &mut watched).await;

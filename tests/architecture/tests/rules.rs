@@ -126,9 +126,9 @@ fn telling(library: &Library) -> Vec<String> {
     found.map(|(file, path)| format!("{file} names {}", path.join("::"))).collect()
 }
 
-/// What is counted or timed, and is no event: how long an attempt took, and the gauges of
-/// a watcher's round.
-const MEASURES: [&str; 2] = ["attempt", "watched"];
+/// What is counted or timed, and is no event: how long an attempt took, and the rounds of a
+/// watcher with their gauges; and where all of it begins.
+const MEASURES: [&str; 4] = ["attempt", "begin", "rested", "watched"];
 
 /// Who names the crate's own metrics, and what of them.
 fn measuring(library: &Library) -> Vec<String> {

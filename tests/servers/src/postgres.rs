@@ -282,8 +282,12 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Lets whoever [`unprivileged`] makes somebody write there.
-pub(crate) fn give_away(folder: &Path) {
+/// Lets the user that servers of Postgres run as read and write it.
+///
+/// # Panics
+///
+/// If it is not there.
+pub fn give_away(folder: &Path) {
     if let Some((user, group)) = someone_else() {
         chown(folder, Some(user), Some(group)).expect("root gives its folder away");
     }

@@ -333,14 +333,14 @@ async fn bad_tables_are_told_and_left_alone() {
 #[tokio::test]
 async fn urls_are_checked_before_anything_is_connected() {
     for (url, says) in [
-        ("postgres://u@h/d?sslmode=require", "TLS"),
+        ("postgres://u@h/d?sslmode=never", "verify-full"),
         ("postgres://u@h/d?sslmod=prefer", "sslmod"),
         ("postgres://u@h:port/d", "port"),
         ("postgres://", "host is missing"),
         ("postgres://u@h/d?schema=", "schema is empty"),
         ("postgres://u@h/d?create_schema=perhaps", "true or false"),
-        ("postgres://u@h/d?sslmode=verify-full", "PostgresStore::with_pool"),
-        ("postgres://u@h/d?sslmode=verify-ca", "PostgresStore::with_pool"),
+        ("postgres://u@h/d?sslmode=verify-ca", "sslrootcert=PATH"),
+        ("postgres://u@h/d?sslcrl=/crl", "sslcrl"),
         ("postgres://u@h/d?schema=%ff", "not UTF-8"),
         (&format!("postgres://u@h/d?schema={}", "s".repeat(64)), "63 bytes"),
     ] {

@@ -34,11 +34,13 @@ mod maintenance;
 mod memory;
 mod model;
 mod operator;
+mod postgres;
 mod presets;
 mod request;
 mod resume;
 mod rollout;
 mod settings;
+mod shipped;
 mod sqlite;
 mod tool;
 mod undo;
@@ -79,7 +81,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 25] = [
+pub(crate) const GROUPS: [&[Mutant]; 26] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -94,10 +96,12 @@ pub(crate) const GROUPS: [&[Mutant]; 25] = [
     background::MUTANTS,
     callback::MUTANTS,
     operator::MUTANTS,
+    postgres::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
     maintenance::MUTANTS,
     sqlite::MUTANTS,
+    shipped::MUTANTS,
     tool::MUTANTS,
     wire::MUTANTS,
     settings::MUTANTS,

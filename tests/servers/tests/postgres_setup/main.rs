@@ -7,3 +7,4 @@ mod rights;
 mod settings;
 mod starved;
 mod tenant;
+mod tls;

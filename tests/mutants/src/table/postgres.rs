@@ -1,0 +1,47 @@
+//! The store on Postgres, on real servers.
+
+use super::Mutant;
+
+planted_under!(tls, "-p servers --test postgres_setup", "tls");
+
+const CERTIFICATES: &str = "src/store/postgres/certificates.rs";
+const HOSTS: &str = "src/store/postgres/hosts.rs";
+const TLS: &str = "src/store/postgres/tls.rs";
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    tls(
+        "verify-full-takes-any-name",
+        CERTIFICATES,
+        "Some(roots) if tls.mode == Mode::VerifyFull => {",
+        "Some(roots) if tls.mode < Mode::Prefer => {",
+        "each_mode_takes_the_certificates_that_libpq_takes",
+    ),
+    tls(
+        "verify-ca-looks-at-no-ca",
+        CERTIFICATES,
+        "if let Some(roots) = &self.roots {",
+        "if let Some(roots) = self.roots.as_ref().filter(|_| false) {",
+        "each_mode_takes_the_certificates_that_libpq_takes",
+    ),
+    tls(
+        "require-with-a-root-looks-at-no-ca",
+        TLS,
+        "(Some(Mode::Require), Some(path)) => (Mode::VerifyCa, Trusted::File(path)),",
+        "(Some(Mode::Require), Some(_)) => (Mode::Require, Trusted::Unchecked),",
+        "each_mode_takes_the_certificates_that_libpq_takes",
+    ),
+    tls(
+        "require-falls-back-to-plain-text",
+        HOSTS,
+        "if self.mode == Mode::Prefer &&",
+        "if self.mode >= Mode::Prefer &&",
+        "who_is_let_in_by_the_server_is_what_it_asks_for",
+    ),
+    tls(
+        "verify-full-trusts-all-without-a-root",
+        TLS,
+        "(Some(Mode::VerifyFull), None) => (Mode::VerifyFull, Trusted::System),",
+        "(Some(Mode::VerifyFull), None) => (Mode::VerifyFull, Trusted::Unchecked),",
+        "who_is_let_in_by_the_server_is_what_it_asks_for",
+    ),
+];
