@@ -216,6 +216,21 @@ async fn the_engines_hook_has_the_last_word_within_the_bounds() {
 }
 
 #[tokio::test]
+async fn an_attempt_of_which_nothing_is_said_does_not_show_the_reason_of_the_one_before() {
+    let lab = Lab::new();
+    let hook = |line: &mut String| {
+        if line.contains("secret") {
+            line.clear();
+        }
+    };
+    let layer = lab.layer_with(|engine: Engine| engine.redact_reason(hook)).resumable();
+    let app = answers(&layer, ["no JSON".to_owned(), "{\"type\":\"urn:secret\"}".to_owned()]);
+    send(&app, post("k")).await;
+    send(&app, post("k")).await;
+    assert_eq!(told(&lab).await, [(1, "status 503".to_owned()), (2, "none".to_owned())]);
+}
+
+#[tokio::test]
 async fn the_work_of_a_runner_says_which_step_failed() {
     let lab = Lab::new();
     let runner = Runner::new(lab.engine());

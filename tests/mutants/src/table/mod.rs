@@ -36,6 +36,7 @@ mod model;
 mod operator;
 mod postgres;
 mod presets;
+mod reasons;
 mod request;
 mod resume;
 mod rollout;
@@ -81,7 +82,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 26] = [
+pub(crate) const GROUPS: [&[Mutant]; 28] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -109,4 +110,5 @@ pub(crate) const GROUPS: [&[Mutant]; 26] = [
     keys::MUTANTS,
     grpc::MUTANTS,
     presets::MUTANTS,
+    reasons::MUTANTS,
 ];
