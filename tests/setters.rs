@@ -339,6 +339,8 @@ fn engines() -> Vec<(String, Engine)> {
     let mut all = walk!(fresh(), LENGTHS, lease, max_execution, retention);
     all.extend(walk!(fresh(), backoffs(), backoff));
     all.extend(walk!(fresh(), TEXTS, instance));
+    all.push(("redact_reason(nothing left)".to_owned(), fresh().redact_reason(String::clear)));
+    all.push(("redact_reason(too long)".to_owned(), fresh().redact_reason(|line| *line = "x".repeat(1 << 20))));
     all.extend(rings().into_iter().map(|ring| (format!("encryption({ring:?})"), fresh().encryption(ring))));
     all
 }

@@ -84,7 +84,10 @@ impl Names {
 
     fn filled_in(&self) -> String {
         let labels = if self.index_labels { LABEL_MIGRATION } else { "" };
-        let mut sql = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING});\n{MIGRATION}{labels}");
+        // What is there already is no news. For this transaction alone: others keep their setting.
+        let quiet = "pg_catalog.set_config('client_min_messages', 'warning', true)";
+        let mut sql = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING}), {quiet};
+{MIGRATION}{labels}");
         for index in ["records_due", "labels_due"] {
             sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
         }

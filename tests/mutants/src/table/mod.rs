@@ -37,6 +37,7 @@ mod operator;
 mod postgres;
 mod presets;
 mod redis;
+mod reasons;
 mod request;
 mod resume;
 mod rollout;
@@ -82,7 +83,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 28] = [
+pub(crate) const GROUPS: [&[Mutant]; 29] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -111,4 +112,5 @@ pub(crate) const GROUPS: [&[Mutant]; 28] = [
     keys::MUTANTS,
     grpc::MUTANTS,
     presets::MUTANTS,
+    reasons::MUTANTS,
 ];
