@@ -229,7 +229,7 @@ impl PostgresStoreOptions {
     ///   store has the pool to itself, or your own queries can do without.
     /// - The pool needs room for both: a call waits up to 2 seconds for a connection, and your handlers' queries
     ///   can take them all. Transactions belong on [`transactions_sharing`](PostgresStore::transactions_sharing).
-    /// - sqlx 0.8 and 0.9 leave a transaction open if your own `begin` is dropped. The store does not write
+    /// - sqlx 0.8 and 0.9.0 leave a transaction open if your own `begin` is dropped. The store does not write
     ///   into such a transaction, which would be lost: it closes that connection, and takes another.
     /// - After a failover the store closes all idle connections of the pool, and yours among them.
     #[cfg(feature = "sqlx-postgres")]
