@@ -567,6 +567,7 @@ fn sqlite_stores(folder: &Path) -> Vec<(String, Result<tower_idempotency::store:
     let mut numbers = [0, 1, u64::MAX].into_iter();
     let mut all = walk!(tower_idempotency::store::SqliteStoreOptions::new(), numbers.by_ref(), cache_bytes);
     all.extend(walk!(tower_idempotency::store::SqliteStoreOptions::new(), LENGTHS, transaction_limit));
+    all.extend(walk!(tower_idempotency::store::SqliteStoreOptions::new(), [false, true], index_labels));
     let open = |(what, options): (String, tower_idempotency::store::SqliteStoreOptions)| {
         let opened = options.open(folder.join(format!("{what}.db"))).map_err(|error| error.to_string());
         (what, opened)

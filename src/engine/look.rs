@@ -3,7 +3,6 @@
 //! All windows are in one control record. A process reads it before its first work, and then
 //! again every few seconds in a task of its own, so that no request pays for it.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -21,6 +20,8 @@ use crate::util::backoff::jittered;
 
 /// The longest time until a process sees what another one planned.
 const EVERY: Duration = Duration::from_secs(5);
+/// How long nothing may be heard of the task that looks, until another one takes its place.
+const SILENT: Duration = Duration::from_secs(15);
 
 /// The control record, as it was read.
 pub(crate) struct Plan {
@@ -34,6 +35,9 @@ impl Engine {
     /// can't be read, work goes on, and fails at the same store.
     pub(crate) async fn rest_of(&self, work: Work<'_>) -> Option<Rest> {
         let windows = self.windows();
+        if windows.is_silent(SILENT) {
+            windows.give_up();
+        }
         if windows.is_unread() {
             self.await_look().await;
         }
@@ -41,15 +45,26 @@ impl Engine {
         windows.rest_of(work)
     }
 
+    /// How many plans that differ this process has read: what rests by one may go on by the next.
+    pub(crate) fn plans_read(&self) -> u64 {
+        self.windows().plans()
+    }
+
+    /// The store's time, as far as this process knows it: behind by what a reply of the store
+    /// took.
+    pub(crate) fn store_time(&self) -> Option<Timestamp> {
+        self.windows().now()
+    }
+
     /// Whether nothing that works on the whole store may begin now.
     pub(crate) async fn is_closed(&self) -> bool {
         self.rest_of(Work::Store).await.is_some_and(|rest| rest.intake == Intake::Closed)
     }
 
-    /// Whether [`rest_of`](Self::rest_of) has to be asked: one look at one number.
+    /// Whether [`rest_of`](Self::rest_of) has to be asked: a look at two numbers and a clock.
     #[inline]
     pub(crate) fn may_rest(&self) -> bool {
-        self.windows().may_rest()
+        self.windows().may_rest() || self.windows().is_silent(SILENT)
     }
 
     /// Reads the windows, and goes by them from here on.
@@ -94,19 +109,20 @@ impl Engine {
             // It looks only now and then.
             self.windows().look_now.notify_one();
         }
-        // The sender is ours.
-        let _ = looks.changed().await;
+        // A look takes at most one second less. The sender is ours.
+        let patience = self.store().patience().saturating_add(Duration::from_secs(1));
+        if timeout(patience, looks.changed()).await.is_err() {
+            self.windows().give_up();
+            self.look_at_windows().await;
+        }
     }
 
     /// Starts the task that looks at once and then every few seconds, unless it runs. Returns
     /// whether it did.
     fn watch_windows(&self) -> bool {
-        let windows = self.windows();
-        if windows.is_watched.load(Ordering::Relaxed) || windows.is_watched.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        let watched = Watched(Arc::downgrade(&self.shared.process));
-        tokio::spawn(watch(Arc::downgrade(&self.shared), Arc::clone(&windows.look_now), watched));
+        let Some(task) = self.windows().begin_watch() else { return false };
+        let watched = Watched(Arc::downgrade(&self.shared.process), task);
+        tokio::spawn(watch(Arc::downgrade(&self.shared), Arc::clone(&self.windows().look_now), watched));
         true
     }
 
@@ -115,14 +131,14 @@ impl Engine {
     }
 }
 
-/// That a task looks at the windows of this process, until it is dropped: at its end, or with
+/// That this task looks at the windows of this process, until it is dropped: at its end, or with
 /// the runtime that it ran on.
-struct Watched(Weak<Process>);
+struct Watched(Weak<Process>, u64);
 
 impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(process) = self.0.upgrade() {
-            process.windows.unwatch();
+            process.windows.unwatch(self.1);
             process.windows.looked();
         }
     }
@@ -131,6 +147,10 @@ impl Drop for Watched {
 /// Looks every few seconds, while there is an engine to look for. Between looks it holds none.
 async fn watch(shared: Weak<Shared>, look_now: Arc<Notify>, watched: Watched) {
     while let Some(shared) = shared.upgrade() {
+        if !shared.process.windows.is_watched_by(watched.1) {
+            break;
+        }
+        shared.process.windows.hear();
         Engine { shared }.look_at_windows().await;
         let _ = timeout(jittered(EVERY, 0.4, 1.0), look_now.notified()).await;
     }

@@ -409,6 +409,11 @@ impl Engine {
         self.shared.ledger.count(filter, most).await
     }
 
+    /// Whether the store finds records by their labels.
+    pub(crate) fn indexes_labels(&self) -> bool {
+        self.shared.ledger.indexes_labels()
+    }
+
     /// What the store survives.
     pub(crate) async fn durability(&self) -> Result<Durability, StoreError> {
         self.shared.ledger.durability().await

@@ -1,8 +1,9 @@
 //! Maintenance windows: what this process knows of them.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -27,7 +28,10 @@ pub(crate) struct Windows {
     /// How many looks ended, well or not.
     pub(super) looks: watch::Sender<u64>,
     /// Whether a task looks every few seconds.
-    pub(super) is_watched: AtomicBool,
+    is_watched: AtomicBool,
+    /// When that task was last at work, in milliseconds from `made`.
+    heard: AtomicU64,
+    made: Instant,
     /// Asks for a look now.
     pub(super) look_now: Arc<Notify>,
 }
@@ -42,6 +46,10 @@ struct Known {
     begun: BTreeSet<String>,
     /// That the record can't be read was told.
     is_unreadable: bool,
+    /// Which task looks: how many there were.
+    task: u64,
+    /// How many plans that differ were read.
+    plans: u64,
 }
 
 impl Default for Windows {
@@ -51,6 +59,8 @@ impl Default for Windows {
             known: Mutex::default(),
             looks: watch::Sender::default(),
             is_watched: AtomicBool::new(false),
+            heard: AtomicU64::new(0),
+            made: Instant::now(),
             look_now: Arc::default(),
         }
     }
@@ -98,12 +108,52 @@ impl Windows {
         self.state.load(Ordering::Acquire) == UNREAD
     }
 
-    /// The task that looks has ended. An engine of this process may go on, with other settings
-    /// or on another runtime: what was read is read anew before its next work.
-    pub(super) fn unwatch(&self) {
-        let _known = lock(&self.known);
-        self.is_watched.store(false, Ordering::Release);
-        self.state.store(UNREAD, Ordering::Release);
+    /// The number of the task that is to look from here on; `None` if one does.
+    pub(super) fn begin_watch(&self) -> Option<u64> {
+        if self.is_watched.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut known = lock(&self.known);
+        if self.is_watched.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        self.hear();
+        known.task += 1;
+        Some(known.task)
+    }
+
+    /// This task has ended. An engine of this process may go on, with other settings or on
+    /// another runtime: what was read is read anew before its next work.
+    pub(super) fn unwatch(&self, task: u64) {
+        let known = lock(&self.known);
+        if known.task == task {
+            self.is_watched.store(false, Ordering::Release);
+            self.state.store(UNREAD, Ordering::Release);
+        }
+    }
+
+    /// Another task is to look: this one's runtime may be alive and not run it.
+    pub(super) fn give_up(&self) {
+        let task = lock(&self.known).task;
+        self.unwatch(task);
+    }
+
+    /// Whether this is the task that looks.
+    pub(super) fn is_watched_by(&self, task: u64) -> bool {
+        lock(&self.known).task == task && self.is_watched.load(Ordering::Acquire)
+    }
+
+    /// The task that looks is at work.
+    pub(super) fn hear(&self) {
+        let heard = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(heard, Ordering::Release);
+    }
+
+    /// Whether nothing was heard of the task that looks for so long.
+    #[inline]
+    pub(super) fn is_silent(&self, longest: Duration) -> bool {
+        let heard = Duration::from_millis(self.heard.load(Ordering::Acquire));
+        self.made.elapsed().saturating_sub(heard) > longest
     }
 
     /// What was read before, or nothing, holds until a look succeeds.
@@ -117,6 +167,16 @@ impl Windows {
         self.state.load(Ordering::Acquire) != NONE
     }
 
+    /// How many plans that differ were read.
+    pub(super) fn plans(&self) -> u64 {
+        lock(&self.known).plans
+    }
+
+    /// The store's time, by what was read last.
+    pub(super) fn now(&self) -> Option<Timestamp> {
+        lock(&self.known).now()
+    }
+
     /// Whether `work` rests now, by what was read last.
     pub(super) fn rest_of(&self, work: Work<'_>) -> Option<Rest> {
         let known = lock(&self.known);
@@ -126,7 +186,10 @@ impl Windows {
     /// These windows count from here on, and this is the store's time.
     pub(super) fn set(&self, planned: &[PlannedWindow], now: Timestamp) {
         let mut known = lock(&self.known);
-        known.windows = planned.to_vec();
+        if known.windows != planned {
+            known.windows = planned.to_vec();
+            known.plans += 1;
+        }
         known.read = Some((now, Instant::now()));
         known.is_unreadable = false;
         // What an operator read holds only while a task reads it anew.

@@ -50,7 +50,7 @@ impl RequestContext {
         Some(match submitted {
             Submitted::First(Some(_)) | Submitted::Again => accepted(place, background.retry_in()),
             Submitted::First(None) => {
-                background.queue.add(self.key, later.scope);
+                background.queue.add(engine, self.key, later.scope);
                 engine.emit(&self.key, || EventKind::Accepted);
                 engine.accepted().put(self.key);
                 accepted(place, background.retry_in())

@@ -92,7 +92,7 @@ impl Background {
     /// Each process counts for itself. When its count is full, it asks the store, at most
     /// twice a second, how many operations are really due. So each of several processes that
     /// share a store may accept that many before it asks. It remembers the key and the scope of
-    /// each that it accepted (some 60 bytes), unless the scope is
+    /// each that it accepted (some 80 bytes), unless the scope is
     /// [shared](crate::Scope::shared).
     pub fn queue(mut self, operations: usize) -> Self {
         self.queue = Queue::new(operations.max(1));

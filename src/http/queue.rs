@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::core::{Key, Status};
+use crate::core::{Key, Status, Timestamp};
 use crate::engine::Engine;
 use crate::engine::shares::{ScopeTag, admits, most_of_one};
-use crate::store::{Filter, Query};
+use crate::store::{Cursor, Filter, Query};
 use crate::util::signal::lock;
 
 /// How long what the store said of its backlog is believed.
 const BELIEVED: Duration = Duration::from_millis(500);
+/// How far what this process takes for the store's time may be behind it.
+const TOLERANCE: Duration = Duration::from_secs(5);
 /// How many times the length of the queue is looked at to count what waits.
 const LOOKED_AT: usize = 4;
 
@@ -29,16 +31,32 @@ struct Known {
     waiting: usize,
     /// When the store was asked.
     looked: Option<Instant>,
-    /// The scopes of those that this process accepted, where there are several scopes.
-    accepted: HashMap<Key, ScopeTag>,
+    /// Those that this process accepted, where there are several scopes.
+    accepted: HashMap<Key, Accepted>,
     scopes: HashMap<ScopeTag, usize>,
 }
 
-/// What waits in the store.
+/// One that this process accepted.
+#[derive(Clone, Copy, Debug)]
+struct Accepted {
+    scope: ScopeTag,
+    /// After it falls due, while no attempt has begun; `None` if that is not known.
+    due: Option<Timestamp>,
+}
+
+/// What waits in the store, those that fall due earliest first.
 struct Backlog {
     waiting: HashSet<Key>,
-    /// Nothing more waits.
-    is_all: bool,
+    /// How far it was looked at; `None` if to its end.
+    end: Option<Cursor>,
+}
+
+impl Backlog {
+    /// Whether it may wait behind what was looked at, if not in it.
+    fn may_have(&self, key: &Key, accepted: &Accepted) -> bool {
+        let is_behind = |end: Cursor| accepted.due.is_none_or(|due| due >= end.due);
+        self.waiting.contains(key) || self.end.is_some_and(is_behind)
+    }
 }
 
 impl Known {
@@ -54,10 +72,9 @@ impl Known {
             self.waiting = backlog.waiting.len();
             return;
         }
-        // Of what a cut list does not show, nothing is known.
-        self.accepted.retain(|key, _| !backlog.is_all || backlog.waiting.contains(key));
+        self.accepted.retain(|key, accepted| backlog.may_have(key, accepted));
         self.scopes.clear();
-        self.accepted.values().for_each(|scope| *self.scopes.entry(*scope).or_default() += 1);
+        self.accepted.values().for_each(|accepted| *self.scopes.entry(accepted.scope).or_default() += 1);
         // What other processes accepted may be a flood of one scope, and counts as one.
         let others = backlog.waiting.iter().filter(|key| !self.accepted.contains_key(*key)).count();
         let left = most.saturating_sub(self.accepted.len());
@@ -65,7 +82,7 @@ impl Known {
     }
 
     fn remove(&mut self, key: &Key) {
-        let Some(scope) = self.accepted.remove(key) else { return };
+        let Some(Accepted { scope, .. }) = self.accepted.remove(key) else { return };
         self.waiting = self.waiting.saturating_sub(1);
         if let Some(held) = self.scopes.get_mut(&scope) {
             *held -= 1;
@@ -110,17 +127,19 @@ impl Queue {
             // The others are on their way, or only owe a callback.
             waiting.extend(page.found.iter().filter(|found| found.status == Status::Pending).map(|found| found.key));
             // A store may hand out fewer at a time than it was asked for.
-            let Some(next) = page.next else { return Some(Backlog { waiting, is_all: true }) };
+            let Some(next) = page.next else { return Some(Backlog { waiting, end: None }) };
             query = query.after(next);
         }
-        Some(Backlog { waiting, is_all: false })
+        Some(Backlog { waiting, end: query.after })
     }
 
-    pub(crate) fn add(&self, key: Key, scope: Option<ScopeTag>) {
+    /// It was accepted just now.
+    pub(crate) fn add(&self, engine: &Engine, key: Key, scope: Option<ScopeTag>) {
+        let due = engine.store_time().map(|now| now.after(TOLERANCE));
         let mut known = lock(&self.known);
         known.waiting += 1;
         if let Some(scope) = scope
-            && known.accepted.insert(key, scope).is_none()
+            && known.accepted.insert(key, Accepted { scope, due }).is_none()
         {
             *known.scopes.entry(scope).or_default() += 1;
         }

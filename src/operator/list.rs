@@ -27,7 +27,8 @@ impl Operator {
     ///
     /// A page looks at 1,000 records at most, and loads 300 of them, so it takes about as long
     /// in a store of a million records as in a small one. If few of those that it looked at
-    /// belong to the list, it shows few, or none, and has a [next](Listed::next) one.
+    /// belong to the list, it shows few, or none, and has a [next](Listed::next) one. Where the
+    /// store indexes labels, a page of one label looks at operations with that label alone.
     ///
     /// Cancel safe: it only reads.
     ///
@@ -38,6 +39,7 @@ impl Operator {
     pub async fn list(&self, listing: &Listing) -> Result<Listed, OperatorError> {
         let now = self.now().await?;
         let mut walk = Walk::new(listing, now);
+        walk.listed.by_label_index = listing.label.is_some() && listing.label_index && self.engine.indexes_labels();
         while let Some(query) = walk.query() {
             let page = self.engine.scan(&query).await?;
             let loaded = self.load(walk.candidates(&page)).await?;
@@ -111,7 +113,8 @@ impl<'l> Walk<'l> {
             ListState::Due => Filter::Lapsed,
             ListState::Complete => Filter::Complete,
         };
-        Some(Query { after: position.cursor, ..Query::new(filter, room) })
+        let label = self.listing.label.clone().filter(|_| self.listed.by_label_index);
+        Some(Query { after: position.cursor, label, ..Query::new(filter, room) })
     }
 
     /// Those of a page of the index that have to be loaded.

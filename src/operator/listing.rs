@@ -40,6 +40,8 @@ pub struct Listing {
     pub older_than: Option<Duration>,
     /// Only those with this label.
     pub label: Option<Label>,
+    /// Whether the store's index of labels is used, where it has one.
+    pub label_index: bool,
     /// Only those with this finding.
     pub finding: Option<FindingKind>,
     /// How many are shown on a page, at most.
@@ -70,7 +72,7 @@ pub enum ListState {
 impl Listing {
     /// The first 50 of these.
     pub const fn new(state: ListState) -> Self {
-        Self { state, older_than: None, label: None, finding: None, limit: 50, after: None }
+        Self { state, older_than: None, label: None, label_index: true, finding: None, limit: 50, after: None }
     }
 
     /// The first 50 that an operator should look at.
@@ -90,10 +92,33 @@ impl Listing {
         self
     }
 
-    /// Only those with this [label](crate::Label): `Label::new("order", 17)`. The page loads
+    /// Only those with this [label](crate::Label): `Label::new("order", 17)`.
+    ///
+    /// From the store's [index of labels](Self::label_index), if it has one. Otherwise the page loads
     /// what it looks at, so in a large store it takes many pages to find a few.
     pub fn label(mut self, label: Label) -> Self {
         self.label = Some(label);
+        self
+    }
+
+    /// Whether the store's index of labels is used: yes by default, where it
+    /// [has one](crate::store::Store::indexes_labels) and no [encryption](crate::Engine) hides the
+    /// labels from it.
+    ///
+    /// ```
+    /// use tower_idempotency::{Label, ListState, Listing};
+    ///
+    /// // Also what was written before the index was on: page by page through all that is complete.
+    /// let listing = Listing::new(ListState::Complete).label(Label::new("order", 17)).label_index(false);
+    /// # assert!(!listing.label_index);
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// The index lacks what was last written before it was on, by a process without it, or by an
+    /// earlier release. [`Listed::by_label_index`] says whether it was used.
+    pub fn label_index(mut self, used: bool) -> Self {
+        self.label_index = used;
         self
     }
 
@@ -112,7 +137,7 @@ impl Listing {
     /// Whether it belongs to what is listed, but for its state.
     pub(super) fn fits(&self, shown: &Shown) -> bool {
         let kind = || shown.finding().map(|finding| finding.kind);
-        let has_label = |label: &Label| shown.labels().iter().any(|other| other == label);
+        let has_label = |label: &Label| shown.labels().has(label);
         self.older_than.is_none_or(|age| shown.age() >= age)
             && self.label.as_ref().is_none_or(has_label)
             && self.finding.is_none_or(|wanted| kind() == Some(wanted))
@@ -131,6 +156,9 @@ pub struct Listed {
     pub next: Option<ListPosition>,
     /// How many records the page came across, shown or not.
     pub looked_at: usize,
+    /// Whether it was the store's index of labels that the page walked along, and not all of the
+    /// state: see [`Listing::label_index`].
+    pub by_label_index: bool,
 }
 
 /// Where a page of a list ended, as a text without spaces.

@@ -275,7 +275,10 @@ impl Store for MemoryStore {
         for shard in &self.shards {
             let shard = lock(shard);
             let records = shard.records.iter().map(|(key, kept)| (key, &kept.record));
-            let matching = records.filter(|(_, record)| matches(query.filter, record, now));
+            let matching = records.filter(|(_, record)| {
+                matches(query.filter, record, now)
+                    && query.label.as_ref().is_none_or(|label| record.labels().has(label))
+            });
             found.extend(matching.map(|(key, record)| Found {
                 key: *key,
                 version: record.version(),
@@ -294,6 +297,11 @@ impl Store for MemoryStore {
             count += shard.records.values().filter(|kept| matches(filter, &kept.record, now)).count();
         }
         Ok(count.min(most))
+    }
+
+    /// It looks at all that it has in any case.
+    fn indexes_labels(&self) -> bool {
+        true
     }
 }
 

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use crate::core::{Cipher, Key, Record, SealError, Version};
 use crate::store::contract::{Durability, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 
-/// Gives a store ciphertexts, and what the store has in clear.
+/// Gives a store ciphertexts, and what the store has in clear. It indexes no labels: those of what
+/// is encrypted the store does not see.
 #[derive(Clone, Debug)]
 pub(crate) struct SealingStore {
     store: Arc<dyn Store>,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 use tower_idempotency::clock::{Clock, ManualClock, SystemClock};
 use tower_idempotency::core::{Status, Timestamp};
@@ -17,7 +18,7 @@ use crate::support::lab::{
     Lab, gated, numbered, post, reply, request, secs, send, send_now, serve, spawn, stored_key, unkeyed, with,
 };
 use crate::support::store::{Call, Fault, Faulty};
-use crate::support::{Count, settle};
+use crate::support::{Count, poll_once, settle};
 
 /// How long it takes at most until every process sees what was planned.
 const SEEN: Duration = secs(6);
@@ -471,4 +472,47 @@ async fn it_stops_looking_once_the_last_engine_is_gone() {
     let looks = lab.store.looks();
     tokio::time::sleep(secs(60)).await;
     assert_eq!(lab.store.looks(), looks);
+}
+
+/// A runtime with a clock of its own, which runs only inside of `block_on`.
+fn paused() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// The task that looks may be on a runtime that lives and does not run it.
+#[test]
+fn a_task_that_stands_still_is_not_waited_for() {
+    let (lab, still, runs) = (Lab::new(), paused(), paused());
+    let (app, count) = numbered(&lab.layer());
+    let unanswered = still.block_on(async { poll_once(&mut Box::pin(send(&app, post("a")))).await });
+    assert!(unanswered.is_none(), "it waits for the first look");
+    runs.block_on(async {
+        let answer = tokio::time::timeout(secs(60), send(&app, post("b"))).await;
+        answer.expect("an answer, as it can look for itself").assert_first(201, "charge 1");
+    });
+    assert_eq!(count.get(), 1);
+}
+
+#[test]
+fn a_task_that_stands_still_is_replaced() {
+    let (lab, still, runs) = (Lab::new(), paused(), paused());
+    let (app, count) = numbered(&lab.layer());
+    still.block_on(async { send(&app, post("a")).await.assert_first(201, "charge 1") });
+    runs.block_on(async {
+        plan(&lab, 0, 600, 0).await;
+        tokio::time::sleep(secs(20)).await;
+        send_now(&app, post("b")).await.assert_problem("maintenance", 503);
+        let looks = lab.store.looks();
+        tokio::time::sleep(secs(60)).await;
+        let looks = lab.store.looks() - looks;
+        assert!((12..=30).contains(&looks), "{looks} in a minute");
+    });
+    // The one that stood still finds another in its place.
+    still.block_on(async {
+        settle().await;
+        let looks = lab.store.looks();
+        tokio::time::sleep(secs(60)).await;
+        assert!(lab.store.looks() - looks <= 1, "both of them look");
+    });
+    assert_eq!(count.get(), 1);
 }

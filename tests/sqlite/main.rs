@@ -15,6 +15,7 @@ mod enlisted;
 mod faults;
 mod flips;
 mod kills;
+mod labels;
 mod leftovers;
 mod locks;
 mod open;

@@ -57,6 +57,10 @@ impl Store for Alternating {
     async fn durability(&self) -> Result<Durability, StoreError> {
         self.next().durability().await
     }
+
+    fn indexes_labels(&self) -> bool {
+        self.next().indexes_labels()
+    }
 }
 
 impl OnSqlite {
@@ -74,7 +78,8 @@ impl OnSqlite {
     }
 
     fn open(&self) {
-        let open = |_| SqliteStore::options().with_clock(self.clock.clone()).open(self.path()).expect("it opens");
+        let options = SqliteStore::options().with_clock(self.clock.clone()).index_labels(self.handles > 1);
+        let open = |_| options.clone().open(self.path()).expect("it opens");
         let handles = (0..self.handles).map(open).collect();
         *self.store.lock().unwrap() = Some(Arc::new(Alternating { handles, next: AtomicUsize::new(0) }));
     }

@@ -53,6 +53,7 @@ pub(crate) struct Faulty {
     /// they are counted apart, and fail only when the store is down.
     looks: Arc<AtomicU64>,
     is_down: Arc<AtomicBool>,
+    indexes_labels: Arc<AtomicBool>,
 }
 
 impl Faulty {
@@ -75,6 +76,7 @@ impl Faulty {
             asked: Arc::default(),
             looks: Arc::default(),
             is_down: Arc::default(),
+            indexes_labels: Arc::default(),
         }
     }
 
@@ -109,6 +111,11 @@ impl Faulty {
     pub(crate) fn heal(&self) {
         self.is_down.store(false, Ordering::SeqCst);
         self.fail(|_| Fault::None);
+    }
+
+    /// From now on, it says that it indexes labels.
+    pub(crate) fn index_labels(&self) {
+        self.indexes_labels.store(true, Ordering::SeqCst);
     }
 
     /// How often a process looked at a control record.
@@ -234,5 +241,9 @@ impl Store for Faulty {
     async fn durability(&self) -> Result<Durability, StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Ok(self.durability.lock().unwrap().clone())
+    }
+
+    fn indexes_labels(&self) -> bool {
+        self.indexes_labels.load(Ordering::SeqCst)
     }
 }

@@ -102,3 +102,31 @@ async fn a_completer_leaves_alone_what_a_route_or_a_scope_covers() {
         assert_eq!(others.run_once().await.unwrap().completed, 1);
     }
 }
+
+/// What rests is looked at once, however much of it there is, until the windows change.
+#[tokio::test(start_paused = true)]
+async fn what_rests_is_looked_at_once() {
+    let lab = Lab::new();
+    let layer = lab.layer().resumable();
+    let (runs, count) = (Count::default(), Count::default());
+    let all = count.clone();
+    let app = serve(&layer, move |_| {
+        all.up();
+        let status = if runs.up() <= 2500 { 503 } else { 201 };
+        async move { Ok(reply(status, "paid")) }
+    });
+    for number in 0..2500 {
+        send(&app, post(&number.to_string())).await;
+    }
+    let (operator, id) = plan(&lab, 0, 0, Covers::Route("/pay".to_owned())).await;
+    tokio::time::sleep(secs(60)).await;
+    let loads = lab.store.loads();
+    let completer = completer(&layer, &app);
+    let working = tokio::spawn(async move { completer.run(std::future::pending()).await });
+    tokio::time::sleep(secs(120)).await;
+    assert_eq!((lab.store.loads() - loads, count.get()), (2500, 2500), "looked at once, and not run");
+    operator.end(&id).await.unwrap();
+    tokio::time::sleep(secs(20)).await;
+    assert_eq!(count.get(), 5000, "each of them goes on");
+    working.abort();
+}

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Half of the records are complete, and of the others one in a thousand is parked and the rest
-//! is held. Printed are the median and the longest of so many pages, from the first one on; of
+//! is held. One in ten has a label, and one in ten thousand another one, which the stores index.
+//! Printed are the median and the longest of so many pages, from the first one on; of
 //! Redis also the longest that it did nothing else.
 
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use servers::{Postgres, Redis};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, Key, Labels, Mode, Next, Reached, Record, Stamp, StoredRequest,
-    StoredResponse, Timestamp, Version,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, Key, Label, Labels, Mode, Next, Reached, Record, Stamp,
+    StoredRequest, StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::{PostgresStore, RedisStore, SqliteStore, Store};
 use tower_idempotency::{Authorise, Inspector, ListState, Listing, Operator};
@@ -27,6 +28,10 @@ use tower_idempotency_benches::argument;
 
 const PAGES: usize = 40;
 const WRITERS: usize = 128;
+/// Labels of one record in ten, and of one in ten thousand.
+const OFTEN: &str = "/payments";
+const SELDOM: &str = "/refunds";
+const LABELLED: [ListState; 3] = [ListState::NeedsAttention, ListState::Unfinished, ListState::Complete];
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::main]
@@ -36,7 +41,7 @@ async fn main() {
     let only: String = argument("--only", String::new());
     if only.is_empty() || only == "sqlite" {
         let folder = tempfile::tempdir().expect("a folder");
-        let sqlite = SqliteStore::open(folder.path().join("store.db")).expect("a store");
+        let sqlite = SqliteStore::options().index_labels(true).open(folder.path().join("store.db")).expect("a store");
         measure("sqlite", Arc::new(sqlite), records).await;
     }
     if only.is_empty() || only == "redis" {
@@ -95,7 +100,7 @@ fn put(command: &impl Command, current: Option<&Record>, version: Version) -> Re
 }
 
 /// A record that is held, one that is complete, and one that is parked.
-fn samples() -> [Record; 3] {
+fn samples(labels: Labels) -> [Record; 3] {
     let request = StoredRequest::capture(
         &Method::POST,
         &"/payments".parse().expect("a target"),
@@ -103,13 +108,7 @@ fn samples() -> [Record; 3] {
         Bytes::from_static(&[b'q'; 200]),
     );
     let fingerprint = Fingerprint::of([b"x".as_slice()]);
-    let claim = Claim {
-        fingerprint,
-        mode: Mode::Resumable,
-        lease: HOUR,
-        request: Some(Arc::new(request)),
-        labels: Labels::new(),
-    };
+    let claim = Claim { fingerprint, mode: Mode::Resumable, lease: HOUR, request: Some(Arc::new(request)), labels };
     let held = put(&claim, None, Version::new(1));
     let response =
         StoredResponse::capture(StatusCode::CREATED, &HeaderMap::new(), Some(Bytes::from_static(&[b'a'; 300])));
@@ -136,12 +135,19 @@ fn key(n: usize) -> Key {
 }
 
 async fn fill(store: &Arc<impl Store>, records: usize) {
-    let (started, samples, mut writing) = (Instant::now(), Arc::new(samples()), JoinSet::new());
+    let (often, seldom) = (Labels::new().with("route", OFTEN), Labels::new().with("route", SELDOM));
+    let samples = [Labels::new(), often, seldom].map(samples);
+    let (started, samples, mut writing) = (Instant::now(), Arc::new(samples), JoinSet::new());
     for writer in 0..WRITERS {
         let (store, samples) = (Arc::clone(store), Arc::clone(&samples));
         writing.spawn(async move {
             for n in (writer..records).step_by(WRITERS) {
-                let [held, complete, parked] = &*samples;
+                // Of each half of the records.
+                let [held, complete, parked] = match n / 2 {
+                    pair if pair % 10_000 == 0 => &samples[2],
+                    pair if pair % 10 == 0 => &samples[1],
+                    _ => &samples[0],
+                };
                 let next = if n % 2 == 0 {
                     complete
                 } else if n % 2000 == 1 {
@@ -171,6 +177,22 @@ async fn look(name: &str, store: &Arc<impl Store>) {
             listing = listing.after(next);
         }
         print(&format!("{state:?}, {shown} shown"), times);
+    }
+    for (label, state) in [OFTEN, SELDOM].iter().flat_map(|label| LABELLED.map(|state| (*label, state))) {
+        let (mut listing, mut times, mut shown) =
+            (Listing::new(state).label(Label::new("route", label)), Vec::new(), 0);
+        for _ in 0..PAGES {
+            let started = Instant::now();
+            let listed = operator.list(&listing).await.expect("a page");
+            times.push(started.elapsed());
+            assert!(listed.by_label_index);
+            shown += listed.operations.len();
+            listing = match listed.next {
+                Some(next) => listing.after(next),
+                None => Listing::new(state).label(Label::new("route", label)),
+            };
+        }
+        print(&format!("{state:?} of {label}, {shown} shown"), times);
     }
     let mut times = Vec::new();
     for _ in 0..PAGES {

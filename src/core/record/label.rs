@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
+use crate::core::hash::digest;
 use crate::core::message::{arc, piece};
 
 /// A short text by which an operator finds an operation: a name and a value, `order=17`.
@@ -67,6 +69,13 @@ impl Label {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What stands for it in the index of a store: short, and of one length.
+    #[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn tag(&self) -> i64 {
+        let hash = digest(b"label", [self.0.as_bytes()]);
+        i64::from_be_bytes(*hash.first_chunk().unwrap_or(&[0; 8]))
+    }
 }
 
 impl fmt::Display for Label {
@@ -117,6 +126,11 @@ impl Labels {
     /// The labels, in the order in which they were first set.
     pub fn iter(&self) -> impl Iterator<Item = &Label> {
         self.0.iter()
+    }
+
+    /// Whether this label is one of them.
+    pub fn has(&self, label: &Label) -> bool {
+        self.0.contains(label)
     }
 
     /// Whether there are none.

@@ -185,6 +185,11 @@ impl Ledger {
         self.within(self.store.count(filter, most)).await
     }
 
+    /// Whether the store finds records by their labels.
+    pub(crate) fn indexes_labels(&self) -> bool {
+        self.store.indexes_labels()
+    }
+
     /// What the store survives.
     pub(crate) async fn durability(&self) -> Result<Durability, StoreError> {
         self.within(self.store.durability()).await

@@ -395,4 +395,8 @@ impl<S: Store> Store for FaultyStore<S> {
     fn keeps_parts(&self) -> bool {
         self.inner.keeps_parts()
     }
+
+    fn indexes_labels(&self) -> bool {
+        self.inner.indexes_labels()
+    }
 }

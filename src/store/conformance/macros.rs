@@ -79,6 +79,10 @@ macro_rules! conformance_tests {
                 scans::what_is_complete_is_found_while_it_is
                 scans::what_is_found_is_counted
                 scans::a_scan_under_way_misses_nothing
+                labels::labelled_are_found
+                labels::labels_set_later_are_found
+                labels::labels_follow_their_records
+                labels::labelled_callbacks_are_found
                 unreadable::records_that_can_not_be_read_are_passed_and_counted
                 unreadable::a_partition_that_starts_with_them_is_found_behind_them
                 unreadable::what_expired_is_found_behind_them

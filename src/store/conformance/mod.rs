@@ -41,6 +41,8 @@
 //!   due, a page at a time ([`scans`]). What can't be read is passed and counted, and
 //!   hides nothing ([`unreadable`]; a harness [damages](Harness::damage), or says
 //!   [why not](Cannot)).
+//! - **Labels**: a store that [indexes](Store::indexes_labels) them finds what has a label, and
+//!   not what has gone or moved on ([`labels`]).
 //! - **A future that is dropped** leaves the old record or the new one, and a
 //!   store that works ([`races`]).
 //! - **Any history** of commands has the outcome it has on the [`Reference`]
@@ -66,6 +68,7 @@ mod gate;
 mod harness;
 pub mod histories;
 mod holder;
+pub mod labels;
 pub mod linear;
 mod macros;
 pub mod races;

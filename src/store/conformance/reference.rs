@@ -70,7 +70,8 @@ impl Store for Reference {
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
         let (records, now) = (lock(&self.records), self.clock.now());
-        let matching = records.iter().filter(|(_, record)| matches(query.filter, record, now));
+        let has_label = |record: &Record| query.label.as_ref().is_none_or(|label| record.labels().has(label));
+        let matching = records.iter().filter(|(_, record)| matches(query.filter, record, now) && has_label(record));
         let found = matching.map(|(key, record)| Entry::Found(Self::found(key, record)));
         let past = |one: &Entry| query.after.is_none_or(|after| query.filter.is_past(one.place(), after));
         let mut entries: Vec<_> = found.filter(past).collect();
@@ -79,5 +80,9 @@ impl Store for Reference {
             entries.reverse();
         }
         Ok(Page::of(entries, query.limit))
+    }
+
+    fn indexes_labels(&self) -> bool {
+        true
     }
 }

@@ -169,6 +169,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         STORE_TIMEOUT
     }
 
+    /// Whether a [`scan`](Self::scan) can be asked for the records with one
+    /// [label](Query#structfield.label). `false` by default: then no query has a label. A store
+    /// around another one returns the value of the inner one.
+    ///
+    /// A store that does finds every record of the filter that was last written by this release
+    /// with the index on, and has the label; and it may find others. What a write without the index
+    /// left behind need not be found until it is written again.
+    fn indexes_labels(&self) -> bool {
+        false
+    }
+
     /// Whether a [`swap`](Self::swap) writes only those parts of a record that
     /// [`KeptRecord::encode`] returns. `false` by default, for a store that keeps whole
     /// records, say. A store around another one returns the value of the inner one.
@@ -266,5 +277,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn keeps_parts(&self) -> bool {
         self.as_ref().keeps_parts()
+    }
+
+    fn indexes_labels(&self) -> bool {
+        self.as_ref().indexes_labels()
     }
 }

@@ -1,6 +1,6 @@
 //! What a scan looks for, and what it returns.
 
-use crate::core::{Key, Status, Timestamp, Version};
+use crate::core::{Key, Label, Status, Timestamp, Version};
 
 /// What a [`Store::scan`](super::Store::scan) looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +41,23 @@ pub struct Query {
     pub limit: usize,
     /// Where the last page ended.
     pub after: Option<Cursor>,
+    /// Only those with this label, of a store that [indexes
+    /// labels](super::Store::indexes_labels). A caller looks at each of them itself: the index may
+    /// have some that no longer have it.
+    pub label: Option<Label>,
 }
 
 impl Query {
     /// The first `limit` records that `filter` finds.
     pub const fn new(filter: Filter, limit: usize) -> Self {
-        Self { filter, limit, after: None }
+        Self { filter, limit, after: None, label: None }
+    }
+
+    /// Only those with this label: see [`label`](Self#structfield.label).
+    #[must_use]
+    pub fn label(mut self, label: Label) -> Self {
+        self.label = Some(label);
+        self
     }
 
     /// The page after the one that ended at `cursor`.

@@ -23,10 +23,22 @@ pub(super) struct Statements<'c> {
     cut_steps: Statement<'c>,
     drop_request: Statement<'c>,
     drop_parts: Statement<'c>,
+    labels: Option<LabelStatements<'c>>,
     pub(super) expired: Statement<'c>,
     pub(super) committed: Statement<'c>,
     pub(super) begin: Statement<'c>,
     pub(super) commit: Statement<'c>,
+}
+
+struct LabelStatements<'c> {
+    keep: Statement<'c>,
+    put: Statement<'c>,
+}
+
+impl<'c> LabelStatements<'c> {
+    fn new(connection: &'c Connection, sql: &Sql) -> rusqlite::Result<Self> {
+        Ok(Self { keep: connection.prepare(&sql.labels.keep)?, put: connection.prepare(&sql.labels.put)? })
+    }
 }
 
 /// What became of one write of a batch.
@@ -60,7 +72,8 @@ impl<'c> Statements<'c> {
             cut_steps: prepare(&sql.cut_steps)?,
             drop_request: prepare(&sql.drop_request)?,
             drop_parts: prepare(&sql.drop_parts)?,
-            expired: prepare(&sql.expired)?,
+            labels: if sql.index_labels { Some(LabelStatements::new(connection, sql)?) } else { None },
+            expired: prepare(&sql.scans.expired)?,
             committed: prepare(&sql.committed)?,
             begin: prepare("BEGIN IMMEDIATE")?,
             commit: prepare("COMMIT")?,
@@ -95,6 +108,10 @@ impl<'c> Statements<'c> {
             StatementKind::CutSteps => &mut self.cut_steps,
             StatementKind::DropRequest => &mut self.drop_request,
             StatementKind::DropParts => &mut self.drop_parts,
+            StatementKind::KeepLabels | StatementKind::PutLabel => {
+                let Some(labels) = &mut self.labels else { return Ok(()) };
+                if which == StatementKind::PutLabel { &mut labels.put } else { &mut labels.keep }
+            }
         };
         statement.execute(params_from_iter(cells))?;
         Ok(())

@@ -95,7 +95,7 @@ fn database(path: &Path, connection: &Connection, join: bool) -> Result<Database
         return Err(SqliteOpenError::new(Kind::Foreign, path, detail));
     }
     let prefix = if is_own { "" } else { PREFIX };
-    let sql = Sql::new(prefix);
+    let sql = Sql::new(prefix, false);
     let page_size = number("page_size").map_err(engine)?.unsigned_abs();
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema WHERE name = ?1", [format!("{prefix}meta")], |row| row.get(0))

@@ -90,13 +90,14 @@ impl Opening<'_> {
         }
         let alone = !others.iter().any(|other| matches!(other, Other::Alive { .. }));
         let database = self.database(entrance, &others)?;
-        let sql = Sql::new(database.prefix());
+        let mut sql = Sql::new(database.prefix(), self.options.index_labels);
         let place = Place { path: self.path.to_owned(), cache_bytes: self.options.cache_bytes };
         let (connection, known) = if alone {
             self.connect_alone(&place, &database, &sql, &others)?
         } else {
             (self.connect_beside(&place, &database, &sql, &others)?, 0)
         };
+        sql.index_labels |= connection.prepare(&sql.labels.keep).is_ok();
         let owner = Owner::enter(self.path, &self.boot, known).map_err(|error| self.io(error))?;
         let started = self.start(&connection, &sql, alone, &others, &owner);
         if started.is_err() && others.iter().any(|other| !matches!(other, Other::Unknown)) {
@@ -348,7 +349,7 @@ fn create_tables(path: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
-    let sql = Sql::new("");
+    let sql = Sql::new("", false);
     connection.execute_batch(&format!(
         "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA application_id = {APPLICATION_ID}; \
          PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE;"
@@ -360,6 +361,14 @@ fn create_tables(path: &Path) -> rusqlite::Result<()> {
 
 /// Within a transaction, unless they are there.
 fn add_tables(connection: &Connection, sql: &Sql) -> rusqlite::Result<()> {
+    add_records(connection, sql)?;
+    if !sql.index_labels || connection.prepare(&sql.labels.keep).is_ok() {
+        return Ok(());
+    }
+    connection.execute_batch(&sql.labels.table)
+}
+
+fn add_records(connection: &Connection, sql: &Sql) -> rusqlite::Result<()> {
     if connection.prepare(&sql.layout).is_ok() {
         return Ok(());
     }

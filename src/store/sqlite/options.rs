@@ -27,6 +27,7 @@ pub struct SqliteStoreOptions {
     pub(super) network: bool,
     pub(super) accept_loss: bool,
     pub(super) reset_time: bool,
+    pub(super) index_labels: bool,
     pub(super) transaction_limit: Duration,
 }
 
@@ -40,6 +41,7 @@ impl SqliteStoreOptions {
             network: false,
             accept_loss: false,
             reset_time: false,
+            index_labels: false,
             transaction_limit: LONGEST,
         }
     }
@@ -101,6 +103,34 @@ impl SqliteStoreOptions {
     /// and retentions that were counted from the wrong time are that much longer.
     pub const fn reset_the_latest_time(mut self) -> Self {
         self.reset_time = true;
+        self
+    }
+
+    /// Whether labels are indexed, so that an [`Operator`](crate::Operator) finds the few operations
+    /// with a [label](crate::Listing::label) among many without looking at the others; no by default.
+    /// The index is written in the transaction of the record. An entry takes some 150 bytes of the
+    /// file for each label of an operation, as long as its record is there.
+    ///
+    /// ```
+    /// use tower_idempotency::store::SqliteStore;
+    ///
+    /// # let path = std::env::temp_dir().join(format!("sqlite-labels-doc-{}", std::process::id()));
+    /// let store = SqliteStore::options().index_labels(true).open(path.join("keys.db"))?;
+    /// # drop(store);
+    /// # std::fs::remove_dir_all(path).unwrap();
+    /// # Ok::<_, tower_idempotency::store::SqliteOpenError>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// - What was begun before is in the index once it is written again, so the index lacks what
+    ///   was complete by then.
+    /// - From then on each store that is opened on the file writes the index, with this option or
+    ///   without. What an earlier release begins is not in it, nor what a process does that had the
+    ///   file open before; what they end or remove is not left behind in it.
+    /// - What is [encrypted](crate::Engine) is not in it, since its labels are encrypted, too.
+    pub const fn index_labels(mut self, index: bool) -> Self {
+        self.index_labels = index;
         self
     }
 

@@ -5,7 +5,7 @@ use super::buckets::Buckets;
 use super::error::Fault;
 use super::row::{Cell, Columns, RowWrite, Stored, bytes_cell, number_cell};
 use super::schema::StatementKind;
-use crate::core::{Key, Timestamp, Version};
+use crate::core::{Key, Labels, Timestamp, Version};
 use crate::store::contract::StoreError;
 
 /// Whether a write takes.
@@ -74,7 +74,25 @@ pub(super) fn replace<E>(
     for (n, value, hash) in put.parts() {
         run(StatementKind::PutPart, &[bytes(), number_cell(n), bytes_cell(value), number_cell(hash)])?;
     }
-    Ok(())
+    label(key, put, over.is_some(), run)
+}
+
+/// Puts its labels into their index, if there is one, and takes out those that it had. An operation
+/// that had a label has one until its end.
+fn label<E>(
+    key: &Key,
+    put: &RowWrite,
+    is_over: bool,
+    mut run: impl FnMut(StatementKind, &[Cell<'_>]) -> Result<(), E>,
+) -> Result<(), E> {
+    let Some(tags) = put.tags() else { return Ok(()) };
+    let key = || bytes_cell(key.as_bytes());
+    if is_over && (put.is_first() || !tags.is_empty()) {
+        let kept = (0..Labels::MAX).map(|n| number_cell(tags.get(n).copied().unwrap_or_default()));
+        let cells: Vec<_> = std::iter::once(key()).chain(kept).collect();
+        run(StatementKind::KeepLabels, &cells)?;
+    }
+    tags.iter().try_for_each(|tag| run(StatementKind::PutLabel, &[key(), number_cell(*tag)]))
 }
 
 /// Removes what is there.

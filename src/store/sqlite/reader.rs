@@ -9,8 +9,9 @@ use rusqlite::{Connection, Statement};
 use super::error::Fault;
 use super::open_store::OpenStore;
 use super::row::Stored;
+use super::schema::ScanSql;
 use crate::core::Key;
-use crate::store::contract::StoreError;
+use crate::store::contract::{Filter, StoreError};
 use crate::util::signal::lock;
 
 /// What a reader is asked to do; an error is why it can't.
@@ -91,13 +92,40 @@ pub(super) struct Reader<'c> {
     pub(super) shared: Arc<OpenStore>,
     load: Statement<'c>,
     parts: Statement<'c>,
-    pub(super) unfinished: Statement<'c>,
-    pub(super) lapsed: Statement<'c>,
-    pub(super) expired: Statement<'c>,
-    pub(super) complete: Statement<'c>,
+    pub(super) scans: Scans<'c>,
+    /// The same of one label, if labels are indexed.
+    pub(super) label_scans: Option<Scans<'c>>,
     pub(super) count_unfinished: Statement<'c>,
     pub(super) count_complete: Statement<'c>,
     broken: bool,
+}
+
+/// A scan for each filter.
+pub(super) struct Scans<'c> {
+    unfinished: Statement<'c>,
+    lapsed: Statement<'c>,
+    expired: Statement<'c>,
+    complete: Statement<'c>,
+}
+
+impl<'c> Scans<'c> {
+    fn new(connection: &'c Connection, sql: &ScanSql) -> rusqlite::Result<Self> {
+        Ok(Self {
+            unfinished: connection.prepare(&sql.unfinished)?,
+            lapsed: connection.prepare(&sql.lapsed)?,
+            expired: connection.prepare(&sql.expired)?,
+            complete: connection.prepare(&sql.complete)?,
+        })
+    }
+
+    pub(super) const fn of(&mut self, filter: Filter) -> &mut Statement<'c> {
+        match filter {
+            Filter::Unfinished => &mut self.unfinished,
+            Filter::Lapsed => &mut self.lapsed,
+            Filter::Expired => &mut self.expired,
+            Filter::Complete => &mut self.complete,
+        }
+    }
 }
 
 impl<'c> Reader<'c> {
@@ -108,10 +136,8 @@ impl<'c> Reader<'c> {
             shared: Arc::clone(shared),
             load: connection.prepare(&sql.load)?,
             parts: connection.prepare(&sql.parts)?,
-            unfinished: connection.prepare(&sql.unfinished)?,
-            lapsed: connection.prepare(&sql.lapsed)?,
-            expired: connection.prepare(&sql.expired)?,
-            complete: connection.prepare(&sql.complete)?,
+            scans: Scans::new(connection, &sql.scans)?,
+            label_scans: sql.index_labels.then(|| Scans::new(connection, &sql.labels.scans)).transpose()?,
             count_unfinished: connection.prepare(&sql.count_unfinished)?,
             count_complete: connection.prepare(&sql.count_complete)?,
             broken: false,

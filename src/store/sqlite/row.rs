@@ -6,7 +6,8 @@ use rusqlite::{Row, Statement};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::Fault;
-use crate::core::{DecodeError, Hold, Key, PartId, Record, Status, Times, Timestamp, Version};
+use super::schema::Sql;
+use crate::core::{DecodeError, Hold, Key, Label, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::contract::{Found, StoreError, status_code, status_of};
 
 /// The format of rows that is written, and the newest that is read.
@@ -221,6 +222,8 @@ pub(super) struct RowWrite {
     response_hash: i64,
     /// What goes to `parts`, with its number and checksum.
     fresh: Vec<(i64, Bytes, i64)>,
+    /// Of its labels, if they are indexed.
+    tags: Option<Vec<i64>>,
 }
 
 impl RowWrite {
@@ -252,7 +255,23 @@ impl RowWrite {
             response_hash: response.as_deref().map_or(0, response_hash),
             response,
             fresh,
+            tags: None,
         }
+    }
+
+    /// The same, with its labels in their index if there is one.
+    pub(super) fn indexed(mut self, record: &Record, sql: &Sql) -> Self {
+        self.tags = sql.index_labels.then(|| record.labels().iter().map(Label::tag).collect());
+        self
+    }
+
+    pub(super) fn tags(&self) -> Option<&[i64]> {
+        self.tags.as_deref()
+    }
+
+    /// Whether it starts an operation.
+    pub(super) const fn is_first(&self) -> bool {
+        self.is_first
     }
 
     pub(super) fn len(&self) -> usize {

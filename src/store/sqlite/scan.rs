@@ -1,11 +1,12 @@
 //! Records by what falls due.
 
+use rusqlite::{ToSql, params_from_iter};
+
 use super::error::Fault;
 use super::reader::Reader;
-use super::row::{self, Stored};
-use crate::core::{Key, Timestamp};
-use crate::store::contract::Entry;
-use crate::store::contract::{Cursor, Filter, Page, Query};
+use super::row::{self, Stored, number_cell};
+use crate::core::{Key, Label, Timestamp};
+use crate::store::contract::{Cursor, Entry, Filter, Page, Query, StoreError, StoreErrorKind};
 
 impl Reader<'_> {
     /// One page, in one read transaction.
@@ -18,12 +19,20 @@ impl Reader<'_> {
             None if query.filter.is_latest_first() => (i64::MAX, [u8::MAX; 33].as_slice()),
             None => (i64::MIN, [].as_slice()),
         };
-        let mut rows = match query.filter {
-            Filter::Unfinished => self.unfinished.query((due, key, limit))?,
-            Filter::Lapsed => self.lapsed.query((due, key, limit, millis(now)))?,
-            Filter::Expired => self.expired.query((due, key, limit, millis(now)))?,
-            Filter::Complete => self.complete.query((due, key, limit))?,
+        let mut bound = vec![due.to_sql()?, key.to_sql()?, limit.to_sql()?];
+        let tag = query.label.as_ref().map(Label::tag);
+        // By position: `?4` is the time, `?5` the label.
+        let is_timed = matches!(query.filter, Filter::Lapsed | Filter::Expired);
+        if is_timed || tag.is_some() {
+            bound.push(number_cell(millis(now)));
+        }
+        bound.extend(tag.map(number_cell));
+        let scans = match (&query.label, &mut self.label_scans) {
+            (None, _) => &mut self.scans,
+            (Some(_), Some(scans)) => scans,
+            (Some(_), None) => return Err(not_indexed().into()),
         };
+        let mut rows = scans.of(query.filter).query(params_from_iter(bound))?;
         let mut entries = Vec::new();
         while let Some(found) = rows.next()? {
             let Ok(key) = row::key(found, row::KEY) else { continue };
@@ -52,6 +61,11 @@ impl Reader<'_> {
         let count: i64 = statement.query_row((latest, most), |row| row.get(0))?;
         Ok(usize::try_from(count).unwrap_or_default())
     }
+}
+
+fn not_indexed() -> StoreError {
+    let message = "this store has no index of labels; give all processes SqliteStoreOptions::index_labels(true)";
+    StoreError::new(StoreErrorKind::NotIndexed, message)
 }
 
 /// Where a row lies that can't be read.

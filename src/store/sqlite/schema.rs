@@ -10,6 +10,8 @@ pub(super) enum StatementKind {
     CutSteps,
     DropRequest,
     DropParts,
+    KeepLabels,
+    PutLabel,
 }
 
 /// The layout that this release reads and writes.
@@ -21,8 +23,9 @@ pub(super) const PREFIX: &str = "idempotency_";
 
 /// As they are created, without a prefix.
 const TABLES: &str = include_str!("schema.sql");
+const LABEL_TABLE: &str = include_str!("labels.sql");
 /// The names that get one.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 15] = [
     "records",
     "parts",
     "tallies",
@@ -34,6 +37,10 @@ const NAMES: [&str; 11] = [
     "records_added",
     "records_changed",
     "records_removed",
+    "labels",
+    "labels_due",
+    "labels_moved",
+    "labels_removed",
 ];
 
 /// Columns of a record, in the order in which [`row`](super::row) takes them.
@@ -44,6 +51,8 @@ const COLUMNS: &str = "format, version, status, created, written, due, attempts,
 /// All statements, made once.
 #[derive(Debug)]
 pub(super) struct Sql {
+    /// Whether labels are indexed: otherwise their table need not be there.
+    pub(super) index_labels: bool,
     pub(super) tables: String,
     pub(super) load: String,
     pub(super) parts: String,
@@ -54,10 +63,8 @@ pub(super) struct Sql {
     pub(super) cut_steps: String,
     pub(super) drop_request: String,
     pub(super) drop_parts: String,
-    pub(super) unfinished: String,
-    pub(super) lapsed: String,
-    pub(super) expired: String,
-    pub(super) complete: String,
+    pub(super) scans: ScanSql,
+    pub(super) labels: LabelSql,
     pub(super) count_unfinished: String,
     pub(super) count_complete: String,
     pub(super) held_by: String,
@@ -81,13 +88,71 @@ pub(super) struct Sql {
     pub(super) tallies_page: String,
 }
 
+/// A scan for each filter.
+#[derive(Debug)]
+pub(super) struct ScanSql {
+    pub(super) unfinished: String,
+    pub(super) lapsed: String,
+    pub(super) expired: String,
+    pub(super) complete: String,
+}
+
+impl ScanSql {
+    fn new(p: &str) -> Self {
+        Self {
+            unfinished: scan(p, "status < 2", EARLIEST_FIRST),
+            lapsed: scan(p, "status < 2 AND due <= ?4", EARLIEST_FIRST),
+            expired: scan(p, "status = 2 AND due <= ?4", EARLIEST_FIRST),
+            complete: scan(p, "status = 2", LATEST_FIRST),
+        }
+    }
+
+    /// The same of one label.
+    fn of_label(p: &str) -> Self {
+        Self {
+            unfinished: label_scan(p, "complete = 0", EARLIEST_FIRST),
+            lapsed: label_scan(p, "complete = 0 AND found.due <= ?4", EARLIEST_FIRST),
+            expired: label_scan(p, "complete = 1 AND found.due <= ?4", EARLIEST_FIRST),
+            complete: label_scan(p, "complete = 1", LATEST_FIRST),
+        }
+    }
+}
+
+/// What writes and reads the index of labels.
+#[derive(Debug)]
+pub(super) struct LabelSql {
+    /// Makes its table.
+    pub(super) table: String,
+    /// Takes out those of a record that are not among these.
+    pub(super) keep: String,
+    pub(super) put: String,
+    pub(super) scans: ScanSql,
+}
+
+impl LabelSql {
+    fn new(p: &str, id: &str) -> Self {
+        Self {
+            table: prefixed(LABEL_TABLE, p),
+            keep: format!(
+                "DELETE FROM main.{p}labels WHERE record = {id} AND tag NOT IN (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+            ),
+            put: format!(
+                "INSERT OR IGNORE INTO main.{p}labels (record, tag, complete, due, key) \
+                 SELECT id, ?2, status = 2, due, key FROM main.{p}records INDEXED BY {p}records_key WHERE key = ?1"
+            ),
+            scans: ScanSql::of_label(p),
+        }
+    }
+}
+
 impl Sql {
-    pub(super) fn new(prefix: &str) -> Self {
+    pub(super) fn new(prefix: &str, index_labels: bool) -> Self {
         // All in `main`: a temporary table of such a name would come first otherwise.
         let p = prefix;
         let (id, own) = (id_of(p), own_key(p));
         Self {
-            tables: tables(p),
+            index_labels,
+            tables: prefixed(TABLES, p),
             load: load(p),
             parts: format!("SELECT n, value, hash FROM main.{p}parts WHERE record = {id} ORDER BY n"),
             // Not `OR ABORT`, which would keep a copy of each page that it changes:
@@ -107,10 +172,8 @@ impl Sql {
             cut_steps: format!("DELETE FROM main.{p}parts WHERE record = {id} AND n > ?2"),
             drop_request: format!("DELETE FROM main.{p}parts WHERE record = {id} AND n = 0"),
             drop_parts: format!("DELETE FROM main.{p}parts WHERE record = {id}"),
-            unfinished: scan(p, "status < 2"),
-            lapsed: scan(p, "status < 2 AND due <= ?4"),
-            expired: scan(p, "status = 2 AND due <= ?4"),
-            complete: scan_backwards(p, "status = 2"),
+            scans: ScanSql::new(p),
+            labels: LabelSql::new(p, &id),
             count_unfinished: count(p, "status < 2"),
             count_complete: count(p, "status = 2"),
             held_by: format!("SELECT key FROM main.{p}records WHERE status < 2 AND holder = ?1"),
@@ -156,6 +219,8 @@ impl Sql {
             StatementKind::CutSteps => &self.cut_steps,
             StatementKind::DropRequest => &self.drop_request,
             StatementKind::DropParts => &self.drop_parts,
+            StatementKind::KeepLabels => &self.labels.keep,
+            StatementKind::PutLabel => &self.labels.put,
         }
     }
 }
@@ -180,18 +245,30 @@ fn load(p: &str) -> String {
     )
 }
 
-fn scan(p: &str, which: &str) -> String {
+/// A page of these, after `(?1, ?2)`, at most `?3`.
+fn scan(p: &str, which: &str, (is_past, order): Order) -> String {
     let own = own_key(p);
     format!(
-        "SELECT {COLUMNS}, {own}, key FROM main.{p}records WHERE {which} AND (due, key) > (?1, ?2) \
-         AND length(key) = 32 ORDER BY due, key LIMIT ?3"
+        "SELECT {COLUMNS}, {own}, key FROM main.{p}records WHERE {which} AND (due, key) {is_past} (?1, ?2) \
+         AND length(key) = 32 ORDER BY due {order}, key {order} LIMIT ?3"
     )
 }
 
-/// The same, latest due first.
-fn scan_backwards(p: &str, which: &str) -> String {
-    scan(p, which).replace("(due, key) >", "(due, key) <").replace("ORDER BY due, key", "ORDER BY due DESC, key DESC")
+/// The same of one label, along its index.
+fn label_scan(p: &str, which: &str, (is_past, order): Order) -> String {
+    let columns = COLUMNS.replace(", ", ", own.");
+    format!(
+        "SELECT own.{columns}, own.key, found.key FROM main.{p}labels AS found INDEXED BY {p}labels_due \
+         CROSS JOIN main.{p}records AS own ON own.id = found.record WHERE found.tag = ?5 AND found.{which} \
+         AND (found.due, found.key) {is_past} (?1, ?2) ORDER BY found.due {order}, found.key {order} LIMIT ?3"
+    )
 }
+
+/// What is past a place in it, and how it is ordered.
+type Order = (&'static str, &'static str);
+
+const EARLIEST_FIRST: Order = (">", "ASC");
+const LATEST_FIRST: Order = ("<", "DESC");
 
 /// How many of these are due by `?1`; `?2` at most.
 fn count(p: &str, which: &str) -> String {
@@ -221,10 +298,10 @@ fn shortest_lease(p: &str) -> String {
     )
 }
 
-/// The statements that create the tables, with the prefix before each name.
-fn tables(prefix: &str) -> String {
-    let mut tables = String::with_capacity(TABLES.len() + 1024);
-    let mut rest = TABLES;
+/// Statements that create tables, with the prefix before each name.
+fn prefixed(statements: &str, prefix: &str) -> String {
+    let mut tables = String::with_capacity(statements.len() + 1024);
+    let mut rest = statements;
     while let Some((before, after)) = rest.split_once('"') {
         let (name, after) = after.split_once('"').unwrap_or((after, ""));
         tables.push_str(before);

@@ -379,7 +379,8 @@ impl Store for SqliteStore {
         if expected.is_none() {
             self.trust(key).await?;
         }
-        match self.write(key, expected, Some(RowWrite::new(key, next))).await? {
+        let put = RowWrite::new(key, next).indexed(next, &self.0.shared.sql);
+        match self.write(key, expected, Some(put)).await? {
             Outcome::Took => Ok(Swap::Stored),
             Outcome::Conflict(None) => {
                 self.trust(key).await?;
@@ -437,5 +438,9 @@ impl Store for SqliteStore {
 
     fn keeps_parts(&self) -> bool {
         true
+    }
+
+    fn indexes_labels(&self) -> bool {
+        self.0.shared.sql.index_labels
     }
 }

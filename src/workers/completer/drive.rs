@@ -84,8 +84,7 @@ impl Completer {
             // Before it is claimed: what is not driven costs no try. The exchange
             // needs no look of its own after this one, unless it has become old.
             let (looked, found) = (Instant::now(), engine.look(&key).await?);
-            if let Some(left) = self.rest_of(found.record.as_ref()).await {
-                self.quarantine(key, left);
+            if self.rests(key, found.record.as_ref()).await {
                 return Ok(Progress::Settled(Disposition::Skipped));
             }
             if !is_proven {

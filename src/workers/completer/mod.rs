@@ -13,6 +13,7 @@ mod place;
 mod probe;
 mod report;
 mod rest;
+mod resting;
 mod round;
 mod run;
 mod slots;
@@ -35,6 +36,7 @@ pub use self::body::StoredBody;
 pub use self::report::Report;
 pub use self::wiring::CompleterError;
 
+use self::resting::Resting;
 use self::through::{BoxFuture, Drive, HttpResponse};
 use self::wiring::Wiring;
 use crate::core::{Key, Record, Resume};
@@ -119,6 +121,8 @@ pub struct Completer {
     /// Operations that the completer can't do anything about, and until when it leaves them
     /// alone.
     quarantined: Arc<Mutex<HashMap<Key, Instant>>>,
+    /// Operations that rest for a maintenance window.
+    resting: Arc<Mutex<Resting>>,
     /// Where the last round stopped, if there was more than it starts.
     place: Arc<Mutex<Option<Cursor>>>,
 }
@@ -163,6 +167,7 @@ impl Completer {
             },
             wiring: Arc::default(),
             quarantined: Arc::default(),
+            resting: Arc::default(),
             place: Arc::default(),
         }
     }

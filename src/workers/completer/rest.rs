@@ -3,27 +3,38 @@
 use std::time::Duration;
 
 use super::Completer;
-use crate::core::{Intake, Record, Work};
-
-/// For how long at most such an operation is left alone: its window may be ended early.
-const LONGEST: Duration = Duration::from_secs(5);
+use crate::core::{Intake, Key, Record, Work};
+use crate::util::signal::lock;
 
 impl Completer {
-    /// How long an operation is to be left alone, if it is covered by a window that has begun.
+    /// Whether an operation is covered by a window that has begun. It is left alone until that
+    /// ends, or the windows change.
+    pub(super) async fn rests(&self, key: Key, record: Option<&Record>) -> bool {
+        let plan = self.shared.engine.plans_read();
+        let Some(left) = self.rest_of(record).await else { return false };
+        lock(&self.resting).add(plan, key, left);
+        true
+    }
+
+    /// Whether it is known to rest.
+    pub(super) fn is_resting(&self, key: &Key) -> bool {
+        lock(&self.resting).has(self.shared.engine.plans_read(), key)
+    }
+
+    /// How long an operation rests.
     ///
     /// Its scope is not on record. The layer's [`Scope`](crate::Scope) is asked about the
     /// prepared request, but may need what only an outer layer sets: then the operation may be
     /// of any scope, and rests with each.
-    pub(super) async fn rest_of(&self, record: Option<&Record>) -> Option<Duration> {
+    async fn rest_of(&self, record: Option<&Record>) -> Option<Duration> {
         if let Some(left) = self.left(Work::Store).await {
-            return Some(left.min(LONGEST));
+            return Some(left);
         }
         let request = record?.request()?;
         let route = Some(request.uri().path());
         self.left(Work::Operation { route, scope: None }).await?;
         let scope = self.whose(request).await;
-        let left = self.left(Work::Operation { route, scope: scope.as_deref() }).await?;
-        Some(left.min(LONGEST))
+        self.left(Work::Operation { route, scope: scope.as_deref() }).await
     }
 
     async fn left(&self, work: Work<'_>) -> Option<Duration> {

@@ -121,7 +121,7 @@ impl Completer {
             // What a scan can't read is looked at, to tell what is wrong with it.
             for key in page.found.iter().map(|found| found.key).chain(page.unreadable.keys) {
                 // With a quarantine of no length, an operation may come round again.
-                if !self.is_quarantined(&key) && seen.insert(key) {
+                if !self.is_quarantined(&key) && !self.is_resting(&key) && seen.insert(key) {
                     started += usize::from(self.meet(round, key).await);
                 }
             }

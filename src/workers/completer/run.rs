@@ -11,6 +11,7 @@ use crate::core::Key;
 use crate::engine::shares::{Share, Shares};
 use crate::telemetry::event::EventKind;
 use crate::util::backoff::{self, Backoff};
+use crate::util::signal::lock;
 
 /// While the store is away it is asked less and less often.
 const OUTAGE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
@@ -72,7 +73,7 @@ impl Completer {
                 scanned = self.fill(&mut round) => scanned,
             };
             let failed = std::mem::take(&mut round.report.failed) > 0;
-            let go_on = !failed && matches!(scanned, Ok(true));
+            let go_on = !failed && matches!(scanned, Ok(true)) && !lock(&self.resting).is_full();
             outages = if scanned.is_ok() { 0 } else { outages + 1 };
             if let (Err(error), 1) = (scanned, outages) {
                 // Once for an outage, however long it lasts.

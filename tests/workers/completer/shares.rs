@@ -268,3 +268,26 @@ async fn a_flood_over_several_processes_leaves_room_in_each() {
     }
     assert_eq!(send(&bed.app, with(post("n"), TENANT, "b")).await.status, 202);
 }
+
+/// The store's list may be longer than a process reads of it: what another process finished
+/// counts no longer all the same.
+#[tokio::test(start_paused = true)]
+async fn what_others_finished_leaves_room_in_front_of_a_flood() {
+    let scope = || Scope::header(TENANT.parse().unwrap());
+    let bed = Bed::with(scope(), |layer| layer.background(Background::at("/operations").always().queue(16)));
+    for number in 0..12 {
+        assert_eq!(send(&bed.app, with(post(&format!("n{number}")), TENANT, "a")).await.status, 202);
+    }
+    let other = IdempotencyLayer::new(bed.lab.engine(), scope()).resumable();
+    let app = serve(&other, |_| async { Ok(reply(201, "done")) });
+    assert_eq!(completer(&other, &app).run_once().await.unwrap().completed, 12);
+    bed.crashed("a", 100).await;
+    tokio::time::advance(secs(120)).await;
+    let mut taken = 0;
+    while taken < 100 && send(&bed.app, with(post("n"), TENANT, &format!("tenant {taken}"))).await.status == 202 {
+        taken += 1;
+        // The store is asked at most twice a second.
+        tokio::time::advance(secs(1)).await;
+    }
+    assert_eq!(taken, 16, "what is behind the end of the list counts on");
+}

@@ -3,8 +3,8 @@
 use tower_idempotency::core::{Key, Resolution, Status};
 use tower_idempotency::store::{Store, StoreErrorKind, Swap};
 use tower_idempotency::{
-    Engine, FindingKind, Label, Labels, ListPosition, ListState, Listed, Listing, OperationState, Operator,
-    OperatorError, Runner,
+    Engine, FindingKind, IdempotencyLayer, Label, Labels, ListPosition, ListState, Listed, Listing, OperationState,
+    Operator, OperatorError, Runner, Scope,
 };
 
 use super::{abandoned, secs};
@@ -224,4 +224,44 @@ async fn a_label_finds_its_operations() {
     let shown = operator.find("", "two").await.unwrap();
     assert_eq!(shown.labels().get("path"), Some("/b"));
     assert_eq!(shown.to_json()["labels"], serde_json::json!({ "path": "/b" }));
+}
+
+/// Operations of two paths, 40 of one and one of the other.
+async fn of_two_paths(lab: &Lab, engine: Engine) -> Operator {
+    let layer = IdempotencyLayer::new(&engine, Scope::shared());
+    let (app, _) = numbered(&layer.labels(|parts| Labels::new().with("path", parts.uri.path())));
+    for n in 0..40 {
+        send(&app, request("POST", "/many", &format!("k{n}"), "{}")).await;
+    }
+    send(&app, request("POST", "/one", "one", "{}")).await;
+    lab.store.index_labels();
+    Operator::new(engine)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_of_labels_spares_a_page_all_the_others() {
+    let lab = Lab::new();
+    let operator = of_two_paths(&lab, lab.engine()).await;
+    let one = Listing::new(ListState::Complete).label(Label::new("path", "/one"));
+    let page = operator.list(&one).await.unwrap();
+    assert_eq!((page.operations.len(), page.looked_at, page.by_label_index), (1, 1, true));
+    let many = Listing::new(ListState::Complete).label(Label::new("path", "/many")).limit(7);
+    assert_eq!(all(&operator, many).await.len(), 40);
+    let walked = operator.list(&one.label_index(false)).await.unwrap();
+    assert_eq!((walked.operations.len(), walked.looked_at, walked.by_label_index), (1, 41, false));
+    let all = operator.list(&Listing::new(ListState::Complete)).await.unwrap();
+    assert!(!all.by_label_index, "no label was asked for");
+}
+
+#[cfg(feature = "encryption")]
+#[tokio::test(start_paused = true)]
+async fn what_is_encrypted_is_found_by_its_label_without_an_index() {
+    use tower_idempotency::encryption::{EncryptionKey, Keyring};
+
+    let lab = Lab::new();
+    let ring = Keyring::new(EncryptionKey::new("first", &std::array::from_fn(|n| n as u8)).unwrap());
+    let operator = of_two_paths(&lab, lab.engine().encryption(ring)).await;
+    let one = Listing::new(ListState::Complete).label(Label::new("path", "/one"));
+    let page = operator.list(&one).await.unwrap();
+    assert_eq!((page.operations.len(), page.looked_at, page.by_label_index), (1, 41, false));
 }

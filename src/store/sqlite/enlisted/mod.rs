@@ -316,7 +316,7 @@ impl<D: SqliteDriver> Running<D> {
             }
             Verdict::Refused(error) => return Err(error),
         };
-        let put = RowWrite::new(key, next);
+        let put = RowWrite::new(key, next).indexed(next, &shared.sql);
         let mut statements = Vec::new();
         let by = (now, shared.owner.number());
         let planned: Result<(), Infallible> = plan::put(key, &put, over.as_ref(), by, |which, cells| {

@@ -9,6 +9,7 @@ const SUBMIT: &str = "src/core/command/submit.rs";
 
 planted_under!(unit, "--lib");
 planted_under!(background, "--test http", "background");
+planted_under!(shares, "--test workers", "completer::shares");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     background(
@@ -152,5 +153,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        withdraw_claim(&completer.shared.engine, key, fence, completer.shared.engine.limits().lease);\n",
         "        let _ = (withdraw_claim, key, fence);\n",
         "handed_over::a_claim_for_a_completer_that_is_gone",
+    ),
+    shares(
+        "what-others-finished-fills-the-queue",
+        "src/http/queue.rs",
+        "accepted.due.is_none_or(|due| due >= end.due)",
+        "accepted.due.is_none_or(|due| due.as_millis() > 0 || due >= end.due)",
+        "what_others_finished_leaves_room",
+    ),
+    shares(
+        "what-a-cut-list-does-not-show-is-forgotten",
+        "src/http/queue.rs",
+        "self.waiting.contains(key) || self.end.is_some_and(is_behind)",
+        "self.waiting.contains(key) || self.end.is_some_and(|end| is_behind(end) && end.due.as_millis() == 0)",
+        "what_others_finished_leaves_room",
     ),
 ];

@@ -6,6 +6,7 @@ const LOOK: &str = "src/engine/look.rs";
 const WINDOWS: &str = "src/engine/windows.rs";
 
 planted_under!(http, "--test http", "maintenance");
+planted_under!(workers, "--test workers", "maintenance");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     http(
@@ -52,6 +53,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_process_whose_operator_looked_first",
     ),
     http(
+        "a-look-is-waited-for-without-end",
+        LOOK,
+        "if timeout(patience, looks.changed()).await.is_err() {",
+        "if looks.changed().await.is_err() {",
+        "a_task_that_stands_still_is_not_waited_for",
+    ),
+    http(
+        "a-task-that-stands-still-looks-for-all",
+        LOOK,
+        "self.windows().may_rest() || self.windows().is_silent(SILENT)",
+        "self.windows().may_rest()",
+        "a_task_that_stands_still_is_replaced",
+    ),
+    http(
+        "two-tasks-look",
+        LOOK,
+        "if !shared.process.windows.is_watched_by(watched.1) {",
+        "if shared.process.windows.is_silent(Duration::MAX) {",
+        "a_task_that_stands_still_is_replaced",
+    ),
+    http(
         "scope-window-covers-all",
         "src/core/window.rs",
         "scope.is_none_or(|scope| scope == name)",
@@ -64,5 +86,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        until = later;\n    }",
         "        until = later.min(until);\n        break;\n    }",
         "windows_that_overlap",
+    ),
+    workers(
+        "what-rests-is-looked-at-again",
+        "src/workers/completer/resting.rs",
+        "self.until.insert(key, backoff::after(left));",
+        "self.until.insert(key, backoff::after(left.min(Duration::from_secs(5))));",
+        "what_rests_is_looked_at_once",
+    ),
+    workers(
+        "what-rests-does-not-hear-of-the-end",
+        "src/workers/completer/resting.rs",
+        "if plan > self.plan {",
+        "if plan > self.plan && self.until.is_empty() {",
+        "what_rests_is_looked_at_once",
     ),
 ];

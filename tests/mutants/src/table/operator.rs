@@ -95,6 +95,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_page_ends_where_it_has_cost_enough",
     ),
     operator(
+        "operator-walks-past-the-index-of-labels",
+        LIST,
+        "clone().filter(|_| self.listed.by_label_index)",
+        "clone().filter(|_| false)",
+        "an_index_of_labels_spares_a_page",
+    ),
+    operator(
+        "operator-asks-an-index-of-labels-for-what-is-encrypted",
+        "src/store/sealing.rs",
+        "    fn patience(&self)",
+        "    fn indexes_labels(&self) -> bool {\n        self.store.indexes_labels()\n    }\n\n    fn patience(&self)",
+        "what_is_encrypted_is_found_by_its_label",
+    ),
+    operator(
         "operator-loads-all-that-it-looks-at",
         LIST,
         "self.loads >= LOADS",

@@ -4,11 +4,34 @@ use super::Mutant;
 
 const EVIDENCE: &str = "src/store/sqlite/evidence.rs";
 const OPEN: &str = "src/store/sqlite/open.rs";
+const LABELS: &str = "src/store/sqlite/labels.sql";
+const PLAN: &str = "src/store/sqlite/plan.rs";
 const WRITER: &str = "src/store/sqlite/writer.rs";
 
 planted_under!(sqlite, "--test sqlite");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    sqlite(
+        "a-label-does-not-follow-its-record",
+        LABELS,
+        "SET complete = NEW.status = 2, due = NEW.due",
+        "SET due = NEW.due",
+        "labels::a_store_that_knows_no_index",
+    ),
+    sqlite(
+        "a-label-outlives-its-record",
+        LABELS,
+        "DELETE FROM \"labels\" WHERE record = OLD.id;",
+        "DELETE FROM \"labels\" WHERE record = -OLD.id;",
+        "labels::a_row_goes_with_its_record",
+    ),
+    sqlite(
+        "a-label-that-was-replaced-stays",
+        PLAN,
+        "if is_over && (put.is_first() || !tags.is_empty()) {",
+        "if is_over && put.is_first() {",
+        "labels::a_row_goes_with_its_record",
+    ),
     sqlite(
         "a-lock-that-a-child-holds-hides-damage",
         EVIDENCE,
