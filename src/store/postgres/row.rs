@@ -1,9 +1,9 @@
 //! A record as a row, and back.
 
 use bytes::Bytes;
-use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::types::{ToSql, Type};
 
+use super::columns::{Row, Value};
 use super::driver::Parameter;
 use super::error::not_ours;
 use super::sql::{Labelled, Replace, Sql};
@@ -133,11 +133,11 @@ fn record(row: &Row, version: Version) -> Result<Record, StoreError> {
     let times = Times { created: time(required(row, 2)?)?, written: time(required(row, 3)?)? };
     let head: &[u8] = required(row, 4)?;
     // In their order. Where one is missing, there are too few.
-    let steps: Vec<&[u8]> = optional(row, 7)?.unwrap_or_default();
+    let steps: Vec<Bytes> = optional(row, 7)?.unwrap_or_default();
     let part = |part| match part {
         PartId::Request => optional(row, 5).ok().flatten().map(Bytes::copy_from_slice),
         PartId::Response => optional(row, 6).ok().flatten().map(Bytes::copy_from_slice),
-        PartId::Step(number) => steps.get(usize::try_from(number).ok()?).map(|step| Bytes::copy_from_slice(step)),
+        PartId::Step(number) => steps.get(usize::try_from(number).ok()?).cloned(),
     };
     let record = Record::decode(times, head, part)?;
     if record.version() != version {
@@ -159,12 +159,12 @@ pub(super) fn found(row: &Row) -> Result<Found, StoreError> {
 }
 
 /// A column that a row of ours has.
-pub(super) fn required<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
+pub(super) fn required<'r, T: Value<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
     optional(row, column)?.ok_or_else(|| not_ours("a column is empty that never is"))
 }
 
-fn optional<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<Option<T>, StoreError> {
-    row.try_get(column).map_err(|error| not_ours("a column has another type").caused_by(error))
+fn optional<'r, T: Value<'r>>(row: &'r Row, column: usize) -> Result<Option<T>, StoreError> {
+    T::of(row.as_ref(), column)
 }
 
 fn time(millis: i64) -> Result<Timestamp, StoreError> {

@@ -1,7 +1,6 @@
 //! A page, along the index of what falls due.
 
-use tokio_postgres::Row;
-
+use super::columns::Row;
 use super::driver::Parameter;
 use super::row::{found, required};
 use super::store::PostgresStore;
@@ -45,7 +44,7 @@ impl PostgresStore {
             let Some(last) = rows.last().filter(|_| entries.len() < wanted && rows.len() as i64 == limit) else {
                 break;
             };
-            (due, key) = (required(last, 4)?, required(last, 0)?);
+            (due, key) = (required(last, 4)?, required::<&[u8]>(last, 0)?.to_vec());
         }
         let mut page = Page::of(entries, query.limit);
         page.unreadable.count += strange + if page.next.is_none() { behind } else { 0 };

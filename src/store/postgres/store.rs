@@ -249,6 +249,6 @@ impl Store for PostgresStore {
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("pool", &self.0.connections.pool.status()).finish_non_exhaustive()
+        f.debug_struct("PostgresStore").field("pool", &self.0.connections.pool).finish_non_exhaustive()
     }
 }

@@ -5,8 +5,12 @@ use super::Mutant;
 planted_under!(tls, "-p servers --test postgres_setup", "tls");
 planted_under!(labels, "-p servers --test postgres", "labels");
 
+planted_under!(sqlx, "-p servers --test sqlx_pool", "sqlx_09");
+
 const CERTIFICATES: &str = "src/store/postgres/certificates.rs";
 const HOSTS: &str = "src/store/postgres/hosts.rs";
+const SHARED: &str = "src/store/postgres/shared.rs";
+const SQLX: &str = "src/store/postgres/sqlx/either.rs";
 const TLS: &str = "src/store/postgres/tls.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -23,6 +27,34 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "DO UPDATE SET complete = excluded.complete, due = excluded.due",
         "DO UPDATE SET due = excluded.due",
         "it_costs_no_statement",
+    ),
+    sqlx(
+        "a-store-on-sqlx-writes-into-a-transaction-that-was-left-open",
+        SQLX,
+        "Ok(true) => {}",
+        "Ok(true) => return Ok(statements),",
+        "a_transaction_that_was_left_open_takes_no_write_with_it",
+    ),
+    sqlx(
+        "a-store-on-sqlx-gives-one-dead-session-up-and-not-the-others",
+        SQLX,
+        "while let Some(idle) = self.of.pool.try_acquire() {",
+        "while let Some(idle) = self.of.pool.try_acquire().filter(|_| false) {",
+        "sessions_that_the_server_ends_cost_no_call",
+    ),
+    sqlx(
+        "a-dropped-call-leaves-its-statement-running-on-a-connection-of-sqlx",
+        SQLX,
+        "drop(connection.detach());",
+        "drop(connection);",
+        "calls_dropped_anywhere_poison_no_connection",
+    ),
+    sqlx(
+        "transactions-on-a-shared-pool-take-all-its-connections",
+        SHARED,
+        "let slot = self.free.take().await?;",
+        "let slot = None;",
+        "transactions_that_share_the_pool_leave_two_connections",
     ),
     tls(
         "verify-full-takes-any-name",
