@@ -108,11 +108,4 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if windows[at].id != seen.id {",
         "a_window_that_another_operator_changed",
     ),
-    http(
-        "a-change-is-overtaken-by-itself",
-        "src/operator/maintenance.rs",
-        "            written = Some(changed);",
-        "            drop(changed);",
-        "a_change_whose_reply_is_lost",
-    ),
 ];
