@@ -41,15 +41,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "looking-ends-with-the-engine-that-began-it",
         WINDOWS,
-        "        self.is_watched.store(false, Ordering::Release);\n        self.state.store(UNREAD, Ordering::Release);",
-        "        self.is_watched.store(false, Ordering::Release);",
+        "            self.is_watched.store(false, Ordering::Release);\n            self.state.store(UNREAD, Ordering::Release);",
+        "            self.is_watched.store(false, Ordering::Release);",
         "an_engine_that_is_gone",
     ),
     http(
         "what-an-operator-read-stands-for-good",
         WINDOWS,
-        "if self.is_watched.load(Ordering::Acquire) {",
-        "if self.is_watched.load(Ordering::Acquire) || planned.is_empty() {",
+        "        if self.is_watched.load(Ordering::Acquire) {\n            self.state",
+        "        if self.is_watched.load(Ordering::Acquire) || planned.is_empty() {\n            self.state",
         "a_process_whose_operator_looked_first",
     ),
     http(
