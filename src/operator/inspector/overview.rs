@@ -67,10 +67,11 @@ fn verdict(listed: &Listed, counts: Option<&Counts>) -> Markup {
     let many = listed.operations.len();
     let most = counts.map(|counts| counts.needs_attention).unwrap_or_default();
     let overdue = counts.map(|counts| counts.due).filter(|due| due.oldest.is_some_and(|oldest| oldest > TOO_LONG_DUE));
-    let capped = counts.map_or(listed.next.is_some(), |_| most.capped || most.count < many);
+    let capped = most.capped || most.count < many;
+    let capped = if counts.is_some() { capped } else { listed.next.is_some() };
     let (count, first) = (most.count.max(many), listed.operations.iter().map(|shown| shown.age()).max());
     match (count, overdue) {
-        (0, None) if capped || listed.next.is_some() => {
+        (0, None) if capped => {
             let text = "There are more operations than one look covers: go on in the list, or look by state.";
             said("warn", "!", "None that was looked at needs attention", text.to_owned())
         }

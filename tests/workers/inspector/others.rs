@@ -10,16 +10,21 @@ use super::{Trouble, Visitor};
 use crate::support::lab::{Lab, reply, request, secs, send, serve, stored_key};
 use crate::support::store::{Call, Fault};
 
-/// So many operations of others are stuck, and behind them one of tim's is.
-async fn behind_others(many: usize) -> Lab {
-    let lab = Lab::new();
+/// Claims with a lease of so long.
+async fn claimed(lab: &Lab, many: usize, lease: u64) {
     let ledger = Ledger::new(lab.store.clone());
     for number in 0..many {
         let fingerprint = Fingerprint::of([b"POST".as_slice()]);
         let (mode, labels) = (Mode::AtMostOnce, Labels::new());
-        let claim = Claim { fingerprint, mode, lease: secs(60), request: None, labels };
+        let claim = Claim { fingerprint, mode, lease: secs(lease), request: None, labels };
         ledger.apply(&stored_key(&number.to_string()), None, claim).await.unwrap();
     }
+}
+
+/// So many operations of others are stuck, and behind them one of tim's is.
+async fn behind_others(many: usize) -> Lab {
+    let lab = Lab::new();
+    claimed(&lab, many, 60).await;
     tokio::time::advance(secs(120)).await;
     let app = serve(&lab.layer().resumable(), |_| async { Ok(reply(503, "")) });
     send(&app, request("POST", "/orders/9", "own", "")).await;
@@ -103,4 +108,16 @@ async fn a_list_is_narrowed_by_label_and_finding() {
     assert_eq!(hashes.len(), 1, "{list}");
     eve.get("?list=unfinished&finding=parked").await.assert(200, "value=\"parked\" selected");
     eve.get("?list=unfinished&finding=lost").await.assert(400, "Choose one of the findings");
+}
+
+/// What was not looked at may be stuck.
+#[tokio::test(start_paused = true)]
+async fn the_verdict_covers_what_was_looked_at_alone() {
+    let lab = Lab::new();
+    claimed(&lab, 1100, 3600).await;
+    let eve = Visitor::new(&lab, "eve");
+    eve.get("").await.assert(200, "None that was looked at needs attention");
+    let lab = Lab::new();
+    claimed(&lab, 900, 3600).await;
+    Visitor::new(&lab, "eve").get("").await.assert(200, "Nothing needs attention");
 }
