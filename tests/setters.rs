@@ -542,7 +542,7 @@ fn redis_stores() -> Vec<(String, Result<tower_idempotency::store::RedisStore, S
     use tower_idempotency::store::RedisStore;
     let mut all = walk!(RedisStore::options(), LENGTHS, connect_timeout, response_timeout);
     all.extend(walk!(RedisStore::options(), TEXTS, prefix));
-    all.extend(walk!(RedisStore::options(), [false, true], index_complete));
+    all.extend(walk!(RedisStore::options(), [false, true], index_complete, index_labels));
     for (length, replicas) in LENGTHS.iter().flat_map(|length| TRIES.map(|replicas| (*length, replicas))) {
         let waits = format!("wait({replicas}, {length:?})");
         all.push((waits.clone(), RedisStore::options().wait(replicas, length)));

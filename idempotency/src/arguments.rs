@@ -19,7 +19,8 @@ Exit codes:
   2  what was typed makes no sense
   3  there is no such operation, or no such window
   4  the store can't be reached or opened
-  5  doctor found something";
+  5  doctor found something
+  141  who reads the output closed it, as `head` does";
 
 /// What is stuck in a store of tower-idempotency, why, and what to do.
 ///
@@ -39,7 +40,8 @@ pub(crate) struct Arguments {
 /// What all commands share.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// The store: sqlite:PATH, redis://… or postgres://…, as the service has it
+    /// The store: sqlite:PATH, redis://… or postgres://…, as the service has it, with what it
+    /// sets: redis://HOST?prefix=NAME&index_complete=true, postgres://HOST/DB?schema=NAME
     #[arg(long, value_name = "URL", env = "IDEMPOTENCY_STORE", hide_env_values = true, global = true)]
     pub(crate) store: Option<String>,
     /// The keys of encrypted records: a file with a line for each, NAME and 64 hexadecimal

@@ -49,6 +49,6 @@ async fn maintenance_is_planned_and_obeyed_on_sqlite() {
     let (windows, now) = Operator::new(open()).windows().await.unwrap();
     assert_eq!((&windows[0].id, windows[0].state(now)), (&id, WindowState::Closed));
     assert_eq!(windows[0].by.as_deref(), Some("eve"));
-    planner.end(&id).await.unwrap();
+    planner.end(&windows[0]).await.unwrap();
     assert!(runs("new").await);
 }

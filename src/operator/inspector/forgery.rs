@@ -32,10 +32,11 @@ impl Secret {
         parse_hex(value).map(Self)
     }
 
-    /// What keeps it in the browser. `Strict`: no other site's request carries it.
+    /// What keeps it in the browser. `Strict`: no other site's request carries it. Without a
+    /// `Path`, nor does one to another path: other ports of this host are the same site.
     pub(super) fn cookie(&self, parts: &Parts) -> String {
         let secure = if is_encrypted(parts) { "; Secure" } else { "" };
-        format!("{COOKIE_NAME}={}; Path=/; HttpOnly; SameSite=Strict{secure}", hex(&self.0))
+        format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict{secure}", hex(&self.0))
     }
 
     /// What a form that is shown to them has to carry.

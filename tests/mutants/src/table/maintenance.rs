@@ -136,4 +136,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "",
         "windows_that_cannot_be_read",
     ),
+    http(
+        "a-window-is-changed-that-was-not-seen",
+        "src/operator/maintenance.rs",
+        "if windows[at] != *seen {",
+        "if windows[at].id != seen.id {",
+        "a_window_that_another_operator_changed",
+    ),
+    http(
+        "a-change-is-overtaken-by-itself",
+        "src/operator/maintenance.rs",
+        "            written = Some(changed);",
+        "            drop(changed);",
+        "a_change_whose_reply_is_lost",
+    ),
 ];

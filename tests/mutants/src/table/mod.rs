@@ -36,6 +36,7 @@ mod model;
 mod operator;
 mod postgres;
 mod presets;
+mod redis;
 mod request;
 mod resume;
 mod rollout;
@@ -81,7 +82,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 27] = [
+pub(crate) const GROUPS: [&[Mutant]; 28] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -101,6 +102,7 @@ pub(crate) const GROUPS: [&[Mutant]; 27] = [
     limits::MUTANTS,
     maintenance::MUTANTS,
     sqlite::MUTANTS,
+    redis::MUTANTS,
     shipped::MUTANTS,
     tool::MUTANTS,
     wire::MUTANTS,
