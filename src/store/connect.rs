@@ -22,7 +22,7 @@ use crate::store::contract::{ConnectError, Store};
 /// directories. Opening such a store does blocking I/O.
 ///
 /// A Redis store connects when it is first used; its URLs are in the docs of
-/// `RedisStore::connect`. They may have `prefix=NAME` and `index_complete=true`.
+/// `RedisStore::connect`. They may have `prefix=NAME`, `index_complete=true` and `index_labels=true`.
 ///
 /// A Postgres store connects when it is first used. Besides the parameters of
 /// `tokio_postgres`, the URL may have `schema=NAME`, and

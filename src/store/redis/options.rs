@@ -43,9 +43,10 @@ impl RedisStore {
     /// It trusts the certificates that the system trusts, or those in `SSL_CERT_FILE`. For
     /// client certificates, pass a [connection](RedisStoreOptions::manager).
     ///
-    /// Behind each, `?prefix=NAME` and `&index_complete=true` may stand for
-    /// [`prefix`](RedisStoreOptions::prefix) and
-    /// [`index_complete`](RedisStoreOptions::index_complete), percent-encoded where needed:
+    /// Behind each, `?prefix=NAME`, `&index_complete=true` and `&index_labels=true` may stand for
+    /// [`prefix`](RedisStoreOptions::prefix),
+    /// [`index_complete`](RedisStoreOptions::index_complete) and
+    /// [`index_labels`](RedisStoreOptions::index_labels), percent-encoded where needed:
     /// `redis://localhost/1?prefix=shop`. For one server, `protocol=3` asks for RESP3. The store
     /// refuses an unknown parameter.
     ///
@@ -276,9 +277,9 @@ impl RedisStoreOptions {
                 let prefix = percent_decode_str(prefix).decode_utf8().map_err(|_| "its prefix is not UTF-8")?;
                 self.prefix = prefix.into_owned();
             }
-            (_, "true") => self.index_complete = true,
-            (_, "false") => self.index_complete = false,
-            _ => return Err("index_complete is true or false"),
+            ("index_complete", "true" | "false") => self.indexes.complete = value == "true",
+            ("index_labels", "true" | "false") => self.indexes.labels = value == "true",
+            _ => return Err("index_complete and index_labels are true or false"),
         }
         Ok(())
     }
