@@ -583,7 +583,8 @@ async fn a_plan_whose_reply_is_lost_is_planned_once() {
     settle().await;
     let mut expected = vec![second.plan(window).await.unwrap(), planned.await.unwrap()];
     let mut ids: Vec<_> = second.windows().await.unwrap().0.into_iter().map(|planned| planned.id).collect();
-    (expected.sort(), ids.sort());
+    expected.sort();
+    ids.sort();
     assert_eq!(ids, expected);
 }
 
