@@ -556,6 +556,7 @@ fn redis_stores() -> Vec<(String, Result<tower_idempotency::store::RedisStore, S
 fn postgres_stores() -> Vec<(String, Result<tower_idempotency::store::PostgresStore, String>)> {
     use tower_idempotency::store::PostgresStore;
     let mut all = walk!(PostgresStore::options(), COUNTS, max_connections);
+    all.extend(walk!(PostgresStore::options(), [false, true], index_labels));
     all.extend(walk!(PostgresStore::options(), TEXTS, schema, table_prefix, with_clock));
     let connect =
         |options: tower_idempotency::store::PostgresStoreOptions| options.connect("postgres://x@127.0.0.1:1/x");

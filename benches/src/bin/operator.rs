@@ -49,7 +49,8 @@ async fn main() {
     }
     if only.is_empty() || only == "postgres" {
         let postgres = Postgres::start();
-        let store = PostgresStore::connect(&postgres.url()).expect("a URL");
+        let store =
+            PostgresStore::options().max_connections(64).index_labels(true).connect(&postgres.url()).expect("a URL");
         store.create_schema().await.expect("tables");
         measure("postgres", Arc::new(store), records).await;
     }

@@ -1,7 +1,9 @@
 //! What the program does while a maintenance window rests all work on the store.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use serde_json::Value;
 use servers::Redis;
@@ -9,10 +11,22 @@ use tempfile::TempDir;
 
 use super::{Bed, Killed, command, postgres, ran, redis, sqlite};
 
+/// How long a line may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn plan(bed: &Bed, from: &str, zone: &str) -> String {
     let plan = ["--store", &bed.url, "--json", "maintenance", "plan", "--from", from, "--for", "1h", "--lead", "0s"];
     let planned = ran(command().args(plan).args(["--reason", "the database moves", "--yes"]).env("TZ", zone));
     planned.json()["id"].as_str().unwrap().to_owned()
+}
+
+/// What is written, line by line.
+fn lines_of(output: ChildStdout) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    lines
 }
 
 /// Silence, or a `removed 0`, would be read as "nothing is wrong".
@@ -21,8 +35,8 @@ fn rests(bed: &Bed) {
     watching.args(["--store", &bed.url, "--json", "watch", "--every", "100ms"]).stdout(Stdio::piped());
     let id = plan(bed, "now", "UTC");
     let mut watching = Killed(watching.spawn().unwrap());
-    let mut lines = BufReader::new(watching.0.stdout.take().unwrap()).lines();
-    let mut next = || lines.next().unwrap().unwrap().parse::<Value>().unwrap();
+    let lines = lines_of(watching.0.stdout.take().unwrap());
+    let next = || lines.recv_timeout(PATIENCE).expect("it is silent").parse::<Value>().unwrap();
     assert!(next()["rests_until"].is_string(), "in the window");
 
     let doctor = bed.run(&["doctor", "--json"]);

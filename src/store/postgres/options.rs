@@ -86,6 +86,33 @@ impl PostgresStoreOptions {
         self
     }
 
+    /// Whether labels are indexed, so that an [`Operator`](crate::Operator) finds the few operations
+    /// with a [label](crate::Listing::label) among many without looking at the others; no by default.
+    /// The index is written in the statement of the record, without a further round trip. An entry
+    /// takes some 290 bytes for each label of an operation, as long as its record is there.
+    ///
+    /// It needs a further table, which [`create_schema`](PostgresStore::create_schema) makes, or
+    /// [`LABEL_MIGRATION`](PostgresStore::LABEL_MIGRATION); the store refuses every call without it.
+    ///
+    /// ```
+    /// use tower_idempotency::store::PostgresStore;
+    ///
+    /// let store = PostgresStore::options().index_labels(true).connect("postgres://app@db.internal/shop")?;
+    /// # drop(store);
+    /// # Ok::<_, tower_idempotency::store::ConnectError>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// - Give it to all processes: what one without it, or one of an earlier release, begins is not
+    ///   in the index, and what such a process ends or postpones stays where it was in it until it is
+    ///   written again. What it removes goes. What was complete before the index was on is not in it.
+    /// - What is [encrypted](crate::Engine) is not in it, since its labels are encrypted, too.
+    pub const fn index_labels(mut self, index: bool) -> Self {
+        self.names.index_labels = index;
+        self
+    }
+
     /// How many connections there may be, of a store that is made by URL: 16 by
     /// default, at least one, and no more than a server can have. A call that finds none free waits up to 2 seconds.
     pub fn max_connections(mut self, connections: usize) -> Self {
@@ -126,9 +153,9 @@ impl PostgresStoreOptions {
     /// A store at this URL. Does no I/O, but that it reads the certificates that the URL names.
     ///
     /// All that `tokio_postgres` takes in a URL is taken, and with it
-    /// `schema=NAME` and `create_schema=true`, which are
-    /// [`schema`](Self::schema) and
-    /// [`creating_schema`](Self::creating_schema).
+    /// `schema=NAME`, `create_schema=true` and `index_labels=true`, which are
+    /// [`schema`](Self::schema), [`creating_schema`](Self::creating_schema) and
+    /// [`index_labels`](Self::index_labels).
     ///
     /// Several hosts are tried in their order. A connection is waited for up to
     /// 2 seconds in all; a host that says nothing, and each address of a name,
@@ -237,6 +264,8 @@ impl PostgresStoreOptions {
                 Some(("create_schema", "true")) => self.creates_schema = true,
                 Some(("create_schema", "false")) => self.creates_schema = false,
                 Some(("create_schema", _)) => return Err("create_schema is true or false"),
+                Some(("index_labels", value @ ("true" | "false"))) => self.names.index_labels = value == "true",
+                Some(("index_labels", _)) => return Err("index_labels is true or false"),
                 Some((name, value)) if tls.take(name, value)? => {}
                 _ => theirs.push(parameter),
             }

@@ -44,8 +44,7 @@ impl RedisStore {
     /// client certificates, pass a [connection](RedisStoreOptions::manager).
     ///
     /// Behind each, `?prefix=NAME`, `&index_complete=true` and `&index_labels=true` may stand for
-    /// [`prefix`](RedisStoreOptions::prefix),
-    /// [`index_complete`](RedisStoreOptions::index_complete) and
+    /// [`prefix`](RedisStoreOptions::prefix), [`index_complete`](RedisStoreOptions::index_complete) and
     /// [`index_labels`](RedisStoreOptions::index_labels), percent-encoded where needed:
     /// `redis://localhost/1?prefix=shop`. For one server, `protocol=3` asks for RESP3. The store
     /// refuses an unknown parameter.
@@ -152,7 +151,7 @@ impl RedisStoreOptions {
     /// # Ok::<_, tower_idempotency::store::ConnectError>(())
     /// ```
     ///
-    /// A user with an ACL needs `+getrange` for a list of complete ones.
+    /// A user with an ACL needs `+getrange` as well; the store tries it when it connects.
     ///
     /// # Caveats
     ///

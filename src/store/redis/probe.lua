@@ -1,6 +1,6 @@
 -- Runs every command of the other scripts once, on keys of its own: a user
 -- that lacks a right gets the error before anything is half written.
--- KEYS: a string and then a hash, a sorted set. ARGV[1]: '1' if complete records are indexed.
+-- KEYS: a string and then a hash, a sorted set. ARGV[1]: '1' if complete records or labels are indexed.
 local commands = {
   -- First, for it needs no memory, and what a refused command left is no more.
   {'DEL', KEYS[1], KEYS[2]}, {'HDEL', KEYS[1], ''}, {'ZREM', KEYS[2], ''}, {'TIME'},

@@ -55,7 +55,8 @@ use crate::util::nonce::fresh_nonce;
 /// - in any case: `+evalsha`, `+eval`, `+time`, `+get`, `+set`, `+del`,
 ///   `+persist`, `+pexpireat`, `+hget`, `+hset`, `+hsetnx`, `+hincrby`, `+hdel`,
 ///   `+hgetall`, `+zadd`, `+zrem`, `+zrange`, `+zcount`, `+info`;
-/// - for [an index of complete records](super::RedisStoreOptions::index_complete): `+getrange`;
+/// - for an index of [complete records](super::RedisStoreOptions::index_complete) or of
+///   [labels](super::RedisStoreOptions::index_labels): `+getrange`;
 /// - for a database in the URL: `+select`;
 /// - for a cluster: `+cluster|slots`, `+ping`;
 /// - for [`wait`](super::RedisStoreOptions::wait) `+wait`, for

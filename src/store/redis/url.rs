@@ -24,8 +24,8 @@ const SENTINEL_FORM: Problem = Problem::Plain(
      index_complete and index_labels, and no #",
 );
 const CLUSTER_FORM: Problem = Problem::Plain(
-    "write redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; after ? there may be prefix, index_complete and index_labels; no / \
-     and no #",
+    "write redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; after ? there may be prefix, index_complete \
+     and index_labels; no / and no #",
 );
 
 /// The parameters that are the store's own, and the URL without them.

@@ -23,7 +23,12 @@ struct OnPostgres {
 
 fn options(schema: &str) -> PostgresStoreOptions {
     let clock = format!("(SELECT time FROM \"{schema}\".clock)");
-    PostgresStore::options().schema(schema).table_prefix("Shop \"").max_connections(4).with_clock(clock)
+    PostgresStore::options()
+        .schema(schema)
+        .table_prefix("Shop \"")
+        .max_connections(4)
+        .index_labels(true)
+        .with_clock(clock)
 }
 
 fn open(options: PostgresStoreOptions) -> Arc<PostgresStore> {

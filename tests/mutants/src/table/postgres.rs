@@ -3,12 +3,27 @@
 use super::Mutant;
 
 planted_under!(tls, "-p servers --test postgres_setup", "tls");
+planted_under!(labels, "-p servers --test postgres", "labels");
 
 const CERTIFICATES: &str = "src/store/postgres/certificates.rs";
 const HOSTS: &str = "src/store/postgres/hosts.rs";
 const TLS: &str = "src/store/postgres/tls.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    labels(
+        "postgres-keeps-a-label-that-was-replaced",
+        "src/store/postgres/sql.rs",
+        "l.tag <> ALL ($13::bytea[])",
+        "l.tag <> ALL ($13::bytea[]) AND false",
+        "a_row_goes_with_its_record",
+    ),
+    labels(
+        "postgres-leaves-a-label-where-its-record-was",
+        "src/store/postgres/sql.rs",
+        "DO UPDATE SET complete = excluded.complete, due = excluded.due",
+        "DO UPDATE SET due = excluded.due",
+        "it_costs_no_statement",
+    ),
     tls(
         "verify-full-takes-any-name",
         CERTIFICATES,

@@ -22,7 +22,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     rights(
         "the-index-of-complete-records-is-not-tried",
         "src/store/redis/link.rs",
-        "if self.names.indexes.complete { \"1\" } else { \"\" }",
+        "if self.names.indexes.complete || self.names.indexes.labels { \"1\" } else { \"\" }",
         "\"\"",
         "each_missing_right_is_named",
     ),

@@ -53,6 +53,8 @@ async fn remove(store: &RedisStore, key: &Key) {
 async fn it_costs_no_round_trip_and_what_has_no_label_no_byte() {
     let redis = Redis::start();
     let (plain, with) = (open(&redis), indexing(&redis));
+    let by_url = RedisStore::connect(&format!("{}?index_labels=true", redis.url())).unwrap();
+    assert!(by_url.indexes_labels() && with.indexes_labels() && !plain.indexes_labels());
     for store in [&plain, &with] {
         let (key, fence) = begin(store, &format!("{:p}", &**store), 1).await;
         end(store, &key, fence, MINUTE).await;
