@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use http::StatusCode;
 use jiff::SignedDuration;
 use tower_idempotency::store::DurabilityLevel;
-use tower_idempotency::{FindingKind, ListPosition, ListState};
+use tower_idempotency::{FindingKind, Label, ListPosition, ListState};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -136,6 +136,9 @@ pub(crate) struct List {
     /// Only those with this finding
     #[arg(long, value_parser = finding)]
     pub(crate) finding: Option<FindingKind>,
+    /// Only those with this label, as order=17
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) label: Option<Label>,
     /// How many, 200 at most
     #[arg(long, default_value_t = 50)]
     pub(crate) limit: usize,
@@ -383,6 +386,11 @@ impl From<Level> for DurabilityLevel {
 fn finding(name: &str) -> Result<FindingKind, String> {
     let names = || FindingKind::ALL.map(FindingKind::name).join(", ");
     FindingKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("write one of {}", names()))
+}
+
+fn label(text: &str) -> Result<Label, String> {
+    let (name, value) = text.split_once('=').ok_or("write a label as its name, = and its value: order=17")?;
+    Ok(Label::new(name.trim(), value.trim()))
 }
 
 /// A length of time, as 90s, 10m, 2h or 1h 30m.

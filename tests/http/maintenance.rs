@@ -9,7 +9,7 @@ use tower::ServiceExt;
 use tower_idempotency::clock::{Clock, ManualClock, SystemClock};
 use tower_idempotency::core::{Status, Timestamp};
 use tower_idempotency::maintenance::{Covers, Maintenance, PlannedWindow, Window, WindowState};
-use tower_idempotency::store::{Filter, Query, Store};
+use tower_idempotency::store::{Filter, Query, Store, StoreErrorKind};
 use tower_idempotency::{
     Background, Engine, IdempotencyLayer, Operator, OperatorError, Refusal, RunError, Runner, Scope, StatusService,
 };
@@ -567,4 +567,55 @@ fn a_task_that_stands_still_is_replaced() {
         assert!(lab.store.looks() - looks <= 1, "both of them look");
     });
     assert_eq!(count.get(), 1);
+}
+
+/// Its write took, its reply was lost, and another operator's came before it could look.
+#[tokio::test(start_paused = true)]
+async fn a_plan_whose_reply_is_lost_is_planned_once() {
+    let lab = Lab::new();
+    let window = window(&lab, 60, 60, 0).await;
+    lab.store.fail_once(Call::Swap(Status::Complete), Fault::LostAfter(Duration::from_millis(500)));
+    let (first, second) = (operator(&lab), operator(&lab));
+    let planned = tokio::spawn({
+        let window = window.clone();
+        async move { first.plan(window).await.unwrap() }
+    });
+    settle().await;
+    let mut expected = vec![second.plan(window).await.unwrap(), planned.await.unwrap()];
+    let mut ids: Vec<_> = second.windows().await.unwrap().0.into_iter().map(|planned| planned.id).collect();
+    expected.sort();
+    ids.sort();
+    assert_eq!(ids, expected);
+}
+
+/// A newer release wrote it. What can be told goes on, and no request asks again.
+#[tokio::test(start_paused = true)]
+async fn windows_that_cannot_be_read_cost_one_look() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer());
+    lab.store.fail_looks(Some(StoreErrorKind::NewerFormat));
+    for number in 1..100 {
+        send(&app, post(&number.to_string())).await.assert_first(201, &format!("charge {number}"));
+    }
+    assert_eq!((lab.store.looks(), lab.events.count("Unreadable")), (1, 1));
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(lab.events.count("Unreadable"), 1, "told once");
+    // The process goes by them once they can be read.
+    lab.store.fail_looks(None);
+    plan(&lab, 0, 600, 0).await;
+    tokio::time::sleep(SEEN).await;
+    send_now(&app, post("new")).await.assert_problem("maintenance", 503);
+}
+
+/// Whether a call of a runner rests is told when it begins to run, not when it is made.
+#[tokio::test(start_paused = true)]
+async fn a_call_of_a_runner_that_waits_to_run_rests_too() {
+    let lab = Lab::new();
+    let runner = Runner::new(lab.engine());
+    assert_eq!(runner.run("jobs", "1", "", |_| async { Ok::<_, std::io::Error>(1) }).await.unwrap(), 1);
+    let made = runner.run("jobs", "2", "", |_| async { Ok::<_, std::io::Error>(2) });
+    plan(&lab, 0, 600, 0).await;
+    tokio::time::sleep(SEEN).await;
+    let refused = made.await;
+    assert!(matches!(refused, Err(RunError::Maintenance { .. })), "{refused:?}");
 }

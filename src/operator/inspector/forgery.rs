@@ -49,6 +49,13 @@ impl Secret {
         parse_hex::<32>(token).is_some_and(|token| self.mac(who).verify_slice(&token).is_ok())
     }
 
+    /// What only those who know the secret can make of these, one after the other.
+    pub(super) fn digest(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac: Hmac<Sha256> = Hmac::new(&self.0.into());
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    }
+
     fn mac(&self, who: &str) -> Hmac<Sha256> {
         let mut mac = Hmac::new(&self.0.into());
         mac.update(who.as_bytes());
@@ -86,18 +93,17 @@ fn is_encrypted(parts: &Parts) -> bool {
     parts.headers.contains_key("sec-fetch-site") && !is_own
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N || !digits.iter().all(u8::is_ascii_hexdigit) {
+    parse_bytes(text)?.try_into().ok()
+}
+
+pub(super) fn parse_bytes(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
-    let mut bytes = [0; N];
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(bytes)
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }

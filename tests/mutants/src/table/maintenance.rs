@@ -48,8 +48,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "what-an-operator-read-stands-for-good",
         WINDOWS,
-        "if self.is_watched.load(Ordering::Acquire) {\n            self.state",
-        "if self.is_watched.load(Ordering::Acquire) || planned.is_empty() {\n            self.state",
+        "        if self.is_watched.load(Ordering::Acquire) {\n            self.state",
+        "        if self.is_watched.load(Ordering::Acquire) || planned.is_empty() {\n            self.state",
         "a_process_whose_operator_looked_first",
     ),
     http(
@@ -100,6 +100,41 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if plan > self.plan {",
         "if plan > self.plan && self.until.is_empty() {",
         "what_rests_is_looked_at_once",
+    ),
+    workers(
+        "callback-in-line-is-made-in-the-window",
+        "src/workers/completer/callback.rs",
+        "        if self.shared.engine.is_closed().await {\n            self.quarantine(key, NO_ROOM);",
+        "        if self.shared.engine.is_draining() {\n            self.quarantine(key, NO_ROOM);",
+        "a_callback_that_waits_in_line",
+    ),
+    workers(
+        "reconciler-in-line-is-asked-in-the-window",
+        "src/workers/completer/rest.rs",
+        "        if let Some(left) = self.left(Work::Store).await {\n            return Some(left);\n        }\n",
+        "",
+        "a_reconciler_that_waits_in_line",
+    ),
+    workers(
+        "sweep-goes-on-in-the-window",
+        "src/workers/sweeper.rs",
+        "if self.engine.is_closed().await {",
+        "if swept.removed == 0 && self.engine.is_closed().await {",
+        "a_sweep_that_is_under_way",
+    ),
+    http(
+        "plan-is-doubled-by-a-lost-reply",
+        "src/operator/maintenance.rs",
+        "            windows.retain(|other| other.id != planned.id);\n",
+        "",
+        "a_plan_whose_reply_is_lost",
+    ),
+    http(
+        "windows-that-cannot-be-read-are-looked-for-by-each-request",
+        LOOK,
+        "                self.windows().set_read();\n",
+        "",
+        "windows_that_cannot_be_read",
     ),
     http(
         "a-window-is-changed-that-was-not-seen",
