@@ -31,23 +31,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     sqlx(
         "a-store-on-sqlx-writes-into-a-transaction-that-was-left-open",
         SQLX,
-        "Ok(true) => {}",
-        "Ok(true) => return Ok(statements),",
+        "match statements.is_in_transaction().await {",
+        "match Ok::<bool, Error>(false) {",
         "a_transaction_that_was_left_open_takes_no_write_with_it",
-    ),
-    sqlx(
-        "a-store-on-sqlx-gives-one-dead-session-up-and-not-the-others",
-        SQLX,
-        "while let Some(idle) = self.of.pool.try_acquire() {",
-        "while let Some(idle) = self.of.pool.try_acquire().filter(|_| false) {",
-        "sessions_that_the_server_ends_cost_no_call",
-    ),
-    sqlx(
-        "a-dropped-call-leaves-its-statement-running-on-a-connection-of-sqlx",
-        SQLX,
-        "drop(connection.detach());",
-        "drop(connection);",
-        "calls_dropped_anywhere_poison_no_connection",
     ),
     sqlx(
         "transactions-on-a-shared-pool-take-all-its-connections",
