@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // go to another port, and so to another authority; behind a proxy it does not.
     let layer = IdempotencyLayer::new(
         Engine::new(store).on_event(|event| {
-            if let EventKind::StoreFailed { error } = &event.kind {
+            if let EventKind::StoreFailed { error, .. } = &event.kind {
                 eprintln!("the store: {error}");
             }
         }),

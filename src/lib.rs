@@ -102,8 +102,9 @@
 //!   transactions that carry recovery points (`Operation::transaction`). `sqlite` has
 //!   those transactions too, on a rusqlite connection.
 //! - `postgres-tls`: the same over TLS, with rustls: `sslmode=verify-full` in a URL.
-//! - `sqlx-postgres`: such transactions on Postgres, on a pool of sqlx 0.9, which needs
-//!   Rust 1.94.
+//! - `sqlx-postgres`: a `PostgresStore`, and such transactions, on your pool of sqlx 0.9,
+//!   which needs Rust 1.94.
+//! - `sqlx-postgres-08`: the same on a pool of sqlx 0.8.
 //! - `sqlx-sqlite`: such transactions on SQLite, on a pool of sqlx 0.9, which needs
 //!   Rust 1.94, and a C compiler. Implies `sqlite`.
 //! - `axum`: [`Operation`] as an extractor, and fingerprints that see the path

@@ -216,11 +216,13 @@ impl Runner {
         match run {
             Ok(Ok(result)) => self.complete(&attempt, fingerprint, result).await,
             Ok(Err(error)) => {
+                attempt.explain("the work failed".to_owned());
                 give_up(&attempt).await;
                 Err(RunError::Work(error))
             }
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
+                attempt.explain("the work panicked".to_owned());
                 give_up(&attempt).await;
                 Err(RunError::Panicked)
             }

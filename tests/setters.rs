@@ -339,6 +339,8 @@ fn engines() -> Vec<(String, Engine)> {
     let mut all = walk!(fresh(), LENGTHS, lease, max_execution, retention);
     all.extend(walk!(fresh(), backoffs(), backoff));
     all.extend(walk!(fresh(), TEXTS, instance));
+    all.push(("redact_reason(nothing left)".to_owned(), fresh().redact_reason(String::clear)));
+    all.push(("redact_reason(too long)".to_owned(), fresh().redact_reason(|line| *line = "x".repeat(1 << 20))));
     all.extend(rings().into_iter().map(|ring| (format!("encryption({ring:?})"), fresh().encryption(ring))));
     all
 }
@@ -542,7 +544,7 @@ fn redis_stores() -> Vec<(String, Result<tower_idempotency::store::RedisStore, S
     use tower_idempotency::store::RedisStore;
     let mut all = walk!(RedisStore::options(), LENGTHS, connect_timeout, response_timeout);
     all.extend(walk!(RedisStore::options(), TEXTS, prefix));
-    all.extend(walk!(RedisStore::options(), [false, true], index_complete));
+    all.extend(walk!(RedisStore::options(), [false, true], index_complete, index_labels));
     for (length, replicas) in LENGTHS.iter().flat_map(|length| TRIES.map(|replicas| (*length, replicas))) {
         let waits = format!("wait({replicas}, {length:?})");
         all.push((waits.clone(), RedisStore::options().wait(replicas, length)));
@@ -556,6 +558,7 @@ fn redis_stores() -> Vec<(String, Result<tower_idempotency::store::RedisStore, S
 fn postgres_stores() -> Vec<(String, Result<tower_idempotency::store::PostgresStore, String>)> {
     use tower_idempotency::store::PostgresStore;
     let mut all = walk!(PostgresStore::options(), COUNTS, max_connections);
+    all.extend(walk!(PostgresStore::options(), [false, true], index_labels));
     all.extend(walk!(PostgresStore::options(), TEXTS, schema, table_prefix, with_clock));
     let connect =
         |options: tower_idempotency::store::PostgresStoreOptions| options.connect("postgres://x@127.0.0.1:1/x");

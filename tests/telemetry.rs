@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, KeyName, Metadata, SharedString, Unit};
 use tower_idempotency::maintenance::Window;
-use tower_idempotency::store::MemoryStore;
-use tower_idempotency::{Engine, Operator, Watcher};
+use tower_idempotency::store::{MemoryStore, StoreErrorKind};
+use tower_idempotency::{Engine, Event, EventKind, Operator, Watcher};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 
 use support::Count;
 use support::bodies::Failure;
-use support::lab::{App, Lab, operation, post, reply, send, serve, stored_key};
+use support::lab::{App, Lab, completer, numbered, operation, post, reply, secs, send, serve, stored_key};
+use support::store::{Call, Fault};
 
 /// What one thread asks of tracing while another one begins to listen is kept,
 /// and wrong: tests take turns.
@@ -313,8 +314,10 @@ async fn attempts_and_steps_are_spans_and_events_are_inside() {
     };
     inside("step order is done, and its result is stored", step);
     inside("step charge is about to act", step);
-    inside("DEBUG in idempotency.operation: {\"key\": \"", operation);
-    inside("the attempt ended without a final response; a retry resumes", operation);
+    let reference = format!("\"reference\": \"{}-1\"", stored_key(SECRET));
+    inside(&format!("step charge is about to act\", {reference}}}"), step);
+    let released = "the attempt ended without a final response; a retry resumes: status 503; step charge: failed";
+    inside(released, operation);
     inside("the response is stored", operation);
     assert!(!format!("{all:?} {events:?}").contains(SECRET));
     let guide = include_str!("../src/guide/operations.md");
@@ -335,4 +338,68 @@ async fn what_an_operator_decides_is_a_line_that_is_no_alarm() {
     let decided: Vec<_> = lines.iter().filter(|line| line.contains("the bank called")).collect();
     let [line] = &decided[..] else { panic!("{lines:#?}") };
     assert!(line.starts_with("INFO ") && line.contains("eve") && line.contains("run again"), "{line}");
+}
+
+/// However many calls fail, and whoever makes them.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_lost_is_one_line_and_one_line_when_it_is_back() {
+    let _turn = TURN.lock().await;
+    let (spans, lab) = (Spans::default(), Lab::new());
+    let _listening = tracing::subscriber::set_default(spans.clone());
+    let shown = || {
+        let lines = spans.events.lines();
+        lines.into_iter().filter(|line| line.starts_with("WARN ") || line.starts_with("INFO ")).collect::<Vec<_>>()
+    };
+    let layer = lab.layer().resumable();
+    let app = numbered(&layer).0;
+    let completer = completer(&layer, &app);
+    let running = tokio::spawn(async move { completer.run(std::future::pending()).await });
+    for outage in 1..=2 {
+        lab.store.down();
+        for call in 0..20 {
+            send(&app, post(&format!("{outage}-{call}"))).await.assert_problem("store-unavailable", 503);
+            tokio::time::sleep(secs(30)).await;
+        }
+        let lines = shown();
+        assert_eq!(lines.len(), 2 * outage - 1, "{lines:#?}");
+        assert!(lines[2 * outage - 2].starts_with("WARN "), "{lines:#?}");
+        assert!(lines[2 * outage - 2].contains("the store is lost until a line says that it is back"), "{lines:#?}");
+        lab.store.heal();
+        // The completer looks again within a minute.
+        tokio::time::sleep(secs(61)).await;
+        send(&app, post(&format!("{outage}"))).await;
+        tokio::time::sleep(secs(61)).await;
+        let lines = shown();
+        assert_eq!(lines.len(), 2 * outage, "{lines:#?}");
+        assert!(lines[2 * outage - 1].starts_with("INFO ") && lines[2 * outage - 1].contains("the store is back"));
+        assert_eq!(lab.events.count("StoreBack"), outage);
+        assert!(lab.events.count("StoreFailed") >= 20 * outage, "observers and metrics hear of each call");
+    }
+    running.abort();
+}
+
+/// A disk that is full: what reads and what scans succeeds all the time.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_writes_is_not_back_because_it_can_be_read() {
+    let _turn = TURN.lock().await;
+    let lab = Lab::new();
+    let layer = lab.layer().resumable();
+    let app = numbered(&layer).0;
+    send(&app, post("done")).await;
+    let completer = completer(&layer, &app);
+    let running = tokio::spawn(async move { completer.run(std::future::pending()).await });
+    lab.store.fail(|call| match call {
+        Call::Swap(_) => Fault::Before(StoreErrorKind::Full),
+        _ => Fault::None,
+    });
+    for call in 0..10 {
+        send(&app, post(&format!("{call}"))).await.assert_problem("store-unavailable", 503);
+        tokio::time::sleep(secs(30)).await;
+    }
+    let first = |event: &&Event| matches!(event.kind, EventKind::StoreFailed { repeated: false, .. });
+    assert_eq!((lab.events.all().iter().filter(first).count(), lab.events.count("StoreBack")), (1, 0));
+    lab.store.heal();
+    send(&app, post("k")).await;
+    assert_eq!(lab.events.count("StoreBack"), 1);
+    running.abort();
 }

@@ -141,11 +141,13 @@ fn print_event(event: &Event) {
         EventKind::StepReplayed { step } => format!("step {step}: done by an earlier attempt, not run"),
         EventKind::Completed { status, .. } => format!("completed: the response ({status}) is stored"),
         EventKind::Replayed => "replayed: the retry gets the stored response".to_owned(),
-        EventKind::Released { mode: Mode::Resumable } => "released: no final response, a retry continues".to_owned(),
+        EventKind::Released { mode: Mode::Resumable, .. } => {
+            "released: no final response, a retry continues".to_owned()
+        }
         EventKind::Released { .. } => {
             "released: no response, and the outcome is unknown; an operator has to decide".to_owned()
         }
-        EventKind::Withdrawn => "withdrawn: nothing happened, the key is free".to_owned(),
+        EventKind::Withdrawn { .. } => "withdrawn: nothing happened, the key is free".to_owned(),
         EventKind::Refused { refusal } => format!("refused: {refusal}"),
         EventKind::DrainBegun { .. } => "draining: new payments are refused, those that run are finished".to_owned(),
         EventKind::DrainEnded { left } => left.to_string(),

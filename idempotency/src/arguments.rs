@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use http::StatusCode;
 use jiff::SignedDuration;
 use tower_idempotency::store::DurabilityLevel;
-use tower_idempotency::{FindingKind, ListPosition, ListState};
+use tower_idempotency::{FindingKind, Label, ListPosition, ListState};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -19,7 +19,8 @@ Exit codes:
   2  what was typed makes no sense
   3  there is no such operation, or no such window
   4  the store can't be reached or opened
-  5  doctor found something";
+  5  doctor found something
+  141  who reads the output closed it, as `head` does";
 
 /// What is stuck in a store of tower-idempotency, why, and what to do.
 ///
@@ -39,7 +40,8 @@ pub(crate) struct Arguments {
 /// What all commands share.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// The store: sqlite:PATH, redis://… or postgres://…, as the service has it
+    /// The store: sqlite:PATH, redis://… or postgres://…, as the service has it, with what it
+    /// sets: redis://HOST?prefix=NAME&index_complete=true, postgres://HOST/DB?schema=NAME
     #[arg(long, value_name = "URL", env = "IDEMPOTENCY_STORE", hide_env_values = true, global = true)]
     pub(crate) store: Option<String>,
     /// The keys of encrypted records: a file with a line for each, NAME and 64 hexadecimal
@@ -134,6 +136,9 @@ pub(crate) struct List {
     /// Only those with this finding
     #[arg(long, value_parser = finding)]
     pub(crate) finding: Option<FindingKind>,
+    /// Only those with this label, as order=17
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) label: Option<Label>,
     /// How many, 200 at most
     #[arg(long, default_value_t = 50)]
     pub(crate) limit: usize,
@@ -381,6 +386,11 @@ impl From<Level> for DurabilityLevel {
 fn finding(name: &str) -> Result<FindingKind, String> {
     let names = || FindingKind::ALL.map(FindingKind::name).join(", ");
     FindingKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("write one of {}", names()))
+}
+
+fn label(text: &str) -> Result<Label, String> {
+    let (name, value) = text.split_once('=').ok_or("write a label as its name, = and its value: order=17")?;
+    Ok(Label::new(name.trim(), value.trim()))
 }
 
 /// A length of time, as 90s, 10m, 2h or 1h 30m.

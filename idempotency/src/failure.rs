@@ -15,6 +15,9 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const NOT_FOUND: u8 = 3;
 pub(crate) const AWAY: u8 = 4;
 pub(crate) const FOUND_SOMETHING: u8 = 5;
+/// What a shell shows of a program that a closed pipe ends, such as grep and git: 128 and the
+/// number of SIGPIPE. Not done: who reads may have missed something.
+pub(crate) const PIPE_CLOSED: u8 = 141;
 
 /// Why nothing, or not all, was done. Its text says what to do next.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         // Who reads has seen enough, as `head` has.
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::new(DONE, "");
+            return Self::new(PIPE_CLOSED, "");
         }
         Self::refused(format!("can't write: {error}"))
     }

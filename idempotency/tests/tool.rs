@@ -1,6 +1,11 @@
 //! The program as scripts run it, against real stores.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+#[path = "tool/terminal.rs"]
+mod terminal;
+#[path = "tool/windows.rs"]
+mod windows;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -35,11 +40,21 @@ impl Ran {
 }
 
 fn program(arguments: &[&str]) -> Ran {
+    ran(command().args(arguments))
+}
+
+/// The program, with nothing of the environment that it heeds.
+fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_idempotency"));
     for name in ["IDEMPOTENCY_STORE", "IDEMPOTENCY_ENCRYPTION_KEY_FILE", "NO_COLOR", "CLICOLOR_FORCE"] {
         command.env_remove(name);
     }
-    let output = command.args(arguments).env("USER", "eve").stdin(Stdio::null()).output().unwrap();
+    command.env("USER", "eve").stdin(Stdio::null());
+    command
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -91,8 +106,8 @@ fn redis(server: &Redis) -> Bed {
     Bed::new(server.url(), Arc::new(store))
 }
 
-fn postgres() -> Bed {
-    let url = Postgres::shared().database("tool");
+fn postgres(name: &str) -> Bed {
+    let url = Postgres::shared().database(name);
     let made = program(&["--store", &url, "migrate", "--yes"]);
     assert_eq!(made.code, 0, "{made:?}");
     let store = RUNTIME.block_on(async { PostgresStore::connect(&url).unwrap() });
@@ -190,7 +205,7 @@ fn an_operator_sees_and_decides_on_redis() {
 
 #[test]
 fn an_operator_sees_and_decides_on_postgres() {
-    story(&postgres());
+    story(&postgres("tool"));
 }
 
 #[test]
@@ -251,22 +266,59 @@ fn the_page_is_for_the_one_who_has_the_link() {
     let mut line = String::new();
     BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let line: Value = line.parse().unwrap();
-    let (address, token) =
-        line["url"].as_str().unwrap().strip_prefix("http://").unwrap().split_once("/?token=").unwrap();
+    let (address, rest) = line["url"].as_str().unwrap().strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let (page, token) = rest.split_once("?token=").unwrap();
+    let page = format!("/{page}");
     let unknown = bed.unknown.key.to_string();
-    let path = format!("/?operation={unknown}");
-    for (path, cookie) in [("/", ""), (&*path, "idempotency-operator=0"), ("/?token=0", "")] {
+    let path = format!("{page}?operation={unknown}");
+    let cookie = format!("idempotency-operator={token}");
+    for (path, cookie, status) in [
+        (&*page, "", 401),
+        (&*path, "idempotency-operator=0", 401),
+        (&format!("{page}?token=0"), "", 401),
+        // Its path is part of the secret: other ports of this machine do not get its cookies.
+        ("/", &*cookie, 404),
+        (&format!("/?token={token}"), "", 404),
+    ] {
         let denied = asked(address, path, cookie);
-        assert!(denied.starts_with("HTTP/1.0 401"), "{denied}");
+        assert!(denied.starts_with(&format!("HTTP/1.0 {status}")), "{denied}");
         assert!(!denied.contains("charge"), "{denied}");
     }
-    let exchanged = asked(address, &format!("/?token={token}"), "");
+    let exchanged = asked(address, &format!("{page}?token={token}"), "");
     assert!(exchanged.starts_with("HTTP/1.0 303"), "{exchanged}");
-    assert!(exchanged.contains("HttpOnly; SameSite=Strict"), "{exchanged}");
-    let shown = asked(address, &path, &format!("idempotency-operator={token}"));
+    assert!(exchanged.contains(&format!("location: {page}\r\n")), "{exchanged}");
+    assert!(exchanged.contains(&format!("; HttpOnly; SameSite=Strict; Path={page}\r\n")), "{exchanged}");
+    assert!(page.len() > 64, "{page}");
+    let shown = asked(address, &path, &cookie);
     assert!(shown.starts_with("HTTP/1.0 200") && shown.contains(&unknown), "{shown}");
     let open = program(&["--store", &bed.url, "serve", "--listen", "0.0.0.0:0"]);
     assert_eq!(open.code, 2, "{open:?}");
+}
+
+/// Under another prefix there is another store, which shows nothing that needs attention.
+#[test]
+fn the_url_names_the_prefix_and_the_index_of_redis() {
+    let server = Redis::start();
+    let url = format!("{}?prefix=shop&index_complete=true", server.url());
+    let options = RedisStore::options().prefix("shop").index_complete(true);
+    let bed = Bed::new(url, Arc::new(RUNTIME.block_on(async { options.connect(&server.url()).unwrap() })));
+    let keys = |ran: Ran| ran.json()["operations"].as_array().unwrap().len();
+    assert_eq!(keys(bed.run(&["list", "--json"])), 1);
+    assert_eq!(keys(bed.run(&["list", "--state", "complete", "--json"])), 1);
+    let about_the_prefix = |ran: &Ran| {
+        let doctor: Value = ran.out.parse().unwrap();
+        let checks = doctor["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["about"] == "prefix").map(|check| check["verdict"].clone())
+    };
+    assert_eq!(about_the_prefix(&bed.run(&["doctor", "--json"])), None);
+    for _ in 0..2 {
+        let other = program(&["--store", &server.url(), "doctor", "--read-only", "--json"]);
+        assert_eq!((other.code, about_the_prefix(&other)), (5, Some("warning".into())), "{other:?}");
+    }
+    for wrong in ["prefix=a{b", "index_complete=perhaps", "prefixes=shop"] {
+        let ran = program(&["--store", &format!("{}?{wrong}", server.url()), "list"]);
+        assert_eq!(ran.code, 4, "{ran:?}");
+    }
 }
 
 #[test]

@@ -80,6 +80,7 @@ pub use self::record::label::{Label, Labels};
 pub(crate) use self::record::outlook::Outlook;
 #[doc(hidden)]
 pub use self::record::reached::Reached;
+pub(crate) use self::record::reason::one_line;
 pub(crate) use self::record::start::{NotStarted, Standing, Start};
 pub use self::record::step::{Point, Step};
 #[doc(hidden)]

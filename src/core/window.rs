@@ -97,8 +97,7 @@ pub enum WindowState {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct PlannedWindow {
-    /// What [`Operator::end`](crate::Operator::end) and
-    /// [`Operator::extend`](crate::Operator::extend) call it.
+    /// What [`Operator::plan`](crate::Operator::plan) called it.
     pub id: String,
     /// Who wrote it last: the engine's [`instance`](crate::Engine::instance).
     pub by: Option<String>,

@@ -9,10 +9,11 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record, Rest};
+use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record, Reference, Rest};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::drain::{WorkToken, intake};
+use crate::engine::outage::Calls;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::util::detached::{CatchPanic, Panicked};
@@ -22,8 +23,17 @@ use crate::util::nonce::fresh_nonce;
 pub(crate) enum Admission {
     /// Ours to run, and counted while it is.
     Granted(Arc<Attempt>, WorkToken),
-    /// Not ours, and why; if it is busy, how long ago it was claimed.
-    Refused(Claimed, Duration),
+    /// Not ours, and why.
+    Refused(Claimed, Met),
+}
+
+/// What a claim met that was refused.
+#[derive(Clone, Copy)]
+pub(crate) struct Met {
+    /// If it is busy, how long ago it was claimed.
+    pub(crate) age: Duration,
+    /// Which attempt is on record; 0 if there is none.
+    pub(crate) attempt: u32,
 }
 
 /// Claims `key`, for work that is counted: without that, nothing new begins, nor what `rest`
@@ -42,7 +52,7 @@ pub(crate) fn claim<'a>(
     let mut exchange = engine.with_metadata(exchange);
     async move {
         if let Err(error) = engine.drive(&key, &mut exchange).await {
-            engine.emit(&key, || EventKind::StoreFailed { error: error.clone() });
+            engine.store_failed(Some(&key), Calls::Writes, &error);
             if counted.is_some() {
                 withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
             }
@@ -52,7 +62,10 @@ pub(crate) fn claim<'a>(
         Ok(match (done.output, done.record, counted) {
             (Claimed::Granted(fence), Some(record), Some(counted)) => {
                 let attempt = record.attempts();
-                engine.emit(&key, || if attempt == 1 { EventKind::Claimed } else { EventKind::Resumed { attempt } });
+                engine.emit_of(Reference { key, attempt }, || match attempt {
+                    1 => EventKind::Claimed,
+                    attempt => EventKind::Resumed { attempt },
+                });
                 Admission::Granted(Attempt::new(engine.clone(), key, fence, engine.limits(), record), counted)
             }
             (claimed, record, _) => {
@@ -60,7 +73,8 @@ pub(crate) fn claim<'a>(
                     (Claimed::Busy(left), Some(record)) => record.held_for(*left),
                     _ => Duration::ZERO,
                 };
-                Admission::Refused(claimed, age)
+                let attempt = record.as_ref().map_or(0, Record::attempts);
+                Admission::Refused(claimed, Met { age, attempt })
             }
         })
     }
@@ -100,7 +114,7 @@ async fn withdraw(engine: Engine, key: Key, fence: Fence, lease: Duration) {
         let mut exchange = Exchange::looking(command, fresh_nonce());
         let withdrawn = engine.drive(&key, &mut exchange).await.is_ok();
         if withdrawn && exchange.finish().is_some_and(|done| done.output.is_ok()) {
-            return engine.emit(&key, || EventKind::Withdrawn);
+            return engine.emit(&key, || EventKind::Withdrawn { reason: None });
         }
     }
 }

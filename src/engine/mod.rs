@@ -17,6 +17,7 @@ pub(crate) mod ledger;
 pub(crate) mod limits;
 pub(crate) mod look;
 pub(crate) mod operation;
+pub(crate) mod outage;
 pub(crate) mod outcome;
 pub(crate) mod outcomes;
 pub(crate) mod plan;
@@ -35,10 +36,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::drain::{Drain, WorkToken};
 use self::ledger::Ledger;
 use self::limits::{Limits, MIN_LEASE, MIN_RETENTION};
+use self::outage::{Calls, Outage};
 use self::process::{InHand, Process};
 use self::unpersisted::UnpersistedResponses;
 use self::waiting::Waiting;
-use crate::core::{Command, Done, Exchange, Key, Record, Version};
+use crate::core::{Command, Done, Exchange, Key, Record, Reference, Version};
 use crate::store::{Durability, Filter, Loaded, Page, Query, Store, StoreError};
 use crate::telemetry::drained::Drained;
 use crate::telemetry::emit::{Observer, emit};
@@ -92,7 +94,10 @@ struct Shared {
     limits: Limits,
     /// Whether a callback is to be made at the end of what it begins.
     callback: bool,
+    redact_reason: Option<Arc<ReasonHook>>,
 }
+
+type ReasonHook = dyn Fn(&mut String) + Send + Sync;
 
 impl Engine {
     /// An engine over this store.
@@ -106,6 +111,7 @@ impl Engine {
             instance: None,
             limits: Limits::default(),
             callback: false,
+            redact_reason: None,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -199,6 +205,33 @@ impl Engine {
         self.set(|shared| shared.ledger.set_cipher(keys))
     }
 
+    /// Calls `hook` with the line that says why an attempt ended without a response, before it is
+    /// stored, reported and logged. The hook may change it or leave nothing of it. By default the
+    /// line stays as it is: the status and the problem type of the handler's response, and the
+    /// name and error of the step that failed ([`StepFuture::explain`](crate::StepFuture::explain)).
+    ///
+    /// Whatever the hook leaves, the engine keeps one line of at most 200 bytes: control
+    /// characters become spaces, and the end of a longer line is cut off.
+    ///
+    /// ```
+    /// use tower_idempotency::{Engine, store::MemoryStore};
+    ///
+    /// let engine = Engine::new(MemoryStore::new()).redact_reason(|line| {
+    ///     // What follows the name of a step may quote from a receiver's response.
+    ///     if let Some((before, _)) = line.split_once("; step") {
+    ///         *line = before.to_owned();
+    ///     }
+    /// });
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// If the hook panics, no reason is stored, nor in the event. The reason why an operation is
+    /// parked does not pass through here: the handler, the layer or the operator words it.
+    pub fn redact_reason(self, hook: impl Fn(&mut String) + Send + Sync + 'static) -> Self {
+        self.set(|shared| shared.redact_reason = Some(Arc::new(hook)))
+    }
+
     /// Lets what works over this engine come to its end: see
     /// [`IdempotencyLayer::drain`](crate::IdempotencyLayer::drain), which is the same for the
     /// engine of a layer. A [`Runner`](crate::Runner) then gives
@@ -269,6 +302,11 @@ impl Engine {
         self.shared.instance.as_ref()
     }
 
+    /// What changes the line that says why an attempt ended without a response.
+    pub(crate) fn redaction_of_reasons(&self) -> Option<&Arc<ReasonHook>> {
+        self.shared.redact_reason.as_ref()
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.shared.limits
     }
@@ -322,11 +360,16 @@ impl Engine {
     }
 
     pub(crate) fn emit(&self, key: &Key, kind: impl FnOnce() -> EventKind) {
-        emit(self.shared.observer.as_ref(), Some(*key), kind);
+        emit(self.shared.observer.as_ref(), Some(*key), None, kind);
+    }
+
+    /// Tells something of one attempt.
+    pub(crate) fn emit_of(&self, Reference { key, attempt }: Reference, kind: impl FnOnce() -> EventKind) {
+        emit(self.shared.observer.as_ref(), Some(key), Some(attempt).filter(|attempt| *attempt > 0), kind);
     }
 
     pub(crate) fn emit_unkeyed(&self, kind: impl FnOnce() -> EventKind) {
-        emit(self.shared.observer.as_ref(), None, kind);
+        emit(self.shared.observer.as_ref(), None, None, kind);
     }
 
     /// The same exchange, with what this engine says of its writes.
@@ -358,7 +401,7 @@ impl Engine {
     {
         let driven = self.shared.ledger.drive(key, exchange).await;
         if driven.is_ok() {
-            self.hint(key, exchange.writes());
+            self.wrote(key, exchange.writes());
         }
         driven
     }
@@ -374,12 +417,38 @@ impl Engine {
         C: Command<Output = T> + Send + Sync,
         T: Send,
     {
-        let failed = |error: &StoreError| self.emit(key, || EventKind::StoreFailed { error: error.clone() });
+        let failed = |error: &StoreError| self.store_failed(Some(key), Calls::Writes, error);
         let driven = self.shared.ledger.persist(key, exchange, patience, failed).await;
         if driven.is_ok() {
-            self.hint(key, exchange.writes());
+            self.wrote(key, exchange.writes());
         }
         driven
+    }
+
+    /// A call failed. The first of an outage says that the store is lost.
+    pub(crate) fn store_failed(&self, key: Option<&Key>, calls: Calls, error: &StoreError) {
+        let repeated = error.is_outage() && self.outage().failed(calls);
+        let kind = || EventKind::StoreFailed { error: error.clone(), repeated };
+        emit(self.shared.observer.as_ref(), key.copied(), None, kind);
+    }
+
+    /// A call succeeded.
+    #[inline]
+    pub(crate) fn store_succeeded(&self, calls: Calls) {
+        if self.outage().succeeded(calls) {
+            self.emit_unkeyed(|| EventKind::StoreBack);
+        }
+    }
+
+    pub(crate) fn outage(&self) -> &Arc<Outage> {
+        &self.shared.process.outage
+    }
+
+    fn wrote(&self, key: &Key, written: Option<&Record>) {
+        if written.is_some() {
+            self.store_succeeded(Calls::Writes);
+        }
+        self.hint(key, written);
     }
 
     /// What was written may have a callback that is to be made now, by a completer.

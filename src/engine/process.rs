@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::core::Key;
 use crate::engine::drain::Drain;
+use crate::engine::outage::Outage;
 use crate::engine::unpersisted::UnpersistedResponses;
 use crate::engine::waiting::Waiting;
 use crate::engine::windows::Windows;
@@ -34,6 +35,7 @@ pub(crate) struct Process {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) drain: Drain,
     pub(crate) windows: Windows,
+    pub(crate) outage: Arc<Outage>,
 }
 
 impl Default for Process {
@@ -47,6 +49,7 @@ impl Default for Process {
             waiting: Arc::default(),
             drain: Drain::default(),
             windows: Windows::default(),
+            outage: Arc::default(),
         }
     }
 }

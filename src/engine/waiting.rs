@@ -42,6 +42,8 @@ pub(crate) struct Ended {
     pub(crate) fingerprint: Fingerprint,
     /// What the same request gets.
     pub(crate) claimed: Claimed,
+    /// The attempt that ended, or that was running when it was last looked at.
+    pub(crate) attempt: u32,
 }
 
 impl Waiting {

@@ -5,11 +5,12 @@ use http::Response;
 use http::request::Parts;
 use http_body::Body;
 
-use crate::core::{Claimed, Exchange, Fence, Fingerprint, Intake, Submit, Submitted};
+use crate::core::{Claimed, Exchange, Fence, Fingerprint, Intake, Record, Submit, Submitted};
 use crate::engine::claim::withdraw_claim;
 use crate::engine::content::Content;
 use crate::engine::drain::intake;
 use crate::engine::handoff::WorkerSlot;
+use crate::engine::outage::Calls;
 use crate::http::body::ResponseBody;
 use crate::http::guarded::RequestContext;
 use crate::http::guarded::respond::unavailable;
@@ -39,14 +40,14 @@ impl RequestContext {
         let lease = slot.as_ref().map(WorkerSlot::lease);
         let (fingerprint, mode, labels) = (fingerprint.clone(), policy.mode, self.labels());
         let command = Submit { fingerprint, mode, request, labels, room, lease };
-        let submitted = match self.store_submission(command, slot, intake(counted.as_ref(), self.rest.as_deref())).await
-        {
-            Ok(submitted) => submitted,
-            Err(error) => {
-                engine.emit(&self.key, || EventKind::StoreFailed { error: error.clone() });
-                return Some(self.refuse(unavailable(&error)));
-            }
-        };
+        let (submitted, attempt) =
+            match self.store_submission(command, slot, intake(counted.as_ref(), self.rest.as_deref())).await {
+                Ok(submitted) => submitted,
+                Err(error) => {
+                    engine.store_failed(Some(&self.key), Calls::Writes, &error);
+                    return Some(self.refuse(unavailable(&error)));
+                }
+            };
         Some(match submitted {
             Submitted::First(Some(_)) | Submitted::Again => accepted(place, background.retry_in()),
             Submitted::First(None) => {
@@ -55,22 +56,23 @@ impl RequestContext {
                 engine.accepted().put(self.key);
                 accepted(place, background.retry_in())
             }
-            Submitted::Replay(stored, left) => self.respond_as_hooked(Claimed::Replay(stored, left)).await,
-            Submitted::Mismatch => self.respond(Claimed::Mismatch),
-            Submitted::Unknown { parked } => self.respond(Claimed::Unknown { parked }),
-            Submitted::Closed => self.respond(Claimed::Closed),
+            Submitted::Replay(stored, left) => self.respond_as_hooked(Claimed::Replay(stored, left), attempt).await,
+            Submitted::Mismatch => self.respond(Claimed::Mismatch, attempt),
+            Submitted::Unknown { parked } => self.respond(Claimed::Unknown { parked }, attempt),
+            Submitted::Closed => self.respond(Claimed::Closed, attempt),
             Submitted::Full => self.refuse(Refusal::Overloaded),
             Submitted::CallerOnly => return None,
         })
     }
 
-    /// Where a completer of this process has room for it, that completer gets the claim.
+    /// Where a completer of this process has room for it, that completer gets the claim. With
+    /// the attempt that is on record.
     async fn store_submission(
         &self,
         submit: Submit,
         slot: Option<WorkerSlot>,
         intake: Intake,
-    ) -> Result<Submitted, StoreError> {
+    ) -> Result<(Submitted, u32), StoreError> {
         let engine = &self.shared.engine;
         let (lease, in_hand) = (submit.lease, engine.in_hand().has(&self.key));
         let exchange = Exchange::guessing(submit, fresh_nonce(), None).in_hand(in_hand).taking(intake);
@@ -83,10 +85,11 @@ impl RequestContext {
             return Err(error);
         }
         let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
+        let attempt = done.record.as_ref().map_or(0, Record::attempts);
         if let (Submitted::First(Some(fence)), Some(record), Some(slot)) = (&done.output, done.record, slot) {
             engine.emit(&self.key, || EventKind::Accepted);
             slot.drive(self.key, *fence, record);
         }
-        Ok(done.output)
+        Ok((done.output, attempt))
     }
 }

@@ -10,7 +10,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::core::{InvalidKey, Key, Maintenance, NotRetained, StoredResponse};
+use crate::core::{InvalidKey, Key, Maintenance, NotRetained, Reference, StoredResponse};
 use crate::engine::content::Content;
 use crate::engine::outcome::{Outcome, Retention};
 use crate::http::body::ResponseBody;
@@ -29,9 +29,28 @@ pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("prefe
 /// The rules that the problems link to, unless the policy names other ones.
 const DRAFT: &str = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07";
 
-/// In the extensions of a problem: which operation it is about.
+/// In the extensions of a problem: what it is about.
 #[derive(Clone, Copy)]
-pub(crate) struct RefusedKey(pub(crate) Key);
+pub(crate) struct About {
+    pub(crate) key: Key,
+    /// If it tells the client by what an operator finds the attempt.
+    pub(crate) reference: Option<Reference>,
+}
+
+impl About {
+    /// Of what a client may ask an operator for help, it tells the reference.
+    fn of(refusal: Refusal, status: StatusCode, reference: Reference) -> Self {
+        let is_for_operators =
+            matches!(refusal, Refusal::OutcomeUnknown | Refusal::InProgress) || status.is_server_error();
+        Self { key: reference.key, reference: is_for_operators.then_some(reference) }
+    }
+
+    /// As members of a JSON object.
+    fn members(&self) -> String {
+        let reference = self.reference.map(|reference| format!(r#","reference":"{reference}""#)).unwrap_or_default();
+        format!(r#","instance":"{}"{reference}"#, instance(&self.key))
+    }
+}
 
 /// The operation as a URI. An operator finds it by its last part, the hash of scope and
 /// client's key: nothing of it is stored, and nothing can be read back from it.
@@ -86,7 +105,7 @@ impl Problems {
         &self,
         stored: &StoredResponse,
         why: NotRetained,
-        key: &Key,
+        reference: Reference,
     ) -> Response<ResponseBody<B>> {
         let detail = match why {
             NotRetained::TooLarge => {
@@ -105,7 +124,7 @@ impl Problems {
         let reason = format!(r#","reason":"{}""#, why.name());
         // Nothing follows on a 1xx: it can't be the response to a retry.
         let status = Some(stored.status()).filter(|status| !status.is_informational()).unwrap_or_default();
-        let mut response = self.problem(Refusal::NotRetained, status, detail, Some(key), &reason);
+        let mut response = self.problem(Refusal::NotRetained, status, detail, Some(reference), &reason);
         let location = stored.headers().iter().filter(|(name, _)| *name == LOCATION);
         for (name, value) in location {
             response.headers_mut().append(name.clone(), value.clone());
@@ -120,7 +139,7 @@ impl Problems {
         refusal: Refusal,
         status: StatusCode,
         detail: &str,
-        key: Option<&Key>,
+        reference: Option<Reference>,
         more: &str,
     ) -> Response<ResponseBody<B>> {
         let ProblemText { name, title, retryable, .. } = refusal.text();
@@ -132,16 +151,17 @@ impl Problems {
         };
         let types = self.types.trim_end_matches('"');
         let number = status.as_u16();
-        let instance = key.map(|key| format!(r#","instance":"{}""#, instance(key))).unwrap_or_default();
+        let about = reference.map(|reference| About::of(refusal, status, reference));
+        let members = about.as_ref().map(About::members).unwrap_or_default();
         let body = format!(
-            r#"{{"type":{types}{name}","code":"{name}","title":"{title}","status":{number},"detail":{escaped}{instance}{more}}}"#
+            r#"{{"type":{types}{name}","code":"{name}","title":"{title}","status":{number},"detail":{escaped}{members}{more}}}"#
         );
         let bodyless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         let body = if bodyless { Bytes::new() } else { Bytes::from(body) };
         let mut response = Response::new(ResponseBody::full(body));
         *response.status_mut() = status;
         response.extensions_mut().insert(refusal);
-        key.map(|key| response.extensions_mut().insert(RefusedKey(*key)));
+        about.map(|about| response.extensions_mut().insert(about));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static("en"));
@@ -153,15 +173,16 @@ impl Problems {
         response
     }
 
-    /// The same, where something will change in that time; about the operation of `key`.
+    /// The same, where something will change in that time; about this attempt, the number 0 if
+    /// none is known.
     pub(crate) fn refuse_for<B: http_body::Body>(
         &self,
         refusal: Refusal,
         time: Duration,
-        key: Option<&Key>,
+        reference: Option<Reference>,
     ) -> Response<ResponseBody<B>> {
         let ProblemText { detail, retryable, .. } = refusal.text();
-        let mut response = self.problem(refusal, self.status(refusal), detail, key, "");
+        let mut response = self.problem(refusal, self.status(refusal), detail, reference, "");
         let headers = response.headers_mut();
         if retryable {
             let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
@@ -179,9 +200,9 @@ impl Problems {
     pub(crate) fn maintenance<B: http_body::Body>(
         &self,
         notice: &Maintenance,
-        key: Option<&Key>,
+        reference: Option<Reference>,
     ) -> Response<ResponseBody<B>> {
-        let mut response = self.refuse_for(Refusal::Maintenance, notice.left, key);
+        let mut response = self.refuse_for(Refusal::Maintenance, notice.left, reference);
         response.extensions_mut().insert(notice.clone());
         response
     }
@@ -203,6 +224,10 @@ pub(crate) fn grpc_status<B: http_body::Body>(
     let message = utf8_percent_encode(refusal.text().detail, GRPC_MESSAGE).to_string();
     headers.insert("grpc-message", HeaderValue::try_from(message).unwrap_or(HeaderValue::from_static("")));
     headers.insert("idempotency-problem", HeaderValue::from_static(refusal.name()));
+    let reference = parts.extensions.get::<About>().and_then(|about| about.reference);
+    if let Some(Ok(reference)) = reference.map(|reference| HeaderValue::try_from(reference.to_string())) {
+        headers.insert("idempotency-reference", reference);
+    }
     let seconds = headers.remove(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse::<u64>().ok());
     if let Some(seconds) = seconds {
         headers.insert("grpc-retry-pushback-ms", HeaderValue::from(seconds.saturating_mul(1000)));
@@ -314,6 +339,19 @@ pub(crate) fn restore<B: http_body::Body>(
         headers.remove(name);
     }
     response
+}
+
+/// The type of the problem that a handler's response is (RFC 9457 §3.1.1), unless it is too large
+/// to look for it.
+pub(crate) fn problem_type(kind: &[u8], body: &[u8]) -> Option<String> {
+    const PROBLEM: &[u8] = b"application/problem+json";
+    const LARGEST: usize = 64 << 10;
+    let is_problem = kind.get(..PROBLEM.len()).is_some_and(|start| start.eq_ignore_ascii_case(PROBLEM));
+    if !is_problem || body.len() > LARGEST {
+        return None;
+    }
+    let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
+    problem.get("type")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

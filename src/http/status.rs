@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tower_service::Service;
 
 use crate::core::{
-    Acknowledge, HistoryEntry, HistoryEvent, Hold, IdempotencyKey, Intake, Key, NotAcknowledged, Record, Rest, Status,
-    StoredResponse, Timestamp, Work,
+    Acknowledge, HistoryEntry, HistoryEvent, Hold, IdempotencyKey, Intake, Key, NotAcknowledged, Record, Reference,
+    Rest, Status, StoredResponse, Timestamp, Work,
 };
 use crate::http::background::Background;
 use crate::http::body::ResponseBody;
@@ -98,7 +98,7 @@ impl StatusService {
     async fn serve(self, parts: Parts) -> StatusResponse {
         if let Some(rest) = self.rest(&parts).await {
             self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal: Refusal::Maintenance });
-            return self.leave(&parts, self.shared.policy.problems.maintenance(&rest.notice, None));
+            return self.leave(&parts, self.shared.policy.problems.maintenance(&rest.notice, self.reference(&parts)));
         }
         let served = match parts.method {
             Method::GET => self.show(&parts, true).await,
@@ -109,7 +109,8 @@ impl StatusService {
         served.unwrap_or_else(|refusal| {
             let policy = &self.shared.policy;
             self.shared.engine.emit_unkeyed(|| EventKind::Refused { refusal });
-            self.leave(&parts, policy.problems.refuse(refusal))
+            let reference = self.reference(&parts).filter(|_| refusal.status().is_server_error());
+            self.leave(&parts, policy.problems.refuse_for(refusal, Duration::ZERO, reference))
         })
     }
 
@@ -146,6 +147,11 @@ impl StatusService {
         }
         let route = Route::in_query(parts.uri.query()).ok_or(Refusal::NoSuchOperation)?;
         Ok(route.key(&scope, &key))
+    }
+
+    /// The operation that is asked for, of which no attempt is known.
+    fn reference(&self, parts: &Parts) -> Option<Reference> {
+        Some(Reference { key: self.key(parts).ok()?, attempt: 0 })
     }
 
     async fn show(&self, parts: &Parts, shown: bool) -> Result<StatusResponse, Refusal> {

@@ -8,12 +8,12 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::Body;
 
-use crate::core::{IdempotencyKey, Key};
+use crate::core::{IdempotencyKey, Reference};
 use crate::http::acceptance::AcceptanceMark;
 use crate::http::body::ResponseBody;
 use crate::http::first_request::FirstRequest;
 use crate::http::head::Head;
-use crate::http::problem::{RefusedKey, grpc_status, instance};
+use crate::http::problem::{About, grpc_status, instance};
 use crate::http::replay_hook::ReplayHook;
 use crate::http::replay_mark::ReplayMark;
 use crate::telemetry::refusal::Refusal;
@@ -95,7 +95,7 @@ impl HeaderFilter {
 pub struct Problem<'a> {
     head: &'a Head,
     refusal: Refusal,
-    key: Option<Key>,
+    about: Option<About>,
 }
 
 impl Problem<'_> {
@@ -138,7 +138,14 @@ impl Problem<'_> {
     /// is what [`Operator::find_by_hash`](crate::Operator::find_by_hash) takes. `None` if
     /// the layer refused before it had a key.
     pub fn instance(&self) -> Option<String> {
-        self.key.as_ref().map(instance)
+        self.about.as_ref().map(|about| instance(&about.key))
+    }
+
+    /// The attempt that the problem is about, as its member `reference` names it and
+    /// [`Operator::find_by_reference`](crate::Operator::find_by_reference) finds it. `None` of
+    /// problems that do not carry it: see [the guide](crate::guide::problems#references).
+    pub fn reference(&self) -> Option<Reference> {
+        self.about?.reference
     }
 
     /// The response with the same members as `application/json`, for clients that do not
@@ -148,9 +155,11 @@ impl Problem<'_> {
         response
     }
 
-    /// The response with a line of plain text for its body: the code and the title.
+    /// The response with a line of plain text for its body: the code, the title, and the
+    /// reference if there is one.
     pub fn plain_text(&self, mut response: Response<Bytes>) -> Response<Bytes> {
-        let line = format!("{}: {}\n", self.refusal.name(), self.title());
+        let reference = self.reference().map(|reference| format!(" (reference {reference})")).unwrap_or_default();
+        let line = format!("{}: {}{reference}\n", self.refusal.name(), self.title());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response.map(|body| if body.is_empty() { body } else { line.into() })
     }
@@ -196,9 +205,9 @@ pub(crate) struct Exit {
 impl Exit {
     pub(crate) fn leave<B: Body>(self, response: Response<ResponseBody<B>>) -> Response<ResponseBody<B>> {
         let refusal = response.extensions().get::<Refusal>().copied();
-        let key = response.extensions().get::<RefusedKey>().map(|refused| refused.0);
+        let about = response.extensions().get::<About>().copied();
         let mut response = match (&self.hook, refusal) {
-            (Some((hook, head)), Some(refusal)) => reworded(&**hook, &Problem { head, refusal, key }, response),
+            (Some((hook, head)), Some(refusal)) => reworded(&**hook, &Problem { head, refusal, about }, response),
             (None, Some(refusal)) if self.is_grpc => grpc_status(refusal, response),
             _ => response,
         };

@@ -33,7 +33,7 @@ pub enum OperatorError {
     CallbackPending,
     /// No callback of the operation is pending.
     NoCallback,
-    /// The operation changed since the operator saw it.
+    /// The operation, or the maintenance window, changed since the operator saw it.
     Overtaken,
     /// The store does not index what was to be listed. The error names the option that makes
     /// it do so.
@@ -82,7 +82,7 @@ impl fmt::Display for OperatorError {
             Self::CallbackPending => {
                 "the operation's callback is still pending; forget the operation after the callback was delivered"
             }
-            Self::Overtaken => "the operation changed since it was shown; show it again, and decide again",
+            Self::Overtaken => "it changed since it was shown, and nothing was done; show it again, and decide again",
         };
         f.write_str(advice)
     }

@@ -38,11 +38,13 @@ impl Operator {
     /// let from = SystemClock::new().now().after(Duration::from_secs(600));
     /// let window = Window::new(from, from.after(Duration::from_secs(3600)), "the database moves");
     /// let id = operator.plan(window.lead(Duration::from_secs(300))).await?;
-    /// operator.extend(&id, from.after(Duration::from_secs(7200))).await?;
     /// let (windows, now) = operator.windows().await?;
+    /// assert_eq!((&windows[0].id, windows[0].by.as_deref()), (&id, Some("eve")));
     /// assert_eq!(windows[0].state(now), WindowState::Planned);
-    /// assert_eq!(windows[0].by.as_deref(), Some("eve"));
-    /// operator.end(&id).await?;
+    /// operator.extend(&windows[0], from.after(Duration::from_secs(7200))).await?;
+    /// // It is no longer as it was seen.
+    /// assert!(operator.end(&windows[0]).await.is_err());
+    /// operator.end(&operator.windows().await?.0[0]).await?;
     /// assert!(operator.windows().await?.0.is_empty());
     /// # Ok(()) }
     /// ```
@@ -71,40 +73,62 @@ impl Operator {
         Ok(id)
     }
 
-    /// Ends a window now: work that it covered goes on, in every process within 5 seconds. One
-    /// that has not begun is taken off the list.
+    /// Ends a window now, as it was [seen](Self::windows): work that it covered goes on, in every
+    /// process within 5 seconds. One that has not begun is taken off the list.
     ///
     /// # Errors
     ///
-    /// [`OperatorError::NoSuchWindow`] if there is none of this id, or it is over; else as
+    /// [`OperatorError::Overtaken`] if another operator has changed this window since;
+    /// [`OperatorError::NoSuchWindow`] if there is none of its id, or it is over; else as
     /// [`plan`](Self::plan).
-    pub async fn end(&self, id: &str) -> Result<(), OperatorError> {
-        self.change_windows(|windows, now| {
-            let planned = running(windows, id, now)?;
-            if planned.window.from < now {
-                planned.window.until = now;
-                planned.by = self.engine.name().map(ToString::to_string);
-            } else {
-                windows.retain(|planned| planned.id != id);
-            }
-            Ok(())
+    pub async fn end(&self, seen: &PlannedWindow) -> Result<(), OperatorError> {
+        self.change_window(seen, |now| {
+            let has_begun = seen.window.from < now;
+            Ok(has_begun.then(|| Window { until: now, ..seen.window.clone() }))
         })
         .await
     }
 
-    /// Moves the end of a window, also to an earlier time.
+    /// Moves the end of a window, as it was [seen](Self::windows), also to an earlier time.
     ///
     /// # Errors
     ///
-    /// [`OperatorError::NoSuchWindow`] if there is none of this id, or it is over;
+    /// [`OperatorError::Overtaken`] if another operator has changed this window since;
+    /// [`OperatorError::NoSuchWindow`] if there is none of its id, or it is over;
     /// [`OperatorError::InvalidWindow`] if it would end before it begins, or before now; else as
     /// [`plan`](Self::plan).
-    pub async fn extend(&self, id: &str, until: Timestamp) -> Result<(), OperatorError> {
+    pub async fn extend(&self, seen: &PlannedWindow, until: Timestamp) -> Result<(), OperatorError> {
+        self.change_window(seen, |now| {
+            let window = Window { until, ..seen.window.clone() };
+            check(&window, now)?;
+            Ok(Some(window))
+        })
+        .await
+    }
+
+    /// Puts what `change` gives in the place of the window that was seen; nothing takes it off
+    /// the list.
+    async fn change_window(
+        &self,
+        seen: &PlannedWindow,
+        change: impl Fn(Timestamp) -> Result<Option<Window>, OperatorError> + Send + Sync,
+    ) -> Result<(), OperatorError> {
+        // By an earlier try, which may have taken, and its reply been lost.
+        let mut written = None;
         self.change_windows(|windows, now| {
-            let planned = running(windows, id, now)?;
-            planned.window.until = until;
-            planned.by = self.engine.name().map(ToString::to_string);
-            check(&planned.window, now)
+            let at = windows.iter().position(|planned| planned.id == seen.id);
+            if written.as_ref().is_some_and(|written| *written == at.map(|at| windows[at].clone())) {
+                return Ok(());
+            }
+            let at = at.filter(|at| windows[*at].window.until > now).ok_or(OperatorError::NoSuchWindow)?;
+            if windows[at] != *seen {
+                return Err(OperatorError::Overtaken);
+            }
+            let by = self.engine.name().map(ToString::to_string);
+            let changed = change(now)?.map(|window| PlannedWindow::new(seen.id.clone(), by, window));
+            windows.splice(at..=at, changed.clone());
+            written = Some(changed);
+            Ok(())
         })
         .await
     }
@@ -167,16 +191,6 @@ impl Operator {
 
 fn drop_old(windows: &mut Vec<PlannedWindow>, now: Timestamp) {
     windows.retain(|planned| planned.window.until.after(LISTED) > now);
-}
-
-/// The window of this id, if it is not over.
-fn running<'a>(
-    windows: &'a mut [PlannedWindow],
-    id: &str,
-    now: Timestamp,
-) -> Result<&'a mut PlannedWindow, OperatorError> {
-    let found = windows.iter_mut().find(|planned| planned.id == id && planned.window.until > now);
-    found.ok_or(OperatorError::NoSuchWindow)
 }
 
 fn check(window: &Window, now: Timestamp) -> Result<(), OperatorError> {

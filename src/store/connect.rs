@@ -22,11 +22,11 @@ use crate::store::contract::{ConnectError, Store};
 /// directories. Opening such a store does blocking I/O.
 ///
 /// A Redis store connects when it is first used; its URLs are in the docs of
-/// `RedisStore::connect`.
+/// `RedisStore::connect`. They may have `prefix=NAME`, `index_complete=true` and `index_labels=true`.
 ///
 /// A Postgres store connects when it is first used. Besides the parameters of
-/// `tokio_postgres`, the URL may have `schema=NAME`, and
-/// `create_schema=true` to create missing tables. With feature `postgres-tls`, `sslmode` and its
+/// `tokio_postgres`, the URL may have `schema=NAME`,
+/// `index_labels=true`, and `create_schema=true` to create missing tables. With feature `postgres-tls`, `sslmode` and its
 /// like are what they are to libpq: the docs of `PostgresStoreOptions::connect` have them.
 ///
 /// # Errors

@@ -10,11 +10,16 @@ use crate::telemetry::event::{Event, EventKind};
 pub(crate) type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Hands an event to the observer, if there is one, and to `tracing`.
-pub(crate) fn emit(observer: Option<&Observer>, key: Option<Key>, kind: impl FnOnce() -> EventKind) {
+pub(crate) fn emit(
+    observer: Option<&Observer>,
+    key: Option<Key>,
+    attempt: Option<u32>,
+    kind: impl FnOnce() -> EventKind,
+) {
     if observer.is_none() && !others_listen() {
         return;
     }
-    let event = Event { key, kind: kind() };
+    let event = Event { key, attempt, kind: kind() };
     #[cfg(feature = "metrics")]
     crate::telemetry::metrics::count(&event.kind);
     #[cfg(feature = "tracing")]
@@ -36,17 +41,19 @@ fn others_listen() -> bool {
     cfg!(feature = "metrics")
 }
 
-/// A sentence at the level of the table in `guide/operations.md`, with the key where there is
-/// one.
+/// A sentence at the level of the table in `guide/operations.md`, with the reference of its
+/// attempt, or else with the key, where there is one.
 #[cfg(feature = "tracing")]
 fn trace(event: &Event) {
-    let Event { key, kind } = event;
-    let key = key.map(tracing::field::display);
+    let Event { key, kind, .. } = event;
+    let reference = event.reference().map(tracing::field::display);
+    // The reference begins with it.
+    let key = key.filter(|_| reference.is_none()).map(tracing::field::display);
     if kind.needs_attention() {
-        tracing::warn!(target: "tower_idempotency", key, "{kind}");
+        tracing::warn!(target: "tower_idempotency", key, reference, "{kind}");
     } else if kind.is_news() {
-        tracing::info!(target: "tower_idempotency", key, "{kind}");
+        tracing::info!(target: "tower_idempotency", key, reference, "{kind}");
     } else {
-        tracing::debug!(target: "tower_idempotency", key, "{kind}");
+        tracing::debug!(target: "tower_idempotency", key, reference, "{kind}");
     }
 }

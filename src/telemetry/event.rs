@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::{Key, Mode, Timestamp};
+use crate::core::{Key, Mode, Reference, Timestamp};
 use crate::store::StoreError;
 
 /// Something that happened to an operation.
@@ -24,8 +24,29 @@ use crate::store::StoreError;
 pub struct Event {
     /// The operation, where there is one.
     pub key: Option<Key>,
+    /// Which attempt of it, where it is about one; the first is 1.
+    pub attempt: Option<u32>,
     /// What happened.
     pub kind: EventKind,
+}
+
+impl Event {
+    /// The attempt that it is about, as problems and log lines name it, and
+    /// [`Operator::find_by_reference`](crate::Operator::find_by_reference) finds it. `None` if it
+    /// is about no attempt.
+    ///
+    /// ```
+    /// use tower_idempotency::{Engine, store::MemoryStore};
+    ///
+    /// let engine = Engine::new(MemoryStore::new()).on_event(|event| {
+    ///     if let Some(reference) = event.reference() {
+    ///         println!("{reference}: {}", event.kind);
+    ///     }
+    /// });
+    /// ```
+    pub fn reference(&self) -> Option<Reference> {
+        Some(Reference { key: self.key?, attempt: self.attempt? })
+    }
 }
 
 /// What happened.
@@ -87,9 +108,14 @@ pub enum EventKind {
     Released {
         /// In [`Mode::Resumable`] a retry resumes.
         mode: Mode,
+        /// Why, as the history shows it: see [the guide](crate::guide::operations#reasons).
+        reason: Option<String>,
     },
     /// The attempt ended and nothing had happened.
-    Withdrawn,
+    Withdrawn {
+        /// Why, as the history shows it, unless the record is gone.
+        reason: Option<String>,
+    },
     /// The operation is parked. **Needs attention**: an operator has to decide.
     Parked {
         /// The reason, as it is on record.
@@ -165,11 +191,17 @@ pub enum EventKind {
         /// The reason.
         refusal: crate::telemetry::refusal::Refusal,
     },
-    /// A call to the store failed. **Needs attention.**
+    /// A call to the store failed. **Needs attention**, unless it only repeats what an earlier
+    /// event said.
     StoreFailed {
         /// Its error.
         error: StoreError,
+        /// An earlier call of this process failed, and the store is
+        /// [not back](Self::StoreBack) since.
+        repeated: bool,
     },
+    /// The store was lost, and responds again. Emitted once for an outage and process.
+    StoreBack,
     /// The client got the true response, which could not be stored yet. **Needs
     /// attention**: saving goes on in the background, and if the process dies before it
     /// succeeds, the outcome is unknown.
@@ -252,7 +284,7 @@ impl EventKind {
             self,
             Self::Parked { .. }
                 | Self::NotReached { .. }
-                | Self::Released { mode: Mode::AtMostOnce }
+                | Self::Released { mode: Mode::AtMostOnce, .. }
                 | Self::CallbackFailed { given_up: true, .. }
                 | Self::Panicked
                 | Self::LeaseLost
@@ -261,7 +293,7 @@ impl EventKind {
                 | Self::NoRoute { .. }
                 | Self::NotWired { .. }
                 | Self::Unreadable { .. }
-                | Self::StoreFailed { .. }
+                | Self::StoreFailed { repeated: false, .. }
                 | Self::Unsaved { .. }
                 | Self::SaveFailed { .. }
                 | Self::RedactionFailed { .. }
@@ -276,6 +308,7 @@ impl EventKind {
         matches!(
             self,
             Self::Resumed { .. }
+                | Self::StoreBack
                 | Self::SavedLate
                 | Self::Undoing { .. }
                 | Self::Reconciled

@@ -72,11 +72,11 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Replayed => operation("replayed"),
         EventKind::Completed { retained: true, .. } => operation("completed"),
         EventKind::Completed { retained: false, .. } => operation("completed-not-retained"),
-        EventKind::Released { mode: Mode::Resumable } => operation("released"),
-        EventKind::Released { mode: Mode::AtMostOnce } => operation("outcome-unknown"),
+        EventKind::Released { mode: Mode::Resumable, .. } => operation("released"),
+        EventKind::Released { mode: Mode::AtMostOnce, .. } => operation("outcome-unknown"),
         EventKind::NotReached { .. } => operation("not-reached"),
         EventKind::Undoing { .. } => operation("undoing"),
-        EventKind::Withdrawn => operation("withdrawn"),
+        EventKind::Withdrawn { .. } => operation("withdrawn"),
         EventKind::Parked { .. } => operation("parked"),
         EventKind::Panicked => operation("panicked"),
         EventKind::CutOff { .. } => operation("cut-off"),
@@ -98,10 +98,12 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Refused { refusal } => {
             counter!(REFUSALS, "problem" => refusal.name()).increment(1);
         }
-        EventKind::StoreFailed { error } => counter!(STORE, "kind" => store_failure(error.kind())).increment(1),
+        EventKind::StoreFailed { error, .. } => counter!(STORE, "kind" => store_failure(error.kind())).increment(1),
         EventKind::Unsaved { .. } => counter!(UNSAVED, "what" => "waiting").increment(1),
         EventKind::SavedLate => counter!(UNSAVED, "what" => "saved").increment(1),
         EventKind::SaveFailed { .. } => counter!(UNSAVED, "what" => "given-up").increment(1),
+        // The failures before it are counted.
+        EventKind::StoreBack => {}
         // Gauges: see `watched`.
         EventKind::Found { .. } => {}
         // Once: there is nothing to count.

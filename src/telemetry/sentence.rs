@@ -18,6 +18,15 @@ impl fmt::Display for EventKind {
             return f.write_str(sentence);
         }
         match self {
+            Self::Released { mode: Mode::Resumable, reason } => {
+                because(f, "the attempt ended without a final response; a retry resumes", reason.as_deref())
+            }
+            Self::Released { mode: Mode::AtMostOnce, reason } => because(
+                f,
+                "the attempt ended without a final response, and its outcome is unknown until an operator decides",
+                reason.as_deref(),
+            ),
+            Self::Withdrawn { reason } => because(f, "the attempt ended, and nothing had happened", reason.as_deref()),
             Self::Resumed { attempt } => write!(f, "attempt {attempt} resumes from the recovery points on record"),
             Self::Parked { why } => write!(f, "the operation is parked until an operator decides: {why}"),
             Self::NoRoute { status } => {
@@ -34,7 +43,10 @@ impl fmt::Display for EventKind {
                 write!(f, "call {call} of the callback failed, and it is given up: {error}")
             }
             Self::Refused { refusal } => write!(f, "the layer refused the request: {refusal}"),
-            Self::StoreFailed { error } => write!(f, "a call to the store failed: {error}"),
+            Self::StoreFailed { error, repeated: false } if error.is_outage() => {
+                write!(f, "the store is lost until a line says that it is back: {error}")
+            }
+            Self::StoreFailed { error, .. } => write!(f, "a call to the store failed: {error}"),
             Self::Unsaved { error } => {
                 write!(f, "the client has the response, and the store has not, so saving goes on: {error}")
             }
@@ -59,6 +71,11 @@ impl fmt::Display for EventKind {
     }
 }
 
+fn because(f: &mut fmt::Formatter<'_>, what: &str, why: Option<&str>) -> fmt::Result {
+    f.write_str(what)?;
+    why.map_or(Ok(()), |why| write!(f, ": {why}"))
+}
+
 impl EventKind {
     /// The sentence of what has nothing more to say.
     const fn fixed(&self) -> Option<&'static str> {
@@ -70,11 +87,7 @@ impl EventKind {
                 "the operation is complete, and the body of its response is not stored"
             }
             Self::Replayed => "a retry got the stored response",
-            Self::Released { mode: Mode::Resumable } => "the attempt ended without a final response; a retry resumes",
-            Self::Released { mode: Mode::AtMostOnce } => {
-                "the attempt ended without a final response, and its outcome is unknown until an operator decides"
-            }
-            Self::Withdrawn => "the attempt ended, and nothing had happened",
+            Self::StoreBack => "the store is back",
             Self::Panicked => "the handler panicked",
             Self::LeaseLost => "the attempt lost its claim: another attempt took over, or the store does not reply",
             Self::Overdue => "the attempt runs for longer than it may keep its lease",
@@ -146,9 +159,12 @@ mod tests {
         let shown = [
             EventKind::Resumed { attempt: 2 },
             EventKind::Parked { why: "cause".to_owned() },
-            EventKind::Released { mode: Mode::Resumable },
-            EventKind::Released { mode: Mode::AtMostOnce },
-            EventKind::StoreFailed { error: error() },
+            EventKind::Released { mode: Mode::Resumable, reason: Some("cause".to_owned()) },
+            EventKind::Released { mode: Mode::AtMostOnce, reason: None },
+            EventKind::StoreFailed { error: error(), repeated: false },
+            EventKind::StoreFailed { error: error(), repeated: true },
+            EventKind::StoreFailed { error: StoreError::new(StoreErrorKind::Corrupt, "cause"), repeated: false },
+            EventKind::StoreBack,
             EventKind::Unsaved { error: error() },
             EventKind::SavedLate,
             EventKind::SaveFailed { error: "cause".to_owned() },
@@ -173,7 +189,13 @@ mod tests {
         assert_eq!(rows.len(), shown.len());
         for (row, kind) in rows.iter().zip(&shown) {
             let (line, level) = (kind.to_string(), row[2].trim_end_matches(" |"));
-            let causeless = [": cause", ": status 404", ": the store is unavailable", ": connection refused"];
+            let causeless = [
+                ": cause",
+                ": status 404",
+                ": the store is unavailable",
+                ": connection refused",
+                ": the record is damaged",
+            ];
             assert!(line.starts_with(row[1]), "{line}");
             let rest = &line[row[1].len()..];
             assert!(rest.is_empty() || causeless.iter().any(|cause| rest.starts_with(cause)), "{line}: {rest}");

@@ -150,7 +150,7 @@ async fn without_its_key_nothing_runs_and_the_key_is_named() {
         assert_eq!(other_runs.get(), 0);
         let events = lab.events.all();
         let told = events.iter().filter_map(|event| match &event.kind {
-            EventKind::StoreFailed { error } => Some((error.kind(), error.to_string())),
+            EventKind::StoreFailed { error, .. } => Some((error.kind(), error.to_string())),
             _ => None,
         });
         let told: Vec<_> = told.collect();

@@ -299,6 +299,14 @@ pub(crate) fn records() -> Vec<(&'static str, Record, Pieces)> {
                 Change::Label { label: Label::new("order", "caf\u{e9}") },
                 answer(StatusCode::OK, Some(b"{}")),
             ]),
+        Writer::new("reason")
+            .by("pod-7")
+            .claim(resumable, None)
+            .change(vec![Change::Reason { why: "status 503; step charge: no".into() }, Change::Release]),
+        Writer::new("reasons")
+            .claim(resumable, None)
+            .change(vec![Change::Reason { why: "status 502".into() }, Change::Release])
+            .claim(resumable, None),
         Writer::new("usual-lines").claim(once, None).change(vec![complete(usual_lines())]),
     ]
     .map(Writer::finish)

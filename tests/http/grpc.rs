@@ -9,7 +9,8 @@ use http_body::Body as _;
 use tokio::time::advance;
 use tower::ServiceExt;
 use tower_idempotency::core::InvalidKey;
-use tower_idempotency::{Background, EventKind, GrpcMethods, IdempotencyLayer, KeyRules, Refusal};
+use tower_idempotency::maintenance::{Covers, Window};
+use tower_idempotency::{Background, EventKind, GrpcMethods, IdempotencyLayer, KeyRules, Operator, Refusal};
 
 use crate::support::bodies::{Part, TestBody, data, full, script};
 use crate::support::lab::{Answer, Lab, gated, grpc, numbered, reply, send, send_now, serve, spawn, unkeyed, with};
@@ -41,6 +42,24 @@ fn refused(answer: &Answer) -> (&str, &str, &str) {
     assert_eq!(answer.refusal.map(|refusal| refusal.grpc_status().to_string()).as_deref(), Some(header("grpc-status")));
     assert!(!answer.headers.contains_key("retry-after") && !answer.headers.contains_key("link"), "{answer:?}");
     (header("grpc-status"), header("idempotency-problem"), header("grpc-message"))
+}
+
+/// `UNAVAILABLE`; what is not guarded goes on.
+#[tokio::test(start_paused = true)]
+async fn a_call_of_grpc_rests_in_a_maintenance_window() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer().grpc_methods(charge()));
+    let operator = Operator::new(lab.store.clone());
+    let (_, now) = operator.windows().await.unwrap();
+    let window = Window::new(now, now.after(Duration::from_secs(600)), "the database moves");
+    operator.plan(window.covers(Covers::Route("/shop.Payments".to_owned()))).await.unwrap();
+    let answer = send_now(&app, call(CHARGE, "k")).await;
+    let (status, problem, message) = refused(&answer);
+    assert_eq!((status, problem), ("14", "maintenance"));
+    assert!(!message.contains("database"), "{message}");
+    send(&app, call(TALK, "k")).await.assert_first(201, "charge 1");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    send_now(&app, call(CHARGE, "k")).await.assert_first(201, "charge 2");
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 use tower_idempotency::clock::{Clock, ManualClock, SystemClock};
 use tower_idempotency::core::{Status, Timestamp};
-use tower_idempotency::maintenance::{Covers, Maintenance, Window, WindowState};
-use tower_idempotency::store::{Filter, Query, Store};
+use tower_idempotency::maintenance::{Covers, Maintenance, PlannedWindow, Window, WindowState};
+use tower_idempotency::store::{Filter, Query, Store, StoreErrorKind};
 use tower_idempotency::{
     Background, Engine, IdempotencyLayer, Operator, OperatorError, Refusal, RunError, Runner, Scope, StatusService,
 };
@@ -37,6 +37,12 @@ async fn window(lab: &Lab, begins: u64, lasts: u64, lead: u64) -> Window {
 
 async fn plan(lab: &Lab, begins: u64, lasts: u64, lead: u64) -> String {
     operator(lab).plan(window(lab, begins, lasts, lead).await).await.unwrap()
+}
+
+/// As an operator sees it now.
+async fn shown(lab: &Lab, id: &str) -> PlannedWindow {
+    let (windows, _) = operator(lab).windows().await.unwrap();
+    windows.into_iter().find(|planned| planned.id == id).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,7 +139,7 @@ async fn a_process_that_starts_in_a_window_obeys_it() {
     let Err(RunError::Maintenance { retry_in, reason }) = refused else { panic!("{refused:?}") };
     assert_eq!((retry_in, &*reason), (secs(600), "the database moves"));
     assert_eq!((lab.store.calls() - lab.store.swaps(), runs.get()), (0, 0));
-    operator(&lab).end(&id).await.unwrap();
+    operator(&lab).end(&shown(&lab, &id).await).await.unwrap();
     tokio::time::sleep(SEEN).await;
     send_now(&app, post("a")).await.assert_first(201, "charge 1");
     assert_eq!(runner.run("jobs", "17", "", |_| async { Ok::<_, std::io::Error>(42) }).await.unwrap(), 42);
@@ -162,15 +168,16 @@ async fn it_is_ended_early_and_extended() {
     assert_eq!(send_now(&app, post("b")).await.headers["retry-after"], "54");
     let (windows, now) = operator.windows().await.unwrap();
     assert_eq!(windows[0].state(now), WindowState::Closed);
-    operator.extend(&id, windows[0].window.until.after(secs(60))).await.unwrap();
+    operator.extend(&windows[0], windows[0].window.until.after(secs(60))).await.unwrap();
     tokio::time::sleep(SEEN).await;
     assert_eq!(send_now(&app, post("b")).await.headers["retry-after"], "108");
-    operator.end(&id).await.unwrap();
+    operator.end(&shown(&lab, &id).await).await.unwrap();
     tokio::time::sleep(SEEN).await;
     send_now(&app, post("b")).await.assert_first(201, "charge 2");
     let (windows, now) = operator.windows().await.unwrap();
     assert_eq!((windows[0].state(now), windows[0].by.as_deref()), (WindowState::Over, Some("eve")));
-    for refused in [operator.end(&id).await, operator.extend(&id, now.after(secs(60))).await, operator.end("x").await] {
+    let over = &windows[0];
+    for refused in [operator.end(over).await, operator.extend(over, now.after(secs(60))).await] {
         assert!(matches!(refused, Err(OperatorError::NoSuchWindow)), "{refused:?}");
     }
     // After a day it is forgotten.
@@ -178,8 +185,53 @@ async fn it_is_ended_early_and_extended() {
     assert!(operator.windows().await.unwrap().0.is_empty());
     // One that has not begun is taken off the list.
     let id = plan(&lab, 60, 60, 30).await;
-    operator.end(&id).await.unwrap();
+    let gone = shown(&lab, &id).await;
+    operator.end(&gone).await.unwrap();
     assert!(operator.windows().await.unwrap().0.is_empty());
+    assert!(matches!(operator.end(&gone).await, Err(OperatorError::NoSuchWindow)));
+}
+
+/// Each of two operators saw the same, and changes it: the later one learns that it is another
+/// one by now.
+#[tokio::test(start_paused = true)]
+async fn a_window_that_another_operator_changed_meanwhile_is_not_changed_again() {
+    let lab = Lab::new();
+    let (id, eve) = (plan(&lab, 600, 600, 0).await, operator(&lab));
+    let bob = Operator::new(lab.engine().instance("bob"));
+    let seen = shown(&lab, &id).await;
+    let later = |seconds| seen.window.until.after(secs(seconds));
+    eve.extend(&seen, later(60)).await.unwrap();
+    let after = shown(&lab, &id).await;
+    for refused in [bob.extend(&seen, later(30)).await, bob.extend(&seen, later(60)).await, bob.end(&seen).await] {
+        assert!(matches!(refused, Err(OperatorError::Overtaken)), "{refused:?}");
+    }
+    assert_eq!(shown(&lab, &id).await, after);
+    let other = plan(&lab, 700, 600, 0).await;
+    bob.extend(&after, later(90)).await.unwrap();
+    assert_eq!(shown(&lab, &other).await.by.as_deref(), Some("eve"), "what happens to others is none of its business");
+    let both = shown(&lab, &id).await;
+    let (one, two) = tokio::join!(eve.end(&both), bob.extend(&both, later(120)));
+    let refused = [one, two].into_iter().filter_map(Result::err).collect::<Vec<_>>();
+    assert!(matches!(refused[..], [OperatorError::Overtaken | OperatorError::NoSuchWindow]), "{refused:?}");
+}
+
+/// The store took the change, and its reply was lost.
+#[tokio::test(start_paused = true)]
+async fn a_change_whose_reply_is_lost_is_not_overtaken_by_itself() {
+    for ends in [false, true] {
+        let lab = Lab::new();
+        let (id, operator) = (plan(&lab, 600, 600, 0).await, operator(&lab));
+        let seen = shown(&lab, &id).await;
+        lab.store.fail_once(Call::Swap(Status::Complete), Fault::After);
+        let done = if ends {
+            operator.end(&seen).await
+        } else {
+            operator.extend(&seen, seen.window.until.after(secs(60))).await
+        };
+        done.unwrap();
+        let left = operator.windows().await.unwrap().0.len();
+        assert_eq!(left, usize::from(!ends));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,7 +268,7 @@ async fn nonsense_is_refused() {
     assert!(operator.windows().await.unwrap().0.is_empty());
     // One that began in the past, and is not over, counts.
     let id = operator.plan(Window::new(ago, now.after(secs(60)), "has begun")).await.unwrap();
-    assert!(matches!(operator.extend(&id, ago).await, Err(OperatorError::InvalidWindow(_))));
+    assert!(matches!(operator.extend(&shown(&lab, &id).await, ago).await, Err(OperatorError::InvalidWindow(_))));
     for _ in 1..64 {
         operator.plan(Window::new(ago, now.after(secs(60)), "one more")).await.unwrap();
     }
@@ -278,7 +330,7 @@ async fn it_covers_a_route_or_a_scope() {
     send_now(&app, ask("/payments", "ann", "1")).await.assert_problem("maintenance", 503);
     send_now(&app, ask("/payments/17?now", "ann", "2")).await.assert_problem("maintenance", 503);
     assert_eq!(send_now(&app, ask("/payments-old", "ann", "3")).await.status, 201);
-    ids.end(&id).await.unwrap();
+    ids.end(&shown(&lab, &id).await).await.unwrap();
     ids.plan(now.covers(Covers::Scope("ann".to_owned()))).await.unwrap();
     tokio::time::sleep(SEEN).await;
     send_now(&app, ask("/orders", "ann", "4")).await.assert_problem("maintenance", 503);
@@ -515,4 +567,55 @@ fn a_task_that_stands_still_is_replaced() {
         assert!(lab.store.looks() - looks <= 1, "both of them look");
     });
     assert_eq!(count.get(), 1);
+}
+
+/// Its write took, its reply was lost, and another operator's came before it could look.
+#[tokio::test(start_paused = true)]
+async fn a_plan_whose_reply_is_lost_is_planned_once() {
+    let lab = Lab::new();
+    let window = window(&lab, 60, 60, 0).await;
+    lab.store.fail_once(Call::Swap(Status::Complete), Fault::LostAfter(Duration::from_millis(500)));
+    let (first, second) = (operator(&lab), operator(&lab));
+    let planned = tokio::spawn({
+        let window = window.clone();
+        async move { first.plan(window).await.unwrap() }
+    });
+    settle().await;
+    let mut expected = vec![second.plan(window).await.unwrap(), planned.await.unwrap()];
+    let mut ids: Vec<_> = second.windows().await.unwrap().0.into_iter().map(|planned| planned.id).collect();
+    expected.sort();
+    ids.sort();
+    assert_eq!(ids, expected);
+}
+
+/// A newer release wrote it. What can be told goes on, and no request asks again.
+#[tokio::test(start_paused = true)]
+async fn windows_that_cannot_be_read_cost_one_look() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer());
+    lab.store.fail_looks(Some(StoreErrorKind::NewerFormat));
+    for number in 1..100 {
+        send(&app, post(&number.to_string())).await.assert_first(201, &format!("charge {number}"));
+    }
+    assert_eq!((lab.store.looks(), lab.events.count("Unreadable")), (1, 1));
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(lab.events.count("Unreadable"), 1, "told once");
+    // The process goes by them once they can be read.
+    lab.store.fail_looks(None);
+    plan(&lab, 0, 600, 0).await;
+    tokio::time::sleep(SEEN).await;
+    send_now(&app, post("new")).await.assert_problem("maintenance", 503);
+}
+
+/// Whether a call of a runner rests is told when it begins to run, not when it is made.
+#[tokio::test(start_paused = true)]
+async fn a_call_of_a_runner_that_waits_to_run_rests_too() {
+    let lab = Lab::new();
+    let runner = Runner::new(lab.engine());
+    assert_eq!(runner.run("jobs", "1", "", |_| async { Ok::<_, std::io::Error>(1) }).await.unwrap(), 1);
+    let made = runner.run("jobs", "2", "", |_| async { Ok::<_, std::io::Error>(2) });
+    plan(&lab, 0, 600, 0).await;
+    tokio::time::sleep(SEEN).await;
+    let refused = made.await;
+    assert!(matches!(refused, Err(RunError::Maintenance { .. })), "{refused:?}");
 }

@@ -250,6 +250,9 @@ impl Answer {
         assert!(
             ["title", "detail"].iter().all(|member| problem[*member].as_str().is_some_and(|text| !text.is_empty()))
         );
+        let is_for_operators = ["outcome-unknown", "in-progress"].contains(&name) || status >= 500;
+        let due = is_for_operators && problem.contains_key("instance");
+        assert_eq!(problem.contains_key("reference"), due, "by which an operator finds it: {problem:?}");
         let retriable = [
             "in-progress",
             "store-unavailable",

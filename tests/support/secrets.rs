@@ -16,7 +16,7 @@ use tower_idempotency::{
 use tower_layer::Layer;
 
 /// Each is said in one place, and stored.
-pub(crate) const SECRETS: [&str; 12] = [
+pub(crate) const SECRETS: [&str; 13] = [
     "secret-of-the-body",
     "secret-of-the-target",
     "secret-of-the-header",
@@ -26,6 +26,7 @@ pub(crate) const SECRETS: [&str; 12] = [
     "secret-of-the-response",
     "secret-of-a-response-header",
     "secret-of-a-plan",
+    "secret-of-a-reason",
     "secret-of-an-operator",
     "secret-of-an-operators-name",
     "secret-of-a-runner",
@@ -63,7 +64,9 @@ async fn handle(request: Request<RequestBody<Full<Bytes>>>) -> Result<Response<F
     let step = step.input(&"small");
     let (status, body) = match path.as_str() {
         "/undoing" => {
-            step.undo_with(|_: String, _| async { Err(std::io::Error::other("not now").into()) }).await.unwrap();
+            step.undo_with(|_: String, _| async { Err(std::io::Error::other("secret-of-a-reason").into()) })
+                .await
+                .unwrap();
             (422, "secret-of-a-plan")
         }
         "/done" => {

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Before(StoreErrorKind),
     /// It was done, and the reply was lost.
     After,
+    /// It was done, and the reply was lost after so long.
+    LostAfter(Duration),
     /// No reply, ever, and nothing was done.
     Hang,
     /// It was done, and there is no reply, ever.
@@ -50,9 +52,9 @@ pub(crate) struct Faulty {
     durability: Arc<Mutex<Durability>>,
     asked: Arc<AtomicU64>,
     /// Loads of control records: a process looks at them beside its work, now and then, so that
-    /// they are counted apart, and fail only when the store is down.
+    /// they are counted apart, and fail only when the store is down, or has what can't be read.
     looks: Arc<AtomicU64>,
-    is_down: Arc<AtomicBool>,
+    looks_fail: Arc<Mutex<Option<StoreErrorKind>>>,
     indexes_labels: Arc<AtomicBool>,
 }
 
@@ -75,7 +77,7 @@ impl Faulty {
             durability: Arc::new(Mutex::new(Durability::of(DurabilityLevel::Nothing))),
             asked: Arc::default(),
             looks: Arc::default(),
-            is_down: Arc::default(),
+            looks_fail: Arc::default(),
             indexes_labels: Arc::default(),
         }
     }
@@ -103,19 +105,24 @@ impl Faulty {
 
     /// Everything fails.
     pub(crate) fn down(&self) {
-        self.is_down.store(true, Ordering::SeqCst);
+        self.fail_looks(Some(StoreErrorKind::Unavailable));
         self.fail(|_| Fault::Before(StoreErrorKind::Unavailable));
     }
 
     /// All is well again.
     pub(crate) fn heal(&self) {
-        self.is_down.store(false, Ordering::SeqCst);
+        self.fail_looks(None);
         self.fail(|_| Fault::None);
     }
 
     /// From now on, it says that it indexes labels.
     pub(crate) fn index_labels(&self) {
         self.indexes_labels.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on, this is what becomes of looks at control records.
+    pub(crate) fn fail_looks(&self, kind: Option<StoreErrorKind>) {
+        *self.looks_fail.lock().unwrap() = kind;
     }
 
     /// How often a process looked at a control record.
@@ -190,6 +197,11 @@ impl Faulty {
                 run.await?;
                 Err(error(StoreErrorKind::Unavailable))
             }
+            Fault::LostAfter(delay) => {
+                run.await?;
+                tokio::time::sleep(delay).await;
+                Err(error(StoreErrorKind::Unavailable))
+            }
             Fault::Hang => std::future::pending().await,
             Fault::HangAfter => {
                 run.await?;
@@ -216,8 +228,11 @@ impl Store for Faulty {
         let key = *key;
         if key.is_control() {
             self.looks.fetch_add(1, Ordering::SeqCst);
-            let is_down = self.is_down.load(Ordering::SeqCst);
-            return if is_down { Err(error(StoreErrorKind::Unavailable)) } else { self.inner.load(&key).await };
+            let failure = *self.looks_fail.lock().unwrap();
+            return match failure {
+                Some(kind) => Err(error(kind)),
+                None => self.inner.load(&key).await,
+            };
         }
         self.meet(Call::Load, |store| async move { store.load(&key).await }).await
     }

@@ -2,24 +2,29 @@
 
 use std::time::Duration;
 
-use tower_idempotency::core::Status;
-use tower_idempotency::maintenance::{Covers, Window};
-use tower_idempotency::{Completer, Operator, Scope, Sweeper, Watcher};
+use tower_idempotency::core::{Claim, Fingerprint, Labels, Mode, Status};
+use tower_idempotency::maintenance::{Covers, PlannedWindow, Window};
+use tower_idempotency::spi::Ledger;
+use tower_idempotency::{Callback, Completer, Operator, Reconciled, Scope, Sweeper, Watcher};
 
-use crate::support::lab::{App, Lab, completer, post, reply, request, secs, send, serve, stored_key, with};
+use crate::support::lab::{
+    App, Lab, completer, numbered, operation, post, reply, request, secs, send, serve, stored_key, with,
+};
+use crate::support::store::{Call, Fault};
 use crate::support::{Count, settle};
 
 /// How long it takes at most until every process sees what was planned.
 const SEEN: Duration = secs(6);
 
 /// Plans a window that covers this, begins so many seconds from now, and lasts ten minutes.
-async fn plan(lab: &Lab, begins: u64, lead: u64, covers: Covers) -> (Operator, String) {
+async fn plan(lab: &Lab, begins: u64, lead: u64, covers: Covers) -> (Operator, PlannedWindow) {
     let operator = Operator::new(lab.store.clone());
     let (_, now) = operator.windows().await.unwrap();
     let from = now.after(secs(begins));
     let window = Window::new(from, from.after(secs(600)), "the database moves").lead(secs(lead)).covers(covers);
     let id = operator.plan(window).await.unwrap();
-    (operator, id)
+    let (windows, _) = operator.windows().await.unwrap();
+    (operator, windows.into_iter().find(|planned| planned.id == id).unwrap())
 }
 
 /// A resumable service that fails each request once, and its completer.
@@ -54,7 +59,7 @@ async fn all_rest_in_the_window_and_go_on_after_it() {
     let (app, runs, completer) = fails_first(&lab, Scope::shared());
     let (sweeper, watcher) = (Sweeper::new(lab.engine()), Watcher::new(lab.engine()));
     send(&app, post("k")).await.assert_first(503, "paid");
-    let (operator, id) = plan(&lab, 10, 0, Covers::All).await;
+    let (operator, planned) = plan(&lab, 10, 0, Covers::All).await;
     tokio::time::sleep(secs(20)).await;
     let (calls, scans) = (lab.store.calls(), lab.store.scans());
     let working = tokio::spawn(async move { completer.run(std::future::pending()).await });
@@ -63,7 +68,7 @@ async fn all_rest_in_the_window_and_go_on_after_it() {
     assert_eq!(watcher.run_once().await.open, 0);
     tokio::time::sleep(secs(300)).await;
     assert_eq!((lab.store.calls(), lab.store.scans()), (calls, scans), "the store is not touched");
-    operator.end(&id).await.unwrap();
+    operator.end(&planned).await.unwrap();
     tokio::time::sleep(secs(60)).await;
     assert_eq!((runs.get(), lab.store.peek(&stored_key("k")).await.unwrap().status()), (2, Status::Complete));
     assert!(lab.store.scans() > scans);
@@ -93,14 +98,93 @@ async fn a_completer_leaves_alone_what_a_route_or_a_scope_covers() {
         let (other, _, others) = fails_first(&lab, scope());
         send(&app, with(request("POST", "/payments", "a", "{}"), "x-user", "ann")).await.assert_first(503, "paid");
         send(&other, with(request("POST", "/orders", "b", "{}"), "x-user", "ben")).await.assert_first(503, "paid");
-        let (operator, id) = plan(&lab, 0, 0, covers).await;
+        let (operator, planned) = plan(&lab, 0, 0, covers).await;
         tokio::time::sleep(secs(60)).await;
         let report = completer.run_once().await.unwrap();
         assert_eq!((report.completed, report.found), (1, 2), "only what is not covered");
-        operator.end(&id).await.unwrap();
+        operator.end(&planned).await.unwrap();
         tokio::time::sleep(SEEN).await;
         assert_eq!(others.run_once().await.unwrap().completed, 1);
     }
+}
+
+/// A completer with one slot, which an operation holds for so long.
+async fn one_slot(lab: &Lab, holds: u64) -> Completer {
+    let layer = lab.layer().resumable();
+    let app = serve(&layer, move |request| async move {
+        let is_retry = operation(&request).attempt() > 1;
+        tokio::time::sleep(secs(if is_retry { holds } else { 0 })).await;
+        Ok(reply(if is_retry { 201 } else { 503 }, "paid"))
+    });
+    send(&app, post("first")).await.assert_first(503, "paid");
+    completer(&layer, &app).concurrency(1)
+}
+
+/// Its operation waits for the slot as the window begins.
+#[tokio::test(start_paused = true)]
+async fn a_reconciler_that_waits_in_line_rests() {
+    let (lab, asked) = (Lab::new(), Count::default());
+    let count = asked.clone();
+    let completer = one_slot(&lab, 100).await.reconcile(move |_| {
+        count.up();
+        async { Reconciled::DidNotHappen }
+    });
+    tokio::time::sleep(secs(10)).await;
+    let fingerprint = Fingerprint::of([b"POST".as_slice()]);
+    let claim = Claim { fingerprint, mode: Mode::AtMostOnce, lease: secs(1), request: None, labels: Labels::new() };
+    Ledger::new(lab.store.clone()).apply(&stored_key("second"), None, claim).await.unwrap();
+    tokio::time::sleep(secs(20)).await;
+    let (operator, window) = plan(&lab, 30, 0, Covers::All).await;
+    let working = tokio::spawn(async move { completer.run(std::future::pending()).await });
+    tokio::time::sleep(secs(150)).await;
+    assert_eq!(lab.store.peek(&stored_key("first")).await.unwrap().status(), Status::Complete, "it ran to its end");
+    assert_eq!(asked.get(), 0);
+    operator.end(&window).await.unwrap();
+    tokio::time::sleep(secs(30)).await;
+    assert_eq!(asked.get(), 1);
+    working.abort();
+}
+
+/// One hangs, and the others that are due wait for its slot as the window begins.
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_waits_in_line_rests() {
+    let (lab, calls) = (Lab::new(), Count::default());
+    let count = calls.clone();
+    let callback = Callback::new(move |_| {
+        count.up();
+        async {
+            tokio::time::sleep(secs(60)).await;
+            Ok::<_, String>(())
+        }
+    });
+    let layer = lab.layer().resumable().callback(callback.deadline(secs(100)));
+    let app = serve(&layer, |_| async { Ok(reply(201, "paid")) });
+    for key in ["a", "b", "c"] {
+        send(&app, post(key)).await.assert_first(201, "paid");
+    }
+    let completer = completer(&layer, &app).concurrency(1);
+    let (operator, window) = plan(&lab, 30, 0, Covers::All).await;
+    let working = tokio::spawn(async move { completer.run(std::future::pending()).await });
+    tokio::time::sleep(secs(200)).await;
+    assert_eq!(calls.get(), 1, "the one that was under way");
+    operator.end(&window).await.unwrap();
+    tokio::time::sleep(secs(200)).await;
+    assert_eq!(calls.get(), 3);
+    working.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_is_under_way_stops() {
+    let lab = Lab::new();
+    let (app, _) = numbered(&lab.layer_with(|engine| engine.retention(secs(3600))));
+    for number in 0..250 {
+        send(&app, post(&number.to_string())).await;
+    }
+    tokio::time::sleep(secs(2 * 3600)).await;
+    let sweeper = Sweeper::new(lab.engine());
+    let _ = plan(&lab, 3, 0, Covers::All).await;
+    lab.store.fail(|call| if call == Call::Scan { Fault::Slow(secs(4)) } else { Fault::None });
+    assert_eq!(sweeper.run_once().await.unwrap().removed, 100, "what the first page had");
 }
 
 /// What rests is looked at once, however much of it there is, until the windows change.
@@ -118,14 +202,14 @@ async fn what_rests_is_looked_at_once() {
     for number in 0..2500 {
         send(&app, post(&number.to_string())).await;
     }
-    let (operator, id) = plan(&lab, 0, 0, Covers::Route("/pay".to_owned())).await;
+    let (operator, window) = plan(&lab, 0, 0, Covers::Route("/pay".to_owned())).await;
     tokio::time::sleep(secs(60)).await;
     let loads = lab.store.loads();
     let completer = completer(&layer, &app);
     let working = tokio::spawn(async move { completer.run(std::future::pending()).await });
     tokio::time::sleep(secs(120)).await;
     assert_eq!((lab.store.loads() - loads, count.get()), (2500, 2500), "looked at once, and not run");
-    operator.end(&id).await.unwrap();
+    operator.end(&window).await.unwrap();
     tokio::time::sleep(secs(20)).await;
     assert_eq!(count.get(), 5000, "each of them goes on");
     working.abort();

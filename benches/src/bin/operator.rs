@@ -49,7 +49,8 @@ async fn main() {
     }
     if only.is_empty() || only == "postgres" {
         let postgres = Postgres::start();
-        let store = PostgresStore::connect(&postgres.url()).expect("a URL");
+        let store =
+            PostgresStore::options().max_connections(64).index_labels(true).connect(&postgres.url()).expect("a URL");
         store.create_schema().await.expect("tables");
         measure("postgres", Arc::new(store), records).await;
     }
@@ -57,14 +58,14 @@ async fn main() {
 
 async fn of_redis(records: usize) {
     let redis = Redis::start();
-    let store = RedisStore::options().index_complete(true).connect(&redis.url()).expect("a URL");
+    let store = RedisStore::options().index_complete(true).index_labels(true).connect(&redis.url()).expect("a URL");
     redis.cli(&["CONFIG", "SET", "slowlog-log-slower-than", "200"]);
     redis.cli(&["CONFIG", "SET", "slowlog-max-len", "10000"]);
     let store = Arc::new(store);
     fill(&store, records).await;
     redis.cli(&["SLOWLOG", "RESET"]);
     let (before, runs) = (redis.cpu_nanos(), scripts(&redis));
-    look("redis", &store).await;
+    look("redis", &store, Some(&redis)).await;
     let each = (redis.cpu_nanos() - before) as f64 / 1e6 / (scripts(&redis) - runs);
     println!(
         "  a script {each:.3} ms of the server's CPU on average, the longest {:.2} ms by the clock",
@@ -74,7 +75,7 @@ async fn of_redis(records: usize) {
 
 async fn measure(name: &str, store: Arc<impl Store>, records: usize) {
     fill(&store, records).await;
-    look(name, &store).await;
+    look(name, &store, None).await;
 }
 
 /// How many scripts it has run.
@@ -163,36 +164,15 @@ async fn fill(store: &Arc<impl Store>, records: usize) {
     eprintln!("filled in {:.0} s", started.elapsed().as_secs_f64());
 }
 
-async fn look(name: &str, store: &Arc<impl Store>) {
+async fn look(name: &str, store: &Arc<impl Store>, redis: Option<&Redis>) {
     println!("{name}");
     let operator = Operator::new(Arc::clone(store));
     for state in [ListState::NeedsAttention, ListState::Unfinished, ListState::Due, ListState::Complete] {
-        let (mut listing, mut times, mut shown) = (Listing::new(state), Vec::new(), 0);
-        for _ in 0..PAGES {
-            let started = Instant::now();
-            let listed = operator.list(&listing).await.expect("a page");
-            times.push(started.elapsed());
-            shown += listed.operations.len();
-            let Some(next) = listed.next else { break };
-            listing = listing.after(next);
-        }
-        print(&format!("{state:?}, {shown} shown"), times);
+        pages(&operator, Listing::new(state), &format!("{state:?}"), redis).await;
     }
     for (label, state) in [OFTEN, SELDOM].iter().flat_map(|label| LABELLED.map(|state| (*label, state))) {
-        let (mut listing, mut times, mut shown) =
-            (Listing::new(state).label(Label::new("route", label)), Vec::new(), 0);
-        for _ in 0..PAGES {
-            let started = Instant::now();
-            let listed = operator.list(&listing).await.expect("a page");
-            times.push(started.elapsed());
-            assert!(listed.by_label_index);
-            shown += listed.operations.len();
-            listing = match listed.next {
-                Some(next) => listing.after(next),
-                None => Listing::new(state).label(Label::new("route", label)),
-            };
-        }
-        print(&format!("{state:?} of {label}, {shown} shown"), times);
+        let listing = Listing::new(state).label(Label::new("route", label));
+        pages(&operator, listing, &format!("{state:?} of {label}"), redis).await;
     }
     let mut times = Vec::new();
     for _ in 0..PAGES {
@@ -203,6 +183,24 @@ async fn look(name: &str, store: &Arc<impl Store>) {
     }
     print("counts", times);
     first_view(operator).await;
+}
+
+/// Pages of a list, from the first one on, and again from there once there are no more.
+async fn pages(operator: &Operator, first: Listing, name: &str, redis: Option<&Redis>) {
+    let (mut listing, mut times, mut shown, mut cpu) = (first.clone(), Vec::new(), 0, 0);
+    for _ in 0..PAGES {
+        let (before, started) = (redis.map(Redis::cpu_nanos), Instant::now());
+        let listed = operator.list(&listing).await.expect("a page");
+        times.push(started.elapsed());
+        cpu = cpu.max(redis.map(Redis::cpu_nanos).zip(before).map_or(0, |(after, before)| after - before));
+        assert_eq!(listed.by_label_index, first.label.is_some());
+        shown += listed.operations.len();
+        listing = listed.next.map_or_else(|| first.clone(), |next| first.clone().after(next));
+    }
+    print(&format!("{name}, {shown} shown"), times);
+    if redis.is_some() {
+        println!("    of the server's CPU, all scripts and loads of a page together: {:.2} at most", cpu as f64 / 1e6);
+    }
 }
 
 /// The first page that an operator sees, from the request to the last byte.

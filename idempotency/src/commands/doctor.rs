@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use tower_idempotency::core::Key;
-use tower_idempotency::maintenance::{Covers, PlannedWindow, WindowState};
-use tower_idempotency::store::{Durability, DurabilityLevel, Store, StoreError};
+use tower_idempotency::store::{Durability, DurabilityLevel, Filter, Store, StoreError};
 use tower_idempotency::{Finding, FindingKind, Operator, RunError, Runner, Watcher};
 
+use super::maintenance::rests_until;
 use crate::arguments::{Common, Doctor};
 use crate::failure::{AWAY, DONE, FOUND_SOMETHING, Failure};
 use crate::output::{Output, Tone};
@@ -23,6 +23,10 @@ const OFFSET: Duration = Duration::from_secs(60);
 const LISTED: usize = 20;
 /// How many rounds of the watcher: each reads up to 10,000 operations.
 const ROUNDS: usize = 100;
+
+/// A store is asked for its epoch by each watcher once a minute, and by this twice: one whose
+/// mark is less is hardly in use.
+const NEW: u64 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -53,7 +57,10 @@ pub(crate) async fn run(common: &Common, doctor: &Doctor, output: Output) -> Res
         checks.extend(file::check(path));
     }
     match target.store.durability().await {
-        Ok(durability) => checks.extend(durable(&durability, doctor.require.into())),
+        Ok(durability) => {
+            checks.extend(durable(&durability, doctor.require.into()));
+            checks.extend(unused(&target, &durability).await);
+        }
         Err(error) => checks.push(Check::new(Verdict::Problem, "settings", error.to_string())),
     }
     if !doctor.read_only {
@@ -101,6 +108,18 @@ fn durable(durability: &Durability, minimum: DurabilityLevel) -> Vec<Check> {
     let survives = Check::new(verdict, "durability", format!("survives {}{needed}", durability.survives));
     let warnings = durability.warnings.iter().map(|text| Check::new(Verdict::Warning, "settings", text));
     std::iter::once(survives).chain(warnings).collect()
+}
+
+/// Whether this looks like a name space of Redis that no service uses: another prefix is another
+/// store, and an empty one shows nothing that needs attention.
+async fn unused(target: &Target, durability: &Durability) -> Option<Check> {
+    let is_new = durability.epoch.is_some_and(|epoch| epoch.mark < NEW);
+    if !matches!(target.kind, Kind::Redis) || !is_new || target.store.count(Filter::Unfinished, 1).await.ok()? > 0 {
+        return None;
+    }
+    let text = "nothing is stored under this prefix, and hardly any process has asked for it: \
+                is it the one that the service sets? Give it in the URL, as redis://HOST?prefix=NAME";
+    Some(Check::new(Verdict::Warning, "prefix", text))
 }
 
 /// An operation from its claim to its end, and its removal: all that the layer has to be
@@ -153,19 +172,11 @@ async fn findings(target: &Target, doctor: &Doctor, output: Output) -> Vec<Check
     // Told already, with what the store survives.
     let told = |finding: &Finding| finding.over || finding.kind == FindingKind::BelowDurability;
     let found: Vec<_> = found.into_iter().filter(|finding| !told(finding)).collect();
-    if found.is_empty() && is_closed(target).await {
+    if found.is_empty() && rests_until(&target.engine).await.is_some() {
         let text = "not looked at: a maintenance window covers the store; list them with `idempotency list`";
         return vec![Check::new(Verdict::Warning, "operations", text)];
     }
     checks_of(&found)
-}
-
-/// Whether a maintenance window covers the store now: a watcher rests then.
-async fn is_closed(target: &Target) -> bool {
-    let Ok((windows, now)) = Operator::new(target.engine.clone()).windows().await else { return false };
-    let closes =
-        |planned: &PlannedWindow| planned.window.covers == Covers::All && planned.state(now) == WindowState::Closed;
-    windows.iter().any(closes)
 }
 
 fn checks_of(found: &[Finding]) -> Vec<Check> {

@@ -21,6 +21,9 @@ pub(crate) async fn run(common: &Common, list: &List, output: Output) -> Result<
     if let Some(kind) = list.finding {
         listing = listing.finding(kind);
     }
+    if let Some(label) = &list.label {
+        listing = listing.label(label.clone());
+    }
     if let Some(position) = list.after {
         listing = listing.after(position);
     }
@@ -58,7 +61,8 @@ fn print(listed: &Listed, list: &List, output: Output) -> std::io::Result<()> {
         listed.unreadable.keys.iter().try_for_each(|key| output.line(&format!("  {key}"), Tone::Plain))?;
     }
     if let Some(next) = listed.next {
-        output.line(&format!("more: add --after {next}"), Tone::Quiet)?;
+        let none = listed.operations.is_empty().then(|| format!("none of the {} looked at; ", listed.looked_at));
+        output.line(&format!("{}more: add --after {next}", none.unwrap_or_default()), Tone::Quiet)?;
     }
     if !listed.operations.is_empty() {
         output.line("`idempotency show OPERATION` says what to do", Tone::Quiet)?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::civil::{DateTime, Time};
 use jiff::{SignedDuration, Timestamp as Instant, ZonedDateTime};
 use serde_json::{Value, json};
-use tower_idempotency::Operator;
 use tower_idempotency::core::Timestamp;
 use tower_idempotency::maintenance::{Covers, PlannedWindow, Window, WindowState};
+use tower_idempotency::{Engine, Operator, OperatorError};
 
 use super::decide::who;
 use crate::arguments::{Change, Common, Maintenance, Plan};
@@ -23,19 +23,42 @@ pub(crate) async fn run(common: &Common, maintenance: &Maintenance, output: Outp
         Maintenance::Plan(window) => plan(common, window, output).await,
         Maintenance::Extend { change, until } => {
             let operator = operator(common, change)?;
-            let (_, now) = operator.windows().await?;
+            let (seen, now) = seen(&operator, &change.id).await?;
             let until = at(until, now)?;
-            confirm(&format!("Move the end of window {} to {}?", change.id, time(until)), change.yes)?;
-            operator.extend(&change.id, until).await?;
+            let question =
+                format!("Move the end of {} from {} to {}?", name(&seen), time(seen.window.until), time(until));
+            confirm(&question, change.yes)?;
+            operator.extend(&seen, until).await?;
             list(&operator, output).await
         }
         Maintenance::End(change) => {
             let operator = operator(common, change)?;
-            confirm(&format!("End window {} now? What it covers goes on.", change.id), change.yes)?;
-            operator.end(&change.id).await?;
+            let (seen, _) = seen(&operator, &change.id).await?;
+            confirm(&format!("End {} now? What it covers goes on.", name(&seen)), change.yes)?;
+            operator.end(&seen).await?;
             list(&operator, output).await
         }
     }
+}
+
+/// The window as it is now: if it changes before the operator has said yes, nothing is done.
+async fn seen(operator: &Operator, id: &str) -> Result<(PlannedWindow, Timestamp), Failure> {
+    let (windows, now) = operator.windows().await?;
+    let found = windows.into_iter().find(|planned| planned.id == id);
+    Ok((found.ok_or(OperatorError::NoSuchWindow)?, now))
+}
+
+fn name(planned: &PlannedWindow) -> String {
+    format!("window {} ({})", planned.id, planned.window.reason)
+}
+
+/// When the window ends that covers the store now, if there is one: what works on the whole
+/// store rests until then. If the store does not say, none does.
+pub(super) async fn rests_until(engine: &Engine) -> Option<Timestamp> {
+    let (windows, now) = Operator::new(engine).windows().await.ok()?;
+    let closes =
+        |planned: &PlannedWindow| planned.window.covers == Covers::All && planned.state(now) == WindowState::Closed;
+    windows.into_iter().filter(closes).map(|planned| planned.window.until).max()
 }
 
 fn operator(common: &Common, change: &Change) -> Result<Operator, Failure> {
@@ -139,8 +162,11 @@ fn covered(covers: &Covers) -> String {
 /// much this machine's clock is off.
 fn at(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
     let here = ZonedDateTime::now();
-    let ahead = ahead(text, &here)
-        .ok_or_else(|| Failure::usage("write a time as 22:00, 2026-11-30T22:00, 2026-11-30T22:00Z, now, or +10m"))?;
+    let ahead = ahead(text, &here).ok_or_else(|| {
+        Failure::usage(
+            "write a time as 22:00, 2026-11-30T22:00, 2026-11-30T22:00Z, 2026-11-30T22:00[Asia/Tokyo], now, or +10m",
+        )
+    })?;
     let by = Duration::from_millis(ahead.as_millis().unsigned_abs().try_into().unwrap_or(u64::MAX));
     Ok(if ahead.is_negative() {
         Timestamp::from_millis(now.as_millis().saturating_sub(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
@@ -159,6 +185,10 @@ fn ahead(text: &str, here: &ZonedDateTime) -> Option<SignedDuration> {
     }
     if let Ok(time) = text.parse::<Instant>() {
         return Some(time.duration_since(here.timestamp()));
+    }
+    // Of another zone, as 2026-11-30T22:00[Asia/Tokyo].
+    if text.contains('[') {
+        return Some(text.parse::<ZonedDateTime>().ok()?.duration_since(here));
     }
     // Before dates: a date and time is no time of the day.
     if text.len() <= "22:00:00".len() {
@@ -187,5 +217,27 @@ mod tests {
         assert_eq!(hours("+3h"), Some(3));
         assert_eq!(hours("2026-11-29T20:00"), Some(-1));
         assert_eq!((hours("now"), hours("tonight")), (Some(0), None));
+    }
+
+    #[test]
+    fn a_time_is_one_of_the_zone_here_or_of_the_one_that_it_names() {
+        let minutes = |here: &str, text: &str| {
+            let here: ZonedDateTime = here.parse().unwrap_or_default();
+            ahead(text, &here).map(|ahead| ahead.as_secs() / 60)
+        };
+        let tokyo = "2026-11-29T21:00[Asia/Tokyo]";
+        assert_eq!(minutes(tokyo, "2026-11-29T22:00"), Some(60));
+        assert_eq!(minutes(tokyo, "2026-11-29T13:00Z"), Some(60));
+        assert_eq!(minutes(tokyo, "2026-11-29T08:00-05:00"), Some(60));
+        assert_eq!(minutes(tokyo, "2026-11-29T14:00[Europe/Berlin]"), Some(60));
+        assert_eq!(minutes(tokyo, "2026-11-29T14:00[Europe/Nowhere]"), None);
+        // The night in which the clocks go forward has 23 hours, and the other one 25.
+        let (spring, autumn) = ("2026-03-28T22:00[Europe/Berlin]", "2026-10-24T22:00[Europe/Berlin]");
+        assert_eq!(minutes(spring, "06:00"), Some(7 * 60));
+        assert_eq!(minutes(autumn, "06:00"), Some(9 * 60));
+        assert_eq!(minutes(spring, "02:30"), Some(4 * 60 + 30), "there is none: as long after midnight");
+        assert_eq!(minutes(spring, "2026-03-29T02:30"), Some(4 * 60 + 30));
+        assert_eq!(minutes(autumn, "02:30"), Some(4 * 60 + 30), "the first of two");
+        assert_eq!(minutes(spring, "+8h"), Some(8 * 60), "a length of time is one everywhere");
     }
 }

@@ -11,7 +11,7 @@ mod show;
 mod sweep;
 mod watch;
 
-use std::io;
+use std::io::{self, Write};
 
 use clap::CommandFactory;
 
@@ -37,7 +37,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Migrate(migrate) => migrate::run(&common, &migrate, output).await,
         Command::Doctor(doctor) => doctor::run(&common, &doctor, output).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "idempotency", &mut io::stdout());
+            // It panics if it can't write.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "idempotency", &mut text);
+            io::stdout().lock().write_all(&text)?;
             Ok(DONE)
         }
     }

@@ -30,12 +30,12 @@ pub(crate) async fn run(common: &Common, serve: &Serve, output: Output) -> Resul
         )));
     }
     let target = Target::open(common)?;
-    let token = token()?;
+    let access = Access::new()?;
     let listener = TcpListener::bind(serve.listen).await.map_err(|error| {
         Failure::refused(format!("can't listen on {}: {error}; choose another --listen", serve.listen))
     })?;
-    announce(listener.local_addr()?, &token, &target.name, output)?;
-    let app = app(Operator::new(target.engine), &who(serve.who.as_deref()), token);
+    announce(listener.local_addr()?, &access, &target.name, output)?;
+    let app = app(Operator::new(target.engine), &who(serve.who.as_deref()), access);
     axum::serve(listener, app)
         .with_graceful_shutdown(async {
             // Without the signal there is nothing to wait for but being killed.
@@ -47,8 +47,24 @@ pub(crate) async fn run(common: &Common, serve: &Serve, output: Output) -> Resul
     Ok(DONE)
 }
 
-fn announce(address: SocketAddr, token: &str, store: &str, output: Output) -> std::io::Result<()> {
-    let url = format!("http://{address}/?token={token}");
+/// What the link has, and cannot be guessed: where the page is, and what lets in.
+///
+/// A browser gives its cookies of 127.0.0.1 to all ports of it, but only to the path that they
+/// are for: programs on other ports don't get this page's, since they don't know its path.
+#[derive(Clone)]
+struct Access {
+    path: String,
+    token: String,
+}
+
+impl Access {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self { path: format!("/{}/", random()?), token: random()? })
+    }
+}
+
+fn announce(address: SocketAddr, access: &Access, store: &str, output: Output) -> std::io::Result<()> {
+    let url = format!("http://{address}{}?token={}", access.path, access.token);
     if output.is_json() {
         return output.value(&json!({ "url": url }));
     }
@@ -57,31 +73,32 @@ fn announce(address: SocketAddr, token: &str, store: &str, output: Output) -> st
 }
 
 /// 256 random bits.
-fn token() -> Result<String, Failure> {
+fn random() -> Result<String, Failure> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| Failure::refused(format!("can't draw a token: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn app(operator: Operator, name: &str, token: String) -> Router {
-    let (name, expected) = (name.to_owned(), token.clone());
+fn app(operator: Operator, name: &str, access: Access) -> Router {
+    let (name, expected) = (name.to_owned(), access.token.clone());
     let authorise = Authorise::by(move |parts: Parts| {
         let known = cookie(&parts.headers).is_some_and(|given| same(given, &expected));
         let who = Who::named(&name).may_decide().may_plan_maintenance();
         std::future::ready(if known { Ok(who) } else { Err(Denied::unauthenticated()) })
     });
-    Router::new().fallback_service(Inspector::new(operator, authorise)).layer(from_fn_with_state(token, exchange))
+    let page = Router::new().nest_service(&access.path, Inspector::new(operator, authorise));
+    page.layer(from_fn_with_state(access, exchange))
 }
 
 /// The token of the link becomes a cookie, and is gone from the address.
-async fn exchange(State(token): State<String>, request: Request, next: Next) -> Response {
+async fn exchange(State(access): State<Access>, request: Request, next: Next) -> Response {
     let given = request.uri().query().and_then(|query| query.strip_prefix("token="));
     match given {
-        Some(given) if same(given, &token) => {
-            let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/");
+        Some(given) if request.uri().path() == access.path && same(given, &access.token) => {
+            let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path={}", access.token, access.path);
             let headers = [
                 (header::SET_COOKIE, cookie),
-                (header::LOCATION, "/".to_owned()),
+                (header::LOCATION, access.path),
                 (header::CACHE_CONTROL, "no-store".to_owned()),
                 (header::REFERRER_POLICY, "no-referrer".to_owned()),
             ];

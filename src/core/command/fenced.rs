@@ -88,6 +88,12 @@ pub enum Change {
         /// How long.
         retry_in: Duration,
     },
+    /// Why the attempt is about to end without a response. Counts only together with the
+    /// change that ends it.
+    Reason {
+        /// Why, in one line.
+        why: Arc<str>,
+    },
     /// The attempt ends without a response; the recovery points stay.
     Release,
     /// The attempt ends, and nothing happened: the record goes, unless a step
@@ -148,6 +154,7 @@ impl fmt::Debug for Change {
             Self::Label { label } => label.fmt(f),
             Self::Renew => f.write_str("Renew"),
             Self::Postpone { retry_in } => write!(f, "Postpone({retry_in:?})"),
+            Self::Reason { why } => write!(f, "Reason({why:?})"),
             Self::Release => f.write_str("Release"),
             Self::Withdraw => f.write_str("Withdraw"),
             Self::Park { why } => write!(f, "Park({why:?})"),
@@ -209,10 +216,13 @@ impl Change {
             Self::Label { label } => record.history.set_label(label.clone()),
             Self::Renew => {}
             Self::Postpone { retry_in } => record.rest(*retry_in),
+            Self::Reason { why } => record.history.set_reason(Some(Arc::clone(why))),
             // It was claimed because it had been accepted, or it was decided
             // that it may run; nothing has happened, so it still may.
             Self::Withdraw if record.mode == Mode::AtMostOnce && record.steps.is_empty() => {
                 record.hold = Hold::Runnable;
+                // Its history does not show an attempt that did not happen.
+                record.history.set_reason(None);
             }
             Self::Release | Self::Withdraw => record.hold = Hold::Released,
             Self::Park { why } => record.park(why),

@@ -21,7 +21,8 @@ pub struct HistoryEntry {
     pub attempt: u32,
     /// What happened.
     pub event: HistoryEvent,
-    /// Which step it was, why it was parked, or what was decided.
+    /// Which step it was, why the attempt ended without a response, why it was parked, or what
+    /// was decided.
     pub text: Option<Arc<str>>,
     /// The instance that did it, if it has a name.
     pub by: Option<Arc<str>>,
@@ -132,6 +133,8 @@ pub(in crate::core) struct Entries {
     /// Who holds it, or held it last, or decided about it since.
     pub(in crate::core) by: Option<Arc<str>>,
     pub(in crate::core) entries: Vec<HistoryEntry>,
+    /// Why the last attempt ended without a response.
+    pub(in crate::core) reason: Option<Arc<str>>,
     /// How many were dropped from the middle.
     pub(in crate::core) dropped: u32,
     /// How many of them were steps that were done.
@@ -174,6 +177,16 @@ impl History {
         self.0.as_ref()?.by.as_ref()
     }
 
+    pub(in crate::core) fn reason(&self) -> Option<&Arc<str>> {
+        self.0.as_ref()?.reason.as_ref()
+    }
+
+    pub(in crate::core) fn set_reason(&mut self, reason: Option<Arc<str>>) {
+        if self.reason() != reason.as_ref() {
+            self.change().reason = reason;
+        }
+    }
+
     pub(in crate::core) fn entries(&self) -> &[HistoryEntry] {
         self.0.as_ref().map_or(&[], |kept| &kept.entries)
     }
@@ -213,6 +226,7 @@ impl History {
             + piece(kept.entries.capacity() * size_of::<HistoryEntry>())
             + texts
             + text(&kept.by)
+            + text(&kept.reason)
             + kept.labels.size()
             + sealed
     }

@@ -105,6 +105,8 @@ impl Record {
         if let Some(ended) = self.ended(stamp.now) {
             self.history.push(ended);
         }
+        // It was that attempt's, and is among the entries now.
+        self.history.set_reason(None);
         self.note(event, text.map(Arc::from), stamp.by.map(Arc::from), stamp.now);
     }
 
@@ -162,7 +164,7 @@ impl Record {
             (Progress::Complete { .. }, _) => (HistoryEvent::Completed, None, self.written_at),
             (_, Hold::Leased { .. }) if self.due() > now => return None,
             (_, Hold::Leased { .. }) => (HistoryEvent::Lapsed, None, self.due()),
-            (_, Hold::Released) => (HistoryEvent::Released, None, self.written_at),
+            (_, Hold::Released) => (HistoryEvent::Released, self.history.reason().cloned(), self.written_at),
             (_, Hold::Parked { why }) => (HistoryEvent::Parked, Some(Arc::clone(why)), self.written_at),
             (_, Hold::Runnable) => return None,
         };

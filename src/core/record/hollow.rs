@@ -30,6 +30,7 @@ impl Record {
         let entries = self.history.entries().iter();
         hollow.history = History::new(Entries {
             by: None,
+            reason: None,
             entries: entries.map(|entry| HistoryEntry { text: None, by: None, ..entry.clone() }).collect(),
             dropped: self.history.dropped(),
             dropped_done: self.history.dropped_done(),

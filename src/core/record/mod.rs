@@ -9,6 +9,7 @@ pub(in crate::core) mod label;
 pub(in crate::core) mod moves;
 pub(in crate::core) mod outlook;
 pub(in crate::core) mod reached;
+pub(in crate::core) mod reason;
 pub(in crate::core) mod sealed;
 pub(in crate::core) mod start;
 pub(in crate::core) mod step;

@@ -214,7 +214,7 @@ fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
         &[0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ];
     let mut fields = fields(piece);
-    fields.extend([20, 22, 23, 28, 29, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
+    fields.extend([20, 23, 28, 29, 30, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
     sealed(&fields)
 }
 

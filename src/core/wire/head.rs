@@ -65,7 +65,9 @@ pub(in crate::core) struct WireHead<'a> {
     trailers: Option<NonZeroU32>,
     #[cbor(b(21), skip_if = "Vec::is_empty")]
     labels: Vec<&'a str>,
-    // 22 and 23 are reserved.
+    #[b(22)]
+    reason: Option<&'a str>,
+    // 23 is reserved.
     #[cbor(n(24), skip_if = "is_default")]
     undoing: bool,
     #[b(25)]
@@ -218,6 +220,7 @@ impl<'a> WireHead<'a> {
             content,
             trailers,
             labels: record.labels().iter().map(Label::as_str).collect(),
+            reason: record.history.reason().map(AsRef::as_ref),
             undoing: record.undoing.is_some(),
             sealed: record.history.sealed().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
             by_rules,
@@ -290,6 +293,7 @@ impl<'a> WireHead<'a> {
         let unknown = u32::try_from(self.history.len() - entries.len()).unwrap_or(u32::MAX);
         History::new(Entries {
             by: self.by.map(Arc::from),
+            reason: self.reason.map(Arc::from),
             entries,
             dropped: self.dropped.saturating_add(unknown),
             dropped_done: self.dropped_done,

@@ -21,10 +21,10 @@
 //! | 16, 17, 18, 19 | the fingerprint's scheme, authority, content, trailers | 1, none |
 //! | 20 | *not used* | |
 //! | 21 | labels, each a text `name=value` | none |
-//! | 22 | *reserved:* the reason of an attempt | |
+//! | 22 | why the last attempt ended without a response | none |
 //! | 23 | *reserved:* what a later scheme of fingerprints adds | |
 //! | 24 | whether what it did is undone: then a plan of that is the part behind its steps | no |
-//! | 25 | the same head in clear, encrypted: then 2, 10, 16 to 19, 21, 26, 27 and the texts are empty here, and the first byte is another one | none |
+//! | 25 | the same head in clear, encrypted: then 2, 10, 16 to 19, 21, 22, 26, 27 and the texts are empty here, and the first byte is another one | none |
 //! | 26, 27 | the fingerprint's digest by rules, and the number of these | none, 0 |
 //!
 //! | | request | response | step |

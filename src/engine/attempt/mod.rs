@@ -1,11 +1,13 @@
 //! One granted claim: its writes, its lease, its end.
 //!
 //! What an attempt knows is here. `writer` stores what it does, `lease` renews its
-//! claim, `outcome` ends it, `reached` says which steps it came to.
+//! claim, `outcome` ends it, `reached` says which steps it came to, `reason` why it ends without
+//! a response.
 
 mod lease;
 mod outcome;
 mod reached;
+pub(crate) mod reason;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod transaction;
 mod writer;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, SetOnce, oneshot};
 use tokio::time::Instant;
 
-use crate::core::{Change, Fence, Key, NotStarted, Record, Standing, Start, Status, StoredResponse};
+use crate::core::{Change, Fence, Key, NotStarted, Record, Reference, Standing, Start, Status, StoredResponse};
 use crate::engine::Engine;
 use crate::engine::drain::Listed;
 use crate::engine::limits::Limits;
@@ -81,6 +83,18 @@ struct Ending {
     parked: OnceLock<(Box<str>, Arc<str>)>,
     /// The response, once the work has stored it itself, in a transaction.
     completed: OnceLock<Arc<StoredResponse>>,
+    unanswered: Mutex<Option<Box<Unanswered>>>,
+}
+
+/// What is known of why it ends without a response. Most attempts end with one.
+#[derive(Default)]
+struct Unanswered {
+    /// What the work itself came to.
+    why: Option<String>,
+    /// The step that failed last, and its error.
+    step: Option<(Box<str>, String)>,
+    /// The line that is stored, once it is.
+    line: Option<Arc<str>>,
 }
 
 /// Which steps the work came to.
@@ -141,6 +155,11 @@ impl Attempt {
         &self.key
     }
 
+    /// Which attempt it is; the first is 1.
+    pub(crate) fn number(&self) -> u32 {
+        self.claimed.attempts()
+    }
+
     pub(crate) fn claimed(&self) -> &Record {
         &self.claimed
     }
@@ -150,7 +169,7 @@ impl Attempt {
     }
 
     pub(crate) fn emit(&self, kind: impl FnOnce() -> EventKind) {
-        self.engine.emit(&self.key, kind);
+        self.engine.emit_of(Reference { key: self.key, attempt: self.number() }, kind);
     }
 
     /// What was last written, as far as this attempt knows.

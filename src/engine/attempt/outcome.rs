@@ -45,8 +45,10 @@ impl Attempt {
     /// Tells how it ended.
     pub(crate) fn emit_end(&self, end: &End, withdrawn: bool) {
         match end {
-            End::Stored if withdrawn => self.emit(|| EventKind::Withdrawn),
-            End::Stored => self.emit(|| EventKind::Released { mode: self.claimed.mode() }),
+            End::Stored if withdrawn => self.emit(|| EventKind::Withdrawn { reason: self.reason() }),
+            End::Stored => {
+                self.emit(|| EventKind::Released { mode: self.claimed.mode(), reason: self.reason() });
+            }
             End::Unsaved(error) => self.emit(|| EventKind::Unsaved { error: error.clone() }),
             End::Parked | End::Lost(_) => {}
         }
@@ -81,6 +83,7 @@ impl Attempt {
         let (mut changes, _) = self.take_queue();
         let retry_in = self.pause_after(&change);
         changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));
+        changes.extend(self.reason_for(&change, &current));
         changes.push(change);
         let mut exchange = self.exchange(changes, &current);
         if let Err(error) = self.engine.drive(&self.key, &mut exchange).await {

@@ -97,6 +97,16 @@ impl<E> StepError<E> {
         }
     }
 
+    /// What is known of it without the words of the work's own error.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Self::TimedOut { .. } => "it took too long".to_owned(),
+            Self::RolledBack(error) => format!("its transaction was rolled back: {error}"),
+            Self::Store(error) => format!("the store failed: {error}"),
+            other => other.name().to_owned(),
+        }
+    }
+
     /// Its name, in a word or two.
     pub(crate) const fn name(&self) -> &'static str {
         match self {

@@ -27,6 +27,7 @@ const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type Work<'a, T, E> = Box<dyn FnOnce(StepKey) -> BoxFuture<'a, Result<T, E>> + Send + 'a>;
+type Explain<'a, E> = Box<dyn Fn(&E) -> String + Send + 'a>;
 type Reconcile<'a, T> = Box<dyn FnOnce() -> BoxFuture<'a, Reconciled<T>> + Send + 'a>;
 
 /// What is known about a step in doubt.
@@ -98,6 +99,8 @@ struct Step<'a, T, E> {
     reconcile: Option<Reconcile<'a, T>>,
     finals: Option<Finals<'a, E>>,
     harmless: Option<Judge<'a, E>>,
+    /// What operators see of an error.
+    explain: Option<Explain<'a, E>>,
     /// How it is undone.
     undo: Option<UndoWork>,
     /// What it depends on.
@@ -203,6 +206,7 @@ where
             reconcile: None,
             finals: None,
             harmless: None,
+            explain: None,
             undo: None,
             input: None,
             unwritable: None,
@@ -241,6 +245,26 @@ where
     /// time-out. A step that an earlier attempt or try left in doubt stays in doubt.
     pub fn harmless_when(self, is_harmless: impl Fn(&E) -> bool + Send + 'a) -> Self {
         self.set(|step| step.harmless = Some(Box::new(is_harmless)))
+    }
+
+    /// What operators see of an error of this step, if the attempt ends without a response: a line
+    /// in the history, the event and the log, after the step's name. By default they see that it
+    /// failed. [`Engine::redact_reason`](crate::Engine::redact_reason) has the bounds.
+    ///
+    /// ```
+    /// use tower_idempotency::{Operation, StepError};
+    /// # async fn send() -> Result<(), std::io::Error> { Ok(()) }
+    ///
+    /// async fn receipt(operation: &Operation) -> Result<(), StepError<std::io::Error>> {
+    ///     operation.step("receipt", |_| send()).explain(|error| error.to_string()).await
+    /// }
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// The line is stored: leave out what must not be, such as what a receiver says of a card.
+    pub fn explain(self, line: impl Fn(&E) -> String + Send + 'a) -> Self {
+        self.set(|step| step.explain = Some(Box::new(line)))
     }
 
     /// How to undo this step if the operation fails for good. The layer calls the hook with the
@@ -536,6 +560,11 @@ where
     }
 
     async fn fail(mut self, attempt: &Arc<Attempt>, taken: &mut StepGuard, error: StepError<E>) -> StepError<E> {
+        let line = match (&error, &self.explain) {
+            (StepError::Retry(error), Some(explain)) => explain(error),
+            (error, _) => error.line(),
+        };
+        attempt.step_failed(&self.name, line);
         let StepError::Retry(error) = error else { return error };
         if let Some(finals) = self.finals.as_ref().filter(|finals| (finals.is_final)(&error)) {
             let (bytes, unreadable) = (finals.encode)(&error);

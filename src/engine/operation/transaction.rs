@@ -206,7 +206,13 @@ impl Operation {
             return serde_json::from_slice(&value).map_err(|source| StepError::Unreadable { step, source });
         }
         self.check(Start::Act, &step)?;
-        let (value, begun) = run(&attempt, database, work).await?;
+        let (value, begun) = match run(&attempt, database, work).await {
+            Ok(run) => run,
+            Err(error) => {
+                attempt.step_failed(&step, error.line());
+                return Err(error);
+            }
+        };
         let (bytes, unreadable) = result::to_bytes(&value);
         if let Some(source) = unreadable {
             // Not done at all is better than done and unreadable.

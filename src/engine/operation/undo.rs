@@ -163,7 +163,14 @@ impl Operation {
             Err(StepError::Retry(NotUndone::Never(why))) => {
                 Err(self.give_up(&format!("step {step:?} can't be undone: {why}")))
             }
-            Err(_) => Err(Undone::NotYet),
+            Err(error) => {
+                let line = match &error {
+                    StepError::Retry(NotUndone::Later(why)) => why.clone(),
+                    other => other.line(),
+                };
+                self.inner.attempt.step_failed(&name, line);
+                Err(Undone::NotYet)
+            }
         }
     }
 

@@ -26,6 +26,7 @@ impl RequestContext {
         };
         // It may be forgotten by the time of a claim, which would run it anew.
         record.response()?;
-        Some(self.respond_as_hooked(self.would_get(&loaded, fingerprint)).await)
+        let attempt = record.attempts();
+        Some(self.respond_as_hooked(self.would_get(&loaded, fingerprint), attempt).await)
     }
 }

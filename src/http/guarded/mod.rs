@@ -7,6 +7,7 @@
 
 pub(crate) mod admit;
 mod age;
+mod reason;
 mod record;
 mod replay;
 pub(crate) mod respond;

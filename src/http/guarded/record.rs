@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use http_body::Body;
 
 use super::RequestContext;
+use super::reason::reason;
 use crate::core::{Change, Claimed, Fingerprint, Mode, NotRetained, StoredResponse, judged};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::content::Content;
@@ -36,7 +37,9 @@ pub(super) struct Answered<B: Body> {
     pub(super) undone: Undone,
 }
 
-pub(super) async fn release(attempt: &Arc<Attempt>) -> End {
+/// Ends the attempt for this reason.
+pub(super) async fn release(attempt: &Arc<Attempt>, why: &str) -> End {
+    attempt.explain(why.to_owned());
     let end = attempt.end(Change::Release).await;
     attempt.emit_end(&end, false);
     end
@@ -126,7 +129,7 @@ impl RequestContext {
     ) -> Option<Response<ResponseBody<B>>> {
         let (end, response) = match undone {
             Undone::AsItIs => return None,
-            Undone::NotYet => (release(attempt).await, None),
+            Undone::NotYet => (release(attempt, "it failed for good, and is not undone yet").await, None),
             Undone::Earlier(response) => {
                 let end = attempt.end(attempt.complete_undone(Arc::clone(&response))).await;
                 if matches!(end, End::Stored) {
@@ -140,9 +143,9 @@ impl RequestContext {
         };
         Some(match (end, response) {
             (End::Lost(found), _) => self.lost(attempt, fingerprint, found),
-            (End::Parked, _) => self.refuse(Refusal::OutcomeUnknown),
+            (End::Parked, _) => self.refuse_of(attempt.number(), Refusal::OutcomeUnknown),
             (_, None) => self.interrupted(attempt).await,
-            (_, Some(stored)) => self.stored(&stored),
+            (_, Some(stored)) => self.stored(&stored, attempt.number()),
         })
     }
 
@@ -163,6 +166,9 @@ impl RequestContext {
         }
         let status = parts.status.as_u16();
         let is_final = outcome == Outcome::Final;
+        if !is_final {
+            attempt.explain(reason(&parts, &content));
+        }
         let is_awaited = self.shared.engine.waiting().is_awaited(&self.key);
         // What can't be given again is for those that wait only if it is on record.
         let is_kept = is_final || is_awaited && content.is_ok();
@@ -184,11 +190,12 @@ impl RequestContext {
         }
         match end {
             End::Lost(found) => self.lost(attempt, &fingerprint, found),
-            End::Parked => self.refuse(Refusal::OutcomeUnknown),
+            End::Parked => self.refuse_of(attempt.number(), Refusal::OutcomeUnknown),
             End::Stored | End::Unsaved(_) => {
                 let left = retention.filter(|_| matches!(end, End::Stored));
                 if let Some(response) = awaited {
-                    let ended = Ended { fingerprint, claimed: Claimed::Replay(response, left) };
+                    let claimed = Claimed::Replay(response, left);
+                    let ended = Ended { fingerprint, claimed, attempt: attempt.number() };
                     self.shared.engine.waiting().end(&self.key, ended);
                 }
                 let mark = &self.shared.policy.words.replayed.name;

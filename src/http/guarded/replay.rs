@@ -17,7 +17,7 @@ use crate::util::detached::CatchPanic;
 
 impl RequestContext {
     /// What the client gets in the handler's place, after the hook has had its say.
-    pub(crate) async fn respond_as_hooked<B: Body>(&self, claimed: Claimed) -> Response<ResponseBody<B>> {
+    pub(crate) async fn respond_as_hooked<B: Body>(&self, claimed: Claimed, attempt: u32) -> Response<ResponseBody<B>> {
         let head = self.seldom.as_ref().and_then(|seldom| seldom.head.as_ref());
         match (head, &claimed) {
             (Some(head), Claimed::Replay(stored, left)) if stored.not_retained().is_none() => {
@@ -26,7 +26,7 @@ impl RequestContext {
                 let response = self.hooked(head.clone(), stored).await;
                 self.telling(left, response)
             }
-            _ => self.respond(claimed),
+            _ => self.respond(claimed, attempt),
         }
     }
 

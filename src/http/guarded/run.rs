@@ -14,13 +14,15 @@ use tower_service::Service;
 use super::RequestContext;
 use super::record::{Answered, release};
 use super::respond::unavailable;
-use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Intake, Mode, NotRetained, tried};
+use crate::core::{Claim, Claimed, Fingerprint, IdempotencyKey, Intake, Mode, NotRetained, Reference, tried};
+use crate::engine::attempt::reason::{PANICKED, cut_off};
 use crate::engine::attempt::{Attempt, End};
 use crate::engine::claim::{Admission, claim, under_lease};
 use crate::engine::content::Content;
 use crate::engine::handoff::GrantedClaim;
 use crate::engine::operation::{Operation, Undone};
 use crate::engine::outcome::Outcome;
+use crate::engine::waiting::Ended;
 use crate::http::background::Background;
 use crate::http::body::{Read, RequestBody, ResponseBody, read, unread};
 use crate::http::streaming::{Streaming, patience};
@@ -81,7 +83,7 @@ impl<S> GuardedRequest<S> {
         if shared.engine.may_rest() {
             self.context.rest = Box::pin(self.context.rest_of(&self.parts)).await;
             if self.context.rest.as_ref().is_some_and(|rest| rest.intake == Intake::Closed) {
-                return Ok(self.context.closed());
+                return Ok(self.context.closed(0));
             }
         }
         let fingerprint = fingerprint(&self.parts, &body, &shared.policy.fingerprint);
@@ -97,25 +99,27 @@ impl<S> GuardedRequest<S> {
         }
         match self.context.claim(&self.parts, &fingerprint, &body).await {
             Ok(Admission::Granted(attempt, _counted)) => self.run(attempt, fingerprint, body).await,
-            Ok(Admission::Refused(Claimed::Busy(left), age)) => {
+            Ok(Admission::Refused(Claimed::Busy(left), met)) => {
                 let Some(patience) = self.context.patience(&self.parts.headers) else {
-                    return Ok(self.context.busy(left, age));
+                    return Ok(self.context.busy(left, met));
                 };
                 // What waits holds no body, and no place of those that run: a service that is
                 // ready may hold one of a limit further in.
                 let context = self.into_context();
                 drop((permit, body));
-                let ended = Box::pin(context.wait(&fingerprint, patience)).await;
+                let ended = Box::pin(context.wait(&fingerprint, patience, met)).await;
                 Ok(match ended {
-                    None => context.busy(left, age),
-                    Some(claimed) if context.seldom.is_some() => Box::pin(context.respond_as_hooked(claimed)).await,
-                    Some(claimed) => context.respond(claimed),
+                    None => context.busy(left, met),
+                    Some(Ended { claimed, attempt, .. }) if context.seldom.is_some() => {
+                        Box::pin(context.respond_as_hooked(claimed, attempt)).await
+                    }
+                    Some(Ended { claimed, attempt, .. }) => context.respond(claimed, attempt),
                 })
             }
-            Ok(Admission::Refused(claimed, _)) if self.context.seldom.is_some() => {
-                Ok(Box::pin(self.context.respond_as_hooked(claimed)).await)
+            Ok(Admission::Refused(claimed, met)) if self.context.seldom.is_some() => {
+                Ok(Box::pin(self.context.respond_as_hooked(claimed, met.attempt)).await)
             }
-            Ok(Admission::Refused(claimed, _)) => Ok(self.context.respond(claimed)),
+            Ok(Admission::Refused(claimed, met)) => Ok(self.context.respond(claimed, met.attempt)),
             Err(error) => Ok(self.context.refuse(unavailable(&error))),
         }
     }
@@ -135,11 +139,11 @@ impl<S> GuardedRequest<S> {
         if limits.1.is_some_and(|most| tries > most) {
             // The completer that claimed it ends it.
             attempt.park("", &tried(tries - 1));
-            return Ok(self.context.refuse(Refusal::OutcomeUnknown));
+            return Ok(self.context.refuse_of(attempt.number(), Refusal::OutcomeUnknown));
         }
         if attempt.lost().initialized() {
             // It took too long to get here: another holder may have the claim.
-            return Ok(self.context.refuse(Refusal::InProgress));
+            return Ok(self.context.refuse_of(attempt.number(), Refusal::InProgress));
         }
         // Kept to the end of this, so that an event can still say what it was doing.
         let mut run = self.run(work.attempt, work.fingerprint, work.body);
@@ -150,7 +154,9 @@ impl<S> GuardedRequest<S> {
             Err(_) if attempt.has_ended() => run.await,
             Err(_) => {
                 attempt.emit(|| EventKind::CutOff { steps: attempt.running() });
-                Ok(shared.policy.problems.refuse_for(Refusal::Interrupted, Duration::ZERO, Some(attempt.key())))
+                attempt.explain(cut_off(&attempt, deadline));
+                let reference = Reference { key: *attempt.key(), attempt: attempt.number() };
+                Ok(shared.policy.problems.refuse_for(Refusal::Interrupted, Duration::ZERO, Some(reference)))
             }
         }
     }
@@ -214,21 +220,21 @@ impl<S> GuardedRequest<S> {
         let run = run.await;
         if let Some(stored) = attempt.completed() {
             attempt.emit_late_doubt();
-            return Ok(context.stored(stored));
+            return Ok(context.stored(stored, attempt.number()));
         }
         match run {
             Ok(Ok(answered)) => Ok(context.record(&attempt, fingerprint, answered).await),
             Ok(Err(error)) => {
-                Box::pin(release(&attempt)).await;
+                Box::pin(release(&attempt, "the handler's service failed, and gave no response")).await;
                 Err(error)
             }
             Err(_panicked) => {
                 attempt.emit(|| EventKind::Panicked);
-                Ok(match Box::pin(release(&attempt)).await {
+                Ok(match Box::pin(release(&attempt, PANICKED)).await {
                     End::Lost(found) => context.lost(&attempt, &fingerprint, found),
-                    End::Parked => context.refuse(Refusal::OutcomeUnknown),
+                    End::Parked => context.refuse_of(attempt.number(), Refusal::OutcomeUnknown),
                     _ if policy.mode == Mode::Resumable => context.interrupted(&attempt).await,
-                    _ => context.refuse(Refusal::OutcomeUnknown),
+                    _ => context.refuse_of(attempt.number(), Refusal::OutcomeUnknown),
                 })
             }
         }

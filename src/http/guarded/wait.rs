@@ -9,7 +9,8 @@ use http::HeaderMap;
 use tokio::time::{sleep, timeout};
 
 use super::RequestContext;
-use crate::core::{Claim, Claimed, Command, Fingerprint, Intake, Labels, Stamp};
+use crate::core::{Claim, Claimed, Command, Fingerprint, Intake, Labels, Record, Stamp};
+use crate::engine::claim::Met;
 use crate::engine::waiting::{Ended, Seat};
 use crate::http::prefer;
 use crate::store::Loaded;
@@ -31,10 +32,10 @@ impl RequestContext {
 
     /// What it got to know within that time. `None` if that was nothing, if too many
     /// wait, or if its client left.
-    pub(super) async fn wait(&self, fingerprint: &Fingerprint, patience: Duration) -> Option<Claimed> {
+    pub(super) async fn wait(&self, fingerprint: &Fingerprint, patience: Duration, met: Met) -> Option<Ended> {
         let _place = self.shared.policy.waiting.try_acquire().ok()?;
         let seat = self.shared.engine.waiting().sit(self.key);
-        let mut ended = pin!(timeout(patience, self.ended(&seat, fingerprint)));
+        let mut ended = pin!(timeout(patience, self.ended(&seat, fingerprint, met)));
         let left = poll_fn(|cx| match is_left() {
             true => Poll::Ready(None),
             false => ended.as_mut().poll(cx).map(Result::ok),
@@ -42,25 +43,24 @@ impl RequestContext {
         let ended = left.await?;
         // The key was freed and used for another request meanwhile: this one asks anew.
         let is_same = ended.fingerprint.matches(fingerprint);
-        is_same.then_some(ended.claimed)
+        is_same.then_some(ended)
     }
 
-    async fn ended(&self, seat: &Seat, fingerprint: &Fingerprint) -> Ended {
+    async fn ended(&self, seat: &Seat, fingerprint: &Fingerprint, met: Met) -> Ended {
         tokio::select! {
             biased;
             ended = seat.ended() => ended,
-            ended = self.ask(seat, fingerprint) => ended,
+            ended = self.ask(seat, fingerprint, met) => ended,
         }
     }
 
     /// Asks the store until it has ended, where no holder of this process will tell.
-    async fn ask(&self, seat: &Seat, fingerprint: &Fingerprint) -> Ended {
+    async fn ask(&self, seat: &Seat, fingerprint: &Fingerprint, met: Met) -> Ended {
         let _turn = seat.turn().await;
         let mut pause = FIRST_PAUSE;
         loop {
             seat.is_elsewhere().await;
-            if let Some(claimed) = self.look(fingerprint).await {
-                let ended = Ended { fingerprint: fingerprint.clone(), claimed };
+            if let Some(ended) = self.look(fingerprint).await {
                 seat.announce(ended.clone());
                 return ended;
             }
@@ -69,7 +69,8 @@ impl RequestContext {
                 // What runs in this process is waited for, and its end is told. For what runs
                 // elsewhere, others wait better.
                 () = self.shared.engine.draining().begun() => {
-                    let ended = Ended { fingerprint: fingerprint.clone(), claimed: Claimed::Closed };
+                    let (fingerprint, attempt) = (fingerprint.clone(), met.attempt);
+                    let ended = Ended { fingerprint, claimed: Claimed::Closed, attempt };
                     seat.announce(ended.clone());
                     return ended;
                 }
@@ -80,11 +81,13 @@ impl RequestContext {
 
     /// What a claim would get now, once that is no longer "busy". None is made: what
     /// waited has no body to run with.
-    async fn look(&self, fingerprint: &Fingerprint) -> Option<Claimed> {
+    async fn look(&self, fingerprint: &Fingerprint) -> Option<Ended> {
         let engine = &self.shared.engine;
         let loaded = engine.look(&self.key).await.ok()?;
         let claimed = self.would_get(&loaded, fingerprint);
-        (!matches!(claimed, Claimed::Busy(_))).then_some(claimed)
+        let attempt = loaded.record.as_ref().map_or(0, Record::attempts);
+        let ended = || Ended { fingerprint: fingerprint.clone(), claimed: claimed.clone(), attempt };
+        (!matches!(claimed, Claimed::Busy(_))).then(ended)
     }
 
     /// What a claim would get that met this record.

@@ -32,10 +32,11 @@ impl Secret {
         parse_hex(value).map(Self)
     }
 
-    /// What keeps it in the browser. `Strict`: no other site's request carries it.
+    /// What keeps it in the browser. `Strict`: no other site's request carries it. Without a
+    /// `Path`, nor does one to another path: other ports of this host are the same site.
     pub(super) fn cookie(&self, parts: &Parts) -> String {
         let secure = if is_encrypted(parts) { "; Secure" } else { "" };
-        format!("{COOKIE_NAME}={}; Path=/; HttpOnly; SameSite=Strict{secure}", hex(&self.0))
+        format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict{secure}", hex(&self.0))
     }
 
     /// What a form that is shown to them has to carry.
@@ -46,6 +47,13 @@ impl Secret {
     fn is_token(&self, token: &str, who: &str) -> bool {
         // In constant time.
         parse_hex::<32>(token).is_some_and(|token| self.mac(who).verify_slice(&token).is_ok())
+    }
+
+    /// What only those who know the secret can make of these, one after the other.
+    pub(super) fn digest(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac: Hmac<Sha256> = Hmac::new(&self.0.into());
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
     }
 
     fn mac(&self, who: &str) -> Hmac<Sha256> {
@@ -85,18 +93,17 @@ fn is_encrypted(parts: &Parts) -> bool {
     parts.headers.contains_key("sec-fetch-site") && !is_own
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N || !digits.iter().all(u8::is_ascii_hexdigit) {
+    parse_bytes(text)?.try_into().ok()
+}
+
+pub(super) fn parse_bytes(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
-    let mut bytes = [0; N];
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(bytes)
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }

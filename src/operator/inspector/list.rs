@@ -6,6 +6,7 @@ use http::StatusCode;
 use maud::{Markup, html};
 use serde_json::json;
 
+use crate::core::Label;
 use crate::operator::inspector::form::link;
 use crate::operator::inspector::page::{Page, Reply};
 use crate::operator::inspector::refused::Refused;
@@ -13,6 +14,7 @@ use crate::operator::inspector::visit::Visit;
 use crate::operator::inspector::words;
 use crate::operator::listing::{ListState, Listed, Listing};
 use crate::operator::shown::{OperationState, Shown};
+use crate::telemetry::finding::FindingKind;
 
 /// The lists, as links and as people call them.
 const LISTS: [(ListState, &str, &str); 4] = [
@@ -26,22 +28,25 @@ const LISTS: [(ListState, &str, &str); 4] = [
 const AGES: [(&str, &str); 4] =
     [("", "any age"), ("60", "older than a minute"), ("3600", "older than an hour"), ("86400", "older than a day")];
 
+/// What may be found about an operation.
+const FINDINGS: [FindingKind; 4] = [FindingKind::Parked, FindingKind::InDoubt, FindingKind::Paid, FindingKind::Pending];
+
 pub(super) async fn show(visit: &Visit, name: &str) -> Result<Reply, Refused> {
     let (state, _, title) = LISTS.into_iter().find(|(_, list, _)| *list == name).ok_or(Refused::NO_PAGE)?;
-    let mut listed = visit.operator.list(&listing(visit, state)?).await?;
-    listed.operations.retain(|shown| visit.who.may_see(shown));
+    let listed = visit.list(listing(visit, state)?).await?;
+    let next = listed.next.as_ref().and_then(|next| visit.position(next));
     if visit.wants_json() {
-        return Ok(Reply::Json(StatusCode::OK, as_json(&listed)));
+        return Ok(Reply::Json(StatusCode::OK, as_json(visit, &listed, next)));
     }
     let content = html! {
         h1 { (title) }
         (tabs(name))
         (filter(visit, name))
-        @if listed.operations.is_empty() { p.empty { (nothing(&listed)) } }
+        @if listed.operations.is_empty() { p.empty { (nothing(visit, &listed)) } }
         (items(&listed.operations))
         (unreadable(&listed))
-        @if let Some(next) = &listed.next {
-            p.actions { a.button href=(visit.asked.link_with("after", &next.to_string())) rel="next" { "Next page" } }
+        @if let Some(next) = next {
+            p.actions { a.button href=(visit.asked.link_with("after", &next)) rel="next" { "Next page" } }
         }
     };
     Ok(Reply::Page(Page::new(title, content)))
@@ -54,19 +59,26 @@ fn listing(visit: &Visit, state: ListState) -> Result<Listing, Refused> {
         let seconds = seconds.parse().map_err(|_| Refused::input("Give the age as a number of seconds."))?;
         listing = listing.older_than(Duration::from_secs(seconds));
     }
+    if let Some(label) = asked.get("label") {
+        let label = label.split_once('=').ok_or(Refused::input("Give a label as its name, = and its value."))?;
+        listing = listing.label(Label::new(label.0.trim(), label.1.trim()));
+    }
+    if let Some(name) = asked.get("finding") {
+        let kind = FINDINGS.into_iter().find(|kind| kind.name() == name);
+        listing = listing.finding(kind.ok_or(Refused::input("Choose one of the findings of the list."))?);
+    }
     if let Some(position) = asked.get("after") {
-        let position = position.parse();
-        listing = listing.after(position.map_err(|_| Refused::input("Start at the first page of the list again."))?);
+        listing = listing.after(visit.place(position)?);
     }
     Ok(listing)
 }
 
-fn as_json(listed: &Listed) -> serde_json::Value {
+fn as_json(visit: &Visit, listed: &Listed, next: Option<String>) -> serde_json::Value {
     json!({
         "operations": listed.operations.iter().map(Shown::to_json).collect::<Vec<_>>(),
         "unreadable": listed.unreadable.count,
-        "next": listed.next.as_ref().map(ToString::to_string),
-        "looked_at": listed.looked_at,
+        "next": next,
+        "looked_at": visit.who.sees_all().then_some(listed.looked_at),
     })
 }
 
@@ -81,7 +93,8 @@ fn tabs(current: &str) -> Markup {
 }
 
 fn filter(visit: &Visit, name: &str) -> Markup {
-    let older = visit.asked.get("older").unwrap_or_default();
+    let asked = |name: &str| visit.asked.get(name).unwrap_or_default();
+    let (older, finding) = (asked("older"), asked("finding"));
     html! {
         form.filter role="search" aria-label="Filter" {
             input type="hidden" name="list" value=(name);
@@ -91,14 +104,30 @@ fn filter(visit: &Visit, name: &str) -> Markup {
                     @for (seconds, text) in AGES { option value=(seconds) selected[seconds == older] { (text) } }
                 }
             }
+            label {
+                "Finding"
+                select name="finding" {
+                    option value="" { "any or none" }
+                    @for kind in FINDINGS {
+                        option value=(kind.name()) selected[kind.name() == finding] { (kind.name()) }
+                    }
+                }
+            }
+            label {
+                "Label"
+                input name="label" value=(asked("label")) placeholder="order=17" autocomplete="off" spellcheck="false" maxlength="200";
+            }
             button { "Filter" }
         }
     }
 }
 
-fn nothing(listed: &Listed) -> String {
+fn nothing(visit: &Visit, listed: &Listed) -> String {
     match listed.next {
         None => "No operation is in this list.".to_owned(),
+        Some(_) if !visit.who.sees_all() => {
+            "None of those that this page looked at is yours to see. There may be some on the next one.".to_owned()
+        }
         Some(_) => format!(
             "None of the {} records that this page looked at belongs to this list. There may be some on the next one.",
             words::count(listed.looked_at, false)

@@ -45,8 +45,8 @@ pub(super) async fn act(visit: &Visit, what: &str, form: &Pairs) -> Result<Reply
         return Err(OVERTAKEN);
     }
     match what {
-        "extend" => operator.extend(&planned.id, time(form, "until")?).await?,
-        "end" => operator.end(&planned.id).await?,
+        "extend" => operator.extend(planned, time(form, "until")?).await.map_err(refused)?,
+        "end" => operator.end(planned).await.map_err(refused)?,
         _ => return Err(Refused::NO_PAGE),
     }
     Ok(Reply::See(link(&[("maintenance", "")])))
@@ -57,6 +57,11 @@ const OVERTAKEN: Refused = Refused::new(
     "The window changed meanwhile",
     "Nothing was changed by you. Open the list of windows, and decide again.",
 );
+
+/// Another operator may change it between the look and the write.
+fn refused(error: OperatorError) -> Refused {
+    if matches!(error, OperatorError::Overtaken) { OVERTAKEN } else { error.into() }
+}
 
 /// The window that is asked for, if it is not over.
 fn found<'a>(visit: &Visit, windows: &'a [PlannedWindow], now: Timestamp) -> Result<&'a PlannedWindow, Refused> {

@@ -14,6 +14,7 @@ mod maintenance;
 mod operation;
 mod overview;
 pub(crate) mod page;
+mod position;
 mod refused;
 mod search;
 mod visit;

@@ -26,9 +26,8 @@ const TOO_LONG_DUE: Duration = Duration::from_secs(60);
 
 pub(super) async fn show(visit: &Visit) -> Result<Reply, Refused> {
     let attention = Listing::needs_attention().limit(SHOWN);
-    let (listed, counts, planned) = tokio::join!(visit.operator.list(&attention), counts(visit), planned(visit));
-    let (mut listed, counts, (windows, now)) = (listed?, counts?, planned?);
-    listed.operations.retain(|shown| visit.who.may_see(shown));
+    let (listed, counts, planned) = tokio::join!(visit.list(attention), counts(visit), planned(visit));
+    let (listed, counts, (windows, now)) = (listed?, counts?, planned?);
     if visit.wants_json() {
         return Ok(Reply::Json(
             StatusCode::OK,
@@ -68,10 +67,11 @@ fn verdict(listed: &Listed, counts: Option<&Counts>) -> Markup {
     let many = listed.operations.len();
     let most = counts.map(|counts| counts.needs_attention).unwrap_or_default();
     let overdue = counts.map(|counts| counts.due).filter(|due| due.oldest.is_some_and(|oldest| oldest > TOO_LONG_DUE));
-    let capped = most.capped || most.count < many || counts.is_none() && listed.next.is_some();
+    let capped = most.capped || most.count < many;
+    let capped = if counts.is_some() { capped } else { listed.next.is_some() };
     let (count, first) = (most.count.max(many), listed.operations.iter().map(|shown| shown.age()).max());
     match (count, overdue) {
-        (0, None) if capped || listed.next.is_some() => {
+        (0, None) if capped => {
             let text = "There are more operations than one look covers: go on in the list, or look by state.";
             said("warn", "!", "None that was looked at needs attention", text.to_owned())
         }

@@ -74,6 +74,9 @@ impl From<OperatorError> for Refused {
             OperatorError::NoSuchWindow => (StatusCode::NOT_FOUND, "There is no such maintenance window"),
             OperatorError::InvalidWindow(_) => (StatusCode::BAD_REQUEST, "That is no maintenance window"),
             OperatorError::Absent => (StatusCode::NOT_FOUND, "There is no such operation"),
+            OperatorError::Store(error) if error.is_unreadable() => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "The record can't be read")
+            }
             OperatorError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "The store does not answer"),
             OperatorError::NotIndexed(_) => (StatusCode::NOT_IMPLEMENTED, "The store does not list these operations"),
             _ => (StatusCode::CONFLICT, "Nothing was changed"),

@@ -68,11 +68,14 @@ pub async fn claims_round_trip(harness: &dyn Harness) {
     }
 }
 
-/// The number of attempts comes back, and with it the steps and the request.
+/// The number of attempts comes back, and with it the steps, the request, and why each attempt
+/// ended.
 pub async fn attempts_round_trip(harness: &dyn Harness) {
     let mut holder = held(harness, 1).await;
     for attempt in 1..=5_u8 {
-        holder.change([save(&format!("step {attempt}"), &[attempt]), Change::Release]).await;
+        let why = format!("status 50{attempt}").into();
+        holder.change([save(&format!("step {attempt}"), &[attempt]), Change::Reason { why }, Change::Release]).await;
+        holder.check().await;
         holder.claim(claim(minute(harness))).await;
         assert_eq!(holder.record().attempts(), u32::from(attempt) + 1);
         holder.check().await;

@@ -53,6 +53,11 @@ impl StoreError {
         self.kind
     }
 
+    /// Whether it is about the store, and not about what it has or was asked for.
+    pub(crate) const fn is_outage(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::Full)
+    }
+
     /// Whether it is about what the store has at one key.
     pub(crate) const fn is_unreadable(&self) -> bool {
         self.is_locked() || matches!(self.kind, StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat)

@@ -9,10 +9,11 @@ use tokio::time::timeout;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::Severity;
 
-use super::call::{Connections, PATIENCE, PooledConnection, Retired};
+use super::call::PATIENCE;
 use super::driver::{Parameter, TransactionDriver};
-use super::error::{self, unavailable};
-use super::row::{borrowed, required};
+use super::error::{self, Failure, unavailable};
+use super::pooled::{PooledConnection, Retired};
+use super::row::borrowed;
 use crate::store::contract::StoreError;
 use crate::store::enlisted::CommitError;
 
@@ -28,16 +29,44 @@ pub struct PooledTransaction {
 /// transactions that wait for each other's rows would starve.
 #[derive(Clone, Debug)]
 pub struct StorePool {
-    pool: Pool,
-    free: Arc<Semaphore>,
+    /// None of a store that is on a pool of another kind.
+    pool: Option<Pool>,
+    free: Free,
     retired: Retired,
+}
+
+/// How many transactions there may still be.
+#[derive(Clone, Debug)]
+pub(super) struct Free(Arc<Semaphore>);
+
+impl Free {
+    /// Of a pool of so many connections.
+    fn of(connections: usize) -> Self {
+        Self(Arc::new(Semaphore::new(connections.saturating_sub(2).max(1))))
+    }
+
+    pub(super) async fn take(&self) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
+        match timeout(PATIENCE, Arc::clone(&self.0).acquire_owned()).await {
+            Ok(slot) => Ok(slot.ok()),
+            Err(_) => Err(unavailable("too many transactions on this store's connections")),
+        }
+    }
 }
 
 impl StorePool {
     pub(super) fn new(pool: Pool, retired: Retired) -> Self {
-        let connections = pool.status().max_size;
-        let free = Arc::new(Semaphore::new(connections.saturating_sub(2).max(1)));
-        Self { pool, free, retired }
+        Self { free: Free::of(pool.status().max_size), pool: Some(pool), retired }
+    }
+
+    /// Of a store on a pool of another kind, of so many connections.
+    #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-postgres-08"))]
+    pub(super) fn of_another(connections: u32) -> Self {
+        let free = Free::of(usize::try_from(connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS));
+        Self { pool: None, free, retired: Retired::default() }
+    }
+
+    pub(super) const fn free(&self) -> &Free {
+        &self.free
     }
 }
 
@@ -47,11 +76,11 @@ impl TransactionDriver for StorePool {
     type Handle = Object;
 
     async fn begin(&self) -> Result<PooledTransaction, StoreError> {
-        let slot = match timeout(PATIENCE, Arc::clone(&self.free).acquire_owned()).await {
-            Ok(slot) => slot.ok(),
-            Err(_) => return Err(unavailable("too many transactions on this store's connections")),
+        let Some(pool) = &self.pool else {
+            return Err(unavailable("this store is on a pool of sqlx: call transactions_sharing with that pool"));
         };
-        Ok(PooledTransaction { connection: begin(&self.pool, &self.retired).await?, _slot: slot })
+        let slot = self.free.take().await?;
+        Ok(PooledTransaction { connection: begin(pool, &self.retired).await?, _slot: slot })
     }
 
     fn handle(transaction: &mut PooledTransaction) -> Option<&mut Object> {
@@ -104,7 +133,8 @@ impl TransactionDriver for Pool {
     ) -> Result<i64, StoreError> {
         let client = transaction.connection.client().ok_or_else(|| unavailable("the transaction is over"))?;
         let rows = client.query_typed(statement, &borrowed(parameters)).await.map_err(error::of)?;
-        rows.first().map_or(Ok(0), |row| required(row, 0))
+        let number = rows.first().map_or(Ok(0), |row| row.try_get(0));
+        number.map_err(error::of)
     }
 
     async fn commit(transaction: PooledTransaction) -> Result<(), CommitError> {
@@ -120,11 +150,11 @@ impl TransactionDriver for Pool {
     }
 
     async fn rollback(transaction: PooledTransaction) {
-        match may_write_after(&transaction.connection, "ROLLBACK").await {
+        match may_write_after(&transaction.connection, "ROLLBACK").await.map_err(Failure::from) {
             Ok(true) => transaction.connection.release(),
             // Whatever reply the caller's statements got, the store did not see it.
             Ok(false) => transaction.connection.retire(),
-            Err(error) if error::is_not_here(&error) => transaction.connection.retire(),
+            Err(failure) if failure.is_not_here() => transaction.connection.retire(),
             Err(_) => {}
         }
     }
@@ -135,12 +165,12 @@ impl TransactionDriver for Pool {
 async fn begin(pool: &Pool, retired: &Retired) -> Result<PooledConnection, StoreError> {
     let mut moved_on = false;
     loop {
-        let connection = Connections::check_out(pool, retired).await?;
-        match may_write_after(&connection, "BEGIN").await {
+        let connection = PooledConnection::check_out(pool, retired).await?;
+        match may_write_after(&connection, "BEGIN").await.map_err(Failure::from) {
             Ok(may_write) if may_write || moved_on => return Ok(connection),
             Ok(_) => connection.retire(),
-            Err(error) if !moved_on && error::is_not_here(&error) => connection.retire(),
-            Err(error) => return Err(error::of(error)),
+            Err(failure) if !moved_on && failure.is_not_here() => connection.retire(),
+            Err(failure) => return Err(failure.into_error()),
         }
         moved_on = true;
     }

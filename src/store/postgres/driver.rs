@@ -9,8 +9,8 @@ use crate::store::enlisted::CommitError;
 
 /// A driver's transactions, as [`Operation::transaction`](crate::Operation::transaction) needs them.
 ///
-/// There is one for `deadpool_postgres::Pool`, and one for `sqlx::PgPool` of sqlx
-/// 0.9 with feature `sqlx-postgres`; sqlx 0.8 is not supported. Another driver, or
+/// There is one for `deadpool_postgres::Pool`, and one for `sqlx::PgPool`: of sqlx
+/// 0.9 with feature `sqlx-postgres`, of 0.8 with `sqlx-postgres-08`. Another driver, or
 /// another version of one, takes some forty lines; the source of the first is a
 /// model.
 ///

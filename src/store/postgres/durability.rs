@@ -1,8 +1,7 @@
 //! What the database survives, by its live settings.
 
-use tokio_postgres::Row;
-
 use super::call::Connections;
+use super::columns::Row;
 use super::driver::Parameter;
 use super::error::{not_ours, unavailable};
 use super::row::required;

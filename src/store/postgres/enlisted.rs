@@ -37,8 +37,9 @@ const ROLLING_BACK: Duration = Duration::from_secs(3);
 
 impl PostgresStore {
     /// Lets transactions of another pool carry this store's recovery points:
-    /// those of a `sqlx::PgPool`, say. Not this store's own pool: its renewals
-    /// would wait for transactions that wait; [`transactions`](Self::transactions) is for that.
+    /// those of a `sqlx::PgPool`, say. Not the pool that this store is on: its renewals
+    /// would wait for transactions that wait; [`transactions`](Self::transactions) is for that, and
+    /// [`transactions_sharing`](Self::transactions_sharing) if it is one of sqlx.
     pub fn transactions_on<D: TransactionDriver>(&self, driver: D) -> Enlisted<D> {
         Enlisted { store: Arc::clone(&self.0), driver }
     }
@@ -46,7 +47,8 @@ impl PostgresStore {
     /// Lets transactions on this store's own pool carry its recovery points.
     ///
     /// Of its connections, two are left for claims and renewals: 14 of 16 can
-    /// have a transaction. One that finds none free waits up to 2 seconds.
+    /// have a transaction. One that finds none free waits up to 2 seconds. Of a store on a pool of sqlx,
+    /// none begins: [`transactions_sharing`](Self::transactions_sharing) is for that.
     pub fn transactions(&self) -> Enlisted<StorePool> {
         self.transactions_on(self.0.transactions.clone())
     }
@@ -96,8 +98,12 @@ impl<D: TransactionDriver> EnlistedDatabase for Enlisted<D> {
         expected: Version,
         next: &Record,
     ) -> Result<EnlistedSwap, StoreError> {
-        let put = RowWrite::new(key, Some(expected), next);
-        let written = D::run(transaction, put.pick(&self.store.sql.join), put.parameters()).await?;
+        let put = RowWrite::new(key, Some(expected), next, &self.store.sql);
+        let (statement, parameters) = match put.labelled(&self.store.sql) {
+            Some((labelled, parameters)) => (put.pick(&labelled.join), parameters),
+            None => (put.pick(&self.store.sql.join), put.parameters()),
+        };
+        let written = D::run(transaction, statement, parameters).await?;
         Ok(if written == 1 { EnlistedSwap::Written } else { EnlistedSwap::Unseen })
     }
 

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
-use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::error::{Severity, SqlState};
 
 use crate::store::contract::{StoreError, StoreErrorKind};
 
@@ -13,42 +13,110 @@ pub(super) fn not_ours(what: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt, format!("the stored record is not ours or damaged: {what}"))
 }
 
+pub(super) const NONE_FREE: &str = "no connection to Postgres became free in time";
+
 pub(super) fn unavailable(message: impl Into<String>) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, message)
 }
 
-/// Whether the statement was undone because of what others did at the same
-/// time, and may be repeated as it is.
-pub(super) fn is_transient(error: &Error) -> bool {
-    let code = error.code();
-    [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED].into_iter().any(|one| code == Some(one))
+/// A statement that failed, whichever driver ran it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What the server, or a pooler before it, said.
+    said: Option<Said>,
+    /// Whether the connection is no more.
+    closed: bool,
+    error: StoreError,
 }
 
-/// Whether the tables, or some columns, are not there.
-pub(super) fn is_missing(error: &Error) -> bool {
-    let missing = [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME];
-    missing.into_iter().any(|code| error.code() == Some(code))
+/// The server's own words.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) code: SqlState,
+    /// Whether it ended the session.
+    pub(super) fatal: bool,
+    pub(super) message: String,
 }
 
-/// Whether the role lacks a right.
-pub(super) fn is_denied(error: &Error) -> bool {
-    error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let said = error.as_db_error().map(|db| Said {
+            code: db.code().clone(),
+            fatal: matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
+            message: db.message().to_owned(),
+        });
+        Self { said, closed: error.is_closed(), error: of(error) }
+    }
 }
 
-/// Whether the connection remembers a statement that the server does not, or
-/// not in this way: after a change of the tables, or behind a pooler.
-pub(super) fn is_stale_statement(error: &Error) -> bool {
-    let stale = [&SqlState::FEATURE_NOT_SUPPORTED, &SqlState::INVALID_SQL_STATEMENT_NAME];
-    stale.into_iter().any(|code| error.code() == Some(code))
-}
+impl Failure {
+    #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-postgres-08"))]
+    pub(super) const fn new(said: Option<Said>, closed: bool, error: StoreError) -> Self {
+        Self { said, closed, error }
+    }
 
-/// Whether this server says that writes belong elsewhere, or that it, or a
-/// pooler before it, is lost: another connection may lead to one that takes
-/// them. A fatal error ends its session, whatever it says.
-pub(super) fn is_not_here(error: &Error) -> bool {
-    let Some(db) = error.as_db_error() else { return error.is_closed() };
-    let fatal = matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
-    fatal || is_not_here_code(db.code().code())
+    /// What the store says of it.
+    pub(super) fn into_error(self) -> StoreError {
+        self.error
+    }
+
+    fn is_one_of(&self, codes: &[SqlState]) -> bool {
+        self.said.as_ref().is_some_and(|said| codes.contains(&said.code))
+    }
+
+    /// Whether the statement was undone because of what others did at the same
+    /// time, and may be repeated as it is.
+    pub(super) fn is_transient(&self) -> bool {
+        self.is_one_of(&[SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED])
+    }
+
+    /// Whether the tables, or some columns, are not there.
+    pub(super) fn is_missing(&self) -> bool {
+        self.is_one_of(&[SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME])
+    }
+
+    /// Whether the role lacks a right.
+    pub(super) fn is_denied(&self) -> bool {
+        self.is_one_of(&[SqlState::INSUFFICIENT_PRIVILEGE])
+    }
+
+    /// Whether another connection would do: this one remembers a statement that the server
+    /// does not, or not in this way, after a change of the tables or behind a pooler; or it
+    /// came out of the application's pool with a transaction that had failed.
+    pub(super) fn is_of_this_connection(&self) -> bool {
+        self.is_one_of(&[
+            SqlState::FEATURE_NOT_SUPPORTED,
+            SqlState::INVALID_SQL_STATEMENT_NAME,
+            SqlState::IN_FAILED_SQL_TRANSACTION,
+        ])
+    }
+
+    /// Whether this server says that writes belong elsewhere, or that it, or a
+    /// pooler before it, is lost: another connection may lead to one that takes
+    /// them. A fatal error ends its session, whatever it says.
+    pub(super) fn is_not_here(&self) -> bool {
+        self.said.as_ref().map_or(self.closed, |said| said.fatal || is_not_here_code(said.code.code()))
+    }
+
+    /// Whether nothing was written, because nothing may be written there.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_one_of(&[SqlState::READ_ONLY_SQL_TRANSACTION])
+    }
+
+    /// The same from what makes the tables, which needs other rights.
+    pub(super) fn into_error_of_migration(self) -> StoreError {
+        match &self.said {
+            Some(said) if self.is_denied() => {
+                let message = format!(
+                    "Postgres refused: {}; to make the tables the role needs CREATE on the database, \
+                     or on the schema if that is there: run the migration as another role",
+                    said.message
+                );
+                unavailable(message).caused_by(self.error)
+            }
+            _ => self.error,
+        }
+    }
 }
 
 fn is_not_here_code(code: &str) -> bool {
@@ -71,11 +139,6 @@ pub(super) fn is_unwelcome(error: &Error) -> bool {
     error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
-/// Whether nothing was written, because nothing may be written there.
-pub(super) fn is_read_only(error: &Error) -> bool {
-    error.code().is_some_and(|code| is_read_only_code(code.code()))
-}
-
 /// Whether an error in reply to a COMMIT is the server's word that it rolled
 /// back. A fatal one is not: it may end a session whose commit is on disk
 /// already. Nor is a plain one that a pooler may have made up because it lost
@@ -91,30 +154,20 @@ pub(super) fn of(error: Error) -> StoreError {
         let advice = tls_advice(&error).map(|advice| format!("; {advice}")).unwrap_or_default();
         return unavailable(format!("Postgres: {error}{why}{advice}")).caused_by(error);
     };
-    let kind = match *db.code() {
+    refused(db.code(), db.message()).caused_by(error)
+}
+
+/// What the server refused, and what to do about it.
+pub(super) fn refused(code: &SqlState, message: &str) -> StoreError {
+    let kind = match *code {
         SqlState::DISK_FULL => StoreErrorKind::Full,
         _ => StoreErrorKind::Unavailable,
     };
-    let message = match advice(db) {
-        Some(advice) => format!("Postgres refused: {}; {advice}", db.message()),
-        None => format!("Postgres refused: {} ({})", db.message(), db.code().code()),
+    let message = match advice(code) {
+        Some(advice) => format!("Postgres refused: {message}; {advice}"),
+        None => format!("Postgres refused: {message} ({})", code.code()),
     };
-    StoreError::new(kind, message).caused_by(error)
-}
-
-/// The same from what makes the tables, which needs other rights.
-pub(super) fn of_migration(error: Error) -> StoreError {
-    match error.as_db_error() {
-        Some(db) if is_denied(&error) => {
-            let message = format!(
-                "Postgres refused: {}; to make the tables the role needs CREATE on the database, \
-                 or on the schema if that is there: run the migration as another role",
-                db.message()
-            );
-            unavailable(message).caused_by(error)
-        }
-        _ => of(error),
-    }
+    StoreError::new(kind, message)
 }
 
 fn tls_advice(error: &Error) -> Option<&'static str> {
@@ -133,8 +186,8 @@ fn tls_advice(error: &Error) -> Option<&'static str> {
     None
 }
 
-fn advice(db: &DbError) -> Option<&'static str> {
-    Some(match *db.code() {
+fn advice(code: &SqlState) -> Option<&'static str> {
+    Some(match *code {
         SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME => {
             "run the migration that comes with tower-idempotency, or call PostgresStore::create_schema()"
         }
@@ -162,7 +215,7 @@ fn advice(db: &DbError) -> Option<&'static str> {
 pub(super) fn of_pool(error: PoolError) -> StoreError {
     match error {
         PoolError::Backend(error) => of(error),
-        PoolError::Timeout(_) => unavailable("no connection to Postgres became free in time").caused_by(error),
+        PoolError::Timeout(_) => unavailable(NONE_FREE).caused_by(error),
         error => unavailable("no connection to Postgres could be had").caused_by(error),
     }
 }

@@ -6,6 +6,7 @@
 mod call;
 #[cfg(feature = "postgres-tls")]
 mod certificates;
+mod columns;
 mod deadpool;
 mod driver;
 mod durability;
@@ -13,10 +14,12 @@ mod enlisted;
 mod error;
 mod hosts;
 mod options;
+mod pooled;
 mod row;
 mod scan;
+mod shared;
 mod sql;
-#[cfg(feature = "sqlx-postgres")]
+#[cfg(any(feature = "sqlx-postgres", feature = "sqlx-postgres-08"))]
 mod sqlx;
 mod store;
 mod tls;
@@ -25,4 +28,5 @@ pub use self::deadpool::{PooledTransaction, StorePool};
 pub use self::driver::{Parameter, TransactionDriver};
 pub use self::enlisted::Enlisted;
 pub use self::options::PostgresStoreOptions;
+pub use self::shared::{SharedPool, SharedTransaction};
 pub use self::store::PostgresStore;

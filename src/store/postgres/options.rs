@@ -7,10 +7,12 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 
-use super::call::{Connections, Retired};
+use super::call::Connections;
+use super::columns::ConnectionPool;
 use super::deadpool::StorePool;
 use super::error::of;
 use super::hosts::Hosts;
+use super::pooled::{DriverPool, Retired};
 use super::sql::{Names, Sql};
 use super::store::{Inner, PostgresStore};
 use super::tls::TlsParameters;
@@ -86,6 +88,33 @@ impl PostgresStoreOptions {
         self
     }
 
+    /// Whether labels are indexed, so that an [`Operator`](crate::Operator) finds the few operations
+    /// with a [label](crate::Listing::label) among many without looking at the others; no by default.
+    /// The index is written in the statement of the record, without a further round trip. An entry
+    /// takes some 290 bytes for each label of an operation, as long as its record is there.
+    ///
+    /// It needs a further table, which [`create_schema`](PostgresStore::create_schema) makes, or
+    /// [`LABEL_MIGRATION`](PostgresStore::LABEL_MIGRATION); the store refuses every call without it.
+    ///
+    /// ```
+    /// use tower_idempotency::store::PostgresStore;
+    ///
+    /// let store = PostgresStore::options().index_labels(true).connect("postgres://app@db.internal/shop")?;
+    /// # drop(store);
+    /// # Ok::<_, tower_idempotency::store::ConnectError>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// - Give it to all processes: what one without it, or one of an earlier release, begins is not
+    ///   in the index, and what such a process ends or postpones stays where it was in it until it is
+    ///   written again. What it removes goes. What was complete before the index was on is not in it.
+    /// - What is [encrypted](crate::Engine) is not in it, since its labels are encrypted, too.
+    pub const fn index_labels(mut self, index: bool) -> Self {
+        self.names.index_labels = index;
+        self
+    }
+
     /// How many connections there may be, of a store that is made by URL: 16 by
     /// default, at least one, and no more than a server can have. A call that finds none free waits up to 2 seconds.
     pub fn max_connections(mut self, connections: usize) -> Self {
@@ -126,9 +155,9 @@ impl PostgresStoreOptions {
     /// A store at this URL. Does no I/O, but that it reads the certificates that the URL names.
     ///
     /// All that `tokio_postgres` takes in a URL is taken, and with it
-    /// `schema=NAME` and `create_schema=true`, which are
-    /// [`schema`](Self::schema) and
-    /// [`creating_schema`](Self::creating_schema).
+    /// `schema=NAME`, `create_schema=true` and `index_labels=true`, which are
+    /// [`schema`](Self::schema), [`creating_schema`](Self::creating_schema) and
+    /// [`index_labels`](Self::index_labels).
     ///
     /// Several hosts are tried in their order. A connection is waited for up to
     /// 2 seconds in all; a host that says nothing, and each address of a name,
@@ -202,18 +231,81 @@ impl PostgresStoreOptions {
         self.on(pool, false)
     }
 
+    /// A store that uses connections of this pool of sqlx 0.9; [`with_pool`](Self::with_pool) is for
+    /// deadpool's. With feature `sqlx-postgres`. Does no I/O. If a name is too long, every call fails.
+    ///
+    /// ```no_run
+    /// use sqlx::postgres::PgPoolOptions;
+    /// use tower_idempotency::store::PostgresStore;
+    ///
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = PgPoolOptions::new().max_connections(16).connect_lazy("postgres://app@db.internal/shop")?;
+    /// let store = PostgresStore::options().schema("shop_idempotency").with_sqlx_pool(pool.clone());
+    /// // Transactions that carry recovery points, on the same pool.
+    /// let shop = store.transactions_sharing(pool);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// What holds for a pool of deadpool holds here: a statement is a transaction of its own, and a call that its
+    /// caller drops costs a connection, and leaves nothing behind.
+    ///
+    /// *Caveats*
+    ///
+    /// - It is slower: before each statement the store looks whether the connection works and has no transaction open,
+    ///   which is a round trip, and sqlx does so once more. Set `PgPoolOptions::test_before_acquire(false)` if the
+    ///   store has the pool to itself, or your own queries can do without.
+    /// - The pool needs room for both: a call waits up to 2 seconds for a connection, and your handlers' queries
+    ///   can take them all. Transactions belong on [`transactions_sharing`](PostgresStore::transactions_sharing).
+    /// - sqlx 0.8 and 0.9.0 leave a transaction open if your own `begin` is dropped. The store does not write
+    ///   into such a transaction, which would be lost: it closes that connection, and takes another.
+    /// - After a failover the store closes all idle connections of the pool, and yours among them.
+    #[cfg(feature = "sqlx-postgres")]
+    pub fn with_sqlx_pool(self, pool: sqlx::PgPool) -> PostgresStore {
+        let (most, prepared) = (pool.options().get_max_connections(), self.prepared);
+        self.sharing(Arc::new(super::sqlx::v09::StatementPool { pool, prepared }), most)
+    }
+
+    /// The same with a pool of sqlx 0.8: all that [`with_sqlx_pool`](Self::with_sqlx_pool) says holds. With feature
+    /// `sqlx-postgres-08`.
+    ///
+    /// ```no_run
+    /// # mod sqlx { pub use sqlx_postgres_08 as postgres; }
+    /// use sqlx::postgres::PgPoolOptions;
+    /// use tower_idempotency::store::PostgresStore;
+    ///
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = PgPoolOptions::new().max_connections(16).connect_lazy("postgres://app@db.internal/shop")?;
+    /// let store = PostgresStore::options().schema("shop_idempotency").with_sqlx_08_pool(pool.clone());
+    /// let shop = store.transactions_sharing(pool);
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "sqlx-postgres-08")]
+    pub fn with_sqlx_08_pool(self, pool: sqlx_postgres_08::PgPool) -> PostgresStore {
+        let (most, prepared) = (pool.options().get_max_connections(), self.prepared);
+        self.sharing(Arc::new(super::sqlx::v08::StatementPool { pool, prepared }), most)
+    }
+
     fn on(self, pool: Pool, own: bool) -> PostgresStore {
+        let retired = Retired::default();
+        let transactions = StorePool::new(pool.clone(), retired.clone());
+        let pool = DriverPool { pool, own, prepared: self.prepared, retired };
+        self.of(Arc::new(pool), transactions)
+    }
+
+    #[cfg(any(feature = "sqlx-postgres", feature = "sqlx-postgres-08"))]
+    fn sharing(self, pool: Arc<dyn ConnectionPool>, most: u32) -> PostgresStore {
+        self.of(pool, StorePool::of_another(most))
+    }
+
+    fn of(self, pool: Arc<dyn ConnectionPool>, transactions: StorePool) -> PostgresStore {
         let migration = self.names.migration();
         let connections = Connections {
-            retired: Retired::default(),
             pool,
-            own,
-            prepared: self.prepared,
             refused: self.names.refused(),
             migration: self.creates_schema.then(|| migration.clone()),
         };
         PostgresStore(Arc::new(Inner {
-            transactions: StorePool::new(connections.pool.clone(), connections.retired.clone()),
+            transactions,
             connections,
             sql: Sql::new(&self.names),
             migration,
@@ -237,6 +329,8 @@ impl PostgresStoreOptions {
                 Some(("create_schema", "true")) => self.creates_schema = true,
                 Some(("create_schema", "false")) => self.creates_schema = false,
                 Some(("create_schema", _)) => return Err("create_schema is true or false"),
+                Some(("index_labels", value @ ("true" | "false"))) => self.names.index_labels = value == "true",
+                Some(("index_labels", _)) => return Err("index_labels is true or false"),
                 Some((name, value)) if tls.take(name, value)? => {}
                 _ => theirs.push(parameter),
             }

@@ -1,13 +1,13 @@
 //! A record as a row, and back.
 
 use bytes::Bytes;
-use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::types::{ToSql, Type};
 
+use super::columns::{Row, Value};
 use super::driver::Parameter;
 use super::error::not_ours;
-use super::sql::Replace;
-use crate::core::{DecodeError, Key, PartId, Record, Times, Timestamp, Version};
+use super::sql::{Labelled, Replace, Sql};
+use crate::core::{DecodeError, Key, Label, PartId, Record, Times, Timestamp, Version};
 use crate::store::contract::{Found, Loaded, StoreError, status_code, status_of};
 
 /// The longest lease or retention, in milliseconds: adding it to any time of
@@ -22,11 +22,12 @@ pub(super) struct RowWrite {
     pub(super) has_steps: bool,
     is_first: bool,
     keeps_request: bool,
-    parameters: [Parameter; 12],
+    has_labels: bool,
+    parameters: [Parameter; 13],
 }
 
 impl RowWrite {
-    pub(super) fn new(key: &Key, expected: Option<Version>, next: &Record) -> Self {
+    pub(super) fn new(key: &Key, expected: Option<Version>, next: &Record, sql: &Sql) -> Self {
         let encoded = next.encode();
         let (mut request, mut response, mut numbers, mut values) = (None, None, Vec::new(), Vec::new());
         for (part, bytes) in encoded.fresh {
@@ -42,6 +43,8 @@ impl RowWrite {
         let span = Timestamp::default().after(next.due_in()).as_millis().min(LONGEST);
         let keeps_request = next.request().is_some() && request.is_none();
         let steps = i64::try_from(next.numbered_parts()).unwrap_or(i64::MAX);
+        let tags = sql.labelled.as_ref().map_or_else(Vec::new, |_| tags_of(next));
+        let has_labels = !tags.is_empty();
         let parameters = [
             Parameter::key(key),
             Parameter::Integer(signed(next.version())),
@@ -55,9 +58,10 @@ impl RowWrite {
             Parameter::Integer(steps),
             Parameter::Integers(numbers),
             Parameter::Pieces(values),
+            Parameter::Pieces(tags),
         ];
         let has_steps = steps > 0 || next.had_steps();
-        Self { expected, has_steps, is_first: next.is_first(), keeps_request, parameters }
+        Self { expected, has_steps, has_labels, is_first: next.is_first(), keeps_request, parameters }
     }
 
     /// Which of the three it takes.
@@ -69,8 +73,13 @@ impl RowWrite {
         }
     }
 
-    pub(super) const fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+    pub(super) fn parameters(&self) -> &[Parameter] {
+        &self.parameters[..12]
+    }
+
+    /// With its labels: what finds them, if they are indexed and it has some.
+    pub(super) fn labelled<'s>(&self, sql: &'s Sql) -> Option<(&'s Labelled, &[Parameter])> {
+        sql.labelled.as_ref().filter(|_| self.has_labels).map(|labelled| (labelled, &self.parameters[..]))
     }
 
     /// Those that a record without steps needs.
@@ -80,7 +89,19 @@ impl RowWrite {
     }
 }
 
+/// Each once: one statement may not write a row twice.
+fn tags_of(record: &Record) -> Vec<Vec<u8>> {
+    let mut tags: Vec<_> = record.labels().iter().map(|label| label.tag().to_be_bytes().to_vec()).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    tags
+}
+
 impl Parameter {
+    pub(super) fn label(label: &Label) -> Self {
+        Self::Bytes(Some(label.tag().to_be_bytes().to_vec()))
+    }
+
     pub(super) fn key(key: &Key) -> Self {
         Self::Bytes(Some(key.as_bytes().to_vec()))
     }
@@ -112,11 +133,11 @@ fn record(row: &Row, version: Version) -> Result<Record, StoreError> {
     let times = Times { created: time(required(row, 2)?)?, written: time(required(row, 3)?)? };
     let head: &[u8] = required(row, 4)?;
     // In their order. Where one is missing, there are too few.
-    let steps: Vec<&[u8]> = optional(row, 7)?.unwrap_or_default();
+    let steps: Vec<Bytes> = optional(row, 7)?.unwrap_or_default();
     let part = |part| match part {
         PartId::Request => optional(row, 5).ok().flatten().map(Bytes::copy_from_slice),
         PartId::Response => optional(row, 6).ok().flatten().map(Bytes::copy_from_slice),
-        PartId::Step(number) => steps.get(usize::try_from(number).ok()?).map(|step| Bytes::copy_from_slice(step)),
+        PartId::Step(number) => steps.get(usize::try_from(number).ok()?).cloned(),
     };
     let record = Record::decode(times, head, part)?;
     if record.version() != version {
@@ -138,12 +159,12 @@ pub(super) fn found(row: &Row) -> Result<Found, StoreError> {
 }
 
 /// A column that a row of ours has.
-pub(super) fn required<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
+pub(super) fn required<'r, T: Value<'r>>(row: &'r Row, column: usize) -> Result<T, StoreError> {
     optional(row, column)?.ok_or_else(|| not_ours("a column is empty that never is"))
 }
 
-fn optional<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<Option<T>, StoreError> {
-    row.try_get(column).map_err(|error| not_ours("a column has another type").caused_by(error))
+fn optional<'r, T: Value<'r>>(row: &'r Row, column: usize) -> Result<Option<T>, StoreError> {
+    T::of(row.as_ref(), column)
 }
 
 fn time(millis: i64) -> Result<Timestamp, StoreError> {

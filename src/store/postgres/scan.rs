@@ -1,23 +1,27 @@
 //! A page, along the index of what falls due.
 
-use tokio_postgres::Row;
-
+use super::columns::Row;
 use super::driver::Parameter;
 use super::row::{found, required};
 use super::store::PostgresStore;
 use crate::core::{Key, Timestamp};
 use crate::store::contract::Entry;
-use crate::store::contract::{Cursor, Filter, Page, Query, StoreError};
+use crate::store::contract::{Cursor, Filter, Page, Query, StoreError, StoreErrorKind};
 
 impl PostgresStore {
     /// Rows that are not ours, because of their key or their time, have no place
     /// that a cursor could name: they are passed and counted.
     pub(super) async fn page(&self, query: &Query) -> Result<Page, StoreError> {
+        let scans = match (&query.label, &self.0.sql.labelled) {
+            (None, _) => &self.0.sql.scans,
+            (Some(_), Some(labelled)) => &labelled.scans,
+            (Some(_), None) => return Err(not_indexed()),
+        };
         let sql = match query.filter {
-            Filter::Unfinished => &self.0.sql.unfinished,
-            Filter::Lapsed => &self.0.sql.lapsed,
-            Filter::Expired => &self.0.sql.expired,
-            Filter::Complete => &self.0.sql.complete,
+            Filter::Unfinished => &scans.unfinished,
+            Filter::Lapsed => &scans.lapsed,
+            Filter::Expired => &scans.expired,
+            Filter::Complete => &scans.complete,
         };
         // One more, to see whether that was all.
         let wanted = query.limit.saturating_add(1);
@@ -27,7 +31,8 @@ impl PostgresStore {
         loop {
             let limit = wanted - entries.len();
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let parameters = [Parameter::Integer(due), Parameter::Bytes(Some(key)), Parameter::Integer(limit)];
+            let mut parameters = vec![Parameter::Integer(due), Parameter::Bytes(Some(key)), Parameter::Integer(limit)];
+            parameters.extend(query.label.as_ref().map(Parameter::label));
             let rows = self.0.connections.query(sql, &parameters).await?;
             for row in &rows {
                 match entry(row)? {
@@ -39,7 +44,7 @@ impl PostgresStore {
             let Some(last) = rows.last().filter(|_| entries.len() < wanted && rows.len() as i64 == limit) else {
                 break;
             };
-            (due, key) = (required(last, 4)?, required(last, 0)?);
+            (due, key) = (required(last, 4)?, required::<&[u8]>(last, 0)?.to_vec());
         }
         let mut page = Page::of(entries, query.limit);
         page.unreadable.count += strange + if page.next.is_none() { behind } else { 0 };
@@ -61,6 +66,11 @@ impl PostgresStore {
         let count: i64 = rows.first().map_or(Ok(0), |row| required(row, 0))?;
         Ok(usize::try_from(count).unwrap_or_default())
     }
+}
+
+fn not_indexed() -> StoreError {
+    let message = "this store has no index of labels; give all processes PostgresStoreOptions::index_labels(true)";
+    StoreError::new(StoreErrorKind::NotIndexed, message)
 }
 
 /// Where it starts: at either end, before or behind any key, if no page was before this one.

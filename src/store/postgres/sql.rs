@@ -6,6 +6,8 @@
 
 /// As `migrations/1.sql` has them; other names are filled in by replacing.
 const MIGRATION: &str = include_str!("migrations/1.sql");
+/// What makes the table of the index of labels, on top of that.
+const LABEL_MIGRATION: &str = include_str!("migrations/labels.sql");
 const SCHEMA: &str = "\"idempotency\"";
 
 /// The lock of the process that makes the tables: "tower-id" in ASCII.
@@ -30,13 +32,15 @@ const COLUMNS: &str = "r.version, r.created, r.due - r.span, r.head, r.request, 
 pub(super) struct Names {
     pub(super) schema: String,
     pub(super) prefix: String,
+    /// Whether labels are indexed.
+    pub(super) index_labels: bool,
     /// Tests have one that they can set.
     pub(super) clock: Option<String>,
 }
 
 impl Names {
     pub(super) fn new() -> Self {
-        Self { schema: "idempotency".into(), prefix: String::new(), clock: None }
+        Self { schema: "idempotency".into(), prefix: String::new(), index_labels: false, clock: None }
     }
 
     /// Why there can be no such tables. Postgres cuts off what is longer, and two
@@ -79,10 +83,15 @@ impl Names {
     }
 
     fn filled_in(&self) -> String {
-        let mut sql = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING});\n{MIGRATION}");
-        let index = "records_due";
-        sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
-        for table in ["records", "steps", "meta"] {
+        let labels = if self.index_labels { LABEL_MIGRATION } else { "" };
+        // What is there already is no news. For this transaction alone: others keep their setting.
+        let quiet = "pg_catalog.set_config('client_min_messages', 'warning', true)";
+        let mut sql = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING}), {quiet};
+{MIGRATION}{labels}");
+        for index in ["records_due", "labels_due"] {
+            sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
+        }
+        for table in ["records", "steps", "meta", "labels"] {
             sql = sql.replace(&format!("{SCHEMA}.{}", quoted(table)), &self.table(table));
         }
         sql.replace(SCHEMA, &self.schema())
@@ -115,11 +124,10 @@ pub(super) struct Sql {
     pub(super) create_with_steps: String,
     pub(super) replace_with_steps: Replace,
     pub(super) join: Replace,
+    /// Of records that have labels, if they are indexed.
+    pub(super) labelled: Option<Labelled>,
     pub(super) remove: String,
-    pub(super) unfinished: String,
-    pub(super) lapsed: String,
-    pub(super) expired: String,
-    pub(super) complete: String,
+    pub(super) scans: Scans,
     pub(super) count_unfinished: String,
     pub(super) count_lapsed: String,
     pub(super) count_complete: String,
@@ -138,7 +146,6 @@ impl Sql {
             |put: &str| format!("WITH put AS ({put} RETURNING key), {} SELECT 1::int8 FROM put", follow(&steps));
         let replace = |steps: &str, also: &str| Replace::new(&records, &now, steps, also);
         let count = "steps = $10::int8::int4,";
-        let past = |matching: &str| format!("{matching} AND due <= {at_start}");
         Self {
             load: format!(
                 "SELECT clock.now, {COLUMNS}, CASE WHEN r.steps > 0 THEN \
@@ -153,11 +160,9 @@ impl Sql {
             create_with_steps: with_steps(&create(&records, &now, "$10::int8::int4")),
             replace_with_steps: replace(count, "").map(with_steps),
             join: replace(count, IN_TRANSACTION).map(with_steps),
+            labelled: names.index_labels.then(|| Labelled::new(names)),
             remove: format!("DELETE FROM {records} AS r WHERE r.key = $1 AND r.version = $2 AND {SETTINGS}"),
-            unfinished: either(&scan(&records, "status = 0"), &scan(&records, "status = 1")),
-            lapsed: either(&scan(&records, &past("status = 0")), &scan(&records, &past("status = 1"))),
-            expired: scan(&records, &past("status = 2")),
-            complete: scan_backwards(&records, "status = 2"),
+            scans: Scans::new(&records, &at_start),
             count_unfinished: counted(&records, &["status = 0", "status = 1"], "true"),
             count_lapsed: counted(&records, &["status = 0", "status = 1"], &format!("due <= {at_start}")),
             count_complete: counted(&records, &["status = 2"], "true"),
@@ -168,12 +173,80 @@ impl Sql {
                  DELETE FROM {records} AS r USING old WHERE r.key = old.key AND {SETTINGS}"
             ),
             layout: format!("SELECT layout FROM {meta}"),
-            probe: probe(&records, &steps, &meta),
+            probe: probe(&records, &steps, &meta, names.index_labels.then(|| names.table("labels"))),
             epoch: format!(
                 "UPDATE {meta} SET id = coalesce(id, $1), mark = mark + 1 WHERE {SETTINGS} RETURNING id, mark"
             ),
         }
     }
+}
+
+/// A scan for each filter.
+#[derive(Debug)]
+pub(super) struct Scans {
+    pub(super) unfinished: String,
+    pub(super) lapsed: String,
+    pub(super) expired: String,
+    pub(super) complete: String,
+}
+
+impl Scans {
+    fn new(records: &str, at_start: &str) -> Self {
+        let past = |matching: &str| format!("{matching} AND due <= {at_start}");
+        Self {
+            unfinished: either(&scan(records, "status = 0"), &scan(records, "status = 1")),
+            lapsed: either(&scan(records, &past("status = 0")), &scan(records, &past("status = 1"))),
+            expired: scan(records, &past("status = 2")),
+            complete: backwards(&scan(records, "status = 2")),
+        }
+    }
+
+    /// The same of one label, `$4`, along its index.
+    fn of_label(labels: &str, records: &str, at_start: &str) -> Self {
+        let past = |matching: &str| format!("{matching} AND due <= {at_start}");
+        let scan = |matching: &str| label_scan(labels, records, matching);
+        Self {
+            unfinished: scan("complete = false"),
+            lapsed: scan(&past("complete = false")),
+            expired: scan(&past("complete = true")),
+            complete: backwards(&scan("complete = true")),
+        }
+    }
+}
+
+/// What writes records that have labels, and finds them by these.
+#[derive(Debug)]
+pub(super) struct Labelled {
+    pub(super) create: String,
+    pub(super) replace: Replace,
+    pub(super) join: Replace,
+    pub(super) scans: Scans,
+}
+
+impl Labelled {
+    fn new(names: &Names) -> Self {
+        let (records, steps, labels) = (names.table("records"), names.table("steps"), names.table("labels"));
+        let (now, count) = (names.now(), "steps = $10::int8::int4,");
+        let also = format!("{}, {}", follow(&steps), label(&labels));
+        let with_labels =
+            |put: &str| format!("WITH put AS ({put} RETURNING key, status, due), {also} SELECT 1::int8 FROM put");
+        Self {
+            create: with_labels(&create(&records, &now, "$10::int8::int4")),
+            replace: Replace::new(&records, &now, count, "").map(with_labels),
+            join: Replace::new(&records, &now, count, IN_TRANSACTION).map(with_labels),
+            scans: Scans::of_label(&labels, &records, &names.now_at_start()),
+        }
+    }
+}
+
+/// Puts the labels of a record into their index with `put`, and takes out those that it has no more.
+fn label(labels: &str) -> String {
+    format!(
+        "unlabelled AS (DELETE FROM {labels} AS l USING put WHERE l.key = put.key AND l.tag <> ALL ($13::bytea[])), \
+         labelled AS (INSERT INTO {labels} (key, tag, complete, due) SELECT put.key, tags.tag, put.status = 2, put.due \
+         FROM put, pg_catalog.unnest($13::bytea[]) AS tags (tag) \
+         ON CONFLICT (key, tag) DO UPDATE SET complete = excluded.complete, due = excluded.due)"
+    )
 }
 
 /// The transaction that was begun for this write is still the one we are in:
@@ -236,9 +309,17 @@ fn follow(steps: &str) -> String {
 /// The layout, from a statement that Postgres refuses unless all columns are
 /// there, with their types, and all that the others do is allowed. It touches no
 /// row.
-fn probe(records: &str, steps: &str, meta: &str) -> String {
+fn probe(records: &str, steps: &str, meta: &str, labels: Option<String>) -> String {
+    let labels = labels.map(|labels| {
+        format!(
+            "l AS (INSERT INTO {labels} (key, tag, complete, due) SELECT ''::bytea, ''::bytea, false, 0::int8 WHERE false), \
+             moved AS (UPDATE {labels} SET due = 0::int8 WHERE key = ''::bytea), \
+             unlabelled AS (DELETE FROM {labels} WHERE key = ''::bytea), "
+        )
+    });
+    let labels = labels.unwrap_or_default();
     format!(
-        "WITH r AS (INSERT INTO {records} (key, version, status, created, due, span, steps, attempts, head, request, response) \
+        "WITH {labels}r AS (INSERT INTO {records} (key, version, status, created, due, span, steps, attempts, head, request, response) \
          SELECT ''::bytea, 0::int8, 0::int2, 0::int8, 0::int8, 0::int8, 0::int4, 0::int8, ''::bytea, ''::bytea, ''::bytea \
          WHERE false), \
          s AS (INSERT INTO {steps} (key, n, value) SELECT ''::bytea, 0::int4, ''::bytea WHERE false), \
@@ -259,9 +340,23 @@ fn scan(records: &str, matching: &str) -> String {
     )
 }
 
+/// The same of one label, `$4`, along its index. One record at a time: what the planner makes of a
+/// join may be a look at all of them.
+fn label_scan(labels: &str, records: &str, matching: &str) -> String {
+    let found = scan(labels, &format!("tag = $4::bytea AND {matching}")).replacen(
+        "SELECT key, version, status, created, due",
+        "SELECT key, due",
+        1,
+    );
+    format!(
+        "SELECT found.key, r.version, r.status, r.created, found.due FROM ({found}) AS found CROSS JOIN LATERAL \
+         (SELECT version, status, created FROM {records} AS r WHERE r.key = found.key LIMIT 1) AS r \
+         ORDER BY due, key"
+    )
+}
+
 /// The same, latest due first.
-fn scan_backwards(records: &str, matching: &str) -> String {
-    let forwards = scan(records, matching);
+fn backwards(forwards: &str) -> String {
     forwards.replace("(due, key) >", "(due, key) <").replace("ORDER BY due, key", "ORDER BY due DESC, key DESC")
 }
 
@@ -285,11 +380,12 @@ mod tests {
 
     #[test]
     fn names_are_quoted_everywhere() {
-        let names = Names { schema: "my \"own\"".into(), prefix: "P-".into(), clock: None };
+        let names = Names { schema: "my \"own\"".into(), prefix: "P-".into(), index_labels: true, clock: None };
         let migration = names.migration().whole;
         assert!(!migration.lines().any(|line| !line.starts_with("--") && line.contains("idempotency")), "{migration}");
         assert!(migration.contains(r#"CREATE TABLE IF NOT EXISTS "my ""own"""."P-records" ("#), "{migration}");
         assert!(migration.contains(r#""P-records_due" ON "my ""own"""."P-records""#), "{migration}");
+        assert!(migration.contains(r#""P-labels_due" ON "my ""own"""."P-labels""#), "{migration}");
         assert!(!names.migration().tables.contains("CREATE SCHEMA"));
         assert!(Sql::new(&names).load.contains(r#"LEFT JOIN "my ""own"""."P-records" AS r"#));
     }

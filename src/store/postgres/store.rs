@@ -115,6 +115,10 @@ impl PostgresStore {
     /// The statements that make the tables, as SQL: for your own migrations.
     pub const MIGRATION: &str = include_str!("migrations/1.sql");
 
+    /// The statements that make the table of
+    /// [`index_labels`](super::PostgresStoreOptions::index_labels), on top of those.
+    pub const LABEL_MIGRATION: &str = include_str!("migrations/labels.sql");
+
     /// Makes the schema and the tables, where they are missing; does nothing to
     /// those that are there. Several processes may do so at once.
     ///
@@ -166,11 +170,13 @@ impl PostgresStore {
     /// Whether it took.
     async fn put(&self, put: &RowWrite, with_steps: bool) -> Result<bool, StoreError> {
         let sql = &self.0.sql;
-        let (statement, parameters) = match (put.expected, with_steps) {
-            (None, false) => (&*sql.create, put.without_steps()),
-            (Some(_), false) => (put.pick(&sql.replace), put.without_steps()),
-            (None, true) => (&*sql.create_with_steps, put.parameters()),
-            (Some(_), true) => (put.pick(&sql.replace_with_steps), put.parameters()),
+        let (statement, parameters) = match (put.labelled(sql), put.expected, with_steps) {
+            (Some((labelled, parameters)), None, _) => (&*labelled.create, parameters),
+            (Some((labelled, parameters)), Some(_), _) => (put.pick(&labelled.replace), parameters),
+            (None, None, false) => (&*sql.create, put.without_steps()),
+            (None, Some(_), false) => (put.pick(&sql.replace), put.without_steps()),
+            (None, None, true) => (&*sql.create_with_steps, put.parameters()),
+            (None, Some(_), true) => (put.pick(&sql.replace_with_steps), put.parameters()),
         };
         // What is there afterwards has the version of this write, or it did not take.
         Ok(self.0.connections.execute(statement, parameters, Repeat::Harmless).await? == 1)
@@ -196,7 +202,7 @@ impl Store for PostgresStore {
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
         self.check().await?;
-        let put = RowWrite::new(key, expected, next);
+        let put = RowWrite::new(key, expected, next, &self.0.sql);
         let mut with_steps = put.has_steps;
         for _ in 0..RACES {
             if self.put(&put, with_steps).await? {
@@ -235,10 +241,14 @@ impl Store for PostgresStore {
     fn keeps_parts(&self) -> bool {
         true
     }
+
+    fn indexes_labels(&self) -> bool {
+        self.0.sql.labelled.is_some()
+    }
 }
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("pool", &self.0.connections.pool.status()).finish_non_exhaustive()
+        f.debug_struct("PostgresStore").field("pool", &self.0.connections.pool).finish_non_exhaustive()
     }
 }

@@ -10,10 +10,13 @@ local old = redis.pcall('GET', KEYS[1])
 -- No string: it has parts.
 local parts = type(old) == 'table'
 if parts then
+  if not string.find(old.err, 'WRONGTYPE') then return old end
   old = redis.pcall('HGET', KEYS[1], 'h')
   if type(old) == 'table' then return old end
 end
 local status, version, created, steps, request
+-- Set by labels.lua, where labels are indexed.
+local index_labels
 local differs = old or parts
 if ARGV[1] ~= '' then
   local columns = '^2 (%u) (%d+) %-?%d+ (%d+)(q?) %d+ %d+\n(........)'

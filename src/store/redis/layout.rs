@@ -6,6 +6,8 @@
 //! | | or hash | the same where it has a request or steps: `h` as the string, `q` its request, `0`… its steps |
 //! | `{PREFIX:NN}:due` | sorted set | the unfinished records of the partition by when they fall due |
 //! | `{PREFIX:NN}:complete` | sorted set | the complete ones by when they expire, if the option says so |
+//! | `{PREFIX:NN}:due:TAG`, `{PREFIX:NN}:complete:TAG` | sorted set | the same of one label, if the option says so; `TAG` is a hash of it |
+//! | `{PREFIX:NN}:labels` | hash | of each unfinished record with labels, under its `KEY`, their tags |
 //! | `{PREFIX:NN}:epoch` | hash | which data this is |
 //!
 //! Most records are strings: a hash takes 120 bytes more, and longer.
@@ -34,8 +36,8 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::error::{corrupt, unavailable};
-use super::script::{Call, LOAD, PUT, REMOVE, Script};
-use crate::core::{DecodeError, Key, PartId, Record, Status, Times, Timestamp, Version};
+use super::script::{Call, LOAD, PUT, PUT_INDEXING_LABELS, REMOVE, REMOVE_INDEXING_LABELS, Script};
+use crate::core::{DecodeError, Key, Label, Labels, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::contract::{Loaded, StoreError};
 
 /// Fixed: a record's key depends on it.
@@ -53,14 +55,20 @@ pub(super) struct Names {
     /// What the names of each partition start with: what is in a partition is
     /// in the same slot of a cluster.
     stems: Vec<String>,
-    /// Whether there is an index of complete records.
-    pub(super) index_complete: bool,
+    pub(super) indexes: Indexes,
+}
+
+/// Which indexes there are beside that of unfinished records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Indexes {
+    pub(super) complete: bool,
+    pub(super) labels: bool,
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str, index_complete: bool) -> Self {
+    pub(super) fn new(prefix: &str, indexes: Indexes) -> Self {
         let stems = (0..PARTITIONS).map(|partition| format!("{{{prefix}:{partition:02}}}:")).collect();
-        Self { stems, index_complete }
+        Self { stems, indexes }
     }
 
     /// What is in this partition.
@@ -86,7 +94,7 @@ impl Names {
 
     /// For what changes it.
     fn record_and_indexes(&self, script: &'static Script, key: &Key, size: usize) -> Call {
-        if !self.index_complete {
+        if !self.indexes.complete {
             return self.record_and_index(script, key, size);
         }
         let (due, complete) = (self.of(partition(key), "due"), self.of(partition(key), "complete"));
@@ -98,7 +106,18 @@ impl Names {
     }
 
     pub(super) fn remove(&self, key: &Key, expected: Version) -> Call {
-        self.record_and_indexes(&REMOVE, key, 0).arg(&version_bytes(expected)).arg(name(key))
+        let script = if self.indexes.labels { &REMOVE_INDEXING_LABELS } else { &REMOVE };
+        let call = self.record_and_indexes(script, key, 0).arg(&version_bytes(expected)).arg(name(key));
+        self.with_tags(call, key, &Labels::new())
+    }
+
+    /// What the scripts need that index labels: it comes last.
+    fn with_tags(&self, call: Call, key: &Key, labels: &Labels) -> Call {
+        if !self.indexes.labels {
+            return call;
+        }
+        let tags: String = labels.iter().flat_map(|label| [tag(label), ",".to_owned()]).collect();
+        call.arg(self.stem(partition(key))).arg(tags)
     }
 
     pub(super) fn put(&self, key: &Key, expected: Option<Version>, next: &Record) -> Call {
@@ -114,8 +133,9 @@ impl Names {
         }
         let size = head.len() + parts.iter().map(|(_, part)| part.len() + 16).sum::<usize>();
         let created = next.created_at().map(|at| at.as_millis().to_string()).unwrap_or_default();
+        let script = if self.indexes.labels { &PUT_INDEXING_LABELS } else { &PUT };
         let call = self
-            .record_and_indexes(&PUT, key, size)
+            .record_and_indexes(script, key, size)
             .arg(expected.map(version_bytes).as_ref().map_or(&[][..], |version| version))
             .arg(name(key))
             .arg(status_letter(next.index_class()))
@@ -127,7 +147,8 @@ impl Names {
             .arg(if next.request().is_some() { "q" } else { "" })
             .arg(format!("{} {length}", next.attempts()))
             .arg(&*head);
-        parts.into_iter().fold(call, |call, (field, part)| call.arg(field).arg(&*part))
+        let call = parts.into_iter().fold(call, |call, (field, part)| call.arg(field).arg(&*part));
+        self.with_tags(call, key, next.labels())
     }
 }
 
@@ -137,6 +158,11 @@ fn partition(key: &Key) -> u8 {
 
 fn version_bytes(version: Version) -> [u8; VERSION] {
     version.get().to_be_bytes()
+}
+
+/// A label in the name of its index: 11 characters.
+pub(super) fn tag(label: &Label) -> String {
+    NAME.encode(label.tag().to_be_bytes())
 }
 
 /// A key in the names of records, and in the index. 43 characters; two bits of the

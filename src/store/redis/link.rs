@@ -143,7 +143,8 @@ impl Link {
         for partition in 0..if connection.is_cluster() { PARTITIONS } else { 1 } {
             let (connection, trial) = (connection.clone(), trial.clone());
             let (hash, set) = (self.names.of(partition, "probe"), self.names.of(partition, "probes"));
-            let probe = Call::new(&PROBE, 256).keys([hash.as_bytes(), set.as_bytes()]);
+            let indexes = if self.names.indexes.complete || self.names.indexes.labels { "1" } else { "" };
+            let probe = Call::new(&PROBE, 256).keys([hash.as_bytes(), set.as_bytes()]).arg(indexes);
             asked.spawn(async move {
                 let Some(trial) = trial else { return connection.call(&probe).await };
                 connection.call_and(&probe, &trial).await.map(|(probed, _)| probed)

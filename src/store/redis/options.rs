@@ -4,15 +4,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use redis::aio::{ConnectionManager, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::SentinelClient;
 
 use super::connection::{Connection, Sentinels, Source, Timeouts};
-use super::layout::Names;
+use super::layout::{Indexes, Names};
 use super::link::{Link, OnWarning};
 use super::store::RedisStore;
-use super::url::{Problem, parse};
+use super::url::{Problem, parse, split_parameters};
 use super::wait::{Acknowledged, Waiting};
 use crate::store::contract::{ConnectError, DurabilityLevel, STORE_TIMEOUT};
 use crate::store::for_all::ForAll;
@@ -23,7 +24,7 @@ pub struct RedisStoreOptions {
     prefix: String,
     timeouts: Timeouts,
     minimum: DurabilityLevel,
-    index_complete: bool,
+    indexes: Indexes,
     on_warning: Option<OnWarning>,
     acknowledged: Option<Acknowledged>,
 }
@@ -42,8 +43,11 @@ impl RedisStore {
     /// It trusts the certificates that the system trusts, or those in `SSL_CERT_FILE`. For
     /// client certificates, pass a [connection](RedisStoreOptions::manager).
     ///
-    /// For one server, `?protocol=3` asks for RESP3. The store refuses an unknown
-    /// parameter.
+    /// Behind each, `?prefix=NAME`, `&index_complete=true` and `&index_labels=true` may stand for
+    /// [`prefix`](RedisStoreOptions::prefix), [`index_complete`](RedisStoreOptions::index_complete) and
+    /// [`index_labels`](RedisStoreOptions::index_labels), percent-encoded where needed:
+    /// `redis://localhost/1?prefix=shop`. For one server, `protocol=3` asks for RESP3. The store
+    /// refuses an unknown parameter.
     ///
     /// # Errors
     ///
@@ -66,7 +70,7 @@ impl RedisStoreOptions {
             prefix: "idempotency".to_owned(),
             timeouts: Timeouts { connect: Duration::from_secs(1), response: Duration::from_secs(2) },
             minimum: DurabilityLevel::Nothing,
-            index_complete: false,
+            indexes: Indexes::default(),
             on_warning: None,
             acknowledged: None,
         }
@@ -119,14 +123,44 @@ impl RedisStoreOptions {
     /// # Ok::<_, tower_idempotency::store::ConnectError>(())
     /// ```
     ///
-    /// A user with an ACL needs `+getrange` for such a list.
+    /// A user with an ACL needs `+getrange` as well; the store tries it when it connects.
     ///
     /// # Caveats
     ///
     /// Give it to all processes: what one without it completes is not in the index. What
     /// was completed before is not, either.
     pub const fn index_complete(mut self, index: bool) -> Self {
-        self.index_complete = index;
+        self.indexes.complete = index;
+        self
+    }
+
+    /// Whether labels are indexed, so that an [`Operator`](crate::Operator) finds the few operations
+    /// with a [label](crate::Listing::label) among many without looking at the others, complete ones
+    /// included; no by default. It costs no further round trip.
+    ///
+    /// An entry takes some 150 bytes of memory for each label of an operation, where many have that
+    /// label, and some 200 bytes where one operation alone has it. An unfinished operation takes up to
+    /// 150 bytes more. The entry of a complete one goes with the last record of its label, or a
+    /// while before: each write that completes a record of that label lets up to four expired ones go.
+    ///
+    /// ```
+    /// use tower_idempotency::store::RedisStore;
+    ///
+    /// let store = RedisStore::options().index_labels(true).connect("redis://localhost:6379")?;
+    /// # drop(store);
+    /// # Ok::<_, tower_idempotency::store::ConnectError>(())
+    /// ```
+    ///
+    /// A user with an ACL needs `+getrange` as well; the store tries it when it connects.
+    ///
+    /// # Caveats
+    ///
+    /// - Give it to all processes: what one without it begins, or completes, is not in the index; nor
+    ///   is what was completed before. What was begun before is in it once it is written again.
+    /// - What is [encrypted](crate::Engine) is not in it, since its labels are encrypted, too.
+    /// - Where memory is full, an entry may be missing: the index stops no write.
+    pub const fn index_labels(mut self, index: bool) -> Self {
+        self.indexes.labels = index;
         self
     }
 
@@ -170,14 +204,19 @@ impl RedisStoreOptions {
         self
     }
 
-    /// A store on the servers that this URL names; see [`RedisStore::connect`].
+    /// A store on the servers that this URL names; see [`RedisStore::connect`]. What the URL has
+    /// for the prefix or the index counts more than what was set before.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] if the URL or the prefix is not one, or a write would wait
     /// too long.
-    pub fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
-        let source = parse(url).map_err(|problem| match problem {
+    pub fn connect(mut self, url: &str) -> Result<RedisStore, ConnectError> {
+        let (servers, own) = split_parameters(url);
+        for (name, value) in own {
+            self.set(name, value).map_err(|why| ConnectError::new(url, why))?;
+        }
+        let source = parse(&servers).map_err(|problem| match problem {
             Problem::Plain(message) => ConnectError::new(url, message),
             Problem::Precise(message) => ConnectError::new(url, message),
             Problem::Driver(error) => ConnectError::caused_by(url, error),
@@ -230,6 +269,20 @@ impl RedisStoreOptions {
         self.build(Source::Sentinel(Box::new(Sentinels::new(sentinel))))
     }
 
+    /// As a parameter of the URL says.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        match (name, value) {
+            ("prefix", prefix) => {
+                let prefix = percent_decode_str(prefix).decode_utf8().map_err(|_| "its prefix is not UTF-8")?;
+                self.prefix = prefix.into_owned();
+            }
+            ("index_complete", "true" | "false") => self.indexes.complete = value == "true",
+            ("index_labels", "true" | "false") => self.indexes.labels = value == "true",
+            _ => return Err("index_complete and index_labels are true or false"),
+        }
+        Ok(())
+    }
+
     fn build(self, source: Source) -> Result<RedisStore, ConnectError> {
         if self.acknowledged.is_some_and(|acknowledged| acknowledged.within() >= STORE_TIMEOUT) {
             return Err(ConnectError::new("redis", "a write may wait for less than five seconds"));
@@ -242,7 +295,7 @@ impl RedisStoreOptions {
             timeouts: self.timeouts,
             waiting: self.acknowledged.map(|acknowledged| Waiting::new(acknowledged, &source)),
             source,
-            names: Names::new(&self.prefix, self.index_complete),
+            names: Names::new(&self.prefix, self.indexes),
             minimum: self.minimum,
             on_warning: self.on_warning,
             reported: Mutex::default(),
@@ -264,7 +317,7 @@ impl fmt::Debug for RedisStoreOptions {
             .field("prefix", &self.prefix)
             .field("timeouts", &self.timeouts)
             .field("minimum", &self.minimum)
-            .field("index_complete", &self.index_complete)
+            .field("indexes", &self.indexes)
             .field("acknowledged", &self.acknowledged)
             .finish_non_exhaustive()
     }

@@ -1,6 +1,6 @@
 -- Runs every command of the other scripts once, on keys of its own: a user
 -- that lacks a right gets the error before anything is half written.
--- KEYS: a string and then a hash, a sorted set.
+-- KEYS: a string and then a hash, a sorted set. ARGV[1]: '1' if complete records or labels are indexed.
 local commands = {
   -- First, for it needs no memory, and what a refused command left is no more.
   {'DEL', KEYS[1], KEYS[2]}, {'HDEL', KEYS[1], ''}, {'ZREM', KEYS[2], ''}, {'TIME'},
@@ -10,6 +10,7 @@ local commands = {
   {'HGET', KEYS[1], 'h'}, {'HGETALL', KEYS[1]},
   {'PEXPIREAT', KEYS[1], 9007199254740991}, {'PERSIST', KEYS[1]}, {'DEL', KEYS[1], KEYS[2]},
 }
+if ARGV[1] == '1' then commands[#commands + 1] = {'GETRANGE', KEYS[1], 0, 0} end
 for _, command in ipairs(commands) do
   local reply = redis.pcall(unpack(command))
   -- Not every server says which command it refuses.

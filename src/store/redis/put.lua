@@ -20,6 +20,7 @@ else
   if old then redis.call('ZREM', KEYS[2], '') end
   redis.call('ZADD', KEYS[2], due, ARGV[2])
 end
+if index_labels then index_labels(due) end
 -- Only a complete record is ever forgotten by age.
 local dies = ARGV[3] == 'C' and due < 2 ^ 53 and string.format('%.0f', due)
 local line = string.format('2 %s %.0f %.0f %s%s %s\n', ARGV[3], created, now - created, ARGV[7], ARGV[8], ARGV[9])

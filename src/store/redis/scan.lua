@@ -8,10 +8,16 @@ local function range(from, to)
   if backwards then return redis.call('ZRANGE', KEYS[1], from, to, 'REV', 'WITHSCORES') end
   return redis.call('ZRANGE', KEYS[1], from, to, 'WITHSCORES')
 end
+-- What is of another type is another matter than a refusal, as of a user that lacks a right.
+local function read(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or string.find(reply.err, 'WRONGTYPE') then return reply end
+  return redis.call(...)
+end
 -- Its start is enough: a complete one has its response behind it.
 local function head(key)
-  if not backwards then return redis.pcall('GET', key) end
-  local start = redis.pcall('GETRANGE', key, 0, 255)
+  if not backwards then return read('GET', key) end
+  local start = read('GETRANGE', key, 0, 255)
   return start ~= '' and start
 end
 redis.call('ZREM', KEYS[1], '')
@@ -48,9 +54,11 @@ while #found < 3 * limit do
     -- From here on all have expired: writes remove them, a few at a time.
     if backwards and due <= now then return reply() end
     local record = head(ARGV[1] .. name)
-    if type(record) == 'table' then record = redis.pcall('HGET', ARGV[1] .. name, 'h') end
+    if type(record) == 'table' then record = read('HGET', ARGV[1] .. name, 'h') end
     -- Another process, without this index, began another operation in its place.
     if backwards and type(record) == 'string' and string.find(record, '^2 [NP] ') then record = false end
+    -- Or completed it, and left it in the index of a label.
+    if not backwards and type(record) == 'string' and string.find(record, '^2 C ') then record = false end
     if record then rank = rank + 1 else redis.call('ZREM', KEYS[1], name) end
     if record and (#name ~= 43 or not string.find(name, '^[%w./]*[.26AEIMQUYcgkosw]$')) then
       strange = strange + 1

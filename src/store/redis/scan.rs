@@ -3,10 +3,10 @@
 use redis::Value;
 use tokio::task::JoinSet;
 
-use super::layout::{Columns, PARTITIONS, name, no_reply_of_ours, parse_name};
+use super::layout::{Columns, PARTITIONS, name, no_reply_of_ours, parse_name, tag};
 use super::script::{COUNT, Call, SCAN};
 use super::store::RedisStore;
-use crate::core::Timestamp;
+use crate::core::{Label, Timestamp};
 use crate::store::contract::Entry;
 use crate::store::contract::{Cursor, Filter, Found, Page, Query, StoreError, StoreErrorKind};
 
@@ -20,10 +20,13 @@ impl RedisStore {
         if query.filter == Filter::Expired || query.limit == 0 {
             return Ok(Page::default());
         }
-        let index = self.index_of(query.filter)?;
+        let index = match &query.label {
+            Some(label) => self.index_of_label(query.filter, label)?,
+            None => self.index_of(query.filter)?.to_owned(),
+        };
         let query = Query { limit: query.limit.min(MOST), ..query.clone() };
         let most = share_of(query.limit);
-        let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query, index, most)).collect();
+        let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query, &index, most)).collect();
         let (mut entries, mut strange, mut known) = (Vec::new(), 0, None);
         for reply in self.all(calls).await? {
             let share = parse(reply).ok_or_else(no_reply_of_ours)?;
@@ -74,10 +77,21 @@ impl RedisStore {
     /// Where those lie that the filter finds.
     fn index_of(&self, filter: Filter) -> Result<&'static str, StoreError> {
         match filter {
-            Filter::Complete if !self.link.names.index_complete => Err(not_indexed()),
+            Filter::Complete if !self.link.names.indexes.complete => {
+                Err(not_indexed("complete records", "index_complete"))
+            }
             Filter::Complete => Ok("complete"),
             Filter::Unfinished | Filter::Lapsed | Filter::Expired => Ok("due"),
         }
+    }
+
+    /// The same of one label.
+    fn index_of_label(&self, filter: Filter, label: &Label) -> Result<String, StoreError> {
+        if !self.link.names.indexes.labels {
+            return Err(not_indexed("labels", "index_labels"));
+        }
+        let class = if filter == Filter::Complete { "complete" } else { "due" };
+        Ok(format!("{class}:{}", tag(label)))
     }
 
     fn share(&self, partition: u8, query: &Query, index: &str, most: usize) -> Call {
@@ -120,8 +134,8 @@ fn earlier(filter: Filter, one: Option<Cursor>, other: Option<Cursor>) -> Option
     }
 }
 
-fn not_indexed() -> StoreError {
-    let message = "redis has no index of complete records; give all processes RedisStoreOptions::index_complete(true)";
+fn not_indexed(what: &str, option: &str) -> StoreError {
+    let message = format!("redis has no index of {what}; give all processes RedisStoreOptions::{option}(true)");
     StoreError::new(StoreErrorKind::NotIndexed, message)
 }
 

@@ -21,6 +21,8 @@ macro_rules! script {
 
 script!(PUT, "compare.lua", "put.lua");
 script!(REMOVE, "compare.lua", "remove.lua");
+script!(PUT_INDEXING_LABELS, "compare.lua", "labels.lua", "put.lua");
+script!(REMOVE_INDEXING_LABELS, "compare.lua", "labels.lua", "remove.lua");
 script!(LOAD, "load.lua");
 script!(SCAN, "scan.lua");
 script!(COUNT, "count.lua");

@@ -55,6 +55,8 @@ use crate::util::nonce::fresh_nonce;
 /// - in any case: `+evalsha`, `+eval`, `+time`, `+get`, `+set`, `+del`,
 ///   `+persist`, `+pexpireat`, `+hget`, `+hset`, `+hsetnx`, `+hincrby`, `+hdel`,
 ///   `+hgetall`, `+zadd`, `+zrem`, `+zrange`, `+zcount`, `+info`;
+/// - for an index of [complete records](super::RedisStoreOptions::index_complete) or of
+///   [labels](super::RedisStoreOptions::index_labels): `+getrange`;
 /// - for a database in the URL: `+select`;
 /// - for a cluster: `+cluster|slots`, `+ping`;
 /// - for [`wait`](super::RedisStoreOptions::wait) `+wait`, for
@@ -178,5 +180,9 @@ impl Store for RedisStore {
 
     fn keeps_parts(&self) -> bool {
         true
+    }
+
+    fn indexes_labels(&self) -> bool {
+        self.link.names.indexes.labels
     }
 }

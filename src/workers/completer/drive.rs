@@ -13,10 +13,11 @@ use super::round::QUARANTINE;
 use super::wiring::Way;
 use super::{Completer, Doubt};
 use crate::core::{
-    Change, Exchange, Fence, Hold, Key, Mode, Record, Reply, Resolution, Resolve, Resumed, Status, StoredRequest,
-    StoredResponse,
+    Change, Exchange, Fence, Hold, Key, Mode, Record, Reference, Reply, Resolution, Resolve, Resumed, Status,
+    StoredRequest, StoredResponse,
 };
 use crate::engine::attempt::Attempt;
+use crate::engine::attempt::reason::{PANICKED, cut_off, no_route};
 use crate::engine::claim::{under_lease, withdraw_claim};
 use crate::engine::content::Content;
 use crate::engine::handoff::{ClaimHandoff, GrantedClaim};
@@ -110,8 +111,9 @@ impl Completer {
             (Resumed::Granted(fence), Some(record)) => self.run_on(key, fence, record, way).await,
             (Resumed::CallbackPending, Some(record)) => return Ok(Progress::CallbackPending(Box::new(record))),
             (Resumed::InDoubt, Some(record)) => self.settle(key, record).await?,
-            (Resumed::Parked(why), _) => {
-                engine.emit(&key, || EventKind::Parked { why: why.to_string() });
+            (Resumed::Parked(why), record) => {
+                let attempt = record.as_ref().map_or(0, Record::attempts);
+                engine.emit_of(Reference { key, attempt }, || EventKind::Parked { why: why.to_string() });
                 Disposition::Parked
             }
             _ => Disposition::Skipped,
@@ -181,7 +183,10 @@ impl Completer {
         match timeout(self.settings.deadline, &mut call).await {
             Ok(Ok(Ok(status))) => answered = status,
             Ok(Ok(Err(why))) => attempt.park("", &why),
-            Ok(Err(_panicked)) => attempt.emit(|| EventKind::Panicked),
+            Ok(Err(_panicked)) => {
+                attempt.emit(|| EventKind::Panicked);
+                attempt.explain(PANICKED.to_owned());
+            }
             // The work is over, and its end on the way to the store: that takes no
             // longer than a store may. What comes after it is not waited for.
             Err(_) if attempt.has_ended() => tokio::select! {
@@ -189,7 +194,10 @@ impl Completer {
                 _ = &mut call => {}
                 _ = attempt.current() => {}
             },
-            Err(_) => attempt.emit(|| EventKind::CutOff { steps: attempt.running() }),
+            Err(_) => {
+                attempt.emit(|| EventKind::CutOff { steps: attempt.running() });
+                attempt.explain(cut_off(attempt, self.settings.deadline));
+            }
         }
         if let (true, Some(status)) = (handoff.take_back(), answered) {
             self.unserved(attempt, status);
@@ -203,6 +211,7 @@ impl Completer {
             self.refuse(status);
         } else if says_no_route(status) {
             attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
+            attempt.explain(no_route(status));
         }
     }
 
@@ -210,7 +219,7 @@ impl Completer {
     /// know.
     async fn settle(&self, key: Key, record: Record) -> Result<Disposition, StoreError> {
         let engine = &self.shared.engine;
-        let version = record.version();
+        let (version, reference) = (record.version(), Reference { key, attempt: record.attempts() });
         let resolution = self.decide(key, record).await;
         let parks = matches!(resolution, Resolution::Park { .. });
         if engine.in_hand().has(&key) {
@@ -221,10 +230,10 @@ impl Completer {
             return Ok(Disposition::Skipped);
         }
         let Some(why) = done.record.as_ref().and_then(Record::parked_for).filter(|_| parks) else {
-            engine.emit(&key, || EventKind::Reconciled);
+            engine.emit_of(reference, || EventKind::Reconciled);
             return Ok(Disposition::Reconciled);
         };
-        engine.emit(&key, || EventKind::Parked { why: why.to_string() });
+        engine.emit_of(reference, || EventKind::Parked { why: why.to_string() });
         Ok(Disposition::Parked)
     }
 
@@ -249,6 +258,7 @@ impl Completer {
 /// It was not driven, as there is no route for it here.
 async fn leave_to_others(attempt: &Arc<Attempt>, status: StatusCode) {
     attempt.emit(|| EventKind::NoRoute { status: status.as_u16() });
+    attempt.explain(no_route(status));
     let resumable = attempt.claimed().mode() == Mode::Resumable;
     let end = attempt.end(if resumable { Change::Release } else { Change::Withdraw }).await;
     attempt.emit_end(&end, !resumable);

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::round::Round;
 use super::{Completer, CompleterError, Report};
 use crate::core::Key;
+use crate::engine::outage::{Calls, Scanning};
 use crate::engine::shares::{Share, Shares};
-use crate::telemetry::event::EventKind;
 use crate::util::backoff::{self, Backoff};
 use crate::util::signal::lock;
 
@@ -64,7 +64,7 @@ impl Completer {
         });
         self.probe_root().await;
         let (mut round, mut outages) = (self.round(), 0);
-        let registration = self.register(&round);
+        let (registration, _scanning) = (self.register(&round), Scanning::new(engine.outage()));
         loop {
             let scanned = tokio::select! {
                 biased;
@@ -75,9 +75,11 @@ impl Completer {
             let failed = std::mem::take(&mut round.report.failed) > 0;
             let go_on = !failed && matches!(scanned, Ok(true)) && !lock(&self.resting).is_full();
             outages = if scanned.is_ok() { 0 } else { outages + 1 };
-            if let (Err(error), 1) = (scanned, outages) {
+            match scanned {
+                Ok(_) => engine.store_succeeded(Calls::Scans),
                 // Once for an outage, however long it lasts.
-                engine.emit_unkeyed(|| EventKind::StoreFailed { error });
+                Err(error) if outages == 1 => engine.store_failed(None, Calls::Scans, &error),
+                Err(_) => {}
             }
             if go_on {
                 continue;

@@ -298,7 +298,7 @@ async fn a_full_store_accepts_nothing() {
         .all()
         .into_iter()
         .filter_map(|event| match event.kind {
-            EventKind::StoreFailed { error } => Some(error.kind()),
+            EventKind::StoreFailed { error, .. } => Some(error.kind()),
             _ => None,
         })
         .collect();

@@ -171,6 +171,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => name().prop_map(|step| Change::Undone { step }),
         1 => Just(Change::Renew),
         1 => retention().prop_map(|retry_in| Change::Postpone { retry_in }),
+        1 => ".{0,20}".prop_map(|why: String| Change::Reason { why: why.into() }),
         1 => Just(Change::Release),
         1 => Just(Change::Withdraw),
         1 => ".{0,10}".prop_map(|why: String| Change::Park { why: why.into() }),

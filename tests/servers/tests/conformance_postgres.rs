@@ -16,6 +16,7 @@ use tower_idempotency::store::{PostgresStore, PostgresStoreOptions, Store};
 /// A store with a schema of its own, on the server of all tests here, and with
 /// a clock that stands still.
 struct OnPostgres {
+    pool: Pool,
     schema: String,
     store: Mutex<Arc<dyn Store>>,
     client: Client,
@@ -23,25 +24,61 @@ struct OnPostgres {
 
 fn options(schema: &str) -> PostgresStoreOptions {
     let clock = format!("(SELECT time FROM \"{schema}\".clock)");
-    PostgresStore::options().schema(schema).table_prefix("Shop \"").max_connections(4).with_clock(clock)
+    PostgresStore::options()
+        .schema(schema)
+        .table_prefix("Shop \"")
+        .max_connections(4)
+        .index_labels(true)
+        .with_clock(clock)
 }
 
-fn open(options: PostgresStoreOptions) -> Arc<PostgresStore> {
-    Arc::new(options.connect(&Postgres::shared().url()).expect("a URL"))
+/// Whose the connections are.
+#[derive(Clone, Copy)]
+enum Pool {
+    Own,
+    Sqlx09,
+    Sqlx08,
+}
+
+fn open(pool: Pool, options: PostgresStoreOptions) -> Arc<PostgresStore> {
+    let url = Postgres::shared().url();
+    Arc::new(match pool {
+        Pool::Own => options.connect(&url).expect("a URL"),
+        Pool::Sqlx09 => {
+            let pool = sqlx::postgres::PgPoolOptions::new().max_connections(4);
+            options.with_sqlx_pool(pool.connect_lazy(&url).expect("a URL"))
+        }
+        Pool::Sqlx08 => {
+            let pool = sqlx_postgres_08::PgPoolOptions::new().max_connections(4);
+            options.with_sqlx_08_pool(pool.connect_lazy(&url).expect("a URL"))
+        }
+    })
 }
 
 impl OnPostgres {
     async fn new() -> Self {
+        Self::with(Pool::Own).await
+    }
+
+    async fn on_sqlx_09() -> Self {
+        Self::with(Pool::Sqlx09).await
+    }
+
+    async fn on_sqlx_08() -> Self {
+        Self::with(Pool::Sqlx08).await
+    }
+
+    async fn with(pool: Pool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // A name that only works quoted.
         let schema = format!("Own {}", COUNT.fetch_add(1, Ordering::Relaxed));
         let (client, connection) = tokio_postgres::connect(&Postgres::shared().url(), NoTls).await.expect("connects");
         tokio::spawn(connection);
-        let store = open(options(&schema));
+        let store = open(pool, options(&schema));
         store.create_schema().await.expect("a schema");
         let clock = format!("CREATE TABLE \"{schema}\".clock AS SELECT now() AS time");
         client.batch_execute(&clock).await.expect("a clock");
-        Self { schema, store: Mutex::new(store), client }
+        Self { pool, schema, store: Mutex::new(store), client }
     }
 }
 
@@ -75,7 +112,7 @@ impl Harness for OnPostgres {
     }
 
     async fn reopen(&self) -> Result<(), Cannot> {
-        *self.store.lock().expect("nobody panicked") = open(options(&self.schema));
+        *self.store.lock().expect("nobody panicked") = open(self.pool, options(&self.schema));
         Ok(())
     }
 
@@ -85,6 +122,8 @@ impl Harness for OnPostgres {
 }
 
 conformance_tests!(postgres, OnPostgres::new);
+conformance_tests!(sqlx_09, OnPostgres::on_sqlx_09);
+conformance_tests!(sqlx_08, OnPostgres::on_sqlx_08);
 
 /// No case that runs here needs it.
 const SOME_CASES: Cannot = Cannot::because("the cases of all stores run with a clock that stands still");

@@ -39,29 +39,32 @@ static SENTINELS: Shared<Sentinels> = Shared::new();
 /// Runs a command of redis-cli.
 type Cli = Box<dyn Fn(&[&str]) -> String + Send + Sync>;
 
+/// Whether complete records and labels are indexed.
+type Indexes = (bool, bool);
+
 /// A store with a prefix of its own, on the server's own clock.
 struct OnRedis {
     url: String,
     prefix: String,
-    index_complete: bool,
+    indexes: Indexes,
     store: Mutex<Arc<dyn Store>>,
     /// Also holds the server.
     cli: Cli,
 }
 
 impl OnRedis {
-    fn new(url: String, index_complete: bool, cli: impl Fn(&[&str]) -> String + Send + Sync + 'static) -> Self {
+    fn new(url: String, indexes: Indexes, cli: impl Fn(&[&str]) -> String + Send + Sync + 'static) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("c{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let store = Mutex::new(open(&url, &prefix, index_complete));
-        Self { url, prefix, index_complete, store, cli: Box::new(cli) }
+        let store = Mutex::new(open(&url, &prefix, indexes));
+        Self { url, prefix, indexes, store, cli: Box::new(cli) }
     }
 }
 
-fn open(url: &str, prefix: &str, index_complete: bool) -> Arc<dyn Store> {
+fn open(url: &str, prefix: &str, indexes: Indexes) -> Arc<dyn Store> {
     // On a busy machine the tests must not see time-outs.
     let patience = Duration::from_secs(10);
-    let options = RedisStore::options().prefix(prefix).index_complete(index_complete);
+    let options = RedisStore::options().prefix(prefix).index_complete(indexes.0).index_labels(indexes.1);
     let options = options.connect_timeout(patience).response_timeout(patience);
     Arc::new(options.connect(url).expect("a URL"))
 }
@@ -102,7 +105,7 @@ impl Harness for OnRedis {
     }
 
     async fn reopen(&self) -> Result<(), Cannot> {
-        *self.store.lock().unwrap() = open(&self.url, &self.prefix, self.index_complete);
+        *self.store.lock().unwrap() = open(&self.url, &self.prefix, self.indexes);
         Ok(())
     }
 
@@ -113,22 +116,22 @@ impl Harness for OnRedis {
 
 conformance_tests!(redis, || async {
     let server = ONE.get(Redis::start);
-    OnRedis::new(server.url(), false, move |arguments| server.cli(arguments))
+    OnRedis::new(server.url(), (false, false), move |arguments| server.cli(arguments))
 });
 
 conformance_tests!(valkey, || async {
     let server = VALKEY.get(Redis::valkey);
-    OnRedis::new(server.url(), true, move |arguments| server.cli(arguments))
+    OnRedis::new(server.url(), (true, true), move |arguments| server.cli(arguments))
 });
 
 conformance_tests!(cluster, || async {
     let server = CLUSTER.get(Cluster::start);
-    OnRedis::new(server.url(), true, move |arguments| server.nodes()[0].cli(&[&["-c"], arguments].concat()))
+    OnRedis::new(server.url(), (true, true), move |arguments| server.nodes()[0].cli(&[&["-c"], arguments].concat()))
 });
 
 conformance_tests!(sentinel, || async {
     let server = SENTINELS.get(Sentinels::start);
-    OnRedis::new(server.url(), false, move |arguments| {
+    OnRedis::new(server.url(), (false, true), move |arguments| {
         let port = server.primary_port().to_string();
         server.sentinels()[0].cli(&[&["-p", &port], arguments].concat())
     })

@@ -60,7 +60,7 @@ async fn plan_and_obey(store: Arc<dyn Store>) {
     assert_eq!((&windows[0].id, windows[0].state(now)), (&id, WindowState::Closed));
     assert!(!runs(&Engine::new(Arc::clone(&store)), "starting").await);
     come_to(&running, true).await;
-    planner.end(&id).await.unwrap();
+    planner.end(&windows[0]).await.unwrap();
     come_to(&running, false).await;
     assert!(runs(&running, "after").await);
 }

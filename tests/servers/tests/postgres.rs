@@ -22,6 +22,9 @@ use tower_idempotency::store::{
 };
 use tower_idempotency::{Runner, StepError};
 
+#[path = "postgres/labels.rs"]
+mod labels;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 type Error = StepError<std::io::Error>;
@@ -339,6 +342,7 @@ async fn urls_are_checked_before_anything_is_connected() {
         ("postgres://", "host is missing"),
         ("postgres://u@h/d?schema=", "schema is empty"),
         ("postgres://u@h/d?create_schema=perhaps", "true or false"),
+        ("postgres://u@h/d?index_labels=perhaps", "true or false"),
         ("postgres://u@h/d?sslmode=verify-ca", "sslrootcert=PATH"),
         ("postgres://u@h/d?sslcrl=/crl", "sslcrl"),
         ("postgres://u@h/d?schema=%ff", "not UTF-8"),

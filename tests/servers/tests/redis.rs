@@ -15,6 +15,8 @@ mod faults;
 mod given;
 #[path = "redis/hostless.rs"]
 mod hostless;
+#[path = "redis/labels.rs"]
+mod labels;
 #[path = "redis/link.rs"]
 mod link;
 #[path = "redis/memory.rs"]

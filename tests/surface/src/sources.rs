@@ -9,7 +9,7 @@ use syn::{Item, ItemMacro};
 use crate::attributes::{self, Gates};
 
 /// Macros that make nothing public. Any other one outside of a function is refused.
-const PRIVATE_MACROS: [&str; 4] = ["each", "script", "task_local", "thread_local"];
+const PRIVATE_MACROS: [&str; 6] = ["each", "script", "store_on_sqlx", "task_local", "thread_local", "values"];
 
 /// The text of each file, by its path below `src`.
 pub type Sources = BTreeMap<String, String>;

@@ -32,8 +32,12 @@ async fn the_history_of_an_operation_stays_with_it() {
         };
         record.history().into_iter().map(tell).collect()
     };
-    let unfinished =
-        ["1 claimed  web-1 +0", "1 step-saved order  +2", "1 step-begun charge  +2", "1 released  web-1 +2"];
+    let unfinished = [
+        "1 claimed  web-1 +0",
+        "1 step-saved order  +2",
+        "1 step-begun charge  +2",
+        "1 released status 503; step charge: failed web-1 +2",
+    ];
     assert_eq!(told(&stored(&lab).await), unfinished);
     let operator = Operator::new(Engine::new(lab.store.clone()).instance("eve"));
     tokio::time::sleep(secs(1)).await;
@@ -46,7 +50,7 @@ async fn the_history_of_an_operation_stays_with_it() {
     let all = [
         "1 claimed  web-1 +0",
         "1 step-saved order  +2",
-        "1 released  web-1 +2",
+        "1 released status 503; step charge: failed web-1 +2",
         "1 decided park eve +3",
         "1 parked wait eve +3",
         "1 decided run again  +4",

@@ -107,12 +107,12 @@ async fn a_window_that_changed_meanwhile_stays() {
     let planned = windows(&trouble).await.remove(0);
     let end = max.get(&format!("?maintenance=end&window={}", planned.id)).await.form();
     let later = Timestamp::from_millis(planned.window.until.as_millis() + 3_600_000);
-    trouble.operator.extend(&planned.id, later).await.unwrap();
+    trouble.operator.extend(&planned, later).await.unwrap();
     let before = windows(&trouble).await;
     max.submit(&end).await.assert(409, "The window changed meanwhile");
     max.submit(&end.clone().without("seen")).await.assert(409, "The window changed meanwhile");
     assert_eq!(windows(&trouble).await, before);
-    trouble.operator.end(&planned.id).await.unwrap();
+    trouble.operator.end(&before[0]).await.unwrap();
     max.submit(&end).await.assert(404, "There is no such maintenance window");
 }
 

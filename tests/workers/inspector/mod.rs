@@ -3,6 +3,7 @@
 
 mod decisions;
 mod maintenance;
+mod others;
 mod refusals;
 mod views;
 

@@ -87,8 +87,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     callback(
         "callback-for-all",
         ENGINE,
-        "            callback: false,\n        };",
-        "            callback: true,\n        };",
+        "            callback: false,\n",
+        "            callback: true,\n",
         "ends::without_a_callback",
     ),
     callback(

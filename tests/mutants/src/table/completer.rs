@@ -397,8 +397,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "outage-told-every-time",
         "src/workers/completer/run.rs",
-        "if let (Err(error), 1) = (scanned, outages) {",
-        "if let (Err(error), _) = (scanned, outages) {",
+        "Err(error) if outages == 1 =>",
+        "Err(error) if outages >= 1 =>",
         "rounds::a_store_that_is_away",
     ),
     completer(

@@ -159,15 +159,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "panic-withdraws",
         "src/http/guarded/run.rs",
-        "Ok(match Box::pin(release(&attempt)).await {",
-        "Ok(match attempt.end(Change::Withdraw).await {",
+        "Ok(match Box::pin(release(&attempt, PANICKED)).await {",
+        "Ok(match attempt.end(crate::core::Change::Withdraw).await {",
         "panics::at_most_once",
     ),
     http(
         "inner-error-withdraws",
         "src/http/guarded/run.rs",
-        "Box::pin(release(&attempt)).await;\n                Err(error)",
-        "attempt.end(Change::Withdraw).await;\n                Err(error)",
+        "Box::pin(release(&attempt, \"the handler's service failed, and gave no response\")).await;",
+        "attempt.end(crate::core::Change::Withdraw).await;",
         "outcome::an_error_of_the_inner",
     ),
     http(

@@ -89,4 +89,32 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "choice.act(form, why)?.carry_out(&visit.operator.by(form.get(\"by\").unwrap_or_default()).because(why), &shown)",
         "who_decides_is_who_is_let_in",
     ),
+    inspector(
+        "inspector-tells-where-those-of-others-lie",
+        VISIT,
+        "if self.who.sees_all() { Some(next.to_string()) }",
+        "if self.who.sees_all() || !self.who.name().is_empty() { Some(next.to_string()) }",
+        "where_a_list_goes_on",
+    ),
+    inspector(
+        "inspector-lets-others-hide-their-own",
+        VISIT,
+        "for _ in 0..STEPS {",
+        "for _ in 0..STEPS.min(1) {",
+        "their_own_does_not_hide",
+    ),
+    inspector(
+        "inspector-tells-that-another-record-is-there",
+        VISIT,
+        "if error.is_unreadable() && !self.who.sees_all() =>",
+        "if error.is_locked() && !self.who.sees_all() =>",
+        "what_of_others_cannot_be_read",
+    ),
+    inspector(
+        "inspector-calls-well-what-it-did-not-look-at",
+        OVERVIEW,
+        "(0, None) if capped => {",
+        "(0, None) if capped && many > 0 => {",
+        "the_verdict_covers",
+    ),
 ];

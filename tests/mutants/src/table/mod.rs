@@ -36,6 +36,8 @@ mod model;
 mod operator;
 mod postgres;
 mod presets;
+mod redis;
+mod reasons;
 mod request;
 mod resume;
 mod rollout;
@@ -82,7 +84,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 28] = [
+pub(crate) const GROUPS: [&[Mutant]; 30] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -103,6 +105,7 @@ pub(crate) const GROUPS: [&[Mutant]; 28] = [
     limits::MUTANTS,
     maintenance::MUTANTS,
     sqlite::MUTANTS,
+    redis::MUTANTS,
     shipped::MUTANTS,
     tool::MUTANTS,
     wire::MUTANTS,
@@ -111,4 +114,5 @@ pub(crate) const GROUPS: [&[Mutant]; 28] = [
     keys::MUTANTS,
     grpc::MUTANTS,
     presets::MUTANTS,
+    reasons::MUTANTS,
 ];

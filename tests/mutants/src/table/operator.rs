@@ -8,8 +8,30 @@ const LIST: &str = "src/operator/list.rs";
 
 planted_under!(operator, "--test workers", "operator");
 planted_under!(stores, "--test store", "conformance");
+planted_under!(redis, "-p servers --test redis", "labels");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    redis(
+        "redis-keeps-the-labels-of-what-has-expired",
+        "src/store/redis/labels.lua",
+        "redis.pcall('PEXPIREAT', index, string.format('%.0f', latest))",
+        "redis.pcall('PERSIST', index)",
+        "what_ends_leaves_nothing_behind",
+    ),
+    redis(
+        "redis-keeps-the-labels-of-what-was-removed",
+        "src/store/redis/remove.lua",
+        "if index_labels then index_labels() end",
+        "if index_labels and false then index_labels() end",
+        "what_ends_leaves_nothing_behind",
+    ),
+    redis(
+        "redis-forgets-the-labels-of-what-is-kept-for-longer",
+        "src/store/redis/labels.lua",
+        "redis.pcall('ZRANGE', index, -1, -1, 'WITHSCORES')",
+        "{name, string.format('%.0f', due)}",
+        "what_is_kept_longest_keeps_the_index",
+    ),
     operator(
         "operator-decides-about-what-moved-on",
         DECIDE,

@@ -3,12 +3,45 @@
 use super::Mutant;
 
 planted_under!(tls, "-p servers --test postgres_setup", "tls");
+planted_under!(labels, "-p servers --test postgres", "labels");
+
+planted_under!(sqlx, "-p servers --test sqlx_pool", "sqlx_09");
 
 const CERTIFICATES: &str = "src/store/postgres/certificates.rs";
 const HOSTS: &str = "src/store/postgres/hosts.rs";
+const SHARED: &str = "src/store/postgres/shared.rs";
+const SQLX: &str = "src/store/postgres/sqlx/either.rs";
 const TLS: &str = "src/store/postgres/tls.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    labels(
+        "postgres-keeps-a-label-that-was-replaced",
+        "src/store/postgres/sql.rs",
+        "l.tag <> ALL ($13::bytea[])",
+        "l.tag <> ALL ($13::bytea[]) AND false",
+        "a_row_goes_with_its_record",
+    ),
+    labels(
+        "postgres-leaves-a-label-where-its-record-was",
+        "src/store/postgres/sql.rs",
+        "DO UPDATE SET complete = excluded.complete, due = excluded.due",
+        "DO UPDATE SET due = excluded.due",
+        "it_costs_no_statement",
+    ),
+    sqlx(
+        "a-store-on-sqlx-writes-into-a-transaction-that-was-left-open",
+        SQLX,
+        "match statements.is_in_transaction().await {",
+        "match Ok::<bool, Error>(false) {",
+        "a_transaction_that_was_left_open_takes_no_write_with_it",
+    ),
+    sqlx(
+        "transactions-on-a-shared-pool-take-all-its-connections",
+        SHARED,
+        "let slot = self.free.take().await?;",
+        "let slot = None;",
+        "transactions_that_share_the_pool_leave_two_connections",
+    ),
     tls(
         "verify-full-takes-any-name",
         CERTIFICATES,

@@ -38,8 +38,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     hook(
         "what-was-accepted-replays-without-its-hook",
         "src/http/accept.rs",
-        "self.respond_as_hooked(Claimed::Replay(stored, left)).await",
-        "self.respond(Claimed::Replay(stored, left))",
+        "self.respond_as_hooked(Claimed::Replay(stored, left), attempt).await",
+        "self.respond(Claimed::Replay(stored, left), attempt)",
         "every_replay",
     ),
     hook(

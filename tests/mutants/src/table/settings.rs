@@ -199,8 +199,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     lease(
         "retry-after-does-not-grow",
         "src/http/guarded/respond.rs",
-        "if is_overdue { left } else { retry_after(age) }",
-        "if is_overdue { left } else { retry_after(age.min(left)) }",
+        "if is_overdue { left } else { retry_after(met.age) }",
+        "if is_overdue { left } else { retry_after(met.age.min(left)) }",
         "a_busy_client_is_told_to_ask",
     ),
     lease(

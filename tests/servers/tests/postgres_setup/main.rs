@@ -2,6 +2,7 @@
 //! before any handler runs.
 
 mod hosts;
+mod quiet;
 mod rights;
 mod settings;
 mod starved;

@@ -8,7 +8,7 @@ use servers::{Cluster, Redis, Sentinels};
 use tower_idempotency::core::Fence;
 use tower_idempotency::core::{Change, Claim, Mode, Record, StoredRequest};
 use tower_idempotency::spi::Ledger;
-use tower_idempotency::store::{DurabilityLevel, Filter, Query, RedisStore, RedisStoreOptions, Store};
+use tower_idempotency::store::{DurabilityLevel, Filter, Query, RedisStore, RedisStoreOptions, Store, StoreErrorKind};
 
 use super::support::*;
 
@@ -77,6 +77,10 @@ async fn smoke(options: RedisStoreOptions, url: &str) -> DurabilityLevel {
         assert_eq!(page.found.len(), 1);
         change(&ledger, &key(name), fence, complete(3)).await;
     }
+    match store.scan(&Query::new(Filter::Complete, 10)).await {
+        Ok(page) => assert_eq!((page.found.len(), page.unreadable.count), (4, 0)),
+        Err(error) => assert_eq!(error.kind(), StoreErrorKind::NotIndexed),
+    }
     store.durability().await.unwrap().survives
 }
 
@@ -97,6 +101,42 @@ async fn a_user_with_the_advised_rights_can_do_all() {
     assert_eq!(smoke(options(), &url(&redis, "/4")).await, DurabilityLevel::PowerLoss);
     user(&cli, &advice.of(&["to wait", "database"]));
     smoke(options().wait(0, Duration::from_secs(4)), &url(&redis, "/5")).await;
+    user(&cli, &advice.of(&["database", "index"]));
+    smoke(options().index_complete(true), &url(&redis, "/6")).await;
+}
+
+/// It is neither a record that can't be read nor one that is not there.
+#[tokio::test]
+async fn a_right_that_is_taken_away_later_is_named_and_nothing_is_taken_for_unreadable() {
+    let redis = Redis::start();
+    let give = |rights: &str| redis.cli(&["ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", rights]);
+    give("+get");
+    let store = std::sync::Arc::new(options().index_complete(true).connect(&url(&redis, "")).unwrap());
+    let ledger = Ledger::new(store.clone());
+    let fence = claim_key(&ledger, &key("done")).await.unwrap().unwrap();
+    change(&ledger, &key("done"), fence, complete(3)).await;
+    claim_key(&ledger, &key("running")).await.unwrap().unwrap();
+    let version = store.load(&key("running")).await.unwrap().record.as_ref().map(Record::version).unwrap();
+    for missing in ["getrange", "get"] {
+        give(&format!("-{missing}"));
+        let mut refused = Vec::new();
+        if missing == "getrange" {
+            refused.push(store.scan(&Query::new(Filter::Complete, 10)).await.map(drop));
+        } else {
+            refused.push(store.scan(&Query::new(Filter::Unfinished, 10)).await.map(drop));
+            refused.push(store.load(&key("running")).await.map(drop));
+            refused.push(store.load(&key("absent")).await.map(drop));
+            refused.push(store.remove(&key("running"), version).await.map(drop));
+        }
+        for refused in refused {
+            let error = refused.expect_err("it took something else for a missing right");
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+            assert!(error.to_string().contains("lacks rights"), "{error}");
+        }
+        give(&format!("+{missing}"));
+    }
+    assert_eq!(store.scan(&Query::new(Filter::Complete, 10)).await.unwrap().found.len(), 1);
+    assert!(store.load(&key("running")).await.unwrap().record.is_some());
 }
 
 #[tokio::test]
@@ -141,8 +181,8 @@ async fn each_missing_right_is_named() {
     let advice = Advice::ask().await;
     let redis = Redis::start();
     let cli = |arguments: &[&str]| redis.cli(arguments);
-    let waiting = || options().wait(0, Duration::from_secs(4));
-    let rights = advice.of(&["to wait", "database"]);
+    let waiting = || options().wait(0, Duration::from_secs(4)).index_complete(true);
+    let rights = advice.of(&["to wait", "database", "index"]);
     for missing in rights.iter().filter(|right| *right != "+waitaof") {
         let others: Vec<_> = rights.iter().filter(|right| *right != missing).cloned().collect();
         user(&cli, &others);

@@ -1,0 +1,42 @@
+//! Why an attempt ended without a response, in one line.
+
+/// How many bytes of it are kept.
+const MOST: usize = 200;
+const CUT: &str = "…";
+
+/// `text` as a history keeps it: one line of at most 200 bytes. What is no character of a line
+/// becomes a space, and the end of a text that is longer is cut off.
+pub(crate) fn one_line(text: &str) -> String {
+    let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    // One more than fits, to see that there is more.
+    let start = text.trim().chars().take(MOST + 1);
+    let mut line: String = start.map(|c| if is_break(c) { ' ' } else { c }).collect();
+    if line.len() > MOST {
+        let end = (0..=MOST - CUT.len()).rev().find(|at| line.is_char_boundary(*at));
+        line.truncate(end.unwrap_or(0));
+        line.push_str(CUT);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_of_at_most_200_bytes_whatever_it_is_made_of() {
+        for (text, line) in [
+            ("status 503", "status 503".to_owned()),
+            (" padded\n", "padded".to_owned()),
+            ("first\nsecond\r\u{1b}[31m\u{85}\u{2028}third", "first second  [31m  third".to_owned()),
+            (&"x".repeat(200), "x".repeat(200)),
+            (&"x".repeat(201), format!("{}…", "x".repeat(197))),
+            (&"é".repeat(101), format!("{}…", "é".repeat(98))),
+            (&"💶".repeat(9000), format!("{}…", "💶".repeat(49))),
+        ] {
+            let got = one_line(text);
+            assert_eq!(got, line, "{text}");
+            assert!(got.len() <= 200, "{}", got.len());
+        }
+    }
+}

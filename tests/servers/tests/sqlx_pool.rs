@@ -1,0 +1,295 @@
+//! A store on the application's own pool of sqlx.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use servers::{Postgres, wait_until};
+use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Labels, Mode, Record};
+use tower_idempotency::spi::Ledger;
+use tower_idempotency::store::postgres::{Enlisted, SharedPool, TransactionDriver};
+use tower_idempotency::store::{PostgresStore, PostgresStoreOptions, Store};
+use tower_idempotency::{Engine, RunError, Runner, StepError};
+
+/// A version of sqlx, as far as the tests need it.
+trait Version: 'static {
+    type Pool: TransactionDriver<Handle = Self::Handle>;
+    type Handle: Send;
+
+    /// A pool that pings no connection before it gives it out.
+    fn pool(url: &str, connections: u32) -> Self::Pool;
+    fn store(options: PostgresStoreOptions, pool: &Self::Pool) -> PostgresStore;
+    /// Gives a connection back to the pool with a transaction that was begun on it, as a `begin`
+    /// that is dropped does.
+    async fn leave_open(pool: &Self::Pool, connections: usize);
+    /// Runs a statement of the application's.
+    fn run<'t>(handle: &'t mut Self::Handle, sql: &'static str) -> Running<'t>;
+}
+
+type Running<'t> = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + 't>>;
+
+macro_rules! version {
+    ($name:ident, $options:path, $pool:path, $connection:path, $executor:path, $store:ident) => {
+        struct $name;
+
+        impl Version for $name {
+            type Pool = $pool;
+            type Handle = $connection;
+
+            fn pool(url: &str, connections: u32) -> $pool {
+                let options = <$options>::new().max_connections(connections).test_before_acquire(false);
+                options.connect_lazy(url).expect("a URL")
+            }
+
+            fn store(options: PostgresStoreOptions, pool: &$pool) -> PostgresStore {
+                options.$store(pool.clone())
+            }
+
+            async fn leave_open(pool: &$pool, connections: usize) {
+                use $executor as Executor;
+                let mut all = Vec::new();
+                for _ in 0..connections {
+                    let mut connection = pool.acquire().await.expect("a connection");
+                    Executor::execute(&mut *connection, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+                        .await
+                        .expect("a transaction");
+                    all.push(connection);
+                }
+                drop(all);
+                // They go back in tasks.
+                while pool.num_idle() < connections {
+                    tokio::task::yield_now().await;
+                }
+            }
+
+            fn run<'t>(handle: &'t mut $connection, sql: &'static str) -> Running<'t> {
+                use $executor as Executor;
+                let done = Executor::execute(handle, sql);
+                Box::pin(async move { done.await.map(drop).map_err(|error| error.to_string()) })
+            }
+        }
+    };
+}
+
+version!(
+    Sqlx09,
+    sqlx::postgres::PgPoolOptions,
+    sqlx::PgPool,
+    sqlx::postgres::PgConnection,
+    sqlx::Executor,
+    with_sqlx_pool
+);
+
+version!(
+    Sqlx08,
+    sqlx_postgres_08::PgPoolOptions,
+    sqlx_postgres_08::PgPool,
+    sqlx_postgres_08::PgConnection,
+    sqlx_core_08::executor::Executor,
+    with_sqlx_08_pool
+);
+
+macro_rules! with_each_version {
+    ($($test:ident)*) => {
+        mod sqlx_09 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test::<super::Sqlx09>().await;
+            })*
+        }
+
+        mod sqlx_08 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test::<super::Sqlx08>().await;
+            })*
+        }
+    };
+}
+
+with_each_version! {
+    a_transaction_that_was_left_open_takes_no_write_with_it
+    calls_dropped_anywhere_poison_no_connection
+    sessions_that_the_server_ends_cost_no_call
+    transactions_that_share_the_pool_leave_two_connections
+    a_step_and_the_applications_rows_commit_together
+    missing_tables_are_told_or_made
+}
+
+/// A database of its own on the shared server, and a pool that leads there.
+struct Shop<V: Version> {
+    server: &'static Postgres,
+    name: String,
+    pool: V::Pool,
+    store: PostgresStore,
+}
+
+impl<V: Version> Shop<V> {
+    async fn open(connections: u32) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let server = Postgres::shared();
+        let name = format!("sqlx_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let pool = V::pool(&server.database(&name), connections);
+        let store = V::store(PostgresStore::options(), &pool);
+        store.create_schema().await.expect("a schema");
+        Self { server, name, pool, store }
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        self.server.sql_in(&self.name, sql)
+    }
+
+    fn runner(&self) -> Runner {
+        Runner::new(Engine::new(self.store.clone()).lease(Duration::from_secs(60)))
+    }
+
+    fn sharing(&self) -> Enlisted<SharedPool<V::Pool>> {
+        self.store.transactions_sharing(self.pool.clone())
+    }
+}
+
+/// Claims `key`, and gives the record.
+async fn claimed(store: &PostgresStore, key: &Key) -> Record {
+    let claim = Claim {
+        fingerprint: Fingerprint::of([b"x".as_slice()]),
+        mode: Mode::Resumable,
+        lease: Duration::from_secs(3600),
+        request: None,
+        labels: Labels::new(),
+    };
+    let done = Ledger::new(store.clone()).apply(key, None, claim).await.expect("a claim");
+    assert!(matches!(done.output, Claimed::Granted(_)), "{:?}", done.output);
+    done.record.expect("a record")
+}
+
+/// Otherwise a claim would be acknowledged that is not stored: a retry would charge again.
+async fn a_transaction_that_was_left_open_takes_no_write_with_it<V: Version>() {
+    let shop = Shop::<V>::open(2).await;
+    shop.store.durability().await.expect("the store works");
+    for n in 0..4 {
+        V::leave_open(&shop.pool, 2).await;
+        let key = Key::from_bytes([n; 32]);
+        let record = claimed(&shop.store, &key).await;
+        assert_eq!(shop.sql("SELECT count(*) FROM idempotency.records"), (n + 1).to_string(), "it is stored");
+        V::leave_open(&shop.pool, 2).await;
+        let loaded = shop.store.load(&key).await.expect("a load").record.expect("a record");
+        assert_eq!(loaded.version(), record.version());
+    }
+}
+
+/// A caller that stops waiting, at whatever point, leaves a pool that works.
+async fn calls_dropped_anywhere_poison_no_connection<V: Version>() {
+    let shop = Shop::<V>::open(2).await;
+    for polls in 0..40 {
+        let key = Key::from_bytes([polls; 32]);
+        let record = claimed(&shop.store, &key).await;
+        let mut call = pin!(shop.store.remove(&key, record.version()));
+        for _ in 0..polls % 8 {
+            if poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        // Dropped here.
+    }
+    claimed(&shop.store, &Key::from_bytes([200; 32])).await;
+    let others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let busy = format!("SELECT count(*) {others} AND state <> 'idle'");
+    wait_until("nothing to be left running", || shop.sql(&busy) == "0");
+    let open = format!("SELECT count(*) <= 2 {others}");
+    wait_until("the dropped connections to be closed", || shop.sql(&open) == "t");
+}
+
+async fn sessions_that_the_server_ends_cost_no_call<V: Version>() {
+    let shop = Shop::<V>::open(4).await;
+    for n in 0..4 {
+        let key = |m: u8| Key::from_bytes([n * 8 + m; 32]);
+        let (a, b, c, d) = (key(0), key(1), key(2), key(3));
+        tokio::join!(
+            claimed(&shop.store, &a),
+            claimed(&shop.store, &b),
+            claimed(&shop.store, &c),
+            claimed(&shop.store, &d)
+        );
+        shop.sql(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        );
+        claimed(&shop.store, &key(4)).await;
+    }
+}
+
+async fn transactions_that_share_the_pool_leave_two_connections<V: Version>() {
+    let shop = Shop::<V>::open(4).await;
+    shop.sql("CREATE TABLE stock AS SELECT 8 AS left");
+    let (mut other, connection) =
+        tokio_postgres::connect(&shop.server.url_of("postgres", &shop.name), tokio_postgres::NoTls)
+            .await
+            .expect("connects");
+    tokio::spawn(connection);
+    let lock = other.transaction().await.expect("a transaction");
+    lock.batch_execute("SELECT FROM stock FOR UPDATE").await.expect("a lock");
+    let calls = (0..4).map(|n| {
+        let (runner, sharing) = (shop.runner(), shop.sharing());
+        tokio::spawn(async move {
+            let call = runner.run("shop", &format!("k{n}"), "", move |op| async move {
+                let take = "UPDATE stock SET \"left\" = \"left\" - 1";
+                op.transaction(&sharing, "take", |tx| V::run(tx, take)).await
+            });
+            let outcome: Result<(), RunError<StepError<String>>> = call.await;
+            outcome
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    wait_until("two transactions to wait", || shop.sql(waiting) == "2");
+    for n in 0..20 {
+        shop.store.load(&Key::from_bytes([n; 32])).await.expect("a connection is free");
+    }
+    assert_eq!(shop.sql(waiting), "2", "no third transaction has begun");
+    lock.rollback().await.expect("it ends");
+    for call in calls {
+        // A call that found no slot in time has done nothing.
+        if let Err(error) = call.await.expect("no panic") {
+            assert!(matches!(error, RunError::Work(StepError::RolledBack(_))), "{error:?}");
+        }
+    }
+}
+
+async fn a_step_and_the_applications_rows_commit_together<V: Version>() {
+    let shop = Shop::<V>::open(4).await;
+    shop.sql("CREATE TABLE orders (n int)");
+    for attempt in 0..3 {
+        let sharing = shop.sharing();
+        let call = shop.runner().run("shop", "k", "", move |op| async move {
+            op.transaction(&sharing, "order", |tx| V::run(tx, "INSERT INTO orders VALUES (1)")).await?;
+            if attempt == 0 { Err(StepError::Retry("later".to_owned())) } else { Ok(()) }
+        });
+        let outcome: Result<(), RunError<StepError<String>>> = call.await;
+        assert_eq!(outcome.is_ok(), attempt > 0, "{outcome:?}");
+        assert_eq!(shop.sql("SELECT count(*) FROM orders"), "1");
+    }
+    // The store has no pool of deadpool, whose transactions these would be.
+    let own = shop.store.transactions();
+    let call = shop.runner().run("shop", "other", "", move |op| async move {
+        op.transaction(&own, "order", |_| Box::pin(async { Ok(()) })).await
+    });
+    let outcome: Result<(), RunError<StepError<String>>> = call.await;
+    assert!(outcome.expect_err("there is none").to_string().contains("transactions_sharing"));
+}
+
+async fn missing_tables_are_told_or_made<V: Version>() {
+    let shop = Shop::<V>::open(2).await;
+    let store = V::store(PostgresStore::options().schema("not there"), &shop.pool);
+    let error = store.load(&Key::from_bytes([1; 32])).await.expect_err("there are no tables").to_string();
+    assert!(error.contains("create_schema()"), "{error}");
+    shop.sql("DROP SCHEMA idempotency CASCADE");
+    let error = shop.store.load(&Key::from_bytes([1; 32])).await.expect_err("there are no tables").to_string();
+    assert!(error.contains("create_schema()"), "{error}");
+    // The same where they are to be made when they are missed.
+    let store = V::store(PostgresStore::options().creating_schema(), &shop.pool);
+    claimed(&store, &Key::from_bytes([1; 32])).await;
+}
