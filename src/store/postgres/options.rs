@@ -279,6 +279,8 @@ impl PostgresStoreOptions {
     /// let shop = store.transactions_sharing(pool);
     /// # Ok(()) }
     /// ```
+    /// *Caveat*: together with a feature `sqlite…` of this crate, `sqlx` 0.8 needs `default-features = false`: its
+    /// defaults name another SQLite, and cargo finds no versions for both.
     #[cfg(feature = "sqlx-postgres-08")]
     pub fn with_sqlx_08_pool(self, pool: sqlx_postgres_08::PgPool) -> PostgresStore {
         let (most, prepared) = (pool.options().get_max_connections(), self.prepared);

@@ -86,8 +86,10 @@ impl Names {
         let labels = if self.index_labels { LABEL_MIGRATION } else { "" };
         // What is there already is no news. For this transaction alone: others keep their setting.
         let quiet = "pg_catalog.set_config('client_min_messages', 'warning', true)";
-        let mut sql = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING}), {quiet};
-{MIGRATION}{labels}");
+        let mut sql = format!(
+            "SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING}), {quiet};
+{MIGRATION}{labels}"
+        );
         for index in ["records_due", "labels_due"] {
             sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
         }
