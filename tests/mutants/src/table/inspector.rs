@@ -9,7 +9,7 @@ const MOD: &str = "src/operator/inspector/mod.rs";
 const OVERVIEW: &str = "src/operator/inspector/overview.rs";
 const VISIT: &str = "src/operator/inspector/visit.rs";
 
-planted_under!(inspector, "--test workers", "inspector");
+planted_under!(inspector, "--test workers");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     inspector(
