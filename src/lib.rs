@@ -201,8 +201,6 @@ pub use self::http::words::{HeaderFilter, InProgressStatus, KeyReusedStatus, Pro
 pub use self::operator::Operator;
 pub use self::operator::counts::{Count, Counts};
 pub use self::operator::error::OperatorError;
-#[cfg(feature = "schedule")]
-pub use self::operator::schedules::ShownSchedule;
 #[cfg(feature = "inspector")]
 pub use self::operator::inspector::Inspector;
 #[cfg(feature = "inspector")]
@@ -210,6 +208,8 @@ pub use self::operator::inspector::authorise::{Authorise, Denied, Who};
 #[cfg(feature = "inspector")]
 pub use self::operator::inspector::page::InspectorBody;
 pub use self::operator::listing::{InvalidListPosition, ListPosition, ListState, Listed, Listing};
+#[cfg(feature = "schedule")]
+pub use self::operator::schedules::ShownSchedule;
 pub use self::operator::shown::{OperationState, Shown};
 pub use self::runner::{RunError, Runner};
 pub use self::telemetry::drained::{Drained, Unfinished};

@@ -122,7 +122,7 @@ impl Operator {
     async fn ask(
         &self,
         name: &str,
-        what: impl Fn(&Timing, Timestamp) -> Vec<Period>,
+        what: impl Fn(&Timing, Timestamp) -> Vec<Period> + Send + Sync,
     ) -> Result<Vec<Period>, OperatorError> {
         let timing = self.schedule(name).await?.timing;
         self.change_schedule(name, |cursor, now| {
@@ -137,10 +137,10 @@ impl Operator {
         .await?
     }
 
-    async fn change_schedule<T>(
+    async fn change_schedule<T: Send>(
         &self,
         name: &str,
-        change: impl FnMut(&mut Cursor, Timestamp) -> T,
+        change: impl FnMut(&mut Cursor, Timestamp) -> T + Send,
     ) -> Result<T, OperatorError> {
         self.schedule(name).await?;
         let changed = self.state(name).change(change).await?.ok_or(OperatorError::Overtaken)?;

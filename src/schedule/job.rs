@@ -112,7 +112,11 @@ impl Job {
     /// The work, if its period still stands open. The record of a run is removed only after
     /// the period was ended: what would begin it anew sees that here.
     async fn work(&self, engine: &Engine, period: Period, operation: Operation) -> Result<(), Failed> {
-        let found = self.state(engine).look().await.map(|seen| seen.cursor.and_then(|mut cursor| cursor.find(&period).cloned()));
+        let found = self
+            .state(engine)
+            .look()
+            .await
+            .map(|seen| seen.cursor.and_then(|mut cursor| cursor.find(&period).cloned()));
         match found {
             Ok(Some(_)) => (self.work)(period, operation).await,
             Ok(None) => {

@@ -11,7 +11,7 @@ use super::job::{Failed, Job, Pause};
 use super::timing::{Period, Timing};
 use crate::engine::Engine;
 use crate::engine::operation::Operation;
-use crate::telemetry::event::EventKind;
+use crate::engine::outage::Calls;
 use crate::util::backoff::{Backoff, jittered};
 
 /// How often a process looks at the store while that is away, at least.
@@ -189,7 +189,7 @@ async fn keep(job: Arc<Job>, engine: Engine) {
             Err(error) => {
                 outages += 1;
                 if outages == 1 {
-                    engine.emit_unkeyed(|| EventKind::StoreFailed { error });
+                    engine.store_failed(None, Calls::Writes, &error);
                 }
                 tokio::time::sleep(jittered(OUTAGE.longest(outages), 0.5, 1.0)).await;
             }

@@ -36,7 +36,7 @@ impl State<'_> {
     pub(crate) async fn look(&self) -> Result<Seen, StoreError> {
         let Loaded { record, now } = self.engine.look(&self.key()).await?;
         let version = record.as_ref().map(|record| record.version());
-        let cursor = record.as_ref().map(|record| Cursor::of(record)).transpose()?;
+        let cursor = record.as_ref().map(Cursor::of).transpose()?;
         Ok(Seen { cursor, version, now })
     }
 
@@ -49,9 +49,9 @@ impl State<'_> {
     /// Changes the cursor, whatever others change meanwhile. Returns whether it did: not if
     /// there is no such schedule, or others change it all the time. What is listed no longer
     /// loses its record first, so that none is left behind.
-    pub(crate) async fn change<T>(
+    pub(crate) async fn change<T: Send>(
         &self,
-        mut change: impl FnMut(&mut Cursor, Timestamp) -> T,
+        mut change: impl FnMut(&mut Cursor, Timestamp) -> T + Send,
     ) -> Result<Option<T>, StoreError> {
         for _ in 0..TRIES {
             let Seen { cursor, version, now } = self.look().await?;

@@ -156,7 +156,8 @@ impl Timing {
         }
         let mut options = ParseOptions::default();
         options.fallback_timezone_option = FallbackTimezoneOption::UTC;
-        let pattern = parse_crontab_with(&fields.join(" "), options).map_err(|error| InvalidTiming(error.to_string()))?;
+        let pattern =
+            parse_crontab_with(&fields.join(" "), options).map_err(|error| InvalidTiming(error.to_string()))?;
         let kind = if hours.starts_with('*') { Kind::Flow } else { Kind::Wall };
         let text = format!("cron {} {}", zone.iana_name().ok_or_else(wrong_zone)?, fields.join(" ")).into();
         let timing = Self { kind: kind(Box::new(pattern), zone), text };
