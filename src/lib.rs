@@ -116,6 +116,9 @@
 //! - `metrics`: counters, gauges and histograms of the `metrics` facade; the
 //!   [guide](guide::operations) has their names.
 //! - `inspector`: the page on which operators see what is stuck, and decide (`Inspector`).
+//! - `schedule`: work that runs once a period, such as a day, over any number of processes:
+#![cfg_attr(feature = "schedule", doc = "  [`schedule`].")]
+#![cfg_attr(not(feature = "schedule"), doc = "  `schedule`.")]
 //! - `testing`: helps you test your handlers, with processes that die where the test says:
 #![cfg_attr(feature = "testing", doc = "  [`testing`].")]
 #![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
@@ -154,6 +157,8 @@ pub mod guide;
 mod http;
 mod operator;
 mod runner;
+#[cfg(feature = "schedule")]
+pub mod schedule;
 pub mod store;
 mod telemetry;
 #[cfg(feature = "testing")]
@@ -203,6 +208,8 @@ pub use self::operator::inspector::authorise::{Authorise, Denied, Who};
 #[cfg(feature = "inspector")]
 pub use self::operator::inspector::page::InspectorBody;
 pub use self::operator::listing::{InvalidListPosition, ListPosition, ListState, Listed, Listing};
+#[cfg(feature = "schedule")]
+pub use self::operator::schedules::ShownSchedule;
 pub use self::operator::shown::{OperationState, Shown};
 pub use self::runner::{RunError, Runner};
 pub use self::telemetry::drained::{Drained, Unfinished};

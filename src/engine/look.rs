@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::plan::{NAME, windows_in};
+use super::plan::{Control, NAME};
 use super::process::Process;
 use super::windows::Windows;
 use super::{Engine, Shared};
@@ -26,6 +26,7 @@ const SILENT: Duration = Duration::from_secs(15);
 /// The control record, as it was read.
 pub(crate) struct Plan {
     pub(crate) windows: Vec<PlannedWindow>,
+    pub(crate) control: Control,
     pub(crate) version: Option<Version>,
     pub(crate) now: Timestamp,
 }
@@ -56,6 +57,12 @@ impl Engine {
         self.windows().now()
     }
 
+    /// How often an operator changed this schedule, as far as this process knows.
+    #[cfg(feature = "schedule")]
+    pub(crate) fn calls_of_schedule(&self, name: &str) -> u64 {
+        self.windows().calls_of_schedule(name)
+    }
+
     /// Whether nothing that works on the whole store may begin now.
     pub(crate) async fn is_closed(&self) -> bool {
         self.rest_of(Work::Store).await.is_some_and(|rest| rest.intake == Intake::Closed)
@@ -72,14 +79,15 @@ impl Engine {
         let key = Key::of_control(NAME);
         let Loaded { record, now } = self.look(&key).await?;
         let version = record.as_ref().map(|record| record.version());
-        let plan = Plan { windows: windows_in(record.as_ref())?, version, now };
-        self.go_by(&plan.windows, now);
-        Ok(plan)
+        let control = Control::of(record.as_ref())?;
+        let windows = control.windows()?;
+        self.go_by(&windows, &control, now);
+        Ok(Plan { windows, control, version, now })
     }
 
     /// Goes by these windows from here on.
-    pub(crate) fn go_by(&self, planned: &[PlannedWindow], now: Timestamp) {
-        self.windows().set(planned, now);
+    pub(crate) fn go_by(&self, planned: &[PlannedWindow], control: &Control, now: Timestamp) {
+        self.windows().set(planned, control.schedules(), now);
         self.tell_turns();
     }
 

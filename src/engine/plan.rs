@@ -1,11 +1,12 @@
-//! The windows as the control record has them.
+//! The control record: maintenance windows, and how often an operator changed a schedule.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::core::{Covers, PlannedWindow, Record, StoredResponse, Timestamp, Window};
 use crate::store::{StoreError, StoreErrorKind};
@@ -13,24 +14,54 @@ use crate::store::{StoreError, StoreErrorKind};
 /// The name of the control record.
 pub(crate) const NAME: &str = "maintenance";
 
-/// The windows that the record has. None of them is left out because this build does not know
-/// what it means: then the record is a newer build's.
-pub(crate) fn windows_in(record: Option<&Record>) -> Result<Vec<PlannedWindow>, StoreError> {
-    let Some(record) = record else { return Ok(Vec::new()) };
-    let body = record.response().and_then(|response| response.body());
-    let list = body.and_then(|body| serde_json::from_slice::<Vec<Value>>(body).ok());
-    let windows = list.and_then(|list| list.iter().map(window).collect());
-    let newer = || {
-        let why = "the maintenance windows were written by a newer release; plan them with that one";
-        StoreError::new(StoreErrorKind::NewerFormat, why)
-    };
-    windows.ok_or_else(newer)
+const WINDOWS: &str = "windows";
+const SCHEDULES: &str = "schedules";
+
+/// What the record says; what else a newer build put there is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Control(Map<String, Value>);
+
+impl Control {
+    pub(super) fn of(record: Option<&Record>) -> Result<Self, StoreError> {
+        let Some(record) = record else { return Ok(Self::default()) };
+        let body = record.response().and_then(|response| response.body());
+        body.and_then(|body| serde_json::from_slice(body).ok()).map(Self).ok_or_else(newer)
+    }
+
+    /// The windows. None of them is left out because this build does not know what it means:
+    /// then the record is a newer build's.
+    pub(super) fn windows(&self) -> Result<Vec<PlannedWindow>, StoreError> {
+        let Some(windows) = self.0.get(WINDOWS) else { return Ok(Vec::new()) };
+        windows.as_array().and_then(|list| list.iter().map(window).collect()).ok_or_else(newer)
+    }
+
+    pub(crate) fn set_windows(&mut self, windows: &[PlannedWindow]) {
+        self.0.insert(WINDOWS.into(), windows.iter().map(value).collect());
+    }
+
+    /// How often an operator changed each schedule: its processes look when that grows.
+    pub(super) fn schedules(&self) -> BTreeMap<String, u64> {
+        let schedules = self.0.get(SCHEDULES).and_then(Value::as_object);
+        let counts = schedules.into_iter().flatten().map(|(name, count)| (name.clone(), count.as_u64()));
+        counts.filter_map(|(name, count)| Some((name, count?))).collect()
+    }
+
+    #[cfg(feature = "schedule")]
+    pub(crate) fn call_schedule(&mut self, name: &str) {
+        let count = self.schedules().get(name).copied().unwrap_or_default();
+        let schedules = self.0.entry(SCHEDULES).or_insert_with(|| json!({}));
+        schedules[name] = json!(count.wrapping_add(1));
+    }
+
+    pub(crate) fn to_content(&self) -> Arc<StoredResponse> {
+        let body = Bytes::from(Value::Object(self.0.clone()).to_string());
+        Arc::new(StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(body)))
+    }
 }
 
-/// What the record is to say.
-pub(crate) fn content_of(windows: &[PlannedWindow]) -> Arc<StoredResponse> {
-    let list: Value = windows.iter().map(value).collect();
-    Arc::new(StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(Bytes::from(list.to_string()))))
+fn newer() -> StoreError {
+    let why = "the maintenance windows were written by a newer release; plan them with that one";
+    StoreError::new(StoreErrorKind::NewerFormat, why)
 }
 
 fn value(PlannedWindow { id, by, window, .. }: &PlannedWindow) -> Value {

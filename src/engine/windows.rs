@@ -1,6 +1,6 @@
 //! Maintenance windows: what this process knows of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,6 +39,9 @@ pub(crate) struct Windows {
 #[derive(Debug, Default)]
 struct Known {
     windows: Vec<PlannedWindow>,
+    /// How often an operator changed each schedule.
+    #[cfg_attr(not(feature = "schedule"), expect(dead_code, reason = "a schedule asks"))]
+    schedules: BTreeMap<String, u64>,
     /// The store's time when they were read, and this process's own, which only measures how
     /// long ago that was: what its clock shows does not count.
     read: Option<(Timestamp, Instant)>,
@@ -183,9 +186,15 @@ impl Windows {
         known.now().and_then(|now| rest_of(&known.windows, work, now))
     }
 
+    #[cfg(feature = "schedule")]
+    pub(super) fn calls_of_schedule(&self, name: &str) -> u64 {
+        lock(&self.known).schedules.get(name).copied().unwrap_or_default()
+    }
+
     /// These windows count from here on, and this is the store's time.
-    pub(super) fn set(&self, planned: &[PlannedWindow], now: Timestamp) {
+    pub(super) fn set(&self, planned: &[PlannedWindow], schedules: BTreeMap<String, u64>, now: Timestamp) {
         let mut known = lock(&self.known);
+        known.schedules = schedules;
         if known.windows != planned {
             known.windows = planned.to_vec();
             known.plans += 1;

@@ -62,6 +62,10 @@ pub mod deploys {}
 #[doc = include_str!("maintenance.md")]
 pub mod maintenance {}
 
+#[cfg(feature = "schedule")]
+#[doc = include_str!("schedules.md")]
+pub mod schedules {}
+
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc = include_str!("transactions.md")]
 pub mod transactions {}

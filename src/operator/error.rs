@@ -38,6 +38,10 @@ pub enum OperatorError {
     /// The store does not index what was to be listed. The error names the option that makes
     /// it do so.
     NotIndexed(StoreError),
+    /// No process has run a schedule of this name.
+    NoSuchSchedule,
+    /// So much was asked of the schedule by hand that it would not keep it.
+    TooManyAsked,
     /// There is no such maintenance window, or it is over.
     NoSuchWindow,
     /// The maintenance window makes no sense, and why.
@@ -65,6 +69,8 @@ impl fmt::Display for OperatorError {
             Self::NoSuchWindow => {
                 "there is no such maintenance window, or it is over; list the windows, or plan another"
             }
+            Self::NoSuchSchedule => "no process has run a schedule of this name; check the name and the store",
+            Self::TooManyAsked => "more than 1,000 runs would wait; ask for less, or again when some have ended",
             Self::InvalidHash => "the hash of a key has 64 hexadecimal characters; take it from an event or a log line",
             Self::Absent => {
                 "there is no such operation; check the scope and the key, and whether its retention is over"

@@ -6,7 +6,7 @@ use super::Operator;
 use super::error::OperatorError;
 use crate::core::{Covers, Key, PlannedWindow, SetControl, Timestamp, Window};
 use crate::engine::look::Plan;
-use crate::engine::plan::{NAME, content_of};
+use crate::engine::plan::{Control, NAME};
 use crate::util::nonce::fresh_nonce;
 
 /// How many windows there may be, those that are over and not dropped yet included.
@@ -151,15 +151,37 @@ impl Operator {
         &self,
         mut change: impl FnMut(&mut Vec<PlannedWindow>, Timestamp) -> Result<(), OperatorError>,
     ) -> Result<(), OperatorError> {
+        self.change_control(|control, windows, now| {
+            drop_old(windows, now);
+            change(windows, now)?;
+            control.set_windows(windows);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Has the processes of this schedule look at it, within seconds.
+    #[cfg(feature = "schedule")]
+    pub(super) async fn call_schedule(&self, name: &str) -> Result<(), OperatorError> {
+        self.change_control(|control, _, _| {
+            control.call_schedule(name);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn change_control(
+        &self,
+        mut change: impl FnMut(&mut Control, &mut Vec<PlannedWindow>, Timestamp) -> Result<(), OperatorError>,
+    ) -> Result<(), OperatorError> {
         for _ in 0..TRIES {
-            let Plan { mut windows, version, now } = self.engine.read_plan().await?;
-            drop_old(&mut windows, now);
-            change(&mut windows, now)?;
-            let command = SetControl { seen: version, content: content_of(&windows) };
+            let Plan { mut windows, mut control, version, now } = self.engine.read_plan().await?;
+            change(&mut control, &mut windows, now)?;
+            let command = SetControl { seen: version, content: control.to_content() };
             let done = self.engine.apply(&Key::of_control(NAME), None, command).await?;
             // Otherwise another operator's change came first: this one is made to what is there now.
             if done.output.is_ok() {
-                self.engine.go_by(&windows, now);
+                self.engine.go_by(&windows, &control, now);
                 return Ok(());
             }
         }

@@ -1,6 +1,6 @@
 //! What people do by hand: look at operations, and decide about one.
 //!
-//! It may know everything but the runner. Start with [`Operator`]; `decide` is what it
+//! It may know everything below it but the runner. Start with [`Operator`]; `decide` is what it
 //! decides, [`list`] and [`counts`] how it looks at many ([`listing`] says which),
 //! [`shown`] what it shows of one, [`json`] the same for programs, [`error`] why it refuses.
 
@@ -13,6 +13,8 @@ mod json;
 mod list;
 pub(crate) mod listing;
 mod maintenance;
+#[cfg(feature = "schedule")]
+pub(crate) mod schedules;
 pub(crate) mod shown;
 mod words;
 

@@ -11,5 +11,6 @@ mod drain;
 mod inspector;
 mod maintenance;
 mod operator;
+mod schedule;
 mod watcher;
 mod wiring;

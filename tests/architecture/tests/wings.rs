@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use architecture::{Library, Sources, Target, read};
 
 /// Each wing of the library, and those that it may know besides the crates it uses.
-const WINGS: [(&str, &[&str]); 11] = [
+const WINGS: [(&str, &[&str]); 12] = [
     ("core", &[]),
     ("util", &["core"]),
     ("store", &["core", "util"]),
@@ -16,9 +16,10 @@ const WINGS: [(&str, &[&str]); 11] = [
     ("engine", &["core", "util", "store", "telemetry"]),
     ("http", &["core", "util", "store", "telemetry", "engine"]),
     ("runner", &["core", "util", "store", "telemetry", "engine"]),
+    ("schedule", &["core", "util", "store", "telemetry", "engine", "runner"]),
     ("workers", &["core", "util", "store", "telemetry", "engine", "http"]),
-    ("operator", &["core", "util", "store", "telemetry", "engine", "http", "workers"]),
-    ("testing", &["core", "util", "store", "telemetry", "engine", "http", "runner", "workers", "operator"]),
+    ("operator", &["core", "util", "store", "telemetry", "engine", "http", "schedule", "workers"]),
+    ("testing", &["core", "util", "store", "telemetry", "engine", "http", "runner", "schedule", "workers", "operator"]),
     ("guide", &[]),
 ];
 

@@ -41,6 +41,7 @@ mod redis;
 mod request;
 mod resume;
 mod rollout;
+mod schedule;
 mod settings;
 mod shipped;
 mod sqlite;
@@ -83,13 +84,14 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 29] = [
+pub(crate) const GROUPS: [&[Mutant]; 30] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
     bodies::MUTANTS,
     resume::MUTANTS,
     rollout::MUTANTS,
+    schedule::MUTANTS,
     undo::MUTANTS,
     watcher::MUTANTS,
     completer::MUTANTS,

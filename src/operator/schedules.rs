@@ -1,0 +1,158 @@
+//! Schedules: where they stand, paused, run by hand, and periods run once more.
+
+use super::Operator;
+use super::error::OperatorError;
+use crate::core::Timestamp;
+use crate::schedule::cursor::{Cursor, Ended};
+use crate::schedule::state::{Seen, State};
+use crate::schedule::timing::{Period, Timing, period_at};
+use crate::util::nonce::fresh_nonce;
+
+/// How much may be asked for by hand and not have begun.
+const MOST: usize = 1000;
+
+/// Where a schedule stands, over all processes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ShownSchedule {
+    /// Its name.
+    pub name: String,
+    /// When its periods begin.
+    pub timing: Timing,
+    /// Who paused it, if it is paused.
+    pub paused_by: Option<String>,
+    /// What runs, or waits until it is tried again.
+    pub running: Option<Period>,
+    /// Runs whose outcome is unknown, until an operator has decided about each.
+    pub in_doubt: Vec<Period>,
+    /// What was asked for by hand, and has not begun.
+    pub asked: Vec<Period>,
+    /// What ended, the latest last: 32 of them at most.
+    pub ended: Vec<Ended>,
+    /// The store's time.
+    pub now: Timestamp,
+    passed: Period,
+}
+
+impl ShownSchedule {
+    /// The periods that come next.
+    pub fn next_runs(&self) -> impl Iterator<Item = Period> + use<'_> {
+        std::iter::successors(self.timing.following(&self.passed), |period| self.timing.following(period))
+    }
+}
+
+impl Operator {
+    /// Where the schedule of this name stands.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError::NoSuchSchedule`] if no process has run one of this name;
+    /// [`OperatorError::Store`] if the store can't be asked, or a newer release wrote it.
+    pub async fn schedule(&self, name: &str) -> Result<ShownSchedule, OperatorError> {
+        let Seen { cursor, now, .. } = self.state(name).look().await?;
+        let cursor = cursor.ok_or(OperatorError::NoSuchSchedule)?;
+        let timing = cursor.timing.parse().map_err(|_| OperatorError::NoSuchSchedule)?;
+        let running = cursor.running().map(|open| open.period.clone());
+        let in_doubt = cursor.open.iter().filter(|open| open.in_doubt).map(|open| open.period.clone()).collect();
+        let Cursor { paused, asked, passed, ended, .. } = cursor;
+        Ok(ShownSchedule {
+            name: name.to_owned(),
+            timing,
+            paused_by: paused,
+            running,
+            in_doubt,
+            asked: asked.into(),
+            ended: ended.into(),
+            now,
+            passed,
+        })
+    }
+
+    /// Pauses it: no period begins, in any process, until an operator
+    /// [goes on](Self::go_on_with_schedule) with it. What runs goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`schedule`](Self::schedule); [`OperatorError::Overtaken`] if it changes all the time.
+    pub async fn pause_schedule(&self, name: &str) -> Result<(), OperatorError> {
+        let who = self.engine.name().map(ToString::to_string).unwrap_or_default();
+        self.change_schedule(name, |cursor, _| cursor.paused = Some(who.clone())).await
+    }
+
+    /// Goes on with a schedule that was paused. The periods that began meanwhile were
+    /// [missed](crate::schedule::Missed).
+    ///
+    /// # Errors
+    ///
+    /// As [`pause_schedule`](Self::pause_schedule).
+    pub async fn go_on_with_schedule(&self, name: &str) -> Result<(), OperatorError> {
+        self.change_schedule(name, |cursor, _| cursor.paused = None).await
+    }
+
+    /// Runs it once, now, besides its periods; also while it is paused. Returns the period that
+    /// the run is for.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause_schedule`](Self::pause_schedule); [`OperatorError::TooManyAsked`] if 1,000
+    /// wait already. After [`OperatorError::Store`] it may have been asked for: look.
+    pub async fn trigger(&self, name: &str) -> Result<Period, OperatorError> {
+        let id = fresh_id();
+        let asked = self.ask(name, |_, now| period_at(now).into_iter().map(|at| at.by_hand(&id)).collect()).await?;
+        asked.into_iter().next().ok_or(OperatorError::NoSuchSchedule)
+    }
+
+    /// Runs each of its periods that began from `from` until `until` once more, the oldest
+    /// first. Returns them.
+    ///
+    /// # Errors
+    ///
+    /// As [`trigger`](Self::trigger). Then none of them runs.
+    pub async fn back_fill(&self, name: &str, from: Timestamp, until: Timestamp) -> Result<Vec<Period>, OperatorError> {
+        let id = fresh_id();
+        let before = Timestamp::from_millis(from.as_millis().saturating_sub(1));
+        self.ask(name, |timing, now| {
+            let begun = std::iter::successors(timing.next(before), |period| timing.following(period));
+            let begun = begun.take_while(|period| period.begin() <= until.min(now)).take(MOST + 1);
+            begun.map(|period| period.by_hand(&id)).collect()
+        })
+        .await
+    }
+
+    async fn ask(
+        &self,
+        name: &str,
+        what: impl Fn(&Timing, Timestamp) -> Vec<Period> + Send + Sync,
+    ) -> Result<Vec<Period>, OperatorError> {
+        let timing = self.schedule(name).await?.timing;
+        self.change_schedule(name, |cursor, now| {
+            let asked = what(&timing, now);
+            if cursor.asked.len() + asked.len() > MOST {
+                return Err(OperatorError::TooManyAsked);
+            }
+            // An earlier try may have taken, and its reply been lost.
+            cursor.asked.extend(asked.iter().filter(|period| !cursor.knows(period)).cloned().collect::<Vec<_>>());
+            Ok(asked)
+        })
+        .await?
+    }
+
+    async fn change_schedule<T: Send>(
+        &self,
+        name: &str,
+        change: impl FnMut(&mut Cursor, Timestamp) -> T + Send,
+    ) -> Result<T, OperatorError> {
+        self.schedule(name).await?;
+        let changed = self.state(name).change(change).await?.ok_or(OperatorError::Overtaken)?;
+        self.call_schedule(name).await?;
+        Ok(changed)
+    }
+
+    fn state<'a>(&'a self, name: &'a str) -> State<'a> {
+        State { engine: &self.engine, name }
+    }
+}
+
+fn fresh_id() -> String {
+    format!("{:08x}", fresh_nonce().get() >> 32)
+}

@@ -1,0 +1,225 @@
+//! All schedules of a process.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cursor::Missed;
+use super::job::{Failed, Job, Pause};
+use super::timing::{Period, Timing};
+use crate::engine::Engine;
+use crate::engine::operation::Operation;
+use crate::engine::outage::Calls;
+use crate::util::backoff::{Backoff, jittered};
+
+/// How often a process looks at the store while that is away, at least.
+const OUTAGE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+
+/// How long a process waits at most after a period has begun: what waits for the same moment
+/// in many processes does not ask all at once.
+const JITTER: Duration = Duration::from_secs(2);
+
+/// How often the store's clock, as this process knows it, is looked at meanwhile: it may be set.
+const GLANCE: Duration = Duration::from_secs(5);
+
+/// The longest name.
+const NAME: usize = 64;
+
+/// For ever: a run's record is removed when no process can begin it again.
+const RETENTION: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
+
+/// What is to run once a period: its name, its [`Timing`], and what to do about a failure.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Schedule {
+    name: Arc<str>,
+    timing: Timing,
+    missed: Missed,
+    max_tries: u32,
+    backoff: Backoff,
+}
+
+impl Schedule {
+    /// A schedule of this name, which all processes share over one store. By default a period
+    /// that was missed is passed over if a later one has begun ([`Missed::Newest`] of one); a
+    /// run that fails is tried six times, with pauses of up to one minute at first and up to an
+    /// hour later on.
+    pub fn new(name: &str, timing: Timing) -> Self {
+        let backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(3600));
+        Self { name: name.into(), timing, missed: Missed::Newest(1), max_tries: 6, backoff }
+    }
+
+    /// What becomes of periods that began while no process ran.
+    pub const fn missed(mut self, missed: Missed) -> Self {
+        self.missed = missed;
+        self
+    }
+
+    /// How often a run is tried before it has failed, at least once; six times by default. A
+    /// run that goes on after its process died is no further try.
+    pub fn max_tries(mut self, tries: u32) -> Self {
+        self.max_tries = tries.max(1);
+        self
+    }
+
+    /// How long a run rests after it failed.
+    pub const fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+}
+
+/// Runs schedules: each of their periods once, over all processes that have this schedule and
+/// share the store. There is no leader: the process that is first runs the period, and
+/// another one goes on with it from its last recovery point if that process dies.
+///
+/// ```
+/// use tower_idempotency::schedule::{Period, Schedule, Scheduler, Timing};
+/// use tower_idempotency::{Operation, store::MemoryStore};
+///
+/// async fn export(period: Period, op: Operation) -> Result<(), String> {
+///     let rows = op.step("rows", |_| async { Ok::<u32, String>(42) }).await.map_err(|e| e.to_string())?;
+///     op.once("mail", || async move { Ok::<_, String>(println!("{rows} rows of {period}")) })
+///         .await
+///         .map_err(|e| e.to_string())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let nightly = Schedule::new("daily-export", Timing::daily("Europe/Zurich", "02:00")?);
+/// let scheduler = Scheduler::new(MemoryStore::new()).schedule(nightly, export)?;
+/// # let shutdown = async {};
+/// scheduler.run(shutdown).await;
+/// # Ok(()) }
+/// ```
+///
+/// The guide has [the whole story](crate::guide::schedules).
+///
+/// # Its runs
+///
+/// A run is an [`Operation`] like any other: it has steps, an operator sees it, and one that is
+/// in doubt is parked. It is that of a [`Runner`](crate::Runner) in the scope `schedule/NAME`,
+/// and its key is the period's [name](Period::name). A run that fails is tried again; later
+/// periods wait for it. They do not wait for one that is in doubt: it goes on when an operator
+/// has decided.
+///
+/// A period runs only once whatever the engine's retention is, and whatever the clocks of the
+/// processes show: the store's clock counts.
+///
+/// # Caveats
+///
+/// - On a store that forgets, a period may run again: Redis without persistence, the memory
+///   store after a restart.
+/// - A new schedule begins with the first period after a process first ran it.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Scheduler {
+    engine: Engine,
+    jobs: Vec<Arc<Job>>,
+}
+
+impl Scheduler {
+    /// A scheduler over this engine, or over a store, or over the engine of a layer.
+    pub fn new(engine: impl Into<Engine>) -> Self {
+        Self { engine: engine.into().retention(RETENTION), jobs: Vec::new() }
+    }
+
+    /// Runs this work once in each period of the schedule.
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError`] if its name is empty, longer than 64 bytes, not printable ASCII, or
+    /// that of another schedule here.
+    pub fn schedule<F, Fut, E>(mut self, schedule: Schedule, work: F) -> Result<Self, ScheduleError>
+    where
+        F: Fn(Period, Operation) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: 'static,
+    {
+        let Schedule { name, timing, missed, max_tries, backoff } = schedule;
+        if name.is_empty() || name.len() > NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ScheduleError(format!("`{name}` is no name; take 1 to {NAME} letters, digits and signs")));
+        }
+        if self.jobs.iter().any(|job| job.name == name) {
+            return Err(ScheduleError(format!("there is a schedule `{name}` already; give this one another name")));
+        }
+        let work = move |period, operation| {
+            let run = work(period, operation);
+            Box::pin(async move { run.await.map_err(|_error: E| Failed::Work) }) as _
+        };
+        self.jobs.push(Arc::new(Job { name, timing, missed, max_tries, backoff, work: Arc::new(work) }));
+        Ok(self)
+    }
+
+    /// Runs what is due until `shutdown` resolves or the engine is
+    /// [drained](crate::Engine::drain). It waits for a store that is unreachable, at its start
+    /// too.
+    ///
+    /// # Cancellation
+    ///
+    /// You may drop the future at any time. A run that has begun goes on in a task of its own.
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
+        let mut tasks = tokio::task::JoinSet::new();
+        for job in &self.jobs {
+            tasks.spawn(keep(Arc::clone(job), self.engine.clone()));
+        }
+        let mut shutdown = pin!(shutdown);
+        tokio::select! {
+            () = &mut shutdown => {}
+            () = self.engine.draining().begun() => {}
+        }
+    }
+}
+
+/// Turn after turn.
+async fn keep(job: Arc<Job>, engine: Engine) {
+    let mut outages = 0;
+    loop {
+        if engine.is_closed().await {
+            tokio::time::sleep(GLANCE).await;
+            continue;
+        }
+        let calls = engine.calls_of_schedule(&job.name);
+        match job.turn(&engine).await {
+            Ok(pause) => {
+                outages = 0;
+                rest(pause, &engine, || engine.calls_of_schedule(&job.name) != calls).await;
+            }
+            Err(error) => {
+                outages += 1;
+                if outages == 1 {
+                    engine.store_failed(None, Calls::Writes, &error);
+                }
+                tokio::time::sleep(jittered(OUTAGE.longest(outages), 0.5, 1.0)).await;
+            }
+        }
+    }
+}
+
+/// Until there may be more to do, or an operator calls.
+async fn rest(pause: Pause, engine: &Engine, is_called: impl Fn() -> bool) {
+    match pause {
+        Pause::No => {}
+        Pause::For(pause) => tokio::time::sleep(jittered(pause, 0.5, 1.0)).await,
+        Pause::Until(time) => {
+            while !is_called() && engine.store_time().is_none_or(|now| now < time) {
+                let left = engine.store_time().map_or(GLANCE, |now| time.since(now).min(GLANCE));
+                tokio::time::sleep(left).await;
+            }
+            tokio::time::sleep(jittered(JITTER, 0.0, 1.0)).await;
+        }
+    }
+}
+
+/// Why a schedule can't be had: what is wrong with it, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleError(String);
+
+impl fmt::Display for ScheduleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ScheduleError {}

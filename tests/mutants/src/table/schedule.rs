@@ -1,0 +1,93 @@
+//! Schedules.
+
+use super::Mutant;
+
+planted_under!(timing, "--lib", "schedule::tests");
+planted_under!(runs, "--test workers", "schedule");
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    timing(
+        "the-29th-of-february-is-looked-for-four-years-ahead",
+        "src/schedule/timing.rs",
+        "[0, 4, 7].into_iter()",
+        "[0].into_iter()",
+        "months_have",
+    ),
+    timing(
+        "a-time-that-the-day-has-twice-is-taken-twice",
+        "src/schedule/timing.rs",
+        "hours.starts_with('*') { Kind::Flow }",
+        "!hours.is_empty() { Kind::Flow }",
+        "a_time_that_the_day_has_twice",
+    ),
+    timing(
+        "a-change-of-the-offset-is-passed-over",
+        "src/schedule/timing.rs",
+        "change.filter(|change| found.is_none_or(|found| found >= *change))",
+        "change.filter(|_| found.is_none())",
+        "what_goes_through",
+    ),
+    timing(
+        "new-rules-of-a-zone-bring-a-day-twice",
+        "src/schedule/timing.rs",
+        "self.next_from(period.name.parse().ok(), period.begin)",
+        "self.next_from(None, period.begin)",
+        "new_rules",
+    ),
+    timing(
+        "the-oldest-are-caught-up-with-and-the-newest-passed-over",
+        "src/schedule/cursor.rs",
+        "(passed_over, last) = (passed_over + 1, waiting.pop_front());",
+        "(passed_over, last) = (passed_over + 1, waiting.pop_back());",
+        "a_week_that",
+    ),
+    runs(
+        "a-runs-record-expires-like-any-other",
+        "src/schedule/scheduler.rs",
+        "engine.into().retention(RETENTION)",
+        "{ let _ = RETENTION; engine.into() }",
+        "a_period_whose_process_died",
+    ),
+    runs(
+        "a-late-process-does-not-look-at-the-cursor",
+        "src/schedule/job.rs",
+        "            Ok(None) => {\n                operation.nothing_happened();",
+        "            Ok(None) if !period.name().is_empty() => (self.work)(period, operation).await,\n            Ok(None) => {\n                operation.nothing_happened();",
+        "a_process_that_was_held_up",
+    ),
+    runs(
+        "later-periods-wait-for-what-is-in-doubt",
+        "src/schedule/cursor.rs",
+        "self.open.iter().find(|open| !open.in_doubt)",
+        "self.open.first()",
+        "a_run_in_doubt",
+    ),
+    runs(
+        "a-run-that-fails-is-tried-for-ever",
+        "src/schedule/job.rs",
+        "open.failures >= self.max_tries",
+        "open.failures == u32::MAX",
+        "a_run_that_fails",
+    ),
+    runs(
+        "what-is-listed-no-longer-stays-in-the-store",
+        "src/schedule/state.rs",
+        "self.forget(&ended.period).await?;",
+        "let _ = &ended.period;",
+        "each_period_runs_once",
+    ),
+    runs(
+        "a-call-of-an-operator-is-not-heard",
+        "src/schedule/scheduler.rs",
+        "while !is_called() && engine",
+        "while engine",
+        "an_operator_runs_it",
+    ),
+    runs(
+        "each-try-has-a-key-of-its-own",
+        "src/schedule/send.rs",
+        "operation.step_key(\"request\")",
+        "operation.step_key(&operation.attempt().to_string())",
+        "a_run_may_be_a_request",
+    ),
+];
