@@ -154,5 +154,5 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "",
         "room::a_completer_that_stops_makes_no_more_callbacks",
     ),
-    callback("time-of-the-end-forgotten", CORE, "            next.remember_end();\n", "", "the_history_has_both"),
+    callback("time-of-the-end-forgotten", CORE, "            next.remember_end();\n", "", "ends::the_history_has_both"),
 ];
