@@ -63,10 +63,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_run_in_doubt",
     ),
     runs(
-        "a-run-that-fails-is-tried-for-ever",
+        "a-run-that-fails-is-tried-once-more-than-it-may-be",
         "src/schedule/job.rs",
         "open.failures >= self.max_tries",
-        "open.failures == u32::MAX",
+        "open.failures > self.max_tries",
         "a_run_that_fails",
     ),
     runs(
