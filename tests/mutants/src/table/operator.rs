@@ -6,7 +6,7 @@ const OPERATOR: &str = "src/operator/mod.rs";
 const DECIDE: &str = "src/operator/decide.rs";
 const LIST: &str = "src/operator/list.rs";
 
-planted_under!(operator, "--test workers", "operator");
+planted_under!(operator, "--test workers");
 planted_under!(stores, "--test store", "conformance");
 planted_under!(redis, "-p servers --test redis", "labels");
 
