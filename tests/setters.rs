@@ -34,9 +34,9 @@ use tower_idempotency::core::{
     Timestamp, Version,
 };
 use tower_idempotency::encryption::{EncryptionKey, Keyring};
+use tower_idempotency::schedule::{Schedule, Scheduler, Timing};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, KeptRecord, MemoryStore, Query, Store, StoreError};
-use tower_idempotency::schedule::{Schedule, Scheduler, Timing};
 use tower_idempotency::{
     AcceptanceMark, Background, Backoff, Callback, Completer, Engine, FingerprintRules, FirstRequest, GrpcMethods,
     HeaderFilter, IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Listing, Operator, Outcome,
