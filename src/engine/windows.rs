@@ -40,7 +40,6 @@ pub(crate) struct Windows {
 struct Known {
     windows: Vec<PlannedWindow>,
     /// How often an operator changed each schedule.
-    #[cfg_attr(not(feature = "schedule"), expect(dead_code, reason = "a schedule asks"))]
     schedules: BTreeMap<String, u64>,
     /// The store's time when they were read, and this process's own, which only measures how
     /// long ago that was: what its clock shows does not count.
