@@ -34,6 +34,7 @@ use tower_idempotency::core::{
     Timestamp, Version,
 };
 use tower_idempotency::encryption::{EncryptionKey, Keyring};
+use tower_idempotency::schedule::{Schedule, Scheduler, Timing};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, KeptRecord, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
@@ -324,6 +325,13 @@ fn sweepers(store: &Arc<MemoryStore>) -> Vec<(String, Sweeper)> {
     walk!(Sweeper::new(Arc::clone(store)), LENGTHS, every)
 }
 
+fn schedules() -> Vec<(String, Schedule)> {
+    let often = || Schedule::new("often", Timing::every(Duration::from_secs(1)).unwrap());
+    let mut all = walk!(often(), TRIES, max_tries);
+    all.extend(walk!(often(), backoffs(), backoff));
+    all
+}
+
 fn listings() -> Vec<(String, Listing)> {
     let mut all = walk!(Listing::needs_attention(), LENGTHS, older_than);
     all.extend(walk!(Listing::needs_attention(), COUNTS, limit));
@@ -405,6 +413,11 @@ async fn no_setter_of_what_works_beside_the_requests_makes_anything_panic() {
     let store = Arc::new(MemoryStore::new());
     for (what, sweeper) in sweepers(&store) {
         wrong.in_(&format!("Sweeper::{what}"), for_a_minute(sweeper.run(std::future::pending()))).await;
+    }
+    for (what, schedule) in schedules() {
+        let fails = |_, _| async { Err::<(), _>("not now") };
+        let scheduler = Scheduler::new(MemoryStore::new()).schedule(schedule, fails).unwrap();
+        wrong.in_(&format!("Schedule::{what}"), for_a_minute(scheduler.run(std::future::pending()))).await;
     }
     for (what, engine) in engines() {
         wrong.in_(&format!("Engine::{what}, with a runner"), run(&Runner::new(engine))).await;
@@ -611,7 +624,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 25] = [
+const WALKED: [(&str, &str); 26] = [
     ("core/fingerprint.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/fingerprint/rules.rs", "fingerprint_rules"),
     ("util/backoff.rs", "backoffs"),
@@ -630,6 +643,7 @@ const WALKED: [(&str, &str); 25] = [
     ("engine/mod.rs", "engines"),
     ("engine/operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),
     ("http/status.rs", "statuses"),
+    ("schedule/scheduler.rs", "schedules"),
     ("store/memory.rs", "memory_stores"),
     ("store/postgres/options.rs", "postgres_stores"),
     ("store/redis/options.rs", "redis_stores"),

@@ -146,8 +146,10 @@ struct Watched(Weak<Process>, u64);
 impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(process) = self.0.upgrade() {
-            process.windows.unwatch(self.1);
-            process.windows.looked();
+            // Of one that was replaced, its successor's waiters hear nothing.
+            if process.windows.unwatch(self.1) {
+                process.windows.looked();
+            }
         }
     }
 }

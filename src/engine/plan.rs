@@ -25,7 +25,12 @@ impl Control {
     pub(super) fn of(record: Option<&Record>) -> Result<Self, StoreError> {
         let Some(record) = record else { return Ok(Self::default()) };
         let body = record.response().and_then(|response| response.body());
-        body.and_then(|body| serde_json::from_slice(body).ok()).map(Self).ok_or_else(newer)
+        match body.and_then(|body| serde_json::from_slice(body).ok()) {
+            Some(Value::Object(control)) => Ok(Self(control)),
+            // As builds before schedules wrote it.
+            Some(windows @ Value::Array(_)) => Ok(Self(Map::from_iter([(WINDOWS.into(), windows)]))),
+            _ => Err(newer()),
+        }
     }
 
     /// The windows. None of them is left out because this build does not know what it means:

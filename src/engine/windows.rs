@@ -40,7 +40,6 @@ pub(crate) struct Windows {
 struct Known {
     windows: Vec<PlannedWindow>,
     /// How often an operator changed each schedule.
-    #[cfg_attr(not(feature = "schedule"), expect(dead_code, reason = "a schedule asks"))]
     schedules: BTreeMap<String, u64>,
     /// The store's time when they were read, and this process's own, which only measures how
     /// long ago that was: what its clock shows does not count.
@@ -126,19 +125,22 @@ impl Windows {
     }
 
     /// This task has ended. An engine of this process may go on, with other settings or on
-    /// another runtime: what was read is read anew before its next work.
-    pub(super) fn unwatch(&self, task: u64) {
+    /// another runtime: what was read is read anew before its next work. Returns whether it was
+    /// this task that looked.
+    pub(super) fn unwatch(&self, task: u64) -> bool {
         let known = lock(&self.known);
-        if known.task == task {
+        let was_watching = known.task == task && self.is_watched.load(Ordering::Acquire);
+        if was_watching {
             self.is_watched.store(false, Ordering::Release);
             self.state.store(UNREAD, Ordering::Release);
         }
+        was_watching
     }
 
     /// Another task is to look: this one's runtime may be alive and not run it.
     pub(super) fn give_up(&self) {
         let task = lock(&self.known).task;
-        self.unwatch(task);
+        let _ = self.unwatch(task);
     }
 
     /// Whether this is the task that looks.

@@ -52,7 +52,7 @@ impl Operator {
     /// # Errors
     ///
     /// [`OperatorError::InvalidWindow`] if it would end before it begins, is over already, has no
-    /// reason, or names what is empty; if there are 64 windows, or a text is longer than 1,000
+    /// reason, or names no path where it is to cover one; if there are 64 windows, or a text is longer than 1,000
     /// bytes. [`OperatorError::Overtaken`] if other operators change the windows all the time.
     /// After [`OperatorError::Store`] it may have been planned: look at the
     /// [`windows`](Self::windows).
@@ -61,11 +61,11 @@ impl Operator {
         let planned = PlannedWindow::new(id.clone(), self.engine.name().map(ToString::to_string), window);
         self.change_windows(|windows, now| {
             check(&planned.window, now)?;
+            // An earlier try may have taken, and its reply been lost.
+            windows.retain(|other| other.id != planned.id);
             if windows.len() >= MOST {
                 return Err(OperatorError::InvalidWindow("there are 64 windows already; end one of them first"));
             }
-            // An earlier try may have taken, and its reply been lost.
-            windows.retain(|other| other.id != planned.id);
             windows.push(planned.clone());
             Ok(())
         })

@@ -95,7 +95,8 @@ impl Operator {
     /// # Errors
     ///
     /// As [`pause_schedule`](Self::pause_schedule); [`OperatorError::TooManyAsked`] if 1,000
-    /// wait already. After [`OperatorError::Store`] it may have been asked for: look.
+    /// wait already. After [`OperatorError::Store`] and [`OperatorError::Overtaken`] it may have
+    /// been asked for: look at the [schedule](Self::schedule).
     pub async fn trigger(&self, name: &str) -> Result<Period, OperatorError> {
         let id = fresh_id();
         let asked = self.ask(name, |_, now| period_at(now).into_iter().map(|at| at.by_hand(&id)).collect()).await?;
@@ -124,17 +125,19 @@ impl Operator {
         name: &str,
         what: impl Fn(&Timing, Timestamp) -> Vec<Period> + Send + Sync,
     ) -> Result<Vec<Period>, OperatorError> {
-        let timing = self.schedule(name).await?.timing;
-        self.change_schedule(name, |cursor, now| {
-            let asked = what(&timing, now);
+        // Decided once, however often the write is tried.
+        let ShownSchedule { timing, now, .. } = self.schedule(name).await?;
+        let asked = what(&timing, now);
+        self.change_schedule(name, |cursor, _| {
             if cursor.asked.len() + asked.len() > MOST {
                 return Err(OperatorError::TooManyAsked);
             }
             // An earlier try may have taken, and its reply been lost.
             cursor.asked.extend(asked.iter().filter(|period| !cursor.knows(period)).cloned().collect::<Vec<_>>());
-            Ok(asked)
+            Ok(())
         })
-        .await?
+        .await??;
+        Ok(asked)
     }
 
     async fn change_schedule<T: Send>(

@@ -6,18 +6,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cursor::{Cursor, End, Missed};
+use super::cursor::{Cursor, End, Missed, Open};
 use super::state::{Seen, State};
 use super::timing::{Period, Timing};
 use crate::core::Timestamp;
 use crate::engine::Engine;
 use crate::engine::operation::Operation;
 use crate::runner::{RunError, Runner};
-use crate::store::StoreError;
+use crate::store::{Loaded, StoreError};
 use crate::util::backoff::Backoff;
 
-/// How long until a process looks again at what another one runs, or at what is in doubt.
+/// How long until a process looks again at what another one runs.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// The same for what is in doubt, which waits for an operator.
+const DECISION: Duration = Duration::from_secs(30);
+
+/// How many may be in doubt: then later periods wait, too.
+const DOUBTS: usize = 32;
 
 type Work = Arc<dyn Fn(Period, Operation) -> Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>> + Send + Sync>;
 
@@ -25,8 +31,8 @@ type Work = Arc<dyn Fn(Period, Operation) -> Pin<Box<dyn Future<Output = Result<
 #[derive(Debug)]
 pub(super) enum Failed {
     Work,
-    /// The period stands open no longer: another process ended it meanwhile.
-    Ended,
+    /// The period stands open no longer, or not as it was seen: another process was there.
+    Overtaken,
     Store(StoreError),
 }
 
@@ -53,8 +59,11 @@ pub(super) enum Pause {
     No,
     /// What another process does may have ended by then.
     For(Duration),
-    /// A period begins at this time of the store.
-    Until(Timestamp),
+    /// Something falls due after this time: a period begins, or it is time to see whether an
+    /// operator has decided.
+    Until(Timestamp, Duration),
+    /// Nothing, until an operator calls.
+    Call,
 }
 
 impl Job {
@@ -69,89 +78,110 @@ impl Job {
             self.state(engine).write(&Cursor::new(&self.timing, now), version).await?;
             return Ok(Pause::No);
         };
-        // Others may have decided or ended it long before it is tried again.
-        if let Some(open) = cursor.running().filter(|open| now < open.rests_until) {
-            return Ok(Pause::For(open.rests_until.since(now).min(LOOK)));
+        if let Some(open) = cursor.running() {
+            // Another process may have ended it long before it is tried again.
+            let left = open.rests_until.since(now);
+            return if left.is_zero() { self.run(engine, open).await } else { Ok(Pause::For(left.min(LOOK))) };
         }
-        if let Some(open) = cursor.open.iter().find(|open| now >= open.rests_until) {
-            return self.run(engine, open.period.clone()).await;
-        }
-        if cursor.advance(&self.timing, self.missed, now) {
+        if cursor.open.len() < DOUBTS && cursor.advance(&self.timing, self.missed, now) {
             cursor.timing = self.timing.to_string();
             let is_ours = self.state(engine).write(&cursor, version).await?;
-            let opened = cursor.running().filter(|_| is_ours).map(|open| open.period.clone());
-            return match opened {
-                Some(period) => self.run(engine, period).await,
+            return match cursor.running().filter(|_| is_ours) {
+                Some(open) => self.run(engine, open).await,
                 None => Ok(Pause::No),
             };
         }
-        let next = self.timing.following(&cursor.passed).map(|period| period.begin);
-        let in_doubt = cursor.open.iter().map(|open| open.rests_until);
-        Ok(in_doubt.chain(next).min().map_or(Pause::For(LOOK), Pause::Until))
-    }
-
-    async fn run(&self, engine: &Engine, period: Period) -> Result<Pause, StoreError> {
-        let runner = Runner::new(engine.clone());
-        let (job, at, of) = (self.clone(), engine.clone(), period.clone());
-        let work = move |operation| async move { job.work(&at, of, operation).await };
-        let ran = runner.run(&self.state(engine).scope(), period.name(), &(), work);
-        let backoff = match ran.await {
-            Ok(()) => return self.ended(engine, &period, End::Complete).await,
-            Err(RunError::Busy(left)) => return Ok(Pause::For(left.clamp(Duration::from_millis(10), LOOK))),
-            Err(RunError::Work(Failed::Ended)) => return Ok(Pause::No),
-            Err(RunError::Work(Failed::Store(error)) | RunError::Store(error)) => return Err(error),
-            Err(RunError::Maintenance { .. } | RunError::Draining) => return Ok(Pause::For(LOOK)),
-            Err(RunError::OutcomeUnknown) => return self.doubted(engine, &period).await,
-            Err(RunError::Work(Failed::Work) | RunError::Panicked) => self.backoff,
-            // Its key, its input and its result are ours.
-            Err(RunError::InputChanged | RunError::Key(_) | RunError::Json(_)) => self.backoff,
-        };
-        self.failed(engine, &period, backoff).await
-    }
-
-    /// The work, if its period still stands open. The record of a run is removed only after
-    /// the period was ended: what would begin it anew sees that here.
-    async fn work(&self, engine: &Engine, period: Period, operation: Operation) -> Result<(), Failed> {
-        let found = self
-            .state(engine)
-            .look()
-            .await
-            .map(|seen| seen.cursor.and_then(|mut cursor| cursor.find(&period).cloned()));
-        match found {
-            Ok(Some(_)) => (self.work)(period, operation).await,
-            Ok(None) => {
-                operation.nothing_happened();
-                Err(Failed::Ended)
+        for open in &cursor.open {
+            if self.is_decided(engine, &open.period).await? {
+                return self.run(engine, open).await;
             }
-            Err(error) => Err(Failed::Store(error)),
+        }
+        let is_waiting = cursor.paused.is_some() || cursor.open.len() >= DOUBTS;
+        let next = self.timing.following(&cursor.passed).filter(|_| !is_waiting).map(|period| period.begin);
+        let decision = (!cursor.open.is_empty()).then(|| now.after(DECISION));
+        let due = next.into_iter().chain(decision).min();
+        Ok(due.map_or(Pause::Call, |due| Pause::Until(due, due.since(now))))
+    }
+
+    /// Whether a run in doubt is parked no longer.
+    async fn is_decided(&self, engine: &Engine, period: &Period) -> Result<bool, StoreError> {
+        let record = self.state(engine).record(period).await?.record;
+        Ok(record.is_none_or(|record| record.parked_for().is_none()))
+    }
+
+    async fn run(&self, engine: &Engine, open: &Open) -> Result<Pause, StoreError> {
+        let runner = Runner::new(engine.clone());
+        let (job, at, seen) = (self.clone(), engine.clone(), open.clone());
+        let work = move |operation| async move { job.work(&at, seen, operation).await };
+        match runner.run(&self.state(engine).scope(), open.period.name(), &(), work).await {
+            // The result is ours, or an operator's, which may be anything.
+            Ok(()) | Err(RunError::Json(_)) => self.ended(engine, &open.period).await,
+            Err(RunError::Busy(left)) => Ok(Pause::For(left.clamp(Duration::from_millis(10), LOOK))),
+            Err(RunError::Work(Failed::Overtaken)) => Ok(Pause::No),
+            Err(RunError::Work(Failed::Store(error)) | RunError::Store(error)) => Err(error),
+            Err(RunError::Maintenance { .. } | RunError::Draining) => Ok(Pause::For(LOOK)),
+            Err(RunError::OutcomeUnknown) => self.doubted(engine, open).await,
+            // Its key and its input are ours.
+            Err(RunError::Work(Failed::Work) | RunError::Panicked | RunError::InputChanged | RunError::Key(_)) => {
+                self.failed(engine, open).await
+            }
         }
     }
 
-    async fn ended(&self, engine: &Engine, period: &Period, end: End) -> Result<Pause, StoreError> {
+    /// The work, if its period still stands open as it was seen. The record of a run is removed
+    /// only after the period was ended: what would begin it anew sees that here.
+    async fn work(&self, engine: &Engine, seen: Open, operation: Operation) -> Result<(), Failed> {
+        let looked = self.state(engine).look().await.map_err(Failed::Store)?;
+        let mut open = looked.cursor.into_iter().flat_map(|cursor| cursor.open);
+        // A response of an operator's is kept for as long as that operator said.
+        let has_ended = seen.in_doubt && operation.attempt() == 1;
+        if has_ended || !open.any(|open| open == seen) {
+            operation.nothing_happened();
+            return if has_ended { Ok(()) } else { Err(Failed::Overtaken) };
+        }
+        (self.work)(seen.period, operation).await
+    }
+
+    async fn ended(&self, engine: &Engine, period: &Period) -> Result<Pause, StoreError> {
         self.change(engine, |cursor, now| {
             if cursor.find(period).is_some() {
-                cursor.end(period.clone(), now, end);
+                cursor.end(period.clone(), now, End::Complete);
             }
         })
         .await
     }
 
-    async fn doubted(&self, engine: &Engine, period: &Period) -> Result<Pause, StoreError> {
-        self.change(engine, |cursor, now| {
-            if let Some(open) = cursor.find(period) {
-                (open.in_doubt, open.rests_until) = (true, now.after(LOOK));
+    async fn doubted(&self, engine: &Engine, open: &Open) -> Result<Pause, StoreError> {
+        if open.in_doubt {
+            return Ok(Pause::For(LOOK));
+        }
+        self.change(engine, |cursor, _| {
+            if let Some(open) = cursor.find(&open.period) {
+                open.in_doubt = true;
             }
         })
         .await
     }
 
-    async fn failed(&self, engine: &Engine, period: &Period, backoff: Backoff) -> Result<Pause, StoreError> {
+    /// The attempt ended without a result. What became of the run is on its record: another
+    /// process may go on with it, or it may be parked.
+    async fn failed(&self, engine: &Engine, seen: &Open) -> Result<Pause, StoreError> {
+        let Loaded { record, now } = self.state(engine).record(&seen.period).await?;
+        let is_held = record.as_ref().is_some_and(|record| record.is_held(now));
+        if is_held || record.as_ref().is_some_and(|record| record.response().is_some()) {
+            return Ok(Pause::For(LOOK));
+        }
+        let is_last = seen.failures + 1 >= self.max_tries;
+        let is_parked = record.as_ref().is_some_and(|record| record.parked_for().is_some());
+        if is_parked || is_last && record.is_some_and(|record| record.in_doubt().next().is_some()) {
+            return self.doubted(engine, seen).await;
+        }
         self.change(engine, |cursor, now| {
-            let Some(open) = cursor.find(period) else { return };
+            let Some(open) = cursor.find(&seen.period).filter(|open| **open == *seen) else { return };
             open.failures += 1;
-            open.rests_until = now.after(backoff.pause(open.failures));
-            if open.failures >= self.max_tries {
-                cursor.end(period.clone(), now, End::Failed);
+            open.rests_until = now.after(self.backoff.pause(open.failures));
+            if is_last {
+                cursor.end(seen.period.clone(), now, End::Failed);
             }
         })
         .await

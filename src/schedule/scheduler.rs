@@ -6,13 +6,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::cursor::Missed;
 use super::job::{Failed, Job, Pause};
 use super::timing::{Period, Timing};
 use crate::engine::Engine;
 use crate::engine::operation::Operation;
 use crate::engine::outage::Calls;
-use crate::util::backoff::{Backoff, jittered};
+use crate::util::backoff::{Backoff, after, jittered};
 
 /// How often a process looks at the store while that is away, at least.
 const OUTAGE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
@@ -183,13 +185,16 @@ async fn keep(job: Arc<Job>, engine: Engine) {
         let calls = engine.calls_of_schedule(&job.name);
         match job.turn(&engine).await {
             Ok(pause) => {
+                if outages > 0 {
+                    engine.store_succeeded(Calls::Scans);
+                }
                 outages = 0;
                 rest(pause, &engine, || engine.calls_of_schedule(&job.name) != calls).await;
             }
             Err(error) => {
                 outages += 1;
                 if outages == 1 {
-                    engine.store_failed(None, Calls::Writes, &error);
+                    engine.store_failed(None, Calls::Scans, &error);
                 }
                 tokio::time::sleep(jittered(OUTAGE.longest(outages), 0.5, 1.0)).await;
             }
@@ -202,10 +207,17 @@ async fn rest(pause: Pause, engine: &Engine, is_called: impl Fn() -> bool) {
     match pause {
         Pause::No => {}
         Pause::For(pause) => tokio::time::sleep(jittered(pause, 0.5, 1.0)).await,
-        Pause::Until(time) => {
-            while !is_called() && engine.store_time().is_none_or(|now| now < time) {
-                let left = engine.store_time().map_or(GLANCE, |now| time.since(now).min(GLANCE));
-                tokio::time::sleep(left).await;
+        Pause::Call => {
+            while !is_called() {
+                tokio::time::sleep(GLANCE).await;
+            }
+        }
+        Pause::Until(time, left) => {
+            let by_own_clock = after(left);
+            let is_due = || engine.store_time().map_or_else(|| Instant::now() >= by_own_clock, |now| now >= time);
+            while !is_called() && !is_due() {
+                let left = engine.store_time().map_or(left, |now| time.since(now));
+                tokio::time::sleep(left.min(GLANCE)).await;
             }
             tokio::time::sleep(jittered(JITTER, 0.0, 1.0)).await;
         }

@@ -4,7 +4,7 @@ use super::cursor::Cursor;
 use super::timing::Period;
 use crate::core::{IdempotencyKey, Key, SetControl, Timestamp, Version};
 use crate::engine::Engine;
-use crate::store::{Loaded, StoreError};
+use crate::store::{Loaded, StoreError, StoreErrorKind};
 
 /// How often a change is tried again that another process overtook.
 const TRIES: usize = 8;
@@ -68,13 +68,27 @@ impl State<'_> {
         Ok(None)
     }
 
+    /// The record of the run for this period.
+    pub(crate) async fn record(&self, period: &Period) -> Result<Loaded, StoreError> {
+        self.engine.look(&self.key_of(period)?).await
+    }
+
+    fn key_of(&self, period: &Period) -> Result<Key, StoreError> {
+        let key = IdempotencyKey::parse(period.name().as_bytes());
+        let corrupt = || StoreError::new(StoreErrorKind::Corrupt, "the cursor of a schedule names no period");
+        Ok(Key::of_runner(&self.scope(), &key.map_err(|_| corrupt())?))
+    }
+
+    /// Removes the record of a run that has ended, if no attempt holds it. What can't be read
+    /// stays, and keeps no period waiting.
     async fn forget(&self, period: &Period) -> Result<(), StoreError> {
-        let Ok(key) = IdempotencyKey::parse(period.name().as_bytes()) else { return Ok(()) };
-        let key = Key::of_runner(&self.scope(), &key);
-        let Some(record) = self.engine.look(&key).await?.record else { return Ok(()) };
-        if record.response().is_some() {
-            self.engine.forget(&key, record.version()).await?;
-        }
-        Ok(())
+        let removed = match self.record(period).await {
+            Ok(Loaded { record: Some(record), now }) if !record.is_held(now) => {
+                self.engine.forget(&self.key_of(period)?, record.version()).await.map(drop)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.or_else(|error| if error.is_unreadable() { Ok(()) } else { Err(error) })
     }
 }

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tower_idempotency::core::{Key, Record, Resolution, Status, Timestamp, Version};
+use tower_idempotency::core::{Key, Record, Resolution, Status, StoredResponse, Timestamp, Version};
 use tower_idempotency::maintenance::Window;
-use tower_idempotency::schedule::{Missed, Period, Schedule, Scheduler, Timing, send};
+use tower_idempotency::schedule::{End, Missed, Period, Schedule, Scheduler, Timing, send};
 use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, Swap};
 use tower_idempotency::testing::{Crash, TestBed};
 use tower_idempotency::{Backoff, Engine, Operation, Operator};
@@ -238,7 +239,7 @@ async fn a_run_in_doubt_waits_for_an_operator_and_later_periods_do_not_wait_for_
     let first = Timing::every(secs(60)).unwrap().next(first).unwrap();
     let in_doubt = operator.find_of_runner("schedule/export", first.name()).await.unwrap();
     operator.resolve(&in_doubt, Resolution::DidNotHappen { step: "mail".into() }).await.unwrap();
-    tokio::time::sleep(secs(20)).await;
+    tokio::time::sleep(secs(40)).await;
     assert_eq!(runs.counts()[0], 2, "it did not happen: the mail is sent");
     process.abort();
 }
@@ -527,4 +528,77 @@ async fn a_process_that_was_held_up_since_it_looked_begins_no_period_anew() {
     assert!(runs.counts().iter().all(|count| *count == 1), "{:?}", runs.all());
     held_up.abort();
     other.abort();
+}
+
+/// A `once` step whose mail has no reply, and what ran.
+fn in_doubt(runs: &Runs) -> impl Fn(Period, Operation) -> BoxFuture + Send + Sync + 'static {
+    let runs = runs.clone();
+    move |period, op| {
+        let runs = runs.clone();
+        Box::pin(async move {
+            let mail = op.once("mail", || async move { if runs.add(&period) == 1 { Err("no reply") } else { Ok(1) } });
+            mail.await.map(drop).map_err(|error| error.to_string())
+        })
+    }
+}
+
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+async fn decide_about_the_first(lab: &Lab, runs: &Runs, resolution: Resolution) {
+    let operator = Operator::new(lab.store.clone());
+    let first = Timestamp::from_millis(*runs.all().first_key_value().unwrap().0 - 1);
+    let first = Timing::every(secs(3600)).unwrap().next(first).unwrap();
+    let shown = operator.find_of_runner("schedule/export", first.name()).await.unwrap();
+    operator.resolve(&shown, resolution).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_try_of_what_is_in_doubt_waits_for_an_operator_too() {
+    let (lab, runs) = (Lab::new(), Runs::default());
+    let process = start(lab.engine(), every(3600).max_tries(1), in_doubt(&runs));
+    while runs.counts().is_empty() {
+        tokio::time::sleep(secs(10)).await;
+    }
+    tokio::time::sleep(secs(60)).await;
+    let shown = Operator::new(lab.store.clone()).schedule("export").await.unwrap();
+    assert_eq!((shown.in_doubt.len(), shown.ended.len()), (1, 0));
+    decide_about_the_first(&lab, &runs, Resolution::DidNotHappen { step: "mail".into() }).await;
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(runs.counts()[0], 2);
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_of_an_operator_ends_the_run() {
+    let (lab, runs) = (Lab::new(), Runs::default());
+    let process = start(lab.engine(), every(3600), in_doubt(&runs));
+    while runs.counts().is_empty() {
+        tokio::time::sleep(secs(10)).await;
+    }
+    tokio::time::sleep(secs(60)).await;
+    let response = StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some("sent by hand".into()));
+    let respond = Resolution::Respond { response: Arc::new(response), retention: secs(3600) };
+    decide_about_the_first(&lab, &runs, respond).await;
+    tokio::time::sleep(secs(60)).await;
+    let shown = Operator::new(lab.store.clone()).schedule("export").await.unwrap();
+    assert_eq!((shown.in_doubt.len(), shown.ended.len()), (0, 1));
+    assert_eq!((runs.counts()[0], shown.ended[0].end), (1, End::Complete));
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_schedule_asks_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let (one, runs) = (Skewed::new(&store, 0), Runs::default());
+    let reads = Arc::clone(&one.reads);
+    let process = count(one, every(60), &runs);
+    tokio::time::sleep(secs(70)).await;
+    let operator = Operator::new(Arc::clone(&store));
+    operator.pause_schedule("export").await.unwrap();
+    tokio::time::sleep(secs(200)).await;
+    let before: u32 = reads.lock().unwrap().values().sum();
+    tokio::time::sleep(secs(3600)).await;
+    let asked = reads.lock().unwrap().values().sum::<u32>() - before;
+    assert!(asked <= 1800, "the windows are looked at each 2 to 5 seconds, and nothing else: {asked}");
+    process.abort();
 }

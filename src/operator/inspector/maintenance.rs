@@ -188,7 +188,8 @@ fn window(form: &Pairs) -> Result<Window, Refused> {
     let covers = match form.get("covers") {
         Some("route") => Covers::Route(name()),
         Some("scope") => Covers::Scope(name()),
-        _ => Covers::All,
+        Some("all") => Covers::All,
+        _ => return Err(Refused::input("Say what the window is to cover.")),
     };
     let window = Window::new(time(form, "from")?, time(form, "until")?, form.get("why").unwrap_or_default());
     Ok(window.lead(Duration::from_secs(60 * u64::from(lead))).covers(covers))

@@ -194,8 +194,9 @@ impl PostgresStoreOptions {
     ///
     /// *Caveats*
     ///
-    /// - What differs from libpq: no file in the home folder and no variable of the environment is read;
-    ///   `verify-full` without `sslrootcert` trusts whom the system trusts, as with `sslrootcert=system`;
+    /// - What differs from libpq: no file in the home folder and none of libpq's variables (`PGSSLMODE`) is read;
+    ///   `verify-full` without `sslrootcert` trusts whom the system trusts, as with `sslrootcert=system`: those in
+    ///   `SSL_CERT_FILE` and `SSL_CERT_DIR`, if the environment has them;
     ///   `sslrootcert` with `prefer` or `allow` is refused, because it would protect nothing; a
     ///   name counts only as `subjectAltName`, not as common name; a certificate that is itself a CA's is no
     ///   server's; with `prefer`, a password that was refused is not sent again in plain text.
@@ -246,8 +247,8 @@ impl PostgresStoreOptions {
     /// # Ok(()) }
     /// ```
     ///
-    /// What holds for a pool of deadpool holds here: a statement is a transaction of its own, and a call that its
-    /// caller drops costs a connection, and leaves nothing behind.
+    /// As on a pool of deadpool, a statement of the store is a transaction of its own, and a call that its caller
+    /// drops costs a connection, and leaves nothing behind.
     ///
     /// *Caveats*
     ///

@@ -32,6 +32,15 @@ impl PostgresStore {
     /// Of the pool's connections, two are left for claims and renewals: 14 of 16 can
     /// have a transaction. One that finds none free waits up to 2 seconds. All that are made
     /// of one store share this number; queries of yours that go another way do not count.
+    ///
+    /// *Caveats*
+    ///
+    /// - A transaction that is dropped while one of its statements runs gives up its place among the
+    ///   14 at once. sqlx gives up the connection only when that statement has ended. Set
+    ///   `lock_timeout` or `statement_timeout` for the pool's sessions if your handlers have time-outs
+    ///   of their own.
+    /// - After a failover a `begin` may find a session that only reads, and fail; the next one finds
+    ///   another.
     pub fn transactions_sharing<D: TransactionDriver>(&self, pool: D) -> Enlisted<SharedPool<D>> {
         self.transactions_on(SharedPool { driver: pool, free: self.0.transactions.free().clone() })
     }

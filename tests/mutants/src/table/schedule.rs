@@ -51,8 +51,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     runs(
         "a-late-process-does-not-look-at-the-cursor",
         "src/schedule/job.rs",
-        "            Ok(None) => {\n                operation.nothing_happened();",
-        "            Ok(None) if !period.name().is_empty() => (self.work)(period, operation).await,\n            Ok(None) => {\n                operation.nothing_happened();",
+        "if has_ended || !open.any(|open| open == seen) {",
+        "if has_ended || !open.any(|open| open == seen) && seen.period.name().is_empty() {",
         "a_process_that_was_held_up",
     ),
     runs(
@@ -65,8 +65,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     runs(
         "a-run-that-fails-is-tried-once-more-than-it-may-be",
         "src/schedule/job.rs",
-        "open.failures >= self.max_tries",
-        "open.failures > self.max_tries",
+        "seen.failures + 1 >= self.max_tries",
+        "seen.failures >= self.max_tries",
         "a_run_that_fails",
     ),
     runs(
@@ -89,5 +89,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "operation.step_key(\"request\")",
         "operation.step_key(&operation.attempt().to_string())",
         "a_run_may_be_a_request",
+    ),
+    runs(
+        "the-last-try-of-what-is-in-doubt-is-a-failure",
+        "src/schedule/job.rs",
+        "if is_parked || is_last && record",
+        "if is_parked || is_last && false && record",
+        "the_last_try",
+    ),
+    runs(
+        "a-paused-schedule-asks-all-the-time",
+        "src/schedule/job.rs",
+        "let is_waiting = cursor.paused.is_some() ||",
+        "let is_waiting =",
+        "a_paused_schedule",
     ),
 ];
