@@ -9,6 +9,7 @@ use serde_json::Value;
 use servers::Redis;
 use tempfile::TempDir;
 
+use super::terminal::Terminal;
 use super::{Bed, Killed, command, postgres, ran, redis, sqlite};
 
 /// How long a line may take.
@@ -58,6 +59,18 @@ fn rests(bed: &Bed) {
     assert_eq!(bed.run(&["maintenance", "end", &id, "--yes"]).code, 0);
     assert!(next()["rests_until"].is_null(), "it is over");
     assert_eq!(bed.run(&["sweep", "--yes"]).code, 0);
+    begins_before_the_yes(bed);
+}
+
+/// The operator may take long to say yes.
+fn begins_before_the_yes(bed: &Bed) {
+    let mut sweeping = Terminal::run(bed, &["sweep"], &[]);
+    sweeping.see("[yes/no] ");
+    plan(bed, "now", "UTC");
+    sweeping.type_in("yes\n");
+    let (seen, code) = sweeping.end();
+    assert!(seen.contains("nothing was removed: a maintenance window rests all work") && code == 1, "{seen}");
+    assert!(!seen.contains("removed 0"), "{seen}");
 }
 
 #[test]
