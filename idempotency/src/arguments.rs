@@ -15,7 +15,8 @@ use tower_idempotency::{FindingKind, Label, ListPosition, ListState};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  refused or failed: nothing was changed, unless the text says otherwise
+  1  refused or failed: nothing was changed, unless the text says otherwise; or a decision was
+     stored, and `done` could not be printed: `idempotency show` has it in the history
   2  what was typed makes no sense
   3  there is no such operation, or no such window
   4  the store can't be reached or opened
@@ -134,8 +135,8 @@ pub(crate) struct List {
     #[arg(long, value_name = "TIME", value_parser = length)]
     pub(crate) older_than: Option<Duration>,
     /// Only those with this finding
-    #[arg(long, value_parser = finding)]
-    pub(crate) finding: Option<FindingKind>,
+    #[arg(long, value_enum)]
+    pub(crate) finding: Option<Found>,
     /// Only those with this label, as order=17
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) label: Option<Label>,
@@ -167,6 +168,26 @@ impl From<Listed> for ListState {
             Listed::Unfinished => Self::Unfinished,
             Listed::Due => Self::Due,
             Listed::Complete => Self::Complete,
+        }
+    }
+}
+
+/// What may be found about an operation: the other findings are about a store or a process.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Found {
+    Parked,
+    InDoubt,
+    Paid,
+    Pending,
+}
+
+impl From<Found> for FindingKind {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Parked => Self::Parked,
+            Found::InDoubt => Self::InDoubt,
+            Found::Paid => Self::Paid,
+            Found::Pending => Self::Pending,
         }
     }
 }
@@ -275,7 +296,7 @@ pub(crate) struct Plan {
     /// How long before, new work is refused
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = length)]
     pub(crate) lead: Duration,
-    /// Why: clients are told
+    /// Why, in one line: operators are told, clients are not
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) reason: String,
     /// Only requests to this path, and to those below it
@@ -356,7 +377,10 @@ pub(crate) struct Doctor {
     /// A store that survives less is a problem
     #[arg(long, value_enum, default_value_t = Level::Nothing)]
     pub(crate) require: Level,
-    /// Write nothing: leave out the trial operation, which shows that all rights are there
+    /// Leave out the trial operation, which shows that all rights are there
+    ///
+    /// Only the mark of the store's epoch is still written: asking what the store survives moves
+    /// it, as each service does that asks.
     #[arg(long)]
     pub(crate) read_only: bool,
 }
@@ -381,11 +405,6 @@ impl From<Level> for DurabilityLevel {
             Level::MachineLoss => Self::MachineLoss,
         }
     }
-}
-
-fn finding(name: &str) -> Result<FindingKind, String> {
-    let names = || FindingKind::ALL.map(FindingKind::name).join(", ");
-    FindingKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("write one of {}", names()))
 }
 
 fn label(text: &str) -> Result<Label, String> {
@@ -438,6 +457,14 @@ mod tests {
             }
         }
         assert!(seen > 20, "{seen}");
+    }
+
+    #[test]
+    fn a_finding_has_the_name_that_the_page_and_the_metrics_have() {
+        for found in Found::value_variants() {
+            let name = found.to_possible_value().unwrap().get_name().to_owned();
+            assert_eq!(name, FindingKind::from(*found).name());
+        }
     }
 
     #[test]

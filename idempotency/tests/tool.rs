@@ -219,6 +219,25 @@ fn what_is_found_by_scope_and_key_is_that_of_this_scope() {
     assert_eq!(bed.run(&["show", &bed.unknown.reference(), "--json"]).json()["key"], bed.unknown.key.to_string());
 }
 
+/// An operator who asks for part of it, and reads that all is well, goes back to sleep.
+#[test]
+fn a_list_says_that_nothing_needs_attention_only_if_it_left_out_nothing() {
+    let folder = TempDir::new().unwrap();
+    let bed = sqlite(&folder);
+    let says = |arguments: &[&str]| bed.run(&[&["list"], arguments].concat()).out;
+    let after = &format!("n.{}.{}", i64::MAX, "f".repeat(64));
+    for arguments in [["--finding", "paid"], ["--label", "order=17"], ["--older-than", "2h"], ["--after", after]] {
+        assert_eq!(says(&arguments), "none of the operations looked at\n", "{arguments:?}");
+    }
+    for kind in ["unsaved", "unreadable", "store-away", "capped"] {
+        assert_eq!(bed.run(&["list", "--finding", kind]).code, 2, "no operation has it: {kind}");
+    }
+    let seen = format!("{:016x}", bed.unknown.record.version().get());
+    let retry = ["retry", &bed.unknown.key.to_string(), "--why", "a test", "--yes", "--seen", &seen];
+    assert_eq!(bed.run(&retry).code, 0);
+    assert_eq!(says(&[]), "nothing needs attention\n");
+}
+
 #[test]
 fn a_store_that_is_away_or_not_there_is_told_apart_and_no_password_is_printed() {
     let away = format!("postgres://app:s3cret@127.0.0.1:{}/shop", servers::free_port());

@@ -19,7 +19,7 @@ pub(crate) async fn run(common: &Common, list: &List, output: Output) -> Result<
         listing = listing.older_than(age);
     }
     if let Some(kind) = list.finding {
-        listing = listing.finding(kind);
+        listing = listing.finding(kind.into());
     }
     if let Some(label) = &list.label {
         listing = listing.label(label.clone());
@@ -52,8 +52,8 @@ fn print(listed: &Listed, list: &List, output: Output) -> std::io::Result<()> {
     if !listed.operations.is_empty() {
         operations(&listed.operations, output)?;
     } else if listed.next.is_none() && listed.unreadable.count == 0 {
-        let nothing = if matches!(list.state, Which::Attention) { "nothing needs attention" } else { "there are none" };
-        output.line(nothing, Tone::Good)?;
+        let (nothing, tone) = nothing(list);
+        output.line(nothing, tone)?;
     }
     if listed.unreadable.count > 0 {
         let text = format!("{} can't be read; `idempotency doctor` says why:", listed.unreadable.count);
@@ -68,6 +68,18 @@ fn print(listed: &Listed, list: &List, output: Output) -> std::io::Result<()> {
         output.line("`idempotency show OPERATION` says what to do", Tone::Quiet)?;
     }
     Ok(())
+}
+
+/// What it means that there are none: little, where some were left out, or are on an earlier page.
+const fn nothing(list: &List) -> (&'static str, Tone) {
+    let List { state, older_than, finding, label, after, .. } = list;
+    match state {
+        _ if older_than.is_some() || finding.is_some() || label.is_some() || after.is_some() => {
+            ("none of the operations looked at", Tone::Plain)
+        }
+        Which::Attention => ("nothing needs attention", Tone::Good),
+        _ => ("there are none", Tone::Good),
+    }
 }
 
 /// As a table, if a row fits on a line.

@@ -52,13 +52,32 @@ fn name(planned: &PlannedWindow) -> String {
     format!("window {} ({})", planned.id, planned.window.reason)
 }
 
-/// When the window ends that covers the store now, if there is one: what works on the whole
-/// store rests until then. If the store does not say, none does.
-pub(super) async fn rests_until(engine: &Engine) -> Option<Timestamp> {
-    let (windows, now) = Operator::new(engine).windows().await.ok()?;
+/// A window that covers the store now: what works on the whole store rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// When it ends, on the store's clock.
+    pub(super) until: Timestamp,
+    /// How long that is from now.
+    pub(super) left: Duration,
+}
+
+/// The window that covers the store now, if there is one; of several, the one that ends last.
+///
+/// # Errors
+///
+/// [`OperatorError`] if the store does not say.
+pub(super) async fn rest(engine: &Engine) -> Result<Option<Rest>, OperatorError> {
+    let (windows, now) = Operator::new(engine).windows().await?;
     let closes =
         |planned: &PlannedWindow| planned.window.covers == Covers::All && planned.state(now) == WindowState::Closed;
-    windows.into_iter().filter(closes).map(|planned| planned.window.until).max()
+    let until = windows.into_iter().filter(closes).map(|planned| planned.window.until).max();
+    Ok(until.map(|until| Rest { until, left: until.since(now) }))
+}
+
+/// When that window ends. If the store does not say, nothing rests: what is done next fails at
+/// the same store.
+pub(super) async fn rests_until(engine: &Engine) -> Option<Timestamp> {
+    rest(engine).await.ok().flatten().map(|rest| rest.until)
 }
 
 fn operator(common: &Common, change: &Change) -> Result<Operator, Failure> {

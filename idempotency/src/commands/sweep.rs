@@ -1,6 +1,7 @@
 //! `sweep`: removes what has expired.
 
 use serde_json::json;
+use tower_idempotency::store::PostgresStore;
 use tower_idempotency::{Sweeper, Swept};
 
 use super::maintenance::rests_until;
@@ -14,37 +15,67 @@ use crate::text::time;
 /// How many rows one statement removes: few enough to be done well within half a minute.
 const BATCH: usize = 2000;
 
+const NOTHING: &str = "nothing was removed";
+
 pub(crate) async fn run(common: &Common, sweep: &Sweep, output: Output) -> Result<u8, Failure> {
     let target = Target::open(common)?;
+    refuse_in_window(&target, NOTHING).await?;
+    confirm(&format!("Remove all responses of {} whose retention is over?", target.name), sweep.yes)?;
+    match &target.kind {
+        Kind::Postgres(store) => in_batches(&target, store, output).await,
+        Kind::Sqlite(_) | Kind::Redis => one_by_one(&target, output).await,
+    }
+}
+
+/// Refuses to go on in a window: one may begin while the operator is asked, and while this
+/// removes.
+async fn refuse_in_window(target: &Target, done: &str) -> Result<(), Failure> {
     if let Some(until) = rests_until(&target.engine).await {
+        let until = time(until);
         return Err(Failure::refused(format!(
-            "nothing was removed: a maintenance window rests all work on the store until {}; sweep after it",
-            time(until)
+            "{done}: a maintenance window rests all work on the store until {until}; sweep after it"
         )));
     }
-    confirm(&format!("Remove all responses of {} whose retention is over?", target.name), sweep.yes)?;
-    let removed = match &target.kind {
-        Kind::Postgres(store) => {
-            let progress = output.progress("removed");
-            let mut all = 0;
-            loop {
-                let removed = store.sweep(BATCH).await?;
+    Ok(())
+}
+
+/// By a statement for many, and a look at the windows before each.
+async fn in_batches(target: &Target, store: &PostgresStore, output: Output) -> Result<u8, Failure> {
+    let progress = output.progress("removed");
+    let mut all = 0;
+    let ended = loop {
+        let done = if all == 0 { NOTHING.to_owned() } else { format!("stopped when {all} were removed") };
+        if let Err(rests) = refuse_in_window(target, &done).await {
+            break Err(rests);
+        }
+        match store.sweep(BATCH).await {
+            Ok(removed) => {
                 all += removed;
                 progress.set_position(all as u64);
                 if removed < BATCH {
-                    break;
+                    break Ok(DONE);
                 }
             }
-            progress.finish_and_clear();
-            (all, 0)
-        }
-        Kind::Sqlite(_) | Kind::Redis => {
-            let Swept { removed, unreadable, .. } = Sweeper::new(&target.engine).run_once().await?;
-            (removed, unreadable)
+            Err(error) => break Err(error.into()),
         }
     };
-    report(removed, output)?;
-    Ok(DONE)
+    progress.finish_and_clear();
+    // Also of a sweep that was cut short: what is removed is removed.
+    if ended.is_ok() || all > 0 {
+        report((all, 0), output)?;
+    }
+    ended
+}
+
+/// A window that began meanwhile may have stopped the sweeper, which does not say so.
+async fn one_by_one(target: &Target, output: Output) -> Result<u8, Failure> {
+    let Swept { removed, unreadable, .. } = Sweeper::new(&target.engine).run_once().await?;
+    let done = if removed == 0 { NOTHING.to_owned() } else { format!("{removed} were removed, and perhaps not all") };
+    let ended = refuse_in_window(target, &done).await;
+    if ended.is_ok() || removed > 0 {
+        report((removed, unreadable), output)?;
+    }
+    ended.map(|()| DONE)
 }
 
 fn report((removed, unreadable): (usize, usize), output: Output) -> std::io::Result<()> {

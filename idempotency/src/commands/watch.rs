@@ -1,12 +1,12 @@
 //! `watch`: a line for each finding, when it begins and when it is over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tower_idempotency::core::Timestamp;
-use tower_idempotency::{Engine, Finding, Watcher};
+use tower_idempotency::{Engine, Finding, OperatorError, Watcher};
 
-use super::maintenance::rests_until;
+use super::maintenance::{Rest, rest};
 use crate::arguments::{Common, Watch};
 use crate::failure::{DONE, Failure};
 use crate::output::{Output, Tone};
@@ -32,15 +32,37 @@ pub(crate) async fn run(common: &Common, watch: &Watch, output: Output) -> Resul
 /// Looks again and again. In a maintenance window a watcher rests: silence would be read as
 /// "nothing is wrong".
 async fn look(engine: &Engine, watcher: &Watcher, every: Duration, output: Output) -> Result<(), Failure> {
-    let mut rested = None;
+    let (mut known, mut rested) = (Known::default(), None);
     loop {
-        let rests = rests_until(engine).await;
+        known.hear(rest(engine).await, Instant::now());
+        let rests = known.until();
         if rests != rested {
             tell(output, rests)?;
             rested = rests;
         }
         watcher.run_once().await;
         tokio::time::sleep(every).await;
+    }
+}
+
+/// The window that covers the store, as the store said last, and when it ends on this machine's
+/// clock.
+#[derive(Debug, Default)]
+struct Known(Option<(Timestamp, Option<Instant>)>);
+
+impl Known {
+    /// A store that does not respond does not say that its window is over: the watcher rests on,
+    /// until the end that is known.
+    fn hear(&mut self, said: Result<Option<Rest>, OperatorError>, now: Instant) {
+        self.0 = match said {
+            // No time of the clock is an end that is never reached.
+            Ok(rest) => rest.map(|rest| (rest.until, now.checked_add(rest.left))),
+            Err(_) => self.0.filter(|(_, ends)| ends.is_none_or(|ends| now < ends)),
+        };
+    }
+
+    fn until(&self) -> Option<Timestamp> {
+        self.0.map(|(until, _)| until)
     }
 }
 
@@ -75,4 +97,29 @@ pub(crate) fn value(finding: &Finding) -> Value {
         "since": time(finding.since),
         "over": finding.over,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_not_over_because_the_store_is_away() {
+        let (from, second) = (Instant::now(), Duration::from_secs(1));
+        let away = || Err(OperatorError::Absent);
+        let until = Timestamp::from_millis(5000);
+        let mut known = Known::default();
+        let mut hear = |said, now| {
+            known.hear(said, now);
+            known.until()
+        };
+        assert_eq!(hear(away(), from), None, "no window is known");
+        assert_eq!(hear(Ok(Some(Rest { until, left: 2 * second })), from), Some(until));
+        assert_eq!(hear(away(), from + second), Some(until), "it goes on");
+        assert_eq!(hear(away(), from + 2 * second), None, "the end that is known");
+        let endless = Rest { until: Timestamp::from_millis(u64::MAX), left: Duration::MAX };
+        assert_eq!(hear(Ok(Some(endless)), from), Some(endless.until));
+        assert_eq!(hear(away(), from + 9 * second), Some(endless.until));
+        assert_eq!(hear(Ok(None), from), None, "an operator ended it");
+    }
 }

@@ -9,14 +9,14 @@ use tempfile::TempDir;
 use super::{Bed, Killed, Ran, command, program, ran, sqlite};
 
 /// The program on a terminal of its own, which `script` makes.
-struct Terminal {
+pub(super) struct Terminal {
     script: Killed,
     output: BufReader<std::process::ChildStdout>,
     seen: String,
 }
 
 impl Terminal {
-    fn run(bed: &Bed, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(super) fn run(bed: &Bed, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let words = [&[env!("CARGO_BIN_EXE_idempotency"), "--store", &bed.url], arguments].concat();
         let line: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
         let mut script = Command::new(found("script", &[], "bsdutils"));
@@ -31,7 +31,7 @@ impl Terminal {
     }
 
     /// Waits until this is on the screen.
-    fn see(&mut self, text: &str) {
+    pub(super) fn see(&mut self, text: &str) {
         while !self.seen.contains(text) {
             let mut byte = [0];
             assert_eq!(self.output.read(&mut byte).unwrap(), 1, "{text:?} is not in {}", self.seen);
@@ -39,12 +39,12 @@ impl Terminal {
         }
     }
 
-    fn type_in(&mut self, text: &str) {
+    pub(super) fn type_in(&mut self, text: &str) {
         self.script.0.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     /// What was on the screen, and the exit code.
-    fn end(mut self) -> (String, i32) {
+    pub(super) fn end(mut self) -> (String, i32) {
         self.output.read_to_string(&mut self.seen).unwrap();
         (self.seen.clone(), self.script.0.wait().unwrap().code().unwrap())
     }

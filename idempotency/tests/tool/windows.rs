@@ -6,9 +6,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::Value;
-use servers::Redis;
+use servers::{Postgres, Redis};
 use tempfile::TempDir;
 
+use super::terminal::Terminal;
 use super::{Bed, Killed, command, postgres, ran, redis, sqlite};
 
 /// How long a line may take.
@@ -58,6 +59,18 @@ fn rests(bed: &Bed) {
     assert_eq!(bed.run(&["maintenance", "end", &id, "--yes"]).code, 0);
     assert!(next()["rests_until"].is_null(), "it is over");
     assert_eq!(bed.run(&["sweep", "--yes"]).code, 0);
+    begins_before_the_yes(bed);
+}
+
+/// The operator may take long to say yes.
+fn begins_before_the_yes(bed: &Bed) {
+    let mut sweeping = Terminal::run(bed, &["sweep"], &[]);
+    sweeping.see("[yes/no] ");
+    plan(bed, "now", "UTC");
+    sweeping.type_in("yes\n");
+    let (seen, code) = sweeping.end();
+    assert!(seen.contains("nothing was removed: a maintenance window rests all work") && code == 1, "{seen}");
+    assert!(!seen.contains("removed 0"), "{seen}");
 }
 
 #[test]
@@ -75,6 +88,36 @@ fn the_program_says_that_a_window_rests_it_on_redis() {
 #[test]
 fn the_program_says_that_a_window_rests_it_on_postgres() {
     rests(&postgres("tool_window"));
+}
+
+/// Puts the record of the windows back, as if an operator had planned one, once a statement has
+/// removed rows.
+const BEGINS_AFTER_A_BATCH: &str = "
+    CREATE FUNCTION begin_window() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO idempotency.records SELECT * FROM kept ON CONFLICT DO NOTHING; RETURN NULL;
+    END $$;
+    CREATE TRIGGER begins AFTER DELETE ON idempotency.records FOR EACH ROW EXECUTE FUNCTION begin_window()";
+
+#[test]
+fn a_window_stops_a_sweep_on_postgres_before_its_next_batch() {
+    let name = "tool_batches";
+    let bed = postgres(name);
+    let sql = |sql: &str| Postgres::shared().sql_in(name, sql);
+    let [complete, unknown] = [&bed.complete, &bed.unknown].map(|shown| format!("decode('{}', 'hex')", shown.key));
+    plan(&bed, "now", "UTC");
+    let windows = format!("FROM idempotency.records WHERE key NOT IN ({complete}, {unknown})");
+    sql(&format!("CREATE TABLE kept AS SELECT * {windows}; DELETE {windows}"));
+    sql(&format!(
+        "INSERT INTO idempotency.records (key, version, status, created, due, span, steps, head)
+         SELECT sha256(n::text::bytea), version, status, created, 0, span, steps, head
+         FROM idempotency.records, generate_series(1, 4500) AS n WHERE key = {complete}"
+    ));
+    sql(BEGINS_AFTER_A_BATCH);
+
+    let swept = bed.run(&["sweep", "--yes"]);
+    assert_eq!((swept.code, &*swept.out), (1, "removed 2000\n"), "{swept:?}");
+    assert!(swept.err.contains("stopped when 2000 were removed: a maintenance window rests all work"), "{swept:?}");
+    assert_eq!(sql("SELECT count(*) FROM idempotency.records WHERE due = 0"), "2500");
 }
 
 #[test]
