@@ -79,8 +79,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     runs(
         "a-call-of-an-operator-is-not-heard",
         "src/schedule/scheduler.rs",
-        "while !is_called() && engine",
-        "while engine",
+        "while !is_called() && !is_due() {",
+        "while !is_due() {",
         "an_operator_runs_it",
     ),
     runs(
