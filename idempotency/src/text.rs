@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tower_idempotency::core::Timestamp;
+use tower_idempotency::core::{Record, Timestamp};
 
 /// Whether a character does something to a terminal, or to the order of what is read,
 /// rather than being read.
@@ -70,6 +70,11 @@ pub(crate) fn age(length: Duration) -> String {
 pub(crate) fn time(at: Timestamp) -> String {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "never".to_owned(), |time| format!("{time:.0}"))
+}
+
+/// The version, as `--seen` takes it.
+pub(crate) fn version(record: &Record) -> String {
+    format!("{:016x}", record.version().get())
 }
 
 #[cfg(test)]

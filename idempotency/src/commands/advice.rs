@@ -2,8 +2,7 @@
 
 use tower_idempotency::{OperationState, Shown};
 
-use super::show::version;
-use crate::text::quoted;
+use crate::text::{quoted, version};
 
 /// A sentence, and the command that does what it says.
 pub(crate) type Advice = (String, Option<String>);

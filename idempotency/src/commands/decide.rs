@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use tower_idempotency::core::{Resolution, StoredResponse};
 use tower_idempotency::{Operator, OperatorError, Shown};
 
-use super::show::{find, summary, version};
+use super::show::{find, summary};
 use crate::arguments::{Common, Decision, Resolve};
 use crate::confirm::confirm;
 use crate::failure::{DONE, Failure};
 use crate::output::{Output, Tone};
 use crate::target::Target;
+use crate::text::version;
 
 pub(crate) async fn resolve(common: &Common, resolve: &Resolve, output: Output) -> Result<u8, Failure> {
     // Before the store is asked, and the operator.

@@ -8,7 +8,7 @@ use crate::arguments::{Common, Show, Which};
 use crate::failure::{DONE, Failure};
 use crate::output::{Output, Piece, Tone};
 use crate::target::Target;
-use crate::text::{age, time};
+use crate::text::{age, time, version};
 
 pub(crate) async fn run(common: &Common, show: &Show, output: Output) -> Result<u8, Failure> {
     let target = Target::open(common)?;
@@ -71,11 +71,6 @@ pub(crate) fn summary(shown: &Shown, output: Output) -> std::io::Result<()> {
         fact("response", &format!("{}, {body}", response.status().as_u16()), output)?;
     }
     fact("version", &version(record), output)
-}
-
-/// The version, as `--seen` takes it.
-pub(crate) fn version(record: &Record) -> String {
-    format!("{:016x}", record.version().get())
 }
 
 fn fact(name: &str, text: &str, output: Output) -> std::io::Result<()> {
