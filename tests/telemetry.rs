@@ -340,7 +340,7 @@ async fn what_an_operator_decides_is_a_line_that_is_no_alarm() {
     assert!(line.starts_with("INFO ") && line.contains("eve") && line.contains("run again"), "{line}");
 }
 
-/// However many calls fail, and whoever makes them.
+/// However many calls fail, of requests and of the completer.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_lost_is_one_line_and_one_line_when_it_is_back() {
     let _turn = TURN.lock().await;

@@ -31,6 +31,7 @@ mod grpc;
 mod hash;
 mod json;
 mod key;
+mod line;
 mod message;
 mod number;
 mod record;
@@ -69,8 +70,11 @@ pub(crate) use self::grpc::stands_for;
 pub(crate) use self::grpc::{is_grpc, judged};
 pub(crate) use self::json::{spelled, write_string};
 pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
+pub(crate) use self::line::push_line;
 pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};
+#[cfg(feature = "schedule")]
+pub(crate) use self::record::NEVER;
 pub use self::record::Record;
 #[doc(hidden)]
 pub use self::record::callback::PendingCallback;

@@ -9,6 +9,7 @@
 pub(crate) mod attempt;
 pub(crate) mod claim;
 pub(crate) mod content;
+pub(crate) mod control;
 pub(crate) mod drain;
 #[cfg(feature = "encryption")]
 pub(crate) mod encryption;

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::control::{content_of, said_in};
 use crate::core::{Covers, PlannedWindow, Record, StoredResponse, Timestamp, Window};
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -24,8 +23,7 @@ pub(crate) struct Control(Map<String, Value>);
 impl Control {
     pub(super) fn of(record: Option<&Record>) -> Result<Self, StoreError> {
         let Some(record) = record else { return Ok(Self::default()) };
-        let body = record.response().and_then(|response| response.body());
-        match body.and_then(|body| serde_json::from_slice(body).ok()) {
+        match record.response().and_then(|content| said_in(content)) {
             Some(Value::Object(control)) => Ok(Self(control)),
             // As builds before schedules wrote it.
             Some(windows @ Value::Array(_)) => Ok(Self(Map::from_iter([(WINDOWS.into(), windows)]))),
@@ -59,8 +57,7 @@ impl Control {
     }
 
     pub(crate) fn to_content(&self) -> Arc<StoredResponse> {
-        let body = Bytes::from(Value::Object(self.0.clone()).to_string());
-        Arc::new(StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(body)))
+        content_of(&Value::Object(self.0.clone()))
     }
 }
 

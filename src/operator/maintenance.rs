@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Operator;
 use super::error::OperatorError;
-use crate::core::{Covers, Key, PlannedWindow, SetControl, Timestamp, Window};
+use crate::core::{Covers, Key, PlannedWindow, Timestamp, Window};
 use crate::engine::look::Plan;
 use crate::engine::plan::{Control, NAME};
 use crate::util::nonce::fresh_nonce;
@@ -177,10 +177,9 @@ impl Operator {
         for _ in 0..TRIES {
             let Plan { mut windows, mut control, version, now } = self.engine.read_plan().await?;
             change(&mut control, &mut windows, now)?;
-            let command = SetControl { seen: version, content: control.to_content() };
-            let done = self.engine.apply(&Key::of_control(NAME), None, command).await?;
+            let is_done = self.engine.set_control(&Key::of_control(NAME), version, control.to_content()).await?;
             // Otherwise another operator's change came first: this one is made to what is there now.
-            if done.output.is_ok() {
+            if is_done {
                 self.engine.go_by(&windows, &control, now);
                 return Ok(());
             }

@@ -76,6 +76,7 @@ impl Operator {
     /// As [`schedule`](Self::schedule); [`OperatorError::Overtaken`] if it changes all the time.
     pub async fn pause_schedule(&self, name: &str) -> Result<(), OperatorError> {
         let who = self.engine.name().map(ToString::to_string).unwrap_or_default();
+        self.schedule(name).await?;
         self.change_schedule(name, |cursor, _| cursor.paused = Some(who.clone())).await
     }
 
@@ -86,6 +87,7 @@ impl Operator {
     ///
     /// As [`pause_schedule`](Self::pause_schedule).
     pub async fn go_on_with_schedule(&self, name: &str) -> Result<(), OperatorError> {
+        self.schedule(name).await?;
         self.change_schedule(name, |cursor, _| cursor.paused = None).await
     }
 
@@ -140,12 +142,12 @@ impl Operator {
         Ok(asked)
     }
 
+    /// Of one that is known to be there.
     async fn change_schedule<T: Send>(
         &self,
         name: &str,
         change: impl FnMut(&mut Cursor, Timestamp) -> T + Send,
     ) -> Result<T, OperatorError> {
-        self.schedule(name).await?;
         let changed = self.state(name).change(change).await?.ok_or(OperatorError::Overtaken)?;
         self.call_schedule(name).await?;
         Ok(changed)

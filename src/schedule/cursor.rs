@@ -7,12 +7,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::timing::{Period, Timing};
 use crate::core::{Record, StoredResponse, Timestamp};
+use crate::engine::control::{content_of, said_in};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// How many ended runs are listed.
@@ -174,15 +173,14 @@ impl Cursor {
 
     /// What the record is to say.
     pub(crate) fn to_content(&self) -> Arc<StoredResponse> {
-        let content = json!({
+        content_of(&json!({
             "timing": self.timing,
             "paused": self.paused,
             "asked": self.asked.iter().map(value).collect::<Value>(),
             "passed": value(&self.passed),
             "open": self.open.iter().map(open_value).collect::<Value>(),
             "ended": self.ended.iter().map(ended_value).collect::<Value>(),
-        });
-        Arc::new(StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(Bytes::from(content.to_string()))))
+        }))
     }
 
     /// What the record says.
@@ -194,7 +192,7 @@ impl Cursor {
     }
 
     pub(crate) fn of_content(content: &StoredResponse) -> Option<Self> {
-        parse(&serde_json::from_slice(content.body()?).ok()?)
+        parse(&said_in(content)?)
     }
 }
 

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use super::cursor::Missed;
 use super::job::{Failed, Job, Pause};
 use super::timing::{Period, Timing};
+use crate::core::NEVER;
 use crate::engine::Engine;
 use crate::engine::operation::Operation;
-use crate::engine::outage::Calls;
+use crate::engine::outage::{Calls, Scanning};
 use crate::util::backoff::{Backoff, after, jittered};
 
 /// How often a process looks at the store while that is away, at least.
@@ -28,9 +29,6 @@ const GLANCE: Duration = Duration::from_secs(5);
 
 /// The longest name.
 const NAME: usize = 64;
-
-/// For ever: a run's record is removed when no process can begin it again.
-const RETENTION: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
 /// What is to run once a period: its name, its [`Timing`], and what to do about a failure.
 #[derive(Clone, Debug)]
@@ -124,7 +122,8 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler over this engine, or over a store, or over the engine of a layer.
     pub fn new(engine: impl Into<Engine>) -> Self {
-        Self { engine: engine.into().retention(RETENTION), jobs: Vec::new() }
+        // A run's record is removed when no process can begin it again, and not before.
+        Self { engine: engine.into().retention(NEVER), jobs: Vec::new() }
     }
 
     /// Runs this work once in each period of the schedule.
@@ -176,7 +175,7 @@ impl Scheduler {
 
 /// Turn after turn.
 async fn keep(job: Arc<Job>, engine: Engine) {
-    let mut outages = 0;
+    let (mut outages, _scanning) = (0, Scanning::new(engine.outage()));
     loop {
         if engine.is_closed().await {
             tokio::time::sleep(GLANCE).await;
@@ -185,9 +184,7 @@ async fn keep(job: Arc<Job>, engine: Engine) {
         let calls = engine.calls_of_schedule(&job.name);
         match job.turn(&engine).await {
             Ok(pause) => {
-                if outages > 0 {
-                    engine.store_succeeded(Calls::Scans);
-                }
+                engine.store_succeeded(Calls::Scans);
                 outages = 0;
                 rest(pause, &engine, || engine.calls_of_schedule(&job.name) != calls).await;
             }

@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::timing::Period;
-use crate::core::{IdempotencyKey, Key, SetControl, Timestamp, Version};
+use crate::core::{IdempotencyKey, Key, Timestamp, Version};
 use crate::engine::Engine;
 use crate::store::{Loaded, StoreError, StoreErrorKind};
 
@@ -42,8 +42,7 @@ impl State<'_> {
 
     /// Whether it was written: not if another process changed it since it was seen.
     pub(crate) async fn write(&self, cursor: &Cursor, seen: Option<Version>) -> Result<bool, StoreError> {
-        let command = SetControl { seen, content: cursor.to_content() };
-        Ok(self.engine.apply(&self.key(), None, command).await?.output.is_ok())
+        self.engine.set_control(&self.key(), seen, cursor.to_content()).await
     }
 
     /// Changes the cursor, whatever others change meanwhile. Returns whether it did: not if

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 #[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
 use crate::core::hash::digest;
+use crate::core::line::push_line;
 use crate::core::message::{arc, piece};
 
 /// A short text by which an operator finds an operation: a name and a value, `order=17`.
@@ -36,13 +37,7 @@ impl Label {
         let mut text: String = name.chars().map(plain).collect();
         text.truncate(Self::MAX_BYTES - 1);
         text.push('=');
-        let value = value.to_string();
-        for c in value.chars().map(|c| if c.is_control() { ' ' } else { c }) {
-            if text.len() + c.len_utf8() > Self::MAX_BYTES {
-                break;
-            }
-            text.push(c);
-        }
+        push_line(&mut text, value.to_string().chars(), Self::MAX_BYTES);
         Self(text.into())
     }
 

@@ -30,7 +30,7 @@ use crate::core::fingerprint::Fingerprint;
 use crate::core::message::{StoredRequest, StoredResponse, arc, piece};
 
 /// As good as never, and still a time that every store can keep.
-pub(in crate::core) const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+pub(crate) const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
 /// What is known about one operation: a small head and write-once parts.
 ///

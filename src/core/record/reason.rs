@@ -1,5 +1,7 @@
 //! Why an attempt ended without a response, in one line.
 
+use crate::core::line::push_line;
+
 /// How many bytes of it are kept.
 const MOST: usize = 200;
 const CUT: &str = "…";
@@ -7,11 +9,9 @@ const CUT: &str = "…";
 /// `text` as a history keeps it: one line of at most 200 bytes. What is no character of a line
 /// becomes a space, and the end of a text that is longer is cut off.
 pub(crate) fn one_line(text: &str) -> String {
-    let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    // One more than fits, to see that there is more.
-    let start = text.trim().chars().take(MOST + 1);
-    let mut line: String = start.map(|c| if is_break(c) { ' ' } else { c }).collect();
-    if line.len() > MOST {
+    let is_break = |c: char| matches!(c, '\u{2028}' | '\u{2029}');
+    let mut line = String::new();
+    if !push_line(&mut line, text.trim().chars().map(|c| if is_break(c) { ' ' } else { c }), MOST) {
         let end = (0..=MOST - CUT.len()).rev().find(|at| line.is_char_boundary(*at));
         line.truncate(end.unwrap_or(0));
         line.push_str(CUT);

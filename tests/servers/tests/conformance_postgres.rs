@@ -91,7 +91,7 @@ impl fmt::Debug for OnPostgres {
 #[async_trait]
 impl Harness for OnPostgres {
     fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&*self.store.lock().expect("nobody panicked"))
+        Arc::clone(&*self.store.lock().expect("no test has panicked"))
     }
 
     async fn advance(&self, by: Duration) {
@@ -112,7 +112,7 @@ impl Harness for OnPostgres {
     }
 
     async fn reopen(&self) -> Result<(), Cannot> {
-        *self.store.lock().expect("nobody panicked") = open(self.pool, options(&self.schema));
+        *self.store.lock().expect("no test has panicked") = open(self.pool, options(&self.schema));
         Ok(())
     }
 

@@ -3,6 +3,9 @@
 
 /// Makes the pool of a store, and what its transactions do, of the types that are imported
 /// where it is called; `$checked` makes a statement of one that this crate wrote.
+///
+/// Their `TransactionDriver` is public, and stands in each module: the list of the public surface
+/// is read from the sources, and does not look into a macro.
 macro_rules! store_on_sqlx {
     ($checked:expr) => {
         /// A pool, and how statements are run on it.

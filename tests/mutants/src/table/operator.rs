@@ -90,9 +90,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     operator(
         "operator-says-as-much-as-was-written",
-        "src/operator/words.rs",
-        "if line.len() + c.len_utf8() > MOST {",
-        "if line.len() + c.len_utf8() > MOST && false {",
+        "src/core/line.rs",
+        "if line.len() + c.len_utf8() > most {",
+        "if line.len() + c.len_utf8() > most && false {",
         "what_a_person_wrote_is_one_line",
     ),
     operator(

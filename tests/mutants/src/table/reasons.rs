@@ -49,14 +49,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "a-reason-has-no-bound",
         "src/core/record/reason.rs",
-        "if line.len() > MOST {",
-        "if line.len() > 8 * MOST {",
+        "else { c }), MOST) {",
+        "else { c }), 8 * MOST) {",
         "reasons::a_reason_is_one_line",
     ),
     unit(
         "a-reason-has-several-lines",
-        "src/core/record/reason.rs",
-        "if is_break(c) { ' ' } else { c }",
+        "src/core/line.rs",
+        "if c.is_control() { ' ' } else { c }",
         "c",
         "core::record::reason",
     ),

@@ -44,8 +44,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     runs(
         "a-runs-record-expires-like-any-other",
         "src/schedule/scheduler.rs",
-        "engine.into().retention(RETENTION)",
-        "{ let _ = RETENTION; engine.into() }",
+        "engine.into().retention(NEVER)",
+        "{ let _ = NEVER; engine.into() }",
         "a_period_whose_process_died",
     ),
     runs(
