@@ -92,8 +92,8 @@ impl<'e> Evidence<'e> {
 
     /// With what the library made of the WAL.
     pub(super) fn check_state(&self, now: &Meta) -> Result<(), SqliteOpenError> {
-        let Moved::All(meta) = &self.database.meta else { return check_count(self.path, self.known, now.commits) };
-        if now.id != meta.id || now.commits < meta.commits {
+        let is_older = |meta: &Meta| now.id != meta.id || now.commits < meta.commits;
+        if matches!(&self.database.meta, Moved::All(meta) if is_older(meta)) {
             return self
                 .refused(Kind::Incomplete, "has a -wal file beside it that is another database's, or an old one");
         }
