@@ -22,6 +22,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "what_a_newer_build_began",
     ),
     rollout(
+        "what-a-newer-build-added-to-a-head-is-dropped",
+        "src/core/wire/newer.rs",
+        "record.history.set_newer(&self.newer);",
+        "",
+        "what_a_newer_build_began",
+    ),
+    rollout(
+        "a-field-that-is-known-is-written-twice",
+        "src/core/wire/newer.rs",
+        "!(0..=LAST).contains(&number)",
+        "!(0..LAST).contains(&number)",
+        "a_request_that_an_earlier_release",
+    ),
+    rollout(
         "a-newer-format-passes-for-damage",
         SEAL,
         "return Err(DecodeError::Newer(format));",
