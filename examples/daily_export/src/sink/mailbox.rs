@@ -38,12 +38,25 @@ impl Fault {
     }
 }
 
-/// A mail that was taken.
+/// What is known of a mail by its header.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Taken {
+pub(crate) struct Head {
     message_id: String,
-    subject: String,
-    file: String,
+    pub(crate) subject: String,
+}
+
+impl Head {
+    pub(crate) fn of(content: &[u8]) -> Self {
+        let content = String::from_utf8_lossy(content);
+        let head = content.split("\r\n\r\n").next().unwrap_or_default();
+        // A field that is folded goes on in the next line.
+        let head = head.replace("\r\n ", " ");
+        let field = |name: &str| {
+            let value = head.lines().find_map(|line| line.split_once(": ").filter(|(field, _)| *field == name));
+            value.map(|(_, value)| value.trim_matches(['<', '>']).to_owned()).unwrap_or_default()
+        };
+        Self { message_id: field("Message-ID"), subject: field("Subject") }
+    }
 }
 
 pub(crate) struct Mailbox {
@@ -52,7 +65,7 @@ pub(crate) struct Mailbox {
 }
 
 struct State {
-    taken: Vec<Taken>,
+    taken: Vec<Head>,
     /// How many mails it works on, and may take yet.
     open: usize,
     faults: VecDeque<Fault>,
@@ -66,11 +79,7 @@ impl Mailbox {
             std::fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
         files.retain(|file| file.extension().is_some_and(|kind| kind == "eml"));
         files.sort();
-        let read = |file: &PathBuf| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(taken(name, &std::fs::read(file)?))
-        };
-        let taken = files.iter().map(read).collect::<io::Result<_>>()?;
+        let taken = files.iter().map(|file| Ok(Head::of(&std::fs::read(file)?))).collect::<io::Result<_>>()?;
         Ok(Self { folder, state: Mutex::new(State { taken, open: 0, faults: faults.into() }) })
     }
 
@@ -88,7 +97,7 @@ impl Mailbox {
         self.lock().faults = faults.into();
     }
 
-    pub(crate) fn all(&self) -> Vec<Taken> {
+    pub(crate) fn all(&self) -> Vec<Head> {
         self.lock().taken.clone()
     }
 
@@ -114,12 +123,12 @@ impl OpenMail<'_> {
     pub(crate) fn take(&self, content: &[u8]) -> io::Result<()> {
         let mut state = self.mailbox.lock();
         let name = format!("{:05}.eml", state.taken.len() + 1);
-        let mut file = File::create(self.mailbox.folder.join(&name))?;
+        let mut file = File::create(self.mailbox.folder.join(name))?;
         file.write_all(content)?;
         file.sync_all()?;
-        let taken = taken(name, content);
-        crate::say(&format!("taken: {} {}", taken.message_id, taken.subject));
-        state.taken.push(taken);
+        let head = Head::of(content);
+        crate::say(&format!("taken: {}", head.subject));
+        state.taken.push(head);
         Ok(())
     }
 }
@@ -128,16 +137,4 @@ impl Drop for OpenMail<'_> {
     fn drop(&mut self) {
         self.mailbox.lock().open -= 1;
     }
-}
-
-fn taken(file: String, content: &[u8]) -> Taken {
-    let content = String::from_utf8_lossy(content);
-    let head = content.split("\r\n\r\n").next().unwrap_or_default();
-    // A field that is folded goes on in the next line.
-    let head = head.replace("\r\n ", " ");
-    let field = |name: &str| {
-        let value = head.lines().find_map(|line| line.split_once(": ").filter(|(field, _)| field == &name))?.1;
-        Some(value.trim_matches(['<', '>']).to_owned())
-    };
-    Taken { message_id: field("Message-ID").unwrap_or_default(), subject: field("Subject").unwrap_or_default(), file }
 }

@@ -21,7 +21,7 @@ use axum::routing::{get, put};
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 
-use self::mailbox::{Fault, Mailbox, Taken};
+use self::mailbox::{Fault, Head, Mailbox};
 
 const HELP: &str = "\
 A mail server for trying things out: it takes mails into a folder, and passes none on.
@@ -73,7 +73,7 @@ impl Options {
     }
 }
 
-async fn mails(State(mailbox): State<Arc<Mailbox>>) -> Json<Vec<Taken>> {
+async fn mails(State(mailbox): State<Arc<Mailbox>>) -> Json<Vec<Head>> {
     Json(mailbox.all())
 }
 

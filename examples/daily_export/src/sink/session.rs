@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use crate::mailbox::{Fault, Mailbox};
+use crate::mailbox::{Fault, Head, Mailbox};
 
 /// How much one connection may send.
 const MOST: u64 = 32 << 20;
@@ -66,8 +66,8 @@ impl Session {
         let open = mailbox.begin();
         self.reply("354 go ahead").await?;
         let content = self.content().await?;
-        crate::say("all of a mail is here");
         if let Fault::Slow(time) = fault {
+            crate::say(&format!("slow: {}", Head::of(&content).subject));
             tokio::time::sleep(time).await;
         }
         match fault {
