@@ -342,7 +342,7 @@ fn what_is_in_doubt_and_can_not_be_asked_for_waits_for_an_operator() {
 /// Stopped in the step, for longer than the lease: another one sends the mail, and it wakes up.
 #[test]
 fn what_slept_through_its_lease_sends_nothing() {
-    let mut fleet = Fleet::start("sqlite:daily_export.db");
+    let fleet = Fleet::start("sqlite:daily_export.db");
     let note = fleet.note("pause-mail-begun");
     wait_until("an instance to take the note", || !note.exists());
     let is_paused = |instance: &Server| instance.lines_with("pausing: mail-begun") > 0;
