@@ -110,3 +110,31 @@ fn covers(value: &Value) -> Option<Covers> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(said: Value) -> Control {
+        let Value::Object(said) = said else { panic!("an object") };
+        Control(said)
+    }
+
+    #[test]
+    fn what_a_newer_build_said_of_a_window_stays_when_others_change() {
+        let known = |id: &str, until: u64| {
+            let window = Window::new(Timestamp::from_millis(1), Timestamp::from_millis(until), "the database moves");
+            Value::Object(value(&PlannedWindow::new(id.to_owned(), None, window)))
+        };
+        let mut newer = known("a", 5);
+        newer["page"] = json!("https://example.com/moves");
+        let mut control = control(json!({ "windows": [newer.clone(), known("b", 5)], "colour": "red" }));
+        let mut windows = control.windows().unwrap();
+        windows[0].window.until = Timestamp::from_millis(7);
+        windows.remove(1);
+        windows.extend(window(&known("c", 9)));
+        control.set_windows(&windows);
+        newer["until_ms"] = json!(7);
+        assert_eq!(Value::Object(control.0), json!({ "windows": [newer, known("c", 9)], "colour": "red" }));
+    }
+}
