@@ -94,7 +94,7 @@ async fn a_response_that_is_not_stored_is_a_finding_in_a_window_too() {
     let lab = Lab::new();
     let layer = lab.layer();
     let app = serve(&layer, |_| async { Ok(reply(201, "paid")) });
-    plan(&lab, 30, 0, Covers::All).await;
+    let _ = plan(&lab, 30, 0, Covers::All).await;
     lab.store.fail(|call| match call {
         Call::Swap(Status::Complete) => Fault::Before(StoreErrorKind::Unavailable),
         _ => Fault::None,
