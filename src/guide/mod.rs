@@ -59,6 +59,9 @@ pub mod runbook {}
 #[doc = include_str!("deploys.md")]
 pub mod deploys {}
 
+#[doc = include_str!("proxy.md")]
+pub mod proxy {}
+
 #[doc = include_str!("maintenance.md")]
 pub mod maintenance {}
 
