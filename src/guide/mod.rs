@@ -28,6 +28,10 @@ pub mod testing {}
 #[doc = include_str!("completer.md")]
 pub mod completer {}
 
+#[cfg(feature = "client")]
+#[doc = include_str!("client.md")]
+pub mod client {}
+
 #[doc = include_str!("operator.md")]
 pub mod operator {}
 
