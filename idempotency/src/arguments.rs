@@ -1,5 +1,7 @@
 //! All that can be typed.
 
+pub(crate) mod schedule;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +20,7 @@ Exit codes:
   1  refused or failed: nothing was changed, unless the text says otherwise; or a decision was
      stored, and `done` could not be printed: `idempotency show` has it in the history
   2  what was typed makes no sense
-  3  there is no such operation, or no such window
+  3  there is no such operation, window or schedule
   4  the store can't be reached or opened
   5  doctor found something
   141  who reads the output closed it, as `head` does";
@@ -42,7 +44,8 @@ pub(crate) struct Arguments {
 #[derive(Args, Debug)]
 pub(crate) struct Common {
     /// The store: sqlite:PATH, redis://… or postgres://…, as the service has it, with what it
-    /// sets: redis://HOST?prefix=NAME&index_complete=true, postgres://HOST/DB?schema=NAME
+    /// sets: redis://HOST?prefix=NAME&index_complete=true,
+    /// postgres://HOST/DB?schema=NAME&table_prefix=NAME&prepared=false
     #[arg(long, value_name = "URL", env = "IDEMPOTENCY_STORE", hide_env_values = true, global = true)]
     pub(crate) store: Option<String>,
     /// The keys of encrypted records: a file with a line for each, NAME and 64 hexadecimal
@@ -82,6 +85,9 @@ pub(crate) enum Command {
     /// Maintenance windows: list, plan, extend, end
     #[command(subcommand)]
     Maintenance(Maintenance),
+    /// What runs once a period: list, show, pause, run, back-fill
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Serve the page for operators, on this machine, until Ctrl-C
     Serve(Serve),
     /// Print a line when something begins to need attention, and when it is over
@@ -364,7 +370,8 @@ pub(crate) struct Sweep {
 
 #[derive(Args, Debug)]
 pub(crate) struct Migrate {
-    /// Print the statements for Postgres, for your own migrations, and do nothing
+    /// Print the statements for Postgres, for your own migrations, and do nothing; with --store
+    /// those for the schema and the prefix of its URL
     #[arg(long)]
     pub(crate) print: bool,
     /// Don't ask
@@ -377,10 +384,7 @@ pub(crate) struct Doctor {
     /// A store that survives less is a problem
     #[arg(long, value_enum, default_value_t = Level::Nothing)]
     pub(crate) require: Level,
-    /// Leave out the trial operation, which shows that all rights are there
-    ///
-    /// Only the mark of the store's epoch is still written: asking what the store survives moves
-    /// it, as each service does that asks.
+    /// Leave out the trial operation, which shows that all rights are there; then nothing is written
     #[arg(long)]
     pub(crate) read_only: bool,
 }

@@ -1,4 +1,4 @@
-//! What stands in the place of what is encrypted.
+//! What stands in the place of what is encrypted, or left out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,20 @@ impl Record {
             hollow.set_response(hollow_response());
         }
         hollow
+    }
+
+    /// The same without the bodies of its request and of its response, which take the most memory: to
+    /// be shown, and never to be stored.
+    pub(crate) fn without_bodies(mut self) -> Self {
+        self.request = self.request.map(|request| Arc::new(request.without_body()));
+        if let Some(response) = self.response().map(|response| response.without_body()) {
+            self.set_response(Arc::new(response));
+        }
+        self.undoing = self.undoing.map(|plan| {
+            let response = Arc::new(plan.response.without_body());
+            Arc::new(Undoing { response, ..Undoing::clone(&plan) })
+        });
+        self
     }
 
     /// What its sealed head says, that `head` was read from.
