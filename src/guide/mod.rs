@@ -15,6 +15,9 @@ pub mod crashes {}
 #[doc = include_str!("problems.md")]
 pub mod problems {}
 
+#[doc = include_str!("clients.md")]
+pub mod clients {}
+
 #[doc = include_str!("order.md")]
 pub mod order {}
 
