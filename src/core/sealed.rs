@@ -15,8 +15,9 @@ use super::record::hollow::hollow_response;
 use super::record::sealed::Sealed;
 use super::wire::envelope::{Envelope, SEALED_FORMAT};
 use super::wire::format::{CORRUPT_HEAD, CORRUPT_PART, DecodeError, PartId};
+use super::wire::head::WireHead;
 use super::wire::parts::{decode_request, decode_response, decode_step, decode_undoing};
-use super::wire::seal::open_head;
+use super::wire::seal::open;
 
 /// Encrypts and decrypts pieces of records. Handed in: the core knows no keys, and no
 /// random numbers.
@@ -110,10 +111,7 @@ impl Record {
     }
 
     fn read_head(&mut self, plain: &[u8]) -> Result<(), DecodeError> {
-        let head = open_head(plain)?;
-        if head.is_encrypted() {
-            return Err(CORRUPT_HEAD);
-        }
+        let head = open::<WireHead<'_>>(plain, &CORRUPT_HEAD)?;
         self.fill_head(head.record(Some(hollow_response())).ok_or(CORRUPT_HEAD)?);
         Ok(())
     }

@@ -144,8 +144,6 @@ pub(in crate::core) struct Entries {
     /// Of a record as a store has it, if it is encrypted. Here, since most are not, and
     /// records are copied often.
     pub(in crate::core) sealed: Option<Box<Sealed>>,
-    /// What a newer release added to the head, as it stands there: this one writes it again.
-    pub(in crate::core) added: Box<[u8]>,
 }
 
 /// Nothing that can happen depends on it.
@@ -218,15 +216,6 @@ impl History {
         sealed
     }
 
-    pub(in crate::core) fn added(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |kept| &kept.added)
-    }
-
-    #[cfg(test)]
-    pub(in crate::core) fn set_added(&mut self, added: &[u8]) {
-        self.change().added = added.into();
-    }
-
     /// About how many bytes it takes.
     pub(in crate::core) fn size(&self) -> usize {
         let Some(kept) = &self.0 else { return 0 };
@@ -240,7 +229,6 @@ impl History {
             + text(&kept.reason)
             + kept.labels.size()
             + sealed
-            + if kept.added.is_empty() { 0 } else { piece(kept.added.len()) }
     }
 
     fn change(&mut self) -> &mut Entries {

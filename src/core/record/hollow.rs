@@ -36,7 +36,6 @@ impl Record {
             dropped_done: self.history.dropped_done(),
             labels: Labels::new(),
             sealed: None,
-            added: Box::default(),
         });
         hollow.request = self.request.as_ref().map(|_| hollow_request());
         hollow.steps = self.steps.iter().map(|step| hollow_step(step.written)).collect();

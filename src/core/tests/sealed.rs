@@ -72,23 +72,6 @@ fn every_state_comes_back() {
     }
 }
 
-/// It may be what must not be read in the store.
-#[test]
-fn what_a_newer_release_added_to_a_head_is_sealed_and_comes_back() {
-    const ADDED: &[u8] = &[0x18, 28, 0x63, b'i', b'b', b'a', 0x19, 0x03, 0xe8, 0x82, 1, 0xf6];
-    for (name, mut history) in states() {
-        for record in &mut history {
-            record.history.set_added(ADDED);
-        }
-        let clear = decode(&pieces(&history)).unwrap();
-        assert_eq!(clear.history.added(), ADDED, "{name}");
-        let (head, parts) = sealed(&history);
-        assert!(!head.windows(3).any(|bytes| bytes == b"iba"), "{name}");
-        let opened = decode(&(head, parts)).unwrap().opened(&KEY, Some(&Masked)).unwrap();
-        assert_eq!(opened.history.added(), ADDED, "{name}");
-    }
-}
-
 #[test]
 fn without_a_cipher_or_in_another_place_nothing_opens() {
     for (name, history) in states() {

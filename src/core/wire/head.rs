@@ -1,13 +1,12 @@
 //! The head: see the table of its fields in [`super`].
 
-use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use minicbor::bytes::ByteSlice;
-use minicbor::{Decode, Decoder, Encode, Encoder};
+use minicbor::{Decode, Encode};
 
 use super::format::{PartId, is_default, number};
 use crate::core::fingerprint::Fingerprint;
@@ -77,14 +76,6 @@ pub(in crate::core) struct WireHead<'a> {
     by_rules: Option<[u8; 32]>,
     #[n(27)]
     rules: Option<NonZeroU32>,
-    /// What a newer release added, as it stands there.
-    #[cbor(skip)]
-    pub(in crate::core) added: Cow<'a, [u8]>,
-}
-
-/// Whether this release knows a field of this number, or had one.
-const fn is_known(field: u64) -> bool {
-    field < 28 && field != 20 && field != 23
 }
 
 /// None of these is optional in the head: a kind that is not known would be read
@@ -234,14 +225,7 @@ impl<'a> WireHead<'a> {
             sealed: record.history.sealed().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
             by_rules,
             rules,
-            added: Cow::Borrowed(record.history.added()),
         }
-    }
-
-    /// With the fields of its map that this release does not know.
-    pub(super) fn with_added(mut self, map: &[u8]) -> Self {
-        self.added = Cow::Owned(added(map).unwrap_or_default());
-        self
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = PartId> + use<> {
@@ -254,7 +238,7 @@ impl<'a> WireHead<'a> {
         self.steps.saturating_add(self.undoing as u32)
     }
 
-    pub(in crate::core) const fn is_encrypted(&self) -> bool {
+    pub(super) const fn is_encrypted(&self) -> bool {
         self.sealed.is_some()
     }
 
@@ -315,56 +299,8 @@ impl<'a> WireHead<'a> {
             dropped_done: self.dropped_done,
             labels: self.labels.iter().copied().map(Label::stored).collect(),
             sealed: None,
-            added: self.added.as_ref().into(),
         })
     }
-}
-
-/// Those fields of a map that this release does not know, one behind the other. `None` if it is
-/// none that a release writes.
-fn added(map: &[u8]) -> Option<Vec<u8>> {
-    let mut decoder = Decoder::new(map);
-    let mut added = Vec::new();
-    for _ in 0..decoder.map().ok()?? {
-        let start = decoder.position();
-        let field = decoder.u64().ok()?;
-        decoder.skip().ok()?;
-        if !is_known(field) {
-            added.extend_from_slice(&map[start..decoder.position()]);
-        }
-    }
-    Some(added)
-}
-
-/// A head with what a newer release added to it.
-pub(super) struct Extended<'a>(pub(super) &'a WireHead<'a>);
-
-impl<C> Encode<C> for Extended<'_> {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        encoder: &mut Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        // Encoding to memory does not fail, and what was encoded has a beginning.
-        let known = minicbor::to_vec(self.0).unwrap_or_default();
-        let mut decoder = Decoder::new(&known);
-        let count = decoder.map().ok().flatten().unwrap_or_default();
-        let rest = known.get(decoder.position()..).unwrap_or_default();
-        let added = fields(&self.0.added);
-        encoder.map(count + added)?;
-        let writer = encoder.writer_mut();
-        writer.write_all(rest).and_then(|()| writer.write_all(&self.0.added)).map_err(minicbor::encode::Error::write)
-    }
-}
-
-/// How many fields these are.
-fn fields(added: &[u8]) -> u64 {
-    let mut decoder = Decoder::new(added);
-    let mut count = 0;
-    while decoder.position() < added.len() && decoder.skip().and_then(|()| decoder.skip()).is_ok() {
-        count += 1;
-    }
-    count
 }
 
 impl<'a> WireHold<'a> {

@@ -55,12 +55,10 @@
 //!
 //! # What may change
 //!
-//! Fields may be added, and are skipped by a release that does not know them. What is added to a
-//! head it writes again as it found it, with every write. So a new field of a head has to be one
-//! that stays true whatever an older release does: what says something of one write has to
-//! say of which, by the version. From a step a release drops what it does not know when it saves
-//! the result, from requests and responses never: there a new field has to be one whose
-//! absence means what it meant before. What
+//! Fields may be added, and are skipped by a release that does not know them. It
+//! also drops them from a piece that it writes anew: from the head with every
+//! write, from a step when its result is saved, from requests and responses never.
+//! So a new field has to be one whose absence means what it meant before. What
 //! must not be skipped (another kind of hold, progress, callback, or state of a
 //! step) and what means something else takes another format: a higher number is
 //! [newer](DecodeError::Newer), anything else is corrupt, and neither is ever taken

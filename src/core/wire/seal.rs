@@ -5,7 +5,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 use sha2::{Digest, Sha256};
 
 use super::format::{CORRUPT_HEAD, DecodeError, WIRE_FORMAT};
-use super::head::{Extended, WireHead};
+use super::head::WireHead;
 
 /// No text begins with it, and nothing else of ours.
 const MAGIC: u8 = 0xf1;
@@ -14,8 +14,6 @@ const ENCRYPTED: u8 = 0xf3;
 /// What pieces of format 1 began with, which were text.
 const FIRST_MAGIC: &[u8] = b"tower-idempotency/1 ";
 const SUM: usize = 8;
-/// Where the map of a piece begins.
-const MAP: usize = 2 + SUM;
 
 /// `wire` as a piece, which is going to have about `raw` bytes and some fields.
 pub(super) fn seal(wire: &impl Encode<()>, raw: usize) -> Bytes {
@@ -24,8 +22,7 @@ pub(super) fn seal(wire: &impl Encode<()>, raw: usize) -> Bytes {
 
 /// The same of a head, of which most may be encrypted.
 pub(super) fn seal_head(head: &WireHead<'_>) -> Bytes {
-    let magic = if head.is_encrypted() { ENCRYPTED } else { MAGIC };
-    if head.added.is_empty() { seal_as(magic, head, 0) } else { seal_as(magic, &Extended(head), 0) }
+    seal_as(if head.is_encrypted() { ENCRYPTED } else { MAGIC }, head, 0)
 }
 
 fn seal_as(magic: u8, wire: &impl Encode<()>, raw: usize) -> Bytes {
@@ -44,15 +41,15 @@ fn seal_as(magic: u8, wire: &impl Encode<()>, raw: usize) -> Bytes {
 }
 
 /// What is in a piece. Fields that this release does not know are skipped.
-pub(super) fn open<'a, T: Decode<'a, ()>>(sealed: &'a [u8], corrupt: &DecodeError) -> Result<T, DecodeError> {
+pub(in crate::core) fn open<'a, T: Decode<'a, ()>>(sealed: &'a [u8], corrupt: &DecodeError) -> Result<T, DecodeError> {
     open_as(MAGIC, sealed, corrupt)
 }
 
 /// The same of a head.
-pub(in crate::core) fn open_head(sealed: &[u8]) -> Result<WireHead<'_>, DecodeError> {
+pub(super) fn open_head(sealed: &[u8]) -> Result<WireHead<'_>, DecodeError> {
     let is_encrypted = sealed.first() == Some(&ENCRYPTED);
     let head: WireHead<'_> = open_as(if is_encrypted { ENCRYPTED } else { MAGIC }, sealed, &CORRUPT_HEAD)?;
-    if head.is_encrypted() == is_encrypted { Ok(head.with_added(&sealed[MAP..])) } else { Err(CORRUPT_HEAD) }
+    if head.is_encrypted() == is_encrypted { Ok(head) } else { Err(CORRUPT_HEAD) }
 }
 
 fn open_as<'a, T: Decode<'a, ()>>(magic: u8, sealed: &'a [u8], corrupt: &DecodeError) -> Result<T, DecodeError> {

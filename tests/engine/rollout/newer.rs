@@ -52,12 +52,6 @@ pub(super) fn is_newer(piece: &[u8]) -> bool {
     piece.windows(MARK.len()).any(|bytes| bytes == MARK)
 }
 
-/// Whether all that a newer build says is in it, each field as it was written, and once.
-pub(super) fn has_all_fields(piece: &[u8]) -> bool {
-    let times = |field: &Vec<u8>| piece.windows(field.len()).filter(|bytes| bytes == field).count();
-    unknown_fields().iter().all(|field| times(field) == 1)
-}
-
 impl Pieces {
     /// As a newer build writes it: with fields that this one does not know in each
     /// piece, and with one piece more.

@@ -35,11 +35,4 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "target.query().unwrap_or(\"?\").as_bytes(),",
         "a_request_that_an_earlier_release",
     ),
-    rollout(
-        "a-write-drops-what-a-newer-build-added",
-        SEAL,
-        "if head.added.is_empty() {",
-        "if true {",
-        "what_a_newer_build_began",
-    ),
 ];
