@@ -49,6 +49,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_period_whose_process_died",
     ),
     runs(
+        "a-scheduler-that-ends-leaves-an-outage-behind",
+        "src/schedule/scheduler.rs",
+        "let (mut outages, _scanning) = (0, Scanning::new(engine.outage()));",
+        "let (mut outages, _scanning) = (0, std::mem::ManuallyDrop::new(Scanning::new(engine.outage())));",
+        "a_scheduler_that_ends_in_an_outage",
+    ),
+    runs(
         "a-late-process-does-not-look-at-the-cursor",
         "src/schedule/job.rs",
         "if has_ended || !open.any(|open| open == seen) {",
