@@ -9,10 +9,15 @@ use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::Key;
-use tower_idempotency::store::{SqliteOpenErrorKind as Kind, SqliteStore, Store, StoreErrorKind};
+use tower_idempotency::store::{SqliteOpenErrorKind as Kind, SqliteStore, SqliteStoreOptions, Store, StoreErrorKind};
 
 use super::open::{refused, refused_by};
 use super::records::*;
+
+const PAGE: usize = 4096;
+/// What a disk writes at once.
+const SECTOR: usize = 512;
+const SECTORS: usize = PAGE / SECTOR;
 
 /// A store as a `kill -9` leaves it, with answers to "0" to "9", all of them in the WAL
 /// alone.
@@ -263,6 +268,75 @@ async fn a_last_transaction_that_power_loss_tore_is_cut_off() {
         all_are_there(&path).await;
         assert!(load(&SqliteStore::open(&path).unwrap(), &key("last")).await.is_none(), "hole at {hole}");
     }
+}
+
+/// A check-point that a loss of power cut short leaves pages of which some sectors are
+/// new and some are old. The WAL has them whole.
+#[tokio::test]
+async fn a_check_point_that_power_loss_tore_is_made_again() {
+    let live = tempdir().unwrap();
+    let options = SqliteStoreOptions::new();
+    let store = options.clone().open(live.path().join("keys.db")).unwrap();
+    let _reader = keep_in_wal(&live.path().join("keys.db"));
+    // Counts that need a byte more than before move what follows them in their page.
+    for n in 0..200 {
+        answer(&store, n).await;
+    }
+    every_torn_check_point_is_made_again(live.path(), &options, 200).await;
+}
+
+/// There the list of tables changes, too: it is the application's.
+#[tokio::test]
+async fn a_check_point_that_power_loss_tore_in_a_joined_database_is_made_again() {
+    let live = tempdir().unwrap();
+    let path = live.path().join("keys.db");
+    let own = Connection::open(&path).unwrap();
+    own.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE orders (id INTEGER PRIMARY KEY)").unwrap();
+    let options = SqliteStoreOptions::new().join_existing_database();
+    let store = options.clone().open(&path).unwrap();
+    let _reader = keep_in_wal(&path);
+    for n in 0..20 {
+        answer(&store, n).await;
+        own.execute_batch(&format!("CREATE INDEX orders_{n} ON orders (id)")).unwrap();
+    }
+    every_torn_check_point_is_made_again(live.path(), &options, 20).await;
+}
+
+/// Takes the files as they are, and a check-point of them that ends in the middle of each
+/// of its pages.
+async fn every_torn_check_point_is_made_again(live: &Path, options: &SqliteStoreOptions, answers: usize) {
+    let (left, moved) = (tempdir().unwrap(), tempdir().unwrap());
+    copy(live, left.path());
+    copy(live, moved.path());
+    let checkpoint = Connection::open(moved.path().join("keys.db")).unwrap();
+    checkpoint.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let path = left.path().join("keys.db");
+    let (old, new) = (fs::read(&path).unwrap(), fs::read(moved.path().join("keys.db")).unwrap());
+    let files = contents(left.path());
+    let torn = (0..old.len() / PAGE).flat_map(|page| [(page, 0), (page, 1)]);
+    let torn: Vec<_> =
+        torn.map(|(page, parity)| (page, tear(&old, &new, page, parity))).filter(|(_, torn)| *torn != old).collect();
+    assert!(!torn.is_empty(), "the check-point changes no page");
+    for (page, torn) in torn {
+        for (name, content) in &files {
+            fs::write(left.path().join(name), content).unwrap();
+        }
+        fs::write(&path, torn).unwrap();
+        let store = options.clone().open(&path).unwrap_or_else(|error| panic!("page {page}: {error}"));
+        for n in 0..answers {
+            assert!(load(&store, &key(n)).await.is_some(), "page {page}: {n}");
+        }
+    }
+}
+
+/// Every other sector of this page as the check-point leaves it.
+fn tear(old: &[u8], new: &[u8], page: usize, parity: usize) -> Vec<u8> {
+    let mut torn = old.to_vec();
+    for sector in (page * SECTORS..(page + 1) * SECTORS).filter(|sector| sector % 2 == parity) {
+        let bytes = sector * SECTOR..(sector + 1) * SECTOR;
+        torn[bytes.clone()].copy_from_slice(&new[bytes]);
+    }
+    torn
 }
 
 #[tokio::test]

@@ -2,13 +2,13 @@
 //! writes to the store again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::connection::beside;
 use super::error::{SqliteOpenError, SqliteOpenErrorKind as Kind};
-use super::inspect::{Database, Meta};
+use super::inspect::{Database, Meta, Moved};
 use super::owner::Other;
-use super::wal::Wal;
+use super::wal::{Wal, wal};
 use crate::util::nonce::fresh_nonce;
 
 /// What the files say, each for itself.
@@ -40,7 +40,18 @@ impl<'e> Evidence<'e> {
 
     /// Before the library looks at the WAL, and perhaps forgets half of it.
     pub(super) fn check_files(&self) -> Result<(), SqliteOpenError> {
-        let Some(meta) = &self.database.meta else { return Ok(()) };
+        let (is_open, commits) = match &self.database.meta {
+            Moved::NoTables => return Ok(()),
+            Moved::Torn if self.commits_in_wal() == 0 => {
+                return self.refused(
+                    Kind::Damaged,
+                    "has a damaged page about the whole store, which no -wal file makes up for",
+                );
+            }
+            // By a process that had it open. The WAL tells the rest.
+            Moved::Torn => (true, i64::MAX),
+            Moved::All(meta) => (meta.is_open, meta.commits),
+        };
         if let Some(wal) = &self.wal {
             // A process that was killed in its commit leaves the like of it behind what
             // others wrote over it. Where the count is exact, it tells.
@@ -52,7 +63,7 @@ impl<'e> Evidence<'e> {
                 return self.refused(Kind::Damaged, "is shorter than it was");
             }
         }
-        if meta.is_open && self.known.is_none() {
+        if is_open && self.known.is_none() {
             let what = "was not closed, and the files are missing that lay beside it (-wal, .owner-…): perhaps it is a copy \
                         of this file alone";
             return self.refused(Kind::Incomplete, what);
@@ -63,23 +74,26 @@ impl<'e> Evidence<'e> {
             let what = "was closed, and the -wal file beside it is not the one that it was closed with";
             return self.refused(Kind::Incomplete, what);
         }
-        let lost = |known| known > meta.commits && self.wal.as_ref().is_none_or(|wal| wal.commits == 0);
-        if self.known.is_some_and(lost) {
-            return check_count(self.path, self.known, meta.commits);
+        if self.commits_in_wal() == 0 {
+            return check_count(self.path, self.known, commits);
         }
         Ok(())
     }
 
+    fn commits_in_wal(&self) -> u64 {
+        self.wal.as_ref().map_or(0, |wal| wal.commits)
+    }
+
     fn is_strange(&self) -> bool {
-        let closed = self.database.meta.as_ref().is_some_and(|meta| !meta.is_open);
+        let closed = matches!(&self.database.meta, Moved::All(meta) if !meta.is_open);
         let holds_others = self.wal.as_ref().is_some_and(|wal| wal.commits > 0 && !wal.has_page);
         self.database.is_own && closed && holds_others
     }
 
     /// With what the library made of the WAL.
     pub(super) fn check_state(&self, now: &Meta) -> Result<(), SqliteOpenError> {
-        let Some(meta) = &self.database.meta else { return Ok(()) };
-        if now.id != meta.id || now.commits < meta.commits {
+        let is_older = |meta: &Meta| now.id != meta.id || now.commits < meta.commits;
+        if matches!(&self.database.meta, Moved::All(meta) if is_older(meta)) {
             return self
                 .refused(Kind::Incomplete, "has a -wal file beside it that is another database's, or an old one");
         }
@@ -127,10 +141,6 @@ pub(super) fn check_count(path: &Path, known: Option<i64>, commits: i64) -> Resu
 
 fn refused(path: &Path, kind: Kind, what: &str) -> Result<(), SqliteOpenError> {
     Err(SqliteOpenError::new(kind, path, format!("{what}; {RESTORE}")))
-}
-
-pub(super) fn wal(path: &Path) -> PathBuf {
-    beside(path, "-wal")
 }
 
 /// Refuses to create a database where there was one.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::connection::without_wal;
 use super::error::{SqliteOpenError, SqliteOpenErrorKind as Kind};
 use super::schema::{APPLICATION_ID, LAYOUT, PREFIX, Sql};
+use super::wal::wal;
 
 /// The smallest page that there is.
 const SHORTEST: u64 = 512;
@@ -27,11 +28,20 @@ pub(super) enum Found {
 pub(super) struct Database {
     /// Whether a store made it, and has it for itself.
     pub(super) is_own: bool,
-    /// `None` in one that has no tables of ours yet.
-    pub(super) meta: Option<Meta>,
+    pub(super) meta: Moved,
     /// The page that every transaction touches.
     pub(super) tallies_page: i64,
     pub(super) page_size: u64,
+}
+
+/// What the last check-point moved into it of the line about the whole store.
+#[derive(Debug)]
+pub(super) enum Moved {
+    /// It has no tables of ours yet.
+    NoTables,
+    /// A check-point was cut short in the middle of a page; the WAL has it whole.
+    Torn,
+    All(Meta),
 }
 
 /// The line about the whole store.
@@ -94,18 +104,30 @@ fn database(path: &Path, connection: &Connection, join: bool) -> Result<Database
                       tables of it, or name another path";
         return Err(SqliteOpenError::new(Kind::Foreign, path, detail));
     }
-    let prefix = if is_own { "" } else { PREFIX };
-    let sql = Sql::new(prefix, false);
     let page_size = number("page_size").map_err(engine)?.unsigned_abs();
+    let (meta, tallies_page) = match moved(path, connection, if is_own { "" } else { PREFIX }) {
+        Err(error) if error.kind() == Kind::Damaged && has_wal(path) => (Moved::Torn, 0),
+        other => other?,
+    };
+    Ok(Database { is_own, meta, tallies_page, page_size })
+}
+
+fn moved(path: &Path, connection: &Connection, prefix: &str) -> Result<(Moved, i64), SqliteOpenError> {
+    let engine = |error| SqliteOpenError::engine(path, error);
+    let sql = Sql::new(prefix, false);
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema WHERE name = ?1", [format!("{prefix}meta")], |row| row.get(0))
         .map_err(engine)?;
     if tables == 0 {
-        return Ok(Database { is_own, meta: None, tallies_page: 0, page_size });
+        return Ok((Moved::NoTables, 0));
     }
     let meta = read(connection, &sql, path)?;
     let tallies_page = connection.query_row(&sql.tallies_page, [], |row| row.get(0)).map_err(engine)?;
-    Ok(Database { is_own, meta: Some(meta), tallies_page, page_size })
+    Ok((Moved::All(meta), tallies_page))
+}
+
+fn has_wal(path: &Path) -> bool {
+    fs::metadata(wal(path)).is_ok_and(|found| found.len() > 0)
 }
 
 /// Reads the line through this connection.

@@ -15,9 +15,9 @@ use super::checkpoint::{self, Checkpoints};
 use super::clock::{self, Clocks, StoredTime, Timeline};
 use super::connection::{BUSY, Place, beside};
 use super::error::{Fault, SqliteOpenError, SqliteOpenErrorKind as Kind};
-use super::evidence::{Evidence, check_absence, check_count, known_by, wal};
+use super::evidence::{Evidence, check_absence, check_count, known_by};
 use super::files::{self, Entrance};
-use super::inspect::{self, Database, Found, Meta, inspect};
+use super::inspect::{self, Database, Found, Meta, Moved, inspect};
 use super::open_store::{Guard, OpenStore};
 use super::options::SqliteStoreOptions;
 use super::orphans::{self, Held};
@@ -27,6 +27,7 @@ use super::row;
 use super::schema::{APPLICATION_ID, Sql};
 use super::turn::Gate;
 use super::version;
+use super::wal::wal;
 use crate::core::Timestamp;
 use crate::util::nonce::fresh_nonce;
 
@@ -212,7 +213,7 @@ impl Opening<'_> {
         // Until it is known whose WAL this is, it stays where it is.
         let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         connection.set_db_config(keep, true).map_err(|error| self.engine(error))?;
-        if database.meta.is_some() && !self.options.accept_loss {
+        if !matches!(database.meta, Moved::NoTables) && !self.options.accept_loss {
             check(&inspect::read(&connection, sql, self.path)?)?;
         }
         connection.set_db_config(keep, false).map_err(|error| self.engine(error))?;

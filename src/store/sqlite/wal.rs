@@ -4,7 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use super::connection::beside;
+
+pub(super) fn wal(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
 
 /// Where the library locks bytes. The page there is never written.
 const LOCKS: u64 = 1 << 30;

@@ -3,6 +3,7 @@
 use super::Mutant;
 
 const EVIDENCE: &str = "src/store/sqlite/evidence.rs";
+const INSPECT: &str = "src/store/sqlite/inspect.rs";
 const OPEN: &str = "src/store/sqlite/open.rs";
 const LABELS: &str = "src/store/sqlite/labels.sql";
 const PLAN: &str = "src/store/sqlite/plan.rs";
@@ -137,5 +138,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "vec![Change::Save { step: step.as_str().into(), value: bytes }]",
         "{\n            drop(bytes);\n            vec![Change::Renew]\n        }",
         "together::shared::whatever_the_store_does",
+    ),
+    sqlite(
+        "a-torn-check-point-is-damage",
+        INSPECT,
+        "error.kind() == Kind::Damaged && has_wal(path)",
+        "error.kind() == Kind::Damaged && !has_wal(path)",
+        "damage::a_check_point_that_power_loss_tore",
     ),
 ];
