@@ -1,5 +1,7 @@
 //! All that can be typed.
 
+pub(crate) mod schedule;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +20,7 @@ Exit codes:
   1  refused or failed: nothing was changed, unless the text says otherwise; or a decision was
      stored, and `done` could not be printed: `idempotency show` has it in the history
   2  what was typed makes no sense
-  3  there is no such operation, or no such window
+  3  there is no such operation, window or schedule
   4  the store can't be reached or opened
   5  doctor found something
   141  who reads the output closed it, as `head` does";
@@ -83,6 +85,9 @@ pub(crate) enum Command {
     /// Maintenance windows: list, plan, extend, end
     #[command(subcommand)]
     Maintenance(Maintenance),
+    /// What runs once a period: list, show, pause, run, back-fill
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Serve the page for operators, on this machine, until Ctrl-C
     Serve(Serve),
     /// Print a line when something begins to need attention, and when it is over

@@ -58,7 +58,7 @@ impl From<StoreError> for Failure {
 impl From<OperatorError> for Failure {
     fn from(error: OperatorError) -> Self {
         let code = match &error {
-            OperatorError::Absent | OperatorError::NoSuchWindow => NOT_FOUND,
+            OperatorError::Absent | OperatorError::NoSuchWindow | OperatorError::NoSuchSchedule => NOT_FOUND,
             OperatorError::InvalidKey(_) | OperatorError::InvalidHash | OperatorError::InvalidReference => USAGE,
             OperatorError::Store(error) if error.kind() == StoreErrorKind::Unavailable => AWAY,
             _ => REFUSED,

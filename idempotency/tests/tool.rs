@@ -1,6 +1,8 @@
 //! The program as scripts run it, against real stores.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+#[path = "tool/schedule.rs"]
+mod schedule;
 #[path = "tool/terminal.rs"]
 mod terminal;
 #[path = "tool/windows.rs"]

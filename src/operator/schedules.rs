@@ -1,10 +1,13 @@
 //! Schedules: where they stand, paused, run by hand, and periods run once more.
 
+use std::collections::BTreeMap;
+
 use super::Operator;
 use super::error::OperatorError;
 use crate::core::Timestamp;
-use crate::schedule::cursor::{Cursor, Ended};
-use crate::schedule::state::{Seen, State};
+use crate::schedule::cursor::{Cursor, Ended, Missed, Order};
+use crate::schedule::directory;
+use crate::schedule::state::{Seen, State, scope};
 use crate::schedule::timing::{Period, Timing, period_at};
 use crate::util::nonce::fresh_nonce;
 
@@ -19,8 +22,10 @@ pub struct ShownSchedule {
     pub name: String,
     /// When its periods begin.
     pub timing: Timing,
-    /// Who paused it, if it is paused.
-    pub paused_by: Option<String>,
+    /// What becomes of those that are missed.
+    pub missed: Missed,
+    /// Who paused it and why, if it is paused.
+    pub paused: Option<Order>,
     /// What runs, or waits until it is tried again.
     pub running: Option<Period>,
     /// Runs whose outcome is unknown, until an operator has decided about each.
@@ -32,6 +37,7 @@ pub struct ShownSchedule {
     /// The store's time.
     pub now: Timestamp,
     passed: Period,
+    orders: BTreeMap<String, Order>,
 }
 
 impl ShownSchedule {
@@ -39,9 +45,30 @@ impl ShownSchedule {
     pub fn next_runs(&self) -> impl Iterator<Item = Period> + use<'_> {
         std::iter::successors(self.timing.following(&self.passed), |period| self.timing.following(period))
     }
+
+    /// Who asked for this run by hand, and why; `None` of any other run.
+    pub fn order(&self, period: &Period) -> Option<&Order> {
+        self.orders.get(period.order()?)
+    }
+
+    /// The scope of its runs: with the [name](Period::name) of its period as its key, each is found as
+    /// an [operation of a runner](Operator::find_of_runner).
+    pub fn scope(&self) -> String {
+        scope(&self.name)
+    }
 }
 
 impl Operator {
+    /// The names of all schedules that a process has run over this store, in the order of the
+    /// alphabet: the first 1,000. One that no process has any longer stays.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError::Store`] if the store can't be asked, or a newer release wrote it.
+    pub async fn schedules(&self) -> Result<Vec<String>, OperatorError> {
+        Ok(directory::names(&self.engine).await?.into_iter().collect())
+    }
+
     /// Where the schedule of this name stands.
     ///
     /// # Errors
@@ -54,30 +81,32 @@ impl Operator {
         let timing = cursor.timing.parse().map_err(|_| OperatorError::NoSuchSchedule)?;
         let running = cursor.running().map(|open| open.period.clone());
         let in_doubt = cursor.open.iter().filter(|open| open.in_doubt).map(|open| open.period.clone()).collect();
-        let Cursor { paused, asked, passed, ended, .. } = cursor;
+        let Cursor { missed, paused, orders, asked, passed, ended, .. } = cursor;
         Ok(ShownSchedule {
             name: name.to_owned(),
             timing,
-            paused_by: paused,
+            missed,
+            paused,
             running,
             in_doubt,
             asked: asked.into(),
             ended: ended.into(),
             now,
             passed,
+            orders,
         })
     }
 
     /// Pauses it: no period begins, in any process, until an operator
-    /// [goes on](Self::go_on_with_schedule) with it. What runs goes on.
+    /// [goes on](Self::go_on_with_schedule) with it. What runs goes on. [Who](Self::by) and
+    /// [why](Self::because) is shown until then.
     ///
     /// # Errors
     ///
     /// As [`schedule`](Self::schedule); [`OperatorError::Overtaken`] if it changes all the time.
     pub async fn pause_schedule(&self, name: &str) -> Result<(), OperatorError> {
-        let who = self.engine.name().map(ToString::to_string).unwrap_or_default();
         self.schedule(name).await?;
-        self.change_schedule(name, |cursor, _| cursor.paused = Some(who.clone())).await
+        self.change_schedule(name, |cursor, _| cursor.paused = Some(self.ordered())).await
     }
 
     /// Goes on with a schedule that was paused. The periods that began meanwhile were
@@ -101,7 +130,8 @@ impl Operator {
     /// been asked for: look at the [schedule](Self::schedule).
     pub async fn trigger(&self, name: &str) -> Result<Period, OperatorError> {
         let id = fresh_id();
-        let asked = self.ask(name, |_, now| period_at(now).into_iter().map(|at| at.by_hand(&id)).collect()).await?;
+        let now = |now| period_at(now).into_iter().map(|at| at.by_hand(&id)).collect();
+        let asked = self.ask(name, &id, |_, at| now(at)).await?;
         asked.into_iter().next().ok_or(OperatorError::NoSuchSchedule)
     }
 
@@ -114,7 +144,7 @@ impl Operator {
     pub async fn back_fill(&self, name: &str, from: Timestamp, until: Timestamp) -> Result<Vec<Period>, OperatorError> {
         let id = fresh_id();
         let before = Timestamp::from_millis(from.as_millis().saturating_sub(1));
-        self.ask(name, |timing, now| {
+        self.ask(name, &id, |timing, now| {
             let begun = std::iter::successors(timing.next(before), |period| timing.following(period));
             let begun = begun.take_while(|period| period.begin() <= until.min(now)).take(MOST + 1);
             begun.map(|period| period.by_hand(&id)).collect()
@@ -125,6 +155,7 @@ impl Operator {
     async fn ask(
         &self,
         name: &str,
+        id: &str,
         what: impl Fn(&Timing, Timestamp) -> Vec<Period> + Send + Sync,
     ) -> Result<Vec<Period>, OperatorError> {
         // Decided once, however often the write is tried.
@@ -136,6 +167,7 @@ impl Operator {
             }
             // An earlier try may have taken, and its reply been lost.
             cursor.asked.extend(asked.iter().filter(|period| !cursor.knows(period)).cloned().collect::<Vec<_>>());
+            cursor.orders.insert(id.to_owned(), self.ordered());
             Ok(())
         })
         .await??;
@@ -151,6 +183,10 @@ impl Operator {
         let changed = self.state(name).change(change).await?.ok_or(OperatorError::Overtaken)?;
         self.call_schedule(name).await?;
         Ok(changed)
+    }
+
+    fn ordered(&self) -> Order {
+        Order { by: self.engine.name().map(ToString::to_string), why: self.why.as_deref().map(str::to_owned) }
     }
 
     fn state<'a>(&'a self, name: &'a str) -> State<'a> {

@@ -3,7 +3,7 @@
 //! It is kept in a control record, which never expires. A run begins only for a period that
 //! stands open here, and a period is opened once, when the cursor passes it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +38,12 @@ const LATE: Duration = Duration::from_secs(60);
 pub(crate) struct Cursor {
     /// When its periods begin, as the process that wrote it last has it.
     pub(crate) timing: String,
-    /// By whom it was paused, if it is.
-    pub(crate) paused: Option<String>,
+    /// What becomes of missed ones, as that process has it.
+    pub(crate) missed: Missed,
+    /// Who paused it, if it is paused.
+    pub(crate) paused: Option<Order>,
+    /// Who asked for the runs by hand that are known here, by what stands in their names.
+    pub(crate) orders: BTreeMap<String, Order>,
     /// What operators asked for, and has not begun.
     pub(crate) asked: VecDeque<Period>,
     /// The last period that it passed.
@@ -59,6 +63,17 @@ pub(crate) struct Open {
     pub(crate) rests_until: Timestamp,
     /// What it did is unknown, and an operator decides: later periods don't wait for it.
     pub(crate) in_doubt: bool,
+}
+
+/// Who had a schedule paused, or asked for a run, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Order {
+    /// Who: as [`Operator::by`](crate::Operator::by) says; else the engine's
+    /// [`instance`](crate::Engine::instance), if it has one.
+    pub by: Option<String>,
+    /// Why, if [`Operator::because`](crate::Operator::because) says so.
+    pub why: Option<String>,
 }
 
 /// A run that ended.
@@ -87,10 +102,24 @@ pub enum End {
 
 impl Cursor {
     /// A schedule that begins now: nothing was missed before.
-    pub(crate) fn new(timing: &Timing, now: Timestamp) -> Self {
-        let passed = Period { name: String::new(), begin: now };
-        let (timing, paused, asked) = (timing.to_string(), None, VecDeque::new());
-        Self { timing, paused, asked, passed, open: Vec::new(), ended: VecDeque::new() }
+    pub(crate) fn new(timing: &Timing, missed: Missed, now: Timestamp) -> Self {
+        Self {
+            timing: timing.to_string(),
+            missed,
+            paused: None,
+            orders: BTreeMap::new(),
+            asked: VecDeque::new(),
+            passed: Period { name: String::new(), begin: now },
+            open: Vec::new(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of how the process has it that writes it; whether that is new.
+    pub(crate) fn go_by(&mut self, timing: &Timing, missed: Missed) -> bool {
+        let was =
+            (std::mem::replace(&mut self.timing, timing.to_string()), std::mem::replace(&mut self.missed, missed));
+        was != (timing.to_string(), missed)
     }
 
     /// The one that runs, or is to run again: later periods wait for it.
@@ -158,6 +187,8 @@ impl Cursor {
 
     pub(crate) fn unlist(&mut self) {
         self.ended.drain(..self.ended.len().saturating_sub(LISTED));
+        let known: BTreeSet<_> = self.periods().filter_map(Period::order).map(str::to_owned).collect();
+        self.orders.retain(|id, _| known.contains(id));
     }
 
     pub(crate) fn find(&mut self, period: &Period) -> Option<&mut Open> {
@@ -166,16 +197,22 @@ impl Cursor {
 
     /// Whether it waits, runs or is listed as ended.
     pub(crate) fn knows(&self, period: &Period) -> bool {
+        self.periods().any(|known| known == period)
+    }
+
+    fn periods(&self) -> impl Iterator<Item = &Period> {
         let open = self.open.iter().map(|open| &open.period);
         let ended = self.ended.iter().map(|ended| &ended.period);
-        self.asked.iter().chain(open).chain(ended).any(|known| known == period)
+        self.asked.iter().chain(open).chain(ended)
     }
 
     /// What the record is to say.
     pub(crate) fn to_content(&self) -> Arc<StoredResponse> {
         content_of(&json!({
             "timing": self.timing,
-            "paused": self.paused,
+            "missed": missed_value(self.missed),
+            "paused": self.paused.as_ref().map(order_value),
+            "orders": self.orders.iter().map(|(id, order)| (id.clone(), order_value(order))).collect::<Value>(),
             "asked": self.asked.iter().map(value).collect::<Value>(),
             "passed": value(&self.passed),
             "open": self.open.iter().map(open_value).collect::<Value>(),
@@ -200,6 +237,18 @@ fn value(Period { name, begin }: &Period) -> Value {
     json!({ "name": name, "begin_ms": begin.as_millis() })
 }
 
+/// How many run at most; 0 if none does.
+fn missed_value(missed: Missed) -> Value {
+    match missed {
+        Missed::Newest(most) => json!(most.max(1)),
+        Missed::PassOver => json!(0),
+    }
+}
+
+fn order_value(Order { by, why }: &Order) -> Value {
+    json!({ "by": by, "why": why })
+}
+
 fn open_value(open: &Open) -> Value {
     json!({
         "period": value(&open.period),
@@ -221,12 +270,26 @@ fn ended_value(ended: &Ended) -> Value {
 fn parse(content: &Value) -> Option<Cursor> {
     Some(Cursor {
         timing: content["timing"].as_str()?.to_owned(),
-        paused: content["paused"].as_str().map(str::to_owned),
+        missed: missed(&content["missed"])?,
+        paused: Some(&content["paused"]).filter(|paused| !paused.is_null()).map(order),
+        orders: content["orders"].as_object()?.iter().map(|(id, by)| (id.clone(), order(by))).collect(),
         asked: content["asked"].as_array()?.iter().map(period).collect::<Option<_>>()?,
         passed: period(&content["passed"])?,
         open: content["open"].as_array()?.iter().map(open).collect::<Option<_>>()?,
         ended: content["ended"].as_array()?.iter().map(ended).collect::<Option<_>>()?,
     })
+}
+
+fn missed(value: &Value) -> Option<Missed> {
+    Some(match u32::try_from(value.as_u64()?).ok()? {
+        0 => Missed::PassOver,
+        most => Missed::Newest(most),
+    })
+}
+
+fn order(value: &Value) -> Order {
+    let text = |name: &str| value[name].as_str().map(str::to_owned);
+    Order { by: text("by"), why: text("why") }
 }
 
 fn time(value: &Value) -> Option<Timestamp> {

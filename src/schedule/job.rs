@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cursor::{Cursor, End, Missed, Open};
+use super::directory;
 use super::state::{Seen, State};
 use super::timing::{Period, Timing};
 use crate::core::Timestamp;
@@ -71,11 +72,26 @@ impl Job {
         State { engine, name: &self.name }
     }
 
+    /// Has operators find it, as it is here. It writes nothing if they do.
+    pub(super) async fn enter(&self, engine: &Engine) -> Result<(), StoreError> {
+        let Seen { cursor, version, now } = self.state(engine).look().await?;
+        let is_new = cursor.is_none();
+        let mut cursor = cursor.unwrap_or_else(|| Cursor::new(&self.timing, self.missed, now));
+        if cursor.go_by(&self.timing, self.missed) || is_new {
+            // If another process was faster, what it wrote holds.
+            self.state(engine).write(&cursor, version).await?;
+        }
+        directory::enter(engine, &self.name).await.or_else(|error| {
+            // No period waits for a list that can't be read.
+            if error.is_unreadable() { Ok(()) } else { Err(error) }
+        })
+    }
+
     /// Does what is due now, one run at most.
     pub(super) async fn turn(&self, engine: &Engine) -> Result<Pause, StoreError> {
         let Seen { cursor, version, now } = self.state(engine).look().await?;
         let Some(mut cursor) = cursor else {
-            self.state(engine).write(&Cursor::new(&self.timing, now), version).await?;
+            self.enter(engine).await?;
             return Ok(Pause::No);
         };
         if let Some(open) = cursor.running() {
@@ -84,7 +100,7 @@ impl Job {
             return if left.is_zero() { self.run(engine, open).await } else { Ok(Pause::For(left.min(LOOK))) };
         }
         if cursor.open.len() < DOUBTS && cursor.advance(&self.timing, self.missed, now) {
-            cursor.timing = self.timing.to_string();
+            cursor.go_by(&self.timing, self.missed);
             let is_ours = self.state(engine).write(&cursor, version).await?;
             return match cursor.running().filter(|_| is_ours) {
                 Some(open) => self.run(engine, open).await,

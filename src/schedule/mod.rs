@@ -2,6 +2,7 @@
 //! `telemetry`, `engine` and `runner`. Start with [`Scheduler`].
 
 pub(crate) mod cursor;
+pub(crate) mod directory;
 mod job;
 mod scheduler;
 mod send;
@@ -11,7 +12,7 @@ pub(crate) mod timing;
 #[cfg(test)]
 mod tests;
 
-pub use cursor::{End, Ended, Missed};
+pub use cursor::{End, Ended, Missed, Order};
 pub use scheduler::{Schedule, ScheduleError, Scheduler};
 pub use send::{SendError, send};
 pub use timing::{InvalidTiming, Period, Timing};

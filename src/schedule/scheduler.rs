@@ -175,14 +175,21 @@ impl Scheduler {
 
 /// Turn after turn.
 async fn keep(job: Arc<Job>, engine: Engine) {
-    let (mut outages, _scanning) = (0, Scanning::new(engine.outage()));
+    let (mut outages, mut is_entered, _scanning) = (0, false, Scanning::new(engine.outage()));
     loop {
         if engine.is_closed().await {
             tokio::time::sleep(GLANCE).await;
             continue;
         }
         let calls = engine.calls_of_schedule(&job.name);
-        match job.turn(&engine).await {
+        let turn = async {
+            if !is_entered {
+                job.enter(&engine).await?;
+                is_entered = true;
+            }
+            job.turn(&engine).await
+        };
+        match turn.await {
             Ok(pause) => {
                 engine.store_succeeded(Calls::Scans);
                 outages = 0;

@@ -23,10 +23,15 @@ pub(crate) struct Seen {
     pub(crate) now: Timestamp,
 }
 
+/// The scope of the runs of the schedule of this name.
+pub(crate) fn scope(name: &str) -> String {
+    format!("schedule/{name}")
+}
+
 impl State<'_> {
     /// The scope of its runs' keys.
     pub(crate) fn scope(&self) -> String {
-        format!("schedule/{}", self.name)
+        scope(self.name)
     }
 
     fn key(&self) -> Key {

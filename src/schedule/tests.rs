@@ -193,7 +193,7 @@ fn nonsense_is_refused_with_what_to_write() {
 }
 
 fn week_away() -> (Cursor, Timestamp) {
-    (Cursor::new(&daily(), at("2026-06-01T03:00:00Z")), at("2026-06-08T03:00:00Z"))
+    (Cursor::new(&daily(), Missed::Newest(1), at("2026-06-01T03:00:00Z")), at("2026-06-08T03:00:00Z"))
 }
 
 /// The periods that are opened one after the other, and how many were passed over.

@@ -92,6 +92,11 @@ impl Period {
         self.name.contains(BY_HAND)
     }
 
+    /// Which call of an operator's asked for it.
+    pub(crate) fn order(&self) -> Option<&str> {
+        self.name.split_once(BY_HAND).map(|(_, id)| id)
+    }
+
     /// When it begins.
     pub const fn begin(&self) -> Timestamp {
         self.begin

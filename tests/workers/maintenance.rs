@@ -5,6 +5,7 @@ use std::time::Duration;
 use tower_idempotency::core::{Claim, Fingerprint, Labels, Mode, Status};
 use tower_idempotency::maintenance::{Covers, PlannedWindow, Window};
 use tower_idempotency::spi::Ledger;
+use tower_idempotency::store::StoreErrorKind;
 use tower_idempotency::{Callback, Completer, Operator, Reconciled, Scope, Sweeper, Watcher};
 
 use crate::support::lab::{
@@ -85,6 +86,26 @@ async fn a_window_is_no_finding() {
     assert_eq!(watcher.run_once().await.open, 0);
     assert_eq!(Sweeper::new(lab.engine()).run_once().await.unwrap().removed, 0);
     assert_eq!(lab.store.len(), 1);
+}
+
+/// What is in its own memory it sees without the store.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_is_not_stored_is_a_finding_in_a_window_too() {
+    let lab = Lab::new();
+    let layer = lab.layer();
+    let app = serve(&layer, |_| async { Ok(reply(201, "paid")) });
+    let _ = plan(&lab, 30, 0, Covers::All).await;
+    lab.store.fail(|call| match call {
+        Call::Swap(Status::Complete) => Fault::Before(StoreErrorKind::Unavailable),
+        _ => Fault::None,
+    });
+    send(&app, post("k")).await.assert_first(201, "paid");
+    tokio::time::sleep(secs(60)).await;
+    let watcher = Watcher::new(&layer);
+    let loads = lab.store.loads();
+    assert_eq!(watcher.run_once().await.open, 1);
+    assert_eq!(lab.store.loads(), loads);
+    assert_eq!(lab.events.count("Found"), 1);
 }
 
 /// It is left alone before it is claimed: that costs it no try.

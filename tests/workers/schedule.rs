@@ -294,7 +294,7 @@ async fn an_operator_pauses_a_schedule_and_goes_on_with_it() {
     tokio::time::sleep(secs(600)).await;
     assert_eq!(runs.counts().len(), paused);
     let shown = operator.schedule("export").await.unwrap();
-    assert_eq!(shown.paused_by.as_deref(), Some("eve"));
+    assert_eq!(shown.paused.and_then(|paused| paused.by).as_deref(), Some("eve"));
     operator.go_on_with_schedule("export").await.unwrap();
     tokio::time::sleep(secs(70)).await;
     let after = runs.counts().len() - paused;
@@ -302,6 +302,42 @@ async fn an_operator_pauses_a_schedule_and_goes_on_with_it() {
     let missing = operator.schedule("exports").await.unwrap_err();
     assert!(missing.to_string().contains("no process has run"), "{missing}");
     process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_finds_each_schedule_that_a_process_has_run() {
+    let lab = Lab::new();
+    let runs = Runs::default();
+    let operator = Operator::new(lab.store.clone()).by("eve").because("the mail was lost");
+    assert!(operator.schedules().await.unwrap().is_empty());
+    let first = count(lab.engine(), every(60).missed(Missed::Newest(7)), &runs);
+    let other = Schedule::new("audit", Timing::daily("UTC", "02:00").unwrap());
+    let others = (0..4).map(|_| count(lab.engine(), other.clone(), &runs)).collect::<Vec<_>>();
+    tokio::time::sleep(secs(30)).await;
+    assert_eq!(operator.schedules().await.unwrap(), ["audit", "export"]);
+    let shown = operator.schedule("export").await.unwrap();
+    assert_eq!((shown.missed, &*shown.scope()), (Missed::Newest(7), "schedule/export"));
+
+    // A process that comes with another timing is what counts, before its first period.
+    first.abort();
+    let later = count(lab.engine(), every(90), &runs);
+    let before = lab.store.len();
+    tokio::time::sleep(secs(1)).await;
+    let shown = operator.schedule("export").await.unwrap();
+    assert_eq!((shown.timing.to_string(), shown.missed), ("every 90s".into(), Missed::Newest(1)));
+    assert_eq!(lab.store.len(), before, "it is the same schedule");
+
+    let asked = operator.trigger("export").await.unwrap();
+    tokio::time::sleep(secs(30)).await;
+    let shown = operator.schedule("export").await.unwrap();
+    let order = shown.order(&asked).unwrap();
+    assert_eq!((order.by.as_deref(), order.why.as_deref()), (Some("eve"), Some("the mail was lost")));
+    let run = operator.find_of_runner(&shown.scope(), asked.name()).await.unwrap();
+    assert_eq!(run.record.status(), Status::Complete);
+    // With the runs that are listed no longer, what was said of them goes.
+    tokio::time::sleep(secs(90 * 40)).await;
+    assert_eq!(operator.schedule("export").await.unwrap().order(&asked), None);
+    others.into_iter().chain([later]).for_each(|process| process.abort());
 }
 
 #[tokio::test(start_paused = true)]

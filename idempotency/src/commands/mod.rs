@@ -6,6 +6,7 @@ mod doctor;
 mod list;
 mod maintenance;
 mod migrate;
+mod schedule;
 mod serve;
 mod show;
 mod sweep;
@@ -31,6 +32,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Forget(decision) => decide::forget(&common, &decision, output).await,
         Command::EndCallback(decision) => decide::end_callback(&common, &decision, output).await,
         Command::Maintenance(maintenance) => maintenance::run(&common, &maintenance, output).await,
+        Command::Schedule(schedule) => schedule::run(&common, &schedule, output).await,
         Command::Serve(serve) => serve::run(&common, &serve, output).await,
         Command::Watch(watch) => watch::run(&common, &watch, output).await,
         Command::Sweep(sweep) => sweep::run(&common, &sweep, output).await,

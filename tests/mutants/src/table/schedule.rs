@@ -56,6 +56,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_scheduler_that_ends_in_an_outage",
     ),
     runs(
+        "another-timing-is-shown-only-after-its-first-period",
+        "src/schedule/job.rs",
+        "if cursor.go_by(&self.timing, self.missed) || is_new {",
+        "if is_new {",
+        "an_operator_finds",
+    ),
+    runs(
+        "who-asked-for-a-run-is-kept-for-ever",
+        "src/schedule/cursor.rs",
+        "self.orders.retain(|id, _| known.contains(id));",
+        "self.orders.retain(|id, _| known.contains(id) || !id.is_empty());",
+        "an_operator_finds",
+    ),
+    runs(
         "a-late-process-does-not-look-at-the-cursor",
         "src/schedule/job.rs",
         "if has_ended || !open.any(|open| open == seen) {",
