@@ -226,7 +226,7 @@ pub use self::util::backoff::Backoff;
 #[doc(inline)]
 pub use self::util::clock;
 pub use self::workers::completer::{Completer, CompleterError, Doubt, Report, StoredBody};
-pub use self::workers::sweeper::{Sweeper, Swept};
+pub use self::workers::sweeper::{Stopped, Sweeper, Swept};
 pub use self::workers::watcher::{Watched, Watcher};
 
 /// Maintenance windows: see [the guide](guide::maintenance).

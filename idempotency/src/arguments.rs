@@ -14,6 +14,8 @@ use jiff::SignedDuration;
 use tower_idempotency::store::DurabilityLevel;
 use tower_idempotency::{FindingKind, Label, ListPosition, ListState};
 
+use crate::proxy::arguments::Proxy;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -41,7 +43,7 @@ pub(crate) struct Arguments {
 }
 
 /// What all commands share.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// The store: sqlite:PATH, redis://… or postgres://…, as the service has it, with what it
     /// sets: redis://HOST?prefix=NAME&index_complete=true,
@@ -90,6 +92,10 @@ pub(crate) enum Command {
     Schedule(schedule::Schedule),
     /// Serve the page for operators, on this machine, until Ctrl-C
     Serve(Serve),
+    /// Stand in front of a service as a reverse proxy, so that its charges happen once
+    ///
+    /// The service may be written in any language: see the guide, "without touching your code".
+    Proxy(Box<Proxy>),
     /// Print a line when something begins to need attention, and when it is over
     ///
     /// Ends with Ctrl-C. It sees what the store has: a response that a service could not

@@ -234,7 +234,7 @@ fn a_list_says_that_nothing_needs_attention_only_if_it_left_out_nothing() {
     let bed = sqlite(&folder);
     let says = |arguments: &[&str]| bed.run(&[&["list"], arguments].concat()).out;
     let after = &format!("n.{}.{}", i64::MAX, "f".repeat(64));
-    for arguments in [["--finding", "paid"], ["--label", "order=17"], ["--older-than", "2h"], ["--after", after]] {
+    for arguments in [["--finding", "paid"], ["--label", "order=18"], ["--older-than", "2h"], ["--after", after]] {
         assert_eq!(says(&arguments), "none of the operations looked at\n", "{arguments:?}");
     }
     for kind in ["unsaved", "unreadable", "store-away", "capped"] {
@@ -374,11 +374,13 @@ fn the_url_names_the_schema_the_prefix_and_the_pooler_of_postgres() {
     assert_eq!(about_the_prefix(&bed.run(&["doctor", "--json"])), None);
 
     assert_eq!(program(&["--store", &plain, "migrate", "--yes"]).code, 0);
-    let mark = || Postgres::shared().sql_in("tool_prefix", "SELECT mark FROM idempotency.meta");
+    let sql = |sql: &str| Postgres::shared().sql_in("tool_prefix", sql);
+    let mark = || sql("SELECT mark FROM idempotency.meta");
     let before = mark();
     for _ in 0..12 {
         let other = program(&["--store", &plain, "doctor", "--json"]);
         assert_eq!((other.code, about_the_prefix(&other)), (5, Some("warning".into())), "{other:?}");
+        assert_eq!(sql("SELECT * FROM idempotency.records"), "", "the trial operation is removed");
     }
     assert_eq!(mark(), before, "doctor is no service");
     for wrong in ["prepared=perhaps", "table_prefix=%ff"] {

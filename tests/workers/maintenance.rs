@@ -6,7 +6,7 @@ use tower_idempotency::core::{Claim, Fingerprint, Labels, Mode, Status};
 use tower_idempotency::maintenance::{Covers, PlannedWindow, Window};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::StoreErrorKind;
-use tower_idempotency::{Callback, Completer, Operator, Reconciled, Scope, Sweeper, Watcher};
+use tower_idempotency::{Callback, Completer, Operator, Reconciled, Scope, Stopped, Sweeper, Watcher};
 
 use crate::support::lab::{
     App, Lab, completer, numbered, operation, post, reply, request, secs, send, serve, stored_key, with,
@@ -203,9 +203,16 @@ async fn a_sweep_that_is_under_way_stops() {
     }
     tokio::time::sleep(secs(2 * 3600)).await;
     let sweeper = Sweeper::new(lab.engine());
-    let _ = plan(&lab, 3, 0, Covers::All).await;
+    let (operator, window) = plan(&lab, 3, 0, Covers::All).await;
     lab.store.fail(|call| if call == Call::Scan { Fault::Slow(secs(4)) } else { Fault::None });
-    assert_eq!(sweeper.run_once().await.unwrap().removed, 100, "what the first page had");
+    let swept = sweeper.run_once().await.unwrap();
+    assert_eq!(swept.removed, 100, "what the first page had");
+    assert!(matches!(swept.stopped, Some(Stopped::Maintenance { until }) if until == window.window.until), "{swept:?}");
+    operator.end(&window).await.unwrap();
+    lab.store.fail(|_| Fault::None);
+    tokio::time::sleep(secs(10)).await;
+    let swept = sweeper.run_once().await.unwrap();
+    assert_eq!((swept.removed, swept.stopped), (150, None));
 }
 
 /// What rests is looked at once, however much of it there is, until the windows change.

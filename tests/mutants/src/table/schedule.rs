@@ -49,6 +49,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_period_whose_process_died",
     ),
     runs(
+        "a-scheduler-that-ends-leaves-an-outage-behind",
+        "src/schedule/scheduler.rs",
+        "Scanning::new(engine.outage()));",
+        "std::mem::ManuallyDrop::new(Scanning::new(engine.outage())));",
+        "a_scheduler_that_ends_in_an_outage",
+    ),
+    runs(
         "another-timing-is-shown-only-after-its-first-period",
         "src/schedule/job.rs",
         "if cursor.go_by(&self.timing, self.missed) || is_new {",
