@@ -133,8 +133,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     workers(
         "sweep-goes-on-in-the-window",
         "src/workers/sweeper.rs",
-        "if self.engine.is_closed().await {",
-        "if swept.removed == 0 && self.engine.is_closed().await {",
+        "if let Some(until) = self.engine.closed_until().await {",
+        "if let Some(until) = self.engine.closed_until().await.filter(|_| swept.removed == 0) {",
         "a_sweep_that_is_under_way",
     ),
     http(
