@@ -211,8 +211,9 @@ async fn a_sweep_that_is_under_way_stops() {
     operator.end(&window).await.unwrap();
     lab.store.fail(|_| Fault::None);
     tokio::time::sleep(secs(10)).await;
+    // The store drops some by itself, when it writes.
     let swept = sweeper.run_once().await.unwrap();
-    assert_eq!((swept.removed, swept.stopped), (150, None));
+    assert_eq!((swept.stopped, lab.store.len()), (None, 1), "all but the record of the windows");
 }
 
 /// What rests is looked at once, however much of it there is, until the windows change.
