@@ -37,6 +37,7 @@ mod model;
 mod operator;
 mod postgres;
 mod presets;
+mod proxy;
 mod reasons;
 mod redis;
 mod request;
@@ -116,5 +117,6 @@ pub(crate) const GROUPS: [&[Mutant]; 31] = [
     keys::MUTANTS,
     grpc::MUTANTS,
     presets::MUTANTS,
+    proxy::MUTANTS,
     reasons::MUTANTS,
 ];
