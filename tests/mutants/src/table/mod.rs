@@ -86,7 +86,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 31] = [
+pub(crate) const GROUPS: [&[Mutant]; 32] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
