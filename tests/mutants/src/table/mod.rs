@@ -37,6 +37,7 @@ mod model;
 mod operator;
 mod postgres;
 mod presets;
+mod proxy;
 mod reasons;
 mod redis;
 mod request;
@@ -85,7 +86,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 31] = [
+pub(crate) const GROUPS: [&[Mutant]; 32] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -116,5 +117,6 @@ pub(crate) const GROUPS: [&[Mutant]; 31] = [
     keys::MUTANTS,
     grpc::MUTANTS,
     presets::MUTANTS,
+    proxy::MUTANTS,
     reasons::MUTANTS,
 ];

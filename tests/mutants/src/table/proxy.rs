@@ -1,0 +1,89 @@
+//! The proxy in front of other services.
+
+use super::Mutant;
+
+planted_under!(proxy, "-p idempotency --test proxy");
+
+const ANSWER: &str = "idempotency/src/proxy/answer.rs";
+const UPSTREAM: &str = "idempotency/src/proxy/upstream.rs";
+const TOKEN: &str = "idempotency/src/proxy/scope/token.rs";
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    proxy(
+        "what-broke-off-is-sent-again",
+        ANSWER,
+        "Self::BrokenOff | Self::TooSlow => Outcome::Retryable,",
+        "Self::BrokenOff | Self::TooSlow => Outcome::NothingHappened,",
+        "what_a_service_did_that_closes_the_connection_is_not_known",
+    ),
+    proxy(
+        "every-error-counts-as-nothing-sent",
+        UPSTREAM,
+        "if error.is_connect() {",
+        "if error.is_connect() || true {",
+        "what_a_service_did_that_closes_the_connection_is_not_known",
+    ),
+    proxy(
+        "a-service-that-is-down-leaves-a-doubt",
+        UPSTREAM,
+        "if error.is_connect() {",
+        "if error.is_connect() && false {",
+        "a_service_that_is_down_was_sent_nothing_and_the_key_is_free",
+    ),
+    proxy(
+        "any-peer-says-whose-request-it-is",
+        "idempotency/src/proxy/serve.rs",
+        "is_trusted: table.trusts(peer.address),",
+        "is_trusted: table.trusts(peer.address) || true,",
+        "only_a_trusted_peer_says_who_the_client_is",
+    ),
+    proxy(
+        "signatures-of-tokens-are-not-checked",
+        TOKEN,
+        "self.is_signed(message, signature).then_some(())",
+        "(self.is_signed(message, signature) || true).then_some(())",
+        "a_claim_of_a_token_that_is_valid_is_the_client",
+    ),
+    proxy(
+        "tokens-of-other-issuers-count",
+        TOKEN,
+        "validation.set_issuer(&[issuer]);",
+        "let _ = issuer;",
+        "a_claim_of_a_token_that_is_valid_is_the_client",
+    ),
+    proxy(
+        "of-several-names-the-first-is-the-client",
+        "idempotency/src/proxy/scope/certificate.rs",
+        "[name] => Some(name.clone()),",
+        "[name, ..] => Some(name.clone()),",
+        "a_name_of_a_certificate_that_was_verified_is_the_client",
+    ),
+    proxy(
+        "who-was-thrown-out-gets-replays",
+        "idempotency/src/proxy/scope/ask.rs",
+        "status if status.is_success() => {",
+        "status if status.is_success() || true => {",
+        "another_service_says_whose_request_it_is",
+    ),
+    proxy(
+        "what-is-about-one-connection-passes",
+        UPSTREAM,
+        "        forward::strip(response.headers_mut());\n",
+        "",
+        "what_is_about_one_connection_does_not_pass",
+    ),
+    proxy(
+        "a-client-says-which-attempt-it-is",
+        "idempotency/src/proxy/forward.rs",
+        "    headers.remove(&ATTEMPT);\n",
+        "",
+        "what_is_about_one_connection_does_not_pass",
+    ),
+    proxy(
+        "a-proxy-that-stops-begins-operations",
+        "idempotency/src/proxy/mod.rs",
+        "let drained = engine.drain(drain).await;",
+        "let drained = tower_idempotency::Engine::new(MemoryStore::new()).drain(drain).await;",
+        "a_proxy_that_is_told_to_stop_lets_what_runs_end_and_begins_nothing",
+    ),
+];
