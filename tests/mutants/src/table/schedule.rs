@@ -3,6 +3,7 @@
 use super::Mutant;
 
 planted_under!(timing, "--lib", "schedule::tests");
+planted_under!(page, "--test workers", "inspector::schedules");
 planted_under!(runs, "--test workers", "schedule");
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -96,6 +97,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ".skip(ended).filter(|_| is_ours)",
         ".skip(ended)",
         "what_is_in_doubt_and_what_is_passed_over",
+    ),
+    page(
+        "a-form-of-a-schedule-that-is-sent-twice-counts-twice",
+        "src/operator/inspector/schedules.rs",
+        "if form.get(\"seen\") != Some(",
+        "if form.get(\"seen\").is_none() && form.get(\"why\") != Some(",
+        "a_schedule_is_paused_run_by_hand",
+    ),
+    page(
+        "who-may-only-look-steers-a-schedule",
+        "src/operator/inspector/schedules.rs",
+        "visit.who.decides() && visit.who.sees_all()",
+        "visit.who.sees_all()",
+        "those_who_may_not_decide",
+    ),
+    page(
+        "a-forged-form-steers-a-schedule",
+        "src/operator/inspector/schedules.rs",
+        "    visit.check(form)?;",
+        "    let _ = visit.check(form);",
+        "those_who_may_not_decide",
     ),
     runs(
         "a-late-process-does-not-look-at-the-cursor",
