@@ -119,6 +119,10 @@
 //! - `schedule`: work that runs once a period, such as a day, over any number of processes:
 #![cfg_attr(feature = "schedule", doc = "  [`schedule`].")]
 #![cfg_attr(not(feature = "schedule"), doc = "  `schedule`.")]
+//! - `client`: retries on the side of the client, over hyper-util, reqwest and other tower
+//!   services:
+#![cfg_attr(feature = "client", doc = "  [`client`].")]
+#![cfg_attr(not(feature = "client"), doc = "  `client`.")]
 //! - `testing`: helps you test your handlers, with processes that die where the test says:
 #![cfg_attr(feature = "testing", doc = "  [`testing`].")]
 #![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
@@ -151,6 +155,8 @@
 // Here and not in Cargo.toml: tests and examples may.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod core;
 mod engine;
 pub mod guide;
@@ -221,7 +227,7 @@ pub use self::util::backoff::Backoff;
 #[doc(inline)]
 pub use self::util::clock;
 pub use self::workers::completer::{Completer, CompleterError, Doubt, Report, StoredBody};
-pub use self::workers::sweeper::{Sweeper, Swept};
+pub use self::workers::sweeper::{Stopped, Sweeper, Swept};
 pub use self::workers::watcher::{Watched, Watcher};
 
 /// Maintenance windows: see [the guide](guide::maintenance).
@@ -263,6 +269,8 @@ mod tests {
         shared::<(Completer, Sweeper, Watcher, StatusService, Operator, Runner, MemoryStore)>();
         shared::<(Operation, Shown, Ended, Doubt, Event, Finding, Record, Resolution)>();
         shared::<(StepError<String>, RunError<String>, StoreError, OperatorError, CompleterError)>();
+        #[cfg(feature = "client")]
+        shared::<(client::RetryLayer, client::Retry<()>, client::ClientError, client::Accepted, client::Progress)>();
         sent::<StepFuture<'_, u64, String>>();
         #[cfg(feature = "sqlite")]
         shared::<(store::SqliteStore, store::SqliteOpenError, store::sqlite::SqliteEnlisted)>();

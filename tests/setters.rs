@@ -23,11 +23,13 @@ use std::{fs, panic};
 
 use bytes::Bytes;
 use http::Request;
+use http_body_util::Full;
 use support::bodies::{Failure, full};
 use support::lab::{App, completer, operation, reply, send, serve, with};
 use support::sources::rust_files;
 use tokio::time::{sleep, timeout};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
+use tower_idempotency::client::{RetryLayer, Server};
 use tower_idempotency::clock::{Clock, ManualClock};
 use tower_idempotency::core::{
     Change, Claim, Command, Exchange, Fence, Fenced, Fingerprint, Labels, Mode, Next, Record, Stamp, StoredRequest,
@@ -333,6 +335,32 @@ fn schedules() -> Vec<(String, Schedule)> {
     all
 }
 
+fn retry_layers() -> Vec<(String, RetryLayer)> {
+    let fresh = || RetryLayer::new(Server::in_process_honours_keys());
+    let mut all = walk!(fresh(), LENGTHS, try_timeout, deadline, retry_after_limit);
+    all.extend(walk!(fresh(), TRIES, max_tries));
+    all.extend(walk!(fresh(), COUNTS, request_limit, response_limit));
+    all.extend(walk!(fresh(), backoffs(), backoff));
+    for (per_second, percent) in TRIES.iter().flat_map(|per_second| TRIES.map(|percent| (*per_second, percent))) {
+        all.push((format!("budget({per_second}, {percent})"), fresh().budget(per_second, percent)));
+    }
+    all
+}
+
+/// A server that is away, and one that asks for a long pause.
+async fn retry(layer: RetryLayer) {
+    for retry_after in [None, Some("7"), Some("99999999999999999999999")] {
+        let away = tower::service_fn(move |request: Request<Full<Bytes>>| async move {
+            let mut response = http::Response::new(request.into_body());
+            *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+            let Some(retry_after) = retry_after else { return Err(Failure("reset")) };
+            response.headers_mut().insert("retry-after", retry_after.parse().unwrap());
+            Ok(response)
+        });
+        let _ = layer.layer(away).oneshot(Request::post("/").body(Full::from("1999")).unwrap()).await;
+    }
+}
+
 fn listings() -> Vec<(String, Listing)> {
     let mut all = walk!(Listing::needs_attention(), LENGTHS, older_than);
     all.extend(walk!(Listing::needs_attention(), COUNTS, limit));
@@ -419,6 +447,9 @@ async fn no_setter_of_what_works_beside_the_requests_makes_anything_panic() {
         let fails = |_, _| async { Err::<(), _>("not now") };
         let scheduler = Scheduler::new(MemoryStore::new()).schedule(schedule, fails).unwrap();
         wrong.in_(&format!("Schedule::{what}"), for_a_minute(scheduler.run(std::future::pending()))).await;
+    }
+    for (what, layer) in retry_layers() {
+        wrong.in_(&format!("RetryLayer::{what}"), retry(layer)).await;
     }
     for (what, engine) in engines() {
         wrong.in_(&format!("Engine::{what}, with a runner"), run(&Runner::new(engine))).await;
@@ -625,7 +656,8 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 26] = [
+const WALKED: [(&str, &str); 27] = [
+    ("client/layer.rs", "retry_layers"),
     ("core/fingerprint.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/fingerprint/rules.rs", "fingerprint_rules"),
     ("util/backoff.rs", "backoffs"),

@@ -14,6 +14,8 @@ use jiff::SignedDuration;
 use tower_idempotency::store::DurabilityLevel;
 use tower_idempotency::{FindingKind, Label, ListPosition, ListState};
 
+use crate::proxy::arguments::Proxy;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -41,10 +43,11 @@ pub(crate) struct Arguments {
 }
 
 /// What all commands share.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// The store: sqlite:PATH, redis://… or postgres://…, as the service has it, with what it
-    /// sets: redis://HOST?prefix=NAME&index_complete=true, postgres://HOST/DB?schema=NAME
+    /// sets: redis://HOST?prefix=NAME&index_complete=true,
+    /// postgres://HOST/DB?schema=NAME&table_prefix=NAME&prepared=false
     #[arg(long, value_name = "URL", env = "IDEMPOTENCY_STORE", hide_env_values = true, global = true)]
     pub(crate) store: Option<String>,
     /// The keys of encrypted records: a file with a line for each, NAME and 64 hexadecimal
@@ -89,6 +92,10 @@ pub(crate) enum Command {
     Schedule(schedule::Schedule),
     /// Serve the page for operators, on this machine, until Ctrl-C
     Serve(Serve),
+    /// Stand in front of a service as a reverse proxy, so that its charges happen once
+    ///
+    /// The service may be written in any language: see the guide, "without touching your code".
+    Proxy(Box<Proxy>),
     /// Print a line when something begins to need attention, and when it is over
     ///
     /// Ends with Ctrl-C. It sees what the store has: a response that a service could not
@@ -369,7 +376,8 @@ pub(crate) struct Sweep {
 
 #[derive(Args, Debug)]
 pub(crate) struct Migrate {
-    /// Print the statements for Postgres, for your own migrations, and do nothing
+    /// Print the statements for Postgres, for your own migrations, and do nothing; with --store
+    /// those for the schema and the prefix of its URL
     #[arg(long)]
     pub(crate) print: bool,
     /// Don't ask
@@ -382,10 +390,7 @@ pub(crate) struct Doctor {
     /// A store that survives less is a problem
     #[arg(long, value_enum, default_value_t = Level::Nothing)]
     pub(crate) require: Level,
-    /// Leave out the trial operation, which shows that all rights are there
-    ///
-    /// Only the mark of the store's epoch is still written: asking what the store survives moves
-    /// it, as each service does that asks.
+    /// Leave out the trial operation, which shows that all rights are there; then nothing is written
     #[arg(long)]
     pub(crate) read_only: bool,
 }

@@ -1,5 +1,6 @@
 //! Why a command did not do what was asked, and the exit code for it.
 
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
@@ -45,6 +46,12 @@ impl Failure {
             anstream::eprintln!("error: {}", plain(&self.text));
         }
         ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `idempotency`: what is stuck in a store of tower-idempotency, why, and what to do.
 //!
 //! Start with [`arguments`], which is all that can be typed; each command is a file of
-//! [`commands`]. [`target`] opens the store, [`output`] is the only place that writes.
+//! [`commands`], but for [`proxy`], which is a server. [`target`] opens the store, [`output`] is the only place that writes.
 
 mod arguments;
 mod commands;
@@ -9,6 +9,7 @@ mod confirm;
 mod failure;
 mod keys;
 mod output;
+mod proxy;
 mod target;
 mod text;
 

@@ -43,12 +43,18 @@ impl Target {
             )
         })?;
         let (kind, store) = opened(url, makes)?;
-        let mut engine = Engine::new(Arc::clone(&store));
-        if let Some(path) = &common.encryption_key_file {
-            engine = engine.encryption(keys::read(path)?);
-        }
+        let engine = engine_on(Arc::clone(&store), common)?;
         Ok(Self { kind, store, engine, name: without_secrets(url) })
     }
+}
+
+/// An engine that reads what is encrypted.
+pub(crate) fn engine_on(store: impl Store, common: &Common) -> Result<Engine, Failure> {
+    let engine = Engine::new(store);
+    Ok(match &common.encryption_key_file {
+        Some(path) => engine.encryption(keys::read(path)?),
+        None => engine,
+    })
 }
 
 fn opened(url: &str, makes: bool) -> Result<(Kind, Arc<dyn Store>), Failure> {

@@ -18,7 +18,7 @@ use servers::{Postgres, Redis};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tower_idempotency::store::{PostgresStore, RedisStore, SqliteStore, Store};
-use tower_idempotency::{Engine, Operation, Operator, Runner, Shown};
+use tower_idempotency::{Engine, Labels, Operation, Operator, Runner, Shown};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
@@ -74,7 +74,7 @@ impl Bed {
         let engine = Engine::new(store);
         let operator = Operator::new(engine.clone());
         RUNTIME.block_on(async {
-            let runner = Runner::new(engine).at_most_once();
+            let runner = Runner::new(engine).at_most_once().labels(Labels::new().with("order", 17));
             runner.run("shop", "fine", "", |_| async { Ok::<_, String>(1) }).await.unwrap();
             let charge = |op: Operation| async move {
                 op.step(HOSTILE, |_| async { Ok::<_, String>(1) }).await?;
@@ -128,6 +128,12 @@ fn story(bed: &Bed) {
     let doctor: Value = doctor.out.parse().unwrap();
     let rights = doctor["checks"].as_array().unwrap().iter().find(|check| check["about"] == "rights").unwrap();
     assert_eq!(rights["verdict"], "ok");
+
+    for (label, found) in [("order=17", 1), ("order=18", 0), ("item=17", 0)] {
+        let listed = bed.run(&["list", "--state", "unfinished", "--label", label, "--json"]).json();
+        assert_eq!(listed["operations"].as_array().unwrap().len(), found, "{label}: {listed}");
+    }
+    assert_eq!(bed.run(&["list", "--label", "order"]).code, 2, "that is no label");
 
     // No colours in a pipe, and nothing of what would steer a terminal.
     for arguments in [&["list"][..], &["show", &hash], &["show", &hash, "--json"], &["doctor"]] {
@@ -228,7 +234,7 @@ fn a_list_says_that_nothing_needs_attention_only_if_it_left_out_nothing() {
     let bed = sqlite(&folder);
     let says = |arguments: &[&str]| bed.run(&[&["list"], arguments].concat()).out;
     let after = &format!("n.{}.{}", i64::MAX, "f".repeat(64));
-    for arguments in [["--finding", "paid"], ["--label", "order=17"], ["--older-than", "2h"], ["--after", after]] {
+    for arguments in [["--finding", "paid"], ["--label", "order=18"], ["--older-than", "2h"], ["--after", after]] {
         assert_eq!(says(&arguments), "none of the operations looked at\n", "{arguments:?}");
     }
     for kind in ["unsaved", "unreadable", "store-away", "capped"] {
@@ -326,19 +332,59 @@ fn the_url_names_the_prefix_and_the_index_of_redis() {
     let keys = |ran: Ran| ran.json()["operations"].as_array().unwrap().len();
     assert_eq!(keys(bed.run(&["list", "--json"])), 1);
     assert_eq!(keys(bed.run(&["list", "--state", "complete", "--json"])), 1);
-    let about_the_prefix = |ran: &Ran| {
-        let doctor: Value = ran.out.parse().unwrap();
-        let checks = doctor["checks"].as_array().unwrap();
-        checks.iter().find(|check| check["about"] == "prefix").map(|check| check["verdict"].clone())
-    };
     assert_eq!(about_the_prefix(&bed.run(&["doctor", "--json"])), None);
-    for _ in 0..2 {
+    // However often: doctor does not take itself for a service.
+    for _ in 0..12 {
         let other = program(&["--store", &server.url(), "doctor", "--read-only", "--json"]);
         assert_eq!((other.code, about_the_prefix(&other)), (5, Some("warning".into())), "{other:?}");
     }
+    assert_eq!(server.cli(&["--scan", "--pattern", "{idempotency*"]).trim(), "", "it left something behind");
     for wrong in ["prefix=a{b", "index_complete=perhaps", "prefixes=shop"] {
         let ran = program(&["--store", &format!("{}?{wrong}", server.url()), "list"]);
         assert_eq!(ran.code, 4, "{ran:?}");
+    }
+}
+
+/// What it checks about where the operations are.
+fn about_the_prefix(ran: &Ran) -> Option<Value> {
+    let doctor: Value = ran.out.parse().unwrap();
+    let checks = doctor["checks"].as_array().unwrap();
+    checks.iter().find(|check| check["about"] == "prefix").map(|check| check["verdict"].clone())
+}
+
+/// Beside the tables of a service there are others, which are empty.
+#[test]
+fn the_url_names_the_schema_the_prefix_and_the_pooler_of_postgres() {
+    let plain = Postgres::shared().database("tool_prefix");
+    let url = format!("{plain}?schema=keys&table_prefix=shop_&prepared=false");
+    let printed = program(&["--store", &url, "migrate", "--print"]);
+    assert_eq!(printed.code, 0, "{printed:?}");
+    assert!(printed.out.contains("CREATE TABLE IF NOT EXISTS \"keys\".\"shop_records\""), "{printed:?}");
+    assert!(!printed.out.contains("labels"), "{printed:?}");
+    let labelled = program(&["--store", &format!("{url}&index_labels=true"), "migrate", "--print"]);
+    assert!(labelled.out.contains("\"keys\".\"shop_labels\""), "{labelled:?}");
+    assert!(program(&["migrate", "--print"]).out.contains("\"idempotency\".\"records\""));
+    assert_eq!(program(&["--store", "redis://localhost", "migrate", "--print"]).code, 2);
+
+    // What was printed makes the tables that the store takes.
+    Postgres::shared().sql_in("tool_prefix", &printed.out);
+    let options = PostgresStore::options().schema("keys").table_prefix("shop_");
+    let bed = Bed::new(url, Arc::new(RUNTIME.block_on(async { options.connect(&plain).unwrap() })));
+    assert_eq!(bed.run(&["list", "--json"]).json()["operations"].as_array().unwrap().len(), 1);
+    assert_eq!(about_the_prefix(&bed.run(&["doctor", "--json"])), None);
+
+    assert_eq!(program(&["--store", &plain, "migrate", "--yes"]).code, 0);
+    let sql = |sql: &str| Postgres::shared().sql_in("tool_prefix", sql);
+    let mark = || sql("SELECT mark FROM idempotency.meta");
+    let before = mark();
+    for _ in 0..12 {
+        let other = program(&["--store", &plain, "doctor", "--json"]);
+        assert_eq!((other.code, about_the_prefix(&other)), (5, Some("warning".into())), "{other:?}");
+        assert_eq!(sql("SELECT * FROM idempotency.records"), "", "the trial operation is removed");
+    }
+    assert_eq!(mark(), before, "doctor is no service");
+    for wrong in ["prepared=perhaps", "table_prefix=%ff"] {
+        assert_eq!(program(&["--store", &format!("{plain}?{wrong}"), "list"]).code, 4);
     }
 }
 

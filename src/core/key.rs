@@ -54,6 +54,29 @@ impl IdempotencyKey {
         }
     }
 
+    /// A key of a client's own: derived from what the client calls the operation, and from
+    /// nothing else, so that a client which was restarted sends the same one. `kind` says what
+    /// is done, `id` to what: two kinds of operations about one order are two keys. 40
+    /// hexadecimal characters, from which neither can be read.
+    ///
+    /// ```
+    /// use tower_idempotency::core::IdempotencyKey;
+    ///
+    /// let key = IdempotencyKey::derived("capture", "order-17");
+    /// assert_eq!(key, IdempotencyKey::derived("capture", "order-17"));
+    /// assert_ne!(key, IdempotencyKey::derived("refund", "order-17"));
+    /// assert_eq!(key.as_str().len(), 40);
+    /// ```
+    pub fn derived(kind: &str, id: &str) -> Self {
+        Self(short(b"C", [kind.as_bytes(), id.as_bytes()]).into())
+    }
+
+    /// A key of a form that is known to be valid.
+    #[cfg(feature = "client")]
+    pub(crate) fn of_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The same key for every case of its letters.
     pub(crate) fn to_lower_case(&self) -> Self {
         Self(self.0.to_ascii_lowercase().into())
@@ -63,6 +86,11 @@ impl IdempotencyKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// This text as a string of RFC 9651.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Keys may carry personal data, so `Debug` shows the length only.

@@ -103,6 +103,11 @@ impl StoredRequest {
         Self::from_parts(method.clone(), copied(uri), headers, body, trailers, None)
     }
 
+    /// The same without its body: to be shown.
+    pub(super) fn without_body(&self) -> Self {
+        Self { body: Bytes::new(), ..self.clone() }
+    }
+
     pub(super) const fn from_parts(
         method: Method,
         uri: Uri,
@@ -260,6 +265,11 @@ impl StoredResponse {
         let announced = |name: &HeaderName| *name == TRAILER && !trailers.is_empty() && !named.contains(name);
         let headers = kept(headers, |name| may(name) && (keep(name) || announced(name)));
         Self::from_parts(status, headers, body.map(on_its_own), trailers)
+    }
+
+    /// The same with an empty body, if it has one: to be shown.
+    pub(super) fn without_body(&self) -> Self {
+        Self { body: self.body.as_ref().map(|_| Bytes::new()).map_err(Clone::clone), ..self.clone() }
     }
 
     pub(super) const fn from_parts(

@@ -69,6 +69,7 @@ pub use self::fingerprint::Fingerprint;
 pub(crate) use self::grpc::stands_for;
 pub(crate) use self::grpc::{is_grpc, judged};
 pub(crate) use self::json::{spelled, write_string};
+pub(crate) use self::key::quoted;
 pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
 pub(crate) use self::line::push_line;
 pub use self::message::{NotRetained, StoredRequest, StoredResponse};

@@ -15,7 +15,7 @@ use super::record::hollow::hollow_response;
 use super::record::sealed::Sealed;
 use super::wire::envelope::{Envelope, SEALED_FORMAT};
 use super::wire::format::{CORRUPT_HEAD, CORRUPT_PART, DecodeError, PartId};
-use super::wire::head::WireHead;
+use super::wire::newer::WholeHead;
 use super::wire::parts::{decode_request, decode_response, decode_step, decode_undoing};
 use super::wire::seal::open;
 
@@ -111,7 +111,7 @@ impl Record {
     }
 
     fn read_head(&mut self, plain: &[u8]) -> Result<(), DecodeError> {
-        let head = open::<WireHead<'_>>(plain, &CORRUPT_HEAD)?;
+        let head = open::<WholeHead<'_>>(plain, &CORRUPT_HEAD)?;
         self.fill_head(head.record(Some(hollow_response())).ok_or(CORRUPT_HEAD)?);
         Ok(())
     }

@@ -65,7 +65,13 @@ impl Engine {
 
     /// Whether nothing that works on the whole store may begin now.
     pub(crate) async fn is_closed(&self) -> bool {
-        self.rest_of(Work::Store).await.is_some_and(|rest| rest.intake == Intake::Closed)
+        self.closed_until().await.is_some()
+    }
+
+    /// Until when, if so.
+    pub(crate) async fn closed_until(&self) -> Option<Timestamp> {
+        let rest = self.rest_of(Work::Store).await.filter(|rest| rest.intake == Intake::Closed);
+        rest.map(|rest| rest.notice.until)
     }
 
     /// Whether [`rest_of`](Self::rest_of) has to be asked: a look at two numbers and a clock.

@@ -38,8 +38,16 @@ impl Control {
         windows.as_array().and_then(|list| list.iter().map(window).collect()).ok_or_else(newer)
     }
 
+    /// What a newer build said of one of them stays, too.
     pub(crate) fn set_windows(&mut self, windows: &[PlannedWindow]) {
-        self.0.insert(WINDOWS.into(), windows.iter().map(value).collect());
+        let known = self.0.remove(WINDOWS).unwrap_or_default();
+        let known = known.as_array().map_or(&[][..], |list| list);
+        let with_newer = |planned: &PlannedWindow| {
+            let mut fields = known.iter().find(|old| old["id"] == planned.id).cloned().unwrap_or_else(|| json!({}));
+            fields.as_object_mut()?.extend(value(planned));
+            Some(fields)
+        };
+        self.0.insert(WINDOWS.into(), windows.iter().filter_map(with_newer).collect());
     }
 
     /// How often an operator changed each schedule: its processes look when that grows.
@@ -66,21 +74,23 @@ fn newer() -> StoreError {
     StoreError::new(StoreErrorKind::NewerFormat, why)
 }
 
-fn value(PlannedWindow { id, by, window, .. }: &PlannedWindow) -> Value {
+fn value(PlannedWindow { id, by, window, .. }: &PlannedWindow) -> Map<String, Value> {
     let covers = match &window.covers {
         Covers::All => json!({ "all": true }),
         Covers::Route(path) => json!({ "route": path }),
         Covers::Scope(scope) => json!({ "scope": scope }),
     };
-    json!({
-        "id": id,
-        "by": by,
-        "from_ms": window.from.as_millis(),
-        "until_ms": window.until.as_millis(),
-        "lead_ms": u64::try_from(window.lead.as_millis()).unwrap_or(u64::MAX),
-        "reason": window.reason,
-        "covers": covers,
-    })
+    let lead = u64::try_from(window.lead.as_millis()).unwrap_or(u64::MAX);
+    let fields = [
+        ("id", json!(id)),
+        ("by", json!(by)),
+        ("from_ms", json!(window.from.as_millis())),
+        ("until_ms", json!(window.until.as_millis())),
+        ("lead_ms", json!(lead)),
+        ("reason", json!(window.reason)),
+        ("covers", covers),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn window(value: &Value) -> Option<PlannedWindow> {
@@ -98,5 +108,33 @@ fn covers(value: &Value) -> Option<Covers> {
         ("route", Some(path)) => Some(Covers::Route(path.to_owned())),
         ("scope", Some(scope)) => Some(Covers::Scope(scope.to_owned())),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(said: Value) -> Control {
+        let Value::Object(said) = said else { panic!("an object") };
+        Control(said)
+    }
+
+    #[test]
+    fn what_a_newer_build_said_of_a_window_stays_when_others_change() {
+        let known = |id: &str, until: u64| {
+            let window = Window::new(Timestamp::from_millis(1), Timestamp::from_millis(until), "the database moves");
+            Value::Object(value(&PlannedWindow::new(id.to_owned(), None, window)))
+        };
+        let mut newer = known("a", 5);
+        newer["page"] = json!("https://example.com/moves");
+        let mut control = control(json!({ "windows": [newer.clone(), known("b", 5)], "colour": "red" }));
+        let mut windows = control.windows().unwrap();
+        windows[0].window.until = Timestamp::from_millis(7);
+        windows.remove(1);
+        windows.extend(window(&known("c", 9)));
+        control.set_windows(&windows);
+        newer["until_ms"] = json!(7);
+        assert_eq!(Value::Object(control.0), json!({ "windows": [newer, known("c", 9)], "colour": "red" }));
     }
 }

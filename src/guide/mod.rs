@@ -15,6 +15,9 @@ pub mod crashes {}
 #[doc = include_str!("problems.md")]
 pub mod problems {}
 
+#[doc = include_str!("clients.md")]
+pub mod clients {}
+
 #[doc = include_str!("order.md")]
 pub mod order {}
 
@@ -27,6 +30,10 @@ pub mod testing {}
 
 #[doc = include_str!("completer.md")]
 pub mod completer {}
+
+#[cfg(feature = "client")]
+#[doc = include_str!("client.md")]
+pub mod client {}
 
 #[doc = include_str!("operator.md")]
 pub mod operator {}
@@ -58,6 +65,9 @@ pub mod runbook {}
 
 #[doc = include_str!("deploys.md")]
 pub mod deploys {}
+
+#[doc = include_str!("proxy.md")]
+pub mod proxy {}
 
 #[doc = include_str!("maintenance.md")]
 pub mod maintenance {}

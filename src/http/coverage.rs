@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
-use crate::core::{IdempotencyKey, InvalidKey, Timestamp};
+use crate::core::{IdempotencyKey, InvalidKey, Timestamp, quoted};
 use crate::engine::operation::Operation;
 use crate::http::first_sent::first_sent;
 use crate::http::grpc::{GrpcMethods, is_call};
@@ -193,11 +193,6 @@ impl Coverage {
             (one, other) => Ok(one.or(other)),
         }
     }
-}
-
-/// This text as a string of RFC 9651.
-pub(crate) fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// What the predicate says of a request. A predicate sees parts, and a request has none

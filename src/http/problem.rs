@@ -351,7 +351,9 @@ pub(crate) fn problem_type(kind: &[u8], body: &[u8]) -> Option<String> {
         return None;
     }
     let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
-    problem.get("type")?.as_str().map(str::to_owned)
+    // What follows may name an account.
+    let name = problem.get("type")?.as_str()?;
+    Some(name.split(['?', '#']).next().unwrap_or(name).to_owned())
 }
 
 #[cfg(test)]

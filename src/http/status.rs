@@ -19,11 +19,10 @@ use tower_service::Service;
 
 use crate::core::{
     Acknowledge, HistoryEntry, HistoryEvent, Hold, IdempotencyKey, Intake, Key, NotAcknowledged, Record, Reference,
-    Rest, Status, StoredResponse, Timestamp, Work,
+    Rest, Status, StoredResponse, Timestamp, Work, quoted,
 };
 use crate::http::background::Background;
 use crate::http::body::ResponseBody;
-use crate::http::coverage::quoted;
 use crate::http::guarded::Shared;
 use crate::http::guarded::respond::unavailable;
 use crate::http::layer::IdempotencyLayer;

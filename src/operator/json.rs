@@ -18,7 +18,8 @@ impl Shown {
     /// milliseconds since 1970, by the store's clock. Members that do not apply are `null`, so
     /// that a program finds each of them.
     ///
-    /// The principal is not in it.
+    /// The principal is not in it. Of one that was [listed](crate::Operator::list) the sizes are those of the
+    /// bodies that were left out.
     pub fn to_json(&self) -> Value {
         self.as_json(None)
     }
@@ -28,14 +29,15 @@ impl Shown {
     ///
     /// # Caveats
     ///
-    /// What clients and handlers sent is in it: show it only where that may be read.
+    /// - What clients and handlers sent is in it: show it only where that may be read.
+    /// - One that was listed is [without them](Self::is_without_bodies).
     pub fn to_json_with_bodies(&self, most: usize) -> Value {
         self.as_json(Some(most))
     }
 
     fn as_json(&self, bodies: Option<usize>) -> Value {
         let record = &self.record;
-        let finding = self.finding();
+        let (finding, left_out) = (self.finding(), self.left_out.as_ref());
         json!({
             "key": self.key.to_string(),
             "reference": self.reference(),
@@ -70,12 +72,12 @@ impl Shown {
             "undoing": record.undoing().map(|plan| json!({
                 "steps": plan.steps(),
                 "left": record.left_to_undo().collect::<Vec<_>>(),
-                "response": response(plan.response(), bodies),
+                "response": response(plan.response(), bodies, left_out.map(|sizes| sizes.superseding)),
             })),
             "history": record.history().iter().map(entry).collect::<Vec<_>>(),
             "history_dropped": record.history_dropped(),
-            "request": record.request().map(|kept| request(kept, bodies)),
-            "response": record.response().map(|kept| response(kept, bodies)),
+            "request": record.request().map(|kept| request(kept, bodies, left_out.map(|sizes| sizes.request))),
+            "response": record.response().map(|kept| response(kept, bodies, left_out.map(|sizes| sizes.response))),
         })
     }
 }
@@ -99,7 +101,7 @@ fn step(step: &Step, bodies: Option<usize>) -> Value {
         "state": state,
         "attempt": step.attempt(),
         "undone": step.is_undone(),
-        "result": result.map(|result| body(result, bodies)),
+        "result": result.map(|result| body(result, bodies, None)),
     })
 }
 
@@ -113,25 +115,25 @@ fn entry(entry: &HistoryEntry) -> Value {
     })
 }
 
-fn request(request: &StoredRequest, bodies: Option<usize>) -> Value {
+fn request(request: &StoredRequest, bodies: Option<usize>, left_out: Option<usize>) -> Value {
     json!({
         "method": request.method().as_str(),
         "path": request.uri().path(),
         "target": bodies.map(|_| request.uri().to_string()),
         "headers": names(request.headers()),
         "trailers": names(request.trailers()),
-        "body": body(request.body(), bodies),
+        "body": body(request.body(), bodies, left_out),
     })
 }
 
-fn response(response: &StoredResponse, bodies: Option<usize>) -> Value {
+fn response(response: &StoredResponse, bodies: Option<usize>, left_out: Option<usize>) -> Value {
     json!({
         "status": response.status().as_u16(),
         "headers": names(response.headers()),
         "trailers": names(response.trailers()),
         "retained": response.body().is_some(),
         "not_retained": response.not_retained().map(|why| why.name()),
-        "body": response.body().map(|kept| body(kept, bodies)),
+        "body": response.body().map(|kept| body(kept, bodies, left_out)),
     })
 }
 
@@ -139,12 +141,12 @@ fn names(lines: &[(HeaderName, HeaderValue)]) -> BTreeSet<&str> {
     lines.iter().map(|(name, _)| name.as_str()).collect()
 }
 
-/// Its size; and what of it is to be shown.
-fn body(bytes: &Bytes, most: Option<usize>) -> Value {
-    let shown = most.map(|most| &bytes[..bytes.len().min(most)]);
+/// Its size; and what of it is to be shown, unless it was left out.
+fn body(bytes: &Bytes, most: Option<usize>, left_out: Option<usize>) -> Value {
+    let shown = most.filter(|_| left_out.is_none()).map(|most| &bytes[..bytes.len().min(most)]);
     let text = shown.and_then(text);
     let base64 = shown.filter(|_| text.is_none()).map(|shown| STANDARD.encode(shown));
-    json!({ "bytes": bytes.len(), "text": text, "base64": base64 })
+    json!({ "bytes": left_out.unwrap_or(bytes.len()), "text": text, "base64": base64 })
 }
 
 /// As text; a character that was cut is left out.

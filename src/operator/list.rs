@@ -23,7 +23,8 @@ const AT_ONCE: usize = 16;
 
 impl Operator {
     /// One page of operations. Each is shown as the store has it now, and not as the index
-    /// had it.
+    /// had it, but [without the bodies](Shown::is_without_bodies) of its request and its response: the memory
+    /// that a page takes does not grow with them. [`show`](Self::show) has them.
     ///
     /// A page looks at 1,000 records at most, and loads 300 of them, so it takes about as long
     /// in a store of a million records as in a small one. If few of those that it looked at
@@ -65,7 +66,7 @@ impl Operator {
 
     async fn look(&self, key: Key) -> Result<Loaded, StoreError> {
         match self.show(&key).await {
-            Ok(shown) => Ok(Loaded::Shown(Box::new(shown))),
+            Ok(shown) => Ok(Loaded::Shown(Box::new(shown.without_bodies()))),
             Err(OperatorError::Store(error)) if error.is_unreadable() => Ok(Loaded::Unreadable(key)),
             Err(OperatorError::Store(error)) => Err(error),
             Err(_) => Ok(Loaded::Gone),

@@ -168,7 +168,7 @@ impl Operator {
         }
         let found = self.engine.look_at_any(key).await?;
         let record = found.record.filter(|record| !record.is_expired(found.now)).ok_or(OperatorError::Absent)?;
-        Ok(Shown { key: *key, record, now: found.now })
+        Ok(Shown::new(*key, record, found.now))
     }
 
     /// One page of the store's index, without the records themselves. To look at operations,

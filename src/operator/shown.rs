@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::core::{Hold, Key, Labels, Outlook, Record, Reference, Status, Timestamp};
+use bytes::Bytes;
+
+use crate::core::{Hold, Key, Labels, Outlook, Record, Reference, Status, StoredResponse, Timestamp};
 use crate::telemetry::finding::Finding;
 use crate::workers::watcher::classify::Thresholds;
 
@@ -16,6 +18,17 @@ pub struct Shown {
     pub record: Record,
     /// The store's time when it was read.
     pub now: Timestamp,
+    /// How large the bodies are that were left out.
+    pub(super) left_out: Option<BodySizes>,
+}
+
+/// How many bytes the bodies of an operation have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodySizes {
+    pub(super) request: usize,
+    pub(super) response: usize,
+    /// Of the response that follows once all is undone.
+    pub(super) superseding: usize,
 }
 
 /// What an operation that is [shown](Shown) waits for.
@@ -55,6 +68,27 @@ impl OperationState {
 }
 
 impl Shown {
+    pub(super) const fn new(key: Key, record: Record, now: Timestamp) -> Self {
+        Self { key, record, now, left_out: None }
+    }
+
+    /// As it is listed: 200 of the largest would take all the memory there is.
+    pub(super) fn without_bodies(self) -> Self {
+        let size = |response: &StoredResponse| response.body().map_or(0, Bytes::len);
+        let left_out = BodySizes {
+            request: self.record.request().map_or(0, |request| request.body().len()),
+            response: self.record.response().map_or(0, |response| size(response)),
+            superseding: self.record.undoing().map_or(0, |plan| size(plan.response())),
+        };
+        Self { record: self.record.without_bodies(), left_out: Some(left_out), ..self }
+    }
+
+    /// Whether its record is without the bodies of its request and its response, as
+    /// [`Operator::list`](crate::Operator::list) has it.
+    pub const fn is_without_bodies(&self) -> bool {
+        self.left_out.is_some()
+    }
+
     /// What it waits for.
     pub fn state(&self) -> OperationState {
         let record = &self.record;

@@ -71,6 +71,10 @@ impl Store for SealingStore {
         self.store.durability().await
     }
 
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        self.store.inspect().await
+    }
+
     fn patience(&self) -> std::time::Duration {
         self.store.patience()
     }

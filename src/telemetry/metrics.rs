@@ -8,7 +8,6 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::core::Mode;
-use crate::store::StoreErrorKind;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::finding::FindingKind;
 use crate::telemetry::scheduled::ScheduleTurn;
@@ -104,7 +103,7 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::Refused { refusal } => {
             counter!(REFUSALS, "problem" => refusal.name()).increment(1);
         }
-        EventKind::StoreFailed { error, .. } => counter!(STORE, "kind" => store_failure(error.kind())).increment(1),
+        EventKind::StoreFailed { error, .. } => counter!(STORE, "kind" => error.kind().name()).increment(1),
         EventKind::Unsaved { .. } => counter!(UNSAVED, "what" => "waiting").increment(1),
         EventKind::SavedLate => counter!(UNSAVED, "what" => "saved").increment(1),
         EventKind::SaveFailed { .. } => counter!(UNSAVED, "what" => "given-up").increment(1),
@@ -134,18 +133,18 @@ pub(crate) fn attempt(took: Duration, mode: Mode) {
     histogram!(ATTEMPTS, "mode" => mode).record(took);
 }
 
-/// A watcher looked.
-pub(crate) fn watched(asked: bool, open: impl Fn(FindingKind) -> usize) {
-    counter!(ROUNDS, "what" => if asked { "done" } else { "failed" }).increment(1);
+/// A watcher looked; `None` if a maintenance window kept it from asking the store.
+pub(crate) fn watched(asked: Option<bool>, open: impl Fn(FindingKind) -> usize) {
+    let what = match asked {
+        Some(true) => "done",
+        Some(false) => "failed",
+        None => "rested",
+    };
+    counter!(ROUNDS, "what" => what).increment(1);
     for kind in FindingKind::ALL {
         // As exact as a gauge is, up to 2^53.
         gauge!(FINDINGS, "kind" => kind.name()).set(u32::try_from(open(kind)).unwrap_or(u32::MAX));
     }
-}
-
-/// A watcher did not look, since a maintenance window rests it. Its gauges stay as they are.
-pub(crate) fn rested() {
-    counter!(ROUNDS, "what" => "rested").increment(1);
 }
 
 fn operation(what: &'static str) {
@@ -154,15 +153,4 @@ fn operation(what: &'static str) {
 
 fn step(what: &'static str) {
     counter!(STEPS, "what" => what).increment(1);
-}
-
-const fn store_failure(kind: StoreErrorKind) -> &'static str {
-    match kind {
-        StoreErrorKind::Unavailable => "unavailable",
-        StoreErrorKind::Full => "full",
-        StoreErrorKind::Corrupt => "corrupt",
-        StoreErrorKind::NewerFormat => "newer-format",
-        StoreErrorKind::Undecryptable => "undecryptable",
-        StoreErrorKind::NotIndexed => "not-indexed",
-    }
 }

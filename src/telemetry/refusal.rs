@@ -249,40 +249,42 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// All that there are.
+#[cfg(test)]
+pub(crate) const ALL: [Refusal; 26] = [
+    Refusal::MissingKey,
+    Refusal::KeyReused,
+    Refusal::InProgress,
+    Refusal::InvalidKey(InvalidKey::Empty),
+    Refusal::FirstSentInvalid,
+    Refusal::TooOld,
+    Refusal::NotGuarded,
+    Refusal::BodyIncomplete,
+    Refusal::BodyTimeout,
+    Refusal::BodyTooLarge,
+    Refusal::GrpcMethodNotNamed,
+    Refusal::ScopeUnknown,
+    Refusal::PrincipalNotStored,
+    Refusal::OutcomeUnknown,
+    Refusal::Interrupted,
+    Refusal::NotRetained,
+    Refusal::RecordCorrupt,
+    Refusal::RecordNewer,
+    Refusal::StoreUnavailable,
+    Refusal::Draining,
+    Refusal::Maintenance,
+    Refusal::Overloaded,
+    Refusal::UploadOverload,
+    Refusal::NoSuchOperation,
+    Refusal::Unfinished,
+    Refusal::MethodNotAllowed,
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-
-    const ALL: [Refusal; 26] = [
-        Refusal::MissingKey,
-        Refusal::KeyReused,
-        Refusal::InProgress,
-        Refusal::InvalidKey(InvalidKey::Empty),
-        Refusal::FirstSentInvalid,
-        Refusal::TooOld,
-        Refusal::NotGuarded,
-        Refusal::BodyIncomplete,
-        Refusal::BodyTimeout,
-        Refusal::BodyTooLarge,
-        Refusal::GrpcMethodNotNamed,
-        Refusal::ScopeUnknown,
-        Refusal::PrincipalNotStored,
-        Refusal::OutcomeUnknown,
-        Refusal::Interrupted,
-        Refusal::NotRetained,
-        Refusal::RecordCorrupt,
-        Refusal::RecordNewer,
-        Refusal::StoreUnavailable,
-        Refusal::Draining,
-        Refusal::Maintenance,
-        Refusal::Overloaded,
-        Refusal::UploadOverload,
-        Refusal::NoSuchOperation,
-        Refusal::Unfinished,
-        Refusal::MethodNotAllowed,
-    ];
 
     /// The rows of the guide's table under this head.
     fn rows(head: &str) -> Vec<(&'static str, &'static str)> {

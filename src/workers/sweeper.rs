@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::core::Key;
+use crate::core::{Key, Timestamp};
 use crate::engine::Engine;
 use crate::store::{Filter, Query, StoreError};
 use crate::telemetry::event::EventKind;
@@ -20,6 +20,19 @@ pub struct Swept {
     pub removed: usize,
     /// How many it left because they can't be read.
     pub unreadable: usize,
+    /// Why it ended before it had seen all that has expired; `None` if it was through.
+    pub stopped: Option<Stopped>,
+}
+
+/// Why a [`Sweeper`] ended a sweep early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// A [maintenance window](crate::guide::maintenance) covers the store.
+    Maintenance {
+        /// When work goes on, on the store's clock.
+        until: Timestamp,
+    },
 }
 
 /// Removes complete records whose retention is over, a few at a time. It never removes
@@ -59,7 +72,8 @@ impl Sweeper {
     }
 
     /// Removes everything that has expired; nothing while a
-    /// [maintenance window](crate::guide::maintenance) covers the store.
+    /// [maintenance window](crate::guide::maintenance) covers the store. One that begins
+    /// meanwhile [stops](Swept::stopped) it before the next 100 records.
     ///
     /// It removes a record only if the record is still what the scan found. A record that can't
     /// be read stays: the sweeper emits [`Unreadable`](crate::EventKind::Unreadable) to
@@ -75,8 +89,8 @@ impl Sweeper {
     pub async fn run_once(&self) -> Result<Swept, StoreError> {
         let (mut query, mut swept) = (Query::new(Filter::Expired, PAGE), Swept::default());
         loop {
-            if self.engine.is_closed().await {
-                return Ok(swept);
+            if let Some(until) = self.engine.closed_until().await {
+                return Ok(Swept { stopped: Some(Stopped::Maintenance { until }), ..swept });
             }
             let page = self.engine.scan(&query).await?;
             swept.unreadable += page.unreadable.count;

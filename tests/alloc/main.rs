@@ -12,6 +12,7 @@ mod support;
 
 mod forms;
 mod held;
+mod listed;
 mod status;
 mod unguarded;
 mod uploads;

@@ -588,6 +588,28 @@ async fn a_plan_whose_reply_is_lost_is_planned_once() {
     assert_eq!(ids, expected);
 }
 
+/// The same of a window that is changed: it is as this operator wrote it.
+#[tokio::test(start_paused = true)]
+async fn a_change_whose_reply_is_lost_and_that_another_follows_is_done() {
+    for ends in [false, true] {
+        let lab = Lab::new();
+        let id = plan(&lab, 600, 600, 0).await;
+        let (first, second) = (operator(&lab), operator(&lab));
+        let (seen, other) = (shown(&lab, &id).await, window(&lab, 60, 60, 0).await);
+        lab.store.fail_once(Call::Swap(Status::Complete), Fault::LostAfter(Duration::from_millis(500)));
+        let until = seen.window.until.after(secs(60));
+        let changing =
+            tokio::spawn(async move { if ends { first.end(&seen).await } else { first.extend(&seen, until).await } });
+        settle().await;
+        second.plan(other).await.unwrap();
+        changing.await.unwrap().unwrap();
+        let left = second.windows().await.unwrap().0;
+        let changed = left.iter().find(|planned| planned.id == id);
+        assert_eq!(changed.map(|planned| planned.window.until), (!ends).then_some(until));
+        assert_eq!(left.len(), 1 + usize::from(!ends), "the other operator's is there");
+    }
+}
+
 /// A newer release wrote it. What can be told goes on, and no request asks again.
 #[tokio::test(start_paused = true)]
 async fn windows_that_cannot_be_read_cost_one_look() {

@@ -215,6 +215,37 @@ async fn the_engines_hook_has_the_last_word_within_the_bounds() {
     assert_eq!(reason(|_| panic!("planned")).await, ("none".to_owned(), String::new()));
 }
 
+/// What is said of a failure changes nothing about it.
+#[tokio::test]
+async fn an_error_that_can_not_be_explained_is_as_harmless_as_before() {
+    let lab = Lab::new();
+    let runs = Count::default();
+    let app = serve(&lab.layer().resumable(), move |request| {
+        let (op, run) = (operation(&request), runs.up());
+        async move {
+            let work = move || async move { if run == 1 { Err(Failure("refused")) } else { Ok(17) } };
+            let mail = op.once("mail", work).harmless_when(|_| true).explain(|_| panic!("planned"));
+            Ok(reply(if mail.await.is_ok() { 201 } else { 503 }, "mail"))
+        }
+    });
+    send(&app, post("k")).await.assert_first(503, "mail");
+    assert_eq!(told(&lab).await, [(1, "status 503; step mail: failed".to_owned())]);
+    send(&app, post("k")).await.assert_first(201, "mail");
+}
+
+/// It may name an account.
+#[tokio::test]
+async fn the_type_of_a_problem_is_told_without_its_query() {
+    let lab = Lab::new();
+    let types = ["https://example.com/later?iban=DE02", "https://example.com/later#DE02"];
+    let app = answers(&lab.layer().resumable(), types.map(|name| format!(r#"{{"type":"{name}"}}"#)));
+    for _ in 0..2 {
+        send(&app, post("k")).await;
+    }
+    let reason = "status 503, problem https://example.com/later".to_owned();
+    assert_eq!(told(&lab).await, [(1, reason.clone()), (2, reason)]);
+}
+
 #[tokio::test]
 async fn an_attempt_of_which_nothing_is_said_does_not_show_the_reason_of_the_one_before() {
     let lab = Lab::new();

@@ -160,6 +160,10 @@ async fn it_tells_its_own_data_from_a_wiped_or_restored_one() {
         require(&store, DurabilityLevel::PowerLoss).await.unwrap().epoch.unwrap()
     };
     let first = epoch(kept.path()).await;
+    for _ in 0..2 {
+        let store = SqliteStore::open(kept.path().join("keys.db")).unwrap();
+        assert_eq!(store.inspect().await.unwrap().epoch, Some(first), "who only looks moves no mark");
+    }
     copy(kept.path(), backup.path());
     let second = epoch(kept.path()).await;
     assert_eq!(second.since(&first), Since::Same);

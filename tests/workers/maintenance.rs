@@ -5,7 +5,8 @@ use std::time::Duration;
 use tower_idempotency::core::{Claim, Fingerprint, Labels, Mode, Status};
 use tower_idempotency::maintenance::{Covers, PlannedWindow, Window};
 use tower_idempotency::spi::Ledger;
-use tower_idempotency::{Callback, Completer, Operator, Reconciled, Scope, Sweeper, Watcher};
+use tower_idempotency::store::StoreErrorKind;
+use tower_idempotency::{Callback, Completer, Operator, Reconciled, Scope, Stopped, Sweeper, Watcher};
 
 use crate::support::lab::{
     App, Lab, completer, numbered, operation, post, reply, request, secs, send, serve, stored_key, with,
@@ -85,6 +86,26 @@ async fn a_window_is_no_finding() {
     assert_eq!(watcher.run_once().await.open, 0);
     assert_eq!(Sweeper::new(lab.engine()).run_once().await.unwrap().removed, 0);
     assert_eq!(lab.store.len(), 1);
+}
+
+/// What is in its own memory it sees without the store.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_is_not_stored_is_a_finding_in_a_window_too() {
+    let lab = Lab::new();
+    let layer = lab.layer();
+    let app = serve(&layer, |_| async { Ok(reply(201, "paid")) });
+    let _ = plan(&lab, 30, 0, Covers::All).await;
+    lab.store.fail(|call| match call {
+        Call::Swap(Status::Complete) => Fault::Before(StoreErrorKind::Unavailable),
+        _ => Fault::None,
+    });
+    send(&app, post("k")).await.assert_first(201, "paid");
+    tokio::time::sleep(secs(60)).await;
+    let watcher = Watcher::new(&layer);
+    let loads = lab.store.loads();
+    assert_eq!(watcher.run_once().await.open, 1);
+    assert_eq!(lab.store.loads(), loads);
+    assert_eq!(lab.events.count("Found"), 1);
 }
 
 /// It is left alone before it is claimed: that costs it no try.
@@ -182,9 +203,16 @@ async fn a_sweep_that_is_under_way_stops() {
     }
     tokio::time::sleep(secs(2 * 3600)).await;
     let sweeper = Sweeper::new(lab.engine());
-    let _ = plan(&lab, 3, 0, Covers::All).await;
+    let (operator, window) = plan(&lab, 3, 0, Covers::All).await;
     lab.store.fail(|call| if call == Call::Scan { Fault::Slow(secs(4)) } else { Fault::None });
-    assert_eq!(sweeper.run_once().await.unwrap().removed, 100, "what the first page had");
+    let swept = sweeper.run_once().await.unwrap();
+    assert_eq!(swept.removed, 100, "what the first page had");
+    assert!(matches!(swept.stopped, Some(Stopped::Maintenance { until }) if until == window.window.until), "{swept:?}");
+    operator.end(&window).await.unwrap();
+    lab.store.fail(|_| Fault::None);
+    tokio::time::sleep(secs(10)).await;
+    let swept = sweeper.run_once().await.unwrap();
+    assert_eq!((swept.removed, swept.stopped), (150, None));
 }
 
 /// What rests is looked at once, however much of it there is, until the windows change.

@@ -14,13 +14,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tower_idempotency::core::{Key, Record, Resolution, Status, StoredResponse, Timestamp, Version};
 use tower_idempotency::maintenance::Window;
 use tower_idempotency::schedule::{End, Missed, Period, Schedule, Scheduler, Timing, send};
-use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, Swap};
+use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use tower_idempotency::testing::{Crash, TestBed};
-use tower_idempotency::{Backoff, Engine, Operation, Operator};
+use tower_idempotency::{Backoff, Engine, EventKind, Operation, Operator};
 
 use crate::support::Count;
 use crate::support::bodies::TestBody;
-use crate::support::lab::{Lab, post_body, reply, secs, serve};
+use crate::support::lab::{Lab, numbered, post, post_body, reply, secs, send as send_request, serve};
+use crate::support::store::{Call, Fault};
 
 /// When the periods began that ran, and how often they did.
 #[derive(Clone, Debug, Default)]
@@ -639,4 +640,33 @@ async fn a_paused_schedule_asks_nothing() {
     let asked = reads.lock().unwrap().values().sum::<u32>() - before;
     assert!(asked <= 1800, "the windows are looked at each 2 to 5 seconds, and nothing else: {asked}");
     process.abort();
+}
+
+/// What has ended can't say that its calls succeed again: the next outage would go unsaid.
+#[tokio::test(start_paused = true)]
+async fn a_scheduler_that_ends_in_an_outage_leaves_none_behind() {
+    let (lab, runs) = (Lab::new(), Runs::default());
+    let layer = lab.layer().resumable();
+    let (app, _) = numbered(&layer);
+    let first = || {
+        let events = lab.events.all();
+        events.iter().filter(|event| matches!(event.kind, EventKind::StoreFailed { repeated: false, .. })).count()
+    };
+    let running = count(&layer, every(60), &runs);
+    lab.store.down();
+    tokio::time::sleep(secs(120)).await;
+    assert_eq!(first(), 1, "it says so once");
+    running.abort();
+    let _ = running.await;
+    lab.store.heal();
+    for outage in 1..=2 {
+        lab.store.fail(|call| match call {
+            Call::Swap(_) => Fault::Before(StoreErrorKind::Unavailable),
+            _ => Fault::None,
+        });
+        send_request(&app, post("k")).await.assert_problem("store-unavailable", 503);
+        lab.store.heal();
+        send_request(&app, post(&format!("{outage}"))).await;
+        assert_eq!((first(), lab.events.count("StoreBack")), (1 + outage, outage));
+    }
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_idempotency::client::{RetryLayer, Server};
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{FingerprintRules, IdempotencyLayer, RequestBody, Scope};
 
@@ -46,7 +47,7 @@ fn request(key: Option<u64>) -> Request<Full<Bytes>> {
 /// Nanoseconds a request, over about `slice`.
 async fn time<S, B>(mut service: S, slice: Duration, mut key: impl FnMut() -> Option<u64>) -> f64
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug>,
     B: http_body::Body,
     B::Error: std::fmt::Debug,
 {
@@ -54,8 +55,8 @@ where
     let mut requests = 0_u32;
     while started.elapsed() < slice {
         for _ in 0..64 {
-            let ready = service.ready().await.expect("infallible");
-            let response = ready.call(request(key())).await.expect("infallible");
+            let ready = service.ready().await.expect("ready");
+            let response = ready.call(request(key())).await.expect("a response");
             assert_eq!(response.status(), 200);
             std::hint::black_box(response.into_body().collect().await.expect("a body").to_bytes());
             requests += 1;
@@ -93,13 +94,14 @@ async fn main() {
         .skip_while(|argument| argument != "--seconds")
         .nth(1)
         .map_or(12.0, |seconds| seconds.parse().expect("--seconds takes a number"));
-    let slice = Duration::from_secs_f64(seconds / f64::from(7 * ROUNDS));
+    let slice = Duration::from_secs_f64(seconds / f64::from(8 * ROUNDS));
     let bare = service_fn(answer::<Full<Bytes>>);
     let guarded =
         |store| IdempotencyLayer::new(store, Scope::shared()).layer(service_fn(answer::<RequestBody<Full<Bytes>>>));
     let full = guarded(MemoryStore::new().max_entries(20_000));
+    let client = RetryLayer::new(Server::in_process_honours_keys()).layer(bare);
     let mut fresh = 0;
-    let mut rounds = [const { Vec::new() }; 7];
+    let mut rounds = [const { Vec::new() }; 8];
     for _ in 0..ROUNDS {
         rounds[0].push(time(bare, slice, || Some(17)).await);
         // Room for the round, so that nothing has to be evicted in it.
@@ -114,6 +116,7 @@ async fn main() {
         rounds[4].push(time(roomy.clone(), slice, || Some(fresh)).await);
         rounds[5].push(time_fingerprint(&FingerprintRules::new(), slice));
         rounds[6].push(time_fingerprint(&FingerprintRules::new().canonical_json(), slice));
+        rounds[7].push(time(client.clone(), slice, || None).await);
     }
     let above = |of: usize, less: usize| {
         rounds[of].iter().zip(&rounds[less]).map(|(with, bare)| with - bare).collect::<Vec<_>>()
@@ -124,6 +127,7 @@ async fn main() {
     report("first request, added", added(2), "goal: 2500 or less");
     report("  in a full store, added", added(3), "each evicts another");
     report("replay, added", added(4), "goal: 1000 or less");
+    report("client, added", added(7), "goal: 1000 or less");
     report("4 KiB of JSON, hashed", rounds[5].clone(), "as it came");
     report("  canonical, added", above(6, 5), "goal: 30000 or less");
 }

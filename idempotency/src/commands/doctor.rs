@@ -1,6 +1,7 @@
 //! `doctor`: checks a store as the layer would, and says what to set.
 
 mod file;
+mod onlooker;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,13 +9,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 use tower_idempotency::core::Key;
 use tower_idempotency::store::{Durability, DurabilityLevel, Filter, Store, StoreError};
-use tower_idempotency::{Finding, FindingKind, Operator, RunError, Runner, Watcher};
+use tower_idempotency::{Engine, Finding, FindingKind, Operator, RunError, Runner, Watcher};
 
+use self::onlooker::Onlooker;
 use super::maintenance::rests_until;
 use crate::arguments::{Common, Doctor};
 use crate::failure::{AWAY, DONE, FOUND_SOMETHING, Failure};
 use crate::output::{Output, Tone};
-use crate::target::{Kind, Target};
+use crate::target::{Kind, Target, engine_on};
 use crate::text::age;
 
 /// Clocks that differ by more are worth a word.
@@ -24,8 +26,8 @@ const LISTED: usize = 20;
 /// How many rounds of the watcher: each reads up to 10,000 operations.
 const ROUNDS: usize = 100;
 
-/// A store is asked for its epoch by each watcher once a minute, and by this twice: one whose
-/// mark is less is hardly in use.
+/// Each watcher moves the mark of a store once a minute, and this does not: one whose mark is less is
+/// hardly in use.
 const NEW: u64 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub(crate) async fn run(common: &Common, doctor: &Doctor, output: Output) -> Res
     if let Kind::Sqlite(path) = &target.kind {
         checks.extend(file::check(path));
     }
-    match target.store.durability().await {
+    match target.store.inspect().await {
         Ok(durability) => {
             checks.extend(durable(&durability, doctor.require.into()));
             checks.extend(unused(&target, &durability).await);
@@ -66,7 +68,8 @@ pub(crate) async fn run(common: &Common, doctor: &Doctor, output: Output) -> Res
     if !doctor.read_only {
         checks.push(trial(&target).await);
     }
-    checks.extend(findings(&target, doctor, output).await);
+    let onlooking = engine_on(Onlooker::at(&target.store), common)?;
+    checks.extend(findings(&onlooking, doctor, output).await);
     report(&target, &checks, output)?;
     let healthy = checks.iter().all(|check| check.verdict == Verdict::Fine);
     Ok(if healthy { DONE } else { FOUND_SOMETHING })
@@ -110,16 +113,28 @@ fn durable(durability: &Durability, minimum: DurabilityLevel) -> Vec<Check> {
     std::iter::once(survives).chain(warnings).collect()
 }
 
-/// Whether this looks like a name space of Redis that no service uses: another prefix is another
-/// store, and an empty one shows nothing that needs attention.
+/// Whether this looks like a name space that no service uses: another prefix is another store, and an
+/// empty one shows nothing that needs attention.
 async fn unused(target: &Target, durability: &Durability) -> Option<Check> {
-    let is_new = durability.epoch.is_some_and(|epoch| epoch.mark < NEW);
-    if !matches!(target.kind, Kind::Redis) || !is_new || target.store.count(Filter::Unfinished, 1).await.ok()? > 0 {
+    let (place, parameters) = match target.kind {
+        Kind::Redis => ("under this prefix", "redis://HOST?prefix=NAME"),
+        Kind::Postgres(_) => ("in these tables", "postgres://HOST/DB?schema=NAME&table_prefix=NAME"),
+        Kind::Sqlite(_) => return None,
+    };
+    let is_new = durability.epoch.is_none_or(|epoch| epoch.mark < NEW);
+    if !is_new || has_some(target, Filter::Unfinished).await || has_some(target, Filter::Complete).await {
         return None;
     }
-    let text = "nothing is stored under this prefix, and hardly any process has asked for it: \
-                is it the one that the service sets? Give it in the URL, as redis://HOST?prefix=NAME";
+    let text = format!(
+        "nothing is stored {place}, and hardly any process has asked for them: are they those that the service sets? \
+         Give them in the URL, as {parameters}"
+    );
     Some(Check::new(Verdict::Warning, "prefix", text))
+}
+
+/// As far as the store has an index of them.
+async fn has_some(target: &Target, filter: Filter) -> bool {
+    target.store.count(filter, 1).await.is_ok_and(|count| count > 0)
 }
 
 /// An operation from its claim to its end, and its removal: all that the layer has to be
@@ -149,10 +164,10 @@ async fn trial(target: &Target) -> Check {
 }
 
 /// What a watcher would report by now.
-async fn findings(target: &Target, doctor: &Doctor, output: Output) -> Vec<Check> {
+async fn findings(engine: &Engine, doctor: &Doctor, output: Output) -> Vec<Check> {
     let found: Arc<Mutex<Vec<Finding>>> = Arc::default();
     let seen = Arc::clone(&found);
-    let watcher = Watcher::new(&target.engine).require(doctor.require.into()).on_finding(move |finding| {
+    let watcher = Watcher::new(engine).require(doctor.require.into()).on_finding(move |finding| {
         let seen = Arc::clone(&seen);
         async move {
             seen.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
@@ -172,7 +187,7 @@ async fn findings(target: &Target, doctor: &Doctor, output: Output) -> Vec<Check
     // Told already, with what the store survives.
     let told = |finding: &Finding| finding.over || finding.kind == FindingKind::BelowDurability;
     let found: Vec<_> = found.into_iter().filter(|finding| !told(finding)).collect();
-    if found.is_empty() && rests_until(&target.engine).await.is_some() {
+    if found.is_empty() && rests_until(engine).await.is_some() {
         let text = "not looked at: a maintenance window covers the store; list them with `idempotency list`";
         return vec![Check::new(Verdict::Warning, "operations", text)];
     }

@@ -11,8 +11,7 @@ use crate::target::{Kind, Target};
 
 pub(crate) async fn run(common: &Common, migrate: &Migrate, output: Output) -> Result<u8, Failure> {
     if migrate.print {
-        PostgresStore::MIGRATION.lines().try_for_each(|line| output.line(line, Tone::Plain))?;
-        return Ok(DONE);
+        return print(common, output);
     }
     let url = common.store.as_deref().unwrap_or_default();
     confirm(&format!("Make what is missing in {}?", crate::target::without_secrets(url)), migrate.yes)?;
@@ -31,5 +30,19 @@ pub(crate) async fn run(common: &Common, migrate: &Migrate, output: Output) -> R
     } else {
         output.line(text, Tone::Good)?;
     }
+    Ok(DONE)
+}
+
+/// The statements for the schema and the prefix of the URL, or those for the usual names.
+fn print(common: &Common, output: Output) -> Result<u8, Failure> {
+    let target = common.store.is_some().then(|| Target::open(common)).transpose()?;
+    let statements = match target.as_ref().map(|target| &target.kind) {
+        None => PostgresStore::MIGRATION,
+        Some(Kind::Postgres(store)) => store.migration(),
+        Some(_) => {
+            return Err(Failure::usage("only a store on Postgres has statements to print: give its URL, or none"));
+        }
+    };
+    statements.lines().try_for_each(|line| output.line(line, Tone::Plain))?;
     Ok(DONE)
 }

@@ -19,6 +19,7 @@ use clap::CommandFactory;
 use crate::arguments::{Arguments, Command};
 use crate::failure::{DONE, Failure};
 use crate::output::Output;
+use crate::proxy;
 
 /// Carries out what was typed, and returns the exit code.
 pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
@@ -34,6 +35,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Maintenance(maintenance) => maintenance::run(&common, &maintenance, output).await,
         Command::Schedule(schedule) => schedule::run(&common, &schedule, output).await,
         Command::Serve(serve) => serve::run(&common, &serve, output).await,
+        Command::Proxy(typed) => proxy::run(&common, &typed, output).await,
         Command::Watch(watch) => watch::run(&common, &watch, output).await,
         Command::Sweep(sweep) => sweep::run(&common, &sweep, output).await,
         Command::Migrate(migrate) => migrate::run(&common, &migrate, output).await,

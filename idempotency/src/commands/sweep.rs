@@ -1,8 +1,9 @@
 //! `sweep`: removes what has expired.
 
 use serde_json::json;
+use tower_idempotency::core::Timestamp;
 use tower_idempotency::store::PostgresStore;
-use tower_idempotency::{Sweeper, Swept};
+use tower_idempotency::{Stopped, Sweeper, Swept};
 
 use super::maintenance::rests_until;
 use crate::arguments::{Common, Sweep};
@@ -30,13 +31,12 @@ pub(crate) async fn run(common: &Common, sweep: &Sweep, output: Output) -> Resul
 /// Refuses to go on in a window: one may begin while the operator is asked, and while this
 /// removes.
 async fn refuse_in_window(target: &Target, done: &str) -> Result<(), Failure> {
-    if let Some(until) = rests_until(&target.engine).await {
-        let until = time(until);
-        return Err(Failure::refused(format!(
-            "{done}: a maintenance window rests all work on the store until {until}; sweep after it"
-        )));
-    }
-    Ok(())
+    rests_until(&target.engine).await.map_or(Ok(()), |until| Err(rests(done, until)))
+}
+
+fn rests(done: &str, until: Timestamp) -> Failure {
+    let until = time(until);
+    Failure::refused(format!("{done}: a maintenance window rests all work on the store until {until}; sweep after it"))
 }
 
 /// By a statement for many, and a look at the windows before each.
@@ -67,11 +67,14 @@ async fn in_batches(target: &Target, store: &PostgresStore, output: Output) -> R
     ended
 }
 
-/// A window that began meanwhile may have stopped the sweeper, which does not say so.
 async fn one_by_one(target: &Target, output: Output) -> Result<u8, Failure> {
-    let Swept { removed, unreadable, .. } = Sweeper::new(&target.engine).run_once().await?;
-    let done = if removed == 0 { NOTHING.to_owned() } else { format!("{removed} were removed, and perhaps not all") };
-    let ended = refuse_in_window(target, &done).await;
+    let Swept { removed, unreadable, stopped, .. } = Sweeper::new(&target.engine).run_once().await?;
+    let done = if removed == 0 { NOTHING.to_owned() } else { format!("stopped when {removed} were removed") };
+    let ended = match stopped {
+        None => Ok(()),
+        Some(Stopped::Maintenance { until }) => Err(rests(&done, until)),
+        Some(why) => Err(Failure::refused(format!("{done}: {why:?}; sweep again"))),
+    };
     if ended.is_ok() || removed > 0 {
         report((removed, unreadable), output)?;
     }

@@ -34,10 +34,12 @@ pub(crate) async fn run(common: &Common, watch: &Watch, output: Output) -> Resul
 async fn look(engine: &Engine, watcher: &Watcher, every: Duration, output: Output) -> Result<(), Failure> {
     let (mut known, mut rested) = (Known::default(), None);
     loop {
-        known.hear(rest(engine).await, Instant::now());
+        let said = rest(engine).await;
+        let is_heard = said.is_ok();
+        known.hear(said, Instant::now());
         let rests = known.until();
         if rests != rested {
-            tell(output, rests)?;
+            tell(output, rests, is_heard)?;
             rested = rests;
         }
         watcher.run_once().await;
@@ -66,16 +68,22 @@ impl Known {
     }
 }
 
-fn tell(output: Output, rests: Option<Timestamp>) -> std::io::Result<()> {
+/// An operator may have moved the end of a window while the store does not respond.
+fn tell(output: Output, rests: Option<Timestamp>, is_heard: bool) -> std::io::Result<()> {
     if output.is_json() {
-        return output.value(&json!({ "rests_until": rests.map(time) }));
+        return output.value(&json!({ "rests_until": rests.map(time), "store_responds": is_heard }));
     }
     match rests {
         Some(until) => {
             let text = format!("a maintenance window rests this until {}: nothing is looked at", time(until));
             output.line(&text, Tone::Warning)
         }
-        None => output.line("the maintenance window is over: looking again", Tone::Good),
+        None if is_heard => output.line("the maintenance window is over: looking again", Tone::Good),
+        None => {
+            let text = "the end of the maintenance window has passed, and the store does not say whether it was \
+                        extended: looking again";
+            output.line(text, Tone::Warning)
+        }
     }
 }
 

@@ -123,8 +123,7 @@ fn a_window_that_changed_before_the_yes_is_not_changed() {
 fn a_closed_pipe_is_no_success_and_no_error_message() {
     let folder = TempDir::new().unwrap();
     let bed = sqlite(&folder);
-    for arguments in
-        [&["list"][..], &["list", "--json"], &["doctor"], &["migrate", "--print"], &["completions", "bash"]]
+    for arguments in [&["list"][..], &["list", "--json"], &["doctor"], &["migrate", "--yes"], &["completions", "bash"]]
     {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

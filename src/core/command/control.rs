@@ -42,6 +42,7 @@ impl Command for SetControl {
         let stamp = Stamp { callback: false, ..stamp };
         let fingerprint = Fingerprint::of([b"control".as_slice()]);
         let mut next = Record::first(fingerprint, Mode::Resumable, None, Labels::new(), stamp);
+        next.history.set_newer(current.map_or(&[], |current| current.history.newer()));
         next.complete(&self.content, NEVER);
         Decision::put(next, Ok(()))
     }

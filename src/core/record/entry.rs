@@ -144,6 +144,22 @@ pub(in crate::core) struct Entries {
     /// Of a record as a store has it, if it is encrypted. Here, since most are not, and
     /// records are copied often.
     pub(in crate::core) sealed: Option<Box<Sealed>>,
+    /// Hardly any record has some.
+    pub(in crate::core) newer: Option<Box<Newer>>,
+}
+
+/// Fields of a head that only a newer release knows, as bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::core) struct Newer {
+    head: Box<[u8]>,
+    /// Of one that is encrypted: those that are beside it, in clear.
+    in_clear: Box<[u8]>,
+}
+
+impl Newer {
+    fn size(&self) -> usize {
+        piece(size_of::<Self>()) + piece(self.head.len()) + piece(self.in_clear.len())
+    }
 }
 
 /// Nothing that can happen depends on it.
@@ -216,6 +232,26 @@ impl History {
         sealed
     }
 
+    pub(in crate::core) fn newer(&self) -> &[u8] {
+        self.0.as_ref().and_then(|kept| kept.newer.as_ref()).map_or(&[], |newer| &newer.head)
+    }
+
+    pub(in crate::core) fn newer_in_clear(&self) -> &[u8] {
+        self.0.as_ref().and_then(|kept| kept.newer.as_ref()).map_or(&[], |newer| &newer.in_clear)
+    }
+
+    pub(in crate::core) fn set_newer(&mut self, head: &[u8]) {
+        if !head.is_empty() {
+            self.change().newer.get_or_insert_default().head = head.into();
+        }
+    }
+
+    pub(in crate::core) fn set_newer_in_clear(&mut self, in_clear: &[u8]) {
+        if !in_clear.is_empty() {
+            self.change().newer.get_or_insert_default().in_clear = in_clear.into();
+        }
+    }
+
     /// About how many bytes it takes.
     pub(in crate::core) fn size(&self) -> usize {
         let Some(kept) = &self.0 else { return 0 };
@@ -228,6 +264,7 @@ impl History {
             + text(&kept.by)
             + text(&kept.reason)
             + kept.labels.size()
+            + kept.newer.as_ref().map_or(0, |newer| newer.size())
             + sealed
     }
 

@@ -1,5 +1,6 @@
-//! What stands in the place of what is encrypted.
+//! What stands in the place of what is encrypted, or left out.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,9 @@ impl Record {
             dropped: self.history.dropped(),
             dropped_done: self.history.dropped_done(),
             labels: Labels::new(),
-            sealed: None,
+            ..Entries::default()
         });
+        hollow.history.set_newer(self.history.newer_in_clear());
         hollow.request = self.request.as_ref().map(|_| hollow_request());
         hollow.steps = self.steps.iter().map(|step| hollow_step(step.written)).collect();
         hollow.undoing = self.undoing().map(|plan| hollow_undoing(plan.written));
@@ -46,10 +48,26 @@ impl Record {
         hollow
     }
 
+    /// The same without the bodies of its request and of its response, which take the most memory: to
+    /// be shown, and never to be stored.
+    pub(crate) fn without_bodies(mut self) -> Self {
+        self.request = self.request.map(|request| Arc::new(request.without_body()));
+        if let Some(response) = self.response().map(|response| response.without_body()) {
+            self.set_response(Arc::new(response));
+        }
+        self.undoing = self.undoing.map(|plan| {
+            let response = Arc::new(plan.response.without_body());
+            Arc::new(Undoing { response, ..Undoing::clone(&plan) })
+        });
+        self
+    }
+
     /// What its sealed head says, that `head` was read from.
     pub(in crate::core) fn fill_head(&mut self, head: Self) {
         self.fingerprint = head.fingerprint;
-        self.history = head.history;
+        // Each has its own: what a newer release shows may be less than what it says.
+        let in_clear = mem::replace(&mut self.history, head.history);
+        self.history.set_newer_in_clear(in_clear.newer());
         // Its hold is as the head says in clear: a store frees what a dead process held.
         if let (Hold::Parked { why }, Hold::Parked { why: said }) = (&mut self.hold, head.hold) {
             *why = said;

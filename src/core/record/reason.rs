@@ -9,9 +9,8 @@ const CUT: &str = "…";
 /// `text` as a history keeps it: one line of at most 200 bytes. What is no character of a line
 /// becomes a space, and the end of a text that is longer is cut off.
 pub(crate) fn one_line(text: &str) -> String {
-    let is_break = |c: char| matches!(c, '\u{2028}' | '\u{2029}');
     let mut line = String::new();
-    if !push_line(&mut line, text.trim().chars().map(|c| if is_break(c) { ' ' } else { c }), MOST) {
+    if !push_line(&mut line, text.trim().chars(), MOST) {
         let end = (0..=MOST - CUT.len()).rev().find(|at| line.is_char_boundary(*at));
         line.truncate(end.unwrap_or(0));
         line.push_str(CUT);
@@ -29,6 +28,7 @@ mod tests {
             ("status 503", "status 503".to_owned()),
             (" padded\n", "padded".to_owned()),
             ("first\nsecond\r\u{1b}[31m\u{85}\u{2028}third", "first second  [31m  third".to_owned()),
+            ("bidi\u{202e}lru\u{200b}z\u{2066}\u{feff}", "bidi lru z  ".to_owned()),
             (&"x".repeat(200), "x".repeat(200)),
             (&"x".repeat(201), format!("{}…", "x".repeat(197))),
             (&"é".repeat(101), format!("{}…", "é".repeat(98))),

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::wire::{Pieces, TIMES, decode, pieces, states, wounded};
+use super::wire::{
+    Fields, NEW, Pieces, TIMES, as_of_a_newer_release, decode, fields, pieces, states, with_all, wounded,
+};
 use crate::core::sealed::{Cipher, SealError};
 use crate::core::wire::envelope::{Envelope, NONCE};
 use crate::core::{DecodeError, Hold, Key, PartId, Record, Version};
@@ -69,6 +71,25 @@ fn every_state_comes_back() {
             (opened.request(), opened.response(), history.last().unwrap().history()),
             "{name}"
         );
+    }
+}
+
+/// Of what a newer release adds, what it encrypts stays encrypted, and what it shows beside
+/// that stays in clear, as it is.
+#[test]
+fn what_a_newer_release_adds_stays_where_it_is() {
+    let added = |head: &Bytes| fields(head).into_iter().filter(|(number, _)| NEW.contains(number)).collect::<Fields>();
+    for (name, history) in states() {
+        let (head, parts) = pieces(&history);
+        let newer = as_of_a_newer_release(&head);
+        let clear = decode(&(newer.clone(), parts)).unwrap();
+        let stored = clear.sealed_by(&KEY, &Masked, true).unwrap();
+        assert!(added(&stored.head()).is_empty(), "{name}: what came in clear may be secret");
+        let shown = with_all(&stored.head(), [(28, vec![0x61, b'a']), (40, vec![1])]);
+        let parts: HashMap<_, _> = stored.pieces(true).into_iter().collect();
+        let opened = decode(&(shown.clone(), parts)).unwrap().opened(&KEY, Some(&Masked)).unwrap();
+        assert_eq!(fields(&opened.encode().head), fields(&newer), "{name}: what is in clear does not come into it");
+        assert_eq!(opened.sealed_by(&KEY, &Masked, true).unwrap().head(), shown, "{name}");
     }
 }
 

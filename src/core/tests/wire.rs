@@ -1,15 +1,17 @@
 //! Records as bytes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use bytes::Bytes;
 use minicbor::{Decoder, Encoder};
 use sha2::{Digest, Sha256};
 
-use super::transitions::{claim, every_state, history, stamp};
+use super::transitions::{DAY, LATER, SOON, claim, every_state, history, put, response, stamp};
 use super::undo::{save, undo, undone};
 use crate::core::{
-    Claim, Command, DecodeError, Fingerprint, Mode, Next, PartId, Record, Times, Timestamp, WIRE_FORMAT,
+    Acknowledge, Change, Claim, Command, DecodeError, Fence, Fenced, Fingerprint, Mode, Next, PartId, Reached, Record,
+    Resolution, Resolve, SetControl, Stamp, Times, Timestamp, Version, WIRE_FORMAT,
 };
 
 pub(super) const TIMES: Times = Times { created: Timestamp::from_millis(1), written: Timestamp::from_millis(2) };
@@ -165,9 +167,9 @@ fn format_1_is_refused_by_name() {
 }
 
 /// The fields of a piece, as CBOR.
-type Fields = BTreeMap<u32, Vec<u8>>;
+pub(super) type Fields = BTreeMap<u32, Vec<u8>>;
 
-fn fields(piece: &Bytes) -> Fields {
+pub(super) fn fields(piece: &Bytes) -> Fields {
     let mut map = Decoder::new(&piece[SEAL..]);
     let count = map.map().unwrap().unwrap();
     let fields = (0..count).map(|_| {
@@ -189,8 +191,19 @@ fn sealed(fields: &Fields) -> Bytes {
 }
 
 fn sealed_map(map: &[u8]) -> Bytes {
+    sealed_map_as(0xf1, map)
+}
+
+fn sealed_map_as(first: u8, map: &[u8]) -> Bytes {
     let digest: [u8; 32] = Sha256::digest(map).into();
-    [&[0xf1, 2][..], &digest[..8], map].concat().into()
+    [&[first, 2][..], &digest[..8], map].concat().into()
+}
+
+/// The same piece, of either kind, with these fields besides.
+pub(super) fn with_all(piece: &Bytes, more: impl IntoIterator<Item = (u32, Vec<u8>)>) -> Bytes {
+    let mut fields = fields(piece);
+    fields.extend(more);
+    sealed_map_as(piece[0], &sealed(&fields)[SEAL..])
 }
 
 /// The same piece with another value in a field.
@@ -201,7 +214,7 @@ fn with(piece: &Bytes, number: u32, value: &[u8]) -> Bytes {
 }
 
 /// With fields that this release does not know, as a newer one may write them.
-fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
+pub(super) fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
     let values: [&[u8]; 7] = [
         &[0x63, b'n', b'e', b'w'],
         &[0xa1, 0x61, b'a', 0x82, 0x01, 0xf6],
@@ -214,14 +227,18 @@ fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
         &[0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ];
     let mut fields = fields(piece);
-    fields.extend([20, 23, 28, 29, 30, 1000, u32::MAX].into_iter().zip(values.map(<[u8]>::to_vec)));
+    fields.extend(NEW.into_iter().zip(values.map(<[u8]>::to_vec)));
     sealed(&fields)
 }
 
+/// What the table of the head has no meaning for, that and what may be added.
+pub(super) const NEW: [u32; 7] = [20, 23, 28, 29, 30, 1000, u32::MAX];
+
 /// During a rolling upgrade: a newer release writes, this one reads, goes on and
-/// writes, and what it writes is what it always writes.
+/// writes, and what it writes is what it always writes, with what the newer one added to the
+/// head. What was added to a part that it writes anew it drops.
 #[test]
-fn what_a_newer_release_adds_is_skipped_and_dropped() {
+fn what_a_newer_release_adds_is_skipped_and_stays_in_the_head() {
     for (name, history) in states() {
         let (head, parts) = pieces(&history);
         assert_eq!(sealed(&fields(&head)), head, "{name}");
@@ -230,13 +247,62 @@ fn what_a_newer_release_adds_is_skipped_and_dropped() {
         let named = |head| Record::parts_of(head).unwrap().collect::<Vec<_>>();
         assert_eq!(named(&newer.0), named(&head), "{name}");
         let found = decode(&newer).unwrap();
-        assert_eq!(found, decode(&(head.clone(), parts.clone())).unwrap(), "{name}");
-        assert_eq!(found.encode().head, head, "{name}");
+        let known = decode(&(head.clone(), parts.clone())).unwrap();
+        assert!(found.size() > known.size(), "{name}: what it keeps in memory counts");
+        assert_eq!(fields(&found.encode().head), fields(&newer.0), "{name}");
+        assert_eq!(Record { history: known.history.clone(), ..found.clone() }, known, "{name}");
+        assert_eq!(found.history(), known.history(), "{name}");
         // And the other way round: the newer release finds its parts as they were.
         for (id, part) in found.encode().fresh {
             assert_eq!(part, parts[&id], "{name} {id:?}");
         }
     }
+}
+
+/// Writes it, as a store that keeps the parts there are.
+fn write(kept: &mut Pieces, command: &impl Command, stamp: Stamp<'_>) {
+    let encoded = put(command.apply(Some(&decode(kept).unwrap()), stamp)).encode();
+    kept.0 = encoded.head;
+    kept.1.extend(encoded.fresh);
+}
+
+/// It describes the operation, so it stays through every move.
+#[test]
+fn what_a_newer_release_adds_stays_until_the_operation_is_over() {
+    let (head, parts) = pieces(&history(Mode::Resumable, &[], None));
+    let mut kept = (as_of_a_newer_release(&head), parts);
+    let added = |head: &Bytes| fields(head).into_iter().filter(|(number, _)| NEW.contains(number)).collect::<Vec<_>>();
+    let expected = added(&kept.0);
+    assert_eq!(expected.len(), NEW.len());
+    let fenced = |fence, change| Fenced { fence: Fence::of(Version::new(fence)), changes: vec![change] };
+    let answer = Change::Complete { response: response(), retention: DAY, reached: Reached::All };
+    for (nonce, change) in (2..).zip([Change::Begin { step: "a".into() }, save("a"), Change::Release]) {
+        write(&mut kept, &fenced(1, change), stamp(SOON, nonce));
+        assert_eq!(added(&kept.0), expected);
+    }
+    write(&mut kept, &claim(Mode::Resumable), stamp(LATER, 5));
+    assert_eq!(added(&kept.0), expected);
+    write(&mut kept, &fenced(5, Change::Park { why: "who knows".into() }), stamp(LATER, 6));
+    write(&mut kept, &Resolve { resolution: Resolution::RunAgain, seen: None, why: None }, stamp(LATER, 7));
+    assert_eq!(added(&kept.0), expected);
+    write(&mut kept, &claim(Mode::Resumable), stamp(LATER, 8));
+    write(&mut kept, &fenced(8, answer), stamp(LATER, 9));
+    write(&mut kept, &Acknowledge { grace: Duration::ZERO }, stamp(TIMES.written.as_millis(), 10));
+    assert_eq!((added(&kept.0), decode(&kept).unwrap().attempts()), (expected, 3));
+}
+
+/// To a build that does not know what a newer one says of all processes, neither.
+#[test]
+fn what_a_newer_release_adds_to_a_control_record_stays() {
+    let set = |seen| SetControl { seen, content: response() };
+    let first = put(set(None).apply(None, stamp(SOON, 1))).stamped(TIMES.written);
+    let (head, parts) = pieces(&[first]);
+    let newer = as_of_a_newer_release(&head);
+    let mut kept = (newer.clone(), parts);
+    write(&mut kept, &set(Some(Version::new(1))), stamp(SOON, 2));
+    let expected = fields(&newer).into_iter().filter(|(number, _)| NEW.contains(number));
+    let found = fields(&kept.0).into_iter().filter(|(number, _)| NEW.contains(number));
+    assert!(found.eq(expected));
 }
 
 /// The same for what says which state it is in, where that has no fields yet, too.

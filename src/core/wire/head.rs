@@ -298,7 +298,7 @@ impl<'a> WireHead<'a> {
             dropped: self.dropped.saturating_add(unknown),
             dropped_done: self.dropped_done,
             labels: self.labels.iter().copied().map(Label::stored).collect(),
-            sealed: None,
+            ..Entries::default()
         })
     }
 }

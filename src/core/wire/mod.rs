@@ -55,11 +55,16 @@
 //!
 //! # What may change
 //!
-//! Fields may be added, and are skipped by a release that does not know them. It
-//! also drops them from a piece that it writes anew: from the head with every
-//! write, from a step when its result is saved, from requests and responses never.
-//! So a new field has to be one whose absence means what it meant before. What
-//! must not be skipped (another kind of hold, progress, callback, or state of a
+//! Fields may be added, and are skipped by a release that does not know them. In a head they
+//! stay all the same, as they were read, through all writes until the operation is forgotten.
+//! So a new field of the head has to describe the operation as a whole, as a label does; one
+//! that speaks of a state, an attempt or a write names it (by its number, or its version), and
+//! whoever reads it asks whether the record is still there. Where the head is encrypted, those
+//! in clear stay in clear, and the encrypted ones encrypted; one that was read from a head in
+//! clear is encrypted with the rest of it. From a step they are dropped when its result is
+//! saved, and so is an entry of the history that is not known; builds from before fields stayed
+//! drop those of the head, too. So a new field has to be one whose absence means what it meant
+//! before. What must not be skipped (another kind of hold, progress, callback, or state of a
 //! step) and what means something else takes another format: a higher number is
 //! [newer](DecodeError::Newer), anything else is corrupt, and neither is ever taken
 //! for "no record". Format 1 was JSON, and was never released.
@@ -68,6 +73,7 @@ pub(in crate::core) mod envelope;
 pub(in crate::core) mod format;
 pub(in crate::core) mod head;
 mod lines;
+pub(in crate::core) mod newer;
 pub(in crate::core) mod parts;
 pub(in crate::core) mod seal;
 
@@ -79,7 +85,7 @@ use bytes::Bytes;
 use self::envelope::is_sealed;
 use self::format::{CORRUPT_HEAD, MISSING_PART, number};
 pub use self::format::{DecodeError, PartId, WIRE_FORMAT};
-use self::head::WireHead;
+use self::newer::WholeHead;
 use self::parts::{
     decode_request, decode_response, decode_step, decode_undoing, encode_request, encode_response, encode_step,
     encode_undoing,
@@ -135,7 +141,7 @@ impl Record {
     }
 
     pub(in crate::core) fn head(&self) -> Bytes {
-        seal_head(&WireHead::of(self))
+        seal_head(&WholeHead::of(self))
     }
 
     /// The parts: those that are new in this version, or all of them.
@@ -177,7 +183,7 @@ impl Record {
     ///
     /// As [`Record::decode`].
     pub(crate) fn parts_of(head: &[u8]) -> Result<impl Iterator<Item = PartId> + use<>, DecodeError> {
-        Ok(open_head(head)?.parts())
+        Ok(open_head(head)?.known.parts())
     }
 
     /// A record from its bytes.
@@ -195,8 +201,8 @@ impl Record {
     ) -> Result<Self, DecodeError> {
         let head = open_head(head)?;
         let (mut request, mut response, mut steps, mut undoing) = (None, None, Vec::new(), None);
-        let mut sealed = Sealed { head: head.sealed(), parts: Vec::new() };
-        for id in head.parts() {
+        let mut sealed = Sealed { head: head.known.sealed(), parts: Vec::new() };
+        for id in head.known.parts() {
             let bytes = part(id).ok_or(MISSING_PART)?;
             let is_sealed = is_sealed(&bytes);
             match id {
@@ -204,7 +210,7 @@ impl Record {
                 PartId::Request => request = Some(Arc::new(decode_request(&bytes)?)),
                 PartId::Response if is_sealed => response = Some(hollow_response()),
                 PartId::Response => response = Some(Arc::new(decode_response(&bytes)?)),
-                PartId::Step(number) if head.is_plan(number) => {
+                PartId::Step(number) if head.known.is_plan(number) => {
                     let plan = if is_sealed { hollow_undoing(OLDER) } else { Arc::new(decode_undoing(&bytes)?) };
                     undoing = Some(plan);
                 }

@@ -5,7 +5,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 use sha2::{Digest, Sha256};
 
 use super::format::{CORRUPT_HEAD, DecodeError, WIRE_FORMAT};
-use super::head::WireHead;
+use super::newer::WholeHead;
 
 /// No text begins with it, and nothing else of ours.
 const MAGIC: u8 = 0xf1;
@@ -21,8 +21,8 @@ pub(super) fn seal(wire: &impl Encode<()>, raw: usize) -> Bytes {
 }
 
 /// The same of a head, of which most may be encrypted.
-pub(super) fn seal_head(head: &WireHead<'_>) -> Bytes {
-    seal_as(if head.is_encrypted() { ENCRYPTED } else { MAGIC }, head, 0)
+pub(super) fn seal_head(head: &WholeHead<'_>) -> Bytes {
+    seal_as(if head.known.is_encrypted() { ENCRYPTED } else { MAGIC }, head, 0)
 }
 
 fn seal_as(magic: u8, wire: &impl Encode<()>, raw: usize) -> Bytes {
@@ -40,16 +40,16 @@ fn seal_as(magic: u8, wire: &impl Encode<()>, raw: usize) -> Bytes {
     sealed.into()
 }
 
-/// What is in a piece. Fields that this release does not know are skipped.
+/// What is in a piece. Fields that this release does not know are skipped, but those of heads.
 pub(in crate::core) fn open<'a, T: Decode<'a, ()>>(sealed: &'a [u8], corrupt: &DecodeError) -> Result<T, DecodeError> {
     open_as(MAGIC, sealed, corrupt)
 }
 
 /// The same of a head.
-pub(super) fn open_head(sealed: &[u8]) -> Result<WireHead<'_>, DecodeError> {
+pub(super) fn open_head(sealed: &[u8]) -> Result<WholeHead<'_>, DecodeError> {
     let is_encrypted = sealed.first() == Some(&ENCRYPTED);
-    let head: WireHead<'_> = open_as(if is_encrypted { ENCRYPTED } else { MAGIC }, sealed, &CORRUPT_HEAD)?;
-    if head.is_encrypted() == is_encrypted { Ok(head) } else { Err(CORRUPT_HEAD) }
+    let head: WholeHead<'_> = open_as(if is_encrypted { ENCRYPTED } else { MAGIC }, sealed, &CORRUPT_HEAD)?;
+    if head.known.is_encrypted() == is_encrypted { Ok(head) } else { Err(CORRUPT_HEAD) }
 }
 
 fn open_as<'a, T: Decode<'a, ()>>(magic: u8, sealed: &'a [u8], corrupt: &DecodeError) -> Result<T, DecodeError> {

@@ -101,8 +101,9 @@ impl<E> StepError<E> {
     pub(super) fn line(&self) -> String {
         match self {
             Self::TimedOut { .. } => "it took too long".to_owned(),
-            Self::RolledBack(error) => format!("its transaction was rolled back: {error}"),
-            Self::Store(error) => format!("the store failed: {error}"),
+            // A server's message may have what is in a row.
+            Self::RolledBack(error) => format!("its transaction was rolled back ({})", error.kind().name()),
+            Self::Store(error) => format!("the store failed ({})", error.kind().name()),
             other => other.name().to_owned(),
         }
     }
@@ -195,6 +196,25 @@ impl<E> From<WriteError> for StepError<E> {
         match error {
             WriteError::Lost => Self::Lost,
             WriteError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreErrorKind;
+
+    /// It is stored, and shown to operators.
+    #[test]
+    fn the_line_of_a_store_s_error_has_no_word_of_a_server() {
+        let said =
+            || StoreError::new(StoreErrorKind::Unavailable, "invalid input syntax for type integer: \"4242 4242\"");
+        for (error, line) in [
+            (StepError::<()>::RolledBack(said()), "its transaction was rolled back (unavailable)"),
+            (StepError::Store(said()), "the store failed (unavailable)"),
+        ] {
+            assert_eq!(error.line(), line);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Running one step.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -263,6 +264,7 @@ where
     /// # Caveats
     ///
     /// The line is stored: leave out what must not be, such as what a receiver says of a card.
+    /// If `line` panics, operators see that the step failed, and no more.
     pub fn explain(self, line: impl Fn(&E) -> String + Send + 'a) -> Self {
         self.set(|step| step.explain = Some(Box::new(line)))
     }
@@ -561,7 +563,10 @@ where
 
     async fn fail(mut self, attempt: &Arc<Attempt>, taken: &mut StepGuard, error: StepError<E>) -> StepError<E> {
         let line = match (&error, &self.explain) {
-            (StepError::Retry(error), Some(explain)) => explain(error),
+            // It says what to write, and no more: if it panics, what follows is as it is without.
+            (StepError::Retry(failed), Some(explain)) => {
+                catch_unwind(AssertUnwindSafe(|| explain(failed))).unwrap_or_else(|_panic| error.line())
+            }
             (error, _) => error.line(),
         };
         attempt.step_failed(&self.name, line);

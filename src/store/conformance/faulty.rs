@@ -388,6 +388,11 @@ impl<S: Store> Store for FaultyStore<S> {
         self.inner.durability().await
     }
 
+    /// Of the store inside, without faults.
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        self.inner.inspect().await
+    }
+
     fn patience(&self) -> Duration {
         self.inner.patience()
     }

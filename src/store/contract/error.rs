@@ -35,6 +35,20 @@ pub enum StoreErrorKind {
     NotIndexed,
 }
 
+impl StoreErrorKind {
+    /// Its name, in a word or two.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Full => "full",
+            Self::Corrupt => "corrupt",
+            Self::NewerFormat => "newer-format",
+            Self::Undecryptable => "undecryptable",
+            Self::NotIndexed => "not-indexed",
+        }
+    }
+}
+
 impl StoreError {
     /// An error of this kind, with one line on what happened.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {

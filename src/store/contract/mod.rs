@@ -163,6 +163,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         Ok(Durability::of(DurabilityLevel::Nothing))
     }
 
+    /// The same as [`durability`](Self::durability), and changes nothing: the mark of the
+    /// [epoch](Durability::epoch) is as the last `durability` left it, and before the first there may be no epoch.
+    /// For a look from outside, which services should not notice. Not for two looks to be compared.
+    ///
+    /// By default it asks for the durability. A store around another one returns what the inner one does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store can't be asked.
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        self.durability().await
+    }
+
     /// How long one call may take: the ledger waits no longer. 5 seconds by default. A store
     /// around another one returns the value of the inner one.
     fn patience(&self) -> Duration {
@@ -269,6 +282,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn durability<'s: 'r, 'r>(&'s self) -> BoxFuture<'r, Durability> {
         self.as_ref().durability()
+    }
+
+    fn inspect<'s: 'r, 'r>(&'s self) -> BoxFuture<'r, Durability> {
+        self.as_ref().inspect()
     }
 
     fn patience(&self) -> Duration {

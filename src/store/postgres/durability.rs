@@ -4,7 +4,7 @@ use super::call::Connections;
 use super::columns::Row;
 use super::driver::Parameter;
 use super::error::{not_ours, unavailable};
-use super::row::required;
+use super::row::{optional, required};
 use super::sql::{LAYOUT, Sql};
 use crate::store::contract::{Durability, DurabilityLevel, Epoch, StoreError, StoreErrorKind};
 use crate::util::nonce::fresh_nonce;
@@ -13,7 +13,29 @@ const SETTINGS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.curren
      pg_catalog.current_setting('synchronous_commit'), pg_catalog.current_setting('synchronous_standby_names'), \
      (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication)";
 
+/// And moves the mark.
 pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durability, StoreError> {
+    let durability = inspected(connections, sql).await?;
+    let id = fresh_nonce().get().cast_signed();
+    let rows = connections.query(&sql.epoch, &[Parameter::Integer(id)]).await?;
+    Ok(Durability { epoch: epoch_of(rows.first())?, ..durability })
+}
+
+/// And leaves the mark as it is.
+pub(super) async fn inspect(connections: &Connections, sql: &Sql) -> Result<Durability, StoreError> {
+    let durability = inspected(connections, sql).await?;
+    let rows = connections.query(&sql.last_epoch, &[]).await?;
+    Ok(Durability { epoch: epoch_of(rows.first())?, ..durability })
+}
+
+fn epoch_of(row: Option<&Row>) -> Result<Option<Epoch>, StoreError> {
+    let row = row.ok_or_else(|| not_ours("its meta table is empty"))?;
+    let (id, mark): (Option<i64>, i64) = (optional(row, 0)?, required(row, 1)?);
+    Ok(id.map(|id| Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() }))
+}
+
+/// By the settings alone.
+async fn inspected(connections: &Connections, sql: &Sql) -> Result<Durability, StoreError> {
     // A second time: the server may have ended the first connection.
     let rows = match connections.query(SETTINGS, &[]).await {
         Ok(rows) => rows,
@@ -25,12 +47,7 @@ pub(super) async fn read(connections: &Connections, sql: &Sql) -> Result<Durabil
     }
     let rows = connections.query(&sql.layout, &[]).await?;
     check_layout(rows.first())?;
-    let id = fresh_nonce().get().cast_signed();
-    let rows = connections.query(&sql.epoch, &[Parameter::Integer(id)]).await?;
-    let row = rows.first().ok_or_else(|| not_ours("its meta table is empty"))?;
-    let (id, mark): (i64, i64) = (required(row, 0)?, required(row, 1)?);
-    let epoch = Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() };
-    Ok(Durability { epoch: Some(epoch), ..durability_by(settings)? })
+    durability_by(settings)
 }
 
 /// Whether the tables are those of this release.

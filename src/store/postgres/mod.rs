@@ -29,4 +29,8 @@ pub use self::driver::{Parameter, TransactionDriver};
 pub use self::enlisted::Enlisted;
 pub use self::options::PostgresStoreOptions;
 pub use self::shared::{SharedPool, SharedTransaction};
+#[cfg(feature = "sqlx-postgres-08")]
+pub use self::sqlx::v08::Sqlx08Transaction;
+#[cfg(feature = "sqlx-postgres")]
+pub use self::sqlx::v09::SqlxTransaction;
 pub use self::store::PostgresStore;

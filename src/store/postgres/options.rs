@@ -155,9 +155,19 @@ impl PostgresStoreOptions {
     /// A store at this URL. Does no I/O, but that it reads the certificates that the URL names.
     ///
     /// All that `tokio_postgres` takes in a URL is taken, and with it
-    /// `schema=NAME`, `create_schema=true` and `index_labels=true`, which are
-    /// [`schema`](Self::schema), [`creating_schema`](Self::creating_schema) and
-    /// [`index_labels`](Self::index_labels).
+    /// `schema=NAME`, `table_prefix=NAME`, `create_schema=true`, `index_labels=true` and `prepared=false`,
+    /// which are [`schema`](Self::schema), [`table_prefix`](Self::table_prefix),
+    /// [`creating_schema`](Self::creating_schema), [`index_labels`](Self::index_labels) and
+    /// [`prepared`](Self::prepared). What the URL says counts more than what was set before.
+    ///
+    /// ```
+    /// use tower_idempotency::store::PostgresStore;
+    ///
+    /// // Behind a pooler that keeps no prepared statements, beside another service's tables.
+    /// let store = PostgresStore::connect("postgres://app@pooler.internal/shop?table_prefix=shop_&prepared=false")?;
+    /// # drop(store);
+    /// # Ok::<_, tower_idempotency::store::ConnectError>(())
+    /// ```
     ///
     /// Several hosts are tried in their order. A connection is waited for up to
     /// 2 seconds in all; a host that says nothing, and each address of a name,
@@ -325,15 +335,17 @@ impl PostgresStoreOptions {
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some(("schema", "")) => return Err("its schema is empty"),
-                Some(("schema", schema)) => {
-                    let schema = percent_decode_str(schema).decode_utf8().map_err(|_| "its schema is not UTF-8")?;
-                    self.names.schema = schema.into_owned();
+                Some(("schema", schema)) => self.names.schema = decoded(schema, "its schema is not UTF-8")?,
+                Some(("table_prefix", prefix)) => {
+                    self.names.prefix = decoded(prefix, "its table_prefix is not UTF-8")?;
                 }
-                Some(("create_schema", "true")) => self.creates_schema = true,
-                Some(("create_schema", "false")) => self.creates_schema = false,
-                Some(("create_schema", _)) => return Err("create_schema is true or false"),
-                Some(("index_labels", value @ ("true" | "false"))) => self.names.index_labels = value == "true",
-                Some(("index_labels", _)) => return Err("index_labels is true or false"),
+                Some(("create_schema", value)) => {
+                    self.creates_schema = yes_or_no(value).ok_or("create_schema is true or false")?;
+                }
+                Some(("index_labels", value)) => {
+                    self.names.index_labels = yes_or_no(value).ok_or("index_labels is true or false")?;
+                }
+                Some(("prepared", value)) => self.prepared = yes_or_no(value).ok_or("prepared is true or false")?,
                 Some((name, value)) if tls.take(name, value)? => {}
                 _ => theirs.push(parameter),
             }
@@ -341,6 +353,14 @@ impl PostgresStoreOptions {
         let rest = if theirs.is_empty() { rest.to_owned() } else { format!("{rest}?{}", theirs.join("&")) };
         Ok((rest, tls))
     }
+}
+
+fn decoded(value: &str, otherwise: &'static str) -> Result<String, &'static str> {
+    Ok(percent_decode_str(value).decode_utf8().map_err(|_| otherwise)?.into_owned())
+}
+
+fn yes_or_no(value: &str) -> Option<bool> {
+    value.parse().ok()
 }
 
 impl Default for PostgresStoreOptions {

@@ -163,7 +163,7 @@ pub(super) fn required<'r, T: Value<'r>>(row: &'r Row, column: usize) -> Result<
     optional(row, column)?.ok_or_else(|| not_ours("a column is empty that never is"))
 }
 
-fn optional<'r, T: Value<'r>>(row: &'r Row, column: usize) -> Result<Option<T>, StoreError> {
+pub(super) fn optional<'r, T: Value<'r>>(row: &'r Row, column: usize) -> Result<Option<T>, StoreError> {
     T::of(row.as_ref(), column)
 }
 

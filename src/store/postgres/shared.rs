@@ -19,6 +19,8 @@ pub struct SharedPool<D> {
 }
 
 /// A transaction on a [`SharedPool`]. Dropped, it is rolled back.
+///
+/// Its place is given back after its connection.
 #[derive(Debug)]
 pub struct SharedTransaction<T> {
     transaction: T,
@@ -35,9 +37,9 @@ impl PostgresStore {
     ///
     /// *Caveats*
     ///
-    /// - A transaction that is dropped while one of its statements runs gives up its place among the
-    ///   14 at once. sqlx gives up the connection only when that statement has ended. Set
-    ///   `lock_timeout` or `statement_timeout` for the pool's sessions if your handlers have time-outs
+    /// - A transaction that is dropped while one of its statements runs gives its connection up, and with it its
+    ///   place among the 14. On the server the session goes on until that statement has ended, beside those of the
+    ///   pool. Set `lock_timeout` or `statement_timeout` for the pool's sessions if your handlers have time-outs
     ///   of their own.
     /// - After a failover a `begin` may find a session that only reads, and fail; the next one finds
     ///   another.

@@ -77,19 +77,17 @@ impl Names {
     /// The migration, for these names. One at a time: "if not exists" is no
     /// protection from others who do the same at the same moment.
     pub(super) fn migration(&self) -> Migration {
-        let whole = self.filled_in();
-        let schema = format!("CREATE SCHEMA IF NOT EXISTS {};", self.schema());
-        Migration { tables: whole.replacen(&schema, "", 1), whole }
-    }
-
-    fn filled_in(&self) -> String {
-        let labels = if self.index_labels { LABEL_MIGRATION } else { "" };
+        let statements = self.statements();
         // What is there already is no news. For this transaction alone: others keep their setting.
         let quiet = "pg_catalog.set_config('client_min_messages', 'warning', true)";
-        let mut sql = format!(
-            "SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING}), {quiet};
-{MIGRATION}{labels}"
-        );
+        let whole = format!("SELECT pg_catalog.pg_advisory_xact_lock({MIGRATING}), {quiet};\n{statements}");
+        let schema = format!("CREATE SCHEMA IF NOT EXISTS {};", self.schema());
+        Migration { tables: whole.replacen(&schema, "", 1), whole, statements }
+    }
+
+    fn statements(&self) -> String {
+        let labels = if self.index_labels { LABEL_MIGRATION } else { "" };
+        let mut sql = format!("{MIGRATION}{labels}");
         for index in ["records_due", "labels_due"] {
             sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
         }
@@ -103,6 +101,8 @@ impl Names {
 /// What makes the tables.
 #[derive(Clone, Debug)]
 pub(super) struct Migration {
+    /// The statements alone, for the migrations of others.
+    pub(super) statements: String,
     pub(super) whole: String,
     /// For a schema that is there: Postgres wants the right to make one even
     /// where nothing is to be made.
@@ -138,6 +138,8 @@ pub(super) struct Sql {
     pub(super) layout: String,
     pub(super) probe: String,
     pub(super) epoch: String,
+    /// The same, and nothing is written.
+    pub(super) last_epoch: String,
 }
 
 impl Sql {
@@ -176,6 +178,7 @@ impl Sql {
             ),
             layout: format!("SELECT layout FROM {meta}"),
             probe: probe(&records, &steps, &meta, names.index_labels.then(|| names.table("labels"))),
+            last_epoch: format!("SELECT id, mark FROM {meta}"),
             epoch: format!(
                 "UPDATE {meta} SET id = coalesce(id, $1), mark = mark + 1 WHERE {SETTINGS} RETURNING id, mark"
             ),

@@ -119,6 +119,20 @@ impl PostgresStore {
     /// [`index_labels`](super::PostgresStoreOptions::index_labels), on top of those.
     pub const LABEL_MIGRATION: &str = include_str!("migrations/labels.sql");
 
+    /// The statements that make this store's tables, under its schema and its prefix, and with the table
+    /// of labels if it indexes them: for your own migrations. Does no I/O.
+    ///
+    /// ```
+    /// use tower_idempotency::store::PostgresStore;
+    ///
+    /// let store = PostgresStore::connect("postgres://db.internal/shop?schema=keys&table_prefix=shop_")?;
+    /// assert!(store.migration().contains(r#"CREATE TABLE IF NOT EXISTS "keys"."shop_records""#));
+    /// # Ok::<_, tower_idempotency::store::ConnectError>(())
+    /// ```
+    pub fn migration(&self) -> &str {
+        &self.0.migration.statements
+    }
+
     /// Makes the schema and the tables, where they are missing; does nothing to
     /// those that are there. Several processes may do so at once.
     ///
@@ -236,6 +250,10 @@ impl Store for PostgresStore {
 
     async fn durability(&self) -> Result<Durability, StoreError> {
         bounded(durability::read(&self.0.connections, &self.0.sql)).await
+    }
+
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        bounded(durability::inspect(&self.0.connections, &self.0.sql)).await
     }
 
     fn keeps_parts(&self) -> bool {

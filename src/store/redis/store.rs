@@ -105,31 +105,55 @@ impl RedisStore {
     /// while one is away, they could fall back that far unseen.
     async fn epoch(&self) -> Result<Epoch, StoreError> {
         let identity = format!("{:016x}", fresh_nonce().get());
-        let looked = self.epochs(&identity, "").await?;
+        let looked = self.epochs(&identity, "").await?.ok_or_else(no_reply_of_ours)?;
         let largest = looked.iter().map(|epoch| epoch.mark).max().unwrap_or_default();
-        let epochs = self.epochs(&identity, &largest.to_string()).await?;
-        // Another identity anywhere is another one here.
-        let id = epochs.iter().fold(0_u64, |all, epoch| all.wrapping_add(epoch.id));
+        let epochs = self.epochs(&identity, &largest.to_string()).await?.ok_or_else(no_reply_of_ours)?;
         // Of the first look: by the second, another process may have raised it.
-        let mark = looked.iter().map(|epoch| epoch.mark).min().unwrap_or_default();
-        Ok(Epoch { id, mark: mark + 1 })
+        Ok(Epoch { id: identity_of(&epochs), mark: smallest_mark(&looked) + 1 })
     }
 
-    async fn epochs(&self, identity: &str, above: &str) -> Result<Vec<Epoch>, StoreError> {
+    /// As it was left.
+    async fn last_epoch(&self) -> Result<Option<Epoch>, StoreError> {
+        let looked = self.epochs("", "").await?;
+        Ok(looked.map(|epochs| Epoch { id: identity_of(&epochs), mark: smallest_mark(&epochs) }))
+    }
+
+    /// Of all partitions; `None` if one has none.
+    async fn epochs(&self, identity: &str, above: &str) -> Result<Option<Vec<Epoch>>, StoreError> {
         let calls = (0..PARTITIONS).map(|partition| {
             let key = self.link.names.of(partition, "epoch");
             Call::new(&EPOCH, 128).keys([key.as_bytes()]).arg(identity).arg(above)
         });
         let replies = self.all(calls.collect()).await?;
-        replies.iter().map(parse_epoch).collect::<Option<_>>().ok_or_else(no_reply_of_ours)
+        let mut epochs = Vec::with_capacity(replies.len());
+        for reply in &replies {
+            match parse_epoch(reply).ok_or_else(no_reply_of_ours)? {
+                Some(epoch) => epochs.push(epoch),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(epochs))
     }
 }
 
-fn parse_epoch(reply: &Value) -> Option<Epoch> {
+/// Another identity anywhere is another one here.
+fn identity_of(epochs: &[Epoch]) -> u64 {
+    epochs.iter().fold(0, |all, epoch| all.wrapping_add(epoch.id))
+}
+
+fn smallest_mark(epochs: &[Epoch]) -> u64 {
+    epochs.iter().map(|epoch| epoch.mark).min().unwrap_or_default()
+}
+
+/// `None` if this is no reply of the script's, and nothing in it if there is no epoch yet.
+fn parse_epoch(reply: &Value) -> Option<Option<Epoch>> {
     let Value::Array(reply) = reply else { return None };
     let [Value::BulkString(id), Value::Int(mark)] = &reply[..] else { return None };
+    if id.is_empty() {
+        return Some(None);
+    }
     let id = u64::from_str_radix(str::from_utf8(id).ok()?, 16).ok()?;
-    Some(Epoch { id, mark: mark.unsigned_abs() })
+    Some(Some(Epoch { id, mark: mark.unsigned_abs() }))
 }
 
 #[async_trait]
@@ -176,6 +200,12 @@ impl Store for RedisStore {
         let servers = self.link.settings().await?;
         let epoch = self.epoch().await?;
         Ok(Durability { epoch: Some(epoch), ..self.link.durability_by(&servers) })
+    }
+
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        let servers = self.link.settings().await?;
+        let epoch = self.last_epoch().await?;
+        Ok(Durability { epoch, ..self.link.durability_by(&servers) })
     }
 
     fn keeps_parts(&self) -> bool {

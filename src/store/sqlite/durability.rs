@@ -1,9 +1,10 @@
 //! What the store survives, by its settings as they are.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::batch::{begin, pragma, roll_back};
 use super::error::Fault;
+use super::request::Mark;
 use super::writer::Session;
 use crate::store::contract::{Durability, DurabilityLevel, Epoch, StoreError};
 
@@ -11,14 +12,17 @@ use crate::store::contract::{Durability, DurabilityLevel, Epoch, StoreError};
 const FULL: i64 = 2;
 
 impl Session<'_> {
-    /// Reads the settings of the connection that writes, and moves the mark.
-    pub(super) fn durability(&mut self) -> Result<Durability, StoreError> {
+    /// Reads the settings of the connection that writes.
+    pub(super) fn durability(&mut self, mark: Mark) -> Result<Durability, StoreError> {
         self.shared.guard.check()?;
         let survives = survives(self.connection).map_err(|error| Fault::from(error).into_store_error())?;
-        let epoch = self.move_the_mark().map_err(|fault| {
-            let _ = roll_back(self.connection);
-            fault.into_store_error()
-        })?;
+        let epoch = match mark {
+            Mark::Stays => self.connection.query_row(&self.shared.sql.last_epoch, [], epoch_of).map_err(Fault::from),
+            Mark::Moves => self.move_the_mark().inspect_err(|_| {
+                let _ = roll_back(self.connection);
+            }),
+        };
+        let epoch = epoch.map_err(Fault::into_store_error)?;
         let mut warnings = self.shared.warnings.clone();
         let damaged = self.shared.buckets.damaged();
         if damaged > 0 {
@@ -35,15 +39,17 @@ impl Session<'_> {
 
     fn move_the_mark(&mut self) -> Result<Epoch, Fault> {
         begin(&mut self.statements)?;
-        let epoch = self.connection.query_row(&self.shared.sql.epoch, [], |row| {
-            let (id, mark): (i64, i64) = (row.get(0)?, row.get(1)?);
-            Ok(Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() })
-        })?;
+        let epoch = self.connection.query_row(&self.shared.sql.epoch, [], epoch_of)?;
         let commits = self.statements.count(self.shared.clock.now())?;
         self.statements.commit.execute([])?;
         self.shared.owner.mark(commits);
         Ok(epoch)
     }
+}
+
+fn epoch_of(row: &Row<'_>) -> rusqlite::Result<Epoch> {
+    let (id, mark): (i64, i64) = (row.get(0)?, row.get(1)?);
+    Ok(Epoch { id: id.cast_unsigned(), mark: mark.cast_unsigned() })
 }
 
 fn survives(connection: &Connection) -> rusqlite::Result<DurabilityLevel> {

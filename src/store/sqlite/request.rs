@@ -26,12 +26,19 @@ pub(super) enum Outcome {
     Conflict(Option<Stored>),
 }
 
+/// Whether the mark of the epoch is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    Moves,
+    Stays,
+}
+
 pub(super) enum Request {
     Write(WriteRequest),
     /// Frees what a dead store held, and forgets it.
     Free(Dead, oneshot::Sender<Result<(), StoreError>>),
-    /// What the settings promise, and which data this is.
-    Durability(oneshot::Sender<Result<Durability, StoreError>>),
+    /// What the settings promise, and which data this is, whose mark is moved or not.
+    Durability(Mark, oneshot::Sender<Result<Durability, StoreError>>),
     /// A transaction of the caller's wants the write lock.
     Turn(Asking),
     /// The WAL is long, and nearly all of it is in the database: the rest is done

@@ -80,6 +80,7 @@ pub(super) struct Sql {
     pub(super) open: String,
     pub(super) close: String,
     pub(super) epoch: String,
+    pub(super) last_epoch: String,
     pub(super) bucket: String,
     pub(super) bucket_keys: String,
     pub(super) bucket_rows: String,
@@ -193,6 +194,7 @@ impl Sql {
             open: format!("UPDATE main.{p}meta SET state = 'open', boot = ?1, base = ?2"),
             close: format!("UPDATE main.{p}meta SET state = 'closed'"),
             epoch: epoch(p),
+            last_epoch: format!("SELECT count, mark FROM main.{p}meta, main.{p}tallies WHERE bucket = -2"),
             bucket: format!("SELECT count, sum, keys FROM main.{p}tallies WHERE bucket = ?1"),
             bucket_keys: format!(
                 "SELECT key FROM main.{p}records INDEXED BY {p}records_key WHERE key >= ?1 AND key < ?2"

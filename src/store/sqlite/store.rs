@@ -19,7 +19,7 @@ use super::open_store::OpenStore;
 use super::options::SqliteStoreOptions;
 use super::owner::{self, Dead, Other};
 use super::reader::{Reader, Tasks};
-use super::request::{Outcome, Request, WriteRequest};
+use super::request::{Mark, Outcome, Request, WriteRequest};
 use super::row::{self, RowWrite, Stored};
 use super::writer::{Writer, unanswered};
 use crate::core::{Key, Record, Version};
@@ -263,6 +263,13 @@ impl SqliteStore {
         answer.await.map_err(unanswered)?
     }
 
+    async fn ask_durability(&self, mark: Mark) -> Result<Durability, StoreError> {
+        self.0.shared.guard.check_process()?;
+        let (reply, answer) = oneshot::channel();
+        self.0.ask(Request::Durability(mark, reply))?;
+        answer.await.map_err(unanswered)?
+    }
+
     /// Frees what all dead stores held.
     async fn free_all(&self) -> Result<(), StoreError> {
         let others = self.read(|reader| {
@@ -425,10 +432,11 @@ impl Store for SqliteStore {
 
     /// Power loss, if the disk is honest.
     async fn durability(&self) -> Result<Durability, StoreError> {
-        self.0.shared.guard.check_process()?;
-        let (reply, answer) = oneshot::channel();
-        self.0.ask(Request::Durability(reply))?;
-        answer.await.map_err(unanswered)?
+        self.ask_durability(Mark::Moves).await
+    }
+
+    async fn inspect(&self) -> Result<Durability, StoreError> {
+        self.ask_durability(Mark::Stays).await
     }
 
     /// A transaction may be waited for.

@@ -100,9 +100,9 @@ impl Writer {
                     let _ = reply.send(freed);
                     Health::Sound
                 }
-                Request::Durability(reply) => {
+                Request::Durability(mark, reply) => {
                     self.go_last();
-                    let _ = reply.send(session.durability());
+                    let _ = reply.send(session.durability(mark));
                     Health::Sound
                 }
                 Request::Turn(asking) => {
@@ -171,7 +171,7 @@ fn refuse(request: Request, error: &StoreError) {
     match request {
         Request::Write(write) => drop(write.reply.send(Err(error.clone()))),
         Request::Free(_, reply) => drop(reply.send(Err(error.clone()))),
-        Request::Durability(reply) => drop(reply.send(Err(error.clone()))),
+        Request::Durability(_, reply) => drop(reply.send(Err(error.clone()))),
         Request::Turn(asking) => drop(asking.send(Err(error.clone()))),
         Request::ResetWal => {}
     }

@@ -50,3 +50,33 @@ impl Resting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn key(number: usize) -> Key {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        Key::from_bytes(bytes)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_remembers_so_many_and_forgets_those_that_rested_enough() {
+        let mut resting = Resting::default();
+        for number in 0..MOST {
+            assert!(!resting.is_full(), "{number}");
+            resting.add(1, key(number), MINUTE);
+        }
+        resting.add(1, key(MOST), MINUTE);
+        assert!(resting.is_full() && resting.has(1, &key(0)) && !resting.has(1, &key(MOST)));
+        // What it remembers may rest for longer.
+        resting.add(1, key(0), 2 * MINUTE);
+        tokio::time::advance(MINUTE).await;
+        assert!(!resting.is_full() && resting.has(1, &key(0)) && !resting.has(1, &key(1)));
+        resting.add(1, key(MOST), MINUTE);
+        assert!(resting.has(1, &key(MOST)) && !resting.has(2, &key(MOST)), "an earlier plan's");
+    }
+}

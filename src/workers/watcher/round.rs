@@ -18,18 +18,14 @@ const MOST_LOADS: usize = 1000;
 impl Watcher {
     pub(super) async fn round(&self, state: &mut State) -> Watched {
         let mut watched = Watched::default();
-        if self.engine.is_closed().await {
-            // What it knew stands until it may look again.
-            watched.open = FindingKind::ALL.iter().map(|kind| state.findings.count(*kind)).sum();
-            #[cfg(feature = "metrics")]
-            crate::telemetry::metrics::rested();
-            return watched;
-        }
-        let asked = self.ask(state, &mut watched).await;
-        self.responses(state).await;
+        // What it knew of the store stands until it may look again. Its own memory it may.
+        let is_rested = self.engine.is_closed().await;
+        let asked = if is_rested { None } else { Some(self.ask(state, &mut watched).await) };
+        self.responses(state, is_rested).await;
         match &asked {
-            Ok(()) => state.findings.clear(Subject::Store(FindingKind::StoreAway)),
-            Err(error) => {
+            None => {}
+            Some(Ok(())) => state.findings.clear(Subject::Store(FindingKind::StoreAway)),
+            Some(Err(error)) => {
                 self.store_finding(state, FindingKind::StoreAway, format!("the store does not respond: {error}"))
             }
         }
@@ -42,7 +38,7 @@ impl Watcher {
             emit(EventKind::Found { finding: Box::new(finding.clone()) });
         }
         #[cfg(feature = "metrics")]
-        crate::telemetry::metrics::watched(asked.is_ok(), |kind| state.findings.count(kind));
+        crate::telemetry::metrics::watched(asked.map(|asked| asked.is_ok()), |kind| state.findings.count(kind));
         watched
     }
 

@@ -63,8 +63,9 @@ impl Watcher {
         self.store_finding(state, FindingKind::EpochChanged, cause.to_owned());
     }
 
-    /// The responses of this process that are not stored.
-    pub(super) async fn responses(&self, state: &mut State) {
+    /// The responses of this process that are not stored. In a maintenance window the store
+    /// is not asked about those that were given up.
+    pub(super) async fn responses(&self, state: &mut State, is_rested: bool) {
         let unpersisted = self.engine.unpersisted().all();
         for key in state.findings.responses() {
             if !unpersisted.iter().any(|(other, _)| *other == key) {
@@ -72,7 +73,7 @@ impl Watcher {
             }
         }
         for (key, unpersisted) in unpersisted {
-            if unpersisted.given_up && self.is_settled(&key).await {
+            if unpersisted.given_up && !is_rested && self.is_settled(&key).await {
                 self.engine.unpersisted().remove(&key);
                 state.findings.clear(Subject::Response(key));
             } else {

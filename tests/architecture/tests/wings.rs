@@ -8,10 +8,11 @@ use std::sync::LazyLock;
 use architecture::{Library, Sources, Target, read};
 
 /// Each wing of the library, and those that it may know besides the crates it uses.
-const WINGS: [(&str, &[&str]); 12] = [
+const WINGS: [(&str, &[&str]); 13] = [
     ("core", &[]),
     ("util", &["core"]),
     ("store", &["core", "util"]),
+    ("client", &["core", "util"]),
     ("telemetry", &["core", "util", "store"]),
     ("engine", &["core", "util", "store", "telemetry"]),
     ("http", &["core", "util", "store", "telemetry", "engine"]),

@@ -7,4 +7,4 @@ mod http;
 mod server;
 
 pub use crate::http::{Answer, Post, Unfinished, exchange, throw};
-pub use crate::server::{Server, World, build, example};
+pub use crate::server::{Server, World, build, example, program};

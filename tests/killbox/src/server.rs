@@ -69,17 +69,28 @@ impl World {
     pub fn start_under(&self, environment: &[(String, String)], more: &[&str]) -> Server {
         let mut command = self.command();
         command.args(more).envs(environment.iter().cloned());
+        let mut server = self.spawn(command);
+        let line = server.wait_for("listening on http://");
+        let address = line.trim_start_matches("listening on http://").split(' ').next().unwrap_or_default();
+        server.address = address.parse().expect("an address");
+        server
+    }
+
+    /// Starts any other program here; none of the options are its own.
+    pub fn start_other(&self, program: &Path, arguments: &[&str]) -> Server {
+        let mut command = Command::new(program);
+        command.current_dir(self.path()).args(arguments).stdin(Stdio::null());
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Server {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let lines = Arc::new(Lines::default());
         let (output, errors) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let (sink, other) = (Arc::clone(&lines), Arc::clone(&lines));
         std::thread::spawn(move || sink.read(output));
         std::thread::spawn(move || other.read_errors(errors));
-        let mut server = Server { child, lines, address: SocketAddr::from(([0, 0, 0, 0], 0)), log: self.gateway_log() };
-        let line = server.wait_for("listening on http://");
-        let address = line.trim_start_matches("listening on http://").split(' ').next().unwrap_or_default();
-        server.address = address.parse().expect("an address");
-        server
+        Server { child, lines, address: SocketAddr::from(([0, 0, 0, 0], 0)), log: self.gateway_log() }
     }
 
     /// Starts one that is expected to end by itself, with more options.
@@ -163,16 +174,25 @@ fn payment() -> &'static Path {
 
 /// Builds an example of the crate, and tells where its program is.
 pub fn example(name: &str) -> PathBuf {
+    built("--example", name)
+}
+
+/// Builds a program of a package of the workspace, and tells where it is.
+pub fn program(name: &str) -> PathBuf {
+    built("--bin", name)
+}
+
+fn built(kind: &str, name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.current_dir(root).args(["build", "--quiet", "--example", name, "--message-format=json"]).args(LIKE_THE_TESTS);
+    build.current_dir(root).args(["build", "--quiet", kind, name, "--message-format=json"]).args(LIKE_THE_TESTS);
     let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
-    assert!(output.status.success(), "the example does not build");
+    assert!(output.status.success(), "{name} does not build");
     let lines = output.stdout.split(|byte| *byte == b'\n');
     let messages = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-    let mut examples = messages.filter(|message| message["target"]["name"] == name);
-    examples.find_map(|message| message["executable"].as_str().map(PathBuf::from)).expect("cargo says where it is")
+    let mut programs = messages.filter(|message| message["target"]["name"] == name);
+    programs.find_map(|message| message["executable"].as_str().map(PathBuf::from)).expect("cargo says where it is")
 }
 
 /// What a process printed so far.

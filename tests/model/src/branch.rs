@@ -65,6 +65,12 @@ pub(crate) enum Branch {
     Delivered,
     DeliveredAgain,
     TellingOvertaken,
+    CallbackGivenUp,
+    CallbackNotGivenUp,
+    RefusedInWindow,
+    NotAcceptedInWindow,
+    ResumedInWindow,
+    ReplayedInWindow,
 }
 
 /// The branches that were seen.
@@ -105,7 +111,7 @@ impl Branches {
             Claimed::Mismatch => Branch::Mismatch,
             Claimed::Unknown { parked: Some(_) } => Branch::Parked,
             Claimed::Unknown { parked: None } => Branch::Unknown,
-            Claimed::Closed => return,
+            Claimed::Closed => Branch::RefusedInWindow,
         });
         if let (Claimed::Mismatch, Some(record)) = (&done.output, found) {
             let complete = record.status() == Status::Complete;
@@ -131,7 +137,8 @@ impl Branches {
             Submitted::Again => self.saw(Branch::AcceptedBefore),
             Submitted::Replay(..) => self.saw(Branch::AcceptedReplayed),
             Submitted::Unknown { .. } => self.saw(Branch::AcceptedUnknown),
-            Submitted::Mismatch | Submitted::CallerOnly | Submitted::Full | Submitted::Closed => {}
+            Submitted::Closed => self.saw(Branch::NotAcceptedInWindow),
+            Submitted::Mismatch | Submitted::CallerOnly | Submitted::Full => {}
         }
     }
 
@@ -162,12 +169,13 @@ impl Branches {
         let leased =
             |record: Option<&Record>| record.is_some_and(|record| matches!(record.hold(), Hold::Leased { .. }));
         match author {
-            Author::Claim(_) if leased(was) && !before.has_expired() => self.saw(Branch::LapsedStolen),
-            Author::Claim(_) if was.is_some_and(|record| *record.hold() == Hold::Runnable) => {
+            Author::Claim(..) if leased(was) && !before.has_expired() => self.saw(Branch::LapsedStolen),
+            Author::Claim(..) if was.is_some_and(|record| *record.hold() == Hold::Runnable) => {
                 self.saw(Branch::GrantedCleared);
             }
             Author::Operator(_) if leased(was) => self.saw(Branch::ResolvedFromZombie),
-            Author::Submit(_) => return self.saw_if(before.has_expired(), Branch::AcceptedOverExpired),
+            Author::Submit(..) => return self.saw_if(before.has_expired(), Branch::AcceptedOverExpired),
+            Author::Ender(_) => return self.saw(Branch::CallbackGivenUp),
             Author::Acknowledge(_) | Author::Teller(_) => return,
             _ => {}
         }

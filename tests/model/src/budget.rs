@@ -35,9 +35,13 @@ pub(crate) enum Kind {
     Aside,
     /// A write of the handler that does as it likes.
     Whim,
+    /// A request to a process that drains, or that a maintenance window covers.
+    Window,
+    /// An operator who gives a callback up.
+    EndCallback,
 }
 
-const KINDS: usize = Kind::Whim as usize + 1;
+const KINDS: usize = Kind::EndCallback as usize + 1;
 
 /// What is left of each kind, and of all faults together.
 #[derive(Clone, Debug, Hash)]

@@ -24,6 +24,7 @@
 mod branch;
 mod budget;
 mod canon;
+mod control;
 mod explore;
 mod promises;
 mod state;
@@ -79,6 +80,15 @@ const FAULTS: &[(Kind, u8)] = &[
     (Kind::GiveUp, 1),
     (Kind::Fail, 1),
 ];
+
+/// Processes that drain, or that a maintenance window covers, each as soon as it hears of it,
+/// while others begin and resume.
+const WINDOWS: &[(Kind, u8)] =
+    &[(Kind::Request, 1), (Kind::Window, 2), (Kind::Crash, 1), (Kind::Tick, 2), (Kind::Purge, 1), (Kind::Fail, 1)];
+
+/// The same with a slow store that repeats itself.
+const WINDOWS_AND_LATE: &[(Kind, u8)] =
+    &[(Kind::Request, 1), (Kind::Window, 1), (Kind::Tick, 1), (Kind::Lost, 1), (Kind::Late, 1), (Kind::Twice, 1)];
 
 /// Operations that are taken over and taken over again.
 const TAKEOVERS: &[(Kind, u8)] = &[(Kind::Request, 3), (Kind::Crash, 2), (Kind::Tick, 2), (Kind::Fail, 1)];
@@ -194,6 +204,10 @@ fn a_payment_is_resumed_and_never_repeated() {
         ForgottenEarly,
         Refused,
         ParkedUnreached,
+        RefusedInWindow,
+        NotAcceptedInWindow,
+        ResumedInWindow,
+        ReplayedInWindow,
     ];
     check(
         "payment",
@@ -211,6 +225,8 @@ fn a_payment_is_resumed_and_never_repeated() {
             (2, ACKNOWLEDGED),
             (2, REFUSALS),
             (2, REFUSALS_AND_LATE),
+            (2, WINDOWS),
+            (2, WINDOWS_AND_LATE),
         ],
         &wanted,
     );
@@ -257,6 +273,9 @@ fn an_opaque_handler_is_started_at_most_once() {
         NotAcknowledged,
         NothingToAcknowledge,
         ForgottenEarly,
+        RefusedInWindow,
+        NotAcceptedInWindow,
+        ReplayedInWindow,
     ];
     check(
         "at most once",
@@ -271,6 +290,8 @@ fn an_opaque_handler_is_started_at_most_once() {
             (2, ACCEPTED),
             (2, ACCEPTED_AND_LATE),
             (2, ACKNOWLEDGED),
+            (2, WINDOWS),
+            (2, WINDOWS_AND_LATE),
         ],
         &wanted,
     );
@@ -373,6 +394,18 @@ const TOLD_AND_ACKNOWLEDGED: &[(Kind, u8)] =
 const TOLD_AND_LATE: &[(Kind, u8)] =
     &[(Kind::Request, 2), (Kind::Resume, 2), (Kind::Tick, 1), (Kind::Late, 1), (Kind::Twice, 1), (Kind::Purge, 1)];
 
+/// Operators who give callbacks up, while completers make them.
+const GIVEN_UP: &[(Kind, u8)] = &[
+    (Kind::Request, 1),
+    (Kind::Resume, 2),
+    (Kind::Refuse, 1),
+    (Kind::Tick, 1),
+    (Kind::EndCallback, 1),
+    (Kind::Lost, 1),
+    (Kind::Late, 1),
+    (Kind::Purge, 1),
+];
+
 #[test]
 fn every_end_is_told_and_nothing_else() {
     use Branch::*;
@@ -387,11 +420,13 @@ fn every_end_is_told_and_nothing_else() {
         Delivered,
         DeliveredAgain,
         TellingOvertaken,
+        CallbackGivenUp,
+        CallbackNotGivenUp,
     ];
     check(
         "told",
         Program::CallsBack,
-        &[(2, TOLD), (1, TOLD_BY_HAND), (1, TOLD_AND_ACKNOWLEDGED), (2, TOLD_AND_LATE)],
+        &[(2, TOLD), (1, TOLD_BY_HAND), (1, TOLD_AND_ACKNOWLEDGED), (2, TOLD_AND_LATE), (2, GIVEN_UP)],
         &wanted,
     );
 }

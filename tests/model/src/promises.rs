@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tower_idempotency::core::{
-    Change, Claimed, Done, Fence, Hold, Lost, Mode, Point, Progress, Reached, Record, Resolution, Resolve, Status,
-    Step, Timestamp, Undoing, Version,
+    Change, Claimed, Done, Fence, Hold, Intake, Lost, Mode, Point, Progress, Reached, Record, Resolution, Resolve,
+    Status, Step, Timestamp, Undoing, Version,
 };
 
 use crate::branch::Branches;
@@ -30,10 +30,12 @@ pub(crate) fn of_write(before: &Shelf, after: &Shelf, author: &Author, held: boo
     match author {
         Author::Acknowledge(_) => return of_acknowledgement(before, after),
         Author::Teller(_) => return of_callback(before, after),
+        Author::Ender(command) => return of_ended_callback(before, after, command.seen),
+        Author::Claim(_, intake) | Author::Submit(_, intake) => of_intake(before, *intake)?,
         _ => {}
     }
     let Some(was) = before.record.as_ref().filter(|_| !before.has_expired()) else {
-        let makes = matches!(author, Author::Claim(_) | Author::Submit(_));
+        let makes = matches!(author, Author::Claim(..) | Author::Submit(..));
         return ensure(makes, "only a claim or a submission makes something out of nothing");
     };
     ensure(was.status() != Status::Complete, "a complete record never changes until it expires")?;
@@ -99,6 +101,23 @@ fn of_callback(before: &Shelf, after: &Shelf) -> Result<(), Broken> {
     ensure(next.is_none_or(|next| next.end() == owed.end()), "a callback is made again under the same id")
 }
 
+/// An operator gave it up: nothing else changes, and no completer begins it again.
+fn of_ended_callback(before: &Shelf, after: &Shelf, seen: Version) -> Result<(), Broken> {
+    let was = before.record.as_ref().map(Record::version);
+    ensure(was == Some(seen), "an operator gives up only the callback that was shown")?;
+    of_callback(before, after)?;
+    let owes = after.record.as_ref().is_some_and(|record| record.pending_callback().is_some());
+    ensure(!owes, "a callback that was given up is not made again")
+}
+
+/// A process that drains, or that a maintenance window covers, leaves no record of what it
+/// refuses.
+fn of_intake(before: &Shelf, intake: Intake) -> Result<(), Broken> {
+    let is_new = before.record.is_none() || before.has_expired();
+    ensure(intake == Intake::Open || !is_new, "a process that takes nothing new begins nothing")?;
+    ensure(intake != Intake::Closed, "a process that is closed claims nothing")
+}
+
 /// A callback is made for an end: it must have been one.
 pub(crate) fn of_call(life: &Life, end: Version) -> Result<(), Broken> {
     ensure(life.ends.contains(&end), "no callback is made for what did not end")
@@ -117,10 +136,11 @@ pub(crate) fn of_undoing(state: &State, attempt: &Attempt, step: &str) -> Result
     ensure(undone[later..].iter().all(|times| *times > 0), "the latest is undone first")
 }
 
-/// The last end was told, where a callback is to be made.
+/// The last end was told, where a callback is to be made, or an operator gave that up.
 fn is_told(state: &State) -> bool {
     let life = &state.world.lives[usize::from(state.world.current())];
-    !state.program.calls_back() || life.ends.last().is_none_or(|end| life.delivered.contains(end))
+    !state.program.calls_back()
+        || life.ends.last().is_none_or(|end| life.delivered.contains(end) || life.given_up.contains(end))
 }
 
 /// It may go early, and is what it was. A write that took long may find it
@@ -171,7 +191,7 @@ fn of_hold(was: &Record, is: &Record, live: bool, now: Timestamp, author: &Autho
             ensure(had == Some(command.fence), "a zombie's write never takes")?;
             ensure(has.is_none() || has == had, "a holder's write never changes the fence")
         }
-        Author::Claim(_) => {
+        Author::Claim(..) => {
             ensure(!live, "a live lease is never taken by a claim")?;
             ensure(has == Some(Fence::of(is.version())), "a claim's fence is its version")?;
             let parked = matches!(was.hold(), Hold::Parked { .. });
@@ -186,7 +206,7 @@ fn of_hold(was: &Record, is: &Record, live: bool, now: Timestamp, author: &Autho
             let parked = matches!(was.hold(), Hold::Parked { .. });
             ensure(!parked, "a parked operation is never resumed")
         }
-        Author::Submit(_) | Author::Acknowledge(_) | Author::Teller(_) => {
+        Author::Submit(..) | Author::Acknowledge(_) | Author::Teller(_) | Author::Ender(_) | Author::Planner => {
             Err("only a claim, a holder or a decision changes what is there".into())
         }
         Author::Operator(_) => {
@@ -201,7 +221,7 @@ fn of_identity(was: &Record, is: &Record, author: &Author) -> Result<(), Broken>
     ensure(was.version() != is.version(), "every write has a version of its own")?;
     ensure(was.fingerprint() == is.fingerprint(), "the fingerprint never changes")?;
     let takes =
-        matches!(author, Author::Claim(_)) || (matches!(author, Author::Completer(_)) && fence_of(is).is_some());
+        matches!(author, Author::Claim(..)) || (matches!(author, Author::Completer(_)) && fence_of(is).is_some());
     let claims = u32::from(takes);
     ensure(is.attempts() == was.attempts() + claims, "every claim counts as one attempt, and nothing else does")?;
     let left = is.status() == Status::Complete && fence_of(is).is_some();
@@ -218,8 +238,8 @@ fn keeps_steps(was: &Record, is: &Record, author: &Author) -> bool {
 
 fn may_clear(author: &Author, name: &str) -> bool {
     match author {
-        Author::Claim(_) | Author::Completer(_) | Author::Submit(_) => false,
-        Author::Acknowledge(_) | Author::Teller(_) => false,
+        Author::Claim(..) | Author::Completer(_) | Author::Submit(..) => false,
+        Author::Acknowledge(_) | Author::Teller(_) | Author::Ender(_) | Author::Planner => false,
         Author::Holder(command) => command.changes.contains(&Change::Clear { step: name.into() }),
         Author::Operator(command) => command.resolution == Resolution::DidNotHappen { step: name.into() },
     }
@@ -238,7 +258,7 @@ fn is_rightly_paid(was: &Record, is: &Record, author: &Author) -> bool {
 /// Promises about the answer to a claim. `own`: the fence under which it took,
 /// if it did.
 pub(crate) fn of_claim(author: &Author, own: Fence, done: &Done<Claimed>) -> Result<(), Broken> {
-    let Author::Claim(claim) = author else { return Ok(()) };
+    let Author::Claim(claim, _) = author else { return Ok(()) };
     let found = done.record.as_ref();
     let same = found.is_none_or(|record| *record.fingerprint() == claim.fingerprint);
     ensure(same == (done.output != Claimed::Mismatch), "another fingerprint is a mismatch in every state")?;
@@ -337,7 +357,7 @@ pub(crate) fn settles(state: &State) -> Result<(), Broken> {
 }
 
 const fn is_new(action: &Action) -> bool {
-    matches!(action, Action::Start(..) | Action::Resume(_) | Action::Submit(_) | Action::Acknowledge(_))
+    matches!(action, Action::Start(..) | Action::Resume(_) | Action::Submit(..) | Action::Acknowledge(_))
 }
 
 const fn is_harmless(action: &Action) -> bool {

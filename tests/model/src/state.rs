@@ -2,7 +2,9 @@
 
 use std::hash::Hash;
 
-use tower_idempotency::core::{Hold, NotResolved, Point, Resolution, Resolve, Status, Version};
+use tower_idempotency::core::{
+    EndCallback, Hold, Intake, NotEnded, NotResolved, Point, Resolution, Resolve, Status, Version,
+};
 
 use crate::budget::{Budget, Kind};
 use crate::canon::Canon;
@@ -17,6 +19,8 @@ pub(crate) struct State {
     pub(crate) shelf: Shelf,
     pub(crate) workers: Vec<Worker>,
     pub(crate) operator: Option<Task<Resolve, Result<(), NotResolved>>>,
+    /// Another operator, who gives the callback up.
+    pub(crate) ender: Option<Task<EndCallback, Result<(), NotEnded>>>,
     pub(crate) late: Vec<Letter>,
     pub(crate) world: World,
     pub(crate) budget: Budget,
@@ -32,6 +36,7 @@ pub(crate) enum Actor {
     /// The transaction of its handler.
     Aside(usize),
     Operator,
+    Ender,
 }
 
 /// What becomes of a request.
@@ -55,9 +60,10 @@ pub(crate) enum Ending {
 /// One atomic step.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    Start(usize, Who),
+    /// In a process that takes so much: processes hear of windows at different times.
+    Start(usize, Who, Intake),
     Resume(usize),
-    Submit(usize),
+    Submit(usize, Intake),
     Acknowledge(usize),
     Store(Actor, Delivery),
     Arrive(usize),
@@ -88,6 +94,7 @@ pub(crate) enum Action {
     Tick,
     Purge,
     Resolve(Resolution),
+    EndCallback,
 }
 
 impl Action {
@@ -113,6 +120,7 @@ impl State {
             shelf: Shelf::new(),
             workers: vec![Worker::Idle; workers],
             operator: None,
+            ender: None,
             late: Vec::new(),
             world: World::new(),
             budget,
@@ -135,7 +143,7 @@ impl State {
         let mut canon = Canon::new(self.shelf.now);
         self.shelf.hash(&mut canon);
         order.iter().for_each(|index| self.workers[*index].hash(&mut canon));
-        (&self.late, &self.operator, &self.world, &self.budget).hash(&mut canon);
+        (&self.late, &self.operator, &self.ender, &self.world, &self.budget).hash(&mut canon);
         std::hash::Hasher::finish(&canon)
     }
 
@@ -149,6 +157,9 @@ impl State {
         if let Some(task) = &self.operator {
             self.of_mail(Actor::Operator, &task.mail, &mut actions);
         }
+        if let Some(task) = &self.ender {
+            self.of_mail(Actor::Ender, &task.mail, &mut actions);
+        }
         actions.extend((0..self.late.len()).map(Action::Arrive));
         if self.shelf.record.is_some() && self.budget.allows(Kind::Tick) {
             actions.push(Action::Tick);
@@ -159,6 +170,10 @@ impl State {
         if self.operator.is_none() && self.budget.allows(Kind::Resolve) {
             actions.extend(self.resolutions().into_iter().map(Action::Resolve));
         }
+        let owes = self.shelf.record.as_ref().is_some_and(|record| record.pending_callback().is_some());
+        if owes && self.ender.is_none() && self.budget.allows(Kind::EndCallback) {
+            actions.push(Action::EndCallback);
+        }
         actions
     }
 
@@ -166,16 +181,21 @@ impl State {
     fn clients(&self, actions: &mut Vec<Action>) {
         let Some(idle) = self.workers.iter().position(|worker| matches!(worker, Worker::Idle)) else { return };
         if self.budget.allows(Kind::Request) {
-            actions.push(Action::Start(idle, Who::Owner));
+            actions.push(Action::Start(idle, Who::Owner, Intake::Open));
         }
         if self.shelf.record.is_some() && self.budget.allows(Kind::Stranger) {
-            actions.push(Action::Start(idle, Who::Stranger));
+            actions.push(Action::Start(idle, Who::Stranger, Intake::Open));
         }
         if self.shelf.record.is_some() && self.budget.allows(Kind::Resume) {
             actions.push(Action::Resume(idle));
         }
         if self.budget.allows(Kind::Submit) {
-            actions.push(Action::Submit(idle));
+            actions.push(Action::Submit(idle, Intake::Open));
+        }
+        if self.budget.allows(Kind::Window) {
+            for intake in [Intake::OnRecord, Intake::Closed] {
+                actions.extend([Action::Start(idle, Who::Owner, intake), Action::Submit(idle, intake)]);
+            }
         }
         if self.shelf.record.is_some() && self.budget.allows(Kind::Acknowledge) {
             actions.push(Action::Acknowledge(idle));
@@ -304,7 +324,9 @@ impl State {
 
     /// Whether only faults could happen from here on.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.operator.is_none() && self.workers.iter().all(|worker| matches!(worker, Worker::Idle))
+        self.operator.is_none()
+            && self.ender.is_none()
+            && self.workers.iter().all(|worker| matches!(worker, Worker::Idle))
     }
 
     pub(crate) fn take_version(&mut self) -> impl FnMut() -> Version + use<> {
@@ -320,6 +342,7 @@ impl State {
             Actor::Worker(index) => self.workers[index].mail()?.request(),
             Actor::Aside(index) => self.workers[index].attempt()?.aside.as_ref()?.mail.request(),
             Actor::Operator => self.operator.as_ref()?.mail.request(),
+            Actor::Ender => self.ender.as_ref()?.mail.request(),
         }
     }
 }

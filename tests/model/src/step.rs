@@ -1,8 +1,8 @@
 //! What each action does.
 
 use tower_idempotency::core::{
-    Acknowledge, CallbackStep, Change, Claim, Claimed, Done, Exchange, Fence, Hold, NotAcknowledged, Record, Reply,
-    Resolution, Resolve, Resume, Resumed, Status, Submit, Submitted, Version,
+    Acknowledge, CallbackStep, Change, Claim, Claimed, Done, EndCallback, Exchange, Fence, Hold, Intake,
+    NotAcknowledged, Record, Reply, Resolution, Resolve, Resume, Resumed, Status, Submit, Submitted, Version,
 };
 
 use crate::branch::{Branch, Branches};
@@ -13,8 +13,8 @@ use crate::store::{Author, Letter, Mail, Request, Shelf, Task, fence_of};
 use crate::telling::Telling;
 use crate::trip::{is_worth_it, leg};
 use crate::worker::{
-    Attempt, FencedTask, LEASE, Program, Stage, Worker, acknowledging, claiming, disowning, park, resuming, submitting,
-    whims,
+    Attempt, FencedTask, LEASE, Program, Stage, Who, Worker, acknowledging, claiming, disowning, park, resuming,
+    submitting, whims,
 };
 
 /// How often a claim that was given up is looked for.
@@ -31,14 +31,14 @@ impl State {
 
     fn act(&mut self, action: &Action, seen: &mut Branches) -> Result<(), Broken> {
         match action {
-            Action::Start(index, who) => self.start(*index, *who),
+            Action::Start(index, who, intake) => self.start(*index, *who, *intake),
             Action::Resume(index) => {
                 self.budget.spend(Kind::Resume);
                 self.workers[*index] = resuming(self.mint());
             }
-            Action::Submit(index) => {
-                self.budget.spend(Kind::Submit);
-                self.workers[*index] = submitting(self.program, self.mint());
+            Action::Submit(index, intake) => {
+                self.budget.spend(if *intake == Intake::Open { Kind::Submit } else { Kind::Window });
+                self.workers[*index] = submitting(self.program, *intake, self.mint());
             }
             Action::Acknowledge(index) => {
                 self.budget.spend(Kind::Acknowledge);
@@ -49,6 +49,7 @@ impl State {
             Action::Hear(Actor::Worker(index)) => return self.hear(*index, seen),
             Action::Hear(Actor::Aside(index)) => self.hear_aside(*index, seen),
             Action::Hear(Actor::Operator) => self.hear_operator(seen),
+            Action::Hear(Actor::Ender) => self.hear_ender(seen),
             Action::Tell(index) => return self.tell(*index, true, seen),
             Action::FailToTell(index) => {
                 self.budget.spend(Kind::Fail);
@@ -65,17 +66,21 @@ impl State {
                 self.workers[*index] = Worker::Idle;
             }
             Action::Resolve(resolution) => self.resolve(resolution),
+            Action::EndCallback => self.end_callback(),
             Action::Refuse(index) => return self.refuse(*index, seen),
             handler => return self.handle(handler, seen),
         }
         Ok(())
     }
 
-    fn start(&mut self, index: usize, who: crate::worker::Who) {
-        let stranger = who == crate::worker::Who::Stranger;
-        self.budget.spend(if stranger { Kind::Stranger } else { Kind::Request });
+    fn start(&mut self, index: usize, who: Who, intake: Intake) {
+        self.budget.spend(match (who, intake) {
+            (Who::Stranger, _) => Kind::Stranger,
+            (Who::Owner, Intake::Open) => Kind::Request,
+            (Who::Owner, _) => Kind::Window,
+        });
         let nonce = self.mint();
-        self.workers[index] = claiming(self.program, who, nonce);
+        self.workers[index] = claiming(self.program, who, intake, nonce);
     }
 
     /// Where it stands, or before anything else if it was granted just now.
@@ -108,6 +113,24 @@ impl State {
         let command = Resolve { resolution: resolution.clone(), seen, why: None };
         let author = Author::Operator(command.clone());
         self.operator = Some(Task::new(Exchange::looking(command, self.mint()), author));
+    }
+
+    /// As an operator does, who decides about what was shown.
+    fn end_callback(&mut self) {
+        self.budget.spend(Kind::EndCallback);
+        let Some(seen) = self.shelf.record.as_ref().map(Record::version) else { return };
+        let command = EndCallback { seen, why: None };
+        let author = Author::Ender(command.clone());
+        self.ender = Some(Task::new(Exchange::looking(command, self.mint()), author));
+    }
+
+    fn hear_ender(&mut self, seen: &mut Branches) {
+        let Some(mut task) = self.ender.take() else { return };
+        if !task.hear() {
+            self.ender = Some(task);
+        } else if task.exchange.finish().is_some_and(|done| done.output.is_err()) {
+            seen.saw(Branch::CallbackNotGivenUp);
+        }
     }
 
     fn purge(&mut self, seen: &mut Branches) -> Result<(), Broken> {
@@ -151,6 +174,7 @@ impl State {
                 _ => None,
             },
             Actor::Operator => self.operator.as_mut().map(|task| (&mut task.mail, &task.author)),
+            Actor::Ender => self.ender.as_mut().map(|task| (&mut task.mail, &task.author)),
         }
     }
 
@@ -200,16 +224,20 @@ impl State {
             }
         }
         let ended = self.shelf.record.as_ref().filter(|record| has_ended(record)).map(Record::version);
-        let tells = matches!(author, Author::Teller(_) | Author::Acknowledge(_));
+        let tells = matches!(author, Author::Teller(_) | Author::Acknowledge(_) | Author::Ender(_));
         let world = self.world.life(life);
         world.ends.extend(ended.filter(|_| !tells && self.program.calls_back()));
-        world.accepted |= matches!(author, Author::Submit(_));
+        if let (Author::Ender(_), Some(owed)) = (author, before.record.as_ref().and_then(Record::pending_callback)) {
+            world.given_up.push(owed.end());
+        }
+        world.accepted |= matches!(author, Author::Submit(..));
         world.acknowledged |= acknowledged;
         let Some(version) = self.shelf.record.as_ref().map(Record::version) else { return seen.saw(Branch::Withdrawn) };
         let withdraws = matches!(author, Author::Holder(command) if command.changes.contains(&Change::Withdraw));
         seen.saw_if(withdraws && self.world.life(life).accepted, Branch::KeptAccepted);
         self.workers.iter_mut().for_each(|worker| worker.note(version, life));
         self.operator.iter_mut().for_each(|task| task.note(version, life));
+        self.ender.iter_mut().for_each(|task| task.note(version, life));
         seen.saw_write(before, &self.shelf, author);
     }
 
@@ -273,6 +301,10 @@ impl State {
         let written = took.map_or(nonce, |(_, version)| version);
         promises::of_claim(&author, Fence::of(written), &done)?;
         seen.saw_claim(&done);
+        if matches!(author, Author::Claim(_, intake) if intake != Intake::Open) {
+            seen.saw_if(matches!(done.output, Claimed::Granted(_)), Branch::ResumedInWindow);
+            seen.saw_if(matches!(done.output, Claimed::Replay(..)), Branch::ReplayedInWindow);
+        }
         match (done.output, done.record) {
             (Claimed::Granted(fence), Some(record)) => {
                 let (life, _) = took.ok_or("a claim was granted that was never stored")?;

@@ -1,8 +1,8 @@
 //! The model's store: one key, a clock, and what is on its way to it.
 
 use tower_idempotency::core::{
-    Acknowledge, Ask, CallbackAt, Claim, Command, Exchange, Fence, Fenced, Hold, Record, Reply, Resolve, Resume,
-    Submit, Timestamp, Version,
+    Acknowledge, Ask, CallbackAt, Claim, Command, EndCallback, Exchange, Fence, Fenced, Hold, Intake, Record, Reply,
+    Resolve, Resume, Submit, Timestamp, Version,
 };
 use tower_idempotency::store::KeptRecord;
 
@@ -26,13 +26,17 @@ pub(crate) enum Request {
 /// Whose command a write carries out.
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Author {
-    Claim(Claim),
+    /// In a process that takes so much.
+    Claim(Claim, Intake),
     Holder(Fenced),
     Operator(Resolve),
     Completer(Resume),
-    Submit(Submit),
+    Submit(Submit, Intake),
     Acknowledge(Acknowledge),
     Teller(CallbackAt),
+    Ender(EndCallback),
+    /// Of a control record, which has a model of its own.
+    Planner,
 }
 
 /// A write that is on its way, and whose reply nobody waits for.

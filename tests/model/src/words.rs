@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use tower_idempotency::core::{Hold, Point, Record, Resolution};
+use tower_idempotency::core::{Hold, Intake, Point, Record, Resolution};
 
 use crate::state::{Action, Actor, Delivery, State};
 use crate::store::Request;
@@ -12,9 +12,14 @@ impl State {
     /// What is about to happen.
     pub(crate) fn describe(&self, action: &Action) -> String {
         match action {
-            Action::Start(worker, who) => format!("{} starts on a request of the {who:?}", name(*worker)),
+            Action::Start(worker, who, Intake::Open) => format!("{} starts on a request of the {who:?}", name(*worker)),
+            Action::Start(worker, who, intake) => {
+                format!("{}, which takes {intake:?}, starts on a request of the {who:?}", name(*worker))
+            }
             Action::Resume(worker) => format!("{} finds the operation, as a completer", name(*worker)),
-            Action::Submit(worker) => format!("{} starts on a request that is to be done later", name(*worker)),
+            Action::Submit(worker, intake) => {
+                format!("{}, which takes {intake:?}, starts on a request that is to be done later", name(*worker))
+            }
             Action::Acknowledge(worker) => format!("{} hears that the client has its answer", name(*worker)),
             Action::Store(actor, delivery) => self.describe_delivery(*actor, *delivery),
             Action::Arrive(letter) => format!("a late write arrives: {}", words(&self.late[*letter].request)),
@@ -41,6 +46,7 @@ impl State {
             Action::FailToTell(worker) => format!("{} tells of the end, and does not know of it", name(*worker)),
             Action::Tick => "a lease's time passes".into(),
             Action::Purge => "the store drops an expired record".into(),
+            Action::EndCallback => "an operator gives the callback up".into(),
             Action::Resolve(resolution) => format!("an operator decides: {}", decision(resolution)),
         }
     }
@@ -73,6 +79,7 @@ fn who(actor: Actor) -> String {
         Actor::Worker(worker) => name(worker),
         Actor::Aside(worker) => format!("{}'s transaction", name(worker)),
         Actor::Operator => "the operator".into(),
+        Actor::Ender => "the operator of callbacks".into(),
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tower_idempotency::core::{
-    Acknowledge, Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Labels, Lost, Mode, NotAcknowledged,
-    Point, Reached, Record, Reply, Resume, Resumed, StoredRequest, StoredResponse, Submit, Submitted, Version,
+    Acknowledge, Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Intake, Labels, Lost, Mode,
+    NotAcknowledged, Point, Reached, Record, Reply, Resume, Resumed, StoredRequest, StoredResponse, Submit, Submitted,
+    Version,
 };
 
 use crate::canon::TICK;
@@ -137,7 +138,7 @@ impl Who {
 }
 
 /// Starts as `run::claim` does: with the guess that nothing is there.
-pub(crate) fn claiming(program: Program, who: Who, nonce: Version) -> Worker {
+pub(crate) fn claiming(program: Program, who: Who, intake: Intake, nonce: Version) -> Worker {
     let claim = Claim {
         fingerprint: who.fingerprint(),
         mode: program.mode(),
@@ -145,8 +146,8 @@ pub(crate) fn claiming(program: Program, who: Who, nonce: Version) -> Worker {
         request: Some(request()),
         labels: Labels::new(),
     };
-    let author = Author::Claim(claim.clone());
-    let exchange = Exchange::guessing(claim, nonce, None).calling_back(program.calls_back());
+    let author = Author::Claim(claim.clone(), intake);
+    let exchange = Exchange::guessing(claim, nonce, None).calling_back(program.calls_back()).taking(intake);
     Worker::Claiming(Task::new(exchange, author))
 }
 
@@ -158,7 +159,7 @@ pub(crate) fn resuming(nonce: Version) -> Worker {
 }
 
 /// Starts as `Guarded::submit` does: with the guess that nothing is there.
-pub(crate) fn submitting(program: Program, nonce: Version) -> Worker {
+pub(crate) fn submitting(program: Program, intake: Intake, nonce: Version) -> Worker {
     let fingerprint = Who::Owner.fingerprint();
     let submit = Submit {
         fingerprint,
@@ -168,8 +169,8 @@ pub(crate) fn submitting(program: Program, nonce: Version) -> Worker {
         lease: None,
         labels: Labels::new(),
     };
-    let author = Author::Submit(submit.clone());
-    Worker::Submitting(Task::new(Exchange::guessing(submit, nonce, None), author))
+    let author = Author::Submit(submit.clone(), intake);
+    Worker::Submitting(Task::new(Exchange::guessing(submit, nonce, None).taking(intake), author))
 }
 
 /// Starts as `StatusService::acknowledge` does: with the same guess, and so a

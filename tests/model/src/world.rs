@@ -29,6 +29,8 @@ pub(crate) struct Life {
     /// The versions at which it ended, and those of which a callback was made.
     pub(crate) ends: Vec<Version>,
     pub(crate) delivered: Vec<Version>,
+    /// Those whose callback an operator gave up.
+    pub(crate) given_up: Vec<Version>,
     /// The different final answers that clients were given.
     pub(crate) answers: Vec<Bytes>,
 }

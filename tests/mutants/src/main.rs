@@ -138,10 +138,19 @@ fn chosen(options: &Options, stale: &[&str]) -> Result<Vec<&'static Mutant>, Str
     Ok((0..longest).flat_map(|turn| groups.iter().filter_map(move |group| group.get(turn).copied())).collect())
 }
 
-/// A test that fails anyway kills nothing.
+/// A test that fails anyway kills nothing, and nor does one that there is not.
 fn check_unmutated(workshop: &Workshop, target: &str, mutants: &[&Mutant]) -> Result<(), String> {
-    let filters: Vec<_> =
-        mutants.iter().filter(|mutant| mutant.target == target).map(|mutant| mutant.tests()).collect();
+    let of_target = || mutants.iter().filter(|mutant| mutant.target == target);
+    let tests = workshop.tests(target)?;
+    let is_named = |filter: &str| tests.iter().any(|test| test.contains(filter));
+    if let Some(lost) = of_target().find(|mutant| !is_named(&mutant.tests())) {
+        return Err(format!(
+            "{}: no test of {target} has {} in its name; name one that is there",
+            lost.name,
+            lost.tests()
+        ));
+    }
+    let filters: Vec<_> = of_target().map(|mutant| mutant.tests()).collect();
     match workshop.run(target, &filters)? {
         Outcome::Green => println!("{target:<44} green without mutants"),
         Outcome::Red(line) => return Err(format!("{target} fails without any mutant: {line}")),

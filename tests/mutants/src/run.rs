@@ -77,6 +77,13 @@ impl Workshop {
         Ok(Outcome::Red(complaint(&said)))
     }
 
+    /// The names of all tests of a target.
+    pub(crate) fn tests(&self, target: &str) -> Result<Vec<String>, String> {
+        let listed = self.cargo(target, &["--", "--list"])?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+    }
+
     fn cargo(&self, target: &str, more: &[&str]) -> Result<Output, String> {
         let mut command = Command::new("cargo");
         command.arg("test").args(target.split_whitespace());

@@ -256,6 +256,18 @@ impl Postgres {
         });
     }
 
+    /// Promotes a standby that has all that this server has. This one stays up, and takes no more
+    /// writes: its sessions that are open were told, too.
+    pub fn fail_over(&self) -> Self {
+        let standby = self.standby();
+        self.wait_for(&standby);
+        standby.promote();
+        self.sql("ALTER SYSTEM SET default_transaction_read_only = on");
+        self.sql("SELECT pg_reload_conf()");
+        wait_until("it to be read-only", || self.sql("SHOW default_transaction_read_only") == "on");
+        standby
+    }
+
     /// Makes a primary of a standby.
     pub fn promote(&self) {
         assert_eq!(self.sql("SELECT pg_promote()"), "t", "it was promoted");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use servers::{Postgres, wait_until};
+use servers::{Postgres, Proxy, wait_until};
 use tower_idempotency::core::{Claim, Claimed, Fingerprint, Key, Labels, Mode, Record};
 use tower_idempotency::spi::Ledger;
 use tower_idempotency::store::postgres::{Enlisted, SharedPool, TransactionDriver};
@@ -21,17 +21,23 @@ trait Version: 'static {
     /// A pool that pings no connection before it gives it out.
     fn pool(url: &str, connections: u32) -> Self::Pool;
     fn store(options: PostgresStoreOptions, pool: &Self::Pool) -> PostgresStore;
-    /// Gives a connection back to the pool with a transaction that was begun on it, as a `begin`
-    /// that is dropped does.
-    async fn leave_open(pool: &Self::Pool, connections: usize);
+    /// Gives connections back to the pool on which `sql` was run.
+    async fn leave(pool: &Self::Pool, connections: usize, sql: &'static str);
     /// Runs a statement of the application's.
     fn run<'t>(handle: &'t mut Self::Handle, sql: &'static str) -> Running<'t>;
+    /// The same after a savepoint that it neither commits nor rolls back.
+    fn run_in_savepoint<'t>(handle: &'t mut Self::Handle, sql: &'static str) -> Running<'t>;
 }
+
+/// As a `begin` that is dropped leaves it.
+const OPEN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1";
+
+const TAKE: &str = "UPDATE stock SET \"left\" = \"left\" - 1";
 
 type Running<'t> = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + 't>>;
 
 macro_rules! version {
-    ($name:ident, $options:path, $pool:path, $connection:path, $executor:path, $store:ident) => {
+    ($name:ident, $options:path, $pool:path, $connection:path, $executor:path, $begin:path, $store:ident) => {
         struct $name;
 
         impl Version for $name {
@@ -47,14 +53,13 @@ macro_rules! version {
                 options.$store(pool.clone())
             }
 
-            async fn leave_open(pool: &$pool, connections: usize) {
+            async fn leave(pool: &$pool, connections: usize, sql: &'static str) {
                 use $executor as Executor;
                 let mut all = Vec::new();
                 for _ in 0..connections {
                     let mut connection = pool.acquire().await.expect("a connection");
-                    Executor::execute(&mut *connection, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
-                        .await
-                        .expect("a transaction");
+                    // It may fail: that is what one is left with.
+                    let _ = Executor::execute(&mut *connection, sql).await;
                     all.push(connection);
                 }
                 drop(all);
@@ -69,6 +74,14 @@ macro_rules! version {
                 let done = Executor::execute(handle, sql);
                 Box::pin(async move { done.await.map(drop).map_err(|error| error.to_string()) })
             }
+
+            fn run_in_savepoint<'t>(handle: &'t mut $connection, sql: &'static str) -> Running<'t> {
+                use $begin as Connection;
+                Box::pin(async move {
+                    std::mem::forget(Connection::begin(&mut *handle).await.map_err(|error| error.to_string())?);
+                    Self::run(handle, sql).await
+                })
+            }
         }
     };
 }
@@ -79,6 +92,7 @@ version!(
     sqlx::PgPool,
     sqlx::postgres::PgConnection,
     sqlx::Executor,
+    sqlx::Connection,
     with_sqlx_pool
 );
 
@@ -88,6 +102,7 @@ version!(
     sqlx_postgres_08::PgPool,
     sqlx_postgres_08::PgConnection,
     sqlx_core_08::executor::Executor,
+    sqlx_core_08::connection::Connection,
     with_sqlx_08_pool
 );
 
@@ -111,6 +126,10 @@ macro_rules! with_each_version {
 
 with_each_version! {
     a_transaction_that_was_left_open_takes_no_write_with_it
+    connections_with_a_failed_transaction_cost_no_call
+    a_dropped_transaction_that_waits_takes_no_connection_of_the_others
+    a_savepoint_that_is_left_open_commits_nothing
+    the_store_and_its_transactions_go_on_after_a_failover_behind_one_name
     calls_dropped_anywhere_poison_no_connection
     sessions_that_the_server_ends_cost_no_call
     transactions_that_share_the_pool_leave_two_connections
@@ -169,14 +188,113 @@ async fn a_transaction_that_was_left_open_takes_no_write_with_it<V: Version>() {
     let shop = Shop::<V>::open(2).await;
     shop.store.durability().await.expect("the store works");
     for n in 0..4 {
-        V::leave_open(&shop.pool, 2).await;
+        V::leave(&shop.pool, 2, OPEN).await;
         let key = Key::from_bytes([n; 32]);
         let record = claimed(&shop.store, &key).await;
         assert_eq!(shop.sql("SELECT count(*) FROM idempotency.records"), (n + 1).to_string(), "it is stored");
-        V::leave_open(&shop.pool, 2).await;
+        V::leave(&shop.pool, 2, OPEN).await;
         let loaded = shop.store.load(&key).await.expect("a load").record.expect("a record");
         assert_eq!(loaded.version(), record.version());
     }
+}
+
+/// More of them than a statement is tried again for.
+async fn connections_with_a_failed_transaction_cost_no_call<V: Version>() {
+    let shop = Shop::<V>::open(8).await;
+    shop.sql("CREATE TABLE stock AS SELECT 8 AS left");
+    for n in 0..4 {
+        V::leave(&shop.pool, 8, "BEGIN; SELECT 1/0").await;
+        claimed(&shop.store, &Key::from_bytes([n; 32])).await;
+        V::leave(&shop.pool, 8, "BEGIN; SELECT 1/0").await;
+        take(&shop, &n.to_string()).await.expect("a transaction");
+    }
+    assert_eq!(shop.sql("SELECT \"left\" FROM stock"), "4");
+}
+
+/// One that is taken out of stock in a step of `key`.
+async fn take<V: Version>(shop: &Shop<V>, key: &str) -> Result<(), RunError<StepError<String>>> {
+    let sharing = shop.sharing();
+    let call = shop
+        .runner()
+        .run("shop", key, "", move |op| async move { op.transaction(&sharing, "take", |tx| V::run(tx, TAKE)).await });
+    call.await
+}
+
+/// The statements of the dropped ones go on waiting on the server; the pool is as large as before.
+async fn a_dropped_transaction_that_waits_takes_no_connection_of_the_others<V: Version>() {
+    let shop = Shop::<V>::open(3).await;
+    shop.sql("CREATE TABLE stock AS SELECT 8 AS left");
+    let (mut other, connection) =
+        tokio_postgres::connect(&shop.server.url_of("postgres", &shop.name), tokio_postgres::NoTls)
+            .await
+            .expect("connects");
+    tokio::spawn(connection);
+    let lock = other.transaction().await.expect("a transaction");
+    lock.batch_execute("SELECT FROM stock FOR UPDATE").await.expect("a lock");
+    for n in 1..=4 {
+        let (sharing, (give_up, given_up)) = (shop.sharing(), tokio::sync::oneshot::channel());
+        let call = tokio::spawn(shop.runner().run("shop", &n.to_string(), "", move |op| async move {
+            tokio::select! {
+                taken = op.transaction(&sharing, "take", |tx| V::run(tx, TAKE)) => taken,
+                Ok(()) = given_up => Err(StepError::Retry("gave up".to_owned())),
+            }
+        }));
+        let waits = format!(
+            "SELECT count(*) = {n} FROM pg_stat_activity \
+             WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        );
+        tokio::task::block_in_place(|| wait_until("it to wait for the row", || shop.sql(&waits) == "t"));
+        give_up.send(()).expect("it waits");
+        let outcome: Result<(), RunError<StepError<String>>> = call.await.expect("no panic");
+        assert!(matches!(outcome, Err(RunError::Work(StepError::Retry(_)))), "{outcome:?}");
+        // As long as only the statements on the server could free a connection, the third found none.
+        claimed(&shop.store, &Key::from_bytes([n; 32])).await;
+    }
+    lock.rollback().await.expect("it ends");
+    take(&shop, "last").await.expect("a place is free");
+    assert_eq!(shop.sql("SELECT \"left\" FROM stock"), "7", "what was dropped was rolled back");
+}
+
+/// sqlx would end the savepoint, and take that for the commit.
+async fn a_savepoint_that_is_left_open_commits_nothing<V: Version>() {
+    let shop = Shop::<V>::open(3).await;
+    shop.sql("CREATE TABLE orders (n int)");
+    let sharing = shop.sharing();
+    let call = shop.runner().run("shop", "k", "", move |op| async move {
+        op.transaction(&sharing, "order", |tx| V::run_in_savepoint(tx, "INSERT INTO orders VALUES (1)")).await
+    });
+    let outcome: Result<(), RunError<StepError<String>>> = call.await;
+    let error = outcome.expect_err("it is not committed");
+    assert!(matches!(error, RunError::Work(StepError::RolledBack(_))), "{error:?}");
+    assert!(error.to_string().contains("savepoint"), "{error}");
+    let open = "SELECT count(*) FROM pg_stat_activity \
+                WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    wait_until("no transaction to be left open", || shop.sql(open) == "0");
+    assert_eq!(shop.sql("SELECT count(*) FROM orders"), "0");
+}
+
+/// The old primary is up, and read-only: its connections are as sound as before.
+async fn the_store_and_its_transactions_go_on_after_a_failover_behind_one_name<V: Version>() {
+    let primary = Postgres::start();
+    primary.sql("CREATE TABLE stock AS SELECT 8 AS left");
+    let name = Proxy::to(([127, 0, 0, 1], primary.port()).into());
+    let url = primary.url().replace(&primary.port().to_string(), &name.address().port().to_string());
+    let pool = V::pool(&url, 4);
+    let store = V::store(PostgresStore::options().creating_schema(), &pool);
+    let shop = Shop::<V> { server: Postgres::shared(), name: String::new(), pool, store };
+    claimed(&shop.store, &Key::from_bytes([1; 32])).await;
+    take(&shop, "before").await.expect("a transaction");
+    // All of the pool's connections lead to the old primary.
+    V::leave(&shop.pool, 4, "SELECT 1").await;
+
+    let standby = primary.fail_over();
+    name.redirect(([127, 0, 0, 1], standby.port()).into());
+    // Its claim finds out, and closes what else leads there.
+    take(&shop, "first").await.expect("a transaction");
+    claimed(&shop.store, &Key::from_bytes([2; 32])).await;
+    take(&shop, "second").await.expect("a transaction");
+    assert_eq!(standby.sql("SELECT \"left\" FROM stock"), "5");
+    assert_eq!(primary.sql("SELECT \"left\" FROM stock"), "7");
 }
 
 /// A caller that stops waiting, at whatever point, leaves a pool that works.
@@ -235,8 +353,7 @@ async fn transactions_that_share_the_pool_leave_two_connections<V: Version>() {
         let (runner, sharing) = (shop.runner(), shop.sharing());
         tokio::spawn(async move {
             let call = runner.run("shop", &format!("k{n}"), "", move |op| async move {
-                let take = "UPDATE stock SET \"left\" = \"left\" - 1";
-                op.transaction(&sharing, "take", |tx| V::run(tx, take)).await
+                op.transaction(&sharing, "take", |tx| V::run(tx, TAKE)).await
             });
             let outcome: Result<(), RunError<StepError<String>>> = call.await;
             outcome

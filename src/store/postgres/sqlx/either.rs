@@ -4,10 +4,10 @@
 /// Makes the pool of a store, and what its transactions do, of the types that are imported
 /// where it is called; `$checked` makes a statement of one that this crate wrote.
 ///
-/// Their `TransactionDriver` is public, and stands in each module: the list of the public surface
+/// `$transaction` and its `TransactionDriver` are public, and stand in each module: the list of the public surface
 /// is read from the sources, and does not look into a macro.
 macro_rules! store_on_sqlx {
-    ($checked:expr) => {
+    ($transaction:ident, $checked:expr) => {
         /// A pool, and how statements are run on it.
         #[derive(Clone, Debug)]
         pub(in crate::store::postgres) struct StatementPool {
@@ -59,12 +59,14 @@ macro_rules! store_on_sqlx {
             }
 
             /// A `begin` of the application's that was dropped leaves a transaction of which sqlx does
-            /// not know (transact-rs/sqlx#4393): what is written there is lost. sqlx says no more of it
-            /// than whether a statement, here an empty one, has begun a transaction.
+            /// not know (transact-rs/sqlx#4393): what is written there is lost, and if it has failed,
+            /// nothing can be written. sqlx says no more of it than whether a statement has begun a
+            /// transaction; one that is not empty is refused where a transaction has failed.
             async fn is_in_transaction(&mut self) -> Result<bool, Error> {
-                match self.connection()?.begin_with("").await {
+                match self.connection()?.begin_with("SELECT").await {
                     Err(Error::BeginFailed) => Ok(false),
                     Ok(_) => Ok(true),
+                    Err(error) if has_failed_before(&error) => Ok(true),
                     Err(error) => Err(error),
                 }
             }
@@ -160,43 +162,91 @@ macro_rules! store_on_sqlx {
             Ok(arguments)
         }
 
-        /// One number of a statement in a transaction, or 0.
-        async fn number(
-            transaction: &mut Transaction<'static, Postgres>,
-            statement: &str,
-            parameters: &[Parameter],
-        ) -> Result<i64, Error> {
-            // Not kept by the connection: poolers may hand it to another session.
-            let query = query_with($checked(statement), encoded(parameters)?).persistent(false);
-            let row = query.fetch_optional(&mut **transaction).await?;
-            row.map_or(Ok(0), |row| row.try_get(0))
-        }
+        impl $transaction {
+            /// On a connection without a transaction that failed, which the application may have left
+            /// there: that one is closed.
+            async fn begin(pool: &PgPool) -> Result<Self, Error> {
+                loop {
+                    let mut begun = Self(Some(pool.acquire().await?));
+                    match Manager::begin(begun.connection()?, None).await {
+                        Ok(()) => return Ok(begun),
+                        Err(error) if has_failed_before(&error) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
 
-        async fn commit(transaction: Transaction<'static, Postgres>) -> Result<(), CommitError> {
-            transaction.commit().await.map_err(|error| {
+            fn connection(&mut self) -> Result<&mut PgConnection, Error> {
+                self.0.as_deref_mut().ok_or(Error::PoolClosed)
+            }
+
+            /// One number of a statement, or 0.
+            async fn number(&mut self, statement: &str, parameters: &[Parameter]) -> Result<i64, Error> {
+                // Not kept by the connection: poolers may hand it to another session.
+                let query = query_with($checked(statement), encoded(parameters)?).persistent(false);
+                let row = query.fetch_optional(self.connection()?).await?;
+                row.map_or(Ok(0), |row| row.try_get(0))
+            }
+
+            /// Whether sqlx would end the transaction itself, and not a savepoint that was left in it,
+            /// or nothing: it takes a savepoint that fails for the transaction around it.
+            fn is_at_its_end(&self) -> bool {
+                self.0.as_deref().is_some_and(|connection| Manager::get_transaction_depth(connection) == 1)
+            }
+
+            async fn commit(mut self) -> Result<(), CommitError> {
+                if !self.is_at_its_end() {
+                    let error = "the work left a savepoint open: end each one that it begins";
+                    return Err(CommitError::RolledBack(unavailable(error)));
+                }
+                let committed = match self.connection() {
+                    Ok(connection) => Manager::commit(connection).await,
+                    Err(error) => Err(error),
+                };
+                let Err(error) = committed else {
+                    self.release();
+                    return Ok(());
+                };
                 let plain = said_by(&error)
                     .is_some_and(|said| says_rolled_back(said.severity() == PgSeverity::Error, said.code()));
                 let error = failed(error).into_error();
-                if plain { CommitError::RolledBack(error) } else { CommitError::Unknown(error) }
-            })
+                Err(if plain { CommitError::RolledBack(error) } else { CommitError::Unknown(error) })
+            }
+
+            /// A server that became read-only is to lose its connections, and so is one that gives no
+            /// reply.
+            async fn roll_back(mut self) {
+                if self.is_at_its_end() && self.may_write_afterwards().await.is_ok_and(|may| may) {
+                    self.release();
+                }
+            }
+
+            async fn may_write_afterwards(&mut self) -> Result<bool, Error> {
+                let connection = self.connection()?;
+                Manager::rollback(connection).await?;
+                let row = connection.fetch_one("SHOW transaction_read_only").await?;
+                Ok(row.try_get::<&str, _>(0)? == "off")
+            }
+
+            /// Gives the connection back: no transaction is open on it.
+            fn release(mut self) {
+                drop(self.0.take());
+            }
         }
 
-        async fn roll_back(mut transaction: Transaction<'static, Postgres>) {
-            // A server that became read-only is to lose its connections. The pool closes
-            // those that have ended, and offers no other way to have one closed.
-            let connection: &mut PgConnection = &mut transaction;
-            // A savepoint that could not be begun has sqlx roll back the transaction around
-            // it, and forget that: one that began here would be left open.
-            let look = match connection.is_in_transaction() {
-                true => "ROLLBACK; BEGIN; SHOW transaction_read_only",
-                false => "ROLLBACK; SHOW transaction_read_only",
-            };
-            let looked = connection.fetch_one(look).await;
-            if looked.is_ok_and(|row| row.try_get::<&str, _>(0).is_ok_and(|value| value == "on")) {
-                let _ = connection.execute("SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())").await;
+        /// Out of the pool it is closed at once, which rolls back; the pool would wait until the
+        /// statement that runs on it has ended.
+        impl Drop for $transaction {
+            fn drop(&mut self) {
+                if let Some(connection) = self.0.take() {
+                    drop(connection.detach());
+                }
             }
-            // A connection that is gone has rolled back.
-            let _ = transaction.rollback().await;
+        }
+
+        /// Whether a transaction on this connection had failed before.
+        fn has_failed_before(error: &Error) -> bool {
+            said_by(error).is_some_and(|said| said.code() == SqlState::IN_FAILED_SQL_TRANSACTION.code())
         }
 
         fn said_by(error: &Error) -> Option<&PgDatabaseError> {

@@ -11,8 +11,9 @@ use sqlx_core_08::pool::PoolConnection;
 use sqlx_core_08::query::query_with;
 use sqlx_core_08::raw_sql::raw_sql;
 use sqlx_core_08::row::Row;
-use sqlx_core_08::transaction::Transaction;
+use sqlx_core_08::transaction::TransactionManager;
 use sqlx_core_08::types::Type;
+use sqlx_postgres_08::PgTransactionManager as Manager;
 use sqlx_postgres_08::{PgArguments, PgConnection, PgDatabaseError, PgPool, PgRow, PgSeverity, Postgres};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
@@ -25,36 +26,38 @@ use super::either::store_on_sqlx;
 use crate::store::contract::StoreError;
 use crate::store::enlisted::CommitError;
 
-store_on_sqlx!(std::convert::identity);
+store_on_sqlx!(Sqlx08Transaction, std::convert::identity);
+
+/// A transaction on a pool of sqlx 0.8. Dropped, its connection is closed, which rolls back.
+#[derive(Debug)]
+pub struct Sqlx08Transaction(Option<PoolConnection<Postgres>>);
 
 #[async_trait]
 impl TransactionDriver for PgPool {
-    type Transaction = Transaction<'static, Postgres>;
+    type Transaction = Sqlx08Transaction;
     type Handle = PgConnection;
 
-    async fn begin(&self) -> Result<Self::Transaction, StoreError> {
-        // Not to be dropped on the way: the connection would go back to the
-        // pool with the transaction open (transact-rs/sqlx#4393). `Enlisted` sees to that.
-        self.begin().await.map_err(|error| failed(error).into_error())
+    async fn begin(&self) -> Result<Sqlx08Transaction, StoreError> {
+        Sqlx08Transaction::begin(self).await.map_err(|error| failed(error).into_error())
     }
 
-    fn handle(transaction: &mut Self::Transaction) -> Option<&mut PgConnection> {
-        Some(&mut *transaction)
+    fn handle(transaction: &mut Sqlx08Transaction) -> Option<&mut PgConnection> {
+        transaction.0.as_deref_mut()
     }
 
     async fn run(
-        transaction: &mut Self::Transaction,
+        transaction: &mut Sqlx08Transaction,
         statement: &str,
         parameters: &[Parameter],
     ) -> Result<i64, StoreError> {
-        number(transaction, statement, parameters).await.map_err(|error| failed(error).into_error())
+        transaction.number(statement, parameters).await.map_err(|error| failed(error).into_error())
     }
 
-    async fn commit(transaction: Self::Transaction) -> Result<(), CommitError> {
-        commit(transaction).await
+    async fn commit(transaction: Sqlx08Transaction) -> Result<(), CommitError> {
+        transaction.commit().await
     }
 
-    async fn rollback(transaction: Self::Transaction) {
-        roll_back(transaction).await;
+    async fn rollback(transaction: Sqlx08Transaction) {
+        transaction.roll_back().await;
     }
 }

@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgTransactionManager as Manager;
 use sqlx::postgres::{PgArguments, PgConnection, PgDatabaseError, PgPool, PgRow, PgSeverity};
-use sqlx::{
-    Arguments, AssertSqlSafe, Connection, Decode, Error, Executor, Postgres, Row, Transaction, Type, query_with,
-    raw_sql,
-};
+use sqlx::{Arguments, AssertSqlSafe, Connection, Decode, Error, Executor, Postgres, Row, Type, query_with, raw_sql};
+// sqlx does not export it, and its own guard keeps the connection until its statement has ended.
+use sqlx_core::transaction::TransactionManager;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
@@ -20,36 +20,38 @@ use crate::store::contract::StoreError;
 use crate::store::enlisted::CommitError;
 
 // What varies in a statement is in its parameters.
-store_on_sqlx!(AssertSqlSafe);
+store_on_sqlx!(SqlxTransaction, AssertSqlSafe);
+
+/// A transaction on a pool of sqlx 0.9. Dropped, its connection is closed, which rolls back.
+#[derive(Debug)]
+pub struct SqlxTransaction(Option<PoolConnection<Postgres>>);
 
 #[async_trait]
 impl TransactionDriver for PgPool {
-    type Transaction = Transaction<'static, Postgres>;
+    type Transaction = SqlxTransaction;
     type Handle = PgConnection;
 
-    async fn begin(&self) -> Result<Self::Transaction, StoreError> {
-        // Not to be dropped on the way: up to 0.9.0, the connection would go back to the
-        // pool with the transaction open (transact-rs/sqlx#4393). `Enlisted` sees to that.
-        self.begin().await.map_err(|error| failed(error).into_error())
+    async fn begin(&self) -> Result<SqlxTransaction, StoreError> {
+        SqlxTransaction::begin(self).await.map_err(|error| failed(error).into_error())
     }
 
-    fn handle(transaction: &mut Self::Transaction) -> Option<&mut PgConnection> {
-        Some(&mut *transaction)
+    fn handle(transaction: &mut SqlxTransaction) -> Option<&mut PgConnection> {
+        transaction.0.as_deref_mut()
     }
 
     async fn run(
-        transaction: &mut Self::Transaction,
+        transaction: &mut SqlxTransaction,
         statement: &str,
         parameters: &[Parameter],
     ) -> Result<i64, StoreError> {
-        number(transaction, statement, parameters).await.map_err(|error| failed(error).into_error())
+        transaction.number(statement, parameters).await.map_err(|error| failed(error).into_error())
     }
 
-    async fn commit(transaction: Self::Transaction) -> Result<(), CommitError> {
-        commit(transaction).await
+    async fn commit(transaction: SqlxTransaction) -> Result<(), CommitError> {
+        transaction.commit().await
     }
 
-    async fn rollback(transaction: Self::Transaction) {
-        roll_back(transaction).await;
+    async fn rollback(transaction: SqlxTransaction) {
+        transaction.roll_back().await;
     }
 }

@@ -69,8 +69,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     core(
         "a-sealed-head-is-read-as-one-in-clear",
         "src/core/wire/seal.rs",
-        "if head.is_encrypted() == is_encrypted {",
-        "if head.is_encrypted() == is_encrypted || true {",
+        "if head.known.is_encrypted() == is_encrypted {",
+        "if head.known.is_encrypted() == is_encrypted || true {",
         "a_sealed_head_that_is_hurt",
     ),
     sqlite(

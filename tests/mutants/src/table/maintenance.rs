@@ -6,9 +6,24 @@ const LOOK: &str = "src/engine/look.rs";
 const WINDOWS: &str = "src/engine/windows.rs";
 
 planted_under!(http, "--test http", "maintenance");
+planted_under!(resting, "--lib", "workers::completer::resting::tests");
 planted_under!(workers, "--test workers", "maintenance");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    http(
+        "an-operator-is-overtaken-by-its-own-change",
+        "src/operator/maintenance.rs",
+        "if written.as_ref().is_some_and(|written| *written == at.map(|at| windows[at].clone())) {",
+        "if written.as_ref().is_some_and(|written| *written == at.map(|at| windows[at].clone()) && false) {",
+        "a_change_whose_reply_is_lost_and_that_another_follows",
+    ),
+    resting(
+        "a-completer-remembers-all-that-rests",
+        "src/workers/completer/resting.rs",
+        "(self.until.len() < MOST || self.until.contains_key(&key))",
+        "(self.until.len() < MOST || !self.until.is_empty())",
+        "it_remembers_so_many",
+    ),
     http(
         "lead-refuses-what-is-on-record",
         "src/core/window.rs",
@@ -118,8 +133,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     workers(
         "sweep-goes-on-in-the-window",
         "src/workers/sweeper.rs",
-        "if self.engine.is_closed().await {",
-        "if swept.removed == 0 && self.engine.is_closed().await {",
+        "if let Some(until) = self.engine.closed_until().await {",
+        "if let Some(until) = self.engine.closed_until().await.filter(|_| swept.removed == 0) {",
         "a_sweep_that_is_under_way",
     ),
     http(

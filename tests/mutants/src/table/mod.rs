@@ -22,6 +22,7 @@ macro_rules! planted_under {
 mod background;
 mod bodies;
 mod callback;
+mod client;
 mod completer;
 mod drain;
 mod encryption;
@@ -84,7 +85,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 30] = [
+pub(crate) const GROUPS: [&[Mutant]; 31] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -99,6 +100,7 @@ pub(crate) const GROUPS: [&[Mutant]; 30] = [
     encryption::MUTANTS,
     background::MUTANTS,
     callback::MUTANTS,
+    client::MUTANTS,
     operator::MUTANTS,
     postgres::MUTANTS,
     memory::MUTANTS,

@@ -300,6 +300,30 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if matches!(attempt.stage, Stage::Charging { .. }) {",
     ),
     model(
+        "a-closed-process-claims-what-is-on-record",
+        CLAIM,
+        "Outlook::Decided | Outlook::Resumable if stamp.intake == Intake::Closed => Decision::keep(Claimed::Closed),",
+        "",
+    ),
+    model(
+        "a-process-that-drains-begins",
+        CLAIM,
+        "if stamp.intake != Intake::Open {",
+        "if stamp.intake == Intake::Closed {",
+    ),
+    model(
+        "a-callback-is-given-up-as-it-is-not-any-more",
+        "src/core/command/callback.rs",
+        "if self.seen != current.version() {",
+        "if false {",
+    ),
+    model(
+        "a-control-record-is-written-over",
+        "src/core/command/control.rs",
+        "if current.map(Record::version) != self.seen {",
+        "if current.is_some() && self.seen.is_none() {",
+    ),
+    model(
         "counters-as-versions",
         "tests/model/src/state.rs",
         "mint(&mut self.minted)\n    }\n\n    /// What tells",

@@ -7,8 +7,10 @@ const DECIDE: &str = "src/operator/decide.rs";
 const LIST: &str = "src/operator/list.rs";
 
 planted_under!(operator, "--test workers");
+planted_under!(alloc, "--test alloc", "listed");
 planted_under!(stores, "--test store", "conformance");
 planted_under!(redis, "-p servers --test redis", "labels");
+planted_under!(complete, "-p servers --test redis", "complete");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     redis(
@@ -136,6 +138,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "self.loads >= LOADS",
         "self.loads > usize::MAX - LOADS",
         "a_page_ends_where_it_has_cost_enough",
+    ),
+    complete(
+        "redis-reads-all-that-has-expired",
+        "src/store/redis/scan.lua",
+        "if backwards and due <= now then return reply() end",
+        "if backwards and due <= now and limit == 0 then return reply() end",
+        "a_page_ends_at_the_first_that_has_expired",
+    ),
+    alloc(
+        "operator-lists-with-bodies",
+        LIST,
+        "Box::new(shown.without_bodies())",
+        "Box::new(shown)",
+        "a_page_and_a_count_hold_no_bodies",
     ),
     operator(
         "operator-lists-what-is-parked-twice",

@@ -49,14 +49,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "a-reason-has-no-bound",
         "src/core/record/reason.rs",
-        "else { c }), MOST) {",
-        "else { c }), 8 * MOST) {",
+        "text.trim().chars(), MOST) {",
+        "text.trim().chars(), 8 * MOST) {",
         "reasons::a_reason_is_one_line",
     ),
     unit(
         "a-reason-has-several-lines",
         "src/core/line.rs",
-        "if c.is_control() { ' ' } else { c }",
+        "if steers(c) { ' ' } else { c }",
         "c",
         "core::record::reason",
     ),

@@ -50,6 +50,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_period_whose_process_died",
     ),
     runs(
+        "a-scheduler-that-ends-leaves-an-outage-behind",
+        "src/schedule/scheduler.rs",
+        "Scanning::new(engine.outage()));",
+        "std::mem::ManuallyDrop::new(Scanning::new(engine.outage())));",
+        "a_scheduler_that_ends_in_an_outage",
+    ),
+    runs(
         "another-timing-is-shown-only-after-its-first-period",
         "src/schedule/job.rs",
         "if cursor.go_by(&self.timing, self.missed) || is_new {",
@@ -73,8 +80,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     runs(
         "a-try-begins-after-the-deadline",
         "src/schedule/job.rs",
-        "if left.is_zero() {",
-        "if left.is_zero() && false {",
+        "        if left.is_zero() {\n            operation",
+        "        if left.is_zero() && false {\n            operation",
         "no_try_begins_after_the_deadline",
     ),
     runs(
@@ -136,8 +143,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     runs(
         "a-run-that-fails-is-tried-once-more-than-it-may-be",
         "src/schedule/job.rs",
-        "seen.failures + 1 >= self.max_tries",
-        "seen.failures >= self.max_tries",
+        "let is_last = tries >= self.max_tries",
+        "let is_last = tries > self.max_tries",
         "a_run_that_fails",
     ),
     runs(

@@ -30,8 +30,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     metrics(
         "a-watcher-that-rests-seems-to-be-dead",
         "src/workers/watcher/round.rs",
-        "crate::telemetry::metrics::rested();",
-        "();",
+        "asked.map(|asked| asked.is_ok())",
+        "Some(asked.is_some_and(|asked| asked.is_ok()))",
         "a_watcher_that_rests",
     ),
     prometheus(

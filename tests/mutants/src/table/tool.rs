@@ -50,8 +50,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     tool(
         "sweeps-in-a-window",
         "idempotency/src/commands/sweep.rs",
-        "if let Some(until) = rests_until(&target.engine).await {",
-        "if let Some(until) = rests_until(&target.engine).await.filter(|_| false) {",
+        "rests_until(&target.engine).await.map_or(",
+        "rests_until(&target.engine).await.filter(|_| false).map_or(",
         "windows::the_program_says",
     ),
     tool(

@@ -83,6 +83,21 @@ async fn what_expired_leaves_it_with_later_writes() {
     assert_eq!(entries(&redis).len(), 200);
 }
 
+/// What has expired lies behind all that is kept: a page reads none of it.
+#[tokio::test]
+async fn a_page_ends_at_the_first_that_has_expired() {
+    let redis = Redis::start();
+    let store = indexing(&redis);
+    let kept = run(&store, "kept", MINUTE).await;
+    for partition in 0..16 {
+        for number in 0..4 {
+            redis.cli(&["ZADD", &format!("{{t:{partition:02}}}:complete"), "1", &format!("{number:0>43}")]);
+        }
+    }
+    assert_eq!(found(&store).await, [kept]);
+    assert_eq!(entries(&redis).len(), 1 + 16 * 4, "those that it reads and that are gone leave the index");
+}
+
 #[tokio::test]
 async fn a_process_without_it_leaves_nothing_wrong_in_it() {
     let redis = Redis::start();

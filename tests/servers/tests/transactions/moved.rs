@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::net::SocketAddr;
 
-use servers::{Postgres, Proxy, wait_until};
+use servers::{Postgres, Proxy};
 use tower_idempotency::store::PostgresStore;
 use tower_idempotency::store::postgres::{Enlisted, TransactionDriver};
 use tower_idempotency::{Runner, StepError};
@@ -30,12 +30,7 @@ async fn shop() -> (Postgres, Proxy, String, PostgresStore) {
 }
 
 fn fail_over(primary: &Postgres, name: &Proxy) -> Postgres {
-    let standby = primary.standby();
-    primary.wait_for(&standby);
-    standby.promote();
-    primary.sql("ALTER SYSTEM SET default_transaction_read_only = on");
-    primary.sql("SELECT pg_reload_conf()");
-    wait_until("it to be read-only", || primary.sql("SHOW default_transaction_read_only") == "on");
+    let standby = primary.fail_over();
     name.redirect(address(&standby));
     standby
 }

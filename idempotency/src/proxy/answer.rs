@@ -1,0 +1,87 @@
+//! What the proxy itself responds: the only place that makes responses.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::json;
+use tower_idempotency::Outcome;
+
+/// Why a request did not get a response of the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// No connection: nothing was sent.
+    Unreachable,
+    /// The upstream gave the request back without having begun it.
+    NotTaken,
+    /// The connection ended before the response began.
+    BrokenOff,
+    /// The response did not begin in time.
+    TooSlow,
+    /// A request that no reverse proxy can pass on.
+    NoTarget,
+}
+
+impl Trouble {
+    const fn texts(self) -> (StatusCode, &'static str, &'static str, &'static str) {
+        match self {
+            Self::Unreachable => (
+                StatusCode::BAD_GATEWAY,
+                "upstream-unreachable",
+                "The service behind can't be reached",
+                "The request was not sent. Retry it, with the same idempotency key if it has one.",
+            ),
+            Self::NotTaken => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream-refused",
+                "The service behind did not begin this request",
+                "Retry it, with the same idempotency key if it has one.",
+            ),
+            Self::BrokenOff => (
+                StatusCode::BAD_GATEWAY,
+                "upstream-broke-off",
+                "The service behind broke off before its response",
+                "Whether it did what was asked is not known. A retry with the same idempotency key says what is on record.",
+            ),
+            Self::TooSlow => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream-timeout",
+                "The service behind did not respond in time",
+                "Whether it did, or still does, what was asked is not known. A retry with the same idempotency key says \
+                 what is on record.",
+            ),
+            Self::NoTarget => (
+                StatusCode::BAD_REQUEST,
+                "no-target",
+                "This is a reverse proxy",
+                "Send a request for a path, as POST /payments.",
+            ),
+        }
+    }
+
+    /// How it counts: the key is free only if the upstream can't have begun.
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::Unreachable | Self::NotTaken | Self::NoTarget => Outcome::NothingHappened,
+            Self::BrokenOff | Self::TooSlow => Outcome::Retryable,
+        }
+    }
+
+    pub(crate) fn response(self) -> Response<Full<Bytes>> {
+        let (status, code, title, detail) = self.texts();
+        let mut response = problem(status, code, title, detail);
+        response.extensions_mut().insert(self.outcome());
+        response
+    }
+}
+
+fn problem(status: StatusCode, code: &str, title: &str, detail: &str) -> Response<Full<Bytes>> {
+    let name = format!("urn:tower-idempotency:proxy:{code}");
+    let text = json!({ "type": name, "code": code, "title": title, "status": status.as_u16(), "detail": detail });
+    let mut response = Response::new(Full::from(text.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

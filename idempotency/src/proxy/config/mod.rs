@@ -1,0 +1,131 @@
+//! The file of settings: what may stand in it. What its values mean is in [`values`]; what is
+//! made of it, in [`settings`](super::settings).
+
+pub(crate) mod values;
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde::Deserialize;
+use toml::Spanned;
+
+use self::values::{Address, Failed, Length, Name, Network, Upstream, Verb};
+use crate::failure::Failure;
+
+/// All that the file may have.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct File {
+    pub(crate) listen: Option<Address>,
+    pub(crate) admin: Option<Address>,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) store: Option<String>,
+    pub(crate) trusted_peers: Vec<Network>,
+    /// How long what runs may take to end when the proxy stops.
+    pub(crate) drain: Option<Length>,
+    pub(crate) scope: Option<Spanned<Scope>>,
+    /// For all routes.
+    pub(crate) guard: Option<Spanned<Rules>>,
+    pub(crate) route: Vec<Spanned<Rules>>,
+}
+
+/// Whose request it is: one of these.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Scope {
+    pub(crate) header: Option<Name>,
+    pub(crate) one_tenant: Option<bool>,
+}
+
+/// How requests are guarded: all of them, as `[guard]`, or those to one path, as `[[route]]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Rules {
+    /// Of a route: what is at this path, and below it.
+    pub(crate) path: Option<Spanned<String>>,
+    /// Requests pass, guarded by nothing.
+    pub(crate) pass: Option<bool>,
+    pub(crate) preset: Option<Preset>,
+    pub(crate) methods: Option<Vec<Verb>>,
+    /// Whether a request needs a key.
+    pub(crate) required: Option<bool>,
+    pub(crate) retention: Option<Length>,
+    pub(crate) request_limit: Option<usize>,
+    pub(crate) response_limit: Option<usize>,
+    pub(crate) stream_after: Option<Length>,
+    /// How long the upstream may take to begin its response.
+    pub(crate) timeout: Option<Length>,
+    /// Whether the upstream gets the client's key.
+    pub(crate) forward_key: Option<bool>,
+    /// These responses of the upstream mean that nothing happened.
+    pub(crate) nothing_happened: Option<Vec<Failed>>,
+    /// A retry is sent again: the upstream does it once for each value of `step_key_header`.
+    pub(crate) resumable: Option<Spanned<bool>>,
+    pub(crate) step_key_header: Option<Name>,
+}
+
+/// An API that is known.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Preset {
+    Ietf,
+    StripeV1,
+    StripeV2,
+    Adyen,
+    Paypal,
+    Oasis,
+}
+
+impl Rules {
+    /// These, and where they say nothing, the others.
+    pub(crate) fn or(self, others: &Self) -> Self {
+        let others = others.clone();
+        Self {
+            path: self.path.or(others.path),
+            pass: self.pass.or(others.pass),
+            preset: self.preset.or(others.preset),
+            methods: self.methods.or(others.methods),
+            required: self.required.or(others.required),
+            retention: self.retention.or(others.retention),
+            request_limit: self.request_limit.or(others.request_limit),
+            response_limit: self.response_limit.or(others.response_limit),
+            stream_after: self.stream_after.or(others.stream_after),
+            timeout: self.timeout.or(others.timeout),
+            forward_key: self.forward_key.or(others.forward_key),
+            nothing_happened: self.nothing_happened.or(others.nothing_happened),
+            resumable: self.resumable.or(others.resumable),
+            step_key_header: self.step_key_header.or(others.step_key_header),
+        }
+    }
+}
+
+/// The text of a file, for messages that name its lines.
+#[derive(Debug, Default)]
+pub(crate) struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// A failure about what stands there.
+    pub(crate) fn wrong(&self, at: &Range<usize>, why: &str) -> Failure {
+        let line = self.text.get(..at.start).map_or(1, |before| before.matches('\n').count() + 1);
+        Failure::usage(format!("{}, line {line}: {why}", self.path.display()))
+    }
+}
+
+/// Reads the file.
+///
+/// # Errors
+///
+/// [`Failure`] with the line that is wrong, and what may stand there.
+pub(crate) fn read(path: &Path) -> Result<(File, Source), Failure> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("can't read the settings in {}: {error}", path.display())))?;
+    let source = Source { path: path.to_owned(), text };
+    let file = toml::from_str(&source.text)
+        .map_err(|error| source.wrong(&error.span().unwrap_or_default(), error.message()))?;
+    Ok((file, source))
+}

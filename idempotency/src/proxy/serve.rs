@@ -1,0 +1,103 @@
+//! Connections of clients.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tower_idempotency::ResponseBody;
+
+use super::arrival::Arrival;
+use super::log::{Line, Log};
+use super::table::Table;
+use super::upstream::Answered;
+
+/// How long a client may take for the head of a request, and for the first byte.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// How long what is being sent may take once nothing new is accepted.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// After an error of `accept`, such as too many open files, something has to end first.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// What all connections share.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    table: Arc<RwLock<Arc<Table>>>,
+    log: Log,
+}
+
+impl Server {
+    pub(crate) fn new(table: Table, log: Log) -> Self {
+        Self { table: Arc::new(RwLock::new(Arc::new(table))), log }
+    }
+
+    /// Requests that come from now on meet this table.
+    pub(crate) fn replace(&self, table: Table) {
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
+
+    fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Serves until `stopped` resolves, and then sends what is being sent.
+    pub(crate) async fn run(&self, listener: TcpListener, stopped: impl Future<Output = ()>) {
+        let connections = GracefulShutdown::new();
+        let mut stopped = std::pin::pin!(stopped);
+        loop {
+            tokio::select! {
+                () = &mut stopped => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.connect(stream, peer, &connections),
+                    Err(error) => {
+                        self.log.event("accept-failed", error.to_string());
+                        tokio::time::sleep(AFTER_ERROR).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        // A client that never reads must not keep the process.
+        let _ = tokio::time::timeout(CLOSING, connections.shutdown()).await;
+    }
+
+    fn connect(&self, stream: TcpStream, peer: SocketAddr, connections: &GracefulShutdown) {
+        let (server, watcher) = (self.clone(), connections.watcher());
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            // Which version of HTTP it is, shows in the first bytes.
+            if !matches!(tokio::time::timeout(HEAD, stream.readable()).await, Ok(Ok(()))) {
+                return;
+            }
+            let mut builder = Builder::new(TokioExecutor::new());
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
+            builder.http2().timer(TokioTimer::new());
+            let service = service_fn(move |request| server.clone().serve(peer, request));
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            // How a connection ends is the client's affair.
+            let _ = watcher.watch(connection.into_owned()).await;
+        });
+    }
+
+    async fn serve(
+        self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody<Answered>>, Infallible> {
+        let (table, peer) = (self.table(), peer.ip().to_canonical());
+        let line = Line::begin(peer, &request);
+        let arrival = Arrival { peer, is_trusted: table.trusts(peer), is_tls: false, version: request.version() };
+        let response = table.serve(arrival, request).await;
+        self.log.request(line.end(&response));
+        Ok(response)
+    }
+}

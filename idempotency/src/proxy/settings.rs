@@ -1,0 +1,112 @@
+//! What the proxy does: the flags and the file, taken together and checked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::arguments::Proxy;
+use super::config::values::Upstream;
+use super::config::{self, File, Rules, Source};
+use super::scope::ScopeRule;
+use crate::arguments::Common;
+use crate::failure::Failure;
+
+/// How long what runs may take to end when the proxy stops.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What was typed and what the file says, without contradictions.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) upstream: Upstream,
+    pub(crate) store: String,
+    pub(crate) drain: Duration,
+    pub(crate) trusted_peers: Vec<IpNet>,
+    pub(crate) scope: ScopeRule,
+    /// With the longest path first; the last one is for all that no other one is for.
+    pub(crate) routes: Vec<Rules>,
+}
+
+impl Settings {
+    /// Reads the file that was named, if one was.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] with what is wrong, in which line, and what to write instead.
+    pub(crate) fn read(common: &Common, typed: &Proxy) -> Result<Self, Failure> {
+        let (file, source) = match &typed.config {
+            Some(path) => config::read(path)?,
+            None => Default::default(),
+        };
+        let listen = typed.listen.clone().or(file.listen.clone());
+        let upstream = typed.upstream.clone().or(file.upstream.clone());
+        let store = common.store.clone().or(file.store.clone());
+        let networks = if typed.trusted_peer.is_empty() { &file.trusted_peers } else { &typed.trusted_peer };
+        let trusted_peers: Vec<_> = networks.iter().map(|network| network.0).collect();
+        Ok(Self {
+            listen: listen.ok_or_else(|| missing("where to listen", "--listen 127.0.0.1:8080", "listen"))?.0,
+            admin: typed.admin.clone().or(file.admin.clone()).map(|admin| admin.0),
+            upstream: upstream.ok_or_else(|| {
+                missing("which service to stand before", "--upstream http://127.0.0.1:3000", "upstream")
+            })?,
+            store: store.ok_or_else(|| {
+                missing("which store to use", "--store sqlite:PATH, redis://…, postgres://… or memory:", "store")
+            })?,
+            drain: file.drain.as_ref().map_or(DRAIN, |drain| drain.0),
+            scope: ScopeRule::of(typed, file.scope.as_ref(), &source, !trusted_peers.is_empty())?,
+            trusted_peers,
+            routes: routes(typed, &file, &source)?,
+        })
+    }
+}
+
+fn missing(what: &str, flag: &str, setting: &str) -> Failure {
+    Failure::usage(format!("{what} is not said: give {flag}, or set `{setting}` in the file of --config"))
+}
+
+/// Each route, with what is said for all.
+fn routes(typed: &Proxy, file: &File, source: &Source) -> Result<Vec<Rules>, Failure> {
+    let mut all = Rules::default();
+    if let Some(guard) = &file.guard {
+        if let Some(path) = &guard.as_ref().path {
+            return Err(source.wrong(&path.span(), "[guard] is for all paths; write [[route]] for one"));
+        }
+        all = guard.as_ref().clone();
+    }
+    all.preset = typed.preset.or(all.preset);
+    let mut routes = vec![checked(all.clone(), source)?];
+    for route in &file.route {
+        let rules = checked(route.as_ref().clone().or(&all), source)?;
+        let path = rules.path.as_ref().ok_or_else(|| {
+            source.wrong(
+                &route.span(),
+                "a [[route]] needs its `path`, as \"/payments\"; settings for all belong to [guard]",
+            )
+        })?;
+        let (text, at) = (path.as_ref(), path.span());
+        if !text.starts_with('/') || text.contains(['?', '#', '*', '{']) {
+            return Err(
+                source.wrong(&at, "write the beginning of a path, as \"/payments\": it stands for all below it")
+            );
+        }
+        if routes.iter().any(|other| other.path.as_ref().map(Spanned::as_ref) == Some(text)) {
+            return Err(source.wrong(&at, "there is another [[route]] for this path; keep one of the two"));
+        }
+        routes.push(rules);
+    }
+    routes.sort_by_key(|rules| std::cmp::Reverse(rules.path.as_ref().map_or(0, |path| path.as_ref().len())));
+    Ok(routes)
+}
+
+fn checked(rules: Rules, source: &Source) -> Result<Rules, Failure> {
+    let Some(resumable) = rules.resumable.as_ref().filter(|resumable| *resumable.as_ref()) else { return Ok(rules) };
+    if rules.step_key_header.is_none() {
+        let why = "`resumable` sends a retry to the upstream again: name the header by which the upstream does it once, \
+                   as step_key_header = \"idempotency-key\", or leave `resumable` out";
+        return Err(source.wrong(&resumable.span(), why));
+    }
+    Ok(rules)
+}

@@ -1,0 +1,151 @@
+//! What requests meet, as the settings have it: a layer for each route, all over one engine.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use toml::Spanned;
+use tower::{Layer, ServiceExt};
+use tower_idempotency::{Engine, Idempotency, IdempotencyLayer, ResponseBody, Scope};
+
+use super::arrival::Arrival;
+use super::config::values::Upstream as Address;
+use super::config::{Preset, Rules};
+use super::scope::{Caller, ScopeRule};
+use super::settings::Settings;
+use super::upstream::{Answered, Connections, Manner, Upstream};
+
+/// How long the upstream may take to begin its response.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// All that a change of the settings changes.
+#[derive(Debug)]
+pub(crate) struct Table {
+    upstream: Address,
+    scope: ScopeRule,
+    trusted_peers: Vec<IpNet>,
+    routes: Vec<Route>,
+}
+
+#[derive(Debug)]
+struct Route {
+    /// `None` is for all paths.
+    path: Option<String>,
+    service: Idempotency<Upstream>,
+}
+
+impl Table {
+    pub(crate) fn new(settings: Settings, engine: &Engine) -> Self {
+        let Settings { upstream, scope, trusted_peers, routes, .. } = settings;
+        let connections = Connections::to(&upstream);
+        let routes = routes.iter().map(|rules| Route {
+            path: rules.path.as_ref().map(|path| path.as_ref().trim_end_matches('/').to_owned()),
+            service: service(rules, engine, &scope, &connections),
+        });
+        let routes = routes.collect();
+        Self { upstream, scope, trusted_peers, routes }
+    }
+
+    /// The service that is asked.
+    pub(crate) const fn upstream(&self) -> &Address {
+        &self.upstream
+    }
+
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_peers.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Serves a request that arrived like this.
+    pub(crate) async fn serve(
+        &self,
+        arrival: Arrival,
+        mut request: Request<Incoming>,
+    ) -> Response<ResponseBody<Answered>> {
+        if let Some(name) = self.scope.header().filter(|_| !arrival.is_trusted) {
+            request.headers_mut().remove(name);
+        }
+        let path = request.uri().path();
+        // The last one is for all.
+        let route = self.routes.iter().find(|route| route.covers(path)).unwrap_or(&self.routes[self.routes.len() - 1]);
+        let service = route.service.clone();
+        let (mut parts, body) = request.into_parts();
+        if let Some(caller) = self.scope.caller(&parts, &arrival) {
+            parts.extensions.insert(caller);
+        }
+        parts.extensions.insert(arrival);
+        let response = service.oneshot(Request::from_parts(parts, body)).await;
+        response.unwrap_or_else(|never| match never {})
+    }
+}
+
+impl Route {
+    /// Whether this is the route's path, or below it.
+    fn covers(&self, path: &str) -> bool {
+        let Some(own) = &self.path else { return true };
+        path.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+fn service(rules: &Rules, engine: &Engine, scope: &ScopeRule, connections: &Connections) -> Idempotency<Upstream> {
+    let layer = layer(rules, engine, scope);
+    let forwards_key = rules.forward_key.unwrap_or(true);
+    let manner = Manner {
+        timeout: rules.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.0),
+        hidden: if forwards_key { Vec::new() } else { layer.cors_allow_headers() },
+        nothing_happened: rules.nothing_happened.iter().flatten().map(|status| status.0).collect(),
+        step_key: rules.step_key_header.as_ref().filter(|_| is_resumable(rules)).map(|name| name.0.clone()),
+    };
+    layer.layer(Upstream::new(connections.clone(), manner))
+}
+
+fn is_resumable(rules: &Rules) -> bool {
+    rules.resumable.as_ref().is_some_and(|resumable| *Spanned::as_ref(resumable))
+}
+
+fn layer(rules: &Rules, engine: &Engine, scope: &ScopeRule) -> IdempotencyLayer {
+    let engine = match &rules.retention {
+        Some(retention) => engine.clone().retention(retention.0),
+        None => engine.clone(),
+    };
+    let scope = match scope {
+        ScopeRule::OneTenant => Scope::shared(),
+        ScopeRule::Header(_) => Scope::extension::<Caller>(),
+    };
+    let mut layer = preset(IdempotencyLayer::new(engine, scope), rules.preset);
+    if let Some(methods) = &rules.methods {
+        layer = layer.methods(methods.iter().map(|method| method.0.clone()));
+    }
+    if rules.required == Some(true) {
+        layer = layer.required();
+    }
+    if let Some(bytes) = rules.request_limit {
+        layer = layer.request_limit(bytes);
+    }
+    if let Some(bytes) = rules.response_limit {
+        layer = layer.response_limit(bytes);
+    }
+    if let Some(pause) = &rules.stream_after {
+        layer = layer.stream_after(pause.0);
+    }
+    if is_resumable(rules) {
+        layer = layer.resumable();
+    }
+    if rules.pass == Some(true) {
+        layer = layer.skip(|_| true);
+    }
+    layer
+}
+
+fn preset(layer: IdempotencyLayer, preset: Option<Preset>) -> IdempotencyLayer {
+    match preset {
+        None => layer,
+        Some(Preset::Ietf) => layer.ietf(),
+        Some(Preset::StripeV1) => layer.stripe_v1(),
+        Some(Preset::StripeV2) => layer.stripe_v2(),
+        Some(Preset::Adyen) => layer.adyen(),
+        Some(Preset::Paypal) => layer.paypal(),
+        Some(Preset::Oasis) => layer.oasis_repeatable_requests(),
+    }
+}

@@ -1,0 +1,234 @@
+//! The service behind: requests go out here.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::UnixStream;
+use tower::Service;
+use tower_idempotency::{Operation, Outcome, RequestBody};
+
+use super::answer::Trouble;
+use super::arrival::Arrival;
+use super::config::values::Upstream as Address;
+use super::forward;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// For how long a connection is kept that is not used. Shorter than what services allow: if one
+/// closes a connection just when a request goes out on it, the outcome of that is not known.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The name of the only step there is, of which the upstream gets the key.
+const STEP: &str = "upstream";
+
+pub(crate) type Sent = RequestBody<Incoming>;
+pub(crate) type Answered = Either<Incoming, Full<Bytes>>;
+
+/// Connections to one service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections {
+    client: Kind,
+    authority: Authority,
+    is_http2: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Tcp(Client<HttpConnector, Sent>),
+    Unix(Client<UnixConnector, Sent>),
+}
+
+impl Connections {
+    pub(crate) fn to(address: &Address) -> Self {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new()).pool_idle_timeout(IDLE);
+        let is_http2 = matches!(address, Address::H2c(_));
+        builder.http2_only(is_http2);
+        let (client, authority) = match address {
+            Address::Http(authority) | Address::H2c(authority) => {
+                let mut connector = HttpConnector::new();
+                connector.set_nodelay(true);
+                connector.set_connect_timeout(Some(CONNECT));
+                (Kind::Tcp(builder.build(connector)), authority.clone())
+            }
+            Address::Unix(path) => {
+                (Kind::Unix(builder.build(UnixConnector(path.clone()))), Authority::from_static("localhost"))
+            }
+        };
+        Self { client, authority, is_http2 }
+    }
+
+    async fn request(&self, request: Request<Sent>) -> Result<Response<Incoming>, ClientError> {
+        match &self.client {
+            Kind::Tcp(client) => client.request(request).await,
+            Kind::Unix(client) => client.request(request).await,
+        }
+    }
+
+    /// The same path and query, at the service.
+    fn target(&self, uri: &Uri) -> Result<Uri, Trouble> {
+        let path = uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
+        let path: PathAndQuery = path.ok_or(Trouble::NoTarget)?.clone();
+        let target = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path);
+        target.build().map_err(|_| Trouble::NoTarget)
+    }
+}
+
+/// Connects to a socket of this machine.
+#[derive(Clone, Debug)]
+struct UnixConnector(PathBuf);
+
+impl Service<Uri> for UnixConnector {
+    type Response = TokioIo<UnixStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let path = self.0.clone();
+        Box::pin(async move { UnixStream::connect(path).await.map(TokioIo::new) })
+    }
+}
+
+/// How the requests of one route are sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Manner {
+    pub(crate) timeout: Duration,
+    /// The client's key is in these; the upstream does not get them.
+    pub(crate) hidden: Vec<HeaderName>,
+    /// The upstream responds so where nothing happened.
+    pub(crate) nothing_happened: Vec<StatusCode>,
+    /// The header that has the key of the step, where the upstream goes by it.
+    pub(crate) step_key: Option<HeaderName>,
+}
+
+/// The service behind, for one route.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream {
+    connections: Connections,
+    manner: Arc<Manner>,
+}
+
+impl Upstream {
+    pub(crate) fn new(connections: Connections, manner: Manner) -> Self {
+        Self { connections, manner: Arc::new(manner) }
+    }
+
+    async fn send(self, mut request: Request<Sent>) -> Result<Response<Incoming>, Trouble> {
+        let upgrade = self.prepare(&mut request)?;
+        let client = upgrade.then(|| hyper::upgrade::on(&mut request));
+        let sent = tokio::time::timeout(self.manner.timeout, self.connections.request(request)).await;
+        let mut response = sent.map_err(|_| Trouble::TooSlow)?.map_err(|error| trouble(&error))?;
+        let switched =
+            (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| response.headers_mut().remove(UPGRADE));
+        forward::strip(response.headers_mut());
+        match (switched.flatten(), client) {
+            (Some(protocol), Some(client)) => {
+                let server = hyper::upgrade::on(&mut response);
+                tokio::spawn(async move { tunnel(client, server).await });
+                response.headers_mut().insert(UPGRADE, protocol);
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            (None, _) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {}
+            // A switch that was not asked for.
+            _ => return Err(Trouble::BrokenOff),
+        }
+        if self.manner.nothing_happened.contains(&response.status()) {
+            response.extensions_mut().insert(Outcome::NothingHappened);
+        }
+        Ok(response)
+    }
+
+    /// Makes it the request to the service; whether it asks for another protocol.
+    fn prepare(&self, request: &mut Request<Sent>) -> Result<bool, Trouble> {
+        let uri = std::mem::replace(request.uri_mut(), Uri::from_static("/"));
+        *request.uri_mut() = self.connections.target(&uri)?;
+        let operation = request.extensions_mut().remove::<Operation>();
+        let arrival = request.extensions_mut().remove::<Arrival>().ok_or(Trouble::NoTarget)?;
+        let upgrade = forward::wanted_upgrade(request.headers(), arrival.version);
+        let upgrade = upgrade.filter(|_| operation.is_none() && !self.connections.is_http2);
+        *request.version_mut() = Version::HTTP_11;
+        let headers = request.headers_mut();
+        forward::request(headers, &uri, &arrival);
+        if let Some(operation) = operation {
+            for name in &self.manner.hidden {
+                headers.remove(name);
+            }
+            headers.insert(forward::ATTEMPT, operation.attempt().into());
+            if let Some(name) = &self.manner.step_key {
+                let key = HeaderValue::from_str(operation.step_key(STEP).to_uuid().as_str());
+                headers.insert(name, key.map_err(|_| Trouble::NoTarget)?);
+            }
+        }
+        let upgrades = upgrade.is_some();
+        if let Some(protocol) = upgrade {
+            headers.insert(UPGRADE, protocol);
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        Ok(upgrades)
+    }
+}
+
+/// Both sides speak another protocol now: what comes from one goes to the other, to the end.
+async fn tunnel(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade) {
+    if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
+        // That one of them left is how it ends.
+        let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
+    }
+}
+
+/// What an error says of the request: only if it can't have arrived is the key free.
+fn trouble(error: &ClientError) -> Trouble {
+    if error.is_connect() {
+        return Trouble::Unreachable;
+    }
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        let refused = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason);
+        if refused == Some(h2::Reason::REFUSED_STREAM) {
+            return Trouble::NotTaken;
+        }
+        cause = error.source();
+    }
+    Trouble::BrokenOff
+}
+
+impl Service<Request<Sent>> for Upstream {
+    type Response = Response<Answered>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Sent>) -> Self::Future {
+        let upstream = self.clone();
+        Box::pin(async move {
+            Ok(match upstream.send(request).await {
+                Ok(response) => response.map(Either::Left),
+                Err(trouble) => trouble.response().map(Either::Right),
+            })
+        })
+    }
+}

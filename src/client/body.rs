@@ -1,0 +1,120 @@
+//! Bodies: of requests, kept for the next try, and of responses, read to their end.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http_body::{Body, Frame, SizeHint};
+
+use super::error::ClientErrorKind;
+
+/// The whole of a request's body.
+pub(super) async fn keep<B>(mut body: B, limit: usize) -> Result<Bytes, ClientErrorKind>
+where
+    B: Body + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut first, mut more) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = next(&mut body).await {
+        let frame = frame.map_err(|error| ClientErrorKind::RequestBody(error.into()))?;
+        let Ok(mut data) = frame.into_data() else { return Err(ClientErrorKind::RequestTrailers) };
+        if data.remaining() > limit.saturating_sub(first.len() + more.len()) {
+            return Err(ClientErrorKind::RequestTooLarge);
+        }
+        match first.is_empty() {
+            true => first = data.copy_to_bytes(data.remaining()),
+            false => more.extend_from_slice(&data.copy_to_bytes(data.remaining())),
+        }
+    }
+    Ok(if more.is_empty() { first } else { [first, more.freeze()].concat().into() })
+}
+
+/// A response with its body, which was read so that a body that breaks off is tried again. A
+/// body that is larger than `limit`, or a stream of events, is given on as it comes.
+pub(super) async fn receive<R>(response: Response<R>, limit: usize) -> Result<Response<ReceivedBody<R>>, R::Error>
+where
+    R: Body<Data = Bytes> + Unpin,
+{
+    let (parts, mut body) = response.into_parts();
+    let (mut read, mut size) = (VecDeque::new(), 0_usize);
+    while !is_stream(&parts.headers) && size <= limit {
+        let Some(frame) = next(&mut body).await.transpose()? else {
+            return Ok(Response::from_parts(parts, ReceivedBody { read, rest: None }));
+        };
+        size = size.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+        read.push_back(frame);
+    }
+    Ok(Response::from_parts(parts, ReceivedBody { read, rest: Some(body) }))
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+async fn next<B: Body + Unpin>(body: &mut B) -> Option<Result<Frame<B::Data>, B::Error>> {
+    poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+}
+
+/// The body of a response that came through a [`Retry`](super::Retry): read to its end
+/// already, unless it is larger than [`response_limit`](super::RetryLayer::response_limit) or a
+/// stream of events.
+pub struct ReceivedBody<R> {
+    read: VecDeque<Frame<Bytes>>,
+    rest: Option<R>,
+}
+
+impl<R> ReceivedBody<R> {
+    /// A body that is not read ahead.
+    pub(super) const fn unread(body: R) -> Self {
+        Self { read: VecDeque::new(), rest: Some(body) }
+    }
+
+    /// All of it, if it was read to its end.
+    pub(super) fn whole(&self) -> Option<Bytes> {
+        let mut pieces = self.read.iter().filter_map(Frame::data_ref);
+        match (&self.rest, pieces.next(), pieces.next()) {
+            (Some(_), ..) => None,
+            (None, None, _) => Some(Bytes::new()),
+            (None, Some(one), None) => Some(one.clone()),
+            _ => Some(self.read.iter().filter_map(Frame::data_ref).flatten().copied().collect()),
+        }
+    }
+}
+
+impl<R: Body<Data = Bytes> + Unpin> Body for ReceivedBody<R> {
+    type Data = Bytes;
+    type Error = R::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
+        match self.read.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.rest.as_mut().map_or(Poll::Ready(None), |rest| Pin::new(rest).poll_frame(cx)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_empty() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read = self.read.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(read));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(read));
+        }
+        hint
+    }
+}
+
+impl<R> fmt::Debug for ReceivedBody<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceivedBody").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! One key for all tries of a call.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::header::HeaderValue;
+use http::request::Parts;
+
+use super::error::ClientErrorKind;
+use super::policy::Policy;
+use super::verdict::needs_key;
+use crate::core::{IdempotencyKey, InvalidKey, quoted};
+use crate::util::nonce::fresh_nonce;
+
+/// The key that is sent with a request, which carries it from now on. `None` if it needs none,
+/// and has none.
+pub(super) fn put_key(head: &mut Parts, policy: &Policy) -> Result<Option<IdempotencyKey>, ClientErrorKind> {
+    let mut lines = head.headers.get_all(&policy.key_header).iter();
+    match (lines.next(), lines.next()) {
+        (Some(_), Some(_)) => return Err(ClientErrorKind::InvalidKey(InvalidKey::Twice)),
+        (Some(line), None) => {
+            return IdempotencyKey::parse(line.as_bytes()).map(Some).map_err(ClientErrorKind::InvalidKey);
+        }
+        (None, _) => {}
+    }
+    let given = head.extensions.get::<IdempotencyKey>().cloned();
+    let Some(key) = given.or_else(|| needs_key(&head.method).then(fresh)) else { return Ok(None) };
+    let line = written(&key, policy.quotes_keys)?;
+    head.headers.insert(policy.key_header.clone(), line);
+    Ok(Some(key))
+}
+
+fn written(key: &IdempotencyKey, with_quotes: bool) -> Result<HeaderValue, ClientErrorKind> {
+    let can_be_bare = || IdempotencyKey::parse(key.as_str().as_bytes()).is_ok_and(|read| read == *key);
+    let text = if with_quotes || !can_be_bare() { quoted(key.as_str()) } else { key.as_str().to_owned() };
+    HeaderValue::try_from(text).map_err(|_| ClientErrorKind::InvalidKey(InvalidKey::Syntax))
+}
+
+/// A UUID of version 7 (RFC 9562 §5.7): milliseconds, and 74 bits of the system's randomness.
+fn fresh() -> IdempotencyKey {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let random = u128::from(fresh_nonce().get()) << 64 | u128::from(fresh_nonce().get());
+    let uuid = time << 80 | random & !(u128::MAX << 80);
+    let uuid = uuid & !(0xf << 76) | 7 << 76;
+    let uuid = uuid & !(0x3 << 62) | 2 << 62;
+    let text = format!("{uuid:032x}");
+    let parts = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]];
+    IdempotencyKey::of_text(&parts.join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_is_a_uuid_of_version_7_and_unlike_all_others() {
+        let keys: Vec<_> = (0..1000).map(|_| fresh()).collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        for key in &keys {
+            let text = key.as_str();
+            let places: Vec<_> = text.match_indices('-').map(|(at, _)| at).collect();
+            assert_eq!((text.len(), &*places), (36, [8, 13, 18, 23].as_slice()), "{text}");
+            assert!(&text[14..15] == "7" && "89ab".contains(&text[19..20]), "{text}");
+            let time = u128::from_str_radix(&text.replace('-', "")[..12], 16).unwrap();
+            assert!((now - 60_000..=now).contains(&time), "{text}");
+        }
+        let tails: std::collections::HashSet<_> = keys.iter().map(|key| &key.as_str()[15..]).collect();
+        assert_eq!(tails.len(), keys.len());
+    }
+
+    #[test]
+    fn a_key_has_quotes_where_it_needs_them() {
+        let key = |text: &str| IdempotencyKey::parse(text.as_bytes()).unwrap();
+        assert_eq!(written(&key("order-17"), false).unwrap(), "order-17");
+        assert_eq!(written(&key("order-17"), true).unwrap(), "\"order-17\"");
+        for odd in [r#""a b""#, r#""a,b""#, r#""a\"b""#, r#""a\\b""#, r#"" a ""#] {
+            assert_eq!(written(&key(odd), false).unwrap(), odd);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The client's side: retries that can't do anything twice. It may know `core` and `util`.
+//! Start with [`Retry`], whose `call` sends a request until it has a final response.
+
+mod attempts;
+mod body;
+mod call;
+mod error;
+mod follow;
+mod key;
+mod layer;
+mod origin;
+mod policy;
+mod progress;
+mod service;
+mod verdict;
+
+pub use self::body::ReceivedBody;
+pub use self::call::Sent;
+pub use self::error::{ClientError, ClientErrorKind};
+pub use self::follow::Accepted;
+pub use self::layer::RetryLayer;
+pub use self::origin::{InvalidServer, Server};
+pub use self::progress::Progress;
+pub use self::service::{Retry, RetryFuture};

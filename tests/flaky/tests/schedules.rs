@@ -1,0 +1,17 @@
+//! Some schedules; `FLAKY_SCHEDULES=10000` runs as many.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+use std::time::Duration;
+
+use flaky::Place;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_payment_is_charged_once_and_its_client_has_the_response() {
+    let schedules = std::env::var("FLAKY_SCHEDULES").map_or(300, |text| text.parse().unwrap());
+    let report = flaky::run(0, schedules, Duration::MAX).await;
+    println!("{report}");
+    assert!(report.wrong.is_empty(), "{:#?}", report.wrong);
+    assert_eq!(report.schedules, schedules);
+    assert_eq!(report.places.len(), Place::ALL.len());
+    assert!(report.tries > 2 * schedules, "nothing went wrong: {report}");
+}

@@ -1,0 +1,123 @@
+//! Clients.
+
+use super::Mutant;
+
+planted_under!(retries, "--test client", "retries");
+planted_under!(keys, "--test client", "keys");
+planted_under!(bodies, "--test client", "bodies");
+planted_under!(follow, "--test client", "follow");
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    keys(
+        "a-client-makes-a-new-key-for-each-try",
+        "src/client/call.rs",
+        "            self.tries += 1;\n",
+        "            self.tries += 1;\n            if self.tries > 1 {\n                self.head.headers.remove(\"idempotency-key\");\n                let _ = put_key(&mut self.head, self.attempts.policy());\n            }\n",
+        "each_call",
+    ),
+    keys(
+        "a-client-passes-over-a-derived-key",
+        "src/client/key.rs",
+        "head.extensions.get::<IdempotencyKey>().cloned()",
+        "None::<IdempotencyKey>",
+        "a_derived_key",
+    ),
+    keys(
+        "a-client-sends-an-empty-body-the-second-time",
+        "src/client/call.rs",
+        "self.attempts.send(self.head.clone(), self.body.clone())",
+        "self.attempts.send(self.head.clone(), std::mem::take(&mut self.body))",
+        "every_try",
+    ),
+    retries(
+        "a-client-retries-an-unkeyed-post",
+        "src/client/call.rs",
+        "if !policy.serves(request.uri()) || request.method()",
+        "if request.method()",
+        "another_server",
+    ),
+    retries(
+        "a-client-gives-up-at-a-409-in-progress",
+        "src/client/verdict.rs",
+        "409 | 423 | 500 => body()",
+        "423 | 500 => body()",
+        "what_may_pass",
+    ),
+    retries(
+        "a-client-retries-every-500",
+        "src/client/verdict.rs",
+        "408 | 425 | 429 | 502..=504 => true,",
+        "408 | 425 | 429 | 500 | 502..=504 => true,",
+        "what_is_final",
+    ),
+    retries(
+        "a-client-takes-its-key-to-another-origin",
+        "src/client/verdict.rs",
+        ".filter(|place| Origin::of(uri).is_of(place))",
+        ".filter(|_| true)",
+        "a_redirect",
+    ),
+    retries(
+        "a-client-waits-as-long-as-a-server-wants",
+        "src/client/attempts.rs",
+        "asked.unwrap_or_default().min(self.policy.retry_after_limit)",
+        "asked.unwrap_or_default()",
+        "retry_after",
+    ),
+    retries(
+        "a-client-does-not-wait-for-retry-after",
+        "src/client/attempts.rs",
+        "after(asked.saturating_add(self.policy.backoff.pause(tries)))",
+        "after(self.policy.backoff.pause(tries))",
+        "retry_after",
+    ),
+    retries(
+        "a-client-has-no-budget",
+        "src/client/attempts.rs",
+        "tries < self.policy.max_tries && self.policy.budget.withdraw()",
+        "tries < self.policy.max_tries",
+        "retries_of_all",
+    ),
+    retries(
+        "a-client-begins-a-pause-that-outlasts-its-deadline",
+        "src/client/attempts.rs",
+        "if end >= self.deadline {",
+        "if false {",
+        "the_deadline",
+    ),
+    retries(
+        "a-client-does-not-heed-the-advice-of-a-server",
+        "src/client/verdict.rs",
+        "advice(headers).unwrap_or_else(",
+        "advice(headers).filter(|_| false).unwrap_or_else(",
+        "what_the_server_advises",
+    ),
+    bodies(
+        "a-client-sends-what-it-cannot-send-again",
+        "src/client/body.rs",
+        "if data.remaining() > limit.saturating_sub(first.len() + more.len()) {",
+        "if false {",
+        "a_body_that_cannot",
+    ),
+    bodies(
+        "a-client-hands-on-a-response-that-may-break-off",
+        "src/client/body.rs",
+        "while !is_stream(&parts.headers) && size <= limit {",
+        "while false && size <= limit {",
+        "a_response_that_breaks_off",
+    ),
+    follow(
+        "a-client-sends-again-what-its-server-has-forgotten",
+        "src/client/follow.rs",
+        "_ => Err(ClientErrorKind::NotFollowed(status)),",
+        "_ => Ok(Look::Progress(Progress::read(br#\"{\"state\":\"complete\"}\"#).ok_or(ClientErrorKind::TimedOut)?)),",
+        "a_status_resource",
+    ),
+    follow(
+        "a-client-gives-up-an-operation-that-still-runs",
+        "src/client/progress.rs",
+        "matches!(self.state(), \"complete\" | \"parked\")",
+        "!self.state().is_empty()",
+        "a_202_is_followed",
+    ),
+];
