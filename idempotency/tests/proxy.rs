@@ -5,7 +5,13 @@
 mod bed;
 #[path = "proxy/faults.rs"]
 mod faults;
+#[path = "proxy/identity.rs"]
+mod identity;
+#[path = "proxy/languages.rs"]
+mod languages;
 #[path = "proxy/settings.rs"]
 mod settings;
+#[path = "proxy/versions.rs"]
+mod versions;
 #[path = "proxy/wire.rs"]
 mod wire;

@@ -1,11 +1,13 @@
 //! What the proxy itself responds: the only place that makes responses.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 use tower_idempotency::Outcome;
+
+use super::scope::Denied;
 
 /// Why a request did not get a response of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,36 @@ impl Trouble {
         let mut response = problem(status, code, title, detail);
         response.extensions_mut().insert(self.outcome());
         response
+    }
+}
+
+/// What a request gets whose client is not known; `None` where the layer says all there is.
+pub(crate) fn denied(why: &Denied) -> Option<Response<Full<Bytes>>> {
+    let unauthenticated =
+        "Its idempotency key belongs to a client, and this request does not show which: authenticate.";
+    match why {
+        Denied::Unknown => None,
+        Denied::NoToken => {
+            let title = "There is no token, or none that is valid";
+            let mut response = problem(StatusCode::UNAUTHORIZED, "unauthenticated", title, unauthenticated);
+            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            Some(response)
+        }
+        Denied::Rejected(status, challenges) => {
+            let title = "The client was not let in";
+            let mut response = problem(*status, "unauthenticated", title, unauthenticated);
+            for challenge in challenges {
+                response.headers_mut().append(WWW_AUTHENTICATE, challenge.clone());
+            }
+            Some(response)
+        }
+        Denied::NoAnswer => Some(problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "authentication-unavailable",
+            "Whose request it is can't be found out now",
+            "Nothing was run or stored. Retry it with the same idempotency key.",
+        )),
     }
 }
 

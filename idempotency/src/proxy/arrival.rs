@@ -1,8 +1,11 @@
 //! How a request came: from whom, and by which protocol.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::Version;
+
+use super::scope::certificate::Names;
 
 /// Of a request that came over a connection.
 #[derive(Clone, Debug)]
@@ -11,6 +14,8 @@ pub(crate) struct Arrival {
     /// Whether what the peer says of clients is true.
     pub(crate) is_trusted: bool,
     pub(crate) is_tls: bool,
+    /// What the certificate says that the peer showed.
+    pub(crate) names: Option<Arc<Names>>,
     pub(crate) version: Version,
 }
 

@@ -15,6 +15,7 @@ mod scope;
 mod serve;
 mod settings;
 mod table;
+mod tls;
 mod upstream;
 
 use std::net::SocketAddr;

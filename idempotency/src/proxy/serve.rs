@@ -1,7 +1,7 @@
 //! Connections of clients.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,14 +10,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tower_idempotency::ResponseBody;
 
 use super::arrival::Arrival;
 use super::log::{Line, Log};
-use super::table::Table;
-use super::upstream::Answered;
+use super::scope::certificate::Names;
+use super::table::{Given, Table};
+use super::tls;
 
 /// How long a client may take for the head of a request, and for the first byte.
 const HEAD: Duration = Duration::from_secs(30);
@@ -29,7 +30,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// What all connections share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Server {
     table: Arc<RwLock<Arc<Table>>>,
     log: Log,
@@ -72,32 +73,55 @@ impl Server {
 
     fn connect(&self, stream: TcpStream, peer: SocketAddr, connections: &GracefulShutdown) {
         let (server, watcher) = (self.clone(), connections.watcher());
+        let peer = peer.ip().to_canonical();
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
-            // Which version of HTTP it is, shows in the first bytes.
+            // Which protocol it is, shows in the first bytes.
             if !matches!(tokio::time::timeout(HEAD, stream.readable()).await, Ok(Ok(()))) {
                 return;
             }
-            let mut builder = Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
-            builder.http2().timer(TokioTimer::new());
-            let service = service_fn(move |request| server.clone().serve(peer, request));
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            // How a connection ends is the client's affair.
-            let _ = watcher.watch(connection.into_owned()).await;
+            let Some(acceptor) = server.table().tls().cloned() else {
+                return server.connected(stream, Peer { address: peer, is_tls: false, names: None }, watcher).await;
+            };
+            if let Ok(Ok((stream, names))) = tokio::time::timeout(HEAD, tls::accept(&acceptor, stream)).await {
+                server.connected(stream, Peer { address: peer, is_tls: true, names }, watcher).await;
+            }
         });
     }
 
-    async fn serve(
-        self,
-        peer: SocketAddr,
-        request: Request<Incoming>,
-    ) -> Result<Response<ResponseBody<Answered>>, Infallible> {
-        let (table, peer) = (self.table(), peer.ip().to_canonical());
-        let line = Line::begin(peer, &request);
-        let arrival = Arrival { peer, is_trusted: table.trusts(peer), is_tls: false, version: request.version() };
+    async fn connected<S>(self, stream: S, peer: Peer, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
+        builder.http2().timer(TokioTimer::new());
+        let service = service_fn(move |request| self.clone().serve(peer.clone(), request));
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        // How a connection ends is the client's affair.
+        let _ = watcher.watch(connection.into_owned()).await;
+    }
+
+    async fn serve(self, peer: Peer, request: Request<Incoming>) -> Result<Response<Given>, Infallible> {
+        let table = self.table();
+        let line = Line::begin(peer.address, &request);
+        let arrival = Arrival {
+            peer: peer.address,
+            is_trusted: table.trusts(peer.address),
+            is_tls: peer.is_tls,
+            names: peer.names,
+            version: request.version(),
+        };
         let response = table.serve(arrival, request).await;
         self.log.request(line.end(&response));
         Ok(response)
     }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+struct Peer {
+    address: IpAddr,
+    is_tls: bool,
+    names: Option<Arc<Names>>,
 }

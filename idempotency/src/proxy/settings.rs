@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio_rustls::TlsAcceptor;
 use toml::Spanned;
 
 use super::arguments::Proxy;
 use super::config::values::Upstream;
 use super::config::{self, File, Rules, Source};
 use super::scope::ScopeRule;
+use super::tls;
 use crate::arguments::Common;
 use crate::failure::Failure;
 
@@ -17,7 +19,6 @@ use crate::failure::Failure;
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// What was typed and what the file says, without contradictions.
-#[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: Option<SocketAddr>,
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) drain: Duration,
     pub(crate) trusted_peers: Vec<IpNet>,
     pub(crate) scope: ScopeRule,
+    pub(crate) tls: Option<TlsAcceptor>,
     /// With the longest path first; the last one is for all that no other one is for.
     pub(crate) routes: Vec<Rules>,
 }
@@ -56,11 +58,17 @@ impl Settings {
                 missing("which store to use", "--store sqlite:PATH, redis://…, postgres://… or memory:", "store")
             })?,
             drain: file.drain.as_ref().map_or(DRAIN, |drain| drain.0),
-            scope: ScopeRule::of(typed, file.scope.as_ref(), &source, !trusted_peers.is_empty())?,
+            scope: ScopeRule::of(typed, &file, &source)?,
+            tls: tls(&file, &source)?,
             trusted_peers,
             routes: routes(typed, &file, &source)?,
         })
     }
+}
+
+fn tls(file: &File, source: &Source) -> Result<Option<TlsAcceptor>, Failure> {
+    let Some(table) = &file.tls else { return Ok(None) };
+    tls::acceptor(table.as_ref()).map(Some).map_err(|why| source.wrong(&table.span(), &why))
 }
 
 fn missing(what: &str, flag: &str, setting: &str) -> Failure {

@@ -3,13 +3,17 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use ipnet::IpNet;
+use tokio_rustls::TlsAcceptor;
 use toml::Spanned;
 use tower::{Layer, ServiceExt};
-use tower_idempotency::{Engine, Idempotency, IdempotencyLayer, ResponseBody, Scope};
+use tower_idempotency::{Engine, Idempotency, IdempotencyLayer, Refusal, ResponseBody, Scope};
 
+use super::answer;
 use super::arrival::Arrival;
 use super::config::values::Upstream as Address;
 use super::config::{Preset, Rules};
@@ -21,13 +25,16 @@ use super::upstream::{Answered, Connections, Manner, Upstream};
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// All that a change of the settings changes.
-#[derive(Debug)]
 pub(crate) struct Table {
     upstream: Address,
     scope: ScopeRule,
+    tls: Option<TlsAcceptor>,
     trusted_peers: Vec<IpNet>,
     routes: Vec<Route>,
 }
+
+/// What a client gets.
+pub(crate) type Given = Either<ResponseBody<Answered>, Full<Bytes>>;
 
 #[derive(Debug)]
 struct Route {
@@ -38,14 +45,14 @@ struct Route {
 
 impl Table {
     pub(crate) fn new(settings: Settings, engine: &Engine) -> Self {
-        let Settings { upstream, scope, trusted_peers, routes, .. } = settings;
+        let Settings { upstream, scope, tls, trusted_peers, routes, .. } = settings;
         let connections = Connections::to(&upstream);
         let routes = routes.iter().map(|rules| Route {
             path: rules.path.as_ref().map(|path| path.as_ref().trim_end_matches('/').to_owned()),
             service: service(rules, engine, &scope, &connections),
         });
         let routes = routes.collect();
-        Self { upstream, scope, trusted_peers, routes }
+        Self { upstream, scope, tls, trusted_peers, routes }
     }
 
     /// The service that is asked.
@@ -53,16 +60,17 @@ impl Table {
         &self.upstream
     }
 
+    /// What new connections are encrypted with, if they are.
+    pub(crate) const fn tls(&self) -> Option<&TlsAcceptor> {
+        self.tls.as_ref()
+    }
+
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_peers.iter().any(|network| network.contains(&peer))
     }
 
     /// Serves a request that arrived like this.
-    pub(crate) async fn serve(
-        &self,
-        arrival: Arrival,
-        mut request: Request<Incoming>,
-    ) -> Response<ResponseBody<Answered>> {
+    pub(crate) async fn serve(&self, arrival: Arrival, mut request: Request<Incoming>) -> Response<Given> {
         if let Some(name) = self.scope.header().filter(|_| !arrival.is_trusted) {
             request.headers_mut().remove(name);
         }
@@ -71,12 +79,18 @@ impl Table {
         let route = self.routes.iter().find(|route| route.covers(path)).unwrap_or(&self.routes[self.routes.len() - 1]);
         let service = route.service.clone();
         let (mut parts, body) = request.into_parts();
-        if let Some(caller) = self.scope.caller(&parts, &arrival) {
-            parts.extensions.insert(caller);
-        }
+        let caller = self.scope.caller(&parts, &arrival).await;
+        let denied = caller.map(|caller| parts.extensions.insert(caller)).err();
         parts.extensions.insert(arrival);
         let response = service.oneshot(Request::from_parts(parts, body)).await;
-        response.unwrap_or_else(|never| match never {})
+        let response = response.unwrap_or_else(|never| match never {});
+        // Only a request that needs a client is refused for having none that is known.
+        match denied.and_then(|denied| answer::denied(&denied)) {
+            Some(denied) if response.extensions().get::<Refusal>() == Some(&Refusal::ScopeUnknown) => {
+                denied.map(Either::Right)
+            }
+            _ => response.map(Either::Left),
+        }
     }
 }
 
@@ -111,7 +125,7 @@ fn layer(rules: &Rules, engine: &Engine, scope: &ScopeRule) -> IdempotencyLayer 
     };
     let scope = match scope {
         ScopeRule::OneTenant => Scope::shared(),
-        ScopeRule::Header(_) => Scope::extension::<Caller>(),
+        _ => Scope::extension::<Caller>(),
     };
     let mut layer = preset(IdempotencyLayer::new(engine, scope), rules.preset);
     if let Some(methods) = &rules.methods {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -51,10 +52,33 @@ impl Message {
         }
         let headers = lines[1..].iter().map(|line| line.split_once(": ").unwrap());
         let headers: HashMap<_, _> = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).ok()?;
+        let body = match headers.get("content-length") {
+            Some(length) => exactly(stream, length.parse().unwrap())?,
+            None if headers.contains_key("transfer-encoding") => chunks(stream)?,
+            None => Vec::new(),
+        };
         Some(Self { first_line: lines[0].clone(), headers, body: String::from_utf8(body).unwrap() })
+    }
+}
+
+fn exactly(stream: &mut impl BufRead, length: usize) -> Option<Vec<u8>> {
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+/// A body whose length is not known at first.
+fn chunks(stream: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        let length = usize::from_str_radix(line.trim(), 16).ok()?;
+        body.extend(exactly(stream, length + "\r\n".len())?);
+        body.truncate(body.len() - "\r\n".len());
+        if length == 0 {
+            return Some(body);
+        }
     }
 }
 
@@ -105,7 +129,7 @@ impl Service {
 
     /// Waits for a request to `/waits` or `/streams`.
     pub fn wait(&self) {
-        self.arrived.lock().unwrap().recv().unwrap();
+        self.arrived.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap();
     }
 
     /// Lets one of these go on.
@@ -136,6 +160,13 @@ impl Service {
                 "/hops" => "HTTP/1.1 201 Created\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=9\r\n\
                             x-end: 1\r\ncontent-length: 0\r\n\r\n"
                     .to_owned(),
+                "/verify" => match self.last().header("authorization") {
+                    Some("Bearer ann") => "HTTP/1.1 200 OK\r\nx-user: ann\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                    Some("Bearer nameless") => answer("200 OK"),
+                    Some("Bearer broken") => answer("500 Internal Server Error"),
+                    _ => "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer realm=\"shop\"\r\ncontent-length: 0\r\n\r\n"
+                        .to_owned(),
+                },
                 "/waits" => {
                     pause();
                     answer("201 Created")
@@ -188,7 +219,11 @@ impl Proxy {
     }
 
     pub fn start_in(folder: TempDir, service: SocketAddr, settings: &str) -> Self {
-        write(&folder, service, settings);
+        Self::start_with(folder, &format!("http://{service}"), settings)
+    }
+
+    pub fn start_with(folder: TempDir, upstream: &str, settings: &str) -> Self {
+        write(&folder, upstream, settings);
         let mut child = command()
             .arg("--config")
             .arg(folder.path().join("proxy.toml"))
@@ -223,7 +258,7 @@ impl Proxy {
     }
 
     pub fn reload(&self, service: SocketAddr, settings: &str) {
-        write(&self.folder, service, settings);
+        write(&self.folder, &format!("http://{service}"), settings);
         self.signal("HUP");
     }
 
@@ -284,8 +319,8 @@ impl Drop for Proxy {
 /// What all settings begin with.
 pub const TRUSTING: &str = "store = \"memory:\"\ntrusted_peers = [\"127.0.0.1\"]\n[scope]\nheader = \"x-user\"\n";
 
-fn write(folder: &TempDir, service: SocketAddr, settings: &str) {
-    let text = format!("listen = \"127.0.0.1:0\"\nupstream = \"http://{service}\"\n{settings}");
+fn write(folder: &TempDir, upstream: &str, settings: &str) {
+    let text = format!("listen = \"127.0.0.1:0\"\nupstream = \"{upstream}\"\n{settings}");
     fs::write(folder.path().join("proxy.toml"), text).unwrap();
 }
 

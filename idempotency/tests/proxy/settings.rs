@@ -59,6 +59,7 @@ fn a_scope_has_to_be_chosen_and_must_keep_clients_apart() {
         ("trusted_peers = [\"::1\"]\n[scope]\nheader = \"Authorization\"\n", "authorization is a credential"),
         ("trusted_peers = [\"::1\"]\n[scope]\nheader = \"cookie\"\n", "cookie is a credential"),
         ("trusted_peers = [\"::1\"]\n[scope]\nheader = \"x-user\"\none_tenant = true\n", "keep one"),
+        ("[scope]\nauth_request = { url = \"https://a\", header = \"x-user\" }\n", "http://127.0.0.1:4000/verify"),
     ] {
         let said = refused(file, &FLAGS);
         assert!(said.contains(says), "{file}: {said}");

@@ -59,7 +59,7 @@
 //! stay all the same, as they were read, through all writes until the operation is forgotten.
 //! So a new field of the head has to describe the operation as a whole, as a label does; one
 //! that speaks of a state, an attempt or a write names it (by its number, or its version), and
-//! whoever reads it asks whether the record is still there. Where the head is encrypted, those
+//! its reader asks whether the record is still there. Where the head is encrypted, those
 //! in clear stay in clear, and the encrypted ones encrypted; one that was read from a head in
 //! clear is encrypted with the rest of it. From a step they are dropped when its result is
 //! saved, and so is an entry of the history that is not known; builds from before fields stayed

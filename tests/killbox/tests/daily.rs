@@ -332,10 +332,12 @@ fn what_is_in_doubt_and_can_not_be_asked_for_waits_for_an_operator() {
     fleet.wait_for_count("ALERT: the operation is parked until an operator decides", 1);
     fleet.wait_for_count("  done: ", 2);
     let (mailed, lines) = (fleet.mailed(), fleet.lines());
-    let parked = lines
-        .iter()
-        .find_map(|line| Some(line.split_once("attempt 1 at the export of ")?.1.split(',').next()?.to_owned()));
-    assert!(!mailed.contains(&parked.expect("a first run")), "it is not sent a second time: {mailed:?} {lines:#?}");
+    let parked = |line: &String| {
+        let (period, _) = line.split_once("ALERT: the export of ")?.1.split_once(" has not ended: it is in doubt")?;
+        Some(period.to_owned())
+    };
+    let parked = lines.iter().find_map(parked).expect("the period of the mail that was lost");
+    assert!(!mailed.contains(&parked), "it is not sent a second time: {mailed:?} {lines:#?}");
     fleet.settle();
 }
 

@@ -8,10 +8,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use toml::Spanned;
 
-use self::values::{Address, Failed, Length, Name, Network, Upstream, Verb};
+use self::values::{Address, Failed, Length, Name, Network, Upstream, Url, Verb};
+use super::scope::certificate::CertificateName;
 use crate::failure::Failure;
 
 /// All that the file may have.
@@ -26,6 +28,7 @@ pub(crate) struct File {
     /// How long what runs may take to end when the proxy stops.
     pub(crate) drain: Option<Length>,
     pub(crate) scope: Option<Spanned<Scope>>,
+    pub(crate) tls: Option<Spanned<Tls>>,
     /// For all routes.
     pub(crate) guard: Option<Spanned<Rules>>,
     pub(crate) route: Vec<Spanned<Rules>>,
@@ -35,8 +38,47 @@ pub(crate) struct File {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Scope {
+    /// A trusted peer says it in this header.
     pub(crate) header: Option<Name>,
+    /// A claim of a token says it.
+    pub(crate) jwt: Option<Jwt>,
+    /// This name of the client's certificate says it.
+    pub(crate) client_certificate: Option<CertificateName>,
+    /// A service that is asked says it.
+    pub(crate) auth_request: Option<AuthRequest>,
+    /// There is one client.
     pub(crate) one_tenant: Option<bool>,
+}
+
+/// How tokens are verified.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Jwt {
+    /// A public key as PEM, or the secret of HS256 and the like.
+    pub(crate) key_file: PathBuf,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) claim: Option<String>,
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
+}
+
+/// Which service is asked, and what it answers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuthRequest {
+    pub(crate) url: Url,
+    /// The header of its response that has the client.
+    pub(crate) header: Name,
+}
+
+/// Files, as PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// Clients have to show a certificate that one of these has signed.
+    pub(crate) client_ca: Option<PathBuf>,
 }
 
 /// How requests are guarded: all of them, as `[guard]`, or those to one path, as `[[route]]`.

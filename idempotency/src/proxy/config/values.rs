@@ -35,6 +35,7 @@ text_value!(Address, SocketAddr);
 text_value!(Length, Duration);
 text_value!(Name, HeaderName);
 text_value!(Network, IpNet);
+text_value!(Url, Uri);
 text_value!(Verb, Method);
 
 impl FromStr for Address {
@@ -77,6 +78,16 @@ impl FromStr for Network {
         text.parse().or_else(|_| one()).map(Self).map_err(|_| {
             format!("{text:?} is no network; write addresses as 10.0.0.0/8 or 127.0.0.1: names are not looked up")
         })
+    }
+}
+
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let uri = text.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some());
+        uri.map(Self)
+            .ok_or_else(|| format!("{text:?} is no URL that can be asked; write one as http://127.0.0.1:4000/verify"))
     }
 }
 
@@ -146,7 +157,7 @@ impl FromStr for Upstream {
             return Err(wrong("paths are passed on as they come, so it can have none"));
         }
         if authority.as_str().contains('@') {
-            return Err(wrong("a user or password in it would be sent to no one"));
+            return Err(wrong("the proxy sends no user and no password; take them out"));
         }
         match uri.scheme_str() {
             Some("http") => Ok(Self::Http(authority)),
