@@ -222,6 +222,7 @@ pub use self::telemetry::drained::{Drained, Unfinished};
 pub use self::telemetry::event::{Event, EventKind};
 pub use self::telemetry::finding::{Finding, FindingKind};
 pub use self::telemetry::refusal::Refusal;
+pub use self::telemetry::scheduled::ScheduleTurn;
 pub use self::util::backoff::Backoff;
 #[doc(inline)]
 pub use self::util::clock;

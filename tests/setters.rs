@@ -331,6 +331,7 @@ fn schedules() -> Vec<(String, Schedule)> {
     let often = || Schedule::new("often", Timing::every(Duration::from_secs(1)).unwrap());
     let mut all = walk!(often(), TRIES, max_tries);
     all.extend(walk!(often(), backoffs(), backoff));
+    all.extend(walk!(often(), LENGTHS, deadline));
     all
 }
 

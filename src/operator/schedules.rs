@@ -51,6 +51,12 @@ impl ShownSchedule {
         self.orders.get(period.order()?)
     }
 
+    /// The orders that are known here, each by what stands in the names of its runs.
+    #[cfg(feature = "inspector")]
+    pub(super) fn orders(&self) -> impl Iterator<Item = &str> {
+        self.orders.keys().map(String::as_str)
+    }
+
     /// The scope of its runs: with the [name](Period::name) of its period as its key, each is found as
     /// an [operation of a runner](Operator::find_of_runner).
     pub fn scope(&self) -> String {

@@ -57,6 +57,8 @@ pub(crate) struct Cursor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Open {
     pub(crate) period: Period,
+    /// When it was opened: its deadline counts from then.
+    pub(crate) since: Timestamp,
     /// How often it failed.
     pub(crate) failures: u32,
     /// It does not run again before this.
@@ -94,7 +96,7 @@ pub struct Ended {
 pub enum End {
     /// The work is done.
     Complete,
-    /// It failed as often as it may.
+    /// It failed as often as it may, or was not done by its deadline.
     Failed,
     /// So many periods in a row were missed, and passed over.
     PassedOver(u64),
@@ -134,7 +136,7 @@ impl Cursor {
             return false;
         }
         if let Some(asked) = self.asked.pop_front() {
-            self.begin(asked);
+            self.begin(asked, now);
             return true;
         }
         if self.paused.is_some() {
@@ -147,13 +149,13 @@ impl Cursor {
         }
         if let Some(next) = next {
             self.passed = next.clone();
-            self.begin(next);
+            self.begin(next, now);
         }
         passed_over > 0 || self.running().is_some()
     }
 
-    fn begin(&mut self, period: Period) {
-        self.open.push(Open { period, failures: 0, rests_until: Timestamp::default(), in_doubt: false });
+    fn begin(&mut self, period: Period, since: Timestamp) {
+        self.open.push(Open { period, since, failures: 0, rests_until: Timestamp::default(), in_doubt: false });
     }
 
     /// How many of those that have begun are passed over, the last of them, and the one that is
@@ -252,6 +254,7 @@ fn order_value(Order { by, why }: &Order) -> Value {
 fn open_value(open: &Open) -> Value {
     json!({
         "period": value(&open.period),
+        "since_ms": open.since.as_millis(),
         "failures": open.failures,
         "rests_until_ms": open.rests_until.as_millis(),
         "in_doubt": open.in_doubt,
@@ -303,6 +306,7 @@ fn period(value: &Value) -> Option<Period> {
 fn open(value: &Value) -> Option<Open> {
     Some(Open {
         period: period(&value["period"])?,
+        since: time(&value["since_ms"])?,
         failures: u32::try_from(value["failures"].as_u64()?).ok()?,
         rests_until: time(&value["rests_until_ms"])?,
         in_doubt: value["in_doubt"].as_bool()?,

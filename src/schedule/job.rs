@@ -6,15 +6,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cursor::{Cursor, End, Missed, Open};
+use tokio::time::timeout;
+
+use super::cursor::{Cursor, End, Ended, Missed, Open};
 use super::directory;
 use super::state::{Seen, State};
 use super::timing::{Period, Timing};
-use crate::core::Timestamp;
+use crate::core::{NEVER, Timestamp};
 use crate::engine::Engine;
 use crate::engine::operation::Operation;
 use crate::runner::{RunError, Runner};
 use crate::store::{Loaded, StoreError};
+use crate::telemetry::event::EventKind;
+use crate::telemetry::scheduled::ScheduleTurn;
 use crate::util::backoff::Backoff;
 
 /// How long until a process looks again at what another one runs.
@@ -44,6 +48,7 @@ pub(super) struct Job {
     pub(super) missed: Missed,
     pub(super) max_tries: u32,
     pub(super) backoff: Backoff,
+    pub(super) deadline: Duration,
     pub(super) work: Work,
 }
 
@@ -99,9 +104,15 @@ impl Job {
             let left = open.rests_until.since(now);
             return if left.is_zero() { self.run(engine, open).await } else { Ok(Pause::For(left.min(LOOK))) };
         }
+        let ended = cursor.ended.len();
         if cursor.open.len() < DOUBTS && cursor.advance(&self.timing, self.missed, now) {
             cursor.go_by(&self.timing, self.missed);
             let is_ours = self.state(engine).write(&cursor, version).await?;
+            for Ended { period, end, .. } in cursor.ended.iter().skip(ended).filter(|_| is_ours) {
+                if let End::PassedOver(periods) = end {
+                    self.emit(engine, period, ScheduleTurn::PassedOver { periods: *periods });
+                }
+            }
             return match cursor.running().filter(|_| is_ours) {
                 Some(open) => self.run(engine, open).await,
                 None => Ok(Pause::No),
@@ -155,14 +166,21 @@ impl Job {
             operation.nothing_happened();
             return if has_ended { Ok(()) } else { Err(Failed::Overtaken) };
         }
-        (self.work)(seen.period, operation).await
+        // An operator who decides about what is in doubt has it go on.
+        let deadline = if seen.in_doubt { NEVER } else { self.deadline };
+        let left = seen.since.after(deadline).since(looked.now);
+        if left.is_zero() {
+            operation.nothing_happened();
+            return Err(Failed::Work);
+        }
+        timeout(left, (self.work)(seen.period, operation)).await.unwrap_or(Err(Failed::Work))
     }
 
     async fn ended(&self, engine: &Engine, period: &Period) -> Result<Pause, StoreError> {
-        self.change(engine, |cursor, now| {
-            if cursor.find(period).is_some() {
-                cursor.end(period.clone(), now, End::Complete);
-            }
+        self.change(engine, period, |cursor, now| {
+            cursor.find(period)?;
+            cursor.end(period.clone(), now, End::Complete);
+            Some(ScheduleTurn::Complete)
         })
         .await
     }
@@ -171,10 +189,9 @@ impl Job {
         if open.in_doubt {
             return Ok(Pause::For(LOOK));
         }
-        self.change(engine, |cursor, _| {
-            if let Some(open) = cursor.find(&open.period) {
-                open.in_doubt = true;
-            }
+        self.change(engine, &open.period, |cursor, _| {
+            let was_in_doubt = std::mem::replace(&mut cursor.find(&open.period)?.in_doubt, true);
+            (!was_in_doubt).then_some(ScheduleTurn::InDoubt)
         })
         .await
     }
@@ -187,28 +204,43 @@ impl Job {
         if is_held || record.as_ref().is_some_and(|record| record.response().is_some()) {
             return Ok(Pause::For(LOOK));
         }
-        let is_last = seen.failures + 1 >= self.max_tries;
+        let tries = seen.failures + 1;
+        let pause = self.backoff.pause(tries);
+        let is_last = tries >= self.max_tries || now.after(pause) >= seen.since.after(self.deadline);
         let is_parked = record.as_ref().is_some_and(|record| record.parked_for().is_some());
         if is_parked || is_last && record.is_some_and(|record| record.in_doubt().next().is_some()) {
             return self.doubted(engine, seen).await;
         }
-        self.change(engine, |cursor, now| {
-            let Some(open) = cursor.find(&seen.period).filter(|open| **open == *seen) else { return };
-            open.failures += 1;
-            open.rests_until = now.after(self.backoff.pause(open.failures));
+        self.change(engine, &seen.period, |cursor, now| {
+            let open = cursor.find(&seen.period).filter(|open| **open == *seen)?;
+            (open.failures, open.rests_until) = (tries, now.after(pause));
             if is_last {
                 cursor.end(seen.period.clone(), now, End::Failed);
             }
+            Some(if is_last { ScheduleTurn::GivenUp { tries } } else { ScheduleTurn::Failed { tries } })
         })
         .await
     }
 
+    /// Changes the cursor, and says what that made of the run, if it made anything of it.
     async fn change(
         &self,
         engine: &Engine,
-        change: impl FnMut(&mut Cursor, Timestamp) + Send,
+        period: &Period,
+        change: impl FnMut(&mut Cursor, Timestamp) -> Option<ScheduleTurn> + Send,
     ) -> Result<Pause, StoreError> {
-        self.state(engine).change(change).await?;
+        if let Some(turn) = self.state(engine).change(change).await?.flatten() {
+            self.emit(engine, period, turn);
+        }
         Ok(Pause::No)
+    }
+
+    fn emit(&self, engine: &Engine, period: &Period, turn: ScheduleTurn) {
+        let (schedule, name) = (&self.name, period.name());
+        let kind = || EventKind::Schedule { schedule: schedule.to_string(), period: name.to_owned(), turn };
+        match self.state(engine).key_of(period) {
+            Ok(key) if !matches!(turn, ScheduleTurn::PassedOver { .. }) => engine.emit(&key, kind),
+            _ => engine.emit_unkeyed(kind),
+        }
     }
 }

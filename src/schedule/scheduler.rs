@@ -39,6 +39,7 @@ pub struct Schedule {
     missed: Missed,
     max_tries: u32,
     backoff: Backoff,
+    deadline: Duration,
 }
 
 impl Schedule {
@@ -48,7 +49,7 @@ impl Schedule {
     /// hour later on.
     pub fn new(name: &str, timing: Timing) -> Self {
         let backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(3600));
-        Self { name: name.into(), timing, missed: Missed::Newest(1), max_tries: 6, backoff }
+        Self { name: name.into(), timing, missed: Missed::Newest(1), max_tries: 6, backoff, deadline: NEVER }
     }
 
     /// What becomes of periods that began while no process ran.
@@ -61,6 +62,29 @@ impl Schedule {
     /// run that goes on after its process died is no further try.
     pub fn max_tries(mut self, tries: u32) -> Self {
         self.max_tries = tries.max(1);
+        self
+    }
+
+    /// For how long a run is tried, from when its period was opened; for ever by default. A try
+    /// that runs then is cut off, at its next `await`, and no other one begins: the run has
+    /// [failed](super::End::Failed), and the next period may begin. If a step of it is in doubt, the run is
+    /// parked instead, and the deadline counts no longer: an operator decides.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_idempotency::schedule::{Schedule, Timing};
+    ///
+    /// let hourly = Schedule::new("report", Timing::cron("UTC", "0 * * * *")?).deadline(Duration::from_secs(50 * 60));
+    /// # drop(hourly);
+    /// # Ok::<_, tower_idempotency::schedule::InvalidTiming>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// The run of a process that dies, or is cut off from the store, holds its lease until that
+    /// has expired, and is given up only then.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
         self
     }
 
@@ -138,7 +162,7 @@ impl Scheduler {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: 'static,
     {
-        let Schedule { name, timing, missed, max_tries, backoff } = schedule;
+        let Schedule { name, timing, missed, max_tries, backoff, deadline } = schedule;
         if name.is_empty() || name.len() > NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ScheduleError(format!("`{name}` is no name; take 1 to {NAME} letters, digits and signs")));
         }
@@ -149,7 +173,7 @@ impl Scheduler {
             let run = work(period, operation);
             Box::pin(async move { run.await.map_err(|_error: E| Failed::Work) }) as _
         };
-        self.jobs.push(Arc::new(Job { name, timing, missed, max_tries, backoff, work: Arc::new(work) }));
+        self.jobs.push(Arc::new(Job { name, timing, missed, max_tries, backoff, deadline, work: Arc::new(work) }));
         Ok(self)
     }
 

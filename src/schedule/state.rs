@@ -77,7 +77,7 @@ impl State<'_> {
         self.engine.look(&self.key_of(period)?).await
     }
 
-    fn key_of(&self, period: &Period) -> Result<Key, StoreError> {
+    pub(super) fn key_of(&self, period: &Period) -> Result<Key, StoreError> {
         let key = IdempotencyKey::parse(period.name().as_bytes());
         let corrupt = || StoreError::new(StoreErrorKind::Corrupt, "the cursor of a schedule names no period");
         Ok(Key::of_runner(&self.scope(), &key.map_err(|_| corrupt())?))

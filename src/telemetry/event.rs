@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::core::{Key, Mode, Reference, Timestamp};
 use crate::store::StoreError;
+use crate::telemetry::scheduled::ScheduleTurn;
 
 /// Something that happened to an operation.
 ///
@@ -236,6 +237,17 @@ pub enum EventKind {
         /// The window's id.
         window: String,
     },
+    /// What became of a run of a [schedule](crate::guide::schedules). **Needs attention**, if it
+    /// is given up or in doubt. The process emits it that did the run, once it is on record; if
+    /// that process dies just then, no process does.
+    Schedule {
+        /// The schedule's name.
+        schedule: String,
+        /// The period's name.
+        period: String,
+        /// What became of it.
+        turn: ScheduleTurn,
+    },
     /// A response that could not be stored at first is stored now.
     SavedLate,
     /// A response could not be stored. **Needs attention**: the client got it, and no
@@ -299,6 +311,7 @@ impl EventKind {
                 | Self::RedactionFailed { .. }
                 | Self::SharedScope
                 | Self::KeyIgnored { .. }
+                | Self::Schedule { turn: ScheduleTurn::GivenUp { .. } | ScheduleTurn::InDoubt, .. }
         )
     }
 
@@ -318,6 +331,7 @@ impl EventKind {
                 | Self::Decided { .. }
                 | Self::MaintenanceBegun { .. }
                 | Self::MaintenanceEnded { .. }
+                | Self::Schedule { turn: ScheduleTurn::Failed { .. } | ScheduleTurn::PassedOver { .. }, .. }
         )
     }
 }

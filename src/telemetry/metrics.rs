@@ -10,6 +10,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use crate::core::Mode;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::finding::FindingKind;
+use crate::telemetry::scheduled::ScheduleTurn;
 
 const OPERATIONS: &str = "idempotency_operations_total";
 const STEPS: &str = "idempotency_steps_total";
@@ -20,6 +21,7 @@ const FINDINGS: &str = "idempotency_findings";
 const ROUNDS: &str = "idempotency_watcher_rounds_total";
 const REFUSALS: &str = "idempotency_refusals_total";
 const SHARED_SCOPE: &str = "idempotency_shared_scope_total";
+const SCHEDULES: &str = "idempotency_schedule_runs_total";
 const DRAINS: &str = "idempotency_drains_total";
 const ATTEMPTS: &str = "idempotency_attempt_duration_seconds";
 
@@ -42,6 +44,9 @@ pub(crate) fn begin() {
     for what in ["begun", "ended", "cut-short"] {
         counter!(DRAINS, "what" => what).increment(0);
     }
+    for what in ["complete", "failed", "given-up", "in-doubt", "passed-over"] {
+        counter!(SCHEDULES, "what" => what).increment(0);
+    }
     for what in ["done", "failed", "rested"] {
         counter!(ROUNDS, "what" => what).increment(0);
     }
@@ -58,6 +63,7 @@ fn describe() {
     describe_counter!(STORE, Unit::Count, "calls to the store that failed");
     describe_counter!(UNSAVED, Unit::Count, "responses that a client got before they were stored");
     describe_counter!(DRAINS, Unit::Count, "drains of processes; cut short are those that left something");
+    describe_counter!(SCHEDULES, Unit::Count, "what became of runs of schedules, and of periods that had none");
     describe_counter!(SHARED_SCOPE, Unit::Count, "processes that saw credentials under a shared scope");
     describe_gauge!(FINDINGS, Unit::Count, "open findings, as the watcher of this process sees them");
     describe_counter!(ROUNDS, Unit::Count, "rounds of this process's watcher; it rests in maintenance windows");
@@ -113,6 +119,10 @@ pub(crate) fn count(kind: &EventKind) {
         EventKind::DrainEnded { left } => {
             counter!(DRAINS, "what" => if left.is_empty() { "ended" } else { "cut-short" }).increment(1);
         }
+        EventKind::Schedule { turn: turn @ ScheduleTurn::PassedOver { periods }, .. } => {
+            counter!(SCHEDULES, "what" => turn.name()).increment(*periods);
+        }
+        EventKind::Schedule { turn, .. } => counter!(SCHEDULES, "what" => turn.name()).increment(1),
         EventKind::SharedScope => counter!(SHARED_SCOPE).increment(1),
     }
 }

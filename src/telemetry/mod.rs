@@ -11,5 +11,6 @@ pub(crate) mod finding;
 #[cfg(feature = "metrics")]
 pub(crate) mod metrics;
 pub(crate) mod refusal;
+pub(crate) mod scheduled;
 mod sentence;
 pub(crate) mod span;

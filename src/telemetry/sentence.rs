@@ -114,6 +114,7 @@ impl EventKind {
             Self::MaintenanceBegun { window, reason, .. } => {
                 write!(f, "maintenance window {window} has begun: {reason}")
             }
+            Self::Schedule { schedule, period, turn } => write!(f, "schedule {schedule}, {period}: {turn}"),
             Self::MaintenanceEnded { window } => write!(f, "maintenance window {window} is over"),
             other => other.of_steps(f),
         }
@@ -152,6 +153,11 @@ mod tests {
     use super::*;
     use crate::core::Timestamp;
     use crate::store::{StoreError, StoreErrorKind};
+    use crate::telemetry::scheduled::ScheduleTurn;
+
+    fn scheduled(turn: ScheduleTurn) -> EventKind {
+        EventKind::Schedule { schedule: "daily-export".to_owned(), period: "2026-11-29T02:00:00".to_owned(), turn }
+    }
 
     #[test]
     fn the_guide_has_each_line_as_it_is_logged_with_its_level() {
@@ -179,6 +185,10 @@ mod tests {
                 until: Timestamp::from_millis(0),
             },
             EventKind::MaintenanceEnded { window: "w1".to_owned() },
+            scheduled(ScheduleTurn::Failed { tries: 2 }),
+            scheduled(ScheduleTurn::GivenUp { tries: 6 }),
+            scheduled(ScheduleTurn::InDoubt),
+            scheduled(ScheduleTurn::PassedOver { periods: 3 }),
             EventKind::Panicked,
             EventKind::LeaseLost,
         ];

@@ -1,5 +1,7 @@
 //! Once per period, over any number of processes.
 
+mod ends;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -179,7 +179,7 @@ fn covered(covers: &Covers) -> String {
 
 /// The time that was typed, on the store's clock: what lies ahead is ahead for both, however
 /// much this machine's clock is off.
-pub(super) fn at(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+fn at(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
     let here = ZonedDateTime::now();
     let ahead = ahead(text, &here).ok_or_else(|| {
         Failure::usage(

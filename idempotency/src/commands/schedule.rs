@@ -1,12 +1,13 @@
 //! `schedule`: what runs once a period, and what an operator does about it.
 
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tower_idempotency::core::Timestamp;
 use tower_idempotency::schedule::{End, Ended, InvalidTiming, Missed, Order, Period, Timing};
 use tower_idempotency::{Operator, OperatorError, ShownSchedule};
 
 use super::decide::who;
-use super::maintenance::at;
 use crate::arguments::Common;
 use crate::arguments::schedule::{Next, Ordered, Schedule};
 use crate::confirm::confirm;
@@ -69,7 +70,7 @@ async fn back_fill(
     output: Output,
 ) -> Result<u8, Failure> {
     let (operator, shown) = found(common, order).await?;
-    let (from, until) = (at(from, shown.now)?, at(until, shown.now)?);
+    let (from, until) = (moment(from, shown.now)?, moment(until, shown.now)?);
     let before = Timestamp::from_millis(from.as_millis().saturating_sub(1));
     let begun = std::iter::successors(shown.timing.next(before), |period| shown.timing.next(period.begin()));
     let count = begun.take_while(|period| period.begin() <= until.min(shown.now)).take(TOO_MANY).count();
@@ -80,6 +81,21 @@ async fn back_fill(
     let question = format!("Run {periods} of {} once more, from {} until {}?", order.name, time(from), time(until));
     confirm(&question, order.yes)?;
     print_asked(&order.name, &operator.back_fill(&order.name, from, until).await?, output)
+}
+
+/// The moment that was typed. Periods begin at moments, however much this machine's clock is off.
+fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    if text == "now" {
+        return Ok(now);
+    }
+    let local = |text: &str| text.parse::<DateTime>().and_then(|local| local.to_zoned_datetime(TimeZone::system()));
+    let of_zone = |text: &str| if text.contains('[') { text.parse() } else { local(text) };
+    let moment = text.parse().or_else(|_| of_zone(text).map(|moment| moment.timestamp()));
+    let millis = moment.ok().and_then(|moment: jiff::Timestamp| u64::try_from(moment.as_millisecond()).ok());
+    millis.map(Timestamp::from_millis).ok_or_else(|| {
+        let forms = "2026-11-30T22:00, 2026-11-30T22:00Z, 2026-11-30T22:00[Asia/Tokyo] or now";
+        Failure::usage(format!("`{text}` is no time; write it as {forms}"))
+    })
 }
 
 fn print_asked(name: &str, periods: &[Period], output: Output) -> Result<u8, Failure> {

@@ -16,6 +16,8 @@ mod overview;
 pub(crate) mod page;
 mod position;
 mod refused;
+#[cfg(feature = "schedule")]
+mod schedules;
 mod search;
 mod visit;
 mod words;
@@ -122,6 +124,10 @@ async fn shown(visit: &Visit) -> Result<Reply, Refused> {
     if asked.has("maintenance") {
         return maintenance::show(visit).await;
     }
+    #[cfg(feature = "schedule")]
+    if asked.has("schedule") {
+        return schedules::show(visit).await;
+    }
     if asked.has("search") {
         return Ok(search::show(None));
     }
@@ -138,6 +144,10 @@ where
     }
     if let Some(what) = visit.asked.get("maintenance") {
         return maintenance::act(visit, what, &form).await;
+    }
+    #[cfg(feature = "schedule")]
+    if let Some(name) = visit.asked.get("schedule") {
+        return schedules::act(visit, name, &form).await;
     }
     match (visit.asked.get("operation"), visit.asked.get("decide")) {
         (Some(hash), Some(what)) => decide::act(visit, hash, what, &form).await,

@@ -207,6 +207,7 @@ fn top(who: &Who) -> Markup {
                 a href="?" { "Overview" }
                 a href="?list=needs-attention" { "Operations" }
                 @if who.sees_all() { a href="?maintenance" { "Maintenance" } }
+                @if who.sees_all() && cfg!(feature = "schedule") { a href="?schedule" { "Schedules" } }
                 a href="?search" { "Search" }
             }
             p.who { "You are " strong { (who.name()) } @if !who.decides() { ", looking only" } }

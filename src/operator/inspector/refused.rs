@@ -71,6 +71,7 @@ impl From<OperatorError> for Refused {
             OperatorError::InvalidKey(_) | OperatorError::InvalidHash | OperatorError::InvalidReference => {
                 (StatusCode::BAD_REQUEST, "That is no key, hash or reference")
             }
+            OperatorError::NoSuchSchedule => (StatusCode::NOT_FOUND, "There is no such schedule"),
             OperatorError::NoSuchWindow => (StatusCode::NOT_FOUND, "There is no such maintenance window"),
             OperatorError::InvalidWindow(_) => (StatusCode::BAD_REQUEST, "That is no maintenance window"),
             OperatorError::Absent => (StatusCode::NOT_FOUND, "There is no such operation"),

@@ -5,6 +5,7 @@ mod decisions;
 mod maintenance;
 mod others;
 mod refusals;
+mod schedules;
 mod views;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use super::Mutant;
 
 planted_under!(timing, "--lib", "schedule::tests");
+planted_under!(page, "--test workers", "inspector::schedules");
 planted_under!(runs, "--test workers", "schedule");
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -70,6 +71,62 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "an_operator_finds",
     ),
     runs(
+        "a-run-goes-on-past-its-deadline",
+        "src/schedule/job.rs",
+        "timeout(left, (self.work)(seen.period, operation))",
+        "timeout(NEVER, (self.work)(seen.period, operation))",
+        "a_run_that_is_not_done_by_its_deadline",
+    ),
+    runs(
+        "a-try-begins-after-the-deadline",
+        "src/schedule/job.rs",
+        "        if left.is_zero() {\n            operation",
+        "        if left.is_zero() && false {\n            operation",
+        "no_try_begins_after_the_deadline",
+    ),
+    runs(
+        "the-deadline-counts-against-an-operators-decision",
+        "src/schedule/job.rs",
+        "let deadline = if seen.in_doubt { NEVER } else { self.deadline };",
+        "let deadline = self.deadline;",
+        "what_the_deadline_cuts_off",
+    ),
+    runs(
+        "the-last-try-that-fails-is-told-like-any-other",
+        "src/schedule/job.rs",
+        "if is_last { ScheduleTurn::GivenUp { tries } }",
+        "if is_last && tries == 0 { ScheduleTurn::GivenUp { tries } }",
+        "each_try_that_fails_is_told",
+    ),
+    runs(
+        "what-is-passed-over-is-told-by-each-process",
+        "src/schedule/job.rs",
+        ".skip(ended).filter(|_| is_ours)",
+        ".skip(ended)",
+        "what_is_in_doubt_and_what_is_passed_over",
+    ),
+    page(
+        "a-form-of-a-schedule-that-is-sent-twice-counts-twice",
+        "src/operator/inspector/schedules.rs",
+        "if form.get(\"seen\") != Some(",
+        "if form.get(\"seen\").is_none() && form.get(\"why\") != Some(",
+        "a_schedule_is_paused_run_by_hand",
+    ),
+    page(
+        "who-may-only-look-steers-a-schedule",
+        "src/operator/inspector/schedules.rs",
+        "visit.who.decides() && visit.who.sees_all()",
+        "visit.who.sees_all()",
+        "those_who_may_not_decide",
+    ),
+    page(
+        "a-forged-form-steers-a-schedule",
+        "src/operator/inspector/schedules.rs",
+        "    visit.check(form)?;",
+        "    let _ = visit.check(form);",
+        "those_who_may_not_decide",
+    ),
+    runs(
         "a-late-process-does-not-look-at-the-cursor",
         "src/schedule/job.rs",
         "if has_ended || !open.any(|open| open == seen) {",
@@ -86,8 +143,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     runs(
         "a-run-that-fails-is-tried-once-more-than-it-may-be",
         "src/schedule/job.rs",
-        "seen.failures + 1 >= self.max_tries",
-        "seen.failures >= self.max_tries",
+        "let is_last = tries >= self.max_tries",
+        "let is_last = tries > self.max_tries",
         "a_run_that_fails",
     ),
     runs(
