@@ -89,7 +89,7 @@ async fn when_nothing_is_stuck_it_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_light_and_in_the_dark_it_can_be_read() {
-    let scene = Scene::stuck().await;
+    let scene = Scene::stuck_and_scheduled().await;
     let browser = Browser::start().await;
     let form = format!("{}&decide=respond", scene.operation("order-17").await);
     let pages = [
@@ -97,6 +97,9 @@ async fn in_the_light_and_in_the_dark_it_can_be_read() {
         ("list", format!("{}?list=unfinished", scene.page)),
         ("search", format!("{}?search", scene.page)),
         ("maintenance", format!("{}?maintenance", scene.page)),
+        ("schedules", format!("{}?schedule", scene.page)),
+        ("schedule", format!("{}?schedule=often", scene.page)),
+        ("schedule-form", format!("{}?schedule=often&do=back-fill", scene.page)),
         ("one", scene.operation("cart-3").await),
         ("form", form),
         ("absent", format!("{}?operation={}", scene.page, "0".repeat(64))),
@@ -164,6 +167,36 @@ async fn a_keyboard_is_enough_to_decide() {
     let decided = history.last().unwrap();
     assert_eq!(decided.by.as_deref(), Some("Eve"));
     assert!(decided.text.as_deref().unwrap().contains("the bank says no"), "{decided:?}");
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_is_looked_at_paused_and_run_by_hand() {
+    let scene = Scene::scheduled().await;
+    let browser = Browser::start_without_javascript().await;
+    browser.client.goto(&scene.page).await.unwrap();
+    browser.click("Schedules").await;
+    browser.says("daily-export").await;
+    browser.picture("schedules").await;
+    browser.click("often").await;
+    browser.says("failed").await;
+    browser.click("Pause it").await;
+    browser.type_into("why", "the disk is full").await;
+    browser.picture("schedule-pause").await;
+    browser.click("Pause it").await;
+    browser.says("Paused by Eve: the disk is full").await;
+    browser.click("Run it now").await;
+    browser.type_into("why", "the disk is mended").await;
+    browser.click("Run it now").await;
+    browser.says("by Eve: the disk is mended").await;
+    browser.client.goto(&format!("{}?schedule=daily-export", scene.page)).await.unwrap();
+    browser.click("Run periods once more").await;
+    browser.type_into("from", "01012025").await;
+    browser.picture("schedule-back-fill").await;
+    browser.client.goto(&format!("{}?schedule=often", scene.page)).await.unwrap();
+    browser.picture("schedule").await;
+    let shown = scene.operator.schedule("often").await.unwrap();
+    assert_eq!(shown.paused.unwrap().by.as_deref(), Some("Eve"));
     browser.end().await;
 }
 

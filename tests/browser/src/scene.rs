@@ -1,5 +1,9 @@
 //! A service whose operations went wrong, and its page.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -7,6 +11,7 @@ use axum::routing::post;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 use tower_idempotency::core::Resolution;
+use tower_idempotency::schedule::{Period, Schedule, Scheduler, Timing};
 use tower_idempotency::store::MemoryStore;
 use tower_idempotency::{Authorise, Engine, IdempotencyLayer, Inspector, Operation, Operator, Scope, StepError};
 
@@ -17,6 +22,7 @@ pub const HOSTILE: &str = "\"><script>document.title='taken'</script><img src=x 
 pub struct Scene {
     pub page: String,
     pub operator: Operator,
+    engine: Engine,
 }
 
 async fn pay(body: String) -> String {
@@ -52,7 +58,8 @@ impl Scene {
     }
 
     async fn with(requests: &[(&str, &str, &str)]) -> Self {
-        let layer = IdempotencyLayer::new(Engine::new(MemoryStore::new()).instance("worker-1"), Scope::shared());
+        let engine = Engine::new(MemoryStore::new()).instance("worker-1");
+        let layer = IdempotencyLayer::new(engine.clone(), Scope::shared());
         let payments = Router::new().route("/payments", post(pay)).layer(layer.clone());
         let orders = Router::new().route("/orders/{of}", post(order)).layer(layer.clone().resumable());
         let service = payments.merge(orders);
@@ -66,7 +73,35 @@ impl Scene {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let page = format!("http://{}/deep/operations", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { page, operator }
+        Self { page, operator, engine }
+    }
+
+    /// A schedule that ran each second for a while, of which one run failed, and one was asked for.
+    pub async fn scheduled() -> Self {
+        Self::calm().await.with_schedules().await
+    }
+
+    pub async fn stuck_and_scheduled() -> Self {
+        Self::stuck().await.with_schedules().await
+    }
+
+    async fn with_schedules(self) -> Self {
+        let (sender, mut runs) = tokio::sync::mpsc::unbounded_channel();
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let work = move |period: Period, _| {
+            let is_first = !has_failed.swap(true, Ordering::Relaxed);
+            let _ = sender.send(period);
+            async move { if is_first { Err("the disk is full") } else { Ok(()) } }
+        };
+        let often = Schedule::new("often", Timing::every(Duration::from_secs(1)).unwrap()).max_tries(1);
+        let nightly = Schedule::new("daily-export", Timing::daily("Europe/Zurich", "02:00").unwrap());
+        let scheduler = Scheduler::new(self.engine.clone()).schedule(often, work.clone()).unwrap();
+        let scheduler = scheduler.schedule(nightly, work).unwrap();
+        tokio::spawn(async move { scheduler.run(std::future::pending()).await });
+        for _ in 0..3 {
+            runs.recv().await.unwrap();
+        }
+        self
     }
 
     /// The page of the operation with this key.

@@ -78,8 +78,13 @@ impl World {
 
     /// Starts any other program here; none of the options are its own.
     pub fn start_other(&self, program: &Path, arguments: &[&str]) -> Server {
+        self.start_other_under(Vec::new(), program, arguments)
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_other_under(&self, environment: Vec<(String, String)>, program: &Path, arguments: &[&str]) -> Server {
         let mut command = Command::new(program);
-        command.current_dir(self.path()).args(arguments).stdin(Stdio::null());
+        command.current_dir(self.path()).args(arguments).envs(environment).stdin(Stdio::null());
         self.spawn(command)
     }
 

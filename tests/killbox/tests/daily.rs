@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use killbox::{Answer, Server, World, exchange, program};
-use servers::{Fault, Postgres, Proxy, Redis, wait_until};
+use servers::{FakeClock, Fault, Postgres, Proxy, Redis, wait_until};
 
 /// The points at which an instance dies by itself, and a moment at which it is killed: the mail
 /// server has all of the mail, and has not responded.
@@ -46,6 +46,8 @@ struct Fleet {
     can_ask: bool,
     sink: Server,
     instances: Vec<Server>,
+    /// The clocks of the instances, if they are not right.
+    clocks: Vec<FakeClock>,
     /// What instances printed that are no more.
     past: Vec<Vec<String>>,
 }
@@ -57,6 +59,26 @@ impl Fleet {
 
     /// With these faults of the mail server, in the order of its mails.
     fn with(store: &str, faults: &str, can_ask: bool) -> Self {
+        let mut fleet = Self::of_none(store, faults, can_ask);
+        fleet.instances = (0..3).map(|number| fleet.instance(number)).collect();
+        fleet
+    }
+
+    /// With clocks that are so many seconds ahead.
+    fn with_clocks(store: &str, ahead: [i64; 3]) -> Self {
+        let mut fleet = Self::of_none(store, "accept", true);
+        for (number, ahead) in ahead.into_iter().enumerate() {
+            let folder = fleet.world.path().join(format!("clock-{number}"));
+            std::fs::create_dir(&folder).expect("a folder");
+            let clock = FakeClock::new(&folder);
+            clock.set(ahead);
+            fleet.clocks.push(clock);
+        }
+        fleet.instances = (0..3).map(|number| fleet.instance(number)).collect();
+        fleet
+    }
+
+    fn of_none(store: &str, faults: &str, can_ask: bool) -> Self {
         let world = World::new(&[]);
         std::fs::create_dir(world.path().join("notes")).expect("a folder");
         let sink = world.start_other(sink(), &["--smtp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--faults", faults]);
@@ -64,9 +86,8 @@ impl Fleet {
         let (smtp, http) = line.trim_start_matches("SMTP on ").split_once(", HTTP on ").expect("two addresses");
         let (smtp, http) = (smtp.to_owned(), http.parse().expect("an address"));
         let store = store.to_owned();
-        let mut fleet = Self { world, store, smtp, http, can_ask, sink, instances: Vec::new(), past: Vec::new() };
-        fleet.instances = (0..3).map(|number| fleet.instance(number)).collect();
-        fleet
+        let (instances, clocks, past) = (Vec::new(), Vec::new(), Vec::new());
+        Self { world, store, smtp, http, can_ask, sink, instances, clocks, past }
     }
 
     fn instance(&self, number: usize) -> Server {
@@ -77,7 +98,8 @@ impl Fleet {
         if self.can_ask {
             arguments.extend(["--ask", &http]);
         }
-        self.world.start_other(export(), &arguments)
+        let environment = self.clocks.get(number).map(FakeClock::environment);
+        self.world.start_other_under(environment.unwrap_or_default(), export(), &arguments)
     }
 
     /// In the place of one that has died.
@@ -293,6 +315,33 @@ fn killed_anywhere_on_postgres_one_mail_a_period() {
 #[test]
 fn killed_anywhere_else_on_postgres_one_mail_a_period() {
     killed(&Postgres::start().url(), &half(1));
+}
+
+/// One instance is 30 seconds behind and one ahead, and then their clocks are set: the store's
+/// clock decides when a period begins, and each runs once.
+fn apart(store: &str) {
+    let fleet = Fleet::with_clocks(store, [-30, 0, 30]);
+    wait_until("three mails", || fleet.mailed().len() >= 3);
+    fleet.clocks[0].set(3600);
+    fleet.clocks[2].set(-3600);
+    let done = fleet.mailed().len();
+    wait_until("three more", || fleet.mailed().len() >= done + 3);
+    fleet.settle();
+}
+
+#[test]
+fn with_clocks_apart_on_sqlite_one_mail_a_period() {
+    apart("sqlite:daily_export.db");
+}
+
+#[test]
+fn with_clocks_apart_on_redis_one_mail_a_period() {
+    apart(&redis().url());
+}
+
+#[test]
+fn with_clocks_apart_on_postgres_one_mail_a_period() {
+    apart(&Postgres::start().url());
 }
 
 /// It starts while the store is down, and then goes on through an outage.
