@@ -32,12 +32,13 @@ use crate::util::backoff::Backoff;
 /// use tower::{Layer, ServiceExt};
 /// use tower_idempotency::client::{RetryLayer, Sent, Server};
 /// use tower_idempotency::core::IdempotencyKey;
-/// # use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+/// # use tower_idempotency::{IdempotencyLayer, RequestBody, Scope, store::MemoryStore};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// # let guarded = IdempotencyLayer::new(MemoryStore::new(), Scope::shared()).required();
-/// # let service = guarded.layer(tower::service_fn(|request: Request<Full<Bytes>>| async move {
-/// #     Ok::<_, std::convert::Infallible>(http::Response::new(request.into_body()))
+/// # let service = guarded.layer(tower::service_fn(|request: Request<RequestBody<Full<Bytes>>>| async move {
+/// #     let body = request.into_body().collect().await.map_err(|_| "no body")?.to_bytes();
+/// #     Ok::<_, &'static str>(http::Response::new(Full::new(body)))
 /// # }));
 /// // Such as `hyper_util::client::legacy::Client::builder(…).build(https)`.
 /// let client = RetryLayer::new(Server::honours_keys("https://api.example.com")?).layer(service);

@@ -9,6 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::transitions::{DAY, LATER, SOON, claim, every_state, history, put, response, stamp};
 use super::undo::{save, undo, undone};
+use crate::core::wire::format::CORRUPT_HEAD;
+use crate::core::wire::newer::WholeHead;
+use crate::core::wire::seal::open;
 use crate::core::{
     Acknowledge, Change, Claim, Command, DecodeError, Fence, Fenced, Fingerprint, Mode, Next, PartId, Reached, Record,
     Resolution, Resolve, SetControl, Stamp, Times, Timestamp, Version, WIRE_FORMAT,
@@ -242,6 +245,8 @@ fn what_a_newer_release_adds_is_skipped_and_stays_in_the_head() {
     for (name, history) in states() {
         let (head, parts) = pieces(&history);
         assert_eq!(sealed(&fields(&head)), head, "{name}");
+        let read = open::<WholeHead<'_>>(&head, &CORRUPT_HEAD).unwrap();
+        assert_eq!(read.known.fields(), fields(&head).len() as u64, "{name}: it would be walked twice");
         let newer =
             (as_of_a_newer_release(&head), parts.iter().map(|(id, part)| (*id, as_of_a_newer_release(part))).collect());
         let named = |head| Record::parts_of(head).unwrap().collect::<Vec<_>>();

@@ -234,6 +234,38 @@ impl<'a> WireHead<'a> {
         request.into_iter().chain(response).chain((0..self.numbered()).map(PartId::Step))
     }
 
+    /// How many fields of it are not left out.
+    pub(in crate::core) fn fields(&self) -> u64 {
+        let always = 2;
+        let said = [
+            !is_default(&self.mode),
+            !is_default(&self.hold),
+            !is_default(&self.progress),
+            self.attempts.is_some(),
+            self.attempts_before_reset != 0,
+            self.retry_in_ms != 0,
+            self.request,
+            self.steps != 0,
+            self.by.is_some(),
+            !self.history.is_empty(),
+            self.dropped != 0,
+            self.dropped_done != 0,
+            self.accepted,
+            !is_default(&self.callback),
+            self.scheme.is_some(),
+            self.authority.is_some(),
+            self.content.is_some(),
+            self.trailers.is_some(),
+            !self.labels.is_empty(),
+            self.reason.is_some(),
+            self.undoing,
+            self.sealed.is_some(),
+            self.by_rules.is_some(),
+            self.rules.is_some(),
+        ];
+        said.into_iter().fold(always, |count, is_said| count + u64::from(is_said))
+    }
+
     const fn numbered(&self) -> u32 {
         self.steps.saturating_add(self.undoing as u32)
     }

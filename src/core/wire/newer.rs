@@ -39,7 +39,10 @@ impl<'b, C> Decode<'b, C> for WholeHead<'b> {
         let start = d.position();
         let known = WireHead::decode(d, ctx)?;
         let map = &d.input()[start..d.position()];
-        Ok(Self { known, newer: newer_in(map)?.into() })
+        // As many as it knows: then it needs no second walk.
+        let is_known = Decoder::new(map).map()? == Some(known.fields());
+        let newer = if is_known { Vec::new() } else { newer_in(map)? };
+        Ok(Self { known, newer: newer.into() })
     }
 }
 
@@ -62,6 +65,7 @@ impl<C> Encode<C> for WholeHead<'_> {
 }
 
 /// The fields of this map that are not in the table.
+#[cold]
 fn newer_in(map: &[u8]) -> Result<Vec<u8>, decode::Error> {
     let (mut d, mut newer) = (Decoder::new(map), Vec::new());
     // No release writes a map of no definite length.

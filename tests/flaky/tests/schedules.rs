@@ -7,7 +7,7 @@ use flaky::Place;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_payment_is_charged_once_and_its_client_has_the_response() {
-    let schedules = std::env::var("FLAKY_SCHEDULES").map_or(300, |text| text.parse().unwrap());
+    let schedules = std::env::var("FLAKY_SCHEDULES").map_or(100, |text| text.parse().unwrap());
     let report = flaky::run(0, schedules, Duration::MAX).await;
     println!("{report}");
     assert!(report.wrong.is_empty(), "{:#?}", report.wrong);
