@@ -153,6 +153,8 @@ impl Upstream {
             // A switch that was not asked for.
             _ => return Err(Trouble::BrokenOff),
         }
+        // Each connection has a version of its own (RFC 9110, section 2.5).
+        *response.version_mut() = Version::HTTP_11;
         if self.manner.nothing_happened.contains(&response.status()) {
             response.extensions_mut().insert(Outcome::NothingHappened);
         }

@@ -156,6 +156,7 @@ impl Service {
                 "/closes" => return,
                 "/breaks" => "HTTP/1.1 201 Created\r\ncontent-length: 100\r\n\r\nonly this".to_owned(),
                 "/twice" => answer("201 Created") + &answer("500 Internal Server Error"),
+                "/old" => "HTTP/1.0 201 Created\r\ncontent-length: 0\r\n\r\n".to_owned(),
                 "/busy" => answer("503 Service Unavailable"),
                 "/hops" => "HTTP/1.1 201 Created\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=9\r\n\
                             x-end: 1\r\ncontent-length: 0\r\n\r\n"

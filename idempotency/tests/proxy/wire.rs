@@ -21,6 +21,16 @@ fn what_is_about_one_connection_does_not_pass() {
     assert_eq!(request.header("via"), Some("1.1 idempotency"));
 }
 
+/// Of an old service, such as Python's `http.server`.
+#[test]
+fn the_version_of_a_response_is_the_proxys_own() {
+    let service = Service::start();
+    let proxy = Proxy::start(service.address, TRUSTING);
+    for headers in ["", "x-user: ann\r\nidempotency-key: \"k\"\r\n"] {
+        assert_eq!(proxy.post("/old", headers).first_line, "HTTP/1.1 201 Created", "{headers}");
+    }
+}
+
 #[test]
 fn only_a_trusted_peer_says_who_the_client_is() {
     let service = Service::start();
