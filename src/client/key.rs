@@ -8,7 +8,7 @@ use http::request::Parts;
 use super::error::ClientErrorKind;
 use super::policy::Policy;
 use super::verdict::needs_key;
-use crate::core::{IdempotencyKey, InvalidKey, quoted};
+use crate::core::{IdempotencyKey, InvalidKey, quoted, uuid};
 use crate::util::nonce::fresh_nonce;
 
 /// The key that is sent with a request, which carries it from now on. `None` if it needs none,
@@ -39,12 +39,8 @@ fn written(key: &IdempotencyKey, with_quotes: bool) -> Result<HeaderValue, Clien
 fn fresh() -> IdempotencyKey {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let random = u128::from(fresh_nonce().get()) << 64 | u128::from(fresh_nonce().get());
-    let uuid = time << 80 | random & !(u128::MAX << 80);
-    let uuid = uuid & !(0xf << 76) | 7 << 76;
-    let uuid = uuid & !(0x3 << 62) | 2 << 62;
-    let text = format!("{uuid:032x}");
-    let parts = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]];
-    IdempotencyKey::of_text(&parts.join("-"))
+    let bytes = time << 80 | random & !(u128::MAX << 80);
+    IdempotencyKey::of_text(&uuid(7, bytes.to_be_bytes()))
 }
 
 #[cfg(test)]

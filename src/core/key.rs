@@ -400,11 +400,8 @@ impl StepKey {
         }
         let mut hash = sha1_smol::Sha1::from(UUID_NAMESPACE);
         hash.update(self.0.as_bytes());
-        let mut uuid = hash.digest().bytes();
-        uuid[6] = uuid[6] & 0x0f | 0x50;
-        uuid[8] = uuid[8] & 0x3f | 0x80;
-        let parts = [&uuid[..4], &uuid[4..6], &uuid[6..8], &uuid[8..10], &uuid[10..16]];
-        Self(parts.map(|part| Hex(part).to_string()).join("-"))
+        let [bytes @ .., _, _, _, _] = hash.digest().bytes();
+        Self(uuid(5, bytes))
     }
 
     /// The same key, written in this form.
@@ -419,6 +416,14 @@ impl StepKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// A UUID of this version (RFC 9562, section 4), of these bytes but where that stands.
+pub(crate) fn uuid(version: u8, mut bytes: [u8; 16]) -> String {
+    bytes[6] = bytes[6] & 0x0f | version << 4;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let parts = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]];
+    parts.map(|part| Hex(part).to_string()).join("-")
 }
 
 impl fmt::Display for StepKey {

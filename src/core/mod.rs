@@ -70,6 +70,8 @@ pub(crate) use self::grpc::stands_for;
 pub(crate) use self::grpc::{is_grpc, judged};
 pub(crate) use self::json::{spelled, write_string};
 pub(crate) use self::key::quoted;
+#[cfg(feature = "client")]
+pub(crate) use self::key::uuid;
 pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
 pub(crate) use self::line::push_line;
 pub use self::message::{NotRetained, StoredRequest, StoredResponse};

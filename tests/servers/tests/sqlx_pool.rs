@@ -221,17 +221,20 @@ async fn take<V: Version>(shop: &Shop<V>, key: &str) -> Result<(), RunError<Step
     call.await
 }
 
+/// Another connection, whose transaction has the row of the stock.
+async fn locked<V: Version>(shop: &Shop<V>) -> tokio_postgres::Client {
+    let url = shop.server.url_of("postgres", &shop.name);
+    let (lock, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    lock.batch_execute("BEGIN; SELECT FROM stock FOR UPDATE").await.expect("a lock");
+    lock
+}
+
 /// The statements of the dropped ones go on waiting on the server; the pool is as large as before.
 async fn a_dropped_transaction_that_waits_takes_no_connection_of_the_others<V: Version>() {
     let shop = Shop::<V>::open(3).await;
     shop.sql("CREATE TABLE stock AS SELECT 8 AS left");
-    let (mut other, connection) =
-        tokio_postgres::connect(&shop.server.url_of("postgres", &shop.name), tokio_postgres::NoTls)
-            .await
-            .expect("connects");
-    tokio::spawn(connection);
-    let lock = other.transaction().await.expect("a transaction");
-    lock.batch_execute("SELECT FROM stock FOR UPDATE").await.expect("a lock");
+    let lock = locked(&shop).await;
     for n in 1..=4 {
         let (sharing, (give_up, given_up)) = (shop.sharing(), tokio::sync::oneshot::channel());
         let call = tokio::spawn(shop.runner().run("shop", &n.to_string(), "", move |op| async move {
@@ -251,7 +254,7 @@ async fn a_dropped_transaction_that_waits_takes_no_connection_of_the_others<V: V
         // As long as only the statements on the server could free a connection, the third found none.
         claimed(&shop.store, &Key::from_bytes([n; 32])).await;
     }
-    lock.rollback().await.expect("it ends");
+    lock.batch_execute("ROLLBACK").await.expect("it ends");
     take(&shop, "last").await.expect("a place is free");
     assert_eq!(shop.sql("SELECT \"left\" FROM stock"), "7", "what was dropped was rolled back");
 }
@@ -343,13 +346,7 @@ async fn sessions_that_the_server_ends_cost_no_call<V: Version>() {
 async fn transactions_that_share_the_pool_leave_two_connections<V: Version>() {
     let shop = Shop::<V>::open(4).await;
     shop.sql("CREATE TABLE stock AS SELECT 8 AS left");
-    let (mut other, connection) =
-        tokio_postgres::connect(&shop.server.url_of("postgres", &shop.name), tokio_postgres::NoTls)
-            .await
-            .expect("connects");
-    tokio::spawn(connection);
-    let lock = other.transaction().await.expect("a transaction");
-    lock.batch_execute("SELECT FROM stock FOR UPDATE").await.expect("a lock");
+    let lock = locked(&shop).await;
     let calls = (0..4).map(|n| {
         let (runner, sharing) = (shop.runner(), shop.sharing());
         tokio::spawn(async move {
@@ -368,7 +365,7 @@ async fn transactions_that_share_the_pool_leave_two_connections<V: Version>() {
         shop.store.load(&Key::from_bytes([n; 32])).await.expect("a connection is free");
     }
     assert_eq!(shop.sql(waiting), "2", "no third transaction has begun");
-    lock.rollback().await.expect("it ends");
+    lock.batch_execute("ROLLBACK").await.expect("it ends");
     for call in calls {
         // A call that found no slot in time has done nothing.
         if let Err(error) = call.await.expect("no panic") {

@@ -44,9 +44,7 @@ impl Authenticator {
         let response = response.map_err(|_| Denied::NoAnswer)?.map_err(|_| Denied::NoAnswer)?;
         match response.status() {
             status if status.is_success() => {
-                let mut lines = response.headers().get_all(&self.header).iter();
-                let line = lines.next().and_then(|line| line.to_str().ok()).map(str::to_owned);
-                Ok(line.filter(|_| lines.next().is_none()))
+                Ok(forward::only_line(response.headers(), &self.header).map(str::to_owned))
             }
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                 let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().cloned().collect();

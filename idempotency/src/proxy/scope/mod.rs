@@ -18,6 +18,7 @@ use self::token::Tokens;
 use super::arguments::Proxy;
 use super::arrival::Arrival;
 use super::config::{File, Scope, Source};
+use super::forward::only_line;
 use crate::failure::Failure;
 
 const NONE: &str = "whose request it is, is not said, and then one client could get the response to a request of another; \
@@ -93,11 +94,7 @@ impl ScopeRule {
     /// [`Denied`] if it is not known. Where all clients are one, there is none to know.
     pub(crate) async fn caller(&self, parts: &Parts, arrival: &Arrival) -> Result<Caller, Denied> {
         let client = match self {
-            Self::Header(name) if arrival.is_trusted => {
-                let mut lines = parts.headers.get_all(name).iter();
-                let line = lines.next().and_then(|line| line.to_str().ok()).map(str::to_owned);
-                line.filter(|_| lines.next().is_none())
-            }
+            Self::Header(name) if arrival.is_trusted => only_line(&parts.headers, name).map(str::to_owned),
             Self::Token(tokens) => return tokens.client(&parts.headers).map(Caller).ok_or(Denied::NoToken),
             Self::Certificate(kind) => arrival.names.as_ref().and_then(|names| names.only(*kind)),
             Self::Ask(service) if !parts.method.is_safe() => service.client(parts, arrival).await?,

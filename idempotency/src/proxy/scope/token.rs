@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use signature::Verifier;
 
 use crate::proxy::config::Jwt;
+use crate::proxy::forward::only_line;
 
 /// How tokens are verified, and which of their claims is the client.
 pub(crate) struct Tokens {
@@ -57,9 +58,8 @@ impl Tokens {
     /// The client that the token of this request names; `None` if there is no token, or none that
     /// is valid now.
     pub(crate) fn client(&self, headers: &HeaderMap) -> Option<String> {
-        let mut lines = headers.get_all(AUTHORIZATION).iter();
-        let (scheme, token) = lines.next()?.to_str().ok()?.split_once(' ')?;
-        if lines.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
+        let (scheme, token) = only_line(headers, &AUTHORIZATION)?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
         let token = jsonwebtoken::decode::<Map<String, Value>>(token.trim(), &self.key, &self.validation).ok()?;
