@@ -34,6 +34,7 @@ mod limits;
 mod maintenance;
 mod memory;
 mod model;
+mod near;
 mod operator;
 mod postgres;
 mod presets;
@@ -86,8 +87,9 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 32] = [
+pub(crate) const GROUPS: [&[Mutant]; 33] = [
     model::MUTANTS,
+    near::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
     bodies::MUTANTS,
