@@ -11,7 +11,7 @@ use crate::core::{
 
 pub(super) fn submit(mode: Mode, room: bool) -> Submit {
     let Claim { fingerprint, mode, request, .. } = claim(mode);
-    Submit { fingerprint, mode, request: request.unwrap(), labels: Labels::new(), room, lease: None }
+    Submit { fingerprint, mode, request: request.unwrap(), labels: Labels::new(), room, lease: None, outgoing: false }
 }
 
 fn accepted(mode: Mode) -> Record {
@@ -22,7 +22,7 @@ fn accepted(mode: Mode) -> Record {
 }
 
 fn resume() -> Resume {
-    Resume { lease: Duration::from_secs(60), max_tries: 3, max_age: DAY }
+    Resume { lease: Duration::from_secs(60), max_tries: 3, max_age: DAY, outgoing: false }
 }
 
 #[test]

@@ -81,7 +81,9 @@ pub async fn accepted_are_found_at_once(harness: &dyn Harness) {
     let Claim { fingerprint, mode, request, .. } = claim(minute(harness));
     let request = request.expect("a request");
     let mut holder = Holder::new(harness.store(), key(1));
-    holder.write(Submit { fingerprint, mode, request, labels: Labels::new(), room: true, lease: None }).await;
+    holder
+        .write(Submit { fingerprint, mode, request, labels: Labels::new(), room: true, lease: None, outgoing: false })
+        .await;
     holder.check().await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
     holder.refresh().await;
