@@ -4,7 +4,7 @@
 mod attempts;
 pub(crate) mod body;
 mod call;
-mod error;
+pub(crate) mod error;
 mod follow;
 mod key;
 mod layer;

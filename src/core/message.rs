@@ -118,8 +118,8 @@ impl StoredRequest {
             let may = keeps_credentials || name.as_str() == "idempotency-key" || !is_told_credential(name, &dropped);
             may && !is_of_connection(name)
         };
-        let headers = kept(headers, is_kept);
-        Self::from_parts(method.clone(), copied(uri), headers, on_its_own(in_its_own_piece(body)), Vec::new(), None)
+        let (uri, headers) = (copied(uri), kept(headers, is_kept));
+        Self::from_parts(method.clone(), uri, headers, on_its_own(in_its_own_piece(body)), Vec::new(), None)
     }
 
     /// The same without its body: to be shown.

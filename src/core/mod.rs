@@ -78,7 +78,7 @@ pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};
 #[cfg(feature = "schedule")]
 pub(crate) use self::record::NEVER;
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "conformance", test))]
 pub(crate) use self::record::OUTGOING;
 pub use self::record::Record;
 #[doc(hidden)]

@@ -11,19 +11,21 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::client::body::is_stream;
+use crate::client::error::BoxError;
 use crate::client::{ClientError, Retry};
 use crate::core::{NotRetained, in_its_own_piece};
 use crate::util::signal::lock;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A response with its whole body, or why that is not kept.
 pub(super) type Answer = Response<Result<Bytes, NotRetained>>;
 
+type Client = dyn Fn(Request<Bytes>) -> BoxFuture<Result<Answer, ClientError>> + Send + Sync;
+
 #[derive(Clone)]
 pub(super) struct Sender {
-    send: Arc<dyn Fn(Request<Bytes>) -> BoxFuture<Result<Answer, ClientError>> + Send + Sync>,
+    send: Arc<Client>,
     serves: Arc<dyn Fn(&Uri) -> bool + Send + Sync>,
     pub(super) key_header: HeaderName,
 }
@@ -31,9 +33,9 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new<S, B, R>(client: Retry<S>) -> Self
     where
-        S: Service<Request<B>, Response = Response<R>, Error: Into<Error>, Future: Send> + Clone + Send + 'static,
-        B: Body<Data: Send, Error: Into<Error>> + From<Bytes> + Send + Unpin + 'static,
-        R: Body<Data = Bytes, Error: Into<Error>> + Send + Unpin + 'static,
+        S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + From<Bytes> + Send + Unpin + 'static,
+        R: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let key_header = client.key_header();
         let client = Arc::new(Mutex::new(client));

@@ -15,6 +15,7 @@ use tower_service::Service;
 use super::error::{InvalidOutboxName, SendLaterError};
 use super::sender::Sender;
 use crate::client::body::keep;
+use crate::client::error::BoxError;
 use crate::client::{ClientErrorKind, Retry};
 use crate::core::{
     Fingerprint, IdempotencyKey, Intake, InvalidKey, Key, Label, Labels, Mode, Record, StoredRequest, Submit,
@@ -36,8 +37,6 @@ const MOST_AT_ONCE: usize = 10_000;
 
 /// The seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The longest name.
 const NAME: usize = 64;
@@ -73,7 +72,7 @@ const STRANGERS: usize = 10_000;
 ///
 /// // In a handler: it returns once the call is in the store.
 /// let welcome = IdempotencyKey::derived("welcome", "user-17");
-/// let request = || Request::post("https://mail.example.com/send").body(Full::from("Welcome!"));
+/// let request = || Request::post("https://mail.example.com/send").body(Full::new(Bytes::from("Welcome!")));
 /// let id = mails.send_later(&welcome, request()?).await?;
 /// // Again is the same call.
 /// assert_eq!(mails.send_later(&welcome, request()?).await?, id);
@@ -86,7 +85,7 @@ const STRANGERS: usize = 10_000;
 /// # Ok(()) }
 /// ```
 ///
-/// The guide has [the whole story](crate::guide::client#calls-that-must-be-made).
+/// The guide has [the whole story](crate::guide::outbox).
 ///
 /// # Caveats
 ///
@@ -355,7 +354,7 @@ impl Outbox {
     ///
     /// It is not part of your database's transactions. In an operation, call it in a step after the
     /// transaction, with a key that is derived from that step's: a completer sees to it that the
-    /// step is made. See [the guide](crate::guide::client#with-your-own-data).
+    /// step is made. See [the guide](crate::guide::outbox#with-your-own-data).
     pub async fn send_later<B>(&self, key: &IdempotencyKey, request: Request<B>) -> Result<Key, SendLaterError>
     where
         B: Body<Error: Into<BoxError>> + Unpin,

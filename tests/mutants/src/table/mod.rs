@@ -35,6 +35,7 @@ mod maintenance;
 mod memory;
 mod model;
 mod operator;
+mod outbox;
 mod postgres;
 mod presets;
 mod proxy;
@@ -86,7 +87,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 32] = [
+pub(crate) const GROUPS: [&[Mutant]; 33] = [
     model::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
@@ -103,6 +104,7 @@ pub(crate) const GROUPS: [&[Mutant]; 32] = [
     callback::MUTANTS,
     client::MUTANTS,
     operator::MUTANTS,
+    outbox::MUTANTS,
     postgres::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
