@@ -23,6 +23,7 @@ use crate::core::{
 };
 use crate::engine::Engine;
 use crate::engine::dropped::Dropped;
+use crate::engine::outage::Calls;
 use crate::telemetry::event::EventKind;
 use crate::util::backoff::Backoff;
 use crate::util::signal::{Alarm, Hints, lock};
@@ -378,7 +379,9 @@ impl Outbox {
             lease: None,
             outgoing: true,
         };
-        match self.engine.apply(&id, None, command).await?.output {
+        let submitted = self.engine.apply(&id, None, command).await;
+        let submitted = submitted.inspect_err(|error| self.engine.store_failed(Some(&id), Calls::Writes, error));
+        match submitted?.output {
             Submitted::Mismatch => Err(SendLaterError::KeyReused),
             Submitted::First(_) => {
                 self.engine.emit(&id, || EventKind::Accepted);

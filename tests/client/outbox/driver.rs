@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::Layer;
 use tower_idempotency::maintenance::{Covers, Window};
 use tower_idempotency::outbox::{CallState, Outbox, SendLaterError};
+use tower_idempotency::store::StoreErrorKind;
 use tower_idempotency::{Operator, Status};
 
 use super::{call, ids, key, later, outbox, outbox_over};
@@ -170,9 +171,7 @@ async fn a_response_that_can_not_be_stored_at_once_is_stored_later() {
     let id = later(&mails, "a").await;
     let began = Instant::now();
     lab.store.fail(move |call| match call {
-        StoreCall::Swap(Status::Complete) if began.elapsed() < secs(300) => {
-            Fault::Before(tower_idempotency::store::StoreErrorKind::Unavailable)
-        }
+        StoreCall::Swap(Status::Complete) if began.elapsed() < secs(300) => Fault::Before(StoreErrorKind::Unavailable),
         _ => Fault::None,
     });
     assert_eq!(mails.run_once().await.unwrap().failed, 1);
@@ -236,6 +235,67 @@ async fn a_process_that_ends_finishes_what_it_sends_and_accepts_for_others() {
     sleep(secs(1)).await;
     assert_eq!(outbox(&lab, &remote).run_once().await.unwrap().sent, 2);
     assert_eq!(call(&mails, &id).await.state, CallState::Sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn asked_to_stop_it_finishes_what_it_sends_and_begins_nothing() {
+    let (lab, remote) = (Lab::new(), Remote::that([Does::Hangs]));
+    let mails = outbox(&lab, &remote).deadline(secs(20)).concurrency(1);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let sending = tokio::spawn({
+        let mails = mails.clone();
+        async move { mails.run(async { drop(stopped.await) }).await }
+    });
+    let (first, second) = (later(&mails, "a").await, later(&mails, "b").await);
+    settle().await;
+    drop(stop);
+    sleep(secs(19)).await;
+    assert!(!sending.is_finished(), "it waits for the one that it sends");
+    sending.await.unwrap();
+    assert_eq!(lab.events.count("CutOff"), 1);
+    assert_eq!(remote.seen().len(), 1);
+    assert_eq!(ids(&mails, CallState::Waiting).await.len(), 2, "{first} {second}");
+}
+
+/// At each call of the store, and in each way that it can fail: the same call again finds out, the
+/// call is sent with one key, and its response is kept.
+#[tokio::test(start_paused = true)]
+async fn however_the_store_fails_a_call_is_sent_with_one_key_and_has_its_end() {
+    let faults = [
+        Fault::Before(StoreErrorKind::Unavailable),
+        Fault::After,
+        Fault::Hang,
+        Fault::HangAfter,
+        Fault::Late(secs(3)),
+        Fault::LostAfter(secs(3)),
+    ];
+    for (fault, number) in faults.into_iter().flat_map(|fault| (0..9).map(move |number| (fault, number))) {
+        let (lab, remote) = (Lab::new(), Remote::default());
+        let mails = outbox(&lab, &remote);
+        let (mut calls, met) = (0.., Arc::new(AtomicUsize::new(0)));
+        let meets = Arc::clone(&met);
+        lab.store.fail(move |_| {
+            let is_it = calls.next() == Some(number);
+            meets.fetch_add(usize::from(is_it), Ordering::Relaxed);
+            if is_it { fault } else { Fault::None }
+        });
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            asked.extend(mails.send_later(&key("a"), post()).await.ok());
+        }
+        let id = asked[0];
+        assert!(asked.len() >= 2 && asked.iter().all(|asked| *asked == id), "{asked:?}");
+        for _ in 0..40 {
+            let _ = mails.run_once().await;
+            sleep(secs(5)).await;
+        }
+        lab.store.heal();
+        let sent = call(&mails, &id).await;
+        assert_eq!(sent.state, CallState::Sent, "{fault:?} {number}: {sent:?}");
+        let seen = remote.seen();
+        assert!((1..=2).contains(&seen.len()) && seen.iter().all(|seen| seen.key() == Some("a")), "{fault:?} {number}");
+        assert_eq!(met.load(Ordering::Relaxed), 1, "{fault:?} {number}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -183,6 +183,7 @@ async fn a_store_that_fails_is_said_and_the_call_is_none_too_many() {
     lab.store.down();
     let failed = mails.send_later(&key("a"), post()).await.unwrap_err();
     assert!(matches!(&failed, SendLaterError::Store(error) if error.kind() == StoreErrorKind::Unavailable), "{failed}");
+    assert_eq!(lab.events.count("StoreFailed"), 1);
     lab.store.heal();
     assert!(ids(&mails, CallState::Waiting).await.is_empty());
     lab.store.fail_once(StoreCall::Swap(tower_idempotency::Status::Pending), Fault::After);
@@ -199,7 +200,8 @@ async fn a_store_that_fails_is_said_and_the_call_is_none_too_many() {
 #[tokio::test(start_paused = true)]
 async fn a_response_that_decides_nothing_is_shown_and_the_call_goes_on_when_it_is_told() {
     let unknown = r#"{"code":"outcome-unknown"}"#;
-    let (lab, remote) = (Lab::new(), Remote::that([responds(500, &[], unknown), responds(401, &[], "who?")]));
+    let (lab, remote) =
+        (Lab::new(), Remote::that([responds(500, &[], unknown), responds(401, &[], "who?"), responds(422, &[], "no")]));
     let mails = outbox(&lab, &remote);
     let id = later(&mails, "a").await;
     let operator = Operator::new(lab.store.clone());
@@ -224,6 +226,7 @@ async fn a_response_that_decides_nothing_is_shown_and_the_call_goes_on_when_it_i
     assert_eq!(mails.run_once().await.unwrap().sent, 1);
     assert_eq!(what(&remote.seen()), [("a", b"1999".as_slice())], "the same key, whatever became of it");
     let sent = call(&mails, &id).await;
+    assert_eq!(body(sent.response.as_deref()), Some((422, b"no".as_slice())), "a failure, too");
     assert_eq!((sent.state, sent.attempts, sent.why), (CallState::Sent, 3, None));
 }
 

@@ -6,7 +6,7 @@ planted_under!(outbox, "--test client", "outbox");
 planted_under!(driver, "--test client", "outbox::driver");
 planted_under!(listed, "--test client", "outbox::listed");
 planted_under!(core, "--lib", "core::tests::submit");
-planted_under!(answer, "--lib", "outbox::answer");
+planted_under!(answer, "--lib", "outbox::answer::tests");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     core(
@@ -147,7 +147,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/outbox/driver.rs",
         "        }\n        round.finish().await;\n    }\n",
         "        }\n        round.running.detach_all();\n    }\n",
-        "a_process_that_ends",
+        "asked_to_stop",
     ),
     driver(
         "a-round-sends-its-first-page-alone",
