@@ -120,9 +120,9 @@
 #![cfg_attr(feature = "schedule", doc = "  [`schedule`].")]
 #![cfg_attr(not(feature = "schedule"), doc = "  `schedule`.")]
 //! - `client`: retries on the side of the client, over hyper-util, reqwest and other tower
-//!   services:
-#![cfg_attr(feature = "client", doc = "  [`client`].")]
-#![cfg_attr(not(feature = "client"), doc = "  `client`.")]
+//!   services, and an outbox for calls that must be made:
+#![cfg_attr(feature = "client", doc = "  [`client`], [`outbox`].")]
+#![cfg_attr(not(feature = "client"), doc = "  `client`, `outbox`.")]
 //! - `testing`: helps you test your handlers, with processes that die where the test says:
 #![cfg_attr(feature = "testing", doc = "  [`testing`].")]
 #![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
@@ -165,6 +165,8 @@ mod engine;
 pub mod guide;
 mod http;
 mod operator;
+#[cfg(feature = "client")]
+pub mod outbox;
 mod runner;
 #[cfg(feature = "schedule")]
 pub mod schedule;

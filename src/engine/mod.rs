@@ -11,6 +11,7 @@ pub(crate) mod claim;
 pub(crate) mod content;
 pub(crate) mod control;
 pub(crate) mod drain;
+pub(crate) mod dropped;
 #[cfg(feature = "encryption")]
 pub(crate) mod encryption;
 pub(crate) mod handoff;

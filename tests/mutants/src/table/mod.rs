@@ -36,6 +36,7 @@ mod memory;
 mod model;
 mod near;
 mod operator;
+mod outbox;
 mod postgres;
 mod presets;
 mod proxy;
@@ -105,6 +106,7 @@ pub(crate) const GROUPS: [&[Mutant]; 33] = [
     callback::MUTANTS,
     client::MUTANTS,
     operator::MUTANTS,
+    outbox::MUTANTS,
     postgres::MUTANTS,
     memory::MUTANTS,
     limits::MUTANTS,
