@@ -87,7 +87,7 @@ impl State<'_> {
     /// stays, and keeps no period waiting.
     async fn forget(&self, period: &Period) -> Result<(), StoreError> {
         let removed = match self.record(period).await {
-            Ok(Loaded { record: Some(record), now }) if !record.is_held(now) => {
+            Ok(Loaded { record: Some(record), now }) if record.lease_left(now).is_none() => {
                 self.engine.forget(&self.key_of(period)?, record.version()).await.map(drop)
             }
             Ok(_) => Ok(()),

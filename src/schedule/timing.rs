@@ -177,6 +177,14 @@ impl Timing {
         self.next_from(None, after)
     }
 
+    /// Two periods begin no closer to each other than that.
+    pub(crate) const fn shortest(&self) -> Duration {
+        match &self.kind {
+            Kind::Every(distance) => Duration::from_millis(*distance),
+            Kind::Wall(..) | Kind::Flow(..) => Duration::from_secs(60),
+        }
+    }
+
     /// The period that follows this one: by its time of a day, where it has one, so that it
     /// does not come a second time if the zone's rules were changed meanwhile.
     pub(crate) fn following(&self, period: &Period) -> Option<Period> {
