@@ -13,8 +13,6 @@ use async_trait::async_trait;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Instant;
-use tower_idempotency::clock::Clock;
 use tower_idempotency::core::{Key, Record, Resolution, Status, StoredResponse, Timestamp, Version};
 use tower_idempotency::maintenance::Window;
 use tower_idempotency::schedule::{End, Missed, Period, Schedule, Scheduler, Timing, send};
@@ -25,26 +23,7 @@ use tower_idempotency::{Backoff, Engine, EventKind, Operation, Operator, Schedul
 use crate::support::Count;
 use crate::support::bodies::TestBody;
 use crate::support::lab::{Lab, numbered, post, post_body, reply, secs, send as send_request, serve};
-use crate::support::store::{Call, Fault, Faulty};
-
-/// The time of stores here: a second after noon, at which periods of all lengths begin, and on by
-/// tokio's clock. So what a test sees does not depend on when it runs.
-#[derive(Clone, Copy, Debug)]
-struct Noon(Instant);
-
-impl Clock for Noon {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_780_315_201_000).after(self.0.elapsed())
-    }
-}
-
-fn noon() -> MemoryStore {
-    MemoryStore::with_clock(Noon(Instant::now()))
-}
-
-fn lab() -> Lab {
-    Lab::over(Faulty::over(noon()))
-}
+use crate::support::store::{Call, Fault, memory};
 
 /// When the periods began that ran, and how often they did.
 #[derive(Clone, Debug, Default)]
@@ -151,7 +130,7 @@ impl Store for Skewed {
 
 #[tokio::test(start_paused = true)]
 async fn each_period_runs_once_whatever_the_clocks_of_three_processes_show() {
-    let store = Arc::new(noon());
+    let store = Arc::new(memory());
     let runs = Runs::default();
     let mut processes = JoinSet::new();
     for ahead in [-30, 0, 30] {
@@ -207,7 +186,7 @@ async fn a_run_whose_process_dies_is_gone_on_with_by_another_one() {
 
 #[tokio::test(start_paused = true)]
 async fn between_periods_a_process_asks_nothing() {
-    let store = Arc::new(noon());
+    let store = Arc::new(memory());
     let (one, runs) = (Skewed::new(&store, 0), Runs::default());
     let reads = Arc::clone(&one.reads);
     let process = count(one, every(7200), &runs);
@@ -222,7 +201,7 @@ async fn between_periods_a_process_asks_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_starts_while_the_store_is_away() {
-    let lab = lab();
+    let lab = Lab::new();
     lab.store.down();
     let runs = Runs::default();
     let process = count(lab.engine(), every(10), &runs);
@@ -243,7 +222,7 @@ async fn a_process_starts_while_the_store_is_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_fails_is_tried_again_as_often_as_it_may_be() {
-    let lab = lab();
+    let lab = Lab::new();
     let runs = Runs::default();
     let tries = runs.clone();
     let process = start(lab.engine(), every(60).max_tries(3), move |period, _| {
@@ -259,7 +238,7 @@ async fn a_run_that_fails_is_tried_again_as_often_as_it_may_be() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_in_doubt_waits_for_an_operator_and_later_periods_do_not_wait_for_it() {
-    let lab = lab();
+    let lab = Lab::new();
     let runs = Runs::default();
     let sent = runs.clone();
     let process = start(lab.engine(), every(60), move |period, op| {
@@ -287,7 +266,7 @@ async fn a_run_in_doubt_waits_for_an_operator_and_later_periods_do_not_wait_for_
 
 #[tokio::test(start_paused = true)]
 async fn while_the_process_was_down_periods_are_missed() {
-    let lab = lab();
+    let lab = Lab::new();
     let (before, after) = (Runs::default(), Runs::default());
     let process = count(lab.engine(), every(60), &before);
     tokio::time::sleep(secs(130)).await;
@@ -324,7 +303,7 @@ fn by_hand(period: &Period) -> &str {
 
 #[tokio::test(start_paused = true)]
 async fn an_operator_pauses_a_schedule_and_goes_on_with_it() {
-    let lab = lab();
+    let lab = Lab::new();
     let runs = Runs::default();
     let process = count(lab.engine(), every(60), &runs);
     tokio::time::sleep(secs(130)).await;
@@ -346,7 +325,7 @@ async fn an_operator_pauses_a_schedule_and_goes_on_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operator_finds_each_schedule_that_a_process_has_run() {
-    let lab = lab();
+    let lab = Lab::new();
     let runs = Runs::default();
     let operator = Operator::new(lab.store.clone()).by("eve").because("the mail was lost");
     assert!(operator.schedules().await.unwrap().is_empty());
@@ -382,7 +361,7 @@ async fn an_operator_finds_each_schedule_that_a_process_has_run() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operator_runs_it_by_hand_and_periods_once_more() {
-    let lab = lab();
+    let lab = Lab::new();
     let runs = Runs::default();
     let process = count(lab.engine(), every(3600), &runs);
     while runs.counts().len() < 3 {
@@ -407,7 +386,7 @@ async fn an_operator_runs_it_by_hand_and_periods_once_more() {
 
 #[tokio::test(start_paused = true)]
 async fn more_than_it_keeps_is_not_asked_of_it() {
-    let lab = lab();
+    let lab = Lab::new();
     let runs = Runs::default();
     let process = count(lab.engine(), every(1), &runs);
     tokio::time::sleep(secs(10)).await;
@@ -422,7 +401,7 @@ async fn more_than_it_keeps_is_not_asked_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_may_be_a_request_whose_key_stays_the_same() {
-    let lab = lab();
+    let lab = Lab::new();
     let keys = Arc::new(Mutex::new(Vec::new()));
     let layer = lab.layer().required();
     let runs = Count::default();
@@ -458,7 +437,7 @@ async fn a_run_may_be_a_request_whose_key_stays_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn no_run_begins_in_a_maintenance_window() {
-    let lab = lab();
+    let lab = Lab::new();
     let runs = Runs::default();
     let process = count(lab.engine(), every(60), &runs);
     tokio::time::sleep(secs(70)).await;
@@ -478,7 +457,7 @@ async fn no_run_begins_in_a_maintenance_window() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_slow_keeps_the_next_one_waiting() {
-    let lab = lab();
+    let lab = Lab::new();
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let runs = Runs::default();
     let mut processes = JoinSet::new();
@@ -503,7 +482,7 @@ async fn a_run_that_is_slow_keeps_the_next_one_waiting() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_lets_the_run_end_and_another_process_takes_note() {
-    let lab = lab();
+    let lab = Lab::new();
     let runs = Runs::default();
     let engine = lab.engine();
     let ran = runs.clone();
@@ -572,7 +551,7 @@ impl Store for Held {
 
 #[tokio::test(start_paused = true)]
 async fn a_period_whose_process_died_before_it_said_so_does_not_run_again_whatever_the_retention() {
-    let store = Arc::new(noon());
+    let store = Arc::new(memory());
     let runs = Runs::default();
     let before_first = Arc::new(Semaphore::new(1));
     let dies = Held { store: Arc::clone(&store), before_first, dies_when_complete: true };
@@ -590,7 +569,7 @@ async fn a_period_whose_process_died_before_it_said_so_does_not_run_again_whatev
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_was_held_up_since_it_looked_begins_no_period_anew() {
-    let store = Arc::new(noon());
+    let store = Arc::new(memory());
     let runs = Runs::default();
     let before_first = Arc::new(Semaphore::new(0));
     let late = Held { store: Arc::clone(&store), before_first: Arc::clone(&before_first), dies_when_complete: false };
@@ -631,7 +610,7 @@ async fn decide_about_the_first(lab: &Lab, runs: &Runs, resolution: Resolution) 
 
 #[tokio::test(start_paused = true)]
 async fn the_last_try_of_what_is_in_doubt_waits_for_an_operator_too() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let process = start(lab.engine(), every(3600).max_tries(1), in_doubt(&runs));
     while runs.counts().is_empty() {
         tokio::time::sleep(secs(10)).await;
@@ -647,7 +626,7 @@ async fn the_last_try_of_what_is_in_doubt_waits_for_an_operator_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_of_an_operator_ends_the_run() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let process = start(lab.engine(), every(3600), in_doubt(&runs));
     while runs.counts().is_empty() {
         tokio::time::sleep(secs(10)).await;
@@ -665,7 +644,7 @@ async fn a_response_of_an_operator_ends_the_run() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_schedule_asks_nothing() {
-    let store = Arc::new(noon());
+    let store = Arc::new(memory());
     let (one, runs) = (Skewed::new(&store, 0), Runs::default());
     let reads = Arc::clone(&one.reads);
     let process = count(one, every(60), &runs);
@@ -683,7 +662,7 @@ async fn a_paused_schedule_asks_nothing() {
 /// What has ended can't say that its calls succeed again: the next outage would go unsaid.
 #[tokio::test(start_paused = true)]
 async fn a_scheduler_that_ends_in_an_outage_leaves_none_behind() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let layer = lab.layer().resumable();
     let (app, _) = numbered(&layer);
     let first = || {

@@ -21,7 +21,7 @@ fn refused(runs: &Runs) -> impl Fn(Period, Operation) -> BoxFuture + Send + Sync
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_fails_after_the_decision_rests_and_its_tries_are_counted_anew() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let schedule = every(3600).max_tries(2).deadline(secs(1000)).backoff(rest(200));
     let process = start(lab.engine(), schedule, refused(&runs));
     until_the_first_run(&runs).await;
@@ -45,7 +45,7 @@ async fn a_run_that_fails_after_the_decision_rests_and_its_tries_are_counted_ane
 
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_stays_in_doubt_is_parked_after_the_last_try() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let paid = runs.clone();
     let process = start(lab.engine(), every(3600).max_tries(3), move |period, op| {
         let paid = paid.clone();
@@ -71,7 +71,7 @@ async fn a_payment_that_stays_in_doubt_is_parked_after_the_last_try() {
 
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_the_deadline_cuts_off_is_parked_and_not_begun_again() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let paid = runs.clone();
     let process = start(lab.engine(), every(3600).deadline(secs(600)), move |period, op| {
         let paid = paid.clone();

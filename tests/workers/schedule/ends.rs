@@ -10,7 +10,7 @@ fn alarms(lab: &Lab) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn each_try_that_fails_is_told_and_the_last_one_needs_attention() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let tries = runs.clone();
     // Two processes: what one of them did, one of them tells.
     let work = move |period: Period, _| {
@@ -35,7 +35,7 @@ async fn each_try_that_fails_is_told_and_the_last_one_needs_attention() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_in_doubt_and_what_is_passed_over_is_told_once() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let process = start(lab.engine(), every(3600), in_doubt(&runs));
     until_the_first_run(&runs).await;
     tokio::time::sleep(secs(1800)).await;
@@ -53,7 +53,7 @@ async fn what_is_in_doubt_and_what_is_passed_over_is_told_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_not_done_by_its_deadline_is_cut_off_and_given_up() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let begun = runs.clone();
     let schedule = every(3600).deadline(secs(600));
     let process = start(lab.engine(), schedule, move |period, _| {
@@ -78,7 +78,7 @@ async fn a_run_that_is_not_done_by_its_deadline_is_cut_off_and_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn no_try_begins_after_the_deadline_whoever_is_left() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let fails = |runs: &Runs| {
         let runs = runs.clone();
         move |period: Period, _| {
@@ -104,7 +104,7 @@ async fn no_try_begins_after_the_deadline_whoever_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_deadline_cuts_off_within_a_step_is_in_doubt_and_goes_on_when_decided() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let begun = runs.clone();
     let process = start(lab.engine(), every(7200).deadline(secs(600)), move |period, op| {
         let begun = begun.clone();
@@ -136,7 +136,7 @@ async fn what_the_deadline_cuts_off_within_a_step_is_in_doubt_and_goes_on_when_d
 /// A later look finds what no process opened, without one that asks for it.
 #[tokio::test(start_paused = true)]
 async fn a_period_that_the_first_to_look_could_not_open_is_opened_by_the_next_look() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let process = count(lab.engine(), every(600).missed(Missed::PassOver), &runs);
     until_the_first_run(&runs).await;
     let first = *runs.all().first_key_value().unwrap().0;

@@ -10,7 +10,7 @@ async fn looks_of_another(
     schedule: Schedule,
     work: impl Fn(Period, Operation) -> BoxFuture + Clone + Send + Sync + 'static,
 ) -> Vec<u32> {
-    let store = Arc::new(noon());
+    let store = Arc::new(memory());
     let one = start(Arc::clone(&store), schedule.clone(), work.clone());
     tokio::time::sleep(secs(3602)).await;
     let onlooker = Skewed::new(&store, 0);
@@ -40,7 +40,7 @@ async fn a_process_looks_now_and_then_at_what_another_one_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_of_many_hours_is_begun_once() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let work = |runs: &Runs| {
         let runs = runs.clone();
         move |period: Period, _| {
@@ -62,7 +62,7 @@ async fn a_run_of_many_hours_is_begun_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_back_filled_keeps_no_period_waiting_for_all_of_it() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let ran = runs.clone();
     let process = start(lab.engine(), every(3600), move |period, _| {
         ran.add(&period);
@@ -85,16 +85,16 @@ async fn what_is_back_filled_keeps_no_period_waiting_for_all_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_window_for_the_schedule_alone_opens_no_period_and_counts_against_no_deadline() {
-    for lead in [0, 4500] {
-        let (lab, runs) = (lab(), Runs::default());
+    for lead in [0, 4000] {
+        let (lab, runs) = (Lab::new(), Runs::default());
         let process = count(lab.engine(), every(3600).deadline(secs(600)), &runs);
         tokio::time::sleep(secs(60)).await;
         let operator = Operator::new(lab.store.clone());
         let (_, now) = operator.windows().await.unwrap();
         let from = now.after(secs(100 + lead));
-        let window = Window::new(from, now.after(secs(4700)), "the mails move").lead(secs(lead));
+        let window = Window::new(from, now.after(secs(4200)), "the mails move").lead(secs(lead));
         operator.plan(window.covers(Covers::Scope("schedule/export".into()))).await.unwrap();
-        tokio::time::sleep(secs(4600)).await;
+        tokio::time::sleep(secs(4100)).await;
         let shown = operator.schedule("export").await.unwrap();
         assert_eq!((turns(&lab).len(), shown.running), (0, None));
         tokio::time::sleep(secs(150)).await;
@@ -105,7 +105,7 @@ async fn a_window_for_the_schedule_alone_opens_no_period_and_counts_against_no_d
 
 #[tokio::test(start_paused = true)]
 async fn none_of_those_that_were_missed_is_none() {
-    let (lab, runs) = (lab(), Runs::default());
+    let (lab, runs) = (Lab::new(), Runs::default());
     let start = || count(lab.engine(), every(3600).missed(Missed::Newest(0)), &runs);
     let process = start();
     tokio::time::sleep(secs(60)).await;
