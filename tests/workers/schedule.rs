@@ -2,6 +2,7 @@
 
 mod doubts;
 mod ends;
+mod forget;
 mod waits;
 
 use std::collections::BTreeMap;

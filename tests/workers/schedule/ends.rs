@@ -44,6 +44,8 @@ async fn what_is_in_doubt_and_what_is_passed_over_is_told_once() {
     process.abort();
     tokio::time::sleep(secs(4 * 3600)).await;
     lab.events.clear();
+    // Both have looked when the first writes.
+    lab.store.fail(|call| if call == Call::Swap(Status::Complete) { Fault::Slow(secs(1)) } else { Fault::None });
     let processes = [(); 2].map(|()| count(lab.engine(), every(3600), &runs));
     tokio::time::sleep(secs(60)).await;
     assert_eq!(turns(&lab), [ScheduleTurn::PassedOver { periods: 3 }, ScheduleTurn::Complete]);

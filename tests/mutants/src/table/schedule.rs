@@ -231,4 +231,25 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "rest.map_or(Intake::Open, |_| Intake::Open)",
         "a_window_for_the_schedule",
     ),
+    runs(
+        "a-schedule-is-forgotten-while-a-run-has-not-ended",
+        "src/schedule/state.rs",
+        "is_some_and(|record| record.response().is_none())",
+        "is_some_and(|_| false)",
+        "one_of_which_a_run",
+    ),
+    runs(
+        "what-is-forgotten-stays-listed",
+        "src/schedule/state.rs",
+        "                directory::leave(self.engine, self.name).await?;\n                return Ok(Removal::Done);",
+        "                return Ok(Removal::Done);",
+        "a_schedule_that_no_process_has",
+    ),
+    page(
+        "times-of-a-back-fill-are-in-utc",
+        "src/schedule/timing.rs",
+        "stamp(self.zone().to_ambiguous_timestamp(text",
+        "stamp(TimeZone::UTC.to_ambiguous_timestamp(text",
+        "times_of_a_back_fill",
+    ),
 ];
