@@ -150,8 +150,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     runs(
         "what-is-listed-no-longer-stays-in-the-store",
         "src/schedule/state.rs",
-        "self.forget(&ended.period).await?;",
-        "let _ = &ended.period;",
+        "cursor.unlisted() {\n                self.forget(&ended.period).await?;",
+        "cursor.unlisted() {\n                let _ = &ended.period;",
         "each_period_runs_once",
     ),
     runs(
