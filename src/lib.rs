@@ -128,6 +128,9 @@
 #![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
 //! - `encryption`: encrypts records, under keys that you rotate; the
 //!   [guide](guide::stored) lists what is encrypted, and what stays in clear.
+//! - `near-cache`: replays from this process's memory, where the store is on another machine:
+#![cfg_attr(feature = "near-cache", doc = "  [`Engine::near_cache`].")]
+#![cfg_attr(not(feature = "near-cache"), doc = "  `Engine::near_cache`.")]
 //! - `conformance`: the store contract as tests, for authors of stores. Not a
 //!   stable part of the API.
 //!
@@ -178,6 +181,8 @@ mod workers;
 pub use self::core::{Key, Mode, Status, StepKey};
 pub use self::core::{Label, Labels};
 pub use self::engine::Engine;
+#[cfg(feature = "near-cache")]
+pub use self::engine::near::NearCache;
 pub use self::engine::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::engine::operation::{TransactionFuture, TransactionStep};

@@ -42,8 +42,9 @@ use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, KeptRecord, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
     AcceptanceMark, Background, Backoff, Callback, Completer, Engine, FingerprintRules, FirstRequest, GrpcMethods,
-    HeaderFilter, IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Listing, Operator, Outcome,
-    Outcomes, ReplayMark, RetryAdvice, Runner, Scope, StatusService, StepError, Sweeper, Watcher, Webhook,
+    HeaderFilter, IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Listing, NearCache,
+    Operator, Outcome, Outcomes, ReplayMark, RetryAdvice, Runner, Scope, StatusService, StepError, Sweeper, Watcher,
+    Webhook,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -396,6 +397,9 @@ fn engines() -> Vec<(String, Engine)> {
     all.push(("redact_reason(nothing left)".to_owned(), fresh().redact_reason(String::clear)));
     all.push(("redact_reason(too long)".to_owned(), fresh().redact_reason(|line| *line = "x".repeat(1 << 20))));
     all.extend(rings().into_iter().map(|ring| (format!("encryption({ring:?})"), fresh().encryption(ring))));
+    let near = LENGTHS.map(NearCache::new);
+    let small = [0, 1, u64::MAX].map(|bytes| NearCache::new(Duration::MAX).max_bytes(bytes));
+    all.extend(walk!(fresh(), near.into_iter().chain(small), near_cache));
     all
 }
 

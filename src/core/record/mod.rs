@@ -347,14 +347,8 @@ impl Record {
         }
     }
 
-    /// Whether an attempt holds it.
-    #[cfg(feature = "schedule")]
-    pub(crate) fn is_held(&self, now: Timestamp) -> bool {
-        self.lease_left(now).is_some()
-    }
-
     /// How much of its holder's lease is left.
-    pub(in crate::core) fn lease_left(&self, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn lease_left(&self, now: Timestamp) -> Option<Duration> {
         match &self.hold {
             Hold::Leased { .. } => Some(self.falls_due().since(now)).filter(|left| !left.is_zero()),
             _ => None,

@@ -34,6 +34,7 @@ mod limits;
 mod maintenance;
 mod memory;
 mod model;
+mod near;
 mod operator;
 mod outbox;
 mod postgres;
@@ -89,6 +90,7 @@ const START: &str = "src/core/record/start.rs";
 /// Group by group: those of one table share the code under test.
 pub(crate) const GROUPS: [&[Mutant]; 33] = [
     model::MUTANTS,
+    near::MUTANTS,
     http::MUTANTS,
     request::MUTANTS,
     bodies::MUTANTS,
