@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::error::ClientErrorKind;
 
 /// The whole of a request's body.
-pub(super) async fn keep<B>(mut body: B, limit: usize) -> Result<Bytes, ClientErrorKind>
+pub(crate) async fn keep<B>(mut body: B, limit: usize) -> Result<Bytes, ClientErrorKind>
 where
     B: Body + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -52,7 +52,7 @@ where
     Ok(Response::from_parts(parts, ReceivedBody { read, rest: Some(body) }))
 }
 
-fn is_stream(headers: &HeaderMap) -> bool {
+pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
     let events = b"text/event-stream";
     let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
     kind.and_then(|kind| kind.get(..events.len())).is_some_and(|kind| kind.eq_ignore_ascii_case(events))
@@ -77,7 +77,7 @@ impl<R> ReceivedBody<R> {
     }
 
     /// All of it, if it was read to its end.
-    pub(super) fn whole(&self) -> Option<Bytes> {
+    pub(crate) fn whole(&self) -> Option<Bytes> {
         let mut pieces = self.read.iter().filter_map(Frame::data_ref);
         match (&self.rest, pieces.next(), pieces.next()) {
             (Some(_), ..) => None,
