@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tower_idempotency::clock::ManualClock;
-use tower_idempotency::core::{Key, Record, Status, Version};
+use tower_idempotency::clock::{Clock, ManualClock};
+use tower_idempotency::core::{Key, Record, Status, Timestamp, Version};
 use tower_idempotency::store::{
     Durability, DurabilityLevel, Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap,
 };
@@ -41,6 +41,22 @@ pub(crate) enum Fault {
     Slow(Duration),
 }
 
+/// tokio's clock from a certain day in 2001 on. Where the system's time is the start, as it is for
+/// `MemoryStore::new`, a test's first period may begin at any moment of it.
+#[derive(Clone, Copy, Debug)]
+struct SameDay(tokio::time::Instant);
+
+impl Clock for SameDay {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_000_000_000_000).after(self.0.elapsed())
+    }
+}
+
+/// A memory store on tokio's clock, which shows the same time at the start of each test.
+pub(crate) fn memory() -> MemoryStore {
+    MemoryStore::with_clock(SameDay(tokio::time::Instant::now()))
+}
+
 type Plan = Box<dyn FnMut(Call) -> Fault + Send>;
 
 /// A memory store behind a fault plan. Clones are handles to the same store.
@@ -61,7 +77,7 @@ pub(crate) struct Faulty {
 impl Faulty {
     /// On tokio's clock.
     pub(crate) fn new() -> Self {
-        Self::over(MemoryStore::new())
+        Self::over(memory())
     }
 
     /// On a clock of its own.

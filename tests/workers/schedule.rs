@@ -21,7 +21,7 @@ use tower_idempotency::{Backoff, Engine, EventKind, Operation, Operator};
 use crate::support::Count;
 use crate::support::bodies::TestBody;
 use crate::support::lab::{Lab, numbered, post, post_body, reply, secs, send as send_request, serve};
-use crate::support::store::{Call, Fault};
+use crate::support::store::{Call, Fault, memory};
 
 /// When the periods began that ran, and how often they did.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +113,7 @@ impl Store for Skewed {
 
 #[tokio::test(start_paused = true)]
 async fn each_period_runs_once_whatever_the_clocks_of_three_processes_show() {
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(memory());
     let runs = Runs::default();
     let mut processes = JoinSet::new();
     for ahead in [-30, 0, 30] {
@@ -169,7 +169,7 @@ async fn a_run_whose_process_dies_is_gone_on_with_by_another_one() {
 
 #[tokio::test(start_paused = true)]
 async fn between_periods_a_process_asks_nothing() {
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(memory());
     let (one, runs) = (Skewed::new(&store, 0), Runs::default());
     let reads = Arc::clone(&one.reads);
     let process = count(one, every(7200), &runs);
@@ -534,7 +534,7 @@ impl Store for Held {
 
 #[tokio::test(start_paused = true)]
 async fn a_period_whose_process_died_before_it_said_so_does_not_run_again_whatever_the_retention() {
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(memory());
     let runs = Runs::default();
     let before_first = Arc::new(Semaphore::new(1));
     let dies = Held { store: Arc::clone(&store), before_first, dies_when_complete: true };
@@ -552,7 +552,7 @@ async fn a_period_whose_process_died_before_it_said_so_does_not_run_again_whatev
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_was_held_up_since_it_looked_begins_no_period_anew() {
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(memory());
     let runs = Runs::default();
     let before_first = Arc::new(Semaphore::new(0));
     let late = Held { store: Arc::clone(&store), before_first: Arc::clone(&before_first), dies_when_complete: false };
@@ -627,7 +627,7 @@ async fn a_response_of_an_operator_ends_the_run() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_schedule_asks_nothing() {
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(memory());
     let (one, runs) = (Skewed::new(&store, 0), Runs::default());
     let reads = Arc::clone(&one.reads);
     let process = count(one, every(60), &runs);
