@@ -120,14 +120,17 @@
 #![cfg_attr(feature = "schedule", doc = "  [`schedule`].")]
 #![cfg_attr(not(feature = "schedule"), doc = "  `schedule`.")]
 //! - `client`: retries on the side of the client, over hyper-util, reqwest and other tower
-//!   services:
-#![cfg_attr(feature = "client", doc = "  [`client`].")]
-#![cfg_attr(not(feature = "client"), doc = "  `client`.")]
+//!   services, and an outbox for calls that must be made:
+#![cfg_attr(feature = "client", doc = "  [`client`], [`outbox`].")]
+#![cfg_attr(not(feature = "client"), doc = "  `client`, `outbox`.")]
 //! - `testing`: helps you test your handlers, with processes that die where the test says:
 #![cfg_attr(feature = "testing", doc = "  [`testing`].")]
 #![cfg_attr(not(feature = "testing"), doc = "  `testing`.")]
 //! - `encryption`: encrypts records, under keys that you rotate; the
 //!   [guide](guide::stored) lists what is encrypted, and what stays in clear.
+//! - `near-cache`: replays from this process's memory, where the store is on another machine:
+#![cfg_attr(feature = "near-cache", doc = "  [`Engine::near_cache`].")]
+#![cfg_attr(not(feature = "near-cache"), doc = "  `Engine::near_cache`.")]
 //! - `conformance`: the store contract as tests, for authors of stores. Not a
 //!   stable part of the API.
 //!
@@ -162,6 +165,8 @@ mod engine;
 pub mod guide;
 mod http;
 mod operator;
+#[cfg(feature = "client")]
+pub mod outbox;
 mod runner;
 #[cfg(feature = "schedule")]
 pub mod schedule;
@@ -176,6 +181,8 @@ mod workers;
 pub use self::core::{Key, Mode, Status, StepKey};
 pub use self::core::{Label, Labels};
 pub use self::engine::Engine;
+#[cfg(feature = "near-cache")]
+pub use self::engine::near::NearCache;
 pub use self::engine::operation::{NotUndone, Operation, Reconciled, StepError, StepFuture};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::engine::operation::{TransactionFuture, TransactionStep};

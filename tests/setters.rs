@@ -36,13 +36,15 @@ use tower_idempotency::core::{
     Timestamp, Version,
 };
 use tower_idempotency::encryption::{EncryptionKey, Keyring};
+use tower_idempotency::outbox::Outbox;
 use tower_idempotency::schedule::{Schedule, Scheduler, Timing};
 use tower_idempotency::store::conformance::{Fault, FaultyStore, Op};
 use tower_idempotency::store::{Filter, KeptRecord, MemoryStore, Query, Store, StoreError};
 use tower_idempotency::{
     AcceptanceMark, Background, Backoff, Callback, Completer, Engine, FingerprintRules, FirstRequest, GrpcMethods,
-    HeaderFilter, IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Listing, Operator, Outcome,
-    Outcomes, ReplayMark, RetryAdvice, Runner, Scope, StatusService, StepError, Sweeper, Watcher, Webhook,
+    HeaderFilter, IdempotencyLayer, InProgressStatus, KeyMember, KeyReusedStatus, KeyRules, Listing, NearCache,
+    Operator, Outcome, Outcomes, ReplayMark, RetryAdvice, Runner, Scope, StatusService, StepError, Sweeper, Watcher,
+    Webhook,
 };
 
 const LENGTHS: [Duration; 4] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
@@ -361,6 +363,22 @@ async fn retry(layer: RetryLayer) {
     }
 }
 
+fn outboxes() -> Vec<(String, Outbox)> {
+    let fresh = || {
+        let away = tower::service_fn(|_: Request<Full<Bytes>>| async {
+            Err::<http::Response<Full<Bytes>>, _>(Failure("reset"))
+        });
+        let client = RetryLayer::new(Server::in_process_honours_keys()).max_tries(1).layer(away);
+        Outbox::new("mail", MemoryStore::new(), client).unwrap()
+    };
+    let mut all = walk!(fresh(), LENGTHS, keep, lease, poll, deadline, max_age);
+    all.extend(walk!(fresh(), backoffs(), backoff));
+    all.extend(walk!(fresh(), COUNTS, concurrency, request_limit));
+    all.extend(walk!(fresh(), TRIES, max_tries));
+    all.push(("keep_credentials()".to_owned(), fresh().keep_credentials()));
+    all
+}
+
 fn listings() -> Vec<(String, Listing)> {
     let mut all = walk!(Listing::needs_attention(), LENGTHS, older_than);
     all.extend(walk!(Listing::needs_attention(), COUNTS, limit));
@@ -379,6 +397,9 @@ fn engines() -> Vec<(String, Engine)> {
     all.push(("redact_reason(nothing left)".to_owned(), fresh().redact_reason(String::clear)));
     all.push(("redact_reason(too long)".to_owned(), fresh().redact_reason(|line| *line = "x".repeat(1 << 20))));
     all.extend(rings().into_iter().map(|ring| (format!("encryption({ring:?})"), fresh().encryption(ring))));
+    let near = LENGTHS.map(NearCache::new);
+    let small = [0, 1, u64::MAX].map(|bytes| NearCache::new(Duration::MAX).max_bytes(bytes));
+    all.extend(walk!(fresh(), near.into_iter().chain(small), near_cache));
     all
 }
 
@@ -450,6 +471,14 @@ async fn no_setter_of_what_works_beside_the_requests_makes_anything_panic() {
     }
     for (what, layer) in retry_layers() {
         wrong.in_(&format!("RetryLayer::{what}"), retry(layer)).await;
+    }
+    for (what, outbox) in outboxes() {
+        let sending = for_a_minute(async {
+            let key = tower_idempotency::core::IdempotencyKey::derived("mail", &what);
+            let _ = outbox.send_later(&key, Request::post("/").body(full("1999")).unwrap()).await;
+            outbox.run(std::future::pending()).await;
+        });
+        wrong.in_(&format!("Outbox::{what}"), sending).await;
     }
     for (what, engine) in engines() {
         wrong.in_(&format!("Engine::{what}, with a runner"), run(&Runner::new(engine))).await;
@@ -656,7 +685,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 27] = [
+const WALKED: [(&str, &str); 28] = [
     ("client/layer.rs", "retry_layers"),
     ("core/fingerprint.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/fingerprint/rules.rs", "fingerprint_rules"),
@@ -676,6 +705,7 @@ const WALKED: [(&str, &str); 27] = [
     ("engine/mod.rs", "engines"),
     ("engine/operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),
     ("http/status.rs", "statuses"),
+    ("outbox/settings.rs", "outboxes"),
     ("schedule/scheduler.rs", "schedules"),
     ("store/memory.rs", "memory_stores"),
     ("store/postgres/options.rs", "postgres_stores"),

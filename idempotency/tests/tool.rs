@@ -74,7 +74,8 @@ impl Bed {
         let engine = Engine::new(store);
         let operator = Operator::new(engine.clone());
         RUNTIME.block_on(async {
-            let runner = Runner::new(engine).at_most_once().labels(Labels::new().with("order", 17));
+            let runner =
+                Runner::new(engine).at_most_once().labels(Labels::new().with("order", 17).with("item", "lamp"));
             runner.run("shop", "fine", "", |_| async { Ok::<_, String>(1) }).await.unwrap();
             let charge = |op: Operation| async move {
                 op.step(HOSTILE, |_| async { Ok::<_, String>(1) }).await?;
@@ -134,6 +135,12 @@ fn story(bed: &Bed) {
         assert_eq!(listed["operations"].as_array().unwrap().len(), found, "{label}: {listed}");
     }
     assert_eq!(bed.run(&["list", "--label", "order"]).code, 2, "that is no label");
+    assert!(bed.run(&["show", &hash]).out.contains("labels   order=17, item=lamp"), "an operator sees which it is");
+    let of_label = bed.run(&["list", "--state", "unfinished", "--label", "order=17"]).out;
+    assert!(
+        of_label.contains("LABELS") && of_label.contains("item=lamp") && !of_label.contains("order=17"),
+        "{of_label}"
+    );
 
     // No colours in a pipe, and nothing of what would steer a terminal.
     for arguments in [&["list"][..], &["show", &hash], &["show", &hash, "--json"], &["doctor"]] {

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::error::ClientErrorKind;
 
 /// The whole of a request's body.
-pub(super) async fn keep<B>(mut body: B, limit: usize) -> Result<Bytes, ClientErrorKind>
+pub(crate) async fn keep<B>(mut body: B, limit: usize) -> Result<Bytes, ClientErrorKind>
 where
     B: Body + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -52,7 +52,7 @@ where
     Ok(Response::from_parts(parts, ReceivedBody { read, rest: Some(body) }))
 }
 
-fn is_stream(headers: &HeaderMap) -> bool {
+pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
@@ -75,7 +75,7 @@ impl<R> ReceivedBody<R> {
     }
 
     /// All of it, if it was read to its end.
-    pub(super) fn whole(&self) -> Option<Bytes> {
+    pub(crate) fn whole(&self) -> Option<Bytes> {
         let mut pieces = self.read.iter().filter_map(Frame::data_ref);
         match (&self.rest, pieces.next(), pieces.next()) {
             (Some(_), ..) => None,

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::core::{IdempotencyKey, InvalidKey};
 
 /// What other crates' errors are here.
-pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a call through a [`Retry`](super::Retry) has no response.
 ///

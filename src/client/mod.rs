@@ -2,9 +2,9 @@
 //! Start with [`Retry`], whose `call` sends a request until it has a final response.
 
 mod attempts;
-mod body;
+pub(crate) mod body;
 mod call;
-mod error;
+pub(crate) mod error;
 mod follow;
 mod key;
 mod layer;
@@ -12,7 +12,7 @@ mod origin;
 mod policy;
 mod progress;
 mod service;
-mod verdict;
+pub(crate) mod verdict;
 
 pub use self::body::ReceivedBody;
 pub use self::call::Sent;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response, Uri};
 use http_body::Body;
 use tower_service::Service;
 
@@ -35,6 +35,16 @@ pub type RetryFuture<R> = Pin<Box<dyn Future<Output = Result<Response<ReceivedBo
 impl<S> Retry<S> {
     pub(super) const fn new(inner: S, policy: Arc<Policy>) -> Self {
         Self { inner, policy }
+    }
+
+    /// Whether requests to this place may be sent again.
+    pub(crate) fn serves(&self, uri: &Uri) -> bool {
+        self.policy.serves(uri)
+    }
+
+    /// The field in which it sends the key.
+    pub(crate) fn key_header(&self) -> HeaderName {
+        self.policy.key_header.clone()
     }
 }
 

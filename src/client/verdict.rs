@@ -21,7 +21,7 @@ const ADVICE: [HeaderName; 2] =
 const LATER: [&str; 5] = ["in-progress", "record-newer", "unfinished", "interrupted", "idempotency_key_in_use"];
 
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Final,
     /// After this time, if the server said one.
     Retry(Option<Duration>),
@@ -33,7 +33,7 @@ pub(super) enum Verdict {
 
 /// What a response says to a request that went to `uri`. `body` is asked for only where the
 /// status leaves it open.
-pub(super) fn verdict(
+pub(crate) fn verdict(
     status: StatusCode,
     headers: &HeaderMap,
     uri: &Uri,
@@ -80,10 +80,15 @@ fn advice(headers: &HeaderMap) -> Option<bool> {
 /// Whether the problem is one that passes. Its name is the member `code`, or the end of its
 /// `type`; a Stripe-like server has it in `error`.
 fn is_for_later(body: &[u8]) -> bool {
-    let Ok(problem) = serde_json::from_slice::<Value>(body) else { return false };
+    problem_of(body).is_some_and(|name| LATER.contains(&&*name))
+}
+
+/// The name of the problem that a body is, if it is one.
+pub(crate) fn problem_of(body: &[u8]) -> Option<String> {
+    let problem = serde_json::from_slice::<Value>(body).ok()?;
     let own = problem.get("code").or_else(|| problem.get("error")?.get("code")).and_then(Value::as_str);
     let kind = || problem.get("type")?.as_str()?.rsplit([':', '#', '/']).next();
-    own.or_else(kind).is_some_and(|name| LATER.contains(&name))
+    own.or_else(kind).map(str::to_owned)
 }
 
 /// Seconds, or a date (RFC 9110 §10.2.3), which is compared with the server's own clock if the

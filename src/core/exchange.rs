@@ -231,6 +231,19 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         }
     }
 
+    /// Whether its last decision was to write or to remove.
+    pub(crate) const fn is_change(&self) -> bool {
+        matches!(&self.decision, Some(Decision { next: Next::Put(_) | Next::Remove, .. }))
+    }
+
+    /// The store's time when it was last seen what is there.
+    pub(crate) const fn seen_at(&self) -> Option<Timestamp> {
+        match &self.seen {
+            Seen::Record(_, now) => Some(*now),
+            Seen::Nothing | Seen::Guess(_) => None,
+        }
+    }
+
     /// The nonce of its last write, or of the next one if there was none.
     pub const fn nonce(&self) -> Version {
         self.nonce

@@ -103,6 +103,25 @@ impl StoredRequest {
         Self::from_parts(method.clone(), copied(uri), headers, body, trailers, None)
     }
 
+    /// A call to another service, which an outbox makes later: with its idempotency key, which is
+    /// no client's secret there, and with credentials only where those may be kept.
+    #[cfg(feature = "client")]
+    pub(crate) fn outgoing(
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+        keeps_credentials: bool,
+        dropped: impl Fn(&HeaderName),
+    ) -> Self {
+        let is_kept = |name: &HeaderName| {
+            let may = keeps_credentials || name.as_str() == "idempotency-key" || !is_told_credential(name, &dropped);
+            may && !is_of_connection(name)
+        };
+        let (uri, headers) = (copied(uri), kept(headers, is_kept));
+        Self::from_parts(method.clone(), uri, headers, on_its_own(in_its_own_piece(body)), Vec::new(), None)
+    }
+
     /// The same without its body: to be shown.
     pub(super) fn without_body(&self) -> Self {
         Self { body: Bytes::new(), ..self.clone() }

@@ -78,6 +78,8 @@ pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};
 #[cfg(feature = "schedule")]
 pub(crate) use self::record::NEVER;
+#[cfg(any(feature = "client", feature = "conformance", test))]
+pub(crate) use self::record::OUTGOING;
 pub use self::record::Record;
 #[doc(hidden)]
 pub use self::record::callback::PendingCallback;

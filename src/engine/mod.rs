@@ -11,12 +11,14 @@ pub(crate) mod claim;
 pub(crate) mod content;
 pub(crate) mod control;
 pub(crate) mod drain;
+pub(crate) mod dropped;
 #[cfg(feature = "encryption")]
 pub(crate) mod encryption;
 pub(crate) mod handoff;
 pub(crate) mod ledger;
 pub(crate) mod limits;
 pub(crate) mod look;
+pub(crate) mod near;
 pub(crate) mod operation;
 pub(crate) mod outage;
 pub(crate) mod outcome;
@@ -37,6 +39,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::drain::{Drain, WorkToken};
 use self::ledger::Ledger;
 use self::limits::{Limits, MIN_LEASE, MIN_RETENTION};
+use self::near::Near;
+#[cfg(feature = "near-cache")]
+use self::near::NearCache;
 use self::outage::{Calls, Outage};
 use self::process::{InHand, Process};
 use self::unpersisted::UnpersistedResponses;
@@ -96,6 +101,7 @@ struct Shared {
     /// Whether a callback is to be made at the end of what it begins.
     callback: bool,
     redact_reason: Option<Arc<ReasonHook>>,
+    near: Near,
 }
 
 type ReasonHook = dyn Fn(&mut String) + Send + Sync;
@@ -113,6 +119,7 @@ impl Engine {
             limits: Limits::default(),
             callback: false,
             redact_reason: None,
+            near: Near::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -204,6 +211,38 @@ impl Engine {
     #[cfg(feature = "encryption")]
     pub fn encryption(self, keys: encryption::Keyring) -> Self {
         self.set(|shared| shared.ledger.set_cipher(keys))
+    }
+
+    /// Keeps complete records in this process's memory for a while, so that a replay asks no
+    /// store. By default each replay asks the store.
+    ///
+    /// A complete record stays as it is until it expires, is acknowledged, or an operator decides
+    /// anew. So what is kept serves replays only: a key that was used for another request, a
+    /// record that is unfinished, and every write go to the store. Expiry goes by the store's
+    /// time. The status resource and an [`Operator`](crate::Operator) read the store.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_idempotency::{Engine, NearCache, store::MemoryStore};
+    ///
+    /// # let store = MemoryStore::new();
+    /// let near = NearCache::new(Duration::from_secs(10)).max_bytes(32 << 20);
+    /// let engine = Engine::new(store).near_cache(near);
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// After a client acknowledged, or an operator forgot a record or had it run again, in
+    /// *another* process, this one goes on replaying the old response for up to `max_age`, and
+    /// begins nothing new under the key meanwhile. In the process that wrote, the record is gone
+    /// at once. While the store is away, this process replays what it keeps. Records are in
+    /// memory in clear, also where the store has them [encrypted](crate::guide::stored). With a
+    /// [`MemoryStore`](crate::store::MemoryStore) there is nothing to gain.
+    ///
+    /// Engines share what is kept if they are clones from after this call.
+    #[cfg(feature = "near-cache")]
+    pub fn near_cache(self, settings: NearCache) -> Self {
+        self.set(|shared| shared.near = Near::new(settings))
     }
 
     /// Calls `hook` with the line that says why an attempt ended without a response, before it is
@@ -322,6 +361,11 @@ impl Engine {
         Arc::ptr_eq(&self.shared.process, &other.shared.process)
     }
 
+    /// What it keeps of complete records.
+    pub(crate) fn near(&self) -> &Near {
+        &self.shared.near
+    }
+
     /// The operations that are waited for in this process.
     pub(crate) fn waiting(&self) -> &Arc<Waiting> {
         &self.shared.process.waiting
@@ -401,6 +445,7 @@ impl Engine {
         T: Send,
     {
         let driven = self.shared.ledger.drive(key, exchange).await;
+        self.near().driven(key, exchange);
         if driven.is_ok() {
             self.wrote(key, exchange.writes());
         }
@@ -420,6 +465,7 @@ impl Engine {
     {
         let failed = |error: &StoreError| self.store_failed(Some(key), Calls::Writes, error);
         let driven = self.shared.ledger.persist(key, exchange, patience, failed).await;
+        self.near().driven(key, exchange);
         if driven.is_ok() {
             self.wrote(key, exchange.writes());
         }
@@ -491,7 +537,9 @@ impl Engine {
 
     /// Removes the record at `key` if it is still at `version`.
     pub(crate) async fn forget(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        self.shared.ledger.forget(key, version).await
+        let forgotten = self.shared.ledger.forget(key, version).await;
+        self.near().forgotten(key);
+        forgotten
     }
 }
 

@@ -35,6 +35,10 @@ pub mod completer {}
 #[doc = include_str!("client.md")]
 pub mod client {}
 
+#[cfg(feature = "client")]
+#[doc = include_str!("outbox.md")]
+pub mod outbox {}
+
 #[doc = include_str!("operator.md")]
 pub mod operator {}
 

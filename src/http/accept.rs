@@ -39,7 +39,7 @@ impl RequestContext {
         let room = slot.is_some() || counted.is_some() && background.queue.has_room(engine, later.scope).await;
         let lease = slot.as_ref().map(WorkerSlot::lease);
         let (fingerprint, mode, labels) = (fingerprint.clone(), policy.mode, self.labels());
-        let command = Submit { fingerprint, mode, request, labels, room, lease };
+        let command = Submit { fingerprint, mode, request, labels, room, lease, outgoing: false };
         let (submitted, attempt) =
             match self.store_submission(command, slot, intake(counted.as_ref(), self.rest.as_deref())).await {
                 Ok(submitted) => submitted,

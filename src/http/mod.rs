@@ -13,7 +13,6 @@ pub(crate) mod background;
 pub(crate) mod body;
 pub(crate) mod callback;
 pub(crate) mod coverage;
-pub(crate) mod dropped;
 pub(crate) mod extract;
 pub(crate) mod fingerprint;
 pub(crate) mod first_request;

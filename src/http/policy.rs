@@ -9,11 +9,11 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use tokio::sync::Semaphore;
 
 use crate::core::{IdempotencyKey, Mode};
+use crate::engine::dropped::Dropped;
 use crate::engine::outcomes::Outcomes;
 use crate::http::background::Background;
 use crate::http::callback::Callback;
 use crate::http::coverage::Coverage;
-use crate::http::dropped::Dropped;
 use crate::http::fingerprint::rules::FingerprintRules;
 use crate::http::grpc::is_call;
 use crate::http::head::{Head, Seldom};

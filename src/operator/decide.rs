@@ -88,7 +88,7 @@ impl Operator {
         Ok(())
     }
 
-    fn decided(&self, key: &Key, what: &'static str) {
+    pub(super) fn decided(&self, key: &Key, what: &'static str) {
         let text = |text: &std::sync::Arc<str>| text.to_string();
         let who = || self.engine.name().filter(|who| !who.is_empty()).map(text);
         self.engine.emit(key, || EventKind::Decided { what, who: who(), why: self.why.as_ref().map(text) });

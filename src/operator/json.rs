@@ -57,7 +57,7 @@ impl Shown {
             "now": self.now.as_millis(),
             "created": record.created_at().map(Timestamp::as_millis),
             "written": record.written_at().as_millis(),
-            "due": Some(record.due()).filter(|due| *due <= self.now.after(FAR)).map(Timestamp::as_millis),
+            "due": Some(record.falls_due()).filter(|due| *due <= self.now.after(FAR)).map(Timestamp::as_millis),
             "age_ms": u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX),
             "by": record.by(),
             "labels": self.labels().iter().map(|label| (label.name(), label.value())).collect::<BTreeMap<_, _>>(),

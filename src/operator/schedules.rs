@@ -7,8 +7,9 @@ use super::error::OperatorError;
 use crate::core::Timestamp;
 use crate::schedule::cursor::{Cursor, Ended, Missed, Order};
 use crate::schedule::directory;
-use crate::schedule::state::{Seen, State, scope};
+use crate::schedule::state::{Removal, Seen, State, scope};
 use crate::schedule::timing::{Period, Timing, period_at};
+use crate::store::{StoreError, StoreErrorKind};
 use crate::util::nonce::fresh_nonce;
 
 /// How much may be asked for by hand and not have begun.
@@ -66,7 +67,8 @@ impl ShownSchedule {
 
 impl Operator {
     /// The names of all schedules that a process has run over this store, in the order of the
-    /// alphabet: the first 1,000. One that no process has any longer stays.
+    /// alphabet: the first 1,000. One that no process has any longer stays until it is
+    /// [forgotten](Self::forget_schedule).
     ///
     /// # Errors
     ///
@@ -80,11 +82,12 @@ impl Operator {
     /// # Errors
     ///
     /// [`OperatorError::NoSuchSchedule`] if no process has run one of this name;
-    /// [`OperatorError::Store`] if the store can't be asked, or a newer release wrote it.
+    /// [`OperatorError::Store`] if the store can't be asked, a newer release wrote it, or its time
+    /// zone is not known here.
     pub async fn schedule(&self, name: &str) -> Result<ShownSchedule, OperatorError> {
         let Seen { cursor, now, .. } = self.state(name).look().await?;
         let cursor = cursor.ok_or(OperatorError::NoSuchSchedule)?;
-        let timing = cursor.timing.parse().map_err(|_| OperatorError::NoSuchSchedule)?;
+        let timing = cursor.timing.parse().map_err(|_| unreadable(&cursor.timing))?;
         let running = cursor.running().map(|open| open.period.clone());
         let in_doubt = cursor.open.iter().filter(|open| open.in_doubt).map(|open| open.period.clone()).collect();
         let Cursor { missed, paused, orders, asked, passed, ended, .. } = cursor;
@@ -158,6 +161,32 @@ impl Operator {
         .await
     }
 
+    /// Forgets a schedule: takes one that no process has any longer off the
+    /// [list](Self::schedules), with all that is on record of its runs, and what was asked for
+    /// and has not begun. The event [`Decided`](crate::EventKind::Decided) is what remains, with
+    /// [who](Self::by) and [why](Self::because).
+    ///
+    /// A process that still has the schedule begins it anew, with the first period after that. So
+    /// this also sets right what a clock of the store that was far ahead has done. A period that
+    /// was opened ahead of its time has another run then.
+    ///
+    /// # Errors
+    ///
+    /// [`OperatorError::Unfinished`] while a run of it has begun and is not complete: wait for it,
+    /// or [resolve](Self::resolve) it first. [`OperatorError::NoSuchSchedule`] if there is none of
+    /// this name; [`OperatorError::Overtaken`] if it changes all the time. After
+    /// [`OperatorError::Store`] part of it may have been removed: call this again.
+    pub async fn forget_schedule(&self, name: &str) -> Result<(), OperatorError> {
+        let state = self.state(name);
+        match state.remove().await? {
+            Removal::Done => self.decided(&state.key(), "forget a schedule"),
+            Removal::Absent => return Err(OperatorError::NoSuchSchedule),
+            Removal::Unfinished => return Err(OperatorError::Unfinished),
+            Removal::Overtaken => return Err(OperatorError::Overtaken),
+        }
+        self.call_schedule(name).await
+    }
+
     async fn ask(
         &self,
         name: &str,
@@ -200,6 +229,32 @@ impl Operator {
     }
 }
 
+/// Its processes have a newer release, or a zone that is not known here.
+fn unreadable(timing: &str) -> StoreError {
+    let why = format!("this machine knows no timing `{timing}`; ask on one where the schedule runs");
+    StoreError::new(StoreErrorKind::NewerFormat, why)
+}
+
 fn fresh_id() -> String {
     format!("{:08x}", fresh_nonce().get() >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn a_schedule_in_a_zone_that_is_not_known_here_is_there_and_can_not_be_read() {
+        let engine = Engine::new(MemoryStore::new());
+        let timing = Timing::daily("UTC", "02:00").unwrap();
+        let mut cursor = Cursor::new(&timing, Missed::PassOver, Timestamp::from_millis(0));
+        cursor.timing = "cron Mars/Olympus 0 2 * * *".to_owned();
+        let state = State { engine: &engine, name: "export" };
+        assert!(state.write(&cursor, None).await.unwrap());
+        let error = Operator::new(engine.clone()).schedule("export").await.unwrap_err();
+        assert!(matches!(&error, OperatorError::Store(error) if error.is_unreadable()), "{error}");
+        assert!(error.to_string().contains("knows no timing `cron Mars/Olympus 0 2 * * *`"), "{error}");
+    }
 }

@@ -92,7 +92,7 @@ impl Shown {
     /// What it waits for.
     pub fn state(&self) -> OperationState {
         let record = &self.record;
-        let is_due = record.due() <= self.now;
+        let is_due = record.falls_due() <= self.now;
         match (record.status(), record.hold(), record.outlook()) {
             (Status::Complete, ..) if record.pending_callback().is_some() => OperationState::CallbackPending,
             (Status::Complete, ..) => OperationState::Complete,

@@ -17,15 +17,15 @@ use crate::store::{StoreError, StoreErrorKind};
 /// How many ended runs are listed.
 const LISTED: usize = 32;
 
-/// How many periods that were missed are looked at, one by one.
-const MOST: usize = 1_000_000;
+/// How many periods that were missed are looked at, one by one: the newest.
+const MOST: u32 = 1_000_000;
 
 /// What becomes of periods that began while no process ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missed {
     /// At most so many run, the oldest of them first; what was missed before them is passed
-    /// over.
+    /// over. None of them is as [`PassOver`](Self::PassOver).
     Newest(u32),
     /// None runs: a period that began more than a minute ago is passed over.
     PassOver,
@@ -98,7 +98,7 @@ pub enum End {
     Complete,
     /// It failed as often as it may, or was not done by its deadline.
     Failed,
-    /// So many periods in a row were missed, and passed over.
+    /// So many periods in a row were missed, and passed over. A million are counted at most.
     PassedOver(u64),
 }
 
@@ -129,16 +129,25 @@ impl Cursor {
         self.open.iter().find(|open| !open.in_doubt)
     }
 
-    /// Opens the next period that is to run, if one has begun and none runs. What an operator
-    /// asked for comes first, also while the schedule is paused.
+    /// Opens the next period that is to run, if one has begun and none runs.
     pub(crate) fn advance(&mut self, timing: &Timing, missed: Missed, now: Timestamp) -> bool {
         if self.running().is_some() {
             return false;
         }
-        if let Some(asked) = self.asked.pop_front() {
-            self.begin(asked, now);
-            return true;
-        }
+        // In turns, so that no list of what is asked for makes what falls due meanwhile wait.
+        let was_asked_for = self.ended.back().is_some_and(|ended| ended.period.is_by_hand());
+        was_asked_for && self.open_due(timing, missed, now)
+            || self.open_asked(now)
+            || self.open_due(timing, missed, now)
+    }
+
+    /// What an operator asked for begins also while the schedule is paused.
+    fn open_asked(&mut self, now: Timestamp) -> bool {
+        let asked = self.asked.pop_front();
+        asked.map(|asked| self.begin(asked, now)).is_some()
+    }
+
+    fn open_due(&mut self, timing: &Timing, missed: Missed, now: Timestamp) -> bool {
         if self.paused.is_some() {
             return false;
         }
@@ -161,12 +170,22 @@ impl Cursor {
     /// How many of those that have begun are passed over, the last of them, and the one that is
     /// to run.
     fn due(&self, timing: &Timing, missed: Missed, now: Timestamp) -> (u64, Option<Period>, Option<Period>) {
+        // So many may have begun, and no more.
+        let shortest = timing.shortest();
+        let bound = now.since(self.passed.begin).as_millis() / shortest.as_millis() + 1;
+        let first = match now.since(Timestamp::default()).checked_sub(shortest * MOST) {
+            Some(oldest) if bound > u128::from(MOST) => timing.next(Timestamp::default().after(oldest)),
+            _ => timing.following(&self.passed),
+        };
+        if matches!(missed, Missed::Newest(most) if bound <= u128::from(most)) {
+            return (0, None, first.filter(|period| period.begin <= now));
+        }
         let (mut passed_over, mut last, mut waiting) = (0, None, VecDeque::new());
-        let following = std::iter::successors(timing.following(&self.passed), |period| timing.following(period));
-        for period in following.take_while(|period| period.begin <= now).take(MOST) {
+        let following = std::iter::successors(first, |period| timing.following(period));
+        for period in following.take_while(|period| period.begin <= now) {
             waiting.push_back(period);
             let is_missed = match missed {
-                Missed::Newest(most) => waiting.len() > usize::try_from(most.max(1)).unwrap_or(usize::MAX),
+                Missed::Newest(most) => waiting.len() > usize::try_from(most).unwrap_or(usize::MAX),
                 Missed::PassOver => waiting.front().is_some_and(|period| period.begin.after(LATE) < now),
             };
             if is_missed {
@@ -242,7 +261,7 @@ fn value(Period { name, begin }: &Period) -> Value {
 /// How many run at most; 0 if none does.
 fn missed_value(missed: Missed) -> Value {
     match missed {
-        Missed::Newest(most) => json!(most.max(1)),
+        Missed::Newest(most) => json!(most),
         Missed::PassOver => json!(0),
     }
 }

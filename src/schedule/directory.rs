@@ -27,16 +27,29 @@ pub(crate) async fn names(engine: &Engine) -> Result<BTreeSet<String>, StoreErro
 
 /// Takes note of a name. It writes nothing if the name is there already.
 pub(super) async fn enter(engine: &Engine, name: &str) -> Result<(), StoreError> {
+    change(engine, |names| names.len() < MOST && names.insert(name.to_owned())).await.map(drop)
+}
+
+/// Takes a name off the list; whether it was there.
+pub(super) async fn leave(engine: &Engine, name: &str) -> Result<bool, StoreError> {
+    change(engine, |names| names.remove(name)).await
+}
+
+/// Writes what `change` makes of the names, if it changes them; whether it did.
+async fn change(
+    engine: &Engine,
+    change: impl Fn(&mut BTreeSet<String>) -> bool + Send + Sync,
+) -> Result<bool, StoreError> {
     let key = Key::of_control(NAME);
     for _ in 0..TRIES {
         let Loaded { record, .. } = engine.look(&key).await?;
         let version = record.as_ref().map(Record::version);
         let mut names = record.as_ref().map(names_in).transpose()?.unwrap_or_default();
-        if names.len() >= MOST || !names.insert(name.to_owned()) {
-            return Ok(());
+        if !change(&mut names) {
+            return Ok(false);
         }
         if engine.set_control(&key, version, content_of(&json!({ "names": names }))).await? {
-            return Ok(());
+            return Ok(true);
         }
     }
     let why = "other processes write the list of schedules all the time";

@@ -12,7 +12,7 @@ use super::cursor::{Cursor, End, Ended, Missed, Open};
 use super::directory;
 use super::state::{Seen, State};
 use super::timing::{Period, Timing};
-use crate::core::{NEVER, Timestamp};
+use crate::core::{Intake, NEVER, Record, Resolution, Resolve, Timestamp, Work as Covered};
 use crate::engine::Engine;
 use crate::engine::operation::Operation;
 use crate::runner::{RunError, Runner};
@@ -21,11 +21,12 @@ use crate::telemetry::event::EventKind;
 use crate::telemetry::scheduled::ScheduleTurn;
 use crate::util::backoff::Backoff;
 
-/// How long until a process looks again at what another one runs.
+/// How long until a process looks again at what it could not do.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The same for what is in doubt, which waits for an operator.
-const DECISION: Duration = Duration::from_secs(30);
+/// The same for what another process runs, and for what waits for its next try or for an
+/// operator: the process may die, and the operator decide.
+const WATCH: Duration = Duration::from_secs(30);
 
 /// How many may be in doubt: then later periods wait, too.
 const DOUBTS: usize = 32;
@@ -92,20 +93,25 @@ impl Job {
         })
     }
 
+    /// What may begin now, as far as maintenance goes.
+    pub(super) async fn intake(&self, engine: &Engine) -> Intake {
+        if engine.is_closed().await {
+            return Intake::Closed;
+        }
+        let scope = self.state(engine).scope();
+        let rest = engine.rest_of(Covered::Operation { route: None, scope: Some(&scope) }).await;
+        rest.map_or(Intake::Open, |rest| rest.intake)
+    }
+
     /// Does what is due now, one run at most.
-    pub(super) async fn turn(&self, engine: &Engine) -> Result<Pause, StoreError> {
+    pub(super) async fn turn(&self, engine: &Engine, intake: Intake) -> Result<Pause, StoreError> {
         let Seen { cursor, version, now } = self.state(engine).look().await?;
         let Some(mut cursor) = cursor else {
             self.enter(engine).await?;
             return Ok(Pause::No);
         };
-        if let Some(open) = cursor.running() {
-            // Another process may have ended it long before it is tried again.
-            let left = open.rests_until.since(now);
-            return if left.is_zero() { self.run(engine, open).await } else { Ok(Pause::For(left.min(LOOK))) };
-        }
-        let ended = cursor.ended.len();
-        if cursor.open.len() < DOUBTS && cursor.advance(&self.timing, self.missed, now) {
+        let (ended, may_open) = (cursor.ended.len(), intake == Intake::Open && cursor.open.len() < DOUBTS);
+        if may_open && cursor.advance(&self.timing, self.missed, now) {
             cursor.go_by(&self.timing, self.missed);
             let is_ours = self.state(engine).write(&cursor, version).await?;
             for Ended { period, end, .. } in cursor.ended.iter().skip(ended).filter(|_| is_ours) {
@@ -118,22 +124,32 @@ impl Job {
                 None => Ok(Pause::No),
             };
         }
-        for open in &cursor.open {
-            if self.is_decided(engine, &open.period).await? {
-                return self.run(engine, open).await;
+        // What has begun and is not open waits for what runs, or for an operator.
+        let next = self.timing.following(&cursor.passed).map(|period| period.begin);
+        let mut due: Vec<_> = next.into_iter().filter(|begin| *begin > now).collect();
+        due.extend((intake != Intake::Open).then(|| now.after(LOOK)));
+        for open in cursor.running().into_iter().chain(cursor.open.iter().filter(|open| open.in_doubt)) {
+            match self.rests(engine, open).await? {
+                Some(left) => due.push(now.after(left)),
+                None => return self.run(engine, open).await,
             }
         }
-        let is_waiting = cursor.paused.is_some() || cursor.open.len() >= DOUBTS;
-        let next = self.timing.following(&cursor.passed).filter(|_| !is_waiting).map(|period| period.begin);
-        let decision = (!cursor.open.is_empty()).then(|| now.after(DECISION));
-        let due = next.into_iter().chain(decision).min();
-        Ok(due.map_or(Pause::Call, |due| Pause::Until(due, due.since(now))))
+        Ok(due.into_iter().min().map_or(Pause::Call, |due| Pause::Until(due, due.since(now))))
     }
 
-    /// Whether a run in doubt is parked no longer.
-    async fn is_decided(&self, engine: &Engine, period: &Period) -> Result<bool, StoreError> {
-        let record = self.state(engine).record(period).await?.record;
-        Ok(record.is_none_or(|record| record.parked_for().is_none()))
+    /// How long it is until a run that stands open may go on here; `None` if it may now.
+    async fn rests(&self, engine: &Engine, open: &Open) -> Result<Option<Duration>, StoreError> {
+        let Loaded { record, now } = self.state(engine).record(&open.period).await?;
+        if let Some(left) = record.as_ref().and_then(|record| record.lease_left(now)) {
+            return Ok(Some(left.min(WATCH)));
+        }
+        if record.as_ref().is_some_and(|record| record.response().is_some()) {
+            return Ok(None);
+        }
+        // A run that is parked, and not known to be in doubt, is found to be so when it is tried.
+        let is_parked = open.in_doubt && record.is_some_and(|record| record.parked_for().is_some());
+        let left = if is_parked { WATCH } else { open.rests_until.since(now) };
+        Ok(Some(left.min(WATCH)).filter(|left| !left.is_zero()))
     }
 
     async fn run(&self, engine: &Engine, open: &Open) -> Result<Pause, StoreError> {
@@ -166,14 +182,17 @@ impl Job {
             operation.nothing_happened();
             return if has_ended { Ok(()) } else { Err(Failed::Overtaken) };
         }
-        // An operator who decides about what is in doubt has it go on.
-        let deadline = if seen.in_doubt { NEVER } else { self.deadline };
-        let left = seen.since.after(deadline).since(looked.now);
+        let left = self.end_of(&seen).since(looked.now);
         if left.is_zero() {
             operation.nothing_happened();
             return Err(Failed::Work);
         }
         timeout(left, (self.work)(seen.period, operation)).await.unwrap_or(Err(Failed::Work))
+    }
+
+    /// When its deadline is over. An operator who decides about what is in doubt has it go on.
+    fn end_of(&self, open: &Open) -> Timestamp {
+        open.since.after(if open.in_doubt { NEVER } else { self.deadline })
     }
 
     async fn ended(&self, engine: &Engine, period: &Period) -> Result<Pause, StoreError> {
@@ -185,12 +204,15 @@ impl Job {
         .await
     }
 
+    /// It is parked. Once an operator has decided, its tries are counted anew.
     async fn doubted(&self, engine: &Engine, open: &Open) -> Result<Pause, StoreError> {
-        if open.in_doubt {
+        if open.in_doubt && open.failures == 0 {
             return Ok(Pause::For(LOOK));
         }
         self.change(engine, &open.period, |cursor, _| {
-            let was_in_doubt = std::mem::replace(&mut cursor.find(&open.period)?.in_doubt, true);
+            let open = cursor.find(&open.period)?;
+            open.failures = 0;
+            let was_in_doubt = std::mem::replace(&mut open.in_doubt, true);
             (!was_in_doubt).then_some(ScheduleTurn::InDoubt)
         })
         .await
@@ -200,16 +222,20 @@ impl Job {
     /// process may go on with it, or it may be parked.
     async fn failed(&self, engine: &Engine, seen: &Open) -> Result<Pause, StoreError> {
         let Loaded { record, now } = self.state(engine).record(&seen.period).await?;
-        let is_held = record.as_ref().is_some_and(|record| record.is_held(now));
+        let is_held = record.as_ref().is_some_and(|record| record.lease_left(now).is_some());
         if is_held || record.as_ref().is_some_and(|record| record.response().is_some()) {
             return Ok(Pause::For(LOOK));
         }
         let tries = seen.failures + 1;
         let pause = self.backoff.pause(tries);
-        let is_last = tries >= self.max_tries || now.after(pause) >= seen.since.after(self.deadline);
-        let is_parked = record.as_ref().is_some_and(|record| record.parked_for().is_some());
-        if is_parked || is_last && record.is_some_and(|record| record.in_doubt().next().is_some()) {
-            return self.doubted(engine, seen).await;
+        let is_last = tries >= self.max_tries || now.after(pause) >= self.end_of(seen);
+        if let Some(record) = record {
+            if is_last && record.parked_for().is_none() && record.in_doubt().next().is_some() {
+                return self.park(engine, seen, &record).await;
+            }
+            if record.parked_for().is_some() {
+                return self.doubted(engine, seen).await;
+            }
         }
         self.change(engine, &seen.period, |cursor, now| {
             let open = cursor.find(&seen.period).filter(|open| **open == *seen)?;
@@ -220,6 +246,18 @@ impl Job {
             Some(if is_last { ScheduleTurn::GivenUp { tries } } else { ScheduleTurn::Failed { tries } })
         })
         .await
+    }
+
+    /// A step of it is in doubt, and no other try will find out.
+    async fn park(&self, engine: &Engine, seen: &Open, record: &Record) -> Result<Pause, StoreError> {
+        let why: Arc<str> = "a step is in doubt after the last try".into();
+        let (key, resolution) = (self.state(engine).key_of(&seen.period)?, Resolution::Park { why: Arc::clone(&why) });
+        let command = Resolve { resolution, seen: Some(record.version()), why: None };
+        if engine.apply(&key, None, command).await?.output.is_err() {
+            return Ok(Pause::For(LOOK));
+        }
+        engine.emit(&key, || EventKind::Parked { why: why.to_string() });
+        self.doubted(engine, seen).await
     }
 
     /// Changes the cursor, and says what that made of the run, if it made anything of it.

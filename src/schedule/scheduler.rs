@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::cursor::Missed;
 use super::job::{Failed, Job, Pause};
 use super::timing::{Period, Timing};
-use crate::core::NEVER;
+use crate::core::{Intake, NEVER};
 use crate::engine::Engine;
 use crate::engine::operation::Operation;
 use crate::engine::outage::{Calls, Scanning};
@@ -54,12 +54,16 @@ impl Schedule {
 
     /// What becomes of periods that began while no process ran.
     pub const fn missed(mut self, missed: Missed) -> Self {
-        self.missed = missed;
+        self.missed = match missed {
+            Missed::Newest(0) => Missed::PassOver,
+            missed => missed,
+        };
         self
     }
 
     /// How often a run is tried before it has failed, at least once; six times by default. A
-    /// run that goes on after its process died is no further try.
+    /// run that goes on after its process died is no further try. If a step is in doubt after the
+    /// last one, the run is parked; its tries are counted anew when an operator has decided.
     pub fn max_tries(mut self, tries: u32) -> Self {
         self.max_tries = tries.max(1);
         self
@@ -81,8 +85,10 @@ impl Schedule {
     ///
     /// # Caveats
     ///
-    /// The run of a process that dies, or is cut off from the store, holds its lease until that
-    /// has expired, and is given up only then.
+    /// - The run of a process that dies, or is cut off from the store, holds its lease until that
+    ///   has expired, and is given up only then.
+    /// - Time in a maintenance window counts, if the period was opened before.
+    /// - Without a deadline, work that never returns keeps all later periods waiting.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -129,7 +135,8 @@ impl Schedule {
 /// has decided.
 ///
 /// A period runs only once whatever the engine's retention is, and whatever the clocks of the
-/// processes show: the store's clock counts.
+/// processes show: the store's clock counts. A run holds its lease for as long as it takes, up to its
+/// [deadline](Schedule::deadline): the engine's [`max_execution`](Engine::max_execution) does not count.
 ///
 /// # Caveats
 ///
@@ -146,11 +153,13 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler over this engine, or over a store, or over the engine of a layer.
     pub fn new(engine: impl Into<Engine>) -> Self {
-        // A run's record is removed when no process can begin it again, and not before.
-        Self { engine: engine.into().retention(NEVER), jobs: Vec::new() }
+        // A run's record is removed when no process can begin it again, and not before. Its lease
+        // lasts as long as it runs: what it takes is bounded by its deadline alone.
+        Self { engine: engine.into().retention(NEVER).max_execution(NEVER), jobs: Vec::new() }
     }
 
-    /// Runs this work once in each period of the schedule.
+    /// Runs this work once in each period of the schedule. An error of the work is not kept: have it
+    /// log what it was.
     ///
     /// # Errors
     ///
@@ -201,7 +210,8 @@ impl Scheduler {
 async fn keep(job: Arc<Job>, engine: Engine) {
     let (mut outages, mut is_entered, _scanning) = (0, false, Scanning::new(engine.outage()));
     loop {
-        if engine.is_closed().await {
+        let intake = job.intake(&engine).await;
+        if intake == Intake::Closed {
             tokio::time::sleep(GLANCE).await;
             continue;
         }
@@ -211,7 +221,7 @@ async fn keep(job: Arc<Job>, engine: Engine) {
                 job.enter(&engine).await?;
                 is_entered = true;
             }
-            job.turn(&engine).await
+            job.turn(&engine, intake).await
         };
         match turn.await {
             Ok(pause) => {

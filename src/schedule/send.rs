@@ -39,7 +39,12 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 ///
 /// # Caveats
 ///
-/// A service that has no idempotency runs once more each time the run is tried.
+/// - A service that has no idempotency runs once more each time the run is tried.
+/// - A service that still works on an earlier try responds 409, which counts as a try: let
+///   [`max_tries`](super::Schedule::max_tries) and [`backoff`](super::Schedule::backoff) last longer
+///   than its work, or have it respond 202.
+/// - An HTTP client that follows redirects may make a `GET` of the request, and a 200 for a page of
+///   another kind: have it follow none.
 pub fn send<S, B, R, F>(service: S, request: F) -> impl Fn(Period, Operation) -> Sending + Send + Sync + 'static
 where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + Sync + 'static,

@@ -1,6 +1,7 @@
 //! The cursor as the store has it: read, and changed in the place of what was read.
 
 use super::cursor::Cursor;
+use super::directory;
 use super::timing::Period;
 use crate::core::{IdempotencyKey, Key, Timestamp, Version};
 use crate::engine::Engine;
@@ -23,6 +24,17 @@ pub(crate) struct Seen {
     pub(crate) now: Timestamp,
 }
 
+/// What became of a schedule that was to be removed.
+pub(crate) enum Removal {
+    Done,
+    /// There is none.
+    Absent,
+    /// A run of it has begun, and has not ended.
+    Unfinished,
+    /// Others change it all the time.
+    Overtaken,
+}
+
 /// The scope of the runs of the schedule of this name.
 pub(crate) fn scope(name: &str) -> String {
     format!("schedule/{name}")
@@ -34,7 +46,8 @@ impl State<'_> {
         scope(self.name)
     }
 
-    fn key(&self) -> Key {
+    /// The cursor's key.
+    pub(crate) fn key(&self) -> Key {
         Key::of_control(&self.scope())
     }
 
@@ -72,6 +85,36 @@ impl State<'_> {
         Ok(None)
     }
 
+    /// Removes the cursor, and with it all that is on record of its runs. What has run is
+    /// removed only where no process can begin it again: what ended before the cursor is, and
+    /// what stands open after it.
+    pub(crate) async fn remove(&self) -> Result<Removal, StoreError> {
+        for _ in 0..TRIES {
+            let Seen { cursor, version, .. } = self.look().await?;
+            let Some((cursor, version)) = cursor.zip(version) else {
+                // Of an earlier call that was cut off, the name may be left.
+                let was_listed = directory::leave(self.engine, self.name).await?;
+                return Ok(if was_listed { Removal::Done } else { Removal::Absent });
+            };
+            for open in &cursor.open {
+                if self.record(&open.period).await?.record.is_some_and(|record| record.response().is_none()) {
+                    return Ok(Removal::Unfinished);
+                }
+            }
+            for ended in &cursor.ended {
+                self.forget(&ended.period).await?;
+            }
+            if self.engine.forget(&self.key(), version).await? {
+                for open in &cursor.open {
+                    self.forget(&open.period).await?;
+                }
+                directory::leave(self.engine, self.name).await?;
+                return Ok(Removal::Done);
+            }
+        }
+        Ok(Removal::Overtaken)
+    }
+
     /// The record of the run for this period.
     pub(crate) async fn record(&self, period: &Period) -> Result<Loaded, StoreError> {
         self.engine.look(&self.key_of(period)?).await
@@ -87,7 +130,7 @@ impl State<'_> {
     /// stays, and keeps no period waiting.
     async fn forget(&self, period: &Period) -> Result<(), StoreError> {
         let removed = match self.record(period).await {
-            Ok(Loaded { record: Some(record), now }) if !record.is_held(now) => {
+            Ok(Loaded { record: Some(record), now }) if record.lease_left(now).is_none() => {
                 self.engine.forget(&self.key_of(period)?, record.version()).await.map(drop)
             }
             Ok(_) => Ok(()),

@@ -218,6 +218,36 @@ fn a_week_that_was_missed_is_caught_up_with_as_the_policy_says() {
     assert_eq!(opened(Missed::PassOver), (vec![], vec![End::PassedOver(7)]));
 }
 
+/// What is opened after so many seconds away, one after the other, and how many are passed over.
+fn opened_after(seconds: u64, timing: &Timing, missed: Missed) -> (Vec<Timestamp>, u64) {
+    let start = at("2026-06-01T03:00:00Z");
+    let (mut cursor, now) = (Cursor::new(timing, missed, start), start.after(Duration::from_secs(seconds)));
+    let mut opened = Vec::new();
+    while cursor.advance(timing, missed, now) {
+        if let Some(open) = cursor.running().cloned() {
+            opened.push(open.period.begin);
+            cursor.end(open.period, now, End::Complete);
+        }
+    }
+    let passed_over = |end| if let End::PassedOver(periods) = end { periods } else { 0 };
+    (opened, cursor.ended.iter().map(|ended| passed_over(ended.end)).sum())
+}
+
+#[test]
+fn however_many_were_missed_the_newest_run() {
+    let (second, week) = (Timing::every(Duration::from_secs(1)).unwrap(), 604_800);
+    // More than a million are not looked at.
+    let (opened, passed_over) = opened_after(3 * week, &second, Missed::Newest(2));
+    assert_eq!(opened, [at("2026-06-22T02:59:59Z"), at("2026-06-22T03:00:00Z")]);
+    assert!((999_990..=1_000_000).contains(&passed_over), "{passed_over}");
+    // What is caught up with is not counted each time.
+    let minute = Timing::cron("Europe/Zurich", "* 0-23 * * *").unwrap();
+    let (opened, passed_over) = opened_after(week, &minute, Missed::Newest(20_000));
+    assert_eq!((opened.len(), passed_over, opened[0]), (10_080, 0, at("2026-06-01T03:01:00Z")));
+    let (opened, passed_over) = opened_after(week, &minute, Missed::Newest(10_079));
+    assert_eq!((opened.len(), passed_over, opened[0]), (10_079, 1, at("2026-06-01T03:02:00Z")));
+}
+
 #[test]
 fn what_has_just_begun_was_not_missed() {
     let (mut cursor, _) = week_away();

@@ -177,6 +177,42 @@ impl Timing {
         self.next_from(None, after)
     }
 
+    /// The zone of its times; UTC for even distances.
+    #[cfg(feature = "inspector")]
+    fn zone(&self) -> TimeZone {
+        match &self.kind {
+            Kind::Every(_) => TimeZone::UTC,
+            Kind::Wall(_, zone) | Kind::Flow(_, zone) => zone.clone(),
+        }
+    }
+
+    /// The name of that zone.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn zone_name(&self) -> String {
+        self.zone().iana_name().unwrap_or_default().to_owned()
+    }
+
+    /// The moment of a time in that zone, as `2026-11-29T22:00`. The first one if the day has it
+    /// twice, and later by as much as the clocks were put forward if the day lacks it.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn moment_of(&self, text: &str) -> Option<Timestamp> {
+        stamp(self.zone().to_ambiguous_timestamp(text.parse().ok()?).compatible().ok()?)
+    }
+
+    /// The same back; seconds are cut.
+    #[cfg(feature = "inspector")]
+    pub(crate) fn time_at(&self, at: Timestamp) -> Option<String> {
+        Some(self.zone().to_datetime(moment(at)?).strftime("%Y-%m-%dT%H:%M").to_string())
+    }
+
+    /// Two periods begin no closer to each other than that.
+    pub(crate) const fn shortest(&self) -> Duration {
+        match &self.kind {
+            Kind::Every(distance) => Duration::from_millis(*distance),
+            Kind::Wall(..) | Kind::Flow(..) => Duration::from_secs(60),
+        }
+    }
+
     /// The period that follows this one: by its time of a day, where it has one, so that it
     /// does not come a second time if the zone's rules were changed meanwhile.
     pub(crate) fn following(&self, period: &Period) -> Option<Period> {

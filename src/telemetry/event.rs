@@ -54,7 +54,7 @@ impl Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// An operation was accepted, to be run in the background.
+    /// An operation was accepted, to be run in the background, or a call by an outbox.
     Accepted,
     /// A first attempt starts.
     Claimed,

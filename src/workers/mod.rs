@@ -5,6 +5,7 @@
 //! `completer/round.rs`: one look for work.
 
 pub(crate) mod completer;
-mod pace;
+pub(crate) mod pace;
+pub(crate) mod running;
 pub(crate) mod sweeper;
 pub(crate) mod watcher;

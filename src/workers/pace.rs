@@ -9,7 +9,7 @@ use crate::util::backoff::jittered;
 /// A worker that looked more often would do nothing else.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-pub(super) fn at_least(every: Duration) -> Duration {
+pub(crate) fn at_least(every: Duration) -> Duration {
     every.max(SHORTEST)
 }
 

@@ -8,6 +8,7 @@ mod support;
 mod bodies;
 mod follow;
 mod keys;
+mod outbox;
 mod retries;
 
 use std::collections::VecDeque;

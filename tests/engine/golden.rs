@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use tower_idempotency::core::{
     Change, Claim, Command, DecodeError, Fence, Fenced, Fingerprint, Label, Labels, Mode, Next, NotRetained, PartId,
-    Reached, Record, Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
+    Reached, Record, Resolution, Resolve, Stamp, StoredRequest, StoredResponse, Submit, Times, Timestamp, Version,
 };
 use tower_idempotency::store::KeptRecord;
 use tower_idempotency::store::conformance::assert_same;
@@ -307,6 +307,15 @@ pub(crate) fn records() -> Vec<(&'static str, Record, Pieces)> {
             .claim(resumable, None)
             .change(vec![Change::Reason { why: "status 502".into() }, Change::Release])
             .claim(resumable, None),
+        Writer::new("outgoing").write(&Submit {
+            fingerprint: Fingerprint::of([b"outbox".as_slice()]),
+            mode: resumable,
+            request: Arc::new(request()),
+            labels: Labels::new().with("outbox", "mail"),
+            room: true,
+            lease: None,
+            outgoing: true,
+        }),
         Writer::new("usual-lines").claim(once, None).change(vec![complete(usual_lines())]),
     ]
     .map(Writer::finish)

@@ -25,6 +25,7 @@ mod key_member;
 mod keys;
 mod lease;
 mod maintenance;
+mod near_cache;
 mod nested;
 mod outage;
 mod outcome;

@@ -113,6 +113,7 @@ fn no_debug_of_a_move_shows_what_it_carries() {
             room: true,
             lease: None,
             labels: Labels::new(),
+            outgoing: false,
         },
     );
     let (answer, step) = (response(), || "charge".into());

@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     Late(Duration),
     /// It takes its time.
     Slow(Duration),
+    /// It is done at once, and the reply takes its time.
+    SlowReply(Duration),
 }
 
 /// tokio's clock from a certain day in 2001 on. Where the system's time is the start, as it is for
@@ -233,6 +235,11 @@ impl Faulty {
             Fault::Slow(delay) => {
                 tokio::time::sleep(delay).await;
                 run.await
+            }
+            Fault::SlowReply(delay) => {
+                let reply = run.await;
+                tokio::time::sleep(delay).await;
+                reply
             }
         }
     }

@@ -1,6 +1,9 @@
 //! Once per period, over any number of processes.
 
+mod doubts;
 mod ends;
+mod forget;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +19,7 @@ use tower_idempotency::maintenance::Window;
 use tower_idempotency::schedule::{End, Missed, Period, Schedule, Scheduler, Timing, send};
 use tower_idempotency::store::{Loaded, MemoryStore, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use tower_idempotency::testing::{Crash, TestBed};
-use tower_idempotency::{Backoff, Engine, EventKind, Operation, Operator};
+use tower_idempotency::{Backoff, Engine, EventKind, Operation, Operator, ScheduleTurn};
 
 use crate::support::Count;
 use crate::support::bodies::TestBody;
@@ -66,6 +69,21 @@ fn count(engine: impl Into<Engine>, schedule: Schedule, runs: &Runs) -> JoinHand
         runs.add(&period);
         async { Ok::<_, String>(()) }
     })
+}
+
+/// What became of runs, in order.
+fn turns(lab: &Lab) -> Vec<ScheduleTurn> {
+    let turn = |event: tower_idempotency::Event| match event.kind {
+        EventKind::Schedule { schedule, turn, .. } if schedule == "export" => Some(turn),
+        _ => None,
+    };
+    lab.events.all().into_iter().filter_map(turn).collect()
+}
+
+async fn until_the_first_run(runs: &Runs) {
+    while runs.counts().is_empty() {
+        tokio::time::sleep(secs(1)).await;
+    }
 }
 
 /// A store as a process sees it whose clock is behind or ahead of the others', where that clock

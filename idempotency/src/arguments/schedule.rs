@@ -35,6 +35,8 @@ pub(crate) enum Schedule {
         #[arg(long, value_name = "TIME", default_value = "now")]
         until: String,
     },
+    /// Take one that no process has any longer off the list, with what is on record of its runs
+    Forget(Ordered),
 }
 
 /// Whose runs are printed.

@@ -1,7 +1,7 @@
 //! `list`: what needs attention, or other operations.
 
 use serde_json::{Value, json};
-use tower_idempotency::{Listed, Listing, OperationState, Operator, Shown};
+use tower_idempotency::{Label, Listed, Listing, OperationState, Operator, Shown};
 
 use crate::arguments::{Common, List, Listed as Which};
 use crate::failure::{DONE, Failure};
@@ -50,7 +50,7 @@ fn value(listed: &Listed) -> Value {
 
 fn print(listed: &Listed, list: &List, output: Output) -> std::io::Result<()> {
     if !listed.operations.is_empty() {
-        operations(&listed.operations, output)?;
+        operations(&listed.operations, list.label.as_ref(), output)?;
     } else if listed.next.is_none() && listed.unreadable.count == 0 {
         let (nothing, tone) = nothing(list);
         output.line(nothing, tone)?;
@@ -82,11 +82,13 @@ const fn nothing(list: &List) -> (&'static str, Tone) {
     }
 }
 
-/// As a table, if a row fits on a line.
-fn operations(operations: &[Shown], output: Output) -> std::io::Result<()> {
-    let rows = operations.iter().map(row);
+/// As a table, if a row fits on a line. With the other labels of what was asked for by one.
+fn operations(operations: &[Shown], label: Option<&Label>, output: Output) -> std::io::Result<()> {
+    let rows = operations.iter().map(|shown| row(shown, label));
     if output.width().is_none_or(|width| width >= WIDE) {
-        return output.table(&["STATE", "AGE", "TRIES", "REQUEST", "WHY", "OPERATION"], rows.collect());
+        let labels = label.map(|_| "LABELS");
+        let headings = ["STATE", "AGE", "TRIES", "REQUEST", "WHY"].into_iter().chain(labels).chain(["OPERATION"]);
+        return output.table(&headings.collect::<Vec<_>>(), rows.collect());
     }
     for mut row in rows {
         let last = row.split_off(4);
@@ -103,16 +105,24 @@ fn gap() -> Piece {
     ("  ".to_owned(), Tone::Plain)
 }
 
-fn row(shown: &Shown) -> Vec<Piece> {
+fn row(shown: &Shown, label: Option<&Label>) -> Vec<Piece> {
     let request = shown.record.request().map(|request| format!("{} {}", request.method(), request.uri().path()));
-    vec![
+    let mut row = vec![
         (shown.state().name().to_owned(), tone(shown)),
         (age(shown.age()), Tone::Plain),
         (shown.record.tries().to_string(), Tone::Plain),
         (request.unwrap_or_default(), Tone::Plain),
         (why(shown), Tone::Plain),
-        (shown.reference(), Tone::Quiet),
-    ]
+    ];
+    row.extend(label.map(|label| (labels(shown, Some(label)), Tone::Plain)));
+    row.push((shown.reference(), Tone::Quiet));
+    row
+}
+
+/// Its labels but for one.
+pub(crate) fn labels(shown: &Shown, without: Option<&Label>) -> String {
+    let labels = shown.labels().iter().filter(|label| Some(*label) != without).map(Label::as_str);
+    labels.collect::<Vec<_>>().join(", ")
 }
 
 /// Why it needs attention, in one line; nothing, if it does not.

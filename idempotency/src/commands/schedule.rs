@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tower_idempotency::core::Timestamp;
 use tower_idempotency::schedule::{End, Ended, InvalidTiming, Missed, Order, Period, Timing};
+use tower_idempotency::store::StoreErrorKind;
 use tower_idempotency::{Operator, OperatorError, ShownSchedule};
 
 use super::decide::who;
@@ -43,6 +44,12 @@ pub(crate) async fn run(common: &Common, schedule: &Schedule, output: Output) ->
             print_asked(&order.name, &[period], output)
         }
         Schedule::BackFill { order, from, until } => back_fill(common, order, (from, until), output).await,
+        Schedule::Forget(order) => {
+            let question = "Forget it, and its runs? A process that still has it begins it anew.";
+            let (operator, _) = asked(common, order, question).await?;
+            operator.forget_schedule(&order.name).await?;
+            list(&operator, output).await
+        }
     }
 }
 
@@ -114,23 +121,37 @@ fn print_asked(name: &str, periods: &[Period], output: Output) -> Result<u8, Fai
 }
 
 async fn list(operator: &Operator, output: Output) -> Result<u8, Failure> {
-    let mut shown = Vec::new();
+    let (mut rows, mut values) = (Vec::new(), Vec::new());
     for name in operator.schedules().await? {
         match operator.schedule(&name).await {
-            Ok(schedule) => shown.push(schedule),
+            Ok(schedule) => {
+                rows.push(row(&schedule));
+                values.push(value(&schedule));
+            }
             // A process that is just starting has put down its name, or the store forgot the rest.
             Err(OperatorError::NoSuchSchedule) => {}
+            // The others are listed.
+            Err(OperatorError::Store(error)) if is_unreadable(error.kind()) => {
+                values.push(json!({ "name": name, "state": "unreadable", "error": error.to_string() }));
+                let quiet = || (String::new(), Tone::Quiet);
+                let state = ("unreadable".to_owned(), Tone::Bad);
+                rows.push(vec![(name, Tone::Plain), state, quiet(), quiet(), (error.to_string(), Tone::Quiet)]);
+            }
             Err(error) => return Err(error.into()),
         }
     }
     if output.is_json() {
-        output.value(&json!({ "schedules": shown.iter().map(value).collect::<Value>() }))?;
-    } else if shown.is_empty() {
+        output.value(&json!({ "schedules": values }))?;
+    } else if rows.is_empty() {
         output.line("no process has run a schedule over this store", Tone::Plain)?;
     } else {
-        output.table(&["SCHEDULE", "STATE", "NEXT", "LAST", "TIMING"], shown.iter().map(row).collect())?;
+        output.table(&["SCHEDULE", "STATE", "NEXT", "LAST", "TIMING"], rows)?;
     }
     Ok(DONE)
+}
+
+const fn is_unreadable(kind: StoreErrorKind) -> bool {
+    matches!(kind, StoreErrorKind::Corrupt | StoreErrorKind::NewerFormat | StoreErrorKind::Undecryptable)
 }
 
 fn row(shown: &ShownSchedule) -> Vec<Piece> {

@@ -70,6 +70,10 @@ pub(crate) fn summary(shown: &Shown, output: Output) -> std::io::Result<()> {
         let body = response.body().map_or_else(|| "body not kept".to_owned(), |body| format!("{} bytes", body.len()));
         fact("response", &format!("{}, {body}", response.status().as_u16()), output)?;
     }
+    let labels = list::labels(shown, None);
+    if !labels.is_empty() {
+        fact("labels", &labels, output)?;
+    }
     fact("version", &version(record), output)
 }
 

@@ -22,6 +22,10 @@ pub(crate) enum Trouble {
     TooSlow,
     /// A request that no reverse proxy can pass on.
     NoTarget,
+    /// It has several `Host`s, or none.
+    NotOneHost,
+    /// Its body is encoded as only the one who sent it may know.
+    UnknownCoding,
 }
 
 impl Trouble {
@@ -58,13 +62,27 @@ impl Trouble {
                 "This is a reverse proxy",
                 "Send a request for a path, as POST /payments.",
             ),
+            Self::NotOneHost => (
+                StatusCode::BAD_REQUEST,
+                "host",
+                "The request does not say which host it is for",
+                "Send one line of Host.",
+            ),
+            Self::UnknownCoding => (
+                StatusCode::NOT_IMPLEMENTED,
+                "transfer-coding",
+                "The transfer coding of the request is not known here",
+                "Send the body with a Content-Length, or with Transfer-Encoding: chunked.",
+            ),
         }
     }
 
     /// How it counts: the key is free only if the upstream can't have begun.
     const fn outcome(self) -> Outcome {
         match self {
-            Self::Unreachable | Self::NotTaken | Self::NoTarget => Outcome::NothingHappened,
+            Self::Unreachable | Self::NotTaken | Self::NoTarget | Self::NotOneHost | Self::UnknownCoding => {
+                Outcome::NothingHappened
+            }
             Self::BrokenOff | Self::TooSlow => Outcome::Retryable,
         }
     }

@@ -1,16 +1,20 @@
 //! What a proxy changes about headers: RFC 9110, section 7.6, and RFC 7239.
 
 use http::header::{
-    self, CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    self, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{Uri, Version};
+use http::uri::Authority;
+use http::{Request, Uri, Version};
 
+use super::answer::Trouble;
 use super::arrival::Arrival;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED: &str = "x-forwarded-";
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The number of the attempt, for the upstream: a client's is taken away.
 pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("idempotency-attempt");
@@ -31,8 +35,39 @@ pub(crate) fn only_line<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option
     lines.next().filter(|_| lines.next().is_none())?.to_str().ok()
 }
 
+/// Whether the proxy itself says what is in this header, or takes it off.
+pub(crate) fn is_own(name: &HeaderName) -> bool {
+    let others = [CONNECTION, TE, EXPECT, HOST, CONTENT_LENGTH, VIA, FORWARDED, ATTEMPT];
+    HOP_BY_HOP.contains(name) || others.contains(name) || name.as_str().starts_with(X_FORWARDED)
+}
+
+/// What no proxy may pass on: a request of which two servers could think differently where it
+/// ends (RFC 9112, section 6.1), or to whom it is (section 3.2).
+///
+/// # Errors
+///
+/// [`Trouble`] that says what is wrong.
+pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Trouble> {
+    let headers = request.headers();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
+        return Err(Trouble::UnknownCoding);
+    }
+    match headers.get_all(HOST).iter().count() {
+        1 => Ok(()),
+        0 if request.version() != Version::HTTP_11 => Ok(()),
+        _ => Err(Trouble::NotOneHost),
+    }
+}
+
 /// Takes off what is about the connection that a message came by.
 pub(crate) fn strip(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // The chunks say where the body ends, whatever this says: RFC 9112, section 6.3.
+        headers.remove(CONTENT_LENGTH);
+    }
     let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
     let named = lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse::<HeaderName>().ok());
     let named: Vec<_> = named.filter(|name| name != TE).collect();
@@ -41,12 +76,14 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that a client asks to go over to, if it does so properly.
+/// The protocol that a client asks to go over to, if it does so properly: WebSocket. With h2c, say,
+/// it could send further requests, past all that is guarded.
 pub(crate) fn wanted_upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
     let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
     let mut names = lines.flat_map(|line| line.split(','));
     let asks = version == Version::HTTP_11 && names.any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| asks).cloned()
+    let is_websocket = |protocol: &&HeaderValue| protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    headers.get(UPGRADE).filter(|_| asks).filter(is_websocket).cloned()
 }
 
 /// Makes the headers of a request those of the request to the upstream.
@@ -57,13 +94,18 @@ pub(crate) fn request(headers: &mut HeaderMap, uri: &Uri, arrival: &Arrival) {
     headers.remove(EXPECT);
     trailers_only(headers);
     one_line(headers, &COOKIE, "; ");
-    if !headers.contains_key(HOST)
-        && let Some(host) = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
-    {
+    // What the request is for counts more than `Host`: RFC 9112, section 3.2.2; RFC 9113, section 8.3.1.
+    if let Some(host) = uri.authority().and_then(host) {
         headers.insert(HOST, host);
     }
     tell_client(headers, arrival);
     add(headers, &VIA, &format!("{} idempotency", number(arrival.version)));
+}
+
+/// The host and its port, without a user.
+fn host(authority: &Authority) -> Option<HeaderValue> {
+    let text = authority.as_str();
+    HeaderValue::from_str(text.rsplit_once('@').map_or(text, |(_, host)| host)).ok()
 }
 
 /// What the upstream accepts of `TE` goes for the whole way only if it is about trailers.
@@ -89,7 +131,9 @@ fn one_line(headers: &mut HeaderMap, name: &HeaderName, between: &str) {
 /// Who the client is. What a peer that is not trusted says of it is gone.
 fn tell_client(headers: &mut HeaderMap, arrival: &Arrival) {
     if !arrival.is_trusted {
-        for name in [&FOR, &PROTO, &FORWARDED_HOST, &FORWARDED] {
+        let is_said = |name: &HeaderName| name.as_str().starts_with(X_FORWARDED);
+        let said: Vec<_> = headers.keys().filter(|name| is_said(name)).cloned().collect();
+        for name in said.iter().chain([&FORWARDED, &REAL_IP]) {
             headers.remove(name);
         }
     }

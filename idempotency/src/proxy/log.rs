@@ -29,42 +29,49 @@ pub(crate) struct Line {
     method: Method,
     path: String,
     started: Instant,
-    status: StatusCode,
     took: Duration,
+    /// `None` if the client left before its response.
+    status: Option<StatusCode>,
     refusal: Option<&'static str>,
 }
 
 impl Line {
-    pub(crate) fn begin<B>(peer: IpAddr, request: &Request<B>) -> Self {
-        Self {
-            peer,
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            started: Instant::now(),
-            status: StatusCode::OK,
-            took: Duration::ZERO,
-            refusal: None,
-        }
-    }
-
-    pub(crate) fn end<B>(mut self, response: &Response<B>) -> Self {
-        self.status = response.status();
-        self.took = self.started.elapsed();
-        self.refusal = response.extensions().get::<Refusal>().map(|refusal| refusal.name());
-        self
-    }
-
     fn text(&self) -> String {
         let line = json!({
             "time": Timestamp::now().to_string(),
             "peer": self.peer.to_string(),
             "method": self.method.as_str(),
             "path": self.path,
-            "status": self.status.as_u16(),
+            "status": self.status.map(|status| status.as_u16()),
             "milliseconds": self.took.as_millis(),
             "refusal": self.refusal,
         });
         plain_json(&line.to_string())
+    }
+}
+
+/// A request that is served. Its line is written when it ends, also by a client that hangs up.
+#[derive(Debug)]
+pub(crate) struct Served<'l> {
+    log: &'l Log,
+    line: Option<Line>,
+}
+
+impl Served<'_> {
+    pub(crate) fn responded<B>(mut self, response: &Response<B>) {
+        if let Some(line) = &mut self.line {
+            line.status = Some(response.status());
+            line.refusal = response.extensions().get::<Refusal>().map(|refusal| refusal.name());
+        }
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        if let Some(mut line) = self.line.take() {
+            line.took = line.started.elapsed();
+            self.log.send(Message::Request(line));
+        }
     }
 }
 
@@ -87,9 +94,12 @@ impl Log {
         Self(sender)
     }
 
-    /// If too many lines wait, this one is counted, and lost.
-    pub(crate) fn request(&self, line: Line) {
-        self.send(Message::Request(line));
+    /// A request begins.
+    pub(crate) fn request<B>(&self, peer: IpAddr, request: &Request<B>) -> Served<'_> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let line =
+            Line { peer, method, path, started: Instant::now(), took: Duration::ZERO, status: None, refusal: None };
+        Served { log: self, line: Some(line) }
     }
 
     /// What is not about one request: the settings were read, say.
@@ -108,6 +118,7 @@ impl Log {
         let _ = wait.recv_timeout(FINISH);
     }
 
+    /// If too many lines wait, this one is counted, and lost.
     fn send(&self, message: Message) {
         if self.0.try_send(message).is_err() {
             metrics::counter!("proxy_log_lines_lost_total").increment(1);

@@ -19,7 +19,7 @@ mod tls;
 mod upstream;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -59,20 +59,23 @@ pub(crate) async fn run(common: &Common, typed: &Proxy, output: Output) -> Resul
         let app = Admin { engine: engine.clone(), metrics: metrics.clone() }.app();
         tokio::spawn(async move { axum::serve(admin, app).await });
     }
-    let drain = settings.drain;
+    // From now on a signal is heeded.
+    let signals = Signals::new()?;
     let fixed = Fixed::of(&settings);
     let table = Table::new(settings, &engine);
     log.serving(listener.local_addr()?, table.upstream());
     let server = Server::new(table, log.clone());
     beside(&engine, metrics);
     let reload = Reload { common, typed, engine: &engine, server: &server, log: &log, fixed };
-    let (mut code, signals) = (DONE, Signals::new()?);
+    let mut code = DONE;
     let stopped = async {
         signals.until_stopped(&reload).await;
+        let (drain, since) = (server.drain(), Instant::now());
         log.event("stopping", format!("no new operation begins; what runs has {} seconds", drain.as_secs()));
         let drained = engine.drain(drain).await;
         log.event("drained", drained.to_string());
         code = if drained.is_empty() { DONE } else { REFUSED };
+        drain.saturating_sub(since.elapsed())
     };
     server.run(listener, stopped).await;
     log.finish();

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::arrival::Arrival;
-use super::log::{Line, Log};
+use super::log::Log;
 use super::scope::certificate::Names;
 use super::table::{Given, Table};
 use super::tls;
@@ -23,7 +23,7 @@ use super::tls;
 /// How long a client may take for the head of a request, and for the first byte.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// How long what is being sent may take once nothing new is accepted.
+/// How long what is being sent may take at least, once nothing new is accepted.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// After an error of `accept`, such as too many open files, something has to end first.
@@ -50,13 +50,19 @@ impl Server {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Serves until `stopped` resolves, and then sends what is being sent.
-    pub(crate) async fn run(&self, listener: TcpListener, stopped: impl Future<Output = ()>) {
+    /// How long what runs may take to end when the proxy stops.
+    pub(crate) fn drain(&self) -> Duration {
+        self.table().drain()
+    }
+
+    /// Serves until `stopped` resolves, to how long requests that have no key may still take; then
+    /// sends what is being sent.
+    pub(crate) async fn run(&self, listener: TcpListener, stopped: impl Future<Output = Duration>) {
         let connections = GracefulShutdown::new();
         let mut stopped = std::pin::pin!(stopped);
-        loop {
+        let left = loop {
             tokio::select! {
-                () = &mut stopped => break,
+                left = &mut stopped => break left,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.connect(stream, peer, &connections),
                     Err(error) => {
@@ -65,10 +71,14 @@ impl Server {
                     }
                 },
             }
-        }
+        };
         drop(listener);
+        let left = left.max(CLOSING);
+        self.log.event("closing", format!("what has no key, or is being sent, has {} seconds", left.as_secs()));
         // A client that never reads must not keep the process.
-        let _ = tokio::time::timeout(CLOSING, connections.shutdown()).await;
+        if tokio::time::timeout(left, connections.shutdown()).await.is_err() {
+            self.log.event("cut-off", "not all of it had ended");
+        }
     }
 
     fn connect(&self, stream: TcpStream, peer: SocketAddr, connections: &GracefulShutdown) {
@@ -104,7 +114,7 @@ impl Server {
 
     async fn serve(self, peer: Peer, request: Request<Incoming>) -> Result<Response<Given>, Infallible> {
         let table = self.table();
-        let line = Line::begin(peer.address, &request);
+        let served = self.log.request(peer.address, &request);
         let arrival = Arrival {
             peer: peer.address,
             is_trusted: table.trusts(peer.address),
@@ -113,7 +123,7 @@ impl Server {
             version: request.version(),
         };
         let response = table.serve(arrival, request).await;
-        self.log.request(line.end(&response));
+        served.responded(&response);
         Ok(response)
     }
 }

@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::arguments::Proxy;
 use super::config::values::Upstream;
 use super::config::{self, File, Rules, Source};
+use super::forward;
 use super::scope::ScopeRule;
 use super::tls;
 use crate::arguments::Common;
@@ -45,7 +46,7 @@ impl Settings {
         };
         let listen = typed.listen.clone().or(file.listen.clone());
         let upstream = typed.upstream.clone().or(file.upstream.clone());
-        let store = common.store.clone().or(file.store.clone());
+        let store = common.store.clone().or(file.store.clone().map(|store| store.0));
         let networks = if typed.trusted_peer.is_empty() { &file.trusted_peers } else { &typed.trusted_peer };
         let trusted_peers: Vec<_> = networks.iter().map(|network| network.0).collect();
         Ok(Self {
@@ -100,7 +101,8 @@ fn routes(typed: &Proxy, file: &File, source: &Source) -> Result<Vec<Rules>, Fai
                 source.wrong(&at, "write the beginning of a path, as \"/payments\": it stands for all below it")
             );
         }
-        if routes.iter().any(|other| other.path.as_ref().map(Spanned::as_ref) == Some(text)) {
+        let covers = |path: &Spanned<String>| path.as_ref().trim_end_matches('/') == text.trim_end_matches('/');
+        if routes.iter().any(|other| other.path.as_ref().is_some_and(covers)) {
             return Err(source.wrong(&at, "there is another [[route]] for this path; keep one of the two"));
         }
         routes.push(rules);
@@ -110,6 +112,13 @@ fn routes(typed: &Proxy, file: &File, source: &Source) -> Result<Vec<Rules>, Fai
 }
 
 fn checked(rules: Rules, source: &Source) -> Result<Rules, Failure> {
+    if let Some(methods) = rules.methods.as_ref().filter(|methods| methods.as_ref().is_empty()) {
+        return Err(source.wrong(&methods.span(), "this guards no method; write pass = true if that is meant"));
+    }
+    if let Some(name) = rules.step_key_header.as_ref().filter(|name| forward::is_own(&name.as_ref().0)) {
+        let why = "the proxy itself sets or removes this header; name the one by which the upstream does a thing once";
+        return Err(source.wrong(&name.span(), why));
+    }
     let Some(resumable) = rules.resumable.as_ref().filter(|resumable| *resumable.as_ref()) else { return Ok(rules) };
     if rules.step_key_header.is_none() {
         let why = "`resumable` sends a retry to the upstream again: name the header by which the upstream does it once, \

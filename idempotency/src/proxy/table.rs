@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HeaderName;
 use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -17,6 +18,7 @@ use super::answer;
 use super::arrival::Arrival;
 use super::config::values::Upstream as Address;
 use super::config::{Preset, Rules};
+use super::forward;
 use super::scope::{Caller, ScopeRule};
 use super::settings::Settings;
 use super::upstream::{Answered, Connections, Manner, Upstream};
@@ -30,6 +32,7 @@ pub(crate) struct Table {
     scope: ScopeRule,
     tls: Option<TlsAcceptor>,
     trusted_peers: Vec<IpNet>,
+    drain: Duration,
     routes: Vec<Route>,
 }
 
@@ -45,14 +48,24 @@ struct Route {
 
 impl Table {
     pub(crate) fn new(settings: Settings, engine: &Engine) -> Self {
-        let Settings { upstream, scope, tls, trusted_peers, routes, .. } = settings;
+        let Settings { upstream, scope, tls, trusted_peers, routes, drain, .. } = settings;
         let connections = Connections::to(&upstream);
-        let routes = routes.iter().map(|rules| Route {
-            path: rules.path.as_ref().map(|path| path.as_ref().trim_end_matches('/').to_owned()),
-            service: service(rules, engine, &scope, &connections),
+        let step_keys: Vec<_> = routes.iter().filter_map(step_key).collect();
+        let routes = routes.iter().map(|rules| {
+            let layer = layer(rules, engine, &scope);
+            let manner = manner(rules, &layer, &step_keys);
+            Route {
+                path: rules.path.as_ref().map(|path| path.as_ref().trim_end_matches('/').to_owned()),
+                service: layer.layer(Upstream::new(connections.clone(), manner)),
+            }
         });
         let routes = routes.collect();
-        Self { upstream, scope, tls, trusted_peers, routes }
+        Self { upstream, scope, tls, trusted_peers, drain, routes }
+    }
+
+    /// How long what runs may take to end when the proxy stops.
+    pub(crate) const fn drain(&self) -> Duration {
+        self.drain
     }
 
     /// The service that is asked.
@@ -71,6 +84,9 @@ impl Table {
 
     /// Serves a request that arrived like this.
     pub(crate) async fn serve(&self, arrival: Arrival, mut request: Request<Incoming>) -> Response<Given> {
+        if let Err(trouble) = forward::check(&request) {
+            return trouble.response().map(Either::Right);
+        }
         if let Some(name) = self.scope.header().filter(|_| !arrival.is_trusted) {
             request.headers_mut().remove(name);
         }
@@ -102,16 +118,29 @@ impl Route {
     }
 }
 
-fn service(rules: &Rules, engine: &Engine, scope: &ScopeRule, connections: &Connections) -> Idempotency<Upstream> {
-    let layer = layer(rules, engine, scope);
-    let forwards_key = rules.forward_key.unwrap_or(true);
-    let manner = Manner {
+/// How the requests of a route are sent. `step_keys` has the headers of all routes in which the
+/// upstream gets the key of a step: a client that could set one could take the place of another
+/// client's request.
+fn manner(rules: &Rules, layer: &IdempotencyLayer, step_keys: &[HeaderName]) -> Manner {
+    let (keys, own) = (layer.key_header_names(), step_key(rules));
+    let mut hidden = step_keys.to_vec();
+    if rules.forward_key == Some(false) {
+        hidden.extend(keys);
+    } else {
+        // There it is the client's own key.
+        hidden.retain(|name| !keys.contains(name) || own.as_ref() == Some(name));
+    }
+    Manner {
         timeout: rules.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.0),
-        hidden: if forwards_key { Vec::new() } else { layer.cors_allow_headers() },
+        hidden,
         nothing_happened: rules.nothing_happened.iter().flatten().map(|status| status.0).collect(),
-        step_key: rules.step_key_header.as_ref().filter(|_| is_resumable(rules)).map(|name| name.0.clone()),
-    };
-    layer.layer(Upstream::new(connections.clone(), manner))
+        step_key: own,
+    }
+}
+
+/// The header in which the upstream gets the key of a step.
+fn step_key(rules: &Rules) -> Option<HeaderName> {
+    rules.step_key_header.as_ref().filter(|_| is_resumable(rules)).map(|name| name.as_ref().0.clone())
 }
 
 fn is_resumable(rules: &Rules) -> bool {
@@ -129,7 +158,7 @@ fn layer(rules: &Rules, engine: &Engine, scope: &ScopeRule) -> IdempotencyLayer 
     };
     let mut layer = preset(IdempotencyLayer::new(engine, scope), rules.preset);
     if let Some(methods) = &rules.methods {
-        layer = layer.methods(methods.iter().map(|method| method.0.clone()));
+        layer = layer.methods(methods.as_ref().iter().map(|method| method.0.clone()));
     }
     if rules.required == Some(true) {
         layer = layer.required();

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
@@ -114,7 +114,7 @@ impl Service<Uri> for UnixConnector {
 #[derive(Clone, Debug)]
 pub(crate) struct Manner {
     pub(crate) timeout: Duration,
-    /// The client's key is in these; the upstream does not get them.
+    /// What a client says in these does not get to the upstream.
     pub(crate) hidden: Vec<HeaderName>,
     /// The upstream responds so where nothing happened.
     pub(crate) nothing_happened: Vec<StatusCode>,
@@ -172,10 +172,14 @@ impl Upstream {
         *request.version_mut() = Version::HTTP_11;
         let headers = request.headers_mut();
         forward::request(headers, &uri, &arrival);
+        for name in &self.manner.hidden {
+            headers.remove(name);
+        }
+        if self.connections.is_http2 {
+            // It would contradict `:authority`, which is the upstream's: RFC 9113, section 8.3.1.
+            headers.remove(HOST);
+        }
         if let Some(operation) = operation {
-            for name in &self.manner.hidden {
-                headers.remove(name);
-            }
             headers.insert(forward::ATTEMPT, operation.attempt().into());
             if let Some(name) = &self.manner.step_key {
                 let key = HeaderValue::from_str(operation.step_key(STEP).to_uuid().as_str());

@@ -161,6 +161,9 @@ impl Service {
                 "/hops" => "HTTP/1.1 201 Created\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: timeout=9\r\n\
                             x-end: 1\r\ncontent-length: 0\r\n\r\n"
                     .to_owned(),
+                "/both" => "HTTP/1.1 201 Created\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n\
+                            6\r\nabcdef\r\n0\r\n\r\n"
+                    .to_owned(),
                 "/verify" => match self.last().header("authorization") {
                     Some("Bearer ann") => "HTTP/1.1 200 OK\r\nx-user: ann\r\ncontent-length: 0\r\n\r\n".to_owned(),
                     Some("Bearer nameless") => answer("200 OK"),
@@ -180,7 +183,7 @@ impl Service {
                     return;
                 }
                 "/echoes" => {
-                    let head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\n";
+                    let head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
                     writer.write_all(head.as_bytes()).unwrap();
                     std::io::copy(&mut reader, &mut writer).unwrap();
                     return;
@@ -284,6 +287,13 @@ impl Proxy {
 
     pub fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).unwrap()
+    }
+
+    /// Sends this text, as it is, on a connection of its own.
+    pub fn raw(&self, text: &str) -> Message {
+        let mut stream = self.connect();
+        stream.write_all(text.as_bytes()).unwrap();
+        Message::read(&mut BufReader::new(stream)).unwrap()
     }
 
     /// Sends a request with these headers on a connection of its own.

@@ -125,7 +125,8 @@ fn a_key_must_be_one_of_its_algorithm() {
 fn certificate(folder: &Path, name: &str, alternative: &str) {
     fs::write(folder.join("names"), format!("subjectAltName={alternative}")).unwrap();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(folder, &format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
+    let subject = name.replace('+', "/CN=");
+    openssl(folder, &format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={subject}"));
     openssl(
         folder,
         &format!(
@@ -193,6 +194,22 @@ fn a_name_of_a_certificate_that_was_verified_is_the_client() {
 }
 
 #[test]
+fn of_several_common_names_none_is_the_client() {
+    let (service, folder) = (Service::start(), TempDir::new().unwrap());
+    let path = folder.path().to_owned();
+    authority(&path);
+    certificate(&path, "server", "DNS:localhost");
+    for name in ["ann", "ann+bob"] {
+        certificate(&path, name, "DNS:client");
+    }
+    let settings = "store = \"memory:\"\n[tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\nclient_ca = \"ca.pem\"\n\
+                    [scope]\nclient_certificate = \"common-name\"\n";
+    let proxy = Proxy::start_in(folder, service.address, settings);
+    assert_eq!(over_tls(&proxy, &path, Some("ann")).unwrap().status(), 201);
+    assert_eq!(over_tls(&proxy, &path, Some("ann+bob")).unwrap().code(), "scope-unknown");
+}
+
+#[test]
 fn a_certificate_as_the_client_needs_an_authority() {
     let folder = TempDir::new().unwrap();
     let text = "upstream = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\nstore = \"memory:\"\n[scope]\nclient_certificate = \"dns\"\n";
@@ -218,6 +235,12 @@ fn another_service_says_whose_request_it_is() {
     assert_eq!((asked.header("x-original-method"), asked.header("x-original-uri")), (Some("POST"), Some("/payments")));
     assert_eq!(asked.header("content-length"), None);
     assert_eq!(with_token(&proxy, "ann").header("idempotent-replayed"), Some("true"));
+    // What it decides by is the request, of which a client can't say another thing.
+    let odd = "POST /pay/é HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\nauthorization: Bearer ann\r\n\
+               x-original-method: GET\r\nx-original-uri: /public\r\nx-original-uri: /public\r\n\r\n";
+    assert_eq!(proxy.raw(odd).status(), 201);
+    let asked = judge.last();
+    assert_eq!((asked.header("x-original-method"), asked.header("x-original-uri")), (Some("POST"), Some("/pay/é")));
     // What was revoked gets no replay.
     let revoked = with_token(&proxy, "revoked");
     assert_eq!((revoked.status(), &*revoked.code()), (401, "unauthenticated"));
@@ -225,6 +248,6 @@ fn another_service_says_whose_request_it_is() {
     let broken = with_token(&proxy, "broken");
     assert_eq!((broken.status(), &*broken.code()), (503, "authentication-unavailable"));
     assert_eq!(with_token(&proxy, "nameless").code(), "scope-unknown");
-    assert_eq!(service.asked(), 1);
-    assert_eq!(proxy.post("/login", "authorization: Bearer revoked\r\n").body, "number 2");
+    assert_eq!(service.asked(), 2);
+    assert_eq!(proxy.post("/login", "authorization: Bearer revoked\r\n").body, "number 3");
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use super::bed::{Proxy, Service, TRUSTING, command};
+use super::bed::{Message, Proxy, Service, TRUSTING, command};
 
 /// Starts it with this file and these flags; why it does not.
 #[track_caller]
@@ -42,10 +42,15 @@ fn what_is_wrong_is_refused_with_its_line_and_what_to_write() {
         ("[[route]]\npath = \"/a\"\n[[route]]\nrequired = true\n", 3, "needs its `path`"),
         ("[[route]]\npath = \"/a\"\n[[route]]\npath = \"/a\"\n", 4, "keep one of the two"),
         ("[[route]]\npath = \"/a/*\"\n", 2, "all below it"),
+        ("[[route]]\npath = \"/a\"\n[[route]]\npath = \"/a/\"\n", 4, "keep one of the two"),
+        ("\nstore = \"postgress://ann:secret@shop\"\n", 2, "postgres://HOST/DATABASE"),
+        ("[guard]\nmethods = []\n", 2, "write pass = true"),
+        ("[guard]\nstep_key_header = \"Connection\"\n", 2, "the proxy itself sets or removes"),
     ] {
         let whole = format!("{file}{}", if file.contains("\"127.0.0.1:80") { "" } else { scope });
         let said = refused(&whole, &FLAGS);
         assert!(said.contains(&format!("p.toml, line {line}: ")) && said.contains(says), "{file}: {said}");
+        assert!(!said.contains("ann:secret"), "{said}");
     }
 }
 
@@ -58,6 +63,9 @@ fn a_scope_has_to_be_chosen_and_must_keep_clients_apart() {
         ("[scope]\nheader = \"x-user\"\n", "any client can send x-user"),
         ("trusted_peers = [\"::1\"]\n[scope]\nheader = \"Authorization\"\n", "authorization is a credential"),
         ("trusted_peers = [\"::1\"]\n[scope]\nheader = \"cookie\"\n", "cookie is a credential"),
+        ("trusted_peers = [\"::1\"]\n[scope]\nheader = \"host\"\n", "host says nothing of the client"),
+        ("trusted_peers = [\"::1\"]\n[scope]\nheader = \"x-forwarded-for\"\n", "says nothing of the client"),
+        ("trusted_peers = [\"::1\"]\n[scope]\nheader = \"idempotency-key\"\n", "says nothing of the client"),
         ("trusted_peers = [\"::1\"]\n[scope]\nheader = \"x-user\"\none_tenant = true\n", "keep one"),
         ("[scope]\nauth_request = { url = \"https://a\", header = \"x-user\" }\n", "http://127.0.0.1:4000/verify"),
     ] {
@@ -110,6 +118,37 @@ fn the_log_has_a_line_for_each_request_and_no_secret() {
     assert_eq!((&line["method"], &line["path"]), (&"POST".into(), &"/payments".into()));
     assert_eq!((&line["status"], &line["peer"]), (&201.into(), &"127.0.0.1".into()));
     assert!(!line.to_string().contains("s3cret"), "{line}");
+}
+
+#[test]
+fn a_client_that_hangs_up_is_in_the_log_too() {
+    let service = Service::start();
+    let mut proxy = Proxy::start(service.address, TRUSTING);
+    for headers in ["", "x-user: ann\r\nidempotency-key: \"k\"\r\n"] {
+        let client = proxy.begin("POST", "/waits", headers);
+        service.wait();
+        drop(client);
+        let line = proxy.line();
+        assert_eq!((&line["path"], &line["status"]), (&"/waits".into(), &serde_json::Value::Null));
+        service.go_on();
+    }
+}
+
+#[test]
+fn the_time_to_drain_is_read_again_and_counts_for_requests_without_a_key() {
+    let service = Service::start();
+    let mut proxy = Proxy::start(service.address, TRUSTING);
+    proxy.reload(service.address, &format!("drain = \"600s\"\n{TRUSTING}"));
+    proxy.event("settings-read");
+    let mut running = proxy.begin("POST", "/waits", "connection: close\r\n");
+    service.wait();
+    proxy.signal("TERM");
+    assert!(proxy.event("stopping").contains("600 seconds"));
+    let closing = proxy.event("closing");
+    assert!(closing.contains("59") || closing.contains("600"), "{closing}");
+    service.go_on();
+    assert_eq!(Message::read(&mut running).unwrap().body, "number 1");
+    assert_eq!(proxy.end().0, Some(0));
 }
 
 #[test]

@@ -16,7 +16,8 @@ use super::bed::{Proxy, Service, TRUSTING};
 
 /// Says which version it was asked in.
 async fn says_version(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
-    let text = format!("{:?} {}", request.version(), request.uri().path());
+    let host = request.headers().get_all("host").iter().filter_map(|host| host.to_str().ok()).collect::<String>();
+    let text = format!("{:?} {} {host}", request.version(), request.uri().path());
     let _ = request.into_body().collect().await?;
     Ok(Response::new(Full::from(text)))
 }
@@ -36,6 +37,7 @@ async fn a_client_may_speak_http_2_without_tls() {
         let request = Request::post(format!("http://{}/payments", proxy.address))
             .header("x-user", "ann")
             .header("idempotency-key", "\"k\"")
+            .header("host", "other")
             .header("cookie", "a=1")
             .header("cookie", "b=2");
         let response = client.request(request.body(Full::from("hi")).unwrap()).await.unwrap();
@@ -61,7 +63,7 @@ async fn a_service_may_speak_http_2_without_tls() {
         let proxy = Proxy::start_with(TempDir::new().unwrap(), &format!("h2c://{address}"), TRUSTING);
         [proxy.pay("/payments", "k").body, proxy.pay("/payments", "k").body]
     });
-    assert_eq!(asked.await.unwrap(), ["HTTP/2.0 /payments", "HTTP/2.0 /payments"]);
+    assert_eq!(asked.await.unwrap(), ["HTTP/2.0 /payments ", "HTTP/2.0 /payments "]);
 }
 
 #[tokio::test]
@@ -78,5 +80,5 @@ async fn a_service_may_listen_on_a_socket_of_the_machine() {
         let proxy = Proxy::start_with(folder, &format!("unix:{}", path.display()), TRUSTING);
         [proxy.pay("/payments", "k").body, proxy.pay("/payments", "k").body]
     });
-    assert_eq!(asked.await.unwrap(), ["HTTP/1.1 /payments", "HTTP/1.1 /payments"]);
+    assert_eq!(asked.await.unwrap(), ["HTTP/1.1 /payments shop", "HTTP/1.1 /payments shop"]);
 }

@@ -72,6 +72,10 @@ fn story(url: &str, store: Arc<dyn Store>) {
     assert_eq!(next["next"][0]["period"], "2028-02-29T02:00:00");
     assert_eq!(next["next"].as_array().unwrap().len(), 2);
     process.abort();
+    assert_eq!(run(&["forget", "rarely"]).code, 1, "there is no terminal to ask on");
+    assert_eq!(run(&["forget", "rarely", "--why", "it moved", "--yes"]).code, 0);
+    assert!(!run(&["list"]).out.contains("rarely"));
+    assert_eq!(run(&["forget", "rarely", "--yes"]).code, 3);
 }
 
 #[test]

@@ -22,6 +22,9 @@ pub struct Resume {
     pub max_tries: u32,
     /// So long after its first claim an operator has to decide.
     pub max_age: Duration,
+    /// Whether it is an outbox that asks: only that goes on with what is
+    /// [outgoing](Record::is_outgoing), and with nothing else.
+    pub outgoing: bool,
 }
 
 /// The reply to a [`Resume`].
@@ -31,7 +34,7 @@ pub enum Resumed {
     /// The operation is ours to run, under this fence.
     Granted(Fence),
     /// There is nothing to do, or not yet: it is gone, complete, parked, held,
-    /// or to be left alone for a while.
+    /// to be left alone for a while, or not for the one that asks.
     NotDue,
     /// Its request was not stored. It is left to its caller from now on.
     Left,
@@ -51,7 +54,8 @@ impl Command for Resume {
 
     fn apply(&self, current: Option<&Record>, stamp: Stamp<'_>) -> Decision<Resumed> {
         let unfinished = current.filter(|record| record.index_class() != Status::Complete);
-        let Some(current) = unfinished.filter(|record| record.due() <= stamp.now) else {
+        let own = unfinished.filter(|record| record.outgoing == self.outgoing);
+        let Some(current) = own.filter(|record| record.falls_due() <= stamp.now) else {
             return Decision::keep(Resumed::NotDue);
         };
         if current.pending_callback().is_some() {

@@ -32,6 +32,8 @@ pub struct Submit {
     /// The lease of a process that is about to run it: it is accepted and claimed in one
     /// write.
     pub lease: Option<Duration>,
+    /// Whether it is a call that an outbox is to make, and not for a completer.
+    pub outgoing: bool,
 }
 
 /// The reply to a [`Submit`].
@@ -93,7 +95,8 @@ impl Command for Submit {
 impl Submit {
     fn first(&self, stamp: Stamp<'_>) -> Decision<Submitted> {
         let (fingerprint, request) = (self.fingerprint.clone(), Some(Arc::clone(&self.request)));
-        let accepted = Record::first(fingerprint, self.mode, request, self.labels.clone(), stamp);
+        let first = Record::first(fingerprint, self.mode, request, self.labels.clone(), stamp);
+        let accepted = Record { outgoing: self.outgoing, ..first };
         let Some(lease) = self.lease else {
             return Decision::put(accepted, Submitted::First(None));
         };

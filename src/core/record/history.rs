@@ -59,7 +59,7 @@ impl Record {
         let is_claim = |entry: &&HistoryEntry| matches!(entry.event, HistoryEvent::Claimed | HistoryEvent::Resumed);
         let claim = self.history.entries().iter().rfind(is_claim).map(|entry| entry.at);
         let claimed_at = claim.or(self.created_at).unwrap_or(self.written_at);
-        self.due().since(claimed_at).saturating_sub(left)
+        self.falls_due().since(claimed_at).saturating_sub(left)
     }
 
     fn age(&self, is_it: impl Fn(&HistoryEntry) -> bool, since_claim: Duration) -> Option<Duration> {
@@ -162,8 +162,8 @@ impl Record {
                 (told.unwrap_or(HistoryEvent::CallbackDelivered), None, self.written_at)
             }
             (Progress::Complete { .. }, _) => (HistoryEvent::Completed, None, self.written_at),
-            (_, Hold::Leased { .. }) if self.due() > now => return None,
-            (_, Hold::Leased { .. }) => (HistoryEvent::Lapsed, None, self.due()),
+            (_, Hold::Leased { .. }) if self.falls_due() > now => return None,
+            (_, Hold::Leased { .. }) => (HistoryEvent::Lapsed, None, self.falls_due()),
             (_, Hold::Released) => (HistoryEvent::Released, self.history.reason().cloned(), self.written_at),
             (_, Hold::Parked { why }) => (HistoryEvent::Parked, Some(Arc::clone(why)), self.written_at),
             (_, Hold::Runnable) => return None,

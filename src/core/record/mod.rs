@@ -32,6 +32,10 @@ use crate::core::message::{StoredRequest, StoredResponse, arc, piece};
 /// As good as never, and still a time that every store can keep.
 pub(crate) const NEVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
+/// How far behind all that a completer may find a store files what an outbox is to send. What waits
+/// for an operator lies much farther.
+pub(crate) const OUTGOING: Duration = Duration::from_secs(50 * 365 * 24 * 3600);
+
 /// What is known about one operation: a small head and write-once parts.
 ///
 /// Cloning is cheap: the parts are shared.
@@ -51,6 +55,8 @@ pub struct Record {
     pub(in crate::core) history: History,
     /// The write that claimed it first also accepted it for later.
     pub(in crate::core) accepted: bool,
+    /// It is a call to another service: an outbox sends its request, and no layer runs it.
+    pub(in crate::core) outgoing: bool,
     /// Boxed: most records have none, and all are copied often.
     pub(in crate::core) callback: Option<Box<Callback>>,
     pub(in crate::core) request: Option<Arc<StoredRequest>>,
@@ -131,6 +137,11 @@ impl Record {
     /// The request, where a completer may have to run it again.
     pub const fn request(&self) -> Option<&Arc<StoredRequest>> {
         self.request.as_ref()
+    }
+
+    /// Whether it is a call to another service: an outbox sends its request, and no layer runs it.
+    pub const fn is_outgoing(&self) -> bool {
+        self.outgoing
     }
 
     /// Whose operation it is, as JSON, where the layer [keeps](crate::IdempotencyLayer::principal)
@@ -284,13 +295,26 @@ impl Record {
     /// when that is to be made.
     ///
     /// A thousand years ahead, if none should: an operator has to decide, or its
-    /// request is not stored and only its caller can go on.
+    /// request is not stored and only its caller can go on. Fifty years later, if it is
+    /// [outgoing](Self::is_outgoing) and unfinished: completers do not find it, and an outbox looks
+    /// there.
     pub fn due(&self) -> Timestamp {
         self.written_at.after(self.due_in())
     }
 
     /// How long after its write that is.
     pub(crate) fn due_in(&self) -> Duration {
+        let rest = self.rests_for();
+        let is_to_be_sent = self.outgoing && rest != NEVER && self.index_class() != Status::Complete;
+        if is_to_be_sent { rest.saturating_add(OUTGOING) } else { rest }
+    }
+
+    /// When something falls due, for the completer or the outbox that drives it.
+    pub(crate) fn falls_due(&self) -> Timestamp {
+        self.written_at.after(self.rests_for())
+    }
+
+    fn rests_for(&self) -> Duration {
         if let Some(owed) = self.pending_callback() {
             return owed.rest;
         }
@@ -323,16 +347,10 @@ impl Record {
         }
     }
 
-    /// Whether an attempt holds it.
-    #[cfg(feature = "schedule")]
-    pub(crate) fn is_held(&self, now: Timestamp) -> bool {
-        self.lease_left(now).is_some()
-    }
-
     /// How much of its holder's lease is left.
-    pub(in crate::core) fn lease_left(&self, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn lease_left(&self, now: Timestamp) -> Option<Duration> {
         match &self.hold {
-            Hold::Leased { .. } => Some(self.due().since(now)).filter(|left| !left.is_zero()),
+            Hold::Leased { .. } => Some(self.falls_due().since(now)).filter(|left| !left.is_zero()),
             _ => None,
         }
     }

@@ -39,6 +39,7 @@ impl Record {
             retry_in_ms: 0,
             history: History::begun_by(stamp.by, labels),
             accepted: false,
+            outgoing: false,
             callback: stamp.callback.then(|| Box::new(Callback::Wanted)),
             request,
             steps: Vec::new(),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::transitions::{DAY, LATER, NAMES, SOON, START, claim, put, response, stamp, state};
 use crate::core::{
     Acknowledge, Change, Claim, Claimed, Command, Decision, Fence, Fenced, Fingerprint, HistoryEvent, Hold, Labels,
-    Mode, Next, NotAcknowledged, NotResolved, Record, Resolution, Resolve, Resume, Resumed, Stamp, Submit, Submitted,
-    Timestamp, Version,
+    Mode, Next, NotAcknowledged, NotResolved, OUTGOING, Reached, Record, Resolution, Resolve, Resume, Resumed, Stamp,
+    Submit, Submitted, Timestamp, Version,
 };
 
 pub(super) fn submit(mode: Mode, room: bool) -> Submit {
     let Claim { fingerprint, mode, request, .. } = claim(mode);
-    Submit { fingerprint, mode, request: request.unwrap(), labels: Labels::new(), room, lease: None }
+    Submit { fingerprint, mode, request: request.unwrap(), labels: Labels::new(), room, lease: None, outgoing: false }
 }
 
 fn accepted(mode: Mode) -> Record {
@@ -22,7 +22,7 @@ fn accepted(mode: Mode) -> Record {
 }
 
 fn resume() -> Resume {
-    Resume { lease: Duration::from_secs(60), max_tries: 3, max_age: DAY }
+    Resume { lease: Duration::from_secs(60), max_tries: 3, max_age: DAY, outgoing: false }
 }
 
 #[test]
@@ -189,4 +189,46 @@ fn what_is_accepted_under_a_lease_is_as_if_it_was_resumed_at_once() {
         let again = Submit { lease, ..submit(mode, true) }.apply(Some(&record), stamp(START, 3));
         assert_eq!((again.next, again.output), (Next::Keep, Submitted::Again), "{mode:?}");
     }
+}
+
+/// A call of an outbox is due where no completer looks, and no completer takes it if one meets it
+/// all the same; nor does an outbox take a request of a layer's.
+#[test]
+fn what_is_outgoing_is_for_an_outbox_and_all_else_is_not() {
+    let outbox = || Resume { outgoing: true, ..resume() };
+    let call = Submit { outgoing: true, ..submit(Mode::Resumable, true) };
+    let waits = put(call.apply(None, stamp(START, 1))).stamped(Timestamp::from_millis(START));
+    assert!(waits.is_outgoing() && waits.is_first());
+    let Decision { output: Resumed::Granted(fence), next: Next::Put(sending) } =
+        outbox().apply(Some(&waits), stamp(START, 2))
+    else {
+        panic!("due at once")
+    };
+    let sending = sending.stamped(Timestamp::from_millis(START));
+    let changes = vec![Change::Postpone { retry_in: Duration::from_secs(60) }, Change::Release];
+    let rests = put(Fenced { fence, changes }.apply(Some(&sending), stamp(START, 3)));
+    let rests = rests.stamped(Timestamp::from_millis(START));
+    for record in [&waits, &sending, &rests] {
+        assert!(record.is_outgoing());
+        let due = record.falls_due();
+        assert_eq!(record.due(), due.after(OUTGOING));
+        let now = stamp(due.as_millis(), 9);
+        assert!(matches!(outbox().apply(Some(record), now).output, Resumed::Granted(_)));
+        let by_completer = resume().apply(Some(record), now);
+        assert_eq!((by_completer.next, by_completer.output), (Next::Keep, Resumed::NotDue));
+    }
+    for record in [&sending, &rests] {
+        let early = outbox().apply(Some(record), stamp(LATER - 1, 9));
+        assert_eq!((early.next, early.output), (Next::Keep, Resumed::NotDue), "held, or at rest");
+    }
+    let of_a_layer = outbox().apply(Some(&accepted(Mode::Resumable)), stamp(LATER, 9));
+    assert_eq!((of_a_layer.next, of_a_layer.output), (Next::Keep, Resumed::NotDue));
+    // What waits for an operator lies where all else of that kind does, and what is complete expires.
+    let park = Fenced { fence, changes: vec![Change::Park { why: "who knows".into() }] };
+    let parked = put(park.apply(Some(&sending), stamp(START, 3)));
+    assert_eq!(parked.due(), parked.falls_due());
+    let end = Change::Complete { response: response(), retention: DAY, reached: Reached::All };
+    let sent = put(Fenced { fence, changes: vec![end] }.apply(Some(&sending), stamp(START, 3)));
+    let sent = sent.stamped(Timestamp::from_millis(START));
+    assert!(sent.is_outgoing() && sent.is_expired(Timestamp::from_millis(START).after(DAY)));
 }

@@ -235,7 +235,7 @@ pub(super) fn as_of_a_newer_release(piece: &Bytes) -> Bytes {
 }
 
 /// What the table of the head has no meaning for, that and what may be added.
-pub(super) const NEW: [u32; 7] = [20, 23, 28, 29, 30, 1000, u32::MAX];
+pub(super) const NEW: [u32; 7] = [20, 23, 29, 30, 31, 1000, u32::MAX];
 
 /// During a rolling upgrade: a newer release writes, this one reads, goes on and
 /// writes, and what it writes is what it always writes, with what the newer one added to the

@@ -76,6 +76,8 @@ pub(in crate::core) struct WireHead<'a> {
     by_rules: Option<[u8; 32]>,
     #[n(27)]
     rules: Option<NonZeroU32>,
+    #[cbor(n(28), skip_if = "is_default")]
+    outgoing: bool,
 }
 
 /// None of these is optional in the head: a kind that is not known would be read
@@ -225,6 +227,7 @@ impl<'a> WireHead<'a> {
             sealed: record.history.sealed().and_then(|sealed| sealed.head.as_ref()).map(|head| head.as_ref().into()),
             by_rules,
             rules,
+            outgoing: record.outgoing,
         }
     }
 
@@ -262,6 +265,7 @@ impl<'a> WireHead<'a> {
             self.sealed.is_some(),
             self.by_rules.is_some(),
             self.rules.is_some(),
+            self.outgoing,
         ];
         said.into_iter().fold(always, |count, is_said| count + u64::from(is_said))
     }
@@ -310,6 +314,7 @@ impl<'a> WireHead<'a> {
             retry_in_ms: self.retry_in_ms,
             history,
             accepted: self.accepted,
+            outgoing: self.outgoing,
             callback: self.callback.read().map(Box::new),
             request: None,
             steps: Vec::new(),

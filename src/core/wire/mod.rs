@@ -26,6 +26,7 @@
 //! | 24 | whether what it did is undone: then a plan of that is the part behind its steps | no |
 //! | 25 | the same head in clear, encrypted: then 2, 10, 16 to 19, 21, 22, 26, 27 and the texts are empty here, and the first byte is another one | none |
 //! | 26, 27 | the fingerprint's digest by rules, and the number of these | none, 0 |
+//! | 28 | whether it is a call that an outbox is to make | no |
 //!
 //! | | request | response | step |
 //! |---|---|---|---|

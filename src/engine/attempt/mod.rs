@@ -95,6 +95,8 @@ struct Unanswered {
     step: Option<(Box<str>, String)>,
     /// The line that is stored, once it is.
     line: Option<Arc<str>>,
+    /// How long it is to rest at least, as a receiver asked.
+    rest: Duration,
 }
 
 /// Which steps the work came to.

@@ -179,7 +179,7 @@ impl Attempt {
         // In at-most-once mode, only what did not happen is run again.
         let again = self.claimed.mode() == Mode::Resumable || matches!(change, Change::Withdraw);
         let resumable = again && self.claimed.request().is_some();
-        (unanswered && resumable).then(|| self.limits.backoff.pause(self.claimed.tries()))
+        (unanswered && resumable).then(|| self.limits.backoff.pause(self.claimed.tries()).max(self.rest_asked()))
     }
 
     /// How long the operation rests, once the attempt has ended without a response,

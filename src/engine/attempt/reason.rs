@@ -36,6 +36,17 @@ impl Attempt {
         self.unanswered(|unanswered| unanswered.step = Some((step.into(), error)));
     }
 
+    /// If it ends without a response, no completer goes on with it before this time is over.
+    #[cfg(feature = "client")]
+    pub(crate) fn rest_at_least(&self, rest: Duration) {
+        self.unanswered(|unanswered| unanswered.rest = rest);
+    }
+
+    /// How long that is.
+    pub(super) fn rest_asked(&self) -> Duration {
+        lock(&self.ending.unanswered).as_ref().map_or(Duration::ZERO, |unanswered| unanswered.rest)
+    }
+
     /// The line for this end, if there is anything to say. It is kept for events.
     pub(super) fn reason_for(&self, change: &Change, current: &Record) -> Option<Change> {
         if !matches!(change, Change::Release | Change::Withdraw) {

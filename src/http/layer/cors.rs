@@ -45,8 +45,7 @@ impl IdempotencyLayer {
     pub fn cors_allow_headers(&self) -> Vec<HeaderName> {
         let policy = &self.shared.policy;
         let is_accepted_later = policy.background.is_some();
-        let mut names = policy.coverage.names().to_vec();
-        names.extend(policy.coverage.first_sent.clone());
+        let mut names = self.key_header_names();
         names.extend((is_accepted_later || policy.wait.is_some()).then_some(PREFER));
         names.extend(is_accepted_later.then_some(IF_NONE_MATCH));
         names

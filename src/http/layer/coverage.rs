@@ -95,6 +95,21 @@ impl IdempotencyLayer {
         self.set(|policy| policy.coverage.set_names(names))
     }
 
+    /// The header fields in which this layer looks for a key, and for
+    /// [when a request was first sent](Self::first_sent): what a proxy takes off that keeps keys
+    /// to itself.
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, Scope, store::MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new(), Scope::extension::<u64>()).paypal();
+    /// assert_eq!(layer.key_header_names(), ["paypal-request-id"]);
+    /// ```
+    pub fn key_header_names(&self) -> Vec<HeaderName> {
+        let coverage = &self.shared.policy.coverage;
+        coverage.names().iter().cloned().chain(coverage.first_sent.clone()).collect()
+    }
+
     /// The key may also be a member of a JSON body, as in the APIs of Square, Amazon and
     /// Google: see [`KeyMember`]. By default it is in a [header](Self::key_headers) only.
     ///

@@ -15,6 +15,7 @@ use crate::operator::inspector::words;
 use crate::operator::schedules::ShownSchedule;
 use crate::schedule::cursor::{End, Order};
 use crate::schedule::timing::Period;
+use crate::store::StoreError;
 
 /// How many schedules are listed: each costs a read.
 const LISTED: usize = 100;
@@ -49,7 +50,8 @@ pub(super) async fn act(visit: &Visit, name: &str, form: &Pairs) -> Result<Reply
     visit.check(form)?;
     let action = Action::named(visit.asked.get("do").unwrap_or_default())?;
     let operator = visit.operator.because(form.get("why").unwrap_or_default());
-    if form.get("seen") != Some(&seen(&operator.schedule(name).await?)) {
+    let shown = operator.schedule(name).await?;
+    if form.get("seen") != Some(&seen(&shown)) {
         return Err(OVERTAKEN);
     }
     match action {
@@ -57,10 +59,14 @@ pub(super) async fn act(visit: &Visit, name: &str, form: &Pairs) -> Result<Reply
         Action::GoOn => operator.go_on_with_schedule(name).await?,
         Action::Run => drop(operator.trigger(name).await?),
         Action::BackFill => {
-            let (from, until) = (time(form, "from")?, time(form, "until")?);
+            let (from, until) = (time(&shown, form, "from")?, time(&shown, form, "until")?);
             if operator.back_fill(name, from, until).await?.is_empty() {
                 return Err(Refused::input("No period of the schedule began in that time."));
             }
+        }
+        Action::Forget => {
+            operator.forget_schedule(name).await?;
+            return Ok(Reply::See("?schedule".to_owned()));
         }
     }
     Ok(Reply::See(link(&[("schedule", name)])))
@@ -72,11 +78,12 @@ enum Action {
     GoOn,
     Run,
     BackFill,
+    Forget,
 }
 
 impl Action {
     fn named(name: &str) -> Result<Self, Refused> {
-        let all = [Self::Pause, Self::GoOn, Self::Run, Self::BackFill];
+        let all = [Self::Pause, Self::GoOn, Self::Run, Self::BackFill, Self::Forget];
         all.into_iter().find(|action| action.name() == name).ok_or(Refused::NO_PAGE)
     }
 
@@ -86,6 +93,7 @@ impl Action {
             Self::GoOn => "go-on",
             Self::Run => "run",
             Self::BackFill => "back-fill",
+            Self::Forget => "forget",
         }
     }
 
@@ -97,6 +105,10 @@ impl Action {
             Self::GoOn => ("Go on with it", "The periods that began meanwhile were missed: some of them may run now."),
             Self::Run => ("Run it now", "It runs once, besides its periods, also while it is paused."),
             Self::BackFill => ("Run periods once more", "All of their steps are done anew, the oldest period first."),
+            Self::Forget => (
+                "Forget it",
+                "It is taken off the list, with what is on record of its runs. A process that still has it begins it anew.",
+            ),
         }
     }
 }
@@ -113,27 +125,36 @@ fn seen(shown: &ShownSchedule) -> String {
 
 async fn list(visit: &Visit) -> Result<Reply, Refused> {
     let names = visit.operator.schedules().await?;
-    let mut all = Vec::new();
+    let (mut all, mut unreadable) = (Vec::new(), Vec::new());
     for name in names.iter().take(LISTED) {
         match visit.operator.schedule(name).await {
             Ok(shown) => all.push(shown),
             Err(OperatorError::NoSuchSchedule) => {}
+            // The others are listed.
+            Err(OperatorError::Store(error)) if error.is_unreadable() => unreadable.push((name, error)),
             Err(error) => return Err(error.into()),
         }
     }
     if visit.wants_json() {
-        let schedules: Value = all.iter().map(as_json).collect();
+        let failed = |(name, error): &(_, StoreError)| json!({ "name": name, "error": error.to_string() });
+        let schedules: Value = all.iter().map(as_json).chain(unreadable.iter().map(failed)).collect();
         return Ok(Reply::Json(StatusCode::OK, json!({ "schedules": schedules })));
     }
     let content = html! {
         h1 { "Schedules" }
-        @if all.is_empty() { p.empty { "No process has run a schedule over this store." } }
+        @if all.is_empty() && unreadable.is_empty() { p.empty { "No process has run a schedule over this store." } }
         @for shown in &all {
             div.sheet {
                 p { (badge(shown)) " " strong { a href=(link(&[("schedule", &shown.name)])) { (shown.name) } } }
                 p.faint { (shown.timing) }
                 @if let Some(next) = shown.next_runs().next() { p { "Next: " (begins(&next, shown.now)) } }
                 @if let Some(last) = shown.ended.last() { p { "Last: " (last.period) ", " (ended(last.end).1) "." } }
+            }
+        }
+        @for (name, error) in &unreadable {
+            div.sheet {
+                p { span class="badge bad" { "unreadable" } " " strong { (name) } }
+                p.faint { (error) }
             }
         }
         @if names.len() > LISTED { p.faint { "These are the first " (LISTED) " of " (names.len()) "." } }
@@ -160,7 +181,7 @@ fn one(visit: &Visit, shown: &ShownSchedule) -> Markup {
         @if let Some(order) = &shown.paused { p { "Paused" (by(order)) "." } }
         @if may_act(visit) {
             ul.actions {
-                @for action in [turn, Action::Run, Action::BackFill] {
+                @for action in [turn, Action::Run, Action::BackFill, Action::Forget] {
                     li { a.button href=(to(action)) { (action.words().0) } }
                 }
             }
@@ -240,7 +261,7 @@ fn confirm(visit: &Visit, shown: &ShownSchedule, action: Action) -> Result<Reply
     }
     let (token, cookie) = visit.token()?;
     let (what, means) = action.words();
-    let title = format!("{what}: {}?", shown.name);
+    let (title, zone) = (format!("{what}: {}?", shown.name), shown.timing.zone_name());
     let target = link(&[("schedule", &shown.name), ("do", action.name())]);
     let content = html! {
         h1 { (title) }
@@ -251,8 +272,8 @@ fn confirm(visit: &Visit, shown: &ShownSchedule, action: Action) -> Result<Reply
             input type="hidden" name="seen" value=(seen(shown));
             @if matches!(action, Action::BackFill) {
                 div.row {
-                    label { "From, in UTC" input name="from" type="datetime-local" required; }
-                    label { "Until, in UTC" input name="until" type="datetime-local" value=(words::form_time(shown.now)) required; }
+                    label { "From, in " (zone) input name="from" type="datetime-local" required; }
+                    label { "Until, in " (zone) input name="until" type="datetime-local" value=[shown.timing.time_at(shown.now)] required; }
                 }
             }
             label { "Why" input name="why" maxlength="200" autocomplete="off" autofocus; }
@@ -265,9 +286,10 @@ fn confirm(visit: &Visit, shown: &ShownSchedule, action: Action) -> Result<Reply
     Ok(Reply::Page(Page { cookie: Some(cookie), ..Page::new(title, content) }))
 }
 
-fn time(form: &Pairs, name: &str) -> Result<Timestamp, Refused> {
-    let time = form.get(name).and_then(words::parse_time);
-    time.ok_or(Refused::input("Give times in UTC like 2026-11-29T22:00."))
+/// A time in the schedule's own zone.
+fn time(shown: &ShownSchedule, form: &Pairs, name: &str) -> Result<Timestamp, Refused> {
+    let time = form.get(name).and_then(|text| shown.timing.moment_of(text));
+    time.ok_or(Refused::input("Give times in the schedule's own zone, like 2026-11-29T22:00."))
 }
 
 /// A schedule for programs.

@@ -123,6 +123,7 @@ pub fn assert_same(found: Option<&Record>, expected: Option<&Record>) {
     };
     assert_eq!(found.version(), expected.version(), "version");
     assert_eq!(found.mode(), expected.mode(), "mode");
+    assert_eq!(found.is_outgoing(), expected.is_outgoing(), "whether it is outgoing");
     assert_eq!(found.fingerprint(), expected.fingerprint(), "fingerprint");
     assert_eq!(found.hold(), expected.hold(), "hold");
     assert_eq!(found.attempts(), expected.attempts(), "attempts");

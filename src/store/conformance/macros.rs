@@ -67,6 +67,7 @@ macro_rules! conformance_tests {
                 scans::unfinished_are_found
                 scans::lapsed_are_found
                 scans::accepted_are_found_at_once
+                scans::outgoing_are_found_apart
                 scans::postponed_are_found_when_they_are_due
                 scans::renewed_are_not_lapsed
                 scans::only_expired_are_found_as_expired

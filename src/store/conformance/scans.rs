@@ -1,12 +1,13 @@
 //! Scans find everything that matches, in order, a page at a time.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::basics::minute;
 use super::sample::{bare_claim, begin, claim, complete, key, save};
 use super::{Cannot, Harness, Holder};
-use crate::core::{CallbackAt, CallbackStep, Change, Claim, Key, Labels, Record, Status, Submit};
-use crate::store::{Filter, Found, Query, Store, StoreErrorKind};
+use crate::core::{CallbackAt, CallbackStep, Change, Claim, Key, Labels, OUTGOING, Record, Resume, Status, Submit};
+use crate::store::{Cursor, Filter, Found, Query, Store, StoreErrorKind};
 
 /// Everything that `filter` finds, `limit` at a time.
 pub(super) async fn scan_all(store: &dyn Store, filter: Filter, limit: usize) -> Vec<Found> {
@@ -81,7 +82,9 @@ pub async fn accepted_are_found_at_once(harness: &dyn Harness) {
     let Claim { fingerprint, mode, request, .. } = claim(minute(harness));
     let request = request.expect("a request");
     let mut holder = Holder::new(harness.store(), key(1));
-    holder.write(Submit { fingerprint, mode, request, labels: Labels::new(), room: true, lease: None }).await;
+    holder
+        .write(Submit { fingerprint, mode, request, labels: Labels::new(), room: true, lease: None, outgoing: false })
+        .await;
     holder.check().await;
     assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([1]));
     holder.refresh().await;
@@ -97,6 +100,37 @@ pub async fn accepted_are_found_at_once(harness: &dyn Harness) {
     assert!(found_keys(harness, Filter::Lapsed).await.is_empty(), "it is held");
     holder.change([begin("step"), Change::Release]).await;
     holder.check().await;
+}
+
+/// What an outbox is to send is not found as "lapsed", but behind all of that, in the order in
+/// which it falls due, and back among the others once it is parked or complete.
+pub async fn outgoing_are_found_apart(harness: &dyn Harness) {
+    let mut calls = Vec::new();
+    for n in 0..4 {
+        let Claim { fingerprint, mode, request, .. } = claim(minute(harness));
+        let (request, labels) = (request.expect("a request"), Labels::new());
+        let mut call = Holder::new(harness.store(), key(n));
+        call.write(Submit { fingerprint, mode, request, labels, room: true, lease: None, outgoing: true }).await;
+        call.check().await;
+        calls.push(call);
+    }
+    for call in &mut calls[1..] {
+        call.refresh().await;
+        call.write(Resume { lease: minute(harness), max_tries: 9, max_age: Duration::MAX, outgoing: true }).await;
+        call.check().await;
+    }
+    calls[2].change([Change::Park { why: "unknown".into() }]).await;
+    calls[3].change([complete(b"", minute(harness))]).await;
+    let _other = held(harness, 4).await;
+    harness.advance(minute(harness) * 2).await;
+    assert_eq!(found_keys(harness, Filter::Lapsed).await, some_keys([4]), "no completer finds them");
+    let now = harness.store().load(&key(9)).await.expect("load").now;
+    let start = Cursor { due: now.after(OUTGOING / 2), key: key(0) };
+    let page = harness.store().scan(&Query::new(Filter::Unfinished, 9).after(start)).await.expect("scan");
+    let order: Vec<_> = page.found.iter().map(|found| found.key).collect();
+    assert_eq!(order, [key(0), key(1), key(2)], "what waits, what was held, what is parked");
+    let is_due = |found: &Found| found.due <= now.after(OUTGOING);
+    assert_eq!(page.found.iter().map(is_due).collect::<Vec<_>>(), [true, true, false]);
 }
 
 /// What is put off is not found as "lapsed" before its time.

@@ -263,7 +263,7 @@ impl Completer {
 
     fn command(&self) -> Resume {
         let Settings { max_tries, max_age, .. } = self.settings;
-        Resume { lease: self.shared.engine.limits().lease, max_tries, max_age }
+        Resume { lease: self.shared.engine.limits().lease, max_tries, max_age, outgoing: false }
     }
 }
 

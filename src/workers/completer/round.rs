@@ -1,7 +1,7 @@
 //! Which operations are run, and how many at once.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -18,6 +18,7 @@ use crate::store::{Filter, Query, StoreError};
 use crate::util::backoff;
 use crate::util::detached::CatchPanic;
 use crate::util::signal::lock;
+use crate::workers::running::Keys;
 
 /// How many records one page of a scan has.
 const PAGE: usize = 100;
@@ -26,28 +27,6 @@ const PAGE: usize = 100;
 const MOST_QUARANTINED: usize = 11_000;
 /// How long a record that can't be read is left alone.
 pub(super) const QUARANTINE: Duration = Duration::from_secs(60 * 60);
-
-/// The operations that a completer runs now. It does not take from itself what it runs,
-/// even if this process stood still for longer than a lease.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Keys(Arc<Mutex<HashSet<Key>>>);
-
-/// One of them, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Running(Keys, Key);
-
-impl Keys {
-    /// `None` if it runs already.
-    pub(super) fn enter(&self, key: Key) -> Option<Running> {
-        lock(&self.0).insert(key).then(|| Running(self.clone(), key))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        lock(&self.0.0).remove(&self.1);
-    }
-}
 
 /// What is under way.
 pub(super) struct Round {

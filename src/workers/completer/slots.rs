@@ -8,12 +8,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Completer;
-use super::round::{Keys, Round};
+use super::round::Round;
 use crate::core::{Fence, Key, Record};
 use crate::engine::claim::withdraw_claim;
 use crate::engine::handoff::{Driver, Room};
 use crate::engine::shares::{ScopeTag, Shares};
 use crate::util::signal::lock;
+use crate::workers::running::Keys;
 
 /// A completer that runs.
 #[derive(Debug)]

@@ -76,7 +76,7 @@ impl Thresholds {
 
 /// Since when a completer could have continued it.
 fn unattended_since(record: &Record, now: Timestamp) -> Option<Timestamp> {
-    let due = record.due();
+    let due = record.falls_due();
     match record.hold() {
         Hold::Leased { .. } => Some(due).filter(|due| *due <= now),
         _ if due > now.after(FAR) => Some(record.written_at()),

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use architecture::{Library, Sources, Target, read};
 
 /// Each wing of the library, and those that it may know besides the crates it uses.
-const WINGS: [(&str, &[&str]); 13] = [
+const WINGS: [(&str, &[&str]); 14] = [
     ("core", &[]),
     ("util", &["core"]),
     ("store", &["core", "util"]),
@@ -20,6 +20,7 @@ const WINGS: [(&str, &[&str]); 13] = [
     ("schedule", &["core", "util", "store", "telemetry", "engine", "runner"]),
     ("workers", &["core", "util", "store", "telemetry", "engine", "http"]),
     ("operator", &["core", "util", "store", "telemetry", "engine", "http", "schedule", "workers"]),
+    ("outbox", &["core", "util", "store", "client", "telemetry", "engine", "workers", "operator"]),
     ("testing", &["core", "util", "store", "telemetry", "engine", "http", "runner", "schedule", "workers", "operator"]),
     ("guide", &[]),
 ];

@@ -153,7 +153,7 @@ pub(crate) fn claiming(program: Program, who: Who, intake: Intake, nonce: Versio
 
 /// Starts as a completer does: with a look.
 pub(crate) fn resuming(nonce: Version) -> Worker {
-    let resume = Resume { lease: LEASE, max_tries: TRIES, max_age: Duration::MAX };
+    let resume = Resume { lease: LEASE, max_tries: TRIES, max_age: Duration::MAX, outgoing: false };
     let author = Author::Completer(resume.clone());
     Worker::Resuming(Task::new(Exchange::looking(resume, nonce), author))
 }
@@ -168,6 +168,7 @@ pub(crate) fn submitting(program: Program, intake: Intake, nonce: Version) -> Wo
         room: true,
         lease: None,
         labels: Labels::new(),
+        outgoing: false,
     };
     let author = Author::Submit(submit.clone(), intake);
     Worker::Submitting(Task::new(Exchange::guessing(submit, nonce, None).taking(intake), author))

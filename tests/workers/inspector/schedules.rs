@@ -81,6 +81,39 @@ async fn a_schedule_is_paused_run_by_hand_and_gone_on_with() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn times_of_a_back_fill_are_those_of_the_schedules_zone() {
+    let trouble = Trouble::new().await;
+    let nightly = Schedule::new("hourly", Timing::daily("America/New_York", "02:00").unwrap());
+    let scheduler =
+        Scheduler::new(trouble.lab.engine()).schedule(nightly, |_, _| async { Ok::<_, String>(()) }).unwrap();
+    let process = tokio::spawn(async move { scheduler.run(std::future::pending()).await });
+    tokio::time::sleep(secs(60)).await;
+    let eve = trouble.visitor("eve");
+    eve.get("?schedule=hourly&do=back-fill").await.assert(200, "From, in America/New_York");
+    // In UTC, neither begins at that time.
+    let fill = form(&eve, "back-fill").await.with("from", "2000-10-28T02:00").with("until", "2000-10-29T02:00");
+    assert_eq!(eve.submit(&fill).await.status, 303);
+    tokio::time::sleep(secs(60)).await;
+    let ran: Vec<_> = stands(&trouble).await.ended.into_iter().map(|ended| ended.period.begin().as_millis()).collect();
+    // The clocks were put back after the second one.
+    assert_eq!(ran, [972_712_800_000, 972_802_800_000]);
+    let wrong = form(&eve, "back-fill").await.with("from", "yesterday").with("until", "2000-10-29T02:00");
+    eve.submit(&wrong).await.assert(400, "in the schedule's own zone");
+    process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_is_retired_is_forgotten() {
+    let (trouble, process) = scheduled().await;
+    process.abort();
+    let eve = trouble.visitor("eve");
+    let forget = form(&eve, "forget").await.with("why", "it moved");
+    assert_eq!(eve.submit(&forget).await.status, 303);
+    eve.get("?schedule").await.assert(200, "No process has run a schedule");
+    eve.submit(&forget).await.assert(404, "There is no such schedule");
+}
+
+#[tokio::test(start_paused = true)]
 async fn those_who_may_not_decide_change_no_schedule_and_no_form_is_forged() {
     let (trouble, process) = scheduled().await;
     let eve = trouble.visitor("eve");

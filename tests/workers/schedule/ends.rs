@@ -1,28 +1,11 @@
 //! How runs end, in events, and by their deadline.
 
-use tower_idempotency::{EventKind, ScheduleTurn};
-
 use super::*;
-
-/// What became of runs, in order.
-fn turns(lab: &Lab) -> Vec<ScheduleTurn> {
-    let turn = |event: tower_idempotency::Event| match event.kind {
-        EventKind::Schedule { schedule, turn, .. } if schedule == "export" => Some(turn),
-        _ => None,
-    };
-    lab.events.all().into_iter().filter_map(turn).collect()
-}
 
 /// Events of schedules that need an operator.
 fn alarms(lab: &Lab) -> usize {
     let is_alarm = |kind: &EventKind| matches!(kind, EventKind::Schedule { .. }) && kind.needs_attention();
     lab.events.all().iter().filter(|event| is_alarm(&event.kind)).count()
-}
-
-async fn until_the_first_run(runs: &Runs) {
-    while runs.counts().is_empty() {
-        tokio::time::sleep(secs(1)).await;
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,6 +44,8 @@ async fn what_is_in_doubt_and_what_is_passed_over_is_told_once() {
     process.abort();
     tokio::time::sleep(secs(4 * 3600)).await;
     lab.events.clear();
+    // Both have looked when the first writes.
+    lab.store.fail(|call| if call == Call::Swap(Status::Complete) { Fault::Slow(secs(1)) } else { Fault::None });
     let processes = [(); 2].map(|()| count(lab.engine(), every(3600), &runs));
     tokio::time::sleep(secs(60)).await;
     assert_eq!(turns(&lab), [ScheduleTurn::PassedOver { periods: 3 }, ScheduleTurn::Complete]);

@@ -12,7 +12,7 @@ use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use toml::Spanned;
 
-use self::values::{Address, Failed, Length, Name, Network, Upstream, Url, Verb};
+use self::values::{Address, Failed, Length, Name, Network, StoreUrl, Upstream, Url, Verb};
 use super::scope::certificate::CertificateName;
 use crate::failure::Failure;
 
@@ -23,7 +23,7 @@ pub(crate) struct File {
     pub(crate) listen: Option<Address>,
     pub(crate) admin: Option<Address>,
     pub(crate) upstream: Option<Upstream>,
-    pub(crate) store: Option<String>,
+    pub(crate) store: Option<StoreUrl>,
     pub(crate) trusted_peers: Vec<Network>,
     /// How long what runs may take to end when the proxy stops.
     pub(crate) drain: Option<Length>,
@@ -90,7 +90,7 @@ pub(crate) struct Rules {
     /// Requests pass, guarded by nothing.
     pub(crate) pass: Option<bool>,
     pub(crate) preset: Option<Preset>,
-    pub(crate) methods: Option<Vec<Verb>>,
+    pub(crate) methods: Option<Spanned<Vec<Verb>>>,
     /// Whether a request needs a key.
     pub(crate) required: Option<bool>,
     pub(crate) retention: Option<Length>,
@@ -105,7 +105,7 @@ pub(crate) struct Rules {
     pub(crate) nothing_happened: Option<Vec<Failed>>,
     /// A retry is sent again: the upstream does it once for each value of `step_key_header`.
     pub(crate) resumable: Option<Spanned<bool>>,
-    pub(crate) step_key_header: Option<Name>,
+    pub(crate) step_key_header: Option<Spanned<Name>>,
 }
 
 /// An API that is known.

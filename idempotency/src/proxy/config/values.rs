@@ -35,6 +35,7 @@ text_value!(Address, SocketAddr);
 text_value!(Length, Duration);
 text_value!(Name, HeaderName);
 text_value!(Network, IpNet);
+text_value!(StoreUrl, String);
 text_value!(Url, Uri);
 text_value!(Verb, Method);
 
@@ -78,6 +79,20 @@ impl FromStr for Network {
         text.parse().or_else(|_| one()).map(Self).map_err(|_| {
             format!("{text:?} is no network; write addresses as 10.0.0.0/8 or 127.0.0.1: names are not looked up")
         })
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme).unwrap_or_default();
+        let is_known = ["memory", "sqlite", "file", "postgres", "postgresql"].contains(&scheme);
+        if is_known || scheme.starts_with("redis") {
+            return Ok(Self(text.to_owned()));
+        }
+        // It may have a password, and is not repeated.
+        Err("this is no store; write memory:, sqlite:PATH, redis://HOST or postgres://HOST/DATABASE".to_owned())
     }
 }
 

@@ -61,9 +61,12 @@ impl Authenticator {
             headers.remove(name);
         }
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        if let (Ok(method), Ok(path)) = (HeaderValue::from_str(parts.method.as_str()), HeaderValue::from_str(path)) {
-            headers.insert(METHOD, method);
-            headers.insert(URI, path);
+        for (name, value) in [(METHOD, parts.method.as_str()), (URI, path)] {
+            // The client's own never goes there. Of a path, all bytes do: it need not be ASCII.
+            headers.remove(&name);
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                headers.insert(name, value);
+            }
         }
         let mut question = Request::new(Empty::new());
         *question.method_mut() = Method::GET;

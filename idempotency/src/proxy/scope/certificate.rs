@@ -4,8 +4,13 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::DirectoryString;
 use x509_cert::ext::pkix::name::GeneralName;
+
+/// Of a subject: RFC 5280, section 4.1.2.4.
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// Which name of a certificate is the client. Not its fingerprint: a renewed certificate has
 /// another one, and a retry would run again.
@@ -24,7 +29,7 @@ pub(crate) struct Names {
     uris: Vec<String>,
     dns: Vec<String>,
     emails: Vec<String>,
-    common: Option<String>,
+    common: Vec<String>,
 }
 
 impl Names {
@@ -32,8 +37,9 @@ impl Names {
     pub(crate) fn read(der: &[u8]) -> Self {
         let Ok(certificate) = Certificate::from_der(der) else { return Self::default() };
         let certificate = certificate.tbs_certificate();
-        let common = certificate.subject().common_name().ok().flatten();
-        let mut names = Self { common: common.map(String::from), ..Self::default() };
+        let subject = certificate.subject().iter().filter(|name| name.oid == COMMON_NAME);
+        let common = subject.filter_map(|name| DirectoryString::try_from(&name.value).ok().map(String::from)).collect();
+        let mut names = Self { common, ..Self::default() };
         if let Ok(Some((_, SubjectAltName(others)))) = certificate.get_extension::<SubjectAltName>() {
             for other in others {
                 match other {
@@ -53,7 +59,7 @@ impl Names {
             CertificateName::Uri => &self.uris,
             CertificateName::Dns => &self.dns,
             CertificateName::Email => &self.emails,
-            CertificateName::CommonName => return self.common.clone(),
+            CertificateName::CommonName => &self.common,
         };
         match &names[..] {
             [name] => Some(name.clone()),

@@ -18,7 +18,7 @@ use self::token::Tokens;
 use super::arguments::Proxy;
 use super::arrival::Arrival;
 use super::config::{File, Scope, Source};
-use super::forward::only_line;
+use super::forward::{self, only_line};
 use crate::failure::Failure;
 
 const NONE: &str = "whose request it is, is not said, and then one client could get the response to a request of another; \
@@ -139,7 +139,7 @@ fn chosen(table: &Spanned<Scope>, has_trusted_peers: bool, has_client_ca: bool) 
     one_tenant.map(|_| ScopeRule::OneTenant).ok_or_else(|| NONE.to_owned())
 }
 
-/// A credential is not an identity.
+/// A credential is not an identity, and neither is what says how a request came.
 fn checked(name: HeaderName) -> Result<HeaderName, String> {
     if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(&name) {
         return Err(format!(
@@ -147,6 +147,9 @@ fn checked(name: HeaderName) -> Result<HeaderName, String> {
              and with a new one a retry would run again. Name a header with the client's id, which a trusted peer \
              sets once it has verified the credential, or let [scope] verify it: jwt, or auth_request"
         ));
+    }
+    if forward::is_own(&name) || name.as_str() == "idempotency-key" {
+        return Err(format!("{name} says nothing of the client; name a header with its id, as x-user"));
     }
     Ok(name)
 }

@@ -243,14 +243,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     model(
         "resumed-before-it-is-due",
         RESUME,
-        "record.due() <= stamp.now",
-        "record.due() <= stamp.now || *record.hold() == Hold::Released",
+        "record.falls_due() <= stamp.now",
+        "record.falls_due() <= stamp.now || *record.hold() == Hold::Released",
     ),
     model(
         "resumed-from-a-holder",
         RESUME,
-        "record.due() <= stamp.now",
-        "record.due() <= stamp.now || record.tries() < 9",
+        "record.falls_due() <= stamp.now",
+        "record.falls_due() <= stamp.now || record.tries() < 9",
     ),
     model(
         "opaque-resumed",

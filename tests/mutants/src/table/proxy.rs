@@ -5,6 +5,7 @@ use super::Mutant;
 planted_under!(proxy, "-p idempotency --test proxy");
 
 const ANSWER: &str = "idempotency/src/proxy/answer.rs";
+const FORWARD: &str = "idempotency/src/proxy/forward.rs";
 const UPSTREAM: &str = "idempotency/src/proxy/upstream.rs";
 const TOKEN: &str = "idempotency/src/proxy/scope/token.rs";
 
@@ -74,7 +75,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     proxy(
         "a-client-says-which-attempt-it-is",
-        "idempotency/src/proxy/forward.rs",
+        FORWARD,
         "    headers.remove(&ATTEMPT);\n",
         "",
         "what_is_about_one_connection_does_not_pass",
@@ -85,5 +86,54 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let drained = engine.drain(drain).await;",
         "let drained = tower_idempotency::Engine::new(MemoryStore::new()).drain(drain).await;",
         "a_proxy_that_is_told_to_stop_lets_what_runs_end_and_begins_nothing",
+    ),
+    proxy(
+        "a-client-goes-over-to-http-2-past-the-proxy",
+        FORWARD,
+        ".filter(|_| asks).filter(is_websocket)",
+        ".filter(|_| asks).filter(|protocol| is_websocket(protocol) || true)",
+        "no_protocol_but_websocket_passes",
+    ),
+    proxy(
+        "a-length-beside-chunks-passes",
+        FORWARD,
+        "if headers.contains_key(TRANSFER_ENCODING) {",
+        "if headers.contains_key(TRANSFER_ENCODING) && false {",
+        "chunks_say_where_a_body_ends_whatever_its_length_says",
+    ),
+    proxy(
+        "several-hosts-pass",
+        FORWARD,
+        "        1 => Ok(()),\n",
+        "        1.. => Ok(()),\n",
+        "a_request_that_two_servers_could_read_in_two_ways_is_refused",
+    ),
+    proxy(
+        "host-counts-more-than-the-target",
+        FORWARD,
+        "uri.authority().and_then(host)",
+        "uri.authority().filter(|_| !headers.contains_key(HOST)).and_then(host)",
+        "the_target_says_which_host_a_request_is_for",
+    ),
+    proxy(
+        "a-client-sets-the-key-of-a-step",
+        "idempotency/src/proxy/table.rs",
+        "let mut hidden = step_keys.to_vec();",
+        "let mut hidden = step_keys[..0].to_vec();",
+        "no_client_gives_the_service_the_key_of_a_step",
+    ),
+    proxy(
+        "the-first-of-several-names-is-the-client",
+        "idempotency/src/proxy/scope/certificate.rs",
+        "            [name] => Some(name.clone()),",
+        "            [name, ..] => Some(name.clone()),",
+        "of_several_common_names_none_is_the_client",
+    ),
+    proxy(
+        "what-has-no-key-is-cut-off-when-the-proxy-stops",
+        "idempotency/src/proxy/mod.rs",
+        "drain.saturating_sub(since.elapsed())",
+        "drain.saturating_sub(since.elapsed()) - drain.saturating_sub(since.elapsed())",
+        "the_time_to_drain_is_read_again_and_counts_for_requests_without_a_key",
     ),
 ];

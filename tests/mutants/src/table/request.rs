@@ -133,7 +133,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     http(
         "dropped-credentials-told-each-time",
-        "src/http/dropped.rs",
+        "src/engine/dropped.rs",
         "told.len() < MOST && !told.contains(name) && told.insert(name.clone())",
         "told.len() < MOST && (told.contains(name) || told.insert(name.clone()))",
         "events::a_field_that_is_taken",

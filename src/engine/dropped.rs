@@ -1,4 +1,4 @@
-//! One event for each field that the layer takes for a credential.
+//! One event for each field that is taken for a credential, and so not kept.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

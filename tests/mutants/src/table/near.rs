@@ -1,0 +1,57 @@
+//! Replays from the memory of the process.
+
+use super::Mutant;
+
+planted_under!(near, "--test http", "near_cache");
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    near(
+        "what-is-kept-is-never-too-old",
+        "src/engine/near/records.rs",
+        "if age >= self.max_age || seen.record",
+        "if seen.record",
+        "what_another_process_forgot",
+    ),
+    near(
+        "what-is-kept-does-not-expire",
+        "src/engine/near/records.rs",
+        "if age >= self.max_age || seen.record.is_expired(now)",
+        "if age >= self.max_age",
+        "what_is_kept_expires",
+    ),
+    near(
+        "what-is-kept-stands-still",
+        "src/engine/near/records.rs",
+        "let now = seen.now.after(age);",
+        "let now = seen.now;",
+        "what_is_kept_expires",
+    ),
+    near(
+        "what-is-kept-judges-another-request",
+        "src/engine/near/records.rs",
+        "seen.record.fingerprint().matches(fingerprint).then(",
+        "Some(fingerprint).is_some().then(",
+        "another_request",
+    ),
+    near(
+        "what-this-process-removed-is-kept",
+        "src/engine/near/mod.rs",
+        "            && exchange.is_change()\n",
+        "            && exchange.writes().is_some()\n            && Arc::strong_count(records) == 0\n",
+        "what_this_process_changed",
+    ),
+    near(
+        "a-late-reply-is-kept",
+        "src/engine/near/records.rs",
+        "if self.asking() != asked {",
+        "if self.asking() == Asked(u64::MAX) && self.asking() != asked {",
+        "older_than_a_change",
+    ),
+    near(
+        "what-is-kept-has-no-bound",
+        "src/engine/near/records.rs",
+        "settings.max_bytes, Weight",
+        "settings.max_bytes << 30, Weight",
+        "is_bounded",
+    ),
+];
