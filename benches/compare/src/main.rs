@@ -1,59 +1,78 @@
-//! What the SQLite store costs, beside the bare minimum, the store that it replaced,
-//! and durare on SQLite.
+//! This library beside what a user would pick instead, in one run.
 //!
 //! ```text
-//! cargo run --release --manifest-path benches/compare/Cargo.toml -- --seconds 60
-//! cargo run --release --manifest-path benches/compare/Cargo.toml -- --records 1000000
-//! cargo run --release --manifest-path benches/compare/Cargo.toml -- --churn 1000000
+//! scripts/bench                           all of it: half an hour, and once for building
+//! scripts/bench --rounds 3 --seconds 0.2  a look
+//! scripts/bench --scenarios first,replay --rows bare,ours-redis,unfenced-redis
 //! ```
 //!
-//! Rounds of all variants alternate, so that a noisy machine is noisy for all of
-//! them. Printed are the medians of the ratios within each round, with the extremes.
-//! `--rounds N` for more or fewer than nine; `--writes` leaves out what goes over
-//! sockets, which builds an earlier commit of this repository and durare first.
+//! Rounds of all rows alternate, so that a noisy machine is noisy for all of them. The
+//! service under test has a core of its own where there are two, the load and the servers
+//! of stores have others where there are more. After each round everything is kept in
+//! `DIR/run.json`: a run that is cut goes on from there if it is started again, with the
+//! same commit, machine and length of slices. At its end, and if it is interrupted between,
+//! `DIR` has `report.md` and a chart for each scenario. `--publish` puts them into
+//! `docs/benchmarks.md` and README, too.
 
-mod many;
-mod servers;
-mod three_steps;
-mod writes;
+mod cores;
+mod facts;
+mod load;
+mod measure;
+mod peers;
+mod process;
+mod relay;
+mod serve;
+mod service;
+mod stores;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use bench_report::{ROWS, Run, SCENARIOS, Setting, chart, replaced, report, summary};
 use lexopt::prelude::*;
-use tokio::runtime::Runtime;
-use tower_idempotency::store::SqliteStore;
 
-use self::servers::Server;
+use self::cores::Cores;
+use self::measure::{Bench, CONNECTIONS};
+use self::peers::Peers;
+use self::stores::Stores;
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const CONNECTIONS: usize = 32;
-
-#[derive(Default)]
 struct Options {
-    seconds: Option<f64>,
-    rounds: Option<u32>,
-    only_writes: bool,
-    records: Option<usize>,
-    churn: Option<usize>,
-    /// What a child is to do.
-    words: Vec<OsString>,
+    seconds: f64,
+    rounds: usize,
+    rows: Vec<String>,
+    scenarios: Vec<String>,
+    out: PathBuf,
+    anew: bool,
+    publish: bool,
+    words: Vec<String>,
 }
 
 impl Options {
     fn read() -> Result<Self, Failure> {
-        let mut options = Self::default();
+        let mut options = Self {
+            seconds: 1.0,
+            rounds: 7,
+            rows: Vec::new(),
+            scenarios: Vec::new(),
+            out: beside_the_build()?.join("bench"),
+            anew: false,
+            publish: false,
+            words: Vec::new(),
+        };
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
             match argument {
-                Long("seconds") => options.seconds = Some(arguments.value()?.parse()?),
-                Long("rounds") => options.rounds = Some(arguments.value()?.parse()?),
-                Long("writes") => options.only_writes = true,
-                Long("records") => options.records = Some(arguments.value()?.parse()?),
-                Long("churn") => options.churn = Some(arguments.value()?.parse()?),
-                Value(word) => options.words.push(word),
+                Long("seconds") => options.seconds = arguments.value()?.parse()?,
+                Long("rounds") => options.rounds = arguments.value()?.parse()?,
+                Long("rows") => options.rows = list(arguments.value()?, ROWS.iter().map(|row| row.id))?,
+                Long("scenarios") => options.scenarios = list(arguments.value()?, SCENARIOS.iter().map(|one| one.id))?,
+                Long("out") => options.out = arguments.value()?.into(),
+                Long("anew") => options.anew = true,
+                Long("publish") => options.publish = true,
+                Value(word) => options.words.push(word.string()?),
                 other => return Err(other.unexpected().into()),
             }
         }
@@ -61,150 +80,114 @@ impl Options {
     }
 }
 
+/// Names with commas between them, all of which are known.
+fn list(names: std::ffi::OsString, known: impl Iterator<Item = &'static str>) -> Result<Vec<String>, Failure> {
+    let (names, known) = (names.string()?, known.collect::<Vec<_>>());
+    let check = |name: &str| match known.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("{name} is none of {}", known.join(", ")).into()),
+    };
+    names.split(',').map(check).collect()
+}
+
+fn beside_the_build() -> Result<PathBuf, Failure> {
+    let target = std::env::current_exe()?.parent().and_then(Path::parent).ok_or("no target directory")?.to_owned();
+    Ok(target)
+}
+
 fn main() -> Result<(), Failure> {
     let options = Options::read()?;
-    match options.words.as_slice() {
-        [] => {}
-        [what, ..] if what == "serve" => return three_steps::main(),
-        [what, path, count] => {
-            let count = count.to_str().ok_or("no number")?.parse()?;
-            return many::run(&runtime()?, what.to_str().ok_or("no word")?, path.as_ref(), count);
-        }
-        other => return Err(format!("what is {other:?}?").into()),
+    if let [word, row, scenario, url] = options.words.as_slice()
+        && word == "serve"
+    {
+        return serve::main(row, scenario, url);
     }
-    let directory = Directory::new()?;
-    match (options.records, options.churn) {
-        (Some(count), _) => many::records(&directory.0, count),
-        (_, Some(count)) => many::churn(&runtime()?, &directory.0, count),
-        _ => table(&options, &directory),
+    if let Some(word) = options.words.first() {
+        return Err(format!("what is {word:?}? See the head of benches/compare/src/main.rs").into());
     }
-}
-
-fn runtime() -> Result<Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
-}
-
-/// What all rounds saw.
-#[derive(Default)]
-struct Seen {
-    writes: usize,
-    requests: usize,
-    many: Vec<f64>,
-    many_p99: Vec<f64>,
-    bare: Vec<f64>,
-    one: Vec<f64>,
-    bare_one: Vec<f64>,
-    ours: Vec<f64>,
-    old: Vec<f64>,
-    durare: Vec<f64>,
-    durare_normal: Vec<f64>,
-}
-
-/// Those that could be built.
-struct Servers {
-    ours: Server,
-    old: Option<Server>,
-    durare: Option<Server>,
-    durare_normal: Option<Server>,
-}
-
-impl Servers {
-    fn start(directory: &Directory) -> Result<Self, Failure> {
-        let there = |what: &str, server: Result<Server, Failure>| {
-            server.inspect_err(|error| eprintln!("not measured, {what}: {error}")).ok()
-        };
-        Ok(Self {
-            ours: servers::ours(&directory.0)?,
-            old: there("the store before this one", servers::old(&directory.0)),
-            durare: there("durare", servers::durare(&directory.0, "full")),
-            durare_normal: there("durare", servers::durare(&directory.0, "normal")),
-        })
+    std::fs::create_dir_all(&options.out)?;
+    let path = options.out.join("run.json");
+    if options.anew && path.exists() {
+        std::fs::remove_file(&path)?;
     }
-}
-
-fn table(options: &Options, directory: &Directory) -> Result<(), Failure> {
-    let rounds = options.rounds.unwrap_or(9).max(1);
-    let servers = if options.only_writes { None } else { Some(Servers::start(directory)?) };
-    let slices = if options.only_writes { 4 } else { 8 };
-    let slice = Duration::from_secs_f64(options.seconds.unwrap_or(60.0) / f64::from(slices * rounds));
-    let runtime = runtime()?;
-    let store = SqliteStore::open(directory.0.join("writes.db"))?;
-    let bare = writes::Bare::open(&directory.0.join("bare"))?;
-    let mut seen = Seen::default();
-    for _ in 0..rounds {
-        let many = writes::busy(&runtime, &store, 64, slice)?;
-        seen.bare.push(writes::busy(&runtime, &bare, 64, slice)?.per_second);
-        let one = writes::busy(&runtime, &store, 1, slice)?;
-        seen.bare_one.push(writes::busy(&runtime, &bare, 1, slice)?.p50);
-        seen.writes += many.writes + one.writes;
-        seen.many.push(many.per_second);
-        seen.many_p99.push(many.p99);
-        seen.one.push(one.p50);
-        if let Some(servers) = &servers {
-            let mut load = |server: Option<&Server>, into: fn(&mut Seen) -> &mut Vec<f64>| {
-                let Some(server) = server else { return Ok(()) };
-                let (requests, rate) = server.load(CONNECTIONS, slice)?;
-                seen.requests += requests;
-                into(&mut seen).push(rate);
-                Ok::<_, Failure>(())
-            };
-            load(Some(&servers.ours), |seen| &mut seen.ours)?;
-            load(servers.old.as_ref(), |seen| &mut seen.old)?;
-            load(servers.durare.as_ref(), |seen| &mut seen.durare)?;
-            load(servers.durare_normal.as_ref(), |seen| &mut seen.durare_normal)?;
-        }
+    let cores = Cores::of_this_machine()?;
+    let setting = setting(&cores, options.seconds);
+    let mut run = Run::resume(&path, setting);
+    let bench = Bench {
+        runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        cores,
+        stores: Stores::beside(&options.out)?,
+        peers: Peers::in_folder(&beside_the_build()?),
+        slice: Duration::from_secs_f64(options.seconds),
+        rounds: options.rounds.max(1),
+        rows: options.rows,
+    };
+    bench.cores.for_load()?;
+    let wanted = |id: &str| options.scenarios.is_empty() || options.scenarios.iter().any(|name| name == id);
+    for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.id)) {
+        bench.scenario(scenario, &mut run, &path)?;
+        write(&run, &options.out)?;
     }
-    seen.print(rounds);
+    if options.scenarios.is_empty() {
+        bench.facts(&mut run)?;
+        run.save(&path)?;
+    }
+    write(&run, &options.out)?;
+    if options.publish {
+        publish(&run)?;
+    }
+    println!("{}", report(&run));
+    eprintln!("kept in {}", options.out.display());
     Ok(())
 }
 
-impl Seen {
-    fn print(self, rounds: u32) {
-        // Of the same round: what disturbs it disturbs both.
-        let against = |one: &[f64], other: &[f64]| one.iter().zip(other).map(|(one, other)| one / other).collect();
-        println!("{rounds} rounds, {} writes, {} requests; medians and extremes\n", self.writes, self.requests);
-        println!("{:<52}{:>9}   {:<22}{:<10}better", "", "median", "extremes", "bar");
-        row("64 writers : shared append + fdatasync", against(&self.many, &self.bare), "0.27", "0.35");
-        row("one writer, p50 : append + fdatasync", against(&self.one, &self.bare_one), "1.3 ×", "1.0 ×");
-        row("three steps over HTTP : the old store", against(&self.ours, &self.old), "0.65", "0.9");
-        row("the same : on durare, synchronous = FULL", against(&self.ours, &self.durare), "4 ×", "7 ×");
-        row("the same : on durare, its default, NORMAL", against(&self.ours, &self.durare_normal), "", "");
-        let p99 = self.many_p99.iter().map(|micros| micros / 1e3).collect();
-        row("64 writers, p99 of a write, ms", p99, "5", "3");
-        println!();
-        row("64 writers, writes a second", self.many, "", "");
-        row("shared append + fdatasync, writes a second", self.bare, "", "");
-        row("one writer, p50, µs", self.one, "", "");
-        row("append + fdatasync, p50, µs", self.bare_one, "", "");
-        row("three steps, requests a second, ours", self.ours, "", "");
-        row("the old store", self.old, "", "");
-        row("durare, synchronous = FULL", self.durare, "", "");
-        row("durare, synchronous = NORMAL", self.durare_normal, "", "");
+fn write(run: &Run, out: &Path) -> Result<(), Failure> {
+    std::fs::write(out.join("report.md"), report(run))?;
+    for scenario in SCENARIOS {
+        if let Some(svg) = chart(run, scenario) {
+            std::fs::write(out.join(format!("{}.svg", scenario.id)), svg)?;
+        }
     }
+    Ok(())
 }
 
-fn row(what: &str, mut figures: Vec<f64>, bar: &str, better: &str) {
-    figures.sort_by(f64::total_cmp);
-    let (Some(least), Some(most)) = (figures.first(), figures.last()) else { return };
-    let digits = if *most >= 100.0 { 0 } else { 2 };
-    let extremes = format!("{least:.digits$} to {most:.digits$}");
-    println!("{what:<52}{:>9.digits$}   {extremes:<22}{bar:<10}{better}", figures[figures.len() / 2]);
-}
-
-/// Next to the build, where the disk is, and gone afterwards.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Result<Self, Failure> {
-        let target = std::env::current_exe()?.parent().ok_or("no directory")?.to_owned();
-        let path = target.join(format!("compare-{}", std::process::id()));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
+/// Into the documents of this repository.
+fn publish(run: &Run) -> Result<(), Failure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let docs = root.join("docs");
+    let page = docs.join("benchmarks.md");
+    let mut figures = report(run);
+    for scenario in SCENARIOS {
+        let Some(svg) = chart(run, scenario) else { continue };
+        let (name, title) = (format!("{}.svg", scenario.id), format!("## {}\n", scenario.title));
+        std::fs::create_dir_all(docs.join("benchmarks"))?;
+        std::fs::write(docs.join("benchmarks").join(&name), svg)?;
+        figures = figures.replace(&title, &format!("{title}\n![{}](benchmarks/{name})\n", scenario.title));
     }
+    std::fs::write(&page, replaced(&std::fs::read_to_string(&page)?, "figures", &figures)?)?;
+    let readme = root.join("README.md");
+    let text = std::fs::read_to_string(&readme)?;
+    if text.contains("<!-- summary -->") {
+        std::fs::write(&readme, replaced(&text, "summary", &summary(run))?)?;
+    }
+    Ok(())
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+fn setting(cores: &Cores, seconds: f64) -> Setting {
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown processor");
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = model.trim_start_matches(['\t', ' ', ':']);
+    let kernel = said("uname", &["-sr"]);
+    Setting {
+        commit: said("git", &["describe", "--always", "--dirty"]),
+        machine: format!("{model}, {count} cores, {kernel}"),
+        layout: cores.describe(),
+        seconds,
+        connections: CONNECTIONS,
     }
 }

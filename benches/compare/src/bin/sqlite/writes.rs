@@ -15,8 +15,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tower_idempotency::core::{
-    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next, Reached, Record, Stamp,
-    StoredResponse, Timestamp, Version,
+    Change, Claim, Command, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next, Reached, Record,
+    Stamp, StoredResponse, Timestamp, Version,
 };
 use tower_idempotency::store::{SqliteStore, Store, Swap};
 
