@@ -685,7 +685,7 @@ async fn no_setter_of_a_store_makes_anything_panic() {
 }
 
 /// Which function above walks the setters of which file.
-const WALKED: [(&str, &str); 28] = [
+const WALKED: [(&str, &str); 29] = [
     ("client/layer.rs", "retry_layers"),
     ("core/fingerprint.rs", "no_value_of_the_core_makes_anything_panic"),
     ("http/fingerprint/rules.rs", "fingerprint_rules"),
@@ -703,6 +703,7 @@ const WALKED: [(&str, &str); 28] = [
     ("http/layer/waiting.rs", "layers"),
     ("http/key_rules.rs", "key_rules"),
     ("engine/mod.rs", "engines"),
+    ("engine/near/settings.rs", "engines"),
     ("engine/operation/step.rs", "no_time_out_of_a_step_makes_anything_panic"),
     ("http/status.rs", "statuses"),
     ("outbox/settings.rs", "outboxes"),

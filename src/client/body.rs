@@ -53,7 +53,9 @@ where
 }
 
 pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+    let events = b"text/event-stream";
+    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
+    kind.and_then(|kind| kind.get(..events.len())).is_some_and(|kind| kind.eq_ignore_ascii_case(events))
 }
 
 async fn next<B: Body + Unpin>(body: &mut B) -> Option<Result<Frame<B::Data>, B::Error>> {

@@ -102,6 +102,7 @@ where
             self.tries += 1;
             let next = match self.attempts.send(self.head.clone(), self.body.clone()).await {
                 Ok(response) => self.after(response).await?,
+                Err(kind) if self.attempts.policy().ends_with(&kind) => return Err(kind),
                 Err(kind) => Next::Later(None, Err(kind)),
             };
             match next {

@@ -99,6 +99,7 @@ where
                 }
                 Look::Later => retry_after(response.headers()),
             },
+            Err(kind) if attempts.policy().ends_with(&kind) => return Err(kind),
             Err(_) => None,
         };
         failures += 1;

@@ -22,25 +22,35 @@ pub(super) fn put_key(head: &mut Parts, policy: &Policy) -> Result<Option<Idempo
         }
         (None, _) => {}
     }
-    let given = head.extensions.get::<IdempotencyKey>().cloned();
-    let Some(key) = given.or_else(|| needs_key(&head.method).then(fresh)) else { return Ok(None) };
-    let line = written(&key, policy.quotes_keys)?;
+    let (key, line) = match head.extensions.get::<IdempotencyKey>() {
+        Some(key) => (key.clone(), written(key, policy.quotes_keys)?),
+        None if !needs_key(&head.method) => return Ok(None),
+        None => fresh(policy.quotes_keys)?,
+    };
     head.headers.insert(policy.key_header.clone(), line);
     Ok(Some(key))
 }
 
+/// A key as it stands in its header.
 fn written(key: &IdempotencyKey, with_quotes: bool) -> Result<HeaderValue, ClientErrorKind> {
     let can_be_bare = || IdempotencyKey::parse(key.as_str().as_bytes()).is_ok_and(|read| read == *key);
-    let text = if with_quotes || !can_be_bare() { quoted(key.as_str()) } else { key.as_str().to_owned() };
-    HeaderValue::try_from(text).map_err(|_| ClientErrorKind::InvalidKey(InvalidKey::Syntax))
+    line(key.as_str(), with_quotes || !can_be_bare())
 }
 
-/// A UUID of version 7 (RFC 9562 §5.7): milliseconds, and 74 bits of the system's randomness.
-fn fresh() -> IdempotencyKey {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let random = u128::from(fresh_nonce().get()) << 64 | u128::from(fresh_nonce().get());
-    let bytes = time << 80 | random & !(u128::MAX << 80);
-    IdempotencyKey::of_text(&uuid(7, bytes.to_be_bytes()))
+fn line(key: &str, has_quotes: bool) -> Result<HeaderValue, ClientErrorKind> {
+    let line = if has_quotes { HeaderValue::try_from(quoted(key)) } else { HeaderValue::from_str(key) };
+    line.map_err(|_| ClientErrorKind::InvalidKey(InvalidKey::Syntax))
+}
+
+/// A UUID of version 7 (RFC 9562 §5.7): the time to a quarter of a microsecond (§6.2, method 3),
+/// and 62 bits of the system's randomness.
+fn fresh(with_quotes: bool) -> Result<(IdempotencyKey, HeaderValue), ClientErrorKind> {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let below_a_milli = u128::from(time.subsec_nanos() % 1_000_000) * 4096 / 1_000_000;
+    let bytes = time.as_millis() << 80 | below_a_milli << 64 | u128::from(fresh_nonce().get());
+    let text = uuid(7, bytes.to_be_bytes());
+    let line = line(&text, with_quotes)?;
+    Ok((IdempotencyKey::of_text(text), line))
 }
 
 #[cfg(test)]
@@ -49,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_new_key_is_a_uuid_of_version_7_and_unlike_all_others() {
-        let keys: Vec<_> = (0..1000).map(|_| fresh()).collect();
+        let keys: Vec<_> = (0..1000).map(|_| fresh(false).unwrap().0).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         for key in &keys {
             let text = key.as_str();

@@ -1,5 +1,6 @@
 //! The layer, and what can be set.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ impl RetryLayer {
             request_limit: 8 << 20,
             response_limit: 1 << 20,
             follows: false,
+            is_final: None,
             on_progress: None,
             budget: budget(10, 20),
         };
@@ -195,6 +197,31 @@ impl RetryLayer {
     /// ```
     pub fn retry_after_limit(self, limit: Duration) -> Self {
         self.set(|policy| policy.retry_after_limit = limit)
+    }
+
+    /// Which errors of the client beneath are final: a call that fails with one ends at once.
+    /// By default all are tried again, for the layer does not know the errors of each client.
+    /// `is_final` is asked about the error and each of its causes, down into what an
+    /// [`io::Error`](std::io::Error) wraps, as rustls's errors are. Name what no retry can mend,
+    /// such as a certificate that is not trusted, and nothing that may pass.
+    ///
+    /// ```
+    /// use tower_idempotency::client::{RetryLayer, Server};
+    ///
+    /// # mod rustls { #[derive(Debug)] pub enum Error { InvalidCertificate(()) }
+    /// # impl std::fmt::Display for Error { fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) } }
+    /// # impl std::error::Error for Error {} }
+    /// let layer = RetryLayer::new(Server::honours_keys("https://api.example.com")?)
+    ///     .final_errors(|error| matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))));
+    /// # Ok::<_, tower_idempotency::client::InvalidServer>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// The call may have been sent in an earlier try: make it again with the same
+    /// [key](super::ClientError::key), once what was wrong is mended.
+    pub fn final_errors(self, is_final: impl Fn(&(dyn Error + 'static)) -> bool + Send + Sync + 'static) -> Self {
+        self.set(|policy| policy.is_final = Some(Arc::new(is_final)))
     }
 
     /// How many retries all clones of this layer may send: so many a second in any case, and

@@ -73,7 +73,7 @@ impl IdempotencyKey {
 
     /// A key of a form that is known to be valid.
     #[cfg(feature = "client")]
-    pub(crate) fn of_text(text: &str) -> Self {
+    pub(crate) fn of_text(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 
@@ -422,8 +422,15 @@ impl StepKey {
 pub(crate) fn uuid(version: u8, mut bytes: [u8; 16]) -> String {
     bytes[6] = bytes[6] & 0x0f | version << 4;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let parts = [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]];
-    parts.map(|part| Hex(part).to_string()).join("-")
+    // One string, for a client pays for it in each call.
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.into_iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+    }
+    text
 }
 
 impl fmt::Display for StepKey {

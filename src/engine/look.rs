@@ -63,6 +63,14 @@ impl Engine {
         self.windows().calls_of_schedule(name)
     }
 
+    /// Waits until the windows, and what operators changed, were looked at again, and no longer
+    /// than that. Cancel safe.
+    #[cfg(feature = "schedule")]
+    pub(crate) async fn next_look(&self, longest: Duration) {
+        let mut looks = self.windows().looks.subscribe();
+        let _ = timeout(longest, looks.changed()).await;
+    }
+
     /// Whether nothing that works on the whole store may begin now.
     pub(crate) async fn is_closed(&self) -> bool {
         self.closed_until().await.is_some()

@@ -129,14 +129,15 @@ impl Operator {
         self.change_schedule(name, |cursor, _| cursor.paused = None).await
     }
 
-    /// Runs it once, now, besides its periods; also while it is paused. Returns the period that
-    /// the run is for.
+    /// Runs it once, besides its periods: now, or when what runs has ended; also while it is
+    /// paused. Returns the period that the run is for.
     ///
     /// # Errors
     ///
     /// As [`pause_schedule`](Self::pause_schedule); [`OperatorError::TooManyAsked`] if 1,000
     /// wait already. After [`OperatorError::Store`] and [`OperatorError::Overtaken`] it may have
-    /// been asked for: look at the [schedule](Self::schedule).
+    /// been asked for: look at the [schedule](Self::schedule). If it has, and does not begin, no
+    /// process has heard of it yet, and any later change of the schedule has it begin.
     pub async fn trigger(&self, name: &str) -> Result<Period, OperatorError> {
         let id = fresh_id();
         let now = |now| period_at(now).into_iter().map(|at| at.by_hand(&id)).collect();

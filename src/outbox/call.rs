@@ -134,7 +134,8 @@ impl Outbox {
     /// # Caveats
     ///
     /// On a store that does not [index labels](crate::store::Store::indexes_labels) a page goes
-    /// through the operations of all that use the store.
+    /// through the operations of all that use the store. The index lacks what was last written
+    /// [before it was on](crate::Listing::label_index); such a call is sent all the same.
     pub async fn list(&self, state: CallState, after: Option<ListPosition>) -> Result<Calls, OperatorError> {
         let mut listing = Listing::new(state.listed_among()).label(self.label()).limit(PAGE);
         listing.after = after;

@@ -14,6 +14,7 @@ use crate::engine::outage::{Calls, Scanning};
 use crate::store::{Cursor, Filter, Query, StoreError};
 use crate::util::backoff::{Backoff, after, jittered};
 use crate::util::detached::CatchPanic;
+use crate::util::signal::lock;
 
 /// How many records one page of a scan has.
 const PAGE: usize = 100;
@@ -200,7 +201,10 @@ impl Outbox {
             return Ok(false);
         }
         let (now, mut started) = (self.now().await?, 0);
-        let mut query = self.query(now);
+        let start = Cursor { due: now.after(OUTGOING / 2), key: Key::from_bytes([0; 32]) };
+        let place = lock(&self.state.place).take().unwrap_or(start);
+        // Not by label: the index lacks what was written without it, and what is encrypted.
+        let mut query = Query::new(Filter::Unfinished, PAGE).after(place);
         loop {
             let page = self.engine.scan(&query).await?;
             for found in page.found {
@@ -213,17 +217,15 @@ impl Outbox {
             }
             match page.next {
                 None => return Ok(false),
-                Some(_) if started >= MOST => return Ok(true),
+                Some(next) if started >= MOST => {
+                    // The next round goes on here: from the start, it might not get past what
+                    // is not its own.
+                    *lock(&self.state.place) = Some(next);
+                    return Ok(true);
+                }
                 Some(next) => query = query.after(next),
             }
         }
-    }
-
-    /// Where a store files what outboxes are to send; only this one's, if it can tell.
-    fn query(&self, now: Timestamp) -> Query {
-        let start = Cursor { due: now.after(OUTGOING / 2), key: Key::from_bytes([0; 32]) };
-        let query = Query::new(Filter::Unfinished, PAGE).after(start);
-        if self.engine.indexes_labels() { query.label(self.label()) } else { query }
     }
 
     /// The store's time: it comes with every record, and with none.

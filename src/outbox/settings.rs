@@ -24,6 +24,7 @@ use crate::core::{
 use crate::engine::Engine;
 use crate::engine::dropped::Dropped;
 use crate::engine::outage::Calls;
+use crate::store::Cursor;
 use crate::telemetry::event::EventKind;
 use crate::util::backoff::Backoff;
 use crate::util::signal::{Alarm, Hints, lock};
@@ -42,8 +43,9 @@ const DAY: u64 = 24 * 60 * 60;
 /// The longest name.
 const NAME: usize = 64;
 
-/// How many operations of others are remembered, so that they are not looked at again.
-const STRANGERS: usize = 10_000;
+/// How many operations of others are remembered, so that they are not looked at again: they take six
+/// megabytes.
+const STRANGERS: usize = 100_000;
 
 /// Calls to other services that must be made: each is kept in a store, and sent, by this process
 /// or another one, until it has a final response.
@@ -130,6 +132,8 @@ pub(super) struct State {
     pub(super) running: Keys,
     /// Operations that are not this outbox's, or can't be read.
     strangers: Mutex<HashSet<Key>>,
+    /// Where the last round stopped, if there was more than it starts.
+    pub(super) place: Mutex<Option<Cursor>>,
     dropped: Dropped,
 }
 

@@ -247,7 +247,7 @@ async fn rest(pause: Pause, engine: &Engine, is_called: impl Fn() -> bool) {
         Pause::For(pause) => tokio::time::sleep(jittered(pause, 0.5, 1.0)).await,
         Pause::Call => {
             while !is_called() {
-                tokio::time::sleep(GLANCE).await;
+                engine.next_look(GLANCE).await;
             }
         }
         Pause::Until(time, left) => {
@@ -255,9 +255,11 @@ async fn rest(pause: Pause, engine: &Engine, is_called: impl Fn() -> bool) {
             let is_due = || engine.store_time().map_or_else(|| Instant::now() >= by_own_clock, |now| now >= time);
             while !is_called() && !is_due() {
                 let left = engine.store_time().map_or(left, |now| time.since(now));
-                tokio::time::sleep(left.min(GLANCE)).await;
+                engine.next_look(left.min(GLANCE)).await;
             }
-            tokio::time::sleep(jittered(JITTER, 0.0, 1.0)).await;
+            if !is_called() {
+                tokio::time::sleep(jittered(JITTER, 0.0, 1.0)).await;
+            }
         }
     }
 }

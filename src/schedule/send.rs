@@ -43,6 +43,8 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// - A service that still works on an earlier try responds 409, which counts as a try: let
 ///   [`max_tries`](super::Schedule::max_tries) and [`backoff`](super::Schedule::backoff) last longer
 ///   than its work, or have it respond 202.
+/// - A [`deadline`](super::Schedule::deadline) that cuts a request off says nothing of what the service
+///   does about it.
 /// - An HTTP client that follows redirects may make a `GET` of the request, and a 200 for a page of
 ///   another kind: have it follow none.
 pub fn send<S, B, R, F>(service: S, request: F) -> impl Fn(Period, Operation) -> Sending + Send + Sync + 'static

@@ -64,7 +64,7 @@ async fn a_large_response_and_a_stream_of_events_come_as_they_come() {
     let wait = || Part::Wait(secs(40));
     let large = Response::new(script([data(b"12345"), data(b"678"), wait(), data(b"9")]));
     let mut events = Response::new(script([wait(), data(b"data: 1\n\n")]));
-    events.headers_mut().insert("content-type", "text/event-stream; charset=utf-8".parse().unwrap());
+    events.headers_mut().insert("content-type", "Text/Event-Stream; charset=utf-8".parse().unwrap());
     for (response, text) in [(large, "123456789"), (events, "data: 1\n\n")] {
         let remote = Remote::that([Does::Responds(response)]);
         let sent = layer().response_limit(6).layer(remote.clone()).oneshot(post());

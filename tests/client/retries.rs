@@ -1,14 +1,17 @@
 //! What is tried again, how often, and after which pause.
 
+use std::error::Error;
 use std::time::{Duration, UNIX_EPOCH};
+use std::{fmt, io};
 
-use http::{Method, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt};
 use tower_idempotency::Backoff;
-use tower_idempotency::client::{ClientErrorKind, Sent};
+use tower_idempotency::client::{ClientErrorKind, RetryLayer, Sent};
 
+use crate::support::bodies::{Failure, TestBody};
 use crate::support::lab::secs;
-use crate::{Does, Remote, call, elapsed, got, layer, post, problem, request, responds};
+use crate::{Does, Remote, Upload, call, elapsed, got, layer, post, problem, request, responds};
 
 /// Where a call ends, as soon as the server responds so: with these statuses, in order.
 async fn statuses(script: Vec<Does>, method: Method) -> (Vec<u16>, usize) {
@@ -101,6 +104,39 @@ async fn the_last_response_or_error_is_the_callers() {
     assert!(matches!(error.kind(), ClientErrorKind::Service(_)), "{error:?}");
     assert_eq!(error.to_string(), "try 2 failed: the connection was reset; call again with the same key");
     assert_eq!((error.tries(), error.key().unwrap().as_str()), (2, remote.seen()[0].key().unwrap()));
+}
+
+/// As hyper and reqwest have a wrong certificate: in an error of theirs, in one of io, where no
+/// `source` shows it.
+#[derive(Debug)]
+struct Connect(io::Error);
+
+impl fmt::Display for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("client error (Connect)")
+    }
+}
+
+impl Error for Connect {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_no_retry_can_mend_ends_a_call() {
+    let is_final = |error: &(dyn Error + 'static)| error.downcast_ref() == Some(&Failure("wrong certificate"));
+    let tries_of = |layer: RetryLayer, text: &'static str| async move {
+        let service = tower::service_fn(move |_: Request<Upload>| async move {
+            Err::<Response<TestBody>, _>(Connect(io::Error::new(io::ErrorKind::InvalidData, Failure(text))))
+        });
+        let error = layer.layer(service).oneshot(post()).await.err().unwrap();
+        assert!(matches!(error.kind(), ClientErrorKind::Service(_)) && error.key().is_some(), "{error}");
+        error.tries()
+    };
+    assert_eq!(tries_of(layer().final_errors(is_final), "wrong certificate").await, 1);
+    assert_eq!(tries_of(layer().final_errors(is_final), "connection refused").await, 8);
+    assert_eq!(tries_of(layer(), "wrong certificate").await, 8);
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,9 +260,7 @@ async fn a_request_that_the_layer_still_runs_is_waited_for() {
         Ok(reply(201, "paid"))
     });
     // Its body is of another type there.
-    let app = tower::service_fn(move |request: http::Request<crate::Upload>| {
-        served.clone().oneshot(request.map(|body| body.0))
-    });
+    let app = tower::service_fn(move |request: Request<Upload>| served.clone().oneshot(request.map(|body| body.0)));
     let client = layer().try_timeout(secs(2)).max_tries(50).layer(app);
     let got = got(client.oneshot(post()).await.unwrap()).await;
     assert_eq!((got.status.as_u16(), &*got.body), (201, b"paid".as_slice()));

@@ -10,6 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{Request, Version};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -140,8 +144,8 @@ fn authority(folder: &Path) {
     openssl(folder, &format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"));
 }
 
-/// What a client with this certificate gets; `None` if it does not get in.
-fn over_tls(proxy: &Proxy, folder: &Path, name: Option<&str>) -> Option<Message> {
+/// What a client has to know, to connect as the one with this certificate.
+fn client(folder: &Path, name: Option<&str>) -> ClientConfig {
     let certificates = |name: &str| {
         let all = CertificateDer::pem_file_iter(folder.join(format!("{name}.pem"))).unwrap();
         all.collect::<Result<Vec<_>, _>>().unwrap()
@@ -151,16 +155,24 @@ fn over_tls(proxy: &Proxy, folder: &Path, name: Option<&str>) -> Option<Message>
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_root_certificates(roots);
-    let config = match name {
+    match name {
         None => config.with_no_client_auth(),
         Some(name) => {
             let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).unwrap();
             config.with_client_auth_cert(certificates(name), key).unwrap()
         }
-    };
+    }
+}
+
+fn connected(proxy: &Proxy, config: ClientConfig) -> StreamOwned<ClientConnection, TcpStream> {
     let server = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::new(config), server).unwrap();
-    let mut stream = StreamOwned::new(connection, TcpStream::connect(proxy.address).unwrap());
+    StreamOwned::new(connection, proxy.connect())
+}
+
+/// What a client with this certificate gets; `None` if it does not get in.
+fn over_tls(proxy: &Proxy, folder: &Path, name: Option<&str>) -> Option<Message> {
+    let mut stream = connected(proxy, client(folder, name));
     let head = "POST /payments HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\nidempotency-key: \"k\"\r\n\r\n";
     stream.write_all(head.as_bytes()).ok()?;
     Message::read(&mut BufReader::new(stream))
@@ -250,4 +262,59 @@ fn another_service_says_whose_request_it_is() {
     assert_eq!(with_token(&proxy, "nameless").code(), "scope-unknown");
     assert_eq!(service.asked(), 2);
     assert_eq!(proxy.post("/login", "authorization: Bearer revoked\r\n").body, "number 3");
+}
+
+const OVER_TLS: &str = "store = \"memory:\"\n[tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+                        [scope]\none_tenant = true\n";
+
+#[test]
+fn a_certificate_is_read_again_and_a_wrong_one_changes_nothing() {
+    let (service, folder) = (Service::start(), TempDir::new().unwrap());
+    let path = folder.path().to_owned();
+    authority(&path);
+    certificate(&path, "server", "DNS:localhost");
+    let mut proxy = Proxy::start_in(folder, service.address, OVER_TLS);
+    let shown = |proxy: &Proxy| {
+        let mut stream = connected(proxy, client(&path, None));
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+        stream.conn.peer_certificates().unwrap()[0].to_vec()
+    };
+    let first = shown(&proxy);
+    // The key is of another certificate.
+    certificate(&path, "other", "DNS:localhost");
+    fs::copy(path.join("other.pem"), path.join("server.pem")).unwrap();
+    proxy.reload(service.address, OVER_TLS);
+    let kept = proxy.event("settings-kept");
+    assert!(kept.contains("don't fit together"), "{kept}");
+    assert_eq!(shown(&proxy), first);
+    fs::copy(path.join("other.key"), path.join("server.key")).unwrap();
+    proxy.reload(service.address, OVER_TLS);
+    proxy.event("settings-read");
+    assert_ne!(shown(&proxy), first);
+}
+
+#[tokio::test]
+async fn a_client_may_choose_http_2_in_the_handshake() {
+    let (service, folder) = (Service::start(), TempDir::new().unwrap());
+    let path = folder.path().to_owned();
+    authority(&path);
+    certificate(&path, "server", "DNS:localhost");
+    let proxy = Proxy::start_in(folder, service.address, OVER_TLS);
+    let mut config = client(&path, None);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+    let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    for replayed in [false, true] {
+        let request = Request::post("https://localhost/payments").header("idempotency-key", "\"k\"");
+        let response = sender.send_request(request.body(Full::<Bytes>::from("hi")).unwrap()).await.unwrap();
+        assert_eq!((response.version(), response.status().as_u16()), (Version::HTTP_2, 201));
+        assert_eq!(response.headers().contains_key("idempotent-replayed"), replayed);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "number 1");
+    }
+    assert_eq!(service.last().header("x-forwarded-proto"), Some("https"));
 }

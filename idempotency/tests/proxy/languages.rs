@@ -1,8 +1,10 @@
 //! Services of other languages, as the guide shows them, behind the proxy.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
 
 use super::bed::{Proxy, TRUSTING};
 
@@ -15,29 +17,42 @@ impl Drop for Running {
     }
 }
 
+fn behind(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/proxy/behind").join(file)
+}
+
 /// Both ways of a response: with a length, and in chunks.
-fn charges_once(program: &str, file: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/proxy/behind").join(file);
-    let child = Command::new(program).arg(path).stdout(Stdio::piped()).spawn();
+fn charges_once(service: &mut Command) {
+    let child = service.stdout(Stdio::piped()).spawn();
     let mut service =
-        Running(child.unwrap_or_else(|error| panic!("{program}: {error}; install it, as scripts/test does")));
+        Running(child.unwrap_or_else(|error| panic!("{service:?}: {error}; install it, as scripts/test does")));
     let mut address = String::new();
     BufReader::new(service.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
     let proxy = Proxy::start(address.trim().parse().unwrap(), TRUSTING);
     for (key, body) in [("a", "charge 1"), ("a", "charge 1"), ("b", "charge 2"), ("a", "charge 1")] {
         let response = proxy.pay("/payments", key);
-        assert_eq!((response.status(), &*response.body), (201, body), "{file}");
+        assert_eq!((response.status(), &*response.body), (201, body));
     }
 }
 
 #[test]
 fn a_service_in_python_charges_once() {
-    charges_once("python3", "service.py");
+    charges_once(Command::new("python3").arg(behind("service.py")));
 }
 
 #[test]
 fn a_service_in_node_charges_once() {
-    charges_once("node", "service.js");
+    charges_once(Command::new("node").arg(behind("service.js")));
+}
+
+#[test]
+fn a_service_in_go_charges_once() {
+    let folder = TempDir::new().unwrap();
+    let mut go = Command::new("go");
+    go.args(["build", "-o", "service"]).arg(behind("service.go")).current_dir(&folder);
+    let built = go.env("GOCACHE", folder.path().join("cache")).env("GO111MODULE", "off").status();
+    assert!(built.unwrap_or_else(|error| panic!("go: {error}; install it, as scripts/test does")).success());
+    charges_once(&mut Command::new(folder.path().join("service")));
 }
 
 #[test]

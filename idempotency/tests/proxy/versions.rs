@@ -1,5 +1,9 @@
 //! HTTP/2 towards both sides, and sockets of this machine.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
@@ -12,7 +16,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::bed::{Proxy, Service, TRUSTING};
+use super::bed::{Message, Proxy, Service, TRUSTING};
 
 /// Says which version it was asked in.
 async fn says_version(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
@@ -81,4 +85,49 @@ async fn a_service_may_listen_on_a_socket_of_the_machine() {
         [proxy.pay("/payments", "k").body, proxy.pay("/payments", "k").body]
     });
     assert_eq!(asked.await.unwrap(), ["HTTP/1.1 /payments shop", "HTTP/1.1 /payments shop"]);
+}
+
+/// A service over h2c that ends each stream so, and how often it was asked.
+async fn resets(reason: h2::Reason) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    respond.send_reset(reason);
+                }
+            });
+        }
+    });
+    (address, asked)
+}
+
+/// What a client gets, and what its retry gets.
+async fn twice(address: SocketAddr) -> [Message; 2] {
+    let asked = tokio::task::spawn_blocking(move || {
+        let proxy = Proxy::start_with(TempDir::new().unwrap(), &format!("h2c://{address}"), TRUSTING);
+        [proxy.pay("/payments", "k"), proxy.pay("/payments", "k")]
+    });
+    asked.await.unwrap()
+}
+
+/// RFC 9113, section 8.7: nothing was done with it.
+#[tokio::test]
+async fn a_stream_that_the_service_refuses_was_not_begun_and_any_other_reset_leaves_a_doubt() {
+    let (address, asked) = resets(h2::Reason::REFUSED_STREAM).await;
+    let got = twice(address).await.map(|got| (got.status(), got.code()));
+    assert_eq!(got, [(503, "upstream-refused".to_owned()), (503, "upstream-refused".to_owned())]);
+    assert!(asked.load(Ordering::SeqCst) >= 2);
+
+    for reason in [h2::Reason::INTERNAL_ERROR, h2::Reason::CANCEL] {
+        let (address, asked) = resets(reason).await;
+        let got = twice(address).await.map(|got| got.code());
+        assert_eq!(got, ["upstream-broke-off", "outcome-unknown"], "{reason}");
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "{reason}");
+    }
 }

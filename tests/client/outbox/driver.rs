@@ -341,7 +341,38 @@ async fn it_waits_for_a_store_that_is_away_and_says_so_once() {
     assert_eq!((remote.seen().len(), lab.events.count("StoreBack")), (1, 1));
 }
 
-/// More than one page, and more than one round starts.
+/// The index of labels has only what was written while it was on.
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_call_is_sent_whether_an_index_has_it_or_not() {
+    use tower_idempotency::store::SqliteStoreOptions;
+    let (folder, remote) = (tempfile::tempdir().unwrap(), Remote::default());
+    let open = |has_index| {
+        let options = SqliteStoreOptions::new().index_labels(has_index);
+        outbox_over(options.open(folder.path().join("outbox.db")).unwrap(), &remote)
+    };
+    later(&open(false), "a").await;
+    assert_eq!(open(true).run_once().await.unwrap().sent, 1);
+}
+
+/// More than one round looks at.
+#[tokio::test(start_paused = true)]
+async fn a_long_line_of_another_outbox_is_passed() {
+    let (lab, remote) = (Lab::new(), Remote::default());
+    let hooks = Outbox::new("hooks", lab.engine(), layer().layer(remote.clone())).unwrap();
+    for number in 0..1_050 {
+        later(&hooks, &format!("hook-{number}")).await;
+    }
+    sleep(secs(1)).await;
+    later(&outbox(&lab, &remote), "a").await;
+    let mails = outbox(&lab, &remote);
+    let sent = [mails.run_once().await.unwrap().sent, mails.run_once().await.unwrap().sent];
+    assert_eq!(sent, [0, 1]);
+    let loads = lab.store.loads();
+    mails.run_once().await.unwrap();
+    assert_eq!(lab.store.loads(), loads, "none is looked at twice");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_long_line_of_calls_is_sent_to_its_end() {
     let (lab, remote) = (Lab::new(), Remote::default());

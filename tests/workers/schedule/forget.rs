@@ -29,7 +29,7 @@ async fn a_process_that_still_has_it_begins_it_anew() {
     let (lab, runs) = (Lab::new(), Runs::default());
     let process = count(lab.engine(), every(3600), &runs);
     until_the_first_run(&runs).await;
-    tokio::time::sleep(secs(3600)).await;
+    tokio::time::sleep(secs(3700)).await;
     let operator = Operator::new(lab.store.clone());
     operator.pause_schedule("export").await.unwrap();
     operator.forget_schedule("export").await.unwrap();
@@ -39,6 +39,23 @@ async fn a_process_that_still_has_it_begins_it_anew() {
     tokio::time::sleep(secs(3600)).await;
     assert_eq!(runs.counts(), [1, 1, 1]);
     process.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_clock_far_ahead_has_done_is_set_right() {
+    let store = Arc::new(memory());
+    let (ahead, runs) = (Runs::default(), Runs::default());
+    let right = count(Arc::clone(&store), every(3600), &runs);
+    tokio::time::sleep(secs(30)).await;
+    let wrong = count(Skewed::new(&store, 30 * 86_400), every(3600), &ahead);
+    until_the_first_run(&ahead).await;
+    wrong.abort();
+    tokio::time::sleep(secs(86_400)).await;
+    assert!(runs.all().is_empty(), "no period is opened twice: {:?}", runs.all());
+    Operator::new(Arc::clone(&store)).forget_schedule("export").await.unwrap();
+    tokio::time::sleep(secs(7200)).await;
+    assert_eq!(runs.counts(), [1, 1], "it begins anew");
+    right.abort();
 }
 
 /// Nothing is known of the call that was cut off there: the operator makes it again.

@@ -118,3 +118,25 @@ async fn none_of_those_that_were_missed_is_none() {
     assert_eq!(runs.counts(), [1], "what begins now has not been missed");
     process.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_process_hears_of_an_operator_within_five_seconds() {
+    let (lab, runs) = (Lab::new(), Runs::default());
+    let process = count(lab.engine(), every(86_400), &runs);
+    let operator = Operator::new(lab.store.clone());
+    tokio::time::sleep(secs(60)).await;
+    for paused in [false, true] {
+        if paused {
+            // Then a period falls due, and the process waits for nothing but an operator.
+            operator.pause_schedule("export").await.unwrap();
+            tokio::time::sleep(secs(90_000)).await;
+        }
+        for moment in 0..20 {
+            tokio::time::sleep(Duration::from_millis(10_000 + 250 * moment)).await;
+            let asked = operator.trigger("export").await.unwrap();
+            tokio::time::sleep(secs(5)).await;
+            assert_eq!(runs.all().get(&asked.begin().as_millis()), Some(&1), "{paused} {moment}");
+        }
+    }
+    process.abort();
+}

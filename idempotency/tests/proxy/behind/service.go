@@ -12,7 +12,7 @@ import (
 
 func main() {
 	var charges atomic.Int64
-	http.HandleFunc("POST /payments", func(w http.ResponseWriter, r *http.Request) {
+	http.HandleFunc("/payments", func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprintf(w, "charge %d", charges.Add(1))

@@ -18,8 +18,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     keys(
         "a-client-passes-over-a-derived-key",
         "src/client/key.rs",
-        "head.extensions.get::<IdempotencyKey>().cloned()",
-        "None::<IdempotencyKey>",
+        "match head.extensions.get::<IdempotencyKey>() {",
+        "match head.extensions.get::<IdempotencyKey>().filter(|_| false) {",
         "a_derived_key",
     ),
     keys(
@@ -119,5 +119,26 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "matches!(self.state(), \"complete\" | \"parked\")",
         "!self.state().is_empty()",
         "a_202_is_followed",
+    ),
+    retries(
+        "a-client-tries-again-what-no-retry-can-mend",
+        "src/client/call.rs",
+        "Err(kind) if self.attempts.policy().ends_with(&kind) => return Err(kind),",
+        "Err(kind) if self.attempts.policy().ends_with(&kind) && self.tries > 99 => return Err(kind),",
+        "an_error_that_no_retry_can_mend_ends_a_call",
+    ),
+    retries(
+        "a-client-looks-for-final-errors-in-sources-alone",
+        "src/client/policy.rs",
+        "within.is_some_and(|within| any_cause(within, is))",
+        "within.is_some_and(|within| any_cause(within, is) && false)",
+        "an_error_that_no_retry_can_mend_ends_a_call",
+    ),
+    bodies(
+        "a-client-reads-events-to-their-end-by-the-case-of-their-name",
+        "src/client/body.rs",
+        "kind.eq_ignore_ascii_case(events)",
+        "kind == events",
+        "a_large_response_and_a_stream_of_events_come_as_they_come",
     ),
 ];

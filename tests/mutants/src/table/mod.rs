@@ -88,7 +88,7 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 33] = [
+pub(crate) const GROUPS: [&[Mutant]; 34] = [
     model::MUTANTS,
     near::MUTANTS,
     http::MUTANTS,

@@ -150,6 +150,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "asked_to_stop",
     ),
     driver(
+        "an-outbox-looks-in-the-index-of-labels-alone",
+        "src/outbox/driver.rs",
+        "Query::new(Filter::Unfinished, PAGE).after(place);\n",
+        "Query::new(Filter::Unfinished, PAGE).after(place);\n        if self.engine.indexes_labels() {\n            query = query.label(self.label());\n        }\n",
+        "a_call_is_sent_whether",
+    ),
+    driver(
         "a-round-sends-its-first-page-alone",
         "src/outbox/driver.rs",
         "                Some(next) => query = query.after(next),\n",

@@ -136,4 +136,25 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "drain.saturating_sub(since.elapsed()) - drain.saturating_sub(since.elapsed())",
         "the_time_to_drain_is_read_again_and_counts_for_requests_without_a_key",
     ),
+    proxy(
+        "a-stream-that-was-refused-leaves-a-doubt",
+        UPSTREAM,
+        "if refused == Some(h2::Reason::REFUSED_STREAM) {",
+        "if refused == Some(h2::Reason::REFUSED_STREAM) && false {",
+        "a_stream_that_the_service_refuses",
+    ),
+    proxy(
+        "a-stream-that-was-reset-frees-its-key",
+        UPSTREAM,
+        "if refused == Some(h2::Reason::REFUSED_STREAM) {",
+        "if refused.is_some() {",
+        "a_stream_that_the_service_refuses",
+    ),
+    proxy(
+        "no-http-2-in-the-handshake",
+        "idempotency/src/proxy/tls.rs",
+        "vec![b\"h2\".to_vec(), b\"http/1.1\".to_vec()]",
+        "vec![b\"http/1.1\".to_vec()]",
+        "a_client_may_choose_http_2_in_the_handshake",
+    ),
 ];

@@ -252,4 +252,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "stamp(TimeZone::UTC.to_ambiguous_timestamp(text",
         "times_of_a_back_fill",
     ),
+    runs(
+        "an-operator-is-heard-now-and-then",
+        "src/schedule/scheduler.rs",
+        "engine.next_look(left.min(GLANCE)).await;",
+        "tokio::time::sleep(left.min(GLANCE)).await;",
+        "a_process_hears_of_an_operator",
+    ),
 ];
