@@ -96,6 +96,10 @@ fn beside_the_build() -> Result<PathBuf, Failure> {
 }
 
 fn main() -> Result<(), Failure> {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    if let Some(("bound", rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return process::ends_with_its_parent(rest);
+    }
     let options = Options::read()?;
     if let [word, row, scenario, url] = options.words.as_slice()
         && word == "serve"

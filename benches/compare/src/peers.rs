@@ -11,7 +11,7 @@ use servers::free_port;
 
 use crate::Failure;
 use crate::load::fetch;
-use crate::process::Process;
+use crate::process::{Process, bound};
 
 /// Built when they are first needed.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Restate {
     pub(crate) fn start(peers: &Peers, folder: &Path, endpoint: SocketAddr) -> Result<Self, Failure> {
         let [node, ingress, admin] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let log = std::fs::File::create(folder.join("log"))?;
-        let mut command = Command::new(peers.restate_server()?);
+        let mut command = bound(peers.restate_server()?)?;
         command.args(["--no-logo", "--listen-mode", "tcp", "--base-dir"]).arg(folder.join("data"));
         command.args(["--bind-ip", "127.0.0.1", "--bind-port", &node.port().to_string()]);
         command.env("RESTATE_INGRESS__BIND_ADDRESS", ingress.to_string());

@@ -1,12 +1,29 @@
 //! A process that prints its address and serves until it is killed.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::Failure;
+
+/// A command that ends with this process, however that ends. An interrupt from the terminal
+/// alone would not do: it waits for as long as a process is paused.
+pub(crate) fn bound(program: impl AsRef<OsStr>) -> Result<Command, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("bound").arg(program);
+    Ok(command)
+}
+
+/// Becomes the program that is the first of these words, which is killed when its parent ends.
+pub(crate) fn ends_with_its_parent(words: &[String]) -> Result<(), Failure> {
+    let [program, arguments @ ..] = words else { return Err("a program is needed".into()) };
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    Err(Command::new(program).args(arguments).exec().into())
+}
 
 /// Ends with this value.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use crate::Failure;
 use crate::cores::Cores;
 use crate::load::{Keys, Load};
 use crate::peers::{Peers, Restate};
-use crate::process::Process;
+use crate::process::{Process, bound};
 use crate::stores::{Kind, Place};
 
 /// Paused while it is not its turn: some of them poll.
@@ -69,11 +69,11 @@ impl Service {
 
 fn command(row: &str, scenario: &str, place: &Place, peers: &Peers) -> Result<Command, Failure> {
     let mut command = match row {
-        "dbos" => Command::new(peers.program("dbos")?),
-        "restate" => return Ok(Command::new(peers.program("restate")?)),
-        _ if row.starts_with("durare") => Command::new(peers.program("durare")?),
+        "dbos" => bound(peers.program("dbos")?)?,
+        "restate" => return bound(peers.program("restate")?),
+        _ if row.starts_with("durare") => bound(peers.program("durare")?)?,
         _ => {
-            let mut ours = Command::new(std::env::current_exe()?);
+            let mut ours = bound(std::env::current_exe()?)?;
             ours.args(["serve", row, scenario]);
             ours
         }

@@ -48,6 +48,12 @@ impl Stores {
     /// Files go into a folder in `beside`, and not where temporary ones are: that may be
     /// memory.
     pub(crate) fn beside(beside: &Path) -> Result<Self, Failure> {
+        for left in std::fs::read_dir(beside)?.flatten() {
+            // By a run that was killed.
+            if left.file_name().to_string_lossy().starts_with("stores-") {
+                std::fs::remove_dir_all(left.path())?;
+            }
+        }
         let folder = tempfile::Builder::new().prefix("stores-").tempdir_in(beside)?;
         Ok(Self { redis: OnceCell::new(), postgres: OnceCell::new(), folder, made: Cell::new(0) })
     }
