@@ -45,13 +45,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/engine/near/records.rs",
         "if self.asking() != asked {",
         "if self.asking() == Asked(u64::MAX) && self.asking() != asked {",
-        "older_than_a_change",
+        "a_reply_that_is_older",
     ),
     near(
         "what-is-kept-has-no-bound",
         "src/engine/near/records.rs",
         "settings.max_bytes, Weight",
         "settings.max_bytes << 30, Weight",
-        "is_bounded",
+        "what_is_kept_is_bounded",
     ),
 ];
