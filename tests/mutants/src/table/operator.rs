@@ -186,7 +186,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/store/contract/page.rs",
         "matches!(self, Self::Complete)",
         "matches!(self, Self::Complete) && false",
-        "complete_are_found_latest_first",
+        "memory::complete_are_found_latest_first",
     ),
     operator(
         "operator-shows-what-is-no-operation",
