@@ -13,13 +13,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "what_another_process_forgot",
     ),
     near(
-        "what-is-kept-does-not-expire",
-        "src/engine/near/records.rs",
-        "if age >= self.max_age || seen.record.is_expired(now)",
-        "if age >= self.max_age",
-        "what_is_kept_expires",
-    ),
-    near(
         "what-is-kept-stands-still",
         "src/engine/near/records.rs",
         "let now = seen.now.after(age);",
