@@ -34,7 +34,8 @@ async fn a_completer_finishes_what_it_has_and_takes_nothing_new() {
     settle().await;
     assert!(!completing.is_finished() && !drain.is_finished(), "one runs");
     door.add_permits(10);
-    let ended: Result<(), CompleterError> = completing.await.unwrap();
+    let completing = tokio::time::timeout(secs(3600), completing).await.expect("it ends");
+    let ended: Result<(), CompleterError> = completing.unwrap();
     ended.unwrap();
     assert!(drain.await.unwrap().is_empty());
     assert_eq!(runs.get(), 1, "the other one is not begun");
