@@ -72,6 +72,14 @@ impl Drain {
         let _ = self.until.subscribe().wait_for(Option::is_some).await;
     }
 
+    /// Resolves once it has begun, or `shutdown` has resolved: the end of what works in rounds.
+    pub(crate) async fn begun_or(&self, shutdown: impl Future<Output = ()>) {
+        tokio::select! {
+            () = shutdown => {}
+            () = self.begun() => {}
+        }
+    }
+
     /// From here on nothing new begins. Returns whether it is so since now. Of several
     /// deadlines the earliest counts.
     pub(crate) fn start(&self, deadline: Instant) -> bool {

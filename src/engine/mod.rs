@@ -538,7 +538,7 @@ impl Engine {
     /// Removes the record at `key` if it is still at `version`.
     pub(crate) async fn forget(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
         let forgotten = self.shared.ledger.forget(key, version).await;
-        self.near().forgotten(key);
+        self.near().changed(key);
         forgotten
     }
 }

@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -10,20 +9,18 @@ use tokio::time::{Instant, sleep_until};
 
 use super::settings::Outbox;
 use crate::core::{Intake, Key, OUTGOING, Timestamp, Work};
-use crate::engine::outage::{Calls, Scanning};
+use crate::engine::outage::Scanning;
 use crate::store::{Cursor, Filter, Query, StoreError};
-use crate::util::backoff::{Backoff, after, jittered};
+use crate::util::backoff::after;
 use crate::util::detached::CatchPanic;
 use crate::util::signal::lock;
+use crate::workers::pace::Outages;
 
 /// How many records one page of a scan has.
 const PAGE: usize = 100;
 
 /// How many calls one round starts.
 const MOST: usize = 1000;
-
-/// While the store is away it is asked less and less often.
-const OUTAGE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,13 +125,8 @@ impl Outbox {
     /// As [`run_once`](Self::run_once).
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let engine = &self.engine;
-        let mut shutdown = pin!(async {
-            tokio::select! {
-                () = shutdown => {}
-                () = engine.draining().begun() => {}
-            }
-        });
-        let (mut round, mut outages) = (Round::new(self.settings.concurrency), 0);
+        let mut shutdown = pin!(engine.draining().begun_or(shutdown));
+        let (mut round, mut outages) = (Round::new(self.settings.concurrency), Outages::default());
         let _scanning = Scanning::new(engine.outage());
         loop {
             let scanned = tokio::select! {
@@ -142,28 +134,15 @@ impl Outbox {
                 () = &mut shutdown => break,
                 scanned = self.fill(&mut round) => scanned,
             };
-            let pause = match scanned {
-                Ok(there_is_more) => {
-                    engine.store_succeeded(Calls::Scans);
-                    outages = 0;
-                    if there_is_more {
-                        continue;
-                    }
-                    jittered(self.settings.poll, 2.0 / 3.0, 4.0 / 3.0)
-                }
-                Err(error) => {
-                    outages += 1;
-                    // Once for an outage, however long it lasts.
-                    if outages == 1 {
-                        engine.store_failed(None, Calls::Scans, &error);
-                    }
-                    jittered(self.settings.poll.max(OUTAGE.longest(outages)), 0.5, 1.0)
-                }
-            };
+            outages.note(engine, &scanned);
+            if matches!(scanned, Ok(true)) {
+                continue;
+            }
+            let latest = after(outages.pause(self.settings.poll));
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                () = self.rest(&mut round, after(pause), outages > 0) => {}
+                () = self.rest(&mut round, latest, outages.is_away()) => {}
             }
         }
         round.finish().await;

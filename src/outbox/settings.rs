@@ -27,6 +27,7 @@ use crate::engine::outage::Calls;
 use crate::store::Cursor;
 use crate::telemetry::event::EventKind;
 use crate::util::backoff::Backoff;
+use crate::util::name::is_name;
 use crate::util::signal::{Alarm, Hints, lock};
 use crate::workers::pace;
 use crate::workers::running::Keys;
@@ -39,9 +40,6 @@ const MOST_AT_ONCE: usize = 10_000;
 
 /// The seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
-
-/// The longest name.
-const NAME: usize = 64;
 
 /// How many operations of others are remembered, so that they are not looked at again: they take six
 /// megabytes.
@@ -165,7 +163,7 @@ impl Outbox {
         B: Body<Data: Send, Error: Into<BoxError>> + From<Bytes> + Send + Unpin + 'static,
         R: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
-        if name.is_empty() || name.len() > NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_name(name) {
             return Err(InvalidOutboxName);
         }
         let settings = Settings {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::engine::Engine;
 use crate::engine::operation::Operation;
 use crate::engine::outage::{Calls, Scanning};
 use crate::util::backoff::{Backoff, after, jittered};
+use crate::util::name::{LONGEST, is_name};
 
 /// How often a process looks at the store while that is away, at least.
 const OUTAGE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
@@ -26,9 +26,6 @@ const JITTER: Duration = Duration::from_secs(2);
 
 /// How often the store's clock, as this process knows it, is looked at meanwhile: it may be set.
 const GLANCE: Duration = Duration::from_secs(5);
-
-/// The longest name.
-const NAME: usize = 64;
 
 /// What is to run once a period: its name, its [`Timing`], and what to do about a failure.
 #[derive(Clone, Debug)]
@@ -172,8 +169,8 @@ impl Scheduler {
         E: 'static,
     {
         let Schedule { name, timing, missed, max_tries, backoff, deadline } = schedule;
-        if name.is_empty() || name.len() > NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(ScheduleError(format!("`{name}` is no name; take 1 to {NAME} letters, digits and signs")));
+        if !is_name(&name) {
+            return Err(ScheduleError(format!("`{name}` is no name; take 1 to {LONGEST} letters, digits and signs")));
         }
         if self.jobs.iter().any(|job| job.name == name) {
             return Err(ScheduleError(format!("there is a schedule `{name}` already; give this one another name")));
@@ -198,11 +195,7 @@ impl Scheduler {
         for job in &self.jobs {
             tasks.spawn(keep(Arc::clone(job), self.engine.clone()));
         }
-        let mut shutdown = pin!(shutdown);
-        tokio::select! {
-            () = &mut shutdown => {}
-            () = self.engine.draining().begun() => {}
-        }
+        self.engine.draining().begun_or(shutdown).await;
     }
 }
 

@@ -7,5 +7,7 @@
 pub(crate) mod backoff;
 pub mod clock;
 pub(crate) mod detached;
+#[cfg(any(feature = "client", feature = "schedule"))]
+pub(crate) mod name;
 pub(crate) mod nonce;
 pub(crate) mod signal;

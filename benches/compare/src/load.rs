@@ -82,9 +82,17 @@ impl Load {
 
     fn until(&self, runtime: &Runtime, until: Until) -> Result<Seen, Failure> {
         let sent = Arc::new(AtomicU64::new(0));
+        let (took, elapsed) = self.connect(runtime, || busy(self.clone(), until, Arc::clone(&sent)))?;
+        Seen::of(took, elapsed)
+    }
+
+    /// What each request took, over all connections, and all of them together.
+    fn connect<F>(&self, runtime: &Runtime, connection: impl Fn() -> F) -> Result<(Vec<Duration>, Duration), Failure>
+    where
+        F: Future<Output = Result<Vec<Duration>, Failure>> + 'static,
+    {
         let (tasks, begin) = (LocalSet::new(), Instant::now());
-        let connect = |_| tasks.spawn_local(busy(self.clone(), until, Arc::clone(&sent)));
-        let connections: Vec<_> = (0..self.connections).map(connect).collect();
+        let connections: Vec<_> = (0..self.connections).map(|_| tasks.spawn_local(connection())).collect();
         let took = tasks.block_on(runtime, async {
             let mut took = Vec::new();
             for connection in connections {
@@ -92,26 +100,18 @@ impl Load {
             }
             Ok::<_, Failure>(took)
         })?;
-        Seen::of(took, begin.elapsed())
+        Ok((took, begin.elapsed()))
     }
 
     /// All connections send the same new key at the same moment, again and again. Whatever
     /// the answers say counts. Also says how many keys there were.
     pub(crate) fn bursts(&self, runtime: &Runtime, slice: Duration) -> Result<(Seen, u64), Failure> {
-        let (tasks, begin) = (LocalSet::new(), Instant::now());
+        let end = Instant::now() + slice;
         let all = Arc::new(Barrier::new(self.connections));
         let key = Arc::new(AtomicU64::new(0));
-        let connect = |_| tasks.spawn_local(burst(self.clone(), begin + slice, Arc::clone(&all), Arc::clone(&key)));
-        let connections: Vec<_> = (0..self.connections).map(connect).collect();
-        let took = tasks.block_on(runtime, async {
-            let mut took = Vec::new();
-            for connection in connections {
-                took.append(&mut connection.await??);
-            }
-            Ok::<_, Failure>(took)
-        })?;
+        let (took, elapsed) = self.connect(runtime, || burst(self.clone(), end, Arc::clone(&all), Arc::clone(&key)))?;
         let keys = (took.len() / self.connections) as u64;
-        Ok((Seen::of(took, begin.elapsed())?, keys))
+        Ok((Seen::of(took, elapsed)?, keys))
     }
 }
 

@@ -50,15 +50,13 @@ impl Near {
 
     /// This process has written the record, or has tried to.
     pub(crate) fn driven<C: Command<Output = T>, T>(&self, key: &Key, exchange: &Exchange<C, T>) {
-        if let Some(records) = &self.0
-            && exchange.is_change()
-        {
-            records.drop_one(key);
+        if exchange.is_change() {
+            self.changed(key);
         }
     }
 
-    /// The same of a record that was removed.
-    pub(crate) fn forgotten(&self, key: &Key) {
+    /// The same without an exchange.
+    pub(crate) fn changed(&self, key: &Key) {
         if let Some(records) = &self.0 {
             records.drop_one(key);
         }

@@ -1,20 +1,16 @@
 //! Looks for work, round by round.
 
 use std::pin::pin;
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::round::Round;
 use super::{Completer, CompleterError, Report};
 use crate::core::Key;
-use crate::engine::outage::{Calls, Scanning};
+use crate::engine::outage::Scanning;
 use crate::engine::shares::{Share, Shares};
-use crate::util::backoff::{self, Backoff};
+use crate::util::backoff;
 use crate::util::signal::lock;
-
-/// While the store is away it is asked less and less often.
-const OUTAGE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
+use crate::workers::pace::Outages;
 
 impl Completer {
     /// Drives the operations that are due, up to 1,000, and reports what became of
@@ -56,14 +52,9 @@ impl Completer {
     /// As [`run_once`](Self::run_once).
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), CompleterError> {
         let engine = &self.shared.engine;
-        let mut shutdown = pin!(async {
-            tokio::select! {
-                () = shutdown => {}
-                () = engine.draining().begun() => {}
-            }
-        });
+        let mut shutdown = pin!(engine.draining().begun_or(shutdown));
         self.probe_root().await;
-        let (mut round, mut outages) = (self.round(), 0);
+        let (mut round, mut outages) = (self.round(), Outages::default());
         let (registration, _scanning) = (self.register(&round), Scanning::new(engine.outage()));
         loop {
             let scanned = tokio::select! {
@@ -74,26 +65,16 @@ impl Completer {
             };
             let failed = std::mem::take(&mut round.report.failed) > 0;
             let go_on = !failed && matches!(scanned, Ok(true)) && !lock(&self.resting).is_full();
-            outages = if scanned.is_ok() { 0 } else { outages + 1 };
-            match scanned {
-                Ok(_) => engine.store_succeeded(Calls::Scans),
-                // Once for an outage, however long it lasts.
-                Err(error) if outages == 1 => engine.store_failed(None, Calls::Scans, &error),
-                Err(_) => {}
-            }
+            outages.note(engine, &scanned);
             if go_on {
                 continue;
             }
-            let pause = match outages {
-                0 => backoff::jittered(self.settings.poll, 2.0 / 3.0, 4.0 / 3.0),
-                _ => backoff::jittered(self.settings.poll.max(OUTAGE.longest(outages)), 0.5, 1.0),
-            };
-            let latest = backoff::after(pause);
+            let latest = backoff::after(outages.pause(self.settings.poll));
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 () = self.wiring.refused() => break,
-                () = self.rest(&mut round, latest, outages > 0) => {}
+                () = self.rest(&mut round, latest, outages.is_away()) => {}
             }
         }
         registration.close();

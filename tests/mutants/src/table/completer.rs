@@ -383,8 +383,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "waits-for-the-slowest",
         "src/workers/completer/run.rs",
-        "            outages = if scanned.is_ok()",
-        "            round.finish().await;\n            outages = if scanned.is_ok()",
+        "            outages.note(engine, &scanned);",
+        "            round.finish().await;\n            outages.note(engine, &scanned);",
         "rounds::others_go_on_while",
     ),
     completer(
@@ -396,16 +396,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     completer(
         "outage-told-every-time",
-        "src/workers/completer/run.rs",
-        "Err(error) if outages == 1 =>",
-        "Err(error) if outages >= 1 =>",
+        "src/workers/pace.rs",
+        "if self.0 == 1 {",
+        "if self.0 >= 1 {",
         "rounds::a_store_that_is_away",
     ),
     completer(
         "outage-asked-at-every-poll",
-        "src/workers/completer/run.rs",
-        "self.settings.poll.max(OUTAGE.longest(outages)), 0.5",
-        "self.settings.poll, 0.5",
+        "src/workers/pace.rs",
+        "jittered(poll.max(OUTAGE.longest(outages)), 0.5",
+        "jittered(poll.min(OUTAGE.longest(outages)), 0.5",
         "rounds::a_store_that_is_away",
     ),
     completer(

@@ -119,8 +119,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     workers(
         "drain-does-not-end-completers",
         "src/workers/completer/run.rs",
-        "() = engine.draining().begun() => {}",
-        "() = std::future::pending() => {}",
+        "pin!(engine.draining().begun_or(shutdown))",
+        "pin!(shutdown)",
         "a_completer_finishes_what_it_has",
     ),
     workers(
