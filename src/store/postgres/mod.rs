@@ -13,6 +13,7 @@ mod durability;
 mod enlisted;
 mod error;
 mod hosts;
+mod met;
 mod options;
 mod pooled;
 mod row;

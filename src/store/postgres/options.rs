@@ -12,6 +12,7 @@ use super::columns::ConnectionPool;
 use super::deadpool::StorePool;
 use super::error::of;
 use super::hosts::Hosts;
+use super::met::MetKeys;
 use super::pooled::{DriverPool, Retired};
 use super::sql::{Names, Sql};
 use super::store::{Inner, PostgresStore};
@@ -322,6 +323,7 @@ impl PostgresStoreOptions {
             connections,
             sql: Sql::new(&self.names),
             migration,
+            met: MetKeys::new(),
             minimum: self.minimum,
             checked: ForAll::new(),
         }))

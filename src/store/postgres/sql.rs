@@ -24,6 +24,9 @@ const SETTINGS: &str = "pg_catalog.set_config('lock_timeout', '3s', true) IS NOT
     AND (pg_catalog.current_setting('synchronous_commit') <> 'off' \
     OR pg_catalog.set_config('synchronous_commit', 'on', true) IS NOT NULL)";
 
+/// This is no standby, and no server that was made read-only before its clients left it.
+const TAKES_WRITES: &str = "pg_catalog.current_setting('transaction_read_only') = 'off'";
+
 /// The columns of a record that is handed out, after the time.
 const COLUMNS: &str = "r.version, r.created, r.due - r.span, r.head, r.request, r.response";
 
@@ -120,6 +123,8 @@ pub(super) struct Sql {
     pub(super) load: String,
     /// A load of what has no steps; no row, where there is nothing like it.
     pub(super) look: String,
+    /// The same, where writes are taken: a server that takes none any more shows what is past.
+    pub(super) look_on_primary: String,
     /// Most records never have steps: these do without.
     pub(super) create: String,
     pub(super) replace: Replace,
@@ -150,15 +155,16 @@ impl Sql {
             |put: &str| format!("WITH put AS ({put} RETURNING key), {} SELECT 1::int8 FROM put", follow(&steps));
         let replace = |steps: &str, also: &str| Replace::new(&records, &now, steps, also);
         let count = "steps = $10::int8::int4,";
+        let look =
+            format!("SELECT {now}, {COLUMNS}, NULL::bytea[] FROM {records} AS r WHERE r.key = $1 AND r.steps = 0");
         Self {
             load: format!(
                 "SELECT clock.now, {COLUMNS}, CASE WHEN r.steps > 0 THEN \
                  ARRAY(SELECT s.value FROM {steps} AS s WHERE s.key = r.key ORDER BY s.n) END \
                  FROM (SELECT {now} AS now) AS clock LEFT JOIN {records} AS r ON r.key = $1"
             ),
-            look: format!(
-                "SELECT {now}, {COLUMNS}, NULL::bytea[] FROM {records} AS r WHERE r.key = $1 AND r.steps = 0"
-            ),
+            look_on_primary: format!("{look} AND {TAKES_WRITES}"),
+            look,
             create: create(&records, &now, "0"),
             replace: replace("", "AND r.steps = 0"),
             create_with_steps: with_steps(&create(&records, &now, "$10::int8::int4")),

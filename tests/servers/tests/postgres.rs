@@ -24,6 +24,8 @@ use tower_idempotency::{Runner, StepError};
 
 #[path = "postgres/labels.rs"]
 mod labels;
+#[path = "postgres/statements.rs"]
+mod statements;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -67,40 +69,6 @@ fn runs(store: &PostgresStore, key: &'static str) -> impl Future<Output = Result
             tower_idempotency::RunError::Store(error) => error,
             other => panic!("{other:?}"),
         })
-    }
-}
-
-#[tokio::test]
-async fn a_first_call_takes_two_statements_and_a_replay_two() {
-    let server = Postgres::start_with(&["log_statement=all"]);
-    // Less the looks at the record of maintenance windows: one for each engine, and one every few
-    // seconds. Its key begins with eight bytes of zero.
-    let executed = || {
-        let log = std::fs::read_to_string(server.log()).expect("a log");
-        log.matches("LOG:  execute ").count() - log.matches("$1 = '\\x0000000000000000").count()
-    };
-    for prepared in [true, false] {
-        let store = PostgresStore::options().prepared(prepared).creating_schema().connect(&server.url());
-        let store = store.expect("a URL");
-        runs(&store, "warm-up").await.expect("it runs");
-        let mut before = executed();
-        let mut took = || {
-            let (now, was) = (executed(), before);
-            before = now;
-            now - was
-        };
-        let name = if prepared { "a" } else { "b" };
-        runs(&store, name).await.expect("it runs");
-        assert_eq!(took(), 2, "a first call: claim, complete");
-        runs(&store, name).await.expect("it replays");
-        assert_eq!(took(), 2, "a replay: no claim, and what is there");
-        let steps = Runner::new(store.clone()).run("steps", name, "", |op| async move {
-            op.step("one", |_| async { Ok::<_, std::io::Error>(1) }).await?;
-            op.pay("two", |_| async { Ok::<_, std::io::Error>(2) }).await
-        });
-        steps.await.expect("it runs");
-        assert_eq!(took(), 5, "a step is one more, a payment two");
-        assert_eq!(server.sql("SELECT count(*) FROM idempotency.steps"), "0", "a complete record has no steps");
     }
 }
 

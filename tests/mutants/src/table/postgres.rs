@@ -4,6 +4,7 @@ use super::Mutant;
 
 planted_under!(tls, "-p servers --test postgres_setup", "tls");
 planted_under!(labels, "-p servers --test postgres", "labels");
+planted_under!(statements, "-p servers --test postgres", "statements");
 
 planted_under!(sqlx, "-p servers --test sqlx_pool", "sqlx_09");
 
@@ -14,6 +15,27 @@ const SQLX: &str = "src/store/postgres/sqlx/either.rs";
 const TLS: &str = "src/store/postgres/tls.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    statements(
+        "postgres-forgets-which-keys-it-has-met",
+        "src/store/postgres/met.rs",
+        "self.0[slot].store(tag, Ordering::Relaxed);",
+        "let _ = (slot, tag);",
+        "a_first_call_takes_two_and_a_replay_one",
+    ),
+    statements(
+        "postgres-trusts-that-a-key-it-has-met-is-there",
+        "src/store/postgres/store.rs",
+        "None if self.0.met.has(key) => self.look(&self.0.sql.look_on_primary, key).await,",
+        "None if self.0.met.has(key) => self.load(key).await.map(Some),",
+        "a_key_that_was_met_and_is_gone_is_claimed",
+    ),
+    statements(
+        "postgres-guesses-by-a-server-that-writes-have-left",
+        "src/store/postgres/sql.rs",
+        "look_on_primary: format!(\"{look} AND {TAKES_WRITES}\"),",
+        "look_on_primary: look.clone(),",
+        "what_a_server_shows_that_takes_no_more_writes_is_in_no_claims_way",
+    ),
     labels(
         "postgres-keeps-a-label-that-was-replaced",
         "src/store/postgres/sql.rs",
