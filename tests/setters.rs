@@ -633,6 +633,7 @@ fn postgres_stores() -> Vec<(String, Result<tower_idempotency::store::PostgresSt
     use tower_idempotency::store::PostgresStore;
     let mut all = walk!(PostgresStore::options(), COUNTS, max_connections);
     all.extend(walk!(PostgresStore::options(), [false, true], index_labels));
+    all.extend(walk!(PostgresStore::options(), [0, 1, 2, 64, 65, u16::MAX], partitions));
     all.extend(walk!(PostgresStore::options(), TEXTS, schema, table_prefix, with_clock));
     let connect =
         |options: tower_idempotency::store::PostgresStoreOptions| options.connect("postgres://x@127.0.0.1:1/x");

@@ -26,7 +26,7 @@ use crate::store::contract::{ConnectError, Store};
 ///
 /// A Postgres store connects when it is first used. Besides the parameters of
 /// `tokio_postgres`, the URL may have `schema=NAME`, `table_prefix=NAME`, `prepared=false`,
-/// `index_labels=true`, and `create_schema=true` to create missing tables. With feature `postgres-tls`, `sslmode` and its
+/// `index_labels=true`, `partitions=N`, and `create_schema=true` to create missing tables. With feature `postgres-tls`, `sslmode` and its
 /// like are what they are to libpq: the docs of `PostgresStoreOptions::connect` have them.
 ///
 /// # Errors

@@ -98,10 +98,11 @@ impl<D: TransactionDriver> EnlistedDatabase for Enlisted<D> {
         expected: Version,
         next: &Record,
     ) -> Result<EnlistedSwap, StoreError> {
-        let put = RowWrite::new(key, Some(expected), next, &self.store.sql);
-        let (statement, parameters) = match put.labelled(&self.store.sql) {
+        let sql = self.store.sql.of(key);
+        let put = RowWrite::new(key, Some(expected), next, sql);
+        let (statement, parameters) = match put.labelled(sql) {
             Some((labelled, parameters)) => (put.pick(&labelled.join), parameters),
-            None => (put.pick(&self.store.sql.join), put.parameters()),
+            None => (put.pick(&sql.join), put.parameters()),
         };
         let written = D::run(transaction, statement, parameters).await?;
         Ok(if written == 1 { EnlistedSwap::Written } else { EnlistedSwap::Unseen })

@@ -195,6 +195,9 @@ fn advice(code: &SqlState) -> Option<&'static str> {
             "a table of that name is there and is not ours: set another schema or table prefix, \
              or run the migration that comes with tower-idempotency"
         }
+        SqlState::INVALID_OBJECT_DEFINITION | SqlState::WRONG_OBJECT_TYPE => {
+            "the tables that are there have another number of partitions: set partitions() as they were made"
+        }
         SqlState::INSUFFICIENT_PRIVILEGE => {
             "the role needs USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on its tables"
         }

@@ -15,6 +15,7 @@ mod error;
 mod hosts;
 mod met;
 mod options;
+mod partitions;
 mod pooled;
 mod row;
 mod scan;

@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::columns::{Row, Value};
 use super::driver::Parameter;
 use super::error::not_ours;
-use super::sql::{Labelled, Replace, Sql};
+use super::sql::{Keyed, Labelled, Replace};
 use crate::core::{DecodeError, Key, Label, PartId, Record, Times, Timestamp, Version};
 use crate::store::contract::{Found, Loaded, StoreError, status_code, status_of};
 
@@ -27,7 +27,7 @@ pub(super) struct RowWrite {
 }
 
 impl RowWrite {
-    pub(super) fn new(key: &Key, expected: Option<Version>, next: &Record, sql: &Sql) -> Self {
+    pub(super) fn new(key: &Key, expected: Option<Version>, next: &Record, sql: &Keyed) -> Self {
         let encoded = next.encode();
         let (mut request, mut response, mut numbers, mut values) = (None, None, Vec::new(), Vec::new());
         for (part, bytes) in encoded.fresh {
@@ -78,7 +78,7 @@ impl RowWrite {
     }
 
     /// With its labels: what finds them, if they are indexed and it has some.
-    pub(super) fn labelled<'s>(&self, sql: &'s Sql) -> Option<(&'s Labelled, &[Parameter])> {
+    pub(super) fn labelled<'s>(&self, sql: &'s Keyed) -> Option<(&'s Labelled, &[Parameter])> {
         sql.labelled.as_ref().filter(|_| self.has_labels).map(|labelled| (labelled, &self.parameters[..]))
     }
 

@@ -12,9 +12,9 @@ impl PostgresStore {
     /// Rows that are not ours, because of their key or their time, have no place
     /// that a cursor could name: they are passed and counted.
     pub(super) async fn page(&self, query: &Query) -> Result<Page, StoreError> {
-        let scans = match (&query.label, &self.0.sql.labelled) {
+        let scans = match (&query.label, &self.0.sql.label_scans) {
             (None, _) => &self.0.sql.scans,
-            (Some(_), Some(labelled)) => &labelled.scans,
+            (Some(_), Some(scans)) => scans,
             (Some(_), None) => return Err(not_indexed()),
         };
         let sql = match query.filter {

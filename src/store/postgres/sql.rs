@@ -4,6 +4,9 @@
 //! state, and nothing that a pooler between us and the server could lose. They
 //! rely on READ COMMITTED and on single rows only.
 
+use super::partitions::Partitions;
+use crate::core::Key;
+
 /// As `migrations/1.sql` has them; other names are filled in by replacing.
 const MIGRATION: &str = include_str!("migrations/1.sql");
 /// What makes the table of the index of labels, on top of that.
@@ -37,13 +40,15 @@ pub(super) struct Names {
     pub(super) prefix: String,
     /// Whether labels are indexed.
     pub(super) index_labels: bool,
+    pub(super) partitions: Partitions,
     /// Tests have one that they can set.
     pub(super) clock: Option<String>,
 }
 
 impl Names {
     pub(super) fn new() -> Self {
-        Self { schema: "idempotency".into(), prefix: String::new(), index_labels: false, clock: None }
+        let (schema, prefix) = ("idempotency".into(), String::new());
+        Self { schema, prefix, index_labels: false, partitions: Partitions::NONE, clock: None }
     }
 
     /// Why there can be no such tables. Postgres cuts off what is longer, and two
@@ -90,14 +95,19 @@ impl Names {
 
     fn statements(&self) -> String {
         let labels = if self.index_labels { LABEL_MIGRATION } else { "" };
-        let mut sql = format!("{MIGRATION}{labels}");
+        let mut sql = format!("{}{labels}", self.partitions.divide(MIGRATION));
         for index in ["records_due", "labels_due"] {
             sql = sql.replace(&quoted(index), &quoted(&format!("{}{index}", self.prefix)));
         }
         for table in ["records", "steps", "meta", "labels"] {
             sql = sql.replace(&format!("{SCHEMA}.{}", quoted(table)), &self.table(table));
         }
-        sql.replace(SCHEMA, &self.schema())
+        sql.replace(SCHEMA, &self.schema()) + &self.partitions.tables(|name| self.table(name))
+    }
+
+    /// The names of this table's partitions, or its own.
+    fn tables(&self, name: &str) -> impl Iterator<Item = String> {
+        self.partitions.of_table(name).into_iter().map(|name| self.table(&name))
     }
 }
 
@@ -120,6 +130,57 @@ fn quoted(name: &str) -> String {
 /// All statements, made once.
 #[derive(Debug)]
 pub(super) struct Sql {
+    /// For each partition, what names one key in it; those of the tables, if they have none.
+    keyed: Box<[Keyed]>,
+    pub(super) scans: Scans,
+    /// Of one label, if they are indexed.
+    pub(super) label_scans: Option<Scans>,
+    pub(super) count_unfinished: String,
+    pub(super) count_lapsed: String,
+    pub(super) count_complete: String,
+    pub(super) count_expired: String,
+    /// One for each partition.
+    pub(super) sweeps: Box<[String]>,
+    pub(super) layout: String,
+    pub(super) probe: String,
+    pub(super) epoch: String,
+    /// The same, and nothing is written.
+    pub(super) last_epoch: String,
+}
+
+impl Sql {
+    pub(super) fn new(names: &Names) -> Self {
+        let (records, steps, meta) = (names.table("records"), names.table("steps"), names.table("meta"));
+        let labels = names.index_labels.then(|| names.table("labels"));
+        let at_start = names.now_at_start();
+        let keyed = names.tables("records").zip(names.tables("steps"));
+        Self {
+            keyed: keyed.map(|(records, steps)| Keyed::new(names, &records, &steps)).collect(),
+            scans: Scans::new(&records, &at_start),
+            label_scans: labels.as_ref().map(|labels| Scans::of_label(labels, &records, &at_start)),
+            count_unfinished: counted(&records, &["status = 0", "status = 1"], "true"),
+            count_lapsed: counted(&records, &["status = 0", "status = 1"], &format!("due <= {at_start}")),
+            count_complete: counted(&records, &["status = 2"], "true"),
+            count_expired: counted(&records, &["status = 2"], &format!("due <= {at_start}")),
+            sweeps: names.tables("records").map(|records| sweep(&records, &at_start)).collect(),
+            layout: format!("SELECT layout FROM {meta}"),
+            probe: probe(&records, &steps, &meta, labels),
+            last_epoch: format!("SELECT id, mark FROM {meta}"),
+            epoch: format!(
+                "UPDATE {meta} SET id = coalesce(id, $1), mark = mark + 1 WHERE {SETTINGS} RETURNING id, mark"
+            ),
+        }
+    }
+
+    /// Those of the partition that this key is in.
+    pub(super) fn of(&self, key: &Key) -> &Keyed {
+        &self.keyed[Partitions::place(key, self.keyed.len())]
+    }
+}
+
+/// What names one key.
+#[derive(Debug)]
+pub(super) struct Keyed {
     pub(super) load: String,
     /// A load of what has no steps; no row, where there is nothing like it.
     pub(super) look: String,
@@ -134,26 +195,14 @@ pub(super) struct Sql {
     /// Of records that have labels, if they are indexed.
     pub(super) labelled: Option<Labelled>,
     pub(super) remove: String,
-    pub(super) scans: Scans,
-    pub(super) count_unfinished: String,
-    pub(super) count_lapsed: String,
-    pub(super) count_complete: String,
-    pub(super) count_expired: String,
-    pub(super) sweep: String,
-    pub(super) layout: String,
-    pub(super) probe: String,
-    pub(super) epoch: String,
-    /// The same, and nothing is written.
-    pub(super) last_epoch: String,
 }
 
-impl Sql {
-    pub(super) fn new(names: &Names) -> Self {
-        let (records, steps, meta) = (names.table("records"), names.table("steps"), names.table("meta"));
-        let (now, at_start) = (names.now(), names.now_at_start());
+impl Keyed {
+    fn new(names: &Names, records: &str, steps: &str) -> Self {
+        let now = names.now();
         let with_steps =
-            |put: &str| format!("WITH put AS ({put} RETURNING key), {} SELECT 1::int8 FROM put", follow(&steps));
-        let replace = |steps: &str, also: &str| Replace::new(&records, &now, steps, also);
+            |put: &str| format!("WITH put AS ({put} RETURNING key), {} SELECT 1::int8 FROM put", follow(steps));
+        let replace = |steps: &str, also: &str| Replace::new(records, &now, steps, also);
         let count = "steps = $10::int8::int4,";
         let look =
             format!("SELECT {now}, {COLUMNS}, NULL::bytea[] FROM {records} AS r WHERE r.key = $1 AND r.steps = 0");
@@ -165,29 +214,13 @@ impl Sql {
             ),
             look_on_primary: format!("{look} AND {TAKES_WRITES}"),
             look,
-            create: create(&records, &now, "0"),
+            create: create(records, &now, "0"),
             replace: replace("", "AND r.steps = 0"),
-            create_with_steps: with_steps(&create(&records, &now, "$10::int8::int4")),
+            create_with_steps: with_steps(&create(records, &now, "$10::int8::int4")),
             replace_with_steps: replace(count, "").map(with_steps),
             join: replace(count, IN_TRANSACTION).map(with_steps),
-            labelled: names.index_labels.then(|| Labelled::new(names)),
+            labelled: names.index_labels.then(|| Labelled::new(names, records, steps)),
             remove: format!("DELETE FROM {records} AS r WHERE r.key = $1 AND r.version = $2 AND {SETTINGS}"),
-            scans: Scans::new(&records, &at_start),
-            count_unfinished: counted(&records, &["status = 0", "status = 1"], "true"),
-            count_lapsed: counted(&records, &["status = 0", "status = 1"], &format!("due <= {at_start}")),
-            count_complete: counted(&records, &["status = 2"], "true"),
-            count_expired: counted(&records, &["status = 2"], &format!("due <= {at_start}")),
-            sweep: format!(
-                "WITH old AS (SELECT key FROM {records} WHERE status = 2 AND due <= {at_start} \
-                 ORDER BY due, key LIMIT $1 FOR UPDATE SKIP LOCKED) \
-                 DELETE FROM {records} AS r USING old WHERE r.key = old.key AND {SETTINGS}"
-            ),
-            layout: format!("SELECT layout FROM {meta}"),
-            probe: probe(&records, &steps, &meta, names.index_labels.then(|| names.table("labels"))),
-            last_epoch: format!("SELECT id, mark FROM {meta}"),
-            epoch: format!(
-                "UPDATE {meta} SET id = coalesce(id, $1), mark = mark + 1 WHERE {SETTINGS} RETURNING id, mark"
-            ),
         }
     }
 }
@@ -225,27 +258,24 @@ impl Scans {
     }
 }
 
-/// What writes records that have labels, and finds them by these.
+/// What writes records that have labels.
 #[derive(Debug)]
 pub(super) struct Labelled {
     pub(super) create: String,
     pub(super) replace: Replace,
     pub(super) join: Replace,
-    pub(super) scans: Scans,
 }
 
 impl Labelled {
-    fn new(names: &Names) -> Self {
-        let (records, steps, labels) = (names.table("records"), names.table("steps"), names.table("labels"));
+    fn new(names: &Names, records: &str, steps: &str) -> Self {
         let (now, count) = (names.now(), "steps = $10::int8::int4,");
-        let also = format!("{}, {}", follow(&steps), label(&labels));
+        let also = format!("{}, {}", follow(steps), label(&names.table("labels")));
         let with_labels =
             |put: &str| format!("WITH put AS ({put} RETURNING key, status, due), {also} SELECT 1::int8 FROM put");
         Self {
-            create: with_labels(&create(&records, &now, "$10::int8::int4")),
-            replace: Replace::new(&records, &now, count, "").map(with_labels),
-            join: Replace::new(&records, &now, count, IN_TRANSACTION).map(with_labels),
-            scans: Scans::of_label(&labels, &records, &names.now_at_start()),
+            create: with_labels(&create(records, &now, "$10::int8::int4")),
+            replace: Replace::new(records, &now, count, "").map(with_labels),
+            join: Replace::new(records, &now, count, IN_TRANSACTION).map(with_labels),
         }
     }
 }
@@ -317,6 +347,15 @@ fn follow(steps: &str) -> String {
     )
 }
 
+/// Deletes what has expired, `$1` at most, and waits for no lock.
+fn sweep(records: &str, at_start: &str) -> String {
+    format!(
+        "WITH old AS (SELECT key FROM {records} WHERE status = 2 AND due <= {at_start} \
+         ORDER BY due, key LIMIT $1 FOR UPDATE SKIP LOCKED) \
+         DELETE FROM {records} AS r USING old WHERE r.key = old.key AND {SETTINGS}"
+    )
+}
+
 /// The layout, from a statement that Postgres refuses unless all columns are
 /// there, with their types, and all that the others do is allowed. It touches no
 /// row.
@@ -339,7 +378,8 @@ fn probe(records: &str, steps: &str, meta: &str, labels: Option<String>) -> Stri
          marked AS (UPDATE {meta} SET id = 0::int8, mark = 0::int8 WHERE false), \
          removed AS (DELETE FROM {records} WHERE key = ''::bytea), \
          dropped AS (DELETE FROM {steps} WHERE key = ''::bytea) \
-         SELECT layout FROM {meta}"
+         SELECT layout, {} FROM {meta}",
+        Partitions::look(records, steps)
     )
 }
 
@@ -391,13 +431,24 @@ mod tests {
 
     #[test]
     fn names_are_quoted_everywhere() {
-        let names = Names { schema: "my \"own\"".into(), prefix: "P-".into(), index_labels: true, clock: None };
+        let names = Names { schema: "my \"own\"".into(), prefix: "P-".into(), index_labels: true, ..Names::new() };
         let migration = names.migration().whole;
         assert!(!migration.lines().any(|line| !line.starts_with("--") && line.contains("idempotency")), "{migration}");
         assert!(migration.contains(r#"CREATE TABLE IF NOT EXISTS "my ""own"""."P-records" ("#), "{migration}");
         assert!(migration.contains(r#""P-records_due" ON "my ""own"""."P-records""#), "{migration}");
         assert!(migration.contains(r#""P-labels_due" ON "my ""own"""."P-labels""#), "{migration}");
         assert!(!names.migration().tables.contains("CREATE SCHEMA"));
-        assert!(Sql::new(&names).load.contains(r#"LEFT JOIN "my ""own"""."P-records" AS r"#));
+        let sql = Sql::new(&names);
+        assert!(sql.of(&Key::from_bytes([0; 32])).load.contains(r#"LEFT JOIN "my ""own"""."P-records" AS r"#));
+    }
+    #[test]
+    fn partitioned_tables_are_those_of_the_migration() {
+        let names = Names { prefix: "p_".into(), partitions: Partitions::new(4), ..Names::new() };
+        let migration = names.migration().statements;
+        assert_eq!(migration.matches(") PARTITION BY RANGE (key);").count(), 2, "{migration}");
+        assert_eq!(migration.matches("PARTITION OF \"idempotency\".\"p_records\" FOR VALUES FROM").count(), 4);
+        assert_eq!(migration.matches("REFERENCES \"idempotency\".\"p_records\"").count(), 0, "{migration}");
+        assert_eq!(migration.matches("REFERENCES \"idempotency\".\"p_records_3\" (key) ON DELETE CASCADE").count(), 1);
+        assert_eq!(Names::new().migration().statements, MIGRATION);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 
@@ -11,8 +12,9 @@ use super::driver::Parameter;
 use super::durability;
 use super::error::unavailable;
 use super::met::MetKeys;
+use super::partitions::Partitions;
 use super::row::{RowWrite, loaded, signed};
-use super::sql::{Migration, Sql};
+use super::sql::{Keyed, Migration, Sql};
 use crate::core::{Key, Record, Version};
 use crate::store::contract::{
     Durability, DurabilityLevel, Filter, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap, require,
@@ -108,6 +110,9 @@ pub(super) struct Inner {
     pub(super) sql: Sql,
     pub(super) migration: Migration,
     pub(super) met: MetKeys,
+    pub(super) partitions: Partitions,
+    /// Which partition is swept first next time: processes that sweep at once begin apart.
+    pub(super) next_sweep: AtomicUsize,
     /// What it must survive.
     pub(super) minimum: Option<DurabilityLevel>,
     /// That this was asked, and that the tables are ours to use.
@@ -149,19 +154,35 @@ impl PostgresStore {
 
     /// Removes up to `limit` responses whose retention is over, and returns how many it
     /// removed. It never touches unfinished operations. Several processes may
-    /// sweep at once: each takes rows that no other one has.
+    /// sweep at once: each takes rows that no other one has. Of tables with
+    /// [partitions](super::PostgresStoreOptions::partitions) it sweeps one after another, each in a
+    /// statement of its own, and begins with another one each time.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the database fails, or takes more than half a
     /// minute: then it may have swept, and a smaller `limit` helps.
     pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        let limit = [Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX))];
-        let swept = bounded(async {
+        bounded(async {
             self.check().await?;
-            self.0.connections.execute(&self.0.sql.sweep, &limit, Repeat::Harmless).await
-        });
-        Ok(usize::try_from(swept.await?).unwrap_or(0))
+            let sweeps = &self.0.sql.sweeps;
+            let first = self.0.next_sweep.fetch_add(1, Ordering::Relaxed) % sweeps.len();
+            let (before, from) = sweeps.split_at(first);
+            let mut left = limit;
+            for sweep in from.iter().chain(before) {
+                if left > 0 {
+                    left = left.saturating_sub(self.sweep_some(sweep, left).await?);
+                }
+            }
+            Ok(limit - left)
+        })
+        .await
+    }
+
+    async fn sweep_some(&self, sweep: &str, limit: usize) -> Result<usize, StoreError> {
+        let limit = [Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX))];
+        let swept = self.0.connections.execute(sweep, &limit, Repeat::Harmless).await?;
+        Ok(usize::try_from(swept).unwrap_or(0))
     }
 
     /// Before the first call: whether this database is good enough, and all
@@ -177,6 +198,7 @@ impl PostgresStore {
     async fn probe(&self) -> Result<(), StoreError> {
         let rows = self.0.connections.query(&self.0.sql.probe, &[]).await?;
         durability::check_layout(rows.first())?;
+        self.0.partitions.check(rows.first())?;
         let Some(minimum) = self.0.minimum else { return Ok(()) };
         match require(self, minimum).await {
             Ok(_) => Ok(()),
@@ -185,8 +207,7 @@ impl PostgresStore {
     }
 
     /// Whether it took.
-    async fn put(&self, put: &RowWrite, with_steps: bool) -> Result<bool, StoreError> {
-        let sql = &self.0.sql;
+    async fn put(&self, sql: &Keyed, put: &RowWrite, with_steps: bool) -> Result<bool, StoreError> {
         let (statement, parameters) = match (put.labelled(sql), put.expected, with_steps) {
             (Some((labelled, parameters)), None, _) => (&*labelled.create, parameters),
             (Some((labelled, parameters)), Some(_), _) => (put.pick(&labelled.replace), parameters),
@@ -201,7 +222,7 @@ impl PostgresStore {
 
     /// A load for when something is there, most likely: cheaper then.
     async fn read(&self, key: &Key) -> Result<Loaded, StoreError> {
-        match self.look(&self.0.sql.look, key).await? {
+        match self.look(&self.0.sql.of(key).look, key).await? {
             Some(found) => Ok(found),
             None => self.load(key).await,
         }
@@ -217,7 +238,7 @@ impl PostgresStore {
     /// is made as ever.
     async fn guessed(&self, key: &Key, expected: Option<Version>) -> Result<Option<Loaded>, StoreError> {
         match expected {
-            None if self.0.met.has(key) => self.look(&self.0.sql.look_on_primary, key).await,
+            None if self.0.met.has(key) => self.look(&self.0.sql.of(key).look_on_primary, key).await,
             _ => Ok(None),
         }
     }
@@ -227,7 +248,7 @@ impl PostgresStore {
 impl Store for PostgresStore {
     async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         self.check().await?;
-        let rows = self.0.connections.query(&self.0.sql.load, &[Parameter::key(key)]).await?;
+        let rows = self.0.connections.query(&self.0.sql.of(key).load, &[Parameter::key(key)]).await?;
         rows.first().map_or_else(|| Err(unavailable("Postgres gave no row")), loaded)
     }
 
@@ -236,11 +257,12 @@ impl Store for PostgresStore {
         if let Some(found) = self.guessed(key, expected).await? {
             return Ok(Swap::Conflict(found));
         }
-        let put = RowWrite::new(key, expected, next, &self.0.sql);
+        let sql = self.0.sql.of(key);
+        let put = RowWrite::new(key, expected, next, sql);
         self.0.met.note(key);
         let mut with_steps = put.has_steps;
         for _ in 0..RACES {
-            if self.put(&put, with_steps).await? {
+            if self.put(sql, &put, with_steps).await? {
                 return Ok(Swap::Stored);
             }
             let found = self.read(key).await?;
@@ -256,7 +278,7 @@ impl Store for PostgresStore {
     async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
         self.check().await?;
         let parameters = [Parameter::key(key), Parameter::Integer(signed(expected))];
-        Ok(self.0.connections.execute(&self.0.sql.remove, &parameters, Repeat::ChangesAnswer).await? == 1)
+        Ok(self.0.connections.execute(&self.0.sql.of(key).remove, &parameters, Repeat::ChangesAnswer).await? == 1)
     }
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
@@ -282,7 +304,7 @@ impl Store for PostgresStore {
     }
 
     fn indexes_labels(&self) -> bool {
-        self.0.sql.labelled.is_some()
+        self.0.sql.label_scans.is_some()
     }
 }
 

@@ -17,18 +17,20 @@ use tower_idempotency::store::{PostgresStore, PostgresStoreOptions, Store};
 /// a clock that stands still.
 struct OnPostgres {
     pool: Pool,
+    partitions: u16,
     schema: String,
     store: Mutex<Arc<dyn Store>>,
     client: Client,
 }
 
-fn options(schema: &str) -> PostgresStoreOptions {
+fn options(schema: &str, partitions: u16) -> PostgresStoreOptions {
     let clock = format!("(SELECT time FROM \"{schema}\".clock)");
     PostgresStore::options()
         .schema(schema)
         .table_prefix("Shop \"")
         .max_connections(4)
         .index_labels(true)
+        .partitions(partitions)
         .with_clock(clock)
 }
 
@@ -57,28 +59,32 @@ fn open(pool: Pool, options: PostgresStoreOptions) -> Arc<PostgresStore> {
 
 impl OnPostgres {
     async fn new() -> Self {
-        Self::with(Pool::Own).await
+        Self::with(Pool::Own, 1).await
+    }
+
+    async fn in_partitions() -> Self {
+        Self::with(Pool::Own, 8).await
     }
 
     async fn on_sqlx_09() -> Self {
-        Self::with(Pool::Sqlx09).await
+        Self::with(Pool::Sqlx09, 1).await
     }
 
     async fn on_sqlx_08() -> Self {
-        Self::with(Pool::Sqlx08).await
+        Self::with(Pool::Sqlx08, 1).await
     }
 
-    async fn with(pool: Pool) -> Self {
+    async fn with(pool: Pool, partitions: u16) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // A name that only works quoted.
         let schema = format!("Own {}", COUNT.fetch_add(1, Ordering::Relaxed));
         let (client, connection) = tokio_postgres::connect(&Postgres::shared().url(), NoTls).await.expect("connects");
         tokio::spawn(connection);
-        let store = open(pool, options(&schema));
+        let store = open(pool, options(&schema, partitions));
         store.create_schema().await.expect("a schema");
         let clock = format!("CREATE TABLE \"{schema}\".clock AS SELECT now() AS time");
         client.batch_execute(&clock).await.expect("a clock");
-        Self { pool, schema, store: Mutex::new(store), client }
+        Self { pool, partitions, schema, store: Mutex::new(store), client }
     }
 }
 
@@ -112,7 +118,7 @@ impl Harness for OnPostgres {
     }
 
     async fn reopen(&self) -> Result<(), Cannot> {
-        *self.store.lock().expect("no test has panicked") = open(self.pool, options(&self.schema));
+        *self.store.lock().expect("no test has panicked") = open(self.pool, options(&self.schema, self.partitions));
         Ok(())
     }
 
@@ -122,6 +128,7 @@ impl Harness for OnPostgres {
 }
 
 conformance_tests!(postgres, OnPostgres::new);
+conformance_tests!(partitions, OnPostgres::in_partitions);
 conformance_tests!(sqlx_09, OnPostgres::on_sqlx_09);
 conformance_tests!(sqlx_08, OnPostgres::on_sqlx_08);
 

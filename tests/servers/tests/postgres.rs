@@ -24,6 +24,8 @@ use tower_idempotency::{Runner, StepError};
 
 #[path = "postgres/labels.rs"]
 mod labels;
+#[path = "postgres/partitions.rs"]
+mod partitions;
 #[path = "postgres/statements.rs"]
 mod statements;
 
@@ -312,6 +314,7 @@ async fn urls_are_checked_before_anything_is_connected() {
         ("postgres://u@h/d?create_schema=perhaps", "true or false"),
         ("postgres://u@h/d?index_labels=perhaps", "true or false"),
         ("postgres://u@h/d?prepared=perhaps", "true or false"),
+        ("postgres://u@h/d?partitions=many", "1 to 64"),
         ("postgres://u@h/d?table_prefix=%ff", "not UTF-8"),
         (&format!("postgres://u@h/d?table_prefix={}", "p".repeat(41)), "up to 40"),
         ("postgres://u@h/d?sslmode=verify-ca", "sslrootcert=PATH"),

@@ -4,17 +4,47 @@ use super::Mutant;
 
 planted_under!(tls, "-p servers --test postgres_setup", "tls");
 planted_under!(labels, "-p servers --test postgres", "labels");
+planted_under!(partitions, "-p servers --test postgres", "partitions");
 planted_under!(statements, "-p servers --test postgres", "statements");
 
 planted_under!(sqlx, "-p servers --test sqlx_pool", "sqlx_09");
 
 const CERTIFICATES: &str = "src/store/postgres/certificates.rs";
 const HOSTS: &str = "src/store/postgres/hosts.rs";
+const PARTITIONS: &str = "src/store/postgres/partitions.rs";
 const SHARED: &str = "src/store/postgres/shared.rs";
 const SQLX: &str = "src/store/postgres/sqlx/either.rs";
 const TLS: &str = "src/store/postgres/tls.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    partitions(
+        "postgres-takes-a-key-to-be-in-another-partition",
+        PARTITIONS,
+        "* count >> 16",
+        "* count >> 17",
+        "a_statement_names_the_partition_of_its_key",
+    ),
+    partitions(
+        "postgres-works-on-tables-with-other-partitions",
+        PARTITIONS,
+        "if there != wanted {",
+        "if there < 0 {",
+        "tables_that_are_made_otherwise_are_refused",
+    ),
+    partitions(
+        "postgres-finds-out-late-that-a-partition-is-not-its-to-use",
+        PARTITIONS,
+        "if usable != 2 * wanted {",
+        "if usable < 0 {",
+        "a_role_needs_its_rights_on_each_partition",
+    ),
+    partitions(
+        "postgres-sweeps-one-partition",
+        "src/store/postgres/store.rs",
+        "for sweep in from.iter().chain(before) {",
+        "for sweep in from.iter().chain(before).take(1) {",
+        "a_sweep_goes_through_all_partitions",
+    ),
     statements(
         "postgres-forgets-which-keys-it-has-met",
         "src/store/postgres/met.rs",
@@ -25,7 +55,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     statements(
         "postgres-trusts-that-a-key-it-has-met-is-there",
         "src/store/postgres/store.rs",
-        "None if self.0.met.has(key) => self.look(&self.0.sql.look_on_primary, key).await,",
+        "None if self.0.met.has(key) => self.look(&self.0.sql.of(key).look_on_primary, key).await,",
         "None if self.0.met.has(key) => self.load(key).await.map(Some),",
         "a_key_that_was_met_and_is_gone_is_claimed",
     ),
