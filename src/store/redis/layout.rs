@@ -37,7 +37,7 @@ use redis::Value;
 
 use super::error::{corrupt, unavailable};
 use super::script::{Call, LOAD, PUT, PUT_INDEXING_LABELS, REMOVE, REMOVE_INDEXING_LABELS, Script};
-use crate::core::{DecodeError, Key, Label, Labels, PartId, Record, Status, Times, Timestamp, Version};
+use crate::core::{DecodeError, Encoded, Key, Label, Labels, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::contract::{Loaded, StoreError};
 
 /// Fixed: a record's key depends on it.
@@ -107,7 +107,7 @@ impl Names {
 
     pub(super) fn remove(&self, key: &Key, expected: Version) -> Call {
         let script = if self.indexes.labels { &REMOVE_INDEXING_LABELS } else { &REMOVE };
-        let call = self.record_and_indexes(script, key, 0).arg(&version_bytes(expected)).arg(name(key));
+        let call = self.record_and_indexes(script, key, 0).arg(&version_bytes(expected));
         self.with_tags(call, key, &Labels::new())
     }
 
@@ -121,34 +121,42 @@ impl Names {
     }
 
     pub(super) fn put(&self, key: &Key, expected: Option<Version>, next: &Record) -> Call {
-        let encoded = next.encode();
-        let length = encoded.head.len();
-        let (mut head, mut parts) = (encoded.head, Vec::new());
-        for (id, bytes) in encoded.fresh {
-            match field(id) {
-                Some(field) => parts.push((field, bytes)),
-                // A replay reads one field.
-                None => head = [head, bytes].concat().into(),
-            }
-        }
-        let size = head.len() + parts.iter().map(|(_, part)| part.len() + 16).sum::<usize>();
-        let created = next.created_at().map(|at| at.as_millis().to_string()).unwrap_or_default();
+        let Encoded { head, fresh } = next.encode();
+        // Behind the head, for a replay reads one field. The others have their own.
+        let response = fresh.iter().find(|(id, _)| field(*id).is_none()).map_or(&[][..], |(_, response)| response);
+        let size = head.len() + fresh.iter().map(|(_, part)| part.len() + 16).sum::<usize>();
         let script = if self.indexes.labels { &PUT_INDEXING_LABELS } else { &PUT };
         let call = self
             .record_and_indexes(script, key, size)
             .arg(expected.map(version_bytes).as_ref().map_or(&[][..], |version| version))
-            .arg(name(key))
-            .arg(status_letter(next.index_class()))
-            .arg(&version_bytes(next.version()))
             // When it is due, counted from its write.
             .arg(Timestamp::default().after(next.due_in()).as_millis())
-            .arg(if next.is_first() { "now" } else { &created })
-            .arg(next.numbered_parts())
-            .arg(if next.request().is_some() { "q" } else { "" })
-            .arg(format!("{} {length}", next.attempts()))
-            .arg(&*head);
-        let call = parts.into_iter().fold(call, |call, (field, part)| call.arg(field).arg(&*part));
+            .arg(status_letter(next.index_class()))
+            .joined([columns_of(next, head.len()).as_bytes(), &version_bytes(next.version()), &head, response]);
+        let parts = fresh.iter().filter_map(|(id, part)| Some((field(*id)?, part)));
+        let call = parts.fold(call, |call, (field, part)| call.arg(field).arg(&**part));
+        let call = match created(expected, next) {
+            Some(created) => call.arg(created),
+            None => call,
+        };
         self.with_tags(call, key, next.labels())
+    }
+}
+
+/// The columns behind those that only the server knows.
+fn columns_of(next: &Record, head: usize) -> String {
+    let request = if next.request().is_some() { "q" } else { "" };
+    format!("{}{request} {} {head}\n", next.numbered_parts(), next.attempts())
+}
+
+/// When it was created, where the server would not say so by itself: that is when the record that
+/// it replaces was, or now.
+fn created(expected: Option<Version>, next: &Record) -> Option<String> {
+    match expected {
+        // Over one that has expired.
+        Some(_) => next.is_first().then(|| "now".to_owned()),
+        None if next.is_first() => None,
+        None => next.created_at().map(|at| at.as_millis().to_string()),
     }
 }
 
