@@ -9,11 +9,12 @@
 //! | `{PREFIX:NN}:due:TAG`, `{PREFIX:NN}:complete:TAG` | sorted set | the same of one label, if the option says so; `TAG` is a hash of it |
 //! | `{PREFIX:NN}:labels` | hash | of each unfinished record with labels, under its `KEY`, their tags |
 //! | `{PREFIX:NN}:epoch` | hash | which data this is |
+//! | `{PREFIX:NN}:partitions` | string | how many partitions there are |
 //!
 //! Most records are strings: a hash takes 120 bytes more, and longer.
 //!
-//! `NN` is the partition, 00 to 15, and fixed by the key: in a cluster, a record
-//! lies in the slot of its index. `KEY` is base64 of the key's bytes, in an alphabet
+//! `NN` is the partition, 00 to 15 by default, and fixed by the key: in a cluster, a record
+//! lies in the slot of its index. How many there are is fixed with the first write: see `partitions.rs`. `KEY` is base64 of the key's bytes, in an alphabet
 //! that keeps their order: `./0-9A-Za-z`.
 //!
 //! The columns are a line for people and scripts, and eight bytes:
@@ -40,9 +41,6 @@ use super::script::{Call, LOAD, PUT, PUT_INDEXING_LABELS, REMOVE, REMOVE_INDEXIN
 use crate::core::{DecodeError, Encoded, Key, Label, Labels, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::contract::{Loaded, StoreError};
 
-/// Fixed: a record's key depends on it.
-pub(super) const PARTITIONS: u8 = 16;
-
 const FORMAT: &str = "2";
 /// A record's version, behind the line of its columns.
 const VERSION: usize = 8;
@@ -52,6 +50,7 @@ const CORRUPT: DecodeError = DecodeError::Corrupt("its columns do not parse");
 /// The names under which everything lies.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
+    prefix: String,
     /// What the names of each partition start with: what is in a partition is
     /// in the same slot of a cluster.
     stems: Vec<String>,
@@ -66,29 +65,37 @@ pub(super) struct Indexes {
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str, indexes: Indexes) -> Self {
-        let stems = (0..PARTITIONS).map(|partition| format!("{{{prefix}:{partition:02}}}:")).collect();
-        Self { stems, indexes }
+    pub(super) fn new(prefix: &str, partitions: u16, indexes: Indexes) -> Self {
+        let stems = (0..partitions).map(|partition| stem_of(prefix, partition)).collect();
+        Self { prefix: prefix.to_owned(), stems, indexes }
     }
 
-    /// What is in this partition.
-    pub(super) fn of(&self, partition: u8, name: &str) -> String {
-        [self.stem(partition), name].concat()
+    /// How many partitions there are.
+    pub(super) fn partitions(&self) -> u16 {
+        u16::try_from(self.stems.len()).unwrap_or(u16::MAX)
     }
 
-    fn stem(&self, partition: u8) -> &str {
+    /// What is in this partition, which may be one that another number would have.
+    pub(super) fn of(&self, partition: u16, name: &str) -> String {
+        [&*stem_of(&self.prefix, partition), name].concat()
+    }
+
+    /// What the names of this key's partition start with.
+    fn stem(&self, key: &Key) -> &str {
+        let [.., high, low] = key.as_bytes();
+        let partition = u16::from_be_bytes([*high, *low]) % self.partitions();
         self.stems.get(usize::from(partition)).map_or("", String::as_str)
     }
 
     fn record(&self, key: &Key) -> String {
         let mut name = String::with_capacity(96);
-        name.push_str(self.stem(partition(key)));
+        name.push_str(self.stem(key));
         NAME.encode_string(key.as_bytes(), &mut name);
         name
     }
 
     fn record_and_index(&self, script: &'static Script, key: &Key, size: usize) -> Call {
-        let index = self.of(partition(key), "due");
+        let index = [self.stem(key), "due"].concat();
         Call::new(script, size + 256).keys([self.record(key).as_bytes(), index.as_bytes()])
     }
 
@@ -97,7 +104,7 @@ impl Names {
         if !self.indexes.complete {
             return self.record_and_index(script, key, size);
         }
-        let (due, complete) = (self.of(partition(key), "due"), self.of(partition(key), "complete"));
+        let (due, complete) = ([self.stem(key), "due"].concat(), [self.stem(key), "complete"].concat());
         Call::new(script, size + 320).keys([self.record(key).as_bytes(), due.as_bytes(), complete.as_bytes()])
     }
 
@@ -117,7 +124,7 @@ impl Names {
             return call;
         }
         let tags: String = labels.iter().flat_map(|label| [tag(label), ",".to_owned()]).collect();
-        call.arg(self.stem(partition(key))).arg(tags)
+        call.arg(self.stem(key)).arg(tags)
     }
 
     pub(super) fn put(&self, key: &Key, expected: Option<Version>, next: &Record) -> Call {
@@ -160,8 +167,8 @@ fn created(expected: Option<Version>, next: &Record) -> Option<String> {
     }
 }
 
-fn partition(key: &Key) -> u8 {
-    key.as_bytes()[31] % PARTITIONS
+fn stem_of(prefix: &str, partition: u16) -> String {
+    format!("{{{prefix}:{partition:02}}}:")
 }
 
 fn version_bytes(version: Version) -> [u8; VERSION] {

@@ -29,6 +29,7 @@ script!(SCAN, "scan.lua");
 script!(COUNT, "count.lua");
 script!(EPOCH, "epoch.lua");
 script!(PROBE, "probe.lua");
+script!(PARTITIONS, "partitions.lua");
 
 /// One call of a script.
 pub(super) struct Call {
