@@ -619,6 +619,7 @@ fn redis_stores() -> Vec<(String, Result<tower_idempotency::store::RedisStore, S
     let mut all = walk!(RedisStore::options(), LENGTHS, connect_timeout, response_timeout);
     all.extend(walk!(RedisStore::options(), TEXTS, prefix));
     all.extend(walk!(RedisStore::options(), [false, true], index_complete, index_labels));
+    all.extend(walk!(RedisStore::options(), [0, 1, 1024, 1025, u16::MAX], partitions));
     for (length, replicas) in LENGTHS.iter().flat_map(|length| TRIES.map(|replicas| (*length, replicas))) {
         let waits = format!("wait({replicas}, {length:?})");
         all.push((waits.clone(), RedisStore::options().wait(replicas, length)));

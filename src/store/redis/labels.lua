@@ -9,7 +9,7 @@ local tags = table.remove(ARGV)
 local stem = table.remove(ARGV)
 -- As the record falls due then, or is gone.
 index_labels = function(due)
-  local name, hash = ARGV[2], stem .. 'labels'
+  local hash = stem .. 'labels'
   local before = (old or parts) and redis.pcall('HGET', hash, name)
   if type(before) ~= 'string' then before = '' end
   local is_unfinished = due and ARGV[3] ~= 'C'

@@ -9,11 +9,12 @@
 //! | `{PREFIX:NN}:due:TAG`, `{PREFIX:NN}:complete:TAG` | sorted set | the same of one label, if the option says so; `TAG` is a hash of it |
 //! | `{PREFIX:NN}:labels` | hash | of each unfinished record with labels, under its `KEY`, their tags |
 //! | `{PREFIX:NN}:epoch` | hash | which data this is |
+//! | `{PREFIX:NN}:partitions` | string | how many partitions there are |
 //!
 //! Most records are strings: a hash takes 120 bytes more, and longer.
 //!
-//! `NN` is the partition, 00 to 15, and fixed by the key: in a cluster, a record
-//! lies in the slot of its index. `KEY` is base64 of the key's bytes, in an alphabet
+//! `NN` is the partition, 00 to 15 by default, and fixed by the key: in a cluster, a record
+//! lies in the slot of its index. How many there are is fixed with the first write: see `partitions.rs`. `KEY` is base64 of the key's bytes, in an alphabet
 //! that keeps their order: `./0-9A-Za-z`.
 //!
 //! The columns are a line for people and scripts, and eight bytes:
@@ -37,11 +38,8 @@ use redis::Value;
 
 use super::error::{corrupt, unavailable};
 use super::script::{Call, LOAD, PUT, PUT_INDEXING_LABELS, REMOVE, REMOVE_INDEXING_LABELS, Script};
-use crate::core::{DecodeError, Key, Label, Labels, PartId, Record, Status, Times, Timestamp, Version};
+use crate::core::{DecodeError, Encoded, Key, Label, Labels, PartId, Record, Status, Times, Timestamp, Version};
 use crate::store::contract::{Loaded, StoreError};
-
-/// Fixed: a record's key depends on it.
-pub(super) const PARTITIONS: u8 = 16;
 
 const FORMAT: &str = "2";
 /// A record's version, behind the line of its columns.
@@ -52,6 +50,7 @@ const CORRUPT: DecodeError = DecodeError::Corrupt("its columns do not parse");
 /// The names under which everything lies.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
+    prefix: String,
     /// What the names of each partition start with: what is in a partition is
     /// in the same slot of a cluster.
     stems: Vec<String>,
@@ -66,29 +65,37 @@ pub(super) struct Indexes {
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str, indexes: Indexes) -> Self {
-        let stems = (0..PARTITIONS).map(|partition| format!("{{{prefix}:{partition:02}}}:")).collect();
-        Self { stems, indexes }
+    pub(super) fn new(prefix: &str, partitions: u16, indexes: Indexes) -> Self {
+        let stems = (0..partitions).map(|partition| stem_of(prefix, partition)).collect();
+        Self { prefix: prefix.to_owned(), stems, indexes }
     }
 
-    /// What is in this partition.
-    pub(super) fn of(&self, partition: u8, name: &str) -> String {
-        [self.stem(partition), name].concat()
+    /// How many partitions there are.
+    pub(super) fn partitions(&self) -> u16 {
+        u16::try_from(self.stems.len()).unwrap_or(u16::MAX)
     }
 
-    fn stem(&self, partition: u8) -> &str {
+    /// What is in this partition, which may be one that another number would have.
+    pub(super) fn of(&self, partition: u16, name: &str) -> String {
+        [&*stem_of(&self.prefix, partition), name].concat()
+    }
+
+    /// What the names of this key's partition start with.
+    fn stem(&self, key: &Key) -> &str {
+        let [.., high, low] = key.as_bytes();
+        let partition = u16::from_be_bytes([*high, *low]) % self.partitions();
         self.stems.get(usize::from(partition)).map_or("", String::as_str)
     }
 
     fn record(&self, key: &Key) -> String {
         let mut name = String::with_capacity(96);
-        name.push_str(self.stem(partition(key)));
+        name.push_str(self.stem(key));
         NAME.encode_string(key.as_bytes(), &mut name);
         name
     }
 
     fn record_and_index(&self, script: &'static Script, key: &Key, size: usize) -> Call {
-        let index = self.of(partition(key), "due");
+        let index = [self.stem(key), "due"].concat();
         Call::new(script, size + 256).keys([self.record(key).as_bytes(), index.as_bytes()])
     }
 
@@ -97,7 +104,7 @@ impl Names {
         if !self.indexes.complete {
             return self.record_and_index(script, key, size);
         }
-        let (due, complete) = (self.of(partition(key), "due"), self.of(partition(key), "complete"));
+        let (due, complete) = ([self.stem(key), "due"].concat(), [self.stem(key), "complete"].concat());
         Call::new(script, size + 320).keys([self.record(key).as_bytes(), due.as_bytes(), complete.as_bytes()])
     }
 
@@ -107,7 +114,7 @@ impl Names {
 
     pub(super) fn remove(&self, key: &Key, expected: Version) -> Call {
         let script = if self.indexes.labels { &REMOVE_INDEXING_LABELS } else { &REMOVE };
-        let call = self.record_and_indexes(script, key, 0).arg(&version_bytes(expected)).arg(name(key));
+        let call = self.record_and_indexes(script, key, 0).arg(&version_bytes(expected));
         self.with_tags(call, key, &Labels::new())
     }
 
@@ -117,43 +124,51 @@ impl Names {
             return call;
         }
         let tags: String = labels.iter().flat_map(|label| [tag(label), ",".to_owned()]).collect();
-        call.arg(self.stem(partition(key))).arg(tags)
+        call.arg(self.stem(key)).arg(tags)
     }
 
     pub(super) fn put(&self, key: &Key, expected: Option<Version>, next: &Record) -> Call {
-        let encoded = next.encode();
-        let length = encoded.head.len();
-        let (mut head, mut parts) = (encoded.head, Vec::new());
-        for (id, bytes) in encoded.fresh {
-            match field(id) {
-                Some(field) => parts.push((field, bytes)),
-                // A replay reads one field.
-                None => head = [head, bytes].concat().into(),
-            }
-        }
-        let size = head.len() + parts.iter().map(|(_, part)| part.len() + 16).sum::<usize>();
-        let created = next.created_at().map(|at| at.as_millis().to_string()).unwrap_or_default();
+        let Encoded { head, fresh } = next.encode();
+        // Behind the head, for a replay reads one field. The others have their own.
+        let response = fresh.iter().find(|(id, _)| field(*id).is_none()).map_or(&[][..], |(_, response)| response);
+        let size = head.len() + fresh.iter().map(|(_, part)| part.len() + 16).sum::<usize>();
         let script = if self.indexes.labels { &PUT_INDEXING_LABELS } else { &PUT };
         let call = self
             .record_and_indexes(script, key, size)
             .arg(expected.map(version_bytes).as_ref().map_or(&[][..], |version| version))
-            .arg(name(key))
-            .arg(status_letter(next.index_class()))
-            .arg(&version_bytes(next.version()))
             // When it is due, counted from its write.
             .arg(Timestamp::default().after(next.due_in()).as_millis())
-            .arg(if next.is_first() { "now" } else { &created })
-            .arg(next.numbered_parts())
-            .arg(if next.request().is_some() { "q" } else { "" })
-            .arg(format!("{} {length}", next.attempts()))
-            .arg(&*head);
-        let call = parts.into_iter().fold(call, |call, (field, part)| call.arg(field).arg(&*part));
+            .arg(status_letter(next.index_class()))
+            .joined([columns_of(next, head.len()).as_bytes(), &version_bytes(next.version()), &head, response]);
+        let parts = fresh.iter().filter_map(|(id, part)| Some((field(*id)?, part)));
+        let call = parts.fold(call, |call, (field, part)| call.arg(field).arg(&**part));
+        let call = match created(expected, next) {
+            Some(created) => call.arg(created),
+            None => call,
+        };
         self.with_tags(call, key, next.labels())
     }
 }
 
-fn partition(key: &Key) -> u8 {
-    key.as_bytes()[31] % PARTITIONS
+/// The columns behind those that only the server knows.
+fn columns_of(next: &Record, head: usize) -> String {
+    let request = if next.request().is_some() { "q" } else { "" };
+    format!("{}{request} {} {head}\n", next.numbered_parts(), next.attempts())
+}
+
+/// When it was created, where the server would not say so by itself: that is when the record that
+/// it replaces was, or now.
+fn created(expected: Option<Version>, next: &Record) -> Option<String> {
+    match expected {
+        // Over one that has expired.
+        Some(_) => next.is_first().then(|| "now".to_owned()),
+        None if next.is_first() => None,
+        None => next.created_at().map(|at| at.as_millis().to_string()),
+    }
+}
+
+fn stem_of(prefix: &str, partition: u16) -> String {
+    format!("{{{prefix}:{partition:02}}}:")
 }
 
 fn version_bytes(version: Version) -> [u8; VERSION] {

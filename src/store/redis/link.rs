@@ -11,11 +11,12 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::{Connection, Source, Timeouts};
 use super::error::{is_away, is_full, is_loading, passes, store_error, unavailable, wants_reconnect};
-use super::layout::{Names, PARTITIONS, no_reply_of_ours};
+use super::layout::Names;
+use super::partitions::{self, Partitions, Said};
 use super::script::{Call, PROBE};
 use super::settings::{self, ServerSettings};
 use super::wait::Waiting;
-use crate::store::contract::{Durability, DurabilityLevel, RequireError, StoreError};
+use crate::store::contract::{Durability, DurabilityLevel, RequireError, StoreError, StoreErrorKind};
 use crate::store::for_all::ForAll;
 use crate::util::signal::lock;
 
@@ -30,6 +31,7 @@ pub(super) struct Link {
     pub(super) timeouts: Timeouts,
     pub(super) waiting: Option<Waiting>,
     pub(super) names: Names,
+    pub(super) partitions: Partitions,
     pub(super) minimum: DurabilityLevel,
     pub(super) on_warning: Option<OnWarning>,
     pub(super) reported: Mutex<Vec<String>>,
@@ -90,12 +92,44 @@ impl Link {
         }
     }
 
+    /// Before what is written first: which number of partitions it is that the data has.
+    pub(super) async fn remember_partitions(&self) -> Result<(), StoreError> {
+        if self.partitions.are_remembered() {
+            return Ok(());
+        }
+        Box::pin(self.tell_partitions()).await
+    }
+
+    async fn tell_partitions(&self) -> Result<(), StoreError> {
+        // To connect is to look. The node of the first partition may be the one that hangs.
+        self.connection().await?;
+        if self.partitions.are_remembered() {
+            return Ok(());
+        }
+        match self.call(&partitions::tell_first(&self.names)).await {
+            Ok(reply) => self.partitions.decided(&reply, &self.names)?,
+            // Of a build that did not know the setting; what it admitted continues.
+            Err(error) if error.kind() == StoreErrorKind::Full && self.names.partitions() == partitions::USUAL => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let connection = self.connection().await?;
+        partitions::tell_others(&connection, &self.names, self.timeouts.response).await;
+        Ok(())
+    }
+
     /// What the servers say about themselves now. If they are to be refused by
     /// now, so is every call until they are not.
     pub(super) async fn settings(&self) -> Result<Vec<ServerSettings>, StoreError> {
         let connection = self.connection().await?;
         match settings::read(&connection, self.timeouts.response).await {
-            Ok(servers) => acceptable(servers).inspect_err(|_| self.give_up(&connection)),
+            Ok(servers) => {
+                let servers = acceptable(servers).inspect_err(|_| self.give_up(&connection))?;
+                let checked = self.partitions.check(&connection, &self.names, self.timeouts.response).await;
+                checked.inspect_err(|_| self.give_up(&connection))?;
+                Ok(servers)
+            }
             Err(error) => {
                 if !connection.is_cluster() {
                     self.give_up(&connection);
@@ -126,7 +160,10 @@ impl Link {
     async fn open(&self) -> Result<Arc<Connection>, StoreError> {
         let connection = self.source.open(self.timeouts).await.map_err(store_error)?;
         let servers = acceptable(settings::read(&connection, self.timeouts.response).await?)?;
-        self.probe(&connection).await?;
+        match self.probe(&connection).await? {
+            Said::Number(found) => self.partitions.agree(found, &self.names)?,
+            Said::Nothing => self.partitions.check(&connection, &self.names, self.timeouts.response).await?,
+        }
         let found = self.durability_by(&servers);
         self.report(&found.warnings);
         if found.survives < self.minimum {
@@ -136,15 +173,16 @@ impl Link {
     }
 
     /// Whether the scripts may do all that they do; of a cluster, on the node
-    /// that replies first.
-    async fn probe(&self, connection: &Connection) -> Result<(), StoreError> {
+    /// that replies first. What that says about the number of partitions: to ask others, too, would
+    /// hold up all calls if one of them hangs.
+    async fn probe(&self, connection: &Connection) -> Result<Said, StoreError> {
         let trial = self.waiting.as_ref().map(|waiting| waiting.acknowledged.trial());
         let mut asked = JoinSet::new();
-        for partition in 0..if connection.is_cluster() { PARTITIONS } else { 1 } {
+        for partition in partitions::that_know(connection, &self.names) {
             let (connection, trial) = (connection.clone(), trial.clone());
-            let (hash, set) = (self.names.of(partition, "probe"), self.names.of(partition, "probes"));
+            let names = ["probe", "probes", "partitions"].map(|name| self.names.of(partition, name));
             let indexes = if self.names.indexes.complete || self.names.indexes.labels { "1" } else { "" };
-            let probe = Call::new(&PROBE, 256).keys([hash.as_bytes(), set.as_bytes()]).arg(indexes);
+            let probe = Call::new(&PROBE, 256).keys(names.each_ref().map(String::as_bytes)).arg(indexes);
             asked.spawn(async move {
                 let Some(trial) = trial else { return connection.call(&probe).await };
                 connection.call_and(&probe, &trial).await.map(|(probed, _)| probed)
@@ -153,10 +191,9 @@ impl Link {
         let mut away = unavailable("redis ended the connection");
         while let Some(Ok(probed)) = asked.join_next().await {
             match probed {
-                Ok(Value::Int(1)) => return Ok(()),
-                Ok(_) => return Err(no_reply_of_ours()),
+                Ok(reply) => return Said::parse(&reply),
                 // Full, it still hands out what it has.
-                Err(error) if is_full(&error) => return Ok(()),
+                Err(error) if is_full(&error) => return Ok(Said::Nothing),
                 Err(error) if is_away(&error) => away = store_error(error),
                 Err(error) => return Err(store_error(error)),
             }

@@ -5,6 +5,7 @@ mod error;
 mod layout;
 mod link;
 mod options;
+mod partitions;
 mod scan;
 mod script;
 mod settings;

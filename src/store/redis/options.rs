@@ -12,6 +12,7 @@ use redis::sentinel::SentinelClient;
 use super::connection::{Connection, Sentinels, Source, Timeouts};
 use super::layout::{Indexes, Names};
 use super::link::{Link, OnWarning};
+use super::partitions::{self, Partitions};
 use super::store::RedisStore;
 use super::url::{Problem, parse, split_parameters};
 use super::wait::{Acknowledged, Waiting};
@@ -24,6 +25,7 @@ pub struct RedisStoreOptions {
     prefix: String,
     timeouts: Timeouts,
     minimum: DurabilityLevel,
+    partitions: u16,
     indexes: Indexes,
     on_warning: Option<OnWarning>,
     acknowledged: Option<Acknowledged>,
@@ -43,8 +45,10 @@ impl RedisStore {
     /// It trusts the certificates that the system trusts, or those in `SSL_CERT_FILE`. For
     /// client certificates, pass a [connection](RedisStoreOptions::manager).
     ///
-    /// Behind each, `?prefix=NAME`, `&index_complete=true` and `&index_labels=true` may stand for
-    /// [`prefix`](RedisStoreOptions::prefix), [`index_complete`](RedisStoreOptions::index_complete) and
+    /// Behind each, `?prefix=NAME`, `&partitions=64`, `&index_complete=true` and `&index_labels=true`
+    /// may stand for [`prefix`](RedisStoreOptions::prefix),
+    /// [`partitions`](RedisStoreOptions::partitions),
+    /// [`index_complete`](RedisStoreOptions::index_complete) and
     /// [`index_labels`](RedisStoreOptions::index_labels), percent-encoded where needed:
     /// `redis://localhost/1?prefix=shop`. For one server, `protocol=3` asks for RESP3. The store
     /// refuses an unknown parameter.
@@ -70,6 +74,7 @@ impl RedisStoreOptions {
             prefix: "idempotency".to_owned(),
             timeouts: Timeouts { connect: Duration::from_secs(1), response: Duration::from_secs(2) },
             minimum: DurabilityLevel::Nothing,
+            partitions: partitions::USUAL,
             indexes: Indexes::default(),
             on_warning: None,
             acknowledged: None,
@@ -83,6 +88,34 @@ impl RedisStoreOptions {
     /// ones save memory: it is part of every key.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// How many partitions the records lie in, 1 to 1024; 16 by default. What is in one partition lies
+    /// in one slot of a cluster, on one of its nodes: a cluster of more than 16 primaries has use for
+    /// four times as many partitions as primaries. Each page of a scan asks all of them.
+    ///
+    /// The data remembers the number with the first write. A store that is given another one is
+    /// refused when it connects: every call then returns `Unavailable`, which says both numbers. It
+    /// would not find the records that are there, and a retry would run the handler again.
+    ///
+    /// ```
+    /// use tower_idempotency::store::RedisStore;
+    ///
+    /// let store = RedisStore::options().partitions(128).connect("redis+cluster://localhost:7000")?;
+    /// # drop(store);
+    /// # Ok::<_, tower_idempotency::store::ConnectError>(())
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// - The number can't be changed later. Another one needs another
+    ///   [prefix](Self::prefix), or a database of its own, under which no earlier record is found.
+    /// - Data of a build that did not know this setting has 16. It remembers that once this build has
+    ///   written to it; before that, the store knows such data by its unfinished records, or by what a
+    ///   [`Watcher`](crate::Watcher) left, alone. So first let all processes run this build with 16.
+    pub const fn partitions(mut self, partitions: u16) -> Self {
+        self.partitions = partitions;
         self
     }
 
@@ -205,12 +238,12 @@ impl RedisStoreOptions {
     }
 
     /// A store on the servers that this URL names; see [`RedisStore::connect`]. What the URL has
-    /// for the prefix or the index counts more than what was set before.
+    /// for the prefix, the partitions or the index counts more than what was set before.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the URL or the prefix is not one, or a write would wait
-    /// too long.
+    /// [`ConnectError`] if the URL, the prefix or the number of partitions is not one, or a write
+    /// would wait too long.
     pub fn connect(mut self, url: &str) -> Result<RedisStore, ConnectError> {
         let (servers, own) = split_parameters(url);
         for (name, value) in own {
@@ -229,7 +262,8 @@ impl RedisStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the prefix is not one, or a write would wait too long.
+    /// [`ConnectError`] if the prefix or the number of partitions is not one, or a write would wait too
+    /// long.
     ///
     /// # Caveats
     ///
@@ -244,7 +278,8 @@ impl RedisStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the prefix is not one, or a write would wait too long.
+    /// [`ConnectError`] if the prefix or the number of partitions is not one, or a write would wait too
+    /// long.
     pub fn connection(self, connection: MultiplexedConnection) -> Result<RedisStore, ConnectError> {
         self.build(Source::Given(Connection::Single(connection)))
     }
@@ -254,7 +289,8 @@ impl RedisStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the prefix is not one, or a write would wait too long.
+    /// [`ConnectError`] if the prefix or the number of partitions is not one, or a write would wait too
+    /// long.
     pub fn cluster(self, cluster: ClusterConnection) -> Result<RedisStore, ConnectError> {
         self.build(Source::Given(Connection::Cluster(cluster)))
     }
@@ -264,7 +300,8 @@ impl RedisStoreOptions {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the prefix is not one, or a write would wait too long.
+    /// [`ConnectError`] if the prefix or the number of partitions is not one, or a write would wait too
+    /// long.
     pub fn sentinel(self, sentinel: SentinelClient) -> Result<RedisStore, ConnectError> {
         self.build(Source::Sentinel(Box::new(Sentinels::new(sentinel))))
     }
@@ -276,6 +313,7 @@ impl RedisStoreOptions {
                 let prefix = percent_decode_str(prefix).decode_utf8().map_err(|_| "its prefix is not UTF-8")?;
                 self.prefix = prefix.into_owned();
             }
+            ("partitions", number) => self.partitions = number.parse().map_err(|_| partitions::RANGE)?,
             ("index_complete", "true" | "false") => self.indexes.complete = value == "true",
             ("index_labels", "true" | "false") => self.indexes.labels = value == "true",
             _ => return Err("index_complete and index_labels are true or false"),
@@ -291,11 +329,15 @@ impl RedisStoreOptions {
         if !(1..=64).contains(&self.prefix.len()) || !self.prefix.bytes().all(legal) {
             return Err(ConnectError::new("redis", "the prefix must be 1 to 64 printable characters without braces"));
         }
+        if !partitions::is_legal(self.partitions) {
+            return Err(ConnectError::new("redis", partitions::RANGE));
+        }
         let link = Link {
             timeouts: self.timeouts,
             waiting: self.acknowledged.map(|acknowledged| Waiting::new(acknowledged, &source)),
             source,
-            names: Names::new(&self.prefix, self.indexes),
+            names: Names::new(&self.prefix, self.partitions, self.indexes),
+            partitions: Partitions::default(),
             minimum: self.minimum,
             on_warning: self.on_warning,
             reported: Mutex::default(),
@@ -315,6 +357,7 @@ impl fmt::Debug for RedisStoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStoreOptions")
             .field("prefix", &self.prefix)
+            .field("partitions", &self.partitions)
             .field("timeouts", &self.timeouts)
             .field("minimum", &self.minimum)
             .field("indexes", &self.indexes)

@@ -1,6 +1,6 @@
 -- Runs every command of the other scripts once, on keys of its own: a user
--- that lacks a right gets the error before anything is half written.
--- KEYS: a string and then a hash, a sorted set. ARGV[1]: '1' if complete records or labels are indexed.
+-- that lacks a right gets the error before anything is half written. Returns what partitions.lua does.
+-- KEYS: a string and then a hash, a sorted set, how many partitions the data has. ARGV[1]: '1' if complete records or labels are indexed.
 local commands = {
   -- First, for it needs no memory, and what a refused command left is no more.
   {'DEL', KEYS[1], KEYS[2]}, {'HDEL', KEYS[1], ''}, {'ZREM', KEYS[2], ''}, {'TIME'},
@@ -18,4 +18,4 @@ for _, command in ipairs(commands) do
     return redis.error_reply(reply.err .. " (the '" .. string.lower(command[1]) .. "' command)")
   end
 end
-return 1
+return redis.call('GET', KEYS[3]) or ''

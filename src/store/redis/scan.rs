@@ -3,7 +3,7 @@
 use redis::Value;
 use tokio::task::JoinSet;
 
-use super::layout::{Columns, PARTITIONS, name, no_reply_of_ours, parse_name, tag};
+use super::layout::{Columns, name, no_reply_of_ours, parse_name, tag};
 use super::script::{COUNT, Call, SCAN};
 use super::store::RedisStore;
 use crate::core::{Label, Timestamp};
@@ -25,8 +25,9 @@ impl RedisStore {
             None => self.index_of(query.filter)?.to_owned(),
         };
         let query = Query { limit: query.limit.min(MOST), ..query.clone() };
-        let most = share_of(query.limit);
-        let calls = (0..PARTITIONS).map(|partition| self.share(partition, &query, &index, most)).collect();
+        let partitions = self.link.names.partitions();
+        let most = share_of(query.limit, partitions);
+        let calls = (0..partitions).map(|partition| self.share(partition, &query, &index, most)).collect();
         let (mut entries, mut strange, mut known) = (Vec::new(), 0, None);
         for reply in self.all(calls).await? {
             let share = parse(reply).ok_or_else(no_reply_of_ours)?;
@@ -62,7 +63,7 @@ impl RedisStore {
             Filter::Complete => "kept",
             Filter::Unfinished | Filter::Expired => "all",
         };
-        let calls = (0..PARTITIONS).map(|partition| {
+        let calls = (0..self.link.names.partitions()).map(|partition| {
             let key = self.link.names.of(partition, index);
             Call::new(&COUNT, 64).keys([key.as_bytes()]).arg(which)
         });
@@ -94,7 +95,7 @@ impl RedisStore {
         Ok(format!("{class}:{}", tag(label)))
     }
 
-    fn share(&self, partition: u8, query: &Query, index: &str, most: usize) -> Call {
+    fn share(&self, partition: u16, query: &Query, index: &str, most: usize) -> Call {
         let (due, last) = query
             .after
             .map_or((String::new(), String::new()), |after| (after.due.as_millis().to_string(), name(&after.key)));
@@ -122,8 +123,8 @@ impl RedisStore {
 
 /// How many entries each partition is asked for. Keys are hashes, so a page has about as many
 /// of each partition; a page is shorter where this is too few.
-fn share_of(limit: usize) -> usize {
-    limit.min(limit / 4 + 8) + 1
+fn share_of(limit: usize, partitions: u16) -> usize {
+    limit.min(limit * 4 / usize::from(partitions) + 8) + 1
 }
 
 /// The one that comes first in such a scan.

@@ -1,8 +1,9 @@
 //! The scripts, and one call of one of them.
 
+use std::io::Write;
 use std::sync::LazyLock;
 
-use redis::{Arg, Cmd, RedisError, ToRedisArgs, Value};
+use redis::{Arg, Cmd, RedisError, RedisWrite, ToRedisArgs, Value};
 
 /// A script by its text and its digest.
 pub(super) struct Script {
@@ -28,6 +29,7 @@ script!(SCAN, "scan.lua");
 script!(COUNT, "count.lua");
 script!(EPOCH, "epoch.lua");
 script!(PROBE, "probe.lua");
+script!(PARTITIONS, "partitions.lua");
 
 /// One call of a script.
 pub(super) struct Call {
@@ -54,6 +56,12 @@ impl Call {
         self
     }
 
+    /// One argument, of these pieces.
+    pub(super) fn joined<const N: usize>(mut self, pieces: [&[u8]; N]) -> Self {
+        self.by_digest.arg(Joined(&pieces));
+        self
+    }
+
     /// By its digest, which is all that is sent as long as the server knows it.
     pub(super) const fn by_digest(&self) -> &Cmd {
         &self.by_digest
@@ -69,6 +77,17 @@ impl Call {
             }
         }
         command
+    }
+}
+
+/// Written one behind the other: they are not copied into one before.
+struct Joined<'a>(&'a [&'a [u8]]);
+
+impl ToRedisArgs for Joined<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let mut argument = out.writer_for_next_arg();
+        // To memory: it does not fail.
+        self.0.iter().for_each(|piece| _ = argument.write_all(piece));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redis::Value;
 
-use super::layout::{PARTITIONS, ScriptReply, no_reply_of_ours, parse_reply};
+use super::layout::{ScriptReply, no_reply_of_ours, parse_reply};
 use super::link::Link;
 use super::script::{Call, EPOCH};
 use crate::core::{Key, Record, Version};
@@ -120,7 +120,7 @@ impl RedisStore {
 
     /// Of all partitions; `None` if one has none.
     async fn epochs(&self, identity: &str, above: &str) -> Result<Option<Vec<Epoch>>, StoreError> {
-        let calls = (0..PARTITIONS).map(|partition| {
+        let calls = (0..self.link.names.partitions()).map(|partition| {
             let key = self.link.names.of(partition, "epoch");
             Call::new(&EPOCH, 128).keys([key.as_bytes()]).arg(identity).arg(above)
         });
@@ -167,6 +167,7 @@ impl Store for RedisStore {
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        self.link.remember_partitions().await?;
         let call = self.link.names.put(key, expected, next);
         let (reply, acknowledged) = self.link.call_acknowledged(&call).await?;
         match parse_reply(reply)? {
@@ -198,6 +199,7 @@ impl Store for RedisStore {
 
     async fn durability(&self) -> Result<Durability, StoreError> {
         let servers = self.link.settings().await?;
+        self.link.remember_partitions().await?;
         let epoch = self.epoch().await?;
         Ok(Durability { epoch: Some(epoch), ..self.link.durability_by(&servers) })
     }

@@ -21,12 +21,15 @@ impl From<RedisError> for Problem {
 
 const SENTINEL_FORM: Problem = Problem::Plain(
     "write redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DATABASE]; after ? there may be prefix, \
-     index_complete and index_labels, and no #",
+     partitions, index_complete and index_labels, and no #",
 );
 const CLUSTER_FORM: Problem = Problem::Plain(
-    "write redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; after ? there may be prefix, index_complete \
-     and index_labels; no / and no #",
+    "write redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; after ? there may be prefix, partitions, \
+     index_complete and index_labels; no / and no #",
 );
+
+/// The parameters that are the store's own.
+const OWN: [&str; 4] = ["prefix", "partitions", "index_complete", "index_labels"];
 
 /// The parameters that are the store's own, and the URL without them.
 pub(super) fn split_parameters(url: &str) -> (String, Vec<(&str, &str)>) {
@@ -37,9 +40,7 @@ pub(super) fn split_parameters(url: &str) -> (String, Vec<(&str, &str)>) {
         return (url.to_owned(), Vec::new());
     };
     let (query, fragment) = url[mark + 1..].split_at(url[mark + 1..].find('#').unwrap_or(url.len() - mark - 1));
-    let is_own = |pair: &&str| {
-        pair.split_once('=').is_some_and(|(name, _)| ["prefix", "index_complete", "index_labels"].contains(&name))
-    };
+    let is_own = |pair: &&str| pair.split_once('=').is_some_and(|(name, _)| OWN.contains(&name));
     let (own, others): (Vec<_>, Vec<_>) = query.split('&').partition(is_own);
     let rest = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
     let servers = format!("{}{rest}{fragment}", &url[..mark]);
@@ -74,8 +75,9 @@ fn refuse_unknown(url: &str) -> Result<(), Problem> {
         // Not if it may be half a password, in which a `?` must be escaped.
         let name = if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) { &name } else { "what follows ?" };
         return Err(Problem::Precise(format!(
-            "{name:?} is not known here; after ? there may be: prefix, index_complete, index_labels, {}; write \
+            "{name:?} is not known here; after ? there may be: {}, {}; write \
              redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]",
+            OWN.join(", "),
             known.join(", ")
         )));
     }

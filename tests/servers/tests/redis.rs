@@ -21,6 +21,8 @@ mod labels;
 mod link;
 #[path = "redis/memory.rs"]
 mod memory;
+#[path = "redis/partitions.rs"]
+mod partitions;
 #[path = "redis/refused.rs"]
 mod refused;
 #[path = "redis/replies.rs"]

@@ -61,12 +61,9 @@ impl SameRedis {
         body: &[u8],
     ) -> redis::Value {
         let mut call = self.1.key(format!("{{by-hand:01}}:{key}"));
-        call.key("{by-hand:01}:due").arg(expected).arg(key).arg(status).arg(version).arg(span);
-        call.arg(if expected.is_empty() { "now" } else { "" })
-            .arg(0)
-            .arg("")
-            .arg(format!("0 {}", HEAD.len()))
-            .arg(body);
+        let columns = format!("0 0 {}\n", HEAD.len());
+        call.key("{by-hand:01}:due").arg(expected).arg(span).arg(status);
+        call.arg([columns.as_bytes(), version, body].concat());
         call.invoke_async(&mut self.0.clone()).await.expect("redis answers")
     }
 }

@@ -2,9 +2,88 @@
 
 use super::Mutant;
 
+planted_under!(conformance, "-p servers --test conformance_redis", "redis");
+planted_under!(partitions, "-p servers --test redis", "partitions");
 planted_under!(rights, "-p servers --test redis", "rights");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    conformance(
+        "redis-begins-an-operation-when-the-one-before-it-began",
+        "src/store/redis/layout.rs",
+        "Some(_) => next.is_first().then(|| \"now\".to_owned()),",
+        "Some(_) => None,",
+        "a_new_operation_is_created_anew",
+    ),
+    conformance(
+        "redis-forgets-when-an-operation-began",
+        "src/store/redis/put.lua",
+        "if not created or created == 'now' then",
+        "if true then",
+        "creation_is_kept",
+    ),
+    partitions(
+        "the-last-of-two-numbers-of-partitions-counts",
+        "src/store/redis/partitions.lua",
+        ", ARGV[1], 'NX')",
+        ", ARGV[1])",
+        "of_two_first_writers",
+    ),
+    partitions(
+        "a-number-of-partitions-is-not-compared",
+        "src/store/redis/partitions.rs",
+        "if found != names.partitions() {",
+        "if false {",
+        "the_data_remembers_it",
+    ),
+    partitions(
+        "the-number-of-partitions-is-decided-by-a-look",
+        "src/store/redis/partitions.rs",
+        "(connection.clone(), ask(names, partition, \"\"));",
+        "(connection.clone(), ask(names, partition, &names.partitions().to_string()));",
+        "a_look_from_outside",
+    ),
+    partitions(
+        "a-question-for-the-durability-forgets-the-partitions",
+        "src/store/redis/store.rs",
+        "        self.link.remember_partitions().await?;\n        let epoch",
+        "        let epoch",
+        "a_question_for_the_durability",
+    ),
+    partitions(
+        "data-without-a-number-may-have-any",
+        "src/store/redis/partitions.rs",
+        "Said::Nothing => refuse_older(connection, names, within).await?,",
+        "Said::Nothing => {}",
+        "data_that_says_nothing",
+    ),
+    partitions(
+        "a-number-of-partitions-is-looked-at-once",
+        "src/store/redis/link.rs",
+        "let checked = self.partitions.check(&connection, &self.names, self.timeouts.response).await;",
+        "let checked = Ok(());",
+        "it_is_remembered_again",
+    ),
+    partitions(
+        "a-full-server-needs-room-for-the-number",
+        "src/store/redis/link.rs",
+        "if error.kind() == StoreErrorKind::Full && ",
+        "if false && ",
+        "work_that_was_admitted",
+    ),
+    partitions(
+        "one-partition-alone-knows-the-number",
+        "src/store/redis/partitions.rs",
+        "let calls = that_know(connection, names).skip(1).map(",
+        "let calls = that_know(connection, names).skip(99).map(",
+        "in_a_cluster",
+    ),
+    partitions(
+        "partitions-share-half-of-their-records",
+        "src/store/redis/layout.rs",
+        "u16::from_be_bytes([*high, *low]) % self.partitions();",
+        "u16::from_be_bytes([0 & *high, *low]) % self.partitions();",
+        "records_lie_in_all",
+    ),
     rights(
         "a-missing-right-is-taken-for-an-unreadable-record",
         "src/store/redis/scan.lua",
