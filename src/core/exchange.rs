@@ -231,11 +231,6 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         }
     }
 
-    /// Whether its last decision was to write or to remove.
-    pub(crate) const fn is_change(&self) -> bool {
-        matches!(&self.decision, Some(Decision { next: Next::Put(_) | Next::Remove, .. }))
-    }
-
     /// The store's time when it was last seen what is there.
     pub(crate) const fn seen_at(&self) -> Option<Timestamp> {
         match &self.seen {

@@ -49,14 +49,14 @@ pub(crate) fn claim<'a>(
     let in_hand = engine.in_hand().has(&key);
     let intake = intake(counted.as_ref(), rest);
     let recalled = engine.near().recall(&key, &claim);
-    let asked = if recalled.is_none() { engine.near().asking() } else { None };
+    let look = if recalled.is_none() { Some(engine.near().look(key)) } else { None };
     let exchange = Exchange::guessing(claim, fresh_nonce(), None).in_hand(in_hand).taking(intake);
     let mut exchange = engine.with_metadata(exchange);
     if let Some(recalled) = recalled {
         exchange.answer(recalled);
     }
     async move {
-        if let Err(error) = engine.drive(&key, &mut exchange).await {
+        if let Err(error) = engine.drive_claim(&key, &mut exchange).await {
             engine.store_failed(Some(&key), Calls::Writes, &error);
             if counted.is_some() {
                 withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
@@ -65,8 +65,8 @@ pub(crate) fn claim<'a>(
         }
         let seen_at = exchange.seen_at();
         let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
-        if let (Claimed::Replay(..), Some(record)) = (&done.output, &done.record) {
-            engine.near().keep(asked, &key, record, seen_at);
+        if let (Claimed::Replay(..), Some(record), Some(look)) = (&done.output, &done.record, look) {
+            look.keep(record, seen_at);
         }
         Ok(match (done.output, done.record, counted) {
             (Claimed::Granted(fence), Some(record), Some(counted)) => {

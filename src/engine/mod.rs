@@ -210,7 +210,10 @@ impl Engine {
     /// write to the store can put back an earlier state of a record, or remove it.
     #[cfg(feature = "encryption")]
     pub fn encryption(self, keys: encryption::Keyring) -> Self {
-        self.set(|shared| shared.ledger.set_cipher(keys))
+        self.set(|shared| {
+            shared.ledger.set_cipher(keys);
+            shared.near.read_anew();
+        })
     }
 
     /// Keeps complete records in this process's memory for a while, so that a replay asks no
@@ -235,11 +238,15 @@ impl Engine {
     /// After a client acknowledged, or an operator forgot a record or had it run again, in
     /// *another* process, this one goes on replaying the old response for up to `max_age`, and
     /// begins nothing new under the key meanwhile. In the process that wrote, the record is gone
-    /// at once. While the store is away, this process replays what it keeps. Records are in
-    /// memory in clear, also where the store has them [encrypted](crate::guide::stored). With a
-    /// [`MemoryStore`](crate::store::MemoryStore) there is nothing to gain.
+    /// at once, also if the caller hung up or the reply was lost; a write that takes effect only
+    /// after that counts as another process's. While the store is away, this process replays what
+    /// it keeps. Records are in memory in clear, also where the store has them
+    /// [encrypted](crate::guide::stored); one that is too old stays there until its key is used
+    /// again or others need the room. With a [`MemoryStore`](crate::store::MemoryStore) there is
+    /// nothing to gain.
     ///
-    /// Engines share what is kept if they are clones from after this call.
+    /// Engines share what is kept if they are clones from after this call, with the same
+    /// encryption keys.
     #[cfg(feature = "near-cache")]
     pub fn near_cache(self, settings: NearCache) -> Self {
         self.set(|shared| shared.near = Near::new(settings))
@@ -444,8 +451,17 @@ impl Engine {
         C: Command<Output = T> + Send + Sync,
         T: Send,
     {
+        let _change = self.near().change(key);
+        self.drive_claim(key, exchange).await
+    }
+
+    /// The same for a claim, which says itself what is kept of the record.
+    pub(crate) async fn drive_claim<C, T>(&self, key: &Key, exchange: &mut Exchange<C, T>) -> Result<(), StoreError>
+    where
+        C: Command<Output = T> + Send + Sync,
+        T: Send,
+    {
         let driven = self.shared.ledger.drive(key, exchange).await;
-        self.near().driven(key, exchange);
         if driven.is_ok() {
             self.wrote(key, exchange.writes());
         }
@@ -463,9 +479,9 @@ impl Engine {
         C: Command<Output = T> + Send + Sync,
         T: Send,
     {
+        let _change = self.near().change(key);
         let failed = |error: &StoreError| self.store_failed(Some(key), Calls::Writes, error);
         let driven = self.shared.ledger.persist(key, exchange, patience, failed).await;
-        self.near().driven(key, exchange);
         if driven.is_ok() {
             self.wrote(key, exchange.writes());
         }
@@ -537,9 +553,8 @@ impl Engine {
 
     /// Removes the record at `key` if it is still at `version`.
     pub(crate) async fn forget(&self, key: &Key, version: Version) -> Result<bool, StoreError> {
-        let forgotten = self.shared.ledger.forget(key, version).await;
-        self.near().changed(key);
-        forgotten
+        let _change = self.near().change(key);
+        self.shared.ledger.forget(key, version).await
     }
 }
 

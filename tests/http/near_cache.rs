@@ -1,11 +1,15 @@
 //! Replays from the memory of the process.
 
-use http::Request;
+use std::time::Duration;
+
+use http::{HeaderName, Request};
 use tower::ServiceExt;
 use tower_idempotency::core::Status;
+use tower_idempotency::encryption::{EncryptionKey, Keyring};
+use tower_idempotency::store::Store;
 use tower_idempotency::{Engine, IdempotencyLayer, NearCache, Operator, Scope, StatusService};
 
-use crate::support::lab::{App, Lab, numbered, post, post_body, secs, send, spawn};
+use crate::support::lab::{App, Lab, numbered, post, post_body, secs, send, spawn, stored_key};
 use crate::support::store::{Call, Fault};
 use crate::support::{Count, settle};
 
@@ -108,9 +112,14 @@ async fn what_this_process_changed_is_not_replayed_from_memory() {
 }
 
 async fn acknowledge(layer: &IdempotencyLayer, key: &str) {
+    assert_eq!(acknowledging(layer, key).await, 204);
+}
+
+/// The status of the response to an acknowledgement, after which a retry is a first request.
+fn acknowledging(layer: &IdempotencyLayer, key: &str) -> impl Future<Output = u16> + Send + use<> {
     let status = StatusService::new(layer).grace(secs(0));
     let request = Request::builder().method("DELETE").uri(format!("/operations/{key}")).body(()).unwrap();
-    assert_eq!(status.oneshot(request).await.unwrap().status(), 204);
+    async move { status.oneshot(request).await.unwrap().status().as_u16() }
 }
 
 /// The reply was on its way while the record was acknowledged.
@@ -125,6 +134,173 @@ async fn a_reply_that_is_older_than_a_change_is_not_kept() {
     acknowledge(&layer, "k").await;
     slow.await.unwrap().unwrap().assert_replay(201, "charge 1");
     send(&app, post("k")).await.assert_first(201, "charge 2");
+}
+
+/// The client hangs up while its acknowledgement is stored.
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_that_is_dropped_may_have_been_stored() {
+    let lab = Lab::new();
+    let (layer, app, _) = near(&lab);
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+    lab.store.fail_once(Call::Swap(Status::Complete), Fault::HangAfter);
+    let client = tokio::spawn(acknowledging(&layer, "k"));
+    settle().await;
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    send(&app, post("k")).await.assert_first(201, "charge 2");
+}
+
+/// The reply to the acknowledgement is lost, and another process sweeps before it is looked for.
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_may_be_stored_and_not_be_found() {
+    let lab = Lab::new();
+    let (layer, app, _) = near(&lab);
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+    let mut faults = vec![(Call::Load, Fault::Slow(secs(2))), (Call::Swap(Status::Complete), Fault::After)];
+    // The first of its loads is before the write.
+    faults.push((Call::Load, Fault::None));
+    lab.store.fail(move |call| match faults.last() {
+        Some((next, fault)) if *next == call => {
+            let fault = *fault;
+            faults.pop();
+            fault
+        }
+        _ => Fault::None,
+    });
+    let client = tokio::spawn(acknowledging(&layer, "k"));
+    settle().await;
+    let key = stored_key("k");
+    let stored = lab.store.peek(&key).await.unwrap();
+    assert!(lab.store.remove(&key, stored.version()).await.unwrap());
+    assert_eq!(client.await.unwrap(), 404, "it looks like one that was never there");
+    send(&app, post("k")).await.assert_first(201, "charge 2");
+}
+
+/// Both processes are told that the client has the response; this one stores nothing.
+#[tokio::test(start_paused = true)]
+async fn what_another_process_forgot_is_gone_once_this_one_sees_it() {
+    let lab = Lab::new();
+    let (layer, app, _) = near(&lab);
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+    forget_elsewhere(&lab, "k").await;
+    assert_eq!(acknowledging(&layer, "k").await, 404);
+    send(&app, post("k")).await.assert_first(201, "charge 2");
+
+    send(&app, post("k")).await.assert_replay(201, "charge 2");
+    forget_elsewhere(&lab, "k").await;
+    let (_, other, _) = near_of(lab.engine());
+    send(&other, post_body("k", "{}")).await.assert_first(201, "charge 1");
+    send(&app, post_body("k", "[]")).await.assert_problem("key-reused", 422);
+    send(&app, post("k")).await.assert_problem("key-reused", 422);
+}
+
+/// Other keys are written all the time.
+#[tokio::test(start_paused = true)]
+async fn a_write_of_another_key_keeps_no_reply_from_being_kept() {
+    let lab = Lab::new();
+    let (_, app, _) = near(&lab);
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    lab.store.fail_once(Call::Swap(Status::Pending), Fault::SlowReply(secs(2)));
+    let slow = spawn(&app, post("k"));
+    settle().await;
+    for key in 0..10 {
+        send(&app, post(&format!("other-{key}"))).await;
+    }
+    slow.await.unwrap().unwrap().assert_replay(201, "charge 1");
+    let calls = lab.store.calls();
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+    assert_eq!(lab.store.calls(), calls, "the store is not asked");
+}
+
+/// The store read the record when it was asked, and not when its reply arrived.
+#[tokio::test(start_paused = true)]
+async fn a_reply_is_as_old_as_its_question() {
+    let lab = Lab::new();
+    let engine = lab.engine().retention(secs(14)).near_cache(NearCache::new(secs(10)));
+    let (_, app, _) = near_of(engine);
+    for charge in ["charge 1", "charge 2"] {
+        send(&app, post("k")).await.assert_first(201, charge);
+        lab.store.fail_once(Call::Swap(Status::Pending), Fault::SlowReply(secs(4)));
+        send(&app, post("k")).await.assert_replay(201, charge);
+        tokio::time::sleep(secs(5)).await;
+        let calls = lab.store.calls();
+        send(&app, post("k")).await.assert_replay(201, charge);
+        assert_eq!(lab.store.calls(), calls, "nine seconds after the question");
+        tokio::time::sleep(secs(1)).await;
+        // Four seconds before it expires.
+        lab.store.fail_once(Call::Swap(Status::Pending), Fault::SlowReply(secs(3)));
+        send(&app, post("k")).await.assert_replay(201, charge);
+        assert_eq!(lab.store.calls(), calls + 1, "ten seconds after the question");
+        tokio::time::sleep(secs(1)).await;
+    }
+}
+
+/// In one process, an engine that has the encryption key, and one that has not.
+#[tokio::test(start_paused = true)]
+async fn what_an_engine_can_not_decrypt_is_not_replayed_from_memory() {
+    let lab = Lab::new();
+    let base = lab.engine().near_cache(NearCache::new(secs(10)));
+    let ring = Keyring::new(EncryptionKey::new("a", &std::array::from_fn(|n| n as u8 + 1)).unwrap());
+    let (_, sealed, _) = near_of(base.clone().encryption(ring));
+    let (_, open, runs) = near_of(base);
+    send(&sealed, post("k")).await.assert_first(201, "charge 1");
+    send(&sealed, post("k")).await.assert_replay(201, "charge 1");
+    let calls = lab.store.calls();
+    send(&sealed, post("k")).await.assert_replay(201, "charge 1");
+    assert_eq!(lab.store.calls(), calls, "the store is not asked");
+    send(&open, post("k")).await.assert_problem("store-unavailable", 503);
+    assert_eq!(runs.get(), 0);
+}
+
+/// Replays go on while the process ends, with the store or without it.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_replays_what_it_keeps() {
+    let lab = Lab::new();
+    let (layer, app, runs) = near(&lab);
+    send(&app, post("k")).await.assert_first(201, "charge 1");
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+    assert!(layer.drain(secs(1)).await.is_empty());
+    lab.store.down();
+    send(&app, post("k")).await.assert_replay(201, "charge 1");
+    send(&app, post("new")).await.assert_problem("draining", 503);
+    assert_eq!(runs.get(), 1);
+}
+
+/// Whose record it is, is part of its key.
+#[tokio::test(start_paused = true)]
+async fn another_callers_record_is_not_replayed_from_memory() {
+    let lab = Lab::new();
+    let layer = IdempotencyLayer::new(
+        lab.engine().near_cache(NearCache::new(secs(10))),
+        Scope::header(HeaderName::from_static("x-tenant")),
+    );
+    let (app, runs) = numbered(&layer);
+    let by = |tenant: &str| {
+        let mut request = post("k");
+        request.headers_mut().insert("x-tenant", tenant.parse().unwrap());
+        request
+    };
+    send(&app, by("a")).await.assert_first(201, "charge 1");
+    send(&app, by("a")).await.assert_replay(201, "charge 1");
+    send(&app, by("b")).await.assert_first(201, "charge 2");
+    send(&app, by("b")).await.assert_replay(201, "charge 2");
+    send(&app, by("a")).await.assert_replay(201, "charge 1");
+    assert_eq!(runs.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bounds_without_sense_are_bounds() {
+    for settings in [NearCache::new(Duration::MAX).max_bytes(u64::MAX), NearCache::new(Duration::ZERO)] {
+        let lab = Lab::new();
+        let (_, app, _) = near_of(lab.engine().near_cache(settings));
+        send(&app, post("k")).await.assert_first(201, "charge 1");
+        for _ in 0..3 {
+            send(&app, post("k")).await.assert_replay(201, "charge 1");
+        }
+    }
 }
 
 /// Whatever this process keeps, a record expires by the store's time.

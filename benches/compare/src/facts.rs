@@ -1,4 +1,6 @@
-//! What needs no rounds: round trips of a request, and bytes of a key.
+//! What needs no rounds: round trips of a request, from accepted to done, and bytes of a key.
+
+use std::time::Duration;
 
 use bench_report::{ROWS, Row, Run};
 use tower_idempotency::store::SqliteStore;
@@ -13,6 +15,9 @@ use crate::stores::{Kind, Place};
 /// Of so many keys.
 const STORED: u64 = 30_000;
 const ASKED: u64 = 200;
+/// Operations that are accepted, one after another, for so long at most: some of what is compared polls.
+const ACCEPTED: u32 = 500;
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Bench {
     pub(crate) fn facts(&self, run: &mut Run) -> Result<(), Failure> {
@@ -21,6 +26,7 @@ impl Bench {
                 continue;
             }
             self.trips(row, run)?;
+            self.done(row, run)?;
             self.bytes(row, run)?;
             self.stores.clear()?;
         }
@@ -49,6 +55,24 @@ impl Bench {
             let before = relay.trips();
             load.count(&self.runtime, asked)?;
             run.note(row.id, &what, (relay.trips() - before) as f64 / asked as f64);
+        }
+        Ok(())
+    }
+
+    /// From a request that is accepted until its operation is done, with nothing else to do.
+    fn done(&self, row: &Row, run: &mut Run) -> Result<(), Failure> {
+        const WHAT: [&str; 2] = ["accept to done, p50 µs", "accept to done, p99 µs"];
+        if !row.scenarios.contains(&"background") || run.fact(row.id, WHAT[0]).is_some() {
+            return Ok(());
+        }
+        eprintln!("from accept to done of {}", row.id);
+        let place = self.stores.fresh(Kind::of(row.id), &self.cores)?;
+        let service = Service::start(row.id, "background", &place, &self.peers, &self.cores)?;
+        let load = service.load(path("background"), Keys::Fresh, 1);
+        load.until_done(&self.runtime, 20, PATIENCE)?;
+        let seen = load.until_done(&self.runtime, ACCEPTED, PATIENCE)?;
+        for (what, figure) in WHAT.into_iter().zip([seen.p50, seen.p99]) {
+            run.note(row.id, what, figure);
         }
         Ok(())
     }

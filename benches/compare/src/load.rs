@@ -103,6 +103,29 @@ impl Load {
         Ok((took, begin.elapsed()))
     }
 
+    /// From each of so many requests, one after another, until the operation that it asked for has run; for about
+    /// `most` at the longest. `/runs` says how many have.
+    pub(crate) fn until_done(&self, runtime: &Runtime, requests: u32, most: Duration) -> Result<Seen, Failure> {
+        let begin = Instant::now();
+        let took = runtime.block_on(async {
+            let (mut connection, mut looks) = (Connection::open(self).await?, Looks::at(self.server).await?);
+            let (mut took, mut done) = (Vec::new(), looks.runs().await?);
+            while took.len() < requests as usize && begin.elapsed() < most {
+                let asked = Instant::now();
+                connection.ask(fresh()).await?.ok()?;
+                done += 1;
+                while looks.runs().await? < done {
+                    if asked.elapsed() > 10 * most {
+                        return Err("an accepted operation is not done".into());
+                    }
+                }
+                took.push(asked.elapsed());
+            }
+            Ok::<_, Failure>(took)
+        })?;
+        Seen::of(took, begin.elapsed())
+    }
+
     /// All connections send the same new key at the same moment, again and again. Whatever
     /// the answers say counts. Also says how many keys there were.
     pub(crate) fn bursts(&self, runtime: &Runtime, slice: Duration) -> Result<(Seen, u64), Failure> {
@@ -173,6 +196,27 @@ pub(crate) async fn fetch(server: SocketAddr, request: &str) -> Result<String, F
     let answer = read_answer(&mut stream, &mut buffer).await?;
     answer.ok()?;
     Ok(answer.body.to_owned())
+}
+
+/// A connection that asks how often the handler has run.
+struct Looks {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Looks {
+    async fn at(server: SocketAddr) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: vec![0; 1024] })
+    }
+
+    async fn runs(&mut self) -> Result<u64, Failure> {
+        self.stream.write_all(b"GET /runs HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
+        let answer = read_answer(&mut self.stream, &mut self.buffer).await?;
+        answer.ok()?;
+        Ok(answer.body.parse()?)
+    }
 }
 
 struct Connection {

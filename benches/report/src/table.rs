@@ -76,28 +76,44 @@ fn ratio(run: &Run, scenario: &Scenario, over: &str, under: &str) -> Option<f64>
     median(run.ratios((scenario.id, over), (scenario.id, under)))
 }
 
-/// A few columns that fit into a README: requests a second, and in brackets how many times
-/// as many as that peer ours answers on the same store.
+/// Bare axum and ours, as few lines as fit into a README: requests a second, and in brackets how
+/// many times as many as a peer on the same store answers; bold where the peer is ahead.
 pub fn summary(run: &Run) -> String {
-    const COLUMNS: [&str; 4] = ["first", "replay", "three-steps", "duplicates"];
-    let mut table = "| requests/s | first request | replay | three steps | runs under 64 duplicates |\n\
+    const COLUMNS: [&str; 3] = ["first", "replay", "three-steps"];
+    let mut table = "| requests/s | first request | replay | three durable steps | runs of 64 duplicates |\n\
                      |---|---|---|---|---|\n"
         .to_owned();
-    for row in ROWS.iter().filter(|row| row.id != "durare-normal") {
-        let cells = COLUMNS.map(|id| {
-            let samples = run.of(id, row.id);
-            if id == "duplicates" {
-                return figure(median(samples.iter().filter_map(|sample| sample.runs).collect()));
-            }
-            let rate = figure(median(samples.iter().map(|sample| sample.rate()).collect()));
-            let over = row.beside.and_then(|ours| median(run.ratios((id, ours), (id, row.id))));
-            over.map_or(rate.clone(), |over| format!("{rate} ({} ×)", figure(Some(over))))
-        });
+    for row in ROWS.iter().filter(|row| row.beside.is_none()) {
+        let mut cells: Vec<_> = COLUMNS.iter().map(|scenario| beside_peers(run, scenario, row)).collect();
+        cells.push(figure(median(run.of("duplicates", row.id).iter().filter_map(|sample| sample.runs).collect())));
         if cells.iter().any(|cell| !cell.is_empty()) {
             let _ = writeln!(table, "| {} | {} |", row.title, cells.join(" | "));
         }
     }
     table
+}
+
+/// Those that are named in a summary, and how.
+const PEERS: &[(&str, &str)] = &[
+    ("axum-idempotent", "axum-idempotent"),
+    ("durare-sqlite", "durare"),
+    ("restate", "Restate"),
+    ("unfenced-redis", "unfenced by hand"),
+    ("unfenced-postgres", "unfenced by hand"),
+    ("durare-postgres", "durare"),
+    ("dbos", "DBOS"),
+];
+
+fn beside_peers(run: &Run, scenario: &str, row: &Row) -> String {
+    let rate = median(run.of(scenario, row.id).iter().map(|sample| sample.rate()).collect());
+    let beside = |(peer, name): &(&str, &str)| {
+        Row::of(peer).filter(|peer| peer.beside == Some(row.id))?;
+        let over = median(run.ratios((scenario, row.id), (scenario, peer)))?;
+        let times = format!("{} ×", figure(Some(over)));
+        Some(if over < 1.0 { format!("**{times}** {name}") } else { format!("{times} {name}") })
+    };
+    let peers: Vec<_> = PEERS.iter().filter_map(beside).collect();
+    if peers.is_empty() { figure(rate) } else { format!("{} ({})", figure(rate), peers.join(", ")) }
 }
 
 /// The text between `<!-- NAME -->` and `<!-- /NAME -->`, replaced.
@@ -193,12 +209,21 @@ mod tests {
         run.samples = vec![
             sample("three-steps", "ours-postgres", 0, 900),
             sample("three-steps", "dbos", 0, 300),
+            sample("three-steps", "durare-postgres", 0, 1000),
             sample("first", "ours-postgres", 0, 2400),
+            Sample { runs: Some(1.0), ..sample("duplicates", "ours-postgres", 0, 64) },
         ];
         let summary = summary(&run);
-        assert!(summary.contains("| ours, Postgres | 2,400 |  | 900 |  |\n"), "{summary}");
-        assert!(summary.contains("| DBOS 0.5, Postgres |  |  | 300 (3.00 ×) |  |\n"), "{summary}");
-        assert_eq!(summary.lines().count(), 4, "{summary}");
+        let line = "| ours, Postgres | 2,400 |  | 900 (**0.90 ×** durare, 3.00 × DBOS) | 1.00 |\n";
+        assert!(summary.ends_with(line), "{summary}");
+        assert_eq!(summary.lines().count(), 3, "{summary}");
+    }
+
+    #[test]
+    fn a_peer_in_a_summary_is_a_row_beside_ours() {
+        for (peer, _) in PEERS {
+            assert!(Row::of(peer).is_some_and(|row| row.beside.is_some()), "{peer}");
+        }
     }
 
     #[test]

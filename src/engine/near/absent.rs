@@ -7,15 +7,15 @@ use crate::core::{Fingerprint, Key, Record, Reply, Timestamp};
 pub(crate) enum NearRecords {}
 
 impl NearRecords {
-    pub(crate) const fn asking(&self) -> Asked {
+    pub(crate) const fn asking(&self, _: &Key) -> Asked {
         match *self {}
     }
 
-    pub(crate) const fn recall(&self, _: &Key, _: &Fingerprint) -> Option<Reply> {
+    pub(crate) const fn recall(&self, _: &Key, _: &Fingerprint, _: u64) -> Option<Reply> {
         match *self {}
     }
 
-    pub(crate) const fn keep(&self, _: Asked, _: Key, _: &Record, _: Timestamp) {
+    pub(crate) const fn keep(&self, _: Asked, _: Key, _: &Record, _: Timestamp, _: u64) {
         match *self {}
     }
 

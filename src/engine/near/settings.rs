@@ -3,9 +3,15 @@
 #[cfg(feature = "near-cache")]
 use std::time::Duration;
 
-/// How often a record had been dropped when the store was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asked(pub(super) u64);
+use tokio::time::Instant;
+
+/// When the store was asked for a record, and how often records like it had been dropped by then.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "near-cache"), expect(dead_code, reason = "without the feature there is none"))]
+pub(crate) struct Asked {
+    pub(super) drops: u64,
+    pub(super) at: Instant,
+}
 
 /// A smaller bound would keep no record at all.
 #[cfg(feature = "near-cache")]
@@ -23,7 +29,7 @@ pub struct NearCache {
 
 #[cfg(feature = "near-cache")]
 impl NearCache {
-    /// Keeps a record for `max_age` from when the store was read, at most 64 MiB of them. A
+    /// Keeps a record for `max_age` from when the store was asked for it, at most 64 MiB of them. A
     /// `max_age` of zero keeps none.
     pub const fn new(max_age: Duration) -> Self {
         Self { max_age, max_bytes: 64 << 20 }
