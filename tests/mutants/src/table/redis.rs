@@ -2,11 +2,19 @@
 
 use super::Mutant;
 
+planted_under!(cluster, "-p servers --test redis", "cluster");
 planted_under!(conformance, "-p servers --test conformance_redis", "redis");
 planted_under!(partitions, "-p servers --test redis", "partitions");
 planted_under!(rights, "-p servers --test redis", "rights");
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    cluster(
+        "a-hanging-node-is-told-what-the-data-says-already",
+        "src/store/redis/link.rs",
+        "        self.connection().await?;\n        if self.partitions",
+        "        if self.partitions",
+        "a_node_that_hangs",
+    ),
     conformance(
         "redis-begins-an-operation-when-the-one-before-it-began",
         "src/store/redis/layout.rs",
@@ -60,21 +68,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a-number-of-partitions-is-looked-at-once",
         "src/store/redis/link.rs",
         "let checked = self.partitions.check(&connection, &self.names, self.timeouts.response).await;",
-        "let checked = Ok(());",
+        "let checked: Result<(), StoreError> = Ok(());",
         "it_is_remembered_again",
     ),
     partitions(
         "a-full-server-needs-room-for-the-number",
         "src/store/redis/link.rs",
-        "if error.kind() == StoreErrorKind::Full && ",
-        "if false && ",
+        "if error.kind() == StoreErrorKind::Full",
+        "if error.kind() == StoreErrorKind::Corrupt",
         "work_that_was_admitted",
     ),
     partitions(
         "one-partition-alone-knows-the-number",
         "src/store/redis/partitions.rs",
-        "let calls = that_know(connection, names).skip(1).map(",
-        "let calls = that_know(connection, names).skip(99).map(",
+        "that_know(connection, names).skip(1)",
+        "that_know(connection, names).skip(99)",
         "in_a_cluster",
     ),
     partitions(
