@@ -33,6 +33,10 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// The same for JSON, which has such characters in strings only.
 pub(crate) fn plain_json(json: &str) -> String {
+    // Most has none.
+    if json.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+        return json.to_owned();
+    }
     let mut plain = String::with_capacity(json.len());
     for character in json.chars() {
         if character == '\n' || !steers(character) {

@@ -1,5 +1,6 @@
 //! What a proxy changes about headers: RFC 9110, section 7.6, and RFC 7239.
 
+use bytes::Bytes;
 use http::header::{
     self, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE, VIA,
@@ -99,7 +100,7 @@ pub(crate) fn request(headers: &mut HeaderMap, uri: &Uri, arrival: &Arrival) {
         headers.insert(HOST, host);
     }
     tell_client(headers, arrival);
-    add(headers, &VIA, &format!("{} idempotency", number(arrival.version)));
+    add(headers, &VIA, HeaderValue::from_static(via(arrival.version)));
 }
 
 /// The host and its port, without a user.
@@ -138,34 +139,37 @@ fn tell_client(headers: &mut HeaderMap, arrival: &Arrival) {
         }
     }
     let peer = arrival.peer.to_string();
-    add(headers, &FOR, &peer);
     headers.entry(PROTO).or_insert(HeaderValue::from_static(arrival.scheme()));
     let host = headers.get(HOST).cloned();
     if let Some(host) = &host {
         headers.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
     }
-    let node = if arrival.peer.is_ipv6() { format!("\"[{peer}]\"") } else { peer };
+    let [open, close] = if arrival.peer.is_ipv6() { ["\"[", "]\""] } else { [""; 2] };
+    let mut forwarded = format!("for={open}{peer}{close}");
     let host = host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
-    let host = host.map_or_else(String::new, |host| format!(";host=\"{host}\""));
-    add(headers, &FORWARDED, &format!("for={node}{host};proto={}", arrival.scheme()));
+    host.into_iter().for_each(|host| forwarded.extend([";host=\"", host, "\""]));
+    forwarded.extend([";proto=", arrival.scheme()]);
+    for (name, item) in [(FORWARDED, forwarded), (FOR, peer)] {
+        if let Ok(item) = HeaderValue::from_maybe_shared(Bytes::from(item)) {
+            add(headers, &name, item);
+        }
+    }
 }
 
 /// Adds to a list that may be there already, in one line.
-fn add(headers: &mut HeaderMap, name: &HeaderName, item: &str) {
+fn add(headers: &mut HeaderMap, name: &HeaderName, item: HeaderValue) {
     one_line(headers, name, ", ");
-    let line = match headers.get(name) {
-        Some(line) => [line.as_bytes(), b", ", item.as_bytes()].concat(),
-        None => item.as_bytes().to_vec(),
-    };
-    if let Ok(line) = HeaderValue::from_bytes(&line) {
+    let whole = headers.get(name).map(|line| [line.as_bytes(), b", ", item.as_bytes()].concat());
+    let line = whole.map_or(Ok(item), |whole| HeaderValue::from_maybe_shared(Bytes::from(whole)));
+    if let Ok(line) = line {
         headers.insert(name, line);
     }
 }
 
-fn number(version: Version) -> &'static str {
+const fn via(version: Version) -> &'static str {
     match version {
-        Version::HTTP_09 | Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2.0",
-        _ => "1.1",
+        Version::HTTP_09 | Version::HTTP_10 => "1.0 idempotency",
+        Version::HTTP_2 => "2.0 idempotency",
+        _ => "1.1 idempotency",
     }
 }

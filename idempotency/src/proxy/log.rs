@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 use tower_idempotency::Refusal;
 
@@ -18,6 +19,10 @@ use crate::text::plain_json;
 
 /// How many lines may wait for a reader that is slow.
 const WAITING: usize = 8192;
+
+/// How long lines are gathered after some were written. To wake the thread that writes, for each
+/// line, would cost every request more than the line itself.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// How long a reader may keep the process from its end.
 const FINISH: Duration = Duration::from_secs(2);
@@ -37,17 +42,30 @@ pub(crate) struct Line {
 
 impl Line {
     fn text(&self) -> String {
-        let line = json!({
-            "time": Timestamp::now().to_string(),
-            "peer": self.peer.to_string(),
-            "method": self.method.as_str(),
-            "path": self.path,
-            "status": self.status.map(|status| status.as_u16()),
-            "milliseconds": self.took.as_millis(),
-            "refusal": self.refusal,
-        });
-        plain_json(&line.to_string())
+        let written = Written {
+            time: Timestamp::now().to_string(),
+            peer: self.peer,
+            method: self.method.as_str(),
+            path: &self.path,
+            status: self.status.map(|status| status.as_u16()),
+            milliseconds: self.took.as_millis(),
+            refusal: self.refusal,
+        };
+        // A struct of texts and numbers is always JSON.
+        plain_json(&serde_json::to_string(&written).unwrap_or_default())
     }
+}
+
+/// A line as it is written.
+#[derive(Serialize)]
+struct Written<'l> {
+    time: String,
+    peer: IpAddr,
+    method: &'l str,
+    path: &'l str,
+    status: Option<u16>,
+    milliseconds: u128,
+    refusal: Option<&'static str>,
 }
 
 /// A request that is served. Its line is written when it ends, also by a client that hangs up.
@@ -143,5 +161,6 @@ fn write(messages: &Receiver<Message>) {
             next = messages.try_recv().ok();
         }
         let _ = stdout.flush();
+        thread::sleep(GATHER);
     }
 }

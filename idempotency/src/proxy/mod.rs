@@ -16,6 +16,7 @@ mod serve;
 mod settings;
 mod table;
 mod tls;
+mod upload;
 mod upstream;
 
 use std::net::SocketAddr;

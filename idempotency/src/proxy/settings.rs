@@ -19,6 +19,12 @@ use crate::failure::Failure;
 /// How long what runs may take to end when the proxy stops.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// How long a request is held whose proxy died: until then, a retry has to wait.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// With less, a proxy that is busy could lose what it runs.
+const LEAST_LEASE: Duration = Duration::from_secs(1);
+
 /// What was typed and what the file says, without contradictions.
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
@@ -26,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) upstream: Upstream,
     pub(crate) store: String,
     pub(crate) drain: Duration,
+    pub(crate) lease: Duration,
     pub(crate) trusted_peers: Vec<IpNet>,
     pub(crate) scope: ScopeRule,
     pub(crate) tls: Option<TlsAcceptor>,
@@ -59,12 +66,20 @@ impl Settings {
                 missing("which store to use", "--store sqlite:PATH, redis://…, postgres://… or memory:", "store")
             })?,
             drain: file.drain.as_ref().map_or(DRAIN, |drain| drain.0),
+            lease: lease(&file, &source)?,
             scope: ScopeRule::of(typed, &file, &source)?,
             tls: tls(&file, &source)?,
             trusted_peers,
             routes: routes(typed, &file, &source)?,
         })
     }
+}
+
+fn lease(file: &File, source: &Source) -> Result<Duration, Failure> {
+    let Some(lease) = &file.lease else { return Ok(LEASE) };
+    let length = lease.as_ref().0;
+    let why = "a proxy that is busy for so long would lose what it runs; write 1s or more";
+    if length < LEAST_LEASE { Err(source.wrong(&lease.span(), why)) } else { Ok(length) }
 }
 
 fn tls(file: &File, source: &Source) -> Result<Option<TlsAcceptor>, Failure> {

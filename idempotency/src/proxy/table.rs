@@ -48,11 +48,13 @@ struct Route {
 
 impl Table {
     pub(crate) fn new(settings: Settings, engine: &Engine) -> Self {
-        let Settings { upstream, scope, tls, trusted_peers, routes, drain, .. } = settings;
-        let connections = Connections::to(&upstream);
+        let Settings { upstream, scope, tls, trusted_peers, routes, drain, lease, .. } = settings;
+        let engine = engine.clone().lease(lease);
+        let shortest = routes.iter().map(timeout).min().unwrap_or(TIMEOUT);
+        let connections = Connections::to(&upstream, shortest);
         let step_keys: Vec<_> = routes.iter().filter_map(step_key).collect();
         let routes = routes.iter().map(|rules| {
-            let layer = layer(rules, engine, &scope);
+            let layer = layer(rules, &engine, &scope);
             let manner = manner(rules, &layer, &step_keys);
             Route {
                 path: rules.path.as_ref().map(|path| path.as_ref().trim_end_matches('/').to_owned()),
@@ -131,7 +133,7 @@ fn manner(rules: &Rules, layer: &IdempotencyLayer, step_keys: &[HeaderName]) -> 
         hidden.retain(|name| !keys.contains(name) || own.as_ref() == Some(name));
     }
     Manner {
-        timeout: rules.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.0),
+        timeout: timeout(rules),
         hidden,
         nothing_happened: rules.nothing_happened.iter().flatten().map(|status| status.0).collect(),
         step_key: own,
@@ -141,6 +143,10 @@ fn manner(rules: &Rules, layer: &IdempotencyLayer, step_keys: &[HeaderName]) -> 
 /// The header in which the upstream gets the key of a step.
 fn step_key(rules: &Rules) -> Option<HeaderName> {
     rules.step_key_header.as_ref().filter(|_| is_resumable(rules)).map(|name| name.as_ref().0.clone())
+}
+
+fn timeout(rules: &Rules) -> Duration {
+    rules.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.0)
 }
 
 fn is_resumable(rules: &Rules) -> bool {

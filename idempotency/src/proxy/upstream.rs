@@ -27,8 +27,10 @@ use super::answer::Trouble;
 use super::arrival::Arrival;
 use super::config::values::Upstream as Address;
 use super::forward;
+use super::upload::{Upload, Wait};
 
-/// How long a connection may take to be made.
+/// How long a connection may take to be made, with the look-up of its name. At most half of what the upstream has
+/// for its response: a request that was not sent must not count as one that may have been.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// For how long a connection is kept that is not used. Shorter than what services allow: if one
@@ -38,8 +40,10 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The name of the only step there is, of which the upstream gets the key.
 const STEP: &str = "upstream";
 
-pub(crate) type Sent = RequestBody<Incoming>;
+type Sent = Upload<RequestBody<Incoming>>;
 pub(crate) type Answered = Either<Incoming, Full<Bytes>>;
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Connections to one service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -51,12 +55,14 @@ pub(crate) struct Connections {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Tcp(Client<HttpConnector, Sent>),
-    Unix(Client<UnixConnector, Sent>),
+    Tcp(Client<InTime<HttpConnector>, Sent>),
+    Unix(Client<InTime<UnixConnector>, Sent>),
 }
 
 impl Connections {
-    pub(crate) fn to(address: &Address) -> Self {
+    /// `timeout` is the shortest that an upstream has for its response.
+    pub(crate) fn to(address: &Address, timeout: Duration) -> Self {
+        let limit = CONNECT.min(timeout / 2);
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new()).pool_idle_timeout(IDLE);
         let is_http2 = matches!(address, Address::H2c(_));
@@ -65,11 +71,11 @@ impl Connections {
             Address::Http(authority) | Address::H2c(authority) => {
                 let mut connector = HttpConnector::new();
                 connector.set_nodelay(true);
-                connector.set_connect_timeout(Some(CONNECT));
-                (Kind::Tcp(builder.build(connector)), authority.clone())
+                (Kind::Tcp(builder.build(InTime { connector, limit })), authority.clone())
             }
             Address::Unix(path) => {
-                (Kind::Unix(builder.build(UnixConnector(path.clone()))), Authority::from_static("localhost"))
+                let connector = UnixConnector(path.clone());
+                (Kind::Unix(builder.build(InTime { connector, limit })), Authority::from_static("localhost"))
             }
         };
         Self { client, authority, is_http2 }
@@ -110,6 +116,31 @@ impl Service<Uri> for UnixConnector {
     }
 }
 
+/// Gives up what takes longer.
+#[derive(Clone, Debug)]
+struct InTime<C> {
+    connector: C,
+    limit: Duration,
+}
+
+impl<C> Service<Uri> for InTime<C>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send + 'static>,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connected = tokio::time::timeout(self.limit, self.connector.call(uri));
+        Box::pin(async move { connected.await?.map_err(Into::into) })
+    }
+}
+
 /// How the requests of one route are sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Manner {
@@ -134,11 +165,17 @@ impl Upstream {
         Self { connections, manner: Arc::new(manner) }
     }
 
-    async fn send(self, mut request: Request<Sent>) -> Result<Response<Incoming>, Trouble> {
+    async fn send(self, mut request: Request<RequestBody<Incoming>>) -> Result<Response<Incoming>, Trouble> {
+        // Of a guarded request all has come.
+        let wait = request.extensions().get::<Operation>().is_none().then(Wait::begin);
         let upgrade = self.prepare(&mut request)?;
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
-        let sent = tokio::time::timeout(self.manner.timeout, self.connections.request(request)).await;
-        let mut response = sent.map_err(|_| Trouble::TooSlow)?.map_err(|error| trouble(&error))?;
+        let sent = self.connections.request(request.map(|body| Upload::new(body, wait.clone())));
+        let sent = match wait {
+            Some(wait) => wait.at_most(self.manner.timeout, sent).await,
+            None => tokio::time::timeout(self.manner.timeout, sent).await.ok(),
+        };
+        let mut response = sent.ok_or(Trouble::TooSlow)?.map_err(|error| trouble(&error))?;
         let switched =
             (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| response.headers_mut().remove(UPGRADE));
         forward::strip(response.headers_mut());
@@ -162,7 +199,7 @@ impl Upstream {
     }
 
     /// Makes it the request to the service; whether it asks for another protocol.
-    fn prepare(&self, request: &mut Request<Sent>) -> Result<bool, Trouble> {
+    fn prepare<B>(&self, request: &mut Request<B>) -> Result<bool, Trouble> {
         let uri = std::mem::replace(request.uri_mut(), Uri::from_static("/"));
         *request.uri_mut() = self.connections.target(&uri)?;
         let operation = request.extensions_mut().remove::<Operation>();
@@ -219,7 +256,7 @@ fn trouble(error: &ClientError) -> Trouble {
     Trouble::BrokenOff
 }
 
-impl Service<Request<Sent>> for Upstream {
+impl Service<Request<RequestBody<Incoming>>> for Upstream {
     type Response = Response<Answered>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -228,7 +265,7 @@ impl Service<Request<Sent>> for Upstream {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Sent>) -> Self::Future {
+    fn call(&mut self, request: Request<RequestBody<Incoming>>) -> Self::Future {
         let upstream = self.clone();
         Box::pin(async move {
             Ok(match upstream.send(request).await {

@@ -1,6 +1,9 @@
 //! What the proxy promises when the service behind fails, and when it fails itself.
 
-use std::net::TcpListener;
+use std::io::{BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -53,6 +56,43 @@ fn what_a_service_did_that_closes_the_connection_is_not_known() {
     let (first, retry) = in_doubt("/closes", "");
     assert_eq!(first.unwrap().code(), "upstream-broke-off");
     assert_eq!(retry.code(), "outcome-unknown");
+}
+
+/// Its queue of connections is full: no further one is made, and none is refused.
+#[test]
+fn a_service_that_takes_no_connection_was_sent_nothing_however_short_the_timeout() {
+    let full = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = full.local_addr().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(300));
+    let queue: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+    let proxy = Proxy::start(address, &format!("{TRUSTING}[guard]\ntimeout = \"2s\"\n"));
+    let first = proxy.pay("/payments", "k");
+    assert_eq!((first.status(), &*first.code()), (502, "upstream-unreachable"));
+    drop(queue);
+    let service = Service::at(full);
+    // What hung up is still in the queue.
+    let retry = loop {
+        let retry = proxy.pay("/payments", "k");
+        if retry.status() != 502 {
+            break retry;
+        }
+    };
+    assert_eq!((retry.status(), retry.header("idempotent-replayed")), (201, None));
+    assert_eq!(service.asked(), 1);
+}
+
+/// What the client takes its time for does not count.
+#[test]
+fn a_slow_upload_without_a_key_is_no_slow_service() {
+    let service = Service::start();
+    let proxy = Proxy::start(service.address, &format!("{TRUSTING}[guard]\ntimeout = \"200ms\"\n"));
+    let mut client = proxy.connect();
+    client.write_all(b"POST /payments HTTP/1.1\r\nhost: shop\r\ncontent-length: 2\r\n\r\nh").unwrap();
+    // Longer than the time-out.
+    thread::sleep(Duration::from_millis(600));
+    client.write_all(b"i").unwrap();
+    let response = Message::read(&mut BufReader::new(client)).unwrap();
+    assert_eq!((response.status(), &*response.body), (201, "number 1"));
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn what_is_wrong_is_refused_with_its_line_and_what_to_write() {
         ("upstream = \"http://shop/api\"\n", 1, "it can have none"),
         ("upstream = \"shop:80\"\n", 1, "http://HOST:PORT"),
         ("drain = \"soon\"\n", 1, "as 90s, 10m"),
+        ("lease = \"900ms\"\n", 1, "write 1s or more"),
         ("trusted_peers = [\"10.0.0.1\", \"gateway\"]\n", 1, "names are not looked up"),
         ("[guard]\nrequird = true\n", 2, "expected one of `path`"),
         ("[guard]\nmethods = [\"POST\", \"GET\"]\n", 2, "methods that change something"),

@@ -8,6 +8,7 @@
 //! ```
 
 mod backend;
+mod behind;
 mod books;
 mod cell;
 mod later;
@@ -22,6 +23,7 @@ mod trial;
 mod undertaker;
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -141,11 +143,22 @@ impl Run {
     }
 }
 
-fn main() -> ExitCode {
+/// What this program does in the place of a service, if it is started as one.
+fn serve() -> Option<Result<(), Box<dyn Error>>> {
     let mut words = lexopt::Parser::from_env();
-    if words.try_raw_args().is_some_and(|words| words.peek().is_some_and(|word| word == "serve")) {
-        let _ = words.next();
-        return match service::serve(words) {
+    let role = words.try_raw_args()?.peek()?.to_owned();
+    let serve = match role.to_str()? {
+        "serve" => service::serve,
+        "behind" => behind::serve,
+        _ => return None,
+    };
+    let _ = words.next();
+    Some(serve(words))
+}
+
+fn main() -> ExitCode {
+    if let Some(served) = serve() {
+        return match served {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error}");

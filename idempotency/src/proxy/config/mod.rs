@@ -27,6 +27,8 @@ pub(crate) struct File {
     pub(crate) trusted_peers: Vec<Network>,
     /// How long what runs may take to end when the proxy stops.
     pub(crate) drain: Option<Length>,
+    /// How long a request of a proxy that died is held.
+    pub(crate) lease: Option<Spanned<Length>>,
     pub(crate) scope: Option<Spanned<Scope>>,
     pub(crate) tls: Option<Spanned<Tls>>,
     /// For all routes.

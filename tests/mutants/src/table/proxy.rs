@@ -3,6 +3,7 @@
 use super::Mutant;
 
 planted_under!(proxy, "-p idempotency --test proxy");
+planted_under!(killed, "-p killbox --test proxy");
 
 const ANSWER: &str = "idempotency/src/proxy/answer.rs";
 const FORWARD: &str = "idempotency/src/proxy/forward.rs";
@@ -10,6 +11,41 @@ const UPSTREAM: &str = "idempotency/src/proxy/upstream.rs";
 const TOKEN: &str = "idempotency/src/proxy/scope/token.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    killed(
+        "the-lease-of-a-proxy-is-not-what-was-set",
+        "idempotency/src/proxy/table.rs",
+        "let engine = engine.clone().lease(lease);",
+        "let engine = engine.clone().lease(lease * 1000);",
+        "the_page_has_what_came_of_each",
+    ),
+    killed(
+        "a-route-that-is-not-resumable-sends-a-request-again",
+        "idempotency/src/proxy/table.rs",
+        "    if is_resumable(rules) {\n        layer = layer.resumable();\n    }",
+        "    layer = layer.resumable();",
+        "the_page_has_what_came_of_each",
+    ),
+    proxy(
+        "a-slow-client-is-taken-for-a-slow-service",
+        "idempotency/src/proxy/upload.rs",
+        "CLIENT => Duration::ZERO,",
+        "CLIENT => Duration::MAX,",
+        "a_slow_upload_without_a_key_is_no_slow_service",
+    ),
+    proxy(
+        "a-connection-that-is-not-made-leaves-a-doubt",
+        UPSTREAM,
+        "let limit = CONNECT.min(timeout / 2);",
+        "let limit = CONNECT.max(timeout);",
+        "a_service_that_takes_no_connection_was_sent_nothing_however_short_the_timeout",
+    ),
+    proxy(
+        "any-lease-of-a-proxy-will-do",
+        "idempotency/src/proxy/settings.rs",
+        "if length < LEAST_LEASE {",
+        "if length < LEAST_LEASE && false {",
+        "what_is_wrong_is_refused_with_its_line_and_what_to_write",
+    ),
     proxy(
         "what-broke-off-is-sent-again",
         ANSWER,
