@@ -43,7 +43,7 @@ impl Partitions {
     /// Which of so many a key is in.
     pub(super) fn place(key: &Key, count: usize) -> usize {
         let [first, second, ..] = *key.as_bytes();
-        (usize::from(first) << 8 | usize::from(second)) * count >> 16
+        usize::from(u16::from_be_bytes([first, second])) * count / (1 << 16)
     }
 
     /// The bounds of each, as SQL has them: a key that is in it is not below the first, and below

@@ -20,8 +20,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     partitions(
         "postgres-takes-a-key-to-be-in-another-partition",
         PARTITIONS,
-        "* count >> 16",
-        "* count >> 17",
+        "* count / (1 << 16)",
+        "* count / (1 << 17)",
         "a_statement_names_the_partition_of_its_key",
     ),
     partitions(

@@ -34,6 +34,17 @@ async fn a_statement_names_the_partition_of_its_key() {
     steps.await.expect("it runs");
     runs(&store, "l").await.expect("it runs");
     runs(&store, "l").await.expect("it replays");
+    let shop = store.transactions();
+    let order = Runner::new(store.clone()).run("orders", "k", "", move |op| async move {
+        let work = op.transaction(&shop, "order", |tx| {
+            Box::pin(async move {
+                let row = tx.query_one("SELECT 7", &[]).await.map_err(std::io::Error::other)?;
+                Ok::<i32, std::io::Error>(row.get(0))
+            })
+        });
+        work.await
+    });
+    assert_eq!(order.await.expect("it commits"), 7);
     for n in 0..32 {
         let found = store.load(&key(4 + 8 * n)).await.expect("it answers").record.expect("a record");
         assert!(store.remove(&key(4 + 8 * n), found.version()).await.expect("it answers"));
