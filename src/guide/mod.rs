@@ -67,6 +67,9 @@ pub mod operations {}
 #[doc = include_str!("runbook.md")]
 pub mod runbook {}
 
+#[doc = include_str!("scale.md")]
+pub mod scale {}
+
 #[doc = include_str!("deploys.md")]
 pub mod deploys {}
 

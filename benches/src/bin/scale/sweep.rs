@@ -1,0 +1,90 @@
+//! Requests while a store lets go of what has expired, beside requests while it does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower_idempotency::Engine;
+
+use crate::Size;
+use crate::bed::{Bed, Server};
+use crate::grow::FRESH;
+use crate::load::{Seen, Slice, What, fill, forget, layer, plan, sample};
+use crate::report::Report;
+
+/// Keys of what expires are of their own.
+const EXPIRING: usize = 1 << 41;
+/// How many rows Postgres sweeps by a statement: few enough that no statement lasts.
+const SWEPT_AT_ONCE: usize = 1000;
+
+pub(crate) async fn measure(bed: &Bed, size: Size, report: &mut Report) {
+    eprintln!("{}: {} more that expire", bed.name, size.records);
+    lets_go(bed, false);
+    bed.hurry(true);
+    let mut samples = Vec::new();
+    for group in 0..size.rounds {
+        samples.push(sample(bed.short(group)).await);
+    }
+    fill(&bed.many, EXPIRING..EXPIRING + size.records, samples).await;
+    bed.hurry(false);
+    if bed.clock.is_none() {
+        // By the server's clock.
+        tokio::time::sleep(bed.short(0)).await;
+    }
+    let (mut calm, mut swept) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for _ in 0..size.rounds {
+        for (n, what) in requests(size).into_iter().enumerate() {
+            calm[n].push(slice(bed, what).await);
+        }
+        if let Some(clock) = &bed.clock {
+            clock.advance(Duration::from_secs(60));
+        }
+        lets_go(bed, true);
+        for (n, what) in requests(size).into_iter().enumerate() {
+            swept[n].push(while_swept(bed, what).await);
+        }
+        lets_go(bed, false);
+    }
+    lets_go(bed, true);
+    for (n, what) in ["first request", "replay"].into_iter().enumerate() {
+        let name = format!("{what}, p99, during a sweep : without");
+        report.ratio(bed.name, &name, &swept[n], &calm[n], |seen| seen.p99, Some(1.2));
+    }
+}
+
+fn requests(size: Size) -> [What; 2] {
+    [What::First(FRESH), What::Replay(0..size.records)]
+}
+
+/// Redis lets expired keys go by itself, in the background; unless it is told not to.
+fn lets_go(bed: &Bed, yes: bool) {
+    if let Server::Redis { many, .. } = &bed.server {
+        many.cli(&["DEBUG", "SET-ACTIVE-EXPIRE", if yes { "1" } else { "0" }]);
+    }
+}
+
+async fn slice(bed: &Bed, what: What) -> Seen {
+    let (requests, callers) = plan(bed);
+    let is_first = matches!(what, What::First(_));
+    let layers = vec![layer(Engine::new(Arc::clone(&bed.many)))];
+    let seen = Slice { layers, callers, requests, what }.run(bed).await;
+    if is_first {
+        forget(&bed.many, FRESH..FRESH + requests).await;
+    }
+    seen
+}
+
+/// Memory and SQLite sweep with their writes, Redis does beside them; Postgres is told to.
+async fn while_swept(bed: &Bed, what: What) -> Seen {
+    let Server::Postgres { many, .. } = &bed.server else { return slice(bed, what).await };
+    let many = many.clone();
+    let sweep = tokio::spawn(async move {
+        loop {
+            let swept = many.sweep(SWEPT_AT_ONCE).await.expect("a sweep");
+            assert!(swept > 0, "more records are needed for so many rounds");
+        }
+    });
+    let seen = slice(bed, what).await;
+    assert!(!sweep.is_finished(), "the sweep was over before the requests");
+    sweep.abort();
+    seen
+}
