@@ -2,6 +2,7 @@
 
 mod durability;
 mod error;
+mod immediate;
 mod kept;
 mod page;
 
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 
 pub use self::durability::{Durability, DurabilityLevel, Epoch, RequireError, Since};
 pub use self::error::{ConnectError, StoreError, StoreErrorKind};
+pub(crate) use self::immediate::ImmediateStore;
 pub use self::kept::KeptRecord;
 pub(in crate::store) use self::page::Entry;
 pub use self::page::{Cursor, Filter, Found, Page, Query, Unreadable};
@@ -202,6 +204,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn keeps_parts(&self) -> bool {
         false
     }
+
+    /// The same store by plain calls, if it never waits: the ledger then asks it without a future.
+    #[doc(hidden)]
+    fn immediate(&self) -> Option<&dyn ImmediateStore> {
+        None
+    }
 }
 
 /// A record, and the store's time when it was read.
@@ -298,5 +306,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn indexes_labels(&self) -> bool {
         self.as_ref().indexes_labels()
+    }
+
+    fn immediate(&self) -> Option<&dyn ImmediateStore> {
+        self.as_ref().immediate()
     }
 }
