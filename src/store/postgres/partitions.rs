@@ -7,9 +7,7 @@
 
 use std::fmt::Write;
 
-use super::columns::Row;
 use super::error::unavailable;
-use super::row::required;
 use crate::core::Key;
 use crate::store::contract::StoreError;
 
@@ -90,11 +88,8 @@ impl Partitions {
         sql
     }
 
-    /// Whether the tables that are there have as many, and this role may use each: it may use the
-    /// whole without.
-    pub(super) fn check(self, row: Option<&Row>) -> Result<(), StoreError> {
-        let Some(row) = row else { return Ok(()) };
-        let (there, usable): (i64, i64) = (required(row, 1)?, required(row, 2)?);
+    /// Whether as many are `there`, and the role may use each: it may use the whole without.
+    pub(super) fn check(self, there: i64, usable: i64) -> Result<(), StoreError> {
         let wanted = if self.is_none() { 0 } else { i64::from(self.0) };
         if there != wanted {
             let (there, wanted) = (there.max(1), wanted.max(1));

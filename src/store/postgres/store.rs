@@ -13,7 +13,7 @@ use super::durability;
 use super::error::unavailable;
 use super::met::MetKeys;
 use super::partitions::Partitions;
-use super::row::{RowWrite, loaded, signed};
+use super::row::{RowWrite, loaded, required, signed};
 use super::sql::{Keyed, Migration, Sql};
 use crate::core::{Key, Record, Version};
 use crate::store::contract::{
@@ -198,7 +198,9 @@ impl PostgresStore {
     async fn probe(&self) -> Result<(), StoreError> {
         let rows = self.0.connections.query(&self.0.sql.probe, &[]).await?;
         durability::check_layout(rows.first())?;
-        self.0.partitions.check(rows.first())?;
+        if let Some(row) = rows.first() {
+            self.0.partitions.check(required(row, 1)?, required(row, 2)?)?;
+        }
         let Some(minimum) = self.0.minimum else { return Ok(()) };
         match require(self, minimum).await {
             Ok(_) => Ok(()),
