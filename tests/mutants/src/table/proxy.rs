@@ -18,12 +18,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let engine = engine.clone().lease(lease * 1000);",
         "the_page_has_what_came_of_each",
     ),
-    killed(
+    proxy(
         "a-route-that-is-not-resumable-sends-a-request-again",
         "idempotency/src/proxy/table.rs",
         "    if is_resumable(rules) {\n        layer = layer.resumable();\n    }",
         "    layer = layer.resumable();",
-        "the_page_has_what_came_of_each",
+        "what_a_service_did_that_closes_the_connection_is_not_known",
     ),
     proxy(
         "a-slow-client-is-taken-for-a-slow-service",
