@@ -140,8 +140,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     workers(
         "drain-forgets-runners",
         "src/runner.rs",
-        "let (attempt, _counted) = match claim",
-        "let (attempt, _) = match claim",
+        "let (attempt, _counted) = match admission",
+        "let (attempt, _) = match admission",
         "it_waits_for_the_work_of_a_runner",
     ),
 ];

@@ -77,7 +77,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "a-task-that-stands-still-looks-for-all",
         LOOK,
-        "self.windows().may_rest() || self.windows().is_silent(SILENT)",
+        "self.windows().may_rest() || self.windows().is_silent(SILENT, now)",
         "self.windows().may_rest()",
         "a_task_that_stands_still_is_replaced",
     ),
