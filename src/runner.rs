@@ -9,6 +9,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::core::{
     Change, Claim, Claimed, Fingerprint, IdempotencyKey, Intake, InvalidKey, Key, Labels, Mode, Rest, StoredResponse,
@@ -24,6 +25,7 @@ use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::span;
 use crate::util::detached::Detached;
+use crate::util::soon::Soon;
 
 /// Runs closures under a key: a queue's message, a day's export.
 ///
@@ -182,7 +184,11 @@ impl Runner {
         let labels = self.labels.clone();
         let command = Claim { fingerprint: fingerprint.clone(), mode: self.mode, lease, request: None, labels };
         let counted = self.engine.draining().begin();
-        let (attempt, _counted) = match claim(&self.engine, key, command, counted, rest.as_deref()).await {
+        let admission = match claim(&self.engine, key, command, counted, rest.as_deref(), Instant::now()) {
+            Soon::Now(admission) => admission,
+            Soon::Later(admission) => admission.await,
+        };
+        let (attempt, _counted) = match admission {
             Ok(Admission::Granted(attempt, counted)) => (attempt, counted),
             Ok(Admission::Refused(Claimed::Closed, _)) => {
                 let rest = rest.filter(|_| !self.engine.is_draining());

@@ -120,8 +120,19 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
     /// What the history is to say about its writes: see [`Stamp`].
     #[must_use]
     pub fn with_metadata(mut self, by: Option<Arc<str>>, elapsed: Duration) -> Self {
-        (self.by, self.elapsed) = (by, elapsed);
+        self.describe(by, elapsed);
         self
+    }
+
+    /// The same in its place: it is large.
+    pub(crate) fn describe(&mut self, by: Option<Arc<str>>, elapsed: Duration) {
+        (self.by, self.elapsed) = (by, elapsed);
+    }
+
+    /// The same as [`in_hand`](Self::in_hand), [`taking`](Self::taking) and
+    /// [`calling_back`](Self::calling_back), in its place.
+    pub(crate) const fn set(&mut self, in_hand: bool, intake: Intake, callback: bool) {
+        (self.in_hand, self.intake, self.callback) = (in_hand, intake, callback);
     }
 
     /// Whether the operation that it may begin has a callback.
@@ -212,12 +223,17 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
 
     /// The outcome, after [`Ask::Finish`] or once [`answer`](Self::answer) returned `true`;
     /// `None` before that.
-    pub fn finish(self) -> Option<Done<T>> {
+    pub fn finish(mut self) -> Option<Done<T>> {
+        self.outcome()
+    }
+
+    /// The same, taken out of its place: it is large.
+    pub(crate) fn outcome(&mut self) -> Option<Done<T>> {
         // Taken apart in place: records are large, and this is on every path.
-        let Self { decision: Some(Decision { next, output }), known: true, seen, .. } = self else { return None };
+        let Decision { next, output } = self.decision.take_if(|_| self.known)?;
         let record = match next {
             Next::Put(record) => Some(record),
-            Next::Keep => seen.record(),
+            Next::Keep => std::mem::replace(&mut self.seen, Seen::Nothing).record(),
             Next::Remove => None,
         };
         Some(Done { output, record })

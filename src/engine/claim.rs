@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record, Reference, Rest};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
 use crate::engine::drain::{WorkToken, intake};
+use crate::engine::near::Look;
 use crate::engine::outage::Calls;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::util::detached::{CatchPanic, Panicked};
 use crate::util::nonce::fresh_nonce;
+use crate::util::soon::Soon;
 
 /// What became of a claim.
 pub(crate) enum Admission {
@@ -39,54 +41,77 @@ pub(crate) struct Met {
 /// Claims `key`, for work that is counted: without that, nothing new begins, nor what `rest`
 /// does not let begin. The nonce is
 /// minted before the write, so a claim whose acknowledgement was lost is recognised as ours.
-pub(crate) fn claim<'a>(
-    engine: &'a Engine,
+pub(crate) fn claim(
+    engine: &Engine,
     key: Key,
     claim: Claim,
     counted: Option<WorkToken>,
     rest: Option<&Rest>,
-) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
-    let in_hand = engine.in_hand().has(&key);
+    now: Instant,
+) -> Soon<impl Future<Output = Result<Admission, StoreError>> + Send + use<>> {
     let intake = intake(counted.as_ref(), rest);
     let recalled = engine.near().recall(&key, &claim);
-    let look = if recalled.is_none() { Some(engine.near().look(key)) } else { None };
-    let exchange = Exchange::guessing(claim, fresh_nonce(), None).in_hand(in_hand).taking(intake);
-    let mut exchange = engine.with_metadata(exchange);
+    let looks = recalled.is_none();
+    let mut exchange = Exchange::guessing(claim, fresh_nonce(), None);
+    exchange.describe(engine.name().cloned(), Duration::ZERO);
+    exchange.set(engine.in_hand().has(&key), intake, engine.calls_back());
     if let Some(recalled) = recalled {
         exchange.answer(recalled);
     }
-    async move {
-        if let Err(error) = engine.drive_claim(&key, &mut exchange).await {
-            engine.store_failed(Some(&key), Calls::Writes, &error);
-            if counted.is_some() {
-                withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
-            }
-            return Err(error);
+    if engine.is_immediate() {
+        let look = looks.then(|| engine.near().look(key));
+        if let Some(driven) = engine.drive_claim_at_once(&key, &mut exchange) {
+            return Soon::Now(claimed(engine, key, driven, &mut exchange, counted, look, now));
         }
-        let seen_at = exchange.seen_at();
-        let Some(done) = exchange.finish() else { return Err(StoreError::timed_out()) };
-        if let (Claimed::Replay(..), Some(record), Some(look)) = (&done.output, &done.record, look) {
-            look.keep(record, seen_at);
-        }
-        Ok(match (done.output, done.record, counted) {
-            (Claimed::Granted(fence), Some(record), Some(counted)) => {
-                let attempt = record.attempts();
-                engine.emit_of(Reference { key, attempt }, || match attempt {
-                    1 => EventKind::Claimed,
-                    attempt => EventKind::Resumed { attempt },
-                });
-                Admission::Granted(Attempt::new(engine.clone(), key, fence, engine.limits(), record), counted)
-            }
-            (claimed, record, _) => {
-                let age = match (&claimed, &record) {
-                    (Claimed::Busy(left), Some(record)) => record.held_for(*left),
-                    _ => Duration::ZERO,
-                };
-                let attempt = record.as_ref().map_or(0, Record::attempts);
-                Admission::Refused(claimed, Met { age, attempt })
-            }
-        })
     }
+    let engine = engine.clone();
+    Soon::Later(async move {
+        let look = looks.then(|| engine.near().look(key));
+        let driven = engine.drive_claim(&key, &mut exchange).await;
+        claimed(&engine, key, driven, &mut exchange, counted, look, Instant::now())
+    })
+}
+
+/// What became of a claim. The exchange stays in its place: it is large.
+fn claimed(
+    engine: &Engine,
+    key: Key,
+    driven: Result<(), StoreError>,
+    exchange: &mut Exchange<Claim, Claimed>,
+    counted: Option<WorkToken>,
+    look: Option<Look<'_>>,
+    now: Instant,
+) -> Result<Admission, StoreError> {
+    if let Err(error) = driven {
+        engine.store_failed(Some(&key), Calls::Writes, &error);
+        if counted.is_some() {
+            withdraw_claim(engine, key, Fence::of(exchange.nonce()), engine.limits().lease);
+        }
+        return Err(error);
+    }
+    let seen_at = exchange.seen_at();
+    let Some(done) = exchange.outcome() else { return Err(StoreError::timed_out()) };
+    if let (Claimed::Replay(..), Some(record), Some(look)) = (&done.output, &done.record, look) {
+        look.keep(record, seen_at);
+    }
+    Ok(match (done.output, done.record, counted) {
+        (Claimed::Granted(fence), Some(record), Some(counted)) => {
+            let attempt = record.attempts();
+            engine.emit_of(Reference { key, attempt }, || match attempt {
+                1 => EventKind::Claimed,
+                attempt => EventKind::Resumed { attempt },
+            });
+            Admission::Granted(Attempt::new(engine.clone(), key, fence, engine.limits(), record, now), counted)
+        }
+        (claimed, record, _) => {
+            let age = match (&claimed, &record) {
+                (Claimed::Busy(left), Some(record)) => record.held_for(*left),
+                _ => Duration::ZERO,
+            };
+            let attempt = record.as_ref().map_or(0, Record::attempts);
+            Admission::Refused(claimed, Met { age, attempt })
+        }
+    })
 }
 
 /// What a holder that lost its claim gets: no response but the one on record.

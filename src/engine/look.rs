@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::plan::{Control, NAME};
 use super::process::Process;
@@ -36,7 +36,7 @@ impl Engine {
     /// can't be read, work goes on, and fails at the same store.
     pub(crate) async fn rest_of(&self, work: Work<'_>) -> Option<Rest> {
         let windows = self.windows();
-        if windows.is_silent(SILENT) {
+        if windows.is_silent(SILENT, Instant::now()) {
             windows.give_up();
         }
         if windows.is_unread() {
@@ -85,7 +85,13 @@ impl Engine {
     /// Whether [`rest_of`](Self::rest_of) has to be asked: a look at two numbers and a clock.
     #[inline]
     pub(crate) fn may_rest(&self) -> bool {
-        self.windows().may_rest() || self.windows().is_silent(SILENT)
+        self.may_rest_at(Instant::now())
+    }
+
+    /// The same for a caller that has read the clock.
+    #[inline]
+    pub(crate) fn may_rest_at(&self, now: Instant) -> bool {
+        self.windows().may_rest() || self.windows().is_silent(SILENT, now)
     }
 
     /// Reads the windows, and goes by them from here on.

@@ -363,6 +363,16 @@ impl Engine {
         &self.shared.ledger
     }
 
+    /// Whether the operations that it begins have a callback.
+    pub(crate) fn calls_back(&self) -> bool {
+        self.shared.callback
+    }
+
+    /// Whether its store never has to be waited for.
+    pub(crate) fn is_immediate(&self) -> bool {
+        self.shared.ledger.is_immediate()
+    }
+
     /// Whether both were made of one: over the same store, for the same process.
     pub(crate) fn is_kin(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared.process, &other.shared.process)
@@ -462,6 +472,41 @@ impl Engine {
         T: Send,
     {
         let driven = self.shared.ledger.drive(key, exchange).await;
+        self.driven(key, exchange, driven)
+    }
+
+    /// The same as [`drive`](Self::drive) without waiting; `None` if the store may have to be waited
+    /// for, and was not asked.
+    pub(crate) fn drive_at_once<C, T>(&self, key: &Key, exchange: &mut Exchange<C, T>) -> Option<Result<(), StoreError>>
+    where
+        C: Command<Output = T>,
+    {
+        if !self.is_immediate() {
+            return None;
+        }
+        let _change = self.near().change(key);
+        self.drive_claim_at_once(key, exchange)
+    }
+
+    /// The same for a claim.
+    pub(crate) fn drive_claim_at_once<C, T>(
+        &self,
+        key: &Key,
+        exchange: &mut Exchange<C, T>,
+    ) -> Option<Result<(), StoreError>>
+    where
+        C: Command<Output = T>,
+    {
+        let driven = self.shared.ledger.drive_at_once(key, exchange)?;
+        Some(self.driven(key, exchange, driven))
+    }
+
+    fn driven<C: Command<Output = T>, T>(
+        &self,
+        key: &Key,
+        exchange: &Exchange<C, T>,
+        driven: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         if driven.is_ok() {
             self.wrote(key, exchange.writes());
         }
@@ -482,10 +527,7 @@ impl Engine {
         let _change = self.near().change(key);
         let failed = |error: &StoreError| self.store_failed(Some(key), Calls::Writes, error);
         let driven = self.shared.ledger.persist(key, exchange, patience, failed).await;
-        if driven.is_ok() {
-            self.wrote(key, exchange.writes());
-        }
-        driven
+        self.driven(key, exchange, driven)
     }
 
     /// A call failed. The first of an outage says that the store is lost.

@@ -156,9 +156,9 @@ impl Windows {
 
     /// Whether nothing was heard of the task that looks for so long.
     #[inline]
-    pub(super) fn is_silent(&self, longest: Duration) -> bool {
+    pub(super) fn is_silent(&self, longest: Duration, now: Instant) -> bool {
         let heard = Duration::from_millis(self.heard.load(Ordering::Acquire));
-        self.made.elapsed().saturating_sub(heard) > longest
+        now.saturating_duration_since(self.made).saturating_sub(heard) > longest
     }
 
     /// What was read before, or nothing, holds until a look succeeds.

@@ -17,7 +17,7 @@ use crate::engine::handoff::ClaimHandoff;
 use crate::engine::operation::Operation;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::guarded::admit::Driven;
-use crate::http::guarded::run::GuardedRequest;
+use crate::http::guarded::run::{GuardedRequest, Worked};
 use crate::http::guarded::unread::{Decision, Unread};
 use crate::http::guarded::{RequestContext, Shared};
 use crate::http::upload::Upload;
@@ -227,6 +227,7 @@ pin_project! {
     {
         /// Not guarded: no allocation, no task.
         Inner { #[pin] future: S::Future },
+        /// Refused, or answered by what the store had at once.
         Refused { response: Option<Response<ResponseBody<ResBody>>> },
         /// The body is read before the claim: a slow upload holds no lease.
         Reading { #[pin] body: ReqBody, upload: Upload, request: Option<Box<GuardedRequest<S>>>, exit: Option<Box<Exit>> },
@@ -301,7 +302,7 @@ where
                     let read = ready!(upload.poll(body, cx));
                     let Some(request) = request.take() else { return Poll::Pending };
                     match read {
-                        Ok(content) => Kind::Working { work: Detached::new(request.work(content)), exit: exit.take() },
+                        Ok(content) => worked(request.work(content), exit.take()),
                         Err(refusal) => Kind::Refused { response: Some(leave(exit, request.refuse(refusal))) },
                     }
                 }
@@ -323,10 +324,25 @@ where
 {
     match unread.decide(read) {
         Decision::Pass(mut service, request) => Kind::Inner { future: service.call(request.map(RequestBody::read)) },
-        Decision::Guard(request, content, exit) => Kind::Working { work: Detached::new(request.work(content)), exit },
+        Decision::Guard(request, content, exit) => worked(request.work(content), exit),
         Decision::Refuse(shared, refusal, mut exit) => {
             Kind::Refused { response: Some(leave(&mut exit, shared.policy.problems.refuse(refusal))) }
         }
+    }
+}
+
+fn worked<S, ReqBody, ResBody>(
+    work: Worked<ResBody, S::Error>,
+    mut exit: Option<Box<Exit>>,
+) -> Kind<S, ReqBody, ResBody>
+where
+    S: Service<Request<RequestBody<ReqBody>>>,
+    ReqBody: Body,
+    ResBody: Body,
+{
+    match work {
+        Worked::Over(response) => Kind::Refused { response: Some(leave(&mut exit, response)) },
+        Worked::GoesOn(work) => Kind::Working { work: work.into(), exit },
     }
 }
 

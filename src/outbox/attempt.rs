@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Extensions, Request};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::answer::{Next, next};
 use super::driver::Disposition;
@@ -79,7 +79,7 @@ impl Outbox {
         let limits = self.engine.limits();
         let limits = Limits { max_execution: limits.max_execution.max(self.settings.deadline), ..limits };
         let (number, stored) = (record.attempts(), record.request().cloned());
-        let attempt = Attempt::new(self.engine.clone(), id, fence, limits, record);
+        let attempt = Attempt::new(self.engine.clone(), id, fence, limits, record, Instant::now());
         attempt.emit(|| EventKind::Resumed { attempt: number });
         let next = match stored.as_deref().and_then(rebuilt) {
             Some(request) => self.sent(&attempt, request).await,

@@ -12,7 +12,9 @@ use foldhash::fast::RandomState;
 
 use super::contract::Entry;
 use crate::core::{Key, Record, Status, Timestamp, Version};
-use crate::store::contract::{Filter, Found, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
+use crate::store::contract::{
+    Filter, Found, ImmediateStore, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap,
+};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::signal::lock;
 
@@ -231,14 +233,13 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-#[async_trait]
-impl Store for MemoryStore {
-    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+impl ImmediateStore for MemoryStore {
+    fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
         let shard = lock(&self.shards[self.shard_of(key)]);
         Ok(self.loaded(shard.record(key)))
     }
 
-    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+    fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
         let home = self.shard_of(key);
         let unfinished = next.status() != Status::Complete;
         if unfinished && expected.is_none() && !self.fits(1, held(next)) {
@@ -258,7 +259,7 @@ impl Store for MemoryStore {
         Ok(Swap::Stored)
     }
 
-    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+    fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
         let mut shard = lock(&self.shards[self.shard_of(key)]);
         if shard.record(key).map(Record::version) != Some(expected) {
             return Ok(false);
@@ -267,6 +268,25 @@ impl Store for MemoryStore {
             self.forget(removed.size);
         }
         Ok(true)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn load(&self, key: &Key) -> Result<Loaded, StoreError> {
+        ImmediateStore::load(self, key)
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
+        ImmediateStore::swap(self, key, expected, next)
+    }
+
+    async fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
+        ImmediateStore::remove(self, key, expected)
+    }
+
+    fn immediate(&self) -> Option<&dyn ImmediateStore> {
+        Some(self)
     }
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {

@@ -37,11 +37,11 @@ pub mod sqlite;
 pub mod conformance;
 
 pub use self::connect::connect;
-pub(crate) use self::contract::STORE_TIMEOUT;
 pub use self::contract::{
     ConnectError, Cursor, Durability, DurabilityLevel, Epoch, Filter, Found, KeptRecord, Loaded, Page, Query,
     RequireError, Since, Store, StoreError, StoreErrorKind, Swap, Unreadable, require,
 };
+pub(crate) use self::contract::{ImmediateStore, STORE_TIMEOUT};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::enlisted::EnlistedSwap;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -61,14 +61,28 @@ where
     }
 }
 
-impl<T> Detached<T> {
-    pub(crate) fn new(work: impl Future<Output = T> + Send + 'static) -> Self
-    where
-        T: Send + 'static,
-    {
+/// Work in a box, as [`Detached`] takes it.
+pub(crate) struct Boxed<T>(Pin<Box<dyn Work<T>>>);
+
+impl<T: Send + 'static> Boxed<T> {
+    pub(crate) fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Box::pin(work))
+    }
+}
+
+impl<T> Future for Boxed<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.0.as_mut().poll_work(cx)
+    }
+}
+
+impl<T> From<Boxed<T>> for Detached<T> {
+    fn from(Boxed(work): Boxed<T>) -> Self {
         Self {
             stays: false,
-            work: Some(Box::pin(work)),
+            work: Some(work),
             #[cfg(feature = "tracing")]
             span: tracing::Span::current(),
         }
@@ -76,6 +90,13 @@ impl<T> Detached<T> {
 }
 
 impl<T> Detached<T> {
+    pub(crate) fn new(work: impl Future<Output = T> + Send + 'static) -> Self
+    where
+        T: Send + 'static,
+    {
+        Boxed::new(work).into()
+    }
+
     /// The same for work that may be cut off: dropped unfinished, it is over.
     pub(crate) fn attached(work: impl Future<Output = T> + Send + 'static) -> Self
     where

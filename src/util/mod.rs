@@ -11,3 +11,4 @@ pub(crate) mod detached;
 pub(crate) mod name;
 pub(crate) mod nonce;
 pub(crate) mod signal;
+pub(crate) mod soon;

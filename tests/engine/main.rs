@@ -10,6 +10,7 @@ mod support;
 
 mod encryption;
 mod golden;
+mod immediate;
 mod in_hand;
 mod ledger;
 mod nonces;

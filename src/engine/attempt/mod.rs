@@ -1,6 +1,6 @@
 //! One granted claim: its writes, its lease, its end.
 //!
-//! What an attempt knows is here. `writer` stores what it does, `lease` renews its
+//! What an attempt knows is here. `writer` stores what it does, in its `turn`; `lease` renews its
 //! claim, `outcome` ends it, `reached` says which steps it came to, `reason` why it ends without
 //! a response.
 
@@ -10,6 +10,7 @@ mod reached;
 pub(crate) mod reason;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod transaction;
+mod turn;
 mod writer;
 
 use std::fmt;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as AsyncMutex, SetOnce, oneshot};
+use tokio::sync::{Semaphore, SetOnce, oneshot};
 use tokio::time::Instant;
 
 use crate::core::{Change, Fence, Key, NotStarted, Record, Reference, Standing, Start, Status, StoredResponse};
@@ -45,10 +46,11 @@ pub(crate) struct Attempt {
 
 /// What was written, and what is to be.
 struct Writer {
-    /// The record, as this attempt last wrote it. Its lock is what makes the writes of one
-    /// operation go one after another.
-    current: Arc<AsyncMutex<Arc<Record>>>,
-    /// Changes that wait for the lock; the task that gets it takes them all.
+    /// The writes of one operation go one after another: one has the turn at a time.
+    turn: Semaphore,
+    /// The record, as this attempt last wrote it.
+    current: Mutex<Arc<Record>>,
+    /// Changes that wait for their turn; the task that gets it takes them all.
     queue: Mutex<Vec<(Change, Option<Waiting>)>>,
     paid: AtomicBool,
 }
@@ -132,10 +134,19 @@ pub(crate) enum End {
 }
 
 impl Attempt {
-    pub(crate) fn new(engine: Engine, key: Key, fence: Fence, limits: Limits, claimed: Record) -> Arc<Self> {
+    /// Of a claim that was granted not before `since`, and hardly later.
+    pub(crate) fn new(
+        engine: Engine,
+        key: Key,
+        fence: Fence,
+        limits: Limits,
+        claimed: Record,
+        since: Instant,
+    ) -> Arc<Self> {
         let claimed = Arc::new(claimed);
         let writer = Writer {
-            current: Arc::new(AsyncMutex::new(Arc::clone(&claimed))),
+            turn: Semaphore::new(1),
+            current: Mutex::new(Arc::clone(&claimed)),
             queue: Mutex::default(),
             paid: AtomicBool::new(claimed.status() == Status::Paid),
         };
@@ -143,7 +154,7 @@ impl Attempt {
             engine,
             key,
             fence,
-            since: Instant::now(),
+            since,
             limits,
             claimed,
             writer,
@@ -176,7 +187,7 @@ impl Attempt {
 
     /// What was last written, as far as this attempt knows.
     pub(crate) async fn current(&self) -> Arc<Record> {
-        Arc::clone(&*self.writer.current.lock().await)
+        Arc::clone(&*self.turn().await)
     }
 
     /// How long ago a step was begun that is in doubt.

@@ -16,6 +16,14 @@ const SAVING: Duration = STORE_TIMEOUT.saturating_mul(3);
 
 type Write = Exchange<Fenced, Result<(), Lost>>;
 
+/// The write that ends an attempt.
+struct LastWrite {
+    exchange: Write,
+    completes: bool,
+    /// How long the operation rests after it.
+    retry_in: Option<Duration>,
+}
+
 impl Attempt {
     /// Says that an operator has to look. Written when the attempt ends: steps that
     /// run at the same time can still save what they did.
@@ -67,26 +75,60 @@ impl Attempt {
     /// that fails keeps no client waiting: saving then goes on in the background,
     /// and the claim is not given up.
     pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
-        self.set_ending();
+        let elapsed = self.since.elapsed();
+        self.set_ending(elapsed);
         let parked = self.ending.parked.get().map(|(_, why)| Change::Park { why: Arc::clone(why) });
         let change = parked.unwrap_or(change);
-        let completes = matches!(change, Change::Complete { .. });
-        let mut current = self.writer.current.lock().await;
+        if self.engine.is_immediate()
+            && let Some(mut current) = self.try_turn()
+        {
+            return match self.last_write(change, &current, elapsed) {
+                Ok(mut write) => match self.engine.drive_at_once(&self.key, &mut write.exchange) {
+                    Some(driven) => self.ended(write, driven, &mut current),
+                    None => self.drive_to_end(write, &mut current).await,
+                },
+                Err(end) => end,
+            };
+        }
+        // Boxed: who waits for a store keeps no room for this where none has to be waited for.
+        Box::pin(async move {
+            let mut current = self.turn().await;
+            match self.last_write(change, &current, self.since.elapsed()) {
+                Ok(write) => self.drive_to_end(write, &mut current).await,
+                Err(end) => end,
+            }
+        })
+        .await
+    }
+
+    async fn drive_to_end(self: &Arc<Self>, mut write: LastWrite, current: &mut Arc<Record>) -> End {
+        let driven = self.engine.drive(&self.key, &mut write.exchange).await;
+        self.ended(write, driven, current)
+    }
+
+    /// The write that ends it, with what still waits to be written; or how it ended, if the work
+    /// stored its end itself.
+    fn last_write(&self, change: Change, current: &Arc<Record>, elapsed: Duration) -> Result<LastWrite, End> {
         if self.completed().is_some() {
-            // The work stored the response itself, in a transaction of which it did not see
-            // the end.
+            // In a transaction of which it did not see the end.
             self.leave();
             self.emit_late_doubt();
-            return End::Lost(Some(current.as_ref().clone()));
+            return Err(End::Lost(Some(current.as_ref().clone())));
         }
+        let completes = matches!(change, Change::Complete { .. });
         // Those who still wait for a write belong to work that is over.
         let (mut changes, _) = self.take_queue();
         let retry_in = self.pause_after(&change);
         changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));
-        changes.extend(self.reason_for(&change, &current));
+        changes.extend(self.reason_for(&change, current));
         changes.push(change);
-        let mut exchange = self.exchange(changes, &current);
-        if let Err(error) = self.engine.drive(&self.key, &mut exchange).await {
+        Ok(LastWrite { exchange: self.exchange(changes, current, elapsed), completes, retry_in })
+    }
+
+    /// How it ended, now that the store has its end, or has failed.
+    fn ended(self: &Arc<Self>, write: LastWrite, driven: Result<(), StoreError>, current: &mut Arc<Record>) -> End {
+        let LastWrite { exchange, completes, retry_in } = write;
+        if let Err(error) = driven {
             return self.leave_unsaved(exchange, error);
         }
         self.leave();
@@ -104,15 +146,15 @@ impl Attempt {
         if let Some(retry_in) = retry_in {
             self.engine.due().set(backoff::after(retry_in));
         }
-        self.how_it_ended(&current, completes)
+        self.how_it_ended(current, completes)
     }
 
-    /// The work is over, and its end is going to be saved.
-    fn set_ending(&self) {
+    /// The work is over after so long, and its end is going to be saved.
+    fn set_ending(&self, elapsed: Duration) {
         let is_first = self.ending.over.set(()).is_ok();
         #[cfg(feature = "metrics")]
         if is_first {
-            crate::telemetry::metrics::attempt(self.since.elapsed(), self.claimed.mode());
+            crate::telemetry::metrics::attempt(elapsed, self.claimed.mode());
         }
         #[cfg(not(feature = "metrics"))]
         let _ = is_first;
@@ -120,7 +162,7 @@ impl Attempt {
             // It may be that its end is all that is left.
             self.list();
         }
-        if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {
+        if elapsed.saturating_add(SAVING) >= self.limits.lease {
             // The operation stays in hand while its end is being saved, too.
             self.hold_on();
         }

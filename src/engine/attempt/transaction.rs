@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 
+use super::turn::Turn;
 use super::{Attempt, WriteError};
 use crate::core::{Change, Done, Exchange, Fenced, Lost, NotStarted, Point, Reached, Record, Reply, Start, Version};
 use crate::store::{CommitError, EnlistedDatabase, StoreError, StoreErrorKind};
@@ -33,25 +33,25 @@ const BEGINNING: Duration = Duration::from_secs(5);
 pub(crate) struct Begun<D: EnlistedDatabase> {
     pub(crate) transaction: D::Transaction,
     /// What keeps the operation's own writes waiting, if the transaction would: one
-    /// that holds the lock and waits for the database would never end.
-    seat: Option<OwnedMutexGuard<Arc<Record>>>,
+    /// that has the turn and waits for the database would never end.
+    seat: Option<Turn<Arc<Attempt>>>,
 }
 
 impl Attempt {
     /// Begins a transaction.
-    pub(crate) async fn begin<D: EnlistedDatabase>(&self, database: &D) -> Result<Begun<D>, StoreError> {
+    pub(crate) async fn begin<D: EnlistedDatabase>(self: &Arc<Self>, database: &D) -> Result<Begun<D>, StoreError> {
         let started = Instant::now();
         loop {
             let transaction = database.begin(self.limits.lease).await?;
             if !D::LOCKS_THE_STORE {
                 return Ok(Begun { transaction, seat: None });
             }
-            if let Ok(seat) = Arc::clone(&self.writer.current).try_lock_owned() {
+            if let Some(seat) = self.try_own_turn() {
                 return Ok(Begun { transaction, seat: Some(seat) });
             }
             // A write of the operation's own waits for this transaction.
             D::roll_back(transaction).await;
-            let written = timeout(BEGINNING.saturating_sub(started.elapsed()), self.writer.current.lock()).await;
+            let written = timeout(BEGINNING.saturating_sub(started.elapsed()), self.turn()).await;
             if written.is_err() {
                 let message = "no transaction could be begun in time: the operation itself kept writing";
                 return Err(StoreError::new(StoreErrorKind::Unavailable, message));
@@ -74,7 +74,7 @@ impl Attempt {
     }
 
     async fn join<D: EnlistedDatabase>(
-        &self,
+        self: &Arc<Self>,
         database: &D,
         begun: Begun<D>,
         changes: Vec<Change>,
@@ -82,8 +82,8 @@ impl Attempt {
         let Begun { mut transaction, seat } = begun;
         let mut current = match seat {
             Some(seat) => seat,
-            // Only now that the caller's work is done: renewals need this lock.
-            None => Arc::clone(&self.writer.current).lock_owned().await,
+            // Only now that the caller's work is done: renewals need a turn, too.
+            None => self.own_turn().await,
         };
         let written = self.write_into(database, &mut transaction, &changes, &mut current).await;
         let mut write = match written {
@@ -124,7 +124,7 @@ impl Attempt {
     ) -> Result<Option<Write>, NotCommitted> {
         for first in [true, false] {
             self.may_commit(changes, current).map_err(NotCommitted::NotStarted)?;
-            let mut write = self.exchange(self.with_labels(changes), current);
+            let mut write = self.exchange(self.with_labels(changes), current, self.since.elapsed());
             match self.engine.ledger().join(&self.key, &mut write, database, transaction).await {
                 Ok(true) => return Ok(Some(write)),
                 // Another attempt took over, or an earlier write of ours took although
@@ -151,7 +151,7 @@ impl Attempt {
     }
 
     async fn renew(&self, current: &mut Arc<Record>) -> Result<(), NotCommitted> {
-        let mut write = self.exchange(vec![Change::Renew], current);
+        let mut write = self.exchange(vec![Change::Renew], current, self.since.elapsed());
         self.engine.drive(&self.key, &mut write).await.map_err(NotCommitted::RolledBack)?;
         self.settle(write.finish(), current).map_err(|error| match error {
             WriteError::Lost => NotCommitted::Lost,
@@ -171,7 +171,7 @@ impl Attempt {
         nonce: Version,
         error: StoreError,
     ) -> Result<(), NotCommitted> {
-        let mut write = self.exchange(vec![Change::Renew], current);
+        let mut write = self.exchange(vec![Change::Renew], current, self.since.elapsed());
         tokio::select! {
             biased;
             known = self.engine.persist(&self.key, &mut write, self.limits.lease) => known.map_err(NotCommitted::Unknown)?,

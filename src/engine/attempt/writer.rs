@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -24,12 +25,36 @@ impl Attempt {
     /// The same for changes that belong together: all of them or none. The caller
     /// waits for the first.
     pub(crate) async fn write_all(self: &Arc<Self>, changes: [Option<Change>; 3]) -> Result<(), WriteError> {
+        if let Some(written) = self.write_at_once(&changes) {
+            return written;
+        }
         let (done, outcome) = oneshot::channel();
         if !self.enqueue(changes.into_iter().flatten(), done) {
             return Err(WriteError::Lost);
         }
         tokio::spawn(Arc::clone(self).flush());
         outcome.await.unwrap_or(Err(WriteError::Lost))
+    }
+
+    /// The same where the store replies at once, and nothing else waits to be written: without a
+    /// task, which no caller could leave alone meanwhile. `None` if this is to be written like all
+    /// others.
+    fn write_at_once(&self, changes: &[Option<Change>; 3]) -> Option<Result<(), WriteError>> {
+        if !self.engine.is_immediate() {
+            return None;
+        }
+        let mut current = self.try_turn()?;
+        if self.has_ended() {
+            return Some(Err(WriteError::Lost));
+        }
+        if !lock(&self.writer.queue).is_empty() {
+            return None;
+        }
+        let changes = changes.iter().flatten().cloned().collect();
+        let mut exchange = self.exchange(changes, &current, self.since.elapsed());
+        // What fails is tried again, for as long as others are.
+        self.engine.drive_at_once(&self.key, &mut exchange)?.ok()?;
+        Some(self.settle(exchange.finish(), &mut current))
     }
 
     /// Under the queue's lock, or a change could slip in behind the end that
@@ -73,12 +98,12 @@ impl Attempt {
     }
 
     async fn flush(self: Arc<Self>) {
-        let mut current = self.writer.current.lock().await;
+        let mut current = self.turn().await;
         let (changes, waiting) = self.take_queue();
         if changes.is_empty() || self.completed().is_some() {
             return;
         }
-        let mut exchange = self.exchange(changes.clone(), &current);
+        let mut exchange = self.exchange(changes.clone(), &current, self.since.elapsed());
         let outcome = tokio::select! {
             biased;
             outcome = self.engine.persist(&self.key, &mut exchange, self.limits.lease) => outcome,
@@ -98,9 +123,17 @@ impl Attempt {
         }
     }
 
-    pub(super) fn exchange(&self, changes: Vec<Change>, current: &Arc<Record>) -> Exchange<Fenced, Result<(), Lost>> {
+    /// A write of these changes, so long after the claim.
+    pub(super) fn exchange(
+        &self,
+        changes: Vec<Change>,
+        current: &Arc<Record>,
+        elapsed: Duration,
+    ) -> Exchange<Fenced, Result<(), Lost>> {
         let command = Fenced { fence: self.fence, changes };
-        Exchange::guessing(command, fresh_nonce(), Some(Arc::clone(current))).with_metadata(None, self.since.elapsed())
+        let mut exchange = Exchange::guessing(command, fresh_nonce(), Some(Arc::clone(current)));
+        exchange.describe(None, elapsed);
+        exchange
     }
 
     pub(super) fn settle(

@@ -1,5 +1,6 @@
 //! The only loop: look, decide, swap, again.
 
+mod immediate;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod joined;
 
@@ -106,6 +107,9 @@ impl Ledger {
         C: Command<Output = T> + Send + Sync,
         T: Send,
     {
+        if let Some(driven) = self.drive_at_once(key, exchange) {
+            return driven;
+        }
         let mut failures = 0;
         loop {
             let reply = match exchange.ask() {
@@ -114,20 +118,8 @@ impl Ledger {
                 Ask::Swap { expected, next } => self.swap(key, expected, next).await,
                 Ask::Remove { expected } => self.remove(key, expected).await,
             };
-            let reply = match reply {
-                Ok(reply) => reply,
-                Err(error) => {
-                    failures += 1;
-                    exchange.answer(Reply::Unknown);
-                    let hopeless = error.was_slow() || error.kind() != StoreErrorKind::Unavailable;
-                    if failures == FAILURES || hopeless {
-                        return Err(error);
-                    }
-                    continue;
-                }
-            };
-            if exchange.answer(reply) {
-                return Ok(());
+            if let Some(driven) = take_in(exchange, reply, &mut failures) {
+                return driven;
             }
         }
     }
@@ -207,22 +199,14 @@ impl Ledger {
     }
 
     async fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Reply, StoreError> {
-        Ok(match self.within(self.store.swap(key, expected, next)).await? {
-            Swap::Stored => Reply::Written,
-            Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),
-            Swap::Conflict(found) if is_sealed(&found) => return Err(locked(key, found)),
-            Swap::Conflict(found) => Reply::Found(found.record, found.now),
-        })
+        swapped(key, expected, self.within(self.store.swap(key, expected, next)).await?)
     }
 
     async fn remove(&self, key: &Key, expected: Version) -> Result<Reply, StoreError> {
         if self.within(self.store.remove(key, expected)).await? {
             return Ok(Reply::Written);
         }
-        match self.load(key).await? {
-            Reply::Found(Some(found), _) if found.version() == expected => Err(stale()),
-            reply => Ok(reply),
-        }
+        not_removed(expected, self.load(key).await?)
     }
 
     /// A store that hangs is a store that fails. One that replies at once, as
@@ -242,6 +226,41 @@ impl Ledger {
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ledger").field("store", self.store()).finish_non_exhaustive()
+    }
+}
+
+/// Takes in what the store said, or how it failed; how it went, if the exchange is over.
+fn take_in<C: Command<Output = T>, T>(
+    exchange: &mut Exchange<C, T>,
+    reply: Result<Reply, StoreError>,
+    failures: &mut u32,
+) -> Option<Result<(), StoreError>> {
+    match reply {
+        Ok(reply) => exchange.answer(reply).then_some(Ok(())),
+        Err(error) => {
+            *failures += 1;
+            exchange.answer(Reply::Unknown);
+            let hopeless = error.was_slow() || error.kind() != StoreErrorKind::Unavailable;
+            (*failures == FAILURES || hopeless).then_some(Err(error))
+        }
+    }
+}
+
+/// What the store had in the place of a record, or that it has that now.
+fn swapped(key: &Key, expected: Option<Version>, swap: Swap) -> Result<Reply, StoreError> {
+    match swap {
+        Swap::Stored => Ok(Reply::Written),
+        Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => Err(stale()),
+        Swap::Conflict(found) if is_sealed(&found) => Err(locked(key, found)),
+        Swap::Conflict(found) => Ok(Reply::Found(found.record, found.now)),
+    }
+}
+
+/// What the store had in the place of a record that was to be removed.
+fn not_removed(expected: Version, reply: Reply) -> Result<Reply, StoreError> {
+    match reply {
+        Reply::Found(Some(found), _) if found.version() == expected => Err(stale()),
+        reply => Ok(reply),
     }
 }
 

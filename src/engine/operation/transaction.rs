@@ -279,7 +279,7 @@ impl Operation {
 }
 
 /// What `work` gave, and the transaction, still open.
-async fn run<D, T, E, F>(attempt: &Attempt, database: &D, work: F) -> Result<(T, Begun<D>), StepError<E>>
+async fn run<D, T, E, F>(attempt: &Arc<Attempt>, database: &D, work: F) -> Result<(T, Begun<D>), StepError<E>>
 where
     D: EnlistedDatabase,
     T: Send,

@@ -1,6 +1,5 @@
 //! Runs a guarded request: claims, calls the handler, records its response.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,8 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body;
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
 use super::RequestContext;
@@ -22,7 +22,6 @@ use crate::engine::content::Content;
 use crate::engine::handoff::GrantedClaim;
 use crate::engine::operation::{Operation, Undone};
 use crate::engine::outcome::Outcome;
-use crate::engine::waiting::Ended;
 use crate::http::background::Background;
 use crate::http::body::{Read, RequestBody, ResponseBody, read, unread};
 use crate::http::streaming::{Streaming, patience};
@@ -31,9 +30,27 @@ use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::refusal::Refusal;
 use crate::telemetry::span;
+use crate::util::detached::Boxed;
+use crate::util::soon::Soon;
 
 /// What the client gets, or the error of the inner service.
 type GuardedResult<B, E> = Result<Response<ResponseBody<B>>, E>;
+
+/// How far the work on a request got at once.
+pub(crate) enum Worked<B: Body, E> {
+    /// The client gets this.
+    Over(Response<ResponseBody<B>>),
+    GoesOn(Boxed<GuardedResult<B, E>>),
+}
+
+impl<B: Body, E> Worked<B, E> {
+    async fn get(self) -> GuardedResult<B, E> {
+        match self {
+            Self::Over(response) => Ok(response),
+            Self::GoesOn(work) => work.await,
+        }
+    }
+}
 
 /// A guarded request before its claim.
 pub(crate) struct GuardedRequest<S> {
@@ -67,26 +84,57 @@ impl<S> GuardedRequest<S> {
 
     /// All that may not be left half done: from the claim to the stored response.
     ///
-    /// A replay never gets to the second half, which is why that has a box of
-    /// its own.
-    pub(crate) async fn work<ReqBody, ResBody>(mut self: Box<Self>, body: Content) -> GuardedResult<ResBody, S::Error>
+    /// If the store never waits, its reply is there when this returns, and a replay needs no
+    /// future.
+    pub(crate) fn work<ReqBody, ResBody>(self: Box<Self>, body: Content) -> Worked<ResBody, S::Error>
     where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
-        ResBody: Body<Data = Bytes>,
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        ReqBody: Send + 'static,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Send,
     {
         // After the upload, which a slow client may draw out, and before the
         // claim; held to the end, since this work outlives its client.
-        let shared = Arc::clone(&self.context.shared);
-        let Ok(permit) = shared.policy.permits.try_acquire() else {
-            return Ok(self.context.refuse(Refusal::Overloaded));
+        let Ok(permit) = Arc::clone(&self.context.shared.policy.permits).try_acquire_owned() else {
+            return Worked::Over(self.context.refuse(Refusal::Overloaded));
         };
-        if shared.engine.may_rest() {
+        let now = Instant::now();
+        if self.context.looks_first(now) {
+            return Worked::GoesOn(Boxed::new(self.look_and_work(permit, body)));
+        }
+        let fingerprint = fingerprint(&self.parts, &body, &self.context.shared.policy.fingerprint);
+        match self.context.claim(&self.parts, &fingerprint, &body, now) {
+            Soon::Now(admission) => self.admitted(admission, fingerprint, body, permit),
+            Soon::Later(claim) => Worked::GoesOn(Boxed::new(async move {
+                let admission = claim.await;
+                self.admitted(admission, fingerprint, body, permit).get().await
+            })),
+        }
+    }
+
+    /// The same for a request of which more has to be known before its claim.
+    async fn look_and_work<ReqBody, ResBody>(
+        mut self: Box<Self>,
+        permit: OwnedSemaphorePermit,
+        body: Content,
+    ) -> GuardedResult<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        ReqBody: Send + 'static,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Send,
+    {
+        if self.context.shared.engine.may_rest() {
             self.context.rest = Box::pin(self.context.rest_of(&self.parts)).await;
             if self.context.rest.as_ref().is_some_and(|rest| rest.intake == Intake::Closed) {
                 return Ok(self.context.closed(0));
             }
         }
-        let fingerprint = fingerprint(&self.parts, &body, &shared.policy.fingerprint);
+        let fingerprint = fingerprint(&self.parts, &body, &self.context.shared.policy.fingerprint);
         if self.context.seldom.is_some()
             && let Some(response) = Box::pin(self.context.too_old(&fingerprint)).await
         {
@@ -97,30 +145,51 @@ impl<S> GuardedRequest<S> {
         {
             return Ok(response);
         }
-        match self.context.claim(&self.parts, &fingerprint, &body).await {
-            Ok(Admission::Granted(attempt, _counted)) => self.run(attempt, fingerprint, body).await,
+        let admission = match self.context.claim(&self.parts, &fingerprint, &body, Instant::now()) {
+            Soon::Now(admission) => admission,
+            Soon::Later(admission) => admission.await,
+        };
+        self.admitted(admission, fingerprint, body, permit).get().await
+    }
+
+    /// What follows from the reply to its claim.
+    fn admitted<ReqBody, ResBody>(
+        self: Box<Self>,
+        admission: Result<Admission, StoreError>,
+        fingerprint: Fingerprint,
+        body: Content,
+        permit: OwnedSemaphorePermit,
+    ) -> Worked<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        ReqBody: Send + 'static,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Send,
+    {
+        match admission {
+            Ok(Admission::Granted(attempt, counted)) => {
+                Worked::GoesOn(self.run(attempt, fingerprint, body, (permit, counted)))
+            }
             Ok(Admission::Refused(Claimed::Busy(left), met)) => {
                 let Some(patience) = self.context.patience(&self.parts.headers) else {
-                    return Ok(self.context.busy(left, met));
+                    return Worked::Over(self.context.busy(left, met));
                 };
                 // What waits holds no body, and no place of those that run: a service that is
                 // ready may hold one of a limit further in.
-                let context = self.into_context();
                 drop((permit, body));
-                let ended = Box::pin(context.wait(&fingerprint, patience, met)).await;
-                Ok(match ended {
-                    None => context.busy(left, met),
-                    Some(Ended { claimed, attempt, .. }) if context.seldom.is_some() => {
-                        Box::pin(context.respond_as_hooked(claimed, attempt)).await
-                    }
-                    Some(Ended { claimed, attempt, .. }) => context.respond(claimed, attempt),
-                })
+                let context = self.into_context();
+                Worked::GoesOn(Boxed::new(async move { Ok(context.waited(fingerprint, patience, left, met).await) }))
             }
             Ok(Admission::Refused(claimed, met)) if self.context.seldom.is_some() => {
-                Ok(Box::pin(self.context.respond_as_hooked(claimed, met.attempt)).await)
+                Worked::GoesOn(Boxed::new(async move {
+                    let _place = permit;
+                    Ok(self.context.respond_as_hooked(claimed, met.attempt).await)
+                }))
             }
-            Ok(Admission::Refused(claimed, met)) => Ok(self.context.respond(claimed, met.attempt)),
-            Err(error) => Ok(self.context.refuse(unavailable(&error))),
+            Ok(Admission::Refused(claimed, met)) => Worked::Over(self.context.respond(claimed, met.attempt)),
+            Err(error) => Worked::Over(self.context.refuse(unavailable(&error))),
         }
     }
 
@@ -130,8 +199,12 @@ impl<S> GuardedRequest<S> {
         work: GrantedClaim,
     ) -> GuardedResult<ResBody, S::Error>
     where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
-        ResBody: Body<Data = Bytes>,
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        ReqBody: Send + 'static,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Send,
     {
         let (attempt, shared) = (Arc::clone(&work.attempt), Arc::clone(&self.context.shared));
         let limits = shared.policy.background.as_ref().map_or((None, None), Background::limits);
@@ -146,7 +219,7 @@ impl<S> GuardedRequest<S> {
             return Ok(self.context.refuse_of(attempt.number(), Refusal::InProgress));
         }
         // Kept to the end of this, so that an event can still say what it was doing.
-        let mut run = self.run(work.attempt, work.fingerprint, work.body);
+        let mut run = self.run(work.attempt, work.fingerprint, work.body, ());
         let Some(deadline) = limits.0 else { return run.await };
         match timeout(deadline, &mut run).await {
             Ok(response) => response,
@@ -161,19 +234,25 @@ impl<S> GuardedRequest<S> {
         }
     }
 
-    /// Boxed: it is large, and would be moved from hand to hand.
+    /// Boxed: it is large, and would be moved from hand to hand. Holds on to `held` to its end.
     fn run<ReqBody, ResBody>(
         self: Box<Self>,
         attempt: Arc<Attempt>,
         fingerprint: Fingerprint,
         body: Content,
-    ) -> Pin<Box<impl Future<Output = GuardedResult<ResBody, S::Error>>>>
+        held: impl Send + 'static,
+    ) -> Boxed<GuardedResult<ResBody, S::Error>>
     where
-        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
-        ResBody: Body<Data = Bytes>,
+        S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        ReqBody: Send + 'static,
+        ResBody: Body<Data = Bytes> + Send + 'static,
+        ResBody::Error: Send,
     {
-        let (held, method) = (Arc::clone(&attempt), self.parts.method.clone());
-        Box::pin(span::attempt(held.key(), held.claimed(), Some(&method), self.serve(attempt, fingerprint, body)))
+        let (claimed, method) = (Arc::clone(&attempt), self.parts.method.clone());
+        let work = self.serve(attempt, fingerprint, body, held);
+        Boxed::new(span::attempt(claimed.key(), claimed.claimed(), Some(&method), work))
     }
 
     async fn serve<ReqBody, ResBody>(
@@ -181,6 +260,7 @@ impl<S> GuardedRequest<S> {
         attempt: Arc<Attempt>,
         fingerprint: Fingerprint,
         body: Content,
+        _held: impl Send,
     ) -> GuardedResult<ResBody, S::Error>
     where
         S: Service<Request<RequestBody<ReqBody>>, Response = Response<ResBody>>,
@@ -242,12 +322,18 @@ impl<S> GuardedRequest<S> {
 }
 
 impl RequestContext {
-    fn claim<'a>(
-        &'a self,
+    /// Whether something has to be known of it before its claim.
+    fn looks_first(&self, now: Instant) -> bool {
+        self.seldom.is_some() || self.later.is_some() || self.shared.engine.may_rest_at(now)
+    }
+
+    fn claim(
+        &self,
         parts: &Parts,
         fingerprint: &Fingerprint,
         body: &Content,
-    ) -> impl Future<Output = Result<Admission, StoreError>> + Send + use<'a> {
+        now: Instant,
+    ) -> Soon<impl Future<Output = Result<Admission, StoreError>> + Send + use<>> {
         let (policy, lease) = (&self.shared.policy, self.shared.engine.limits().lease);
         // Kept only where a completer may have to run it again.
         let request = (policy.mode == Mode::Resumable).then(|| self.request_to_store(parts, body)).flatten();
@@ -257,7 +343,7 @@ impl RequestContext {
         // What a handler asks of another one belongs to what runs.
         let belongs = || parts.extensions.get::<Operation>().map(|_| engine.go_on());
         let counted = engine.draining().begin().or_else(belongs);
-        claim(engine, self.key, command, counted, self.rest.as_deref())
+        claim(engine, self.key, command, counted, self.rest.as_deref(), now)
     }
 }
 

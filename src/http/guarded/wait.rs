@@ -5,13 +5,15 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Response};
+use http_body::Body;
 use tokio::time::{sleep, timeout};
 
 use super::RequestContext;
 use crate::core::{Claim, Claimed, Command, Fingerprint, Intake, Labels, Record, Stamp};
 use crate::engine::claim::Met;
 use crate::engine::waiting::{Ended, Seat};
+use crate::http::body::ResponseBody;
 use crate::http::prefer;
 use crate::store::Loaded;
 use crate::util::backoff::jittered;
@@ -30,9 +32,26 @@ impl RequestContext {
         Some(patience).filter(|patience| !patience.is_zero())
     }
 
+    /// What the client gets that waited for one that runs.
+    pub(super) async fn waited<B: Body>(
+        &self,
+        fingerprint: Fingerprint,
+        patience: Duration,
+        left: Duration,
+        met: Met,
+    ) -> Response<ResponseBody<B>> {
+        match Box::pin(self.wait(&fingerprint, patience, met)).await {
+            None => self.busy(left, met),
+            Some(Ended { claimed, attempt, .. }) if self.seldom.is_some() => {
+                self.respond_as_hooked(claimed, attempt).await
+            }
+            Some(Ended { claimed, attempt, .. }) => self.respond(claimed, attempt),
+        }
+    }
+
     /// What it got to know within that time. `None` if that was nothing, if too many
     /// wait, or if its client left.
-    pub(super) async fn wait(&self, fingerprint: &Fingerprint, patience: Duration, met: Met) -> Option<Ended> {
+    async fn wait(&self, fingerprint: &Fingerprint, patience: Duration, met: Met) -> Option<Ended> {
         let _place = self.shared.policy.waiting.try_acquire().ok()?;
         let seat = self.shared.engine.waiting().sit(self.key);
         let mut ended = pin!(timeout(patience, self.ended(&seat, fingerprint, met)));

@@ -202,6 +202,37 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn keeps_parts(&self) -> bool {
         false
     }
+
+    /// The same store by plain calls, if it never waits: the ledger then asks it without a future.
+    #[doc(hidden)]
+    fn immediate(&self) -> Option<&dyn ImmediateStore> {
+        None
+    }
+}
+
+/// The calls of a [`Store`] that replies without waiting, as plain calls: the same
+/// contract, and no future in a box for each call.
+pub trait ImmediateStore {
+    /// See [`Store::load`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn load(&self, key: &Key) -> Result<Loaded, StoreError>;
+
+    /// See [`Store::swap`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError>;
+
+    /// See [`Store::remove`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError>;
 }
 
 /// A record, and the store's time when it was read.
@@ -298,5 +329,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn indexes_labels(&self) -> bool {
         self.as_ref().indexes_labels()
+    }
+
+    fn immediate(&self) -> Option<&dyn ImmediateStore> {
+        self.as_ref().immediate()
     }
 }

@@ -138,7 +138,7 @@ impl Completer {
         let limits = Limits { max_execution: self.settings.deadline, ..self.shared.engine.limits() };
         let number = record.attempts();
         let (fingerprint, request) = (record.fingerprint().clone(), record.request().cloned());
-        let attempt = Attempt::new(self.shared.engine.clone(), key, fence, limits, record);
+        let attempt = Attempt::new(self.shared.engine.clone(), key, fence, limits, record, Instant::now());
         if let Some(background) = &policy.background {
             background.queue.started(&key);
         }

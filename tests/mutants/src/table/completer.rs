@@ -173,8 +173,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     in_hand(
         "not-in-hand-while-it-is-saved",
         END,
-        "if self.since.elapsed().saturating_add(SAVING) >= self.limits.lease {",
-        "if self.since.elapsed() >= self.limits.lease {",
+        "if elapsed.saturating_add(SAVING) >= self.limits.lease {",
+        "if elapsed >= self.limits.lease {",
         "what_is_being_saved_is_in_hand_while_the_store_hangs",
     ),
     in_hand(
@@ -453,7 +453,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ledger(
         "contradiction-believed",
         LEDGER,
-        "Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => return Err(stale()),",
+        "        Swap::Conflict(found) if found.record.as_ref().map(Record::version) == expected => Err(stale()),\n",
         "",
         "a_store_that_contradicts",
     ),

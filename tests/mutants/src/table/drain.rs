@@ -49,8 +49,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     drain(
         "drain-forgets-work-left-alone",
         "src/http/guarded/run.rs",
-        "Ok(Admission::Granted(attempt, _counted)) => self.run(attempt, fingerprint, body).await,",
-        "Ok(Admission::Granted(attempt, counted)) => {\n                drop(counted);\n                self.run(attempt, fingerprint, body).await\n            }",
+        "self.run(attempt, fingerprint, body, (permit, counted))",
+        "self.run(attempt, fingerprint, body, (permit, drop(counted)))",
         "it_waits_for_a_handler_whose_client_hung_up",
     ),
     drain(
@@ -70,8 +70,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     drain(
         "drain-waits-for-claims-never-made",
         "src/engine/claim.rs",
-        "            if counted.is_some() {\n                withdraw_claim",
-        "            if counted.is_some() || engine.is_draining() {\n                withdraw_claim",
+        "        if counted.is_some() {\n            withdraw_claim",
+        "        if counted.is_some() || engine.is_draining() {\n            withdraw_claim",
         "what_is_refused_while_the_store_is_away_keeps_no_drain_waiting",
     ),
     drain(
@@ -140,8 +140,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     workers(
         "drain-forgets-runners",
         "src/runner.rs",
-        "let (attempt, _counted) = match claim",
-        "let (attempt, _) = match claim",
+        "let (attempt, _counted) = match admission",
+        "let (attempt, _) = match admission",
         "it_waits_for_the_work_of_a_runner",
     ),
 ];

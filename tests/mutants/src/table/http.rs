@@ -89,8 +89,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "permit-dropped-early",
         "src/http/guarded/run.rs",
-        "let Ok(permit) = shared.policy.permits.try_acquire() else {",
-        "let Ok(permit) = shared.policy.permits.try_acquire_many(0) else {",
+        "permits).try_acquire_owned() else {",
+        "permits).try_acquire_many_owned(0) else {",
         "admission::above_the_cap",
     ),
     http(

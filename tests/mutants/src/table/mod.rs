@@ -28,6 +28,7 @@ mod drain;
 mod encryption;
 mod grpc;
 mod http;
+mod immediate;
 mod inspector;
 mod keys;
 mod limits;
@@ -88,10 +89,11 @@ const MOVES: &str = "src/core/record/moves.rs";
 const START: &str = "src/core/record/start.rs";
 
 /// Group by group: those of one table share the code under test.
-pub(crate) const GROUPS: [&[Mutant]; 34] = [
+pub(crate) const GROUPS: [&[Mutant]; 35] = [
     model::MUTANTS,
     near::MUTANTS,
     http::MUTANTS,
+    immediate::MUTANTS,
     request::MUTANTS,
     bodies::MUTANTS,
     resume::MUTANTS,

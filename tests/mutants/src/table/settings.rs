@@ -242,14 +242,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "those-that-wait-keep-their-places",
         RUN,
         "drop((permit, body));",
-        "drop(body);",
+        "std::mem::forget(permit);\n                drop(body);",
         "those_that_wait_keep_none",
     ),
     waiting(
         "those-that-wait-keep-the-service",
         RUN,
-        "let context = self.into_context();",
-        "let Self { service, context, .. } = *self;\n                let _service = service;",
+        "let context = self.into_context();\n                Worked::GoesOn(Boxed::new(async move { Ok(",
+        "let Self { service, context, .. } = *self;\n                Worked::GoesOn(Boxed::new(async move { Ok((service, context).1.",
         "those_that_wait_hold_neither",
     ),
     waiting(

@@ -30,8 +30,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     protocols(
         "rapid-resets-get-round-the-cap",
         RUN,
-        "let Ok(permit) = shared.policy.permits.try_acquire() else {",
-        "let Ok(permit) = shared.policy.permits.try_acquire_many(0) else {",
+        "permits).try_acquire_owned() else {",
+        "permits).try_acquire_many_owned(0) else {",
         "rapid_resets_with_fresh_keys",
     ),
     protocols(

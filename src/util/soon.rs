@@ -1,0 +1,7 @@
+//! What is there already, or comes later.
+
+/// A value, or the future that makes it. What is there needs no place in which to wait for it.
+pub(crate) enum Soon<F: Future> {
+    Now(F::Output),
+    Later(F),
+}
