@@ -6,18 +6,26 @@ use std::process::Command;
 
 use crate::scenario::Scenario;
 
-/// Instructions: the hash's own, and all others.
+/// The allocator's functions that find memory.
+const ALLOCATES: [&str; 6] = ["malloc", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc"];
+
+/// Instructions: the hash's own, and all others; and how often memory was allocated.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) instructions: f64,
     pub(crate) hashing: f64,
+    pub(crate) allocations: f64,
 }
 
 impl Sub for Cost {
     type Output = Self;
 
     fn sub(self, other: Self) -> Self {
-        Self { instructions: self.instructions - other.instructions, hashing: self.hashing - other.hashing }
+        Self {
+            instructions: self.instructions - other.instructions,
+            hashing: self.hashing - other.hashing,
+            allocations: self.allocations - other.allocations,
+        }
     }
 }
 
@@ -25,7 +33,7 @@ impl Div<f64> for Cost {
     type Output = Self;
 
     fn div(self, by: f64) -> Self {
-        Self { instructions: self.instructions / by, hashing: self.hashing / by }
+        Self { instructions: self.instructions / by, hashing: self.hashing / by, allocations: self.allocations / by }
     }
 }
 
@@ -61,12 +69,16 @@ fn out_file(scenario: Scenario, rounds: u32) -> PathBuf {
 /// the function's name. The one behind `calls=` is of the function that is called.
 fn sum(counted: &str) -> Option<Cost> {
     let mut cost = Cost::default();
-    let (mut hashes, mut of_callee) = (false, false);
+    let (mut hashes, mut allocates, mut of_callee) = (false, false, false);
     for line in counted.lines() {
         if let Some(function) = line.strip_prefix("fn=") {
             hashes = function.starts_with("sha2::sha256::soft");
-        } else if line.starts_with("calls=") {
+        } else if let Some(function) = line.strip_prefix("cfn=") {
+            allocates = ALLOCATES.contains(&function);
+        } else if let Some(calls) = line.strip_prefix("calls=") {
             of_callee = true;
+            let calls: f64 = calls.split(' ').next()?.parse().ok()?;
+            cost.allocations += if allocates { calls } else { 0.0 };
         } else if line.starts_with(|first: char| first.is_ascii_digit()) {
             let count: f64 = line.split(' ').nth(1)?.parse().ok()?;
             let counter = if hashes { &mut cost.hashing } else { &mut cost.instructions };

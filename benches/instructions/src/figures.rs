@@ -10,7 +10,8 @@ const TOLERANCE: f64 = 0.03;
 const OTHER_COMPILER: f64 = 0.15;
 /// And so many instructions in any case: 3 % of a few hundred are nothing.
 const SLACK: f64 = 8.0;
-const BLOCKS: f64 = 0.05;
+/// Of a block, and of an allocation: what grows with the store allocates now and then.
+const COUNTED: f64 = 0.05;
 const HOW: &str = "if this is meant, write new figures with: cargo run --release -p instructions -- --write";
 
 /// What one operation costs.
@@ -19,20 +20,21 @@ pub(crate) struct Row {
     name: String,
     instructions: f64,
     blocks: f64,
+    allocations: f64,
     /// What it cost before the work that is going on, for the record.
     before: Option<(f64, f64)>,
 }
 
 impl Row {
-    pub(crate) fn new(name: &str, instructions: f64, blocks: f64) -> Self {
-        Self { name: name.to_owned(), instructions, blocks, before: None }
+    pub(crate) fn new(name: &str, instructions: f64, blocks: f64, allocations: f64) -> Self {
+        Self { name: name.to_owned(), instructions, blocks, allocations, before: None }
     }
 
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
-        let mut row = Self::new(words.next()?, 0.0, 0.0);
+        let mut row = Self::new(words.next()?, 0.0, 0.0, 0.0);
         let mut number = || words.next()?.parse().ok();
-        (row.instructions, row.blocks) = (number()?, number()?);
+        (row.instructions, row.blocks, row.allocations) = (number()?, number()?, number()?);
         row.before = number().zip(number());
         Some(row)
     }
@@ -42,7 +44,9 @@ impl Row {
     fn against(&self, now: &Self, tolerance: f64) -> (f64, bool) {
         let more = now.instructions - self.instructions;
         let allowed = (self.instructions.abs() * tolerance).max(SLACK);
-        let off = more.abs() > allowed || (now.blocks - self.blocks).abs() > BLOCKS;
+        let differs = |now: f64, limit: f64| (now - limit).abs() > COUNTED;
+        let counts_differ = differs(now.blocks, self.blocks) || differs(now.allocations, self.allocations);
+        let off = more.abs() > allowed || counts_differ;
         (100.0 * more / self.instructions.abs().max(1.0), off)
     }
 }
@@ -89,7 +93,7 @@ impl Figures {
     pub(crate) fn hold(&self, now: &[Row]) -> Result<bool, String> {
         let tolerance = self.tolerance()?;
         let mut good = now.len() == self.rows.len();
-        println!("{:<24}{:>14}{:>10}{:>9}{:>10}", "", "instructions", "limit", "off by", "blocks");
+        println!("{:<24}{:>14}{:>10}{:>9}{:>14}{:>14}", "", "instructions", "limit", "off by", "blocks", "allocations");
         for row in now {
             let Some(limit) = self.rows.iter().find(|limit| limit.name == row.name) else {
                 println!("{:<24}{:>14.0}  is not in figures.txt", row.name, row.instructions);
@@ -99,13 +103,19 @@ impl Figures {
             let (more, off) = limit.against(row, tolerance);
             let verdict = if off { "   RED" } else { "" };
             println!(
-                "{:<24}{:>14.0}{:>10.0}{more:>+8.1}%{:>6.1} /{:>4.1}{verdict}",
-                row.name, row.instructions, limit.instructions, row.blocks, limit.blocks
+                "{:<24}{:>14.0}{:>10.0}{more:>+8.1}%{:>7.1} /{:>5.1}{:>7.1} /{:>5.1}{verdict}",
+                row.name,
+                row.instructions,
+                limit.instructions,
+                row.blocks,
+                limit.blocks,
+                row.allocations,
+                limit.allocations
             );
             good &= !off;
         }
         if !good {
-            println!("a row is off by too much, hashes another number of blocks, or is missing; {HOW}");
+            println!("a row is off by too much, hashes or allocates more or less often, or is missing; {HOW}");
         }
         Ok(good)
     }
@@ -113,16 +123,19 @@ impl Figures {
     /// Writes what the code costs now. What it cost before stays.
     pub(crate) fn write(now: &[Row], old: &[Row]) -> Result<(), String> {
         let mut text = format!(
-            "# What one operation costs: instructions without SHA-256, and the blocks of 64 bytes it hashes;\n\
-             # then the same before the work that is going on. Written by: cargo run --release -p instructions -- --write\n\
+            "# What one operation costs: instructions without SHA-256, the blocks of 64 bytes it hashes, and how\n\
+             # often it allocates; then instructions and blocks before the work that is going on. Written by:\n\
+             # cargo run --release -p instructions -- --write\n\
              # compiler: {}\n",
             compiler()?
         );
         for row in now {
             let old = old.iter().find(|old| old.name == row.name);
             let before = old.and_then(|old| old.before).unwrap_or((row.instructions, row.blocks));
-            let (name, instructions, blocks) = (&row.name, row.instructions, row.blocks);
-            let _ = writeln!(text, "{name:<24}{instructions:>8.0}{blocks:>6.1}{:>10.0}{:>6.1}", before.0, before.1);
+            let Row { name, instructions, blocks, allocations, .. } = row;
+            let (was, hashed) = before;
+            let _ =
+                writeln!(text, "{name:<24}{instructions:>8.0}{blocks:>8.1}{allocations:>6.1}{was:>10.0}{hashed:>8.1}");
         }
         print!("{text}");
         let path = Self::path();

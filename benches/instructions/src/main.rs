@@ -10,12 +10,12 @@
 //! rounds; the difference by the rounds is what one costs, without start-up.
 //! Valgrind hides the processor's SHA instructions, and SHA-256 in software would
 //! drown everything else: what the hash's own functions cost is taken out, and
-//! told beside it as blocks of 64 bytes hashed.
+//! told beside it as blocks of 64 bytes hashed. Beside that, how often each allocates.
 //!
 //! A figure that is off by more than 3 %, up or down, is an error: what became
 //! dearer has to be meant, and what became cheaper has to be kept. Two runs of the
 //! same build are within 1 % of each other: the seeds of hash tables, and the
-//! clock. System calls count as nothing here; `overhead` shows their time.
+//! clock. Blocks and allocations are exact. System calls count as nothing here; `overhead` shows their time.
 
 mod callgrind;
 mod figures;
@@ -26,7 +26,7 @@ use std::thread;
 
 use crate::callgrind::Cost;
 use crate::figures::{Figures, Row};
-use crate::scenario::Scenario;
+use crate::scenario::{SELDOM, Scenario};
 
 /// Few rounds, and many. The fewer warm up what grows: tables, the allocator.
 const ROUNDS: [u32; 2] = [200, 1200];
@@ -84,7 +84,8 @@ fn measure() -> Result<Vec<Row>, String> {
     };
     // Ten blocks more to hash, and next to nothing else.
     let block = (of(Scenario::LongFingerprint).hashing - of(Scenario::Fingerprint).hashing) / 10.0;
-    let row = |name: &'static str, cost: Cost| Row::new(name, cost.instructions, cost.hashing / block);
+    let row =
+        |name: &'static str, cost: Cost| Row::new(name, cost.instructions, cost.hashing / block, cost.allocations);
     let [nothing, bare] = [of(Scenario::Nothing), of(Scenario::Bare)];
     Ok(vec![
         row("first-request", of(Scenario::First) - bare),
@@ -96,6 +97,10 @@ fn measure() -> Result<Vec<Row>, String> {
         row("record-decode", of(Scenario::Decode) - nothing),
         row("key", of(Scenario::Key) - nothing),
         row("fingerprint-200-bytes", of(Scenario::Fingerprint) - nothing),
+        row("fingerprint-4-KiB", of(Scenario::Fingerprint4KiB) - nothing),
+        row("fingerprint-64-KiB", of(Scenario::Fingerprint64KiB) / (1.0 / f64::from(SELDOM))),
+        row("memory-store-swap", of(Scenario::MemorySwap) - nothing),
+        row("memory-store-load", of(Scenario::MemoryLoad) - nothing),
         row("canonical-json-4-KiB", (of(Scenario::CanonicalJson) - nothing) / 2.0),
     ])
 }

@@ -13,12 +13,15 @@ use tower_idempotency::core::{
     Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next, Reached,
     Record, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
-use tower_idempotency::store::{KeptRecord, MemoryStore};
+use tower_idempotency::store::{KeptRecord, MemoryStore, Store};
 use tower_idempotency::{FingerprintRules, IdempotencyLayer, Operation, RequestBody, Scope};
 
 static ANSWER: [u8; 318] = [b'a'; 318];
 static ASKED: [u8; 200] = [b'q'; 200];
 const NAMES: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+
+/// What takes long is done in one of so many rounds.
+pub(crate) const SELDOM: u32 = 20;
 
 /// One of the things that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +44,17 @@ pub(crate) enum Scenario {
     Fingerprint,
     /// Of ten blocks more.
     LongFingerprint,
+    Fingerprint4KiB,
+    Fingerprint64KiB,
+    /// A first record under another key each time.
+    MemorySwap,
+    MemoryLoad,
     /// Two requests of 4 KiB of JSON that are compared by what it means.
     CanonicalJson,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Nothing,
         Self::Bare,
         Self::First,
@@ -60,6 +68,10 @@ impl Scenario {
         Self::Key,
         Self::Fingerprint,
         Self::LongFingerprint,
+        Self::Fingerprint4KiB,
+        Self::Fingerprint64KiB,
+        Self::MemorySwap,
+        Self::MemoryLoad,
         Self::CanonicalJson,
     ];
 
@@ -82,6 +94,10 @@ impl Scenario {
             Self::Key => "key",
             Self::Fingerprint => "fingerprint",
             Self::LongFingerprint => "long-fingerprint",
+            Self::Fingerprint4KiB => "fingerprint-4-kib",
+            Self::Fingerprint64KiB => "fingerprint-64-kib",
+            Self::MemorySwap => "memory-swap",
+            Self::MemoryLoad => "memory-load",
             Self::CanonicalJson => "canonical-json",
         }
     }
@@ -104,6 +120,10 @@ impl Scenario {
             }),
             Self::Fingerprint => repeat(rounds, |_| fingerprint(&ASKED)),
             Self::LongFingerprint => repeat(rounds, |_| fingerprint(&[b'q'; 200 + 640])),
+            Self::Fingerprint4KiB => repeat(rounds, |_| fingerprint(&[b'q'; 4 << 10])),
+            Self::Fingerprint64KiB => repeat(rounds / SELDOM, |_| fingerprint(&[b'q'; 64 << 10])),
+            Self::MemorySwap => memory_swap(rounds),
+            Self::MemoryLoad => memory_load(rounds),
             Self::CanonicalJson => canonical_json(rounds),
         }
     }
@@ -226,6 +246,37 @@ fn canonical_json(rounds: u32) {
     let request = request.body(Bytes::from(body)).expect("a request");
     let rules = FingerprintRules::new().canonical_json();
     repeat(rounds, |_| rules.same(black_box(&request), &request));
+}
+
+/// As evenly spread as hashes are.
+fn key_at(round: u32) -> Key {
+    let number = u64::from(round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number.to_ne_bytes());
+    Key::from_bytes(bytes)
+}
+
+fn in_memory(work: impl AsyncFnOnce(MemoryStore, Record)) {
+    let [claimed, ..] = records();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(work(MemoryStore::new(), claimed));
+}
+
+fn memory_swap(rounds: u32) {
+    in_memory(async |store, claimed| {
+        for round in 0..rounds {
+            black_box(store.swap(&key_at(round), None, &claimed).await.expect("there is room"));
+        }
+    });
+}
+
+fn memory_load(rounds: u32) {
+    in_memory(async |store, claimed| {
+        store.swap(&key_at(17), None, &claimed).await.expect("there is room");
+        for _ in 0..rounds {
+            black_box(store.load(&black_box(key_at(17))).await.expect("it is in memory"));
+        }
+    });
 }
 
 /// A record with a request, then two steps, then an answer.
