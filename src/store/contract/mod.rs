@@ -2,7 +2,6 @@
 
 mod durability;
 mod error;
-mod immediate;
 mod kept;
 mod page;
 
@@ -16,7 +15,6 @@ use async_trait::async_trait;
 
 pub use self::durability::{Durability, DurabilityLevel, Epoch, RequireError, Since};
 pub use self::error::{ConnectError, StoreError, StoreErrorKind};
-pub(crate) use self::immediate::ImmediateStore;
 pub use self::kept::KeptRecord;
 pub(in crate::store) use self::page::Entry;
 pub use self::page::{Cursor, Filter, Found, Page, Query, Unreadable};
@@ -210,6 +208,31 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn immediate(&self) -> Option<&dyn ImmediateStore> {
         None
     }
+}
+
+/// The calls of a [`Store`] that replies without waiting, as plain calls: the same
+/// contract, and no future in a box for each call.
+pub trait ImmediateStore {
+    /// See [`Store::load`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn load(&self, key: &Key) -> Result<Loaded, StoreError>;
+
+    /// See [`Store::swap`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError>;
+
+    /// See [`Store::remove`].
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError>;
 }
 
 /// A record, and the store's time when it was read.

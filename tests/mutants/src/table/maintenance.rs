@@ -77,8 +77,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "a-task-that-stands-still-looks-for-all",
         LOOK,
-        "self.windows().may_rest() || self.windows().is_silent(SILENT, now)",
-        "self.windows().may_rest()",
+        "self.windows().is_silent(SILENT, now)\n",
+        "self.windows().is_silent(SILENT * 1000, now)\n",
         "a_task_that_stands_still_is_replaced",
     ),
     http(
