@@ -4,6 +4,7 @@ use super::Mutant;
 
 planted_under!(cluster, "-p servers --test redis", "cluster");
 planted_under!(conformance, "-p servers --test conformance_redis", "redis");
+planted_under!(cost, "-p servers --test redis", "cost");
 planted_under!(partitions, "-p servers --test redis", "partitions");
 planted_under!(rights, "-p servers --test redis", "rights");
 
@@ -15,12 +16,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        if self.partitions",
         "a_node_that_hangs",
     ),
-    conformance(
+    cost(
         "redis-begins-an-operation-when-the-one-before-it-began",
         "src/store/redis/layout.rs",
         "Some(_) => next.is_first().then(|| \"now\".to_owned()),",
         "Some(_) => None,",
-        "a_new_operation_is_created_anew",
+        "only_complete_records",
     ),
     conformance(
         "redis-forgets-when-an-operation-began",

@@ -151,4 +151,6 @@ async fn only_complete_records_have_a_time_to_live() {
     let next = ledger.apply(&key("b"), None, super::support::claim()).await.unwrap().record.unwrap();
     assert!(matches!(ledger.store().swap(&key("a"), Some(version), &next).await, Ok(Swap::Stored)));
     assert_eq!(redis.cli(&["TTL", &name]), "-1", "it is unfinished and would be forgotten");
+    let columns = redis.cli(&["GETRANGE", &name, "0", "18"]);
+    assert!(columns.starts_with("2 P ") && columns.ends_with(" 0"), "it began when it was written: {columns}");
 }
