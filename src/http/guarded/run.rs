@@ -273,8 +273,7 @@ impl<S> GuardedRequest<S> {
         let is_post = parts.method == Method::POST;
         let operation = Operation::new(Arc::clone(&attempt), idempotency_key);
         let request = of_operation(parts, &operation, body);
-        let context = &context;
-        let (policy, claimed) = (&context.shared.policy, &attempt);
+        let (context, policy, claimed) = (&context, &context.shared.policy, &attempt);
         let run = under_lease(&attempt, async move {
             let (mut parts, body) = service.call(request).await?.into_parts();
             // Said of this record, as an outcome is.
