@@ -82,21 +82,23 @@ impl Attempt {
         if self.engine.is_immediate()
             && let Some(mut current) = self.try_turn()
         {
-            return match self.last_write(change, &current, elapsed) {
-                Ok(mut write) => match self.engine.drive_at_once(&self.key, &mut write.exchange) {
-                    Some(driven) => self.ended(write, driven, &mut current),
-                    None => self.drive_to_end(write, &mut current).await,
-                },
-                Err(end) => end,
+            if let Some(end) = self.ended_itself(&current) {
+                return end;
+            }
+            let mut write = self.last_write(change, &current, elapsed);
+            return match self.engine.drive_at_once(&self.key, &mut write.exchange) {
+                Some(driven) => self.ended(write, driven, &mut current),
+                None => self.drive_to_end(write, &mut current).await,
             };
         }
         // Boxed: who waits for a store keeps no room for this where none has to be waited for.
         Box::pin(async move {
             let mut current = self.turn().await;
-            match self.last_write(change, &current, self.since.elapsed()) {
-                Ok(write) => self.drive_to_end(write, &mut current).await,
-                Err(end) => end,
+            if let Some(end) = self.ended_itself(&current) {
+                return end;
             }
+            let write = self.last_write(change, &current, self.since.elapsed());
+            self.drive_to_end(write, &mut current).await
         })
         .await
     }
@@ -106,15 +108,17 @@ impl Attempt {
         self.ended(write, driven, current)
     }
 
-    /// The write that ends it, with what still waits to be written; or how it ended, if the work
-    /// stored its end itself.
-    fn last_write(&self, change: Change, current: &Arc<Record>, elapsed: Duration) -> Result<LastWrite, End> {
-        if self.completed().is_some() {
-            // In a transaction of which it did not see the end.
-            self.leave();
-            self.emit_late_doubt();
-            return Err(End::Lost(Some(current.as_ref().clone())));
-        }
+    /// How it ended, if the work stored its end itself, in a transaction of which it did not see
+    /// the end.
+    fn ended_itself(&self, current: &Record) -> Option<End> {
+        self.completed()?;
+        self.leave();
+        self.emit_late_doubt();
+        Some(End::Lost(Some(current.clone())))
+    }
+
+    /// The write that ends it, with what still waits to be written.
+    fn last_write(&self, change: Change, current: &Arc<Record>, elapsed: Duration) -> LastWrite {
         let completes = matches!(change, Change::Complete { .. });
         // Those who still wait for a write belong to work that is over.
         let (mut changes, _) = self.take_queue();
@@ -122,7 +126,7 @@ impl Attempt {
         changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));
         changes.extend(self.reason_for(&change, current));
         changes.push(change);
-        Ok(LastWrite { exchange: self.exchange(changes, current, elapsed), completes, retry_in })
+        LastWrite { exchange: self.exchange(changes, current, elapsed), completes, retry_in }
     }
 
     /// How it ended, now that the store has its end, or has failed.
