@@ -360,7 +360,8 @@ async fn renewals_go_on_around_transactions<D: Driver>() {
     let lost = Arc::new(AtomicU32::new(0));
     let (joined, seen) = (shop.joined.clone(), Arc::clone(&lost));
     let runner = shop.runner_with(|engine| {
-        engine.lease(Duration::from_millis(900)).on_event(move |event| {
+        // A transaction may take a third of it: three times as long as it does.
+        engine.lease(Duration::from_millis(1800)).on_event(move |event| {
             if matches!(event.kind, EventKind::LeaseLost) {
                 seen.fetch_add(1, Ordering::SeqCst);
             }
@@ -368,7 +369,7 @@ async fn renewals_go_on_around_transactions<D: Driver>() {
     });
     let outcome = runner.run("shop", "K", "", move |op| async move {
         let mut last = 0;
-        for n in 0..12 {
+        for n in 0..18 {
             let work = work::<D, _, _>(move |tx| {
                 Box::pin(async move {
                     let order = D::run(tx, INSERT).await?;
@@ -380,8 +381,8 @@ async fn renewals_go_on_around_transactions<D: Driver>() {
         }
         Ok::<_, Error>(last)
     });
-    assert_eq!(outcome.await.unwrap(), 12);
-    assert_eq!((shop.orders(), lost.load(Ordering::SeqCst)), (12, 0));
+    assert_eq!(outcome.await.unwrap(), 18);
+    assert_eq!((shop.orders(), lost.load(Ordering::SeqCst)), (18, 0));
 }
 
 /// Killed at any moment: each order is there once, as its operation says, after
