@@ -25,7 +25,6 @@ use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
 use crate::telemetry::span;
 use crate::util::detached::Detached;
-use crate::util::soon::Soon;
 
 /// Runs closures under a key: a queue's message, a day's export.
 ///
@@ -184,10 +183,7 @@ impl Runner {
         let labels = self.labels.clone();
         let command = Claim { fingerprint: fingerprint.clone(), mode: self.mode, lease, request: None, labels };
         let counted = self.engine.draining().begin();
-        let admission = match claim(&self.engine, key, command, counted, rest.as_deref(), Instant::now()) {
-            Soon::Now(admission) => admission,
-            Soon::Later(admission) => admission.await,
-        };
+        let admission = claim(&self.engine, key, command, counted, rest.as_deref(), Instant::now()).get().await;
         let (attempt, _counted) = match admission {
             Ok(Admission::Granted(attempt, counted)) => (attempt, counted),
             Ok(Admission::Refused(Claimed::Closed, _)) => {

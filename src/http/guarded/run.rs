@@ -145,10 +145,7 @@ impl<S> GuardedRequest<S> {
         {
             return Ok(response);
         }
-        let admission = match self.context.claim(&self.parts, &fingerprint, &body, Instant::now()) {
-            Soon::Now(admission) => admission,
-            Soon::Later(admission) => admission.await,
-        };
+        let admission = self.context.claim(&self.parts, &fingerprint, &body, Instant::now()).get().await;
         self.admitted(admission, fingerprint, body, permit).get().await
     }
 
