@@ -1,7 +1,7 @@
 //! A service whose operations went wrong, and its page.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -87,11 +87,12 @@ impl Scene {
 
     async fn with_schedules(self) -> Self {
         let (sender, mut runs) = tokio::sync::mpsc::unbounded_channel();
-        let has_failed = Arc::new(AtomicBool::new(false));
+        // Each third run fails: a page of runs has one, however many there were.
+        let runs_before = Arc::new(AtomicUsize::new(0));
         let work = move |period: Period, _| {
-            let is_first = !has_failed.swap(true, Ordering::Relaxed);
+            let fails = runs_before.fetch_add(1, Ordering::Relaxed) % 3 == 0;
             let _ = sender.send(period);
-            async move { if is_first { Err("the disk is full") } else { Ok(()) } }
+            async move { if fails { Err("the disk is full") } else { Ok(()) } }
         };
         let often = Schedule::new("often", Timing::every(Duration::from_secs(1)).unwrap()).max_tries(1);
         let nightly = Schedule::new("daily-export", Timing::daily("Europe/Zurich", "02:00").unwrap());
