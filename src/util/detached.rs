@@ -35,29 +35,27 @@ pub(crate) struct Detached<T> {
 /// needs no bounds.
 trait Work<T>: Send {
     fn poll_work(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T>;
-    #[cfg(not(feature = "tracing"))]
-    fn detach(self: Pin<Box<Self>>, runtime: &Handle);
-    #[cfg(feature = "tracing")]
-    fn detach(self: Pin<Box<Self>>, runtime: &Handle, span: tracing::Span);
+    /// The same work, for a task in which no caller waits for it.
+    fn unawaited(self: Pin<Box<Self>>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-impl<F> Work<F::Output> for F
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
+impl<F: Future + Send + 'static> Work<F::Output> for F {
     fn poll_work(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.poll(cx)
     }
 
-    #[cfg(not(feature = "tracing"))]
-    fn detach(self: Pin<Box<Self>>, runtime: &Handle) {
-        runtime.spawn(LEFT.scope((), self));
+    fn unawaited(self: Pin<Box<Self>>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(Unawaited(self))
     }
+}
 
-    #[cfg(feature = "tracing")]
-    fn detach(self: Pin<Box<Self>>, runtime: &Handle, span: tracing::Span) {
-        runtime.spawn(LEFT.scope((), tracing::Instrument::instrument(self, span)));
+struct Unawaited<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Unawaited<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx).map(drop)
     }
 }
 
@@ -128,10 +126,12 @@ impl<T> Drop for Detached<T> {
         // Without a runtime the process is on its way out; to an operation
         // that is a crash like any other.
         let Ok(runtime) = Handle::try_current() else { return };
+        // One type for all work: a task of its own for each would be a hundred functions
+        // for the compiler, for every service that is guarded.
+        let alone = LEFT.scope((), work.unawaited());
         #[cfg(feature = "tracing")]
-        work.detach(&runtime, self.span.clone());
-        #[cfg(not(feature = "tracing"))]
-        work.detach(&runtime);
+        let alone = tracing::Instrument::instrument(alone, self.span.clone());
+        runtime.spawn(alone);
     }
 }
 
