@@ -87,6 +87,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "in_a_cluster",
     ),
     partitions(
+        "the-number-of-partitions-is-told-once",
+        "src/store/redis/link.rs",
+        "tokio::spawn(async move { link.tell_partitions_again().await });",
+        "drop(link);",
+        "after_a_while",
+    ),
+    partitions(
+        "what-a-process-wrote-since-is-taken-for-older-data",
+        "src/store/redis/partitions.rs",
+        "Said::Nothing if self.is_ours.load(Ordering::Relaxed) => {}",
+        "Said::Nothing if self.is_ours.load(Ordering::Relaxed) && false => {}",
+        "what_was_written_after_everything",
+    ),
+    partitions(
+        "one-whose-write-was-refused-reads-elsewhere",
+        "src/store/redis/link.rs",
+        ".inspect_err(|_| self.give_up(connection))?;",
+        "?;",
+        "one_whose_write_was_refused",
+    ),
+    partitions(
         "partitions-share-half-of-their-records",
         "src/store/redis/layout.rs",
         "u16::from_be_bytes([*high, *low]) % self.partitions();",
