@@ -12,8 +12,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     cluster(
         "a-hanging-node-is-told-what-the-data-says-already",
         "src/store/redis/link.rs",
-        "        self.connection().await?;\n        if self.partitions",
-        "        if self.partitions",
+        "if self.partitions.known() != Known::Not {",
+        "if false {",
         "a_node_that_hangs",
     ),
     cost(
