@@ -122,6 +122,7 @@ impl Partitions {
 
     pub(super) fn agree(&self, found: u16, names: &Names) -> Result<(), StoreError> {
         if found != names.partitions() {
+            self.is_ours.store(false, Ordering::Relaxed);
             self.forget();
             return Err(other(found, names));
         }

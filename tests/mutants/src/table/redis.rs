@@ -101,6 +101,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "what_was_written_after_everything",
     ),
     partitions(
+        "one-that-was-refused-takes-the-data-for-its-own",
+        "src/store/redis/partitions.rs",
+        "            self.is_ours.store(false, Ordering::Relaxed);\n",
+        "",
+        "another_number_that_was_decided",
+    ),
+    partitions(
         "one-whose-write-was-refused-reads-elsewhere",
         "src/store/redis/link.rs",
         ".inspect_err(|_| self.give_up(connection))?;",
