@@ -104,3 +104,35 @@ async fn what_is_encrypted_is_refused_without_the_key() {
         other => panic!("{other:?}"),
     }
 }
+
+/// As a store that has to be waited for lets others go on.
+#[tokio::test]
+async fn what_never_waits_leaves_turns_for_others() {
+    const MANY: usize = 1_000;
+    let runner = Runner::new(MemoryStore::new());
+    let others = Arc::new(AtomicUsize::new(0));
+    let other = || {
+        let others = Arc::clone(&others);
+        tokio::spawn(async move { others.fetch_add(1, Ordering::Relaxed) });
+    };
+    other();
+    let (seen, runs) = (Arc::clone(&others), Arc::default());
+    let steps = move |operation: Operation| async move {
+        for n in 0..MANY {
+            if seen.load(Ordering::Relaxed) == 1 {
+                return Ok(n);
+            }
+            step(&operation, n.to_string(), &runs).await?;
+        }
+        Ok::<_, StepError<Infallible>>(MANY)
+    };
+    assert!(runner.run("jobs", "j", "", steps).await.unwrap() < MANY, "a handler kept its thread for all of its steps");
+    other();
+    for n in 0..MANY {
+        runner.run("jobs", &n.to_string(), "", |_| async { Ok::<_, Infallible>(1) }).await.unwrap();
+        if others.load(Ordering::Relaxed) == 2 {
+            return;
+        }
+    }
+    panic!("one caller kept its thread for all of its runs");
+}

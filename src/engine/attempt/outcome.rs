@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::turn::leave_a_turn;
 use super::{Attempt, End};
 use crate::core::{Change, Done, Exchange, Fenced, Lost, Mode, Record, StoredResponse};
 use crate::store::{STORE_TIMEOUT, StoreError};
@@ -75,6 +76,9 @@ impl Attempt {
     /// that fails keeps no client waiting: saving then goes on in the background,
     /// and the claim is not given up.
     pub(crate) async fn end(self: &Arc<Self>, change: Change) -> End {
+        if self.engine.is_immediate() {
+            leave_a_turn().await;
+        }
         let elapsed = self.since.elapsed();
         self.set_ending(elapsed);
         let parked = self.ending.parked.get().map(|(_, why)| Change::Park { why: Arc::clone(why) });

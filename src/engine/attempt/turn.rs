@@ -3,6 +3,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use tokio::task::coop::consume_budget;
+
 use super::Attempt;
 use crate::core::Record;
 use crate::util::signal::lock;
@@ -74,4 +76,11 @@ impl<A: Deref<Target = Attempt>> Drop for Turn<A> {
         std::mem::swap(&mut *lock(&self.attempt.writer.current), &mut self.record);
         self.attempt.writer.turn.add_permits(1);
     }
+}
+
+/// Lets other tasks of this thread go on now and then, and the lease be renewed, as a wait for a
+/// store does. After a step's write: before it, a caller that is dropped would leave nothing on record
+/// of what it did.
+pub(super) async fn leave_a_turn() {
+    consume_budget().await;
 }

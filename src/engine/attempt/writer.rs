@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::turn::leave_a_turn;
 use super::{Attempt, Waiting, WriteError};
 use crate::core::{Change, Done, Exchange, Fenced, Label, Labels, Lost, Record, Status};
 use crate::util::nonce::fresh_nonce;
@@ -26,6 +27,7 @@ impl Attempt {
     /// waits for the first.
     pub(crate) async fn write_all(self: &Arc<Self>, changes: [Option<Change>; 3]) -> Result<(), WriteError> {
         if let Some(written) = self.write_at_once(&changes) {
+            leave_a_turn().await;
             return written;
         }
         let (done, outcome) = oneshot::channel();

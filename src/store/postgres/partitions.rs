@@ -50,7 +50,8 @@ impl Partitions {
         let bound = move |number: u16| match number {
             0 => "MINVALUE".to_owned(),
             last if last == self.0 => "MAXVALUE".to_owned(),
-            number => format!("'\\x{:04x}'", (u32::from(number) << 16).div_ceil(self.0.into())),
+            // Whatever backslashes mean in other texts there.
+            number => format!("E'\\\\x{:04x}'", (u32::from(number) << 16).div_ceil(self.0.into())),
         };
         (0..self.0).map(move |number| format!("FROM ({}) TO ({})", bound(number), bound(number + 1)))
     }
@@ -92,10 +93,13 @@ impl Partitions {
     pub(super) fn check(self, there: i64, usable: i64) -> Result<(), StoreError> {
         let wanted = if self.is_none() { 0 } else { i64::from(self.0) };
         if there != wanted {
+            let is_missing = there > 0 && there < wanted;
             let (there, wanted) = (there.max(1), wanted.max(1));
+            let missing =
+                if is_missing { "; if they were made as many as that, put back those that are missing" } else { "" };
             return Err(unavailable(format!(
                 "the tables are in {there} partitions, and this store was told {wanted}: set partitions({there}), \
-                 or make other tables, with another schema or table prefix"
+                 or make other tables, with another schema or table prefix{missing}"
             )));
         }
         if usable != 2 * wanted {
@@ -109,7 +113,8 @@ impl Partitions {
     /// Two columns for [`check`](Self::check): how many partitions of records there are, and how many of both tables
     /// this role may use.
     pub(super) fn look(records: &str, steps: &str) -> String {
-        let quoted = |table: &str| format!("'{}'::pg_catalog.regclass", table.replace('\'', "''"));
+        let quoted = |table: &str| table.replace('\\', "\\\\").replace('\'', "''");
+        let quoted = |table: &str| format!("E'{}'::pg_catalog.regclass", quoted(table));
         let (records, steps) = (quoted(records), quoted(steps));
         let right = |right| format!("pg_catalog.has_table_privilege(inhrelid, '{right}')");
         let rights = ["SELECT", "INSERT", "UPDATE", "DELETE"].map(right).join(" AND ");
@@ -138,7 +143,7 @@ mod tests {
             let bound = |text: &str| u32::from_str_radix(text.trim_matches(|c: char| !c.is_ascii_hexdigit()), 16);
             let bounds: Vec<_> = partitions.bounds().collect();
             let froms = bounds.iter().skip(1).map(|bounds| {
-                let (_, from) = bounds.split_once("'\\x").expect("a bound");
+                let (_, from) = bounds.split_once("'\\\\x").expect("a bound");
                 bound(&from[..4]).expect("a number")
             });
             let starts: Vec<u32> = std::iter::once(0).chain(froms).collect();

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::connection::{Connection, Source, Timeouts};
 use super::error::{is_away, is_full, is_loading, passes, store_error, unavailable, wants_reconnect};
 use super::layout::Names;
-use super::partitions::{self, Partitions, Said};
+use super::partitions::{self, Known, Partitions, Said};
 use super::script::{Call, PROBE};
 use super::settings::{self, ServerSettings};
 use super::wait::Waiting;
@@ -93,29 +93,46 @@ impl Link {
     }
 
     /// Before what is written first: which number of partitions it is that the data has.
-    pub(super) async fn remember_partitions(&self) -> Result<(), StoreError> {
-        if self.partitions.are_remembered() {
-            return Ok(());
+    pub(super) async fn remember_partitions(self: &Arc<Self>) -> Result<(), StoreError> {
+        match self.partitions.known() {
+            Known::Well => Ok(()),
+            Known::WhileAgo => {
+                // Beside the write: of a cluster, the node of the first partition may be away.
+                let link = Arc::clone(self);
+                tokio::spawn(async move { link.tell_partitions_again().await });
+                Ok(())
+            }
+            Known::Not => Box::pin(self.tell_partitions()).await,
         }
-        Box::pin(self.tell_partitions()).await
     }
 
     async fn tell_partitions(&self) -> Result<(), StoreError> {
         // To connect is to look. The node of the first partition may be the one that hangs.
-        self.connection().await?;
-        if self.partitions.are_remembered() {
+        let connection = self.connection().await?;
+        if self.partitions.known() != Known::Not {
             return Ok(());
         }
-        match self.call(&partitions::tell_first(&self.names)).await {
-            Ok(reply) => self.partitions.decided(&reply, &self.names)?,
+        match self.tell(&connection).await {
             // Of a build that did not know the setting; what it admitted continues.
             Err(error) if error.kind() == StoreErrorKind::Full && self.names.partitions() == partitions::USUAL => {
-                return Ok(());
+                Ok(())
             }
-            Err(error) => return Err(error),
+            told => told,
         }
-        let connection = self.connection().await?;
-        partitions::tell_others(&connection, &self.names, self.timeouts.response).await;
+    }
+
+    /// A server that is away then is told the next time.
+    async fn tell_partitions_again(&self) {
+        if let Ok(connection) = self.connection().await {
+            let _ = self.tell(&connection).await;
+        }
+    }
+
+    /// If it is another number that the data has, every call is refused from here on.
+    async fn tell(&self, connection: &Arc<Connection>) -> Result<(), StoreError> {
+        let reply = self.call(&partitions::tell_first(&self.names)).await?;
+        self.partitions.decided(&reply, &self.names).inspect_err(|_| self.give_up(connection))?;
+        partitions::tell_others(connection, &self.names, self.timeouts.response).await;
         Ok(())
     }
 

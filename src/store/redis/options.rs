@@ -97,7 +97,10 @@ impl RedisStoreOptions {
     ///
     /// The data remembers the number with the first write. A store that is given another one is
     /// refused when it connects: every call then returns `Unavailable`, which says both numbers. It
-    /// would not find the records that are there, and a retry would run the handler again.
+    /// would not find the records that are there, and a retry would run the handler again. While it
+    /// writes, a process tells the data the number again every 10 seconds, by a small call beside a
+    /// write: all that is there may have been deleted (`FLUSHALL`). If the data has another number by then,
+    /// every call of that process is refused from there on.
     ///
     /// ```
     /// use tower_idempotency::store::RedisStore;

@@ -2,20 +2,23 @@
 //!
 //! The first partition has the number, and of two first writers the one who is there first decides.
 //! The others have copies: a process that starts while a node of a cluster is away has to know, too.
+//! A process that writes tells it again after a while: all that Redis had may have been deleted.
 
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{RedisError, Value};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::Connection;
 use super::error::{corrupt, is_away, store_error, unavailable};
 use super::layout::{Names, no_reply_of_ours};
 use super::script::{COUNT, Call, EPOCH, PARTITIONS};
 use crate::store::contract::StoreError;
+use crate::util::signal::lock;
 
 /// Of a store that is not told another number, and of data that does not say so.
 pub(super) const USUAL: u16 = 16;
@@ -28,10 +31,25 @@ pub(super) fn is_legal(partitions: u16) -> bool {
     (1..=MOST).contains(&partitions)
 }
 
+/// For how long a process goes by what it knows of the data.
+const GOOD_FOR: Duration = Duration::from_secs(10);
+
 /// Whether the data is known to remember it.
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
-    remembered: AtomicBool,
+    /// When that was last told, or seen.
+    known_at: Mutex<Option<Instant>>,
+    /// Whether this process has worked with this number before.
+    is_ours: AtomicBool,
+}
+
+/// How well that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Well,
+    /// But a while ago. It is said once: who asks sees to it.
+    WhileAgo,
+    Not,
 }
 
 /// What a partition says.
@@ -59,8 +77,20 @@ impl Said {
 }
 
 impl Partitions {
-    pub(super) fn are_remembered(&self) -> bool {
-        self.remembered.load(Ordering::Relaxed)
+    pub(super) fn known(&self) -> Known {
+        let mut known_at = lock(&self.known_at);
+        match *known_at {
+            None => Known::Not,
+            Some(at) if at.elapsed() < GOOD_FOR => Known::Well,
+            Some(_) => {
+                *known_at = Some(Instant::now());
+                Known::WhileAgo
+            }
+        }
+    }
+
+    fn forget(&self) {
+        *lock(&self.known_at) = None;
     }
 
     /// Refuses another number than the data has. Writes nothing: a look from outside may come
@@ -74,9 +104,11 @@ impl Partitions {
         match look(connection, names, within).await? {
             Said::Number(found) => return self.agree(found, names),
             Said::Nothing if names.partitions() == USUAL => {}
+            // All was deleted. What is there by now may be what this process wrote since.
+            Said::Nothing if self.is_ours.load(Ordering::Relaxed) => {}
             Said::Nothing => refuse_older(connection, names, within).await?,
         }
-        self.remembered.store(false, Ordering::Relaxed);
+        self.forget();
         Ok(())
     }
 
@@ -90,9 +122,12 @@ impl Partitions {
 
     pub(super) fn agree(&self, found: u16, names: &Names) -> Result<(), StoreError> {
         if found != names.partitions() {
+            self.is_ours.store(false, Ordering::Relaxed);
+            self.forget();
             return Err(other(found, names));
         }
-        self.remembered.store(true, Ordering::Relaxed);
+        *lock(&self.known_at) = Some(Instant::now());
+        self.is_ours.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

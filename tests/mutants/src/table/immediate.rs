@@ -2,7 +2,9 @@
 
 use super::Mutant;
 
+const END: &str = "src/engine/attempt/outcome.rs";
 const LEDGER: &str = "src/engine/ledger/mod.rs";
+const TURN: &str = "src/engine/attempt/turn.rs";
 const WRITER: &str = "src/engine/attempt/writer.rs";
 
 planted_under!(immediate, "--test engine", "immediate");
@@ -35,5 +37,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Swap::Conflict(found) if is_sealed(&found) =>",
         "Swap::Conflict(found) if is_sealed(&found) && false =>",
         "what_is_encrypted",
+    ),
+    immediate(
+        "what-never-waits-keeps-its-thread",
+        TURN,
+        "    consume_budget().await;",
+        "    let _ = consume_budget;",
+        "leaves_turns_for_others",
+    ),
+    immediate(
+        "what-ends-at-once-keeps-its-thread",
+        END,
+        "            leave_a_turn().await;\n",
+        "            let _ = leave_a_turn;\n",
+        "leaves_turns_for_others",
     ),
 ];

@@ -45,6 +45,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "for sweep in from.iter().chain(before).take(1) {",
         "a_sweep_goes_through_all_partitions",
     ),
+    partitions(
+        "postgres-has-bounds-as-backslashes-are-read",
+        PARTITIONS,
+        "format!(\"E'\\\\\\\\x{:04x}'\",",
+        "format!(\"'\\\\x{:04x}'\",",
+        "names_and_bounds_are_what_they_are",
+    ),
+    partitions(
+        "postgres-advises-to-do-without-a-partition",
+        PARTITIONS,
+        "let is_missing = there > 0 && there < wanted;",
+        "let is_missing = there > wanted;",
+        "a_partition_that_was_taken_away",
+    ),
     statements(
         "postgres-forgets-which-keys-it-has-met",
         "src/store/postgres/met.rs",

@@ -12,8 +12,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     cluster(
         "a-hanging-node-is-told-what-the-data-says-already",
         "src/store/redis/link.rs",
-        "        self.connection().await?;\n        if self.partitions",
-        "        if self.partitions",
+        "if self.partitions.known() != Known::Not {",
+        "if false {",
         "a_node_that_hangs",
     ),
     cost(
@@ -85,6 +85,34 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "that_know(connection, names).skip(1)",
         "that_know(connection, names).skip(99)",
         "in_a_cluster",
+    ),
+    partitions(
+        "the-number-of-partitions-is-told-once",
+        "src/store/redis/link.rs",
+        "tokio::spawn(async move { link.tell_partitions_again().await });",
+        "drop(link);",
+        "after_a_while",
+    ),
+    partitions(
+        "what-a-process-wrote-since-is-taken-for-older-data",
+        "src/store/redis/partitions.rs",
+        "Said::Nothing if self.is_ours.load(Ordering::Relaxed) => {}",
+        "Said::Nothing if self.is_ours.load(Ordering::Relaxed) && false => {}",
+        "what_was_written_after_everything",
+    ),
+    partitions(
+        "one-that-was-refused-takes-the-data-for-its-own",
+        "src/store/redis/partitions.rs",
+        "            self.is_ours.store(false, Ordering::Relaxed);\n",
+        "",
+        "another_number_that_was_decided",
+    ),
+    partitions(
+        "one-whose-write-was-refused-reads-elsewhere",
+        "src/store/redis/link.rs",
+        ".inspect_err(|_| self.give_up(connection))?;",
+        "?;",
+        "one_whose_write_was_refused",
     ),
     partitions(
         "partitions-share-half-of-their-records",

@@ -113,3 +113,43 @@ async fn a_sweep_goes_through_all_partitions() {
     assert_eq!(one.expect("a sweep") + other.expect("a sweep"), 25);
     assert_eq!(store.scan(&Query::new(Filter::Unfinished, 100)).await.expect("a scan").found.len(), 1);
 }
+
+/// Names may have all that Postgres lets them have, and texts what an old setting makes of them.
+#[tokio::test]
+async fn names_and_bounds_are_what_they_are_whatever_strings_mean() {
+    let server = Postgres::start();
+    for (database, conforming) in [("usual", "on"), ("old", "off")] {
+        let url = server.database(database);
+        server.sql(&format!("ALTER DATABASE {database} SET standard_conforming_strings = {conforming}"));
+        let options = options(3).schema("my \"odd\" 'sch\\ema'.%s$1").table_prefix("P\\ 'r-\"x\".");
+        let store = options.connect(&url).expect("a URL");
+        store.create_schema().await.expect("a schema");
+        let bounds = server.sql_in(
+            database,
+            "SET standard_conforming_strings = on; SELECT pg_get_expr(relpartbound, oid) FROM pg_class \
+            WHERE relispartition AND relkind = 'r' AND relname LIKE '%records%' ORDER BY relname",
+        );
+        let bound = |number| ["'\\x5556'", "'\\xaaab'"][number];
+        let (first, second) = (bound(0), bound(1));
+        let expected = format!(
+            "FOR VALUES FROM (MINVALUE) TO ({first})\nFOR VALUES FROM ({first}) TO ({second})\n\
+             FOR VALUES FROM ({second}) TO (MAXVALUE)"
+        );
+        assert_eq!(bounds, expected, "{database}");
+        puts_over_all(&store).await;
+        for n in 0..32 {
+            assert!(store.load(&key(4 + 8 * n)).await.expect("it answers").record.is_some(), "{database}");
+        }
+        assert_eq!(store.scan(&Query::new(Filter::Unfinished, 100)).await.expect("a scan").found.len(), 32);
+    }
+}
+
+/// To be told fewer, as the tables have now, would not bring back what was in it.
+#[tokio::test]
+async fn a_partition_that_was_taken_away_is_to_be_put_back() {
+    let server = Postgres::start();
+    on(4, &server).create_schema().await.expect("a schema");
+    server.sql("ALTER TABLE idempotency.records DETACH PARTITION idempotency.records_1");
+    let error = on(4, &server).load(&key(1)).await.expect_err("one is missing").to_string();
+    assert!(error.contains("put back those that are missing"), "{error}");
+}

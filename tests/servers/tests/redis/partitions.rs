@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use servers::{Cluster, Redis};
 use tower_idempotency::core::Key;
@@ -151,6 +152,86 @@ async fn it_is_remembered_again_after_everything_was_deleted() {
     let error = ledger.store().durability().await.expect_err("it is refused");
     assert!(error.to_string().contains("lie in 16 partitions"), "{error}");
     assert!(claim_key(&ledger, &key("c")).await.is_err(), "and so is every call");
+}
+
+/// As a deletion of everything may be seen by no one else: a process need not ask how durable it is.
+async fn a_while_passes() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+}
+
+/// What a process wrote after that is its own, and not that of a build without the setting.
+#[tokio::test]
+async fn what_was_written_after_everything_was_deleted_is_no_older_data() {
+    let redis = Redis::start();
+    let ledger = Ledger::new(open_with(&redis.url(), 64));
+    claim_key(&ledger, &key("a")).await.unwrap().expect("granted");
+    redis.cli(&["FLUSHALL"]);
+    for n in 0..32 {
+        claim_key(&ledger, &key(&n.to_string())).await.unwrap().expect("granted");
+    }
+    ledger.store().durability().await.expect("it is as it was told");
+    claim_key(&ledger, &key("b")).await.unwrap().expect("granted");
+    is_refused(&redis.url(), 16, 64).await;
+}
+
+#[tokio::test]
+async fn it_is_remembered_again_by_what_is_written_after_a_while() {
+    let redis = Redis::start();
+    let ledger = Ledger::new(open_with(&redis.url(), 64));
+    claim_key(&ledger, &key("a")).await.unwrap().expect("granted");
+    redis.cli(&["FLUSHALL"]);
+    a_while_passes().await;
+    claim_key(&ledger, &key("b")).await.unwrap().expect("granted");
+    for _ in 0..100 {
+        if redis.cli(&["GET", "{t:00}:partitions"]) == "64" {
+            return is_refused(&redis.url(), 16, 64).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it is not remembered");
+}
+
+#[tokio::test]
+async fn another_number_that_was_decided_meanwhile_is_noticed_after_a_while() {
+    let redis = Redis::start();
+    let store = open_with(&redis.url(), 64);
+    let ledger = Ledger::new(store.clone());
+    claim_key(&ledger, &key("a")).await.unwrap().expect("granted");
+    redis.cli(&["FLUSHALL"]);
+    claims(&redis.url(), 16, "b").await;
+    a_while_passes().await;
+    // It is noticed beside this one.
+    let _ = claim_key(&ledger, &key("c")).await;
+    for _ in 0..100 {
+        if store.load(&key("b")).await.is_err() {
+            is_refused(&redis.url(), 64, 16).await;
+            // What is there is not its own, if the number is forgotten by hand.
+            redis.cli(&["DEL", "{t:00}:partitions"]);
+            assert!(claim_key(&ledger, &key("d")).await.is_err());
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("two numbers are at work");
+}
+
+/// Until it writes, a process that began before the data did can't know.
+#[tokio::test]
+async fn one_whose_write_was_refused_takes_nothing_for_absent() {
+    let redis = Redis::start();
+    // That lies in another partition of 64 than of 16.
+    let (name, key) = (0..)
+        .map(|n: u32| (n.to_string(), key(&n.to_string())))
+        .find(|(_, key)| key.as_bytes()[31] & 0x30 != 0)
+        .unwrap();
+    let late = open_with(&redis.url(), 16);
+    assert!(late.load(&key).await.unwrap().record.is_none());
+    claims(&redis.url(), 64, &name).await;
+    assert!(claim_key(&Ledger::new(late.clone()), &key).await.is_err());
+    let error = late.load(&key).await.expect_err("it would look elsewhere").to_string();
+    assert!(error.contains("lie in 64 partitions"), "{error}");
 }
 
 /// A build without the setting wrote no number, and has 16 partitions.
