@@ -710,7 +710,7 @@ const WALKED: [(&str, &str); 29] = [
     ("http/status.rs", "statuses"),
     ("outbox/settings.rs", "outboxes"),
     ("schedule/scheduler.rs", "schedules"),
-    ("store/memory.rs", "memory_stores"),
+    ("store/memory/mod.rs", "memory_stores"),
     ("store/postgres/options.rs", "postgres_stores"),
     ("store/redis/options.rs", "redis_stores"),
     ("store/sqlite/options.rs", "sqlite_stores"),

@@ -9,3 +9,4 @@ mod conformance;
 mod conformance_sqlite;
 mod memory;
 mod operator;
+mod orders;

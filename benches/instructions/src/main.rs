@@ -101,6 +101,7 @@ fn measure() -> Result<Vec<Row>, String> {
         row("fingerprint-64-KiB", of(Scenario::Fingerprint64KiB) / (1.0 / f64::from(SELDOM))),
         row("memory-store-swap", of(Scenario::MemorySwap) - nothing),
         row("memory-store-load", of(Scenario::MemoryLoad) - nothing),
+        row("memory-store-poll", of(Scenario::MemoryPoll) - nothing),
         row("canonical-json-4-KiB", (of(Scenario::CanonicalJson) - nothing) / 2.0),
     ])
 }

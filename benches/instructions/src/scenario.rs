@@ -9,11 +9,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{
     Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next, Reached,
     Record, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
-use tower_idempotency::store::{KeptRecord, MemoryStore, Store};
+use tower_idempotency::store::{Filter, KeptRecord, MemoryStore, Query, Store};
 use tower_idempotency::{FingerprintRules, IdempotencyLayer, Operation, RequestBody, Scope};
 
 static ANSWER: [u8; 318] = [b'a'; 318];
@@ -49,12 +50,14 @@ pub(crate) enum Scenario {
     /// A first record under another key each time.
     MemorySwap,
     MemoryLoad,
+    /// A completer's, where ten thousand operations are unfinished and none is due.
+    MemoryPoll,
     /// Two requests of 4 KiB of JSON that are compared by what it means.
     CanonicalJson,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Nothing,
         Self::Bare,
         Self::First,
@@ -72,6 +75,7 @@ impl Scenario {
         Self::Fingerprint64KiB,
         Self::MemorySwap,
         Self::MemoryLoad,
+        Self::MemoryPoll,
         Self::CanonicalJson,
     ];
 
@@ -98,6 +102,7 @@ impl Scenario {
             Self::Fingerprint64KiB => "fingerprint-64-kib",
             Self::MemorySwap => "memory-swap",
             Self::MemoryLoad => "memory-load",
+            Self::MemoryPoll => "memory-poll",
             Self::CanonicalJson => "canonical-json",
         }
     }
@@ -124,6 +129,7 @@ impl Scenario {
             Self::Fingerprint64KiB => repeat(rounds / SELDOM, |_| fingerprint(&[b'q'; 64 << 10])),
             Self::MemorySwap => memory_swap(rounds),
             Self::MemoryLoad => memory_load(rounds),
+            Self::MemoryPoll => memory_poll(rounds),
             Self::CanonicalJson => canonical_json(rounds),
         }
     }
@@ -275,6 +281,21 @@ fn memory_load(rounds: u32) {
         store.swap(&key_at(17), None, &claimed).await.expect("there is room");
         for _ in 0..rounds {
             black_box(store.load(&black_box(key_at(17))).await.expect("it is in memory"));
+        }
+    });
+}
+
+fn memory_poll(rounds: u32) {
+    // Valgrind may take longer than a lease.
+    let stopped = MemoryStore::with_clock(ManualClock::new());
+    in_memory(async |_, claimed| {
+        let store = stopped;
+        for held in 0..10_000 {
+            store.swap(&key_at(held), None, &claimed).await.expect("there is room");
+        }
+        for _ in 0..rounds {
+            let page = store.scan(&Query::new(Filter::Lapsed, 100)).await.expect("it is in memory");
+            assert!(black_box(page).found.is_empty(), "leases last a minute");
         }
     });
 }

@@ -26,6 +26,7 @@ impl Filter {
     }
 
     /// Whether `place` comes after `after` in such a scan.
+    #[cfg(any(feature = "redis", feature = "conformance"))]
     pub(in crate::store) fn is_past(self, place: Cursor, after: Cursor) -> bool {
         if self.is_latest_first() { place < after } else { place > after }
     }

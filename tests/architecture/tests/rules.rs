@@ -267,6 +267,6 @@ fn a_store_decides_nothing() {
         "use crate::core::*; fn f() { crate::core::Hold::Free; }",
         "fn f() { assert!(r.lease_left()); }",
     ] {
-        assert!(!deciding(&planted("store/memory.rs", text)).is_empty(), "unseen: {text}");
+        assert!(!deciding(&planted("store/memory/mod.rs", text)).is_empty(), "unseen: {text}");
     }
 }

@@ -2,11 +2,21 @@
 
 use super::Mutant;
 
-const MEMORY: &str = "src/store/memory.rs";
+const MEMORY: &str = "src/store/memory/mod.rs";
+const ORDER: &str = "src/store/memory/order.rs";
+const SHARD: &str = "src/store/memory/shard.rs";
+const SCAN: &str = "src/store/memory/scan.rs";
 
 const fn memory(name: &'static str, text: &'static str, instead: &'static str, filter: &'static str) -> Mutant {
     Mutant { name, file: MEMORY, text, instead, target: "--test store", module: "memory", filter }
 }
+
+/// What a scan would no longer find.
+const fn ordered(name: &'static str, file: &'static str, text: &'static str, instead: &'static str) -> Mutant {
+    Mutant { file, module: "orders", ..memory(name, text, instead, "any_history") }
+}
+
+planted_under!(looking, "--lib", "store::memory::scan");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     memory(
@@ -15,18 +25,24 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if let Some(current) = lock(&self.shards[home]).record(key).filter(|_| false) {",
         "full_it_still_shows",
     ),
-    memory(
-        "full-store-drops-unfinished-work",
-        "record.index_class() == Status::Complete && !record.is_kept_for_good()",
-        "!record.is_kept_for_good()",
-        "full_of_answers",
-    ),
-    memory(
-        "full-store-drops-the-latest-to-expire",
-        "let (_, key) = self.complete.pop_first()?;",
-        "let (_, key) = self.complete.pop_last()?;",
-        "full_it_drops_those",
-    ),
+    Mutant {
+        file: ORDER,
+        ..memory(
+            "full-store-drops-unfinished-work",
+            "Status::Pending | Status::Paid => Self::Unfinished,",
+            "Status::Pending | Status::Paid => Self::Droppable,",
+            "full_of_answers",
+        )
+    },
+    Mutant {
+        file: ORDER,
+        ..memory(
+            "full-store-drops-the-latest-to-expire",
+            "self.places.pop_first()",
+            "self.places.pop_last()",
+            "full_it_drops_those",
+        )
+    },
     memory(
         "expired-answers-stay",
         "let expired = shard.take_complete(Some(now));",
@@ -35,6 +51,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     Mutant {
         module: "conformance",
+        file: SHARD,
         ..memory(
             "memory-store-ignores-expected",
             "if current.map(Record::version) != expected {",
@@ -52,4 +69,55 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "memory::a_response_is_kept",
         )
     },
+    ordered(
+        "memory-index-keeps-what-was-overwritten",
+        SHARD,
+        "if let Some((class, due)) = old_turn {",
+        "if let Some((class, due)) = old_turn.filter(|_| false) {",
+    ),
+    ordered(
+        "memory-index-keeps-what-was-removed",
+        SHARD,
+        "self.orders[class as usize].remove(&Cursor { due, key: *key });\n        Some(kept)",
+        "let _ = (class, due);\n        Some(kept)",
+    ),
+    ordered(
+        "memory-index-keeps-the-complete-among-the-unfinished",
+        SHARD,
+        "let (class, due) = turn;",
+        "let (class, due) = (old_turn.map_or(turn.0, |old| old.0), turn.1);",
+    ),
+    ordered(
+        "memory-index-sees-a-new-time-alone",
+        SHARD,
+        "if old_turn != Some(turn) {",
+        "if old_turn.map(|old| old.1) != Some(turn.1) {",
+    ),
+    ordered(
+        "memory-scan-ends-with-the-first-batch",
+        SCAN,
+        "self.spent = looked < self.batch;",
+        "self.spent = looked < usize::MAX;",
+    ),
+    ordered(
+        "memory-scan-has-the-latest-first",
+        SCAN,
+        "if latest_first { Self::Latest(place) } else { Self::Earliest(Reverse(place)) }",
+        "if latest_first { Self::Earliest(Reverse(place)) } else { Self::Latest(place) }",
+    ),
+    looking(
+        "memory-poll-walks-through-all",
+        ORDER,
+        "places.take_while(move |place|",
+        "places.filter(move |place|",
+        "a_poll",
+    ),
+    looking(
+        "memory-page-looks-at-all",
+        SCAN,
+        "4 + query.limit / shards.len()",
+        "4 + query.limit * shards.len()",
+        "a_page",
+    ),
+    looking("memory-count-looks-at-all", ORDER, ".take(most).count()", ".count().min(most)", "a_count"),
 ];

@@ -1,7 +1,9 @@
 //! Records in this process's memory.
 
-use std::collections::hash_map::Entry as Place;
-use std::collections::{BTreeSet, HashMap};
+mod order;
+mod scan;
+mod shard;
+
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,11 +12,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use foldhash::fast::RandomState;
 
-use super::contract::Entry;
-use crate::core::{Key, Record, Status, Timestamp, Version};
-use crate::store::contract::{
-    Filter, Found, ImmediateStore, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap,
-};
+use self::shard::{Shard, held};
+use crate::core::{Key, Record, Status, Version};
+use crate::store::contract::{Filter, ImmediateStore, Loaded, Page, Query, Store, StoreError, StoreErrorKind, Swap};
 use crate::util::clock::{Clock, SystemClock};
 use crate::util::signal::lock;
 
@@ -47,29 +47,6 @@ pub struct MemoryStore {
     max_entries: usize,
     max_bytes: usize,
     clock: Arc<dyn Clock>,
-}
-
-#[derive(Default)]
-struct Shard {
-    /// Boxed: the table stays small, and a record is overwritten in its place.
-    records: HashMap<Key, Box<Slot>, RandomState>,
-    /// Complete records in the order in which they expire; not those that are kept for good.
-    complete: BTreeSet<(Timestamp, Key)>,
-}
-
-struct Slot {
-    record: Record,
-    /// As it was counted.
-    size: usize,
-}
-
-/// About how many bytes a record takes here: with its places in the tables, which
-/// have room for some more than they hold.
-fn held(record: &Record) -> usize {
-    const PLACE: usize = (size_of::<(Key, Box<Slot>)>() + 1) * 8 / 5;
-    const TURN: usize = size_of::<(Timestamp, Key)>() * 8 / 5;
-    let turn = if record.index_class() == Status::Complete { TURN } else { 0 };
-    size_of::<Slot>() - size_of::<Record>() + record.size() + PLACE + turn
 }
 
 impl MemoryStore {
@@ -148,73 +125,9 @@ impl MemoryStore {
             && self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.max_bytes
     }
 
-    fn put(&self, shard: &mut Shard, key: &Key, next: &Record) {
-        let now = self.clock.now();
-        let size = held(next);
-        self.entries.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
-        let old = shard.put(key, next, now, size);
-        old.into_iter().for_each(|size| self.forget(size));
-        // One expired record for every one that is written keeps the store
-        // from growing, without a task of its own.
-        let expired = shard.take_complete(Some(now));
-        expired.into_iter().for_each(|expired| self.forget(expired.size));
-    }
-
     fn forget(&self, size: usize) {
         self.entries.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(size, Ordering::Relaxed);
-    }
-}
-
-impl Shard {
-    fn record(&self, key: &Key) -> Option<&Record> {
-        self.records.get(key).map(|kept| &kept.record)
-    }
-
-    /// Puts the record in its place; the size of what was there.
-    fn put(&mut self, key: &Key, next: &Record, now: Timestamp, size: usize) -> Option<usize> {
-        let place = self.records.entry(*key);
-        let created = match &place {
-            Place::Occupied(old) => old.get().record.created_at(),
-            Place::Vacant(_) => None,
-        };
-        let record = next.clone().stamped_over(created, now);
-        let due = Some(record.due()).filter(|_| may_be_dropped(&record));
-        let kept = Slot { record, size };
-        let mut old_size = None;
-        match place {
-            Place::Occupied(mut old) => {
-                let old = std::mem::replace(&mut **old.get_mut(), kept);
-                old_size = Some(old.size);
-                if may_be_dropped(&old.record) {
-                    self.complete.remove(&(old.record.due(), *key));
-                }
-            }
-            Place::Vacant(place) => drop(place.insert(Box::new(kept))),
-        }
-        if let Some(due) = due {
-            self.complete.insert((due, *key));
-        }
-        old_size
-    }
-
-    fn take(&mut self, key: &Key) -> Option<Box<Slot>> {
-        let kept = self.records.remove(key)?;
-        if may_be_dropped(&kept.record) {
-            self.complete.remove(&(kept.record.due(), *key));
-        }
-        Some(kept)
-    }
-
-    /// The complete record that expires first, if it does before `limit`.
-    fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Box<Slot>> {
-        let (due, _) = *self.complete.first()?;
-        if limit.is_some_and(|limit| due > limit) {
-            return None;
-        }
-        let (_, key) = self.complete.pop_first()?;
-        self.records.remove(&key)
     }
 }
 
@@ -241,21 +154,29 @@ impl ImmediateStore for MemoryStore {
 
     fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
         let home = self.shard_of(key);
-        let unfinished = next.status() != Status::Complete;
-        if unfinished && expected.is_none() && !self.fits(1, held(next)) {
+        let (unfinished, size) = (next.status() != Status::Complete, held(next));
+        if unfinished && expected.is_none() && !self.fits(1, size) {
             // A write that meets a record needs no room, and must not drop
             // anything: least of all the response that it is about to get.
             if let Some(current) = lock(&self.shards[home]).record(key) {
                 return Ok(Swap::Conflict(self.loaded(Some(current))));
             }
-            self.make_room(home, 1, held(next))?;
+            self.make_room(home, 1, size)?;
         }
         let mut shard = lock(&self.shards[home]);
-        let current = shard.record(key);
-        if current.map(Record::version) != expected {
-            return Ok(Swap::Conflict(self.loaded(current)));
+        let now = self.clock.now();
+        match shard.swap(key, expected, next, (now, size)) {
+            Ok(old) => {
+                self.entries.fetch_add(1, Ordering::Relaxed);
+                self.bytes.fetch_add(size, Ordering::Relaxed);
+                old.into_iter().for_each(|size| self.forget(size));
+            }
+            Err(current) => return Ok(Swap::Conflict(Loaded { record: current.cloned(), now })),
         }
-        self.put(&mut shard, key, next);
+        // One expired record for every one that is written keeps the store
+        // from growing, without a task of its own.
+        let expired = shard.take_complete(Some(now));
+        expired.into_iter().for_each(|expired| self.forget(expired.size));
         Ok(Swap::Stored)
     }
 
@@ -290,63 +211,22 @@ impl Store for MemoryStore {
     }
 
     async fn scan(&self, query: &Query) -> Result<Page, StoreError> {
-        let now = self.clock.now();
-        let mut found = Vec::new();
-        for shard in &self.shards {
-            let shard = lock(shard);
-            let records = shard.records.iter().map(|(key, kept)| (key, &kept.record));
-            let matching = records.filter(|(_, record)| {
-                matches(query.filter, record, now)
-                    && query.label.as_ref().is_none_or(|label| record.labels().has(label))
-            });
-            found.extend(matching.map(|(key, record)| Found {
-                key: *key,
-                version: record.version(),
-                status: record.index_class(),
-                created: record.created_at().unwrap_or_default(),
-                due: record.due(),
-            }));
-        }
-        Ok(page(found, query))
+        Ok(scan::page(&self.shards, query, self.clock.now()))
     }
 
     async fn count(&self, filter: Filter, most: usize) -> Result<usize, StoreError> {
-        let (now, mut count) = (self.clock.now(), 0);
+        let (classes, until) = scan::places(filter, self.clock.now());
+        let mut count = 0;
         for shard in &self.shards {
             let shard = lock(shard);
-            count += shard.records.values().filter(|kept| matches(filter, &kept.record, now)).count();
+            count +=
+                classes.iter().map(|class| shard.order(*class).count(until, most.saturating_sub(count))).sum::<usize>();
         }
         Ok(count.min(most))
     }
 
-    /// It looks at all that it has in any case.
+    /// It looks at each record of the filter, which is in memory in any case.
     fn indexes_labels(&self) -> bool {
         true
     }
-}
-
-/// Whether it may make room for others.
-fn may_be_dropped(record: &Record) -> bool {
-    record.index_class() == Status::Complete && !record.is_kept_for_good()
-}
-
-fn matches(filter: Filter, record: &Record, now: Timestamp) -> bool {
-    let unfinished = record.index_class() != Status::Complete;
-    match filter {
-        Filter::Unfinished => unfinished,
-        Filter::Lapsed => unfinished && record.due() <= now,
-        Filter::Expired => record.is_expired(now),
-        Filter::Complete => !unfinished,
-    }
-}
-
-fn page(found: Vec<Found>, query: &Query) -> Page {
-    let entries = found.into_iter().map(Entry::Found);
-    let past = |one: &Entry| query.after.is_none_or(|after| query.filter.is_past(one.place(), after));
-    let mut entries: Vec<_> = entries.filter(past).collect();
-    entries.sort_unstable_by_key(Entry::place);
-    if query.filter.is_latest_first() {
-        entries.reverse();
-    }
-    Page::of(entries, query.limit)
 }
