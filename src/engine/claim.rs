@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::core::{Change, Claim, Claimed, Exchange, Fence, Fenced, Fingerprint, Hold, Key, Record, Reference, Rest};
 use crate::engine::Engine;
 use crate::engine::attempt::Attempt;
+use crate::engine::attempt::renewal::Renewal;
 use crate::engine::drain::{WorkToken, intake};
 use crate::engine::near::Look;
 use crate::engine::outage::Calls;
@@ -156,7 +156,7 @@ async fn withdraw(engine: Engine, key: Key, fence: Fence, lease: Duration) {
 /// Runs `work` under the attempt's lease, which is renewed once the work has
 /// to wait for anything.
 pub(crate) fn under_lease<F: Future>(attempt: &Arc<Attempt>, work: F) -> UnderLease<F> {
-    UnderLease { work: CatchPanic::new(work), attempt: Arc::clone(attempt), renewer: LeaseRenewer(None) }
+    UnderLease { work: CatchPanic::new(work), attempt: Arc::clone(attempt), renewal: None }
 }
 
 pin_project! {
@@ -165,17 +165,8 @@ pin_project! {
         #[pin]
         work: CatchPanic<F>,
         attempt: Arc<Attempt>,
-        renewer: LeaseRenewer,
-    }
-}
-
-struct LeaseRenewer(Option<JoinHandle<()>>);
-
-impl Drop for LeaseRenewer {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
+        #[pin]
+        renewal: Option<Renewal>,
     }
 }
 
@@ -183,14 +174,15 @@ impl<F: Future> Future for UnderLease<F> {
     type Output = Result<F::Output, Panicked>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         let output = this.work.poll(cx);
-        if output.is_pending() && this.renewer.0.is_none() && this.attempt.starts_renewal() {
+        if output.is_pending() && this.renewal.is_none() && this.attempt.starts_renewal() {
             this.attempt.list();
-            // Only now: work that is done at once needs no renewal and no task.
-            this.renewer.0 = Some(tokio::spawn(Arc::clone(this.attempt).renew_until_end()));
+            // Only now: work that is done at once needs no renewal.
+            this.renewal.set(Some(Renewal::new(this.attempt)));
+            this.renewal.as_pin_mut().into_iter().for_each(Renewal::set);
         } else if output.is_ready() {
-            this.renewer.0.take().inspect(JoinHandle::abort);
+            this.renewal.set(None);
         }
         output
     }

@@ -38,6 +38,34 @@ async fn a_long_handler_keeps_its_lease() {
     assert_eq!(lab.events.count("LeaseLost"), 0);
 }
 
+/// A renewal goes by the clock alone: not by when the handler lets go of its thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_its_thread_keeps_its_lease() {
+    let lab = Lab::new();
+    let (renewed, renewal) = std::sync::mpsc::channel();
+    let mut writes = 0;
+    lab.store.fail(move |call| {
+        if matches!(call, Call::Swap(Status::Pending)) {
+            writes += 1;
+        }
+        if writes == 2 {
+            let _ = renewed.send(());
+        }
+        Fault::None
+    });
+    let renewal = Arc::new(std::sync::Mutex::new(renewal));
+    let app = serve(&lab.layer_with(|engine| engine.lease(secs(1))), move |_| {
+        let renewal = Arc::clone(&renewal);
+        async move {
+            // Work that never waits needs no renewal.
+            tokio::task::yield_now().await;
+            let renewed = renewal.lock().unwrap().recv_timeout(secs(60));
+            Ok(reply(200, if renewed.is_ok() { "renewed" } else { "left alone" }))
+        }
+    });
+    send(&app, post("k")).await.assert_first(200, "renewed");
+}
+
 /// Who lives may be done at any time; after who has fallen silent, nothing comes
 /// before the lease is over.
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,9 @@ const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// The number of the attempt, for the upstream: a client's is taken away.
 pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("idempotency-attempt");
 
-/// These are about one connection, whether `Connection` names them or not.
-const HOP_BY_HOP: [HeaderName; 6] = [
+/// These are about one connection, whether `Connection` names them or not. A constant would be made
+/// anew at each place.
+static HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
@@ -29,6 +30,12 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+/// What is seldom in a request, and not passed on as it is.
+static SELDOM: [HeaderName; 4] = [EXPECT, TE, COOKIE, ATTEMPT];
+
+/// What a client says of itself, beside `X-Forwarded-…`.
+static SAID: [HeaderName; 2] = [FORWARDED, REAL_IP];
 
 /// The one line that a header has; of several, none counts.
 pub(crate) fn only_line<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
@@ -63,8 +70,17 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Trouble> {
     }
 }
 
+/// Whether one of these is there. It compares; to look each of them up, it would be hashed, and most
+/// messages have none of what is asked for here.
+fn has_any(headers: &HeaderMap, is_one: impl Fn(&HeaderName) -> bool) -> bool {
+    headers.keys().any(is_one)
+}
+
 /// Takes off what is about the connection that a message came by.
 pub(crate) fn strip(headers: &mut HeaderMap) {
+    if !has_any(headers, |name| *name == CONNECTION || HOP_BY_HOP.contains(name)) {
+        return;
+    }
     if headers.contains_key(TRANSFER_ENCODING) {
         // The chunks say where the body ends, whatever this says: RFC 9112, section 6.3.
         headers.remove(CONTENT_LENGTH);
@@ -90,11 +106,13 @@ pub(crate) fn wanted_upgrade(headers: &HeaderMap, version: Version) -> Option<He
 /// Makes the headers of a request those of the request to the upstream.
 pub(crate) fn request(headers: &mut HeaderMap, uri: &Uri, arrival: &Arrival) {
     strip(headers);
-    headers.remove(&ATTEMPT);
-    // The server has sent `100 Continue` already, or will once the body is read.
-    headers.remove(EXPECT);
-    trailers_only(headers);
-    one_line(headers, &COOKIE, "; ");
+    if has_any(headers, |name| SELDOM.contains(name)) {
+        headers.remove(&ATTEMPT);
+        // The server has sent `100 Continue` already, or will once the body is read.
+        headers.remove(EXPECT);
+        trailers_only(headers);
+        one_line(headers, &COOKIE, "; ");
+    }
     // What the request is for counts more than `Host`: RFC 9112, section 3.2.2; RFC 9113, section 8.3.1.
     if let Some(host) = uri.authority().and_then(host) {
         headers.insert(HOST, host);
@@ -131,10 +149,10 @@ fn one_line(headers: &mut HeaderMap, name: &HeaderName, between: &str) {
 
 /// Who the client is. What a peer that is not trusted says of it is gone.
 fn tell_client(headers: &mut HeaderMap, arrival: &Arrival) {
-    if !arrival.is_trusted {
-        let is_said = |name: &HeaderName| name.as_str().starts_with(X_FORWARDED);
+    let is_said = |name: &HeaderName| name.as_str().starts_with(X_FORWARDED);
+    if !arrival.is_trusted && has_any(headers, |name| is_said(name) || SAID.contains(name)) {
         let said: Vec<_> = headers.keys().filter(|name| is_said(name)).cloned().collect();
-        for name in said.iter().chain([&FORWARDED, &REAL_IP]) {
+        for name in said.iter().chain(&SAID) {
             headers.remove(name);
         }
     }
@@ -145,10 +163,9 @@ fn tell_client(headers: &mut HeaderMap, arrival: &Arrival) {
         headers.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
     }
     let [open, close] = if arrival.peer.is_ipv6() { ["\"[", "]\""] } else { [""; 2] };
-    let mut forwarded = format!("for={open}{peer}{close}");
     let host = host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
-    host.into_iter().for_each(|host| forwarded.extend([";host=\"", host, "\""]));
-    forwarded.extend([";proto=", arrival.scheme()]);
+    let [before, host, after] = host.map_or([""; 3], |host| [";host=\"", host, "\""]);
+    let forwarded = ["for=", open, &peer, close, before, host, after, ";proto=", arrival.scheme()].concat();
     for (name, item) in [(FORWARDED, forwarded), (FOR, peer)] {
         if let Ok(item) = HeaderValue::from_maybe_shared(Bytes::from(item)) {
             add(headers, &name, item);
@@ -158,6 +175,10 @@ fn tell_client(headers: &mut HeaderMap, arrival: &Arrival) {
 
 /// Adds to a list that may be there already, in one line.
 fn add(headers: &mut HeaderMap, name: &HeaderName, item: HeaderValue) {
+    if !has_any(headers, |own| own == name) {
+        headers.insert(name, item);
+        return;
+    }
     one_line(headers, name, ", ");
     let whole = headers.get(name).map(|line| [line.as_bytes(), b", ", item.as_bytes()].concat());
     let line = whole.map_or(Ok(item), |whole| HeaderValue::from_maybe_shared(Bytes::from(whole)));

@@ -153,19 +153,24 @@ pub(crate) struct Manner {
     pub(crate) step_key: Option<HeaderName>,
 }
 
-/// The service behind, for one route.
+/// The service behind, for one route. Cloned a few times for each request.
 #[derive(Clone, Debug)]
-pub(crate) struct Upstream {
+pub(crate) struct Upstream(Arc<Behind>);
+
+#[derive(Debug)]
+struct Behind {
     connections: Connections,
-    manner: Arc<Manner>,
+    manner: Manner,
 }
 
 impl Upstream {
     pub(crate) fn new(connections: Connections, manner: Manner) -> Self {
-        Self { connections, manner: Arc::new(manner) }
+        Self(Arc::new(Behind { connections, manner }))
     }
+}
 
-    async fn send(self, mut request: Request<RequestBody<Incoming>>) -> Result<Response<Incoming>, Trouble> {
+impl Behind {
+    async fn send(self: Arc<Self>, mut request: Request<RequestBody<Incoming>>) -> Result<Response<Incoming>, Trouble> {
         // Of a guarded request all has come.
         let wait = request.extensions().get::<Operation>().is_none().then(Wait::begin);
         let upgrade = self.prepare(&mut request)?;
@@ -266,9 +271,9 @@ impl Service<Request<RequestBody<Incoming>>> for Upstream {
     }
 
     fn call(&mut self, request: Request<RequestBody<Incoming>>) -> Self::Future {
-        let upstream = self.clone();
+        let behind = Arc::clone(&self.0);
         Box::pin(async move {
-            Ok(match upstream.send(request).await {
+            Ok(match behind.send(request).await {
                 Ok(response) => response.map(Either::Left),
                 Err(trouble) => trouble.response().map(Either::Right),
             })

@@ -24,19 +24,19 @@ impl Attempt {
         }
     }
 
-    /// Whether the caller is the first, and is to
-    /// [`renew_until_end`](Self::renew_until_end).
+    /// Whether the caller is the first, and is to see to its renewal.
     pub(crate) fn starts_renewal(&self) -> bool {
         !self.lease.renewed.swap(true, Ordering::Relaxed)
     }
 
     /// Renews the lease, at a third of its length, until the attempt ends or has run for as
     /// long as it may.
-    pub(crate) async fn renew_until_end(self: Arc<Self>) {
-        let started = Instant::now();
-        let mut renewed = started;
+    pub(super) async fn renew_until_end(self: Arc<Self>, started: Instant) {
+        let third = self.limits.lease / 3;
+        let (mut renewed, mut pause) = (started, third.saturating_sub(started.elapsed()));
         loop {
-            sleep(self.limits.lease / 3).await;
+            sleep(pause).await;
+            pause = third;
             self.hold_on_while_it_runs();
             if started.elapsed() >= self.limits.max_execution {
                 self.emit(|| EventKind::Overdue);

@@ -1,13 +1,14 @@
 //! One granted claim: its writes, its lease, its end.
 //!
 //! What an attempt knows is here. `writer` stores what it does, in its `turn`; `lease` renews its
-//! claim, `outcome` ends it, `reached` says which steps it came to, `reason` why it ends without
+//! claim (`renewal` from when on), `outcome` ends it, `reached` says which steps it came to, `reason` why it ends without
 //! a response.
 
 mod lease;
 mod outcome;
 mod reached;
 pub(crate) mod reason;
+pub(crate) mod renewal;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod transaction;
 mod turn;

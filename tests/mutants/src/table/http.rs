@@ -11,6 +11,7 @@ const KEY: &str = "src/core/key.rs";
 const MESSAGE: &str = "src/core/message.rs";
 const READ_AHEAD: &str = "src/http/body/response.rs";
 const RESPONSE: &str = "src/http/problem.rs";
+const RENEWAL: &str = "src/engine/attempt/renewal.rs";
 const RUN: &str = "src/engine/claim.rs";
 const SCOPE: &str = "src/http/scope.rs";
 const RECORD: &str = "src/http/guarded/record.rs";
@@ -117,16 +118,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "keeper-never-started",
         RUN,
-        "output.is_pending() && this.renewer.0.is_none()",
-        "output.is_pending() && this.renewer.0.is_none() && false",
+        "output.is_pending() && this.renewal.is_none()",
+        "output.is_pending() && this.renewal.is_none() && false",
         "lease::a_long_handler",
     ),
+    http("keeper-outlives-its-handler", RENEWAL, "task.abort();", "drop(task);", "lease::renewals_end"),
     http(
-        "keeper-outlives-its-handler",
-        RUN,
-        "this.renewer.0.take().inspect(JoinHandle::abort);",
-        "this.renewer.0.take();",
-        "lease::renewals_end",
+        "a-renewal-begins-when-the-work-is-polled",
+        RENEWAL,
+        "let waker = Waker::from(Arc::clone(&this.due.0));",
+        "let waker = Waker::noop().clone();",
+        "lease::a_handler_that_blocks_its_thread",
     ),
     http(
         "stuck-renewal-holds-back-the-answer",
