@@ -59,7 +59,7 @@ async fn a_handler_that_blocks_its_thread_keeps_its_lease() {
         async move {
             // Work that never waits needs no renewal.
             tokio::task::yield_now().await;
-            let renewed = renewal.lock().unwrap().recv_timeout(secs(60));
+            let renewed = renewal.lock().unwrap().recv_timeout(secs(20));
             Ok(reply(200, if renewed.is_ok() { "renewed" } else { "left alone" }))
         }
     });
