@@ -90,7 +90,7 @@ impl Scene {
         // Each third run fails: a page of runs has one, however many there were.
         let runs_before = Arc::new(AtomicUsize::new(0));
         let work = move |period: Period, _| {
-            let fails = runs_before.fetch_add(1, Ordering::Relaxed) % 3 == 0;
+            let fails = runs_before.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
             let _ = sender.send(period);
             async move { if fails { Err("the disk is full") } else { Ok(()) } }
         };
