@@ -179,19 +179,21 @@ fn payment() -> &'static Path {
 
 /// Builds an example of the crate, and tells where its program is.
 pub fn example(name: &str) -> PathBuf {
-    built("--example", name)
+    built(&["--example"], name)
 }
 
-/// Builds a program of a package of the workspace, and tells where it is.
+/// Builds a program of a package of the workspace, and tells where it is. Beside an example:
+/// programs alone have their dependencies without what tests add, so all would be built again.
 pub fn program(name: &str) -> PathBuf {
-    built("--bin", name)
+    built(&["--example", "payment", "--bin"], name)
 }
 
-fn built(kind: &str, name: &str) -> PathBuf {
+fn built(kind: &[&str], name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.current_dir(root).args(["build", "--quiet", kind, name, "--message-format=json"]).args(LIKE_THE_TESTS);
+    build.current_dir(root).args(["build", "--quiet", "--message-format=json"]);
+    build.args(kind).arg(name).args(LIKE_THE_TESTS);
     let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(output.status.success(), "{name} does not build");
     let lines = output.stdout.split(|byte| *byte == b'\n');
