@@ -50,7 +50,7 @@ impl History {
         }
     }
 
-    async fn remove(&mut self, key: &Key) {
+    async fn remove(&self, key: &Key) {
         if let Some(record) = self.store.load(key).await.unwrap().record {
             assert!(self.store.remove(key, record.version()).await.unwrap());
         }
@@ -87,7 +87,7 @@ impl History {
     }
 
     /// Through the store; the version that is there now, if this wrote it.
-    async fn write(&mut self, key: &Key, command: &impl Command) -> Option<Version> {
+    async fn write(&mut self, key: &Key, command: &(impl Command<Output: Send> + Sync)) -> Option<Version> {
         let found = self.store.load(key).await.unwrap();
         let nonce = Version::new(self.rng.u64(1..));
         let callback = self.rng.u8(..8) == 0;
