@@ -10,6 +10,7 @@ use crate::Failure;
 use crate::cores::Cores;
 use crate::load::{Keys, Seen, number};
 use crate::peers::Peers;
+use crate::serve::KEPT;
 use crate::service::Service;
 use crate::stores::{Kind, Stores};
 
@@ -94,6 +95,9 @@ impl Bench {
             "replay-10k" => load(Keys::Each(MANY), CONNECTIONS).count(&self.runtime, MANY)?,
             "hundred-steps" => load(Keys::Fresh, 1).count(&self.runtime, 2)?,
             "duplicates" => load(Keys::Fresh, 1).count(&self.runtime, 2)?,
+            "first" if turn.kind == Kind::Process => {
+                load(Keys::Fresh, CONNECTIONS).count(&self.runtime, KEPT as u64 * 6 / 5)?
+            }
             _ => load(keys(scenario), CONNECTIONS).count(&self.runtime, 300)?,
         };
         self.wait_for_the_rest(service, scenario, 300)
