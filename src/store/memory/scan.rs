@@ -188,6 +188,23 @@ mod tests {
         assert!(looks(&store) <= store.shards.len());
     }
 
+    /// More than a batch of each shard.
+    #[test]
+    fn what_has_a_label_is_found_behind_much_that_has_not() {
+        let store = MemoryStore::with_clock(ManualClock::new());
+        for n in 0..12_000_u32 {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&n.to_le_bytes());
+            let (fingerprint, mode, lease) =
+                (Fingerprint::of([]), Mode::Resumable, HOUR + Duration::from_secs(n.into()));
+            let labels = if n < 11_990 { Labels::new() } else { Labels::new().with("order", 1) };
+            let claim = Claim { fingerprint, mode, lease, request: None, labels };
+            put(&store, &Key::from_bytes(key), None, &claim);
+        }
+        let query = Query { label: Some(Label::new("order", 1)), ..Query::new(Filter::Unfinished, 100) };
+        assert_eq!(page(&store.shards, &query, store.clock.now()).found.len(), 10);
+    }
+
     #[tokio::test]
     async fn a_count_looks_at_no_more_than_it_may_count() {
         let store = store();

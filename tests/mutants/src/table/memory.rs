@@ -16,7 +16,7 @@ const fn ordered(name: &'static str, file: &'static str, text: &'static str, ins
     Mutant { file, module: "orders", ..memory(name, text, instead, "any_history") }
 }
 
-planted_under!(looking, "--lib", "store::memory::scan");
+planted_under!(looking, "--lib", "store::memory::scan::tests");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     memory(
@@ -93,11 +93,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if old_turn != Some(turn) {",
         "if old_turn.map(|old| old.1) != Some(turn.1) {",
     ),
-    ordered(
+    looking(
         "memory-scan-ends-with-the-first-batch",
         SCAN,
         "self.spent = looked < self.batch;",
         "self.spent = looked < usize::MAX;",
+        "what_has_a_label",
     ),
     ordered(
         "memory-scan-has-the-latest-first",
