@@ -45,17 +45,7 @@ impl<F: Future + Send + 'static> Work<F::Output> for F {
     }
 
     fn unawaited(self: Pin<Box<Self>>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(Unawaited(self))
-    }
-}
-
-struct Unawaited<F>(Pin<Box<F>>);
-
-impl<F: Future> Future for Unawaited<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx).map(drop)
+        Box::pin(async move { drop(self.await) })
     }
 }
 

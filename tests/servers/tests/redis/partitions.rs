@@ -161,6 +161,17 @@ async fn a_while_passes() {
     tokio::time::resume();
 }
 
+/// Waits for what is done beside a write.
+async fn soon(otherwise: &str, is_so: impl AsyncFn() -> bool) {
+    for _ in 0..100 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{otherwise}");
+}
+
 /// What a process wrote after that is its own, and not that of a build without the setting.
 #[tokio::test]
 async fn what_was_written_after_everything_was_deleted_is_no_older_data() {
@@ -184,13 +195,8 @@ async fn it_is_remembered_again_by_what_is_written_after_a_while() {
     redis.cli(&["FLUSHALL"]);
     a_while_passes().await;
     claim_key(&ledger, &key("b")).await.unwrap().expect("granted");
-    for _ in 0..100 {
-        if redis.cli(&["GET", "{t:00}:partitions"]) == "64" {
-            return is_refused(&redis.url(), 16, 64).await;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it is not remembered");
+    soon("it is not remembered", async || redis.cli(&["GET", "{t:00}:partitions"]) == "64").await;
+    is_refused(&redis.url(), 16, 64).await;
 }
 
 #[tokio::test]
@@ -204,17 +210,11 @@ async fn another_number_that_was_decided_meanwhile_is_noticed_after_a_while() {
     a_while_passes().await;
     // It is noticed beside this one.
     let _ = claim_key(&ledger, &key("c")).await;
-    for _ in 0..100 {
-        if store.load(&key("b")).await.is_err() {
-            is_refused(&redis.url(), 64, 16).await;
-            // What is there is not its own, if the number is forgotten by hand.
-            redis.cli(&["DEL", "{t:00}:partitions"]);
-            assert!(claim_key(&ledger, &key("d")).await.is_err());
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("two numbers are at work");
+    soon("two numbers are at work", async || store.load(&key("b")).await.is_err()).await;
+    is_refused(&redis.url(), 64, 16).await;
+    // What is there is not its own, if the number is forgotten by hand.
+    redis.cli(&["DEL", "{t:00}:partitions"]);
+    assert!(claim_key(&ledger, &key("d")).await.is_err());
 }
 
 /// Until it writes, a process that began before the data did can't know.
