@@ -43,13 +43,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         TURN,
         "    consume_budget().await;",
         "    let _ = consume_budget;",
-        "leaves_turns_for_others",
+        "what_never_waits_leaves_turns_for_others",
     ),
     immediate(
         "what-ends-at-once-keeps-its-thread",
         END,
         "            leave_a_turn().await;\n",
         "            let _ = leave_a_turn;\n",
-        "leaves_turns_for_others",
+        "what_never_waits_leaves_turns_for_others",
     ),
 ];

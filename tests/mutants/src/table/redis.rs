@@ -91,7 +91,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/store/redis/link.rs",
         "tokio::spawn(async move { link.tell_partitions_again().await });",
         "drop(link);",
-        "after_a_while",
+        "it_is_remembered_again_by_what",
     ),
     partitions(
         "what-a-process-wrote-since-is-taken-for-older-data",
