@@ -8,13 +8,13 @@ use crate::store::contract::StoreError;
 use crate::util::signal::lock;
 
 /// Made when it is first needed, and again when it was forgotten.
-pub(super) struct ForAll<T> {
+pub(super) struct ForAll<T, E = StoreError> {
     made: Mutex<Option<T>>,
     /// Held by the caller that makes it; how the last try failed, and when.
-    making: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
+    making: tokio::sync::Mutex<Option<(Instant, E)>>,
 }
 
-impl<T: Clone> ForAll<T> {
+impl<T: Clone, E: Clone> ForAll<T, E> {
     pub(super) fn new() -> Self {
         Self { made: Mutex::new(None), making: tokio::sync::Mutex::new(None) }
     }
@@ -25,7 +25,7 @@ impl<T: Clone> ForAll<T> {
 
     /// What was made before, or is made now by one caller for all that ask meanwhile. They
     /// share a failure, too: no caller waits for two tries.
-    pub(super) async fn get_or_make(&self, make: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    pub(super) async fn get_or_make(&self, make: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let asked = Instant::now();
         let mut failed = self.making.lock().await;
         if let Some(made) = self.get() {
@@ -48,7 +48,7 @@ impl<T: Clone> ForAll<T> {
 }
 
 #[cfg(feature = "redis")]
-impl<T> ForAll<T> {
+impl<T, E> ForAll<T, E> {
     /// Forgets what was made if `is` says so: the next caller makes it anew.
     pub(super) fn forget_if(&self, is: impl FnOnce(&mut T) -> bool) {
         lock(&self.made).take_if(is);

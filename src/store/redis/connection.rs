@@ -1,18 +1,19 @@
 //! A connection of any kind, and where it comes from.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{fmt, io};
 
 use redis::aio::{ConnectionLike, ConnectionManager, MultiplexedConnection};
-use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::sentinel::SentinelClient;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
 use tokio::time::timeout;
 
+use super::cluster::Cluster;
+use super::node::Node;
 use super::script::{Call, is_unknown_script};
+use super::slots::slot_of;
+use super::timeouts::{Timeouts, too_late};
 use crate::util::signal::lock;
 
 /// How long sentinels may take to name the primary. The driver asks three at
@@ -25,41 +26,27 @@ const LOOKUP: Duration = Duration::from_secs(2);
 pub(super) enum Connection {
     Single(MultiplexedConnection),
     Managed(ConnectionManager),
-    Cluster(ClusterConnection),
+    Cluster(Cluster),
 }
 
 impl Connection {
-    fn driver(&mut self) -> &mut (dyn ConnectionLike + Send) {
+    /// To the one server that there is; of a cluster, to the node that has the keys of `call`.
+    async fn send(&self, call: &Call, command: &Cmd) -> Result<Value, RedisError> {
         match self {
-            Self::Single(connection) => connection,
-            Self::Managed(connection) => connection,
-            Self::Cluster(connection) => connection,
-        }
-    }
-
-    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
-        let reply = match self {
             // Without a box of the driver's.
-            Self::Single(connection) => connection.clone().send_packed_command(command).await,
-            _ => self.clone().driver().req_packed_command(command).await,
-        };
-        reply?.extract_error()
-    }
-
-    /// The primaries behind it.
-    pub(super) async fn primaries(&self) -> Result<Vec<Node>, RedisError> {
-        if !self.is_cluster() {
-            return Ok(vec![None]);
+            Self::Single(connection) => connection.clone().send_packed_command(command).await?.extract_error(),
+            Self::Managed(connection) => connection.clone().send_packed_command(command).await?.extract_error(),
+            Self::Cluster(cluster) => first(&mut cluster.send(slot_of(call.key()), &[command]).await?.into_iter()),
         }
-        let slots = self.send(redis::cmd("CLUSTER").arg("SLOTS")).await?;
-        let by_slot = |slot| Some(SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master)));
-        Ok(slots_of_primaries(slots).into_iter().map(by_slot).collect())
     }
 
-    pub(super) async fn ask(&self, node: &Node, command: &Cmd) -> Result<Value, RedisError> {
-        let (Self::Cluster(cluster), Some(node)) = (self, node) else { return self.send(command).await };
-        let routing = RoutingInfo::SingleNode(node.clone());
-        cluster.clone().route_command(command.clone(), routing).await?.extract_error()
+    /// The servers behind it: of a cluster, the primaries.
+    pub(super) async fn servers(&self) -> Result<Vec<Server>, RedisError> {
+        Ok(match self {
+            Self::Single(connection) => vec![Server::Single(connection.clone())],
+            Self::Managed(connection) => vec![Server::Managed(connection.clone())],
+            Self::Cluster(cluster) => cluster.primaries().await?.into_iter().map(Server::OfCluster).collect(),
+        })
     }
 
     /// Whether it reconnects by itself, to each of its servers.
@@ -68,46 +55,53 @@ impl Connection {
     }
 
     pub(super) async fn call(&self, call: &Call) -> Result<Value, RedisError> {
-        let reply = self.send(call.by_digest()).await;
-        if is_unknown_script(&reply) { Box::pin(self.send(&call.by_text())).await } else { reply }
+        let reply = self.send(call, call.by_digest()).await;
+        if is_unknown_script(&reply) { Box::pin(self.send(call, &call.by_text())).await } else { reply }
     }
 
     /// A call, and in the same breath `after`, whose reply comes second.
     pub(super) async fn call_and(&self, call: &Call, after: &Cmd) -> Result<(Value, Value), RedisError> {
-        let reply = self.send_both(call.by_digest().clone(), after).await?;
-        let reply = if is_unknown_script(&reply.0) { self.send_both(call.by_text(), after).await? } else { reply };
+        let reply = self.send_both(call, call.by_digest(), after).await?;
+        let reply =
+            if is_unknown_script(&reply.0) { self.send_both(call, &call.by_text(), after).await? } else { reply };
         Ok((reply.0?, reply.1?))
     }
 
-    async fn send_both(&self, first: Cmd, second: &Cmd) -> Result<Both, RedisError> {
+    async fn send_both(&self, call: &Call, first_one: &Cmd, second: &Cmd) -> Result<Both, RedisError> {
         let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.add_command(first).add_command(second.clone());
-        let replies = self.clone().driver().req_packed_commands(&pipeline, 0, 2).await?;
+        pipeline.add_command(first_one.clone()).add_command(second.clone());
+        let replies = match self {
+            Self::Single(connection) => connection.clone().req_packed_commands(&pipeline, 0, 2).await?,
+            Self::Managed(connection) => connection.clone().req_packed_commands(&pipeline, 0, 2).await?,
+            Self::Cluster(cluster) => {
+                let mut replies = cluster.send(slot_of(call.key()), &[first_one, second]).await?.into_iter();
+                return Ok((first(&mut replies), first(&mut replies)));
+            }
+        };
         let mut replies = replies.into_iter().map(Value::extract_error);
-        let mut next = || replies.next().unwrap_or(Ok(Value::Nil));
-        Ok((next(), next()))
+        Ok((first(&mut replies), first(&mut replies)))
     }
 }
 
-/// One server behind a [`Connection`]; `None` where there is but one.
-pub(super) type Node = Option<SingleNodeRoutingInfo>;
+/// One server behind a [`Connection`].
+pub(super) enum Server {
+    Single(MultiplexedConnection),
+    Managed(ConnectionManager),
+    OfCluster(Arc<Node>),
+}
 
-/// A slot of each primary, from `CLUSTER SLOTS`: ranges with their nodes, the
-/// primary first. Nodes need not say where they are found, the driver knows.
-fn slots_of_primaries(slots: Value) -> Vec<u16> {
-    let Value::Array(ranges) = slots else { return Vec::new() };
-    let (mut primaries, mut slots) = (Vec::new(), Vec::new());
-    for range in ranges {
-        let Value::Array(range) = range else { continue };
-        let [Value::Int(first), _, primary, ..] = &range[..] else { continue };
-        if let Ok(first) = u16::try_from(*first)
-            && !primaries.contains(primary)
-        {
-            primaries.push(primary.clone());
-            slots.push(first);
+impl Server {
+    pub(super) async fn ask(&self, command: &Cmd, timeouts: Timeouts) -> Result<Value, RedisError> {
+        match self {
+            Self::Single(connection) => connection.clone().send_packed_command(command).await?.extract_error(),
+            Self::Managed(connection) => connection.clone().send_packed_command(command).await?.extract_error(),
+            Self::OfCluster(node) => node.ask(command, timeouts).await,
         }
     }
-    slots
+}
+
+fn first(replies: &mut impl Iterator<Item = Result<Value, RedisError>>) -> Result<Value, RedisError> {
+    replies.next().unwrap_or(Ok(Value::Nil))
 }
 
 type Both = (Result<Value, RedisError>, Result<Value, RedisError>);
@@ -116,7 +110,8 @@ type Both = (Result<Value, RedisError>, Result<Value, RedisError>);
 pub(super) enum Source {
     Single(Client),
     Sentinel(Box<Sentinels>),
-    Cluster(Box<ClusterClient>),
+    /// The nodes that the user named.
+    Cluster(Vec<Client>),
     /// The user's own, who also sees to reconnecting it.
     Given(Connection),
 }
@@ -142,17 +137,6 @@ impl Sentinels {
     fn primary(&self) -> Result<Client, RedisError> {
         lock(&self.named).clone().ok_or_else(|| io::Error::other("no sentinel was asked").into())
     }
-}
-
-fn too_late(what: &str, limit: Duration) -> RedisError {
-    io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {limit:?}")).into()
-}
-
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timeouts {
-    pub(super) connect: Duration,
-    pub(super) response: Duration,
 }
 
 impl Source {
@@ -183,13 +167,9 @@ impl Source {
                 let primary = sentinels.primary()?;
                 Connection::Single(primary.get_multiplexed_async_connection_with_config(&config).await?)
             }
-            Self::Cluster(client) => {
-                // First those that are named are tried, then those that they
-                // name, and one that hangs must leave time for the others.
-                let config = redis::cluster::ClusterConfig::new()
-                    .set_connection_timeout(timeouts.connect / 3)
-                    .set_response_timeout(timeouts.response.saturating_add(blocking));
-                Connection::Cluster(client.get_async_connection_with_config(config).await?)
+            Self::Cluster(named) => {
+                let response = timeouts.response.saturating_add(blocking);
+                Connection::Cluster(Cluster::open(named, Timeouts { response, ..timeouts }).await?)
             }
             Self::Given(connection) => connection.clone(),
         })

@@ -7,7 +7,7 @@ use crate::store::contract::{StoreError, StoreErrorKind};
 /// What a user needs, as an ACL. The docs of the store have it, too.
 const RIGHTS: &str = "+evalsha +eval +time +get +set +del +persist +pexpireat +hget +hset +hsetnx +hincrby +hdel \
                       +hgetall +zadd +zrem +zrange +zcount +info; for an index of complete records or of labels \
-                      +getrange; where the URL names a database +select; in a cluster +cluster|slots +ping; to wait \
+                      +getrange; where the URL names a database +select; in a cluster +cluster|slots; to wait \
                       +wait or +waitaof; better also +config|get";
 
 pub(super) fn unavailable(message: impl Into<String>) -> StoreError {

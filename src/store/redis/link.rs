@@ -1,20 +1,21 @@
 //! The way to the servers: opened when it is first needed, checked, opened
 //! again when it broke.
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::{fmt, io};
 
 use redis::{RedisError, Value};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::connection::{Connection, Source, Timeouts};
+use super::connection::{Connection, Source};
 use super::error::{is_away, is_full, is_loading, passes, store_error, unavailable, wants_reconnect};
 use super::layout::Names;
 use super::partitions::{self, Known, Partitions, Said};
 use super::script::{Call, PROBE};
 use super::settings::{self, ServerSettings};
+use super::timeouts::Timeouts;
 use super::wait::Waiting;
 use crate::store::contract::{Durability, DurabilityLevel, RequireError, StoreError, StoreErrorKind};
 use crate::store::for_all::ForAll;
@@ -43,22 +44,7 @@ impl Link {
     /// Calls a script. Turned away for a moment, it tries again; a call whose
     /// fate is unknown is the caller's to find out.
     pub(super) async fn call(&self, call: &Call) -> Result<Value, StoreError> {
-        self.patiently(|connection| async move {
-            if connection.is_cluster() && !self.source.is_given() {
-                return Box::pin(self.call_in_time(&connection, call)).await;
-            }
-            connection.call(call).await
-        })
-        .await
-    }
-
-    /// No longer than one reply may take, while the driver of a cluster looks for
-    /// other ways to a node that does not reply.
-    async fn call_in_time(&self, connection: &Connection, call: &Call) -> Result<Value, RedisError> {
-        timeout(self.timeouts.response, connection.call(call)).await.unwrap_or_else(|_| {
-            let message = format!("a node of the cluster did not reply within {:?}", self.timeouts.response);
-            Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
-        })
+        self.patiently(|connection| async move { connection.call(call).await }).await
     }
 
     /// The same, and whether what it wrote or saw is acknowledged as the
@@ -140,7 +126,7 @@ impl Link {
     /// now, so is every call until they are not.
     pub(super) async fn settings(&self) -> Result<Vec<ServerSettings>, StoreError> {
         let connection = self.connection().await?;
-        match settings::read(&connection, self.timeouts.response).await {
+        match settings::read(&connection, self.timeouts).await {
             Ok(servers) => {
                 let servers = acceptable(servers).inspect_err(|_| self.give_up(&connection))?;
                 let checked = self.partitions.check(&connection, &self.names, self.timeouts.response).await;
@@ -176,7 +162,7 @@ impl Link {
     /// Opened, and checked.
     async fn open(&self) -> Result<Arc<Connection>, StoreError> {
         let connection = self.source.open(self.timeouts).await.map_err(store_error)?;
-        let servers = acceptable(settings::read(&connection, self.timeouts.response).await?)?;
+        let servers = acceptable(settings::read(&connection, self.timeouts).await?)?;
         match self.probe(&connection).await? {
             Said::Number(found) => self.partitions.agree(found, &self.names)?,
             Said::Nothing => self.partitions.check(&connection, &self.names, self.timeouts.response).await?,

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use redis::Client;
 use redis::aio::{ConnectionManager, MultiplexedConnection};
-use redis::cluster_async::ClusterConnection;
 use redis::sentinel::SentinelClient;
 
-use super::connection::{Connection, Sentinels, Source, Timeouts};
+use super::connection::{Connection, Sentinels, Source};
 use super::layout::{Indexes, Names};
 use super::link::{Link, OnWarning};
 use super::partitions::{self, Partitions};
 use super::store::RedisStore;
+use super::timeouts::Timeouts;
 use super::url::{Problem, parse, split_parameters};
 use super::wait::{Acknowledged, Waiting};
 use crate::store::contract::{ConnectError, DurabilityLevel, STORE_TIMEOUT};
@@ -287,15 +288,23 @@ impl RedisStoreOptions {
         self.build(Source::Given(Connection::Single(connection)))
     }
 
-    /// A store on this cluster; see also [`manager`](Self::manager). It must
-    /// not read from replicas.
+    /// A store on the cluster that these nodes are of; the others are found by asking them. For
+    /// certificates or settings that no URL says: every node gets the user, the certificates and
+    /// the settings of the first client.
+    ///
+    /// It takes no `ClusterConnection` of the driver's: with tokio 1.54 that of redis 1.8 may stop for
+    /// good once a node is away.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the prefix or the number of partitions is not one, or a write would wait too
-    /// long.
-    pub fn cluster(self, cluster: ClusterConnection) -> Result<RedisStore, ConnectError> {
-        self.build(Source::Given(Connection::Cluster(cluster)))
+    /// [`ConnectError`] if there is no client, the prefix or the number of partitions is not one, or
+    /// a write would wait too long.
+    pub fn cluster(self, nodes: impl IntoIterator<Item = Client>) -> Result<RedisStore, ConnectError> {
+        let nodes: Vec<_> = nodes.into_iter().collect();
+        if nodes.is_empty() {
+            return Err(ConnectError::new("redis", "name at least one node of the cluster"));
+        }
+        self.build(Source::Cluster(nodes))
     }
 
     /// A store on the primary that these sentinels name, asked anew whenever

@@ -215,7 +215,7 @@ async fn all(connection: &Connection, calls: Vec<Call>, within: Duration) -> Vec
     running.join_all().await
 }
 
-/// A cluster's driver looks for other ways to a node that does not reply for longer than that.
+/// A node of a cluster may be looked for before that; a given connection has limits of its own.
 async fn in_time(connection: &Connection, call: &Call, within: Duration) -> Result<Value, RedisError> {
     timeout(within, connection.call(call)).await.unwrap_or_else(|_| {
         let message = format!("redis did not reply within {within:?}");

@@ -63,6 +63,15 @@ impl Call {
     }
 
     /// By its digest, which is all that is sent as long as the server knows it.
+    /// The first of its keys: which node of a cluster it goes to.
+    pub(super) fn key(&self) -> &[u8] {
+        // Behind the command, the digest and the number of keys.
+        match self.by_digest.args_iter().nth(3) {
+            Some(Arg::Simple(key)) => key,
+            _ => &[],
+        }
+    }
+
     pub(super) const fn by_digest(&self) -> &Cmd {
         &self.by_digest
     }

@@ -1,14 +1,14 @@
 //! What a server says about itself: role, eviction, persistence.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use redis::{RedisError, Value};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::connection::{Connection, Node};
+use super::connection::{Connection, Server};
 use super::error::{is_away, store_error, unavailable};
+use super::timeouts::Timeouts;
 use super::wait::Acknowledged;
 use crate::store::contract::{DurabilityLevel, StoreError};
 
@@ -23,18 +23,18 @@ pub(super) struct ServerSettings {
 
 /// Asks the server, or every primary of a cluster; of these, one that is away
 /// takes only its own keys with it.
-pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Vec<ServerSettings>, StoreError> {
+pub(super) async fn read(connection: &Connection, timeouts: Timeouts) -> Result<Vec<ServerSettings>, StoreError> {
+    let within = timeouts.response;
     let mut asked = JoinSet::new();
     let late = || unavailable(format!("redis did not reply within {within:?}"));
-    let primaries = timeout(within, connection.primaries()).await.map_err(|_| late())?;
-    for node in primaries.map_err(store_error)? {
-        let connection = connection.clone();
-        asked.spawn(async move { timeout(within, read_one(&connection, &node)).await });
+    let servers = timeout(within, connection.servers()).await.map_err(|_| late())?;
+    for server in servers.map_err(store_error)? {
+        asked.spawn(async move { timeout(within, read_one(&server, timeouts)).await });
     }
     let (mut servers, mut away) = (Vec::new(), unavailable("redis names no servers; is there a proxy?"));
     for answer in asked.join_all().await {
         match answer {
-            // The driver asks it for a primary that is gone.
+            // Since the cluster was asked for its primaries.
             Ok(Ok(server)) if connection.is_cluster() && server.is("role", "slave") => {
                 away = unavailable("a primary of the cluster is away");
             }
@@ -53,13 +53,12 @@ pub(super) async fn read(connection: &Connection, within: Duration) -> Result<Ve
     Ok(servers)
 }
 
-async fn read_one(connection: &Connection, node: &Node) -> Result<ServerSettings, RedisError> {
-    // At once: where a node hangs, a cluster's driver lets all others wait.
+async fn read_one(server: &Server, timeouts: Timeouts) -> Result<ServerSettings, RedisError> {
     let info = redis::cmd("INFO");
     let (info, fsync, snapshots) = tokio::join!(
-        connection.ask(node, &info),
-        config(connection, node, "appendfsync"),
-        config(connection, node, "save")
+        server.ask(&info, timeouts),
+        config(server, timeouts, "appendfsync"),
+        config(server, timeouts, "save")
     );
     let mut texts = Vec::new();
     collect_texts(info?, &mut texts);
@@ -72,8 +71,8 @@ async fn read_one(connection: &Connection, node: &Node) -> Result<ServerSettings
 }
 
 /// Managed servers refuse `CONFIG`.
-async fn config(connection: &Connection, node: &Node, name: &str) -> Option<String> {
-    let reply = connection.ask(node, redis::cmd("CONFIG").arg("GET").arg(name)).await.ok()?;
+async fn config(server: &Server, timeouts: Timeouts, name: &str) -> Option<String> {
+    let reply = server.ask(redis::cmd("CONFIG").arg("GET").arg(name), timeouts).await.ok()?;
     let mut texts = Vec::new();
     collect_texts(reply, &mut texts);
     texts.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone())

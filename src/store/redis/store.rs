@@ -58,7 +58,7 @@ use crate::util::nonce::fresh_nonce;
 /// - for an index of [complete records](super::RedisStoreOptions::index_complete) or of
 ///   [labels](super::RedisStoreOptions::index_labels): `+getrange`;
 /// - for a database in the URL: `+select`;
-/// - for a cluster: `+cluster|slots`, `+ping`;
+/// - for a cluster: `+cluster|slots`;
 /// - for [`wait`](super::RedisStoreOptions::wait) `+wait`, for
 ///   [`wait_aof`](super::RedisStoreOptions::wait_aof) `+waitaof`;
 /// - to know whether it survives power loss: `+config|get`;
@@ -91,9 +91,8 @@ use crate::util::nonce::fresh_nonce;
 ///   cluster's nodes that do not reply.
 /// - A dead node of a cluster takes its keys with it until it is back or a
 ///   replica took over; others go on only with
-///   `cluster-require-full-coverage no`. While a node hangs, calls for its keys
-///   in a process that was started meanwhile make the driver connect anew, and
-///   calls for other keys wait for that.
+///   `cluster-require-full-coverage no`. A node that hangs holds up the calls for its
+///   own keys only.
 #[derive(Debug)]
 pub struct RedisStore {
     pub(super) link: Arc<Link>,

@@ -1,6 +1,5 @@
 //! Which servers a URL names.
 
-use redis::cluster::ClusterClient;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
 
@@ -118,9 +117,8 @@ fn cluster(scheme: &str, rest: &str) -> Result<Source, Problem> {
     if hosts.is_empty() || hosts.contains(['/', '?', '#']) {
         return Err(CLUSTER_FORM);
     }
-    // The store tries again by itself, and knows what it may.
-    let builder = ClusterClient::builder(servers(scheme, user, hosts)?).retries(3).overall_response_timeout(None);
-    Ok(Source::Cluster(Box::new(builder.build()?)))
+    let nodes = servers(scheme, user, hosts)?.into_iter().map(Client::open);
+    Ok(Source::Cluster(nodes.collect::<Result<_, _>>()?))
 }
 
 fn sentinel(scheme: &str, rest: &str) -> Result<Source, Problem> {

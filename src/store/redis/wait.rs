@@ -6,9 +6,10 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use tokio::sync::Semaphore;
 
-use super::connection::{Connection, Source, Timeouts};
+use super::connection::{Connection, Source};
 use super::error::{unavailable, wants_reconnect};
 use super::script::Call;
+use super::timeouts::Timeouts;
 use crate::store::contract::StoreError;
 use crate::util::signal::lock;
 

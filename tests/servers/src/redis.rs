@@ -247,6 +247,26 @@ impl Cluster {
         cluster
     }
 
+    /// One more node: the replica of the last one.
+    pub fn start_replica(&self) -> Redis {
+        let bus = free_port().to_string();
+        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", &bus];
+        let replica = Redis::start_with(&settings);
+        let of = self.nodes[2].cli(&["CLUSTER", "MYID"]);
+        self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &replica.port().to_string(), &bus]);
+        wait_until("the replica to meet its primary", || replica.cli(&["CLUSTER", "NODES"]).contains(&of));
+        replica.cli(&["CLUSTER", "REPLICATE", &of]);
+        wait_until("the replica to have the data", || replica.cli(&["INFO"]).contains("master_link_status:up"));
+        // Otherwise the others would not let it take over.
+        let id = replica.cli(&["CLUSTER", "MYID"]);
+        let knows = |node: &Redis| {
+            let nodes = node.cli(&["CLUSTER", "NODES"]);
+            nodes.lines().any(|line| line.starts_with(&id) && line.contains("slave"))
+        };
+        wait_until("the others to know the replica", || self.nodes.iter().all(knows));
+        replica
+    }
+
     /// Waits until every node says that every slot is served, and knows the
     /// others.
     pub fn wait_until_whole(&self) {

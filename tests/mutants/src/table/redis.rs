@@ -2,10 +2,15 @@
 
 use super::Mutant;
 
+const CLUSTER: &str = "src/store/redis/cluster.rs";
+const NODE: &str = "src/store/redis/node.rs";
+const SLOTS: &str = "src/store/redis/slots.rs";
+
 planted_under!(cluster, "-p servers --test redis", "cluster");
 planted_under!(conformance, "-p servers --test conformance_redis", "redis");
 planted_under!(cost, "-p servers --test redis", "cost");
 planted_under!(partitions, "-p servers --test redis", "partitions");
+planted_under!(slots, "--lib", "store::redis::slots::tests");
 planted_under!(rights, "-p servers --test redis", "rights");
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -15,6 +20,62 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if self.partitions.known() != Known::Not {",
         "if false {",
         "a_node_that_hangs",
+    ),
+    cluster(
+        "a-node-that-took-over-is-not-looked-for",
+        CLUSTER,
+        "        self.look().await.ok()?;\n",
+        "",
+        "a_replica_that_takes_over",
+    ),
+    cluster(
+        "a-slot-that-moved-is-not-followed",
+        CLUSTER,
+        "let Some(redirect) = redirect else { break };",
+        "let Some(redirect) = redirect.filter(|redirect| redirect.once) else { break };",
+        "a_replica_that_takes_over",
+    ),
+    cluster(
+        "a-slot-that-moves-is-asked-for-as-if-it-had-moved",
+        CLUSTER,
+        "asking = redirect.once;",
+        "asking = false;",
+        "a_slot_that_moves",
+    ),
+    cluster(
+        "a-broken-connection-to-a-node-is-kept",
+        NODE,
+        "if refused.is_some_and(wants_reconnect) {",
+        "if refused.is_some_and(|_| false) {",
+        "a_dead_node",
+    ),
+    cluster(
+        "a-node-of-a-cluster-may-take-its-time",
+        NODE,
+        "timeout(within, send(over, commands, asking)).await;",
+        "Ok::<_, tokio::time::error::Elapsed>({ let _ = within; send(over, commands, asking).await });",
+        "a_node_that_hangs",
+    ),
+    cluster(
+        "nodes-are-asked-one-after-another-who-has-a-slot",
+        CLUSTER,
+        "while let Some(Ok(said)) = asked.join_next().await {",
+        "for said in asked.join_all().await {",
+        "a_node_that_hangs",
+    ),
+    slots(
+        "a-node-that-does-not-know-its-host-is-lost",
+        SLOTS,
+        "\"\" | \"0.0.0.0\" | \"::\" => Some(asked.to_owned()),",
+        "\"0.0.0.0\" | \"::\" => Some(asked.to_owned()),",
+        "a_node_that_does_not_know",
+    ),
+    slots(
+        "the-port-of-a-redirect-is-that-of-its-host",
+        SLOTS,
+        ".rsplit_once(':')?;",
+        ".split_once(':')?;",
+        "redirects_say",
     ),
     cost(
         "redis-begins-an-operation-when-the-one-before-it-began",

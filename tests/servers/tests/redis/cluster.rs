@@ -65,6 +65,69 @@ async fn a_dead_node_takes_only_its_keys_with_it() {
     assert!(claim_key(&ledger, &keys(&cluster, "warm")[2]).await.unwrap().is_none(), "claimed before");
 }
 
+/// As it is for a busy service: each call for the dead node's keys looks for it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_at_once_for_a_dead_node_stop_no_other() {
+    let mut cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]);
+    let ledger = open(&cluster);
+    for key in keys(&cluster, "warm") {
+        claim_key(&ledger, &key).await.unwrap().expect("granted");
+    }
+    let keys: Vec<_> = (0..400).map(|n| key(&n.to_string())).map(|key| (key, place(&cluster, &key).1)).collect();
+    cluster.nodes_mut()[2].kill();
+    let mut running = tokio::task::JoinSet::new();
+    for (key, node) in keys {
+        let ledger = ledger.clone();
+        running.spawn(async move { (node, claim_key(&ledger, &key).await) });
+    }
+    for (node, claimed) in running.join_all().await {
+        match claimed {
+            Ok(granted) => assert!(node != 2 && granted.is_some(), "of node {node}: {granted:?}"),
+            Err(error) => assert_eq!((node, error.kind()), (2, StoreErrorKind::Unavailable), "{error}"),
+        }
+    }
+    for key in &self::keys(&cluster, "then")[..2] {
+        claim_key(&ledger, key).await.unwrap().expect("granted");
+    }
+}
+
+/// On purpose, and because the primary is dead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_takes_over_is_found() {
+    let mut cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]);
+    let replica = cluster.start_replica();
+    let ledger = open(&cluster);
+    let before = keys(&cluster, "before")[2];
+    claim_key(&ledger, &before).await.unwrap().expect("granted");
+    let is_primary = |node: &Redis| node.cli(&["ROLE"]).starts_with("master");
+    replica.cli(&["CLUSTER", "FAILOVER"]);
+    servers::wait_until("the replica to take over", || is_primary(&replica) && !is_primary(&cluster.nodes()[2]));
+    // It says where they are now.
+    assert!(claim_key(&ledger, &before).await.unwrap().is_none(), "claimed before");
+    claim_key(&ledger, &keys(&cluster, "meanwhile")[2]).await.unwrap().expect("granted");
+    let replicated = || cluster.nodes()[2].cli(&["INFO"]).contains("master_link_status:up");
+    servers::wait_until("the data to be there, too", replicated);
+    drop(replica);
+    servers::wait_until("the other one to take over again", || is_primary(&cluster.nodes()[2]));
+    let mut tries = 0;
+    while claim_key(&ledger, &keys(&cluster, "after")[2]).await.is_err() {
+        tries += 1;
+        assert!(tries < 50, "it does not find the new primary");
+    }
+    assert!(claim_key(&ledger, &before).await.unwrap().is_none(), "claimed before");
+    ledger.store().durability().await.unwrap();
+    // With all of its nodes away, calls end, and each of them.
+    cluster.nodes_mut().iter_mut().for_each(Redis::kill);
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let ledger = ledger.clone();
+        calls.spawn(async move { claim_key(&ledger, &key(&format!("away-{n}"))).await });
+    }
+    for claimed in calls.join_all().await {
+        assert_eq!(claimed.expect_err("all are away").kind(), StoreErrorKind::Unavailable);
+    }
+}
+
 /// It takes what is sent to it and never answers. Whoever asks for its keys is
 /// told so within the limit, and nobody else waits for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,6 +194,8 @@ async fn a_slot_that_moves_is_followed() {
             assert!(granted.is_none(), "{name} has moved, and it is claimed");
         }
     }
+    // The old node says where, for this once; the new one has to be told that it was sent there.
+    assert!(ledger.store().load(&key).await.unwrap().record.is_some(), "all of it is there");
     claim_key(&ledger, &fresh[0])
         .await
         .map(drop)

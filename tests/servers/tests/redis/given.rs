@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use redis::Client;
 use redis::aio::ConnectionManager;
-use redis::cluster::ClusterClient;
 use redis::sentinel::{SentinelClient, SentinelServerType};
 use servers::{Cluster, Redis, Sentinels, wait_until};
 use tokio::task::JoinSet;
@@ -78,9 +77,11 @@ async fn answers_again(ledger: &Ledger, or: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster() {
     let cluster = Cluster::start();
-    let nodes: Vec<_> = cluster.nodes().iter().map(Redis::url).collect();
-    let connection = ClusterClient::new(nodes).unwrap().get_async_connection().await.unwrap();
-    works(options().cluster(connection).unwrap()).await;
+    let nodes = || cluster.nodes().iter().map(|node| Client::open(node.url()).unwrap());
+    works(options().cluster(nodes()).unwrap()).await;
+    works(options().prefix("u").cluster(nodes().take(1)).unwrap()).await;
+    let error = options().cluster(nodes().take(0)).expect_err("no node");
+    assert!(error.to_string().contains("name at least one node"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

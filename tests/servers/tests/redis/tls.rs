@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use redis::cluster::ClusterClient;
 use redis::{Client, TlsCertificates};
 use servers::{Cluster, Redis, free_port};
 use tempfile::TempDir;
@@ -106,8 +105,8 @@ async fn the_applications_own_connection_says_whom_it_trusts() {
     let store = RedisStore::options().prefix("t").manager(manager).unwrap();
     claim_key(&Ledger::new(store), &key("a")).await.unwrap().expect("granted");
     let node = servers.urls[1].replace("+cluster", "");
-    let cluster = ClusterClient::builder([node]).certs(servers.certificate.trusted()).build().unwrap();
-    let store = RedisStore::options().prefix("t").cluster(cluster.get_async_connection().await.unwrap()).unwrap();
+    let node = Client::build_with_tls(node, servers.certificate.trusted()).unwrap();
+    let store = RedisStore::options().prefix("t").cluster([node]).unwrap();
     claim_key(&Ledger::new(store), &key("a")).await.unwrap().expect("granted");
 }
 
