@@ -34,22 +34,26 @@ where
     Ok(if more.is_empty() { first } else { [first, more.freeze()].concat().into() })
 }
 
-/// A response with its body, which was read so that a body that breaks off is tried again. A
-/// body that is larger than `limit`, or a stream of events, is given on as it comes.
-pub(super) async fn receive<R>(response: Response<R>, limit: usize) -> Result<Response<ReceivedBody<R>>, R::Error>
+/// Reads a response's body, so that one which breaks off is tried again. Of a body that is
+/// larger than `limit`, or a stream of events, the rest is given on as it comes.
+pub(super) async fn read<R>(response: &mut Response<ReceivedBody<R>>, limit: usize) -> Result<(), R::Error>
 where
     R: Body<Data = Bytes> + Unpin,
 {
-    let (parts, mut body) = response.into_parts();
-    let (mut read, mut size) = (VecDeque::new(), 0_usize);
-    while !is_stream(&parts.headers) && size <= limit {
-        let Some(frame) = next(&mut body).await.transpose()? else {
-            return Ok(Response::from_parts(parts, ReceivedBody { read, rest: None }));
-        };
-        size = size.saturating_add(frame.data_ref().map_or(0, Bytes::len));
-        read.push_back(frame);
+    if is_stream(response.headers()) {
+        return Ok(());
     }
-    Ok(Response::from_parts(parts, ReceivedBody { read, rest: Some(body) }))
+    let (ReceivedBody { read, rest }, mut size) = (response.body_mut(), 0_usize);
+    while let Some(body) = rest.as_mut().filter(|_| size <= limit) {
+        match next(body).await.transpose()? {
+            Some(frame) => {
+                size = size.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+                read.push(frame);
+            }
+            None => *rest = None,
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
@@ -62,28 +66,59 @@ async fn next<B: Body + Unpin>(body: &mut B) -> Option<Result<Frame<B::Data>, B:
     poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
 }
 
+/// What was read, in order. Most bodies are one piece, which needs no queue.
+#[derive(Default)]
+struct Frames {
+    first: Option<Bytes>,
+    more: VecDeque<Frame<Bytes>>,
+}
+
+impl Frames {
+    fn push(&mut self, frame: Frame<Bytes>) {
+        if self.first.is_some() || !self.more.is_empty() {
+            return self.more.push_back(frame);
+        }
+        match frame.into_data() {
+            Ok(data) => self.first = Some(data),
+            Err(frame) => self.more.push_back(frame),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Frame<Bytes>> {
+        self.first.take().map(Frame::data).or_else(|| self.more.pop_front())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.more.is_empty()
+    }
+
+    fn data(&self) -> impl Iterator<Item = &Bytes> {
+        self.first.iter().chain(self.more.iter().filter_map(Frame::data_ref))
+    }
+}
+
 /// The body of a response that came through a [`Retry`](super::Retry): read to its end
 /// already, unless it is larger than [`response_limit`](super::RetryLayer::response_limit) or a
 /// stream of events.
 pub struct ReceivedBody<R> {
-    read: VecDeque<Frame<Bytes>>,
+    read: Frames,
     rest: Option<R>,
 }
 
 impl<R> ReceivedBody<R> {
     /// A body that is not read ahead.
-    pub(super) const fn unread(body: R) -> Self {
-        Self { read: VecDeque::new(), rest: Some(body) }
+    pub(super) fn unread(body: R) -> Self {
+        Self { read: Frames::default(), rest: Some(body) }
     }
 
     /// All of it, if it was read to its end.
     pub(crate) fn whole(&self) -> Option<Bytes> {
-        let mut pieces = self.read.iter().filter_map(Frame::data_ref);
+        let mut pieces = self.read.data();
         match (&self.rest, pieces.next(), pieces.next()) {
             (Some(_), ..) => None,
             (None, None, _) => Some(Bytes::new()),
             (None, Some(one), None) => Some(one.clone()),
-            _ => Some(self.read.iter().filter_map(Frame::data_ref).flatten().copied().collect()),
+            _ => Some(self.read.data().flatten().copied().collect()),
         }
     }
 }
@@ -93,7 +128,7 @@ impl<R: Body<Data = Bytes> + Unpin> Body for ReceivedBody<R> {
     type Error = R::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
-        match self.read.pop_front() {
+        match self.read.pop() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => self.rest.as_mut().map_or(Poll::Ready(None), |rest| Pin::new(rest).poll_frame(cx)),
         }
@@ -104,7 +139,7 @@ impl<R: Body<Data = Bytes> + Unpin> Body for ReceivedBody<R> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let read = self.read.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
+        let read = self.read.data().map(|data| data.len() as u64).sum::<u64>();
         let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(read));

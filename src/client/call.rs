@@ -1,5 +1,6 @@
 //! A call, from its key to its final response.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ impl Sent {
     }
 }
 
+/// The future of a [`Retry`](super::Retry).
+pub type RetryFuture<R> = Pin<Box<dyn Future<Output = Result<Response<ReceivedBody<R>>, ClientError>> + Send>>;
+
 /// What goes out in every try, and where it stands.
 struct Call<S, B> {
     attempts: Attempts<S, B>,
@@ -51,44 +55,65 @@ struct Call<S, B> {
     accepted: Option<Accepted>,
 }
 
-/// What a try leads to.
-enum Next<R> {
-    Done(Response<ReceivedBody<R>>),
+/// What a try has come to.
+type Outcome<R> = Result<Response<ReceivedBody<R>>, ClientErrorKind>;
+
+/// What a try leads to. Its outcome stays where it is: responses are large.
+enum Next {
+    /// The outcome is the call's.
+    Done,
     Again,
-    /// After a pause, if there is time and budget for it; otherwise this is what the call has.
-    Later(Option<Duration>, Result<Response<ReceivedBody<R>>, ClientErrorKind>),
+    /// Once the operation that was accepted has ended.
+    OnceEnded,
+    /// After a pause, if there is time and budget for it; otherwise the outcome is the call's.
+    Later(Option<Duration>),
 }
 
-pub(super) async fn call<S, B, R>(
-    mut service: S,
-    policy: Arc<Policy>,
-    request: Request<B>,
-) -> Result<Response<ReceivedBody<R>>, ClientError>
+/// Requests and responses are some 200 bytes, and a client pays for each copy: so a call stays
+/// where it is, and one future has it and its loop.
+pub(super) fn call<S, B, R>(service: S, policy: Arc<Policy>, request: Request<B>) -> RetryFuture<R>
 where
-    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>>,
-    B: Body<Error: Into<BoxError>> + From<Bytes> + Unpin,
-    R: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>, Future: Send> + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + From<Bytes> + Send + Unpin + 'static,
+    R: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     if !policy.serves(request.uri()) || request.method() == Method::CONNECT {
-        let failed = |error: S::Error| ClientErrorKind::Service(error.into());
-        let sent = service.call(request).await.map(|response| response.map(ReceivedBody::unread));
-        return sent.map_err(|error| ClientError { tries: 1, ..ClientError::new(failed(error)) });
+        return Box::pin(pass_on(service, request));
     }
-    let (mut head, body) = request.into_parts();
-    let key = put_key(&mut head, &policy).map_err(ClientError::new)?;
-    let body = keep(body, policy.request_limit).await.map_err(ClientError::new)?;
+    let (head, body) = request.into_parts();
     let attempts = Attempts::new(service, policy);
-    let mut call = Call { attempts, head, body, tries: 0, hops: 0, accepted: None };
-    let ended = call.run().await;
-    let tries = call.tries;
-    match ended {
-        Ok(mut response) => {
-            response.extensions_mut().insert(Sent { key, tries });
-            call.accepted.map(|accepted| response.extensions_mut().insert(accepted));
-            Ok(response)
+    let mut call = Call { attempts, head, body: Bytes::new(), tries: 0, hops: 0, accepted: None };
+    Box::pin(async move {
+        let policy = call.attempts.policy();
+        let key = put_key(&mut call.head, policy).map_err(ClientError::new)?;
+        call.body = keep(body, policy.request_limit).await.map_err(ClientError::new)?;
+        loop {
+            call.tries += 1;
+            let outcome = call.attempts.send(&call.head, &call.body).await;
+            match call.after(&outcome) {
+                Next::Again => {}
+                Next::OnceEnded => {
+                    drop(outcome);
+                    // In a place of its own: few calls need it, and it is large.
+                    if let Err(kind) = Box::pin(call.follow()).await {
+                        return call.ended(Err(kind), key);
+                    }
+                }
+                Next::Later(asked) if call.attempts.pace.rest_within_budget(call.tries, asked).await => {}
+                Next::Later(_) | Next::Done => return call.ended(outcome, key),
+            }
         }
-        Err(kind) => Err(ClientError { kind, key, tries }),
-    }
+    })
+}
+
+/// To a server that was not declared: once, and as it is.
+async fn pass_on<S, B, R>(mut service: S, request: Request<B>) -> Result<Response<ReceivedBody<R>>, ClientError>
+where
+    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>>,
+{
+    let failed = |error: S::Error| ClientErrorKind::Service(error.into());
+    let sent = service.call(request).await.map(|response| response.map(ReceivedBody::unread));
+    sent.map_err(|error| ClientError { tries: 1, ..ClientError::new(failed(error)) })
 }
 
 impl<S, B, R> Call<S, B>
@@ -97,48 +122,53 @@ where
     B: From<Bytes>,
     R: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
-    async fn run(&mut self) -> Result<Response<ReceivedBody<R>>, ClientErrorKind> {
-        loop {
-            self.tries += 1;
-            let next = match self.attempts.send(self.head.clone(), self.body.clone()).await {
-                Ok(response) => self.after(response).await?,
-                Err(kind) if self.attempts.policy().ends_with(&kind) => return Err(kind),
-                Err(kind) => Next::Later(None, Err(kind)),
-            };
-            match next {
-                Next::Done(response) => return Ok(response),
-                Next::Again => {}
-                Next::Later(asked, outcome) => {
-                    if !self.attempts.pace.rest_within_budget(self.tries, asked).await {
-                        return outcome;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn after(&mut self, response: Response<ReceivedBody<R>>) -> Result<Next<R>, ClientErrorKind> {
+    /// What comes after a try.
+    fn after(&mut self, outcome: &Outcome<R>) -> Next {
+        let response = match outcome {
+            Ok(response) => response,
+            Err(kind) if self.attempts.policy().ends_with(kind) => return Next::Done,
+            Err(_) => return Next::Later(None),
+        };
         let said = verdict(response.status(), response.headers(), &self.head.uri, || response.body().whole());
-        Ok(match said {
-            Verdict::Retry(asked) => Next::Later(asked, Ok(response)),
+        match said {
+            Verdict::Retry(asked) => Next::Later(asked),
             Verdict::Elsewhere(place) if self.hops < MAX_HOPS => {
                 self.hops += 1;
                 self.head.uri = place;
                 Next::Again
             }
             Verdict::Accepted(place) => {
-                let policy = Arc::clone(self.attempts.policy());
-                let accepted = Accepted::new(place, &self.head, &policy.key_header);
+                let policy = self.attempts.policy();
+                self.accepted = Some(Accepted::new(place, &self.head, &policy.key_header));
                 let follows = policy.follows && self.tries < policy.max_tries;
-                let accepted = self.accepted.insert(accepted);
-                if follows {
-                    follow(&mut self.attempts, accepted).await?;
-                    Next::Again
-                } else {
-                    Next::Done(response)
-                }
+                if follows { Next::OnceEnded } else { Next::Done }
             }
-            Verdict::Elsewhere(_) | Verdict::Final => Next::Done(response),
-        })
+            Verdict::Elsewhere(_) | Verdict::Final => Next::Done,
+        }
+    }
+
+    /// What the caller gets.
+    #[inline]
+    fn ended(
+        &mut self,
+        outcome: Outcome<R>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Response<ReceivedBody<R>>, ClientError> {
+        let tries = self.tries;
+        match outcome {
+            Ok(mut response) => {
+                response.extensions_mut().insert(Sent { key, tries });
+                self.accepted.take().map(|accepted| response.extensions_mut().insert(accepted));
+                Ok(response)
+            }
+            Err(kind) => Err(ClientError { kind, key, tries }),
+        }
+    }
+
+    async fn follow(&mut self) -> Result<(), ClientErrorKind> {
+        match &self.accepted {
+            Some(accepted) => follow(&mut self.attempts, accepted).await,
+            None => Ok(()),
+        }
     }
 }

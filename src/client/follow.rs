@@ -85,9 +85,10 @@ where
     B: From<Bytes>,
     R: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
+    let head = accepted.head(Method::GET);
     let mut failures = 0;
     loop {
-        let asked = match attempts.send(accepted.head(Method::GET), Bytes::new()).await {
+        let asked = match attempts.send(&head, &Bytes::new()).await {
             Ok(response) => match look(&response, &accepted.uri)? {
                 Look::Progress(progress) => {
                     attempts.policy().on_progress.iter().for_each(|hook| hook(&progress));

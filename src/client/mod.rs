@@ -15,10 +15,10 @@ mod service;
 pub(crate) mod verdict;
 
 pub use self::body::ReceivedBody;
-pub use self::call::Sent;
+pub use self::call::{RetryFuture, Sent};
 pub use self::error::{ClientError, ClientErrorKind};
 pub use self::follow::Accepted;
 pub use self::layer::RetryLayer;
 pub use self::origin::{InvalidServer, Server};
 pub use self::progress::Progress;
-pub use self::service::{Retry, RetryFuture};
+pub use self::service::Retry;

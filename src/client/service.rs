@@ -1,7 +1,6 @@
 //! The service that the layer makes.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -11,7 +10,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::body::ReceivedBody;
-use super::call::call;
+use super::call::{RetryFuture, call};
 use super::error::{BoxError, ClientError, ClientErrorKind};
 use super::policy::Policy;
 
@@ -28,9 +27,6 @@ pub struct Retry<S> {
     inner: S,
     policy: Arc<Policy>,
 }
-
-/// The future of a [`Retry`].
-pub type RetryFuture<R> = Pin<Box<dyn Future<Output = Result<Response<ReceivedBody<R>>, ClientError>> + Send>>;
 
 impl<S> Retry<S> {
     pub(super) const fn new(inner: S, policy: Arc<Policy>) -> Self {
@@ -67,7 +63,7 @@ where
         // The one that is ready goes with the request.
         let other = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, other);
-        Box::pin(call(ready, Arc::clone(&self.policy), request))
+        call(ready, Arc::clone(&self.policy), request)
     }
 }
 

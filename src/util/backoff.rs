@@ -54,7 +54,11 @@ const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// The time after `pause`, or as good as never if no clock can show it.
 pub(crate) fn after(pause: Duration) -> Instant {
-    let now = Instant::now();
+    later(Instant::now(), pause)
+}
+
+/// The same, seen from `now`.
+pub(crate) fn later(now: Instant, pause: Duration) -> Instant {
     now.checked_add(pause).unwrap_or_else(|| now + NEVER)
 }
 

@@ -1,11 +1,17 @@
 //! What is tried again, how often, and after which pause.
 
+use std::convert::Infallible;
 use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, UNIX_EPOCH};
 use std::{fmt, io};
 
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use tower::{Layer, ServiceExt};
+use http_body::{Body, Frame};
+use tokio::task::coop::poll_proceed;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::Backoff;
 use tower_idempotency::client::{ClientErrorKind, RetryLayer, Sent};
 
@@ -127,7 +133,7 @@ impl Error for Connect {
 async fn an_error_that_no_retry_can_mend_ends_a_call() {
     let is_final = |error: &(dyn Error + 'static)| error.downcast_ref() == Some(&Failure("wrong certificate"));
     let tries_of = |layer: RetryLayer, text: &'static str| async move {
-        let service = tower::service_fn(move |_: Request<Upload>| async move {
+        let service = service_fn(move |_: Request<Upload>| async move {
             Err::<Response<TestBody>, _>(Connect(io::Error::new(io::ErrorKind::InvalidData, Failure(text))))
         });
         let error = layer.layer(service).oneshot(post()).await.err().unwrap();
@@ -145,6 +151,29 @@ async fn a_try_that_hangs_is_given_up() {
     let (got, time) = elapsed(call(&layer().try_timeout(secs(5)), &remote, post())).await;
     assert_eq!(got.unwrap().tries(), 2);
     assert!((secs(5)..secs(6)).contains(&time), "{time:?}");
+}
+
+/// A body that comes faster than its reader can take it, and so uses up the reader's share of
+/// the runtime in each turn. It ends at last, for a test that would not.
+struct Flood(u32);
+
+impl Body for Flood {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(poll_proceed(cx)).made_progress();
+        self.0 -= 1;
+        Poll::Ready((self.0 > 0).then(|| Ok(Frame::data(Bytes::new()))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_always_has_more_is_given_up() {
+    let app = service_fn(|_: Request<Upload>| async { Ok::<_, Infallible>(Response::new(Flood(100_000))) });
+    tokio::spawn(tokio::time::advance(secs(9)));
+    let ended = layer().deadline(secs(8)).layer(app).oneshot(post()).await;
+    assert!(matches!(ended.err().unwrap().kind(), ClientErrorKind::TimedOut));
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,7 +289,7 @@ async fn a_request_that_the_layer_still_runs_is_waited_for() {
         Ok(reply(201, "paid"))
     });
     // Its body is of another type there.
-    let app = tower::service_fn(move |request: Request<Upload>| served.clone().oneshot(request.map(|body| body.0)));
+    let app = service_fn(move |request: Request<Upload>| served.clone().oneshot(request.map(|body| body.0)));
     let client = layer().try_timeout(secs(2)).max_tries(50).layer(app);
     let got = got(client.oneshot(post()).await.unwrap()).await;
     assert_eq!((got.status.as_u16(), &*got.body), (201, b"paid".as_slice()));

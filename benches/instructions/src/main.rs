@@ -91,6 +91,7 @@ fn measure() -> Result<Vec<Row>, String> {
         row("first-request", of(Scenario::First) - bare),
         row("replay", of(Scenario::Replay) - bare),
         row("unguarded-request", of(Scenario::Unguarded) - bare),
+        row("client", of(Scenario::Client) - bare),
         row("step", (of(Scenario::Steps) - of(Scenario::NoSteps)) / 10.0),
         row("pay", (of(Scenario::Pays) - of(Scenario::NoSteps)) / 10.0),
         row("record-encode", of(Scenario::Encode) - nothing),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_idempotency::client::{RetryLayer, Server};
 use tower_idempotency::clock::ManualClock;
 use tower_idempotency::core::{
     Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next, Reached,
@@ -35,6 +36,8 @@ pub(crate) enum Scenario {
     Replay,
     /// A request without a key.
     Unguarded,
+    /// A request of a client that retries, which makes its key: to the service without the layer.
+    Client,
     /// A first request in resumable mode, with no step, ten, ten that pay.
     NoSteps,
     Steps,
@@ -57,12 +60,13 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Nothing,
         Self::Bare,
         Self::First,
         Self::Replay,
         Self::Unguarded,
+        Self::Client,
         Self::NoSteps,
         Self::Steps,
         Self::Pays,
@@ -90,6 +94,7 @@ impl Scenario {
             Self::First => "first",
             Self::Replay => "replay",
             Self::Unguarded => "unguarded",
+            Self::Client => "client",
             Self::NoSteps => "no-steps",
             Self::Steps => "steps",
             Self::Pays => "pays",
@@ -114,6 +119,7 @@ impl Scenario {
             Self::First => requests(rounds, guarded(), Some),
             Self::Replay => requests(rounds, guarded(), |_| Some(17)),
             Self::Unguarded => requests(rounds, guarded(), |_| None),
+            Self::Client => requests(rounds, client(), |_| None),
             Self::NoSteps => requests(rounds, resumable(async |_| {}), Some),
             Self::Steps => requests(rounds, resumable(steps), Some),
             Self::Pays => requests(rounds, resumable(pays), Some),
@@ -185,15 +191,15 @@ where
 /// Sends them one after another, in a runtime as a server has it.
 fn requests<S, B>(rounds: u32, mut service: S, key: impl Fn(u32) -> Option<u32>)
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug>,
     B: http_body::Body,
     B::Error: std::fmt::Debug,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         for round in 0..rounds {
-            let ready = service.ready().await.expect("infallible");
-            let response = ready.call(request(key(round))).await.expect("infallible");
+            let ready = service.ready().await.expect("ready");
+            let response = ready.call(request(key(round))).await.expect("a response");
             assert_eq!(response.status(), 200);
             black_box(response.into_body().collect().await.expect("a body").to_bytes());
         }
@@ -212,6 +218,14 @@ fn guarded() -> impl Service<
     Error = Infallible,
 > {
     layer().layer(service_fn(answer::<RequestBody<Full<Bytes>>>))
+}
+
+fn client() -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<impl http_body::Body<Error = impl std::fmt::Debug>>,
+    Error = impl std::fmt::Debug,
+> {
+    RetryLayer::new(Server::in_process_honours_keys()).layer(service_fn(answer::<Full<Bytes>>))
 }
 
 fn resumable<F: Future<Output = ()> + Send + 'static>(

@@ -11,8 +11,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     keys(
         "a-client-makes-a-new-key-for-each-try",
         "src/client/call.rs",
-        "            self.tries += 1;\n",
-        "            self.tries += 1;\n            if self.tries > 1 {\n                self.head.headers.remove(\"idempotency-key\");\n                let _ = put_key(&mut self.head, self.attempts.policy());\n            }\n",
+        "            call.tries += 1;\n",
+        "            call.tries += 1;\n            if call.tries > 1 {\n                call.head.headers.remove(\"idempotency-key\");\n                let _ = put_key(&mut call.head, call.attempts.policy());\n            }\n",
         "each_call",
     ),
     keys(
@@ -25,8 +25,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     keys(
         "a-client-sends-an-empty-body-the-second-time",
         "src/client/call.rs",
-        "self.attempts.send(self.head.clone(), self.body.clone())",
-        "self.attempts.send(self.head.clone(), std::mem::take(&mut self.body))",
+        "call.attempts.send(&call.head, &call.body)",
+        "call.attempts.send(&call.head, &std::mem::take(&mut call.body))",
         "every_try",
     ),
     retries(
@@ -81,9 +81,37 @@ pub(super) const MUTANTS: &[Mutant] = &[
     retries(
         "a-client-begins-a-pause-that-outlasts-its-deadline",
         "src/client/attempts.rs",
-        "if end >= self.deadline {",
+        "if self.deadline.is_some_and(|deadline| end >= deadline) {",
         "if false {",
         "the_deadline",
+    ),
+    retries(
+        "a-client-begins-its-deadline-anew-with-each-try",
+        "src/client/attempts.rs",
+        "let deadline = *self.deadline.get_or_insert_with(",
+        "self.deadline = None;\n        let deadline = *self.deadline.get_or_insert_with(",
+        "the_deadline",
+    ),
+    retries(
+        "a-client-sets-no-timer-for-a-try",
+        "src/client/attempts.rs",
+        "if this.timer.is_none() {",
+        "if false {",
+        "a_try_that_hangs",
+    ),
+    retries(
+        "a-client-asks-no-timer-beside-a-flood",
+        "src/client/attempts.rs",
+        "this.timer.as_pin_mut().map(",
+        "this.timer.as_pin_mut().filter(|_| tokio::task::coop::has_budget_remaining()).map(",
+        "a_try_that_always",
+    ),
+    bodies(
+        "a-client-swaps-the-pieces-of-a-response",
+        "src/client/body.rs",
+        "self.first.take().map(Frame::data).or_else(|| self.more.pop_front())",
+        "self.more.pop_front().or_else(|| self.first.take().map(Frame::data))",
+        "frame_by_frame",
     ),
     retries(
         "a-client-does-not-heed-the-advice-of-a-server",
@@ -102,8 +130,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     bodies(
         "a-client-hands-on-a-response-that-may-break-off",
         "src/client/body.rs",
-        "while !is_stream(&parts.headers) && size <= limit {",
-        "while false && size <= limit {",
+        "rest.as_mut().filter(|_| size <= limit)",
+        "rest.as_mut().filter(|_| false && size <= limit)",
         "a_response_that_breaks_off",
     ),
     follow(
@@ -123,8 +151,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     retries(
         "a-client-tries-again-what-no-retry-can-mend",
         "src/client/call.rs",
-        "Err(kind) if self.attempts.policy().ends_with(&kind) => return Err(kind),",
-        "Err(kind) if self.attempts.policy().ends_with(&kind) && self.tries > 99 => return Err(kind),",
+        "Err(kind) if self.attempts.policy().ends_with(kind) => return Next::Done,",
+        "Err(kind) if self.attempts.policy().ends_with(kind) && self.tries > 99 => return Next::Done,",
         "an_error_that_no_retry_can_mend_ends_a_call",
     ),
     retries(
