@@ -6,8 +6,9 @@
 //!
 //! The tracked files are copied below `target/`, so the working tree stays as
 //! it is. A mutant is dead if its test fails. One that does not compile, or
-//! whose text is not found exactly once any more, is stale: it proves nothing.
-//! The text is looked for first, and for the whole table, however little is
+//! whose text is not found exactly once any more, is stale: it proves nothing, and
+//! nor does one whose test there is not.
+//! Both are looked for first, and for the whole table, however little is
 //! planted; `--check` does no more than that. A mutant that survives or is stale is
 //! an error.
 //!
@@ -82,6 +83,9 @@ fn run(options: &Options) -> Result<bool, String> {
     for mutant in all() {
         if !workshop.is_fresh(mutant)? {
             println!("{:<44}         STALE     its text is not there exactly once", mutant.name);
+            stale.push(mutant.name);
+        } else if !workshop.has_tests_of(mutant) {
+            println!("{:<44}         STALE     no test is called {}", mutant.name, mutant.tests());
             stale.push(mutant.name);
         }
     }

@@ -1,5 +1,6 @@
 //! The copy that mutants are planted in.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,6 +12,8 @@ use crate::table::Mutant;
 pub(crate) struct Workshop {
     copy: PathBuf,
     build: PathBuf,
+    /// What functions and modules are called, tests among them.
+    names: HashSet<String>,
 }
 
 /// How a test ended.
@@ -27,7 +30,7 @@ impl Workshop {
         let base = std::path::absolute(root.join("target/mutants")).map_err(|error| error.to_string())?;
         let build = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
         let build = std::path::absolute(build).map_err(|error| error.to_string())?;
-        let workshop = Self { copy: base.join("copy"), build };
+        let mut workshop = Self { copy: base.join("copy"), build, names: HashSet::new() };
         let listing = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
         let listing = listing.map_err(|error| format!("git ls-files: {error}"))?.stdout;
         if listing.is_empty() {
@@ -40,6 +43,9 @@ impl Workshop {
         }
         for name in String::from_utf8_lossy(&listing).split_terminator('\0') {
             copy(&root.join(name), &workshop.copy.join(name))?;
+            if name.ends_with(".rs") && !name.starts_with("tests/mutants/") {
+                workshop.names.extend(names(&read(&root.join(name))?));
+            }
         }
         Ok(workshop)
     }
@@ -58,6 +64,13 @@ impl Workshop {
     /// is not, the mutant proves nothing.
     pub(crate) fn is_fresh(&self, mutant: &Mutant) -> Result<bool, String> {
         Ok(read(&self.copy.join(mutant.file))?.matches(mutant.text).count() == 1)
+    }
+
+    /// Whether a test that has to fail may be there, as far as one sees without a build.
+    pub(crate) fn has_tests_of(&self, mutant: &Mutant) -> bool {
+        let (within, part) = mutant.filter.rsplit_once("::").unwrap_or((mutant.module, mutant.filter));
+        let is_named = |name: &String| if within.is_empty() { name.contains(part) } else { name.starts_with(part) };
+        part.is_empty() || self.names.iter().any(is_named)
     }
 
     /// Builds and runs some tests of one target, and tells a red test from a
@@ -97,6 +110,13 @@ impl Workshop {
         command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build).env("RUST_BACKTRACE", "0");
         command.output().map_err(|error| format!("cargo test {target}: {error}"))
     }
+}
+
+/// What follows `fn` and `mod`.
+fn names(text: &str) -> impl Iterator<Item = String> {
+    let words = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').filter(|word| !word.is_empty());
+    let defined = words.clone().zip(words.skip(1)).filter(|(before, _)| matches!(*before, "fn" | "mod"));
+    defined.map(|(_, name)| name.to_owned())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {

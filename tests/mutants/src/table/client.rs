@@ -111,7 +111,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "src/client/body.rs",
         "self.first.take().map(Frame::data).or_else(|| self.more.pop_front())",
         "self.more.pop_front().or_else(|| self.first.take().map(Frame::data))",
-        "frame_by_frame",
+        "a_response_is_given_on",
     ),
     retries(
         "a-client-does-not-heed-the-advice-of-a-server",
