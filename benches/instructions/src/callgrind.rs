@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::scenario::Scenario;
+use crate::servers::Servers;
 
 /// The allocator's functions that find memory.
 const ALLOCATES: [&str; 6] = ["malloc", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc"];
@@ -38,7 +39,7 @@ impl Div<f64> for Cost {
 }
 
 /// What a process costs that runs so many rounds of a scenario.
-pub(crate) fn cost(scenario: Scenario, rounds: u32) -> Result<Cost, String> {
+pub(crate) fn cost(scenario: Scenario, rounds: u32, servers: &Servers) -> Result<Cost, String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let out = out_file(scenario, rounds);
     let ran = Command::new("valgrind")
@@ -51,6 +52,7 @@ pub(crate) fn cost(scenario: Scenario, rounds: u32) -> Result<Cost, String> {
             "GLIBC_TUNABLES",
             "glibc.cpu.hwcaps=-AVX2,-AVX,-AVX2_Usable,-AVX_Usable,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM",
         )
+        .envs(servers.urls())
         .output()
         .map_err(|error| format!("valgrind: {error}"))?;
     if !ran.status.success() {

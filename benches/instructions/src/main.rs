@@ -16,10 +16,12 @@
 //! dearer has to be meant, and what became cheaper has to be kept. Two runs of the
 //! same build are within 1 % of each other: the seeds of hash tables, and the
 //! clock. Blocks and allocations are exact. System calls count as nothing here; `overhead` shows their time.
+//! For a call to a server that leaves what is done in this process: a private one replies.
 
 mod callgrind;
 mod figures;
 mod scenario;
+mod servers;
 
 use std::process::ExitCode;
 use std::thread;
@@ -27,6 +29,7 @@ use std::thread;
 use crate::callgrind::Cost;
 use crate::figures::{Figures, Row};
 use crate::scenario::{SELDOM, Scenario};
+use crate::servers::Servers;
 
 /// Few rounds, and many. The fewer warm up what grows: tables, the allocator.
 const ROUNDS: [u32; 2] = [200, 1200];
@@ -71,11 +74,15 @@ fn write() -> Result<bool, String> {
 /// Every row, from the scenarios that it is made of.
 fn measure() -> Result<Vec<Row>, String> {
     let mut costs = Vec::new();
+    let servers = &Servers::start()?;
     // Two at a time: CI has two cores.
     for pair in Scenario::ALL.chunks(2) {
-        let running: Vec<_> = pair.iter().map(|scenario| thread::spawn(|| per_round(*scenario))).collect();
-        for scenario in running {
-            costs.push(scenario.join().map_err(|_| "a measurement panicked")??);
+        let measured: Vec<_> = thread::scope(|scope| {
+            let running: Vec<_> = pair.iter().map(|scenario| scope.spawn(|| per_round(*scenario, servers))).collect();
+            running.into_iter().map(thread::ScopedJoinHandle::join).collect()
+        });
+        for cost in measured {
+            costs.push(cost.map_err(|_| "a measurement panicked")??);
         }
     }
     let of = |wanted: Scenario| {
@@ -103,12 +110,16 @@ fn measure() -> Result<Vec<Row>, String> {
         row("memory-store-swap", of(Scenario::MemorySwap) - nothing),
         row("memory-store-load", of(Scenario::MemoryLoad) - nothing),
         row("memory-store-poll", of(Scenario::MemoryPoll) - nothing),
+        row("redis-swap", of(Scenario::RedisSwap) - nothing),
+        row("redis-load", of(Scenario::RedisLoad) - nothing),
+        row("postgres-swap", of(Scenario::PostgresSwap) - nothing),
+        row("postgres-load", of(Scenario::PostgresLoad) - nothing),
         row("canonical-json-4-KiB", (of(Scenario::CanonicalJson) - nothing) / 2.0),
     ])
 }
 
-fn per_round(scenario: Scenario) -> Result<Cost, String> {
+fn per_round(scenario: Scenario, servers: &Servers) -> Result<Cost, String> {
     let [few, many] = ROUNDS;
-    let cost = callgrind::cost(scenario, many)? - callgrind::cost(scenario, few)?;
+    let cost = callgrind::cost(scenario, many, servers)? - callgrind::cost(scenario, few, servers)?;
     Ok(cost / f64::from(many - few))
 }

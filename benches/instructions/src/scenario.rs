@@ -15,8 +15,10 @@ use tower_idempotency::core::{
     Change, Claim, Command, Encoded, Fence, Fenced, Fingerprint, IdempotencyKey, Key, Labels, Mode, Next, Reached,
     Record, Stamp, StoredRequest, StoredResponse, Times, Timestamp, Version,
 };
-use tower_idempotency::store::{Filter, KeptRecord, MemoryStore, Query, Store};
+use tower_idempotency::store::{Filter, KeptRecord, MemoryStore, PostgresStore, Query, RedisStore, Store, Swap};
 use tower_idempotency::{FingerprintRules, IdempotencyLayer, Operation, RequestBody, Scope};
+
+use crate::servers;
 
 static ANSWER: [u8; 318] = [b'a'; 318];
 static ASKED: [u8; 200] = [b'q'; 200];
@@ -55,12 +57,17 @@ pub(crate) enum Scenario {
     MemoryLoad,
     /// A completer's, where ten thousand operations are unfinished and none is due.
     MemoryPoll,
+    /// The same of servers: what the process does for a call, up to the socket.
+    RedisSwap,
+    RedisLoad,
+    PostgresSwap,
+    PostgresLoad,
     /// Two requests of 4 KiB of JSON that are compared by what it means.
     CanonicalJson,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Nothing,
         Self::Bare,
         Self::First,
@@ -80,6 +87,10 @@ impl Scenario {
         Self::MemorySwap,
         Self::MemoryLoad,
         Self::MemoryPoll,
+        Self::RedisSwap,
+        Self::RedisLoad,
+        Self::PostgresSwap,
+        Self::PostgresLoad,
         Self::CanonicalJson,
     ];
 
@@ -108,6 +119,10 @@ impl Scenario {
             Self::MemorySwap => "memory-swap",
             Self::MemoryLoad => "memory-load",
             Self::MemoryPoll => "memory-poll",
+            Self::RedisSwap => "redis-swap",
+            Self::RedisLoad => "redis-load",
+            Self::PostgresSwap => "postgres-swap",
+            Self::PostgresLoad => "postgres-load",
             Self::CanonicalJson => "canonical-json",
         }
     }
@@ -136,6 +151,10 @@ impl Scenario {
             Self::MemorySwap => memory_swap(rounds),
             Self::MemoryLoad => memory_load(rounds),
             Self::MemoryPoll => memory_poll(rounds),
+            Self::RedisSwap => swaps(rounds, redis()),
+            Self::RedisLoad => loads(rounds, redis()),
+            Self::PostgresSwap => swaps(rounds, postgres()),
+            Self::PostgresLoad => loads(rounds, postgres()),
             Self::CanonicalJson => canonical_json(rounds),
         }
     }
@@ -310,6 +329,40 @@ fn memory_poll(rounds: u32) {
         for _ in 0..rounds {
             let page = store.scan(&Query::new(Filter::Lapsed, 100)).await.expect("it is in memory");
             assert!(black_box(page).found.is_empty(), "leases last a minute");
+        }
+    });
+}
+
+fn redis() -> RedisStore {
+    RedisStore::connect(&servers::url_of("redis")).expect("a URL of Redis")
+}
+
+fn postgres() -> PostgresStore {
+    PostgresStore::connect(&servers::url_of("postgres")).expect("a URL of Postgres")
+}
+
+/// One after another, so that each waits for its reply once.
+fn on_a_server<S: Store>(store: S, work: impl AsyncFnOnce(S, Record)) {
+    let [claimed, ..] = records();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(work(store, claimed));
+}
+
+fn swaps(rounds: u32, store: impl Store) {
+    on_a_server(store, async |store, claimed| {
+        for round in 0..rounds {
+            // Another run has other keys.
+            let swapped = store.swap(&key_at(round + (rounds << 12)), None, &claimed).await.expect("it replies");
+            assert!(matches!(black_box(swapped), Swap::Stored));
+        }
+    });
+}
+
+fn loads(rounds: u32, store: impl Store) {
+    on_a_server(store, async |store, claimed| {
+        store.swap(&key_at(17), None, &claimed).await.expect("it replies");
+        for _ in 0..rounds {
+            black_box(store.load(&black_box(key_at(17))).await.expect("it replies"));
         }
     });
 }
