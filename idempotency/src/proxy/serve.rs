@@ -114,7 +114,7 @@ impl Server {
 
     async fn serve(self, peer: Peer, request: Request<Incoming>) -> Result<Response<Given>, Infallible> {
         let table = self.table();
-        let served = self.log.request(peer.address, &request);
+        let served = table.is_logged().then(|| self.log.request(peer.address, &request));
         let arrival = Arrival {
             peer: peer.address,
             is_trusted: table.trusts(peer.address),
@@ -123,7 +123,9 @@ impl Server {
             version: request.version(),
         };
         let response = table.serve(arrival, request).await;
-        served.responded(&response);
+        if let Some(served) = served {
+            served.responded(&response);
+        }
         Ok(response)
     }
 }

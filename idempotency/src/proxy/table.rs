@@ -33,6 +33,7 @@ pub(crate) struct Table {
     tls: Option<TlsAcceptor>,
     trusted_peers: Vec<IpNet>,
     drain: Duration,
+    access_log: bool,
     routes: Vec<Route>,
 }
 
@@ -48,7 +49,7 @@ struct Route {
 
 impl Table {
     pub(crate) fn new(settings: Settings, engine: &Engine) -> Self {
-        let Settings { upstream, scope, tls, trusted_peers, routes, drain, lease, .. } = settings;
+        let Settings { upstream, scope, tls, trusted_peers, routes, drain, lease, access_log, .. } = settings;
         let engine = engine.clone().lease(lease);
         let shortest = routes.iter().map(timeout).min().unwrap_or(TIMEOUT);
         let connections = Connections::to(&upstream, shortest);
@@ -62,12 +63,17 @@ impl Table {
             }
         });
         let routes = routes.collect();
-        Self { upstream, scope, tls, trusted_peers, drain, routes }
+        Self { upstream, scope, tls, trusted_peers, drain, access_log, routes }
     }
 
     /// How long what runs may take to end when the proxy stops.
     pub(crate) const fn drain(&self) -> Duration {
         self.drain
+    }
+
+    /// Whether each request has a line in the log.
+    pub(crate) const fn is_logged(&self) -> bool {
+        self.access_log
     }
 
     /// The service that is asked.

@@ -40,6 +40,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_service_that_takes_no_connection_was_sent_nothing_however_short_the_timeout",
     ),
     proxy(
+        "the-access-log-can-not-be-turned-off",
+        "idempotency/src/proxy/serve.rs",
+        "table.is_logged().then(",
+        "true.then(",
+        "without_an_access_log_only_what_is_about_no_request_is_written",
+    ),
+    proxy(
+        "the-file-counts-more-than-no-access-log",
+        "idempotency/src/proxy/settings.rs",
+        "!typed.no_access_log && file.access_log.is_none_or(Switch::is_on)",
+        "file.access_log.map_or(!typed.no_access_log, Switch::is_on)",
+        "the_access_log_can_be_turned_off_as_it_is_started",
+    ),
+    proxy(
         "any-lease-of-a-proxy-will-do",
         "idempotency/src/proxy/settings.rs",
         "if length < LEAST_LEASE {",
