@@ -47,6 +47,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "without_an_access_log_only_what_is_about_no_request_is_written",
     ),
     proxy(
+        "the-container-has-a-program-that-is-not-the-shipped-one",
+        "idempotency/deploy/Dockerfile",
+        "cargo build --profile dist --locked",
+        "cargo build --release --locked",
+        "the_container_has_no_shell_no_root_and_no_tag_that_moves",
+    ),
+    proxy(
         "the-file-counts-more-than-no-access-log",
         "idempotency/src/proxy/settings.rs",
         "!typed.no_access_log && file.access_log.is_none_or(Switch::is_on)",
