@@ -16,8 +16,9 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::client::legacy::{Client, Error as ClientError, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::UnixStream;
 use tower::Service;
@@ -81,10 +82,10 @@ impl Connections {
         Self { client, authority, is_http2 }
     }
 
-    async fn request(&self, request: Request<Sent>) -> Result<Response<Incoming>, ClientError> {
+    fn request(&self, request: Request<Sent>) -> ResponseFuture {
         match &self.client {
-            Kind::Tcp(client) => client.request(request).await,
-            Kind::Unix(client) => client.request(request).await,
+            Kind::Tcp(client) => client.request(request),
+            Kind::Unix(client) => client.request(request),
         }
     }
 
@@ -170,37 +171,15 @@ impl Upstream {
 }
 
 impl Behind {
-    async fn send(self: Arc<Self>, mut request: Request<RequestBody<Incoming>>) -> Result<Response<Incoming>, Trouble> {
+    /// Begins to send it. Not in the future that waits for the response: whatever is moved into
+    /// one is copied.
+    fn send(self: Arc<Self>, mut request: Request<RequestBody<Incoming>>) -> Result<Sending, Trouble> {
         // Of a guarded request all has come.
         let wait = request.extensions().get::<Operation>().is_none().then(Wait::begin);
         let upgrade = self.prepare(&mut request)?;
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
         let sent = self.connections.request(request.map(|body| Upload::new(body, wait.clone())));
-        let sent = match wait {
-            Some(wait) => wait.at_most(self.manner.timeout, sent).await,
-            None => tokio::time::timeout(self.manner.timeout, sent).await.ok(),
-        };
-        let mut response = sent.ok_or(Trouble::TooSlow)?.map_err(|error| trouble(&error))?;
-        let switched =
-            (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| response.headers_mut().remove(UPGRADE));
-        forward::strip(response.headers_mut());
-        match (switched.flatten(), client) {
-            (Some(protocol), Some(client)) => {
-                let server = hyper::upgrade::on(&mut response);
-                tokio::spawn(async move { tunnel(client, server).await });
-                response.headers_mut().insert(UPGRADE, protocol);
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            }
-            (None, _) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {}
-            // A switch that was not asked for.
-            _ => return Err(Trouble::BrokenOff),
-        }
-        // Each connection has a version of its own (RFC 9110, section 2.5).
-        *response.version_mut() = Version::HTTP_11;
-        if self.manner.nothing_happened.contains(&response.status()) {
-            response.extensions_mut().insert(Outcome::NothingHappened);
-        }
-        Ok(response)
+        Ok(Sending { behind: self, sent, wait, client })
     }
 
     /// Makes it the request to the service; whether it asks for another protocol.
@@ -237,8 +216,49 @@ impl Behind {
     }
 }
 
+/// A request that is on its way.
+struct Sending {
+    behind: Arc<Behind>,
+    sent: ResponseFuture,
+    /// Of one that is not guarded.
+    wait: Option<Wait>,
+    /// Of one that asks for another protocol.
+    client: Option<OnUpgrade>,
+}
+
+impl Sending {
+    async fn response(self) -> Result<Response<Incoming>, Trouble> {
+        let Self { behind, sent, wait, client } = self;
+        let sent = match wait {
+            Some(wait) => wait.at_most(behind.manner.timeout, sent).await,
+            None => tokio::time::timeout(behind.manner.timeout, sent).await.ok(),
+        };
+        let mut response = sent.ok_or(Trouble::TooSlow)?.map_err(|error| trouble(&error))?;
+        let switched =
+            (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| response.headers_mut().remove(UPGRADE));
+        forward::strip(response.headers_mut());
+        match (switched.flatten(), client) {
+            (Some(protocol), Some(client)) => {
+                let server = hyper::upgrade::on(&mut response);
+                tokio::spawn(async move { tunnel(client, server).await });
+                response.headers_mut().insert(UPGRADE, protocol);
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            (None, _) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {}
+            // A switch that was not asked for.
+            _ => return Err(Trouble::BrokenOff),
+        }
+        // Each connection has a version of its own (RFC 9110, section 2.5).
+        *response.version_mut() = Version::HTTP_11;
+        if behind.manner.nothing_happened.contains(&response.status()) {
+            response.extensions_mut().insert(Outcome::NothingHappened);
+        }
+        Ok(response)
+    }
+}
+
 /// Both sides speak another protocol now: what comes from one goes to the other, to the end.
-async fn tunnel(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade) {
+async fn tunnel(client: OnUpgrade, server: OnUpgrade) {
     if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
         // That one of them left is how it ends.
         let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
@@ -271,9 +291,13 @@ impl Service<Request<RequestBody<Incoming>>> for Upstream {
     }
 
     fn call(&mut self, request: Request<RequestBody<Incoming>>) -> Self::Future {
-        let behind = Arc::clone(&self.0);
+        let sending = Arc::clone(&self.0).send(request);
         Box::pin(async move {
-            Ok(match behind.send(request).await {
+            let response = match sending {
+                Ok(sending) => sending.response().await,
+                Err(trouble) => Err(trouble),
+            };
+            Ok(match response {
                 Ok(response) => response.map(Either::Left),
                 Err(trouble) => trouble.response().map(Either::Right),
             })
