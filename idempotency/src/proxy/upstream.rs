@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{self, Authority, InvalidUriParts, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -50,7 +50,11 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     client: Kind,
+    /// By which the pool knows the service. It hashes and compares it for each request, byte by
+    /// byte; as there is no other, it is short, but for HTTP/2, where it is sent.
     authority: Authority,
+    /// For a request without one.
+    host: HeaderValue,
     is_http2: bool,
 }
 
@@ -68,18 +72,23 @@ impl Connections {
         builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new()).pool_idle_timeout(IDLE);
         let is_http2 = matches!(address, Address::H2c(_));
         builder.http2_only(is_http2);
-        let (client, authority) = match address {
+        let (client, host) = match address {
             Address::Http(authority) | Address::H2c(authority) => {
                 let mut connector = HttpConnector::new();
                 connector.set_nodelay(true);
-                (Kind::Tcp(builder.build(InTime { connector, limit })), authority.clone())
+                // It has all the parts that it needs.
+                let to = at(authority.clone(), PathAndQuery::from_static("/")).unwrap_or_default();
+                (Kind::Tcp(builder.build(InTime { connector, limit, to })), authority.clone())
             }
             Address::Unix(path) => {
-                let connector = UnixConnector(path.clone());
-                (Kind::Unix(builder.build(InTime { connector, limit })), Authority::from_static("localhost"))
+                let (connector, to) = (UnixConnector(path.clone()), Uri::default());
+                (Kind::Unix(builder.build(InTime { connector, limit, to })), Authority::from_static("localhost"))
             }
         };
-        Self { client, authority, is_http2 }
+        let authority = if is_http2 { host.clone() } else { Authority::from_static("s") };
+        // The text of an authority is always that of a header.
+        let host = HeaderValue::from_str(host.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
+        Self { client, authority, host, is_http2 }
     }
 
     fn request(&self, request: Request<Sent>) -> ResponseFuture {
@@ -92,10 +101,14 @@ impl Connections {
     /// The same path and query, at the service.
     fn target(&self, uri: &Uri) -> Result<Uri, Trouble> {
         let path = uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
-        let path: PathAndQuery = path.ok_or(Trouble::NoTarget)?.clone();
-        let target = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path);
-        target.build().map_err(|_| Trouble::NoTarget)
+        at(self.authority.clone(), path.ok_or(Trouble::NoTarget)?.clone()).map_err(|_| Trouble::NoTarget)
     }
+}
+
+fn at(authority: Authority, path: PathAndQuery) -> Result<Uri, InvalidUriParts> {
+    let mut parts = uri::Parts::default();
+    (parts.scheme, parts.authority, parts.path_and_query) = (Some(Scheme::HTTP), Some(authority), Some(path));
+    Uri::from_parts(parts)
 }
 
 /// Connects to a socket of this machine.
@@ -117,11 +130,12 @@ impl Service<Uri> for UnixConnector {
     }
 }
 
-/// Gives up what takes longer.
+/// Connects to the service, and gives up what takes longer.
 #[derive(Clone, Debug)]
 struct InTime<C> {
     connector: C,
     limit: Duration,
+    to: Uri,
 }
 
 impl<C> Service<Uri> for InTime<C>
@@ -136,8 +150,8 @@ where
         self.connector.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connected = tokio::time::timeout(self.limit, self.connector.call(uri));
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connected = tokio::time::timeout(self.limit, self.connector.call(self.to.clone()));
         Box::pin(async move { connected.await?.map_err(Into::into) })
     }
 }
@@ -199,6 +213,8 @@ impl Behind {
         if self.connections.is_http2 {
             // It would contradict `:authority`, which is the upstream's: RFC 9113, section 8.3.1.
             headers.remove(HOST);
+        } else if !headers.contains_key(HOST) {
+            headers.insert(HOST, self.connections.host.clone());
         }
         if let Some(operation) = operation {
             headers.insert(forward::ATTEMPT, operation.attempt().into());

@@ -196,6 +196,10 @@ fn what_runs_the_proxy_can_ask_it() {
     proxy.pay("/payments", "k");
     let metrics = ask("/metrics").body;
     assert!(metrics.contains("idempotency_operations_total{what=\"replayed\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("idempotency_attempt_duration_seconds_bucket{mode=\"at-most-once\",le=\"60\"} 1"),
+        "{metrics}"
+    );
     let running = proxy.begin("POST", "/waits", "x-user: ann\r\nidempotency-key: \"w\"\r\n");
     service.wait();
     proxy.signal("TERM");

@@ -54,6 +54,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "the_container_has_no_shell_no_root_and_no_tag_that_moves",
     ),
     proxy(
+        "a-service-hears-what-the-pool-calls-it",
+        UPSTREAM,
+        "} else if !headers.contains_key(HOST) {",
+        "} else if !headers.contains_key(HOST) && false {",
+        "a_request_that_names_no_host_gets_that_of_the_service",
+    ),
+    proxy(
         "the-file-counts-more-than-no-access-log",
         "idempotency/src/proxy/settings.rs",
         "!typed.no_access_log && file.access_log.is_none_or(Switch::is_on)",
