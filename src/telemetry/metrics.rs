@@ -21,6 +21,7 @@ const REFUSALS: &str = "idempotency_refusals_total";
 const SHARED_SCOPE: &str = "idempotency_shared_scope_total";
 const SCHEDULES: &str = "idempotency_schedule_runs_total";
 const DRAINS: &str = "idempotency_drains_total";
+const ATTEMPTS: &str = "idempotency_attempt_duration_seconds";
 
 /// What is counted in every request has its name and its labels written out where it is counted:
 /// then its key is a static, and nothing is allocated and hashed to find the counter.
@@ -68,11 +69,7 @@ pub(crate) fn begin() {
 fn describe() {
     describe_counter!("idempotency_operations_total", Unit::Count, "what happened to requests and attempts");
     describe_counter!("idempotency_steps_total", Unit::Count, "what happened to steps");
-    describe_histogram!(
-        "idempotency_attempt_duration_seconds",
-        Unit::Seconds,
-        "from the claim to the end of an attempt"
-    );
+    describe_histogram!(ATTEMPTS, Unit::Seconds, "from the claim to the end of an attempt");
     describe_counter!(LEASES, Unit::Count, "attempts that may overlap another");
     describe_counter!(REFUSALS, Unit::Count, "requests that the layer refused");
     describe_counter!(STORE, Unit::Count, "calls to the store that failed");
