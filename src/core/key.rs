@@ -119,6 +119,16 @@ fn bare(value: &[u8]) -> Result<&str, InvalidKey> {
 }
 
 fn unquote(value: &[u8]) -> Result<String, InvalidKey> {
+    // Most keys are UUIDs in quotes: nothing in them means anything else to RFC 9651.
+    if let [b'"', inner @ .., b'"'] = value
+        && let Ok(text) = bare(inner)
+    {
+        return Ok(text.to_owned());
+    }
+    parsed(value)
+}
+
+fn parsed(value: &[u8]) -> Result<String, InvalidKey> {
     let mut found = Unquoted(None);
     Parser::new(value).parse_item_with_visitor(&mut found).map_err(|_| InvalidKey::Syntax)?;
     found.0.ok_or(InvalidKey::Syntax)

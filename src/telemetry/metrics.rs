@@ -12,8 +12,6 @@ use crate::telemetry::event::EventKind;
 use crate::telemetry::finding::FindingKind;
 use crate::telemetry::scheduled::ScheduleTurn;
 
-const OPERATIONS: &str = "idempotency_operations_total";
-const STEPS: &str = "idempotency_steps_total";
 const LEASES: &str = "idempotency_leases_total";
 const STORE: &str = "idempotency_store_failures_total";
 const UNSAVED: &str = "idempotency_unsaved_total";
@@ -24,6 +22,20 @@ const SHARED_SCOPE: &str = "idempotency_shared_scope_total";
 const SCHEDULES: &str = "idempotency_schedule_runs_total";
 const DRAINS: &str = "idempotency_drains_total";
 const ATTEMPTS: &str = "idempotency_attempt_duration_seconds";
+
+/// What is counted in every request has its name and its labels written out where it is counted:
+/// then its key is a static, and nothing is allocated and hashed to find the counter.
+macro_rules! operation {
+    ($what:literal) => {
+        counter!("idempotency_operations_total", "what" => $what).increment(1)
+    };
+}
+
+macro_rules! step {
+    ($what:literal) => {
+        counter!("idempotency_steps_total", "what" => $what).increment(1)
+    };
+}
 
 /// Says what each metric is, and begins to count what is rare: the first of a counter that was
 /// not there before is no increase for a `rate`.
@@ -55,8 +67,8 @@ pub(crate) fn begin() {
 
 /// The texts of the table in `guide/operations.md`.
 fn describe() {
-    describe_counter!(OPERATIONS, Unit::Count, "what happened to requests and attempts");
-    describe_counter!(STEPS, Unit::Count, "what happened to steps");
+    describe_counter!("idempotency_operations_total", Unit::Count, "what happened to requests and attempts");
+    describe_counter!("idempotency_steps_total", Unit::Count, "what happened to steps");
     describe_histogram!(ATTEMPTS, Unit::Seconds, "from the claim to the end of an attempt");
     describe_counter!(LEASES, Unit::Count, "attempts that may overlap another");
     describe_counter!(REFUSALS, Unit::Count, "requests that the layer refused");
@@ -71,33 +83,33 @@ fn describe() {
 
 pub(crate) fn count(kind: &EventKind) {
     match kind {
-        EventKind::Accepted => operation("accepted"),
-        EventKind::Claimed => operation("claimed"),
-        EventKind::Resumed { .. } => operation("resumed"),
-        EventKind::Replayed => operation("replayed"),
-        EventKind::Completed { retained: true, .. } => operation("completed"),
-        EventKind::Completed { retained: false, .. } => operation("completed-not-retained"),
-        EventKind::Released { mode: Mode::Resumable, .. } => operation("released"),
-        EventKind::Released { mode: Mode::AtMostOnce, .. } => operation("outcome-unknown"),
-        EventKind::NotReached { .. } => operation("not-reached"),
-        EventKind::Undoing { .. } => operation("undoing"),
-        EventKind::Withdrawn { .. } => operation("withdrawn"),
-        EventKind::Parked { .. } => operation("parked"),
-        EventKind::Panicked => operation("panicked"),
-        EventKind::CutOff { .. } => operation("cut-off"),
-        EventKind::NoRoute { .. } => operation("no-route"),
-        EventKind::RedactionFailed { .. } => operation("redaction-failed"),
-        EventKind::NotWired { .. } => operation("not-wired"),
-        EventKind::Reconciled => operation("reconciled"),
-        EventKind::Decided { .. } => operation("decided"),
-        EventKind::CallbackDelivered { .. } => operation("callback-delivered"),
-        EventKind::CallbackFailed { given_up: false, .. } => operation("callback-failed"),
-        EventKind::CallbackFailed { given_up: true, .. } => operation("callback-given-up"),
-        EventKind::Unreadable { .. } => operation("unreadable"),
-        EventKind::StepBegun { .. } => step("begun"),
-        EventKind::StepSaved { .. } => step("saved"),
-        EventKind::StepFailed { .. } => step("failed"),
-        EventKind::StepReplayed { .. } => step("replayed"),
+        EventKind::Accepted => operation!("accepted"),
+        EventKind::Claimed => operation!("claimed"),
+        EventKind::Resumed { .. } => operation!("resumed"),
+        EventKind::Replayed => operation!("replayed"),
+        EventKind::Completed { retained: true, .. } => operation!("completed"),
+        EventKind::Completed { retained: false, .. } => operation!("completed-not-retained"),
+        EventKind::Released { mode: Mode::Resumable, .. } => operation!("released"),
+        EventKind::Released { mode: Mode::AtMostOnce, .. } => operation!("outcome-unknown"),
+        EventKind::NotReached { .. } => operation!("not-reached"),
+        EventKind::Undoing { .. } => operation!("undoing"),
+        EventKind::Withdrawn { .. } => operation!("withdrawn"),
+        EventKind::Parked { .. } => operation!("parked"),
+        EventKind::Panicked => operation!("panicked"),
+        EventKind::CutOff { .. } => operation!("cut-off"),
+        EventKind::NoRoute { .. } => operation!("no-route"),
+        EventKind::RedactionFailed { .. } => operation!("redaction-failed"),
+        EventKind::NotWired { .. } => operation!("not-wired"),
+        EventKind::Reconciled => operation!("reconciled"),
+        EventKind::Decided { .. } => operation!("decided"),
+        EventKind::CallbackDelivered { .. } => operation!("callback-delivered"),
+        EventKind::CallbackFailed { given_up: false, .. } => operation!("callback-failed"),
+        EventKind::CallbackFailed { given_up: true, .. } => operation!("callback-given-up"),
+        EventKind::Unreadable { .. } => operation!("unreadable"),
+        EventKind::StepBegun { .. } => step!("begun"),
+        EventKind::StepSaved { .. } => step!("saved"),
+        EventKind::StepFailed { .. } => step!("failed"),
+        EventKind::StepReplayed { .. } => step!("replayed"),
         EventKind::LeaseLost => counter!(LEASES, "what" => "lost").increment(1),
         EventKind::Overdue => counter!(LEASES, "what" => "overdue").increment(1),
         EventKind::Refused { refusal } => {
@@ -129,8 +141,11 @@ pub(crate) fn count(kind: &EventKind) {
 
 /// An attempt ended.
 pub(crate) fn attempt(took: Duration, mode: Mode) {
-    let mode = if mode == Mode::Resumable { "resumable" } else { "at-most-once" };
-    histogram!(ATTEMPTS, "mode" => mode).record(took);
+    match mode {
+        Mode::Resumable => histogram!("idempotency_attempt_duration_seconds", "mode" => "resumable"),
+        Mode::AtMostOnce => histogram!("idempotency_attempt_duration_seconds", "mode" => "at-most-once"),
+    }
+    .record(took);
 }
 
 /// A watcher looked; `None` if a maintenance window kept it from asking the store.
@@ -145,12 +160,4 @@ pub(crate) fn watched(asked: Option<bool>, open: impl Fn(FindingKind) -> usize) 
         // As exact as a gauge is, up to 2^53.
         gauge!(FINDINGS, "kind" => kind.name()).set(u32::try_from(open(kind)).unwrap_or(u32::MAX));
     }
-}
-
-fn operation(what: &'static str) {
-    counter!(OPERATIONS, "what" => what).increment(1);
-}
-
-fn step(what: &'static str) {
-    counter!(STEPS, "what" => what).increment(1);
 }

@@ -2,14 +2,24 @@
 //! the same service behind both, the same load, the memory store.
 //!
 //! ```text
-//! cargo build --release -p idempotency
-//! cargo run --release -p tower-idempotency-benches --bin proxy -- --seconds 20
+//! cargo build --profile dist -p idempotency
+//! cargo run --profile dist -p tower-idempotency-benches --bin proxy -- --seconds 30
 //! ```
+//!
+//! `dist` is the profile of the program that is shipped, and the bare proxy is compiled with it
+//! too: what is measured is the program beside this one, in `target/dist`. With `--release` in
+//! place of `--profile dist` both are built sooner, and are slower.
 //!
 //! Load, proxies and service are processes of their own on this machine, over keep-alive
 //! connections. Rounds alternate; printed are medians with the extremes, of the throughput's
 //! ratio to that of the bare proxy in the same round, and of the CPU time of the proxy's
-//! process. The proxy writes its access log, to `/dev/null`; the bare one has none.
+//! process.
+//!
+//! Like is compared with like: neither writes an access log (`--access-log` lets the proxy write
+//! its own, to `/dev/null`). The proxy's store is full before anything is measured, so that each new
+//! record takes the place of an old one, as in a proxy that has run for a while: else much of a
+//! first request would be the kernel's, for pages that the process never had.
+//!
 //! `--before PATH` measures another build of the program in the same rounds.
 
 use std::convert::Infallible;
@@ -36,6 +46,8 @@ use tokio::task::JoinSet;
 use tower_idempotency_benches::{argument, fresh, report, seconds};
 
 const ROUNDS: u32 = 9;
+/// How many records the proxy's store has once it is full.
+const KEPT: u64 = 100_000;
 static ANSWER: [u8; 318] = [b'a'; 318];
 static ASKED: [u8; 200] = [b'q'; 200];
 
@@ -74,12 +86,13 @@ impl Process {
         let address = free.local_addr().expect("an address");
         drop(free);
         let mut command = Command::new(program);
-        command.args(["proxy", "--store", "memory:", "--preset", "ietf", "--scope-header", "x-user"]);
+        command.arg("proxy").args((!has_argument("--access-log")).then_some("--no-access-log"));
+        command.args(["--store", "memory:", "--preset", "ietf", "--scope-header", "x-user"]);
         command.args(["--trusted-peer", "127.0.0.1", "--listen", &address.to_string()]);
         command.args(["--upstream", &format!("http://{upstream}")]);
         let started = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let child = started
-            .unwrap_or_else(|error| panic!("{}: {error}; cargo build --release -p idempotency", program.display()));
+            .unwrap_or_else(|error| panic!("{}: {error}; build it as the docs of this file say", program.display()));
         let process = Self { child, address };
         while std::net::TcpStream::connect(address).is_err() {
             std::thread::sleep(Duration::from_millis(10));
@@ -175,12 +188,12 @@ fn request(keys: Keys, known: u64) -> Vec<u8> {
     [head.as_bytes(), &ASKED].concat()
 }
 
-/// One connection's requests until `until`; how many.
-async fn send(address: SocketAddr, keys: Keys, known: u64, until: Instant) -> u32 {
+/// One connection's requests, as long as `goes_on` says so of how many there were; that number.
+async fn send(address: SocketAddr, keys: Keys, known: u64, goes_on: impl Fn(u64) -> bool) -> u64 {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.set_nodelay(true).expect("no delay");
     let (mut count, mut read) = (0, vec![0; 4096]);
-    while Instant::now() < until {
+    while goes_on(count) {
         stream.write_all(&request(keys, known)).await.expect("sent");
         let mut filled = 0;
         loop {
@@ -197,18 +210,24 @@ async fn send(address: SocketAddr, keys: Keys, known: u64, until: Instant) -> u3
     count
 }
 
+/// Requests with new keys, until the store has no room for more.
+async fn fill(process: &Process, connections: u64) {
+    let each = KEPT * 6 / 5 / connections;
+    let all = (0..connections).map(|known| send(process.address, Keys::Fresh, known, move |count| count < each));
+    all.collect::<JoinSet<_>>().join_all().await;
+}
+
 /// Requests a second, and microseconds of the process's CPU for each.
 async fn measure(process: &Process, keys: Keys, connections: u64, slice: Duration) -> [f64; 2] {
     let (started, before) = (Instant::now(), process.cpu());
-    let mut all = JoinSet::new();
-    for known in 0..connections {
-        all.spawn(send(process.address, keys, known, started + slice));
-    }
-    let mut requests = 0.0;
-    while let Some(count) = all.join_next().await {
-        requests += f64::from(count.expect("a connection"));
-    }
+    let until = started + slice;
+    let all = (0..connections).map(|known| send(process.address, keys, known, move |_| Instant::now() < until));
+    let requests = all.collect::<JoinSet<_>>().join_all().await.into_iter().sum::<u64>() as f64;
     [requests / started.elapsed().as_secs_f64(), (process.cpu() - before) / requests / 1000.0]
+}
+
+fn has_argument(name: &str) -> bool {
+    std::env::args().any(|argument| argument == name)
 }
 
 fn text_argument(name: &str) -> Option<String> {
@@ -226,6 +245,9 @@ async fn compare() {
     let kinds = [Keys::None, Keys::Fresh, Keys::Known];
     let slices = ROUNDS * u32::try_from(1 + proxies.len() * kinds.len()).expect("a few");
     let slice = Duration::from_secs_f64(seconds(20.0) / f64::from(slices));
+    for proxy in &proxies {
+        fill(proxy, connections).await;
+    }
     // Connections to the service are there, and known keys have their responses.
     for process in proxies.iter().chain([&bare]) {
         measure(process, Keys::Known, connections, slice / 2).await;

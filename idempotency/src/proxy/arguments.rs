@@ -31,6 +31,9 @@ pub(crate) struct Proxy {
     /// All clients are one: each may get the response to a request of another
     #[arg(long)]
     pub(crate) one_tenant: bool,
+    /// Write no line for each request; what needs attention is still written
+    #[arg(long)]
+    pub(crate) no_access_log: bool,
     /// Settings, as TOML; SIGHUP reads them again
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,

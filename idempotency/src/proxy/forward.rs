@@ -156,21 +156,19 @@ fn tell_client(headers: &mut HeaderMap, arrival: &Arrival) {
             headers.remove(name);
         }
     }
-    let peer = arrival.peer.to_string();
-    headers.entry(PROTO).or_insert(HeaderValue::from_static(arrival.scheme()));
+    let peer = &*arrival.peer;
+    headers.entry(PROTO).or_insert(HeaderValue::from_static(peer.scheme()));
     let host = headers.get(HOST).cloned();
     if let Some(host) = &host {
         headers.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
     }
-    let [open, close] = if arrival.peer.is_ipv6() { ["\"[", "]\""] } else { [""; 2] };
     let host = host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
     let [before, host, after] = host.map_or([""; 3], |host| [";host=\"", host, "\""]);
-    let forwarded = ["for=", open, &peer, close, before, host, after, ";proto=", arrival.scheme()].concat();
-    for (name, item) in [(FORWARDED, forwarded), (FOR, peer)] {
-        if let Ok(item) = HeaderValue::from_maybe_shared(Bytes::from(item)) {
-            add(headers, &name, item);
-        }
+    let forwarded = [&peer.forwarded, before, host, after, ";proto=", peer.scheme()].concat();
+    if let Ok(item) = HeaderValue::from_maybe_shared(Bytes::from(forwarded)) {
+        add(headers, &FORWARDED, item);
     }
+    add(headers, &FOR, peer.item.clone());
 }
 
 /// Adds to a list that may be there already, in one line.

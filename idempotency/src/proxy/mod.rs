@@ -42,6 +42,10 @@ use crate::target::Target;
 /// How often distributions of the metrics are put together.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// By which durations are counted, for `histogram_quantile` over several proxies. A summary costs each
+/// request more, and those of two proxies can't be put together.
+const SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
 pub(crate) async fn run(common: &Common, typed: &Proxy, output: Output) -> Result<u8, Failure> {
     let settings = Settings::read(common, typed)?;
     if typed.check {
@@ -49,7 +53,8 @@ pub(crate) async fn run(common: &Common, typed: &Proxy, output: Output) -> Resul
         return Ok(DONE);
     }
     let metrics = PrometheusBuilder::new()
-        .install_recorder()
+        .set_buckets(&SECONDS)
+        .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::refused(format!("can't record metrics: {error}")))?;
     let log = Log::start();
     let engine = observed(engine(common, &settings)?, &log);

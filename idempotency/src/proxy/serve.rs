@@ -1,7 +1,7 @@
 //! Connections of clients.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,9 +14,8 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, Peer};
 use super::log::Log;
-use super::scope::certificate::Names;
 use super::table::{Given, Table};
 use super::tls;
 
@@ -91,10 +90,10 @@ impl Server {
                 return;
             }
             let Some(acceptor) = server.table().tls().cloned() else {
-                return server.connected(stream, Peer { address: peer, is_tls: false, names: None }, watcher).await;
+                return server.connected(stream, Peer::new(peer, false, None), watcher).await;
             };
             if let Ok(Ok((stream, names))) = tokio::time::timeout(HEAD, tls::accept(&acceptor, stream)).await {
-                server.connected(stream, Peer { address: peer, is_tls: true, names }, watcher).await;
+                server.connected(stream, Peer::new(peer, true, names), watcher).await;
             }
         });
     }
@@ -106,32 +105,21 @@ impl Server {
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
         builder.http2().timer(TokioTimer::new());
-        let service = service_fn(move |request| self.clone().serve(peer.clone(), request));
+        let peer = Arc::new(peer);
+        let service = service_fn(move |request| self.clone().serve(Arc::clone(&peer), request));
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         // How a connection ends is the client's affair.
         let _ = watcher.watch(connection.into_owned()).await;
     }
 
-    async fn serve(self, peer: Peer, request: Request<Incoming>) -> Result<Response<Given>, Infallible> {
+    async fn serve(self, peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<Given>, Infallible> {
         let table = self.table();
-        let served = self.log.request(peer.address, &request);
-        let arrival = Arrival {
-            peer: peer.address,
-            is_trusted: table.trusts(peer.address),
-            is_tls: peer.is_tls,
-            names: peer.names,
-            version: request.version(),
-        };
+        let served = table.is_logged().then(|| self.log.request(peer.address, &request));
+        let arrival = Arrival { is_trusted: table.trusts(peer.address), peer, version: request.version() };
         let response = table.serve(arrival, request).await;
-        served.responded(&response);
+        if let Some(served) = served {
+            served.responded(&response);
+        }
         Ok(response)
     }
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
-struct Peer {
-    address: IpAddr,
-    is_tls: bool,
-    names: Option<Arc<Names>>,
 }

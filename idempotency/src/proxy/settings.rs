@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 use toml::Spanned;
 
 use super::arguments::Proxy;
-use super::config::values::Upstream;
+use super::config::values::{Switch, Upstream};
 use super::config::{self, File, Rules, Source};
 use super::forward;
 use super::scope::ScopeRule;
@@ -33,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) store: String,
     pub(crate) drain: Duration,
     pub(crate) lease: Duration,
+    pub(crate) access_log: bool,
     pub(crate) trusted_peers: Vec<IpNet>,
     pub(crate) scope: ScopeRule,
     pub(crate) tls: Option<TlsAcceptor>,
@@ -67,6 +68,7 @@ impl Settings {
             })?,
             drain: file.drain.as_ref().map_or(DRAIN, |drain| drain.0),
             lease: lease(&file, &source)?,
+            access_log: !typed.no_access_log && file.access_log.is_none_or(Switch::is_on),
             scope: ScopeRule::of(typed, &file, &source)?,
             tls: tls(&file, &source)?,
             trusted_peers,

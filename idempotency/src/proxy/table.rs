@@ -1,5 +1,6 @@
 //! What requests meet, as the settings have it: a layer for each route, all over one engine.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio_rustls::TlsAcceptor;
 use toml::Spanned;
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service};
 use tower_idempotency::{Engine, Idempotency, IdempotencyLayer, Refusal, ResponseBody, Scope};
 
 use super::answer;
@@ -33,6 +34,7 @@ pub(crate) struct Table {
     tls: Option<TlsAcceptor>,
     trusted_peers: Vec<IpNet>,
     drain: Duration,
+    access_log: bool,
     routes: Vec<Route>,
 }
 
@@ -48,7 +50,7 @@ struct Route {
 
 impl Table {
     pub(crate) fn new(settings: Settings, engine: &Engine) -> Self {
-        let Settings { upstream, scope, tls, trusted_peers, routes, drain, lease, .. } = settings;
+        let Settings { upstream, scope, tls, trusted_peers, routes, drain, lease, access_log, .. } = settings;
         let engine = engine.clone().lease(lease);
         let shortest = routes.iter().map(timeout).min().unwrap_or(TIMEOUT);
         let connections = Connections::to(&upstream, shortest);
@@ -62,12 +64,17 @@ impl Table {
             }
         });
         let routes = routes.collect();
-        Self { upstream, scope, tls, trusted_peers, drain, routes }
+        Self { upstream, scope, tls, trusted_peers, drain, access_log, routes }
     }
 
     /// How long what runs may take to end when the proxy stops.
     pub(crate) const fn drain(&self) -> Duration {
         self.drain
+    }
+
+    /// Whether each request has a line in the log.
+    pub(crate) const fn is_logged(&self) -> bool {
+        self.access_log
     }
 
     /// The service that is asked.
@@ -95,13 +102,13 @@ impl Table {
         let path = request.uri().path();
         // The last one is for all.
         let route = self.routes.iter().find(|route| route.covers(path)).unwrap_or(&self.routes[self.routes.len() - 1]);
-        let service = route.service.clone();
+        let mut service = route.service.clone();
         let (mut parts, body) = request.into_parts();
         let caller = self.scope.caller(&parts, &arrival).await;
         let denied = caller.map(|caller| parts.extensions.insert(caller)).err();
         parts.extensions.insert(arrival);
-        let response = service.oneshot(Request::from_parts(parts, body)).await;
-        let response = response.unwrap_or_else(|never| match never {});
+        let Ok(()) = poll_fn(|cx| Service::<Request<Incoming>>::poll_ready(&mut service, cx)).await;
+        let Ok(response) = service.call(Request::from_parts(parts, body)).await;
         // Only a request that needs a client is refused for having none that is known.
         match denied.and_then(|denied| answer::denied(&denied)) {
             Some(denied) if response.extensions().get::<Refusal>() == Some(&Refusal::ScopeUnknown) => {

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{self, Authority, InvalidUriParts, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::client::legacy::{Client, Error as ClientError, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::UnixStream;
 use tower::Service;
@@ -49,7 +50,11 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     client: Kind,
+    /// By which the pool knows the service. It hashes and compares it for each request, byte by
+    /// byte; as there is no other, it is short, but for HTTP/2, where it is sent.
     authority: Authority,
+    /// For a request without one.
+    host: HeaderValue,
     is_http2: bool,
 }
 
@@ -67,34 +72,43 @@ impl Connections {
         builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new()).pool_idle_timeout(IDLE);
         let is_http2 = matches!(address, Address::H2c(_));
         builder.http2_only(is_http2);
-        let (client, authority) = match address {
+        let (client, host) = match address {
             Address::Http(authority) | Address::H2c(authority) => {
                 let mut connector = HttpConnector::new();
                 connector.set_nodelay(true);
-                (Kind::Tcp(builder.build(InTime { connector, limit })), authority.clone())
+                // It has all the parts that it needs.
+                let to = at(authority.clone(), PathAndQuery::from_static("/")).unwrap_or_default();
+                (Kind::Tcp(builder.build(InTime { connector, limit, to })), authority.clone())
             }
             Address::Unix(path) => {
-                let connector = UnixConnector(path.clone());
-                (Kind::Unix(builder.build(InTime { connector, limit })), Authority::from_static("localhost"))
+                let (connector, to) = (UnixConnector(path.clone()), Uri::default());
+                (Kind::Unix(builder.build(InTime { connector, limit, to })), Authority::from_static("localhost"))
             }
         };
-        Self { client, authority, is_http2 }
+        let authority = if is_http2 { host.clone() } else { Authority::from_static("s") };
+        // The text of an authority is always that of a header.
+        let host = HeaderValue::from_str(host.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
+        Self { client, authority, host, is_http2 }
     }
 
-    async fn request(&self, request: Request<Sent>) -> Result<Response<Incoming>, ClientError> {
+    fn request(&self, request: Request<Sent>) -> ResponseFuture {
         match &self.client {
-            Kind::Tcp(client) => client.request(request).await,
-            Kind::Unix(client) => client.request(request).await,
+            Kind::Tcp(client) => client.request(request),
+            Kind::Unix(client) => client.request(request),
         }
     }
 
     /// The same path and query, at the service.
     fn target(&self, uri: &Uri) -> Result<Uri, Trouble> {
         let path = uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
-        let path: PathAndQuery = path.ok_or(Trouble::NoTarget)?.clone();
-        let target = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path);
-        target.build().map_err(|_| Trouble::NoTarget)
+        at(self.authority.clone(), path.ok_or(Trouble::NoTarget)?.clone()).map_err(|_| Trouble::NoTarget)
     }
+}
+
+fn at(authority: Authority, path: PathAndQuery) -> Result<Uri, InvalidUriParts> {
+    let mut parts = uri::Parts::default();
+    (parts.scheme, parts.authority, parts.path_and_query) = (Some(Scheme::HTTP), Some(authority), Some(path));
+    Uri::from_parts(parts)
 }
 
 /// Connects to a socket of this machine.
@@ -116,11 +130,12 @@ impl Service<Uri> for UnixConnector {
     }
 }
 
-/// Gives up what takes longer.
+/// Connects to the service, and gives up what takes longer.
 #[derive(Clone, Debug)]
 struct InTime<C> {
     connector: C,
     limit: Duration,
+    to: Uri,
 }
 
 impl<C> Service<Uri> for InTime<C>
@@ -135,8 +150,8 @@ where
         self.connector.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connected = tokio::time::timeout(self.limit, self.connector.call(uri));
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connected = tokio::time::timeout(self.limit, self.connector.call(self.to.clone()));
         Box::pin(async move { connected.await?.map_err(Into::into) })
     }
 }
@@ -170,37 +185,15 @@ impl Upstream {
 }
 
 impl Behind {
-    async fn send(self: Arc<Self>, mut request: Request<RequestBody<Incoming>>) -> Result<Response<Incoming>, Trouble> {
+    /// Begins to send it. Not in the future that waits for the response: whatever is moved into
+    /// one is copied.
+    fn send(self: Arc<Self>, mut request: Request<RequestBody<Incoming>>) -> Result<Sending, Trouble> {
         // Of a guarded request all has come.
         let wait = request.extensions().get::<Operation>().is_none().then(Wait::begin);
         let upgrade = self.prepare(&mut request)?;
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
         let sent = self.connections.request(request.map(|body| Upload::new(body, wait.clone())));
-        let sent = match wait {
-            Some(wait) => wait.at_most(self.manner.timeout, sent).await,
-            None => tokio::time::timeout(self.manner.timeout, sent).await.ok(),
-        };
-        let mut response = sent.ok_or(Trouble::TooSlow)?.map_err(|error| trouble(&error))?;
-        let switched =
-            (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| response.headers_mut().remove(UPGRADE));
-        forward::strip(response.headers_mut());
-        match (switched.flatten(), client) {
-            (Some(protocol), Some(client)) => {
-                let server = hyper::upgrade::on(&mut response);
-                tokio::spawn(async move { tunnel(client, server).await });
-                response.headers_mut().insert(UPGRADE, protocol);
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            }
-            (None, _) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {}
-            // A switch that was not asked for.
-            _ => return Err(Trouble::BrokenOff),
-        }
-        // Each connection has a version of its own (RFC 9110, section 2.5).
-        *response.version_mut() = Version::HTTP_11;
-        if self.manner.nothing_happened.contains(&response.status()) {
-            response.extensions_mut().insert(Outcome::NothingHappened);
-        }
-        Ok(response)
+        Ok(Sending { behind: self, sent, wait, client })
     }
 
     /// Makes it the request to the service; whether it asks for another protocol.
@@ -220,6 +213,8 @@ impl Behind {
         if self.connections.is_http2 {
             // It would contradict `:authority`, which is the upstream's: RFC 9113, section 8.3.1.
             headers.remove(HOST);
+        } else if !headers.contains_key(HOST) {
+            headers.insert(HOST, self.connections.host.clone());
         }
         if let Some(operation) = operation {
             headers.insert(forward::ATTEMPT, operation.attempt().into());
@@ -237,8 +232,49 @@ impl Behind {
     }
 }
 
+/// A request that is on its way.
+struct Sending {
+    behind: Arc<Behind>,
+    sent: ResponseFuture,
+    /// Of one that is not guarded.
+    wait: Option<Wait>,
+    /// Of one that asks for another protocol.
+    client: Option<OnUpgrade>,
+}
+
+impl Sending {
+    async fn response(self) -> Result<Response<Incoming>, Trouble> {
+        let Self { behind, sent, wait, client } = self;
+        let sent = match wait {
+            Some(wait) => wait.at_most(behind.manner.timeout, sent).await,
+            None => tokio::time::timeout(behind.manner.timeout, sent).await.ok(),
+        };
+        let mut response = sent.ok_or(Trouble::TooSlow)?.map_err(|error| trouble(&error))?;
+        let switched =
+            (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| response.headers_mut().remove(UPGRADE));
+        forward::strip(response.headers_mut());
+        match (switched.flatten(), client) {
+            (Some(protocol), Some(client)) => {
+                let server = hyper::upgrade::on(&mut response);
+                tokio::spawn(async move { tunnel(client, server).await });
+                response.headers_mut().insert(UPGRADE, protocol);
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            (None, _) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {}
+            // A switch that was not asked for.
+            _ => return Err(Trouble::BrokenOff),
+        }
+        // Each connection has a version of its own (RFC 9110, section 2.5).
+        *response.version_mut() = Version::HTTP_11;
+        if behind.manner.nothing_happened.contains(&response.status()) {
+            response.extensions_mut().insert(Outcome::NothingHappened);
+        }
+        Ok(response)
+    }
+}
+
 /// Both sides speak another protocol now: what comes from one goes to the other, to the end.
-async fn tunnel(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade) {
+async fn tunnel(client: OnUpgrade, server: OnUpgrade) {
     if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
         // That one of them left is how it ends.
         let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
@@ -271,9 +307,13 @@ impl Service<Request<RequestBody<Incoming>>> for Upstream {
     }
 
     fn call(&mut self, request: Request<RequestBody<Incoming>>) -> Self::Future {
-        let behind = Arc::clone(&self.0);
+        let sending = Arc::clone(&self.0).send(request);
         Box::pin(async move {
-            Ok(match behind.send(request).await {
+            let response = match sending {
+                Ok(sending) => sending.response().await,
+                Err(trouble) => Err(trouble),
+            };
+            Ok(match response {
                 Ok(response) => response.map(Either::Left),
                 Err(trouble) => trouble.response().map(Either::Right),
             })

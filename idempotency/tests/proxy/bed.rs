@@ -227,10 +227,20 @@ impl Proxy {
     }
 
     pub fn start_with(folder: TempDir, upstream: &str, settings: &str) -> Self {
+        Self::launch(folder, upstream, settings, &[])
+    }
+
+    /// With these flags.
+    pub fn start_typed(service: SocketAddr, settings: &str, flags: &[&str]) -> Self {
+        Self::launch(TempDir::new().unwrap(), &format!("http://{service}"), settings, flags)
+    }
+
+    fn launch(folder: TempDir, upstream: &str, settings: &str, flags: &[&str]) -> Self {
         write(&folder, upstream, settings);
         let mut child = command()
             .arg("--config")
             .arg(folder.path().join("proxy.toml"))
+            .args(flags)
             .current_dir(&folder)
             .stdout(Stdio::piped())
             .spawn()

@@ -76,6 +76,7 @@ fn the_container_has_no_shell_no_root_and_no_tag_that_moves() {
     assert!(froms.len() == 2 && froms.iter().all(|from| from.contains(':') && !from.contains(":latest")), "{froms:?}");
     assert!(froms[1].contains("distroless"), "{froms:?}");
     has(text, &["USER 65532:65532", "ENTRYPOINT [\"/usr/local/bin/idempotency\", \"proxy\"]", "WORKDIR /source"]);
+    has(text, &["RUN cargo build --profile dist --locked --package idempotency"]);
     let after_user = lines.iter().skip_while(|line| !line.starts_with("USER "));
     assert!(!after_user.clone().any(|line| line.starts_with("RUN") || line.starts_with("ADD")), "{lines:?}");
 }

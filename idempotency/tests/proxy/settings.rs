@@ -31,6 +31,8 @@ fn what_is_wrong_is_refused_with_its_line_and_what_to_write() {
         ("upstream = \"shop:80\"\n", 1, "http://HOST:PORT"),
         ("drain = \"soon\"\n", 1, "as 90s, 10m"),
         ("lease = \"900ms\"\n", 1, "write 1s or more"),
+        ("access_log = \"off\"\n", 1, "write true or false, without quotes"),
+        ("\naccess_log = 0\n", 2, "write true or false, without quotes"),
         ("trusted_peers = [\"10.0.0.1\", \"gateway\"]\n", 1, "names are not looked up"),
         ("[guard]\nrequird = true\n", 2, "expected one of `path`"),
         ("[guard]\nmethods = [\"POST\", \"GET\"]\n", 2, "methods that change something"),
@@ -122,6 +124,37 @@ fn the_log_has_a_line_for_each_request_and_no_secret() {
 }
 
 #[test]
+fn without_an_access_log_only_what_is_about_no_request_is_written() {
+    let service = Service::start();
+    let off = format!("access_log = false\n{TRUSTING}");
+    let mut proxy = Proxy::start(service.address, &off);
+    assert_eq!(proxy.pay("/payments", "a").status(), 201);
+    // A change of the file counts for the requests after it.
+    proxy.reload(service.address, TRUSTING);
+    assert_eq!(proxy.line()["event"], "settings-read");
+    proxy.pay("/logged", "b");
+    assert_eq!(proxy.line()["path"], "/logged");
+    proxy.reload(service.address, &off);
+    assert_eq!(proxy.line()["event"], "settings-read");
+    // In doubt: it needs an operator.
+    assert_eq!(proxy.pay("/closes", "c").status(), 502);
+    assert_eq!(proxy.line()["event"], "attention");
+    proxy.signal("TERM");
+    let (_, rest) = proxy.end();
+    assert!(!rest.contains("\"path\""), "{rest}");
+}
+
+#[test]
+fn the_access_log_can_be_turned_off_as_it_is_started() {
+    let service = Service::start();
+    let said = format!("access_log = true\n{TRUSTING}");
+    let mut proxy = Proxy::start_typed(service.address, &said, &["--no-access-log"]);
+    assert_eq!(proxy.pay("/payments", "a").status(), 201);
+    proxy.signal("TERM");
+    assert_eq!(proxy.line()["event"], "stopping");
+}
+
+#[test]
 fn a_client_that_hangs_up_is_in_the_log_too() {
     let service = Service::start();
     let mut proxy = Proxy::start(service.address, TRUSTING);
@@ -163,6 +196,10 @@ fn what_runs_the_proxy_can_ask_it() {
     proxy.pay("/payments", "k");
     let metrics = ask("/metrics").body;
     assert!(metrics.contains("idempotency_operations_total{what=\"replayed\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("idempotency_attempt_duration_seconds_bucket{mode=\"at-most-once\",le=\"60\"} 1"),
+        "{metrics}"
+    );
     let running = proxy.begin("POST", "/waits", "x-user: ann\r\nidempotency-key: \"w\"\r\n");
     service.wait();
     proxy.signal("TERM");

@@ -177,6 +177,15 @@ fn the_target_says_which_host_a_request_is_for() {
     assert_eq!((request.header("host"), request.header("x-forwarded-host")), (Some("shop:81"), Some("shop:81")));
 }
 
+#[test]
+fn a_request_that_names_no_host_gets_that_of_the_service() {
+    let service = Service::start();
+    let proxy = Proxy::start(service.address, TRUSTING);
+    assert_eq!(proxy.raw("POST /payments HTTP/1.0\r\ncontent-length: 0\r\n\r\n").status(), 201);
+    assert_eq!(service.last().header("host"), Some(&*service.address.to_string()));
+    assert_eq!(service.last().header("x-forwarded-host"), None);
+}
+
 /// It could take the place of another client's request there.
 #[test]
 fn no_client_gives_the_service_the_key_of_a_step() {

@@ -92,7 +92,8 @@ impl Attempt {
             let mut write = self.last_write(change, &current, elapsed);
             return match self.engine.drive_at_once(&self.key, &mut write.exchange) {
                 Some(driven) => self.ended(write, driven, &mut current),
-                None => self.drive_to_end(write, &mut current).await,
+                // Boxed, as it is seldom.
+                None => Box::pin(self.drive_to_end(write, &mut current)).await,
             };
         }
         // Boxed: who waits for a store keeps no room for this where none has to be waited for.

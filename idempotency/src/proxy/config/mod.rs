@@ -12,7 +12,7 @@ use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use toml::Spanned;
 
-use self::values::{Address, Failed, Length, Name, Network, StoreUrl, Upstream, Url, Verb};
+use self::values::{Address, Failed, Length, Name, Network, StoreUrl, Switch, Upstream, Url, Verb};
 use super::scope::certificate::CertificateName;
 use crate::failure::Failure;
 
@@ -29,6 +29,8 @@ pub(crate) struct File {
     pub(crate) drain: Option<Length>,
     /// How long a request of a proxy that died is held.
     pub(crate) lease: Option<Spanned<Length>>,
+    /// Whether each request has a line in the log.
+    pub(crate) access_log: Option<Switch>,
     pub(crate) scope: Option<Spanned<Scope>>,
     pub(crate) tls: Option<Spanned<Tls>>,
     /// For all routes.

@@ -117,6 +117,20 @@ impl FromStr for Verb {
     }
 }
 
+/// Something that is done, or not.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(untagged, expecting = "this is no switch; write true or false, without quotes")]
+pub(crate) enum Switch {
+    Is(bool),
+}
+
+impl Switch {
+    pub(crate) const fn is_on(self) -> bool {
+        let Self::Is(on) = self;
+        on
+    }
+}
+
 /// A status of a response that failed.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "u16")]

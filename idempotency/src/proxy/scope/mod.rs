@@ -96,7 +96,7 @@ impl ScopeRule {
         let client = match self {
             Self::Header(name) if arrival.is_trusted => only_line(&parts.headers, name).map(str::to_owned),
             Self::Token(tokens) => return tokens.client(&parts.headers).map(Caller).ok_or(Denied::NoToken),
-            Self::Certificate(kind) => arrival.names.as_ref().and_then(|names| names.only(*kind)),
+            Self::Certificate(kind) => arrival.peer.names.as_ref().and_then(|names| names.only(*kind)),
             Self::Ask(service) if !parts.method.is_safe() => service.client(parts, arrival).await?,
             Self::Header(_) | Self::Ask(_) | Self::OneTenant => None,
         };

@@ -74,6 +74,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "input::equal_inputs",
     ),
     unit(
+        "what-is-in-quotes-is-taken-as-it-stands",
+        "src/core/key.rs",
+        "&& let Ok(text) = bare(inner)",
+        "&& let Ok(text) = str::from_utf8(inner)",
+        "keys::only_quotes_and_backslashes_are_escaped",
+    ),
+    unit(
         "runner-and-layer-share-names",
         "src/core/key.rs",
         "Self::derive(b\"R\", scope, idempotency_key)",
