@@ -93,10 +93,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "the_deadline",
     ),
     retries(
-        "a-client-sets-no-timer-for-a-try",
+        "a-client-gives-a-try-a-minute-more",
         "src/client/attempts.rs",
-        "if this.timer.is_none() {",
-        "if false {",
+        "unconstrained(sleep_until(*this.end))",
+        "unconstrained(sleep_until(*this.end + Duration::from_secs(60)))",
         "a_try_that_hangs",
     ),
     retries(

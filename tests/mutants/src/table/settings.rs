@@ -248,7 +248,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     waiting(
         "those-that-wait-keep-the-service",
         RUN,
-        "let context = self.into_context();\n                Worked::GoesOn(Boxed::new(async move { Ok(",
+        "let context = self.into_context();\n                Worked::GoesOn(Boxed::new(async move { Ok(context.",
         "let Self { service, context, .. } = *self;\n                Worked::GoesOn(Boxed::new(async move { Ok((service, context).1.",
         "those_that_wait_hold_neither",
     ),
