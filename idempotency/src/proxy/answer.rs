@@ -20,6 +20,8 @@ pub(crate) enum Trouble {
     BrokenOff,
     /// The response did not begin in time.
     TooSlow,
+    /// The rest of a request without a key did not come in time.
+    Stalled,
     /// A request that no reverse proxy can pass on.
     NoTarget,
     /// It has several `Host`s, or none.
@@ -56,6 +58,12 @@ impl Trouble {
                 "Whether it did, or still does, what was asked is not known. A retry with the same idempotency key says \
                  what is on record.",
             ),
+            Self::Stalled => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request-timeout",
+                "The rest of the request did not come in time",
+                "The service behind may have begun it. Send it again, all of it.",
+            ),
             Self::NoTarget => (
                 StatusCode::BAD_REQUEST,
                 "no-target",
@@ -83,7 +91,7 @@ impl Trouble {
             Self::Unreachable | Self::NotTaken | Self::NoTarget | Self::NotOneHost | Self::UnknownCoding => {
                 Outcome::NothingHappened
             }
-            Self::BrokenOff | Self::TooSlow => Outcome::Retryable,
+            Self::BrokenOff | Self::TooSlow | Self::Stalled => Outcome::Retryable,
         }
     }
 

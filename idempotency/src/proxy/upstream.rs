@@ -247,9 +247,9 @@ impl Sending {
         let Self { behind, sent, wait, client } = self;
         let sent = match wait {
             Some(wait) => wait.at_most(behind.manner.timeout, sent).await,
-            None => tokio::time::timeout(behind.manner.timeout, sent).await.ok(),
+            None => tokio::time::timeout(behind.manner.timeout, sent).await.map_err(|_| Trouble::TooSlow),
         };
-        let mut response = sent.ok_or(Trouble::TooSlow)?.map_err(|error| trouble(&error))?;
+        let mut response = sent?.map_err(|error| trouble(&error))?;
         let switched =
             (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| response.headers_mut().remove(UPGRADE));
         forward::strip(response.headers_mut());

@@ -3,6 +3,7 @@
 use super::Mutant;
 
 planted_under!(proxy, "-p idempotency --test proxy");
+planted_under!(waits, "-p idempotency --bin idempotency", "proxy::upload::tests");
 planted_under!(killed, "-p killbox --test proxy");
 
 const ANSWER: &str = "idempotency/src/proxy/answer.rs";
@@ -25,12 +26,26 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "    layer = layer.resumable();",
         "what_a_service_did_that_closes_the_connection_is_not_known",
     ),
-    proxy(
-        "a-slow-client-is-taken-for-a-slow-service",
+    waits(
+        "a-slow-client-is-taken-for-one-that-stalls",
         "idempotency/src/proxy/upload.rs",
-        "CLIENT => Duration::ZERO,",
-        "CLIENT => Duration::MAX,",
-        "a_slow_upload_without_a_key_is_no_slow_service",
+        "self.0.store((now << 1) | u64::from(is_pending)",
+        "self.0.store((now & 0) | u64::from(is_pending)",
+        "a_client_that_goes_on_is_waited_for_since_its_last_byte",
+    ),
+    waits(
+        "a-client-that-is-asked-again-gets-more-time",
+        "idempotency/src/proxy/upload.rs",
+        "if is_pending && self.0.load(Ordering::Relaxed) & CLIENT != 0 {",
+        "if is_pending && self.0.load(Ordering::Relaxed) & CLIENT != 0 && false {",
+        "a_client_that_is_asked_again_gets_no_more_time",
+    ),
+    proxy(
+        "a-client-that-stalls-is-taken-for-a-slow-service",
+        "idempotency/src/proxy/upload.rs",
+        "Trouble::TooSlow } else { Trouble::Stalled }, waited)",
+        "Trouble::TooSlow } else { Trouble::TooSlow }, waited)",
+        "a_client_that_stalls_in_an_upload_without_a_key_keeps_no_connection",
     ),
     proxy(
         "a-connection-that-is-not-made-leaves-a-doubt",
@@ -77,8 +92,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     proxy(
         "what-broke-off-is-sent-again",
         ANSWER,
-        "Self::BrokenOff | Self::TooSlow => Outcome::Retryable,",
-        "Self::BrokenOff | Self::TooSlow => Outcome::NothingHappened,",
+        "Self::BrokenOff | Self::TooSlow | Self::Stalled => Outcome::Retryable,",
+        "Self::BrokenOff | Self::TooSlow | Self::Stalled => Outcome::NothingHappened,",
         "what_a_service_did_that_closes_the_connection_is_not_known",
     ),
     proxy(
