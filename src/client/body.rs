@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http_body::{Body, Frame, SizeHint};
+use tokio::task::coop::consume_budget;
 
 use super::error::ClientErrorKind;
 
@@ -45,10 +46,16 @@ where
     }
     let (ReceivedBody { read, rest }, mut size) = (response.body_mut(), 0_usize);
     while let Some(body) = rest.as_mut().filter(|_| size <= limit) {
-        match next(body).await.transpose()? {
+        let frame = next(body).await.transpose()?;
+        match frame {
             Some(frame) => {
                 size = size.saturating_add(frame.data_ref().map_or(0, Bytes::len));
-                read.push(frame);
+                // Nothing in a frame is nothing to keep: there may be any number of them.
+                if frame.data_ref().is_none_or(|data| !data.is_empty()) {
+                    read.push(frame);
+                }
+                // A body that has always more must not keep the time-out from being asked.
+                consume_budget().await;
             }
             None => *rest = None,
         }

@@ -1,49 +1,95 @@
-//! What one caller makes for all.
+//! What one task makes for all callers.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, Weak};
 
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, yield_now};
 
 use crate::store::contract::StoreError;
 use crate::util::signal::lock;
 
-/// Made when it is first needed, and again when it was forgotten.
-pub(super) struct ForAll<T, E = StoreError> {
-    made: Mutex<Option<T>>,
-    /// Held by the caller that makes it; how the last try failed, and when.
-    making: tokio::sync::Mutex<Option<(Instant, E)>>,
+/// Work that is done once for all callers that ask meanwhile.
+///
+/// It has a task of its own, and no caller holds a lock while it waits: one that is not polled for a
+/// while, because its task waits for something else, would hold up all the others.
+pub(super) struct Joint<T>(Mutex<Weak<watch::Sender<Option<T>>>>);
+
+impl<T: Clone + Send + Sync + 'static> Joint<T> {
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(Weak::new()))
+    }
+
+    /// What the work that runs comes to, or else this. It ends with the call that began it: then
+    /// another call that waits for it begins anew.
+    pub(super) async fn run<F>(&self, work: impl Fn() -> F + Send + Sync) -> T
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        loop {
+            let mut mine = JoinSet::new();
+            let mut done = self.join(&mut mine, &work);
+            if let Ok(done) = done.wait_for(Option::is_some).await
+                && let Some(done) = &*done
+            {
+                return done.clone();
+            }
+            // A runtime that ends runs no other task.
+            yield_now().await;
+        }
+    }
+
+    fn join<F>(&self, mine: &mut JoinSet<()>, work: impl Fn() -> F) -> watch::Receiver<Option<T>>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let mut running = lock(&self.0);
+        if let Some(running) = running.upgrade() {
+            return running.subscribe();
+        }
+        let (sender, done) = watch::channel(None);
+        let (sender, work) = (Arc::new(sender), work());
+        *running = Arc::downgrade(&sender);
+        mine.spawn(async move { _ = sender.send(Some(work.await)) });
+        done
+    }
 }
 
-impl<T: Clone, E: Clone> ForAll<T, E> {
+/// Made when it is first needed, and again when it was forgotten.
+pub(super) struct ForAll<T, E = StoreError> {
+    made: Arc<Mutex<Option<T>>>,
+    making: Joint<Result<T, E>>,
+}
+
+impl<T, E> ForAll<T, E>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+{
     pub(super) fn new() -> Self {
-        Self { made: Mutex::new(None), making: tokio::sync::Mutex::new(None) }
+        Self { made: Arc::default(), making: Joint::new() }
     }
 
     pub(super) fn get(&self) -> Option<T> {
         lock(&self.made).clone()
     }
 
-    /// What was made before, or is made now by one caller for all that ask meanwhile. They
+    /// What was made before, or is made now by one task for all that ask meanwhile. They
     /// share a failure, too: no caller waits for two tries.
-    pub(super) async fn get_or_make(&self, make: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let asked = Instant::now();
-        let mut failed = self.making.lock().await;
-        if let Some(made) = self.get() {
-            return Ok(made);
-        }
-        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
-            return Err(error.clone());
-        }
-        match make.await {
-            Ok(made) => {
-                *failed = None;
-                Ok(lock(&self.made).insert(made).clone())
+    pub(super) async fn get_or_make<F>(&self, make: impl Fn() -> F + Send + Sync) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let work = || {
+            let (kept, make) = (Arc::clone(&self.made), make());
+            async move {
+                let before = lock(&kept).clone();
+                match before {
+                    Some(made) => Ok(made),
+                    None => make.await.inspect(|made| *lock(&kept) = Some(made.clone())),
+                }
             }
-            Err(error) => {
-                *failed = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
+        };
+        self.making.run(work).await
     }
 }
 

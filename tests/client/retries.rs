@@ -154,26 +154,34 @@ async fn a_try_that_hangs_is_given_up() {
 }
 
 /// A body that comes faster than its reader can take it, and so uses up the reader's share of
-/// the runtime in each turn. It ends at last, for a test that would not.
-struct Flood(u32);
+/// the runtime in each turn, or takes no part in such shares. It ends at last, for a test that would not.
+struct Flood {
+    frames: u32,
+    shares: bool,
+}
 
 impl Body for Flood {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        ready!(poll_proceed(cx)).made_progress();
-        self.0 -= 1;
-        Poll::Ready((self.0 > 0).then(|| Ok(Frame::data(Bytes::new()))))
+        if self.shares {
+            ready!(poll_proceed(cx)).made_progress();
+        }
+        self.frames -= 1;
+        Poll::Ready((self.frames > 0).then(|| Ok(Frame::data(Bytes::new()))))
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_try_that_always_has_more_is_given_up() {
-    let app = service_fn(|_: Request<Upload>| async { Ok::<_, Infallible>(Response::new(Flood(100_000))) });
-    tokio::spawn(tokio::time::advance(secs(9)));
-    let ended = layer().deadline(secs(8)).layer(app).oneshot(post()).await;
-    assert!(matches!(ended.err().unwrap().kind(), ClientErrorKind::TimedOut));
+    for shares in [true, false] {
+        let flood = move || Flood { frames: 100_000, shares };
+        let app = service_fn(move |_: Request<Upload>| async move { Ok::<_, Infallible>(Response::new(flood())) });
+        tokio::spawn(tokio::time::advance(secs(9)));
+        let ended = layer().deadline(secs(8)).layer(app).oneshot(post()).await;
+        assert!(ended.is_err_and(|error| matches!(error.kind(), ClientErrorKind::TimedOut)), "it has no end");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -191,18 +191,18 @@ impl PostgresStore {
         match self.0.checked.get() {
             Some(()) => Ok(()),
             // Boxed: it is seldom.
-            None => Box::pin(self.0.checked.get_or_make(self.probe())).await,
+            None => Box::pin(self.0.checked.get_or_make(|| self.clone().probe())).await,
         }
     }
 
-    async fn probe(&self) -> Result<(), StoreError> {
+    async fn probe(self) -> Result<(), StoreError> {
         let rows = self.0.connections.query(&self.0.sql.probe, &[]).await?;
         durability::check_layout(rows.first())?;
         if let Some(row) = rows.first() {
             self.0.partitions.check(required(row, 1)?, required(row, 2)?)?;
         }
         let Some(minimum) = self.0.minimum else { return Ok(()) };
-        match require(self, minimum).await {
+        match require(&self, minimum).await {
             Ok(_) => Ok(()),
             Err(refused) => Err(StoreError::new(StoreErrorKind::Unavailable, refused.to_string())),
         }

@@ -6,15 +6,17 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use redis::{Client, Cmd, RedisError};
+use redis::{Client, Cmd, RedisError, make_extension_error};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::error::is_loading;
+use super::error::is_no_use;
 use super::node::{Node, Replies};
 use super::slots::{self, Address, Redirect};
 use super::timeouts::Timeouts;
+use crate::store::for_all::Joint;
 use crate::util::signal::lock;
 
 /// How often a call is sent elsewhere, as the driver of the field does it.
@@ -22,6 +24,14 @@ const REDIRECTS: usize = 5;
 
 /// How many nodes are asked at once who has which slot.
 const ASKED: usize = 8;
+
+/// How much longer the others have once one has replied that is in doubt.
+const MORE: Duration = Duration::from_millis(100);
+
+/// How often at most it is asked: each call for a dead node's keys wants to know.
+const PAUSE: Duration = Duration::from_millis(100);
+
+type Ranges = Vec<(RangeInclusive<u16>, Address)>;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -32,8 +42,9 @@ struct Shared {
     named: Vec<Arc<Node>>,
     timeouts: Timeouts,
     owners: Mutex<Owners>,
-    /// Held by the caller that looks; when it began, and how it ended.
-    looked: tokio::sync::Mutex<Option<(Instant, Result<(), RedisError>)>>,
+    looking: Joint<Result<(), RedisError>>,
+    /// When a look ended last.
+    looked: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -60,7 +71,8 @@ impl Cluster {
             named: named.iter().cloned().map(Node::new).map(Arc::new).collect(),
             timeouts,
             owners: Mutex::default(),
-            looked: tokio::sync::Mutex::default(),
+            looking: Joint::new(),
+            looked: Mutex::default(),
         }));
         cluster.look().await?;
         Ok(cluster)
@@ -72,7 +84,6 @@ impl Cluster {
     /// was sent is the caller's to find out.
     pub(super) async fn send(&self, slot: u16, commands: &[&Cmd]) -> Result<Replies, RedisError> {
         let (mut node, mut asking) = (self.owner(slot), false);
-        let mut replies = Vec::new();
         for _ in 0..=REDIRECTS {
             let connection = match node.connect(self.0.timeouts.connect).await {
                 Ok(connection) => connection,
@@ -81,23 +92,27 @@ impl Cluster {
                     continue;
                 }
             };
-            replies = node.send(&connection, commands, asking, self.0.timeouts.response).await?;
+            let replies = node.send(&connection, commands, asking, self.0.timeouts.response).await?;
             let first = replies.first();
-            // As one that is back while its replica has the slot.
-            if first.is_some_and(|first| first.as_ref().is_err_and(is_loading)) {
-                let Some(other) = Box::pin(self.instead_of(&node, slot)).await else { break };
+            // As one that is back while its replica has the slot, or that was cut off and replaced.
+            let is_away = first.is_some_and(|first| first.as_ref().is_err_and(is_no_use));
+            node.set_away(is_away);
+            if is_away {
+                let Some(other) = Box::pin(self.instead_of(&node, slot)).await else { return Ok(replies) };
                 (node, asking) = (other, false);
                 continue;
             }
             let redirect = first.and_then(|first| Redirect::parse(first, node.host()));
-            let Some(redirect) = redirect else { break };
+            let Some(redirect) = redirect else { return Ok(replies) };
             node = self.node_at(&redirect.to)?;
             asking = redirect.once;
             if !asking {
                 lock(&self.0.owners).moved.insert(slot, Arc::clone(&node));
             }
         }
-        Ok(replies)
+        // They may agree in a moment.
+        let no_end = "the nodes of the cluster do not agree which of them has the key's slot";
+        Err(make_extension_error("TRYAGAIN".to_owned(), Some(no_end.to_owned())))
     }
 
     /// The nodes that have slots, as the cluster says now.
@@ -127,48 +142,79 @@ impl Cluster {
         known.map_or_else(|| self.0.named[0].another(at).map(Arc::new), |node| Ok(Arc::clone(node)))
     }
 
-    /// Asks who has which slot. The callers that ask meanwhile share the answer.
+    /// Asks who has which slot, once for all callers that want to know meanwhile.
     async fn look(&self) -> Result<(), RedisError> {
-        let asked = Instant::now();
-        let mut looked = self.0.looked.lock().await;
-        if let Some((_, result)) = looked.as_ref().filter(|(began, _)| *began >= asked) {
-            return result.clone();
-        }
-        let began = Instant::now();
-        let result = self.ask_around().await.and_then(|ranges| self.learn(&ranges));
-        *looked = Some((began, result.clone()));
-        result
+        let look = || {
+            let cluster = self.clone();
+            async move { cluster.look_now().await }
+        };
+        self.0.looking.run(look).await
     }
 
-    /// The first that replies says it: one that hangs holds up no caller.
-    async fn ask_around(&self) -> Result<Vec<(RangeInclusive<u16>, Address)>, RedisError> {
-        let mut asked = JoinSet::new();
-        for node in self.those_that_know() {
-            let timeouts = self.0.timeouts;
-            asked.spawn(async move {
-                let slots = node.ask(redis::cmd("CLUSTER").arg("SLOTS"), timeouts).await?;
-                Ok(slots::parse(slots, node.host()))
-            });
+    async fn look_now(&self) -> Result<(), RedisError> {
+        let last = *lock(&self.0.looked);
+        if let Some(last) = last {
+            sleep_until(last + PAUSE).await;
         }
-        let mut away = Ok(Vec::new());
-        while let Some(Ok(said)) = asked.join_next().await {
-            match said {
-                Ok(ranges) if !ranges.is_empty() => return Ok(ranges),
-                said => away = said,
+        let said = self.ask_around().await;
+        *lock(&self.0.looked) = Some(Instant::now());
+        self.learn(&said?)
+    }
+
+    /// The first that replies says it: one that hangs holds up no caller. What is in doubt counts
+    /// only if no other one says better.
+    async fn ask_around(&self) -> Result<Ranges, RedisError> {
+        let (mut nodes, mut asked) = (self.those_that_know().into_iter(), JoinSet::new());
+        nodes.by_ref().take(ASKED).for_each(|node| self.ask(&mut asked, node));
+        let (mut away, mut in_doubt) = (Ok(Vec::new()), None);
+        loop {
+            let next = match &in_doubt {
+                Some((until, _)) => timeout_at(*until, asked.join_next()).await.unwrap_or_default(),
+                None => asked.join_next().await,
+            };
+            match next {
+                Some(Ok((node, Ok(ranges)))) if !ranges.is_empty() => {
+                    if !node.is_away() && !self.names_one_away(&ranges) {
+                        return Ok(ranges);
+                    }
+                    in_doubt = in_doubt.or_else(|| Some((Instant::now() + MORE, ranges)));
+                }
+                Some(Ok((_, said))) => away = said,
+                Some(Err(_)) => {}
+                None => return in_doubt.map_or(away, |(_, ranges)| Ok(ranges)),
             }
+            nodes.next().into_iter().for_each(|node| self.ask(&mut asked, node));
         }
-        away
+    }
+
+    fn ask(&self, asked: &mut JoinSet<(Arc<Node>, Result<Ranges, RedisError>)>, node: Arc<Node>) {
+        let timeouts = self.0.timeouts;
+        asked.spawn(async move {
+            let slots = node.ask(redis::cmd("CLUSTER").arg("SLOTS"), timeouts).await;
+            let said = slots.map(|slots| slots::parse(slots, node.host()));
+            (node, said)
+        });
+    }
+
+    /// As the owner of a slot: the others may have chosen another one.
+    fn names_one_away(&self, ranges: &[(RangeInclusive<u16>, Address)]) -> bool {
+        let owners = lock(&self.0.owners);
+        let away: Vec<_> = owners.nodes().chain(&self.0.named).filter(|node| node.is_away()).collect();
+        !away.is_empty() && ranges.iter().any(|(_, at)| away.iter().any(|node| node.is_at(at)))
     }
 
     fn those_that_know(&self) -> Vec<Arc<Node>> {
         let mut nodes: Vec<_> = lock(&self.0.owners).nodes().chain(&self.0.named).cloned().collect();
         unique(&mut nodes);
         nodes.sort_by_key(|node| !node.is_connected());
-        nodes.truncate(ASKED);
         nodes
     }
 
     fn learn(&self, ranges: &[(RangeInclusive<u16>, Address)]) -> Result<(), RedisError> {
+        // As of a node that was reset: it knows less than was known before.
+        if ranges.is_empty() {
+            return Ok(());
+        }
         let mut learned = Owners::default();
         for (slots, at) in ranges {
             let again = learned.nodes().find(|node| node.is_at(at)).map(Arc::clone);

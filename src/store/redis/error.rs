@@ -48,6 +48,12 @@ pub(super) fn is_away(error: &RedisError) -> bool {
     passes(error) || wants_reconnect(error)
 }
 
+/// Whether this node of a cluster can't serve keys now: another one may. It loads its data, or is cut
+/// off from the others, or knows no owner.
+pub(super) fn is_no_use(error: &RedisError) -> bool {
+    is_loading(error) || code(error) == "CLUSTERDOWN"
+}
+
 /// Whether it was started and does not have its data yet.
 pub(super) fn is_loading(error: &RedisError) -> bool {
     code(error) == "LOADING"

@@ -43,18 +43,21 @@ pub(super) struct Link {
 impl Link {
     /// Calls a script. Turned away for a moment, it tries again; a call whose
     /// fate is unknown is the caller's to find out.
-    pub(super) async fn call(&self, call: &Call) -> Result<Value, StoreError> {
+    pub(super) async fn call(self: &Arc<Self>, call: &Call) -> Result<Value, StoreError> {
         self.patiently(|connection| async move { connection.call(call).await }).await
     }
 
     /// The same, and whether what it wrote or saw is acknowledged as the
     /// options ask for.
-    pub(super) async fn call_acknowledged(&self, call: &Call) -> Result<(Value, Result<(), StoreError>), StoreError> {
+    pub(super) async fn call_acknowledged(
+        self: &Arc<Self>,
+        call: &Call,
+    ) -> Result<(Value, Result<(), StoreError>), StoreError> {
         let Some(waiting) = &self.waiting else { return Ok((self.call(call).await?, Ok(()))) };
         Box::pin(self.patiently(|_| waiting.call(&self.source, self.timeouts, call))).await
     }
 
-    async fn patiently<T, F>(&self, call: impl Fn(Arc<Connection>) -> F) -> Result<T, StoreError>
+    async fn patiently<T, F>(self: &Arc<Self>, call: impl Fn(Arc<Connection>) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
@@ -92,7 +95,7 @@ impl Link {
         }
     }
 
-    async fn tell_partitions(&self) -> Result<(), StoreError> {
+    async fn tell_partitions(self: &Arc<Self>) -> Result<(), StoreError> {
         // To connect is to look. The node of the first partition may be the one that hangs.
         let connection = self.connection().await?;
         if self.partitions.known() != Known::Not {
@@ -108,14 +111,14 @@ impl Link {
     }
 
     /// A server that is away then is told the next time.
-    async fn tell_partitions_again(&self) {
+    async fn tell_partitions_again(self: &Arc<Self>) {
         if let Ok(connection) = self.connection().await {
             let _ = self.tell(&connection).await;
         }
     }
 
     /// If it is another number that the data has, every call is refused from here on.
-    async fn tell(&self, connection: &Arc<Connection>) -> Result<(), StoreError> {
+    async fn tell(self: &Arc<Self>, connection: &Arc<Connection>) -> Result<(), StoreError> {
         let reply = self.call(&partitions::tell_first(&self.names)).await?;
         self.partitions.decided(&reply, &self.names).inspect_err(|_| self.give_up(connection))?;
         partitions::tell_others(connection, &self.names, self.timeouts.response).await;
@@ -124,7 +127,7 @@ impl Link {
 
     /// What the servers say about themselves now. If they are to be refused by
     /// now, so is every call until they are not.
-    pub(super) async fn settings(&self) -> Result<Vec<ServerSettings>, StoreError> {
+    pub(super) async fn settings(self: &Arc<Self>) -> Result<Vec<ServerSettings>, StoreError> {
         let connection = self.connection().await?;
         match settings::read(&connection, self.timeouts).await {
             Ok(servers) => {
@@ -152,15 +155,15 @@ impl Link {
 
     /// The connection. What is done seldom has a box of its own here: every
     /// call would make room for it.
-    pub(super) async fn connection(&self) -> Result<Arc<Connection>, StoreError> {
+    pub(super) async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, StoreError> {
         match self.current.get() {
             Some(connection) => Ok(connection),
-            None => Box::pin(self.current.get_or_make(self.open())).await,
+            None => Box::pin(self.current.get_or_make(|| Arc::clone(self).open())).await,
         }
     }
 
     /// Opened, and checked.
-    async fn open(&self) -> Result<Arc<Connection>, StoreError> {
+    async fn open(self: Arc<Self>) -> Result<Arc<Connection>, StoreError> {
         let connection = self.source.open(self.timeouts).await.map_err(store_error)?;
         let servers = acceptable(settings::read(&connection, self.timeouts).await?)?;
         match self.probe(&connection).await? {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -20,11 +21,13 @@ pub(super) type Replies = Vec<Result<Value, RedisError>>;
 pub(super) struct Node {
     client: Client,
     connection: ForAll<Arc<MultiplexedConnection>, RedisError>,
+    /// Whether it was away, or cut off from the others, when a key was last asked for.
+    is_away: AtomicBool,
 }
 
 impl Node {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, connection: ForAll::new() }
+        Self { client, connection: ForAll::new(), is_away: AtomicBool::new(false) }
     }
 
     /// Another node of the same cluster: with the same user, and over TLS as this one.
@@ -40,6 +43,14 @@ impl Node {
         address(self.client.get_connection_info()) == Some((&at.host, at.port))
     }
 
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::Relaxed);
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.connection.get().is_some()
     }
@@ -47,15 +58,11 @@ impl Node {
     pub(super) async fn connect(&self, within: Duration) -> Result<Arc<MultiplexedConnection>, RedisError> {
         match self.connection.get() {
             Some(connection) => Ok(connection),
-            None => Box::pin(self.connection.get_or_make(self.open(within))).await,
+            None => {
+                let opened = Box::pin(self.connection.get_or_make(|| open(self.client.clone(), within))).await;
+                opened.inspect_err(|_| self.set_away(true))
+            }
         }
-    }
-
-    async fn open(&self, within: Duration) -> Result<Arc<MultiplexedConnection>, RedisError> {
-        // How long a reply may take, `send` says.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(within)).set_response_timeout(None);
-        let opened = timeout(within, self.client.get_multiplexed_async_connection_with_config(&config)).await;
-        opened.unwrap_or_else(|_| Err(too_late("a node of the cluster can't be reached", within))).map(Arc::new)
     }
 
     /// Over its connection as it is. If that broke, or does not reply, the next call opens another.
@@ -82,6 +89,13 @@ impl Node {
         let mut replies = self.send(&connection, &[command], false, timeouts.response).await?;
         replies.pop().unwrap_or(Ok(Value::Nil))
     }
+}
+
+async fn open(client: Client, within: Duration) -> Result<Arc<MultiplexedConnection>, RedisError> {
+    // How long a reply may take, `send` says.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(within)).set_response_timeout(None);
+    let opened = timeout(within, client.get_multiplexed_async_connection_with_config(&config)).await;
+    opened.unwrap_or_else(|_| Err(too_late("a node of the cluster can't be reached", within))).map(Arc::new)
 }
 
 /// In one breath, so that no command of another caller is in between.

@@ -124,8 +124,9 @@ impl RedisStoreOptions {
     }
 
     /// How long it may take to connect; one second by default. Calls that come
-    /// while the server is away fail after this at the latest. Each node of a
-    /// cluster has a third of it. Sentinels have two seconds more to name the
+    /// while the server is away fail after this at the latest. In a cluster it is for
+    /// each node: a call for one that is away may need it twice, and a reply of another
+    /// node, which is asked who has its keys now. Sentinels have two seconds more to name the
     /// primary, all of them together: one that is silent costs one or one and a
     /// half, if fewer than three are.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {

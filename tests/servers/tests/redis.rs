@@ -39,5 +39,7 @@ mod support;
 mod survives;
 #[path = "redis/tls.rs"]
 mod tls;
+#[path = "redis/views.rs"]
+mod views;
 #[path = "redis/waiting.rs"]
 mod waiting;

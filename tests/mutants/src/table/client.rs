@@ -106,6 +106,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "this.timer.as_pin_mut().filter(|_| tokio::task::coop::has_budget_remaining()).map(",
         "a_try_that_always",
     ),
+    retries(
+        "a-client-reads-in-one-turn-what-has-no-end",
+        "src/client/body.rs",
+        "                consume_budget().await;\n",
+        "",
+        "a_try_that_always",
+    ),
     bodies(
         "a-client-swaps-the-pieces-of-a-response",
         "src/client/body.rs",

@@ -11,6 +11,7 @@ planted_under!(conformance, "-p servers --test conformance_redis", "redis");
 planted_under!(cost, "-p servers --test redis", "cost");
 planted_under!(partitions, "-p servers --test redis", "partitions");
 planted_under!(slots, "--lib", "store::redis::slots::tests");
+planted_under!(views, "-p servers --test redis", "views");
 planted_under!(rights, "-p servers --test redis", "rights");
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -20,6 +21,57 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if self.partitions.known() != Known::Not {",
         "if false {",
         "a_node_that_hangs",
+    ),
+    views(
+        "a-node-that-is-cut-off-is-asked-again-and-again",
+        "src/store/redis/error.rs",
+        "is_loading(error) || code(error) == \"CLUSTERDOWN\"",
+        "is_loading(error)",
+        "a_primary_that_is_cut_off",
+    ),
+    views(
+        "a-node-that-is-cut-off-says-who-has-a-slot",
+        CLUSTER,
+        "if !node.is_away() && !self.names_one_away(&ranges) {",
+        "if !self.names_one_away(&ranges) || node.is_away() {",
+        "a_primary_that_is_cut_off",
+    ),
+    views(
+        "who-names-a-dead-node-is-believed",
+        CLUSTER,
+        "if !node.is_away() && !self.names_one_away(&ranges) {",
+        "if !node.is_away() {",
+        "a_node_that_names_a_dead_one",
+    ),
+    views("who-knows-no-node-is-believed", CLUSTER, "if !ranges.is_empty() => {", "=> {", "a_node_that_knows_no_other"),
+    views(
+        "the-ninth-node-is-never-asked",
+        CLUSTER,
+        "            nodes.next().into_iter().for_each(|node| self.ask(&mut asked, node));\n",
+        "",
+        "the_last_of_many",
+    ),
+    views(
+        "each-call-for-a-dead-node-looks-at-once",
+        CLUSTER,
+        "sleep_until(last + PAUSE).await;",
+        "sleep_until(last).await;",
+        "a_dead_node_is_not_looked_for",
+    ),
+    views(
+        "redirects-in-a-circle-say-to-name-a-cluster",
+        CLUSTER,
+        "make_extension_error(\"TRYAGAIN\".to_owned(),",
+        "make_extension_error(\"MOVED\".to_owned(),",
+        "a_circle_of_redirects",
+    ),
+    views(
+        "a-caller-that-connects-for-all-holds-up-the-others",
+        "src/store/for_all.rs",
+        "let mut mine = JoinSet::new();",
+        "static HELD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());\nlet _held = HELD.lock().await;\n\
+         let mut mine = JoinSet::new();",
+        "a_call_that_is_not_polled",
     ),
     cluster(
         "a-node-that-took-over-is-not-looked-for",
@@ -31,8 +83,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     cluster(
         "a-slot-that-moved-is-not-followed",
         CLUSTER,
-        "let Some(redirect) = redirect else { break };",
-        "let Some(redirect) = redirect.filter(|redirect| redirect.once) else { break };",
+        "let Some(redirect) = redirect else { return Ok(replies) };",
+        "let Some(redirect) = redirect.filter(|redirect| redirect.once) else { return Ok(replies) };",
         "a_replica_that_takes_over",
     ),
     cluster(
@@ -59,8 +111,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     cluster(
         "nodes-are-asked-one-after-another-who-has-a-slot",
         CLUSTER,
-        "while let Some(Ok(said)) = asked.join_next().await {",
-        "for said in asked.join_all().await {",
+        "return Ok(ranges);",
+        "in_doubt = Some((Instant::now() + MORE * 600, ranges));\ncontinue;",
         "a_node_that_hangs",
     ),
     slots(
