@@ -30,13 +30,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "a_primary_that_is_cut_off",
     ),
     views(
-        "a-node-that-is-cut-off-says-who-has-a-slot",
-        CLUSTER,
-        "if !node.is_away() && !self.names_one_away(&ranges) {",
-        "if !self.names_one_away(&ranges) || node.is_away() {",
-        "a_primary_that_is_cut_off",
-    ),
-    views(
         "who-names-a-dead-node-is-believed",
         CLUSTER,
         "if !node.is_away() && !self.names_one_away(&ranges) {",
