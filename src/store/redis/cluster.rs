@@ -17,6 +17,7 @@ use super::node::{Node, Replies};
 use super::slots::{self, Address, Redirect};
 use super::timeouts::Timeouts;
 use crate::store::for_all::Joint;
+use crate::util::backoff::{after, later};
 use crate::util::signal::lock;
 
 /// How often a call is sent elsewhere, as the driver of the field does it.
@@ -154,7 +155,7 @@ impl Cluster {
     async fn look_now(&self) -> Result<(), RedisError> {
         let last = *lock(&self.0.looked);
         if let Some(last) = last {
-            sleep_until(last + PAUSE).await;
+            sleep_until(later(last, PAUSE)).await;
         }
         let said = self.ask_around().await;
         *lock(&self.0.looked) = Some(Instant::now());
@@ -177,7 +178,7 @@ impl Cluster {
                     if !node.is_away() && !self.names_one_away(&ranges) {
                         return Ok(ranges);
                     }
-                    in_doubt = in_doubt.or_else(|| Some((Instant::now() + MORE, ranges)));
+                    in_doubt = in_doubt.or_else(|| Some((after(MORE), ranges)));
                 }
                 Some(Ok((_, said))) => away = said,
                 Some(Err(_)) => {}

@@ -47,8 +47,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     views(
         "each-call-for-a-dead-node-looks-at-once",
         CLUSTER,
-        "sleep_until(last + PAUSE).await;",
-        "sleep_until(last).await;",
+        "sleep_until(later(last, PAUSE)).await;",
+        "sleep_until(later(last, Duration::ZERO)).await;",
         "a_dead_node_is_not_looked_for",
     ),
     views(
@@ -105,7 +105,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "nodes-are-asked-one-after-another-who-has-a-slot",
         CLUSTER,
         "return Ok(ranges);",
-        "in_doubt = Some((Instant::now() + MORE * 600, ranges));\ncontinue;",
+        "in_doubt = Some((after(MORE * 600), ranges));\ncontinue;",
         "a_node_that_hangs",
     ),
     slots(
