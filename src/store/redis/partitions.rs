@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::error::{corrupt, is_away, store_error, unavailable};
 use super::layout::{Names, no_reply_of_ours};
 use super::script::{COUNT, Call, EPOCH, PARTITIONS};
+use super::timeouts::too_late;
 use crate::store::contract::StoreError;
 use crate::util::signal::lock;
 
@@ -217,8 +218,5 @@ async fn all(connection: &Connection, calls: Vec<Call>, within: Duration) -> Vec
 
 /// A node of a cluster may be looked for before that; a given connection has limits of its own.
 async fn in_time(connection: &Connection, call: &Call, within: Duration) -> Result<Value, RedisError> {
-    timeout(within, connection.call(call)).await.unwrap_or_else(|_| {
-        let message = format!("redis did not reply within {within:?}");
-        Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message).into())
-    })
+    timeout(within, connection.call(call)).await.unwrap_or_else(|_| Err(too_late("redis did not reply", within)))
 }
