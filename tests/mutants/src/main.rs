@@ -13,9 +13,9 @@
 //! an error.
 //!
 //! `--seconds` stops planting after that time, not counting the builds and runs
-//! without a mutant, which come before the first one of each target.
-//! Then the groups of the table take turns, so that something of each is
-//! planted; `--seed` says where in each group to start.
+//! without a mutant, which come before the first one of each target. Those are what takes
+//! longest, so then it plants mutants of one target only: `--seed` says of which, and
+//! with which one of each group to begin. The groups take turns.
 
 mod run;
 mod table;
@@ -129,15 +129,19 @@ fn chosen(options: &Options, stale: &[&str]) -> Result<Vec<&'static Mutant>, Str
     let wanted = |mutant: &&Mutant| {
         names.as_ref().is_none_or(|names| names.contains(&mutant.name)) && !stale.contains(&mutant.name)
     };
+    if options.seconds.is_none() {
+        return Ok(GROUPS.into_iter().flatten().filter(wanted).collect());
+    }
+    let targets: Vec<_> = GROUPS.into_iter().flatten().filter(wanted).map(|mutant| mutant.target).collect();
+    // As often as it has mutants.
+    let target = targets.get(options.seed % targets.len().max(1)).copied();
     let groups = GROUPS.map(|group| {
-        let mut group: Vec<_> = group.iter().filter(wanted).collect();
+        let of_target = |mutant: &&Mutant| wanted(mutant) && Some(mutant.target) == target;
+        let mut group: Vec<_> = group.iter().filter(of_target).collect();
         let start = options.seed % group.len().max(1);
         group.rotate_left(start);
         group
     });
-    if options.seconds.is_none() {
-        return Ok(groups.concat());
-    }
     let longest = groups.iter().map(Vec::len).max().unwrap_or(0);
     Ok((0..longest).flat_map(|turn| groups.iter().filter_map(move |group| group.get(turn).copied())).collect())
 }
