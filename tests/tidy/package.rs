@@ -84,3 +84,43 @@ fn each_dependency_has_its_row() {
     let missing: Vec<_> = names.iter().filter(|name| !words.contains(*name)).collect();
     assert!(missing.is_empty(), "docs/dependencies.md has no row for {missing:?}");
 }
+
+/// What the crate depends on with these features.
+fn needed(package: &str, features: &BTreeSet<String>) -> BTreeSet<String> {
+    let part = between(package, "\n[dependencies]\n", "\n[");
+    let lines = part.lines().filter_map(|line| line.split_once(" = ")).filter(|(name, _)| !name.starts_with('#'));
+    let always = lines.filter(|(_, what)| !what.contains("optional = true")).map(|(name, _)| name.to_owned());
+    let mut needed: BTreeSet<_> = always.collect();
+    let table = between(package, "\n[features]\n", "\n[");
+    let mut left: Vec<_> = features.iter().cloned().collect();
+    while let Some(feature) = left.pop() {
+        let line = table.lines().find_map(|line| line.strip_prefix(&format!("{feature} = ["))).unwrap();
+        for part in quoted(line) {
+            match part.strip_prefix("dep:") {
+                Some(name) => drop(needed.insert(name.to_owned())),
+                None if part.contains('/') => {}
+                None => left.push(part),
+            }
+        }
+    }
+    needed
+}
+
+/// Packages of their own have lock files of their own, and are built with `--locked`: a dependency
+/// that comes to the crate has to come to them.
+#[test]
+fn lock_files_of_other_packages_know_what_the_crate_depends_on() {
+    let package = read("Cargo.toml");
+    for folder in ["benches/compare", "fuzz"] {
+        let line = between(&read(&format!("{folder}/Cargo.toml")), "\ntower-idempotency = {", "\n");
+        let needed = needed(&package, &quoted(&between(&line, "features = [", "]")));
+        assert!(needed.len() > 15, "the dependencies are not found any more");
+        let lock = read(&format!("{folder}/Cargo.lock"));
+        let block = between(&lock, "\nname = \"tower-idempotency\"\n", "\n[[package]]");
+        // Where there are several, the version is behind the name.
+        let locked: BTreeSet<_> =
+            quoted(&block).into_iter().filter_map(|name| Some(name.split(' ').next()?.to_owned())).collect();
+        let missing: Vec<_> = needed.difference(&locked).collect();
+        assert!(missing.is_empty(), "{folder}/Cargo.lock lacks {missing:?}: run `cargo check` there, and commit it");
+    }
+}
