@@ -12,10 +12,11 @@
 //!
 //! Load, proxies and service are processes of their own on this machine, over keep-alive
 //! connections. Rounds alternate; printed are medians with the extremes, of the throughput's
-//! ratio to that of the bare proxy in the same round, and of the CPU time of the proxy's
+//! ratio to that of the bare proxy with the same requests in the same round, and of the CPU time of the proxy's
 //! process.
 //!
-//! Like is compared with like: neither writes an access log (`--access-log` lets the proxy write
+//! Like is compared with like: both get the same requests, the bare one with keys that it passes on
+//! like any other header. Neither writes an access log (`--access-log` lets the proxy write
 //! its own, to `/dev/null`). The proxy's store is full before anything is measured, so that each new
 //! record takes the place of an old one, as in a proxy that has run for a while: else much of a
 //! first request would be the kernel's, for pages that the process never had.
@@ -243,7 +244,7 @@ async fn compare() {
     let bare = Process::own(&["bare", &upstream.address.to_string()]);
     let proxies: Vec<_> = programs.iter().map(|program| Process::proxy(program, upstream.address)).collect();
     let kinds = [Keys::None, Keys::Fresh, Keys::Known];
-    let slices = ROUNDS * u32::try_from(1 + proxies.len() * kinds.len()).expect("a few");
+    let slices = ROUNDS * u32::try_from((1 + proxies.len()) * kinds.len()).expect("a few");
     let slice = Duration::from_secs_f64(seconds(20.0) / f64::from(slices));
     for proxy in &proxies {
         fill(proxy, connections).await;
@@ -255,14 +256,14 @@ async fn compare() {
     let mut of_bare = [const { Vec::new() }; 2];
     let mut figures = vec![[const { [const { Vec::new() }; 2] }; 3]; proxies.len()];
     for _ in 0..ROUNDS {
-        let [rate, cpu] = measure(&bare, Keys::None, connections, slice).await;
-        of_bare[0].push(rate);
-        of_bare[1].push(cpu);
-        for (proxy, figures) in proxies.iter().zip(&mut figures) {
-            for (kind, [ratios, cpus]) in kinds.into_iter().zip(figures) {
+        for (at, kind) in kinds.into_iter().enumerate() {
+            let [rate, cpu] = measure(&bare, kind, connections, slice).await;
+            of_bare[0].push(rate);
+            of_bare[1].push(cpu);
+            for (proxy, figures) in proxies.iter().zip(&mut figures) {
                 let [own, cpu] = measure(proxy, kind, connections, slice).await;
-                ratios.push(own / rate);
-                cpus.push(cpu);
+                figures[at][0].push(own / rate);
+                figures[at][1].push(cpu);
             }
         }
     }
