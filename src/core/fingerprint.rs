@@ -217,6 +217,12 @@ impl Fingerprint {
         (number(authority), number(content), number(self.trailers()))
     }
 
+    /// Authority and content, if it has no more than most requests have.
+    pub(super) fn plain(&self) -> Option<(Option<NonZeroU32>, Option<NonZeroU32>)> {
+        let (authority, content, _) = self.added();
+        self.rare.is_none().then_some((authority, content))
+    }
+
     /// Of a scheme that is newer than this release, what is known of it. `trailers`
     /// are of a later release than the scheme.
     pub(super) fn read(

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{
     AGE, CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -83,11 +83,11 @@ impl StoredRequest {
         body: Bytes,
         trailers: &HeaderMap,
     ) -> Self {
-        Self::keep(method, uri, headers, on_its_own(in_its_own_piece(body)), trailers, |_| true, |_| {})
+        Self::keep(method, uri, headers, in_its_own_piece(body), trailers, |_| true, |_| {})
     }
 
-    /// The same with a body that shares its memory with nothing that is not kept, and of
-    /// the headers only those that `may` be; `dropped` hears of credentials.
+    /// The same with a body that went through [`in_its_own_piece`], and of the headers only
+    /// those that `may` be kept; `dropped` hears of credentials.
     pub(crate) fn keep(
         method: &Method,
         uri: &Uri,
@@ -98,8 +98,9 @@ impl StoredRequest {
         dropped: impl Fn(&HeaderName),
     ) -> Self {
         let keep = |name: &HeaderName| !is_of_connection(name) && !is_told_credential(name, &dropped);
-        let trailers = kept(trailers, keep);
-        let headers = kept(headers, |name| may(name) && (keep(name) || (*name == TRAILER && !trailers.is_empty())));
+        let trailers = chosen(trailers, keep);
+        let headers = chosen(headers, |name| may(name) && (keep(name) || (*name == TRAILER && !trailers.is_empty())));
+        let ([headers, trailers], body) = in_one_piece([headers, trailers], body);
         Self::from_parts(method.clone(), copied(uri), headers, body, trailers, None)
     }
 
@@ -118,8 +119,8 @@ impl StoredRequest {
             let may = keeps_credentials || name.as_str() == "idempotency-key" || !is_told_credential(name, &dropped);
             may && !is_of_connection(name)
         };
-        let (uri, headers) = (copied(uri), kept(headers, is_kept));
-        Self::from_parts(method.clone(), uri, headers, on_its_own(in_its_own_piece(body)), Vec::new(), None)
+        let ([headers], body) = in_one_piece([chosen(headers, is_kept)], in_its_own_piece(body));
+        Self::from_parts(method.clone(), copied(uri), headers, body, Vec::new(), None)
     }
 
     /// The same without its body: to be shown.
@@ -280,10 +281,12 @@ impl StoredResponse {
             let passes = is_of_connection(name) || is_of_one_delivery(name) || named.contains(name);
             !passes && !is_told_credential(name, &dropped)
         };
-        let trailers = kept(trailers, keep);
+        let trailers = chosen(trailers, keep);
         let announced = |name: &HeaderName| *name == TRAILER && !trailers.is_empty() && !named.contains(name);
-        let headers = kept(headers, |name| may(name) && (keep(name) || announced(name)));
-        Self::from_parts(status, headers, body.map(on_its_own), trailers)
+        let headers = chosen(headers, |name| may(name) && (keep(name) || announced(name)));
+        let (body, not_retained) = body.map_or_else(|why| (Bytes::new(), Some(why)), |body| (body, None));
+        let ([headers, trailers], body) = in_one_piece([headers, trailers], body);
+        Self::from_parts(status, headers, not_retained.map_or(Ok(body), Err), trailers)
     }
 
     /// The same with an empty body, if it has one: to be shown.
@@ -344,29 +347,37 @@ pub(crate) fn in_its_own_piece(body: Bytes) -> Bytes {
     bytes.into()
 }
 
-/// The header lines that are to be kept. Their values are copied, all of them into
-/// one piece: those of a connection are slices of its read buffer.
-fn kept(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Lines {
+/// The header lines that are to be kept.
+fn chosen(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Vec<(&HeaderName, &HeaderValue)> {
     let mut lines = Vec::with_capacity(headers.len());
-    let mut length = 0;
-    for (name, value) in headers {
-        if keep(name) {
-            length += value.len();
-            lines.push((name.clone(), value.clone()));
-        }
-    }
-    lines.shrink_to_fit();
-    let mut values = BytesMut::with_capacity(length);
-    lines.iter().for_each(|(_, value)| values.extend_from_slice(value.as_bytes()));
-    let mut values = values.freeze();
-    for (_, value) in &mut lines {
-        // What was one value is one value again.
-        if let Ok(mut copy) = HeaderValue::from_maybe_shared(values.split_to(value.len())) {
-            copy.set_sensitive(value.is_sensitive());
-            *value = copy;
-        }
-    }
+    lines.extend(headers.iter().filter(|(name, _)| keep(name)));
     lines
+}
+
+/// These lines, and a body that went through [`in_its_own_piece`]. All values, and the body if
+/// it is small, are copied into one piece: they were slices of a connection's read buffer.
+///
+/// Nothing is taken that is larger than what is kept: what an allocator splits off for each
+/// response it has to put together again, at some other time.
+fn in_one_piece<const N: usize>(of: [Vec<(&HeaderName, &HeaderValue)>; N], body: Bytes) -> ([Lines; N], Bytes) {
+    let copied = if body.len() <= COPIED { &*body } else { &[] };
+    let values: usize = of.iter().flatten().map(|(_, value)| value.len()).sum();
+    let mut piece = Vec::with_capacity(values + copied.len());
+    of.iter().flatten().for_each(|(_, value)| piece.extend_from_slice(value.as_bytes()));
+    piece.extend_from_slice(copied);
+    let is_copied = copied.len() == body.len();
+    let mut piece = Bytes::from(piece);
+    let lines = of.map(|lines| lines.iter().map(|(name, value)| copy_of(name, value, &mut piece)).collect());
+    (lines, if is_copied { piece } else { body })
+}
+
+/// The line with its value from the front of `piece`.
+fn copy_of(name: &HeaderName, value: &HeaderValue, piece: &mut Bytes) -> (HeaderName, HeaderValue) {
+    let copy = HeaderValue::from_maybe_shared(piece.split_to(value.len()));
+    // What was one value is one value again.
+    let mut copy = copy.unwrap_or_else(|_| value.clone());
+    copy.set_sensitive(value.is_sensitive());
+    (name.clone(), copy)
 }
 
 /// The same target in a piece of its own.
@@ -412,25 +423,33 @@ impl StoredRequest {
             + self.uri.authority().map_or(0, |authority| authority.as_str().len());
         arc(size_of::<Self>())
             + shared(uri)
-            + held_by(&self.headers)
-            + held_by(&self.trailers)
-            + shared(self.body.len())
+            + held_by([&self.headers, &self.trailers], self.body.len())
             + piece(self.principal.as_ref().map_or(0, |json| json.len()))
     }
 }
 
 impl StoredResponse {
+    /// Whether its body has a piece of its own: see [`in_one_piece`].
+    pub(super) fn is_large(&self) -> bool {
+        self.body.as_ref().is_ok_and(|body| body.len() > COPIED)
+    }
+
     pub(super) fn held(&self) -> usize {
         let body = self.body.as_ref().map_or(0, Bytes::len);
-        arc(size_of::<Self>()) + held_by(&self.headers) + held_by(&self.trailers) + shared(body)
+        arc(size_of::<Self>()) + held_by([&self.headers, &self.trailers], body)
     }
 }
 
-fn held_by(lines: &Vec<(HeaderName, HeaderValue)>) -> usize {
+/// Header and trailer lines, and the body: see [`in_one_piece`].
+fn held_by(lines: [&Lines; 2], body: usize) -> usize {
     // Most names are known ones and take nothing; others are short.
     const NAME: usize = 16;
-    let values: usize = lines.iter().map(|(_, value)| value.len()).sum();
-    piece(lines.capacity() * size_of::<(HeaderName, HeaderValue)>()) + lines.len() * NAME + shared(values)
+    let values: usize = lines.into_iter().flatten().map(|(_, value)| value.len()).sum();
+    let lines = lines
+        .into_iter()
+        .map(|lines| piece(lines.capacity() * size_of::<(HeaderName, HeaderValue)>()) + lines.len() * NAME);
+    let bytes = if body <= COPIED { shared(values + body) } else { shared(values) + shared(body) };
+    lines.sum::<usize>() + bytes
 }
 
 /// What an allocator takes for so many bytes: a word of its own, in steps of 16.

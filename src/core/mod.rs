@@ -34,6 +34,7 @@ mod key;
 mod line;
 mod message;
 mod number;
+mod packed;
 mod record;
 mod reference;
 mod sealed;
@@ -76,6 +77,7 @@ pub use self::key::{IdempotencyKey, InvalidKey, Key, KeyForm, StepKey};
 pub(crate) use self::line::push_line;
 pub use self::message::{NotRetained, StoredRequest, StoredResponse};
 pub(crate) use self::message::{in_its_own_piece, is_of_request};
+pub(crate) use self::packed::Packed;
 #[cfg(feature = "schedule")]
 pub(crate) use self::record::NEVER;
 #[cfg(any(feature = "client", feature = "conformance", test))]

@@ -3,6 +3,7 @@
 mod intake;
 mod keys;
 mod messages;
+mod packed;
 mod reached;
 mod sealed;
 mod submit;

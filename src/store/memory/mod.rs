@@ -97,27 +97,27 @@ impl MemoryStore {
         usize::try_from(self.hasher.hash_one(key) >> 58).unwrap_or(0) % SHARDS
     }
 
-    fn loaded(&self, record: Option<&Record>) -> Loaded {
-        Loaded { record: record.cloned(), now: self.clock.now() }
+    fn loaded(&self, record: Option<Record>) -> Loaded {
+        Loaded { record, now: self.clock.now() }
     }
 
     /// Drops complete records until `bytes` more fit, those of `home` first.
     /// Holds one lock at a time.
     fn make_room(&self, home: usize, entries: usize, bytes: usize) -> Result<(), StoreError> {
-        for offset in 0..SHARDS {
-            let mut shard = lock(&self.shards[(home + offset) % SHARDS]);
-            loop {
-                if self.fits(entries, bytes) {
-                    return Ok(());
-                }
-                let Some(dropped) = shard.take_complete(None) else { break };
-                self.forget(dropped.size);
-            }
-        }
-        if self.fits(entries, bytes) {
+        let mut shards = (home..home + SHARDS).map(|at| &self.shards[at % SHARDS]);
+        if shards.any(|shard| self.drop_complete(&mut lock(shard), entries, bytes)) {
             return Ok(());
         }
         Err(StoreError::new(StoreErrorKind::Full, "the memory store is full of unfinished work"))
+    }
+
+    /// The same of one shard; whether they fit then.
+    fn drop_complete(&self, shard: &mut Shard, entries: usize, bytes: usize) -> bool {
+        while !self.fits(entries, bytes) {
+            let Some(dropped) = shard.take_complete(None) else { return false };
+            self.forget(dropped.size());
+        }
+        true
     }
 
     fn fits(&self, entries: usize, bytes: usize) -> bool {
@@ -154,39 +154,44 @@ impl ImmediateStore for MemoryStore {
 
     fn swap(&self, key: &Key, expected: Option<Version>, next: &Record) -> Result<Swap, StoreError> {
         let home = self.shard_of(key);
-        let (unfinished, size) = (next.status() != Status::Complete, held(next));
-        if unfinished && expected.is_none() && !self.fits(1, size) {
+        let mut shard = lock(&self.shards[home]);
+        let is_new = expected.is_none() && next.status() != Status::Complete;
+        let size = if is_new { held(next) } else { 0 };
+        if is_new && !self.fits(1, size) {
             // A write that meets a record needs no room, and must not drop
             // anything: least of all the response that it is about to get.
-            if let Some(current) = lock(&self.shards[home]).record(key) {
+            if let Some(current) = shard.record(key) {
                 return Ok(Swap::Conflict(self.loaded(Some(current))));
             }
-            self.make_room(home, 1, size)?;
+            if !self.drop_complete(&mut shard, 1, size) {
+                drop(shard);
+                self.make_room(home, 1, size)?;
+                shard = lock(&self.shards[home]);
+            }
         }
-        let mut shard = lock(&self.shards[home]);
         let now = self.clock.now();
-        match shard.swap(key, expected, next, (now, size)) {
-            Ok(old) => {
+        match shard.swap(key, expected, next, now) {
+            Ok((size, old)) => {
                 self.entries.fetch_add(1, Ordering::Relaxed);
                 self.bytes.fetch_add(size, Ordering::Relaxed);
                 old.into_iter().for_each(|size| self.forget(size));
             }
-            Err(current) => return Ok(Swap::Conflict(Loaded { record: current.cloned(), now })),
+            Err(record) => return Ok(Swap::Conflict(Loaded { record, now })),
         }
         // One expired record for every one that is written keeps the store
         // from growing, without a task of its own.
         let expired = shard.take_complete(Some(now));
-        expired.into_iter().for_each(|expired| self.forget(expired.size));
+        expired.into_iter().for_each(|expired| self.forget(expired.size()));
         Ok(Swap::Stored)
     }
 
     fn remove(&self, key: &Key, expected: Version) -> Result<bool, StoreError> {
         let mut shard = lock(&self.shards[self.shard_of(key)]);
-        if shard.record(key).map(Record::version) != Some(expected) {
+        if shard.version(key) != Some(expected) {
             return Ok(false);
         }
         if let Some(removed) = shard.take(key) {
-            self.forget(removed.size);
+            self.forget(removed.size());
         }
         Ok(true)
     }

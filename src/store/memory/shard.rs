@@ -6,73 +6,123 @@ use std::collections::hash_map::Entry as Place;
 use foldhash::fast::RandomState;
 
 use super::order::{Class, Order};
-use crate::core::{Key, Record, Timestamp, Version};
+use crate::core::{Key, Packed, Record, Timestamp, Version};
 use crate::store::contract::{Cursor, Found};
 
 #[derive(Default)]
 pub(super) struct Shard {
-    /// Boxed: the table stays small, and a record is overwritten in its place.
-    records: HashMap<Key, Box<Slot>, RandomState>,
+    records: HashMap<Key, Kept, RandomState>,
     /// Each record once, in the one of its class.
     orders: [Order; 3],
 }
 
-pub(super) struct Slot {
-    record: Record,
-    /// As it was counted.
-    pub(super) size: usize,
-    /// Where it waits: what its record says, which need not be asked again.
-    turn: (Class, Timestamp),
+/// A record as it is kept. Boxed: the table stays small.
+pub(super) enum Kept {
+    Whole(Box<Record>),
+    /// As most complete ones are, which are read seldom and are many.
+    Packed(Packed),
 }
 
-/// About how many bytes a record takes here: with its places in the tables, which
-/// have room for some more than they hold.
+/// About how many bytes the places of a record take in the tables, which have room for some more
+/// than they hold.
+const PLACES: usize = (size_of::<(Key, Kept)>() + 1) * 8 / 5 + size_of::<Cursor>() * 8 / 5;
+
+/// About how many bytes a record takes here, before it is complete.
 pub(super) fn held(record: &Record) -> usize {
-    const PLACE: usize = (size_of::<(Key, Box<Slot>)>() + 1) * 8 / 5;
-    const TURN: usize = size_of::<Cursor>() * 8 / 5;
-    size_of::<Slot>() - size_of::<Record>() + record.size() + PLACE + TURN
+    record.size() + PLACES
+}
+
+/// Where a record waits.
+fn turn(record: &Record) -> (Class, Timestamp) {
+    (Class::of(record), record.due())
+}
+
+impl Kept {
+    fn of(record: Record) -> Self {
+        Packed::of(&record).map_or_else(|| Self::Whole(Box::new(record)), Self::Packed)
+    }
+
+    fn record(&self) -> Record {
+        match self {
+            Self::Whole(record) => (**record).clone(),
+            Self::Packed(packed) => packed.record(),
+        }
+    }
+
+    fn version(&self) -> Version {
+        match self {
+            Self::Whole(record) => record.version(),
+            Self::Packed(packed) => packed.version(),
+        }
+    }
+
+    fn created_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Whole(record) => record.created_at(),
+            Self::Packed(packed) => packed.record().created_at(),
+        }
+    }
+
+    fn turn(&self) -> (Class, Timestamp) {
+        match self {
+            Self::Whole(record) => turn(record),
+            Self::Packed(packed) => turn(&packed.record()),
+        }
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Whole(record) => held(record),
+            Self::Packed(packed) => packed.size() + PLACES,
+        }
+    }
 }
 
 impl Shard {
-    pub(super) fn record(&self, key: &Key) -> Option<&Record> {
-        self.records.get(key).map(|kept| &kept.record)
+    /// The record, on its own.
+    pub(super) fn record(&self, key: &Key) -> Option<Record> {
+        self.records.get(key).map(Kept::record)
+    }
+
+    pub(super) fn version(&self, key: &Key) -> Option<Version> {
+        self.records.get(key).map(Kept::version)
     }
 
     pub(super) const fn order(&self, class: Class) -> &Order {
         &self.orders[class as usize]
     }
 
-    /// If what is at `key` is at `expected`, puts `next` there: the size of what was there.
-    /// Otherwise what is there.
+    /// If what is at `key` is at `expected`, puts `next` there: how many bytes that takes, and
+    /// how many what was there took. Otherwise what is there.
     pub(super) fn swap(
         &mut self,
         key: &Key,
         expected: Option<Version>,
         next: &Record,
-        (now, size): (Timestamp, usize),
-    ) -> Result<Option<usize>, Option<&Record>> {
+        now: Timestamp,
+    ) -> Result<(usize, Option<usize>), Option<Record>> {
         let place = self.records.entry(*key);
         let current = match &place {
-            Place::Occupied(old) => Some(&old.get().record),
+            Place::Occupied(old) => Some(old.get()),
             Place::Vacant(_) => None,
         };
-        if current.map(Record::version) != expected {
-            return Err(match place {
-                Place::Occupied(old) => Some(&old.into_mut().record),
-                Place::Vacant(_) => None,
-            });
+        if current.map(Kept::version) != expected {
+            return Err(current.map(Kept::record));
         }
-        let record = next.clone().stamped_over(current.and_then(Record::created_at), now);
-        let turn = (Class::of(&record), record.due());
-        let kept = Slot { record, size, turn };
+        let created = current.and_then(Kept::created_at);
+        let record = next.clone().stamped_over(created, now);
+        let turn = turn(&record);
+        let kept = Kept::of(record);
+        let size = kept.size();
         let old = match place {
-            Place::Occupied(mut old) => Some(std::mem::replace(&mut **old.get_mut(), kept)),
+            Place::Occupied(mut old) => Some(old.insert(kept)),
             Place::Vacant(place) => {
-                place.insert(Box::new(kept));
+                place.insert(kept);
                 None
             }
         };
-        let (old_turn, old_size) = old.map(|old| (old.turn, old.size)).unzip();
+        let (old_turn, old_size) = old.map(|old| (old.turn(), old.size())).unzip();
         if old_turn != Some(turn) {
             if let Some((class, due)) = old_turn {
                 self.orders[class as usize].remove(&Cursor { due, key: *key });
@@ -80,24 +130,24 @@ impl Shard {
             let (class, due) = turn;
             self.orders[class as usize].insert(Cursor { due, key: *key });
         }
-        Ok(old_size)
+        Ok((size, old_size))
     }
 
-    pub(super) fn take(&mut self, key: &Key) -> Option<Box<Slot>> {
+    pub(super) fn take(&mut self, key: &Key) -> Option<Kept> {
         let kept = self.records.remove(key)?;
-        let (class, due) = kept.turn;
+        let (class, due) = kept.turn();
         self.orders[class as usize].remove(&Cursor { due, key: *key });
         Some(kept)
     }
 
     /// The complete record that expires first, if it does before `limit`.
-    pub(super) fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Box<Slot>> {
+    pub(super) fn take_complete(&mut self, limit: Option<Timestamp>) -> Option<Kept> {
         let place = self.orders[Class::Droppable as usize].take_first(limit)?;
         self.records.remove(&place.key)
     }
 
     /// What a scan tells of the record at this place.
-    pub(super) fn found(&self, place: &Cursor) -> Option<(&Record, Found)> {
+    pub(super) fn found(&self, place: &Cursor) -> Option<(Record, Found)> {
         let record = self.record(&place.key)?;
         let found = Found {
             key: place.key,

@@ -308,8 +308,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "secrets-in-trailers-kept",
         MESSAGE,
-        "        let trailers = kept(trailers, keep);\n        let headers = kept(headers, |name| may(name) && (keep(name) || (*name == TRAILER",
-        "        let trailers = kept(trailers, |_| true);\n        let headers = kept(headers, |name| may(name) && (keep(name) || (*name == TRAILER",
+        "        let trailers = chosen(trailers, keep);\n        let headers = chosen(headers, |name| may(name) && (keep(name) || (*name == TRAILER",
+        "        let trailers = chosen(trailers, |_| true);\n        let headers = chosen(headers, |name| may(name) && (keep(name) || (*name == TRAILER",
         "trailers::a_completer",
     ),
     http(

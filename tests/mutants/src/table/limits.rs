@@ -95,8 +95,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     alloc(
         "header-values-kept-with-the-buffer-they-were-read-into",
         "src/core/message.rs",
-        "            *value = copy;",
-        "            let _ = copy;",
+        "copy.unwrap_or_else(|_| value.clone());",
+        "copy.map_or_else(|_| value.clone(), |_| value.clone());",
         "held::the_memory_store_counts_what_it_holds_of_large_headers",
     ),
     alloc(
@@ -109,8 +109,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     alloc(
         "targets-kept-with-the-buffer-they-were-read-into",
         "src/core/message.rs",
-        "method.clone(), copied(uri),",
-        "method.clone(), uri.clone(),",
+        "method.clone(), copied(uri), headers, body, trailers, None)",
+        "method.clone(), uri.clone(), headers, body, trailers, None)",
         "held::the_memory_store_counts_what_it_holds_of_long_queries",
     ),
     background(

@@ -6,6 +6,7 @@ const MEMORY: &str = "src/store/memory/mod.rs";
 const ORDER: &str = "src/store/memory/order.rs";
 const SHARD: &str = "src/store/memory/shard.rs";
 const SCAN: &str = "src/store/memory/scan.rs";
+const PACKED: &str = "src/core/packed.rs";
 
 const fn memory(name: &'static str, text: &'static str, instead: &'static str, filter: &'static str) -> Mutant {
     Mutant { name, file: MEMORY, text, instead, target: "--test store", module: "memory", filter }
@@ -16,13 +17,14 @@ const fn ordered(name: &'static str, file: &'static str, text: &'static str, ins
     Mutant { file, module: "orders", ..memory(name, text, instead, "any_history") }
 }
 
+planted_under!(packed, "--lib", "core::tests::packed");
 planted_under!(looking, "--lib", "store::memory::scan::tests");
 
 pub(super) const MUTANTS: &[Mutant] = &[
     memory(
         "full-store-drops-the-answer-asked-for",
-        "if let Some(current) = lock(&self.shards[home]).record(key) {",
-        "if let Some(current) = lock(&self.shards[home]).record(key).filter(|_| false) {",
+        "if let Some(current) = shard.record(key) {",
+        "if let Some(current) = shard.record(key).filter(|_| false) {",
         "full_it_still_shows",
     ),
     Mutant {
@@ -49,12 +51,47 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "let expired = Some(now).filter(|_| false).and_then(|now| shard.take_complete(Some(now)));",
         "expired_answers_make_room",
     ),
+    packed(
+        "sensitive-headers-are-packed-as-others",
+        PACKED,
+        "length | if value.is_sensitive() { SENSITIVE } else { 0 }",
+        "length",
+        "it_comes_back",
+    ),
+    packed(
+        "trailers-are-packed-as-headers",
+        PACKED,
+        "    to.put_u32_ne(u32::try_from(response.headers().len()).ok()?);\n    to.put_u32_ne(u32::try_from(response.trailers().len()).ok()?);",
+        "    to.put_u32_ne(u32::try_from(response.headers().len() + response.trailers().len()).ok()?);\n    to.put_u32_ne(0);",
+        "it_comes_back",
+    ),
+    packed(
+        "an-authority-is-not-packed",
+        PACKED,
+        "    to.put_u32_ne(number(authority));",
+        "    to.put_u32_ne(0);",
+        "it_comes_back",
+    ),
+    packed(
+        "a-history-is-lost-when-packed",
+        PACKED,
+        "            || record.history != History::default()\n",
+        "",
+        "one_that_has_more",
+    ),
+    packed(
+        "rules-are-lost-when-packed",
+        "src/core/fingerprint.rs",
+        "self.rare.is_none().then_some((authority, content))",
+        "Some((authority, content))",
+        "one_that_has_more",
+    ),
     Mutant {
         module: "conformance",
         file: SHARD,
         ..memory(
             "memory-store-ignores-expected",
-            "if current.map(Record::version) != expected {",
+            "if current.map(Kept::version) != expected {",
             "if expected.is_none() && current.is_some() {",
             "memory::swap_at",
         )

@@ -1,0 +1,96 @@
+//! A record is the same once it was packed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::core::{
+    Change, Claim, Command, Fence, Fenced, Fingerprint, Hold, Labels, Mode, Next, NotRetained, Packed, Point, Reached,
+    Record, Stamp, StoredResponse, Timestamp, Version,
+};
+
+fn headers(lines: &[(&'static str, &'static [u8])]) -> HeaderMap {
+    let value = |value| HeaderValue::from_bytes(value).unwrap();
+    lines.iter().map(|(name, bytes)| (name.parse().unwrap(), value(bytes))).collect()
+}
+
+fn after(on: Option<&Record>, command: &impl Command, at: u64) -> Record {
+    let stamp = Stamp::new(Timestamp::from_millis(at), Version::new(at));
+    let Next::Put(next) = command.apply(on, stamp).next else { panic!("it writes") };
+    next.stamped_over(on.and_then(Record::created_at), stamp.now)
+}
+
+fn claimed(fingerprint: Fingerprint, mode: Mode, labels: Labels) -> Record {
+    let lease = Duration::new(30, 7);
+    after(None, &Claim { fingerprint, mode, lease, request: None, labels }, 1_000)
+}
+
+fn completed(claimed: &Record, response: StoredResponse, retention: Duration) -> Record {
+    let Hold::Leased { fence, .. } = *claimed.hold() else { panic!("it is claimed") };
+    let response = Arc::new(response);
+    let changes = vec![Change::Complete { response, retention, reached: Reached::All }];
+    after(Some(claimed), &Fenced { fence, changes }, 2_345)
+}
+
+fn response() -> StoredResponse {
+    let headers = headers(&[("content-type", b"text/plain"), ("x-own", b"\xff\xfe"), ("x-own", b""), ("x-last", b"1")]);
+    StoredResponse::capture(StatusCode::CREATED, &headers, Some(Bytes::from_static(b"charge 1")))
+}
+
+fn plain() -> Fingerprint {
+    Fingerprint::of([b"POST".as_slice()])
+}
+
+#[test]
+fn it_comes_back_as_it_was() {
+    let call = plain();
+    let fingerprints = [call.clone(), call.clone().scheme_2(None, []), call.scheme_2(Some(b"a"), [b"b".as_slice()])];
+    let mut sensitive = headers(&[("x-hidden", b"1"), ("x-shown", b"2")]);
+    sensitive.get_mut("x-hidden").unwrap().set_sensitive(true);
+    let trailers = headers(&[("x-sum", b"17")]);
+    let responses = [
+        response(),
+        StoredResponse::capture(StatusCode::NO_CONTENT, &HeaderMap::new(), Some(Bytes::new())),
+        StoredResponse::capture(StatusCode::OK, &sensitive, None),
+        StoredResponse::capture_head(StatusCode::OK, &sensitive, NotRetained::Streamed),
+        StoredResponse::capture_with_trailers(StatusCode::OK, &sensitive, Bytes::from_static(b"x"), &trailers),
+        StoredResponse::capture(StatusCode::OK, &sensitive, Some(vec![b'a'; 16 << 10].into())),
+    ];
+    let retentions = [Duration::ZERO, Duration::new(86_400, 999_999_999), Duration::from_secs(u64::MAX / 4_000)];
+    for (at, response) in responses.iter().enumerate() {
+        for fingerprint in &fingerprints {
+            for mode in [Mode::AtMostOnce, Mode::Resumable] {
+                let claimed = claimed(fingerprint.clone(), mode, Labels::new());
+                let record = completed(&claimed, response.clone(), retentions[at % 3]);
+                let packed = Packed::of(&record).unwrap();
+                let back = packed.record();
+                assert_eq!((packed.version(), &back), (record.version(), &record));
+                assert_eq!((back.due(), back.history()), (record.due(), record.history()));
+                let is_sensitive = |record: &Record| -> Vec<_> {
+                    record.response().unwrap().headers().iter().map(|(_, value)| value.is_sensitive()).collect()
+                };
+                assert_eq!(is_sensitive(&back), is_sensitive(&record));
+            }
+        }
+    }
+}
+
+#[test]
+fn one_that_has_more_than_most_have_is_not_packed() {
+    let simple = claimed(plain(), Mode::Resumable, Labels::new());
+    assert!(Packed::of(&simple).is_none(), "it is not complete");
+    let labelled = claimed(plain(), Mode::Resumable, Labels::new().with("order", 17));
+    let ruled = claimed(plain().with_rules(1, [b"sum".as_slice()]), Mode::Resumable, Labels::new());
+    let changes = vec![Change::Save { step: "charge".into(), value: Bytes::from_static(b"1") }];
+    let step = after(Some(&simple), &Fenced { fence: Fence::of(simple.version()), changes }, 1_500);
+    assert!(matches!(step.steps()[0].point, Point::Saved(_)));
+    for claimed in [labelled, ruled] {
+        assert!(Packed::of(&completed(&claimed, response(), Duration::from_secs(60))).is_none());
+    }
+    // What its history has of a step.
+    assert!(Packed::of(&completed(&step, response(), Duration::from_secs(60))).is_none());
+    let large = StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(vec![b'a'; (16 << 10) + 1].into()));
+    assert!(Packed::of(&completed(&simple, large, Duration::from_secs(60))).is_none());
+}
