@@ -1,5 +1,6 @@
 //! What one task makes for all callers.
 
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::watch;
@@ -19,8 +20,8 @@ impl<T: Clone + Send + Sync + 'static> Joint<T> {
         Self(Mutex::new(Weak::new()))
     }
 
-    /// What the work that runs comes to, or else this. It ends with the call that began it: then
-    /// another call that waits for it begins anew.
+    /// What the work that runs comes to, or else this. It ends with the call that began it, or
+    /// panics in it: then another call that waits for it begins anew.
     pub(super) async fn run<F>(&self, work: impl Fn() -> F + Send + Sync) -> T
     where
         F: Future<Output = T> + Send + 'static,
@@ -32,6 +33,11 @@ impl<T: Clone + Send + Sync + 'static> Joint<T> {
                 && let Some(done) = &*done
             {
                 return done.clone();
+            }
+            if let Some(Err(error)) = mine.join_next().await
+                && let Ok(panic) = error.try_into_panic()
+            {
+                resume_unwind(panic);
             }
             // A runtime that ends runs no other task.
             yield_now().await;
@@ -98,5 +104,30 @@ impl<T, E> ForAll<T, E> {
     /// Forgets what was made if `is` says so: the next caller makes it anew.
     pub(super) fn forget_if(&self, is: impl FnOnce(&mut T) -> bool) {
         lock(&self.made).take_if(is);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// It would begin it anew at once, as long as it panics.
+    #[tokio::test]
+    async fn what_panics_panics_in_the_call_that_began_it() {
+        let (joint, is_first) = (Arc::new(Joint::new()), Arc::new(AtomicBool::new(true)));
+        let call = || {
+            let (joint, is_first) = (Arc::clone(&joint), Arc::clone(&is_first));
+            tokio::spawn(async move {
+                let work = || {
+                    let is_first = is_first.swap(false, Ordering::Relaxed);
+                    async move { if is_first { panic!("as it is meant to") } else { 17 } }
+                };
+                joint.run(work).await
+            })
+        };
+        assert!(call().await.unwrap_err().is_panic());
+        assert_eq!(call().await.unwrap(), 17);
     }
 }

@@ -66,6 +66,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
          let mut mine = JoinSet::new();",
         "a_call_that_is_not_polled",
     ),
+    Mutant {
+        name: "what-panics-for-all-is-begun-anew",
+        file: "src/store/for_all.rs",
+        text: "                resume_unwind(panic);\n",
+        instead: "                drop(panic);\n",
+        target: "--lib",
+        module: "store::for_all::tests",
+        filter: "what_panics",
+    },
     cluster(
         "a-node-that-took-over-is-not-looked-for",
         CLUSTER,
