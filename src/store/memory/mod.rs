@@ -170,14 +170,12 @@ impl ImmediateStore for MemoryStore {
             }
         }
         let now = self.clock.now();
-        match shard.swap(key, expected, next, now) {
-            Ok((size, old)) => {
-                self.entries.fetch_add(1, Ordering::Relaxed);
-                self.bytes.fetch_add(size, Ordering::Relaxed);
-                old.into_iter().for_each(|size| self.forget(size));
-            }
-            Err(record) => return Ok(Swap::Conflict(Loaded { record, now })),
-        }
+        let Some((size, old)) = shard.swap(key, expected, next, now) else {
+            return Ok(Swap::Conflict(Loaded { record: shard.record(key), now }));
+        };
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        old.into_iter().for_each(|size| self.forget(size));
         // One expired record for every one that is written keeps the store
         // from growing, without a task of its own.
         let expired = shard.take_complete(Some(now));

@@ -94,21 +94,21 @@ impl Shard {
     }
 
     /// If what is at `key` is at `expected`, puts `next` there: how many bytes that takes, and
-    /// how many what was there took. Otherwise what is there.
+    /// how many what was there took. `None` if something else is there.
     pub(super) fn swap(
         &mut self,
         key: &Key,
         expected: Option<Version>,
         next: &Record,
         now: Timestamp,
-    ) -> Result<(usize, Option<usize>), Option<Record>> {
+    ) -> Option<(usize, Option<usize>)> {
         let place = self.records.entry(*key);
         let current = match &place {
             Place::Occupied(old) => Some(old.get()),
             Place::Vacant(_) => None,
         };
         if current.map(Kept::version) != expected {
-            return Err(current.map(Kept::record));
+            return None;
         }
         let created = current.and_then(Kept::created_at);
         let record = next.clone().stamped_over(created, now);
@@ -130,7 +130,7 @@ impl Shard {
             let (class, due) = turn;
             self.orders[class as usize].insert(Cursor { due, key: *key });
         }
-        Ok((size, old_size))
+        Some((size, old_size))
     }
 
     pub(super) fn take(&mut self, key: &Key) -> Option<Kept> {
