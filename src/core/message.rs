@@ -15,7 +15,7 @@ use super::credential::is_credential;
 /// Up to this many bytes, a body is copied to be kept: it may be a slice of a
 /// buffer that is much larger, and would keep all of that. A larger one is copied
 /// where it is such a slice, see [`in_its_own_piece`].
-const COPIED: usize = 16 << 10;
+pub(super) const COPIED: usize = 16 << 10;
 
 /// A request as it is kept for an attempt that runs it again.
 ///
@@ -380,6 +380,12 @@ fn copy_of(name: &HeaderName, value: &HeaderValue, piece: &mut Bytes) -> (Header
     (name.clone(), copy)
 }
 
+/// A name of a line that was kept. HTTP/2 has names with a `"` in them, which can't be made as
+/// others are.
+pub(super) fn name_of(bytes: &[u8]) -> Option<HeaderName> {
+    HeaderName::from_lowercase(bytes).or_else(|_| HeaderName::from_bytes(bytes)).ok()
+}
+
 /// The same target in a piece of its own.
 fn copied(uri: &Uri) -> Uri {
     let origin = uri.path_and_query().filter(|_| uri.authority().is_none() && uri.scheme().is_none());
@@ -429,11 +435,6 @@ impl StoredRequest {
 }
 
 impl StoredResponse {
-    /// Whether its body has a piece of its own: see [`in_one_piece`].
-    pub(super) fn is_large(&self) -> bool {
-        self.body.as_ref().is_ok_and(|body| body.len() > COPIED)
-    }
-
     pub(super) fn held(&self) -> usize {
         let body = self.body.as_ref().map_or(0, Bytes::len);
         arc(size_of::<Self>()) + held_by([&self.headers, &self.trailers], body)

@@ -1,5 +1,6 @@
 //! A complete record in one piece of memory.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +9,34 @@ use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::fingerprint::Fingerprint;
-use super::message::{Lines, NotRetained, StoredResponse, piece};
-use super::record::Record;
+use super::message::{COPIED, Lines, NotRetained, StoredResponse, name_of, piece};
 use super::record::entry::History;
 use super::record::hold::{Fence, Hold, Mode, Progress};
 use super::record::time::{Timestamp, Version};
+use super::record::{NEVER, Record};
 
 /// A complete record, for a store that keeps many in its memory and reads few of them again: one
 /// allocation, in place of one for each of its parts. What is forgotten in its time is then not
 /// read once more, part by part, to be freed.
 ///
 /// It never leaves the process, so no other release has to read it.
-#[derive(Debug)]
 pub(crate) struct Packed(Box<[u8]>);
+
+/// What is asked of many records of which no more is wanted.
+struct Times {
+    version: Version,
+    flags: u8,
+    created_at: Option<Timestamp>,
+    written_at: Timestamp,
+    retention: Duration,
+}
+
+/// How large it is: what is in it may not be for logs.
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packed").field("len", &self.0.len()).finish_non_exhaustive()
+    }
+}
 
 /// The bits of the byte in front of what is not always there.
 const RESUMABLE: u8 = 1;
@@ -52,7 +68,7 @@ impl Packed {
             || !record.steps.is_empty()
             || record.undoing.is_some()
             || record.history != History::default()
-            || response.is_large();
+            || length(response) > COPIED;
         if has_more {
             return None;
         }
@@ -72,27 +88,25 @@ impl Packed {
         let mut to = Vec::with_capacity(HEAD + length(response));
         to.put_u64_ne(record.version.get());
         to.put_u8(flags);
+        to.put_u64_ne(record.created_at.unwrap_or_default().as_millis());
+        to.put_u64_ne(record.written_at.as_millis());
+        put_duration(&mut to, *retention);
         to.put_slice(record.fingerprint.as_bytes());
         to.put_u32_ne(number(authority));
         to.put_u32_ne(number(content));
         to.put_u8(hold);
         to.put_u64_ne(fence.get());
         put_duration(&mut to, lease);
-        put_duration(&mut to, *retention);
         to.put_u32_ne(record.attempts);
         to.put_u32_ne(record.attempts_before_reset);
         to.put_u64_ne(record.retry_in_ms);
-        to.put_u64_ne(record.created_at.unwrap_or_default().as_millis());
-        to.put_u64_ne(record.written_at.as_millis());
         put_response(&mut to, response)?;
         Some(Self(to.into()))
     }
 
     /// The record.
     pub(crate) fn record(&self) -> Record {
-        let mut from = &*self.0;
-        let version = Version::new(from.get_u64_ne());
-        let flags = from.get_u8();
+        let (Times { version, flags, created_at, written_at, retention }, mut from) = self.times();
         let has = |bit: u8| flags & bit != 0;
         let mut digest = [0; 32];
         from.copy_to_slice(&mut digest);
@@ -105,9 +119,7 @@ impl Packed {
             RELEASED => Hold::Released,
             _ => Hold::Runnable,
         };
-        let retention = duration(&mut from);
         let (attempts, attempts_before_reset, retry_in_ms) = (from.get_u32_ne(), from.get_u32_ne(), from.get_u64_ne());
-        let [created_at, written_at] = [from.get_u64_ne(), from.get_u64_ne()].map(Timestamp::from_millis);
         let response = Arc::new(response(from));
         Record {
             version,
@@ -125,14 +137,40 @@ impl Packed {
             request: None,
             steps: Vec::new(),
             undoing: None,
-            created_at: has(CREATED).then_some(created_at),
+            created_at,
             written_at,
         }
     }
 
     /// Its version, without the rest.
     pub(crate) fn version(&self) -> Version {
-        Version::new((&*self.0).get_u64_ne())
+        self.times().0.version
+    }
+
+    /// When it was first kept, without the rest.
+    pub(crate) fn created_at(&self) -> Option<Timestamp> {
+        self.times().0.created_at
+    }
+
+    /// When its retention ends, without the rest.
+    pub(crate) fn due(&self) -> Timestamp {
+        let times = self.times().0;
+        times.written_at.after(times.retention)
+    }
+
+    /// Whether it is kept for good, without the rest.
+    pub(crate) fn is_kept_for_good(&self) -> bool {
+        self.times().0.retention == NEVER
+    }
+
+    /// What is in front, and what is behind it.
+    fn times(&self) -> (Times, &[u8]) {
+        let mut from = &*self.0;
+        let (version, flags) = (Version::new(from.get_u64_ne()), from.get_u8());
+        let [created_at, written_at] = [from.get_u64_ne(), from.get_u64_ne()].map(Timestamp::from_millis);
+        let created_at = (flags & CREATED != 0).then_some(created_at);
+        let retention = duration(&mut from);
+        (Times { version, flags, created_at, written_at, retention }, from)
     }
 
     /// About how many bytes of memory it takes.
@@ -162,7 +200,7 @@ fn length(response: &StoredResponse) -> usize {
     lines + response.body().map_or(0, Bytes::len)
 }
 
-/// `None` if a part is longer than can be said.
+/// `None` if a part is longer than can be said, or is none.
 fn put_response(to: &mut Vec<u8>, response: &StoredResponse) -> Option<()> {
     to.put_u16_ne(response.status().as_u16());
     to.put_u32_ne(response.not_retained().map_or(RETAINED, NotRetained::number));
@@ -170,6 +208,10 @@ fn put_response(to: &mut Vec<u8>, response: &StoredResponse) -> Option<()> {
     to.put_u32_ne(u32::try_from(response.trailers().len()).ok()?);
     for (name, value) in response.headers().iter().chain(response.trailers()) {
         let length = u32::try_from(value.len()).ok().filter(|length| length & SENSITIVE == 0)?;
+        // One that was made unchecked may be none, and could not be made again.
+        if !value.as_bytes().iter().all(|byte| (*byte >= b' ' && *byte != 0x7f) || *byte == b'\t') {
+            return None;
+        }
         to.put_u16_ne(u16::try_from(name.as_str().len()).ok()?);
         to.put_u32_ne(length | if value.is_sensitive() { SENSITIVE } else { 0 });
         to.put_slice(name.as_str().as_bytes());
@@ -197,10 +239,9 @@ fn lines(from: &mut Bytes, count: u32) -> Lines {
 /// Of what was a line, it is one again.
 fn line(from: &mut Bytes) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = (from.get_u16_ne(), from.get_u32_ne());
-    let spelled = HeaderName::from_bytes(from.get(..name.into())?).ok()?;
-    from.advance(name.into());
-    let length = usize::try_from(value & !SENSITIVE).ok()?;
-    let mut copy = HeaderValue::from_maybe_shared(from.split_to(length)).ok()?;
-    copy.set_sensitive(value & SENSITIVE != 0);
-    Some((spelled, copy))
+    let (name, is_sensitive) = (from.split_to(name.into()), value & SENSITIVE != 0);
+    let copy = from.split_to(usize::try_from(value & !SENSITIVE).unwrap_or_default());
+    let mut copy = HeaderValue::from_maybe_shared(copy).ok()?;
+    copy.set_sensitive(is_sensitive);
+    Some((name_of(&name)?, copy))
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::core::record::NEVER;
 use crate::core::{
     Change, Claim, Command, Fence, Fenced, Fingerprint, Hold, Labels, Mode, Next, NotRetained, Packed, Point, Reached,
     Record, Stamp, StoredResponse, Timestamp, Version,
@@ -39,6 +40,13 @@ fn response() -> StoredResponse {
     StoredResponse::capture(StatusCode::CREATED, &headers, Some(Bytes::from_static(b"charge 1")))
 }
 
+/// With a name that `HeaderName::from_bytes` does not take, as h2 reads it from the wire.
+fn of_http_2() -> StoredResponse {
+    let mut headers = headers(&[("content-type", b"text/plain"), ("x-last", b"1")]);
+    headers.insert(HeaderName::from_lowercase(b"a\"").unwrap(), HeaderValue::from_bytes(&[b'a'; 9004]).unwrap());
+    StoredResponse::capture(StatusCode::OK, &headers, Some(Bytes::from_static(b"paid")))
+}
+
 fn plain() -> Fingerprint {
     Fingerprint::of([b"POST".as_slice()])
 }
@@ -56,9 +64,10 @@ fn it_comes_back_as_it_was() {
         StoredResponse::capture(StatusCode::OK, &sensitive, None),
         StoredResponse::capture_head(StatusCode::OK, &sensitive, NotRetained::Streamed),
         StoredResponse::capture_with_trailers(StatusCode::OK, &sensitive, Bytes::from_static(b"x"), &trailers),
-        StoredResponse::capture(StatusCode::OK, &sensitive, Some(vec![b'a'; 16 << 10].into())),
+        StoredResponse::capture(StatusCode::OK, &sensitive, Some(vec![b'a'; 15 << 10].into())),
+        of_http_2(),
     ];
-    let retentions = [Duration::ZERO, Duration::new(86_400, 999_999_999), Duration::from_secs(u64::MAX / 4_000)];
+    let retentions = [Duration::ZERO, Duration::new(86_400, 999_999_999), NEVER];
     for (at, response) in responses.iter().enumerate() {
         for fingerprint in &fingerprints {
             for mode in [Mode::AtMostOnce, Mode::Resumable] {
@@ -68,6 +77,8 @@ fn it_comes_back_as_it_was() {
                 let back = packed.record();
                 assert_eq!((packed.version(), &back), (record.version(), &record));
                 assert_eq!((back.due(), back.history()), (record.due(), record.history()));
+                assert_eq!((packed.due(), packed.created_at()), (record.due(), record.created_at()));
+                assert_eq!(packed.is_kept_for_good(), record.is_kept_for_good());
                 let is_sensitive = |record: &Record| -> Vec<_> {
                     record.response().unwrap().headers().iter().map(|(_, value)| value.is_sensitive()).collect()
                 };
@@ -91,6 +102,12 @@ fn one_that_has_more_than_most_have_is_not_packed() {
     }
     // What its history has of a step.
     assert!(Packed::of(&completed(&step, response(), Duration::from_secs(60))).is_none());
-    let large = StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(vec![b'a'; (16 << 10) + 1].into()));
-    assert!(Packed::of(&completed(&simple, large, Duration::from_secs(60))).is_none());
+    let large = || vec![b'a'; (16 << 10) + 1];
+    let body = StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), Some(large().into()));
+    let mut lines = HeaderMap::new();
+    lines.insert("x-large", HeaderValue::from_bytes(&large()).unwrap());
+    let header = StoredResponse::capture(StatusCode::OK, &lines, None);
+    for response in [body, header] {
+        assert!(Packed::of(&completed(&simple, response, Duration::from_secs(60))).is_none());
+    }
 }

@@ -9,6 +9,8 @@ use minicbor::data::Type;
 use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 
+use crate::core::message::name_of;
+
 pub(super) type Lines<'a> = Cow<'a, [(HeaderName, HeaderValue)]>;
 
 /// What is in most messages. **Part of the format**: a change is another one.
@@ -88,7 +90,7 @@ fn strange() -> decode::Error {
 
 fn name(decoder: &mut Decoder<'_>) -> Result<HeaderName, decode::Error> {
     if decoder.datatype()? == Type::String {
-        return HeaderName::from_bytes(decoder.str()?.as_bytes()).map_err(|_| strange());
+        return name_of(decoder.str()?.as_bytes()).ok_or_else(strange);
     }
     known(&NAMES, decoder).cloned()
 }

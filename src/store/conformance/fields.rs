@@ -142,12 +142,13 @@ pub async fn header_lines_round_trip(harness: &dyn Harness) {
     let found = holder.load().await.record.expect("a record");
     let lines = |name: &str| -> Vec<Vec<u8>> {
         let request = found.request().expect("a request");
-        let lines = request.headers().iter().filter(|(found, _)| found == name);
+        let lines = request.headers().iter().filter(|(found, _)| found.as_str() == name);
         lines.map(|(_, value)| value.as_bytes().to_vec()).collect()
     };
     assert_eq!(lines("link"), [&b"<b>; rel=next"[..], b"<a>; rel=prev", b"<b>; rel=next"]);
     assert_eq!(lines("x-latin-1"), [b"caf\xe9 \xff\x80"]);
     assert_eq!(lines("x-empty"), [b""]);
+    assert_eq!(lines("x-\"quoted\""), [b"1"]);
     holder.change([complete(b"", minute(harness))]).await;
     let found = holder.load().await.record.expect("a record");
     let answer = found.response().expect("a response");

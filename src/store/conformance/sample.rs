@@ -41,14 +41,16 @@ pub(super) fn response(status: u16, body: Option<&[u8]>) -> Arc<StoredResponse> 
     Arc::new(StoredResponse::capture(status, &headers(), body.map(Bytes::copy_from_slice)))
 }
 
-/// Duplicates in their order, an empty value, and bytes that are not UTF-8.
+/// Duplicates in their order, an empty value, bytes that are not UTF-8, and a name that only
+/// HTTP/2 has.
 pub(super) fn headers() -> HeaderMap {
-    let lines: [(&str, &[u8]); 6] = [
+    let lines: [(&str, &[u8]); 7] = [
         ("content-type", b"application/json"),
         ("link", b"<b>; rel=next"),
         ("link", b"<a>; rel=prev"),
         ("x-empty", b""),
         ("x-latin-1", b"caf\xe9 \xff\x80"),
+        ("x-\"quoted\"", b"1"),
         ("link", b"<b>; rel=next"),
     ];
     let value = |bytes| HeaderValue::from_bytes(bytes).expect("a header value");

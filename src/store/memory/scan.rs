@@ -85,9 +85,7 @@ impl Lane<'_> {
         for place in shard.order(self.class).span(self.span).take(self.batch) {
             looked += 1;
             self.span.after = Some(*place);
-            let found = shard.found(place);
-            let found = found.filter(|(record, _)| label.is_none_or(|label| record.labels().has(label)));
-            self.ready.extend(found.map(|(_, found)| found));
+            self.ready.extend(shard.found(place, label));
         }
         self.spent = looked < self.batch;
     }

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry as Place;
 use foldhash::fast::RandomState;
 
 use super::order::{Class, Order};
-use crate::core::{Key, Packed, Record, Timestamp, Version};
+use crate::core::{Key, Label, Packed, Record, Status, Timestamp, Version};
 use crate::store::contract::{Cursor, Found};
 
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(super) struct Shard {
 /// A record as it is kept. Boxed: the table stays small.
 pub(super) enum Kept {
     Whole(Box<Record>),
-    /// As most complete ones are, which are read seldom and are many.
+    /// As most complete ones are, which are read seldom and are many. It has no labels.
     Packed(Packed),
 }
 
@@ -56,17 +56,27 @@ impl Kept {
         }
     }
 
+    fn index_class(&self) -> Status {
+        match self {
+            Self::Whole(record) => record.index_class(),
+            Self::Packed(_) => Status::Complete,
+        }
+    }
+
     fn created_at(&self) -> Option<Timestamp> {
         match self {
             Self::Whole(record) => record.created_at(),
-            Self::Packed(packed) => packed.record().created_at(),
+            Self::Packed(packed) => packed.created_at(),
         }
     }
 
     fn turn(&self) -> (Class, Timestamp) {
         match self {
             Self::Whole(record) => turn(record),
-            Self::Packed(packed) => turn(&packed.record()),
+            Self::Packed(packed) => {
+                let class = if packed.is_kept_for_good() { Class::Permanent } else { Class::Droppable };
+                (class, packed.due())
+            }
         }
     }
 
@@ -146,16 +156,19 @@ impl Shard {
         self.records.remove(&place.key)
     }
 
-    /// What a scan tells of the record at this place.
-    pub(super) fn found(&self, place: &Cursor) -> Option<(Record, Found)> {
-        let record = self.record(&place.key)?;
-        let found = Found {
+    /// What a scan tells of the record at this place, if it has the label.
+    pub(super) fn found(&self, place: &Cursor, label: Option<&Label>) -> Option<Found> {
+        let kept = self.records.get(&place.key)?;
+        let has_label = label.is_none_or(|label| match kept {
+            Kept::Whole(record) => record.labels().has(label),
+            Kept::Packed(_) => false,
+        });
+        has_label.then(|| Found {
             key: place.key,
-            version: record.version(),
-            status: record.index_class(),
-            created: record.created_at().unwrap_or_default(),
+            version: kept.version(),
+            status: kept.index_class(),
+            created: kept.created_at().unwrap_or_default(),
             due: place.due,
-        };
-        Some((record, found))
+        })
     }
 }

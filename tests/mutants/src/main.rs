@@ -14,8 +14,9 @@
 //!
 //! `--seconds` stops planting after that time, not counting the builds and runs
 //! without a mutant, which come before the first one of each target. Those are what takes
-//! longest, so then it plants mutants of one target only: `--seed` says of which, and
-//! with which one of each group to begin. The groups take turns.
+//! longest, so then it plants mutants of one target only: `--seed` says of which, in the
+//! order in which the table comes to them. The groups take turns then. `--seed` also says
+//! with which one of each group to begin.
 
 mod run;
 mod table;
@@ -129,19 +130,24 @@ fn chosen(options: &Options, stale: &[&str]) -> Result<Vec<&'static Mutant>, Str
     let wanted = |mutant: &&Mutant| {
         names.as_ref().is_none_or(|names| names.contains(&mutant.name)) && !stale.contains(&mutant.name)
     };
-    if options.seconds.is_none() {
-        return Ok(GROUPS.into_iter().flatten().filter(wanted).collect());
+    let mut targets: Vec<_> = Vec::new();
+    for mutant in GROUPS.into_iter().flatten().filter(wanted) {
+        if !targets.contains(&mutant.target) {
+            targets.push(mutant.target);
+        }
     }
-    let targets: Vec<_> = GROUPS.into_iter().flatten().filter(wanted).map(|mutant| mutant.target).collect();
-    // As often as it has mutants.
-    let target = targets.get(options.seed % targets.len().max(1)).copied();
+    // With little time, those of one target.
+    let target = options.seconds.and_then(|_| targets.get(options.seed % targets.len().max(1)));
     let groups = GROUPS.map(|group| {
-        let of_target = |mutant: &&Mutant| wanted(mutant) && Some(mutant.target) == target;
-        let mut group: Vec<_> = group.iter().filter(of_target).collect();
+        let is_of_target = |mutant: &&Mutant| target.is_none_or(|target| *target == mutant.target);
+        let mut group: Vec<_> = group.iter().filter(wanted).filter(is_of_target).collect();
         let start = options.seed % group.len().max(1);
         group.rotate_left(start);
         group
     });
+    if options.seconds.is_none() {
+        return Ok(groups.concat());
+    }
     let longest = groups.iter().map(Vec::len).max().unwrap_or(0);
     Ok((0..longest).flat_map(|turn| groups.iter().filter_map(move |group| group.get(turn).copied())).collect())
 }

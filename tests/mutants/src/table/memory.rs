@@ -59,6 +59,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "it_comes_back",
     ),
     packed(
+        "names-of-http-2-are-not-read-back",
+        "src/core/message.rs",
+        "HeaderName::from_lowercase(bytes).or_else(|_| HeaderName::from_bytes(bytes)).ok()",
+        "HeaderName::from_bytes(bytes).ok()",
+        "it_comes_back",
+    ),
+    packed(
+        "much-is-packed-that-is-read-under-a-lock",
+        PACKED,
+        "            || length(response) > COPIED;",
+        "            || response.body().is_some_and(|body| body.len() > COPIED);",
+        "one_that_has_more",
+    ),
+    packed(
         "trailers-are-packed-as-headers",
         PACKED,
         "    to.put_u32_ne(u32::try_from(response.headers().len()).ok()?);\n    to.put_u32_ne(u32::try_from(response.trailers().len()).ok()?);",
