@@ -16,11 +16,20 @@ pub(super) struct Shard {
     orders: [Order; 3],
 }
 
-/// A record as it is kept. Boxed: the table stays small.
+/// A record as it is kept. Boxed: the table stays small, and what is written over one that is not
+/// complete takes its place.
 pub(super) enum Kept {
-    Whole(Box<Record>),
+    Whole(Box<Slot>),
     /// As most complete ones are, which are read seldom and are many. It has no labels.
     Packed(Packed),
+}
+
+pub(super) struct Slot {
+    record: Record,
+    /// As it was counted.
+    size: usize,
+    /// Where it waits: what its record says, which need not be asked again.
+    turn: (Class, Timestamp),
 }
 
 /// About how many bytes the places of a record take in the tables, which have room for some more
@@ -29,50 +38,60 @@ const PLACES: usize = (size_of::<(Key, Kept)>() + 1) * 8 / 5 + size_of::<Cursor>
 
 /// About how many bytes a record takes here, before it is complete.
 pub(super) fn held(record: &Record) -> usize {
-    record.size() + PLACES
+    size_of::<Slot>() - size_of::<Record>() + record.size() + PLACES
 }
 
-/// Where a record waits.
-fn turn(record: &Record) -> (Class, Timestamp) {
-    (Class::of(record), record.due())
+impl Slot {
+    fn of(record: Record) -> Self {
+        Self { size: held(&record), turn: (Class::of(&record), record.due()), record }
+    }
 }
 
 impl Kept {
     fn of(record: Record) -> Self {
-        Packed::of(&record).map_or_else(|| Self::Whole(Box::new(record)), Self::Packed)
+        Packed::of(&record).map_or_else(|| Self::Whole(Box::new(Slot::of(record))), Self::Packed)
+    }
+
+    /// Puts a record in its place.
+    fn put(&mut self, record: Record) {
+        match (self, Packed::of(&record)) {
+            (Self::Whole(slot), None) => **slot = Slot::of(record),
+            (kept, None) => *kept = Self::Whole(Box::new(Slot::of(record))),
+            (kept, Some(packed)) => *kept = Self::Packed(packed),
+        }
     }
 
     fn record(&self) -> Record {
         match self {
-            Self::Whole(record) => (**record).clone(),
+            Self::Whole(slot) => slot.record.clone(),
             Self::Packed(packed) => packed.record(),
         }
     }
 
     fn version(&self) -> Version {
         match self {
-            Self::Whole(record) => record.version(),
+            Self::Whole(slot) => slot.record.version(),
             Self::Packed(packed) => packed.version(),
         }
     }
 
     fn index_class(&self) -> Status {
         match self {
-            Self::Whole(record) => record.index_class(),
+            Self::Whole(slot) => slot.record.index_class(),
             Self::Packed(_) => Status::Complete,
         }
     }
 
     fn created_at(&self) -> Option<Timestamp> {
         match self {
-            Self::Whole(record) => record.created_at(),
+            Self::Whole(slot) => slot.record.created_at(),
             Self::Packed(packed) => packed.created_at(),
         }
     }
 
     fn turn(&self) -> (Class, Timestamp) {
         match self {
-            Self::Whole(record) => turn(record),
+            Self::Whole(slot) => slot.turn,
             Self::Packed(packed) => {
                 let class = if packed.is_kept_for_good() { Class::Permanent } else { Class::Droppable };
                 (class, packed.due())
@@ -83,7 +102,7 @@ impl Kept {
     /// About how many bytes it takes.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::Whole(record) => held(record),
+            Self::Whole(slot) => slot.size,
             Self::Packed(packed) => packed.size() + PLACES,
         }
     }
@@ -121,18 +140,17 @@ impl Shard {
             return None;
         }
         let created = current.and_then(Kept::created_at);
+        let (old_turn, old_size) = current.map(|old| (old.turn(), old.size())).unzip();
         let record = next.clone().stamped_over(created, now);
-        let turn = turn(&record);
-        let kept = Kept::of(record);
-        let size = kept.size();
-        let old = match place {
-            Place::Occupied(mut old) => Some(old.insert(kept)),
-            Place::Vacant(place) => {
-                place.insert(kept);
-                None
+        let kept = match place {
+            Place::Occupied(old) => {
+                let kept = old.into_mut();
+                kept.put(record);
+                kept
             }
+            Place::Vacant(place) => place.insert(Kept::of(record)),
         };
-        let (old_turn, old_size) = old.map(|old| (old.turn(), old.size())).unzip();
+        let (turn, size) = (kept.turn(), kept.size());
         if old_turn != Some(turn) {
             if let Some((class, due)) = old_turn {
                 self.orders[class as usize].remove(&Cursor { due, key: *key });
@@ -160,7 +178,7 @@ impl Shard {
     pub(super) fn found(&self, place: &Cursor, label: Option<&Label>) -> Option<Found> {
         let kept = self.records.get(&place.key)?;
         let has_label = label.is_none_or(|label| match kept {
-            Kept::Whole(record) => record.labels().has(label),
+            Kept::Whole(slot) => slot.record.labels().has(label),
             Kept::Packed(_) => false,
         });
         has_label.then(|| Found {
