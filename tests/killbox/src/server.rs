@@ -1,6 +1,7 @@
 //! The process under test.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -194,6 +195,13 @@ fn built(kind: &[&str], name: &str) -> PathBuf {
     let mut build = Command::new(cargo);
     build.current_dir(root).args(["build", "--quiet", "--message-format=json"]);
     build.args(kind).arg(name).args(LIKE_THE_TESTS);
+    // What a cargo says to this program. Build scripts go by it, and with another value they and
+    // all that depends on them would be built again, now and by the next cargo.
+    let is_said = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(is_said).for_each(|name| _ = build.env_remove(name));
     let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(output.status.success(), "{name} does not build");
     let lines = output.stdout.split(|byte| *byte == b'\n');

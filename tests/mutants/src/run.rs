@@ -1,6 +1,7 @@
 //! The copy that mutants are planted in.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -108,6 +109,13 @@ impl Workshop {
         // Every mutant is compiled once more: only what changed, and without lines.
         command.args(["--config", "profile.test.debug=false"]).env_remove("CARGO_INCREMENTAL").args(more);
         command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build).env("RUST_BACKTRACE", "0");
+        // What a cargo says to this program. Build scripts go by it, and with another value they and
+        // all that depends on them would be built again, now and by the next cargo.
+        let is_said = |name: &OsString| {
+            let name = name.to_string_lossy();
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        };
+        std::env::vars_os().map(|(name, _)| name).filter(is_said).for_each(|name| _ = command.env_remove(name));
         command.output().map_err(|error| format!("cargo test {target}: {error}"))
     }
 }
