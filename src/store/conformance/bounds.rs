@@ -80,9 +80,9 @@ pub async fn a_full_store_lets_work_go_on(harness: &dyn Harness) {
         holder.change([save("a", b"1")]).await;
         holder.check().await;
     }
-    holders[0].change([complete(b"answer", harness.tick())]).await;
+    holders[0].change([complete(b"answer", minute(harness) / 2)]).await;
     holders[0].check().await;
-    harness.advance(harness.tick() * 2).await;
+    harness.advance(minute(harness)).await;
     held(&store, harness, 100).await.check().await;
     for holder in &holders[1..] {
         holder.check().await;
