@@ -63,12 +63,13 @@ impl Packed {
     /// The same record; `None` of one that is not complete, or has more than most have.
     pub(crate) fn of(record: &Record) -> Option<Self> {
         let Progress::Complete { response, retention } = &record.progress else { return None };
+        let behind = length(response);
         let has_more = record.callback.is_some()
             || record.request.is_some()
             || !record.steps.is_empty()
             || record.undoing.is_some()
             || record.history != History::default()
-            || length(response) > COPIED;
+            || behind > COPIED;
         if has_more {
             return None;
         }
@@ -85,7 +86,7 @@ impl Packed {
             | bit(record.outgoing, OUTGOING)
             | bit(record.created_at.is_some(), CREATED)
             | bit(record.fingerprint.scheme() == 2, SCHEME_2);
-        let mut to = Vec::with_capacity(HEAD + length(response));
+        let mut to = Vec::with_capacity(HEAD + behind);
         to.put_u64_ne(record.version.get());
         to.put_u8(flags);
         to.put_u64_ne(record.created_at.unwrap_or_default().as_millis());

@@ -113,8 +113,9 @@ pub async fn replaced_has_no_leftovers(harness: &dyn Harness) {
     let mut holder = held(harness).await;
     for round in 0..3_u8 {
         holder.change([save("a", &[round]), save("b", b"2")]).await;
-        holder.change([complete(&[round], harness.tick())]).await;
-        harness.advance(harness.tick() * 2).await;
+        holder.change([complete(&[round], minute(harness) / 2)]).await;
+        holder.check().await;
+        harness.advance(minute(harness)).await;
         // The store may have forgotten it by now, or not.
         holder.refresh().await;
         holder.claim(bare_claim(minute(harness))).await;

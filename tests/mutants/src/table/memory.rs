@@ -68,7 +68,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     packed(
         "much-is-packed-that-is-read-under-a-lock",
         PACKED,
-        "            || length(response) > COPIED;",
+        "            || behind > COPIED;",
         "            || response.body().is_some_and(|body| body.len() > COPIED);",
         "one_that_has_more",
     ),
