@@ -117,13 +117,14 @@ impl Lab {
     }
 }
 
-/// Puts `layer` over a handler.
+/// Puts `layer` over a handler, whose type is forgotten first: else the whole layer would be
+/// compiled once for each of some two hundred handlers.
 pub(crate) fn serve<F, Fut>(layer: &IdempotencyLayer, handler: F) -> App
 where
     F: FnMut(Inner) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Response<TestBody>, Failure>> + Send + 'static,
 {
-    BoxCloneSyncService::new(layer.layer(service_fn(handler)))
+    BoxCloneSyncService::new(layer.layer(BoxCloneSyncService::new(service_fn(handler))))
 }
 
 /// A completer that drives what `serve` made.
