@@ -2,7 +2,8 @@
 //!
 //! Start with [`run`]. [`config`] is what may stand in the file, [`settings`] what is made of it
 //! and the flags, [`table`] what a request meets: [`scope`] says whose it is, then the layer, then
-//! [`upstream`], where it goes out with the headers of [`forward`]. [`serve`] has the connections.
+//! [`upstream`], where it goes out with the headers of [`forward`]. [`serve`] has the connections, and
+//! [`lanes`] the threads that they stay in.
 
 mod admin;
 mod answer;
@@ -10,6 +11,7 @@ pub(crate) mod arguments;
 mod arrival;
 mod config;
 mod forward;
+mod lanes;
 mod log;
 mod scope;
 mod serve;
@@ -30,6 +32,7 @@ use tower_idempotency::{Engine, Sweeper, Watcher};
 
 use self::admin::Admin;
 use self::arguments::Proxy;
+use self::lanes::Lanes;
 use self::log::Log;
 use self::serve::Server;
 use self::settings::Settings;
@@ -65,12 +68,13 @@ pub(crate) async fn run(common: &Common, typed: &Proxy, output: Output) -> Resul
         let app = Admin { engine: engine.clone(), metrics: metrics.clone() }.app();
         tokio::spawn(async move { axum::serve(admin, app).await });
     }
+    let lanes = Lanes::start().map_err(|error| Failure::refused(format!("can't start threads: {error}")))?;
     // From now on a signal is heeded.
     let signals = Signals::new()?;
     let fixed = Fixed::of(&settings);
     let table = Table::new(settings, &engine);
     log.serving(listener.local_addr()?, table.upstream());
-    let server = Server::new(table, log.clone());
+    let server = Server::new(table, log.clone(), lanes);
     beside(&engine, metrics);
     let reload = Reload { common, typed, engine: &engine, server: &server, log: &log, fixed };
     let mut code = DONE;

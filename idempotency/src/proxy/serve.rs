@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::arrival::{Arrival, Peer};
+use super::lanes::Lanes;
 use super::log::Log;
 use super::table::{Given, Table};
 use super::tls;
@@ -33,11 +34,12 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     table: Arc<RwLock<Arc<Table>>>,
     log: Log,
+    lanes: Lanes,
 }
 
 impl Server {
-    pub(crate) fn new(table: Table, log: Log) -> Self {
-        Self { table: Arc::new(RwLock::new(Arc::new(table))), log }
+    pub(crate) fn new(table: Table, log: Log, lanes: Lanes) -> Self {
+        Self { table: Arc::new(RwLock::new(Arc::new(table))), log, lanes }
     }
 
     /// Requests that come from now on meet this table.
@@ -83,7 +85,10 @@ impl Server {
     fn connect(&self, stream: TcpStream, peer: SocketAddr, connections: &GracefulShutdown) {
         let (server, watcher) = (self.clone(), connections.watcher());
         let peer = peer.ip().to_canonical();
-        tokio::spawn(async move {
+        // It is waited for in another runtime from now on.
+        let Ok(stream) = stream.into_std() else { return };
+        self.lanes.serve(async move {
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
             let _ = stream.set_nodelay(true);
             // Which protocol it is, shows in the first bytes.
             if !matches!(tokio::time::timeout(HEAD, stream.readable()).await, Ok(Ok(()))) {

@@ -27,8 +27,8 @@ use tower_idempotency::{Operation, Outcome, RequestBody};
 use super::answer::Trouble;
 use super::arrival::Arrival;
 use super::config::values::Upstream as Address;
-use super::forward;
 use super::upload::{Upload, Wait};
+use super::{forward, lanes};
 
 /// How long a connection may take to be made, with the look-up of its name. At most half of what the upstream has
 /// for its response: a request that was not sent must not count as one that may have been.
@@ -49,7 +49,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// Connections to one service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
-    client: Kind,
+    /// One for each lane: a connection is used only where it is driven.
+    clients: Arc<[Kind]>,
     /// By which the pool knows the service. It hashes and compares it for each request, byte by
     /// byte; as there is no other, it is short, but for HTTP/2, where it is sent.
     authority: Authority,
@@ -58,7 +59,7 @@ pub(crate) struct Connections {
     is_http2: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Kind {
     Tcp(Client<InTime<HttpConnector>, Sent>),
     Unix(Client<InTime<UnixConnector>, Sent>),
@@ -72,27 +73,32 @@ impl Connections {
         builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new()).pool_idle_timeout(IDLE);
         let is_http2 = matches!(address, Address::H2c(_));
         builder.http2_only(is_http2);
-        let (client, host) = match address {
+        let client = |_| match address {
             Address::Http(authority) | Address::H2c(authority) => {
                 let mut connector = HttpConnector::new();
                 connector.set_nodelay(true);
                 // It has all the parts that it needs.
                 let to = at(authority.clone(), PathAndQuery::from_static("/")).unwrap_or_default();
-                (Kind::Tcp(builder.build(InTime { connector, limit, to })), authority.clone())
+                Kind::Tcp(builder.build(InTime { connector, limit, to }))
             }
             Address::Unix(path) => {
                 let (connector, to) = (UnixConnector(path.clone()), Uri::default());
-                (Kind::Unix(builder.build(InTime { connector, limit, to })), Authority::from_static("localhost"))
+                Kind::Unix(builder.build(InTime { connector, limit, to }))
             }
+        };
+        let clients = (0..lanes::count()).map(client).collect();
+        let host = match address {
+            Address::Http(authority) | Address::H2c(authority) => authority.clone(),
+            Address::Unix(_) => Authority::from_static("localhost"),
         };
         let authority = if is_http2 { host.clone() } else { Authority::from_static("s") };
         // The text of an authority is always that of a header.
         let host = HeaderValue::from_str(host.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
-        Self { client, authority, host, is_http2 }
+        Self { clients, authority, host, is_http2 }
     }
 
     fn request(&self, request: Request<Sent>) -> ResponseFuture {
-        match &self.client {
+        match &self.clients[lanes::here()] {
             Kind::Tcp(client) => client.request(request),
             Kind::Unix(client) => client.request(request),
         }

@@ -92,6 +92,7 @@ fn what_a_short_deadline_leaves_is_named_and_finished_by_the_next_process() {
     }
     let done = Post::new("done");
     assert_eq!(server.post(&done).status, 201);
+    server.wait_for("completed:");
     // Which are at work, by what the process says of each.
     let at_work = |what: &str| {
         let lines = server.lines().into_iter().filter(|line| line.contains(what));

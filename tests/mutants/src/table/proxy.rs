@@ -4,6 +4,7 @@ use super::Mutant;
 
 planted_under!(proxy, "-p idempotency --test proxy");
 planted_under!(waits, "-p idempotency --bin idempotency", "proxy::upload::tests");
+planted_under!(lanes, "-p idempotency --bin idempotency", "proxy::lanes::tests");
 planted_under!(killed, "-p killbox --test proxy");
 
 const ANSWER: &str = "idempotency/src/proxy/answer.rs";
@@ -12,6 +13,20 @@ const UPSTREAM: &str = "idempotency/src/proxy/upstream.rs";
 const TOKEN: &str = "idempotency/src/proxy/scope/token.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
+    lanes(
+        "one-thread-has-all-connections",
+        "idempotency/src/proxy/lanes.rs",
+        "let left = Left(Arc::clone(&lane.connections));",
+        "let left = Left(Arc::new(AtomicUsize::new(lane.connections.swap(0, Ordering::Relaxed))));",
+        "each_has_as_many_connections_as_the_others",
+    ),
+    lanes(
+        "a-connection-that-ended-still-counts",
+        "idempotency/src/proxy/lanes.rs",
+        "self.0.fetch_sub(1, Ordering::Relaxed);",
+        "self.0.fetch_sub(0, Ordering::Relaxed);",
+        "one_that_ended_makes_room",
+    ),
     killed(
         "the-lease-of-a-proxy-is-not-what-was-set",
         "idempotency/src/proxy/table.rs",

@@ -161,17 +161,6 @@ async fn a_while_passes() {
     tokio::time::resume();
 }
 
-/// Waits for what is done beside a write.
-async fn soon(otherwise: &str, is_so: impl AsyncFn() -> bool) {
-    for _ in 0..100 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{otherwise}");
-}
-
 /// What a process wrote after that is its own, and not that of a build without the setting.
 #[tokio::test]
 async fn what_was_written_after_everything_was_deleted_is_no_older_data() {

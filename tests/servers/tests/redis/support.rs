@@ -62,6 +62,17 @@ pub(crate) async fn refused(store: &(impl Store + ?Sized)) -> StoreError {
     error
 }
 
+/// Waits for what is done beside a write.
+pub(crate) async fn soon(otherwise: &str, is_so: impl AsyncFn() -> bool) {
+    for _ in 0..100 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{otherwise}");
+}
+
 /// How often the server ran this command.
 pub(crate) fn calls(redis: &Redis, command: &str) -> u64 {
     let stats = redis.info(&format!("cmdstat_{command}"));
