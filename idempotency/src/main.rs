@@ -20,7 +20,7 @@ use mimalloc::MiMalloc;
 
 use crate::arguments::Arguments;
 
-/// Requests of the proxy begin in one thread and often end in another.
+/// Requests of the proxy allocate some KiB each, and what is kept of them is often let go in another thread.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

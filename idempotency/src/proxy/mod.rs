@@ -42,6 +42,9 @@ use crate::failure::{DONE, Failure, REFUSED};
 use crate::output::{Output, Tone};
 use crate::target::Target;
 
+/// How long what was cut off may take to be dropped.
+const CUT_OFF: Duration = Duration::from_secs(2);
+
 /// How often distributions of the metrics are put together.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -74,7 +77,7 @@ pub(crate) async fn run(common: &Common, typed: &Proxy, output: Output) -> Resul
     let fixed = Fixed::of(&settings);
     let table = Table::new(settings, &engine);
     log.serving(listener.local_addr()?, table.upstream());
-    let server = Server::new(table, log.clone(), lanes);
+    let server = Server::new(table, log.clone(), lanes.clone());
     beside(&engine, metrics);
     let reload = Reload { common, typed, engine: &engine, server: &server, log: &log, fixed };
     let mut code = DONE;
@@ -88,6 +91,8 @@ pub(crate) async fn run(common: &Common, typed: &Proxy, output: Output) -> Resul
         drain.saturating_sub(since.elapsed())
     };
     server.run(listener, stopped).await;
+    // What was cut off lets the store go, which closes a file of SQLite properly. A name that is looked up may take longer.
+    let _ = tokio::time::timeout(CUT_OFF, lanes.end()).await;
     log.finish();
     Ok(code)
 }

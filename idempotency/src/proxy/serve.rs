@@ -1,7 +1,8 @@
 //! Connections of clients.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -64,13 +65,12 @@ impl Server {
         let left = loop {
             tokio::select! {
                 left = &mut stopped => break left,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.connect(stream, peer, &connections),
-                    Err(error) => {
+                accepted = listener.accept() => {
+                    if let Err(error) = accepted.and_then(|(stream, peer)| self.connect(stream, peer, &connections)) {
                         self.log.event("accept-failed", error.to_string());
                         tokio::time::sleep(AFTER_ERROR).await;
                     }
-                },
+                }
             }
         };
         drop(listener);
@@ -82,25 +82,31 @@ impl Server {
         }
     }
 
-    fn connect(&self, stream: TcpStream, peer: SocketAddr, connections: &GracefulShutdown) {
+    fn connect(&self, stream: TcpStream, peer: SocketAddr, connections: &GracefulShutdown) -> io::Result<()> {
         let (server, watcher) = (self.clone(), connections.watcher());
         let peer = peer.ip().to_canonical();
         // It is waited for in another runtime from now on.
-        let Ok(stream) = stream.into_std() else { return };
+        let stream = stream.into_std()?;
         self.lanes.serve(async move {
-            let Ok(stream) = TcpStream::from_std(stream) else { return };
-            let _ = stream.set_nodelay(true);
-            // Which protocol it is, shows in the first bytes.
-            if !matches!(tokio::time::timeout(HEAD, stream.readable()).await, Ok(Ok(()))) {
-                return;
+            match TcpStream::from_std(stream) {
+                Ok(stream) => server.begin(stream, peer, watcher).await,
+                Err(error) => server.log.event("accept-failed", error.to_string()),
             }
-            let Some(acceptor) = server.table().tls().cloned() else {
-                return server.connected(stream, Peer::new(peer, false, None), watcher).await;
-            };
-            if let Ok(Ok((stream, names))) = tokio::time::timeout(HEAD, tls::accept(&acceptor, stream)).await {
-                server.connected(stream, Peer::new(peer, true, names), watcher).await;
-            }
-        });
+        })
+    }
+
+    async fn begin(self, stream: TcpStream, peer: IpAddr, watcher: Watcher) {
+        let _ = stream.set_nodelay(true);
+        // Which protocol it is, shows in the first bytes.
+        if !matches!(tokio::time::timeout(HEAD, stream.readable()).await, Ok(Ok(()))) {
+            return;
+        }
+        let Some(acceptor) = self.table().tls().cloned() else {
+            return self.connected(stream, Peer::new(peer, false, None), watcher).await;
+        };
+        if let Ok(Ok((stream, names))) = tokio::time::timeout(HEAD, tls::accept(&acceptor, stream)).await {
+            self.connected(stream, Peer::new(peer, true, names), watcher).await;
+        }
     }
 
     async fn connected<S>(self, stream: S, peer: Peer, watcher: Watcher)

@@ -27,8 +27,9 @@ use tower_idempotency::{Operation, Outcome, RequestBody};
 use super::answer::Trouble;
 use super::arrival::Arrival;
 use super::config::values::Upstream as Address;
+use super::forward;
+use super::lanes::{self, OfEach};
 use super::upload::{Upload, Wait};
-use super::{forward, lanes};
 
 /// How long a connection may take to be made, with the look-up of its name. At most half of what the upstream has
 /// for its response: a request that was not sent must not count as one that may have been.
@@ -50,7 +51,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     /// One for each lane: a connection is used only where it is driven.
-    clients: Arc<[Kind]>,
+    clients: Arc<OfEach<Kind>>,
     /// By which the pool knows the service. It hashes and compares it for each request, byte by
     /// byte; as there is no other, it is short, but for HTTP/2, where it is sent.
     authority: Authority,
@@ -73,7 +74,7 @@ impl Connections {
         builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new()).pool_idle_timeout(IDLE);
         let is_http2 = matches!(address, Address::H2c(_));
         builder.http2_only(is_http2);
-        let client = |_| match address {
+        let client = || match address {
             Address::Http(authority) | Address::H2c(authority) => {
                 let mut connector = HttpConnector::new();
                 connector.set_nodelay(true);
@@ -86,7 +87,7 @@ impl Connections {
                 Kind::Unix(builder.build(InTime { connector, limit, to }))
             }
         };
-        let clients = (0..lanes::count()).map(client).collect();
+        let clients = Arc::new(OfEach::new(client));
         let host = match address {
             Address::Http(authority) | Address::H2c(authority) => authority.clone(),
             Address::Unix(_) => Authority::from_static("localhost"),
@@ -98,7 +99,7 @@ impl Connections {
     }
 
     fn request(&self, request: Request<Sent>) -> ResponseFuture {
-        match &self.clients[lanes::here()] {
+        match self.clients.here() {
             Kind::Tcp(client) => client.request(request),
             Kind::Unix(client) => client.request(request),
         }
@@ -262,7 +263,11 @@ impl Sending {
         match (switched.flatten(), client) {
             (Some(protocol), Some(client)) => {
                 let server = hyper::upgrade::on(&mut response);
-                tokio::spawn(async move { tunnel(client, server).await });
+                let left = lanes::one_more();
+                tokio::spawn(async move {
+                    let _left = left;
+                    tunnel(client, server).await;
+                });
                 response.headers_mut().insert(UPGRADE, protocol);
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             }

@@ -15,6 +15,7 @@ use super::Denied;
 use crate::proxy::arrival::Arrival;
 use crate::proxy::config::AuthRequest;
 use crate::proxy::forward;
+use crate::proxy::lanes::OfEach;
 
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,7 +26,7 @@ const URI: HeaderName = HeaderName::from_static("x-original-uri");
 /// The service that authenticates.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
-    client: Client<HttpConnector, Empty<Bytes>>,
+    clients: OfEach<Client<HttpConnector, Empty<Bytes>>>,
     uri: Uri,
     header: HeaderName,
 }
@@ -34,13 +35,13 @@ impl Authenticator {
     pub(crate) fn new(settings: &AuthRequest) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Self { client, uri: settings.url.0.clone(), header: settings.header.0.clone() }
+        let client = || Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector.clone());
+        Self { clients: OfEach::new(client), uri: settings.url.0.clone(), header: settings.header.0.clone() }
     }
 
     /// Sends it the head of a request: it lets it in, and says whose it is, or it does not.
     pub(crate) async fn client(&self, parts: &Parts, arrival: &Arrival) -> Result<Option<String>, Denied> {
-        let response = tokio::time::timeout(PATIENCE, self.client.request(self.question(parts, arrival))).await;
+        let response = tokio::time::timeout(PATIENCE, self.clients.here().request(self.question(parts, arrival))).await;
         let response = response.map_err(|_| Denied::NoAnswer)?.map_err(|_| Denied::NoAnswer)?;
         match response.status() {
             status if status.is_success() => {

@@ -16,8 +16,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     lanes(
         "one-thread-has-all-connections",
         "idempotency/src/proxy/lanes.rs",
-        "let left = Left(Arc::clone(&lane.connections));",
-        "let left = Left(Arc::new(AtomicUsize::new(lane.connections.swap(0, Ordering::Relaxed))));",
+        "lanes.min_by_key(|lane| lane.connections.load(Ordering::Relaxed));",
+        "lanes.max_by_key(|lane| lane.connections.load(Ordering::Relaxed));",
         "each_has_as_many_connections_as_the_others",
     ),
     lanes(
@@ -26,6 +26,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "self.0.fetch_sub(1, Ordering::Relaxed);",
         "self.0.fetch_sub(0, Ordering::Relaxed);",
         "one_that_ended_makes_room",
+    ),
+    lanes(
+        "what-goes-on-after-its-connection-does-not-count",
+        "idempotency/src/proxy/lanes.rs",
+        "cell.get().map(|(_, connections)| Left::one_more(connections))",
+        "cell.get().map(|_| Left::one_more(&Count::default()))",
+        "what_goes_on_after_its_connection_counts",
+    ),
+    lanes(
+        "a-dead-thread-is-given-connections",
+        "idempotency/src/proxy/lanes.rs",
+        ".filter(|lane| !lane.work.is_closed())",
+        ".filter(|lane| lane.work.is_closed() || true)",
+        "a_dead_lane_is_given_nothing",
+    ),
+    lanes(
+        "the-end-leaves-what-runs",
+        "idempotency/src/proxy/lanes.rs",
+        "self.ends.closed().await;",
+        "",
+        "the_end_drops_what_runs",
     ),
     killed(
         "the-lease-of-a-proxy-is-not-what-was-set",
