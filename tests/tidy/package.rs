@@ -107,7 +107,7 @@ fn needed(package: &str, features: &BTreeSet<String>) -> BTreeSet<String> {
 }
 
 /// Packages of their own have lock files of their own, and are built with `--locked`: a dependency
-/// that comes to the crate has to come to them.
+/// that comes to the crate has to come to them, and one that comes to another package that they use.
 #[test]
 fn lock_files_of_other_packages_know_what_the_crate_depends_on() {
     let package = read("Cargo.toml");
@@ -115,12 +115,22 @@ fn lock_files_of_other_packages_know_what_the_crate_depends_on() {
         let line = between(&read(&format!("{folder}/Cargo.toml")), "\ntower-idempotency = {", "\n");
         let needed = needed(&package, &quoted(&between(&line, "features = [", "]")));
         assert!(needed.len() > 15, "the dependencies are not found any more");
-        let lock = read(&format!("{folder}/Cargo.lock"));
-        let block = between(&lock, "\nname = \"tower-idempotency\"\n", "\n[[package]]");
-        // Where there are several, the version is behind the name.
-        let locked: BTreeSet<_> =
-            quoted(&block).into_iter().filter_map(|name| Some(name.split(' ').next()?.to_owned())).collect();
-        let missing: Vec<_> = needed.difference(&locked).collect();
-        assert!(missing.is_empty(), "{folder}/Cargo.lock lacks {missing:?}: run `cargo check` there, and commit it");
+        assert_locked(folder, "tower-idempotency", &needed);
     }
+    let servers = needed(&read("tests/servers/Cargo.toml"), &BTreeSet::new());
+    assert!(servers.len() > 3, "the dependencies are not found any more");
+    assert_locked("benches/compare", "servers", &servers);
+}
+
+fn assert_locked(folder: &str, package: &str, needed: &BTreeSet<String>) {
+    let lock = read(&format!("{folder}/Cargo.lock"));
+    let block = between(&lock, &format!("\nname = \"{package}\"\n"), "\n[[package]]");
+    // Where there are several, the version is behind the name.
+    let locked: BTreeSet<_> =
+        quoted(&block).into_iter().filter_map(|name| Some(name.split(' ').next()?.to_owned())).collect();
+    let missing: Vec<_> = needed.difference(&locked).collect();
+    assert!(
+        missing.is_empty(),
+        "{folder}/Cargo.lock lacks {missing:?} of {package}: run `cargo check` there, and commit it"
+    );
 }
