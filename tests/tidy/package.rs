@@ -91,9 +91,9 @@ fn needed(package: &str, features: &BTreeSet<String>) -> BTreeSet<String> {
     let lines = part.lines().filter_map(|line| line.split_once(" = ")).filter(|(name, _)| !name.starts_with('#'));
     let always = lines.filter(|(_, what)| !what.contains("optional = true")).map(|(name, _)| name.to_owned());
     let mut needed: BTreeSet<_> = always.collect();
-    let table = between(package, "\n[features]\n", "\n[");
     let mut left: Vec<_> = features.iter().cloned().collect();
     while let Some(feature) = left.pop() {
+        let table = between(package, "\n[features]\n", "\n[");
         let line = table.lines().find_map(|line| line.strip_prefix(&format!("{feature} = ["))).unwrap();
         for part in quoted(line) {
             match part.strip_prefix("dep:") {
