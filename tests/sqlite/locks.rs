@@ -252,6 +252,8 @@ async fn what_waits_for_a_transaction_goes_before_the_next_one<D: Driver>() {
     let shop = Shop::<D>::open();
     let other = Shop::<D>::at(&shop.path);
     for n in 0..20_usize {
+        let (key, claim) = (key(n), claim());
+        assert!(matches!(shop.store.swap(&key, None, &claim).await, Ok(Swap::Stored)));
         let (begun, over) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let (begins, ends, joined) = (Arc::clone(&begun), Arc::clone(&over), shop.joined.clone());
         let first = tokio::spawn(shop.runner().run("shop", &format!("first-{n}"), "", move |op| async move {
@@ -266,9 +268,13 @@ async fn what_waits_for_a_transaction_goes_before_the_next_one<D: Driver>() {
         }));
         begun.acquire().await.unwrap().forget();
         // Its store's writer has shut the gate: that is shared, and one that begins has it
-        // for itself alone.
-        let gate = || std::fs::File::open(shop.path.with_file_name("shop.db.turn")).unwrap();
-        let is_shut = || gate().try_lock_shared().is_ok() && gate().try_lock().is_err();
+        // for itself alone. Unlocked, since a process that another test starts may inherit it.
+        let is_shut = || {
+            let gate = std::fs::File::open(shop.path.with_file_name("shop.db.turn")).unwrap();
+            let is_shared = gate.try_lock().is_err() && gate.try_lock_shared().is_ok();
+            gate.unlock().unwrap();
+            is_shared
+        };
         while !is_shut() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -283,16 +289,17 @@ async fn what_waits_for_a_transaction_goes_before_the_next_one<D: Driver>() {
         });
         // It has asked for its turn, and tries.
         tokio::time::sleep(Duration::from_millis(30)).await;
-        let (key, claim) = (key(n), claim());
-        let mut write = shop.store.swap(&key, None, &claim);
-        // Polled once, it is in line.
+        // Polled once, it is in line: unlike that of a new key, whose absence may have to be verified before.
+        let mut write = shop.store.remove(&key, claim.version());
         assert!(std::future::poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx).is_pending())).await);
         over.close();
-        assert!(matches!(write.await, Ok(Swap::Stored)));
+        assert!(write.await.unwrap());
         let first: Outcome = first.await.unwrap();
         assert_eq!(first.unwrap(), 1);
-        let records = i64::try_from(2 * (n + 1)).unwrap();
-        assert_eq!(next.await.unwrap().unwrap(), records, "what waited is there");
+        let records = i64::try_from(2 * n + 1).unwrap();
+        assert_eq!(next.await.unwrap().unwrap(), records, "what waited is done");
+        // The other's writer has left the gate, however late it is, once it has written.
+        assert!(matches!(other.store.swap(&self::key(100 + n), None, &claim).await, Ok(Swap::Stored)));
     }
 }
 

@@ -170,8 +170,11 @@ async fn expired_records_go_as_others_come_and_their_keys_are_free() {
     let old = load(&files, &key(50)).await.unwrap();
     let again = claim();
     store(&files, &key(50), Some(old.version()), &again).await;
-    for n in 100..104 {
-        store(&files, &key(n), None, &claim()).await;
+    // Twice as many go as come.
+    for n in 100..150 {
+        let first = claim();
+        let fence = store(&files, &key(n), None, &first).await;
+        store(&files, &key(n), Some(fence), &complete(&first, fence)).await;
     }
     assert!(files.scan(&expired()).await.unwrap().found.is_empty());
     assert_same(load(&files, &key(50)).await, &again);
@@ -180,7 +183,10 @@ async fn expired_records_go_as_others_come_and_their_keys_are_free() {
     // Whatever completes later expires as well.
     store(&files, &key(50), Some(again.version()), &complete(&again, again.version())).await;
     clock.advance(RETENTION);
-    store(&files, &key("another"), None, &claim()).await;
+    for n in 200..251 {
+        store(&files, &key(n), None, &claim()).await;
+    }
+    assert!(files.scan(&expired()).await.unwrap().found.is_empty());
     assert!(load(&files, &key(50)).await.is_none());
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use async_trait::async_trait;
 
@@ -23,6 +24,10 @@ use crate::store::for_all::ForAll;
 
 /// How often a write is tried that others keep getting in the way of.
 const RACES: u32 = 8;
+/// How many rows a sweep removes by a statement. Few: a statement occupies a core of the database's.
+const SWEPT_AT_ONCE: usize = 100;
+/// How many times as long as a statement of a sweep took it rests before the next one.
+const RESTS: u32 = 3;
 
 /// Keeps records in Postgres, for any number of processes. With feature
 /// `postgres`. Clones are handles to the same store.
@@ -155,28 +160,45 @@ impl PostgresStore {
     /// Removes up to `limit` responses whose retention is over, and returns how many it
     /// removed. It never touches unfinished operations. Several processes may
     /// sweep at once: each takes rows that no other one has. Of tables with
-    /// [partitions](super::PostgresStoreOptions::partitions) it sweeps one after another, each in a
-    /// statement of its own, and begins with another one each time.
+    /// [partitions](super::PostgresStoreOptions::partitions) it sweeps one after another, and begins
+    /// with another one each time.
+    ///
+    /// It removes 100 by a statement, and rests three times as long as that took before the next
+    /// one: so requests have the database for most of the time.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the database fails, or takes more than half a
-    /// minute: then it may have swept, and a smaller `limit` helps.
+    /// minute for a statement.
+    ///
+    /// # Cancellation
+    ///
+    /// What it had removed when it failed, or when it was dropped, stays removed.
     pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        bounded(async {
-            self.check().await?;
-            let sweeps = &self.0.sql.sweeps;
-            let first = self.0.next_sweep.fetch_add(1, Ordering::Relaxed) % sweeps.len();
-            let (before, from) = sweeps.split_at(first);
-            let mut left = limit;
-            for sweep in from.iter().chain(before) {
-                if left > 0 {
-                    left = left.saturating_sub(self.sweep_some(sweep, left).await?);
-                }
+        bounded(self.check()).await?;
+        let sweeps = &self.0.sql.sweeps;
+        let first = self.0.next_sweep.fetch_add(1, Ordering::Relaxed) % sweeps.len();
+        let (before, from) = sweeps.split_at(first);
+        let mut left = limit;
+        for sweep in from.iter().chain(before) {
+            left -= self.sweep_table(sweep, left).await?;
+        }
+        Ok(limit - left)
+    }
+
+    /// Of one table. How many it removed.
+    async fn sweep_table(&self, sweep: &str, limit: usize) -> Result<usize, StoreError> {
+        let mut left = limit;
+        while left > 0 {
+            let (most, begun) = (left.min(SWEPT_AT_ONCE), Instant::now());
+            let swept = bounded(self.sweep_some(sweep, most)).await?.min(most);
+            left -= swept;
+            if swept < most {
+                break;
             }
-            Ok(limit - left)
-        })
-        .await
+            tokio::time::sleep(RESTS * begun.elapsed()).await;
+        }
+        Ok(limit - left)
     }
 
     async fn sweep_some(&self, sweep: &str, limit: usize) -> Result<usize, StoreError> {

@@ -287,7 +287,9 @@ impl Session<'_> {
 
     /// Ends the transaction. Of an error, whether nothing was written for sure.
     fn finish(&mut self, now: Timestamp, writes: usize) -> Result<(), (bool, Fault)> {
-        self.sweep(now, 2 * i64::try_from(writes).unwrap_or(i64::MAX / 4) + 32).map_err(|fault| (true, fault))?;
+        // An operation is two writes or more: this is twice what comes, and no more, since each record
+        // that goes touches pages of its own.
+        self.sweep(now, i64::try_from(writes).unwrap_or(i64::MAX)).map_err(|fault| (true, fault))?;
         self.shrink().map_err(|error| (true, error.into()))?;
         let commits = self.statements.count(now).map_err(|error| (true, error.into()))?;
         self.statements

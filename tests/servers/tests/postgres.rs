@@ -28,6 +28,8 @@ mod labels;
 mod partitions;
 #[path = "postgres/statements.rs"]
 mod statements;
+#[path = "postgres/sweep.rs"]
+mod sweep;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -383,50 +385,6 @@ async fn calls_dropped_anywhere_poison_no_connection() {
     let open = "SELECT count(*) <= 2 FROM pg_stat_activity WHERE application_name = 'tower-idempotency' \
                 AND datname = current_database()";
     wait_until("the dropped connections to be closed", || server.sql_in(&name, open) == "t");
-}
-
-#[tokio::test]
-async fn sweeping_takes_what_expired_and_nothing_else() {
-    let (server, name, store) = fresh().await;
-    let ledger = Ledger::new(store.clone());
-    for n in 0..10 {
-        let record = claimed(&store, &key(n)).await;
-        if n < 6 {
-            let body = Some(Bytes::from_static(b"done"));
-            let response = Arc::new(StoredResponse::capture(StatusCode::OK, &HeaderMap::new(), body));
-            let retention = if n < 5 { Duration::ZERO } else { HOUR };
-            let fence = tower_idempotency::core::Fence::of(record.version());
-            let complete =
-                Fenced { fence, changes: vec![Change::Complete { response, retention, reached: Reached::All }] };
-            ledger.apply(&key(n), Some(record), complete).await.expect("it completes").output.expect("it is ours");
-        }
-    }
-    server.sql_in(&name, "UPDATE idempotency.records SET due = span WHERE status < 2");
-    assert_eq!(store.sweep(2).await.expect("a sweep"), 2);
-    let (one, other) = tokio::join!(store.sweep(100), store.sweep(100));
-    assert_eq!(one.expect("a sweep") + other.expect("a sweep"), 3);
-    assert_eq!(store.sweep(100).await.expect("a sweep"), 0);
-    let left = store.scan(&Query::new(Filter::Unfinished, 100)).await.expect("a scan");
-    assert_eq!(left.found.len(), 4, "something unfinished was swept");
-    assert!(store.load(&key(5)).await.expect("load").record.is_some(), "it is not expired");
-}
-
-/// A replay that is being read, or another sweep, does not hold up a sweep.
-#[tokio::test]
-async fn sweeping_waits_for_no_lock() {
-    let (server, name, store) = fresh().await;
-    for n in 0..3 {
-        claimed(&store, &key(n)).await;
-    }
-    server.sql_in(&name, "UPDATE idempotency.records SET status = 2, due = get_byte(key, 0)");
-    let url = server.url_of("postgres", &name);
-    let (mut other, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connects");
-    tokio::spawn(connection);
-    let lock = other.transaction().await.expect("a transaction");
-    lock.batch_execute("SELECT FROM idempotency.records WHERE get_byte(key, 0) = 0 FOR UPDATE").await.expect("a lock");
-    assert_eq!(store.sweep(2).await.expect("it does not wait"), 2, "those behind the lock");
-    lock.rollback().await.expect("it ends");
-    assert_eq!(store.sweep(2).await.expect("it is free"), 1);
 }
 
 /// With 150,000 records, 100,000 of them unfinished, no statement of ours reads them all.

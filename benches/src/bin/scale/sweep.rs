@@ -1,7 +1,7 @@
 //! Requests while a store lets go of what has expired, beside requests while it does not.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tower_idempotency::Engine;
 
@@ -16,9 +16,50 @@ const EXPIRING: usize = 1 << 41;
 /// How many rows Postgres sweeps by a statement: few enough that no statement lasts.
 const SWEPT_AT_ONCE: usize = 1000;
 
+/// How long Redis keeps what expires: until the requests beside no sweep are over.
+const KEPT_BY_REDIS: Duration = Duration::from_secs(15);
+
 pub(crate) async fn measure(bed: &Bed, size: Size, report: &mut Report) {
     eprintln!("{}: {} more that expire", bed.name, size.records);
-    lets_go(bed, false);
+    if !expires_by_itself(bed) {
+        fill_all(bed, size).await;
+    }
+    let (mut calm, mut swept) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for round in 0..size.rounds {
+        let expiring = if expires_by_itself(bed) { Some(Expiring::fill(bed, size, round).await) } else { None };
+        for (n, what) in requests(size).into_iter().enumerate() {
+            calm[n].push(slice(bed, what).await);
+        }
+        if let Some(clock) = &bed.clock {
+            clock.advance(Duration::from_secs(60));
+        }
+        if let Some(expiring) = &expiring {
+            expiring.begins().await;
+        }
+        for (n, what) in requests(size).into_iter().enumerate() {
+            swept[n].push(while_swept(bed, what).await);
+        }
+        if let Some(expiring) = &expiring {
+            expiring.goes_on();
+        }
+    }
+    for (n, what) in ["first request", "replay"].into_iter().enumerate() {
+        let name = format!("{what}, p99, during a sweep : without");
+        report.ratio(bed.name, &name, &swept[n], &calm[n], |seen| seen.p99, Some(1.2));
+    }
+}
+
+fn requests(size: Size) -> [What; 2] {
+    [What::First(FRESH), What::Replay(0..size.records)]
+}
+
+/// Redis lets expired keys go when their time comes, and asks no store.
+fn expires_by_itself(bed: &Bed) -> bool {
+    matches!(bed.server, Server::Redis { .. })
+}
+
+/// Puts what is swept in all rounds, a part of it in each.
+async fn fill_all(bed: &Bed, size: Size) {
     bed.hurry(true);
     let mut samples = Vec::new();
     for group in 0..size.rounds {
@@ -30,35 +71,30 @@ pub(crate) async fn measure(bed: &Bed, size: Size, report: &mut Report) {
         // By the server's clock.
         tokio::time::sleep(bed.short(0)).await;
     }
-    let (mut calm, mut swept) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    for _ in 0..size.rounds {
-        for (n, what) in requests(size).into_iter().enumerate() {
-            calm[n].push(slice(bed, what).await);
-        }
-        if let Some(clock) = &bed.clock {
-            clock.advance(Duration::from_secs(60));
-        }
-        lets_go(bed, true);
-        for (n, what) in requests(size).into_iter().enumerate() {
-            swept[n].push(while_swept(bed, what).await);
-        }
-        lets_go(bed, false);
-    }
-    lets_go(bed, true);
-    for (n, what) in ["first request", "replay"].into_iter().enumerate() {
-        let name = format!("{what}, p99, during a sweep : without");
-        report.ratio(bed.name, &name, &swept[n], &calm[n], |seen| seen.p99, Some(1.2));
-    }
 }
 
-fn requests(size: Size) -> [What; 2] {
-    [What::First(FRESH), What::Replay(0..size.records)]
+/// What expires in a round, as evenly as it came.
+struct Expiring {
+    /// The first of it.
+    from: Instant,
+    until: Instant,
 }
 
-/// Redis lets expired keys go by itself, in the background; unless it is told not to.
-fn lets_go(bed: &Bed, yes: bool) {
-    if let Server::Redis { many, .. } = &bed.server {
-        many.cli(&["DEBUG", "SET-ACTIVE-EXPIRE", if yes { "1" } else { "0" }]);
+impl Expiring {
+    async fn fill(bed: &Bed, size: Size, round: usize) -> Self {
+        let (begun, each) = (Instant::now(), size.records / size.rounds);
+        let keys = EXPIRING + round * each..EXPIRING + (round + 1) * each;
+        fill(&bed.many, keys, vec![sample(KEPT_BY_REDIS).await]).await;
+        Self { from: begun + KEPT_BY_REDIS, until: Instant::now() + KEPT_BY_REDIS }
+    }
+
+    async fn begins(&self) {
+        assert!(self.from > Instant::now(), "some had expired before the requests beside no sweep were over");
+        tokio::time::sleep_until(self.from.into()).await;
+    }
+
+    fn goes_on(&self) {
+        assert!(self.until > Instant::now(), "the sweep was over before the requests");
     }
 }
 

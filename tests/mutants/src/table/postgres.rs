@@ -6,6 +6,7 @@ planted_under!(tls, "-p servers --test postgres_setup", "tls");
 planted_under!(labels, "-p servers --test postgres", "labels");
 planted_under!(partitions, "-p servers --test postgres", "partitions");
 planted_under!(statements, "-p servers --test postgres", "statements");
+planted_under!(sweep, "-p servers --test postgres", "sweep");
 
 planted_under!(sqlx, "-p servers --test sqlx_pool", "sqlx_09");
 
@@ -44,6 +45,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "for sweep in from.iter().chain(before) {",
         "for sweep in from.iter().chain(before).take(1) {",
         "a_sweep_goes_through_all_partitions",
+    ),
+    sweep(
+        "postgres-sweeps-without-a-rest",
+        "src/store/postgres/store.rs",
+        "const RESTS: u32 = 3;",
+        "const RESTS: u32 = 0;",
+        "a_sweep_takes_a_hundred_at_once",
+    ),
+    sweep(
+        "postgres-sweeps-all-by-one-statement",
+        "src/store/postgres/store.rs",
+        "left.min(SWEPT_AT_ONCE)",
+        "left",
+        "a_sweep_takes_a_hundred_at_once",
+    ),
+    sweep(
+        "postgres-sweeps-more-than-it-was-told",
+        "src/store/postgres/store.rs",
+        "left.min(SWEPT_AT_ONCE)",
+        "left.max(SWEPT_AT_ONCE)",
+        "a_sweep_takes_a_hundred_at_once",
     ),
     partitions(
         "postgres-has-bounds-as-backslashes-are-read",

@@ -41,6 +41,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "damage::a_lock_that_a_child_holds",
     ),
     sqlite(
+        "fewer-expired-records-go-than-come",
+        WRITER,
+        "self.sweep(now, i64::try_from(writes).unwrap_or(i64::MAX))",
+        "self.sweep(now, i64::try_from(writes / 2).unwrap_or(i64::MAX))",
+        "reopen::expired_records_go",
+    ),
+    sqlite(
         "a-transaction-outlasts-a-short-lease",
         "src/store/sqlite/enlisted/mod.rs",
         "Duration::from_millis(shortest.unsigned_abs() / 3)",
