@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::turn::leave_a_turn;
+use super::writer::replace;
 use super::{Attempt, End};
 use crate::core::{Change, Done, Exchange, Fenced, Lost, Mode, Record, StoredResponse};
 use crate::store::{STORE_TIMEOUT, StoreError};
@@ -150,7 +151,7 @@ impl Attempt {
             return End::Lost(found);
         }
         if let Some(record) = found {
-            *current = Arc::new(record);
+            replace(current, record);
         }
         if let Some(retry_in) = retry_in {
             self.engine.due().set(backoff::after(retry_in));
