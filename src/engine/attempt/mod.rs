@@ -26,6 +26,7 @@ use crate::core::{Change, Fence, Key, NotStarted, Record, Reference, Standing, S
 use crate::engine::Engine;
 use crate::engine::drain::Listed;
 use crate::engine::limits::Limits;
+use crate::engine::operation::shared::Handled;
 use crate::engine::process::InHandGuard;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
@@ -43,6 +44,7 @@ pub(crate) struct Attempt {
     lease: Lease,
     ending: Ending,
     steps: Steps,
+    handled: Handled,
 }
 
 /// What was written, and what is to be.
@@ -162,6 +164,7 @@ impl Attempt {
             lease: Lease::default(),
             ending: Ending::default(),
             steps: Steps::default(),
+            handled: Handled::default(),
         })
     }
 
@@ -176,6 +179,11 @@ impl Attempt {
 
     pub(crate) const fn claimed(&self) -> &Record {
         &self.claimed
+    }
+
+    /// What its handler did.
+    pub(crate) const fn handled(&self) -> &Handled {
+        &self.handled
     }
 
     pub(crate) fn status(&self) -> Status {

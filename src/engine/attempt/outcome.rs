@@ -162,6 +162,7 @@ impl Attempt {
     /// The work is over after so long, and its end is going to be saved.
     fn set_ending(&self, elapsed: Duration) {
         let is_first = self.ending.over.set(()).is_ok();
+        self.handled.forget_undos();
         #[cfg(feature = "metrics")]
         if is_first {
             crate::telemetry::metrics::attempt(elapsed, self.claimed.mode());
