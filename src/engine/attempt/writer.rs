@@ -56,7 +56,7 @@ impl Attempt {
         let mut exchange = self.exchange(changes, &current, self.since.elapsed());
         // What fails is tried again, for as long as others are.
         self.engine.drive_at_once(&self.key, &mut exchange)?.ok()?;
-        Some(self.settle(exchange.finish(), &mut current))
+        Some(self.settle(exchange.outcome(), &mut current))
     }
 
     /// Under the queue's lock, or a change could slip in behind the end that
