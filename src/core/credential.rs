@@ -1,6 +1,6 @@
 //! Which header fields are taken for credentials.
 
-use http::header::HeaderName;
+use http::header::{CONTENT_TYPE, HeaderName};
 
 /// A name with one of these words is a credential's. A word is what stands between
 /// dashes or underscores.
@@ -78,6 +78,10 @@ const PLACES: [&str; 3] = ["continuation", "page", "sync"];
 
 /// Whether a field of this name is taken for a credential, and not kept.
 pub(super) fn is_credential(name: &HeaderName) -> bool {
+    // Nearly every message has it: it need not be read word by word.
+    if *name == CONTENT_TYPE {
+        return false;
+    }
     let mut before = "";
     let mut words = name.as_str().split(['-', '_']).peekable();
     while let Some(word) = words.next() {

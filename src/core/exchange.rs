@@ -232,7 +232,11 @@ impl<C: Command<Output = T>, T> Exchange<C, T> {
         // Taken apart in place: records are large, and this is on every path.
         let Decision { next, output } = self.decision.take_if(|_| self.known)?;
         let record = match next {
-            Next::Put(record) => Some(record),
+            Next::Put(record) => {
+                // What was written over is let go: its room may be used again.
+                self.seen = Seen::Nothing;
+                Some(record)
+            }
             Next::Keep => std::mem::replace(&mut self.seen, Seen::Nothing).record(),
             Next::Remove => None,
         };

@@ -38,6 +38,7 @@ mod packed;
 mod record;
 mod reference;
 mod sealed;
+mod text;
 mod window;
 mod wire;
 

@@ -26,7 +26,7 @@ pub(crate) struct Packed(Box<[u8]>);
 struct Times {
     version: Version,
     flags: u8,
-    created_at: Option<Timestamp>,
+    created_at: Timestamp,
     written_at: Timestamp,
     retention: Duration,
 }
@@ -42,8 +42,7 @@ impl fmt::Debug for Packed {
 const RESUMABLE: u8 = 1;
 const ACCEPTED: u8 = 1 << 1;
 const OUTGOING: u8 = 1 << 2;
-const CREATED: u8 = 1 << 3;
-const SCHEME_2: u8 = 1 << 4;
+const SCHEME_2: u8 = 1 << 3;
 
 /// What a hold is, in a byte.
 const LEASED: u8 = 0;
@@ -60,8 +59,9 @@ const SENSITIVE: u32 = 1 << 31;
 const HEAD: usize = 128;
 
 impl Packed {
-    /// The same record; `None` of one that is not complete, or has more than most have.
-    pub(crate) fn of(record: &Record) -> Option<Self> {
+    /// The same record, as the store keeps it that writes it at `at` over one that was first kept at
+    /// `created`; `None` of one that is not complete, or has more than most have.
+    pub(crate) fn of(record: &Record, created: Option<Timestamp>, at: Timestamp) -> Option<Self> {
         let Progress::Complete { response, retention } = &record.progress else { return None };
         let behind = length(response);
         let has_more = record.callback.is_some()
@@ -84,13 +84,13 @@ impl Packed {
         let flags = bit(record.mode == Mode::Resumable, RESUMABLE)
             | bit(record.accepted, ACCEPTED)
             | bit(record.outgoing, OUTGOING)
-            | bit(record.created_at.is_some(), CREATED)
             | bit(record.fingerprint.scheme() == 2, SCHEME_2);
-        let mut to = Vec::with_capacity(HEAD + behind);
+        let mut head = [0; HEAD];
+        let mut to = head.as_mut_slice();
         to.put_u64_ne(record.version.get());
         to.put_u8(flags);
-        to.put_u64_ne(record.created_at.unwrap_or_default().as_millis());
-        to.put_u64_ne(record.written_at.as_millis());
+        to.put_u64_ne(record.created_over(created, at).as_millis());
+        to.put_u64_ne(at.as_millis());
         put_duration(&mut to, *retention);
         to.put_slice(record.fingerprint.as_bytes());
         to.put_u32_ne(number(authority));
@@ -101,8 +101,16 @@ impl Packed {
         to.put_u32_ne(record.attempts);
         to.put_u32_ne(record.attempts_before_reset);
         to.put_u64_ne(record.retry_in_ms);
-        put_response(&mut to, response)?;
-        Some(Self(to.into()))
+        to.put_u16_ne(response.status().as_u16());
+        to.put_u32_ne(response.not_retained().map_or(RETAINED, NotRetained::number));
+        to.put_u32_ne(u32::try_from(response.headers().len()).ok()?);
+        to.put_u32_ne(u32::try_from(response.trailers().len()).ok()?);
+        // In one go: what grows asks for room each time.
+        let mut all = Vec::with_capacity(HEAD + behind);
+        all.put_slice(&head);
+        put_lines(&mut all, response)?;
+        all.put_slice(response.body().map_or(&[], |body| body));
+        Some(Self(all.into()))
     }
 
     /// The record.
@@ -138,7 +146,7 @@ impl Packed {
             request: None,
             steps: Vec::new(),
             undoing: None,
-            created_at,
+            created_at: Some(created_at),
             written_at,
         }
     }
@@ -149,7 +157,7 @@ impl Packed {
     }
 
     /// When it was first kept, without the rest.
-    pub(crate) fn created_at(&self) -> Option<Timestamp> {
+    pub(crate) fn created_at(&self) -> Timestamp {
         self.times().0.created_at
     }
 
@@ -169,7 +177,6 @@ impl Packed {
         let mut from = &*self.0;
         let (version, flags) = (Version::new(from.get_u64_ne()), from.get_u8());
         let [created_at, written_at] = [from.get_u64_ne(), from.get_u64_ne()].map(Timestamp::from_millis);
-        let created_at = (flags & CREATED != 0).then_some(created_at);
         let retention = duration(&mut from);
         (Times { version, flags, created_at, written_at, retention }, from)
     }
@@ -184,7 +191,7 @@ fn number(number: Option<NonZeroU32>) -> u32 {
     number.map_or(0, NonZeroU32::get)
 }
 
-fn put_duration(to: &mut Vec<u8>, duration: Duration) {
+fn put_duration(to: &mut impl BufMut, duration: Duration) {
     to.put_u64_ne(duration.as_secs());
     to.put_u32_ne(duration.subsec_nanos());
 }
@@ -202,11 +209,7 @@ fn length(response: &StoredResponse) -> usize {
 }
 
 /// `None` if a part is longer than can be said, or is none.
-fn put_response(to: &mut Vec<u8>, response: &StoredResponse) -> Option<()> {
-    to.put_u16_ne(response.status().as_u16());
-    to.put_u32_ne(response.not_retained().map_or(RETAINED, NotRetained::number));
-    to.put_u32_ne(u32::try_from(response.headers().len()).ok()?);
-    to.put_u32_ne(u32::try_from(response.trailers().len()).ok()?);
+fn put_lines(to: &mut Vec<u8>, response: &StoredResponse) -> Option<()> {
     for (name, value) in response.headers().iter().chain(response.trailers()) {
         let length = u32::try_from(value.len()).ok().filter(|length| length & SENSITIVE == 0)?;
         // One that was made unchecked may be none, and could not be made again.
@@ -218,7 +221,6 @@ fn put_response(to: &mut Vec<u8>, response: &StoredResponse) -> Option<()> {
         to.put_slice(name.as_str().as_bytes());
         to.put_slice(value.as_bytes());
     }
-    to.put_slice(response.body().map_or(&[], |body| body));
     Some(())
 }
 

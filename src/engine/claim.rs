@@ -94,24 +94,25 @@ fn claimed(
     if let (Claimed::Replay(..), Some(record), Some(look)) = (&done.output, &done.record, look) {
         look.keep(record, seen_at);
     }
-    Ok(match (done.output, done.record, counted) {
-        (Claimed::Granted(fence), Some(record), Some(counted)) => {
-            let attempt = record.attempts();
-            engine.emit_of(Reference { key, attempt }, || match attempt {
-                1 => EventKind::Claimed,
-                attempt => EventKind::Resumed { attempt },
-            });
-            Admission::Granted(Attempt::new(engine.clone(), key, fence, engine.limits(), record, now), counted)
-        }
-        (claimed, record, _) => {
-            let age = match (&claimed, &record) {
-                (Claimed::Busy(left), Some(record)) => record.held_for(*left),
-                _ => Duration::ZERO,
-            };
-            let attempt = record.as_ref().map_or(0, Record::attempts);
-            Admission::Refused(claimed, Met { age, attempt })
-        }
-    })
+    // One after another, and not as a tuple: records are large, and would be moved into it.
+    if let Some(counted) = counted
+        && let Claimed::Granted(fence) = done.output
+        && let Some(record) = done.record
+    {
+        let attempt = record.attempts();
+        engine.emit_of(Reference { key, attempt }, || match attempt {
+            1 => EventKind::Claimed,
+            attempt => EventKind::Resumed { attempt },
+        });
+        let attempt = Attempt::new(engine.clone(), key, fence, engine.limits(), record, now);
+        return Ok(Admission::Granted(attempt, counted));
+    }
+    let age = match (&done.output, &done.record) {
+        (Claimed::Busy(left), Some(record)) => record.held_for(*left),
+        _ => Duration::ZERO,
+    };
+    let attempt = done.record.as_ref().map_or(0, Record::attempts);
+    Ok(Admission::Refused(done.output, Met { age, attempt }))
 }
 
 /// What a holder that lost its claim gets: no response but the one on record.

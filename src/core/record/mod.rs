@@ -251,8 +251,14 @@ impl Record {
     /// starts anew.
     #[must_use]
     pub(crate) fn stamped_over(mut self, created: Option<Timestamp>, at: Timestamp) -> Self {
-        self.created_at = if self.is_first() { None } else { created.or(self.created_at) };
+        self.created_at = Some(self.created_over(created, at));
         self.stamped(at)
+    }
+
+    /// When it was first kept, as the record that is kept at `at` says.
+    pub(in crate::core) fn created_over(&self, created: Option<Timestamp>, at: Timestamp) -> Timestamp {
+        let earlier = if self.is_first() { None } else { created.or(self.created_at) };
+        earlier.unwrap_or(at)
     }
 
     /// Whether this is the write that starts the operation: its first claim, or

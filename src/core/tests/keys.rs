@@ -60,6 +60,16 @@ fn an_item_is_not_a_list() {
 }
 
 #[test]
+fn keys_of_every_length_are_kept_and_compared_as_they_came() {
+    let key = |length: usize| IdempotencyKey::parse("k".repeat(length).as_bytes()).unwrap();
+    for length in 1..=255 {
+        assert_eq!(key(length).as_str(), "k".repeat(length));
+        assert_eq!(key(length), IdempotencyKey::parse(format!("\"{}\"", "k".repeat(length)).as_bytes()).unwrap());
+        assert_ne!(key(length), key(length % 255 + 1));
+    }
+}
+
+#[test]
 fn control_bytes_and_what_is_not_ascii_are_refused() {
     for byte in (0..=0x1f).chain(0x7f..=0xff) {
         refuses([b'"', b'a', byte, b'b', b'"'], InvalidKey::Syntax);

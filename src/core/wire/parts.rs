@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri};
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
@@ -105,13 +106,20 @@ enum WirePoint {
 pub(super) fn encode_request(request: &StoredRequest) -> Bytes {
     let wire = WireRequest {
         method: request.method().as_str(),
-        target: request.uri().to_string().into(),
+        target: target_of(request.uri()),
         headers: Cow::Borrowed(request.headers()),
         trailers: Cow::Borrowed(request.trailers()),
         body: Some(request.body().as_ref()).filter(|body| !body.is_empty()).map(Into::into),
         principal: request.principal().map(Into::into),
     };
     seal(&wire, request.body().len())
+}
+
+/// As it came: most are a path and a query alone, which the URI has in one piece.
+fn target_of(uri: &Uri) -> Cow<'_, str> {
+    let is_origin = uri.authority().is_none() && uri.scheme().is_none();
+    let origin = uri.path_and_query().map(PathAndQuery::as_str).filter(|target| is_origin && target.starts_with('/'));
+    origin.map_or_else(|| uri.to_string().into(), Cow::Borrowed)
 }
 
 pub(in crate::core) fn decode_request(bytes: &Bytes) -> Result<StoredRequest, DecodeError> {

@@ -26,6 +26,7 @@ use crate::core::{Change, Fence, Key, NotStarted, Record, Reference, Standing, S
 use crate::engine::Engine;
 use crate::engine::drain::Listed;
 use crate::engine::limits::Limits;
+use crate::engine::operation::shared::Handled;
 use crate::engine::process::InHandGuard;
 use crate::store::StoreError;
 use crate::telemetry::event::EventKind;
@@ -38,19 +39,21 @@ pub(crate) struct Attempt {
     since: Instant,
     limits: Limits,
     /// As it was claimed: what earlier attempts left.
-    claimed: Arc<Record>,
+    claimed: Record,
     writer: Writer,
     lease: Lease,
     ending: Ending,
     steps: Steps,
+    handled: Handled,
 }
 
 /// What was written, and what is to be.
 struct Writer {
     /// The writes of one operation go one after another: one has the turn at a time.
     turn: Semaphore,
-    /// The record, as this attempt last wrote it.
-    current: Mutex<Arc<Record>>,
+    /// The record, as this attempt last wrote it; `None` while it is as it was claimed, and while
+    /// a caller has the turn.
+    current: Mutex<Option<Arc<Record>>>,
     /// Changes that wait for their turn; the task that gets it takes them all.
     queue: Mutex<Vec<(Change, Option<Waiting>)>>,
     paid: AtomicBool,
@@ -144,10 +147,9 @@ impl Attempt {
         claimed: Record,
         since: Instant,
     ) -> Arc<Self> {
-        let claimed = Arc::new(claimed);
         let writer = Writer {
             turn: Semaphore::new(1),
-            current: Mutex::new(Arc::clone(&claimed)),
+            current: Mutex::default(),
             queue: Mutex::default(),
             paid: AtomicBool::new(claimed.status() == Status::Paid),
         };
@@ -162,6 +164,7 @@ impl Attempt {
             lease: Lease::default(),
             ending: Ending::default(),
             steps: Steps::default(),
+            handled: Handled::default(),
         })
     }
 
@@ -170,12 +173,17 @@ impl Attempt {
     }
 
     /// Which attempt it is; the first is 1.
-    pub(crate) fn number(&self) -> u32 {
+    pub(crate) const fn number(&self) -> u32 {
         self.claimed.attempts()
     }
 
-    pub(crate) fn claimed(&self) -> &Record {
+    pub(crate) const fn claimed(&self) -> &Record {
         &self.claimed
+    }
+
+    /// What its handler did.
+    pub(crate) const fn handled(&self) -> &Handled {
+        &self.handled
     }
 
     pub(crate) fn status(&self) -> Status {

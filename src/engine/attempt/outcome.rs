@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::turn::leave_a_turn;
+use super::writer::replace;
 use super::{Attempt, End};
 use crate::core::{Change, Done, Exchange, Fenced, Lost, Mode, Record, StoredResponse};
 use crate::store::{STORE_TIMEOUT, StoreError};
@@ -135,13 +136,12 @@ impl Attempt {
     }
 
     /// How it ended, now that the store has its end, or has failed.
-    fn ended(self: &Arc<Self>, write: LastWrite, driven: Result<(), StoreError>, current: &mut Arc<Record>) -> End {
-        let LastWrite { exchange, completes, retry_in } = write;
+    fn ended(self: &Arc<Self>, mut write: LastWrite, driven: Result<(), StoreError>, current: &mut Arc<Record>) -> End {
         if let Err(error) = driven {
-            return self.leave_unsaved(exchange, error);
+            return self.leave_unsaved(write.exchange, error);
         }
         self.leave();
-        let (stored, found) = match exchange.finish() {
+        let (stored, found) = match write.exchange.outcome() {
             Some(Done { output, record }) => (output.is_ok(), record),
             None => (false, None),
         };
@@ -150,17 +150,18 @@ impl Attempt {
             return End::Lost(found);
         }
         if let Some(record) = found {
-            *current = Arc::new(record);
+            replace(current, record);
         }
-        if let Some(retry_in) = retry_in {
+        if let Some(retry_in) = write.retry_in {
             self.engine.due().set(backoff::after(retry_in));
         }
-        self.how_it_ended(current, completes)
+        self.how_it_ended(current, write.completes)
     }
 
     /// The work is over after so long, and its end is going to be saved.
     fn set_ending(&self, elapsed: Duration) {
         let is_first = self.ending.over.set(()).is_ok();
+        self.handled.forget_undos();
         #[cfg(feature = "metrics")]
         if is_first {
             crate::telemetry::metrics::attempt(elapsed, self.claimed.mode());

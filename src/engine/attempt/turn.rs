@@ -18,7 +18,8 @@ pub(super) struct Turn<A: Deref<Target = Attempt>> {
 
 impl<A: Deref<Target = Attempt>> Turn<A> {
     fn taken(attempt: A) -> Self {
-        let record = Arc::clone(&lock(&attempt.writer.current));
+        let written = lock(&attempt.writer.current).take();
+        let record = written.unwrap_or_else(|| Arc::new(attempt.claimed.clone()));
         Self { attempt, record }
     }
 }
@@ -73,7 +74,7 @@ impl<A: Deref<Target = Attempt>> DerefMut for Turn<A> {
 
 impl<A: Deref<Target = Attempt>> Drop for Turn<A> {
     fn drop(&mut self) {
-        std::mem::swap(&mut *lock(&self.attempt.writer.current), &mut self.record);
+        *lock(&self.attempt.writer.current) = Some(Arc::clone(&self.record));
         self.attempt.writer.turn.add_permits(1);
     }
 }

@@ -56,7 +56,7 @@ impl Attempt {
         let mut exchange = self.exchange(changes, &current, self.since.elapsed());
         // What fails is tried again, for as long as others are.
         self.engine.drive_at_once(&self.key, &mut exchange)?.ok()?;
-        Some(self.settle(exchange.finish(), &mut current))
+        Some(self.settle(exchange.outcome(), &mut current))
     }
 
     /// Under the queue's lock, or a change could slip in behind the end that
@@ -155,7 +155,15 @@ impl Attempt {
     pub(super) fn follow(&self, record: Option<Record>, current: &mut Arc<Record>) {
         if let Some(record) = record {
             self.writer.paid.store(record.status() == Status::Paid, Ordering::Relaxed);
-            *current = Arc::new(record);
+            replace(current, record);
         }
+    }
+}
+
+/// Puts a record in the place of the one before, which most often nothing else holds on to.
+pub(super) fn replace(current: &mut Arc<Record>, record: Record) {
+    match Arc::get_mut(current) {
+        Some(place) => *place = record,
+        None => *current = Arc::new(record),
     }
 }

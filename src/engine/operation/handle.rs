@@ -1,11 +1,9 @@
 //! An attempt, as the handler has it.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::undoable::Undo;
+use super::shared::{Handled, StepUse};
 use crate::core::{IdempotencyKey, Key, Label, Mode, Point, Status, StepKey};
 use crate::engine::attempt::Attempt;
 use crate::util::signal::lock;
@@ -36,47 +34,25 @@ use crate::util::signal::lock;
 /// ```
 #[derive(Clone)]
 pub struct Operation {
-    pub(super) inner: Arc<Inner>,
-}
-
-pub(super) struct Inner {
     pub(super) attempt: Arc<Attempt>,
-    /// As the client sent it.
-    pub(super) idempotency_key: Option<IdempotencyKey>,
-    /// The steps this attempt has touched.
-    pub(super) used: Mutex<HashMap<Box<str>, StepUse>>,
-    /// Those that can be undone, in the order in which they were done.
-    pub(super) undos: Mutex<Vec<Undo>>,
-    pub(super) undoing: AtomicBool,
-}
-
-/// What this attempt did with a step's name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum StepUse {
-    Running,
-    /// It ended, and its result is stored.
-    Stored,
-    /// It ended before it was begun, and may be tried again.
-    Again,
-    /// It was begun and ended without a result.
-    InDoubt,
-    /// It was begun, by this attempt or an earlier one, and is known not to have happened.
-    MayRun,
 }
 
 impl Operation {
     pub(crate) fn new(attempt: Arc<Attempt>, idempotency_key: Option<IdempotencyKey>) -> Self {
-        let (used, undos, undoing) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Self { inner: Arc::new(Inner { attempt, idempotency_key, used, undos, undoing }) }
+        if let Some(key) = idempotency_key {
+            // An attempt has one request.
+            let _ = attempt.handled().idempotency_key.set(key);
+        }
+        Self { attempt }
     }
 
-    pub(super) fn attempt_handle(&self) -> &Arc<Attempt> {
-        &self.inner.attempt
+    pub(super) fn handled(&self) -> &Handled {
+        self.attempt.handled()
     }
 
     /// The name of the operation's record.
     pub fn key(&self) -> &Key {
-        self.inner.attempt.key()
+        self.attempt.key()
     }
 
     /// The key that the client sent, without quotes, by which it knows this operation.
@@ -97,12 +73,12 @@ impl Operation {
     /// downstream as a key: [`step_key`](Self::step_key) makes one that does not collide
     /// with that of another caller or step.
     pub fn idempotency_key(&self) -> Option<&str> {
-        self.inner.idempotency_key.as_ref().map(IdempotencyKey::as_str)
+        self.handled().idempotency_key.get().map(IdempotencyKey::as_str)
     }
 
     /// The number of this attempt; the first is 1.
     pub fn attempt(&self) -> u32 {
-        self.inner.attempt.claimed().attempts()
+        self.attempt.claimed().attempts()
     }
 
     /// Whether there were attempts before this one.
@@ -112,32 +88,32 @@ impl Operation {
 
     /// The mode: what happens if this attempt dies.
     pub fn mode(&self) -> Mode {
-        self.inner.attempt.claimed().mode()
+        self.attempt.claimed().mode()
     }
 
     /// How far the operation got: `Paid` once the result of a
     /// [`pay`](Self::pay) or [`once`](Self::once) is stored.
     pub fn status(&self) -> Status {
-        self.inner.attempt.status()
+        self.attempt.status()
     }
 
     /// Whether the claim is lost, or in doubt. This attempt can't store what it still does;
     /// the attempt that took over does it again.
     pub fn is_cancelled(&self) -> bool {
-        self.inner.attempt.lost().initialized()
+        self.attempt.lost().initialized()
     }
 
     /// Resolves once [`is_cancelled`](Self::is_cancelled) is true; never, if all goes
     /// well. For a `select!` around long work. Cancel safe.
     pub async fn cancelled(&self) {
-        self.inner.attempt.lost().wait().await;
+        self.attempt.lost().wait().await;
     }
 
     /// Says that this attempt did nothing that counts: its end frees the key, as if the
     /// client had never used it, unless a step was begun or done. In a response,
     /// [`Outcome::NothingHappened`](crate::Outcome) says the same.
     pub fn nothing_happened(&self) {
-        self.inner.attempt.set_nothing_happened();
+        self.attempt.set_nothing_happened();
     }
 
     /// Adds a [label](Label) by which an operator finds the operation, in the place of one of the
@@ -160,7 +136,7 @@ impl Operation {
     /// If the process dies before the next write, the label is lost. After the end of the attempt
     /// this does nothing.
     pub fn label(&self, name: &str, value: impl fmt::Display) {
-        self.inner.attempt.label(Label::new(name, value));
+        self.attempt.label(Label::new(name, value));
     }
 
     /// The idempotency key to send downstream with the step `name`: the same
@@ -172,14 +148,14 @@ impl Operation {
     /// Takes a name for the time a step runs under it; `None` if it runs or is
     /// done already.
     pub(super) fn take_name(&self, name: &str) -> Option<StepGuard> {
-        let mut used = lock(&self.inner.used);
+        let mut used = lock(&self.handled().used);
         let on_drop = used.get(name).copied().unwrap_or(StepUse::Again);
         if matches!(on_drop, StepUse::Running | StepUse::Stored) {
             return None;
         }
         used.insert(name.into(), StepUse::Running);
         drop(used);
-        self.inner.attempt.set_running(name, true);
+        self.attempt.set_running(name, true);
         Some(StepGuard { operation: self.clone(), name: name.into(), on_drop })
     }
 }
@@ -209,7 +185,7 @@ impl StepGuard {
             StepUse::InDoubt => Some(Point::Begun),
             StepUse::MayRun => None,
             StepUse::Again | StepUse::Running | StepUse::Stored => {
-                self.operation.inner.attempt.claimed().step(&self.name).map(|step| step.point().clone())
+                self.operation.attempt.claimed().step(&self.name).map(|step| step.point().clone())
             }
         }
     }
@@ -217,7 +193,7 @@ impl StepGuard {
 
 impl Drop for StepGuard {
     fn drop(&mut self) {
-        self.operation.inner.attempt.set_running(&self.name, false);
-        lock(&self.operation.inner.used).insert(std::mem::take(&mut self.name), self.on_drop);
+        self.operation.attempt.set_running(&self.name, false);
+        lock(&self.operation.handled().used).insert(std::mem::take(&mut self.name), self.on_drop);
     }
 }

@@ -19,6 +19,7 @@ mod handle;
 mod input;
 mod kind;
 pub(crate) mod result;
+pub(crate) mod shared;
 mod step;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod transaction;

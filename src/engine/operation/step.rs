@@ -13,10 +13,11 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::error::StepError;
-use super::handle::{Operation, StepGuard, StepUse};
+use super::handle::{Operation, StepGuard};
 use super::input::{self, Input};
 use super::kind::Kind;
 use super::result::{self, Finals, Judge};
+use super::shared::StepUse;
 use super::undoable::{How, NotUndone, UndoWork};
 use crate::core::{Change, KeyForm, Point, Start, StepKey, in_its_own_piece};
 use crate::engine::attempt::Attempt;
@@ -393,7 +394,7 @@ where
     E: Send,
 {
     async fn run(mut self, span: StepSpan) -> Result<T, StepError<E>> {
-        let attempt = Arc::clone(self.operation.attempt_handle());
+        let attempt = Arc::clone(&self.operation.attempt);
         self.operation.check(Start::Reach, &self.name)?;
         // Before the step counts as one that the attempt came to.
         if let Some(source) = self.unwritable.take() {
@@ -597,7 +598,7 @@ where
 
     fn park(self, and: &str) -> StepError<E> {
         let why = format!("step {:?} was begun and it is not known whether it happened{and}", self.name);
-        self.operation.attempt_handle().park(&self.name, &why);
+        self.operation.attempt.park(&self.name, &why);
         StepError::InDoubt { step: self.name.into() }
     }
 
@@ -621,7 +622,7 @@ where
     fn unreadable_now(&self, stored: &[u8], source: serde_json::Error) -> StepError<E> {
         if result::is_unreadable(stored) {
             let why = format!("step {:?} was done, and its result could not be written as JSON", self.name);
-            self.operation.attempt_handle().park(&self.name, &why);
+            self.operation.attempt.park(&self.name, &why);
         }
         self.unreadable(source)
     }

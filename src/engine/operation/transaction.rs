@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::error::StepError;
-use super::handle::{Operation, StepUse};
+use super::handle::Operation;
 use super::input::{self, Input};
 use super::result;
+use super::shared::StepUse;
 use crate::core::{Change, Point, Start, StoredResponse};
 use crate::engine::attempt::Attempt;
 use crate::engine::attempt::transaction::{Begun, NotCommitted};
@@ -191,7 +192,7 @@ impl Operation {
         E: Send,
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, T, E> + Send,
     {
-        let attempt = Arc::clone(self.attempt_handle());
+        let attempt = Arc::clone(&self.attempt);
         self.check(Start::Reach, &step)?;
         // Before the step counts as one that the attempt came to.
         let input = match input {
@@ -262,7 +263,7 @@ impl Operation {
         E: Send,
         F: for<'t> FnOnce(&'t mut D::Handle) -> TransactionFuture<'t, Response<Bytes>, E> + Send,
     {
-        let attempt = Arc::clone(self.attempt_handle());
+        let attempt = Arc::clone(&self.attempt);
         self.check(Start::Act, "complete")?;
         let (response, begun) = run(&attempt, database, work).await?;
         let (parts, body) = response.into_parts();

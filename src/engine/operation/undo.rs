@@ -47,19 +47,19 @@ impl Operation {
     /// A step that can be undone is in doubt.
     pub(super) fn may_have_happened(&self, step: &str) {
         self.did_not_happen(step);
-        lock(&self.inner.undos).push(Undo { step: step.into(), how: None });
+        lock(&self.handled().undos).push(Undo { step: step.into(), how: None });
     }
 
     /// Whether `step` may start, or go on.
     pub(super) fn check<E>(&self, start: Start, step: &str) -> Result<(), StepError<E>> {
-        let checked = self.inner.attempt.check(start, self.is_undoing());
+        let checked = self.attempt.check(start, self.is_undoing());
         checked.map_err(|why| StepError::not_started(why, step))
     }
 
     /// A step is about to act, unless it is refused. Whatever starts is in the plan
     /// that is made after it.
     pub(super) fn may_start<E>(&self, step: &str, can_be_undone: bool) -> Result<(), StepError<E>> {
-        let mut undos = lock(&self.inner.undos);
+        let mut undos = lock(&self.handled().undos);
         self.check(Start::GoOn, step)?;
         undos.retain(|undo| *undo.step != *step);
         if can_be_undone {
@@ -69,35 +69,35 @@ impl Operation {
     }
 
     pub(super) fn did_not_happen(&self, step: &str) {
-        lock(&self.inner.undos).retain(|undo| *undo.step != *step);
+        lock(&self.handled().undos).retain(|undo| *undo.step != *step);
     }
 
     /// It is on record, with this result.
     pub(super) fn happened(&self, step: &str, how: How) {
         self.did_not_happen(step);
-        lock(&self.inner.undos).push(Undo { step: step.into(), how: Some(how) });
+        lock(&self.handled().undos).push(Undo { step: step.into(), how: Some(how) });
     }
 
     /// Whether there is a plan, or one is about to be stored.
     pub(super) fn is_undoing(&self) -> bool {
-        self.inner.undoing.load(Ordering::Relaxed) || self.earlier_plan().is_some()
+        self.handled().undoing.load(Ordering::Relaxed) || self.earlier_plan().is_some()
     }
 
     /// What an earlier attempt decided to undo.
     fn earlier_plan(&self) -> Option<&Undoing> {
-        self.inner.attempt.claimed().undoing()
+        self.attempt.claimed().undoing()
     }
 
     /// Whether there is something to undo, should it have failed.
     pub(crate) fn can_undo(&self) -> bool {
-        self.is_undoing() || !lock(&self.inner.undos).is_empty()
+        self.is_undoing() || !lock(&self.handled().undos).is_empty()
     }
 
     /// Undoes what was done, latest first. `response` is what the operation
     /// failed with, if an earlier attempt has not stored that; `said`: the handler
     /// said that this is final.
     pub(crate) async fn undo(&self, response: Option<StoredResponse>, said: bool) -> Undone {
-        if self.inner.attempt.check(Start::Undo, self.is_undoing()).is_err() {
+        if self.attempt.check(Start::Undo, self.is_undoing()).is_err() {
             return Undone::NotYet;
         }
         let (steps, earlier) = match self.earlier_plan() {
@@ -119,14 +119,14 @@ impl Operation {
     /// can change its mind.
     async fn plan(&self, response: Option<StoredResponse>, said: bool) -> Result<Box<[Box<str>]>, Undone> {
         let Some(response) = response else { return Err(Undone::AsItIs) };
-        if self.inner.attempt.hides(&response, said).is_some() {
+        if self.attempt.hides(&response, said).is_some() {
             // A step that was not reached did not say how it is undone.
             return Err(Undone::NotYet);
         }
         let (steps, unknown) = {
-            let undos = lock(&self.inner.undos);
+            let undos = lock(&self.handled().undos);
             // Under this lock: what starts after it would not be in the plan.
-            self.inner.undoing.store(true, Ordering::Relaxed);
+            self.handled().undoing.store(true, Ordering::Relaxed);
             let unknown = undos.iter().find(|undo| undo.how.is_none()).map(|undo| undo.step.clone());
             (undos.iter().map(|undo| undo.step.clone()).collect::<Box<[_]>>(), unknown)
         };
@@ -135,17 +135,17 @@ impl Operation {
             return Err(self.give_up(&why));
         }
         let plan = Change::Undo { steps: steps.clone(), response: Arc::new(response) };
-        self.inner.attempt.write(plan).await.map_err(|_| Undone::NotYet)?;
-        self.inner.attempt.emit(|| EventKind::Undoing { steps: steps.iter().map(ToString::to_string).collect() });
+        self.attempt.write(plan).await.map_err(|_| Undone::NotYet)?;
+        self.attempt.emit(|| EventKind::Undoing { steps: steps.iter().map(ToString::to_string).collect() });
         Ok(steps)
     }
 
     async fn undo_step(&self, step: &str) -> Result<(), Undone> {
-        if self.inner.attempt.claimed().step(step).is_some_and(Step::is_undone) {
+        if self.attempt.claimed().step(step).is_some_and(Step::is_undone) {
             return Ok(());
         }
         let known = {
-            let mut undos = lock(&self.inner.undos);
+            let mut undos = lock(&self.handled().undos);
             let at = undos.iter().position(|undo| *undo.step == *step);
             at.and_then(|at| undos.swap_remove(at).how)
         };
@@ -168,7 +168,7 @@ impl Operation {
                     StepError::Retry(NotUndone::Later(why)) => why.clone(),
                     other => other.line(),
                 };
-                self.inner.attempt.step_failed(&name, line);
+                self.attempt.step_failed(&name, line);
                 Err(Undone::NotYet)
             }
         }
@@ -176,7 +176,7 @@ impl Operation {
 
     /// At least once: the receiver recognises a repeated call by the key.
     async fn run_undo(&self, step: &str, name: &str, how: How, span: StepSpan) -> Result<(), StepError<NotUndone>> {
-        let attempt = &self.inner.attempt;
+        let attempt = &self.attempt;
         self.check(Start::Undo, step)?;
         let _running = Running::new(attempt, name);
         (how.work)(how.result, StepKey::of_undo(attempt.key(), step).written(how.form))
@@ -192,13 +192,13 @@ impl Operation {
     /// sent the keys of that.
     async fn plan_age(&self) -> Duration {
         match self.earlier_plan() {
-            Some(_) => self.inner.attempt.undoing_age().await.unwrap_or_default(),
+            Some(_) => self.attempt.undoing_age().await.unwrap_or_default(),
             None => Duration::ZERO,
         }
     }
 
     fn give_up(&self, why: &str) -> Undone {
-        self.inner.attempt.park("", why);
+        self.attempt.park("", why);
         Undone::NotYet
     }
 }

@@ -42,21 +42,25 @@ pub(super) fn held(record: &Record) -> usize {
 }
 
 impl Slot {
-    fn of(record: Record) -> Self {
+    /// Of a record that is kept at `now` over one that was first kept at `created`.
+    fn of(next: &Record, created: Option<Timestamp>, now: Timestamp) -> Self {
+        let record = next.clone().stamped_over(created, now);
         Self { size: held(&record), turn: (Class::of(&record), record.due()), record }
     }
 }
 
 impl Kept {
-    fn of(record: Record) -> Self {
-        Packed::of(&record).map_or_else(|| Self::Whole(Box::new(Slot::of(record))), Self::Packed)
+    /// A record that is kept at `now`, for the first time.
+    fn of(next: &Record, now: Timestamp) -> Self {
+        Packed::of(next, None, now).map_or_else(|| Self::Whole(Box::new(Slot::of(next, None, now))), Self::Packed)
     }
 
     /// Puts a record in its place.
-    fn put(&mut self, record: Record) {
-        match (self, Packed::of(&record)) {
-            (Self::Whole(slot), None) => **slot = Slot::of(record),
-            (kept, None) => *kept = Self::Whole(Box::new(Slot::of(record))),
+    fn put(&mut self, next: &Record, now: Timestamp) {
+        let created = self.created_at();
+        match (self, Packed::of(next, created, now)) {
+            (Self::Whole(slot), None) => **slot = Slot::of(next, created, now),
+            (kept, None) => *kept = Self::Whole(Box::new(Slot::of(next, created, now))),
             (kept, Some(packed)) => *kept = Self::Packed(packed),
         }
     }
@@ -85,7 +89,7 @@ impl Kept {
     fn created_at(&self) -> Option<Timestamp> {
         match self {
             Self::Whole(slot) => slot.record.created_at(),
-            Self::Packed(packed) => packed.created_at(),
+            Self::Packed(packed) => Some(packed.created_at()),
         }
     }
 
@@ -139,16 +143,14 @@ impl Shard {
         if current.map(Kept::version) != expected {
             return None;
         }
-        let created = current.and_then(Kept::created_at);
         let (old_turn, old_size) = current.map(|old| (old.turn(), old.size())).unzip();
-        let record = next.clone().stamped_over(created, now);
         let kept = match place {
             Place::Occupied(old) => {
                 let kept = old.into_mut();
-                kept.put(record);
+                kept.put(next, now);
                 kept
             }
-            Place::Vacant(place) => place.insert(Kept::of(record)),
+            Place::Vacant(place) => place.insert(Kept::of(next, now)),
         };
         let (turn, size) = (kept.turn(), kept.size());
         if old_turn != Some(turn) {

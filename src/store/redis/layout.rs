@@ -29,6 +29,8 @@
 //! The bytes are the version. When it is due is in the index, and of a complete
 //! record its `PEXPIRETIME`.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::alphabet::CRYPT;
 use base64::engine::GeneralPurpose;
@@ -130,7 +132,7 @@ impl Names {
     pub(super) fn put(&self, key: &Key, expected: Option<Version>, next: &Record) -> Call {
         let Encoded { head, fresh } = next.encode();
         // Behind the head, for a replay reads one field. The others have their own.
-        let response = fresh.iter().find(|(id, _)| field(*id).is_none()).map_or(&[][..], |(_, response)| response);
+        let response = fresh.iter().find(|(id, _)| *id == PartId::Response).map_or(&[][..], |(_, response)| response);
         let size = head.len() + fresh.iter().map(|(_, part)| part.len() + 16).sum::<usize>();
         let script = if self.indexes.labels { &PUT_INDEXING_LABELS } else { &PUT };
         let call = self
@@ -141,7 +143,7 @@ impl Names {
             .arg(status_letter(next.index_class()))
             .joined([columns_of(next, head.len()).as_bytes(), &version_bytes(next.version()), &head, response]);
         let parts = fresh.iter().filter_map(|(id, part)| Some((field(*id)?, part)));
-        let call = parts.fold(call, |call, (field, part)| call.arg(field).arg(&**part));
+        let call = parts.fold(call, |call, (field, part)| call.arg(&*field).arg(&**part));
         let call = match created(expected, next) {
             Some(created) => call.arg(created),
             None => call,
@@ -191,11 +193,11 @@ pub(super) fn parse_name(name: &[u8]) -> Option<Key> {
 }
 
 /// The field of a part; `None` for the response, which follows the head.
-fn field(id: PartId) -> Option<String> {
+fn field(id: PartId) -> Option<Cow<'static, str>> {
     match id {
-        PartId::Request => Some("q".to_owned()),
+        PartId::Request => Some("q".into()),
         PartId::Response => None,
-        PartId::Step(number) => Some(number.to_string()),
+        PartId::Step(number) => Some(number.to_string().into()),
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     immediate(
         "a-lost-claim-writes-at-once",
         WRITER,
-        "Some(self.settle(exchange.finish(), &mut current))",
+        "Some(self.settle(exchange.outcome(), &mut current))",
         "Some(exchange.finish().map(drop).ok_or(WriteError::Lost))",
         "a_step_of_a_lost_claim",
     ),

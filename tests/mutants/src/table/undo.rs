@@ -43,8 +43,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "undo-without-what-was-not-reached",
         "src/engine/operation/undo.rs",
-        "if self.inner.attempt.hides(&response, said).is_some() {",
-        "if self.inner.attempt.hides(&response, said).is_some() && false {",
+        "if self.attempt.hides(&response, said).is_some() {",
+        "if self.attempt.hides(&response, said).is_some() && false {",
         "reached::nothing_is_undone",
     ),
     undo(
@@ -78,7 +78,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "undo-plan-not-stored",
         "src/engine/operation/undo.rs",
-        "        self.inner.attempt.write(plan).await.map_err(|_| Undone::NotYet)?;",
+        "        self.attempt.write(plan).await.map_err(|_| Undone::NotYet)?;",
         "        drop(plan);",
         "undo::a_trip",
     ),
@@ -148,8 +148,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     undo(
         "step-named-like-an-undoing-counts-as-one",
         "src/engine/operation/undo.rs",
-        "if self.inner.attempt.claimed().step(step).is_some_and(Step::is_undone) {",
-        "if self.inner.attempt.claimed().step(&undo_name(step)).is_some() {",
+        "if self.attempt.claimed().step(step).is_some_and(Step::is_undone) {",
+        "if self.attempt.claimed().step(&undo_name(step)).is_some() {",
         "undo::a_step_may_be_called",
     ),
     undo(
@@ -163,7 +163,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "step-with-a-reserved-name-is-the-plan",
         "src/engine/operation/undo.rs",
         "|| self.earlier_plan().is_some()",
-        "|| self.earlier_plan().is_some() || self.inner.attempt.claimed().step(\"(undo)\").is_some()",
+        "|| self.earlier_plan().is_some() || self.attempt.claimed().step(\"(undo)\").is_some()",
         "undo::a_step_may_be_called",
     ),
     undo(
