@@ -54,9 +54,18 @@ struct Writer {
     /// The record, as this attempt last wrote it; `None` while it is as it was claimed, and while
     /// a caller has the turn.
     current: Mutex<Option<Arc<Record>>>,
-    /// Changes that wait for their turn; the task that gets it takes them all.
-    queue: Mutex<Vec<(Change, Option<Waiting>)>>,
+    /// The task that gets the turn takes all that is in it.
+    queue: Mutex<Queue>,
     paid: AtomicBool,
+}
+
+/// Changes that are to be written.
+#[derive(Default)]
+struct Queue {
+    /// Those that go with the next write, whatever that is about, and before it.
+    along: Vec<Change>,
+    /// Those that wait for their turn.
+    waiting: Vec<(Change, Option<Waiting>)>,
 }
 
 /// Whether the claim still holds.

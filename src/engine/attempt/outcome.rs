@@ -126,8 +126,7 @@ impl Attempt {
     /// The write that ends it, with what still waits to be written.
     fn last_write(&self, change: Change, current: &Arc<Record>, elapsed: Duration) -> LastWrite {
         let completes = matches!(change, Change::Complete { .. });
-        // Those who still wait for a write belong to work that is over.
-        let (mut changes, _) = self.take_queue();
+        let mut changes = self.take_queue();
         let retry_in = self.pause_after(&change);
         changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));
         changes.extend(self.reason_for(&change, current));

@@ -124,7 +124,7 @@ impl Attempt {
     ) -> Result<Option<Write>, NotCommitted> {
         for first in [true, false] {
             self.may_commit(changes, current).map_err(NotCommitted::NotStarted)?;
-            let mut write = self.exchange(self.with_labels(changes), current, self.since.elapsed());
+            let mut write = self.exchange(self.with_those_along(changes), current, self.since.elapsed());
             match self.engine.ledger().join(&self.key, &mut write, database, transaction).await {
                 Ok(true) => return Ok(Some(write)),
                 // Another attempt took over, or an earlier write of ours took although

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::turn::leave_a_turn;
-use super::{Attempt, Waiting, WriteError};
+use super::{Attempt, Queue, Waiting, WriteError};
 use crate::core::{Change, Done, Exchange, Fenced, Label, Labels, Lost, Record, Status};
 use crate::util::nonce::fresh_nonce;
 use crate::util::signal::lock;
@@ -67,8 +67,18 @@ impl Attempt {
             return false;
         }
         let mut done = Some(done);
-        queue.extend(changes.map(|change| (change, done.take())));
+        queue.waiting.extend(changes.map(|change| (change, done.take())));
         true
+    }
+
+    /// Has these changes go with the next write, whatever that is about, and before it.
+    pub(crate) fn write_along(&self, changes: [Option<Change>; 3]) -> Result<(), WriteError> {
+        let mut queue = lock(&self.writer.queue);
+        if self.has_ended() {
+            return Err(WriteError::Lost);
+        }
+        queue.along.extend(changes.into_iter().flatten());
+        Ok(())
     }
 
     /// Goes with the next write, whatever that is about.
@@ -80,46 +90,55 @@ impl Attempt {
         let is_label = |change: &Change| matches!(change, Change::Label { .. });
         let is_replaced =
             |change: &Change| matches!(change, Change::Label { label: earlier } if earlier.name() == label.name());
-        queue.retain(|(change, _)| !is_replaced(change));
-        if queue.iter().filter(|(change, _)| is_label(change)).count() < Labels::MAX {
-            queue.push((Change::Label { label }, None));
+        queue.along.retain(|change| !is_replaced(change));
+        if queue.along.iter().filter(|change| is_label(change)).count() < Labels::MAX {
+            queue.along.push(Change::Label { label });
         }
     }
 
-    /// `changes`, and the labels that wait for a write. They stay in the queue: this one may be
-    /// rolled back.
+    /// `changes`, behind those that go along. They stay in the queue: this write may be rolled back.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    pub(super) fn with_labels(&self, changes: &[Change]) -> Vec<Change> {
+    pub(super) fn with_those_along(&self, changes: &[Change]) -> Vec<Change> {
         let queue = lock(&self.writer.queue);
-        let labels = queue.iter().map(|(change, _)| change).filter(|change| matches!(change, Change::Label { .. }));
-        labels.chain(changes).cloned().collect()
+        queue.along.iter().chain(changes).cloned().collect()
     }
 
-    pub(super) fn take_queue(&self) -> (Vec<Change>, Vec<Option<Waiting>>) {
-        std::mem::take(&mut *lock(&self.writer.queue)).into_iter().unzip()
+    /// All that is to be written; what waits for it belongs to work that is over.
+    pub(super) fn take_queue(&self) -> Vec<Change> {
+        let Queue { mut along, waiting } = std::mem::take(&mut *lock(&self.writer.queue));
+        along.extend(waiting.into_iter().map(|(change, _)| change));
+        along
+    }
+
+    /// The same while it goes on; `None` if no caller waits: then another task took it.
+    fn take_waiting(&self) -> Option<Queue> {
+        let mut queue = lock(&self.writer.queue);
+        (!queue.waiting.is_empty()).then(|| std::mem::take(&mut *queue))
     }
 
     async fn flush(self: Arc<Self>) {
         let mut current = self.turn().await;
-        let (changes, waiting) = self.take_queue();
-        if changes.is_empty() || self.completed().is_some() {
+        let Some(queue) = self.take_waiting() else { return };
+        if self.completed().is_some() {
             return;
         }
-        let mut exchange = self.exchange(changes.clone(), &current, self.since.elapsed());
+        let mut exchange = self.exchange(queue.changes(), &current, self.since.elapsed());
         let outcome = tokio::select! {
             biased;
             outcome = self.engine.persist(&self.key, &mut exchange, self.limits.lease) => outcome,
             // Left to the end, which takes them along and keeps no caller waiting.
-            _ = self.ending.over.wait() => {
-                lock(&self.writer.queue).extend(changes.into_iter().zip(waiting));
-                return;
-            }
+            _ = self.ending.over.wait() => return lock(&self.writer.queue).put_back(queue),
         };
         let outcome = match outcome {
             Ok(()) => self.settle(exchange.finish(), &mut current),
             Err(error) => Err(WriteError::Store(error)),
         };
-        for done in waiting.into_iter().flatten() {
+        let Queue { along, waiting } = queue;
+        if matches!(outcome, Err(WriteError::Store(_))) {
+            // What comes later is not to be stored without them.
+            lock(&self.writer.queue).put_back(Queue { along, waiting: Vec::new() });
+        }
+        for done in waiting.into_iter().filter_map(|(_, done)| done) {
             // A caller that stopped waiting needs no result.
             let _ = done.send(outcome.clone());
         }
@@ -157,6 +176,23 @@ impl Attempt {
             self.writer.paid.store(record.status() == Status::Paid, Ordering::Relaxed);
             replace(current, record);
         }
+    }
+}
+
+impl Queue {
+    const fn is_empty(&self) -> bool {
+        self.along.is_empty() && self.waiting.is_empty()
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        self.along.iter().chain(self.waiting.iter().map(|(change, _)| change)).cloned().collect()
+    }
+
+    /// Before what has come meanwhile.
+    fn put_back(&mut self, mut earlier: Self) {
+        earlier.along.append(&mut self.along);
+        earlier.waiting.append(&mut self.waiting);
+        *self = earlier;
     }
 }
 

@@ -115,6 +115,8 @@ struct Step<'a, T, E> {
     key_lifetime: Duration,
     /// An earlier attempt or try began it, and may have done it.
     in_doubt: bool,
+    /// Its result goes with the next write.
+    is_deferred: bool,
 }
 
 impl Operation {
@@ -215,6 +217,7 @@ where
             form: KeyForm::Hex,
             key_lifetime: KEY_LIFETIME,
             in_doubt: false,
+            is_deferred: false,
         };
         Self { step: Some(step), running: None }
     }
@@ -350,6 +353,43 @@ where
     /// while operations are unfinished.
     pub fn uuid_key(self) -> Self {
         self.set(|step| step.form = KeyForm::Uuid)
+    }
+
+    /// Lets this step return before its result is stored: that goes with the operation's next
+    /// write, which is the intent or the result of another step, the renewal of the lease, or the end. Three
+    /// such steps in a row, and the response, cost one write in place of four.
+    ///
+    /// The next write stores all or nothing: no [`pay`](Operation::pay), [`once`](Operation::once) or
+    /// [`transaction`](Operation::transaction) begins or commits that does not find this result on record, in each
+    /// later attempt, too.
+    ///
+    /// ```
+    /// # use tower_idempotency::{Runner, StepError, store::MemoryStore};
+    /// # async fn price(_: u64) -> Result<u64, std::io::Error> { Ok(1700) }
+    /// # async fn charge(_: tower_idempotency::StepKey, _: u64) -> Result<(), std::io::Error> { Ok(()) }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runner = Runner::new(MemoryStore::new());
+    /// # let done = runner.run("shop", "order-17", "", |op| async move {
+    /// let price = op.step("price", |_| price(17)).defer_save().await?;
+    /// // Stored with the intent of this one.
+    /// op.pay("charge", |key| charge(key, price)).await
+    /// # });
+    /// # done.await.map_err(|error: tower_idempotency::RunError<StepError<std::io::Error>>| error.to_string())?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Caveats
+    ///
+    /// If the process dies before the next write, the next attempt runs the work again, although the handler had its result
+    /// and may have shown it to others. Defer where the work has the same result each time, or where what follows
+    /// outside of steps does not depend on it: a look at a price, a file that is rendered.
+    ///
+    /// An attempt that has lost its claim learns of it at the next write, and no longer here.
+    ///
+    /// It changes nothing for a `pay` or a `once`, nor for a step with [`undo_with`](Self::undo_with): their results are
+    /// stored before they return.
+    pub fn defer_save(self) -> Self {
+        self.set(|step| step.is_deferred = true)
     }
 
     /// A hook that finds out whether the step happened, for when it is in doubt.
@@ -507,15 +547,24 @@ where
     /// written.
     #[expect(clippy::needless_pass_by_ref_mut, reason = "a step is not Sync, and the future must be Send")]
     async fn write(&mut self, attempt: &Arc<Attempt>, change: Change) -> Result<(), StepError<E>> {
-        let input = self.input.map(|input| Change::Input { step: self.name.clone(), hash: input.hash });
-        let form = Some(self.form).filter(|form| *form != KeyForm::Hex);
-        let form = form.map(|form| Change::Key { step: self.name.clone(), form });
-        attempt.write_all([Some(change), input, form]).await?;
+        attempt.write_all(self.with_what_it_depends_on(change)).await?;
         // If the plan of what is undone went before it, it does not count.
         if self.operation.is_undoing() && attempt.current().await.step(&self.name).is_none() {
             return Err(StepError::Undoing { step: self.name.to_string() });
         }
         Ok(())
+    }
+
+    fn with_what_it_depends_on(&self, change: Change) -> [Option<Change>; 3] {
+        let input = self.input.map(|input| Change::Input { step: self.name.clone(), hash: input.hash });
+        let form = Some(self.form).filter(|form| *form != KeyForm::Hex);
+        let form = form.map(|form| Change::Key { step: self.name.clone(), form });
+        [Some(change), input, form]
+    }
+
+    /// While it is undone, whether the step still counts has to be known.
+    fn may_be_deferred(&self) -> bool {
+        self.is_deferred && self.kind == Kind::Step && !self.operation.is_undoing()
     }
 
     fn can_be_undone(&mut self, result: &[u8]) {
@@ -556,7 +605,11 @@ where
         // From here on the work is done, whatever becomes of the write.
         taken.on_drop = StepUse::Stored;
         let bytes = in_its_own_piece(bytes);
-        self.write(attempt, Change::Save { step: self.name.clone(), value: bytes.clone() }).await?;
+        let change = Change::Save { step: self.name.clone(), value: bytes.clone() };
+        match self.may_be_deferred() {
+            true => attempt.write_along(self.with_what_it_depends_on(change))?,
+            false => self.write(attempt, change).await?,
+        }
         self.can_be_undone(&bytes);
         attempt.emit(|| EventKind::StepSaved { step: self.name.to_string() });
         unreadable.map_or(Ok(value), |source| Err(self.unreadable(source)))

@@ -2,6 +2,7 @@
 //! any point keeps it.
 
 mod crash;
+mod deferred;
 mod doubt;
 mod input;
 mod keys;
