@@ -539,8 +539,7 @@ where
 
     /// What was begun under one form of its key keeps it.
     async fn keep_form(&mut self, attempt: &Attempt) {
-        let current = attempt.current().await;
-        self.form = current.step(&self.name).map_or(self.form, |step| step.key_form());
+        self.form = attempt.current().await.step(&self.name).map_or(self.form, |step| step.key_form());
     }
 
     /// Stores a change, and with it what the step depends on and how its key is

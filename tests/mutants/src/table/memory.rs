@@ -75,8 +75,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     packed(
         "trailers-are-packed-as-headers",
         PACKED,
-        "    to.put_u32_ne(u32::try_from(response.headers().len()).ok()?);\n    to.put_u32_ne(u32::try_from(response.trailers().len()).ok()?);",
-        "    to.put_u32_ne(u32::try_from(response.headers().len() + response.trailers().len()).ok()?);\n    to.put_u32_ne(0);",
+        "        to.put_u32_ne(u32::try_from(response.headers().len()).ok()?);\n        to.put_u32_ne(u32::try_from(response.trailers().len()).ok()?);",
+        "        to.put_u32_ne(u32::try_from(response.headers().len() + response.trailers().len()).ok()?);\n        to.put_u32_ne(0);",
         "it_comes_back",
     ),
     packed(

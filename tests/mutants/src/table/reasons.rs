@@ -14,8 +14,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     http(
         "a-refused-claim-names-another-attempt",
         "src/engine/claim.rs",
-        "let attempt = record.as_ref().map_or(0, Record::attempts);",
-        "let attempt = record.as_ref().map_or(0, |_| 1);",
+        "let attempt = done.record.as_ref().map_or(0, Record::attempts);",
+        "let attempt = done.record.as_ref().map_or(0, |_| 1);",
         "references::a_problem_names_the_attempt",
     ),
     http(

@@ -62,8 +62,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "form-of-a-begun-key-changes",
         STEP,
-        "self.form = current.step(&self.name).map_or(self.form, |step| step.key_form());",
-        "self.form = current.step(&self.name).map_or(self.form, |_| self.form);",
+        "self.form = attempt.current().await.step(&self.name).map_or(self.form, |step| step.key_form());",
+        "self.form = attempt.current().await.step(&self.name).map_or(self.form, |_| self.form);",
         "keys::a_begun_step_keeps",
     ),
     resume(
@@ -181,8 +181,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "park-cuts-others-off",
         STEP,
-        "happened{and}\", self.name);\n        self.operation.attempt_handle().park(&self.name, &why);",
-        "happened{and}\", self.name);\n        let attempt = Arc::clone(self.operation.attempt_handle());\n        attempt.park(&self.name, &why);\n        tokio::spawn(async move { attempt.write(Change::Park { why: why.into() }).await.is_ok() });",
+        "happened{and}\", self.name);\n        self.operation.attempt.park(&self.name, &why);",
+        "happened{and}\", self.name);\n        let attempt = Arc::clone(&self.operation.attempt);\n        attempt.park(&self.name, &why);\n        tokio::spawn(async move { attempt.write(Change::Park { why: why.into() }).await.is_ok() });",
         "doubt::a_step_in_doubt_lets",
     ),
     resume(
