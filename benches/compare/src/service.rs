@@ -78,7 +78,7 @@ fn command(row: &str, scenario: &str, place: &Place, peers: &Peers) -> Result<Co
             ours
         }
     };
-    let creates = if row == "ours-postgres" { "?create_schema=true" } else { "" };
+    let creates = if matches!(row, "ours-postgres" | "deferred-postgres") { "?create_schema=true" } else { "" };
     command.arg(format!("{}{creates}", place.url));
     if row == "durare-normal" {
         command.arg("normal");

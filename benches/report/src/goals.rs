@@ -42,7 +42,8 @@ const GOALS: &[Goal] = &[
     of_one("Postgres replay : unfenced by hand", "replay", ["ours-postgres", "unfenced-postgres"], ["0.95", "1.0"]),
     of_one("three steps, SQLite : durare", "three-steps", ["ours-sqlite", "durare-sqlite"], ["6", "9"]),
     of_one("three steps, SQLite : Restate", "three-steps", ["ours-sqlite", "restate"], ["6", "9"]),
-    of_one("three steps, Postgres : DBOS", "three-steps", ["ours-postgres", "dbos"], ["3", "4"]),
+    of_one("three steps, Postgres : DBOS", "three-steps", ["ours-postgres", "dbos"], ["", ""]),
+    of_one("three steps with defer_save, Postgres : DBOS", "three-steps", ["deferred-postgres", "dbos"], ["3", "4"]),
     of_one("three steps, Postgres : durare", "three-steps", ["ours-postgres", "durare-postgres"], ["", ""]),
     Goal {
         what: "background done : foreground, memory",

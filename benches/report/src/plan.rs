@@ -72,6 +72,12 @@ pub const ROWS: &[Row] = &[
     row("same-redis", "the same calls by hand, Redis", Some("ours-redis"), KEYED),
     row("unfenced-redis", "unfenced by hand, Redis", Some("ours-redis"), KEYED),
     row("ours-postgres", "ours, Postgres", None, ALL),
+    row(
+        "deferred-postgres",
+        "ours, Postgres, with `defer_save`",
+        Some("ours-postgres"),
+        &["three-steps", "hundred-steps"],
+    ),
     row("same-postgres", "the same calls by hand, Postgres", Some("ours-postgres"), KEYED),
     row("unfenced-postgres", "unfenced by hand, Postgres", Some("ours-postgres"), KEYED),
     row("durare-postgres", "durare 0.5, Postgres", Some("ours-postgres"), STEPS),

@@ -11,7 +11,8 @@
 //!
 //! The record tells steps apart by name, not by position: a new release may add steps
 //! and change their order. They may run concurrently, and those that finish at
-//! the same moment are stored in one write.
+//! the same moment are stored in one write. A step may also leave its result to the next write
+//! ([`defer_save`](StepFuture::defer_save)).
 
 mod error;
 pub(crate) mod finite;
@@ -21,6 +22,7 @@ mod kind;
 pub(crate) mod result;
 pub(crate) mod shared;
 mod step;
+mod stored;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod transaction;
 mod undo;

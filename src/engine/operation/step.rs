@@ -92,14 +92,14 @@ pub struct StepFuture<'a, T, E> {
     running: Option<BoxFuture<'a, Result<T, StepError<E>>>>,
 }
 
-struct Step<'a, T, E> {
-    operation: Operation,
-    name: Box<str>,
+pub(super) struct Step<'a, T, E> {
+    pub(super) operation: Operation,
+    pub(super) name: Box<str>,
     kind: Kind,
     work: Option<Work<'a, T, E>>,
     timeout: Option<Duration>,
     reconcile: Option<Reconcile<'a, T>>,
-    finals: Option<Finals<'a, E>>,
+    pub(super) finals: Option<Finals<'a, E>>,
     harmless: Option<Judge<'a, E>>,
     /// What operators see of an error.
     explain: Option<Explain<'a, E>>,
@@ -652,34 +652,5 @@ where
         let why = format!("step {:?} was begun and it is not known whether it happened{and}", self.name);
         self.operation.attempt.park(&self.name, &why);
         StepError::InDoubt { step: self.name.into() }
-    }
-
-    fn decode(&self, value: &[u8]) -> Result<T, StepError<E>> {
-        serde_json::from_slice(value).map_err(|source| self.unreadable_now(value, source))
-    }
-
-    fn decode_final(&self, error: &[u8]) -> StepError<E> {
-        let Some(finals) = &self.finals else {
-            let missing = "an earlier attempt stored a final error, and this step has no `final_when`";
-            return self.unreadable(serde::de::Error::custom(missing));
-        };
-        match (finals.decode)(error) {
-            Ok(error) => StepError::Final(error),
-            Err(source) => self.unreadable_now(error, source),
-        }
-    }
-
-    /// What is on record can't be read now. What no release can read parks the
-    /// operation, for this attempt needs it.
-    fn unreadable_now(&self, stored: &[u8], source: serde_json::Error) -> StepError<E> {
-        if result::is_unreadable(stored) {
-            let why = format!("step {:?} was done, and its result could not be written as JSON", self.name);
-            self.operation.attempt.park(&self.name, &why);
-        }
-        self.unreadable(source)
-    }
-
-    fn unreadable(&self, source: serde_json::Error) -> StepError<E> {
-        StepError::Unreadable { step: self.name.to_string(), source }
     }
 }

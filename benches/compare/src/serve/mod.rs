@@ -52,6 +52,7 @@ async fn app(row: &str, scenario: &str, url: &str) -> Result<Router, Failure> {
         "unfenced-redis" => hand::app(UnfencedRedis::connect(url).await?, scenario),
         "same-postgres" => hand::app(SamePostgres::connect(url).await?, scenario),
         "unfenced-postgres" => hand::app(UnfencedPostgres::connect(url).await?, scenario),
+        "deferred-postgres" => stepping(steps::app::<true>(), store(url)?),
         _ => ours(scenario, store(url)?),
     })
 }
@@ -92,14 +93,15 @@ fn store(url: &str) -> Result<Arc<dyn Store>, Failure> {
 
 fn ours(scenario: &str, store: Arc<dyn Store>) -> Router {
     match scenario {
-        "three-steps" | "hundred-steps" => {
-            let layer = IdempotencyLayer::new(store, Scope::shared()).resumable().required();
-            steps::app().layer(layer)
-        }
+        "three-steps" | "hundred-steps" => stepping(steps::app::<false>(), store),
         "foreground" => charging(scenario).layer(IdempotencyLayer::new(store, Scope::shared()).resumable()),
         "background" => background(store),
         _ => charging(scenario).layer(IdempotencyLayer::new(store, Scope::shared())),
     }
+}
+
+fn stepping(app: Router, store: Arc<dyn Store>) -> Router {
+    app.layer(IdempotencyLayer::new(store, Scope::shared()).resumable().required())
 }
 
 /// Accepts, and has a completer beside it that runs as many at once as there are clients.

@@ -313,7 +313,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     completer(
         "label-waits-for-no-write",
         "src/engine/attempt/writer.rs",
-        "queue.push((Change::Label { label }, None));",
+        "queue.along.push(Change::Label { label });",
         "drop(label);",
         "whose::labels_come_with_the_claim",
     ),

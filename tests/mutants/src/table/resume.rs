@@ -9,7 +9,44 @@ const STEP: &str = "src/engine/operation/step.rs";
 planted_under!(resume, "--test engine", "resume");
 planted_under!(unit, "--lib");
 
+const WRITER: &str = "src/engine/attempt/writer.rs";
+
 pub(super) const MUTANTS: &[Mutant] = &[
+    resume(
+        "a-failed-write-loses-what-goes-along",
+        WRITER,
+        "if matches!(outcome, Err(WriteError::Store(_))) {",
+        "if outcome.is_ok() {",
+        "deferred::a_write_that_fails",
+    ),
+    resume(
+        "an-intent-goes-before-what-goes-along",
+        WRITER,
+        "let Some(queue) = self.take_waiting() else { return };",
+        "let Some(mut queue) = self.take_waiting() else { return };\n        lock(&self.writer.queue).along = std::mem::take(&mut queue.along);",
+        "deferred::an_intent_is_never_stored",
+    ),
+    resume(
+        "an-end-forgets-what-goes-along",
+        WRITER,
+        "along.extend(waiting.into_iter().map(|(change, _)| change));",
+        "along = waiting.into_iter().map(|(change, _)| change).collect();",
+        "deferred::an_end_without_a_response",
+    ),
+    resume(
+        "deferred-saves-are-written-at-once",
+        STEP,
+        "self.is_deferred && self.kind == Kind::Step",
+        "false && self.kind == Kind::Step",
+        "deferred::three_of_them",
+    ),
+    resume(
+        "what-pays-is-deferred",
+        STEP,
+        "self.is_deferred && self.kind == Kind::Step &&",
+        "self.is_deferred &&",
+        "deferred::what_must_not_wait",
+    ),
     resume(
         "results-not-read-back",
         "src/engine/operation/result.rs",
@@ -26,7 +63,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     resume(
         "unreadable-results-do-not-park",
-        STEP,
+        "src/engine/operation/stored.rs",
         "if result::is_unreadable(stored) {",
         "if result::is_unreadable(stored) && stored.len() > 1 {",
         "unreadable::a_result_that_can_not_be_written",
@@ -132,8 +169,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     resume(
         "step-result-not-saved",
         STEP,
-        "self.write(attempt, Change::Save { step: self.name.clone(), value: bytes.clone() }).await?;",
-        "",
+        "false => self.write(attempt, change).await?,",
+        "false => drop(change),",
         "steps::every_result_is_remembered",
     ),
     resume(
