@@ -18,10 +18,10 @@ pub(super) fn app<const DEFERRED: bool>() -> Router {
     Router::new().route("/three-steps", post(three::<DEFERRED>)).route("/hundred-steps", post(hundred::<DEFERRED>))
 }
 
-fn saved<const DEFERRED: bool, T, E>(step: StepFuture<'_, T, E>) -> StepFuture<'_, T, E>
+fn saved<'a, const DEFERRED: bool, T, E>(step: StepFuture<'a, T, E>) -> StepFuture<'a, T, E>
 where
-    T: Serialize + DeserializeOwned + Send + Sync,
-    E: Send,
+    T: Serialize + DeserializeOwned + Send + Sync + 'a,
+    E: Send + 'a,
 {
     if DEFERRED { step.defer_save() } else { step }
 }
