@@ -190,6 +190,30 @@ async fn expired_records_go_as_others_come_and_their_keys_are_free() {
     assert!(load(&files, &key(50)).await.is_none());
 }
 
+/// Nor is it forgotten.
+#[tokio::test]
+async fn one_that_can_not_be_read_keeps_no_other_from_going() {
+    let directory = tempfile::tempdir().unwrap();
+    let (clock, path) = (ManualClock::new(), directory.path().join("keys.db"));
+    let files = SqliteStore::options().with_clock(clock.clone()).open(&path).unwrap();
+    for n in 0..20 {
+        let first = claim();
+        let fence = store(&files, &key(n), None, &first).await;
+        store(&files, &key(n), Some(fence), &complete(&first, fence)).await;
+        clock.advance(Duration::from_millis(1));
+    }
+    let other = rusqlite::Connection::open(&path).unwrap();
+    let earliest = "SELECT min(due) FROM records WHERE status = 2";
+    let damaged = format!("UPDATE records SET head = x'00' WHERE status = 2 AND due = ({earliest})");
+    assert_eq!(other.execute(&damaged, []).unwrap(), 1);
+    clock.advance(RETENTION);
+    for n in 100..120 {
+        store(&files, &key(n), None, &claim()).await;
+    }
+    let left = "SELECT count(*) FROM records WHERE status = 2";
+    assert_eq!(other.query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}
+
 #[tokio::test]
 async fn a_scan_pages_earliest_due_first() {
     let directory = tempfile::tempdir().unwrap();

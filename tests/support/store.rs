@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     After,
     /// It was done, and the reply was lost after so long.
     LostAfter(Duration),
+    /// The store panics, and nothing was done.
+    Panic,
     /// No reply, ever, and nothing was done.
     Hang,
     /// It was done, and there is no reply, ever.
@@ -211,6 +213,7 @@ impl Faulty {
         match self.next(call) {
             Fault::None => run.await,
             Fault::Before(kind) => Err(error(kind)),
+            Fault::Panic => panic!("planned"),
             Fault::After => {
                 run.await?;
                 Err(error(StoreErrorKind::Unavailable))

@@ -56,6 +56,8 @@ struct Writer {
     current: Mutex<Option<Arc<Record>>>,
     /// The task that gets the turn takes all that is in it.
     queue: Mutex<Queue>,
+    /// A step's result went along once.
+    defers: AtomicBool,
     paid: AtomicBool,
 }
 
@@ -160,6 +162,7 @@ impl Attempt {
             turn: Semaphore::new(1),
             current: Mutex::default(),
             queue: Mutex::default(),
+            defers: AtomicBool::new(false),
             paid: AtomicBool::new(claimed.status() == Status::Paid),
         };
         Arc::new(Self {

@@ -128,8 +128,9 @@ impl Attempt {
         let completes = matches!(change, Change::Complete { .. });
         let mut changes = self.take_queue();
         let retry_in = self.pause_after(&change);
+        let reason = self.reason_for(&change, current, &changes);
         changes.extend(retry_in.map(|retry_in| Change::Postpone { retry_in }));
-        changes.extend(self.reason_for(&change, current));
+        changes.extend(reason);
         changes.push(change);
         LastWrite { exchange: self.exchange(changes, current, elapsed), completes, retry_in }
     }

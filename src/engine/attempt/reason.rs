@@ -48,14 +48,17 @@ impl Attempt {
     }
 
     /// The line for this end, if there is anything to say. It is kept for events.
-    pub(super) fn reason_for(&self, change: &Change, current: &Record) -> Option<Change> {
+    pub(super) fn reason_for(&self, change: &Change, current: &Record, before: &[Change]) -> Option<Change> {
         if !matches!(change, Change::Release | Change::Withdraw) {
             return None;
         }
         let mut ending = lock(&self.ending.unanswered);
         let unanswered = ending.as_mut()?;
         // It may have been tried again since.
-        let is_done = |step: &str| current.step(step).is_some_and(|step| matches!(step.point(), Point::Saved(_)));
+        let is_stored = |step: &str| current.step(step).is_some_and(|step| matches!(step.point(), Point::Saved(_)));
+        let is_saved_now =
+            |name: &str| before.iter().any(|it| matches!(it, Change::Save { step, .. } if **step == *name));
+        let is_done = |step: &str| is_stored(step) || is_saved_now(step);
         let step = unanswered.step.take().filter(|(step, _)| !is_done(step));
         let step = step.map(|(step, error)| format!("step {step}: {error}"));
         let said: Vec<_> = unanswered.why.take().into_iter().chain(step).collect();

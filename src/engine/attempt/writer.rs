@@ -1,8 +1,8 @@
 //! The writes of an attempt: one after another, and those that are ready together as
 //! one.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -72,13 +72,34 @@ impl Attempt {
     }
 
     /// Has these changes go with the next write, whatever that is about, and before it.
-    pub(crate) fn write_along(&self, changes: [Option<Change>; 3]) -> Result<(), WriteError> {
-        let mut queue = lock(&self.writer.queue);
-        if self.has_ended() {
+    pub(crate) async fn write_along(&self, changes: [Option<Change>; 3]) -> Result<(), WriteError> {
+        if !self.enqueue_along(changes) {
             return Err(WriteError::Lost);
         }
-        queue.along.extend(changes.into_iter().flatten());
+        leave_a_turn().await;
         Ok(())
+    }
+
+    fn enqueue_along(&self, changes: [Option<Change>; 3]) -> bool {
+        let mut queue = lock(&self.writer.queue);
+        if self.has_ended() {
+            return false;
+        }
+        self.writer.defers.store(true, Ordering::Relaxed);
+        queue.along.extend(changes.into_iter().flatten());
+        true
+    }
+
+    /// Stores the results that go along, if there are any, before a call that needs no write of its own.
+    pub(crate) async fn write_those_along(self: &Arc<Self>) -> Result<(), WriteError> {
+        if !self.writer.defers.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // In its turn: a write under way has them, and puts them back if it fails.
+        let current = self.turn().await;
+        let is_none = lock(&self.writer.queue).along.is_empty();
+        drop(current);
+        if is_none { Ok(()) } else { self.write(Change::Renew).await }
     }
 
     /// Goes with the next write, whatever that is about.
@@ -118,26 +139,27 @@ impl Attempt {
 
     async fn flush(self: Arc<Self>) {
         let mut current = self.turn().await;
-        let Some(queue) = self.take_waiting() else { return };
+        let Some(Queue { along, waiting }) = self.take_waiting() else { return };
         if self.completed().is_some() {
             return;
         }
-        let mut exchange = self.exchange(queue.changes(), &current, self.since.elapsed());
+        let mut on_its_way = OnItsWay { queue: &self.writer.queue, along };
+        let changes = on_its_way.along.iter().chain(waiting.iter().map(|(change, _)| change)).cloned().collect();
+        let mut exchange = self.exchange(changes, &current, self.since.elapsed());
         let outcome = tokio::select! {
             biased;
             outcome = self.engine.persist(&self.key, &mut exchange, self.limits.lease) => outcome,
             // Left to the end, which takes them along and keeps no caller waiting.
-            _ = self.ending.over.wait() => return lock(&self.writer.queue).put_back(queue),
+            _ = self.ending.over.wait() => return lock(&self.writer.queue).put_back(Vec::new(), waiting),
         };
         let outcome = match outcome {
             Ok(()) => self.settle(exchange.finish(), &mut current),
             Err(error) => Err(WriteError::Store(error)),
         };
-        let Queue { along, waiting } = queue;
-        if matches!(outcome, Err(WriteError::Store(_))) {
-            // What comes later is not to be stored without them.
-            lock(&self.writer.queue).put_back(Queue { along, waiting: Vec::new() });
+        if !matches!(outcome, Err(WriteError::Store(_))) {
+            on_its_way.along.clear();
         }
+        drop(on_its_way);
         for done in waiting.into_iter().filter_map(|(_, done)| done) {
             // A caller that stopped waiting needs no result.
             let _ = done.send(outcome.clone());
@@ -184,15 +206,24 @@ impl Queue {
         self.along.is_empty() && self.waiting.is_empty()
     }
 
-    fn changes(&self) -> Vec<Change> {
-        self.along.iter().chain(self.waiting.iter().map(|(change, _)| change)).cloned().collect()
-    }
-
     /// Before what has come meanwhile.
-    fn put_back(&mut self, mut earlier: Self) {
-        earlier.along.append(&mut self.along);
-        earlier.waiting.append(&mut self.waiting);
-        *self = earlier;
+    fn put_back(&mut self, along: Vec<Change>, waiting: Vec<(Change, Option<Waiting>)>) {
+        self.along.splice(..0, along);
+        self.waiting.splice(..0, waiting);
+    }
+}
+
+/// What goes along with a write that is under way. If that fails, or its store panics, the next one takes it:
+/// nothing that comes later is to be stored without it.
+struct OnItsWay<'a> {
+    queue: &'a Mutex<Queue>,
+    along: Vec<Change>,
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        let along = std::mem::take(&mut self.along);
+        lock(self.queue).put_back(along, Vec::new());
     }
 }
 

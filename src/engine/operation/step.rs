@@ -384,7 +384,11 @@ where
     /// and may have shown it to others. Defer where the work has the same result each time, or where what follows
     /// outside of steps does not depend on it: a look at a price, a file that is rendered.
     ///
-    /// An attempt that has lost its claim learns of it at the next write, and no longer here.
+    /// An attempt that has lost its claim learns of it at the next write, and no longer here. A result for which the
+    /// store has no room fails that write, and those after it, renewals too, so that the attempt loses its claim. No
+    /// [`StepSaved`](EventKind::StepSaved) tells of the step.
+    ///
+    /// Inside the work of a `pay` or a `once` it is too late: that intent is stored already.
     ///
     /// It changes nothing for a `pay` or a `once`, nor for a step with [`undo_with`](Self::undo_with): their results are
     /// stored before they return.
@@ -514,6 +518,9 @@ where
         // time, and an attempt that lost the claim meanwhile learns of that here.
         if self.kind == Kind::Once || (self.kind == Kind::Pay && !begun) {
             self.begin(attempt).await?;
+        } else if self.kind == Kind::Pay {
+            // The call that it repeats may rest on results that are not stored.
+            attempt.write_those_along().await?;
         }
         let started = self.operation.may_start(&self.name, self.undo.is_some());
         // It failed for good meanwhile. What was in doubt before stays so.
@@ -599,18 +606,20 @@ where
         value: T,
         span: &StepSpan,
     ) -> Result<T, StepError<E>> {
-        span.outcome("saved");
         let (bytes, unreadable) = result::to_bytes(&value);
         // From here on the work is done, whatever becomes of the write.
         taken.on_drop = StepUse::Stored;
         let bytes = in_its_own_piece(bytes);
         let change = Change::Save { step: self.name.clone(), value: bytes.clone() };
-        match self.may_be_deferred() {
-            true => attempt.write_along(self.with_what_it_depends_on(change))?,
-            false => self.write(attempt, change).await?,
+        if self.may_be_deferred() {
+            span.outcome("deferred");
+            attempt.write_along(self.with_what_it_depends_on(change)).await?;
+        } else {
+            span.outcome("saved");
+            self.write(attempt, change).await?;
+            self.can_be_undone(&bytes);
+            attempt.emit(|| EventKind::StepSaved { step: self.name.to_string() });
         }
-        self.can_be_undone(&bytes);
-        attempt.emit(|| EventKind::StepSaved { step: self.name.to_string() });
         unreadable.map_or(Ok(value), |source| Err(self.unreadable(source)))
     }
 

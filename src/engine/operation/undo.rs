@@ -75,7 +75,14 @@ impl Operation {
     /// It is on record, with this result.
     pub(super) fn happened(&self, step: &str, how: How) {
         self.did_not_happen(step);
-        lock(&self.handled().undos).push(Undo { step: step.into(), how: Some(how) });
+        let undo = Undo { step: step.into(), how: Some(how) };
+        let mut undos = lock(&self.handled().undos);
+        // After the end there is no undoing, and what it holds may hold the operation.
+        if self.attempt.has_ended() {
+            drop(undos);
+            return drop(undo);
+        }
+        undos.push(undo);
     }
 
     /// Whether there is a plan, or one is about to be stored.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -28,6 +28,7 @@ const RACES: u32 = 8;
 const SWEPT_AT_ONCE: usize = 100;
 /// How many times as long as a statement of a sweep took it rests before the next one.
 const RESTS: u32 = 3;
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Keeps records in Postgres, for any number of processes. With feature
 /// `postgres`. Clones are handles to the same store.
@@ -163,8 +164,8 @@ impl PostgresStore {
     /// [partitions](super::PostgresStoreOptions::partitions) it sweeps one after another, and begins
     /// with another one each time.
     ///
-    /// It removes 100 by a statement, and rests three times as long as that took before the next
-    /// one: so requests have the database for most of the time.
+    /// It removes 100 by a statement, and rests three times as long as that took, at most a second,
+    /// before the next one: so requests have the database for most of the time.
     ///
     /// # Errors
     ///
@@ -196,7 +197,7 @@ impl PostgresStore {
             if swept < most {
                 break;
             }
-            tokio::time::sleep(RESTS * begun.elapsed()).await;
+            tokio::time::sleep((RESTS * begun.elapsed()).min(LONGEST_REST)).await;
         }
         Ok(limit - left)
     }

@@ -33,6 +33,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(10);
 /// Free pages are given back some at a time, once there are so many.
 const FREE_PAGES: i64 = 1024;
 const GIVEN_BACK: i64 = 64;
+/// Past how many records that can't be read a sweep looks for others.
+const PASSED_OVER: usize = 64;
 /// How often that is looked at, in batches.
 const LOOK_EVERY: u32 = 64;
 
@@ -287,9 +289,8 @@ impl Session<'_> {
 
     /// Ends the transaction. Of an error, whether nothing was written for sure.
     fn finish(&mut self, now: Timestamp, writes: usize) -> Result<(), (bool, Fault)> {
-        // An operation is two writes or more: this is twice what comes, and no more, since each record
-        // that goes touches pages of its own.
-        self.sweep(now, i64::try_from(writes).unwrap_or(i64::MAX)).map_err(|fault| (true, fault))?;
+        // More than come, and not many more, since each that goes touches pages of its own.
+        self.sweep(now, writes + 1).map_err(|fault| (true, fault))?;
         self.shrink().map_err(|error| (true, error.into()))?;
         let commits = self.statements.count(now).map_err(|error| (true, error.into()))?;
         self.statements
@@ -301,11 +302,14 @@ impl Session<'_> {
     }
 
     /// Lets some of the complete records that have expired go.
-    fn sweep(&mut self, now: Timestamp, limit: i64) -> Result<(), Fault> {
+    fn sweep(&mut self, now: Timestamp, most: usize) -> Result<(), Fault> {
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let mut expired = Vec::new();
+        let limit = i64::try_from(most.saturating_add(PASSED_OVER)).unwrap_or(i64::MAX);
+        let mut expired = Vec::with_capacity(most);
         let mut rows = self.statements.expired.query((i64::MIN, [0_u8].as_slice(), limit, now))?;
-        while let Some(found) = rows.next()? {
+        while expired.len() < most
+            && let Some(found) = rows.next()?
+        {
             // What can't be read is not ours to forget.
             let Ok(key) = row::key(found, row::KEY) else { continue };
             if let Ok(stored) = row::Stored::read(found, key.as_bytes()) {

@@ -1,10 +1,11 @@
 //! Steps whose results go with the next write.
 
-use tower_idempotency::core::Point;
+use tower_idempotency::core::{Point, Status};
 use tower_idempotency::{Operation, StepError};
 
 use crate::support::bodies::Failure;
 use crate::support::lab::{App, Lab, operation, post, reply, secs, send, serve, spawn, stored_key};
+use crate::support::store::{Call, Fault};
 use crate::support::{Count, settle};
 
 /// A handler's outcome: the response's text, or why there is none yet.
@@ -234,4 +235,89 @@ async fn a_label_outlives_a_write_that_fails() {
     let record = lab.store.peek(&stored_key("k")).await.unwrap();
     let labels: Vec<_> = record.labels().iter().map(|label| (label.name(), label.value())).collect();
     assert_eq!(labels, [("order", "17")]);
+}
+
+/// A call that is made again needs no new intent: what it rests on is stored all the same.
+#[tokio::test]
+async fn a_call_in_doubt_is_not_made_again_before_what_it_rests_on_is_stored() {
+    let (lab, works) = (Lab::new(), Count::default());
+    let (count, other) = (works.clone(), lab.clone());
+    let app = resumable(&lab, move |op, run| {
+        let (count, lab) = (count.clone(), other.clone());
+        async move {
+            let first = op.pay("charge", |_| async { Err::<usize, _>(Failure("the line went dead")) }).await;
+            assert!(first.is_err());
+            let price = if run == 1 { 0 } else { deferred(&op, "price", &count).await? };
+            if run == 1 {
+                return Err(StepError::Retry(Failure("later")));
+            }
+            let charge = op.pay("charge", |_| async move {
+                let points = points(&lab, "k").await;
+                assert!(points.iter().any(|(name, _)| name == "price"), "{points:?}");
+                Ok(price)
+            });
+            charge.await
+        }
+    });
+    assert_eq!(send(&app, post("k")).await.status, 503);
+    send(&app, post("k")).await.assert_first(200, "1");
+}
+
+#[tokio::test]
+async fn a_store_that_panics_loses_none_of_them() {
+    let (lab, works) = (Lab::new(), Count::default());
+    let (count, other) = (works.clone(), lab.clone());
+    let app = resumable(&lab, move |op, run| {
+        let (count, lab) = (count.clone(), other.clone());
+        async move {
+            let price = deferred(&op, "price", &count).await?;
+            if run == 1 {
+                lab.store.fail_once(Call::Swap(Status::Pending), Fault::Panic);
+                let failed = op.pay("charge", |_| async move { Ok::<_, Failure>(price) }).await;
+                assert!(failed.is_err());
+            }
+            op.pay("charge", |_| async move { if run == 1 { Err(Failure("no")) } else { Ok(price) } }).await
+        }
+    });
+    assert_eq!(send(&app, post("k")).await.status, 503);
+    let points = points(&lab, "k").await;
+    assert!(points.iter().any(|(name, _)| name == "price"), "{points:?}");
+}
+
+/// As one that has to wait for a store does.
+#[tokio::test]
+async fn a_handler_of_many_leaves_turns_for_others() {
+    let (lab, works) = (Lab::new(), Count::default());
+    let count = works.clone();
+    let app = resumable(&lab, move |op, _| {
+        let count = count.clone();
+        async move {
+            let other = Count::default();
+            let up = other.clone();
+            tokio::spawn(async move { up.up() });
+            for n in 0..2000 {
+                deferred(&op, &n.to_string(), &count).await?;
+                if other.get() == 1 {
+                    return Ok(0);
+                }
+            }
+            Ok(2000)
+        }
+    });
+    send(&app, post("k")).await.assert_first(200, "0");
+}
+
+/// A step that failed first is not why the attempt ended, though its result is not stored yet.
+#[tokio::test]
+async fn one_that_was_done_at_last_is_no_reason() {
+    let lab = Lab::new();
+    let app = resumable(&lab, move |op, _| async move {
+        let failed = op.step("a", |_| async { Err::<usize, _>(Failure("first try")) }).await;
+        assert!(failed.is_err());
+        op.step("a", |_| async { Ok::<_, Failure>(1) }).defer_save().await?;
+        Err::<usize, _>(StepError::Retry(Failure("later")))
+    });
+    assert_eq!(send(&app, post("k")).await.status, 503);
+    let history = format!("{:?}", lab.store.peek(&stored_key("k")).await.unwrap().history());
+    assert!(history.contains("status 503") && !history.contains("step a"), "{history}");
 }

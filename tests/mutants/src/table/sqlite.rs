@@ -43,9 +43,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     sqlite(
         "fewer-expired-records-go-than-come",
         WRITER,
-        "self.sweep(now, i64::try_from(writes).unwrap_or(i64::MAX))",
-        "self.sweep(now, i64::try_from(writes / 2).unwrap_or(i64::MAX))",
+        "self.sweep(now, writes + 1)",
+        "self.sweep(now, writes / 2)",
         "reopen::expired_records_go",
+    ),
+    sqlite(
+        "one-that-can-not-be-read-keeps-others-from-going",
+        WRITER,
+        "most.saturating_add(PASSED_OVER)",
+        "most.saturating_sub(1)",
+        "reopen::one_that_can_not_be_read",
     ),
     sqlite(
         "a-transaction-outlasts-a-short-lease",
