@@ -151,15 +151,19 @@ async fn a_step_that_went_is_not_there_and_the_others_are() {
     assert_same_content(&load(&files, &key("a")).await.unwrap(), &cleared);
 }
 
+async fn put_complete(files: &SqliteStore, n: usize) {
+    let first = claim();
+    let fence = store(files, &key(n), None, &first).await;
+    store(files, &key(n), Some(fence), &complete(&first, fence)).await;
+}
+
 #[tokio::test]
 async fn expired_records_go_as_others_come_and_their_keys_are_free() {
     let directory = tempfile::tempdir().unwrap();
     let clock = ManualClock::new();
     let files = SqliteStore::options().with_clock(clock.clone()).open(directory.path().join("keys.db")).unwrap();
     for n in 0..100 {
-        let first = claim();
-        let fence = store(&files, &key(n), None, &first).await;
-        store(&files, &key(n), Some(fence), &complete(&first, fence)).await;
+        put_complete(&files, n).await;
     }
     let expired = || Query::new(Filter::Expired, 1000);
     assert!(files.scan(&expired()).await.unwrap().found.is_empty());
@@ -172,9 +176,7 @@ async fn expired_records_go_as_others_come_and_their_keys_are_free() {
     store(&files, &key(50), Some(old.version()), &again).await;
     // Twice as many go as come.
     for n in 100..150 {
-        let first = claim();
-        let fence = store(&files, &key(n), None, &first).await;
-        store(&files, &key(n), Some(fence), &complete(&first, fence)).await;
+        put_complete(&files, n).await;
     }
     assert!(files.scan(&expired()).await.unwrap().found.is_empty());
     assert_same(load(&files, &key(50)).await, &again);
@@ -197,9 +199,7 @@ async fn one_that_can_not_be_read_keeps_no_other_from_going() {
     let (clock, path) = (ManualClock::new(), directory.path().join("keys.db"));
     let files = SqliteStore::options().with_clock(clock.clone()).open(&path).unwrap();
     for n in 0..20 {
-        let first = claim();
-        let fence = store(&files, &key(n), None, &first).await;
-        store(&files, &key(n), Some(fence), &complete(&first, fence)).await;
+        put_complete(&files, n).await;
         clock.advance(Duration::from_millis(1));
     }
     let other = rusqlite::Connection::open(&path).unwrap();

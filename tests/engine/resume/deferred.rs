@@ -4,27 +4,26 @@ use tower_idempotency::core::{Point, Status};
 use tower_idempotency::{Operation, StepError};
 
 use crate::support::bodies::Failure;
-use crate::support::lab::{App, Lab, operation, post, reply, secs, send, serve, spawn, stored_key};
+use crate::support::lab::{App, Lab, post, reply, secs, send, spawn, stored_key};
 use crate::support::store::{Call, Fault};
 use crate::support::{Count, settle};
 
 /// A handler's outcome: the response's text, or why there is none yet.
 type Came<T> = Result<T, StepError<Failure>>;
 
-/// A resumable service around a handler that gets its operation and the number of the run.
+/// A resumable service around a handler whose outcome becomes its response.
 fn resumable<F, Fut>(lab: &Lab, handler: F) -> App
 where
     F: Fn(Operation, usize) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Came<usize>> + Send + 'static,
 {
-    let runs = Count::default();
-    serve(&lab.layer().resumable(), move |request| {
-        let run = handler(operation(&request), runs.up());
+    super::resumable(lab, move |op, run| {
+        let run = handler(op, run);
         async move {
-            Ok(match run.await {
+            match run.await {
                 Ok(said) => reply(200, said.to_string()),
                 Err(error) => reply(503, error.to_string()),
-            })
+            }
         }
     })
 }

@@ -8,24 +8,11 @@ use tokio::sync::Semaphore;
 use tower_idempotency::core::{Hold, Point};
 use tower_idempotency::{Operation, Reconciled, StepError, StepFuture};
 
+use super::resumable;
 use crate::support::bodies::{Failure, TestBody};
-use crate::support::lab::{App, Lab, operation, post, reply, secs, send, serve, spawn, stored_key};
+use crate::support::lab::{Lab, post, reply, secs, send, spawn, stored_key};
 use crate::support::store::Faulty;
 use crate::support::{Count, settle};
-
-/// A resumable service around a handler that gets its operation and the
-/// number of the run.
-fn resumable<F, Fut>(lab: &Lab, handler: F) -> App
-where
-    F: Fn(Operation, usize) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Response<TestBody>> + Send + 'static,
-{
-    let runs = Count::default();
-    serve(&lab.layer().resumable(), move |request| {
-        let run = handler(operation(&request), runs.up());
-        async move { Ok(run.await) }
-    })
-}
 
 fn later() -> Response<TestBody> {
     reply(503, "later")

@@ -7,27 +7,14 @@ use http::Response;
 use tokio::sync::Semaphore;
 use tower_idempotency::core::{Mode, Point, Status};
 use tower_idempotency::store::{StoreError, StoreErrorKind};
-use tower_idempotency::{Event, EventKind, Operation, Outcome, Reconciled, StepError};
+use tower_idempotency::{Event, EventKind, Outcome, Reconciled, StepError};
 
+use super::resumable;
 use crate::support::bodies::{Failure, TestBody};
-use crate::support::lab::{App, Lab, operation, post, reply, secs, send, serve, stored_key};
+use crate::support::lab::{App, Lab, post, reply, secs, send, stored_key};
 use crate::support::{Count, join_all, settle};
 
 type Said = Response<TestBody>;
-
-/// A resumable service around a handler that gets its operation and the
-/// number of the run.
-fn resumable<F, Fut>(lab: &Lab, handler: F) -> App
-where
-    F: Fn(Operation, usize) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Said> + Send + 'static,
-{
-    let runs = Count::default();
-    serve(&lab.layer().resumable(), move |request| {
-        let run = handler(operation(&request), runs.up());
-        async move { Ok(run.await) }
-    })
-}
 
 fn later() -> Said {
     reply(503, "later")

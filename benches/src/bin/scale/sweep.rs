@@ -13,7 +13,7 @@ use crate::report::Report;
 
 /// Keys of what expires are of their own.
 const EXPIRING: usize = 1 << 41;
-/// How many rows Postgres sweeps by a statement: few enough that no statement lasts.
+/// How many rows Postgres sweeps by a call, as its documents have it.
 const SWEPT_AT_ONCE: usize = 1000;
 
 /// How long Redis keeps what expires: until the requests beside no sweep are over.
