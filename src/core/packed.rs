@@ -14,6 +14,7 @@ use super::record::entry::History;
 use super::record::hold::{Fence, Hold, Mode, Progress};
 use super::record::time::{Timestamp, Version};
 use super::record::{NEVER, Record};
+use super::wire::known;
 
 /// A complete record, for a store that keeps many in its memory and reads few of them again: one
 /// allocation, in place of one for each of its parts. What is forgotten in its time is then not
@@ -49,14 +50,15 @@ const LEASED: u8 = 0;
 const RELEASED: u8 = 1;
 const RUNNABLE: u8 = 2;
 
-/// That the body was retained, where there could be why not.
-const RETAINED: u32 = u32::MAX;
-
-/// The bit of a value's length that marks it as sensitive.
+/// The bits of a value's length: of one that is sensitive, and of a number in place of it.
 const SENSITIVE: u32 = 1 << 31;
+const KNOWN_VALUE: u32 = 1 << 30;
 
-/// How many bytes are in front of the lines.
-const HEAD: usize = 128;
+/// The bit of a name's length, of a number in place of it.
+const KNOWN_NAME: u16 = 1 << 15;
+
+/// How many bytes are in front of the lines, at most.
+const HEAD: usize = 160;
 
 impl Packed {
     /// The same record, as the store keeps it that writes it at `at` over one that was first kept at
@@ -85,29 +87,32 @@ impl Packed {
             | bit(record.accepted, ACCEPTED)
             | bit(record.outgoing, OUTGOING)
             | bit(record.fingerprint.scheme() == 2, SCHEME_2);
+        let created = record.created_over(created, at).as_millis();
         let mut head = [0; HEAD];
         let mut to = head.as_mut_slice();
         to.put_u64_ne(record.version.get());
         to.put_u8(flags);
-        to.put_u64_ne(record.created_over(created, at).as_millis());
-        to.put_u64_ne(at.as_millis());
+        to.put_u64_ne(created);
+        put_small(&mut to, at.as_millis().wrapping_sub(created));
         put_duration(&mut to, *retention);
         to.put_slice(record.fingerprint.as_bytes());
-        to.put_u32_ne(number(authority));
-        to.put_u32_ne(number(content));
+        put_small(&mut to, number(authority));
+        put_small(&mut to, number(content));
         to.put_u8(hold);
-        to.put_u64_ne(fence.get());
+        put_small(&mut to, fence.get());
         put_duration(&mut to, lease);
-        to.put_u32_ne(record.attempts);
-        to.put_u32_ne(record.attempts_before_reset);
-        to.put_u64_ne(record.retry_in_ms);
+        put_small(&mut to, record.attempts.into());
+        put_small(&mut to, record.attempts_before_reset.into());
+        put_small(&mut to, record.retry_in_ms);
         to.put_u16_ne(response.status().as_u16());
-        to.put_u32_ne(response.not_retained().map_or(RETAINED, NotRetained::number));
-        to.put_u32_ne(u32::try_from(response.headers().len()).ok()?);
-        to.put_u32_ne(u32::try_from(response.trailers().len()).ok()?);
+        // Zero, if the body was retained.
+        put_small(&mut to, response.not_retained().map_or(0, |why| u64::from(why.number()) + 1));
+        put_small(&mut to, response.headers().len() as u64);
+        put_small(&mut to, response.trailers().len() as u64);
+        let unused = to.len();
         // In one go: what grows asks for room each time.
-        let mut all = Vec::with_capacity(HEAD + behind);
-        all.put_slice(&head);
+        let mut all = Vec::with_capacity(HEAD - unused + behind);
+        all.put_slice(&head[..HEAD - unused]);
         put_lines(&mut all, response)?;
         all.put_slice(response.body().map_or(&[], |body| body));
         Some(Self(all.into()))
@@ -120,15 +125,15 @@ impl Packed {
         let mut digest = [0; 32];
         from.copy_to_slice(&mut digest);
         let scheme = if has(SCHEME_2) { 2 } else { 1 };
-        let [authority, content] = [from.get_u32_ne(), from.get_u32_ne()].map(NonZeroU32::new);
+        let [authority, content] = [small(&mut from), small(&mut from)].map(NonZeroU32::new);
         let fingerprint = Fingerprint::read(digest, scheme, authority, content, None);
-        let (hold, fence, lease) = (from.get_u8(), from.get_u64_ne(), duration(&mut from));
+        let (hold, fence, lease) = (from.get_u8(), small(&mut from), duration(&mut from));
         let hold = match hold {
             LEASED => Hold::Leased { fence: Fence(Version::new(fence)), lease },
             RELEASED => Hold::Released,
             _ => Hold::Runnable,
         };
-        let (attempts, attempts_before_reset, retry_in_ms) = (from.get_u32_ne(), from.get_u32_ne(), from.get_u64_ne());
+        let (attempts, attempts_before_reset, retry_in_ms) = (small(&mut from), small(&mut from), small(&mut from));
         let response = Arc::new(response(from));
         Record {
             version,
@@ -153,7 +158,7 @@ impl Packed {
 
     /// Its version, without the rest.
     pub(crate) fn version(&self) -> Version {
-        self.times().0.version
+        Version::new((&*self.0).get_u64_ne())
     }
 
     /// When it was first kept, without the rest.
@@ -176,7 +181,8 @@ impl Packed {
     fn times(&self) -> (Times, &[u8]) {
         let mut from = &*self.0;
         let (version, flags) = (Version::new(from.get_u64_ne()), from.get_u8());
-        let [created_at, written_at] = [from.get_u64_ne(), from.get_u64_ne()].map(Timestamp::from_millis);
+        let created = from.get_u64_ne();
+        let [created_at, written_at] = [created, created.wrapping_add(small(&mut from))].map(Timestamp::from_millis);
         let retention = duration(&mut from);
         (Times { version, flags, created_at, written_at, retention }, from)
     }
@@ -187,54 +193,82 @@ impl Packed {
     }
 }
 
-fn number(number: Option<NonZeroU32>) -> u32 {
-    number.map_or(0, NonZeroU32::get)
+fn number(number: Option<NonZeroU32>) -> u64 {
+    number.map_or(0, |number| number.get().into())
+}
+
+/// A number that most often is small: how many bytes it has, and these.
+fn put_small(to: &mut impl BufMut, number: u64) {
+    let bytes = number.to_le_bytes();
+    let zeros = number.leading_zeros() / 8;
+    let bytes = &bytes[..bytes.len() - zeros as usize];
+    to.put_u8(bytes.len() as u8);
+    to.put_slice(bytes);
+}
+
+/// It was one of this type.
+fn small<T: TryFrom<u64> + Default>(from: &mut &[u8]) -> T {
+    let bytes = from.get_u8().into();
+    T::try_from(from.get_uint_le(bytes)).unwrap_or_default()
 }
 
 fn put_duration(to: &mut impl BufMut, duration: Duration) {
-    to.put_u64_ne(duration.as_secs());
-    to.put_u32_ne(duration.subsec_nanos());
+    put_small(to, duration.as_secs());
+    put_small(to, duration.subsec_nanos().into());
 }
 
 fn duration(from: &mut &[u8]) -> Duration {
-    let seconds = from.get_u64_ne();
-    Duration::new(seconds, from.get_u32_ne())
+    let seconds = small(from);
+    Duration::new(seconds, small(from))
 }
 
 /// How many bytes the lines and the body take.
 fn length(response: &StoredResponse) -> usize {
     let lines = response.headers().iter().chain(response.trailers());
-    let lines: usize = lines.map(|(name, value)| 2 + 4 + name.as_str().len() + value.len()).sum();
+    let name = |name: &HeaderName| known::number_of_name(name).map_or(name.as_str().len(), |_| 0);
+    let value = |value: &HeaderValue| known::number_of_value(value).map_or(value.len(), |_| 0);
+    let lines: usize = lines.map(|line| 2 + 4 + name(&line.0) + value(&line.1)).sum();
     lines + response.body().map_or(0, Bytes::len)
 }
 
 /// `None` if a part is longer than can be said, or is none.
 fn put_lines(to: &mut Vec<u8>, response: &StoredResponse) -> Option<()> {
     for (name, value) in response.headers().iter().chain(response.trailers()) {
-        let length = u32::try_from(value.len()).ok().filter(|length| length & SENSITIVE == 0)?;
+        let (known_name, known_value) = (known::number_of_name(name), known::number_of_value(value));
+        to.put_u16_ne(match known_name {
+            Some(number) => KNOWN_NAME | u16::from(number),
+            None => u16::try_from(name.as_str().len()).ok().filter(|length| length & KNOWN_NAME == 0)?,
+        });
+        let length = match known_value {
+            Some(number) => KNOWN_VALUE | u32::from(number),
+            None => u32::try_from(value.len()).ok().filter(|length| length & (SENSITIVE | KNOWN_VALUE) == 0)?,
+        };
         // One that was made unchecked may be none, and could not be made again.
         if !value.as_bytes().iter().all(|byte| (*byte >= b' ' && *byte != 0x7f) || *byte == b'\t') {
             return None;
         }
-        to.put_u16_ne(u16::try_from(name.as_str().len()).ok()?);
         to.put_u32_ne(length | if value.is_sensitive() { SENSITIVE } else { 0 });
-        to.put_slice(name.as_str().as_bytes());
-        to.put_slice(value.as_bytes());
+        if known_name.is_none() {
+            to.put_slice(name.as_str().as_bytes());
+        }
+        if known_value.is_none() {
+            to.put_slice(value.as_bytes());
+        }
     }
     Some(())
 }
 
 fn response(mut from: &[u8]) -> StoredResponse {
     let status = StatusCode::from_u16(from.get_u16_ne()).unwrap_or_default();
-    let not_retained = Some(from.get_u32_ne()).filter(|number| *number != RETAINED).map(NotRetained::numbered);
-    let [headers, trailers] = [from.get_u32_ne(), from.get_u32_ne()];
+    let not_retained = small::<u64>(&mut from).checked_sub(1).map(|why| NotRetained::numbered(why as u32));
+    let [headers, trailers] = [small(&mut from), small(&mut from)];
     let mut rest = Bytes::copy_from_slice(from);
     let [headers, trailers] = [headers, trailers].map(|count| lines(&mut rest, count));
     StoredResponse::from_parts(status, headers, not_retained.map_or(Ok(rest), Err), trailers)
 }
 
-fn lines(from: &mut Bytes, count: u32) -> Lines {
-    let mut lines = Vec::with_capacity(usize::try_from(count).unwrap_or_default());
+fn lines(from: &mut Bytes, count: usize) -> Lines {
+    let mut lines = Vec::with_capacity(count);
     lines.extend((0..count).filter_map(|_| line(from)));
     lines
 }
@@ -242,9 +276,15 @@ fn lines(from: &mut Bytes, count: u32) -> Lines {
 /// Of what was a line, it is one again.
 fn line(from: &mut Bytes) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = (from.get_u16_ne(), from.get_u32_ne());
-    let (name, is_sensitive) = (from.split_to(name.into()), value & SENSITIVE != 0);
-    let copy = from.split_to(usize::try_from(value & !SENSITIVE).unwrap_or_default());
-    let mut copy = HeaderValue::from_maybe_shared(copy).ok()?;
-    copy.set_sensitive(is_sensitive);
-    Some((name_of(&name)?, copy))
+    let is_sensitive = value & SENSITIVE != 0;
+    let name = match name & KNOWN_NAME {
+        0 => name_of(&from.split_to(name.into())),
+        _ => known::name((name & !KNOWN_NAME) as u8),
+    };
+    let mut value = match value & KNOWN_VALUE {
+        0 => HeaderValue::from_maybe_shared(from.split_to((value & !SENSITIVE) as usize)).ok(),
+        _ => known::value((value & !SENSITIVE) as u8),
+    }?;
+    value.set_sensitive(is_sensitive);
+    Some((name?, value))
 }

@@ -1,55 +1,18 @@
-//! Header lines: an array of names and values in turn. A name that is in the
-//! table below is its number, other names are text. Values are bytes, or such a
-//! number.
+//! Header lines: an array of names and values in turn. A name that has a number
+//! in [`known`] is that number, other names are text. Values are bytes, or such
+//! a number.
 
 use std::borrow::Cow;
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use minicbor::data::Type;
 use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 
+use super::known;
 use crate::core::message::name_of;
 
 pub(super) type Lines<'a> = Cow<'a, [(HeaderName, HeaderValue)]>;
-
-/// What is in most messages. **Part of the format**: a change is another one.
-static NAMES: [HeaderName; 24] = [
-    header::CONTENT_TYPE,
-    header::LOCATION,
-    header::ETAG,
-    header::CACHE_CONTROL,
-    header::VARY,
-    header::CONTENT_LANGUAGE,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LOCATION,
-    header::CONTENT_DISPOSITION,
-    header::LAST_MODIFIED,
-    header::EXPIRES,
-    header::LINK,
-    header::RETRY_AFTER,
-    header::SERVER,
-    header::X_CONTENT_TYPE_OPTIONS,
-    header::STRICT_TRANSPORT_SECURITY,
-    header::ACCESS_CONTROL_ALLOW_ORIGIN,
-    header::ACCEPT,
-    header::ACCEPT_ENCODING,
-    header::ACCEPT_LANGUAGE,
-    header::USER_AGENT,
-    header::HOST,
-    header::ORIGIN,
-    header::REFERER,
-];
-const VALUES: [&str; 8] = [
-    "application/json",
-    "application/json; charset=utf-8",
-    "text/plain; charset=utf-8",
-    "text/html; charset=utf-8",
-    "application/octet-stream",
-    "application/grpc",
-    "no-store",
-    "*/*",
-];
 
 pub(super) fn none(lines: &Lines<'_>) -> bool {
     lines.is_empty()
@@ -62,12 +25,12 @@ pub(super) fn encode<C, W: Write>(
 ) -> Result<(), encode::Error<W::Error>> {
     encoder.array(2 * lines.len() as u64)?;
     for (name, value) in lines.iter() {
-        match (0..).zip(&NAMES).find(|(_, known)| *known == name) {
-            Some((number, _)) => encoder.u32(number)?,
+        match known::number_of_name(name) {
+            Some(number) => encoder.u8(number)?,
             None => encoder.str(name.as_str())?,
         };
-        match (0..).zip(VALUES).find(|(_, known)| known.as_bytes() == value.as_bytes()) {
-            Some((number, _)) => encoder.u32(number)?,
+        match known::number_of_value(value) {
+            Some(number) => encoder.u8(number)?,
             None => encoder.bytes(value.as_bytes())?,
         };
     }
@@ -92,16 +55,12 @@ fn name(decoder: &mut Decoder<'_>) -> Result<HeaderName, decode::Error> {
     if decoder.datatype()? == Type::String {
         return name_of(decoder.str()?.as_bytes()).ok_or_else(strange);
     }
-    known(&NAMES, decoder).cloned()
+    known::name(decoder.u8()?).ok_or_else(strange)
 }
 
 fn value(decoder: &mut Decoder<'_>) -> Result<HeaderValue, decode::Error> {
     if decoder.datatype()? == Type::Bytes {
         return HeaderValue::from_bytes(decoder.bytes()?).map_err(|_| strange());
     }
-    Ok(HeaderValue::from_static(known(&VALUES, decoder)?))
-}
-
-fn known<'t, T>(table: &'t [T], decoder: &mut Decoder<'_>) -> Result<&'t T, decode::Error> {
-    table.get(usize::from(decoder.u8()?)).ok_or_else(strange)
+    known::value(decoder.u8()?).ok_or_else(strange)
 }

@@ -52,7 +52,7 @@
 //! tag. Authenticated along: the hash of the record's key, and which part it is. In it is
 //! the piece as it would be in clear. Parts of one record may be either.
 //!
-//! Times are milliseconds. Header lines are in `lines`.
+//! Times are milliseconds. Header lines are in `lines`, what of them has a number in `known`.
 //!
 //! # What may change
 //!
@@ -73,6 +73,7 @@
 pub(in crate::core) mod envelope;
 pub(in crate::core) mod format;
 pub(in crate::core) mod head;
+pub(in crate::core) mod known;
 mod lines;
 pub(in crate::core) mod newer;
 pub(in crate::core) mod parts;

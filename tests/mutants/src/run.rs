@@ -106,8 +106,8 @@ impl Workshop {
             command.args(["--workspace", "--exclude", "tower-idempotency-benches", "--exclude", "model"]);
             command.arg("--all-features");
         }
-        // Every mutant is compiled once more: only what changed, and without lines.
-        command.args(["--config", "profile.test.debug=false"]).env_remove("CARGO_INCREMENTAL").args(more);
+        // Every mutant is compiled once more: only what changed.
+        command.env_remove("CARGO_INCREMENTAL").args(more);
         command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build).env("RUST_BACKTRACE", "0");
         // What a cargo says to this program. Build scripts go by it, and with another value they and
         // all that depends on them would be built again, now and by the next cargo.

@@ -10,7 +10,6 @@ CREATE SCHEMA IF NOT EXISTS "idempotency";
 
 -- One operation a row. Times are milliseconds since 1970, by this server.
 CREATE TABLE IF NOT EXISTS "idempotency"."records" (
-    key      bytea    NOT NULL PRIMARY KEY,
     -- A fresh number for every write: what a conditional write compares.
     version  bigint   NOT NULL,
     -- 0 pending, 1 paid, 2 complete.
@@ -20,10 +19,12 @@ CREATE TABLE IF NOT EXISTS "idempotency"."records" (
     -- long it lasts: it was written that long before.
     due      bigint   NOT NULL,
     span     bigint   NOT NULL,
-    -- How many recovery points there are.
-    steps    integer  NOT NULL,
     -- How often it was tried. For people: the store reads it from the head.
     attempts bigint   NOT NULL DEFAULT 1,
+    -- How many recovery points there are.
+    steps    integer  NOT NULL,
+    -- Behind the numbers, which would begin at a multiple of eight.
+    key      bytea    NOT NULL PRIMARY KEY,
     -- This and the bytes below are CBOR behind a checksum, not for people.
     head     bytea    NOT NULL,
     request  bytea,

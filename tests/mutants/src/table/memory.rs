@@ -59,6 +59,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "it_comes_back",
     ),
     packed(
+        "a-known-value-is-packed-for-another",
+        "src/core/wire/known.rs",
+        "(known.as_bytes() == value.as_bytes()).then_some(number)",
+        "(known.len() == value.len()).then_some(number)",
+        "it_comes_back",
+    ),
+    packed(
+        "a-packed-number-loses-its-highest-byte",
+        PACKED,
+        "    let zeros = number.leading_zeros() / 8;",
+        "    let zeros = number.leading_zeros().div_ceil(8);",
+        "it_comes_back",
+    ),
+    packed(
         "names-of-http-2-are-not-read-back",
         "src/core/message.rs",
         "HeaderName::from_lowercase(bytes).or_else(|_| HeaderName::from_bytes(bytes)).ok()",
@@ -75,15 +89,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     packed(
         "trailers-are-packed-as-headers",
         PACKED,
-        "        to.put_u32_ne(u32::try_from(response.headers().len()).ok()?);\n        to.put_u32_ne(u32::try_from(response.trailers().len()).ok()?);",
-        "        to.put_u32_ne(u32::try_from(response.headers().len() + response.trailers().len()).ok()?);\n        to.put_u32_ne(0);",
+        "        put_small(&mut to, response.headers().len() as u64);\n        put_small(&mut to, response.trailers().len() as u64);",
+        "        put_small(&mut to, (response.headers().len() + response.trailers().len()) as u64);\n        put_small(&mut to, 0);",
         "it_comes_back",
     ),
     packed(
         "an-authority-is-not-packed",
         PACKED,
-        "    to.put_u32_ne(number(authority));",
-        "    to.put_u32_ne(0);",
+        "    put_small(&mut to, number(authority));",
+        "    put_small(&mut to, 0);",
         "it_comes_back",
     ),
     packed(
