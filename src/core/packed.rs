@@ -60,6 +60,33 @@ const KNOWN_NAME: u16 = 1 << 15;
 /// How many bytes are in front of the lines, at most.
 const HEAD: usize = 160;
 
+/// What is in front of the lines.
+struct Head {
+    bytes: [u8; HEAD],
+    len: usize,
+}
+
+impl Head {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes[self.len..self.len + N].copy_from_slice(&bytes);
+        self.len += N;
+    }
+
+    /// A number that most often is small: how many bytes it has, and these.
+    fn put_small(&mut self, number: u64) {
+        let zeros = number.leading_zeros() / 8;
+        self.put([(u64::BITS / 8 - zeros) as u8]);
+        // All eight, which is one store; the next one is put over those that are zero.
+        self.put(number.to_le_bytes());
+        self.len -= zeros as usize;
+    }
+
+    fn put_duration(&mut self, duration: Duration) {
+        self.put_small(duration.as_secs());
+        self.put_small(duration.subsec_nanos().into());
+    }
+}
+
 impl Packed {
     /// The same record, as the store keeps it that writes it at `at` over one that was first kept at
     /// `created`; `None` of one that is not complete, or has more than most have.
@@ -88,31 +115,29 @@ impl Packed {
             | bit(record.outgoing, OUTGOING)
             | bit(record.fingerprint.scheme() == 2, SCHEME_2);
         let created = record.created_over(created, at).as_millis();
-        let mut head = [0; HEAD];
-        let mut to = head.as_mut_slice();
-        to.put_u64_ne(record.version.get());
-        to.put_u8(flags);
-        to.put_u64_ne(created);
-        put_small(&mut to, at.as_millis().wrapping_sub(created));
-        put_duration(&mut to, *retention);
-        to.put_slice(record.fingerprint.as_bytes());
-        put_small(&mut to, number(authority));
-        put_small(&mut to, number(content));
-        to.put_u8(hold);
-        put_small(&mut to, fence.get());
-        put_duration(&mut to, lease);
-        put_small(&mut to, record.attempts.into());
-        put_small(&mut to, record.attempts_before_reset.into());
-        put_small(&mut to, record.retry_in_ms);
-        to.put_u16_ne(response.status().as_u16());
+        let mut head = Head { bytes: [0; HEAD], len: 0 };
+        head.put(record.version.get().to_ne_bytes());
+        head.put([flags]);
+        head.put(created.to_ne_bytes());
+        head.put_small(at.as_millis().wrapping_sub(created));
+        head.put_duration(*retention);
+        head.put(*record.fingerprint.as_bytes());
+        head.put_small(number(authority));
+        head.put_small(number(content));
+        head.put([hold]);
+        head.put_small(fence.get());
+        head.put_duration(lease);
+        head.put_small(record.attempts.into());
+        head.put_small(record.attempts_before_reset.into());
+        head.put_small(record.retry_in_ms);
+        head.put(response.status().as_u16().to_ne_bytes());
         // Zero, if the body was retained.
-        put_small(&mut to, response.not_retained().map_or(0, |why| u64::from(why.number()) + 1));
-        put_small(&mut to, response.headers().len() as u64);
-        put_small(&mut to, response.trailers().len() as u64);
-        let unused = to.len();
+        head.put_small(response.not_retained().map_or(0, |why| u64::from(why.number()) + 1));
+        head.put_small(response.headers().len() as u64);
+        head.put_small(response.trailers().len() as u64);
         // In one go: what grows asks for room each time.
-        let mut all = Vec::with_capacity(HEAD - unused + behind);
-        all.put_slice(&head[..HEAD - unused]);
+        let mut all = Vec::with_capacity(head.len + behind);
+        all.put_slice(&head.bytes[..head.len]);
         put_lines(&mut all, response)?;
         all.put_slice(response.body().map_or(&[], |body| body));
         Some(Self(all.into()))
@@ -166,15 +191,10 @@ impl Packed {
         self.times().0.created_at
     }
 
-    /// When its retention ends, without the rest.
-    pub(crate) fn due(&self) -> Timestamp {
+    /// When its retention ends, and whether it is kept for good, without the rest.
+    pub(crate) fn due(&self) -> (Timestamp, bool) {
         let times = self.times().0;
-        times.written_at.after(times.retention)
-    }
-
-    /// Whether it is kept for good, without the rest.
-    pub(crate) fn is_kept_for_good(&self) -> bool {
-        self.times().0.retention == NEVER
+        (times.written_at.after(times.retention), times.retention == NEVER)
     }
 
     /// What is in front, and what is behind it.
@@ -197,24 +217,16 @@ fn number(number: Option<NonZeroU32>) -> u64 {
     number.map_or(0, |number| number.get().into())
 }
 
-/// A number that most often is small: how many bytes it has, and these.
-fn put_small(to: &mut impl BufMut, number: u64) {
-    let bytes = number.to_le_bytes();
-    let zeros = number.leading_zeros() / 8;
-    let bytes = &bytes[..bytes.len() - zeros as usize];
-    to.put_u8(bytes.len() as u8);
-    to.put_slice(bytes);
-}
-
 /// It was one of this type.
 fn small<T: TryFrom<u64> + Default>(from: &mut &[u8]) -> T {
-    let bytes = from.get_u8().into();
-    T::try_from(from.get_uint_le(bytes)).unwrap_or_default()
-}
-
-fn put_duration(to: &mut impl BufMut, duration: Duration) {
-    put_small(to, duration.as_secs());
-    put_small(to, duration.subsec_nanos().into());
+    let bytes = usize::from(from.get_u8());
+    let number = match from.first_chunk() {
+        // All eight, which is one load, without those that are of what is behind it.
+        Some(eight) => u64::from_le_bytes(*eight) & u64::MAX.checked_shr(64 - 8 * bytes as u32).unwrap_or(0),
+        None => (&from[..bytes]).get_uint_le(bytes),
+    };
+    from.advance(bytes);
+    T::try_from(number).unwrap_or_default()
 }
 
 fn duration(from: &mut &[u8]) -> Duration {

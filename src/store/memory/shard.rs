@@ -97,8 +97,8 @@ impl Kept {
         match self {
             Self::Whole(slot) => slot.turn,
             Self::Packed(packed) => {
-                let class = if packed.is_kept_for_good() { Class::Permanent } else { Class::Droppable };
-                (class, packed.due())
+                let (due, is_kept_for_good) = packed.due();
+                (if is_kept_for_good { Class::Permanent } else { Class::Droppable }, due)
             }
         }
     }

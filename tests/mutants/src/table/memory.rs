@@ -68,8 +68,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     packed(
         "a-packed-number-loses-its-highest-byte",
         PACKED,
-        "    let zeros = number.leading_zeros() / 8;",
-        "    let zeros = number.leading_zeros().div_ceil(8);",
+        "        let zeros = number.leading_zeros() / 8;",
+        "        let zeros = number.leading_zeros().div_ceil(8);",
         "it_comes_back",
     ),
     packed(
@@ -89,15 +89,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     packed(
         "trailers-are-packed-as-headers",
         PACKED,
-        "        put_small(&mut to, response.headers().len() as u64);\n        put_small(&mut to, response.trailers().len() as u64);",
-        "        put_small(&mut to, (response.headers().len() + response.trailers().len()) as u64);\n        put_small(&mut to, 0);",
+        "        head.put_small(response.headers().len() as u64);\n        head.put_small(response.trailers().len() as u64);",
+        "        head.put_small((response.headers().len() + response.trailers().len()) as u64);\n        head.put_small(0);",
         "it_comes_back",
     ),
     packed(
         "an-authority-is-not-packed",
         PACKED,
-        "    put_small(&mut to, number(authority));",
-        "    put_small(&mut to, 0);",
+        "    head.put_small(number(authority));",
+        "    head.put_small(0);",
         "it_comes_back",
     ),
     packed(
