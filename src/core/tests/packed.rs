@@ -63,12 +63,15 @@ fn it_comes_back_as_it_was() {
     let mut sensitive =
         headers(&[("content-type", b"application/json"), ("x-hidden", b"no-store"), ("x-shown", b"no-stare")]);
     sensitive.get_mut("x-hidden").unwrap().set_sensitive(true);
-    let trailers = headers(&[("x-sum", b"17")]);
+    let mut trailers = headers(&[("x-sum", b"17"), ("server", b"x")]);
+    trailers.get_mut("x-sum").unwrap().set_sensitive(true);
     let responses = [
         response(),
         StoredResponse::capture(StatusCode::NO_CONTENT, &HeaderMap::new(), Some(Bytes::new())),
         StoredResponse::capture(StatusCode::OK, &sensitive, None),
         StoredResponse::capture_head(StatusCode::OK, &sensitive, NotRetained::Streamed),
+        // Nothing is behind the last numbers.
+        StoredResponse::capture_head(StatusCode::OK, &HeaderMap::new(), NotRetained::Streamed),
         StoredResponse::capture_with_trailers(StatusCode::OK, &sensitive, Bytes::from_static(b"x"), &trailers),
         StoredResponse::capture(StatusCode::OK, &sensitive, Some(vec![b'a'; 15 << 10].into())),
         of_http_2(),
@@ -86,12 +89,29 @@ fn it_comes_back_as_it_was() {
                 assert_eq!(packed.due(), (record.due(), record.is_kept_for_good()));
                 assert_eq!(Some(packed.created_at()), record.created_at());
                 let is_sensitive = |record: &Record| -> Vec<_> {
-                    record.response().unwrap().headers().iter().map(|(_, value)| value.is_sensitive()).collect()
+                    let response = record.response().unwrap();
+                    let lines = response.headers().iter().chain(response.trailers());
+                    lines.map(|(_, value)| value.is_sensitive()).collect()
                 };
                 assert_eq!(is_sensitive(&back), is_sensitive(&record));
             }
         }
     }
+}
+
+/// And the clock may have gone back since it was created.
+#[test]
+fn the_largest_numbers_come_back() {
+    let (largest, longest) = (Version::new(u64::MAX), Duration::new(u64::MAX, 999_999_999));
+    let fingerprint = plain().scheme_2(Some(b"a"), [b"b".as_slice()]);
+    let mut record = completed(&claimed(fingerprint, Mode::Resumable, Labels::new()), response(), longest);
+    (record.version, record.retry_in_ms) = (largest, u64::MAX);
+    (record.attempts, record.attempts_before_reset) = (u32::MAX, u32::MAX);
+    record.hold = Hold::Leased { fence: Fence::of(largest), lease: longest };
+    record.created_at = Some(Timestamp::from_millis(u64::MAX));
+    record.written_at = Timestamp::from_millis(1);
+    let back = packed(&record).unwrap().record();
+    assert_eq!((&back, back.created_at(), back.written_at()), (&record, record.created_at(), record.written_at()));
 }
 
 #[test]

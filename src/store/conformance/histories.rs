@@ -40,7 +40,7 @@ fn setting(name: &str, default: u64) -> u64 {
 /// [`Reference`], command by command.
 pub async fn random_histories_agree_with_the_reference(harness: &dyn Harness) {
     // Where time has to be waited for, fewer.
-    let usual = if harness.tick() < Duration::from_secs(1) { 3 } else { 30 };
+    let usual = if harness.tick() < Duration::from_secs(1) { 3 } else { 10 };
     let (first, runs) = (setting("CONFORMANCE_SEED", 1), setting("CONFORMANCE_RUNS", usual));
     let mut tries = 0..;
     for seed in first..first.saturating_add(runs) {

@@ -66,6 +66,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "it_comes_back",
     ),
     packed(
+        "a-known-name-is-packed-for-another",
+        "src/core/wire/known.rs",
+        "(known == name).then_some(number)",
+        "(known.as_str().len() == name.as_str().len()).then_some(number)",
+        "it_comes_back",
+    ),
+    packed(
         "a-packed-number-loses-its-highest-byte",
         PACKED,
         "        let zeros = number.leading_zeros() / 8;",

@@ -153,3 +153,43 @@ async fn a_partition_that_was_taken_away_is_to_be_put_back() {
     let error = on(4, &server).load(&key(1)).await.expect_err("one is missing").to_string();
     assert!(error.contains("put back those that are missing"), "{error}");
 }
+
+/// What the guide tells an operator to run.
+fn of_the_guide() -> &'static str {
+    const PAGE: &str = include_str!("../../../../src/guide/operations.md");
+    let (_, section) = PAGE.split_once("# Partitions on Postgres").expect("a section");
+    let (_, block) = section.split_once("```sql\n").expect("a block");
+    block.split_once("```").expect("its end").0
+}
+
+/// Tables of an earlier release have the same columns in another order.
+#[tokio::test]
+async fn what_was_copied_as_the_guide_says_is_there() {
+    const KEY: &str = "    key      bytea    NOT NULL PRIMARY KEY,\n";
+    const TABLE: &str = "\"records\" (\n";
+    let server = Postgres::start();
+    let store = on(1, &server);
+    let earlier = store.migration().replacen(KEY, "", 1).replacen(TABLE, &format!("{TABLE}{KEY}"), 1);
+    assert_ne!(earlier, store.migration());
+    server.sql(&earlier);
+    puts_over_all(&store).await;
+    runs(&store, "a").await.expect("it runs");
+    let begun = Runner::new(store.clone()).run("steps", "k", "", |op| async move {
+        op.step("one", |_| async { Ok::<_, std::io::Error>(1) }).await?;
+        op.step("two", |_| async { Err::<i32, _>(std::io::Error::other("not now")) }).await
+    });
+    assert!(begun.await.is_err());
+    let moved = options(4).schema("new_schema").connect(&server.url()).expect("a URL");
+    moved.create_schema().await.expect("a schema");
+    server.sql(of_the_guide());
+    let keys = server.sql("SELECT encode(key, 'hex') FROM idempotency.records");
+    assert_eq!((keys.lines().count(), server.sql("SELECT count(*) FROM new_schema.steps")), (34, "1".into()));
+    for line in keys.lines() {
+        let bytes = (0..32).map(|at| u8::from_str_radix(&line[2 * at..2 * at + 2], 16).expect("hexadecimal"));
+        let key = Key::from_bytes(bytes.collect::<Vec<_>>().try_into().expect("32 bytes"));
+        let [before, after] =
+            [store.load(&key).await, moved.load(&key).await].map(|loaded| loaded.expect("it answers").record);
+        assert_eq!(after, before);
+        assert!(after.is_some());
+    }
+}
