@@ -234,38 +234,42 @@ fn duration(from: &mut &[u8]) -> Duration {
     Duration::new(seconds, small(from))
 }
 
+/// The number of a name, or its bytes.
+fn name_part(name: &HeaderName) -> (Option<u8>, &[u8]) {
+    known::number_of_name(name).map_or((None, name.as_str().as_bytes()), |number| (Some(number), &[]))
+}
+
+/// The number of a value, or its bytes.
+fn value_part(value: &HeaderValue) -> (Option<u8>, &[u8]) {
+    known::number_of_value(value).map_or((None, value.as_bytes()), |number| (Some(number), &[]))
+}
+
 /// How many bytes the lines and the body take.
 fn length(response: &StoredResponse) -> usize {
     let lines = response.headers().iter().chain(response.trailers());
-    let name = |name: &HeaderName| known::number_of_name(name).map_or(name.as_str().len(), |_| 0);
-    let value = |value: &HeaderValue| known::number_of_value(value).map_or(value.len(), |_| 0);
-    let lines: usize = lines.map(|line| 2 + 4 + name(&line.0) + value(&line.1)).sum();
+    let lines: usize = lines.map(|(name, value)| 2 + 4 + name_part(name).1.len() + value_part(value).1.len()).sum();
     lines + response.body().map_or(0, Bytes::len)
 }
 
 /// `None` if a part is longer than can be said, or is none.
 fn put_lines(to: &mut Vec<u8>, response: &StoredResponse) -> Option<()> {
     for (name, value) in response.headers().iter().chain(response.trailers()) {
-        let (known_name, known_value) = (known::number_of_name(name), known::number_of_value(value));
+        let ((known_name, name), (known_value, bytes)) = (name_part(name), value_part(value));
         to.put_u16_ne(match known_name {
             Some(number) => KNOWN_NAME | u16::from(number),
-            None => u16::try_from(name.as_str().len()).ok().filter(|length| length & KNOWN_NAME == 0)?,
+            None => u16::try_from(name.len()).ok().filter(|length| length & KNOWN_NAME == 0)?,
         });
         let length = match known_value {
             Some(number) => KNOWN_VALUE | u32::from(number),
-            None => u32::try_from(value.len()).ok().filter(|length| length & (SENSITIVE | KNOWN_VALUE) == 0)?,
+            None => u32::try_from(bytes.len()).ok().filter(|length| length & (SENSITIVE | KNOWN_VALUE) == 0)?,
         };
         // One that was made unchecked may be none, and could not be made again.
-        if !value.as_bytes().iter().all(|byte| (*byte >= b' ' && *byte != 0x7f) || *byte == b'\t') {
+        if !bytes.iter().all(|byte| (*byte >= b' ' && *byte != 0x7f) || *byte == b'\t') {
             return None;
         }
         to.put_u32_ne(length | if value.is_sensitive() { SENSITIVE } else { 0 });
-        if known_name.is_none() {
-            to.put_slice(name.as_str().as_bytes());
-        }
-        if known_value.is_none() {
-            to.put_slice(value.as_bytes());
-        }
+        to.put_slice(name);
+        to.put_slice(bytes);
     }
     Some(())
 }
